@@ -1,0 +1,197 @@
+//! Deciding what a snapshot changes.
+
+use std::collections::BTreeMap;
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    diff::diff_transactions,
+    fault::{BankFault, FaultClass},
+    feed::{Change, MAX_CHANGES_PER_ENTRY, Pull, TransactionsDiff},
+    ids::{AccountId, Seq},
+    model::{BalanceFacts, ByProduct, Product, Snapshot, Transaction},
+    normal::{Digest, digest_balances, digest_transactions},
+};
+
+/// How far one product of a record has come. In a due entry: what was dispatched. In the head: what
+/// was committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The digest of what the bank said; `None` before the first full answer.
+    #[serde(rename = "d", skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<Digest>,
+    /// The sequence number of the product's last feed entry.
+    #[serde(rename = "q", default)]
+    pub seq: Seq,
+}
+
+/// What a snapshot says of each product as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The digest of each product that every account answered for.
+    pub digests: ByProduct<Digest>,
+    /// What failed.
+    pub faults: Vec<(AccountId, Product, BankFault)>,
+}
+
+/// Digests a snapshot, and gathers its faults. A product has a digest only where it was asked of
+/// every account and none failed.
+pub fn observe(snapshot: &Snapshot) -> Observed {
+    let mut faults = Vec::new();
+    let mut balances = Some(Vec::with_capacity(snapshot.accounts.len()));
+    let mut windows = Some(Vec::with_capacity(snapshot.accounts.len()));
+    for account in &snapshot.accounts {
+        match &account.balance {
+            Some(Ok(facts)) => {
+                if let Some(balances) = &mut balances {
+                    balances.push((account.account, *facts));
+                }
+            }
+            failed => {
+                balances = None;
+                if let Some(Err(fault)) = failed {
+                    faults.push((account.account, Product::Balance, fault.clone()));
+                }
+            }
+        }
+        match &account.transactions {
+            Some(Ok(window)) => {
+                if let Some(windows) = &mut windows {
+                    windows.push((account.account, window));
+                }
+            }
+            failed => {
+                windows = None;
+                if let Some(Err(fault)) = failed {
+                    faults.push((account.account, Product::Transactions, fault.clone()));
+                }
+            }
+        }
+    }
+    let digests = ByProduct {
+        balance: balances.map(|balances| digest_balances(&balances)),
+        transactions: windows.map(|windows| digest_transactions(&windows)),
+    };
+    Observed { digests, faults }
+}
+
+/// What is known of one account.
+#[derive(Clone, Debug, Default)]
+pub struct AccountState {
+    /// The committed balance.
+    pub balance: Option<BalanceFacts>,
+    /// The committed transactions of the window and some days before it.
+    pub transactions: Vec<Transaction>,
+    /// True where the account's transactions were never pulled: the first pull is told even where
+    /// it found nothing, because an app waits for it.
+    pub first_pull: bool,
+}
+
+/// Rows an account must have had in a window for an empty answer to be disbelieved.
+pub const EMPTY_ANSWER_DISBELIEVED_FROM: usize = 5;
+
+/// What a snapshot changes.
+#[derive(Clone, Debug, Default)]
+pub struct Decision {
+    /// Changes in feed order: all balances, then all transactions, so that the entries of one
+    /// product are consecutive.
+    pub changes: Vec<(AccountId, Change)>,
+    /// Answers that were not believed.
+    pub faults: Vec<(AccountId, Product, BankFault)>,
+}
+
+/// Compares a snapshot with what is known. `known` is asked for each account of the snapshot. An
+/// account or product that failed changes nothing and holds nothing else up.
+pub fn decide(snapshot: &Snapshot, known: &BTreeMap<AccountId, AccountState>) -> Decision {
+    let mut decision = Decision::default();
+    let nothing = AccountState::default();
+    for account in &snapshot.accounts {
+        let state = known.get(&account.account).unwrap_or(&nothing);
+        if let Some(Ok(after)) = account.balance
+            && state.balance != Some(after)
+        {
+            let change = Change::Balance {
+                before: state.balance,
+                after,
+            };
+            decision.changes.push((account.account, change));
+        }
+    }
+    for account in &snapshot.accounts {
+        let Some(Ok(window)) = &account.transactions else {
+            continue;
+        };
+        let state = known.get(&account.account).unwrap_or(&nothing);
+        let inside = |transaction: &&Transaction| transaction.facts.date() >= window.from;
+        if window.rows.is_empty()
+            && state.transactions.iter().filter(inside).count() >= EMPTY_ANSWER_DISBELIEVED_FROM
+        {
+            let detail = "the bank answered no transactions where it had answered some before";
+            let fault = BankFault::new(FaultClass::Nonsense, detail);
+            decision
+                .faults
+                .push((account.account, Product::Transactions, fault));
+            continue;
+        }
+        let pull = if state.first_pull {
+            Pull::Initial
+        } else {
+            Pull::Periodic
+        };
+        let diff = diff_transactions(account.account, &state.transactions, window, pull);
+        if !diff.is_empty() || state.first_pull {
+            let entries = split(diff).into_iter();
+            decision
+                .changes
+                .extend(entries.map(|diff| (account.account, Change::Transactions(diff))));
+        }
+    }
+    decision
+}
+
+/// Cuts a diff into diffs of at most [`MAX_CHANGES_PER_ENTRY`] rows; at least one.
+fn split(diff: TransactionsDiff) -> Vec<TransactionsDiff> {
+    if diff.len() <= MAX_CHANGES_PER_ENTRY {
+        return vec![diff];
+    }
+    let pull = diff.pull;
+    let empty = || TransactionsDiff {
+        pull,
+        added: vec![],
+        modified: vec![],
+        removed: vec![],
+    };
+    let mut parts = vec![empty()];
+    let mut room = MAX_CHANGES_PER_ENTRY;
+    let mut place = |put: &mut dyn FnMut(&mut TransactionsDiff)| {
+        if room == 0 {
+            parts.push(empty());
+            room = MAX_CHANGES_PER_ENTRY;
+        }
+        room -= 1;
+        if let Some(part) = parts.last_mut() {
+            put(part);
+        }
+    };
+    for row in diff.removed {
+        place(&mut |part| part.removed.push(row.clone()));
+    }
+    for row in diff.modified {
+        place(&mut |part| part.modified.push(row.clone()));
+    }
+    for row in diff.added {
+        place(&mut |part| part.added.push(row.clone()));
+    }
+    parts
+}
+
+/// The first date a bank is asked for: the first of the month before `today`'s, so that the window
+/// is 28 to 61 days long and slides once a month. A window that slid with each day would give every
+/// record another digest each day, and a write, although nothing changed.
+pub fn window_start(today: Date) -> Date {
+    let first = today.first_of_month();
+    first
+        .checked_sub(jiff::Span::new().months(1))
+        .unwrap_or(first)
+}

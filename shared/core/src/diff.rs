@@ -1,0 +1,90 @@
+//! Diff: what changed between what we know and what the bank says; and its inverse, applying it.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    feed::{Change, Modified, Pull, TransactionsDiff},
+    identity::{Minter, match_rows},
+    ids::{AccountId, TransactionId},
+    model::{BalanceFacts, Transaction, TransactionFacts, TransactionWindow},
+};
+
+/// What changed among an account's transactions.
+///
+/// `known` are the stored transactions of the window and some days before it (a row may have moved
+/// into the window). A known transaction from before the window that no row is, has slid out of it
+/// and is not removed; one inside the window has vanished and is.
+pub fn diff_transactions(
+    account: AccountId,
+    known: &[Transaction],
+    window: &TransactionWindow,
+    pull: Pull,
+) -> TransactionsDiff {
+    let matching = match_rows(known, &window.rows);
+    let mut minter = Minter::new(account, known);
+    let added = matching
+        .new
+        .iter()
+        .map(|&row| {
+            let facts = window.rows[row].clone();
+            Transaction {
+                id: minter.mint(&facts),
+                facts,
+            }
+        })
+        .collect();
+    let modified = matching
+        .matched
+        .iter()
+        .filter(|&&(before, row, _)| known[before].facts != window.rows[row])
+        .map(|&(before, row, confidence)| Modified {
+            before: known[before].facts.clone(),
+            after: Transaction {
+                id: known[before].id,
+                facts: window.rows[row].clone(),
+            },
+            confidence,
+        })
+        .collect();
+    let removed = matching
+        .missing
+        .iter()
+        .map(|&index| &known[index])
+        .filter(|transaction| transaction.facts.date() >= window.from)
+        .cloned()
+        .collect();
+    TransactionsDiff {
+        pull,
+        added,
+        modified,
+        removed,
+    }
+}
+
+/// What an account looks like after its feed entries have been applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountView {
+    /// The balance.
+    pub balance: Option<BalanceFacts>,
+    /// The transactions by id.
+    pub transactions: BTreeMap<TransactionId, TransactionFacts>,
+}
+
+impl AccountView {
+    /// Applies a change of this account.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Balance { after, .. } => self.balance = Some(*after),
+            Change::Transactions(diff) => {
+                for transaction in &diff.removed {
+                    self.transactions.remove(&transaction.id);
+                }
+                let modified = diff.modified.iter().map(|modified| &modified.after);
+                for transaction in diff.added.iter().chain(modified) {
+                    self.transactions
+                        .insert(transaction.id, transaction.facts.clone());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Why a bank's answer could not be used. Every failure is one of these, and a user is told to
+//! reconnect only for [`FaultClass::ConsentRefused`].
+
+use serde::{Deserialize, Serialize};
+
+/// The classes of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultClass {
+    /// The bank did not answer, or said that it is down.
+    BankUnavailable,
+    /// The bank's rate limit or quota is spent.
+    RateLimited,
+    /// Consent expired, revoked, or credentials refused: the user must act.
+    ConsentRefused,
+    /// The bank answered what its standard does not allow.
+    Nonsense,
+    /// Our own fault.
+    Internal,
+}
+
+impl FaultClass {
+    /// The stable name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BankUnavailable => "bank_unavailable",
+            Self::RateLimited => "rate_limited",
+            Self::ConsentRefused => "consent_refused",
+            Self::Nonsense => "nonsense",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A failure of one call to a bank.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", class.as_str())]
+pub struct BankFault {
+    /// Which class it is of.
+    pub class: FaultClass,
+    /// A sentence for an operator: the status or the path of the fault. No tokens, no personal data.
+    pub detail: String,
+    /// Seconds the bank asked us to wait; bounded by the connector.
+    pub retry_after_s: Option<u32>,
+}
+
+impl BankFault {
+    /// A failure of a class.
+    pub fn new(class: FaultClass, detail: impl Into<String>) -> Self {
+        Self {
+            class,
+            detail: detail.into(),
+            retry_after_s: None,
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The feed: committed diffs, each with the record's next sequence number. The feed is the truth
+//! about changes; what is stored of balances and transactions is a projection of it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ids::{AccountId, EventId, RecordId, Seq},
+    model::{BalanceFacts, Product, Transaction, TransactionFacts},
+};
+
+/// Transactions in one entry at most. More are split over consecutive entries.
+pub const MAX_CHANGES_PER_ENTRY: usize = 100;
+
+/// Entries in one commit at most: a DynamoDB transaction holds 100 actions, one is the head.
+pub const MAX_ENTRIES_PER_COMMIT: usize = 90;
+
+/// A committed diff: one account, one product.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedEntry {
+    /// The record whose feed this is.
+    pub record: RecordId,
+    /// Its place in the feed.
+    pub seq: Seq,
+    /// When it was committed.
+    pub at: Timestamp,
+    /// The account that changed.
+    pub account: AccountId,
+    /// What changed.
+    pub change: Change,
+}
+
+impl FeedEntry {
+    /// The id of the event that tells of this entry.
+    pub fn event_id(&self) -> EventId {
+        EventId::of(self.record, self.seq)
+    }
+}
+
+/// What changed on one account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// The balance.
+    #[serde(rename = "b")]
+    Balance {
+        /// As it was; `None` the first time.
+        #[serde(rename = "o", skip_serializing_if = "Option::is_none", default)]
+        before: Option<BalanceFacts>,
+        /// As it is.
+        #[serde(rename = "n")]
+        after: BalanceFacts,
+    },
+    /// Transactions.
+    #[serde(rename = "t")]
+    Transactions(TransactionsDiff),
+}
+
+impl Change {
+    /// The product this is a change of.
+    pub const fn product(&self) -> Product {
+        match self {
+            Self::Balance { .. } => Product::Balance,
+            Self::Transactions(_) => Product::Transactions,
+        }
+    }
+}
+
+/// Which pull found the rows; Okra tells them apart in its callback codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pull {
+    /// The first pull of an account.
+    #[serde(rename = "i")]
+    Initial,
+    /// The historical pull.
+    #[serde(rename = "f")]
+    Full,
+    /// A regular refresh.
+    #[serde(rename = "p")]
+    Periodic,
+}
+
+/// What changed among an account's transactions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionsDiff {
+    /// Which pull found it.
+    #[serde(rename = "p")]
+    pub pull: Pull,
+    /// Rows that were not there.
+    #[serde(rename = "a", skip_serializing_if = "Vec::is_empty", default)]
+    pub added: Vec<Transaction>,
+    /// Rows that read otherwise now.
+    #[serde(rename = "m", skip_serializing_if = "Vec::is_empty", default)]
+    pub modified: Vec<Modified>,
+    /// Rows that are gone, as they last were.
+    #[serde(rename = "r", skip_serializing_if = "Vec::is_empty", default)]
+    pub removed: Vec<Transaction>,
+}
+
+impl TransactionsDiff {
+    /// Rows spoken of.
+    pub const fn len(&self) -> usize {
+        self.added.len() + self.modified.len() + self.removed.len()
+    }
+
+    /// True where nothing changed.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A transaction that reads otherwise now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Modified {
+    /// As it was.
+    #[serde(rename = "o")]
+    pub before: TransactionFacts,
+    /// As it is, under the identity it keeps.
+    #[serde(rename = "n")]
+    pub after: Transaction,
+    /// How sure we are that both are one transaction.
+    #[serde(rename = "c")]
+    pub confidence: Confidence,
+}
+
+/// How sure the matcher is that two rows are one transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Confidence {
+    /// The bank's id says so and the content does not contradict it.
+    #[serde(rename = "x")]
+    Exact,
+    /// The ids differ; amount, direction and text agree and the dates are near.
+    #[serde(rename = "h")]
+    High,
+    /// The ids differ; text agrees, the amount drifted within bounds.
+    #[serde(rename = "m")]
+    Medium,
+}
+
+/// What an endpoint is sent of a feed entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PayloadMode {
+    /// The changed resources themselves.
+    #[default]
+    Full,
+    /// Their ids and a `callback_url` to read them from.
+    Reference,
+}

@@ -1,0 +1,315 @@
+//! Identifiers. On the wire every id is Okra's: 24 hexadecimal digits (12 bytes). In code every id
+//! is a type of its own, so that a customer can never be passed for a record.
+
+use std::{fmt, str::FromStr};
+
+use data_encoding::HEXLOWER;
+use jiff::civil::Date;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::{Digest, Sha256};
+
+/// Bytes in an id.
+pub const ID_BYTES: usize = 12;
+
+/// A text that is not 24 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id is 24 hexadecimal digits")]
+pub struct ParseIdError;
+
+fn parse_hex(text: &str) -> Result<[u8; ID_BYTES], ParseIdError> {
+    let bytes = HEXLOWER
+        .decode(text.to_ascii_lowercase().as_bytes())
+        .map_err(|_| ParseIdError)?;
+    bytes.try_into().map_err(|_| ParseIdError)
+}
+
+/// The first 12 bytes of SHA-256 over the parts, each preceded by its length so that
+/// `("ab", "c")` and `("a", "bc")` differ.
+fn derive_bytes(kind: &str, parts: &[&[u8]]) -> [u8; ID_BYTES] {
+    let mut hash = Sha256::new();
+    for part in std::iter::once(kind.as_bytes()).chain(parts.iter().copied()) {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    let mut bytes = [0; ID_BYTES];
+    bytes.copy_from_slice(&hash.finalize()[..ID_BYTES]);
+    bytes
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident $kind:literal;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; ID_BYTES]);
+
+        impl $name {
+            /// The id with these bytes.
+            pub const fn from_bytes(bytes: [u8; ID_BYTES]) -> Self {
+                Self(bytes)
+            }
+
+            /// The bytes of the id.
+            pub const fn as_bytes(&self) -> &[u8; ID_BYTES] {
+                &self.0
+            }
+
+            /// The id that belongs to these parts: the same parts always give the same id.
+            pub fn derive(parts: &[&[u8]]) -> Self {
+                Self(derive_bytes($kind, parts))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&HEXLOWER.encode(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                parse_hex(text).map(Self)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+    )+};
+}
+
+ids! {
+    /// One integrating business.
+    AppId "app";
+    /// A person of an app, across banks.
+    CustomerId "customer";
+    /// An institution, reached through a connector.
+    BankId "bank";
+    /// One login (consent) of a customer at one bank: the unit that is refreshed.
+    RecordId "record";
+    /// One account of a record.
+    AccountId "account";
+    /// The balance of an account. There is one for each account; see [`BalanceId::of`].
+    BalanceId "balance";
+    /// One transaction of an account; see [`TransactionId::new`].
+    TransactionId "transaction";
+    /// Data sync asked for: record, products, interval, webhook URL.
+    SubscriptionId "subscription";
+    /// A webhook URL of an app with its secrets; derived from the app (or subscription) and the URL.
+    EndpointId "endpoint";
+}
+
+/// Bytes of an account id that are repeated in the ids of its transactions.
+pub const ACCOUNT_TAG_BYTES: usize = 5;
+
+/// The first five bytes of an account id: the partition that holds the account and its transactions.
+/// Two accounts may share a tag (about 45 pairs among 10^7 accounts), so a reader checks the account.
+pub type AccountTag = [u8; ACCOUNT_TAG_BYTES];
+
+impl AccountId {
+    /// The tag of the account: see [`AccountTag`].
+    pub fn tag(&self) -> AccountTag {
+        let mut tag = [0; ACCOUNT_TAG_BYTES];
+        tag.copy_from_slice(&self.0[..ACCOUNT_TAG_BYTES]);
+        tag
+    }
+}
+
+impl BalanceId {
+    /// The id of an account's balance: the account's with its last byte inverted, so that either
+    /// is found from the other without an index.
+    pub fn of(account: AccountId) -> Self {
+        Self(invert_last(account.0))
+    }
+
+    /// The account this balance belongs to.
+    pub fn account(&self) -> AccountId {
+        AccountId(invert_last(self.0))
+    }
+}
+
+fn invert_last(mut bytes: [u8; ID_BYTES]) -> [u8; ID_BYTES] {
+    if let Some(last) = bytes.last_mut() {
+        *last = !*last;
+    }
+    bytes
+}
+
+impl TransactionId {
+    /// A transaction's id carries its own key: account tag (5 bytes), the day it was first seen under
+    /// (days since 1970-01-01, 2 bytes) and a hash of what identified it then (5 bytes). So a
+    /// transaction is found by id alone without an index that would cost a write for each row.
+    pub fn new(account: AccountId, day: Day, discriminator: &[&[u8]]) -> Self {
+        let mut parts: Vec<&[u8]> = vec![account.as_bytes()];
+        parts.extend_from_slice(discriminator);
+        let hash = derive_bytes("transaction", &parts);
+        let mut bytes = [0; ID_BYTES];
+        bytes[..5].copy_from_slice(&account.tag());
+        bytes[5..7].copy_from_slice(&day.0.to_be_bytes());
+        bytes[7..].copy_from_slice(&hash[..5]);
+        Self(bytes)
+    }
+
+    /// The tag of the account the transaction belongs to.
+    pub fn account_tag(&self) -> AccountTag {
+        let mut tag = [0; ACCOUNT_TAG_BYTES];
+        tag.copy_from_slice(&self.0[..ACCOUNT_TAG_BYTES]);
+        tag
+    }
+
+    /// The day the transaction was first seen under. It never changes, also when the bank moves the row.
+    pub fn day(&self) -> Day {
+        Day(u16::from_be_bytes([self.0[5], self.0[6]]))
+    }
+}
+
+/// Days since 1970-01-01, from that day to 2149-06-06; dates outside are clamped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(pub u16);
+
+impl Day {
+    /// The day of a date.
+    pub fn of(date: Date) -> Self {
+        let days = date
+            .since(jiff::civil::date(1970, 1, 1))
+            .map_or(0, |span| span.get_days());
+        Self(u16::try_from(days.max(0)).unwrap_or(u16::MAX))
+    }
+}
+
+/// A record's dense, strictly increasing number of a feed entry; the first entry is 1.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// Before the first entry.
+    pub const ZERO: Self = Self(0);
+
+    /// The number `n` places after this one.
+    #[must_use]
+    pub fn plus(self, n: u64) -> Self {
+        Self(self.0.saturating_add(n))
+    }
+
+    /// The number after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        self.plus(1)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The id of an event: derived from the record and the sequence number of its feed entry, so that a
+/// retried commit, a second dispatch and a replay all speak of the same event. Sent as `webhook-id`;
+/// contains no `.`, as Standard Webhooks requires.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(String);
+
+impl EventId {
+    /// The event of a feed entry.
+    pub fn of(record: RecordId, seq: Seq) -> Self {
+        Self(format!("evt_{record}_{seq}"))
+    }
+
+    /// The text of the id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_id_survives_its_text(bytes in any::<[u8; ID_BYTES]>()) {
+            let id = RecordId::from_bytes(bytes);
+            prop_assert_eq!(id.to_string().len(), 24);
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+            prop_assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
+        }
+
+        #[test]
+        fn a_balance_leads_back_to_its_account(bytes in any::<[u8; ID_BYTES]>()) {
+            let account = AccountId::from_bytes(bytes);
+            prop_assert_eq!(BalanceId::of(account).account(), account);
+            let balance = BalanceId::of(account);
+            prop_assert_ne!(balance.as_bytes(), account.as_bytes());
+        }
+
+        #[test]
+        fn a_transaction_carries_its_key(bytes in any::<[u8; ID_BYTES]>(), day in any::<u16>(), text: String) {
+            let account = AccountId::from_bytes(bytes);
+            let id = TransactionId::new(account, Day(day), &[text.as_bytes()]);
+            prop_assert_eq!(id.account_tag(), account.tag());
+            prop_assert_eq!(id.day(), Day(day));
+        }
+    }
+
+    #[test]
+    fn derivation_separates_its_parts() {
+        assert_ne!(
+            RecordId::derive(&[b"ab", b"c"]),
+            RecordId::derive(&[b"a", b"bc"])
+        );
+        assert_ne!(
+            RecordId::derive(&[b"x"]).as_bytes(),
+            AccountId::derive(&[b"x"]).as_bytes()
+        );
+    }
+
+    #[test]
+    fn days_are_counted_from_1970() {
+        assert_eq!(Day::of(date(1970, 1, 1)), Day(0));
+        assert_eq!(Day::of(date(1993, 1, 1)), Day(8401));
+        assert_eq!(Day::of(date(1960, 1, 1)), Day(0));
+        assert_eq!(Day::of(date(2500, 1, 1)), Day(u16::MAX));
+    }
+
+    #[test]
+    fn what_is_not_an_id_is_refused() {
+        for text in [
+            "",
+            "zz",
+            "64a0c0ffee0000000000000",
+            "64a0c0ffee000000000000041",
+        ] {
+            assert_eq!(text.parse::<RecordId>(), Err(ParseIdError), "{text}");
+        }
+    }
+}

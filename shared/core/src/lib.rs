@@ -1,0 +1,24 @@
+//! What okra-sync decides, as pure functions.
+//!
+//! Nothing here does I/O, reads a clock or draws a random number: time, jitter and identifiers are
+//! arguments. That is what lets the same code run in a Lambda, in the local process and in a
+//! simulation, and lets every law be stated as a property test.
+//!
+//! The way of a refresh through this crate: [`schedule`] says which records a minute is for,
+//! [`plan`] cuts them into chunks, [`normal`] digests what the bank answered, [`decide`] turns a
+//! snapshot into feed entries with [`identity`] and [`diff`], and [`retry`] says when a failed
+//! delivery is tried again.
+
+pub mod bank;
+pub mod decide;
+pub mod diff;
+pub mod fault;
+pub mod feed;
+pub mod identity;
+pub mod ids;
+pub mod model;
+pub mod money;
+pub mod normal;
+pub mod plan;
+pub mod retry;
+pub mod schedule;

@@ -1,0 +1,376 @@
+//! Retry: what came of an attempt to deliver an event, and when the next one is due.
+
+use jiff::{Timestamp, fmt::rfc2822};
+use serde::{Deserialize, Serialize};
+
+/// What came of one attempt. The serde names are stored and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// 2xx: delivered. How the body goes on after the read cap does not matter.
+    Ok,
+    /// 3xx. Never followed: a client that follows turns the POST into a GET without a body, and the
+    /// 200 it then gets looks like a delivery.
+    Redirect,
+    /// 410: the receiver asks never to be called again.
+    Gone,
+    /// 429, 502, 503, 504: the receiver, or what stands before it, cannot take more now.
+    Throttled,
+    /// Every other status. Also a 404 is tried again: it is what a deployment looks like.
+    Rejected,
+    /// No complete answer within the deadline.
+    Timeout,
+    /// No connection, or one that broke before the answer was complete.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// The host name has no address.
+    Dns,
+    /// The URL leads to an address that must not be called. Nothing was sent.
+    Blocked,
+}
+
+impl Outcome {
+    /// The outcome that an answer with this status is.
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Ok,
+            300..=399 => Self::Redirect,
+            410 => Self::Gone,
+            429 | 502 | 503 | 504 => Self::Throttled,
+            _ => Self::Rejected,
+        }
+    }
+
+    /// True where the event is delivered.
+    pub const fn is_ok(self) -> bool {
+        matches!(self, Self::Ok)
+    }
+
+    /// The stable name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Redirect => "redirect",
+            Self::Gone => "gone",
+            Self::Throttled => "throttled",
+            Self::Rejected => "rejected",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Dns => "dns",
+            Self::Blocked => "blocked",
+        }
+    }
+
+    /// Attempts that are worth making while this is what comes of them.
+    const fn attempts(self) -> u32 {
+        match self {
+            Self::Ok | Self::Gone => 1,
+            Self::Blocked => MAX_BLOCKED_ATTEMPTS,
+            _ => MAX_ATTEMPTS,
+        }
+    }
+
+    /// True where the receiver is better left alone for a while.
+    const fn is_overload(self) -> bool {
+        matches!(self, Self::Throttled | Self::Timeout)
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Seconds before each attempt, counted from the end of the one before: Standard Webhooks' schedule.
+/// Its 75 h 35 min 5 s outlast a weekend.
+const SCHEDULE_S: [u32; 10] = [
+    0,
+    5,
+    5 * MINUTE_S,
+    30 * MINUTE_S,
+    2 * HOUR_S,
+    5 * HOUR_S,
+    10 * HOUR_S,
+    14 * HOUR_S,
+    20 * HOUR_S,
+    24 * HOUR_S,
+];
+const MINUTE_S: u32 = 60;
+const HOUR_S: u32 = 60 * MINUTE_S;
+
+/// Attempts at one delivery at most.
+pub const MAX_ATTEMPTS: u32 = 10;
+const _: () = assert!(SCHEDULE_S.len() == MAX_ATTEMPTS as usize);
+
+/// Attempts at most at an address that must not be called: its owner may correct a DNS record.
+pub const MAX_BLOCKED_ATTEMPTS: u32 = 3;
+
+/// Seconds of a `Retry-After` that are honoured at most.
+pub const MAX_RETRY_AFTER_S: u32 = HOUR_S;
+
+/// Seconds that a receiver who is overloaded is left alone at least.
+pub const OVERLOAD_FLOOR_S: u32 = 60;
+
+/// Parts of a thousand by which a delay varies, either way.
+const SPREAD: u64 = 200;
+
+/// Where in its spread of 20 % either way a delay falls, so that deliveries that failed together do
+/// not all come back together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Jitter(u16);
+
+impl Jitter {
+    /// No jitter.
+    pub const NONE: Self = Self(500);
+
+    /// From 0 (20 % sooner) over 500 (as scheduled) to 1000 (20 % later); more counts as 1000.
+    pub const fn from_permille(permille: u16) -> Self {
+        Self(if permille > 1000 { 1000 } else { permille })
+    }
+
+    /// The jitter that a random number stands for; every jitter is as likely as any other.
+    pub const fn from_random(random: u32) -> Self {
+        Self((random % 1001) as u16)
+    }
+
+    fn apply(self, delay_s: u32) -> u32 {
+        let permille = 1000 - SPREAD + u64::from(self.0) * 2 * SPREAD / 1000;
+        u32::try_from(u64::from(delay_s) * permille / 1000).unwrap_or(u32::MAX)
+    }
+}
+
+/// What is to be done after an attempt that did not deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Try again so many seconds from now.
+    After {
+        /// Seconds.
+        delay_s: u32,
+    },
+    /// Do not try again by yourself.
+    Exhausted,
+}
+
+/// What follows attempt number `attempt` (from 1) that ended in `outcome`.
+///
+/// The delay is the schedule's, jittered; longer where the receiver asked for it by `retry_after_s`
+/// (of which [`MAX_RETRY_AFTER_S`] count) or is overloaded ([`OVERLOAD_FLOOR_S`]), never shorter.
+pub fn next(attempt: u32, outcome: Outcome, retry_after_s: Option<u32>, jitter: Jitter) -> Retry {
+    let scheduled = SCHEDULE_S.get(attempt as usize);
+    let Some(&scheduled) = scheduled.filter(|_| attempt < outcome.attempts()) else {
+        return Retry::Exhausted;
+    };
+    let asked = retry_after_s.unwrap_or(0).min(MAX_RETRY_AFTER_S);
+    let floor = if outcome.is_overload() {
+        OVERLOAD_FLOOR_S
+    } else {
+        0
+    };
+    Retry::After {
+        delay_s: jitter.apply(scheduled).max(asked).max(floor),
+    }
+}
+
+/// Seconds that a `Retry-After` header asks to wait from `now`, as a number or as an HTTP date; at
+/// most [`MAX_RETRY_AFTER_S`]. What is neither, negative or past is `None`: it asks for nothing.
+pub fn retry_after_s(header: &str, now: Timestamp) -> Option<u32> {
+    let header = header.trim();
+    let seconds = if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
+        header.parse::<u32>().unwrap_or(u32::MAX)
+    } else {
+        let at = rfc2822::DateTimeParser::new()
+            .parse_timestamp(header)
+            .ok()?;
+        let seconds = at.as_second().saturating_sub(now.as_second());
+        u32::try_from(seconds.min(i64::from(MAX_RETRY_AFTER_S))).ok()?
+    };
+    (seconds > 0).then_some(seconds.min(MAX_RETRY_AFTER_S))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: [Outcome; 10] = [
+        Outcome::Ok,
+        Outcome::Redirect,
+        Outcome::Gone,
+        Outcome::Throttled,
+        Outcome::Rejected,
+        Outcome::Timeout,
+        Outcome::Connect,
+        Outcome::Tls,
+        Outcome::Dns,
+        Outcome::Blocked,
+    ];
+
+    fn delay(attempt: u32, outcome: Outcome, asked: Option<u32>, jitter: Jitter) -> Option<u32> {
+        match next(attempt, outcome, asked, jitter) {
+            Retry::After { delay_s } => Some(delay_s),
+            Retry::Exhausted => None,
+        }
+    }
+
+    fn outcomes() -> impl Strategy<Value = Outcome> {
+        prop::sample::select(ALL.to_vec())
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_stays_within_its_bounds(
+            attempt in 1..12_u32,
+            outcome in outcomes(),
+            asked: Option<u32>,
+            permille: u16,
+        ) {
+            let jitter = Jitter::from_permille(permille);
+            let Some(delay) = delay(attempt, outcome, asked, jitter) else {
+                prop_assert!(attempt >= outcome.attempts());
+                return Ok(());
+            };
+            prop_assert!(attempt < outcome.attempts());
+            let base = SCHEDULE_S[attempt as usize];
+            let asked = asked.unwrap_or(0).min(MAX_RETRY_AFTER_S);
+            let floor = if outcome.is_overload() { OVERLOAD_FLOOR_S } else { 0 };
+            prop_assert!(delay >= (base * 4 / 5).max(asked).max(floor));
+            prop_assert!(delay <= (base * 6 / 5).max(asked).max(floor));
+        }
+
+        #[test]
+        fn a_delay_never_shrinks_with_attempts_jitter_or_what_was_asked(
+            attempt in 1..12_u32,
+            outcome in outcomes(),
+            asked in 0..10_000_u32,
+            more in 0..10_000_u32,
+            permille in 0..=1000_u16,
+            later in 0..=1000_u16,
+        ) {
+            let at = |attempt, asked, permille| {
+                delay(attempt, outcome, Some(asked), Jitter::from_permille(permille)).unwrap_or(u32::MAX)
+            };
+            let delay = at(attempt, asked, permille);
+            prop_assert!(at(attempt + 1, asked, permille) >= delay);
+            prop_assert!(at(attempt, asked + more, permille) >= delay);
+            prop_assert!(at(attempt, asked, permille.saturating_add(later)) >= delay);
+        }
+
+        #[test]
+        fn every_retry_after_is_read_or_left(header in "\\PC*", second in 0..4_000_000_000_i64) {
+            let asked = retry_after_s(&header, Timestamp::from_second(second).unwrap());
+            prop_assert!(asked.is_none_or(|asked| (1..=MAX_RETRY_AFTER_S).contains(&asked)));
+        }
+    }
+
+    #[test]
+    fn ten_attempts_take_three_days() {
+        let mut total = 0;
+        let mut attempts = 1;
+        while let Some(delay) = delay(attempts, Outcome::Rejected, None, Jitter::NONE) {
+            total += delay;
+            attempts += 1;
+        }
+        assert_eq!(attempts, MAX_ATTEMPTS);
+        assert_eq!(total, 75 * HOUR_S + 35 * MINUTE_S + 5);
+    }
+
+    #[test]
+    fn what_asks_to_stop_is_not_tried_again() {
+        for (outcome, attempts) in [(Outcome::Ok, 1), (Outcome::Gone, 1), (Outcome::Blocked, 3)] {
+            assert_eq!(
+                next(attempts, outcome, Some(5), Jitter::NONE),
+                Retry::Exhausted,
+                "{outcome}"
+            );
+            if attempts > 1 {
+                assert!(delay(attempts - 1, outcome, None, Jitter::NONE).is_some());
+            }
+        }
+        for attempt in [0, MAX_ATTEMPTS, u32::MAX] {
+            let expected = (attempt == 0).then_some(0);
+            assert_eq!(
+                delay(attempt, Outcome::Dns, None, Jitter::NONE),
+                expected,
+                "{attempt}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_receiver_can_ask_for_time() {
+        let check = |attempt, outcome, asked, expected| {
+            assert_eq!(
+                delay(attempt, outcome, asked, Jitter::NONE),
+                Some(expected),
+                "{attempt} {outcome} {asked:?}"
+            );
+        };
+        check(1, Outcome::Rejected, None, 5);
+        check(1, Outcome::Rejected, Some(3), 5);
+        check(1, Outcome::Rejected, Some(40), 40);
+        check(1, Outcome::Throttled, None, 60);
+        check(1, Outcome::Timeout, None, 60);
+        check(1, Outcome::Throttled, Some(90), 90);
+        check(1, Outcome::Throttled, Some(1_000_000_000), 3600);
+        check(4, Outcome::Throttled, Some(90), 7200);
+    }
+
+    #[test]
+    fn statuses_have_their_outcome() {
+        for (status, outcome) in [
+            (200, Outcome::Ok),
+            (204, Outcome::Ok),
+            (299, Outcome::Ok),
+            (101, Outcome::Rejected),
+            (301, Outcome::Redirect),
+            (307, Outcome::Redirect),
+            (400, Outcome::Rejected),
+            (404, Outcome::Rejected),
+            (410, Outcome::Gone),
+            (429, Outcome::Throttled),
+            (500, Outcome::Rejected),
+            (502, Outcome::Throttled),
+            (503, Outcome::Throttled),
+            (504, Outcome::Throttled),
+            (599, Outcome::Rejected),
+        ] {
+            assert_eq!(Outcome::of_status(status), outcome, "{status}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_a_number_or_a_date() {
+        let now: Timestamp = "1994-11-06T08:49:37Z".parse().unwrap();
+        for (header, expected) in [
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("0", None),
+            ("-5", None),
+            ("+5", None),
+            ("1e9", None),
+            ("99999999999999999999", Some(3600)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sun, 06 Nov 1994 23:00:00 GMT", Some(3600)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", None),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after_s(header, now), expected, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_reads_the_same_everywhere() {
+        for outcome in ALL {
+            assert_eq!(
+                serde_json::to_value(outcome).unwrap(),
+                outcome.to_string().as_str()
+            );
+        }
+    }
+}

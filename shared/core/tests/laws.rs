@@ -1,0 +1,375 @@
+//! The laws of the core as properties: what is stated here holds for every input.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::collections::BTreeMap;
+
+use jiff::{Timestamp, civil::date};
+use okra_core::{
+    decide::{AccountState, decide, observe, window_start},
+    diff::{AccountView, diff_transactions},
+    fault::{BankFault, FaultClass},
+    feed::{Change, Confidence, MAX_CHANGES_PER_ENTRY, Pull},
+    ids::AccountId,
+    model::{
+        AccountSnapshot, BalanceFacts, BookingStatus, Direction, Snapshot, Transaction,
+        TransactionFacts, TransactionWindow,
+    },
+    money::{Currency, Money},
+    normal::digest_transactions,
+};
+use proptest::prelude::*;
+
+const ACCOUNT: AccountId = AccountId::from_bytes([7; 12]);
+
+fn at(day: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + day * 86_400).unwrap()
+}
+
+fn row(id: Option<&str>, day: i64, minor: i64, text: &str) -> TransactionFacts {
+    TransactionFacts {
+        bank_id: id.map(str::to_owned),
+        status: BookingStatus::Booked,
+        direction: Direction::Debit,
+        amount: Money::new(minor, Currency::NGN),
+        booked_at: at(day),
+        value_at: None,
+        description: text.to_owned(),
+        reference: None,
+        code: None,
+        balance_after: None,
+    }
+}
+
+fn pending(row: TransactionFacts) -> TransactionFacts {
+    TransactionFacts {
+        status: BookingStatus::Pending,
+        ..row
+    }
+}
+
+fn window(rows: Vec<TransactionFacts>) -> TransactionWindow {
+    TransactionWindow {
+        from: date(2023, 1, 1),
+        rows,
+    }
+}
+
+/// Rows from a small world, so that ids, texts and amounts collide often.
+fn any_row() -> impl Strategy<Value = TransactionFacts> {
+    (
+        prop::option::of("[a-d]"),
+        0..6_i64,
+        prop::sample::select(vec![100_i64, 105, 5000]),
+        prop::sample::select(vec!["", "POS SHOPRITE", "SHOPRITE IKEJA POS", "TRANSFER"]),
+        any::<(bool, bool)>(),
+    )
+        .prop_map(|(id, day, minor, text, (is_pending, credit))| {
+            let mut row = row(id.as_deref(), day, minor, text);
+            if is_pending {
+                row.status = BookingStatus::Pending;
+            }
+            if credit {
+                row.direction = Direction::Credit;
+            }
+            row
+        })
+}
+
+fn any_rows() -> impl Strategy<Value = Vec<TransactionFacts>> {
+    prop::collection::vec(any_row(), 0..14)
+}
+
+fn known(rows: Vec<TransactionFacts>) -> (Vec<Transaction>, AccountView) {
+    let mut view = AccountView::default();
+    view.apply(&Change::Transactions(diff_transactions(
+        ACCOUNT,
+        &[],
+        &window(rows),
+        Pull::Initial,
+    )));
+    (transactions(&view), view)
+}
+
+fn transactions(view: &AccountView) -> Vec<Transaction> {
+    view.transactions
+        .iter()
+        .map(|(&id, facts)| Transaction {
+            id,
+            facts: facts.clone(),
+        })
+        .collect()
+}
+
+fn sorted(rows: impl IntoIterator<Item = TransactionFacts>) -> Vec<String> {
+    let mut rows: Vec<String> = rows.into_iter().map(|row| format!("{row:?}")).collect();
+    rows.sort_unstable();
+    rows
+}
+
+proptest! {
+    #[test]
+    fn applying_a_diff_gives_what_the_bank_showed(before in any_rows(), after in any_rows()) {
+        let (stored, mut view) = known(before.clone());
+        prop_assert_eq!(sorted(view.transactions.values().cloned()), sorted(before));
+        let diff = diff_transactions(ACCOUNT, &stored, &window(after.clone()), Pull::Periodic);
+        view.apply(&Change::Transactions(diff));
+        prop_assert_eq!(sorted(view.transactions.into_values()), sorted(after));
+    }
+
+    #[test]
+    fn what_did_not_change_has_no_diff_in_any_order(rows in any_rows().prop_shuffle()) {
+        let (stored, _) = known(rows.clone());
+        let mut shuffled = rows;
+        shuffled.reverse();
+        let diff = diff_transactions(ACCOUNT, &stored, &window(shuffled), Pull::Periodic);
+        prop_assert!(diff.is_empty(), "{diff:?}");
+    }
+
+    #[test]
+    fn a_diff_does_not_depend_on_the_order_of_rows(before in any_rows(), after in any_rows()) {
+        let (mut stored, _) = known(before);
+        let one = diff_transactions(ACCOUNT, &stored, &window(after.clone()), Pull::Periodic);
+        stored.reverse();
+        let mut reversed = after;
+        reversed.reverse();
+        let other = diff_transactions(ACCOUNT, &stored, &window(reversed), Pull::Periodic);
+        let ids = |diff: &okra_core::feed::TransactionsDiff| {
+            let mut ids: Vec<String> = diff.added.iter().map(|row| format!("+{row:?}"))
+                .chain(diff.removed.iter().map(|row| format!("-{row:?}")))
+                .chain(diff.modified.iter().map(|row| format!("~{row:?}")))
+                .collect();
+            ids.sort_unstable();
+            ids
+        };
+        prop_assert_eq!(ids(&one), ids(&other));
+    }
+
+    #[test]
+    fn the_digest_sees_every_change_and_nothing_else(a in any_rows(), b in any_rows()) {
+        let digest = |rows: Vec<TransactionFacts>| digest_transactions(&[(ACCOUNT, &window(rows))]);
+        let mut reversed = a.clone();
+        reversed.reverse();
+        prop_assert_eq!(digest(a.clone()), digest(reversed));
+        prop_assert_eq!(digest(a.clone()) == digest(b.clone()), sorted(a) == sorted(b));
+    }
+
+    #[test]
+    fn deciding_twice_changes_nothing_the_second_time(rows in any_rows(), minor: i64) {
+        let balance = BalanceFacts { available: Some(Money::new(minor, Currency::NGN)), ledger: None };
+        let snapshot = Snapshot { accounts: vec![AccountSnapshot {
+            account: ACCOUNT, balance: Some(Ok(balance)), transactions: Some(Ok(window(rows))),
+        }] };
+        let first_pull = AccountState { first_pull: true, ..AccountState::default() };
+        let mut view = AccountView::default();
+        for (_, change) in decide(&snapshot, &BTreeMap::from([(ACCOUNT, first_pull)])).changes {
+            view.apply(&change);
+        }
+        let state = AccountState {
+            balance: view.balance, transactions: transactions(&view), first_pull: false,
+        };
+        let again = decide(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
+        prop_assert!(again.changes.is_empty(), "{:?}", again.changes);
+    }
+}
+
+/// Diffs two answers and writes what changed as `+ id`, `- id`, `~ before -> after (confidence)`.
+fn check(before: &[TransactionFacts], after: &[TransactionFacts], expected: &[&str]) {
+    let (stored, _) = known(before.to_vec());
+    let diff = diff_transactions(ACCOUNT, &stored, &window(after.to_vec()), Pull::Periodic);
+    let name = |facts: &TransactionFacts| facts.bank_id.clone().unwrap_or_else(|| "none".into());
+    let mut got: Vec<String> = diff
+        .removed
+        .iter()
+        .map(|row| format!("- {}", name(&row.facts)))
+        .collect();
+    got.extend(diff.modified.iter().map(|row| {
+        let sure = match row.confidence {
+            Confidence::Exact => "exact",
+            Confidence::High => "high",
+            Confidence::Medium => "medium",
+        };
+        format!(
+            "~ {} -> {} ({sure})",
+            name(&row.before),
+            name(&row.after.facts)
+        )
+    }));
+    got.extend(
+        diff.added
+            .iter()
+            .map(|row| format!("+ {}", name(&row.facts))),
+    );
+    got.sort_unstable();
+    assert_eq!(got, expected, "before {before:#?} after {after:#?}");
+}
+
+#[test]
+fn a_pending_row_keeps_its_identity_when_it_is_booked_under_a_new_id() {
+    let card = pending(row(Some("p1"), 0, 5000, "POS SHOPRITE IKEJA"));
+    check(
+        std::slice::from_ref(&card),
+        &[row(Some("b9"), 2, 5000, "POS SHOPRITE IKEJA")],
+        &["~ p1 -> b9 (high)"],
+    );
+    check(
+        std::slice::from_ref(&card),
+        &[row(Some("b9"), 2, 5500, "POS SHOPRITE IKEJA LA")],
+        &["~ p1 -> b9 (medium)"],
+    );
+    check(
+        std::slice::from_ref(&card),
+        &[row(None, 2, 5000, "SHOPRITE IKEJA")],
+        &["~ p1 -> none (high)"],
+    );
+    // Too late, too different, or another shop: not the same.
+    check(
+        std::slice::from_ref(&card),
+        &[row(Some("b9"), 20, 5000, "POS SHOPRITE IKEJA")],
+        &["+ b9", "- p1"],
+    );
+    check(
+        std::slice::from_ref(&card),
+        &[row(Some("b9"), 2, 9000, "POS SHOPRITE IKEJA")],
+        &["+ b9", "- p1"],
+    );
+    check(
+        &[card],
+        &[row(Some("b9"), 2, 5000, "UBER TRIP")],
+        &["+ b9", "- p1"],
+    );
+}
+
+#[test]
+fn rows_without_ids_and_with_reused_ids_neither_merge_nor_double() {
+    let coffee = row(None, 1, 700, "COFFEE");
+    let three = vec![coffee; 3];
+    check(&three, &three, &[]);
+    check(&three[..2], &three, &["+ none"]);
+    check(&three, &three[..2], &["- none"]);
+    let reused = [
+        row(Some("1"), 0, 100, "ATM"),
+        row(Some("1"), 3, 900, "RENT"),
+    ];
+    check(&reused, &reused, &[]);
+    check(&reused[..1], &reused, &["+ 1"]);
+    check(&reused[..1], &reused[1..], &["+ 1", "- 1"]);
+}
+
+#[test]
+fn re_issued_ids_and_edited_rows_are_modifications() {
+    check(
+        &[row(Some("a"), 0, 100, "ATM")],
+        &[row(Some("b"), 0, 100, "ATM")],
+        &["~ a -> b (high)"],
+    );
+    check(
+        &[row(Some("a"), 0, 100, "ATM 12")],
+        &[row(Some("b"), 0, 100, "CASH WITHDRAWAL")],
+        &["~ a -> b (medium)"],
+    );
+    check(
+        &[row(Some("a"), 0, 100, "ATM")],
+        &[row(Some("a"), 0, 120, "ATM")],
+        &["~ a -> a (exact)"],
+    );
+}
+
+#[test]
+fn a_row_that_slid_out_of_the_window_is_not_removed_but_one_that_vanished_is() {
+    let (stored, _) = known(vec![
+        row(Some("old"), 0, 1, "A"),
+        row(Some("new"), 30, 2, "B"),
+    ]);
+    let later = TransactionWindow {
+        from: date(2023, 12, 1),
+        rows: vec![],
+    };
+    let diff = diff_transactions(ACCOUNT, &stored, &later, Pull::Periodic);
+    let removed: Vec<_> = diff
+        .removed
+        .iter()
+        .map(|row| row.facts.bank_id.as_deref())
+        .collect();
+    assert_eq!(removed, [Some("new")]);
+}
+
+#[test]
+fn one_account_that_fails_holds_nothing_up() {
+    let other = AccountId::from_bytes([8; 12]);
+    let fault = BankFault::new(FaultClass::BankUnavailable, "503");
+    let snapshot = Snapshot {
+        accounts: vec![
+            AccountSnapshot {
+                account: ACCOUNT,
+                balance: None,
+                transactions: Some(Err(fault.clone())),
+            },
+            AccountSnapshot {
+                account: other,
+                balance: None,
+                transactions: Some(Ok(window(vec![row(Some("a"), 0, 1, "A")]))),
+            },
+        ],
+    };
+    let observed = observe(&snapshot);
+    assert!(observed.digests.is_empty());
+    assert_eq!(
+        observed.faults,
+        [(ACCOUNT, okra_core::model::Product::Transactions, fault)]
+    );
+    let decision = decide(&snapshot, &BTreeMap::new());
+    assert_eq!(decision.changes.len(), 1);
+    assert_eq!(decision.changes[0].0, other);
+}
+
+#[test]
+fn an_empty_answer_does_not_delete_a_history() {
+    let rows: Vec<_> = (0..5)
+        .map(|n| row(Some(&n.to_string()), n, 100, "A"))
+        .collect();
+    let (stored, _) = known(rows);
+    let snapshot = Snapshot {
+        accounts: vec![AccountSnapshot {
+            account: ACCOUNT,
+            balance: None,
+            transactions: Some(Ok(window(vec![]))),
+        }],
+    };
+    let state = AccountState {
+        transactions: stored,
+        ..AccountState::default()
+    };
+    let decision = decide(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
+    assert!(decision.changes.is_empty());
+    assert_eq!(decision.faults[0].2.class, FaultClass::Nonsense);
+}
+
+#[test]
+fn a_large_pull_is_split_into_bounded_entries() {
+    let rows: Vec<_> = (0..250)
+        .map(|n| row(Some(&n.to_string()), n / 10, 100 + n, "A"))
+        .collect();
+    let snapshot = Snapshot {
+        accounts: vec![AccountSnapshot {
+            account: ACCOUNT,
+            balance: None,
+            transactions: Some(Ok(window(rows))),
+        }],
+    };
+    let sizes: Vec<usize> = decide(&snapshot, &BTreeMap::new())
+        .changes
+        .iter()
+        .map(|(_, change)| match change {
+            Change::Transactions(diff) => diff.len(),
+            Change::Balance { .. } => 0,
+        })
+        .collect();
+    assert_eq!(sizes, [MAX_CHANGES_PER_ENTRY, MAX_CHANGES_PER_ENTRY, 50]);
+}
+
+#[test]
+fn the_window_slides_once_a_month() {
+    assert_eq!(window_start(date(2026, 3, 1)), date(2026, 2, 1));
+    assert_eq!(window_start(date(2026, 3, 31)), date(2026, 2, 1));
+    assert_eq!(window_start(date(2026, 1, 15)), date(2025, 12, 1));
+}
