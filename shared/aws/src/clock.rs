@@ -1,0 +1,82 @@
+//! The clock of the shell.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use jiff::Timestamp;
+
+/// Where the shell gets its time from: the only reader of the system clock. Clones share one clock.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    /// Milliseconds since 1970.
+    Driven(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// The system's clock.
+    pub const fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands at `at` until it is [set](Self::set); for tests and simulations.
+    pub fn driven(at: Timestamp) -> Self {
+        Self(Source::Driven(Arc::new(AtomicI64::new(
+            at.as_millisecond(),
+        ))))
+    }
+
+    /// Sets a driven clock and all its clones; does nothing to the system's.
+    pub fn set(&self, at: Timestamp) {
+        if let Source::Driven(millis) = &self.0 {
+            millis.store(at.as_millisecond(), Ordering::SeqCst);
+        }
+    }
+
+    /// The time, cut to milliseconds: the precision of the wire and of the table, so that a time
+    /// survives being stored.
+    pub fn now(&self) -> Timestamp {
+        let millis = match &self.0 {
+            Source::System => system_now().as_millisecond(),
+            Source::Driven(millis) => millis.load(Ordering::SeqCst),
+        };
+        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the system clock"
+)]
+fn system_now() -> Timestamp {
+    Timestamp::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driven_clock_moves_only_when_set_and_with_all_its_clones() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let clock = Clock::driven(at("2026-01-01T00:00:00.123456Z"));
+        let clone = clock.clone();
+        assert_eq!(clone.now(), at("2026-01-01T00:00:00.123Z"));
+        clock.set(at("2026-01-02T00:00:00Z"));
+        assert_eq!(clone.now(), at("2026-01-02T00:00:00Z"));
+    }
+
+    #[test]
+    fn the_system_clock_has_milliseconds() {
+        let clock = Clock::system();
+        clock.set(Timestamp::UNIX_EPOCH);
+        let now = clock.now();
+        assert!(now > Timestamp::from_second(1_700_000_000).unwrap());
+        assert_eq!(now.subsec_nanosecond() % 1_000_000, 0);
+    }
+}

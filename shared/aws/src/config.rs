@@ -1,0 +1,239 @@
+//! SDK clients from the environment of a Lambda, or over an embedded engine.
+
+use std::{env, time::Duration};
+
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_runtime_api::client::{behavior_version::BehaviorVersion, http::SharedHttpClient};
+use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
+use aws_types::{SdkConfig, region::Region};
+
+use crate::tls::{self, Trust};
+
+/// Attempts of one call, the first included.
+const MAX_ATTEMPTS: u32 = 4;
+
+/// Longest pause between two attempts.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// For a connection to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// For one attempt of a call that answers at once.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For one attempt against SQS, whose receive waits up to 20 s for messages.
+const LONG_POLL_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// For a call with all its attempts.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// For a call to SQS with all its attempts.
+const LONG_POLL_OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why the environment does not make a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A variable that must be set is not, or is empty.
+    #[error("{0} is not set")]
+    Missing(&'static str),
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Where the services are, when not at AWS.
+#[derive(Clone, Debug, Default)]
+struct Endpoints {
+    dynamodb: Option<String>,
+    sqs: Option<String>,
+    eventbridge: Option<String>,
+}
+
+impl Endpoints {
+    const fn any(&self) -> bool {
+        self.dynamodb.is_some() || self.sqs.is_some() || self.eventbridge.is_some()
+    }
+}
+
+/// What the SDK clients share: region, credentials, endpoints, HTTP client. Build it once in a
+/// process; clients of one configuration share their connections.
+#[derive(Clone, Debug)]
+pub struct AwsConfig {
+    shared: SdkConfig,
+    endpoints: Endpoints,
+}
+
+impl AwsConfig {
+    /// From the environment, as Lambda sets it: `AWS_REGION` (or `AWS_DEFAULT_REGION`),
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, optional `AWS_SESSION_TOKEN`. Endpoints may be
+    /// set by `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_SQS`, `AWS_ENDPOINT_URL_EVENTBRIDGE`
+    /// or, for all three, `AWS_ENDPOINT_URL`; then the platform's certificates are trusted as well.
+    ///
+    /// Lambda replaces the process before its credentials expire, so they are read once.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Missing`] names the variable that is missing.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_vars(|name| env::var(name).ok())
+    }
+
+    /// As [`from_env`](Self::from_env), from any source of variables.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Missing`] names the variable that is missing.
+    pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let optional = |name: &str| vars(name).filter(|value| !value.is_empty());
+        let required = |name: &'static str| optional(name).ok_or(ConfigError::Missing(name));
+        let endpoint = |name: &str| optional(name).or_else(|| optional("AWS_ENDPOINT_URL"));
+        let endpoints = Endpoints {
+            dynamodb: endpoint("AWS_ENDPOINT_URL_DYNAMODB"),
+            sqs: endpoint("AWS_ENDPOINT_URL_SQS"),
+            eventbridge: endpoint("AWS_ENDPOINT_URL_EVENTBRIDGE"),
+        };
+        let credentials = Credentials::new(
+            required("AWS_ACCESS_KEY_ID")?,
+            required("AWS_SECRET_ACCESS_KEY")?,
+            optional("AWS_SESSION_TOKEN"),
+            None,
+            "environment",
+        );
+        let region = optional("AWS_REGION")
+            .or_else(|| optional("AWS_DEFAULT_REGION"))
+            .ok_or(ConfigError::Missing("AWS_REGION"))?;
+        let trust = if endpoints.any() {
+            Trust::Platform
+        } else {
+            Trust::Amazon
+        };
+        let http = tls::http_client(trust)?;
+        Ok(Self::new(region, credentials, endpoints, http))
+    }
+
+    /// Over an embedded engine: region `local`, made-up credentials, every call goes to `http`.
+    pub fn with_http_client(http: SharedHttpClient) -> Self {
+        let credentials = Credentials::new("local", "local", None, None, "embedded");
+        Self::new("local".to_owned(), credentials, Endpoints::default(), http)
+    }
+
+    fn new(
+        region: String,
+        credentials: Credentials,
+        endpoints: Endpoints,
+        http: SharedHttpClient,
+    ) -> Self {
+        let shared = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(region))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(http)
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            .retry_config(
+                RetryConfig::standard()
+                    .with_max_attempts(MAX_ATTEMPTS)
+                    .with_max_backoff(MAX_BACKOFF),
+            )
+            .timeout_config(timeouts(ATTEMPT_TIMEOUT, OPERATION_TIMEOUT))
+            .build();
+        Self { shared, endpoints }
+    }
+
+    /// A client of DynamoDB.
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        let mut config = aws_sdk_dynamodb::config::Builder::from(&self.shared);
+        config.set_endpoint_url(self.endpoints.dynamodb.clone());
+        aws_sdk_dynamodb::Client::from_conf(config.build())
+    }
+
+    /// A client of SQS, with time for long polls.
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        // A long poll that says nothing for its wait is not a stalled connection.
+        let patient = aws_sdk_sqs::config::StalledStreamProtectionConfig::disabled();
+        let config = aws_sdk_sqs::config::Builder::from(&self.shared);
+        let mut config = config
+            .stalled_stream_protection(patient)
+            .timeout_config(timeouts(
+                LONG_POLL_ATTEMPT_TIMEOUT,
+                LONG_POLL_OPERATION_TIMEOUT,
+            ));
+        config.set_endpoint_url(self.endpoints.sqs.clone());
+        aws_sdk_sqs::Client::from_conf(config.build())
+    }
+
+    /// A client of EventBridge.
+    pub fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
+        let mut config = aws_sdk_eventbridge::config::Builder::from(&self.shared);
+        config.set_endpoint_url(self.endpoints.eventbridge.clone());
+        aws_sdk_eventbridge::Client::from_conf(config.build())
+    }
+}
+
+fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(attempt)
+        .operation_timeout(operation)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAMBDA: &[(&str, &str)] = &[
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "AKID"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_SESSION_TOKEN", "token"),
+    ];
+
+    fn config(vars: &[(&str, &str)]) -> Result<AwsConfig, ConfigError> {
+        AwsConfig::from_vars(|name| {
+            vars.iter()
+                .rev()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn a_lambda_has_all_it_needs() {
+        let config = config(LAMBDA).unwrap();
+        assert_eq!(config.shared.region().map(AsRef::as_ref), Some("eu-west-1"));
+        assert!(!config.endpoints.any());
+        let (_, _, _) = (config.dynamodb(), config.sqs(), config.eventbridge());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for name in ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+            let vars = [LAMBDA, &[(name, "")]].concat();
+            let error = config(&vars).unwrap_err();
+            assert_eq!(error.to_string(), format!("{name} is not set"));
+        }
+    }
+
+    #[test]
+    fn an_endpoint_of_a_service_comes_before_that_of_all() {
+        let vars = [
+            LAMBDA,
+            &[
+                ("AWS_ENDPOINT_URL", "http://all"),
+                ("AWS_ENDPOINT_URL_SQS", "http://sqs"),
+            ],
+        ]
+        .concat();
+        let endpoints = config(&vars).unwrap().endpoints;
+        assert_eq!(endpoints.dynamodb.as_deref(), Some("http://all"));
+        assert_eq!(endpoints.sqs.as_deref(), Some("http://sqs"));
+        assert_eq!(endpoints.eventbridge.as_deref(), Some("http://all"));
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let text = format!("{:?}", config(LAMBDA).unwrap());
+        assert!(!text.contains("secret\""), "{text}");
+    }
+}

@@ -1,0 +1,12 @@
+//! The shell's edge to AWS: SDK clients, TLS, the tick rules and the clock. The same in a Lambda
+//! and in the local process, which differ only in the HTTP client underneath.
+
+mod clock;
+mod config;
+pub mod rules;
+mod tls;
+
+pub use clock::Clock;
+pub use config::{AwsConfig, ConfigError};
+pub use rules::{Rules, RulesError};
+pub use tls::rustls_client_config;

@@ -1,0 +1,166 @@
+//! The rules that tick: one for each interval, switched off while nothing is on it.
+
+use aws_sdk_eventbridge::{
+    Client,
+    error::{BoxError, ProvideErrorMetadata},
+};
+use okra_core::schedule::Interval;
+
+/// Why a rule could not be switched.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    /// There is no such rule: the deployment and its prefix do not match.
+    #[error("there is no rule {rule}")]
+    NotFound {
+        /// Its name.
+        rule: String,
+    },
+    /// EventBridge refused or could not be reached.
+    #[error("EventBridge did not switch rule {rule}")]
+    Service {
+        /// Its name.
+        rule: String,
+        /// What it answered.
+        source: BoxError,
+    },
+}
+
+/// The tick rules of one deployment.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    client: Client,
+    prefix: String,
+}
+
+impl Rules {
+    /// The rules called `{prefix}-{interval}`, the interval's `_` as `-`.
+    pub fn new(client: Client, prefix: impl Into<String>) -> Self {
+        Self {
+            client,
+            prefix: prefix.into(),
+        }
+    }
+
+    /// The name of an interval's rule.
+    pub fn name(&self, interval: Interval) -> String {
+        format!("{}-{}", self.prefix, interval.as_str().replace('_', "-"))
+    }
+
+    /// Switches the rule of an interval on; on one that is on it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RulesError`].
+    pub async fn enable(&self, interval: Interval) -> Result<(), RulesError> {
+        let rule = self.name(interval);
+        match self.client.enable_rule().name(&rule).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refused(rule, error)),
+        }
+    }
+
+    /// Switches the rule of an interval off; on one that is off it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`RulesError`].
+    pub async fn disable(&self, interval: Interval) -> Result<(), RulesError> {
+        let rule = self.name(interval);
+        match self.client.disable_rule().name(&rule).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refused(rule, error)),
+        }
+    }
+}
+
+fn refused(rule: String, error: impl ProvideErrorMetadata + Into<BoxError>) -> RulesError {
+    if error.code() == Some("ResourceNotFoundException") {
+        return RulesError::NotFound { rule };
+    }
+    RulesError::Service {
+        rule,
+        source: error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use aws_smithy_runtime_api::client::{
+        http::{
+            HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector,
+            http_client_fn,
+        },
+        orchestrator::{HttpRequest, HttpResponse},
+    };
+    use aws_smithy_types::body::SdkBody;
+
+    use super::*;
+    use crate::AwsConfig;
+
+    /// Answers every call alike, and keeps what was asked.
+    #[derive(Clone, Debug)]
+    struct Service {
+        status: u16,
+        body: &'static str,
+        asked: Arc<Mutex<Vec<(String, serde_json::Value)>>>,
+    }
+
+    impl HttpConnector for Service {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            let target = request.headers().get("x-amz-target").unwrap_or_default();
+            let body = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+            self.asked.lock().unwrap().push((target.to_owned(), body));
+            let answer = http::Response::builder()
+                .status(self.status)
+                .body(SdkBody::from(self.body))
+                .unwrap();
+            HttpConnectorFuture::ready(Ok(HttpResponse::try_from(answer).unwrap()))
+        }
+    }
+
+    fn rules(status: u16, body: &'static str) -> (Rules, Service) {
+        let service = Service {
+            status,
+            body,
+            asked: Arc::default(),
+        };
+        let connector = SharedHttpConnector::new(service.clone());
+        let http = SharedHttpClient::new(http_client_fn(move |_, _| connector.clone()));
+        let client = AwsConfig::with_http_client(http).eventbridge();
+        (Rules::new(client, "okra-dev"), service)
+    }
+
+    #[tokio::test]
+    async fn a_rule_is_switched_by_its_name() {
+        let (rules, service) = rules(200, "");
+        rules.enable(Interval::OneMinute).await.unwrap();
+        rules.disable(Interval::Daily).await.unwrap();
+        let asked = service.asked.lock().unwrap().clone();
+        let name = |name: &str| serde_json::json!({ "Name": name });
+        assert_eq!(
+            asked,
+            [
+                (
+                    "AWSEvents.EnableRule".to_owned(),
+                    name("okra-dev-one-minute")
+                ),
+                ("AWSEvents.DisableRule".to_owned(), name("okra-dev-daily")),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_the_rule() {
+        let (absent, _) = rules(400, r#"{"__type":"ResourceNotFoundException"}"#);
+        let error = absent.enable(Interval::SixHours).await.unwrap_err();
+        assert!(matches!(error, RulesError::NotFound { .. }));
+        assert_eq!(error.to_string(), "there is no rule okra-dev-six-hours");
+
+        let (forbidden, service) = rules(400, r#"{"__type":"AccessDeniedException"}"#);
+        let error = forbidden.disable(Interval::SixHours).await.unwrap_err();
+        assert!(matches!(error, RulesError::Service { .. }));
+        assert_eq!(service.asked.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,161 @@
+//! Accounts with their balances.
+
+use std::fmt;
+
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use okra_core::{
+    ids::{AccountId, AccountTag, AppId, BankId, CustomerId, RecordId, Seq},
+    model::{AccountFacts, BalanceFacts},
+};
+
+use crate::{
+    Consent, Consistency, Store, StoreError,
+    expression::{Update, When},
+    item::{Attributes, Draft, JSON, Key, Reader, json, millis, n, s},
+};
+
+/// Accounts of one record at most.
+pub const MAX_ACCOUNTS_PER_RECORD: usize = 25;
+
+const KIND: &str = "account";
+
+/// An account.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Its id.
+    pub id: AccountId,
+    /// Its record.
+    pub record: RecordId,
+    /// Its app.
+    pub app: AppId,
+    /// Its customer.
+    pub customer: CustomerId,
+    /// Its bank.
+    pub bank: BankId,
+    /// What the bank said of it at link time.
+    pub facts: AccountFacts,
+    /// Its balance; `None` before the first one was committed.
+    pub balance: Option<BalanceFacts>,
+    /// The feed entry that the balance is from.
+    pub balance_seq: Seq,
+    /// When that was committed.
+    pub balance_at: Option<Timestamp>,
+    /// When it was linked.
+    pub created_at: Timestamp,
+    /// When it or its balance was last written.
+    pub last_updated: Timestamp,
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("id", &self.id)
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The partition of an account and its transactions.
+pub(crate) fn partition(tag: AccountTag) -> String {
+    format!("ACC#{}", HEXLOWER.encode(&tag))
+}
+
+fn key(account: AccountId) -> Key {
+    Key::new(partition(account.tag()), account.to_string())
+}
+
+pub(crate) fn write(account: &Account) -> Result<Attributes, StoreError> {
+    let balance = account
+        .balance
+        .map(|balance| json(KIND, &balance))
+        .transpose()?;
+    Ok(Draft::new(key(account.id))
+        .with("rec", s(account.record.to_string()))
+        .with("app", s(account.app.to_string()))
+        .with("cus", s(account.customer.to_string()))
+        .with("ins", s(account.bank.to_string()))
+        .with(JSON, json(KIND, &account.facts)?)
+        .maybe("b", balance)
+        .with("q", n(account.balance_seq))
+        .maybe("ba", account.balance_at.map(millis))
+        .with("c", millis(account.created_at))
+        .with("u", millis(account.last_updated))
+        .done())
+}
+
+fn read(item: &Attributes) -> Result<Account, StoreError> {
+    let reader = Reader::new(KIND, item);
+    Ok(Account {
+        id: reader.parse("sk")?,
+        record: reader.parse("rec")?,
+        app: reader.parse("app")?,
+        customer: reader.parse("cus")?,
+        bank: reader.parse("ins")?,
+        facts: reader.json(JSON)?,
+        balance: reader.optional("b", Reader::json)?,
+        balance_seq: Seq(reader.number("q")?),
+        balance_at: reader.optional("ba", Reader::millis)?,
+        created_at: reader.millis("c")?,
+        last_updated: reader.millis("u")?,
+    })
+}
+
+/// The balance of a feed entry, taken where the stored one is older. No account is made of it.
+pub(crate) fn balance(
+    account: AccountId,
+    seq: Seq,
+    at: Timestamp,
+    balance: &BalanceFacts,
+) -> Result<Update, StoreError> {
+    Ok(Update::new(key(account))
+        .set("b", json(KIND, balance)?)
+        .set("q", n(seq))
+        .set("ba", millis(at))
+        .set("u", millis(at))
+        .when(When::Exists)
+        .when(When::AbsentOrBelow("q", n(seq))))
+}
+
+impl Store {
+    /// An account.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn account(&self, account: AccountId) -> Result<Option<Account>, StoreError> {
+        let item = self.get(key(account), Consistency::Eventual).await?;
+        item.as_ref().map(read).transpose()
+    }
+
+    /// The accounts of a consent, in its order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn accounts_of(
+        &self,
+        consent: &Consent,
+        consistency: Consistency,
+    ) -> Result<Vec<Account>, StoreError> {
+        let ids: Vec<AccountId> = consent.accounts.iter().map(|account| account.id).collect();
+        self.accounts(&ids, consistency).await
+    }
+
+    /// The accounts of these ids that exist, in the order asked for. No id may be there twice.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn accounts(
+        &self,
+        ids: &[AccountId],
+        consistency: Consistency,
+    ) -> Result<Vec<Account>, StoreError> {
+        let keys = ids.iter().copied().map(key).collect();
+        let items = self.batch_get(keys, consistency).await?;
+        let mut accounts = items.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        accounts.sort_by_key(|account| ids.iter().position(|id| *id == account.id));
+        Ok(accounts)
+    }
+}

@@ -1,0 +1,446 @@
+//! The calls to DynamoDB: each metered, bounded, and with its errors typed.
+
+use std::{fmt::Display, str::FromStr, time::Duration};
+
+use aws_sdk_dynamodb::{
+    error::{ProvideErrorMetadata, SdkError},
+    operation::transact_write_items::TransactWriteItemsError,
+    types::{
+        Delete, KeysAndAttributes, Put, ReturnConsumedCapacity, TransactWriteItem,
+        Update as UpdateAction,
+    },
+};
+
+use crate::{
+    Consistency, Store, StoreError,
+    expression::{Parameters, Update, When},
+    item::{Attributes, Key, PK, Reader, SK, s},
+};
+
+/// Keys of one batch read; DynamoDB's limit.
+const MAX_BATCH_KEYS: usize = 100;
+
+/// Times a batch asks for what DynamoDB left unprocessed.
+const MAX_BATCH_ROUNDS: u32 = 8;
+
+/// Times a transaction is tried against others that write the same items.
+const MAX_TRANSACTION_ATTEMPTS: u32 = 6;
+
+/// Before the first repetition; doubled for each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// Begins a range of all sort keys: below every character used in them.
+const BEFORE_ALL: &str = " ";
+
+/// Ends a range of sort keys that begin alike: above every character used in them.
+const AFTER_ALL: char = '~';
+
+/// Sort keys of one partition, both ends included.
+#[derive(Clone, Debug)]
+pub(crate) struct Range {
+    pk: String,
+    from: String,
+    to: String,
+}
+
+impl Range {
+    pub(crate) fn between(pk: impl Into<String>, from: impl Into<String>, to: String) -> Self {
+        Self {
+            pk: pk.into(),
+            from: from.into(),
+            to,
+        }
+    }
+
+    /// All sort keys.
+    pub(crate) fn all(pk: impl Into<String>) -> Self {
+        Self::between(pk, BEFORE_ALL, AFTER_ALL.to_string())
+    }
+
+    /// All sort keys that begin with `prefix`.
+    pub(crate) fn prefix(pk: impl Into<String>, prefix: &str) -> Self {
+        Self::between(pk, prefix, format!("{prefix}{AFTER_ALL}"))
+    }
+
+    /// All sort keys that begin with `prefix` and come after `prefix` and `last`.
+    pub(crate) fn prefix_after(pk: impl Into<String>, prefix: &str, last: Option<&str>) -> Self {
+        match last {
+            None => Self::prefix(pk, prefix),
+            Some(last) => Self::between(
+                pk,
+                format!("{prefix}{last}{AFTER_ALL}"),
+                format!("{prefix}{AFTER_ALL}"),
+            ),
+        }
+    }
+}
+
+/// How much of a range is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Take {
+    /// The first so many items.
+    First(usize),
+    /// All; more than the bound is [`StoreError::Bound`] of these.
+    All { bound: usize, what: &'static str },
+}
+
+/// How a transaction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transacted {
+    Done,
+    /// A condition of this action, counted from 0, did not hold, and perhaps of later ones.
+    Refused(usize),
+}
+
+/// Waits before the repetition that follows attempt `n`, counted from 0.
+pub(crate) async fn pause(n: u32) {
+    tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(n.min(6))).await;
+}
+
+impl Store {
+    pub(crate) async fn get(
+        &self,
+        key: Key,
+        consistency: Consistency,
+    ) -> Result<Option<Attributes>, StoreError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&*self.table)
+            .set_key(Some(key.attributes()))
+            .consistent_read(consistency.is_strong())
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| StoreError::service("GetItem", error))?;
+        self.meter.read(answer.consumed_capacity());
+        Ok(answer.item)
+    }
+
+    pub(crate) async fn put(&self, item: Attributes) -> Result<(), StoreError> {
+        self.put_when(item, vec![]).await.map(drop)
+    }
+
+    /// False where the conditions do not hold.
+    pub(crate) async fn put_when(
+        &self,
+        item: Attributes,
+        conditions: Vec<When>,
+    ) -> Result<bool, StoreError> {
+        let mut parameters = Parameters::default();
+        let condition = parameters.condition(conditions);
+        let (names, values) = parameters.into_maps();
+        let answer = self
+            .client
+            .put_item()
+            .table_name(&*self.table)
+            .set_item(Some(item))
+            .set_condition_expression(condition)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await;
+        let done = held("PutItem", answer)?;
+        self.meter
+            .write(done.iter().filter_map(|answer| answer.consumed_capacity()));
+        Ok(done.is_some())
+    }
+
+    /// False where the conditions do not hold.
+    pub(crate) async fn update(&self, update: Update) -> Result<bool, StoreError> {
+        let rendered = update.render();
+        let (names, values) = rendered.parameters.into_maps();
+        let answer = self
+            .client
+            .update_item()
+            .table_name(&*self.table)
+            .set_key(Some(rendered.key))
+            .update_expression(rendered.update)
+            .set_condition_expression(rendered.condition)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await;
+        let done = held("UpdateItem", answer)?;
+        self.meter
+            .write(done.iter().filter_map(|answer| answer.consumed_capacity()));
+        Ok(done.is_some())
+    }
+
+    pub(crate) async fn delete(&self, key: Key) -> Result<(), StoreError> {
+        let answer = self
+            .client
+            .delete_item()
+            .table_name(&*self.table)
+            .set_key(Some(key.attributes()))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| StoreError::service("DeleteItem", error))?;
+        self.meter.write(answer.consumed_capacity());
+        Ok(())
+    }
+
+    /// The items of a range in the order of their keys. Follows pages; each holds at least one item,
+    /// so that [`Take`] bounds them too.
+    pub(crate) async fn query(
+        &self,
+        range: Range,
+        take: Take,
+        consistency: Consistency,
+    ) -> Result<Vec<Attributes>, StoreError> {
+        let wanted = match take {
+            Take::First(count) => count,
+            Take::All { bound, .. } => bound.saturating_add(1),
+        };
+        let mut items = Vec::new();
+        let mut start = None;
+        while items.len() < wanted {
+            let limit = i32::try_from(wanted - items.len()).unwrap_or(i32::MAX);
+            let answer = self
+                .client
+                .query()
+                .table_name(&*self.table)
+                .key_condition_expression("#k = :k AND #s BETWEEN :f AND :t")
+                .expression_attribute_names("#k", PK)
+                .expression_attribute_names("#s", SK)
+                .expression_attribute_values(":k", s(range.pk.as_str()))
+                .expression_attribute_values(":f", s(range.from.as_str()))
+                .expression_attribute_values(":t", s(range.to.as_str()))
+                .set_exclusive_start_key(start)
+                .limit(limit)
+                .consistent_read(consistency.is_strong())
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send()
+                .await
+                .map_err(|error| StoreError::service("Query", error))?;
+            self.meter.read(answer.consumed_capacity());
+            items.extend(answer.items.unwrap_or_default());
+            start = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if start.is_none() {
+                break;
+            }
+        }
+        if let Take::All { bound, what } = take
+            && items.len() > bound
+        {
+            return Err(StoreError::Bound { what, bound });
+        }
+        Ok(items)
+    }
+
+    /// At most `limit` ids that link items of a partition point to, after `after`: what their sort
+    /// keys hold after `prefix`. Read strongly: a link is followed right after it was made.
+    pub(crate) async fn linked<T: FromStr + Display>(
+        &self,
+        pk: String,
+        prefix: &str,
+        after: Option<T>,
+        limit: usize,
+    ) -> Result<Vec<T>, StoreError> {
+        let last = after.map(|id| id.to_string());
+        let range = Range::prefix_after(pk, prefix, last.as_deref());
+        let links = self
+            .query(range, Take::First(limit), Consistency::Strong)
+            .await?;
+        links
+            .iter()
+            .map(|link| {
+                let reader = Reader::new("link", link);
+                let id = reader.after(prefix)?.parse();
+                id.map_err(|_| reader.corrupt(SK))
+            })
+            .collect()
+    }
+
+    /// The items that exist of these keys, in any order. No key may be there twice.
+    pub(crate) async fn batch_get(
+        &self,
+        keys: Vec<Key>,
+        consistency: Consistency,
+    ) -> Result<Vec<Attributes>, StoreError> {
+        let mut items = Vec::with_capacity(keys.len());
+        let mut keys = keys.into_iter().map(Key::attributes).peekable();
+        while keys.peek().is_some() {
+            let batch = keys.by_ref().take(MAX_BATCH_KEYS).collect();
+            self.batch(batch, consistency, &mut items).await?;
+        }
+        Ok(items)
+    }
+
+    async fn batch(
+        &self,
+        mut keys: Vec<Attributes>,
+        consistency: Consistency,
+        items: &mut Vec<Attributes>,
+    ) -> Result<(), StoreError> {
+        const OPERATION: &str = "BatchGetItem";
+        for round in 0..MAX_BATCH_ROUNDS {
+            let asked = KeysAndAttributes::builder()
+                .set_keys(Some(keys))
+                .consistent_read(consistency.is_strong())
+                .build()
+                .map_err(|error| {
+                    StoreError::service::<std::convert::Infallible>(
+                        OPERATION,
+                        SdkError::construction_failure(error),
+                    )
+                })?;
+            let answer = self
+                .client
+                .batch_get_item()
+                .request_items(&*self.table, asked)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send()
+                .await
+                .map_err(|error| StoreError::service(OPERATION, error))?;
+            self.meter.read(answer.consumed_capacity());
+            items.extend(answer.responses.unwrap_or_default().into_values().flatten());
+            keys = answer
+                .unprocessed_keys
+                .unwrap_or_default()
+                .into_values()
+                .flat_map(|left| left.keys)
+                .collect();
+            if keys.is_empty() {
+                return Ok(());
+            }
+            pause(round).await;
+        }
+        Err(StoreError::Contended {
+            operation: OPERATION,
+        })
+    }
+
+    /// Writes all of these or none. Collisions with other writers are repeated; a condition that does
+    /// not hold is the answer.
+    pub(crate) async fn transact(
+        &self,
+        actions: Vec<TransactWriteItem>,
+    ) -> Result<Transacted, StoreError> {
+        for attempt in 0..MAX_TRANSACTION_ATTEMPTS {
+            let answer = self
+                .client
+                .transact_write_items()
+                .set_transact_items(Some(actions.clone()))
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send()
+                .await;
+            let error = match answer {
+                Ok(answer) => {
+                    self.meter.write(answer.consumed_capacity());
+                    return Ok(Transacted::Done);
+                }
+                Err(error) => error,
+            };
+            match Cancelled::of(&error) {
+                Some(Cancelled::Refused(action)) => return Ok(Transacted::Refused(action)),
+                Some(Cancelled::Collided) => pause(attempt).await,
+                None => return Err(StoreError::service("TransactWriteItems", error)),
+            }
+        }
+        Err(StoreError::Contended {
+            operation: "TransactWriteItems",
+        })
+    }
+
+    // An action's builder fails only where table, key or item is missing, and here none is.
+
+    pub(crate) fn put_action(&self, item: Attributes, conditions: Vec<When>) -> TransactWriteItem {
+        let mut parameters = Parameters::default();
+        let condition = parameters.condition(conditions);
+        let (names, values) = parameters.into_maps();
+        let put = Put::builder()
+            .table_name(&*self.table)
+            .set_item(Some(item))
+            .set_condition_expression(condition)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
+            .build()
+            .ok();
+        TransactWriteItem::builder().set_put(put).build()
+    }
+
+    pub(crate) fn update_action(&self, update: Update) -> TransactWriteItem {
+        let rendered = update.render();
+        let (names, values) = rendered.parameters.into_maps();
+        let update = UpdateAction::builder()
+            .table_name(&*self.table)
+            .set_key(Some(rendered.key))
+            .update_expression(rendered.update)
+            .set_condition_expression(rendered.condition)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
+            .build()
+            .ok();
+        TransactWriteItem::builder().set_update(update).build()
+    }
+
+    pub(crate) fn delete_action(&self, key: Key, conditions: Vec<When>) -> TransactWriteItem {
+        let mut parameters = Parameters::default();
+        let condition = parameters.condition(conditions);
+        let (names, values) = parameters.into_maps();
+        let delete = Delete::builder()
+            .table_name(&*self.table)
+            .set_key(Some(key.attributes()))
+            .set_condition_expression(condition)
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(values)
+            .build()
+            .ok();
+        TransactWriteItem::builder().set_delete(delete).build()
+    }
+}
+
+/// The answer of a conditional write; `None` where its conditions do not hold.
+fn held<T, E>(
+    operation: &'static str,
+    answer: Result<T, SdkError<E>>,
+) -> Result<Option<T>, StoreError>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(None),
+        Err(error) => Err(StoreError::service(operation, error)),
+    }
+}
+
+/// Why a transaction was cancelled.
+enum Cancelled {
+    Refused(usize),
+    Collided,
+}
+
+impl Cancelled {
+    /// A condition that fails decides; else a collision, which the next attempt may not meet.
+    fn of(error: &SdkError<TransactWriteItemsError>) -> Option<Self> {
+        match error.as_service_error()? {
+            TransactWriteItemsError::TransactionCanceledException(cancelled) => {
+                let reasons = cancelled.cancellation_reasons();
+                let refused = reasons
+                    .iter()
+                    .position(|reason| reason.code() == Some("ConditionalCheckFailed"));
+                let collided = reasons
+                    .iter()
+                    .filter_map(|reason| reason.code())
+                    .any(|code| {
+                        matches!(
+                            code,
+                            "TransactionConflict"
+                                | "ThrottlingError"
+                                | "ProvisionedThroughputExceeded"
+                        )
+                    });
+                refused
+                    .map(Self::Refused)
+                    .or_else(|| collided.then_some(Self::Collided))
+            }
+            TransactWriteItemsError::TransactionInProgressException(_) => Some(Self::Collided),
+            _ => None,
+        }
+    }
+}

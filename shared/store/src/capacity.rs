@@ -1,0 +1,58 @@
+//! What the calls of a process cost.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_dynamodb::types::ConsumedCapacity;
+
+/// Capacity units used so far, as DynamoDB counted them. An engine that does not meter leaves them 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CapacityUsed {
+    /// Read units: one is 4 KB read strongly, or 8 KB read eventually.
+    pub read_units: f64,
+    /// Write units: one is 1 KB written, or 0.5 KB written in a transaction.
+    pub write_units: f64,
+}
+
+impl std::ops::Sub for CapacityUsed {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            read_units: self.read_units - earlier.read_units,
+            write_units: self.write_units - earlier.write_units,
+        }
+    }
+}
+
+/// Sums up what calls consumed. Clones share one sum.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Meter(Arc<Mutex<CapacityUsed>>);
+
+impl Meter {
+    pub(crate) fn used(&self) -> CapacityUsed {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn read<'a>(&self, consumed: impl IntoIterator<Item = &'a ConsumedCapacity>) {
+        let units = sum(consumed);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .read_units += units;
+    }
+
+    pub(crate) fn write<'a>(&self, consumed: impl IntoIterator<Item = &'a ConsumedCapacity>) {
+        let units = sum(consumed);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write_units += units;
+    }
+}
+
+fn sum<'a>(consumed: impl IntoIterator<Item = &'a ConsumedCapacity>) -> f64 {
+    consumed
+        .into_iter()
+        .filter_map(ConsumedCapacity::capacity_units)
+        .sum()
+}

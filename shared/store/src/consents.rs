@@ -1,0 +1,110 @@
+//! Consents: what a bank is called with, encrypted, and which accounts it opens.
+
+use std::fmt;
+
+use okra_core::ids::{AccountId, BankId, RecordId};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Consistency, Store, StoreError,
+    item::{Attributes, Draft, JSON, Key, Reader, bytes, json, s},
+    records,
+};
+
+const KIND: &str = "consent";
+
+/// An account that a consent opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsentAccount {
+    /// Ours.
+    #[serde(rename = "i")]
+    pub id: AccountId,
+    /// The bank's id of the account, used in its URLs.
+    #[serde(rename = "b")]
+    pub bank_account_id: String,
+}
+
+/// A record's consent. All that a refresh without change reads of a record.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Consent {
+    /// The record.
+    pub record: RecordId,
+    /// Its bank.
+    pub bank: BankId,
+    /// The secret as the vault sealed it.
+    pub sealed: Vec<u8>,
+    /// The accounts it opens.
+    pub accounts: Vec<ConsentAccount>,
+}
+
+impl fmt::Debug for Consent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consent")
+            .field("record", &self.record)
+            .field("bank", &self.bank)
+            .finish_non_exhaustive()
+    }
+}
+
+fn key(record: RecordId) -> Key {
+    Key::new(records::partition(record), "CRED")
+}
+
+pub(crate) fn write(consent: &Consent) -> Result<Attributes, StoreError> {
+    Ok(Draft::new(key(consent.record))
+        .with("ins", s(consent.bank.to_string()))
+        .with("s", bytes(consent.sealed.as_slice()))
+        .with(JSON, json(KIND, &consent.accounts)?)
+        .done())
+}
+
+fn read(item: &Attributes) -> Result<Consent, StoreError> {
+    let reader = Reader::new(KIND, item);
+    let record = reader.text("pk")?.strip_prefix("REC#");
+    Ok(Consent {
+        record: record
+            .and_then(|id| id.parse().ok())
+            .ok_or_else(|| reader.corrupt("pk"))?,
+        bank: reader.parse("ins")?,
+        sealed: reader.bytes("s")?.to_vec(),
+        accounts: reader.json(JSON)?,
+    })
+}
+
+impl Store {
+    /// The consents of these records that exist, in any order; read eventually. No record may be
+    /// named twice. Each 100 are one call.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn consents(&self, records: &[RecordId]) -> Result<Vec<Consent>, StoreError> {
+        let keys = records.iter().copied().map(key).collect();
+        let items = self.batch_get(keys, Consistency::Eventual).await?;
+        items.iter().map(read).collect()
+    }
+
+    /// The consent of a record.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn consent(
+        &self,
+        record: RecordId,
+        consistency: Consistency,
+    ) -> Result<Option<Consent>, StoreError> {
+        let item = self.get(key(record), consistency).await?;
+        item.as_ref().map(read).transpose()
+    }
+
+    /// Stores a consent in place of the record's old one: the user linked again, or the bank gave
+    /// another token.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_consent(&self, consent: &Consent) -> Result<(), StoreError> {
+        self.put(write(consent)?).await
+    }
+}

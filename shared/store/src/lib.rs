@@ -1,0 +1,112 @@
+//! The single table, one module per item kind.
+//!
+//! | item | `pk` | `sk` | module |
+//! |---|---|---|---|
+//! | app | `APP#<app>` | `APP` | apps |
+//! | API key | `KEY#<sha-256>` | `KEY` | apps |
+//! | bank | `INS` | `INS#<bank>` | banks |
+//! | customer | `CUS#<customer>` | `CUS`; link `APP#<app>`/`CUS#<customer>` | customers |
+//! | head | `REC#<record>` | `HEAD`; links `CUS#..`/`REC#<record>`, `APP#..`/`REC#<record>` | records |
+//! | consent | `REC#<record>` | `CRED` | consents |
+//! | subscription | `REC#<record>` | `SUB#<subscription>` | subscriptions |
+//! | feed entry | `REC#<record>` | `FED#<seq, 12 digits>` | feed |
+//! | account | `ACC#<tag>` | `<account>` | accounts |
+//! | transaction | `ACC#<tag>` | `T#<day>#<hash>#<rest of account>` | transactions |
+//! | due entry | `DUE#<interval>#<slot>#<lane>` | `<bank>#<record>` | due |
+//! | interval counter | `INT#<interval>` | `N#<lane>` | intervals |
+//! | endpoint | `APP#<app>` | `WHK#<endpoint>` | endpoints |
+//! | delivery | `EVT#<record>#<seq>` | `DLV#<endpoint>` | deliveries |
+//! | due retry | `RTY#<minute>#<lane>` | `<record>#<seq>#<endpoint>` | retries |
+//! | state | `SYS#<name>` | `SYS` | states |
+//!
+//! There is no index: ids carry their keys, and what must be listed has a link item. Items written
+//! often are at most 1 KB, so that they cost one write unit.
+//!
+//! *The feed is the truth.* Balances and transactions are a projection of it ([`Store::project`]),
+//! each row a register in which the entry with the highest sequence number wins.
+
+mod accounts;
+mod apps;
+mod banks;
+mod call;
+mod capacity;
+mod consents;
+mod customers;
+mod deliveries;
+mod due;
+mod endpoints;
+mod error;
+mod expression;
+mod feed;
+mod intervals;
+mod item;
+mod marks;
+mod projection;
+mod records;
+mod retries;
+mod states;
+mod subscriptions;
+mod table;
+mod transactions;
+
+use std::sync::Arc;
+
+pub use self::{
+    accounts::{Account, MAX_ACCOUNTS_PER_RECORD},
+    apps::{App, KeyHash},
+    banks::MAX_BANKS,
+    capacity::CapacityUsed,
+    consents::{Consent, ConsentAccount},
+    customers::Customer,
+    deliveries::{AttemptResult, Delivery, DeliveryState},
+    due::MAX_DUE_PER_LANE,
+    endpoints::{Endpoint, MAX_ENDPOINTS_PER_APP},
+    error::StoreError,
+    feed::{Commit, CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FEED_PAGE},
+    intervals::IntervalsTouched,
+    records::{Head, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, Page, RecordStatus},
+    retries::{MAX_RETRIES_PER_LANE, Retry},
+    subscriptions::{MAX_SUBSCRIPTIONS_PER_RECORD, Subscription},
+    transactions::{MAX_ROWS, SLACK_DAYS, StoredTransaction},
+};
+use aws_sdk_dynamodb::Client;
+
+/// How fresh a read is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// May miss the writes of the last second; half the price.
+    Eventual,
+    /// Sees every write that was acknowledged before it.
+    Strong,
+}
+
+impl Consistency {
+    const fn is_strong(self) -> bool {
+        matches!(self, Self::Strong)
+    }
+}
+
+/// The table. Clones share the client and the count of capacity used.
+#[derive(Clone, Debug)]
+pub struct Store {
+    client: Client,
+    table: Arc<str>,
+    meter: capacity::Meter,
+}
+
+impl Store {
+    /// The table of this name.
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self {
+            client,
+            table: Arc::from(table.into()),
+            meter: capacity::Meter::default(),
+        }
+    }
+
+    /// What the calls of this store and its clones have consumed since [`new`](Self::new). A write
+    /// that was refused by its condition is not counted, although DynamoDB charges it.
+    pub fn capacity(&self) -> CapacityUsed {
+        self.meter.used()
+    }
+}

@@ -1,0 +1,98 @@
+//! Balances and transactions as a projection of the feed.
+//!
+//! Each account's balance and each transaction is a register that holds the number of the feed entry
+//! it was written by, and takes only what a later entry says. A removed transaction leaves a
+//! tombstone, which keeps its number as well. So the projection of a set of entries is the same in
+//! whatever order, however often and by however many at once they are projected: a refresh that was
+//! interrupted is healed by projecting again, and one that is late harms nothing.
+//!
+//! DynamoDB deletes a tombstone 15 days after the removal was committed. An entry projected later
+//! than that could bring a removed row back, but no message lives that long, and whoever projects a
+//! feed from further back does so in order and up to its head, where the last word on each row is
+//! again the one that stays.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use okra_core::{
+    feed::{Change, FeedEntry},
+    ids::{AccountId, TransactionId},
+    model::{BalanceFacts, TransactionFacts},
+};
+
+use crate::{Store, StoreError, accounts, expression::Update, transactions};
+
+/// Writes in flight at most.
+const CONCURRENCY: usize = 16;
+
+/// The last word of some entries on each register they speak of.
+#[derive(Default)]
+struct Projection<'a> {
+    balances: BTreeMap<AccountId, (&'a FeedEntry, &'a BalanceFacts)>,
+    /// `None`: removed.
+    rows: BTreeMap<(AccountId, TransactionId), (&'a FeedEntry, Option<&'a TransactionFacts>)>,
+}
+
+impl<'a> Projection<'a> {
+    fn of(entries: &'a [FeedEntry]) -> Self {
+        let mut ordered: Vec<&FeedEntry> = entries.iter().collect();
+        ordered.sort_by_key(|entry| entry.seq);
+        let mut projection = Self::default();
+        for entry in ordered {
+            projection.apply(entry);
+        }
+        projection
+    }
+
+    /// Within an entry a row that is both removed and added is added.
+    fn apply(&mut self, entry: &'a FeedEntry) {
+        match &entry.change {
+            Change::Balance { after, .. } => {
+                self.balances.insert(entry.account, (entry, after));
+            }
+            Change::Transactions(diff) => {
+                let removed = diff.removed.iter().map(|row| (row.id, None));
+                let modified = diff.modified.iter().map(|row| &row.after);
+                let kept = modified
+                    .chain(&diff.added)
+                    .map(|row| (row.id, Some(&row.facts)));
+                for (id, facts) in removed.chain(kept) {
+                    self.rows.insert((entry.account, id), (entry, facts));
+                }
+            }
+        }
+    }
+
+    fn updates(self) -> impl Iterator<Item = Result<Update, StoreError>> {
+        let balances = self.balances.into_iter().map(|(account, (entry, facts))| {
+            accounts::balance(account, entry.seq, entry.at, facts)
+        });
+        let rows = self
+            .rows
+            .into_iter()
+            .map(|((account, id), (entry, facts))| match facts {
+                Some(facts) => transactions::stored(account, id, entry.seq, entry.at, facts),
+                None => Ok(transactions::removed(account, id, entry.seq, entry.at)),
+            });
+        balances.chain(rows)
+    }
+}
+
+impl Store {
+    /// Writes what entries of a record's feed say into its balances and transactions; see the module's
+    /// law. One write unit for each balance and each transaction of up to 1 KB.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; then some of it may be written, and projecting again writes the rest.
+    pub async fn project(&self, entries: &[FeedEntry]) -> Result<(), StoreError> {
+        let updates = Projection::of(entries)
+            .updates()
+            .collect::<Result<Vec<_>, _>>()?;
+        stream::iter(updates)
+            .map(|update| self.update(update))
+            .buffer_unordered(CONCURRENCY)
+            .try_for_each(async |_newer_or_not| Ok(()))
+            .await
+    }
+}

@@ -1,0 +1,154 @@
+//! Due retries of deliveries, by the minute: what the sweep looks through.
+
+use futures::future::try_join_all;
+use jiff::Timestamp;
+use okra_core::{
+    ids::{EndpointId, RecordId, Seq},
+    schedule::LANES,
+};
+
+use crate::{
+    Consistency, Store, StoreError,
+    call::{Range, Take},
+    item::{Attributes, Draft, Key, Reader, n},
+};
+
+/// Retries of one lane of a minute that are read at most; the sweep deletes what it has worked off and
+/// reads again.
+pub const MAX_RETRIES_PER_LANE: usize = 1000;
+
+/// Seconds that a retry is kept beyond its minute, should no sweep come.
+const KEPT_S: i64 = 30 * 24 * 3600;
+
+const KIND: &str = "retry";
+
+/// A delivery to be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Retry {
+    /// The record of the event.
+    pub record: RecordId,
+    /// The feed entry of the event.
+    pub seq: Seq,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Which attempt it will be, the first being 1.
+    pub attempt: u32,
+    /// The minute it is due in, since 1970.
+    pub minute: u64,
+}
+
+impl Retry {
+    /// The minute of an instant, since 1970.
+    pub fn minute_of(at: Timestamp) -> u64 {
+        u64::try_from(at.as_second().div_euclid(60)).unwrap_or(0)
+    }
+
+    const fn lane(&self) -> u8 {
+        self.record.as_bytes()[7] % LANES
+    }
+
+    fn key(&self) -> Key {
+        Key::new(
+            partition(self.minute, self.lane()),
+            format!("{}#{:012}#{}", self.record, self.seq.0, self.endpoint),
+        )
+    }
+}
+
+fn partition(minute: u64, lane: u8) -> String {
+    format!("RTY#{minute}#{lane:02}")
+}
+
+fn parse_sort_key(text: &str) -> Option<(RecordId, Seq, EndpointId)> {
+    let mut parts = text.split('#');
+    let record = parts.next()?.parse().ok()?;
+    let seq = parts.next()?.parse().ok()?;
+    let endpoint = parts.next()?.parse().ok()?;
+    Some((record, Seq(seq), endpoint))
+}
+
+fn write(retry: &Retry) -> Attributes {
+    let due = Timestamp::from_second(i64::try_from(retry.minute).unwrap_or(0).saturating_mul(60));
+    Draft::new(retry.key())
+        .with("n", n(retry.attempt))
+        .expiring(due.unwrap_or(Timestamp::MAX), KEPT_S)
+        .done()
+}
+
+fn read(minute: u64, item: &Attributes) -> Result<Retry, StoreError> {
+    let reader = Reader::new(KIND, item);
+    let (record, seq, endpoint) =
+        parse_sort_key(reader.text("sk")?).ok_or_else(|| reader.corrupt("sk"))?;
+    Ok(Retry {
+        record,
+        seq,
+        endpoint,
+        attempt: reader.number("n")?,
+        minute,
+    })
+}
+
+impl Store {
+    /// Puts a retry into its minute.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_retry(&self, retry: &Retry) -> Result<(), StoreError> {
+        self.put(write(retry)).await
+    }
+
+    /// The retries of a minute, at most [`MAX_RETRIES_PER_LANE`] of each of its 16 lanes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn due_retries(&self, minute: u64) -> Result<Vec<Retry>, StoreError> {
+        let lanes = (0..LANES).map(|lane| async move {
+            let range = Range::all(partition(minute, lane));
+            let take = Take::First(MAX_RETRIES_PER_LANE);
+            let items = self.query(range, take, Consistency::Eventual).await?;
+            items
+                .iter()
+                .map(|item| read(minute, item))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        Ok(try_join_all(lanes).await?.into_iter().flatten().collect())
+    }
+
+    /// Takes a retry out of its minute.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn delete_retry(&self, retry: &Retry) -> Result<(), StoreError> {
+        self.delete(retry.key()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_retry_survives_its_item(
+            record: [u8; 12],
+            seq in 0..1_000_000_000_000_u64,
+            endpoint: [u8; 12],
+            attempt: u32,
+            minute in 0..100_000_000_u64,
+        ) {
+            let retry = Retry {
+                record: RecordId::from_bytes(record),
+                seq: Seq(seq),
+                endpoint: EndpointId::from_bytes(endpoint),
+                attempt,
+                minute,
+            };
+            prop_assert_eq!(read(minute, &write(&retry)).unwrap(), retry);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Subscriptions: data sync as an app asked for it.
+
+use jiff::Timestamp;
+use okra_core::{
+    ids::{RecordId, SubscriptionId},
+    model::Product,
+    schedule::Interval,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Consistency, Store, StoreError,
+    call::{Range, Take},
+    item::{JSON, Key, Reader, document},
+    records,
+};
+
+/// Subscriptions of one record at most.
+pub const MAX_SUBSCRIPTIONS_PER_RECORD: usize = 100;
+
+const KIND: &str = "subscription";
+const PREFIX: &str = "SUB#";
+
+/// Data sync asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// The record.
+    pub record: RecordId,
+    /// The products.
+    pub products: Vec<Product>,
+    /// How often.
+    pub interval: Interval,
+    /// Where its events go besides the app's endpoints.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub webhook_url: Option<String>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+}
+
+fn key(record: RecordId, id: SubscriptionId) -> Key {
+    Key::new(records::partition(record), format!("{PREFIX}{id}"))
+}
+
+impl Store {
+    /// Stores a subscription in place of one with the same id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_subscription(&self, subscription: &Subscription) -> Result<(), StoreError> {
+        let key = key(subscription.record, subscription.id);
+        self.put(document(KIND, key, subscription)?).await
+    }
+
+    /// The subscriptions of a record.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Bound`] for more than [`MAX_SUBSCRIPTIONS_PER_RECORD`].
+    pub async fn subscriptions(&self, record: RecordId) -> Result<Vec<Subscription>, StoreError> {
+        let take = Take::All {
+            bound: MAX_SUBSCRIPTIONS_PER_RECORD,
+            what: "subscriptions of a record",
+        };
+        let range = Range::prefix(records::partition(record), PREFIX);
+        let items = self.query(range, take, Consistency::Eventual).await?;
+        items
+            .iter()
+            .map(|item| Reader::new(KIND, item).json(JSON))
+            .collect()
+    }
+
+    /// Deletes a subscription, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn delete_subscription(
+        &self,
+        record: RecordId,
+        id: SubscriptionId,
+    ) -> Result<(), StoreError> {
+        self.delete(key(record, id)).await
+    }
+}
