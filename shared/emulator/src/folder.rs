@@ -1,0 +1,98 @@
+//! Where the services keep what they hold.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Name of the file that is locked while the folder is in use.
+const LOCK_FILE: &str = "lock";
+
+/// Why the services could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process serves from the folder.
+    #[error("{} is in use by another process", .0.display())]
+    Locked(PathBuf),
+    /// The folder cannot be made or written to.
+    #[error("{} cannot be written to", .0.display())]
+    NotWritable(PathBuf, #[source] io::Error),
+    /// A database is not one of ours, or is damaged.
+    #[error("{database} could not be opened")]
+    Damaged {
+        /// Its path, or `:memory:`.
+        database: String,
+        /// What SQLite or the layer over it said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn damaged(
+        database: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Damaged {
+            database: database.into(),
+            source: source.into(),
+        }
+    }
+}
+
+/// A folder of our own, or memory.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    Memory,
+    /// The file is locked until it is closed, and the system closes it when the process dies.
+    Folder(
+        PathBuf,
+        #[expect(dead_code, reason = "held for its lock")] Arc<File>,
+    ),
+}
+
+impl Place {
+    /// Takes a folder.
+    pub(crate) fn claim(folder: &Path) -> Result<Self, OpenError> {
+        let not_writable = |error| OpenError::NotWritable(folder.to_owned(), error);
+        fs::create_dir_all(folder).map_err(not_writable)?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(folder.join(LOCK_FILE))
+            .map_err(not_writable)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self::Folder(folder.to_owned(), Arc::new(file))),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),
+            Err(TryLockError::Error(error)) => Err(not_writable(error)),
+        }
+    }
+
+    /// The path of a database, as SQLite wants it.
+    pub(crate) fn database(&self, name: &str) -> String {
+        match self {
+            Self::Memory => ":memory:".to_owned(),
+            Self::Folder(folder, _) => folder.join(name).to_string_lossy().into_owned(),
+        }
+    }
+
+    /// Does work that may touch the disk: in memory at once, otherwise where it blocks nobody.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        match self {
+            Self::Memory => work(),
+            Self::Folder(..) => match tokio::task::spawn_blocking(work).await {
+                Ok(done) => done,
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The runtime is shutting down: nobody is going to see an answer.
+                    Err(_) => std::future::pending().await,
+                },
+            },
+        }
+    }
+}

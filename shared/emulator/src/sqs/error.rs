@@ -1,0 +1,157 @@
+//! How SQS refuses.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use super::{MAX_BATCH, MAX_BYTES};
+use crate::answer::Answer;
+
+/// A refusal, in SQS's own words where they matter.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SqsError {
+    #[error("{0}")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("{0} is not emulated")]
+    UnknownOperation(String),
+    #[error("{0} is not emulated")]
+    Unsupported(&'static str),
+    #[error("The queue's database failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    #[error("The specified queue does not exist.")]
+    NoQueue,
+    #[error("A queue already exists with the same name and a different value for an attribute.")]
+    QueueExists,
+    #[error("Value {value} for parameter {name} is invalid. Reason: {reason}.")]
+    Parameter {
+        name: &'static str,
+        value: String,
+        reason: String,
+    },
+    #[error("The request must contain the parameter {0}.")]
+    Missing(&'static str),
+    #[error("Unknown Attribute {0}.")]
+    AttributeName(String),
+    #[error("The body contains a character that is not allowed in XML 1.0.")]
+    Contents,
+    #[error("The input receipt handle is invalid.")]
+    Receipt,
+    #[error("The message is not in flight.")]
+    NotInFlight,
+    #[error("There should be at least one SendMessageBatchRequestEntry in the request.")]
+    EmptyBatch,
+    #[error("Maximum number of entries per request are {MAX_BATCH}. You have sent {0}.")]
+    LargeBatch(usize),
+    #[error("Id {0} repeated.")]
+    RepeatedId(String),
+    #[error("A batch entry id can only contain alphanumeric characters, hyphens and underscores.")]
+    EntryId,
+    #[error("Batch requests cannot be longer than {MAX_BYTES} bytes. You have sent {0} bytes.")]
+    LongBatch(usize),
+}
+
+/// An entry of a batch that was refused.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Failed {
+    pub(super) id: String,
+    pub(super) code: &'static str,
+    pub(super) message: String,
+    pub(super) sender_fault: bool,
+}
+
+impl SqsError {
+    /// The shape of the JSON protocol and the code of the older query protocol; they differ, and
+    /// the SDK reports the second.
+    const fn codes(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Unreadable(_) => (
+                "com.amazon.coral.service#SerializationException",
+                "MalformedInput",
+            ),
+            Self::UnknownOperation(_) => (
+                "com.amazon.coral.service#UnknownOperationException",
+                "InvalidAction",
+            ),
+            Self::Unsupported(_) => (
+                "com.amazonaws.sqs#UnsupportedOperation",
+                "AWS.SimpleQueueService.UnsupportedOperation",
+            ),
+            Self::Database(_) => ("com.amazon.coral.service#InternalFailure", "InternalError"),
+            Self::NoQueue => (
+                "com.amazonaws.sqs#QueueDoesNotExist",
+                "AWS.SimpleQueueService.NonExistentQueue",
+            ),
+            Self::QueueExists => ("com.amazonaws.sqs#QueueNameExists", "QueueAlreadyExists"),
+            Self::Parameter { .. } => (
+                "com.amazon.coral.service#InvalidParameterValueException",
+                "InvalidParameterValue",
+            ),
+            Self::Missing(_) => (
+                "com.amazon.coral.service#MissingRequiredParameterException",
+                "MissingParameter",
+            ),
+            Self::AttributeName(_) => (
+                "com.amazonaws.sqs#InvalidAttributeName",
+                "InvalidAttributeName",
+            ),
+            Self::Contents => (
+                "com.amazonaws.sqs#InvalidMessageContents",
+                "InvalidMessageContents",
+            ),
+            Self::Receipt => (
+                "com.amazonaws.sqs#ReceiptHandleIsInvalid",
+                "ReceiptHandleIsInvalid",
+            ),
+            Self::NotInFlight => (
+                "com.amazonaws.sqs#MessageNotInflight",
+                "AWS.SimpleQueueService.MessageNotInflight",
+            ),
+            Self::EmptyBatch => (
+                "com.amazonaws.sqs#EmptyBatchRequest",
+                "AWS.SimpleQueueService.EmptyBatchRequest",
+            ),
+            Self::LargeBatch(_) => (
+                "com.amazonaws.sqs#TooManyEntriesInBatchRequest",
+                "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
+            ),
+            Self::RepeatedId(_) => (
+                "com.amazonaws.sqs#BatchEntryIdsNotDistinct",
+                "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
+            ),
+            Self::EntryId => (
+                "com.amazonaws.sqs#InvalidBatchEntryId",
+                "AWS.SimpleQueueService.InvalidBatchEntryId",
+            ),
+            Self::LongBatch(_) => (
+                "com.amazonaws.sqs#BatchRequestTooLong",
+                "AWS.SimpleQueueService.BatchRequestTooLong",
+            ),
+        }
+    }
+
+    const fn is_senders(&self) -> bool {
+        !matches!(self, Self::Database(_))
+    }
+
+    /// As the refusal of one entry of a batch.
+    pub(super) fn of_entry(&self, id: &str) -> Failed {
+        Failed {
+            id: id.to_owned(),
+            code: self.codes().1,
+            message: self.to_string(),
+            sender_fault: self.is_senders(),
+        }
+    }
+}
+
+impl From<SqsError> for Answer {
+    fn from(error: SqsError) -> Self {
+        let (kind, code) = error.codes();
+        let status = if error.is_senders() {
+            StatusCode::BAD_REQUEST
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        Self::error(status, kind, &error.to_string()).with_query_error(code, error.is_senders())
+    }
+}

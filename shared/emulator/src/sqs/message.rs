@@ -1,0 +1,122 @@
+//! Messages as they are sent and received: what is allowed, and what stands for what.
+
+use std::collections::BTreeMap;
+
+use data_encoding::HEXLOWER;
+use md5::{Digest, Md5};
+
+use super::{
+    MAX_BYTES,
+    error::SqsError,
+    spec::{DELAY_S, arn, within},
+    table::{Outgoing, Queue, Taken},
+    wire::{Message, ReceivedMessage},
+};
+
+/// Characters of a message group (SQS).
+const MAX_GROUP: usize = 128;
+
+/// A message as it will be stored, where SQS would take it.
+pub(super) fn outgoing(message: Message, queue: &Queue) -> Result<Outgoing, SqsError> {
+    let parameter = |name, value: &str, reason: &str| SqsError::Parameter {
+        name,
+        value: value.to_owned(),
+        reason: reason.to_owned(),
+    };
+    if message.message_attributes.is_some() || message.message_system_attributes.is_some() {
+        return Err(SqsError::Unsupported("a message attribute"));
+    }
+    if let Some(id) = message.message_deduplication_id {
+        let reason = "The request includes a parameter that is not valid for this queue type";
+        return Err(parameter("MessageDeduplicationId", &id, reason));
+    }
+    let body = message.message_body;
+    if body.is_empty() {
+        return Err(SqsError::Missing("MessageBody"));
+    }
+    if body.len() > MAX_BYTES {
+        let reason = format!("Message must be shorter than {MAX_BYTES} bytes");
+        return Err(parameter("MessageBody", "(too long)", &reason));
+    }
+    let allowed =
+        |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}');
+    if !body.chars().all(allowed) {
+        return Err(SqsError::Contents);
+    }
+    let group = message.message_group_id;
+    if let Some(group) = &group
+        && (group.is_empty()
+            || group.len() > MAX_GROUP
+            || !group.chars().all(|c| c.is_ascii_graphic()))
+    {
+        let reason = "MessageGroupId can only include alphanumeric and punctuation characters. 1 to 128 in length";
+        return Err(parameter("MessageGroupId", group, reason));
+    }
+    let delay_s = match message.delay_seconds {
+        Some(seconds) => within("DelaySeconds", seconds, DELAY_S)?,
+        None => queue.spec.delay_s,
+    };
+    Ok(Outgoing {
+        body,
+        group: group.unwrap_or_default(),
+        delay_ms: i64::from(delay_s) * 1000,
+    })
+}
+
+/// A message as its receiver sees it.
+pub(super) fn received(taken: Taken, wanted: &[String]) -> ReceivedMessage {
+    let mut attributes = BTreeMap::from([
+        ("SenderId", "embedded".to_owned()),
+        ("SentTimestamp", taken.sent_ms.to_string()),
+        ("ApproximateReceiveCount", taken.received.to_string()),
+        (
+            "ApproximateFirstReceiveTimestamp",
+            taken.first_received_ms.to_string(),
+        ),
+    ]);
+    if !taken.group.is_empty() {
+        attributes.insert("MessageGroupId", taken.group);
+    }
+    if let Some(queue) = taken.came_from {
+        attributes.insert("DeadLetterQueueSourceArn", arn(&queue));
+    }
+    keep_wanted(&mut attributes, wanted);
+    ReceivedMessage {
+        message_id: message_id(taken.id),
+        receipt_handle: receipt(taken.id, taken.received),
+        md5: md5_hex(taken.body.as_bytes()),
+        body: taken.body,
+        attributes,
+    }
+}
+
+pub(super) fn keep_wanted(attributes: &mut BTreeMap<&'static str, String>, wanted: &[String]) {
+    if !wanted.iter().any(|name| name == "All") {
+        attributes.retain(|name, _| wanted.iter().any(|wanted| wanted == name));
+    }
+}
+
+/// A receipt handle names a message and which of its receives it is of.
+fn receipt(id: i64, received: i64) -> String {
+    format!("{id:x}-{received:x}")
+}
+
+pub(super) fn parse_receipt(handle: &str) -> Result<(i64, i64), SqsError> {
+    let parse = |text| i64::from_str_radix(text, 16).ok();
+    let parts = handle.split_once('-');
+    parts
+        .and_then(|(id, received)| parse(id).zip(parse(received)))
+        .ok_or(SqsError::Receipt)
+}
+
+/// A UUID that follows from the message's number: the same run gives the same ids.
+pub(super) fn message_id(id: i64) -> String {
+    let hex = md5_hex(&id.to_be_bytes());
+    let [a, b, c, d, e] =
+        [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| hex.get(part).unwrap_or_default());
+    format!("{a}-{b}-{c}-{d}-{e}")
+}
+
+pub(super) fn md5_hex(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&Md5::digest(bytes))
+}

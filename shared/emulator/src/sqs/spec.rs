@@ -1,0 +1,219 @@
+//! How a queue behaves.
+
+use std::{collections::HashMap, ops::RangeInclusive};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::SqsError;
+
+/// Characters of a queue's name at most.
+const MAX_NAME: usize = 80;
+
+/// Seconds a message may be invisible: up to 12 hours.
+pub(super) const VISIBILITY_S: RangeInclusive<u32> = 0..=43_200;
+
+/// Seconds a message may be delayed: up to 15 minutes.
+pub(super) const DELAY_S: RangeInclusive<u32> = 0..=900;
+
+/// Seconds a receive may wait for a message.
+pub(super) const WAIT_S: RangeInclusive<u32> = 0..=20;
+
+/// Seconds a message may be kept: one minute to 14 days.
+const RETENTION_S: RangeInclusive<u32> = 60..=1_209_600;
+
+/// Receives before a message goes to the dead-letter queue.
+const RECEIVES: RangeInclusive<u32> = 1..=1000;
+
+/// Attributes of a queue that change nothing here.
+const IGNORED: [&str; 7] = [
+    "KmsDataKeyReusePeriodSeconds",
+    "KmsMasterKeyId",
+    "MaximumMessageSize",
+    "Policy",
+    "RedriveAllowPolicy",
+    "SqsManagedSseEnabled",
+    "FifoQueue",
+];
+
+/// A standard queue. [`QueueSpec::new`] has the defaults of SQS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSpec {
+    /// Its name: up to 80 letters, digits, `-` and `_`.
+    pub name: String,
+    /// Seconds a message is invisible after it was received, unless the receiver says otherwise; up
+    /// to 43,200.
+    pub visibility_s: u32,
+    /// Seconds a message is delayed, unless the sender says otherwise; up to 900.
+    pub delay_s: u32,
+    /// Seconds a message is kept, from 60 to 1,209,600.
+    pub retention_s: u32,
+    /// Seconds a receive waits, unless the receiver says otherwise; up to 20.
+    pub wait_s: u32,
+    /// What happens to messages that come back too often.
+    pub redrive: Option<Redrive>,
+}
+
+/// Where messages go that come back too often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redrive {
+    /// The name of the dead-letter queue.
+    pub dead_letter: String,
+    /// Receives after which a message that becomes visible again goes there; 1 to 1000.
+    pub max_receive_count: u32,
+}
+
+/// A queue cannot be made as it was specified.
+#[derive(Debug, thiserror::Error)]
+#[error("queue {name} cannot be made: {reason}")]
+pub struct CreateQueuesError {
+    pub(super) name: String,
+    pub(super) reason: String,
+}
+
+/// The attribute `RedrivePolicy`, a JSON text of its own.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RedrivePolicy {
+    dead_letter_target_arn: String,
+    /// Clients write it as a number and as a text.
+    max_receive_count: Value,
+}
+
+impl QueueSpec {
+    /// A queue as SQS makes it by default: visibility 30 s, no delay, 4 days of retention, no long
+    /// polls, no dead-letter queue.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            visibility_s: 30,
+            delay_s: 0,
+            retention_s: 345_600,
+            wait_s: 0,
+            redrive: None,
+        }
+    }
+
+    /// The same queue with these attributes.
+    pub(super) fn with(mut self, attributes: &HashMap<String, String>) -> Result<Self, SqsError> {
+        for (name, value) in attributes {
+            match name.as_str() {
+                "VisibilityTimeout" => {
+                    self.visibility_s = number("VisibilityTimeout", value, VISIBILITY_S)?;
+                }
+                "DelaySeconds" => self.delay_s = number("DelaySeconds", value, DELAY_S)?,
+                "MessageRetentionPeriod" => {
+                    self.retention_s = number("MessageRetentionPeriod", value, RETENTION_S)?;
+                }
+                "ReceiveMessageWaitTimeSeconds" => {
+                    self.wait_s = number("ReceiveMessageWaitTimeSeconds", value, WAIT_S)?;
+                }
+                "RedrivePolicy" => self.redrive = Redrive::parse(value)?,
+                "FifoQueue" if value == "true" => {
+                    return Err(SqsError::Unsupported("a FIFO queue"));
+                }
+                ignored if IGNORED.contains(&ignored) => {}
+                _ => return Err(SqsError::AttributeName(name.clone())),
+            }
+        }
+        Ok(self)
+    }
+
+    /// The attributes again.
+    pub(super) fn attributes(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
+        let redrive = self.redrive.as_ref().map(Redrive::policy);
+        [
+            ("QueueArn", arn(&self.name)),
+            ("VisibilityTimeout", self.visibility_s.to_string()),
+            ("DelaySeconds", self.delay_s.to_string()),
+            ("MessageRetentionPeriod", self.retention_s.to_string()),
+            ("ReceiveMessageWaitTimeSeconds", self.wait_s.to_string()),
+        ]
+        .into_iter()
+        .chain(redrive.map(|policy| ("RedrivePolicy", policy)))
+    }
+
+    /// Refuses what SQS would refuse.
+    pub(super) fn check(&self) -> Result<(), SqsError> {
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.chars().all(valid) {
+            let reason = "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length";
+            return Err(refused("QueueName", &self.name, reason));
+        }
+        within("VisibilityTimeout", self.visibility_s, VISIBILITY_S)?;
+        within("DelaySeconds", self.delay_s, DELAY_S)?;
+        within("MessageRetentionPeriod", self.retention_s, RETENTION_S)?;
+        within("ReceiveMessageWaitTimeSeconds", self.wait_s, WAIT_S)?;
+        if let Some(redrive) = &self.redrive {
+            within("maxReceiveCount", redrive.max_receive_count, RECEIVES)?;
+        }
+        Ok(())
+    }
+}
+
+impl Redrive {
+    /// Reads a policy; an empty text takes it away.
+    fn parse(policy: &str) -> Result<Option<Self>, SqsError> {
+        if policy.is_empty() {
+            return Ok(None);
+        }
+        let invalid = || refused("RedrivePolicy", policy, "Redrive policy is not valid");
+        let parsed: RedrivePolicy = serde_json::from_str(policy).map_err(|_| invalid())?;
+        let receives = match &parsed.max_receive_count {
+            Value::String(text) => text.parse().ok(),
+            other => other.as_u64().and_then(|n| u32::try_from(n).ok()),
+        };
+        let (_, name) = parsed
+            .dead_letter_target_arn
+            .rsplit_once(':')
+            .ok_or_else(invalid)?;
+        Ok(Some(Self {
+            dead_letter: name.to_owned(),
+            max_receive_count: receives.ok_or_else(invalid)?,
+        }))
+    }
+
+    fn policy(&self) -> String {
+        let policy = RedrivePolicy {
+            dead_letter_target_arn: arn(&self.dead_letter),
+            max_receive_count: self.max_receive_count.into(),
+        };
+        serde_json::to_string(&policy).unwrap_or_default()
+    }
+}
+
+/// The ARN of a queue.
+pub(super) fn arn(name: &str) -> String {
+    format!("arn:aws:sqs:local:000000000000:{name}")
+}
+
+fn refused(name: &'static str, value: &str, reason: &str) -> SqsError {
+    SqsError::Parameter {
+        name,
+        value: value.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn number(name: &'static str, text: &str, range: RangeInclusive<u32>) -> Result<u32, SqsError> {
+    let number = text
+        .parse::<u32>()
+        .map_err(|_| refused(name, text, "It must be an integer"))?;
+    within(name, number, range)
+}
+
+/// Refuses a number outside its range.
+pub(super) fn within<N>(
+    name: &'static str,
+    number: N,
+    range: RangeInclusive<u32>,
+) -> Result<u32, SqsError>
+where
+    N: Copy + std::fmt::Display + TryInto<u32>,
+{
+    let inside = number.try_into().ok().filter(|n| range.contains(n));
+    inside.ok_or_else(|| {
+        let reason = format!("{name} must be >= {} and <= {}", range.start(), range.end());
+        refused(name, &number.to_string(), &reason)
+    })
+}

@@ -1,0 +1,469 @@
+//! The messages, in SQLite.
+//!
+//! A message is *ready* (it can be received) or *waiting* (delayed, or in flight) until its time.
+//! Each has an index of its own, so that a receive looks at no more than it takes: what is due is
+//! made ready, then the groups take turns, the oldest message of each first.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    bells::Bells,
+    spec::{QueueSpec, Redrive},
+};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
+
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS queues (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        visibility_s INTEGER NOT NULL,
+        delay_s INTEGER NOT NULL,
+        retention_s INTEGER NOT NULL,
+        wait_s INTEGER NOT NULL,
+        dead_letter INTEGER REFERENCES queues (id),
+        max_receive_count INTEGER
+    );
+    -- `received` counts over all queues, as SQS does; `received_before` is what it was when the
+    -- message came to this one. AUTOINCREMENT: ids are never used twice.
+    CREATE TABLE IF NOT EXISTS messages (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        queue INTEGER NOT NULL REFERENCES queues (id),
+        message_group TEXT NOT NULL,
+        body TEXT NOT NULL,
+        sent_ms INTEGER NOT NULL,
+        ready INTEGER NOT NULL,
+        visible_ms INTEGER NOT NULL,
+        received INTEGER NOT NULL DEFAULT 0,
+        received_before INTEGER NOT NULL DEFAULT 0,
+        first_received_ms INTEGER,
+        came_from INTEGER REFERENCES queues (id)
+    );
+    CREATE INDEX IF NOT EXISTS ready ON messages (queue, message_group) WHERE ready = 1;
+    CREATE INDEX IF NOT EXISTS waiting ON messages (queue, visible_ms) WHERE ready = 0;
+    CREATE INDEX IF NOT EXISTS age ON messages (queue, sent_ms);
+";
+
+/// Whoever had these messages died with the process that had the file.
+const RELEASE: &str =
+    "UPDATE messages SET visible_ms = 0 WHERE ready = 0 AND received > received_before";
+
+const EXPIRE: &str = "DELETE FROM messages WHERE queue = :queue AND sent_ms <= :oldest";
+
+const REDRIVE: &str = "
+    UPDATE messages
+    SET queue = :dead_letter, ready = 1, received_before = received, came_from = :queue
+    WHERE queue = :queue AND ready = 0 AND visible_ms <= :now
+        AND received - received_before >= :max_receive_count";
+
+const MAKE_READY: &str =
+    "UPDATE messages SET ready = 1 WHERE queue = :queue AND ready = 0 AND visible_ms <= :now";
+
+/// The oldest ready message of the first group from a place on.
+const TAKE: &str = "
+    UPDATE messages
+    SET ready = 0, visible_ms = :visible, received = received + 1,
+        first_received_ms = coalesce(first_received_ms, :now)
+    WHERE id = (
+        SELECT id FROM messages
+        WHERE queue = :queue AND ready = 1 AND message_group >= :from
+        ORDER BY message_group, id LIMIT 1
+    )
+    RETURNING id, message_group, body, sent_ms, received, first_received_ms,
+        (SELECT name FROM queues WHERE queues.id = came_from)";
+
+const NEXT_DUE: &str = "SELECT min(visible_ms) FROM messages WHERE queue = ?1 AND ready = 0";
+
+/// A queue as it is stored.
+#[derive(Clone, Debug)]
+pub(super) struct Queue {
+    pub(super) id: i64,
+    pub(super) spec: QueueSpec,
+    dead_letter: Option<i64>,
+}
+
+/// A message to be stored.
+pub(super) struct Outgoing {
+    pub(super) body: String,
+    /// Empty for none.
+    pub(super) group: String,
+    pub(super) delay_ms: i64,
+}
+
+/// A message that was received.
+pub(super) struct Taken {
+    pub(super) id: i64,
+    pub(super) group: String,
+    pub(super) body: String,
+    pub(super) sent_ms: i64,
+    /// Receives so far, this one included.
+    pub(super) received: i64,
+    pub(super) first_received_ms: i64,
+    /// The queue it was redriven from.
+    pub(super) came_from: Option<String>,
+}
+
+/// How many messages a queue holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Can be received now.
+    pub visible: u64,
+    /// Received and not yet deleted.
+    pub in_flight: u64,
+    /// Not due yet.
+    pub delayed: u64,
+}
+
+/// Queues could not be stored.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PutError {
+    /// The queue of this name has a dead-letter queue that is not there.
+    #[error("the dead-letter queue of {0} does not exist")]
+    NoDeadLetter(String),
+    #[error("the database failed: {0}")]
+    Database(#[from] rusqlite::Error),
+}
+
+/// What became of a change of visibility.
+pub(super) enum Changed {
+    Done,
+    NotInFlight,
+    Gone,
+}
+
+/// The queues and their messages. Times are milliseconds since 1970.
+pub(super) struct Table {
+    connection: Connection,
+    bells: Arc<Bells>,
+    /// The group that was served last, by queue.
+    turns: HashMap<i64, String>,
+}
+
+impl Table {
+    pub(super) fn new(connection: Connection, bells: Arc<Bells>) -> rusqlite::Result<Self> {
+        connection.execute(RELEASE, [])?;
+        Ok(Self {
+            connection,
+            bells,
+            turns: HashMap::new(),
+        })
+    }
+
+    /// Makes or changes queues, all or none.
+    pub(super) fn put_queues(&mut self, specs: &[QueueSpec]) -> Result<(), PutError> {
+        let transaction = self.connection.transaction()?;
+        for spec in specs {
+            put_queue(&transaction, spec)?;
+        }
+        // Afterwards: the order of the specs does not matter.
+        for spec in specs {
+            if !put_redrive(&transaction, spec)? {
+                return Err(PutError::NoDeadLetter(spec.name.clone()));
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    pub(super) fn queue(&self, name: &str) -> rusqlite::Result<Option<Queue>> {
+        self.connection
+            .prepare_cached(
+                "SELECT q.id, q.name, q.visibility_s, q.delay_s, q.retention_s, q.wait_s,
+                        q.dead_letter, q.max_receive_count, d.name
+                 FROM queues q LEFT JOIN queues d ON d.id = q.dead_letter WHERE q.name = ?1",
+            )?
+            .query_row([name], read_queue)
+            .optional()
+    }
+
+    /// Stores messages, all or none. Returns their ids.
+    pub(super) fn put(
+        &mut self,
+        queue: &Queue,
+        messages: &[Outgoing],
+        now: i64,
+    ) -> rusqlite::Result<Vec<i64>> {
+        let transaction = self.connection.transaction()?;
+        let ids = messages
+            .iter()
+            .map(|message| put_message(&transaction, queue.id, message, now))
+            .collect::<Result<_, _>>()?;
+        transaction.commit()?;
+        let name = &queue.spec.name;
+        let ready = messages.iter().filter(|m| m.delay_ms == 0).count();
+        self.bells.arrived(name, ready);
+        let delays = messages.iter().map(|m| m.delay_ms).filter(|&ms| ms > 0);
+        if let Some(soonest) = delays.min() {
+            self.bells.due(name, now + soonest);
+        }
+        Ok(ids)
+    }
+
+    /// Takes up to `max` messages, which stay invisible for `visibility_ms`. Where there is none,
+    /// the second value says when there may be, if one waits.
+    pub(super) fn take(
+        &mut self,
+        queue: &Queue,
+        max: usize,
+        visibility_ms: i64,
+        now: i64,
+    ) -> rusqlite::Result<(Vec<Taken>, Option<i64>)> {
+        let transaction = self.connection.transaction()?;
+        let redriven = settle(&transaction, queue, now)?;
+        let mut last = self.turns.get(&queue.id).cloned();
+        let mut taken = Vec::new();
+        while taken.len() < max {
+            let visible = now + visibility_ms;
+            let Some(message) = take_turn(&transaction, queue.id, last.as_deref(), visible, now)?
+            else {
+                break;
+            };
+            last = Some(message.group.clone());
+            taken.push(message);
+        }
+        let next_due = if taken.is_empty() {
+            transaction
+                .prepare_cached(NEXT_DUE)?
+                .query_row([queue.id], |row| row.get(0))?
+        } else {
+            None
+        };
+        transaction.commit()?;
+        if let Some(last) = last {
+            self.turns.insert(queue.id, last);
+        }
+        self.redriven(queue, redriven);
+        if taken.is_empty() {
+            self.bells.arm(&queue.spec.name, next_due);
+        } else {
+            self.bells.due(&queue.spec.name, now + visibility_ms);
+        }
+        Ok((taken, next_due))
+    }
+
+    /// Deletes messages by id and receive. An older receive's deletes nothing.
+    pub(super) fn delete(&mut self, queue: i64, receipts: &[(i64, i64)]) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        for (id, received) in receipts {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM messages WHERE id = ?1 AND queue = ?2 AND received = ?3",
+                )?
+                .execute(params![id, queue, received])?;
+        }
+        transaction.commit()
+    }
+
+    /// Makes a message in flight visible in `visibility_ms` from now.
+    pub(super) fn change_visibility(
+        &mut self,
+        queue: &Queue,
+        (id, received): (i64, i64),
+        visibility_ms: i64,
+        now: i64,
+    ) -> rusqlite::Result<Changed> {
+        let changed = self
+            .connection
+            .prepare_cached(
+                "UPDATE messages SET visible_ms = :visible
+                 WHERE id = :id AND queue = :queue AND received = :received
+                    AND ready = 0 AND visible_ms > :now",
+            )?
+            .execute(named_params! {
+                ":id": id, ":queue": queue.id, ":received": received,
+                ":visible": now + visibility_ms, ":now": now,
+            })?;
+        if changed > 0 {
+            self.bells.due(&queue.spec.name, now + visibility_ms);
+            return Ok(Changed::Done);
+        }
+        let exists = self
+            .connection
+            .prepare_cached("SELECT 1 FROM messages WHERE id = ?1 AND queue = ?2")?
+            .exists([id, queue.id])?;
+        Ok(if exists {
+            Changed::NotInFlight
+        } else {
+            Changed::Gone
+        })
+    }
+
+    pub(super) fn depth(&mut self, queue: &Queue, now: i64) -> rusqlite::Result<Depth> {
+        let transaction = self.connection.transaction()?;
+        let redriven = settle(&transaction, queue, now)?;
+        let count = |which: &str| {
+            let sql = format!("SELECT count(*) FROM messages WHERE queue = ?1 AND {which}");
+            transaction
+                .prepare_cached(&sql)?
+                .query_row([queue.id], |row| row.get(0))
+        };
+        let depth = Depth {
+            visible: count("ready = 1")?,
+            in_flight: count("ready = 0 AND received > received_before")?,
+            delayed: count("ready = 0 AND received = received_before")?,
+        };
+        transaction.commit()?;
+        self.redriven(queue, redriven);
+        Ok(depth)
+    }
+
+    pub(super) fn purge(&self, queue: i64) -> rusqlite::Result<()> {
+        self.connection
+            .execute("DELETE FROM messages WHERE queue = ?1", [queue])?;
+        Ok(())
+    }
+
+    fn redriven(&self, queue: &Queue, messages: usize) {
+        if let Some(redrive) = &queue.spec.redrive {
+            self.bells.arrived(&redrive.dead_letter, messages);
+        }
+    }
+}
+
+fn put_queue(transaction: &Transaction<'_>, spec: &QueueSpec) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT INTO queues (name, visibility_s, delay_s, retention_s, wait_s)
+         VALUES (:name, :visibility_s, :delay_s, :retention_s, :wait_s)
+         ON CONFLICT (name) DO UPDATE SET visibility_s = :visibility_s, delay_s = :delay_s,
+            retention_s = :retention_s, wait_s = :wait_s",
+        named_params! {
+            ":name": spec.name,
+            ":visibility_s": spec.visibility_s,
+            ":delay_s": spec.delay_s,
+            ":retention_s": spec.retention_s,
+            ":wait_s": spec.wait_s,
+        },
+    )?;
+    Ok(())
+}
+
+/// False where the dead-letter queue is not there.
+fn put_redrive(transaction: &Transaction<'_>, spec: &QueueSpec) -> rusqlite::Result<bool> {
+    let dead_letter: Option<i64> = match &spec.redrive {
+        None => None,
+        Some(redrive) => {
+            let found = transaction
+                .query_row(
+                    "SELECT id FROM queues WHERE name = ?1",
+                    [&redrive.dead_letter],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            if found.is_none() {
+                return Ok(false);
+            }
+            found
+        }
+    };
+    transaction.execute(
+        "UPDATE queues SET dead_letter = ?2, max_receive_count = ?3 WHERE name = ?1",
+        params![
+            spec.name,
+            dead_letter,
+            spec.redrive.as_ref().map(|r| r.max_receive_count)
+        ],
+    )?;
+    Ok(true)
+}
+
+fn read_queue(row: &Row<'_>) -> rusqlite::Result<Queue> {
+    let (receives, name): (Option<u32>, Option<String>) = (row.get(7)?, row.get(8)?);
+    Ok(Queue {
+        id: row.get(0)?,
+        dead_letter: row.get(6)?,
+        spec: QueueSpec {
+            name: row.get(1)?,
+            visibility_s: row.get(2)?,
+            delay_s: row.get(3)?,
+            retention_s: row.get(4)?,
+            wait_s: row.get(5)?,
+            redrive: name
+                .zip(receives)
+                .map(|(dead_letter, max_receive_count)| Redrive {
+                    dead_letter,
+                    max_receive_count,
+                }),
+        },
+    })
+}
+
+fn put_message(
+    transaction: &Transaction<'_>,
+    queue: i64,
+    message: &Outgoing,
+    now: i64,
+) -> rusqlite::Result<i64> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO messages (queue, message_group, body, sent_ms, ready, visible_ms)
+             VALUES (:queue, :group, :body, :now, :ready, :visible)",
+        )?
+        .execute(named_params! {
+            ":queue": queue,
+            ":group": message.group,
+            ":body": message.body,
+            ":now": now,
+            ":ready": message.delay_ms == 0,
+            ":visible": now + message.delay_ms,
+        })?;
+    Ok(transaction.last_insert_rowid())
+}
+
+/// Brings a queue up to date: forgets what is too old, redrives what came back too often, makes
+/// ready what is due. Returns how many were redriven.
+fn settle(transaction: &Transaction<'_>, queue: &Queue, now: i64) -> rusqlite::Result<usize> {
+    let oldest = now - i64::from(queue.spec.retention_s) * 1000;
+    transaction
+        .prepare_cached(EXPIRE)?
+        .execute(named_params! { ":queue": queue.id, ":oldest": oldest })?;
+    let redriven = match (queue.dead_letter, &queue.spec.redrive) {
+        (Some(dead_letter), Some(redrive)) => {
+            transaction
+                .prepare_cached(REDRIVE)?
+                .execute(named_params! {
+                    ":queue": queue.id,
+                    ":dead_letter": dead_letter,
+                    ":max_receive_count": redrive.max_receive_count,
+                    ":now": now,
+                })?
+        }
+        _ => 0,
+    };
+    transaction
+        .prepare_cached(MAKE_READY)?
+        .execute(named_params! { ":queue": queue.id, ":now": now })?;
+    Ok(redriven)
+}
+
+/// Takes a message of the group whose turn it is: the next after `last`, or the first again.
+fn take_turn(
+    transaction: &Transaction<'_>,
+    queue: i64,
+    last: Option<&str>,
+    visible: i64,
+    now: i64,
+) -> rusqlite::Result<Option<Taken>> {
+    let mut statement = transaction.prepare_cached(TAKE)?;
+    let mut take = |from: &str| {
+        let place =
+            named_params! { ":queue": queue, ":from": from, ":visible": visible, ":now": now };
+        statement.query_row(place, read_message).optional()
+    };
+    // Groups are printable, so this comes right after the last one.
+    let next = last.map(|last| format!("{last}\u{1}"));
+    match next.as_deref().map(&mut take).transpose()?.flatten() {
+        Some(message) => Ok(Some(message)),
+        None => take(""),
+    }
+}
+
+fn read_message(row: &Row<'_>) -> rusqlite::Result<Taken> {
+    Ok(Taken {
+        id: row.get(0)?,
+        group: row.get(1)?,
+        body: row.get(2)?,
+        sent_ms: row.get(3)?,
+        received: row.get(4)?,
+        first_received_ms: row.get(5)?,
+        came_from: row.get(6)?,
+    })
+}

@@ -1,0 +1,165 @@
+//! Requests and answers of the JSON protocol, as far as they are understood.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::Failed;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct CreateQueue {
+    pub(super) queue_name: String,
+    #[serde(default)]
+    pub(super) attributes: HashMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct GetQueueUrl {
+    pub(super) queue_name: String,
+}
+
+/// `PurgeQueue`, which has nothing else.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct OfQueue {
+    pub(super) queue_url: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct GetQueueAttributes {
+    pub(super) queue_url: String,
+    #[serde(default)]
+    pub(super) attribute_names: Vec<String>,
+}
+
+/// `SendMessage`, or an entry of `SendMessageBatch`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Message {
+    #[serde(default)]
+    pub(super) message_body: String,
+    pub(super) delay_seconds: Option<i64>,
+    pub(super) message_group_id: Option<String>,
+    pub(super) message_deduplication_id: Option<String>,
+    pub(super) message_attributes: Option<Value>,
+    pub(super) message_system_attributes: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ReceiveMessage {
+    pub(super) queue_url: String,
+    pub(super) max_number_of_messages: Option<i64>,
+    pub(super) visibility_timeout: Option<i64>,
+    pub(super) wait_time_seconds: Option<i64>,
+    /// The older name of the next.
+    #[serde(default)]
+    pub(super) attribute_names: Vec<String>,
+    #[serde(default)]
+    pub(super) message_system_attribute_names: Vec<String>,
+}
+
+/// `DeleteMessage`, or an entry of `DeleteMessageBatch`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Delete {
+    #[serde(default)]
+    pub(super) receipt_handle: String,
+}
+
+/// `ChangeMessageVisibility`, or an entry of its batch.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ChangeVisibility {
+    #[serde(default)]
+    pub(super) receipt_handle: String,
+    pub(super) visibility_timeout: Option<i64>,
+}
+
+/// A call about one message.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct One<T> {
+    pub(super) queue_url: String,
+    #[serde(flatten)]
+    pub(super) entry: T,
+}
+
+/// A call about up to ten messages.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Batch<T> {
+    pub(super) queue_url: String,
+    #[serde(default = "Vec::new")]
+    pub(super) entries: Vec<Entry<T>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Entry<T> {
+    pub(super) id: String,
+    #[serde(flatten)]
+    pub(super) entry: T,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct QueueUrl {
+    pub(super) queue_url: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Attributes {
+    pub(super) attributes: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Sent {
+    pub(super) message_id: String,
+    #[serde(rename = "MD5OfMessageBody")]
+    pub(super) md5: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Nothing {}
+
+/// An entry of a batch that was served.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Served<T> {
+    pub(super) id: String,
+    #[serde(flatten)]
+    pub(super) result: T,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct BatchResult<T> {
+    pub(super) successful: Vec<Served<T>>,
+    pub(super) failed: Vec<Failed>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Received {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) messages: Vec<ReceivedMessage>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ReceivedMessage {
+    pub(super) message_id: String,
+    pub(super) receipt_handle: String,
+    #[serde(rename = "MD5OfBody")]
+    pub(super) md5: String,
+    pub(super) body: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) attributes: BTreeMap<&'static str, String>,
+}

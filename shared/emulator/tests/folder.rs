@@ -1,0 +1,247 @@
+//! What is in a folder outlives the process, and serves one at a time.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use aws_sdk_sqs::types::Message;
+use jiff::SignedDuration;
+use okra_aws::{AwsConfig, Clock};
+use okra_emulator::{Depth, Emulator, OpenError, QueueSpec, Redrive};
+
+fn clock() -> Clock {
+    Clock::driven("2026-03-01T12:00:00Z".parse().unwrap())
+}
+
+fn open(folder: &Path) -> (Emulator, aws_sdk_sqs::Client) {
+    let emulator = Emulator::open(folder, clock()).unwrap();
+    let dead = QueueSpec::new("dead");
+    let queue = QueueSpec {
+        visibility_s: 360,
+        redrive: Some(Redrive {
+            dead_letter: "dead".to_owned(),
+            max_receive_count: 3,
+        }),
+        ..QueueSpec::new("queue")
+    };
+    // In any order, and again each time.
+    emulator.create_queues(&[queue, dead]).unwrap();
+    let client = AwsConfig::with_http_client(emulator.http_client()).sqs();
+    (emulator, client)
+}
+
+async fn send(emulator: &Emulator, client: &aws_sdk_sqs::Client, body: &str, delay_s: i32) {
+    client
+        .send_message()
+        .queue_url(emulator.queue_url("queue"))
+        .message_body(body)
+        .delay_seconds(delay_s)
+        .send()
+        .await
+        .unwrap();
+}
+
+async fn receive(emulator: &Emulator, client: &aws_sdk_sqs::Client, queue: &str) -> Vec<Message> {
+    let receive = client
+        .receive_message()
+        .queue_url(emulator.queue_url(queue));
+    let received = receive.max_number_of_messages(10).send().await;
+    received.unwrap().messages.unwrap_or_default()
+}
+
+/// Set where this binary runs as the process that is killed.
+const VICTIM: &str = "OKRA_TEST_VICTIM_FOLDER";
+
+/// Sends messages until it is killed, and says of each when it was taken.
+#[tokio::test]
+async fn victim() {
+    let Some(folder) = env::var_os(VICTIM) else {
+        return;
+    };
+    let (emulator, client) = open(Path::new(&folder));
+    for n in 0..1_000_000_u32 {
+        send(&emulator, &client, &n.to_string(), 0).await;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "\nsent {n}").unwrap();
+        out.flush().unwrap();
+    }
+}
+
+fn start_victim(folder: &Path) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "victim", "--nocapture"])
+        .env(VICTIM, folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_was_taken_survives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut victim = start_victim(folder.path());
+    let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+    let mut taken = 0;
+    while taken < 50 {
+        let line = lines.next().unwrap().unwrap();
+        taken += usize::from(line.starts_with("sent "));
+    }
+    let held = Emulator::open(folder.path(), clock()).unwrap_err();
+    assert!(matches!(held, OpenError::Locked(_)), "{held}");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    taken += lines
+        .filter(|line| line.as_ref().is_ok_and(|line| line.starts_with("sent ")))
+        .count();
+
+    let (emulator, _client) = open(folder.path());
+    let kept = usize::try_from(emulator.depth("queue").unwrap().visible).unwrap();
+    // One more may have been taken than was said.
+    assert!((taken..=taken + 1).contains(&kept), "{kept} of {taken}");
+}
+
+#[tokio::test]
+async fn messages_of_a_process_that_died_come_again_at_once_and_count() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let (emulator, client) = open(folder.path());
+        send(&emulator, &client, "in flight", 0).await;
+        send(&emulator, &client, "delayed", 60).await;
+    }
+    for receives in 1..=3 {
+        let (emulator, client) = open(folder.path());
+        let received = receive(&emulator, &client, "queue").await;
+        assert_eq!(received.len(), 1, "{receives}");
+        assert_eq!(received[0].body(), Some("in flight"));
+        let depth = Depth {
+            in_flight: 1,
+            delayed: 1,
+            visible: 0,
+        };
+        assert_eq!(emulator.depth("queue"), Some(depth));
+    }
+    // A message that kills its process every time is set aside as well.
+    let (emulator, client) = open(folder.path());
+    assert_eq!(receive(&emulator, &client, "queue").await, []);
+    assert_eq!(receive(&emulator, &client, "dead").await.len(), 1);
+}
+
+#[tokio::test]
+async fn rules_and_rows_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let aws = |emulator: &Emulator| AwsConfig::with_http_client(emulator.http_client());
+    {
+        let emulator = Emulator::open(folder.path(), clock()).unwrap();
+        let put = aws(&emulator).eventbridge().put_rule().name("rule");
+        put.schedule_expression("rate(1 minute)")
+            .send()
+            .await
+            .unwrap();
+    }
+    let emulator = Emulator::open(folder.path(), clock()).unwrap();
+    let rule = aws(&emulator).eventbridge().describe_rule().name("rule");
+    rule.send().await.unwrap();
+    let tables = aws(&emulator).dynamodb().list_tables().send().await;
+    assert!(tables.unwrap().table_names().is_empty());
+    assert_eq!(emulator.sweep_ttl().await.unwrap(), 0);
+    assert!(folder.path().join("dynamodb.sqlite").exists());
+}
+
+#[test]
+fn a_folder_serves_one_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("made/on/the/way");
+    let first = Emulator::open(&folder, clock()).unwrap();
+    let error = Emulator::open(&folder, clock()).unwrap_err();
+    let text = format!("{} is in use by another process", folder.display());
+    assert_eq!(error.to_string(), text);
+    let http = first.http_client();
+    drop(first);
+    assert!(Emulator::open(&folder, clock()).is_err());
+    drop(http);
+    Emulator::open(&folder, clock()).unwrap();
+}
+
+#[test]
+fn a_folder_that_is_a_file_cannot_be_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Emulator::open(&file, clock()).unwrap_err();
+    assert!(matches!(error, OpenError::NotWritable(..)));
+    let text = format!("{} cannot be written to", file.display());
+    assert_eq!(error.to_string(), text);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused() {
+    for name in ["dynamodb.sqlite", "queues.sqlite", "rules.sqlite"] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(
+            folder.path().join(name),
+            "not a database, but long enough to be one",
+        )
+        .unwrap();
+        let error = Emulator::open(folder.path(), clock()).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{name}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn a_queue_that_cannot_be_is_named() {
+    let emulator = Emulator::memory(clock()).unwrap();
+    let cases = [
+        (QueueSpec::new("a b"), "queue a b cannot be made"),
+        (
+            QueueSpec {
+                visibility_s: 43_201,
+                ..QueueSpec::new("long")
+            },
+            "VisibilityTimeout must be >= 0 and <= 43200",
+        ),
+        (
+            QueueSpec {
+                redrive: Some(Redrive {
+                    dead_letter: "nowhere".to_owned(),
+                    max_receive_count: 1,
+                }),
+                ..QueueSpec::new("lost")
+            },
+            "queue lost cannot be made: the dead-letter queue of lost does not exist",
+        ),
+    ];
+    for (spec, expected) in cases {
+        let name = spec.name.clone();
+        let error = emulator.create_queues(&[QueueSpec::new("fine"), spec]);
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(emulator.depth(&name), None);
+        // All or none.
+        assert_eq!(emulator.depth("fine"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_is_made_again_changes_and_keeps_its_messages() {
+    let clock = clock();
+    let emulator = Emulator::memory(clock.clone()).unwrap();
+    emulator.create_queues(&[QueueSpec::new("queue")]).unwrap();
+    let client = AwsConfig::with_http_client(emulator.http_client()).sqs();
+    send(&emulator, &client, "a", 0).await;
+    let shorter = QueueSpec {
+        visibility_s: 5,
+        ..QueueSpec::new("queue")
+    };
+    emulator.create_queues(&[shorter]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(receive(&emulator, &client, "queue").await.len(), 1);
+        clock.set(clock.now() + SignedDuration::from_secs(5));
+    }
+}

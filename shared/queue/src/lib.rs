@@ -1,0 +1,339 @@
+//! The queues: versioned messages, enqueue and receive.
+//!
+//! Messages carry keys, never payloads: the table is the truth, a queue only wakes.
+
+mod message;
+
+use std::collections::HashMap;
+
+use aws_sdk_sqs::{
+    Client,
+    error::{BoxError, SdkError},
+    types::{
+        BatchResultErrorEntry, DeleteMessageBatchRequestEntry, MessageSystemAttributeName,
+        SendMessageBatchRequestEntry,
+    },
+};
+use okra_core::plan::Chunk;
+use serde::Serialize;
+
+pub use self::message::{DeliverMessage, Dispatch, FetchMessage, Retry};
+
+/// Entries of one batch (SQS).
+const MAX_BATCH: usize = 10;
+
+/// Bytes of one batch, all its messages together (SQS: 1 MiB; some is left for what we do not count).
+const MAX_BATCH_BYTES: usize = 1_000_000;
+
+/// Times the entries of a batch that were not taken are sent again.
+const MAX_SENDS: u32 = 3;
+
+/// Seconds a message can be delayed at most (SQS).
+pub const MAX_DELAY_S: u16 = 900;
+
+/// One of the three queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Queue {
+    /// Chunks of scheduled refreshes.
+    Fetch,
+    /// Chunks that somebody waits for.
+    Priority,
+    /// Dispatches and retries.
+    Deliver,
+}
+
+impl Queue {
+    /// All queues.
+    pub const ALL: [Self; 3] = [Self::Fetch, Self::Priority, Self::Deliver];
+}
+
+/// Which queue a chunk goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Planned by a tick.
+    Scheduled,
+    /// Asked for by a person or an app.
+    Priority,
+}
+
+/// Where the queues are.
+#[derive(Clone, Debug)]
+pub struct QueueUrls {
+    /// Of [`Queue::Fetch`].
+    pub fetch: String,
+    /// Of [`Queue::Priority`].
+    pub priority: String,
+    /// Of [`Queue::Deliver`].
+    pub deliver: String,
+}
+
+/// Messages could not be enqueued.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The service refused or was not reached.
+    #[error("the queue could not be reached")]
+    Service(#[source] BoxError),
+    /// Some entries of a batch were refused, as often as we tried.
+    #[error("{refused} messages were not taken, the first because of {code}")]
+    Refused {
+        /// How many.
+        refused: usize,
+        /// The code SQS gave for the first.
+        code: String,
+    },
+    /// A message that cannot be written as JSON, or outgrows a batch.
+    #[error("a message could not be written")]
+    Unwritable,
+}
+
+/// Messages could not be received or deleted.
+#[derive(Debug, thiserror::Error)]
+#[error("the queue could not be read")]
+pub struct ReceiveError(#[source] BoxError);
+
+/// A message as it was received.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Its id.
+    pub id: String,
+    /// What deletes it.
+    pub receipt: String,
+    /// Its text.
+    pub body: String,
+    /// The system attributes asked for: receive count, message group, time it was sent.
+    pub attributes: HashMap<String, String>,
+}
+
+/// The queues. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Queues {
+    client: Client,
+    urls: QueueUrls,
+}
+
+struct Entry {
+    body: String,
+    group: String,
+    delay_s: u16,
+}
+
+impl Entry {
+    fn new(message: &impl Serialize, group: String, delay_s: u16) -> Result<Self, SendError> {
+        let body = serde_json::to_string(message).map_err(|_| SendError::Unwritable)?;
+        if body.len() > MAX_BATCH_BYTES {
+            return Err(SendError::Unwritable);
+        }
+        Ok(Self {
+            body,
+            group,
+            delay_s: delay_s.min(MAX_DELAY_S),
+        })
+    }
+
+    fn request(&self, id: usize) -> Result<SendMessageBatchRequestEntry, SendError> {
+        SendMessageBatchRequestEntry::builder()
+            .id(id.to_string())
+            .message_body(&self.body)
+            .message_group_id(&self.group)
+            .set_delay_seconds((self.delay_s > 0).then_some(self.delay_s.into()))
+            .build()
+            .map_err(|_| SendError::Unwritable)
+    }
+}
+
+impl Queues {
+    /// The queues at these addresses.
+    pub const fn new(client: Client, urls: QueueUrls) -> Self {
+        Self { client, urls }
+    }
+
+    fn url(&self, queue: Queue) -> &str {
+        match queue {
+            Queue::Fetch => &self.urls.fetch,
+            Queue::Priority => &self.urls.priority,
+            Queue::Deliver => &self.urls.deliver,
+        }
+    }
+
+    /// Enqueues chunks, each after its delay, its bank as message group: a slow bank's backlog does
+    /// not stand before another bank's chunks (SQS fair queues).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; some of the chunks may have been taken.
+    pub async fn send_chunks(&self, lane: Lane, chunks: &[Chunk]) -> Result<(), SendError> {
+        let queue = match lane {
+            Lane::Scheduled => Queue::Fetch,
+            Lane::Priority => Queue::Priority,
+        };
+        let entries = chunks.iter().map(|chunk| {
+            let message = FetchMessage::ChunkV1(chunk.clone());
+            Entry::new(&message, chunk.bank.to_string(), chunk.delay_s)
+        });
+        self.send(queue, entries.collect::<Result<_, _>>()?).await
+    }
+
+    /// Enqueues dispatches, after `delay_s` seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; some of the dispatches may have been taken.
+    pub async fn send_dispatches(
+        &self,
+        dispatches: &[Dispatch],
+        delay_s: u16,
+    ) -> Result<(), SendError> {
+        let entries = dispatches.iter().map(|&dispatch| {
+            let group = dispatch.record.to_string();
+            Entry::new(&DeliverMessage::DispatchV1(dispatch), group, delay_s)
+        });
+        self.send(Queue::Deliver, entries.collect::<Result<_, _>>()?)
+            .await
+    }
+
+    /// Enqueues retries, each after its own delay in seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; some of the retries may have been taken.
+    pub async fn send_retries(&self, retries: &[(Retry, u16)]) -> Result<(), SendError> {
+        let entries = retries.iter().map(|&(retry, delay_s)| {
+            let group = retry.endpoint.to_string();
+            Entry::new(&DeliverMessage::RetryV1(retry), group, delay_s)
+        });
+        self.send(Queue::Deliver, entries.collect::<Result<_, _>>()?)
+            .await
+    }
+
+    async fn send(&self, queue: Queue, entries: Vec<Entry>) -> Result<(), SendError> {
+        let mut refused = Vec::new();
+        let mut rest = entries.as_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |entry: &&Entry| {
+                bytes += entry.body.len();
+                bytes <= MAX_BATCH_BYTES
+            };
+            // No entry alone is larger than a batch.
+            let count = rest.iter().take(MAX_BATCH).take_while(fits).count();
+            let (batch, later) = rest.split_at(count.max(1));
+            refused.extend(self.send_batch(self.url(queue), batch).await?);
+            rest = later;
+        }
+        match refused.first() {
+            None => Ok(()),
+            Some(first) => Err(SendError::Refused {
+                refused: refused.len(),
+                code: first.code.clone(),
+            }),
+        }
+    }
+
+    /// Sends a batch, and again what was not taken of it; returns what never was.
+    async fn send_batch(
+        &self,
+        url: &str,
+        batch: &[Entry],
+    ) -> Result<Vec<BatchResultErrorEntry>, SendError> {
+        let mut refused = Vec::new();
+        let mut open = batch
+            .iter()
+            .zip(0_usize..)
+            .map(|(entry, id)| entry.request(id))
+            .collect::<Result<Vec<_>, _>>()?;
+        for attempt in 1..=MAX_SENDS {
+            let answer = self
+                .client
+                .send_message_batch()
+                .queue_url(url)
+                .set_entries(Some(open.clone()))
+                .send()
+                .await
+                .map_err(|error| SendError::Service(boxed(error)))?;
+            let failed = answer.failed.into_iter();
+            // What is our own fault fails again.
+            let (hopeless, again): (Vec<_>, Vec<_>) =
+                failed.partition(|entry| entry.sender_fault || attempt == MAX_SENDS);
+            refused.extend(hopeless);
+            if again.is_empty() {
+                break;
+            }
+            open.retain(|entry| again.iter().any(|failed| failed.id == entry.id));
+        }
+        Ok(refused)
+    }
+
+    /// Receives up to `max` (at most 10) messages, waiting up to `wait_s` (at most 20) seconds for
+    /// the first. The client's own timeouts must be longer than that.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiveError`].
+    pub async fn receive(
+        &self,
+        queue: Queue,
+        max: u8,
+        wait_s: u16,
+    ) -> Result<Vec<Received>, ReceiveError> {
+        let answer = self
+            .client
+            .receive_message()
+            .queue_url(self.url(queue))
+            .max_number_of_messages(i32::from(max))
+            .wait_time_seconds(i32::from(wait_s))
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .send()
+            .await
+            .map_err(|error| ReceiveError(boxed(error)))?;
+        let messages = answer.messages.unwrap_or_default().into_iter();
+        Ok(messages
+            .map(|message| Received {
+                id: message.message_id.unwrap_or_default(),
+                receipt: message.receipt_handle.unwrap_or_default(),
+                body: message.body.unwrap_or_default(),
+                attributes: message
+                    .attributes
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|(name, value)| (name.as_str().to_owned(), value))
+                    .collect(),
+            })
+            .collect())
+    }
+
+    /// Deletes received messages. One that cannot be deleted comes again, which does no harm.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiveError`] where the queue could not be reached.
+    pub async fn delete(&self, queue: Queue, receipts: &[String]) -> Result<(), ReceiveError> {
+        for batch in receipts.chunks(MAX_BATCH) {
+            let entries = batch.iter().enumerate().map(|(index, receipt)| {
+                DeleteMessageBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .receipt_handle(receipt)
+                    .build()
+                    .map_err(|error| ReceiveError(error.into()))
+            });
+            self.client
+                .delete_message_batch()
+                .queue_url(self.url(queue))
+                .set_entries(Some(entries.collect::<Result<_, _>>()?))
+                .send()
+                .await
+                .map_err(|error| ReceiveError(boxed(error)))?;
+        }
+        Ok(())
+    }
+}
+
+fn boxed<E>(error: SdkError<E>) -> BoxError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    error
+        .into_source()
+        .unwrap_or_else(|error| error.to_string().into())
+}

@@ -1,0 +1,99 @@
+//! What the queues carry. A message names its form and version, so that a new release can read what
+//! an old one enqueued.
+
+use okra_core::{
+    ids::{EndpointId, RecordId, Seq},
+    model::Product,
+    plan::Chunk,
+};
+use serde::{Deserialize, Serialize};
+
+/// A message of the fetch and priority queues.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FetchMessage {
+    /// Refresh these records.
+    #[serde(rename = "chunk_v1")]
+    ChunkV1(Chunk),
+}
+
+/// A message of the deliver queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum DeliverMessage {
+    /// Tell everyone of these feed entries.
+    #[serde(rename = "dispatch_v1")]
+    DispatchV1(Dispatch),
+    /// Try one delivery again.
+    #[serde(rename = "retry_v1")]
+    RetryV1(Retry),
+}
+
+/// Feed entries of one product of a record that were committed and are to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispatch {
+    /// The record.
+    pub record: RecordId,
+    /// The first entry.
+    pub from: Seq,
+    /// The last entry.
+    pub to: Seq,
+    /// Entries of other products in between are not meant.
+    pub product: Product,
+}
+
+/// One delivery that failed and is to be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// The record.
+    pub record: RecordId,
+    /// The feed entry.
+    pub seq: Seq,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Attempts made so far; the retry is void where more were made since.
+    pub attempt: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_a_message_is_stable() {
+        let dispatch = DeliverMessage::DispatchV1(Dispatch {
+            record: RecordId::from_bytes([0x64; 12]),
+            from: Seq(8),
+            to: Seq(9),
+            product: Product::Balance,
+        });
+        let json = r#"{"kind":"dispatch_v1","record":"646464646464646464646464","from":8,"to":9,"product":"balance"}"#;
+        assert_eq!(serde_json::to_string(&dispatch).unwrap(), json);
+        assert_eq!(
+            serde_json::from_str::<DeliverMessage>(json).unwrap(),
+            dispatch
+        );
+
+        let retry = DeliverMessage::RetryV1(Retry {
+            record: RecordId::from_bytes([0x64; 12]),
+            seq: Seq(8),
+            endpoint: EndpointId::from_bytes([0x65; 12]),
+            attempt: 2,
+        });
+        let json = r#"{"kind":"retry_v1","record":"646464646464646464646464","seq":8,"endpoint":"656565656565656565656565","attempt":2}"#;
+        assert_eq!(serde_json::to_string(&retry).unwrap(), json);
+
+        // On demand, of a record that is due every minute.
+        let chunk = r#"{"kind":"chunk_v1","id":"one_minute-1-5f5d3fcbdf7f0b1f2c3a4b5d-0","bank":"5f5d3fcbdf7f0b1f2c3a4b5d","requested":{"by":"on_demand","product":null},"not_after":"2099-01-01T00:00:00Z","records":[{"key":{"interval":"one_minute","bank":"5f5d3fcbdf7f0b1f2c3a4b5d","record":"6563a1f0c4d2e8b7a9150312"},"marks":{"b":{"d":"8f14e45fceea167a5a36dedd4bea2543","q":7}}}]}"#;
+        let message: FetchMessage = serde_json::from_str(chunk).unwrap();
+        assert_eq!(serde_json::to_string(&message).unwrap(), chunk);
+        let scheduled = chunk.replace(
+            r#"{"by":"on_demand","product":null}"#,
+            r#"{"by":"scheduled","tick":{"interval":"one_minute","at":"2099-01-01T00:00:00Z"}}"#,
+        );
+        let message: FetchMessage = serde_json::from_str(&scheduled).unwrap();
+        assert_eq!(serde_json::to_string(&message).unwrap(), scheduled);
+        let unknown = r#"{"kind":"chunk_v2"}"#;
+        assert!(serde_json::from_str::<FetchMessage>(unknown).is_err());
+    }
+}

@@ -1,0 +1,291 @@
+//! What the queues carry and how they get it there, over the embedded service.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use jiff::{SignedDuration, Timestamp};
+use okra_aws::{AwsConfig, Clock};
+use okra_core::{
+    ids::{BankId, EndpointId, RecordId, Seq},
+    model::{ByProduct, Product},
+    plan::{Chunk, DueEntry, Requested},
+    schedule::{DueKey, Interval, Tick},
+};
+use okra_emulator::{Emulator, Fate, QueueSpec, Service};
+use okra_queue::{
+    DeliverMessage, Dispatch, FetchMessage, Lane, Queue, QueueUrls, Queues, Received, Retry,
+    SendError,
+};
+
+struct World {
+    queues: Queues,
+    emulator: Emulator,
+    clock: Clock,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Clock::driven("2026-03-01T12:00:00Z".parse().unwrap());
+        let emulator = Emulator::memory(clock.clone()).unwrap();
+        let names = ["fetch", "priority", "deliver"];
+        emulator.create_queues(&names.map(QueueSpec::new)).unwrap();
+        let [fetch, priority, deliver] = names.map(|name| emulator.queue_url(name));
+        let urls = QueueUrls {
+            fetch,
+            priority,
+            deliver,
+        };
+        let client = AwsConfig::with_http_client(emulator.http_client()).sqs();
+        Self {
+            queues: Queues::new(client, urls),
+            emulator,
+            clock,
+        }
+    }
+
+    fn pass(&self, seconds: i64) {
+        self.clock
+            .set(self.clock.now() + SignedDuration::from_secs(seconds));
+    }
+
+    /// All messages that can be received.
+    async fn drain(&self, queue: Queue) -> Vec<Received> {
+        let mut all = Vec::new();
+        loop {
+            let messages = self.queues.receive(queue, 10, 0).await.unwrap();
+            if messages.is_empty() {
+                return all;
+            }
+            all.extend(messages);
+        }
+    }
+
+    fn sends(&self) -> u64 {
+        self.emulator.calls(Service::Sqs, "SendMessageBatch")
+    }
+}
+
+/// The `n`th chunk, delayed by as many seconds.
+fn chunk(bank: u8, n: u8, records: u32) -> Chunk {
+    let bank = BankId::from_bytes([bank; 12]);
+    let at = Timestamp::from_second(1_700_000_040).unwrap();
+    let interval = Interval::OneHour;
+    let tick = Tick { interval, at };
+    let entry = |n: u32| DueEntry {
+        key: DueKey {
+            interval,
+            bank,
+            record: RecordId::derive(&[&n.to_be_bytes()]),
+        },
+        marks: ByProduct::default(),
+    };
+    Chunk {
+        id: format!("chunk-{n}"),
+        bank,
+        requested: Requested::Scheduled { tick },
+        not_after: tick.not_after(),
+        delay_s: n.into(),
+        records: (0..records).map(entry).collect(),
+    }
+}
+
+fn dispatch(n: u8) -> Dispatch {
+    Dispatch {
+        record: RecordId::from_bytes([n; 12]),
+        from: Seq(1),
+        to: Seq(2),
+        product: Product::Balance,
+    }
+}
+
+#[tokio::test]
+async fn chunks_arrive_in_their_lane_whole_after_their_delay_and_grouped_by_bank() {
+    let world = World::new();
+    let chunks: Vec<Chunk> = (0..25).map(|n| chunk(n % 3, n, 2)).collect();
+    world
+        .queues
+        .send_chunks(Lane::Scheduled, &chunks)
+        .await
+        .unwrap();
+    assert_eq!(world.sends(), 3);
+    assert_eq!(world.emulator.depth("fetch").unwrap().delayed, 24);
+    world.pass(24);
+    let received = world.drain(Queue::Fetch).await;
+    let mut ids = HashSet::new();
+    for message in &received {
+        let FetchMessage::ChunkV1(got) = serde_json::from_str(&message.body).unwrap();
+        let sent = chunks.iter().find(|chunk| chunk.id == got.id).unwrap();
+        // The delay is the queue's business.
+        let sent = Chunk {
+            delay_s: 0,
+            ..sent.clone()
+        };
+        assert_eq!(got, sent);
+        assert_eq!(message.attributes["MessageGroupId"], got.bank.to_string());
+        assert_eq!(message.attributes["ApproximateReceiveCount"], "1");
+        ids.insert(got.id);
+    }
+    assert_eq!((received.len(), ids.len()), (25, 25));
+    assert_eq!(world.drain(Queue::Priority).await.len(), 0);
+
+    world
+        .queues
+        .send_chunks(Lane::Priority, &chunks[..1])
+        .await
+        .unwrap();
+    assert_eq!(world.drain(Queue::Priority).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_is_no_larger_than_sqs_takes() {
+    let world = World::new();
+    // About 150 bytes a record: 10 of these are 1.5 MB.
+    let chunks: Vec<Chunk> = (0..10).map(|n| chunk(1, n, 1000)).collect();
+    world
+        .queues
+        .send_chunks(Lane::Scheduled, &chunks)
+        .await
+        .unwrap();
+    assert_eq!(world.sends(), 2);
+    world.pass(10);
+    assert_eq!(world.drain(Queue::Fetch).await.len(), 10);
+
+    let huge = chunk(1, 0, 10_000);
+    let error = world.queues.send_chunks(Lane::Scheduled, &[huge]).await;
+    assert!(matches!(error, Err(SendError::Unwritable)));
+}
+
+#[tokio::test]
+async fn what_a_batch_did_not_take_is_sent_again() {
+    let world = World::new();
+    let calls = Arc::new(AtomicU32::new(0));
+    world.emulator.inject({
+        let calls = Arc::clone(&calls);
+        move |_, operation| match operation {
+            "SendMessageBatch" if calls.fetch_add(1, Ordering::Relaxed) < 2 => Fate::Partial,
+            _ => Fate::Pass,
+        }
+    });
+    let dispatches: Vec<Dispatch> = (0..10).map(dispatch).collect();
+    world.queues.send_dispatches(&dispatches, 0).await.unwrap();
+    // 5 of 10, 3 of 5, 2 of 2.
+    assert_eq!(world.sends(), 3);
+    let received = world.drain(Queue::Deliver).await;
+    let bodies: HashSet<&str> = received.iter().map(|message| &*message.body).collect();
+    assert_eq!((received.len(), bodies.len()), (10, 10));
+}
+
+#[tokio::test]
+async fn what_is_never_taken_is_counted() {
+    let world = World::new();
+    world.emulator.inject(|_, _| Fate::Partial);
+    let dispatches: Vec<Dispatch> = (0..20).map(dispatch).collect();
+    let error = world.queues.send_dispatches(&dispatches, 0).await;
+    // Of ten messages 5, 3 and 1 are taken, and the last stays.
+    let expected = "2 messages were not taken, the first because of InternalError";
+    assert_eq!(error.unwrap_err().to_string(), expected);
+    world.emulator.inject(|_, _| Fate::Pass);
+    assert_eq!(world.drain(Queue::Deliver).await.len(), 18);
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_is_an_error_and_a_short_throttle_is_not() {
+    let world = World::new();
+    world.emulator.inject(|_, _| Fate::Fail);
+    let error = world.queues.send_dispatches(&[dispatch(1)], 0).await;
+    assert!(matches!(error, Err(SendError::Service(_))));
+    assert!(world.queues.receive(Queue::Deliver, 10, 0).await.is_err());
+    assert!(
+        world
+            .queues
+            .delete(Queue::Deliver, &["1-1".to_owned()])
+            .await
+            .is_err()
+    );
+
+    let calls = AtomicU32::new(0);
+    world.emulator.inject(move |_, _| {
+        if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            Fate::Throttle
+        } else {
+            Fate::Pass
+        }
+    });
+    world
+        .queues
+        .send_dispatches(&[dispatch(1)], 0)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn dispatches_and_retries_share_the_delivery_queue() {
+    let world = World::new();
+    let retry = Retry {
+        record: RecordId::from_bytes([1; 12]),
+        seq: Seq(7),
+        endpoint: EndpointId::from_bytes([2; 12]),
+        attempt: 3,
+    };
+    world
+        .queues
+        .send_dispatches(&[dispatch(1)], 5)
+        .await
+        .unwrap();
+    // Longer than a message can wait: it comes early, and is then found to be so.
+    world.queues.send_retries(&[(retry, 1800)]).await.unwrap();
+    assert_eq!(world.drain(Queue::Deliver).await.len(), 0);
+    let mut received = Vec::new();
+    for seconds in [5, 895] {
+        world.pass(seconds);
+        let messages = world.drain(Queue::Deliver).await;
+        let [message] = messages.as_slice() else {
+            panic!("{messages:?}")
+        };
+        let read: DeliverMessage = serde_json::from_str(&message.body).unwrap();
+        received.push((read, message.attributes["MessageGroupId"].clone()));
+        let receipts = [message.receipt.clone()];
+        world
+            .queues
+            .delete(Queue::Deliver, &receipts)
+            .await
+            .unwrap();
+    }
+    let expected = [
+        (
+            DeliverMessage::DispatchV1(dispatch(1)),
+            retry.record.to_string(),
+        ),
+        (DeliverMessage::RetryV1(retry), retry.endpoint.to_string()),
+    ];
+    assert_eq!(received, expected);
+}
+
+#[tokio::test]
+async fn what_is_deleted_does_not_come_again() {
+    let world = World::new();
+    let dispatches: Vec<Dispatch> = (0..25).map(dispatch).collect();
+    world.queues.send_dispatches(&dispatches, 0).await.unwrap();
+    let received = world.drain(Queue::Deliver).await;
+    let receipts: Vec<String> = received[..24].iter().map(|m| m.receipt.clone()).collect();
+    world
+        .queues
+        .delete(Queue::Deliver, &receipts)
+        .await
+        .unwrap();
+    world.pass(30);
+    let again = world.drain(Queue::Deliver).await;
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].id, received[24].id);
+    assert_eq!(again[0].attributes["ApproximateReceiveCount"], "2");
+    // Nothing was sent, nothing is asked.
+    world.queues.delete(Queue::Deliver, &[]).await.unwrap();
+    world.queues.send_dispatches(&[], 0).await.unwrap();
+}
