@@ -1,0 +1,270 @@
+//! Everything that can be asked of the bank beside its API. A command is also what the journal
+//! keeps, so these shapes are stored: fields are only ever added, with a default.
+
+use jiff::Timestamp;
+use okra_core::{
+    bank::Standard,
+    model::{BookingStatus, Direction},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    fault::{ConsentState, Faults},
+    movement::{RowKey, ShownId},
+};
+
+/// A login (consent) of the sandbox bank; the first is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LoginId(pub u32);
+
+/// How much history an account has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Volume {
+    /// 30 rows.
+    Low,
+    /// 100 rows.
+    #[default]
+    Medium,
+    /// 300 rows.
+    High,
+}
+
+impl Volume {
+    /// Rows of history for each account.
+    pub const fn rows(self) -> u32 {
+        match self {
+            Self::Low => 30,
+            Self::Medium => 100,
+            Self::High => 300,
+        }
+    }
+}
+
+/// A login to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewLogin {
+    /// The holder's name, 1 to 70 characters; drawn where absent.
+    pub name: Option<String>,
+    /// 1 to 5.
+    pub accounts: u8,
+    /// How much history.
+    pub volume: Volume,
+    /// What its bank speaks. Only a note for who links it: every login is served in both versions,
+    /// as the standard demands of banks that run two.
+    pub standard: Standard,
+    /// Days the history reaches back, 1 to 365.
+    pub history_days: u16,
+    /// Rows of history for each account, at most 20,000; overrides `volume`.
+    pub history_rows: Option<u32>,
+    /// Seconds between new rows of the login; 0 means none, absent means the bank's.
+    pub pace_s: Option<u32>,
+}
+
+impl Default for NewLogin {
+    fn default() -> Self {
+        Self {
+            name: None,
+            accounts: 1,
+            volume: Volume::default(),
+            standard: Standard::Obie31,
+            history_days: 60,
+            history_rows: None,
+            pace_s: None,
+        }
+    }
+}
+
+/// Whom a fault is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Every request.
+    Bank,
+    /// Requests with this login's tokens.
+    Login(LoginId),
+}
+
+/// An account by its login and the bank's id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The login.
+    pub login: LoginId,
+    /// `AccountId` as in the bank's URLs.
+    pub account: String,
+}
+
+/// A row to be added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTransaction {
+    /// Into or out of the account.
+    #[serde(with = "direction")]
+    pub direction: Direction,
+    /// In major units of the account's currency, not negative: `12.50`; at most 1,000,000,000.
+    pub amount: String,
+    /// The bank's text, at most 500 characters; may be empty.
+    #[serde(default)]
+    pub text: String,
+    /// Pending rows stay so until they are booked by request.
+    #[serde(with = "status", default = "booked")]
+    pub status: BookingStatus,
+    /// The booking date shown, where it is not now: a back-dated row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dated: Option<Timestamp>,
+    /// The bank's id; a new one where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<ShownId>,
+}
+
+/// How a pending row is booked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Book {
+    /// Minor units the booked amount is larger than the pending one; negative for smaller.
+    pub drift: i64,
+    /// The booking date shown, where it is not now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dated: Option<Timestamp>,
+    /// The bank's id from now on; a new one where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<ShownId>,
+}
+
+/// What to change about a row. What is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Amend {
+    /// The bank's text, at most 500 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// In major units, not negative; the direction stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amount: Option<String>,
+    /// The bank's id: missing, blank, or that of another row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<ShownId>,
+}
+
+/// One thing asked of the bank.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Makes a login.
+    CreateLogin(NewLogin),
+    /// Grants access to a login whose last grant is expired or revoked. Without effect otherwise.
+    Link(LoginId),
+    /// Sets what goes wrong, in place of what was set before.
+    SetFaults {
+        /// For whom.
+        target: Target,
+        /// What.
+        faults: Faults,
+    },
+    /// Ends (or restores) the grants a login has so far.
+    SetConsent {
+        /// Which login.
+        login: LoginId,
+        /// To what.
+        state: ConsentState,
+    },
+    /// Adds a row.
+    Add {
+        /// Where.
+        place: Place,
+        /// What.
+        transaction: NewTransaction,
+    },
+    /// Books a pending row.
+    Book {
+        /// Where.
+        place: Place,
+        /// Which.
+        row: RowKey,
+        /// How.
+        how: Book,
+    },
+    /// Changes a row.
+    Amend {
+        /// Where.
+        place: Place,
+        /// Which.
+        row: RowKey,
+        /// What about it.
+        change: Amend,
+    },
+    /// Takes a row off the list.
+    Remove {
+        /// Where.
+        place: Place,
+        /// Which.
+        row: RowKey,
+    },
+}
+
+const fn booked() -> BookingStatus {
+    BookingStatus::Booked
+}
+
+/// `credit` and `debit`: requests are written by people, the core's form is for storage.
+pub(crate) mod direction {
+    use okra_core::model::Direction;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Word {
+        Credit,
+        Debit,
+    }
+
+    pub(crate) fn serialize<S: Serializer>(value: &Direction, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Direction::Credit => Word::Credit,
+            Direction::Debit => Word::Debit,
+        }
+        .serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Direction, D::Error> {
+        Ok(match Word::deserialize(from)? {
+            Word::Credit => Direction::Credit,
+            Word::Debit => Direction::Debit,
+        })
+    }
+}
+
+/// `pending` and `booked`.
+pub(crate) mod status {
+    use okra_core::model::BookingStatus;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Word {
+        Pending,
+        Booked,
+    }
+
+    pub(crate) fn serialize<S: Serializer>(
+        value: &BookingStatus,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            BookingStatus::Pending => Word::Pending,
+            BookingStatus::Booked => Word::Booked,
+        }
+        .serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BookingStatus, D::Error> {
+        Ok(match Word::deserialize(from)? {
+            Word::Pending => BookingStatus::Pending,
+            Word::Booked => BookingStatus::Booked,
+        })
+    }
+}

@@ -1,0 +1,86 @@
+//! Numbers that look drawn and are derived: the same parts always give the same number, in every
+//! version of this crate, which is why no general-purpose generator is used.
+
+use sha2::{Digest, Sha256};
+
+/// The first eight bytes of SHA-256 over the parts, each preceded by its length.
+pub(crate) fn derive(parts: &[&[u8]]) -> u64 {
+    let digest = digest(parts);
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&digest[..8]);
+    u64::from_be_bytes(bytes)
+}
+
+/// SHA-256 over the parts, each preceded by its length.
+pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// A sequence of derived numbers (SplitMix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Draw(u64);
+
+impl Draw {
+    /// The sequence number `index` of `seed`.
+    pub(crate) const fn new(seed: u64, index: u64) -> Self {
+        Self(seed ^ index.wrapping_mul(0xD6E8_FEB8_6659_FD93))
+    }
+
+    /// The next number.
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// The next number below `bound`; 0 where the bound is 0. The bias is below 2^-32 for the small
+    /// bounds used here.
+    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+        let scaled = (self.next() >> 32) * u64::from(bound);
+        u32::try_from(scaled >> 32).unwrap_or(0)
+    }
+
+    /// One of the choices, which must not be empty.
+    pub(crate) fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        let index = self.below(u32::try_from(choices.len()).unwrap_or(u32::MAX));
+        &choices[index as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_is_the_same_for_ever() {
+        let mut draw = Draw::new(7, 3);
+        assert_eq!(
+            [draw.below(100), draw.below(100), draw.below(100)],
+            [draw_at(0), draw_at(1), draw_at(2)]
+        );
+        assert_eq!(derive(&[b"ab", b"c"]), derive(&[b"ab", b"c"]));
+        assert_ne!(derive(&[b"ab", b"c"]), derive(&[b"a", b"bc"]));
+    }
+
+    fn draw_at(position: usize) -> u32 {
+        let mut draw = Draw::new(7, 3);
+        (0..=position).map(|_| draw.below(100)).last().unwrap()
+    }
+
+    #[test]
+    fn a_draw_stays_below_its_bound() {
+        let mut draw = Draw::new(1, 1);
+        for bound in [0, 1, 2, 7, 1000] {
+            for _ in 0..100 {
+                assert!(draw.below(bound) < bound.max(1));
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Who lives in the sandbox and where they spend: Nigerian names, merchants, prices in naira.
+
+use crate::hash::Draw;
+
+const FIRST_NAMES: &[&str] = &[
+    "Adaeze",
+    "Babatunde",
+    "Chidinma",
+    "Chukwuemeka",
+    "Damilola",
+    "Ebele",
+    "Efosa",
+    "Folake",
+    "Funmilayo",
+    "Halima",
+    "Ibrahim",
+    "Ifeoma",
+    "Ikenna",
+    "Jumoke",
+    "Kelechi",
+    "Kunle",
+    "Maryam",
+    "Musa",
+    "Ngozi",
+    "Nkechi",
+    "Obinna",
+    "Olumide",
+    "Oluwaseun",
+    "Osaze",
+    "Rasheed",
+    "Sadiq",
+    "Temitope",
+    "Tunde",
+    "Uche",
+    "Yakubu",
+    "Yetunde",
+    "Zainab",
+];
+
+const LAST_NAMES: &[&str] = &[
+    "Abubakar",
+    "Adebayo",
+    "Adeleke",
+    "Afolabi",
+    "Akande",
+    "Aliyu",
+    "Anyanwu",
+    "Balogun",
+    "Bello",
+    "Chukwu",
+    "Danjuma",
+    "Effiong",
+    "Eze",
+    "Ezekwesili",
+    "Garba",
+    "Ibekwe",
+    "Idowu",
+    "Igwe",
+    "Lawal",
+    "Mohammed",
+    "Nwachukwu",
+    "Nwosu",
+    "Obi",
+    "Ogunleye",
+    "Ojo",
+    "Okafor",
+    "Okonkwo",
+    "Oladipo",
+    "Onyeka",
+    "Osagie",
+    "Sule",
+    "Usman",
+];
+
+const EMPLOYERS: &[&str] = &[
+    "ZENITH FOODS LTD",
+    "LEKKI SOFTWARE HUB",
+    "KANO TEXTILES PLC",
+    "DELTA MARINE SERVICES",
+    "ABUJA GENERAL HOSPITAL",
+    "PALMGROVE SCHOOLS",
+];
+
+/// Where a card is used.
+#[derive(Debug)]
+pub(crate) struct Merchant {
+    /// As it stands in the bank's text.
+    pub(crate) name: &'static str,
+    /// Merchant category code, ISO 18245.
+    pub(crate) category: &'static str,
+    /// Naira, lowest and highest.
+    price: (u32, u32),
+    /// Whether the booked amount may differ from the authorised one (fuel, tips, hotels).
+    drifts: bool,
+}
+
+const fn merchant(
+    name: &'static str,
+    category: &'static str,
+    low: u32,
+    high: u32,
+    drifts: bool,
+) -> Merchant {
+    Merchant {
+        name,
+        category,
+        price: (low, high),
+        drifts,
+    }
+}
+
+const MERCHANTS: &[Merchant] = &[
+    merchant("SHOPRITE IKEJA CITY MALL", "5411", 3_500, 48_000, false),
+    merchant("SPAR LEKKI", "5411", 2_800, 36_000, false),
+    merchant("EBEANO SUPERMARKET", "5411", 1_900, 29_000, false),
+    merchant("CHICKEN REPUBLIC YABA", "5814", 1_800, 9_500, false),
+    merchant("KILIMANJARO PORT HARCOURT", "5814", 2_200, 11_000, false),
+    merchant("THE PLACE VICTORIA ISLAND", "5812", 4_000, 26_000, true),
+    merchant("NNPC MEGA STATION ABUJA", "5541", 8_000, 45_000, true),
+    merchant("TOTALENERGIES AJAH", "5541", 7_000, 42_000, true),
+    merchant("BOLT RIDE LAGOS", "4121", 1_200, 8_700, true),
+    merchant("UBER TRIP LAGOS", "4121", 1_500, 9_900, true),
+    merchant("GIGM OJOTA TERMINAL", "4131", 9_000, 24_000, false),
+    merchant("JUMIA NIGERIA", "5999", 4_500, 120_000, false),
+    merchant("KONGA ONLINE", "5999", 3_900, 95_000, false),
+    merchant("MEDPLUS PHARMACY", "5912", 1_500, 22_000, false),
+    merchant("FILMHOUSE CINEMAS SURULERE", "7832", 3_500, 12_000, false),
+    merchant("TRANSCORP HILTON ABUJA", "7011", 65_000, 240_000, true),
+];
+
+const BILLS: &[(&str, u32, u32)] = &[
+    ("IKEJA ELECTRIC PREPAID", 2_000, 40_000),
+    ("EKO ELECTRICITY TOKEN", 2_000, 35_000),
+    ("DSTV COMPACT SUBSCRIPTION", 15_700, 15_700),
+    ("GOTV MAX", 7_200, 7_200),
+    ("SPECTRANET INTERNET", 18_500, 26_000),
+    ("LAGOS WATER CORPORATION", 3_000, 9_000),
+];
+
+const AIRTIME: &[&str] = &["MTN", "AIRTEL", "GLO", "9MOBILE"];
+
+/// What a generated row is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Story {
+    /// Minor units, signed: negative leaves the account.
+    pub(crate) minor: i64,
+    /// What is booked in the end; differs from `minor` where a merchant settles another amount.
+    pub(crate) booked_minor: i64,
+    /// The bank's text.
+    pub(crate) text: String,
+    /// The bank's own code of the kind of row.
+    pub(crate) code: &'static str,
+    /// Set for card payments only.
+    pub(crate) merchant: Option<&'static Merchant>,
+}
+
+impl Story {
+    const fn plain(minor: i64, text: String, code: &'static str) -> Self {
+        Self {
+            minor,
+            booked_minor: minor,
+            text,
+            code,
+            merchant: None,
+        }
+    }
+}
+
+/// A full name.
+pub(crate) fn person(draw: &mut Draw) -> String {
+    format!("{} {}", draw.pick(FIRST_NAMES), draw.pick(LAST_NAMES))
+}
+
+/// A card payment.
+pub(crate) fn card_payment(draw: &mut Draw) -> Story {
+    let merchant = draw.pick(MERCHANTS);
+    let minor = -price(draw, merchant.price);
+    let drift = i64::from(draw.below(9)) - 4;
+    let booked_minor = if merchant.drifts {
+        minor + minor / 100 * drift
+    } else {
+        minor
+    };
+    Story {
+        minor,
+        booked_minor,
+        text: format!("POS PURCHASE {} NG", merchant.name),
+        code: "POS",
+        merchant: Some(merchant),
+    }
+}
+
+/// Anything else: transfers, airtime, bills, charges, wages. Credits and debits about balance.
+pub(crate) fn other(draw: &mut Draw) -> Story {
+    let upper = |name: String| name.to_uppercase();
+    match draw.below(20) {
+        0..=5 => {
+            let minor = price(draw, (5_000, 90_000));
+            let text = format!("NIP TRANSFER FROM {}", upper(person(draw)));
+            Story::plain(minor, text, "NIP")
+        }
+        6 => {
+            let minor = price(draw, (180_000, 420_000));
+            let text = format!("SALARY {}", draw.pick(EMPLOYERS));
+            Story::plain(minor, text, "SAL")
+        }
+        7..=10 => {
+            let minor = -price(draw, (2_000, 60_000));
+            let text = format!("NIP TRANSFER TO {}", upper(person(draw)));
+            Story::plain(minor, text, "NIP")
+        }
+        11..=14 => {
+            let minor = -i64::from(1 + draw.below(20)) * 100 * KOBO;
+            let text = format!("{} AIRTIME VTU", draw.pick(AIRTIME));
+            Story::plain(minor, text, "VTU")
+        }
+        15..=17 => {
+            let (name, low, high) = *draw.pick(BILLS);
+            Story::plain(-price(draw, (low, high)), name.to_owned(), "BILL")
+        }
+        18 => Story::plain(-50 * KOBO, "STAMP DUTY CHARGE".to_owned(), "FEE"),
+        _ => Story::plain(-2_688, "SMS ALERT FEE".to_owned(), "FEE"),
+    }
+}
+
+const KOBO: i64 = 100;
+
+/// A price in kobo between two in naira; every fourth one ends in 50 kobo.
+fn price(draw: &mut Draw, (low, high): (u32, u32)) -> i64 {
+    let naira = i64::from(low + draw.below(high - low + 1));
+    let odd = if low != high && draw.below(4) == 0 {
+        50
+    } else {
+        0
+    };
+    naira * KOBO + odd
+}

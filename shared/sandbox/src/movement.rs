@@ -1,0 +1,217 @@
+//! One row of an account through its life: announced, booked under another id, edited.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use okra_core::model::BookingStatus;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::lore::Merchant;
+
+/// Seconds since 1970-01-01T00:00:00Z. The bank is exact to the second.
+pub(crate) type Second = i64;
+
+/// Seconds in a day.
+pub(crate) const DAY: Second = 86_400;
+
+/// The sandbox's own name of a row. Unlike the bank's transaction id it never changes, is never
+/// missing and never given twice within an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKey {
+    /// Generated before the login was made: `h12`.
+    History(u32),
+    /// From a file of transactions: `f695247`.
+    File(u64),
+    /// Generated as time passes: `l3`.
+    Live(u32),
+    /// Added by request: `m1`.
+    Manual(u32),
+}
+
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::History(number) => write!(f, "h{number}"),
+            Self::File(number) => write!(f, "f{number}"),
+            Self::Live(number) => write!(f, "l{number}"),
+            Self::Manual(number) => write!(f, "m{number}"),
+        }
+    }
+}
+
+/// A text that is not a row's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a row is named by one of the letters h, l, f, m and a number")]
+pub struct ParseRowKeyError;
+
+impl FromStr for RowKey {
+    type Err = ParseRowKeyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseRowKeyError> {
+        let mut letters = text.chars();
+        let kind = letters.next().ok_or(ParseRowKeyError)?;
+        let number = letters.as_str();
+        let small = || number.parse().map_err(|_| ParseRowKeyError);
+        match kind {
+            'h' => small().map(Self::History),
+            'l' => small().map(Self::Live),
+            'm' => small().map(Self::Manual),
+            'f' => number.parse().map(Self::File).map_err(|_| ParseRowKeyError),
+            _ => Err(ParseRowKeyError),
+        }
+    }
+}
+
+impl Serialize for RowKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RowKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// The transaction id a bank shows; banks leave it out, leave it blank and give one twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShownId {
+    /// No such field.
+    Missing,
+    /// An empty text.
+    Blank,
+    /// This text; may be that of another row.
+    Is(String),
+}
+
+impl ShownId {
+    /// What stands in the field.
+    pub(crate) fn as_deref(&self) -> Option<&str> {
+        match self {
+            Self::Missing => None,
+            Self::Blank => Some(""),
+            Self::Is(text) => Some(text),
+        }
+    }
+}
+
+/// How a row looks from some second on.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    /// First second of it.
+    pub(crate) from: Second,
+    /// `BookingDateTime`: may lie long before `from` (back-dated rows).
+    pub(crate) dated: Second,
+    /// Minor units, signed: negative leaves the account.
+    pub(crate) minor: i64,
+    /// The bank's id.
+    pub(crate) id: ShownId,
+}
+
+/// A row with its past and future.
+#[derive(Clone, Debug)]
+pub(crate) struct Movement {
+    pub(crate) key: RowKey,
+    /// While announced only. At least one of the stages is set.
+    pub(crate) pending: Option<Stage>,
+    /// Once booked; absent on a row that stays pending until somebody asks.
+    pub(crate) booked: Option<Stage>,
+    pub(crate) text: Cow<'static, str>,
+    pub(crate) code: Cow<'static, str>,
+    pub(crate) merchant: Option<&'static Merchant>,
+    /// The ledger balance after this row in minor units, where the bank states it.
+    pub(crate) balance_after: Option<i64>,
+}
+
+impl Movement {
+    /// How the row is listed now; `None` before its first second.
+    pub(crate) fn shown(&self, now: Second) -> Option<(BookingStatus, &Stage)> {
+        let reached = |stage: &&Stage| stage.from <= now;
+        let booked = self.booked.as_ref().filter(reached);
+        booked
+            .map(|stage| (BookingStatus::Booked, stage))
+            .or_else(|| {
+                let pending = self.pending.as_ref().filter(reached)?;
+                Some((BookingStatus::Pending, pending))
+            })
+    }
+
+    /// Adds what the row does to its account at `now`.
+    pub(crate) fn count(&self, now: Second, sign: i64, into: &mut Standing) {
+        match self.shown(now) {
+            Some((BookingStatus::Booked, stage)) => into.booked += sign * stage.minor,
+            Some((BookingStatus::Pending, stage)) => into.pending += sign * stage.minor,
+            None => {}
+        }
+        if sign > 0 {
+            for stage in self.stages() {
+                if stage.from <= now {
+                    into.changed = into.changed.max(stage.from);
+                } else {
+                    into.expect(stage.from);
+                }
+            }
+        }
+    }
+
+    /// True once nothing about the row changes any more by itself.
+    pub(crate) fn is_settled(&self, now: Second) -> bool {
+        self.stages().all(|stage| stage.from <= now)
+    }
+
+    fn stages(&self) -> impl Iterator<Item = &Stage> {
+        self.pending.iter().chain(self.booked.iter())
+    }
+}
+
+/// What an account holds at a second, and between which seconds that is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Ledger balance in minor units.
+    pub(crate) booked: i64,
+    /// Sum of the pending rows in minor units.
+    pub(crate) pending: i64,
+    /// Second of the last change.
+    pub(crate) changed: Second,
+    /// Second of the next change that is foreseen.
+    pub(crate) next: Option<Second>,
+}
+
+impl Standing {
+    /// Nothing but a balance.
+    pub(crate) const fn opening(booked: i64, changed: Second) -> Self {
+        Self {
+            booked,
+            pending: 0,
+            changed,
+            next: None,
+        }
+    }
+
+    /// Notes a change to come.
+    pub(crate) fn expect(&mut self, at: Second) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_survives_its_text() {
+        for key in [
+            RowKey::History(0),
+            RowKey::Live(7),
+            RowKey::File(u64::MAX),
+            RowKey::Manual(u32::MAX),
+        ] {
+            assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        for text in ["", "h", "x1", "h-1", "é1", "1", "l4294967296"] {
+            assert_eq!(text.parse::<RowKey>(), Err(ParseRowKeyError), "{text}");
+        }
+    }
+}

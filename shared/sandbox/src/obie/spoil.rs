@@ -1,0 +1,51 @@
+//! Answers that cannot be read.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::fault::Malformed;
+
+const HTML: &[u8] = b"<!doctype html><title>Sandbox Bank</title><p>We will be back shortly.</p>";
+
+pub(super) fn spoil(body: &Bytes, how: Malformed) -> Bytes {
+    match how {
+        Malformed::Truncated => body.slice(..body.len() / 2),
+        Malformed::Html => Bytes::from_static(HTML),
+        Malformed::WrongTypes => rewrite(body, &lists_to_texts),
+        Malformed::CommaAmount => rewrite(body, &points_to_commas),
+    }
+}
+
+fn rewrite(body: &Bytes, change: &dyn Fn(&mut Value)) -> Bytes {
+    let Ok(mut json) = serde_json::from_slice(body) else {
+        return body.clone();
+    };
+    change(&mut json);
+    serde_json::to_vec(&json).map_or_else(|_| body.clone(), Bytes::from)
+}
+
+fn lists_to_texts(json: &mut Value) {
+    if let Some(data) = json.get_mut("Data").and_then(Value::as_object_mut) {
+        for list in data.values_mut() {
+            *list = Value::String("none".to_owned());
+        }
+    }
+}
+
+/// Depth of the recursion is that of an answer of ours, which is below ten.
+fn points_to_commas(json: &mut Value) {
+    match json {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(amount) if name == "Amount" => {
+                        *amount = amount.replace('.', ",");
+                    }
+                    value => points_to_commas(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(points_to_commas),
+        _ => {}
+    }
+}

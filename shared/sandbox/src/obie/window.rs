@@ -1,0 +1,125 @@
+//! Which rows a request for transactions is about: a range of booking dates and a page of it.
+
+use jiff::civil;
+use serde::Deserialize;
+
+use super::problem::Problem;
+use crate::movement::Second;
+
+/// The parameters of a request for transactions. `page` is not in the standard: it is in the links
+/// the bank hands out, and means nothing to others.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Query {
+    #[serde(rename = "fromBookingDateTime")]
+    from: Option<String>,
+    #[serde(rename = "toBookingDateTime")]
+    to: Option<String>,
+    page: Option<String>,
+}
+
+/// A range of booking dates, and how many rows of it came before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    pub(super) from: Second,
+    pub(super) to: Second,
+    pub(super) offset: usize,
+}
+
+impl Window {
+    pub(super) fn of(query: &Query) -> Result<Self, Problem> {
+        if let Some(page) = &query.page {
+            return Self::parse(page).ok_or(Problem::Page);
+        }
+        let bound = |text: &Option<String>, name, absent| match text {
+            Some(text) => second(text).ok_or(Problem::Date(name)),
+            None => Ok(absent),
+        };
+        Ok(Self {
+            from: bound(&query.from, "fromBookingDateTime", Second::MIN)?,
+            to: bound(&query.to, "toBookingDateTime", Second::MAX)?,
+            offset: 0,
+        })
+    }
+
+    /// The `page` of a link that starts at another row.
+    pub(super) fn page(self, offset: usize) -> String {
+        let (from, to) = (self.from.cast_unsigned(), self.to.cast_unsigned());
+        format!("{from:x}-{to:x}-{offset:x}")
+    }
+
+    fn parse(page: &str) -> Option<Self> {
+        let mut numbers = page.split('-');
+        let mut number = || u64::from_str_radix(numbers.next()?, 16).ok();
+        let window = Self {
+            from: number()?.cast_signed(),
+            to: number()?.cast_signed(),
+            offset: usize::try_from(number()?).ok()?,
+        };
+        numbers.next().is_none().then_some(window)
+    }
+}
+
+/// Reads a date with or without a time. "If the Date Time contains a timezone, the ASPSP must ignore
+/// the timezone component", and a `+` of it may have arrived as a space.
+fn second(text: &str) -> Option<Second> {
+    let bare = match text.split_once('T') {
+        Some((date, time)) => {
+            let end = time.find(['Z', '+', '-', ' ']).unwrap_or(time.len());
+            format!("{date}T{}", &time[..end])
+        }
+        None => format!("{text}T00:00:00"),
+    };
+    let at: civil::DateTime = bare.parse().ok()?;
+    Some(jiff::tz::Offset::UTC.to_timestamp(at).ok()?.as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_survives_its_text() {
+        for window in [
+            Window {
+                from: Second::MIN,
+                to: Second::MAX,
+                offset: 0,
+            },
+            Window {
+                from: -5,
+                to: 1_800_000_000,
+                offset: 12_345,
+            },
+        ] {
+            assert_eq!(Window::parse(&window.page(window.offset)), Some(window));
+        }
+        for text in ["", "1", "1-2", "1-2-3-4", "x-1-1", "1-2-"] {
+            assert_eq!(Window::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_are_read_without_their_zone() {
+        let midnight = Some(1_767_225_600);
+        for text in [
+            "2026-01-01",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00:00Z",
+            "2026-01-01T00:00:00.000Z",
+            "2026-01-01T00:00:00+05:00",
+            "2026-01-01T00:00:00 05:00",
+            "2026-01-01T00:00:00-05:00",
+        ] {
+            assert_eq!(second(text), midnight, "{text}");
+        }
+        for text in [
+            "",
+            "yesterday",
+            "2026-13-01",
+            "2026-01-01T25:00:00",
+            "01/01/2026",
+        ] {
+            assert_eq!(second(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The lines of the file and their fields.
+//!
+//! A record is a line, whatever its quotes say: one that is never closed spoils its own row, and the
+//! number of a line is always right.
+
+use std::io::{BufRead, BufReader, Read};
+
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
+
+use super::row::{COLUMNS, MAX_LINE_BYTES, Reason};
+
+/// Some programs put this before the header.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Reads a line at a time and cuts it into fields, without allocating for each.
+pub(super) struct Lines<R> {
+    file: BufReader<R>,
+    parser: Reader,
+    line: Vec<u8>,
+    /// The fields' bytes, one after the other, without quotes.
+    text: Vec<u8>,
+    /// Where each field ends in `text`.
+    ends: [usize; COLUMNS.len()],
+    fields: usize,
+    number: u64,
+}
+
+impl<R> std::fmt::Debug for Lines<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lines")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R: Read> Lines<R> {
+    pub(super) fn new(file: R) -> Self {
+        Self {
+            file: BufReader::new(file),
+            parser: ReaderBuilder::new().delimiter(b';').build(),
+            line: Vec::new(),
+            text: Vec::new(),
+            ends: [0; COLUMNS.len()],
+            fields: 0,
+            number: 0,
+        }
+    }
+
+    /// Reads the next line that is not blank; false at the end of the file.
+    pub(super) fn read(&mut self) -> Result<bool, Reason> {
+        loop {
+            self.line.clear();
+            self.number += 1;
+            let mut bounded = (&mut self.file).take(MAX_LINE_BYTES as u64 + 1);
+            let read = bounded.read_until(b'\n', &mut self.line);
+            match read.map_err(Reason::Io)? {
+                0 => return Ok(false),
+                length if length > MAX_LINE_BYTES => return Err(Reason::LongLine),
+                _ if self.line.trim_ascii().is_empty() => {}
+                _ => return self.cut().map(|()| true),
+            }
+        }
+    }
+
+    fn cut(&mut self) -> Result<(), Reason> {
+        let line = match self.line.strip_prefix(BYTE_ORDER_MARK) {
+            Some(rest) if self.number == 1 => rest,
+            _ => &self.line,
+        };
+        self.text.resize(line.len(), 0);
+        self.fields = 0;
+        self.parser.reset();
+        let (mut read, mut written) = (0, 0);
+        // The second round tells the parser that there is no more, where the line has no line feed.
+        for _ in 0..2 {
+            let (result, bytes_in, bytes_out, ends) = self.parser.read_record(
+                &line[read..],
+                &mut self.text[written..],
+                &mut self.ends[self.fields..],
+            );
+            read += bytes_in;
+            written += bytes_out;
+            self.fields += ends;
+            match result {
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::Record | ReadRecordResult::End => break,
+                ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
+                    return Err(Reason::ExtraColumn);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R> Lines<R> {
+    /// The number of the line that was read last, from 1.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The fields of the line that was read last.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &[u8]> {
+        let ends = &self.ends[..self.fields];
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        starts
+            .zip(ends)
+            .filter_map(|(start, end)| self.text.get(start..*end))
+    }
+}

@@ -1,0 +1,322 @@
+//! Real transactions: reading the file, and showing it day by day.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use http::StatusCode;
+use jiff::civil::{Date, date};
+use okra_core::{
+    bank::Standard,
+    model::Direction,
+    money::{Currency, Money},
+};
+use okra_sandbox::{
+    Options,
+    pkdd::{DayReport, ReplayBank, Row, Rows},
+};
+
+use crate::support::{ask, reference, transactions};
+
+const HEADER: &str = "trans_id;account_id;date;type;operation;amount;balance;k_symbol;bank;account";
+
+/// Two accounts, one of them overdrawn; 8 is not in the order of its dates.
+pub(crate) const SMALL: &str = "\
+trans_id;account_id;date;type;operation;amount;balance;k_symbol;bank;account
+1;7;930101;PRIJEM;VKLAD;700.00;700.00;;;
+2;8;930102;PRIJEM;;900;900.0;UROK;;
+3;7;930102;VYBER;VYBER;800.00;-100.00;;;
+4;7;930102;VYDAJ;PREVOD NA UCET;1.50;-101.50;SIPO;YZ;87144583
+5;8;930105;VYDAJ;;100.00;800.00; ;;
+6;8;930104;PRIJEM;VKLAD;10.00;810.00;;;
+7;7;930105;PRIJEM;;2.00;-99.50;;;
+";
+
+fn read(file: &str) -> Vec<Row> {
+    let rows = Rows::new(file.as_bytes()).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+fn replay(file: &str) -> ReplayBank {
+    ReplayBank::load(read(file), Standard::Obie31, Options::default())
+}
+
+#[test]
+fn a_row_is_read_whole() {
+    let rows = read(SMALL);
+    let czk: Currency = "CZK".parse().unwrap();
+    assert_eq!(
+        rows[3],
+        Row {
+            line: 5,
+            trans_id: 4,
+            account_id: 7,
+            date: date(1993, 1, 2),
+            direction: Direction::Debit,
+            amount: Money::new(150, czk),
+            balance_after: Money::new(-10_150, czk),
+            operation: "PREVOD NA UCET".to_owned(),
+            k_symbol: "SIPO".to_owned(),
+            bank: "YZ".to_owned(),
+            account: "87144583".to_owned(),
+        }
+    );
+    let texts: Vec<_> = rows
+        .iter()
+        .map(|row| (row.description(), row.code().to_owned()))
+        .collect();
+    let of = |text: &str, code: &str| (text.to_owned(), code.to_owned());
+    assert_eq!(
+        texts,
+        [
+            of("VKLAD", "VKLAD"),
+            of("UROK", "UROK"),
+            of("VYBER", "VYBER"),
+            of("PREVOD NA UCET SIPO", "SIPO"),
+            of("VYDAJ", "VYDAJ"),
+            of("VKLAD", "VKLAD"),
+            of("PRIJEM", "PRIJEM"),
+        ]
+    );
+}
+
+#[test]
+fn a_bad_row_is_named_by_line_and_reason_and_the_next_is_read() {
+    let check = |line: &[u8], expected: &str| {
+        let mut file = format!("{HEADER}\r\n1;7;930101;PRIJEM;;1.00;1.00;;;\r\n").into_bytes();
+        file.extend_from_slice(line);
+        file.extend_from_slice(b"\n3;7;930102;PRIJEM;;1.00;2.00;;;");
+        let mut rows = Rows::new(file.as_slice()).unwrap();
+        assert_eq!(rows.next().unwrap().unwrap().line, 2);
+        let error = rows.next().unwrap().unwrap_err();
+        assert_eq!(
+            (error.line, error.reason.to_string().as_str()),
+            (3, expected)
+        );
+        assert!(!error.reason.is_final());
+        assert_eq!(rows.next().unwrap().unwrap().trans_id, 3);
+        assert!(rows.next().is_none());
+    };
+    let day = "the date is not a day as YYMMDD";
+    for bad in [
+        "930230", "931301", "9301", "93010a", "", "19930101", "+30101",
+    ] {
+        check(format!("2;7;{bad};PRIJEM;;1;1;;;").as_bytes(), day);
+    }
+    let amount = "amount is not an amount in CZK: ";
+    let syntax = "an amount is decimal digits with at most one point";
+    for bad in ["", "12,50", "1.2.3", "x", "1e3"] {
+        let line = format!("2;7;930101;PRIJEM;;{bad};1;;;");
+        check(line.as_bytes(), &format!("{amount}{syntax}"));
+    }
+    let precision = "the amount has more decimal places than its currency";
+    check(
+        b"2;7;930101;PRIJEM;;1.005;1;;;",
+        &format!("{amount}{precision}"),
+    );
+    let balance = "balance is not an amount in CZK: ";
+    check(b"2;7;930101;PRIJEM;;1;?;;;", &format!("{balance}{syntax}"));
+    check(b"2;7;930101;PRIJEM;;-1;1;;;", "the amount is negative");
+    let kind = "the type is none of PRIJEM, VYDAJ, VYBER";
+    check(b"2;7;930101;CREDIT;;1;1;;;", kind);
+    check(b"2;7;930101;PRIJEM;;1;1;;", "the column account is missing");
+    check(b"2;7", "the column date is missing");
+    check(
+        b"2;7;930101;PRIJEM;;1;1;;;;",
+        "there are more than 10 columns",
+    );
+    let duplicate = "the trans_id 1 stands on an earlier line too";
+    check(b"1;7;930101;PRIJEM;;1;1;;;", duplicate);
+    check(
+        b"two;7;930101;PRIJEM;;1;1;;;",
+        "trans_id is not a whole number",
+    );
+    check(
+        b"2;;930101;PRIJEM;;1;1;;;",
+        "account_id is not a whole number",
+    );
+    check(
+        b"2;7;930101;PRIJEM;VKL\xC1D;1;1;;;",
+        "operation is not UTF-8",
+    );
+    check(b"2;7;930101;PR\xFF;;1;1;;;", "type is not UTF-8");
+}
+
+#[test]
+fn a_bad_row_does_not_use_up_its_id() {
+    let file = format!("{HEADER}\n1;7;x;PRIJEM;;1;1;;;\n1;7;930101;PRIJEM;;1;1;;;\n");
+    let rows: Vec<_> = Rows::new(file.as_bytes()).unwrap().collect();
+    assert_eq!(
+        rows.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [false, true]
+    );
+}
+
+#[test]
+fn a_file_that_is_none_is_refused_at_its_first_line() {
+    let check = |file: &str, expected: &str| {
+        let error = Rows::new(file.as_bytes()).unwrap_err();
+        assert!(error.reason.is_final());
+        assert_eq!(error.to_string(), format!("line 1: {expected}"), "{file:?}");
+    };
+    let header = format!("the header must be {HEADER}");
+    check("", "the file is empty");
+    check("1;7;930101;PRIJEM;;1;1;;;\n", &header);
+    check(&HEADER.replace(';', ","), &header);
+    check(&HEADER.replace("date", "day"), &header);
+    check(&"x".repeat(100_000), "the line is longer than 65536 bytes");
+}
+
+#[test]
+fn an_endless_line_ends_the_file() {
+    let file = format!(
+        "{HEADER}\n1;7;930101;PRIJEM;{};1;1;;;\n",
+        "x".repeat(100_000)
+    );
+    let mut rows = Rows::new(file.as_bytes()).unwrap();
+    let error = rows.next().unwrap().unwrap_err();
+    assert_eq!(error.line, 2);
+    assert!(error.reason.is_final());
+    assert!(rows.next().is_none());
+}
+
+#[test]
+fn a_file_that_is_not_there_says_so() {
+    let error = Rows::open("/nowhere/trans.csv".as_ref()).unwrap_err();
+    assert_eq!(error.to_string(), "line 1: the file cannot be read");
+}
+
+/// Ids listed and the booked balance of an account, as its customer sees them; `None` while there is
+/// no such account.
+async fn seen(replay: &ReplayBank, account: u64) -> Option<(Vec<String>, String)> {
+    let login = replay.login_of(account).unwrap();
+    let token = replay.bank().link(login).unwrap();
+    let router = replay.bank().router();
+    let base = "/open-banking/v3.1/aisp/accounts";
+    let list = ask(&router, base, Some(token.as_str())).await.json();
+    let is_listed = !list["Data"]["Account"].as_array().unwrap().is_empty();
+    let path = format!("{base}/{account}/transactions");
+    let answer = ask(&router, &path, Some(token.as_str())).await;
+    if answer.status == StatusCode::BAD_REQUEST {
+        assert!(!is_listed);
+        return None;
+    }
+    assert!(is_listed);
+    let ids = transactions(&answer)
+        .iter()
+        .map(|row| row["TransactionId"].as_str().unwrap().to_owned())
+        .collect();
+    let path = format!("{base}/{account}/balances");
+    let balances = ask(&router, &path, Some(token.as_str())).await.json();
+    let booked = &balances["Data"]["Balance"][1];
+    let sign = if booked["CreditDebitIndicator"] == "Debit" {
+        "-"
+    } else {
+        ""
+    };
+    let amount = booked["Amount"]["Amount"].as_str().unwrap();
+    Some((ids, format!("{sign}{amount}")))
+}
+
+#[tokio::test]
+async fn each_day_shows_its_rows_and_the_balance_of_the_last_one_in_the_file() {
+    let replay = replay(SMALL);
+    let check = async |day: i8, account: u64, expected: Option<(&[&str], &str)>| {
+        replay.advance_to(date(1993, 1, day));
+        let got = seen(&replay, account).await;
+        let expected = expected.map(|(ids, balance)| {
+            let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+            (ids, balance.to_owned())
+        });
+        assert_eq!(got, expected, "account {account} on day {day}");
+    };
+    assert_eq!(replay.today(), date(1992, 12, 31));
+    assert_eq!(seen(&replay, 7).await, None);
+    check(1, 7, Some((&["1"], "700.00"))).await;
+    check(1, 8, None).await;
+    check(2, 7, Some((&["4", "3", "1"], "-101.50"))).await;
+    check(2, 8, Some((&["2"], "900.00"))).await;
+    check(3, 8, Some((&["2"], "900.00"))).await;
+    check(4, 8, Some((&["6", "2"], "810.00"))).await;
+    check(5, 8, Some((&["5", "6", "2"], "810.00"))).await;
+    check(5, 7, Some((&["7", "4", "3", "1"], "-99.50"))).await;
+    // Back again: a day shows what it showed.
+    check(2, 7, Some((&["4", "3", "1"], "-101.50"))).await;
+    check(1, 8, None).await;
+}
+
+#[test]
+fn a_day_says_what_it_brings() {
+    let replay = replay(SMALL);
+    let (seven, eight) = (replay.login_of(7).unwrap(), replay.login_of(8).unwrap());
+    let days: Vec<_> = replay.days().collect();
+    assert_eq!(days, [1, 2, 4, 5].map(|day| date(1993, 1, day)));
+    assert_eq!(
+        replay.advance_to(date(1993, 1, 2)),
+        DayReport {
+            date: date(1993, 1, 2),
+            rows: 3,
+            new_logins: vec![eight],
+            logins: vec![(eight, 1), (seven, 2)],
+        }
+    );
+    assert_eq!(replay.today(), date(1993, 1, 2));
+    assert_eq!(replay.day(date(1993, 1, 3)).rows, 0);
+    assert_eq!(replay.login(7).unwrap().accounts[0].ledger, "-101.50");
+    assert!(replay.login_of(9).is_none());
+}
+
+#[tokio::test]
+async fn the_whole_file_is_shown_as_it_is() {
+    let Some(path) = reference("data/pkdd99/trans.csv") else {
+        return;
+    };
+    let rows: Vec<_> = Rows::open(&path).unwrap().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 32_869);
+    let accounts: HashSet<_> = rows.iter().map(|row| row.account_id).collect();
+    assert_eq!(accounts.len(), 800);
+
+    let mut per_day: BTreeMap<Date, usize> = BTreeMap::new();
+    for row in &rows {
+        *per_day.entry(row.date).or_default() += 1;
+    }
+    let replay = ReplayBank::load(rows.clone(), Standard::Obie40, Options::default());
+    let logins = |reports: &[DayReport]| {
+        let new = reports.iter().map(|report| report.new_logins.len());
+        new.sum::<usize>()
+    };
+    let reports: Vec<_> = replay.days().map(|day| replay.advance_to(day)).collect();
+    let rows_of: Vec<_> = reports
+        .iter()
+        .map(|report| (report.date, report.rows))
+        .collect();
+    assert_eq!(rows_of, per_day.into_iter().collect::<Vec<_>>());
+    assert_eq!(logins(&reports), 800);
+
+    for day in [date(1993, 1, 31), date(1993, 7, 1), date(1994, 3, 31)] {
+        replay.advance_to(day);
+        let mut last = HashMap::new();
+        for row in rows.iter().filter(|row| row.date <= day) {
+            last.insert(row.account_id, (row.balance_after, row.line));
+        }
+        for account in &accounts {
+            let login = replay.login(*account).unwrap();
+            let ledger = login.accounts.first().map(|account| account.ledger.clone());
+            let expected = last.get(account).map(|(balance, _)| balance.to_decimal());
+            assert_eq!(ledger, expected, "account {account} on {day}");
+        }
+    }
+}
+
+#[test]
+fn quotes_marks_and_blank_lines_do_not_confuse_the_numbers() {
+    let quoted = HEADER.replace("trans_id", "\"trans_id\"");
+    let file = format!(
+        "\u{FEFF}{quoted}\r\n\n \r\n1;7;930101;\"PRIJEM\";\"VKLAD; X\";1;1;;;\r\n\
+         2;7;930101;\"PRIJEM;;1;1;;;\n3;7;930101;VYDAJ;;1;0;\"\";\"\";\"\""
+    );
+    let rows: Vec<_> = Rows::new(file.as_bytes()).unwrap().collect();
+    let first = rows[0].as_ref().unwrap();
+    assert_eq!((first.line, first.operation.as_str()), (4, "VKLAD; X"));
+    assert_eq!(rows[1].as_ref().unwrap_err().line, 5);
+    assert_eq!(rows[2].as_ref().unwrap().line, 6);
+    assert_eq!(rows.len(), 3);
+}
