@@ -1,0 +1,80 @@
+//! An unchanged refresh's work on one answer: bytes to rows in normal form to digest. Budget: 5,000
+//! answers of 100 rows a second and core.
+
+use divan::{Bencher, black_box, counter::BytesCount};
+use jiff::civil::date;
+use okra_banks::obie::parse_transactions;
+use okra_core::{ids::AccountId, model::TransactionWindow, normal::digest_transactions};
+
+fn main() {
+    divan::main();
+}
+
+/// Which optional fields the bank fills.
+#[derive(Clone, Copy, Debug)]
+enum Bank {
+    /// Those it must, and a text.
+    Terse,
+    /// All that we read and as many that we do not.
+    Verbose,
+}
+
+fn row(bank: Bank, n: usize) -> String {
+    let (whole, minor) = (n * 37, n % 100);
+    let (day, minute) = (1 + n % 28, n % 60);
+    let more = match bank {
+        Bank::Terse => String::new(),
+        Bank::Verbose => format!(
+            r#","TransactionReference":"REF {n}/2026",
+            "ValueDateTime":"2026-03-{day:02}T00:00:00+00:00",
+            "TransactionMutability":"Mutable","AddressLine":"12 Allen Avenue, Ikeja",
+            "BankTransactionCode":{{"Code":"ReceivedCreditTransfer","SubCode":"DomesticCreditTransfer"}},
+            "ProprietaryBankTransactionCode":{{"Code":"Transfer","Issuer":"Bank"}},
+            "Balance":{{"Amount":{{"Amount":"{whole}.{minor:02}","Currency":"NGN"}},
+                "CreditDebitIndicator":"Credit","Type":"InterimBooked"}},
+            "MerchantDetails":{{"MerchantName":"Shoprite","MerchantCategoryCode":"5411"}},
+            "CardInstrument":{{"CardSchemeName":"VISA","Name":"ADA TEST","Identification":"1234"}}"#
+        ),
+    };
+    format!(
+        r#"{{"AccountId":"22289","TransactionId":"tx-{n:08}","CreditDebitIndicator":"Debit",
+        "Status":"Booked","BookingDateTime":"2026-03-{day:02}T10:{minute:02}:07+01:00",
+        "TransactionInformation":"POS PURCHASE SHOPRITE IKEJA LAGOS {n}",
+        "Amount":{{"Amount":"{whole}.{minor:02}","Currency":"NGN"}}{more}}}"#
+    )
+}
+
+fn answer(bank: Bank) -> Vec<u8> {
+    let rows: Vec<_> = (0..ROWS).map(|n| row(bank, n)).collect();
+    let data = format!(r#"{{"Transaction":[{}]}}"#, rows.join(","));
+    let links = r#"{"Self":"https://bank.example/accounts/22289/transactions"}"#;
+    let body = format!(r#"{{"Data":{data},"Links":{links},"Meta":{{"TotalPages":1}}}}"#);
+    let read = parse_transactions(body.as_bytes()).map(|page| page.items.len());
+    assert_eq!(read, Ok(ROWS), "else a failure would be measured");
+    body.into_bytes()
+}
+
+const ROWS: usize = 100;
+const BANKS: [Bank; 2] = [Bank::Terse, Bank::Verbose];
+
+#[divan::bench(args = BANKS)]
+fn parse(bencher: Bencher<'_, '_>, bank: Bank) {
+    let body = answer(bank);
+    bencher
+        .counter(BytesCount::of_slice(&body))
+        .bench(|| parse_transactions(black_box(&body)));
+}
+
+#[divan::bench(args = BANKS)]
+fn parse_and_digest(bencher: Bencher<'_, '_>, bank: Bank) {
+    let body = answer(bank);
+    let account = AccountId::derive(&[b"22289"]);
+    bencher.counter(BytesCount::of_slice(&body)).bench(|| {
+        let page = parse_transactions(black_box(&body)).ok()?;
+        let window = TransactionWindow {
+            from: date(2026, 1, 1),
+            rows: page.items,
+        };
+        Some(digest_transactions(&[(account, &window)]))
+    });
+}

@@ -1,0 +1,409 @@
+//! Banks from a file: an operator adds one without code.
+//!
+//! ```toml
+//! [[bank]]
+//! id = "5d6fe57a4099cc4b210bbeb3"
+//! name = "Guaranty Trust Bank"
+//! slug = "guaranty-trust-bank"
+//! standard = "obie-3.1"
+//! base_url = "https://bank.example/open-banking/v3.1/aisp"
+//!
+//! [bank.limits]                       # optional, and so is each of its fields
+//! records_per_second = 5
+//!
+//! [bank.client]                       # optional: names of environment variables, never the secrets
+//! id_env = "GTB_CLIENT_ID"
+//! secret_env = "GTB_CLIENT_SECRET"
+//! ```
+
+use std::collections::HashSet;
+
+use okra_core::bank::{BankConfig, BankLimits};
+use serde::{Deserialize, de::DeserializeOwned};
+use url::{Host, Url};
+
+/// Banks in one file at most.
+pub const MAX_BANKS: usize = 500;
+
+/// Milliseconds that an operator may let one call take, at most.
+pub const MAX_DEADLINE_MS: u32 = 120_000;
+
+/// Pages that an operator may let one answer have, at most.
+pub const MAX_PAGES: u32 = 1_000;
+
+/// Bytes that an operator may let one page have, at most.
+pub const MAX_BODY_BYTES: u32 = 32 * 1024 * 1024;
+
+/// One `[[bank]]` of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BankFile {
+    /// The bank.
+    pub config: BankConfig,
+    /// Where our credentials at the bank are, where it wants any.
+    pub client: Option<ClientReference>,
+}
+
+/// Names of the environment variables that hold our credentials at a bank.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientReference {
+    /// Holds the client's id.
+    pub id_env: String,
+    /// Holds the client's secret.
+    pub secret_env: String,
+}
+
+/// Why a file of banks cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Not TOML, or not a list of banks.
+    #[error("the banks file cannot be read: {0}")]
+    Form(String),
+    /// One bank's field is wrong.
+    #[error("bank {bank}: {field} {problem}")]
+    Field {
+        /// Its slug; where it has none, its place in the file, from 1.
+        bank: String,
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// More than [`MAX_BANKS`].
+    #[error("the file has more than {MAX_BANKS} banks")]
+    TooMany,
+}
+
+impl ConfigError {
+    fn field(bank: &str, field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Field {
+            bank: bank.to_owned(),
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    bank: Vec<toml::Table>,
+}
+
+/// Reads the banks of a file: one `[[bank]]` table each, with the fields of [`BankConfig`].
+///
+/// # Errors
+///
+/// [`ConfigError`], naming the bank and the field.
+pub fn parse_banks(toml: &str) -> Result<Vec<BankConfig>, ConfigError> {
+    let files = parse_bank_files(toml)?;
+    Ok(files.into_iter().map(|file| file.config).collect())
+}
+
+/// Reads the banks of a file with the references to our credentials there.
+///
+/// # Errors
+///
+/// [`ConfigError`], naming the bank and the field.
+pub fn parse_bank_files(toml: &str) -> Result<Vec<BankFile>, ConfigError> {
+    let file: File =
+        toml::from_str(toml).map_err(|error| ConfigError::Form(error.message().to_owned()))?;
+    if file.bank.len() > MAX_BANKS {
+        return Err(ConfigError::TooMany);
+    }
+    let (mut ids, mut slugs) = (HashSet::new(), HashSet::new());
+    let mut files = Vec::with_capacity(file.bank.len());
+    for (at, table) in file.bank.into_iter().enumerate() {
+        let file = read_bank(at, table)?;
+        let config = &file.config;
+        if !ids.insert(config.id) {
+            return Err(ConfigError::field(&config.slug, "id", "is used twice"));
+        }
+        if !slugs.insert(config.slug.clone()) {
+            return Err(ConfigError::field(&config.slug, "slug", "is used twice"));
+        }
+        files.push(file);
+    }
+    Ok(files)
+}
+
+fn read_bank(at: usize, mut table: toml::Table) -> Result<BankFile, ConfigError> {
+    let place = format!("number {}", at + 1);
+    let name = match table.get("slug") {
+        Some(toml::Value::String(slug)) => slug.clone(),
+        _ => place,
+    };
+    let client = table.remove("client");
+    let config: BankConfig = read(&name, "", toml::Value::Table(table))?;
+    check_bank(&config)?;
+    let client: Option<ClientReference> = client
+        .map(|client| read(&name, "client.", client))
+        .transpose()?;
+    if let Some(ClientReference { id_env, secret_env }) = &client {
+        for (variable, field) in [(id_env, "client.id_env"), (secret_env, "client.secret_env")] {
+            if !is_variable(variable) {
+                let problem = "is not the name of an environment variable";
+                return Err(ConfigError::field(&name, field, problem));
+            }
+        }
+    }
+    Ok(BankFile { config, client })
+}
+
+fn read<T: DeserializeOwned>(
+    bank: &str,
+    prefix: &str,
+    value: toml::Value,
+) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let problem = format!("cannot be read: {}", error.inner().message());
+        let path = match error.path().to_string().as_str() {
+            "." => "its table".to_owned(),
+            path => format!("{prefix}{path}"),
+        };
+        ConfigError::field(bank, path, problem)
+    })
+}
+
+fn is_variable(name: &str) -> bool {
+    let part = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    name.bytes().all(part) && name.starts_with(|first: char| !first.is_ascii_digit())
+}
+
+/// Checks one bank's configuration.
+///
+/// # Errors
+///
+/// [`ConfigError::Field`].
+pub fn check_bank(bank: &BankConfig) -> Result<(), ConfigError> {
+    let wrong = |field: &str, problem: &str| Err(ConfigError::field(&bank.slug, field, problem));
+    if bank.name.trim().is_empty() {
+        return wrong("name", "is empty");
+    }
+    let slug_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if bank.slug.is_empty() || !bank.slug.bytes().all(slug_part) {
+        return wrong("slug", "is not letters, digits and hyphens");
+    }
+    if bank.country.len() != 2 || !bank.country.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return wrong("country", "is not two capital letters (ISO 3166)");
+    }
+    if let Some(id) = &bank.financial_id
+        && (id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        return wrong("financial_id", "is not letters, digits and signs");
+    }
+    if let Some(problem) = problem_of_url(&bank.base_url) {
+        return wrong("base_url", problem);
+    }
+    check_limits(bank)
+}
+
+fn problem_of_url(base_url: &str) -> Option<&'static str> {
+    let Ok(url) = Url::parse(base_url) else {
+        return Some("is no URL");
+    };
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
+        return Some("must be https, or http on this machine");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some("must not hold credentials");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Some("must end with its path");
+    }
+    None
+}
+
+fn check_limits(bank: &BankConfig) -> Result<(), ConfigError> {
+    let BankLimits {
+        records_per_second,
+        concurrency,
+        deadline_ms,
+        max_pages,
+        max_body_bytes,
+    } = bank.limits;
+    let bounds = [
+        ("records_per_second", records_per_second, u32::MAX),
+        ("concurrency", u32::from(concurrency), u32::MAX),
+        ("deadline_ms", deadline_ms, MAX_DEADLINE_MS),
+        ("max_pages", u32::from(max_pages), MAX_PAGES),
+        ("max_body_bytes", max_body_bytes, MAX_BODY_BYTES),
+    ];
+    for (field, value, most) in bounds {
+        let problem = if value == 0 {
+            "must be at least 1".to_owned()
+        } else if value > most {
+            format!("must be at most {most}")
+        } else {
+            continue;
+        };
+        let field = format!("limits.{field}");
+        return Err(ConfigError::field(&bank.slug, field, problem));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BANK: &str = r#"
+        [[bank]]
+        id = "5d6fe57a4099cc4b210bbeb3"
+        name = "Guaranty Trust Bank"
+        slug = "guaranty-trust-bank"
+        standard = "obie-3.1"
+        base_url = "https://bank.example/open-banking/v3.1/aisp"
+        [bank.limits]
+        records_per_second = 5
+    "#;
+
+    const CLIENT: &str = r#"
+        [bank.client]
+        id_env = "GTB_CLIENT_ID"
+        secret_env = "GTB_CLIENT_SECRET"
+    "#;
+
+    fn refused(toml: &str) -> String {
+        parse_bank_files(toml).unwrap_err().to_string()
+    }
+
+    fn check(from: &str, to: &str, expected: &str) {
+        let toml = format!("{BANK}{CLIENT}");
+        assert!(toml.contains(from), "{from}");
+        let error = refused(&toml.replacen(from, to, 1));
+        assert!(error.starts_with(expected), "{to}: {error}");
+    }
+
+    #[test]
+    fn a_bank_needs_few_fields() {
+        let banks = parse_banks(BANK).unwrap();
+        assert_eq!(banks[0].slug, "guaranty-trust-bank");
+        assert_eq!(banks[0].limits.records_per_second, 5);
+        assert_eq!(banks[0].limits.max_pages, 50);
+        assert_eq!(banks[0].country, "NG");
+        assert_eq!(parse_banks("").unwrap(), []);
+    }
+
+    #[test]
+    fn credentials_are_references_beside_the_configuration() {
+        let files = parse_bank_files(&format!("{BANK}{CLIENT}")).unwrap();
+        let client = files[0].client.as_ref().unwrap();
+        assert_eq!(client.secret_env, "GTB_CLIENT_SECRET");
+        assert_eq!(files[0].config, parse_banks(BANK).unwrap()[0]);
+        assert_eq!(parse_bank_files(BANK).unwrap()[0].client, None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_bank_and_field() {
+        let gtb = |rest: &str| format!("bank guaranty-trust-bank: {rest}");
+        let check = |from: &str, to: &str, expected: &str| check(from, to, &gtb(expected));
+        check("5d6fe5", "xyz", "id cannot be read");
+        check("Guaranty Trust Bank", " ", "name is empty");
+        check(
+            "obie-3.1",
+            "obie-2",
+            "standard cannot be read: unknown variant",
+        );
+        check("name =", "nam =", "nam cannot be read: unknown field");
+        check("= 5", "= 0", "limits.records_per_second must be at least 1");
+        check("= 5", "= '5'", "limits.records_per_second cannot be read");
+        check(
+            "records_per_second = 5",
+            "pages = 5",
+            "limits.pages cannot be read",
+        );
+        check(
+            "GTB_CLIENT_SECRET",
+            "s3cret",
+            "client.secret_env is not the name",
+        );
+        check(
+            "secret_env",
+            "secret",
+            "client.secret cannot be read: unknown field",
+        );
+        let limits = [
+            ("deadline_ms", "limits.deadline_ms must be at most 120000"),
+            ("max_pages", "limits.max_pages cannot be read"),
+            (
+                "max_body_bytes",
+                "limits.max_body_bytes must be at most 33554432",
+            ),
+        ];
+        for (field, expected) in limits {
+            check(
+                "records_per_second = 5",
+                &format!("{field} = 99999999"),
+                expected,
+            );
+        }
+        let more = [
+            ("country = 'ng'", "country is not two capital letters"),
+            ("financial_id = 'a b'", "financial_id is not letters"),
+        ];
+        for (field, expected) in more {
+            check(
+                "[bank.limits]",
+                &format!("{field}\n[bank.limits]"),
+                expected,
+            );
+        }
+    }
+
+    #[test]
+    fn a_bank_without_a_slug_is_named_by_its_place() {
+        let second = BANK.replace("slug", "slag");
+        assert!(refused(&format!("{BANK}{second}")).starts_with("bank number 2: slag"));
+        check(
+            "guaranty-trust-bank",
+            "a b",
+            "bank a b: slug is not letters",
+        );
+        assert!(refused("[[bonk]]").starts_with("the banks file cannot be read"));
+        assert!(refused("bank = 1").starts_with("the banks file cannot be read"));
+    }
+
+    #[test]
+    fn an_id_or_slug_stands_once() {
+        assert!(refused(&format!("{BANK}{BANK}")).ends_with("id is used twice"));
+        let other = BANK.replace("5d6fe5", "5d6fe6");
+        assert!(refused(&format!("{BANK}{other}")).ends_with("slug is used twice"));
+    }
+
+    #[test]
+    fn banks_are_called_over_tls_unless_they_are_on_this_machine() {
+        let bank = |url: &str| {
+            let mut bank = parse_banks(BANK).unwrap().remove(0);
+            bank.base_url = url.to_owned();
+            check_bank(&bank)
+        };
+        for good in [
+            "https://bank.example/aisp",
+            "http://127.0.0.1:8080/aisp",
+            "http://[::1]/aisp/",
+            "http://localhost:1",
+        ] {
+            assert_eq!(bank(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "http://bank.example/aisp",
+            "http://localhost.bank.example",
+            "http://10.0.0.1/",
+            "ftp://localhost/",
+            "bank.example",
+            "https://user:secret@bank.example/",
+            "https://bank.example/?a=b",
+            "https://bank.example/#a",
+        ] {
+            assert!(bank(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Connectors: one per bank standard, over HTTP.
+//!
+//! A connector turns a bank's answers into a [`Snapshot`] and never fails as a whole: each account and
+//! product that could not be read carries its own fault, and the others are kept.
+
+pub mod config;
+pub mod obie;
+mod transport;
+
+use std::{fmt, net::IpAddr};
+
+use jiff::{Timestamp, civil::Date};
+use okra_core::{
+    bank::BankConfig,
+    fault::BankFault,
+    ids::AccountId,
+    model::{AccountFacts, AccountSnapshot, Product, Snapshot},
+};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+pub use self::transport::ConnectorError;
+use self::transport::Transport;
+
+/// What a consent gives us: kept sealed, never shown.
+#[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct ConsentSecret {
+    /// Sent as the bearer of each call.
+    pub access_token: String,
+}
+
+impl fmt::Debug for ConsentSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConsentSecret(..)")
+    }
+}
+
+/// An account as we and the bank name it.
+#[derive(Clone, Copy, Debug)]
+pub struct AccountRef<'a> {
+    /// Our id.
+    pub id: AccountId,
+    /// The bank's id, used in its URLs.
+    pub bank_account_id: &'a str,
+}
+
+/// What is asked of a bank.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The products.
+    pub products: &'a [Product],
+    /// First booking date of the transactions.
+    pub from: Date,
+    /// The time now; a bank may answer a date to wait for.
+    pub now: Timestamp,
+    /// Address of the user, where one is present: banks allow more calls then.
+    pub user_present: Option<IpAddr>,
+}
+
+/// Calls banks. Cheap to clone; clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Connectors {
+    transport: Transport,
+}
+
+impl Connectors {
+    /// Connectors that trust the roots of this TLS configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectorError`] where no HTTP client can be built from it.
+    pub fn new(tls: rustls::ClientConfig) -> Result<Self, ConnectorError> {
+        Ok(Self {
+            transport: Transport::new(tls)?,
+        })
+    }
+
+    /// The accounts that a consent covers. `now` is what a date to wait for counts from.
+    ///
+    /// # Errors
+    ///
+    /// The bank's fault.
+    pub async fn accounts(
+        &self,
+        bank: &BankConfig,
+        consent: &ConsentSecret,
+        now: Timestamp,
+    ) -> Result<Vec<AccountFacts>, BankFault> {
+        obie::Session::new(&self.transport, bank, consent, None, now)
+            .accounts()
+            .await
+    }
+
+    /// What the bank says of these accounts now. Calls are made one after the other, each within the
+    /// bank's deadline; one that fails leaves its fault in its place and does not stop the rest.
+    pub async fn fetch(
+        &self,
+        bank: &BankConfig,
+        consent: &ConsentSecret,
+        accounts: &[AccountRef<'_>],
+        ask: Ask<'_>,
+    ) -> Snapshot {
+        let session = obie::Session::new(&self.transport, bank, consent, ask.user_present, ask.now);
+        let asked = |product| ask.products.contains(&product);
+        let mut snapshot = Snapshot {
+            accounts: Vec::with_capacity(accounts.len()),
+        };
+        for account in accounts {
+            let (balance, transactions) = (asked(Product::Balance), asked(Product::Transactions));
+            let at_bank = account.bank_account_id;
+            snapshot.accounts.push(AccountSnapshot {
+                account: account.id,
+                balance: if balance {
+                    Some(session.balance(at_bank).await)
+                } else {
+                    None
+                },
+                transactions: if transactions {
+                    Some(session.transactions(at_bank, ask.from).await)
+                } else {
+                    None
+                },
+            });
+        }
+        snapshot
+    }
+}

@@ -1,0 +1,237 @@
+//! What all answers have in common: the envelope, amounts, and how a fault is named.
+
+use std::{borrow::Cow, fmt, marker::PhantomData};
+
+use okra_core::{
+    fault::{BankFault, FaultClass},
+    model::Direction,
+    money::{Money, MoneyError},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+/// The bank answered what its standard does not allow. Says where and what is wrong, never what
+/// stands there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct Nonsense {
+    /// JSON path of the fault: `Data.Transaction[3].Amount.Amount`.
+    pub path: String,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+impl Nonsense {
+    pub(super) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            problem: problem.into(),
+        }
+    }
+
+    /// An amount that is no money; `path` is that of the object that holds it.
+    pub(super) fn of_money(path: &str, error: &MoneyError) -> Self {
+        let field = match error {
+            MoneyError::Currency => "Currency",
+            MoneyError::Syntax | MoneyError::Precision | MoneyError::Range => "Amount",
+        };
+        Self::new(format!("{path}.{field}"), error.to_string())
+    }
+}
+
+impl From<Nonsense> for BankFault {
+    fn from(nonsense: Nonsense) -> Self {
+        Self::new(FaultClass::Nonsense, nonsense.to_string())
+    }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// Its items, in the bank's order.
+    pub items: Vec<T>,
+    /// `Links.Next`, where it is not blank: absolute, or relative to this page.
+    pub next: Option<String>,
+}
+
+/// The envelope of every answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", bound = "D: Deserialize<'de>")]
+struct Answer<D> {
+    data: Object<D>,
+    #[serde(default)]
+    links: Option<Links>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Links {
+    #[serde(default)]
+    next: Option<String>,
+}
+
+impl<D> Answer<D> {
+    fn into_parts(self) -> (D, Option<String>) {
+        let next = self.links.and_then(|links| links.next);
+        (self.data.0, next.filter(|link| !link.trim().is_empty()))
+    }
+}
+
+/// What stands there as a JSON object. Derived code reads a list as well, field by field in order:
+/// `[[]]` would be an answer without rows, and all that was known would seem to be removed.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+/// A string of the answer, borrowed from its bytes where it has no escapes. A type of its own because
+/// serde borrows a `Cow` only where it is a field's whole type: `Option<Cow<str>>` is always a copy.
+#[derive(Deserialize)]
+pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Text<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text of an optional field.
+pub(super) fn text_of<'a>(field: &'a Option<Text<'_>>) -> Option<&'a str> {
+    field.as_ref().map(Text::as_str)
+}
+
+/// An amount without a sign, in the currency beside it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Amount<'a> {
+    #[serde(borrow)]
+    amount: Text<'a>,
+    #[serde(borrow)]
+    currency: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) sub_type: Option<Text<'a>>,
+}
+
+impl Amount<'_> {
+    /// The money; a sign is an error, because the indicator states it.
+    pub(super) fn unsigned(&self) -> Result<Money, MoneyError> {
+        let currency = self.currency.as_str().parse()?;
+        let amount = self.amount.as_str();
+        if amount.starts_with(['-', '+']) {
+            return Err(MoneyError::Syntax);
+        }
+        Money::parse(amount, currency)
+    }
+
+    /// The money as it counts for the account: debits are negative.
+    pub(super) fn signed(&self, indicator: Indicator) -> Result<Money, MoneyError> {
+        let money = self.unsigned()?;
+        Ok(match indicator {
+            Indicator::Credit => money,
+            Indicator::Debit => Money::new(-money.minor, money.currency),
+        })
+    }
+}
+
+/// `CreditDebitIndicator`.
+#[derive(Clone, Copy, Deserialize)]
+pub(super) enum Indicator {
+    Credit,
+    Debit,
+}
+
+impl From<Indicator> for Direction {
+    fn from(indicator: Indicator) -> Self {
+        match indicator {
+            Indicator::Credit => Self::Credit,
+            Indicator::Debit => Self::Debit,
+        }
+    }
+}
+
+/// Parses an answer into its data and the link to the next page. Only where that fails is it parsed
+/// again, slower, to name the path.
+pub(super) fn parse<'a, D: Deserialize<'a>>(
+    body: &'a [u8],
+) -> Result<(D, Option<String>), Nonsense> {
+    let answer: Result<Object<Answer<D>>, _> = serde_json::from_slice(body);
+    if let Ok(Object(answer)) = answer {
+        return Ok(answer.into_parts());
+    }
+    let deserializer = &mut serde_json::Deserializer::from_slice(body);
+    Err(
+        match serde_path_to_error::deserialize::<_, Object<Answer<D>>>(deserializer) {
+            Ok(_) => Nonsense::new("$", "something follows the JSON value"),
+            Err(error) => Nonsense::new(shown_path(error.path()), problem(error.inner())),
+        },
+    )
+}
+
+/// The problem in words of our own: serde's may quote a value. What it says of a missing or double
+/// field it says with a name of ours.
+fn problem(error: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+
+    match error.classify() {
+        Category::Data => {
+            let said = error.to_string();
+            let ours = said.starts_with("missing field `") || said.starts_with("duplicate field `");
+            match said.split('`').nth(1).filter(|_| ours) {
+                Some(field) if said.starts_with('m') => format!("the field {field} is missing"),
+                Some(field) => format!("the field {field} stands there twice"),
+                None => "a value of another kind was expected".to_owned(),
+            }
+        }
+        Category::Eof => "the JSON ends too early".to_owned(),
+        Category::Syntax | Category::Io => "this is not JSON".to_owned(),
+    }
+}
+
+/// Letters of a field name shown at most; the longest of the standard has 39.
+const MAX_SHOWN_NAME: usize = 40;
+
+/// A JSON path. A name that does not look like one of the standard's is the bank's own text and is
+/// not shown.
+fn shown_path(path: &serde_path_to_error::Path) -> String {
+    use std::fmt::Write as _;
+
+    use serde_path_to_error::Segment;
+
+    let mut shown = String::new();
+    for segment in path {
+        // Writing to a string cannot fail.
+        let _ = match segment {
+            Segment::Seq { index } => write!(shown, "[{index}]"),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                let plain = key.len() <= MAX_SHOWN_NAME
+                    && key.bytes().all(|byte| byte.is_ascii_alphabetic());
+                let dot = if shown.is_empty() { "" } else { "." };
+                write!(shown, "{dot}{}", if plain { key } else { "?" })
+            }
+            Segment::Unknown => write!(shown, ".?"),
+        };
+    }
+    if shown.is_empty() {
+        shown.push('$');
+    }
+    shown
+}

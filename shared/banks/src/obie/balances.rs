@@ -1,0 +1,103 @@
+//! `/accounts/{AccountId}/balances`.
+
+use std::cmp::Reverse;
+
+use jiff::Timestamp;
+use okra_core::{model::BalanceFacts, money::Money};
+use serde::Deserialize;
+
+use super::{
+    answer::{Amount, Indicator, Nonsense, Object, Text, parse, text_of},
+    codes::{AVAILABLE, LEDGER, is_converted},
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Data<'a> {
+    #[serde(borrow)]
+    balance: Vec<Object<Row<'a>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Row<'a> {
+    #[serde(borrow)]
+    amount: Amount<'a>,
+    credit_debit_indicator: Indicator,
+    #[serde(borrow, rename = "Type")]
+    kind: Text<'a>,
+    #[serde(default)]
+    date_time: Option<Timestamp>,
+    #[serde(default)]
+    credit_line: Option<Vec<CreditLine>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CreditLine {
+    /// Absent: not included in the balance.
+    #[serde(default)]
+    included: Option<bool>,
+}
+
+impl Row<'_> {
+    /// How well the row answers a question, the lowest best; `None` where it does not. The type says
+    /// most; then own money before borrowed, the account's currency before another, the latest.
+    fn rank(&self, types: &[&[&str]]) -> Option<impl Ord + use<>> {
+        let kind = types
+            .iter()
+            .position(|spellings| spellings.contains(&self.kind.as_str()))?;
+        let mut lines = self.credit_line.iter().flatten();
+        let borrowed = lines.any(|line| line.included == Some(true));
+        let converted = is_converted(text_of(&self.amount.sub_type));
+        Some((kind, borrowed, converted, Reverse(self.date_time)))
+    }
+}
+
+/// The best balance of some types. Of rows that rank alike the lowest counts: the choice must not
+/// depend on their order.
+fn best(rows: &[Object<Row<'_>>], types: &[&[&str]]) -> Result<Option<Money>, Nonsense> {
+    let Some(best) = rows.iter().filter_map(|Object(row)| row.rank(types)).min() else {
+        return Ok(None);
+    };
+    let mut lowest: Option<Money> = None;
+    for (n, Object(row)) in rows.iter().enumerate() {
+        if row.rank(types).is_none_or(|rank| rank != best) {
+            continue;
+        }
+        let money = row
+            .amount
+            .signed(row.credit_debit_indicator)
+            .map_err(|error| Nonsense::of_money(&format!("Data.Balance[{n}].Amount"), &error))?;
+        let order = |money: Money| (money.currency, money.minor);
+        lowest = lowest
+            .filter(|lowest| order(*lowest) <= order(money))
+            .or(Some(money));
+    }
+    Ok(lowest)
+}
+
+/// Reads the balances of an account, of either version.
+///
+/// * `available` is the first stated of interim, closing, forward and opening available;
+/// * `ledger` is the first stated of interim, closing, opening and previously closed booked, interim,
+///   closing and opening cleared, and expected.
+///
+/// A credit line is neither added nor subtracted: where a bank states a balance both with and without
+/// one, the one without counts; where it states only one that includes it, that is what the bank says.
+///
+/// # Errors
+///
+/// [`Nonsense`] with the path of the first fault, or where no balance is of a type listed above.
+pub fn parse_balances(body: &[u8]) -> Result<BalanceFacts, Nonsense> {
+    let (Data { balance: rows }, _) = parse(body)?;
+    let facts = BalanceFacts {
+        available: best(&rows, AVAILABLE)?,
+        ledger: best(&rows, LEDGER)?,
+    };
+    if facts.available.is_none() && facts.ledger.is_none() {
+        let problem = "no balance says what is available or on the books";
+        return Err(Nonsense::new("Data.Balance", problem));
+    }
+    Ok(facts)
+}

@@ -1,0 +1,154 @@
+//! HTTP to banks: a deadline for each call that covers the body, a cap while reading it, no redirects,
+//! no proxies from the environment, and one class of fault for each way it can go wrong.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use okra_core::{
+    bank::BankLimits,
+    fault::{BankFault, FaultClass},
+    retry::retry_after_s,
+};
+use reqwest::{
+    Client, RequestBuilder, Response, StatusCode, header::RETRY_AFTER, redirect::Policy,
+};
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+/// The HTTP client could not be built.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client could not be built")]
+pub struct ConnectorError(#[source] reqwest::Error);
+
+/// Idle connections kept for a bank.
+const MAX_IDLE_PER_BANK: usize = 32;
+
+/// How long an idle connection is kept: less than servers and load balancers keep theirs, so that a
+/// request rarely meets one that is being closed.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// How long a bank may take to be reached.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Bytes of a refusal's body at most; a longer one is not looked at.
+const MAX_REFUSAL_BYTES: usize = 16 * 1024;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Transport(Client);
+
+/// What a bank replied in time.
+pub(crate) enum Reply {
+    /// Status 200, and the whole body.
+    Body(Vec<u8>),
+    /// Another status. The body is empty where the standard has none or it could not be read.
+    Refused { fault: BankFault, body: Vec<u8> },
+}
+
+impl Transport {
+    pub(crate) fn new(tls: rustls::ClientConfig) -> Result<Self, ConnectorError> {
+        Client::builder()
+            .tls_backend_preconfigured(tls)
+            .redirect(Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE_PER_BANK)
+            .user_agent(concat!("okra-sync/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map(Self)
+            .map_err(ConnectorError)
+    }
+
+    pub(crate) fn get(&self, url: Url) -> RequestBuilder {
+        self.0.get(url)
+    }
+
+    /// Sends a request and reads the reply, all within the bank's deadline. `now` is what a date in
+    /// `Retry-After` counts from.
+    pub(crate) async fn send(
+        &self,
+        request: RequestBuilder,
+        limits: &BankLimits,
+        now: Timestamp,
+    ) -> Result<Reply, BankFault> {
+        let deadline = Instant::now() + Duration::from_millis(u64::from(limits.deadline_ms));
+        let late = |_| {
+            let detail = format!("no whole answer within {} ms", limits.deadline_ms);
+            BankFault::new(FaultClass::BankUnavailable, detail)
+        };
+        let response = timeout_at(deadline, request.send())
+            .await
+            .map_err(late)?
+            .map_err(|error| unreached(&error))?;
+        let status = response.status();
+        if status == StatusCode::OK {
+            let cap = usize::try_from(limits.max_body_bytes).unwrap_or(usize::MAX);
+            let body = timeout_at(deadline, capped(response, cap))
+                .await
+                .map_err(late)??;
+            return Ok(Reply::Body(body));
+        }
+        let fault = refused(&response, status, now);
+        let explained = matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN);
+        let body = if explained {
+            let read = timeout_at(deadline, capped(response, MAX_REFUSAL_BYTES)).await;
+            read.ok().and_then(Result::ok).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        Ok(Reply::Refused { fault, body })
+    }
+}
+
+async fn capped(mut response: Response, cap: usize) -> Result<Vec<u8>, BankFault> {
+    let too_large = || {
+        let detail = format!("the answer has more than {cap} bytes");
+        BankFault::new(FaultClass::Nonsense, detail)
+    };
+    let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
+    if announced > cap {
+        return Err(too_large());
+    }
+    let mut body = Vec::with_capacity(announced);
+    while let Some(part) = response.chunk().await.map_err(|error| unreached(&error))? {
+        if body.len() + part.len() > cap {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&part);
+    }
+    Ok(body)
+}
+
+/// Says what went wrong without the URL, which names an account.
+fn unreached(error: &reqwest::Error) -> BankFault {
+    let (class, detail) = if error.is_builder() {
+        (FaultClass::Internal, "the request could not be built")
+    } else if error.is_timeout() {
+        let detail = "the bank could not be reached in time";
+        (FaultClass::BankUnavailable, detail)
+    } else if error.is_connect() {
+        (FaultClass::BankUnavailable, "the bank could not be reached")
+    } else {
+        let detail = "the connection to the bank broke";
+        (FaultClass::BankUnavailable, detail)
+    };
+    BankFault::new(class, detail)
+}
+
+fn refused(response: &Response, status: StatusCode, now: Timestamp) -> BankFault {
+    let class = match status.as_u16() {
+        401 | 403 => FaultClass::ConsentRefused,
+        429 => FaultClass::RateLimited,
+        408 | 500..=599 => FaultClass::BankUnavailable,
+        _ => FaultClass::Nonsense,
+    };
+    let header = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
+    BankFault {
+        class,
+        detail: format!("status {}", status.as_u16()),
+        retry_after_s: header.and_then(|header| retry_after_s(header, now)),
+    }
+}

@@ -1,0 +1,249 @@
+//! What holds of every answer: how it is spelled makes no difference, what it says does, and nothing
+//! makes the connector panic.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use jiff::{Timestamp, civil::date};
+use okra_banks::obie::{parse_accounts, parse_balances, parse_transactions};
+use okra_core::{
+    ids::AccountId,
+    model::TransactionWindow,
+    normal::{Digest, digest_transactions},
+};
+use proptest::prelude::*;
+
+/// What a row says; how it is written is drawn when it is.
+#[derive(Clone, Debug)]
+struct Row {
+    id: Option<String>,
+    credit: bool,
+    booked: bool,
+    kobo: u64,
+    booked_at_ms: i64,
+    text: String,
+    balance: Option<(bool, u64)>,
+}
+
+fn a_row() -> impl Strategy<Value = Row> {
+    let text = "[A-Za-z0-9/₦é\"\\\\]{1,8}( [A-Za-z0-9]{1,8}){0,3}";
+    (
+        prop::option::of("[a-z0-9-]{1,12}"),
+        any::<bool>(),
+        any::<bool>(),
+        0..1_000_000_000_u64,
+        1_600_000_000_000..1_900_000_000_000_i64,
+        text,
+        prop::option::of((any::<bool>(), 0..1_000_000_u64)),
+    )
+        .prop_map(
+            |(id, credit, booked, kobo, booked_at_ms, text, balance)| Row {
+                id,
+                credit,
+                booked,
+                kobo,
+                booked_at_ms,
+                text,
+                balance,
+            },
+        )
+}
+
+/// Writes JSON as some bank might.
+struct Pen(fastrand::Rng);
+
+impl Pen {
+    fn space(&mut self) -> &'static str {
+        self.0.choice(["", "", " ", "\n", "\t", "\r\n  "]).unwrap()
+    }
+
+    fn string(&mut self, text: &str) -> String {
+        let escaped = text.chars().map(|c| {
+            if c == '"' || c == '\\' || self.0.u8(..8) == 0 {
+                let units = c.encode_utf16(&mut [0; 2]).to_vec();
+                units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
+            } else {
+                c.to_string()
+            }
+        });
+        let escaped: String = escaped.collect();
+        format!("\"{escaped}\"")
+    }
+
+    fn object(&mut self, mut fields: Vec<(&str, String)>) -> String {
+        if self.0.bool() {
+            fields.push(("Unheard", r#"{"Of":[1,2.5,null,"\n"]}"#.to_owned()));
+        }
+        self.0.shuffle(&mut fields);
+        let mut parts = Vec::new();
+        for (name, value) in fields {
+            let (a, b, c) = (self.space(), self.space(), self.space());
+            let name = self.string(name);
+            parts.push(format!("{a}{name}{b}:{c}{value}"));
+        }
+        format!("{{{}{}}}", parts.join(","), self.space())
+    }
+
+    fn list(&mut self, mut items: Vec<String>) -> String {
+        self.0.shuffle(&mut items);
+        format!("[{}{}]", items.join(","), self.space())
+    }
+
+    fn decimal(&mut self, kobo: u64) -> String {
+        let mut text = format!("{}.{:02}", kobo / 100, kobo % 100);
+        match self.0.u8(..3) {
+            0 => text.push_str("000"),
+            1 => text = text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+            _ => {}
+        }
+        text
+    }
+
+    fn amount(&mut self, kobo: u64) -> String {
+        let decimal = self.decimal(kobo);
+        let fields = vec![
+            ("Amount", self.string(&decimal)),
+            ("Currency", "\"NGN\"".to_owned()),
+        ];
+        self.object(fields)
+    }
+
+    fn indicator(&mut self, credit: bool) -> String {
+        self.string(if credit { "Credit" } else { "Debit" })
+    }
+
+    fn instant(&mut self, ms: i64) -> String {
+        let at = Timestamp::from_millisecond(ms).unwrap();
+        let offset = jiff::tz::Offset::from_hours(self.0.i8(-11..=12)).unwrap();
+        let mut text = at.display_with_offset(offset).to_string();
+        if self.0.bool() {
+            // More digits than are kept.
+            let point = text.find('.').unwrap_or(19);
+            let end = text.rfind(['+', '-']).unwrap();
+            let millis = format!(".{:03}{}", ms.rem_euclid(1000), self.0.u16(100..1000));
+            text.replace_range(point..end, &millis);
+        }
+        self.string(&text)
+    }
+
+    fn text(&mut self, text: &str) -> String {
+        let gaps = [" ", "  ", "\t", "\u{a0} "];
+        let words: Vec<_> = text.split(' ').collect();
+        let mut spaced = String::from(self.0.choice(["", " "]).unwrap());
+        for word in words {
+            spaced.push_str(word);
+            spaced.push_str(self.0.choice(gaps).unwrap());
+        }
+        // A tab must be escaped in JSON.
+        self.string(&spaced).replace('\t', "\\t")
+    }
+
+    fn row(&mut self, row: &Row) -> String {
+        let status = match row.booked {
+            true => ["Booked", "BOOK"],
+            false => ["Pending", "PDNG"],
+        };
+        let status = self.0.choice(status).unwrap();
+        let mut fields = vec![
+            ("AccountId", self.string("22289")),
+            ("CreditDebitIndicator", self.indicator(row.credit)),
+            ("Status", self.string(status)),
+            ("BookingDateTime", self.instant(row.booked_at_ms)),
+            ("Amount", self.amount(row.kobo)),
+            ("TransactionInformation", self.text(&row.text)),
+        ];
+        match &row.id {
+            Some(id) => fields.push(("TransactionId", self.string(id))),
+            None if self.0.bool() => fields.push(("TransactionId", "\" \"".to_owned())),
+            None => {}
+        }
+        if let Some((credit, kobo)) = row.balance {
+            let balance = vec![
+                ("Amount", self.amount(kobo)),
+                ("CreditDebitIndicator", self.indicator(credit)),
+                ("Type", self.string("InterimBooked")),
+            ];
+            fields.push(("Balance", self.object(balance)));
+        }
+        self.object(fields)
+    }
+
+    fn answer(&mut self, rows: &[Row]) -> Vec<u8> {
+        let mut written: Vec<_> = rows.iter().map(|row| self.row(row)).collect();
+        if self.0.bool() {
+            let rejected = r#"{"Status":"Rejected","CreditDebitIndicator":"Debit",
+                "BookingDateTime":"2026-01-01T00:00:00Z","Amount":{"Amount":"1","Currency":"NGN"}}"#;
+            written.push(rejected.to_owned());
+        }
+        let data = vec![("Transaction", self.list(written))];
+        let fields = vec![("Data", self.object(data)), ("Links", "{}".to_owned())];
+        self.object(fields).into_bytes()
+    }
+}
+
+fn digest(rows: &[Row], seed: u64) -> Digest {
+    let body = Pen(fastrand::Rng::with_seed(seed)).answer(rows);
+    let page = parse_transactions(&body).unwrap_or_else(|nonsense| {
+        panic!("{nonsense}\n{}", String::from_utf8_lossy(&body));
+    });
+    let window = TransactionWindow {
+        from: date(2020, 1, 1),
+        rows: page.items,
+    };
+    digest_transactions(&[(AccountId::derive(&[b"22289"]), &window)])
+}
+
+/// The row with one thing said otherwise.
+fn otherwise(mut row: Row, which: usize) -> Row {
+    match which {
+        0 => row.id = Some(row.id.map_or_else(|| "new".to_owned(), |id| id + "x")),
+        1 => row.credit ^= true,
+        2 => row.booked ^= true,
+        3 => row.kobo += 1,
+        4 => row.booked_at_ms += 1,
+        5 => row.text.push('x'),
+        _ => row.balance = row.balance.xor(Some((true, 7))).or(Some((true, 8))),
+    }
+    row
+}
+
+proptest! {
+    #[test]
+    fn spelling_and_order_make_no_difference(
+        rows in prop::collection::vec(a_row(), 0..12), one: u64, other: u64,
+    ) {
+        prop_assert_eq!(digest(&rows, one), digest(&rows, other));
+    }
+
+    #[test]
+    fn whatever_a_row_says_makes_a_difference(
+        rows in prop::collection::vec(a_row(), 1..6), at: prop::sample::Index, which in 0..7_usize, seed: u64,
+    ) {
+        let mut changed = rows.clone();
+        let at = at.index(rows.len());
+        changed[at] = otherwise(changed[at].clone(), which);
+        prop_assert_ne!(digest(&rows, seed), digest(&changed, seed));
+        changed[at] = rows[at].clone();
+        changed.push(rows[at].clone());
+        prop_assert_ne!(digest(&rows, seed), digest(&changed, seed));
+    }
+
+    #[test]
+    fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+        let _ = (parse_transactions(&bytes), parse_balances(&bytes), parse_accounts(&bytes));
+    }
+
+    #[test]
+    fn nothing_that_is_almost_an_answer_makes_it_panic(
+        rows in prop::collection::vec(a_row(), 1..4), seed: u64,
+        spoilt in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut: prop::sample::Index,
+    ) {
+        let mut body = Pen(fastrand::Rng::with_seed(seed)).answer(&rows);
+        let part = &body[..cut.index(body.len())];
+        prop_assert!(parse_transactions(part).is_err());
+        for (at, byte) in spoilt {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        let _ = (parse_transactions(&body), parse_balances(&body), parse_accounts(&body));
+    }
+}

@@ -1,0 +1,223 @@
+//! Encryption of bank credentials and endpoint secrets at rest: XChaCha20-Poly1305 under one key, each
+//! ciphertext bound to what it belongs to, so that it cannot be moved to another record.
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305,
+    aead::{Aead, Payload},
+};
+use data_encoding::BASE64;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Bytes of a key.
+pub const KEY_BYTES: usize = 32;
+
+/// Bytes of a nonce: long enough to be drawn at random for each seal.
+pub const NONCE_BYTES: usize = 24;
+
+/// First byte of a ciphertext: how the rest is to be read.
+const VERSION: u8 = 1;
+
+/// Why something cannot be sealed or opened. Says nothing of the contents.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VaultError {
+    /// No key in the environment.
+    #[error("OKRA_VAULT_KEY is missing")]
+    NoKey,
+    /// The key is not 32 bytes in base64.
+    #[error("OKRA_VAULT_KEY must be 32 bytes in base64")]
+    BadKey,
+    /// Sealed under another key, for another owner, or changed since.
+    #[error("the sealed data cannot be opened with this key for this owner")]
+    Refused,
+    /// Written by a release this one does not know.
+    #[error("the sealed data has an unknown form")]
+    UnknownForm,
+    /// The operating system gave no random bytes.
+    #[error("no random numbers")]
+    NoRandomness,
+}
+
+/// Seals and opens.
+pub struct Vault(XChaCha20Poly1305);
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Vault")
+    }
+}
+
+impl Vault {
+    /// A vault with this key. The cipher wipes its copy when it is dropped.
+    pub fn new(mut key: [u8; KEY_BYTES]) -> Self {
+        let vault = Self(XChaCha20Poly1305::new((&key).into()));
+        key.zeroize();
+        vault
+    }
+
+    /// A vault with the key in `OKRA_VAULT_KEY`: 32 bytes in base64.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::NoKey`], [`VaultError::BadKey`].
+    pub fn from_env() -> Result<Self, VaultError> {
+        let text = Zeroizing::new(std::env::var("OKRA_VAULT_KEY").map_err(|_| VaultError::NoKey)?);
+        Self::from_base64(&text)
+    }
+
+    /// A vault with a key written in base64.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::BadKey`].
+    pub fn from_base64(text: &str) -> Result<Self, VaultError> {
+        let key = BASE64
+            .decode(text.trim().as_bytes())
+            .map_err(|_| VaultError::BadKey)?;
+        // By reference: a copy on the stack would not be wiped.
+        let key = Zeroizing::new(key);
+        XChaCha20Poly1305::new_from_slice(&key)
+            .map(Self)
+            .map_err(|_| VaultError::BadKey)
+    }
+
+    /// Seals for an owner: a record's or an endpoint's id. A nonce must never be used twice.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Refused`] for more than 256 GB, which nothing here comes near.
+    pub fn seal(
+        &self,
+        owner: &[u8],
+        plaintext: &[u8],
+        nonce: [u8; NONCE_BYTES],
+    ) -> Result<Vec<u8>, VaultError> {
+        let payload = Payload {
+            msg: plaintext,
+            aad: owner,
+        };
+        let ciphertext = self
+            .0
+            .encrypt((&nonce).into(), payload)
+            .map_err(|_| VaultError::Refused)?;
+        Ok([&[VERSION][..], &nonce, &ciphertext].concat())
+    }
+
+    /// Opens what was sealed for this owner.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::Refused`], [`VaultError::UnknownForm`].
+    pub fn open(&self, owner: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let Some((&VERSION, rest)) = sealed.split_first() else {
+            return Err(VaultError::UnknownForm);
+        };
+        let (nonce, ciphertext) = rest
+            .split_first_chunk::<NONCE_BYTES>()
+            .ok_or(VaultError::UnknownForm)?;
+        let payload = Payload {
+            msg: ciphertext,
+            aad: owner,
+        };
+        let opened = self
+            .0
+            .decrypt(nonce.into(), payload)
+            .map_err(|_| VaultError::Refused)?;
+        Ok(Zeroizing::new(opened))
+    }
+}
+
+/// A nonce from the operating system's random source.
+///
+/// # Errors
+///
+/// [`VaultError::NoRandomness`].
+pub fn fresh_nonce() -> Result<[u8; NONCE_BYTES], VaultError> {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).map_err(|_| VaultError::NoRandomness)?;
+    Ok(nonce)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: &[u8] = b"record 1";
+
+    fn vault(byte: u8) -> Vault {
+        Vault::new([byte; KEY_BYTES])
+    }
+
+    fn sealed(plaintext: &[u8]) -> Vec<u8> {
+        vault(7).seal(OWNER, plaintext, [9; NONCE_BYTES]).unwrap()
+    }
+
+    #[test]
+    fn what_was_sealed_opens_for_its_owner_alone() {
+        for plaintext in [&b""[..], b"t", b"token", &[0; 10_000]] {
+            let opened = vault(7).open(OWNER, &sealed(plaintext)).unwrap();
+            assert_eq!(*opened, plaintext);
+        }
+        let sealed = sealed(b"token");
+        assert!(!sealed.windows(5).any(|window| window == b"token"));
+        for (key, owner) in [(7, &b"record 2"[..]), (7, b""), (8, OWNER)] {
+            let opened = vault(key).open(owner, &sealed);
+            assert_eq!(opened, Err(VaultError::Refused), "{key} {owner:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_changed_does_not_open() {
+        let sealed = sealed(b"token");
+        for at in 1..sealed.len() {
+            for bit in 0..8 {
+                let mut tampered = sealed.clone();
+                tampered[at] ^= 1 << bit;
+                let opened = vault(7).open(OWNER, &tampered);
+                assert_eq!(opened, Err(VaultError::Refused), "byte {at} bit {bit}");
+            }
+        }
+        for length in 0..sealed.len() {
+            assert!(vault(7).open(OWNER, &sealed[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn the_first_byte_is_the_version() {
+        let mut sealed = sealed(b"token");
+        assert_eq!(sealed[0], VERSION);
+        for version in (0..=u8::MAX).filter(|version| *version != VERSION) {
+            sealed[0] = version;
+            let opened = vault(7).open(OWNER, &sealed);
+            assert_eq!(opened, Err(VaultError::UnknownForm), "{version}");
+        }
+        for short in [&[][..], &[VERSION], &[VERSION; NONCE_BYTES]] {
+            assert_eq!(vault(7).open(OWNER, short), Err(VaultError::UnknownForm));
+        }
+    }
+
+    #[test]
+    fn a_ciphertext_differs_with_its_nonce_and_nonces_with_each_call() {
+        let other = vault(7).seal(OWNER, b"token", [8; NONCE_BYTES]).unwrap();
+        assert_ne!(
+            sealed(b"token")[1 + NONCE_BYTES..],
+            other[1 + NONCE_BYTES..]
+        );
+        assert_ne!(fresh_nonce().unwrap(), fresh_nonce().unwrap());
+    }
+
+    #[test]
+    fn a_key_is_32_bytes_in_base64_and_is_not_shown() {
+        for bad in [
+            "",
+            "AAAA",
+            "not base64",
+            &BASE64.encode(&[7; KEY_BYTES + 1]),
+        ] {
+            assert_eq!(Vault::from_base64(bad).unwrap_err(), VaultError::BadKey);
+        }
+        let text = format!(" {}\n", BASE64.encode(&[7; KEY_BYTES]));
+        let vault = Vault::from_base64(&text).unwrap();
+        assert_eq!(*vault.open(OWNER, &sealed(b"token")).unwrap(), b"token");
+        assert_eq!(format!("{vault:?}"), "Vault");
+    }
+}
