@@ -1,0 +1,55 @@
+//! Bank configurations, kept in the process for a while so that a chunk does not read its bank.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use okra_core::{bank::BankConfig, ids::BankId};
+
+use crate::{RefreshError, Refresher};
+
+/// How long a configuration is kept: what an operator changes takes effect within this time.
+const KEPT_FOR: SignedDuration = SignedDuration::from_secs(60);
+
+/// Configurations kept at most.
+const MAX_KEPT: usize = 1_000;
+
+#[derive(Default)]
+pub(crate) struct BankCache(Mutex<HashMap<BankId, (Timestamp, Arc<BankConfig>)>>);
+
+impl BankCache {
+    fn get(&self, bank: BankId, now: Timestamp) -> Option<Arc<BankConfig>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (read_at, config) = kept.get(&bank)?;
+        // An age below zero: a driven clock was set back.
+        let age = now.duration_since(*read_at);
+        (age >= SignedDuration::ZERO && age < KEPT_FOR).then(|| Arc::clone(config))
+    }
+
+    fn put(&self, config: Arc<BankConfig>, now: Timestamp) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MAX_KEPT {
+            kept.clear();
+        }
+        kept.insert(config.id, (now, config));
+    }
+}
+
+impl Refresher {
+    pub(crate) async fn bank(&self, bank: BankId) -> Result<Arc<BankConfig>, RefreshError> {
+        let now = self.clock.now();
+        if let Some(config) = self.banks.get(bank, now) {
+            return Ok(config);
+        }
+        let config = self
+            .store
+            .bank(bank)
+            .await?
+            .ok_or(RefreshError::UnknownBank(bank))?;
+        let config = Arc::new(config);
+        self.banks.put(Arc::clone(&config), now);
+        Ok(config)
+    }
+}

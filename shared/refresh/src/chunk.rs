@@ -1,0 +1,199 @@
+//! A chunk: records of one bank, fetched with bounded concurrency.
+
+use std::{collections::HashMap, ops::AddAssign};
+
+use futures::{FutureExt, StreamExt, stream};
+use okra_banks::{AccountRef, Ask, ConsentSecret};
+use okra_core::{
+    bank::BankConfig,
+    decide::{Observed, observe, window_start},
+    fault::FaultClass,
+    ids::RecordId,
+    model::date_of,
+    plan::{Chunk, DueEntry, Requested},
+};
+use okra_store::Consent;
+
+use crate::{
+    ChunkReport, Outcome, RefreshError, Refreshed, Refresher,
+    reconcile::{Fetched, Reconciled},
+};
+
+/// Times a record is fetched again because another refresh committed meanwhile.
+const MAX_FETCHES: usize = 3;
+
+/// One in so many unchanged scheduled refreshes takes the strong read all the same: an audit.
+const AUDIT_ONE_IN: u32 = 128;
+
+impl AddAssign for ChunkReport {
+    fn add_assign(&mut self, other: Self) {
+        self.unchanged += other.unchanged;
+        self.changed += other.changed;
+        self.failed += other.failed;
+        self.contended += other.contended;
+        self.gone += other.gone;
+        self.stale += other.stale;
+    }
+}
+
+impl Refresher {
+    /// Refreshes the records of a chunk. `redelivered` says that the message was received before: a
+    /// crash may have left work half done, so each record takes the strong read. A fault of our own
+    /// on one record does not stop the others; it is returned at the end, so that the message comes
+    /// again.
+    pub async fn chunk(
+        &self,
+        chunk: Chunk,
+        redelivered: bool,
+    ) -> Result<ChunkReport, RefreshError> {
+        let mut report = ChunkReport::default();
+        if self.clock.now() > chunk.not_after {
+            report.stale = chunk.records.len();
+            return Ok(report);
+        }
+        let ids: Vec<RecordId> = chunk.records.iter().map(|entry| entry.key.record).collect();
+        let mut consents: HashMap<RecordId, Consent> = HashMap::with_capacity(ids.len());
+        consents.extend(
+            self.store
+                .consents(&ids)
+                .await?
+                .into_iter()
+                .map(|it| (it.record, it)),
+        );
+
+        if consents.is_empty() {
+            report.gone = chunk.records.len();
+            return Ok(report);
+        }
+        let bank = self.bank(chunk.bank).await?;
+        let on_demand = matches!(chunk.requested, Requested::OnDemand { .. });
+        let work = chunk.records.iter().map(|entry| {
+            let consent = consents.get(&entry.key.record);
+            let (bank, strong) = (&bank, redelivered || on_demand || self.audited(entry));
+            let work = async move {
+                let Some(consent) = consent else {
+                    return Ok(Outcome::Gone);
+                };
+                self.record(bank, consent, entry, strong).await
+            };
+            work.boxed()
+        });
+        // Collected, because a borrowing closure inside the stream would make it not `Send`.
+        let work: Vec<_> = work.collect();
+        let concurrency = usize::from(bank.limits.concurrency.max(1));
+        let mut outcomes = stream::iter(work).buffer_unordered(concurrency);
+        let mut fault = None;
+        while let Some(outcome) = outcomes.next().await {
+            match outcome {
+                Ok(outcome) => report.count(&outcome),
+                Err(error) => fault = Some(error),
+            }
+        }
+        fault.map_or(Ok(report), Err)
+    }
+
+    /// A hash of record and minute, so that a record whose turn always comes in the same minute of the
+    /// day is audited as often as any other.
+    fn audited(&self, entry: &DueEntry) -> bool {
+        let [.., a, b, c, d] = *entry.key.record.as_bytes();
+        let minute = self.clock.now().as_second().div_euclid(60);
+        let minute = u32::try_from(minute.rem_euclid(1 << 31)).unwrap_or(0);
+        let mixed = (u32::from_be_bytes([a, b, c, d]) ^ minute).wrapping_mul(0x9E37_79B1);
+        mixed < u32::MAX / AUDIT_ONE_IN
+    }
+
+    async fn record(
+        &self,
+        bank: &BankConfig,
+        consent: &Consent,
+        entry: &DueEntry,
+        mut strong: bool,
+    ) -> Result<Outcome, RefreshError> {
+        let secret = self
+            .vault
+            .open(consent.record.as_bytes(), &consent.sealed)?;
+        let secret: ConsentSecret =
+            serde_json::from_slice(&secret).map_err(RefreshError::Consent)?;
+        let products = entry.marks.products();
+        let accounts: Vec<AccountRef<'_>> = consent
+            .accounts
+            .iter()
+            .map(|account| AccountRef {
+                id: account.id,
+                bank_account_id: &account.bank_account_id,
+            })
+            .collect();
+        let started = self.clock.now();
+        let (mut outcome, mut faults) = (Outcome::Contended, Vec::new());
+        for _ in 0..MAX_FETCHES {
+            let asked_at = self.clock.now();
+            let from = window_start(date_of(asked_at));
+            let ask = Ask {
+                products: &products,
+                from,
+                now: asked_at,
+                user_present: None,
+            };
+            let snapshot = self.connectors.fetch(bank, &secret, &accounts, ask).await;
+            let observed = observe(&snapshot);
+            faults.clone_from(&observed.faults);
+            if !strong {
+                if settled(entry, &observed) {
+                    outcome = Outcome::Unchanged;
+                    break;
+                }
+                if nothing_to_learn(consent, &products, &observed) {
+                    outcome = Outcome::Failed;
+                    break;
+                }
+            }
+            let fetched = Fetched {
+                consent,
+                from,
+                asked_at,
+                snapshot: &snapshot,
+                observed: &observed,
+            };
+            match self.reconcile(entry.key, fetched).await? {
+                Reconciled::Done(done, disbelieved) => {
+                    outcome = done;
+                    faults.extend(disbelieved);
+                    break;
+                }
+                // What we hold is older than what was committed; comparing it would undo that.
+                Reconciled::Overtaken => strong = true,
+            }
+        }
+        let elapsed_ms = self.clock.now().as_millisecond() - started.as_millisecond();
+        let refreshed = Refreshed {
+            record: entry.key.record,
+            bank: bank.id,
+            products,
+            outcome,
+            faults,
+            elapsed_ms,
+        };
+        self.observer.refreshed(&refreshed);
+        Ok(refreshed.outcome)
+    }
+}
+
+/// True where every product asked for reads as it did when it was last dispatched.
+fn settled(entry: &DueEntry, observed: &Observed) -> bool {
+    entry.marks.iter().all(|(product, mark)| {
+        mark.digest.is_some() && mark.digest.as_ref() == observed.digests.get(product)
+    })
+}
+
+/// True where no account answered anything, and none of the refusals is for the user to act on.
+fn nothing_to_learn(
+    consent: &Consent,
+    products: &[okra_core::model::Product],
+    observed: &Observed,
+) -> bool {
+    observed.faults.len() == consent.accounts.len() * products.len()
+        && observed
+            .faults
+            .iter()
+            .all(|(_, _, fault)| fault.class != FaultClass::ConsentRefused)
+}

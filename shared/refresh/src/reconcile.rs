@@ -1,0 +1,406 @@
+//! The changed path: strong reads, decide, commit, project, dispatch, advance.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use jiff::{Timestamp, ToSpan, civil::Date};
+use okra_core::{
+    decide::{AccountState, Decision, Mark, Observed, decide},
+    fault::{BankFault, FaultClass},
+    feed::{Change, FeedEntry, MAX_ENTRIES_PER_COMMIT},
+    identity::BOOKING_WINDOW_DAYS,
+    ids::{AccountId, Seq},
+    model::{ByProduct, Product, Snapshot},
+    plan::DueEntry,
+    schedule::DueKey,
+};
+use okra_queue::Dispatch;
+use okra_store::{Commit, CommitError, Consent, Consistency, Head, RecordStatus};
+
+use crate::{Changes, Outcome, RefreshError, Refresher};
+
+/// Feed entries read at once while healing.
+const HEAL_PAGE: usize = 500;
+
+/// Pages of undispatched feed entries that one refresh heals.
+const MAX_HEAL_PAGES: usize = 40;
+
+/// Bytes of feed entries in one commit at most: a DynamoDB transaction holds 4 MB.
+const MAX_COMMIT_BYTES: usize = 3_000_000;
+
+/// What a bank answered, and when it was asked.
+pub(crate) struct Fetched<'a> {
+    pub(crate) consent: &'a Consent,
+    pub(crate) from: Date,
+    pub(crate) asked_at: Timestamp,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) observed: &'a Observed,
+}
+
+pub(crate) enum Reconciled {
+    Done(Outcome, Vec<(AccountId, Product, BankFault)>),
+    /// Another refresh committed after the bank was asked.
+    Overtaken,
+}
+
+impl Refresher {
+    /// Brings the state of the record to what was fetched, and what was dispatched to the state.
+    pub(crate) async fn reconcile(
+        &self,
+        key: DueKey,
+        fetched: Fetched<'_>,
+    ) -> Result<Reconciled, RefreshError> {
+        // The due entry is read first: it can only be behind the head, never ahead of it.
+        let due = self.store.due_entry(key, Consistency::Strong).await?;
+        let head = self.store.head(key.record, Consistency::Strong).await?;
+        let (Some(due), Some(head)) = (due, head) else {
+            return Ok(Reconciled::Done(Outcome::Gone, Vec::new()));
+        };
+        if head.last_changed_at > fetched.asked_at {
+            return Ok(Reconciled::Overtaken);
+        }
+        let mut changes = self.heal(&due, &head).await?;
+        let decision = self.compare(&due, &head, &fetched).await?;
+        let marks = new_marks(&due, &head, &fetched, &decision);
+        let entries = number(&head, decision.changes, self.clock.now());
+        if !entries.is_empty()
+            || marks
+                .iter()
+                .any(|(product, mark)| head.marks.get(product) != Some(mark))
+        {
+            match self.commit(&head, &entries, marks).await {
+                Ok(()) => {}
+                Err(CommitError::Lost) => return Ok(Reconciled::Overtaken),
+                Err(error) => return Err(RefreshError::Commit(error)),
+            }
+            if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+                self.observer.committed(head.record, first.seq, last.seq);
+            }
+            self.store.project(&entries).await?;
+        }
+        changes.count(&entries);
+        self.dispatch(&due, marks, &mut changes).await?;
+        self.note_status(&head, &fetched).await?;
+        let refused = refused(fetched.observed);
+        let advanced = ByProduct {
+            balance: marks.balance.map(|mark| forget_if(refused, mark)),
+            transactions: marks.transactions.map(|mark| forget_if(refused, mark)),
+        };
+        if due.marks != advanced {
+            self.store.advance(key, advanced).await?;
+        }
+        let outcome = if changes.to > Seq::ZERO {
+            Outcome::Changed(changes)
+        } else if fetched.observed.digests.is_empty() && !fetched.observed.faults.is_empty() {
+            Outcome::Failed
+        } else {
+            Outcome::Unchanged
+        };
+        Ok(Reconciled::Done(outcome, decision.faults))
+    }
+
+    /// Projects again what was committed but perhaps not dispatched.
+    async fn heal(&self, due: &DueEntry, head: &Head) -> Result<Changes, RefreshError> {
+        let mut changes = Changes::default();
+        let behind = |product: Product| {
+            let dispatched = due.marks.get(product)?.seq;
+            let committed = head.marks.get(product)?.seq;
+            (committed > dispatched).then_some(dispatched)
+        };
+        let Some(mut after) = Product::ALL.into_iter().filter_map(behind).min() else {
+            return Ok(changes);
+        };
+        for _ in 0..MAX_HEAL_PAGES {
+            let page = self
+                .store
+                .feed(head.record, after, HEAL_PAGE, Consistency::Strong)
+                .await?;
+            let Some(last) = page.last().map(|entry| entry.seq) else {
+                return Ok(changes);
+            };
+            let ours: Vec<FeedEntry> = page
+                .into_iter()
+                .filter(|entry| {
+                    let dispatched = due.marks.get(entry.change.product()).map(|mark| mark.seq);
+                    dispatched.is_some_and(|dispatched| entry.seq > dispatched)
+                })
+                .collect();
+            self.store.project(&ours).await?;
+            changes.count(&ours);
+            after = last;
+            if after >= head.seq {
+                return Ok(changes);
+            }
+        }
+        Err(RefreshError::TooFarBehind(head.record))
+    }
+
+    /// Compares the snapshot with the stored state, reading only what it takes: nothing where the
+    /// digests are the committed ones.
+    async fn compare(
+        &self,
+        due: &DueEntry,
+        head: &Head,
+        fetched: &Fetched<'_>,
+    ) -> Result<Decision, RefreshError> {
+        let committed = |product: Product| {
+            let mark = head.marks.get(product).copied().unwrap_or_default();
+            mark.digest.is_some() && mark.digest.as_ref() == fetched.observed.digests.get(product)
+        };
+        let open: Vec<Product> = due
+            .marks
+            .products()
+            .into_iter()
+            .filter(|&product| !committed(product))
+            .collect();
+        if open.is_empty() {
+            return Ok(Decision::default());
+        }
+        let mut snapshot = fetched.snapshot.clone();
+        let mut known: BTreeMap<AccountId, AccountState> = BTreeMap::new();
+        if open.contains(&Product::Balance) {
+            for account in self
+                .store
+                .accounts_of(fetched.consent, Consistency::Strong)
+                .await?
+            {
+                known.entry(account.id).or_default().balance = account.balance;
+            }
+        }
+        // A row may have moved into the window since it was stored.
+        let from = fetched.from.saturating_sub(BOOKING_WINDOW_DAYS.days());
+        let first_pull = head
+            .marks
+            .transactions
+            .is_none_or(|mark| mark == Mark::default());
+        for account in &mut snapshot.accounts {
+            if !open.contains(&Product::Balance) {
+                account.balance = None;
+            }
+            if !open.contains(&Product::Transactions) {
+                account.transactions = None;
+            }
+            if matches!(account.transactions, Some(Ok(_))) {
+                let state = known.entry(account.account).or_default();
+                state.first_pull = first_pull;
+                if !first_pull {
+                    let rows = self
+                        .store
+                        .transactions(account.account, from, None, Consistency::Strong)
+                        .await?;
+                    state.transactions = rows.into_iter().map(|row| row.transaction).collect();
+                }
+            }
+        }
+        Ok(decide(&snapshot, &known))
+    }
+
+    /// Commits entries in as few transactions as their size allows. Only the last one carries the
+    /// new digests: a crash before it leaves a head that no digest equals, so the rest is found.
+    async fn commit(
+        &self,
+        head: &Head,
+        entries: &[FeedEntry],
+        marks: ByProduct<Mark>,
+    ) -> Result<(), CommitError> {
+        let now = self.clock.now();
+        let mut head = Cow::Borrowed(head);
+        let mut rest = entries;
+        loop {
+            let (part, later) = rest.split_at(fitting(rest));
+            let marks = if later.is_empty() {
+                marks
+            } else {
+                on_the_way(head.marks, part)
+            };
+            let commit = Commit {
+                head: &head,
+                entries: part,
+                marks,
+                now,
+            };
+            head = Cow::Owned(self.store.commit(commit).await?);
+            if later.is_empty() {
+                return Ok(());
+            }
+            rest = later;
+        }
+    }
+
+    /// Tells the delivery queue of everything after the due entry's marks.
+    async fn dispatch(
+        &self,
+        due: &DueEntry,
+        marks: ByProduct<Mark>,
+        changes: &mut Changes,
+    ) -> Result<(), RefreshError> {
+        let mut dispatches = Vec::new();
+        for (product, mark) in marks.iter() {
+            let dispatched = due.marks.get(product).copied().unwrap_or_default().seq;
+            if mark.seq > dispatched {
+                let (from, to) = (dispatched.next(), mark.seq);
+                changes.to = changes.to.max(to);
+                changes.from = if changes.from == Seq::ZERO {
+                    from
+                } else {
+                    changes.from.min(from)
+                };
+                dispatches.push(Dispatch {
+                    record: due.key.record,
+                    from,
+                    to,
+                    product,
+                });
+            }
+        }
+        if !dispatches.is_empty() {
+            self.queues.send_dispatches(&dispatches, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// A consent refused by the bank makes the record wait for its user; an answer brings it back.
+    async fn note_status(&self, head: &Head, fetched: &Fetched<'_>) -> Result<(), RefreshError> {
+        let refused = refused(fetched.observed);
+        let answered = fetched.observed.faults.is_empty();
+        let status = match head.status {
+            RecordStatus::Active if refused => RecordStatus::TokenRequired,
+            RecordStatus::TokenRequired if answered => RecordStatus::Active,
+            RecordStatus::Active | RecordStatus::TokenRequired | RecordStatus::Invalid => {
+                return Ok(());
+            }
+        };
+        Ok(self.store.set_status(head.record, status).await?)
+    }
+}
+
+/// True where the bank refused the consent for everything it was asked.
+fn refused(observed: &Observed) -> bool {
+    observed.digests.is_empty()
+        && !observed.faults.is_empty()
+        && observed
+            .faults
+            .iter()
+            .all(|(_, _, fault)| fault.class == FaultClass::ConsentRefused)
+}
+
+/// A refused record's digests are forgotten, so that the first answer after it takes the strong path
+/// and finds the status to mend even where nothing else changed.
+const fn forget_if(refused: bool, mark: Mark) -> Mark {
+    if refused {
+        Mark {
+            digest: None,
+            ..mark
+        }
+    } else {
+        mark
+    }
+}
+
+/// The marks of the due entry's products after `decision`. A product that was not fully answered, or
+/// not believed, keeps its digest where nothing changed and loses it where something did.
+fn new_marks(
+    due: &DueEntry,
+    head: &Head,
+    fetched: &Fetched<'_>,
+    decision: &Decision,
+) -> ByProduct<Mark> {
+    let mut marks = ByProduct::default();
+    for (product, _) in due.marks.iter() {
+        let old = head.marks.get(product).copied().unwrap_or_default();
+        let disbelieved = decision
+            .faults
+            .iter()
+            .any(|(_, faulty, _)| *faulty == product);
+        let observed = fetched
+            .observed
+            .digests
+            .get(product)
+            .copied()
+            .filter(|_| !disbelieved);
+        let before = decision
+            .changes
+            .iter()
+            .take_while(|(_, change)| change.product() != product)
+            .count();
+        let ours = decision
+            .changes
+            .iter()
+            .filter(|(_, change)| change.product() == product)
+            .count();
+        let to_u64 = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let mark = if ours > 0 {
+            Mark {
+                digest: observed,
+                seq: head.seq.plus(to_u64(before + ours)),
+            }
+        } else {
+            Mark {
+                digest: observed.or(old.digest),
+                ..old
+            }
+        };
+        *marks.slot(product) = Some(mark);
+    }
+    marks
+}
+
+/// The marks after a part of a commit: how far each product has come, and no digest that an answer
+/// could equal.
+fn on_the_way(mut marks: ByProduct<Mark>, part: &[FeedEntry]) -> ByProduct<Mark> {
+    for entry in part {
+        *marks.slot(entry.change.product()) = Some(Mark {
+            digest: None,
+            seq: entry.seq,
+        });
+    }
+    marks
+}
+
+fn number(head: &Head, changes: Vec<(AccountId, Change)>, at: Timestamp) -> Vec<FeedEntry> {
+    let mut seq = head.seq;
+    let record = head.record;
+    changes
+        .into_iter()
+        .map(|(account, change)| {
+            seq = seq.next();
+            FeedEntry {
+                record,
+                seq,
+                at,
+                account,
+                change,
+            }
+        })
+        .collect()
+}
+
+/// How many of the entries fit one transaction; at least one where there is one.
+fn fitting(entries: &[FeedEntry]) -> usize {
+    let mut bytes = 0;
+    let fits = |entry: &&FeedEntry| {
+        bytes += serde_json::to_vec(entry).map_or(MAX_COMMIT_BYTES, |json| json.len());
+        bytes <= MAX_COMMIT_BYTES
+    };
+    entries
+        .iter()
+        .take(MAX_ENTRIES_PER_COMMIT)
+        .take_while(fits)
+        .count()
+        .max(1)
+        .min(entries.len())
+}
+
+impl Changes {
+    fn count(&mut self, entries: &[FeedEntry]) {
+        for entry in entries {
+            match &entry.change {
+                Change::Balance { .. } => self.balances += 1,
+                Change::Transactions(diff) => {
+                    self.added += diff.added.len();
+                    self.modified += diff.modified.len();
+                    self.removed += diff.removed.len();
+                }
+            }
+        }
+    }
+}

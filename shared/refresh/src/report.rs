@@ -1,0 +1,115 @@
+//! What came of ticks, chunks and records.
+
+use okra_core::{
+    fault::BankFault,
+    ids::{AccountId, BankId, RecordId, Seq},
+    model::Product,
+};
+use serde::Serialize;
+
+/// What came of a tick.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TickReport {
+    /// Records that were due.
+    pub due: usize,
+    /// Chunks sent to the fetch queue.
+    pub chunks: usize,
+    /// Records left out because their bank's pace cannot reach them.
+    pub unattainable: usize,
+    /// What came of the records refreshed in the same process, where they were few.
+    pub inline: Option<ChunkReport>,
+}
+
+/// How many records of a chunk ended how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ChunkReport {
+    /// The bank said what it had said before.
+    pub unchanged: usize,
+    /// Something changed and was committed and dispatched.
+    pub changed: usize,
+    /// No account answered.
+    pub failed: usize,
+    /// Another refresh committed while this one ran, as often as we tried.
+    pub contended: usize,
+    /// Not linked any more.
+    pub gone: usize,
+    /// Dropped because the chunk came too late.
+    pub stale: usize,
+}
+
+impl ChunkReport {
+    pub(crate) fn count(&mut self, outcome: &Outcome) {
+        *match outcome {
+            Outcome::Unchanged => &mut self.unchanged,
+            Outcome::Changed(_) => &mut self.changed,
+            Outcome::Failed => &mut self.failed,
+            Outcome::Contended => &mut self.contended,
+            Outcome::Gone => &mut self.gone,
+        } += 1;
+    }
+}
+
+/// What came of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The bank said what it had said before.
+    Unchanged,
+    /// Committed and dispatched.
+    Changed(Changes),
+    /// No account answered; [`Refreshed::faults`] says why.
+    Failed,
+    /// Another refresh committed while this one ran, as often as we tried; the next one sees to it.
+    Contended,
+    /// The record is not linked any more.
+    Gone,
+}
+
+/// What was dispatched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// First sequence number dispatched.
+    pub from: Seq,
+    /// Last sequence number dispatched.
+    pub to: Seq,
+    /// Balances that changed.
+    pub balances: usize,
+    /// Transactions added.
+    pub added: usize,
+    /// Transactions modified.
+    pub modified: usize,
+    /// Transactions removed.
+    pub removed: usize,
+}
+
+/// A record was refreshed.
+#[derive(Clone, Debug)]
+pub struct Refreshed {
+    /// The record.
+    pub record: RecordId,
+    /// Its bank.
+    pub bank: BankId,
+    /// The products asked for.
+    pub products: Vec<Product>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Accounts and products that failed; the others were kept.
+    pub faults: Vec<(AccountId, Product, BankFault)>,
+    /// Milliseconds it took.
+    pub elapsed_ms: i64,
+}
+
+/// Told of what happens to records; must not block.
+pub trait Observer: Send + Sync {
+    /// Feed entries were committed, but nobody was told of them yet.
+    fn committed(&self, _record: RecordId, _from: Seq, _to: Seq) {}
+
+    /// A record was refreshed.
+    fn refreshed(&self, refreshed: &Refreshed);
+}
+
+/// An observer that says nothing.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn refreshed(&self, _: &Refreshed) {}
+}

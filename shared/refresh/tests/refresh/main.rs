@@ -1,0 +1,400 @@
+//! Refreshes end to end: a sandbox bank over real HTTP, the embedded DynamoDB and SQS, the real code.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod world;
+
+use okra_core::{
+    diff::AccountView,
+    feed::{Change, Confidence, Pull},
+    ids::Seq,
+    model::{BookingStatus, Direction, Product},
+    schedule::Interval,
+};
+use okra_refresh::Outcome;
+use okra_sandbox::{Amend, Book, ConsentState, Faults, NewTransaction, Outage, Target, Volume};
+use okra_store::{Consistency, RecordStatus};
+
+use self::world::{Linked, World};
+
+fn spent(amount: &str, text: &str, status: BookingStatus) -> NewTransaction {
+    NewTransaction {
+        direction: Direction::Debit,
+        amount: amount.to_owned(),
+        text: text.to_owned(),
+        status,
+        dated: None,
+        id: None,
+    }
+}
+
+/// Law 1: replaying the feed from 0 gives what the bank shows, and so does the stored state. Law 2:
+/// its numbers are dense.
+async fn check_laws(world: &World, linked: &Linked) {
+    let feed = world.feed(linked).await;
+    let numbers: Vec<u64> = feed.iter().map(|entry| entry.seq.0).collect();
+    assert_eq!(
+        numbers,
+        (1..=numbers.len() as u64).collect::<Vec<_>>(),
+        "dense"
+    );
+    for (account, bank_account) in linked.accounts() {
+        let mut view = AccountView::default();
+        for entry in feed.iter().filter(|entry| entry.account == account) {
+            view.apply(&entry.change);
+        }
+        let mut replayed: Vec<_> = view
+            .transactions
+            .values()
+            .map(|row| {
+                (
+                    row.bank_id.clone(),
+                    row.signed_minor(),
+                    row.status,
+                    row.description.clone(),
+                )
+            })
+            .collect();
+        replayed.sort();
+        assert_eq!(
+            replayed,
+            world.shown_by_the_bank(linked, &bank_account),
+            "the feed"
+        );
+
+        let stored = world.stored(account).await;
+        let replayed: Vec<_> = view.transactions.into_iter().collect();
+        assert_eq!(stored, replayed, "the projection");
+        let stored = world.store.account(account).await.unwrap().unwrap();
+        assert_eq!(stored.balance, view.balance, "the balance");
+    }
+}
+
+#[tokio::test]
+async fn the_first_refresh_pulls_everything_and_the_second_writes_nothing() {
+    let world = World::new().await;
+    let linked = world.link(2, Volume::Medium).await;
+    let Outcome::Changed(changes) = world.refresh(&linked).await else {
+        panic!("nothing changed")
+    };
+    assert_eq!(changes.balances, 2);
+    assert!(changes.added > 100, "{changes:?}");
+    check_laws(&world, &linked).await;
+    for entry in world.feed(&linked).await {
+        if let Change::Transactions(diff) = entry.change {
+            assert_eq!(diff.pull, Pull::Initial);
+        }
+    }
+
+    let before = world.store.capacity();
+    assert_eq!(world.refresh(&linked).await, Outcome::Unchanged);
+    let after = world.store.capacity();
+    assert!(
+        (after.write_units - before.write_units).abs() < f64::EPSILON,
+        "law 4"
+    );
+    assert!(world.take_dispatches().await.len() <= 2);
+}
+
+#[tokio::test]
+async fn a_pending_payment_that_is_booked_under_a_new_id_stays_one_transaction() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    let (account, bank_account) = linked.accounts().remove(0);
+    let row = world
+        .bank
+        .add(
+            linked.place(&bank_account),
+            spent("5000.00", "POS SHOPRITE IKEJA", BookingStatus::Pending),
+        )
+        .unwrap();
+    world.refresh(&linked).await;
+    let pending: Vec<_> = world.stored(account).await;
+    let (id, _) = pending
+        .iter()
+        .find(|(_, facts)| facts.description.contains("SHOPRITE IKEJA"))
+        .expect("the pending payment is stored")
+        .clone();
+
+    let book = Book {
+        drift: 500,
+        dated: None,
+        id: None,
+    };
+    world
+        .bank
+        .book(linked.place(&bank_account), row.row, book)
+        .unwrap();
+    let Outcome::Changed(changes) = world.refresh(&linked).await else {
+        panic!("nothing changed")
+    };
+    assert_eq!(
+        (changes.added, changes.modified, changes.removed),
+        (0, 1, 0)
+    );
+    let stored = world
+        .store
+        .transaction(id)
+        .await
+        .unwrap()
+        .expect("the same id");
+    assert_eq!(stored.transaction.facts.status, BookingStatus::Booked);
+    let last = world.feed(&linked).await.pop().unwrap();
+    let Change::Transactions(diff) = last.change else {
+        panic!("no transactions")
+    };
+    assert_eq!(diff.modified[0].confidence, Confidence::Medium);
+    check_laws(&world, &linked).await;
+}
+
+#[tokio::test]
+async fn edits_removals_and_back_dated_rows_are_found() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    let (_, account) = linked.accounts().remove(0);
+    let add = |text: &str| {
+        world
+            .bank
+            .add(
+                linked.place(&account),
+                spent("10.50", text, BookingStatus::Booked),
+            )
+            .unwrap()
+    };
+    let (kept, gone) = (add("KEPT"), add("GONE"));
+    world.refresh(&linked).await;
+    let amend = Amend {
+        text: Some("EDITED".into()),
+        amount: None,
+        id: None,
+    };
+    world
+        .bank
+        .amend(linked.place(&account), kept.row, amend)
+        .unwrap();
+    world.bank.remove(linked.place(&account), gone.row).unwrap();
+    let back_dated = NewTransaction {
+        dated: Some(world.clock.now() - jiff::SignedDuration::from_hours(24 * 9)),
+        ..spent("7.00", "BACK DATED", BookingStatus::Booked)
+    };
+    world.bank.add(linked.place(&account), back_dated).unwrap();
+    let Outcome::Changed(changes) = world.refresh(&linked).await else {
+        panic!("nothing changed")
+    };
+    assert_eq!(
+        (changes.added, changes.modified, changes.removed),
+        (1, 1, 1)
+    );
+    check_laws(&world, &linked).await;
+}
+
+#[tokio::test]
+async fn a_crash_after_the_commit_is_healed_by_the_next_refresh() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    world.take_dispatches().await;
+    let (_, account) = linked.accounts().remove(0);
+    for effect in ["project", "dispatch", "advance"] {
+        world
+            .bank
+            .add(
+                linked.place(&account),
+                spent("3.00", effect, BookingStatus::Booked),
+            )
+            .unwrap();
+        world.break_effect(effect);
+        assert!(world.try_refresh(&linked).await.is_err(), "{effect} fails");
+        world.mend();
+        let committed = world.head(&linked).await.seq;
+        let Outcome::Changed(changes) = world.refresh(&linked).await else {
+            panic!("{effect}: nothing was healed")
+        };
+        assert_eq!(
+            changes.to, committed,
+            "{effect}: nothing is committed twice"
+        );
+        check_laws(&world, &linked).await;
+        let told = world.take_dispatches().await;
+        for product in Product::ALL {
+            assert!(
+                told.iter().any(|dispatch| dispatch.product == product),
+                "{effect}: {told:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_hidden_by_a_crash_and_a_flip_back_is_found_by_a_redelivery() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    let (_, account) = linked.accounts().remove(0);
+    let row = world
+        .bank
+        .add(
+            linked.place(&account),
+            spent("3.00", "B", BookingStatus::Booked),
+        )
+        .unwrap();
+    world.break_effect("project");
+    assert!(world.try_refresh(&linked).await.is_err());
+    world.mend();
+    world.bank.remove(linked.place(&account), row.row).unwrap();
+    let outcome = world.redeliver(&linked).await;
+    assert!(matches!(outcome, Outcome::Changed(_)), "{outcome:?}");
+    check_laws(&world, &linked).await;
+}
+
+#[tokio::test]
+async fn one_product_that_fails_leaves_the_other_fresh() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    let (_, account) = linked.accounts().remove(0);
+    world
+        .bank
+        .add(
+            linked.place(&account),
+            spent("3.00", "LATER", BookingStatus::Booked),
+        )
+        .unwrap();
+    let faults = Faults {
+        outage: Some(Outage::Unavailable),
+        resource: Some(okra_sandbox::Resource::Balances),
+        ..Faults::default()
+    };
+    world
+        .bank
+        .set_faults(Target::Login(linked.login), faults)
+        .unwrap();
+    let Outcome::Changed(changes) = world.refresh(&linked).await else {
+        panic!("nothing changed")
+    };
+    assert_eq!((changes.balances, changes.added), (0, 1));
+    world
+        .bank
+        .set_faults(Target::Login(linked.login), Faults::default())
+        .unwrap();
+    let Outcome::Changed(changes) = world.refresh(&linked).await else {
+        panic!("nothing changed")
+    };
+    assert_eq!((changes.balances, changes.added), (1, 0));
+    check_laws(&world, &linked).await;
+}
+
+#[tokio::test]
+async fn a_refused_consent_asks_for_the_user_and_an_answer_brings_the_record_back() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    world
+        .bank
+        .set_consent(linked.login, ConsentState::Expired)
+        .unwrap();
+    assert_eq!(world.refresh(&linked).await, Outcome::Failed);
+    assert_eq!(
+        world.head(&linked).await.status,
+        RecordStatus::TokenRequired
+    );
+    world
+        .bank
+        .set_consent(linked.login, ConsentState::Active)
+        .unwrap();
+    world.refresh(&linked).await;
+    assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
+
+    // An outage is nobody's to act on.
+    let outage = Faults {
+        outage: Some(Outage::Unavailable),
+        ..Faults::default()
+    };
+    world.bank.set_faults(Target::Bank, outage).unwrap();
+    assert_eq!(world.refresh(&linked).await, Outcome::Failed);
+    assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
+}
+
+#[tokio::test]
+async fn two_refreshes_at_once_commit_each_change_once() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    let (_, account) = linked.accounts().remove(0);
+    for n in 0..5 {
+        world.tick_clock();
+        let text = format!("PAYMENT {n}");
+        world
+            .bank
+            .add(
+                linked.place(&account),
+                spent("3.00", &text, BookingStatus::Booked),
+            )
+            .unwrap();
+        let (a, b) = tokio::join!(world.try_refresh(&linked), world.try_refresh(&linked));
+        a.unwrap();
+        b.unwrap();
+        check_laws(&world, &linked).await;
+    }
+    let added: usize = world
+        .feed(&linked)
+        .await
+        .iter()
+        .skip_while(|entry| entry.seq <= Seq(2))
+        .map(|entry| match &entry.change {
+            Change::Transactions(diff) => diff.added.len(),
+            Change::Balance { .. } => 0,
+        })
+        .sum();
+    assert_eq!(added, 5);
+}
+
+#[tokio::test]
+async fn a_tick_refreshes_what_is_due_and_drops_what_is_stale() {
+    let world = World::new().await;
+    let linked = world.link_on(Interval::OneMinute, 1, Volume::Low).await;
+    let report = world.tick(Interval::OneMinute, 0).await;
+    assert_eq!(report.due, 1);
+    assert_eq!(report.inline.unwrap().changed, 1);
+    assert_eq!(world.tick(Interval::Daily, 0).await.due, 0);
+    assert_eq!(
+        world.tick(Interval::OneMinute, -120).await.due,
+        0,
+        "the minute is long past"
+    );
+    assert!(world.head(&linked).await.seq > Seq::ZERO);
+    let entry = world
+        .store
+        .due_entry(linked.key, Consistency::Strong)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        entry.marks,
+        world.head(&linked).await.marks,
+        "dispatched = committed"
+    );
+}
+
+/// The budget of an unchanged refresh: 0 write units, and at most 0.55 read units a record where none
+/// is audited.
+#[tokio::test]
+async fn unchanged_refreshes_cost_half_a_unit_to_read_and_nothing_to_write() {
+    let world = World::new().await;
+    for _ in 0..50 {
+        world.link_on(Interval::OneMinute, 1, Volume::Low).await;
+    }
+    assert_eq!(world.refresh_all().await.changed, 50);
+    let before = world.store.capacity();
+    assert_eq!(world.refresh_all().await.unchanged, 50);
+    let after = world.store.capacity();
+    assert!((after.write_units - before.write_units).abs() < f64::EPSILON);
+    let read = after.read_units - before.read_units;
+    // 16 lanes, at least half a unit each, are a fixed cost of the slot; audits read their record.
+    let (audits, units_of_an_audit) = (5.0, 3.0);
+    assert!(
+        read <= 50.0 * 0.55 + 16.0 + audits * units_of_an_audit,
+        "{read}"
+    );
+}

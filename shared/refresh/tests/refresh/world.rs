@@ -1,0 +1,426 @@
+//! A world to refresh in: sandbox bank over loopback HTTP, embedded DynamoDB and SQS, a driven clock.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use futures::future::join_all;
+use jiff::SignedDuration;
+use okra_aws::{AwsConfig, Clock};
+use okra_banks::{Connectors, ConsentSecret};
+use okra_core::{
+    bank::{BankConfig, BankLimits, Standard},
+    decide::window_start,
+    feed::FeedEntry,
+    ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
+    model::{BookingStatus, ByProduct, Direction, TransactionFacts, date_of},
+    money::{Currency, Money},
+    plan::{Chunk, DueEntry, Pace, Requested, plan},
+    schedule::{DueKey, Interval, Slot, Tick},
+};
+use okra_emulator::{Emulator, Fate, QueueSpec, Service};
+use okra_queue::{DeliverMessage, Dispatch, Queue, QueueUrls, Queues};
+use okra_refresh::{
+    ChunkReport, Observer, Outcome, RefreshError, Refreshed, Refresher, TickReport,
+};
+use okra_sandbox::{Bank, LoginId, NewLogin, Options, Place, Volume};
+use okra_store::{
+    Account, Consent, ConsentAccount, Consistency, Head, NewRecord, RecordStatus, Store,
+};
+use okra_vault::{Vault, fresh_nonce};
+
+const BANK: BankId = BankId::from_bytes([0xba; 12]);
+const APP: AppId = AppId::from_bytes([0xa0; 12]);
+
+pub(crate) struct World {
+    pub(crate) bank: Bank,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    emulator: Emulator,
+    queues: Queues,
+    connectors: Connectors,
+    vault: Arc<Vault>,
+    refresher: Refresher,
+    last: Arc<Last>,
+}
+
+pub(crate) struct Linked {
+    pub(crate) login: LoginId,
+    pub(crate) key: DueKey,
+    accounts: Vec<ConsentAccount>,
+}
+
+impl Linked {
+    pub(crate) fn place(&self, account: &str) -> Place {
+        Place {
+            login: self.login,
+            account: account.to_owned(),
+        }
+    }
+
+    pub(crate) fn accounts(&self) -> Vec<(AccountId, String)> {
+        self.accounts
+            .iter()
+            .map(|it| (it.id, it.bank_account_id.clone()))
+            .collect()
+    }
+}
+
+/// Keeps the outcome of the last record refreshed.
+#[derive(Default)]
+struct Last(std::sync::Mutex<Option<Outcome>>);
+
+impl Observer for Last {
+    fn refreshed(&self, refreshed: &Refreshed) {
+        *self.0.lock().unwrap() = Some(refreshed.outcome.clone());
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let clock = Clock::driven("2026-03-15T12:00:30Z".parse().unwrap());
+        let now = {
+            let clock = clock.clone();
+            Arc::new(move || clock.now())
+        };
+        let bank = Bank::memory(Options::default(), now.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = bank.router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+
+        let emulator = Emulator::memory(clock.clone()).unwrap();
+        emulator
+            .create_queues(&["fetch", "priority", "deliver"].map(QueueSpec::new))
+            .unwrap();
+        let aws = AwsConfig::with_http_client(emulator.http_client());
+        let store = Store::new(aws.dynamodb(), "okra");
+        store.create_table().await.unwrap();
+        let urls = QueueUrls {
+            fetch: emulator.queue_url("fetch"),
+            priority: emulator.queue_url("priority"),
+            deliver: emulator.queue_url("deliver"),
+        };
+        let queues = Queues::new(aws.sqs(), urls);
+        let connectors = Connectors::new(okra_aws::rustls_client_config()).unwrap();
+        store
+            .put_bank(&BankConfig {
+                id: BANK,
+                name: "Sandbox".into(),
+                slug: "sandbox".into(),
+                standard: Standard::Obie31,
+                base_url: format!("http://{address}{}", Bank::base_path(Standard::Obie31)),
+                financial_id: None,
+                country: "NG".into(),
+                limits: BankLimits {
+                    records_per_second: 1000,
+                    ..BankLimits::default()
+                },
+            })
+            .await
+            .unwrap();
+        let vault = Arc::new(Vault::new([1; 32]));
+        let last = Arc::new(Last::default());
+        let refresher = Refresher::new(
+            store.clone(),
+            queues.clone(),
+            connectors.clone(),
+            Arc::clone(&vault),
+            clock.clone(),
+            None,
+        )
+        .observed_by(last.clone());
+        Self {
+            bank,
+            store,
+            clock,
+            emulator,
+            queues,
+            connectors,
+            vault,
+            refresher,
+            last,
+        }
+    }
+
+    pub(crate) async fn link(&self, accounts: u8, volume: Volume) -> Linked {
+        self.link_on(Interval::Daily, accounts, volume).await
+    }
+
+    pub(crate) async fn link_on(&self, interval: Interval, accounts: u8, volume: Volume) -> Linked {
+        let login = NewLogin {
+            accounts,
+            volume,
+            ..NewLogin::default()
+        };
+        let login = self.bank.create_login(login).unwrap().id;
+        let secret = ConsentSecret {
+            access_token: self.bank.link(login).unwrap().into_string(),
+        };
+        let config = self.store.bank(BANK).await.unwrap().unwrap();
+        let now = self.clock.now();
+        let facts = self
+            .connectors
+            .accounts(&config, &secret, now)
+            .await
+            .unwrap();
+        assert_eq!(facts.len(), usize::from(accounts));
+
+        let record = RecordId::derive(&[&login.0.to_be_bytes()]);
+        let customer = CustomerId::derive(&[record.as_bytes()]);
+        let sealed = serde_json::to_vec(&secret).unwrap();
+        let sealed = self
+            .vault
+            .seal(record.as_bytes(), &sealed, fresh_nonce().unwrap())
+            .unwrap();
+        let accounts: Vec<Account> = facts
+            .into_iter()
+            .map(|facts| Account {
+                id: AccountId::derive(&[record.as_bytes(), facts.bank_account_id.as_bytes()]),
+                record,
+                app: APP,
+                customer,
+                bank: BANK,
+                facts,
+                balance: None,
+                balance_seq: Seq::ZERO,
+                balance_at: None,
+                created_at: now,
+                last_updated: now,
+            })
+            .collect();
+        let consent = Consent {
+            record,
+            bank: BANK,
+            sealed,
+            accounts: accounts
+                .iter()
+                .map(|it| ConsentAccount {
+                    id: it.id,
+                    bank_account_id: it.facts.bank_account_id.clone(),
+                })
+                .collect(),
+        };
+        let schedule = ByProduct {
+            balance: Some(interval),
+            transactions: Some(interval),
+        };
+        let marks = ByProduct {
+            balance: Some(Default::default()),
+            transactions: Some(Default::default()),
+        };
+        let head = Head {
+            record,
+            app: APP,
+            customer,
+            bank: BANK,
+            seq: Seq::ZERO,
+            marks: ByProduct::default(),
+            schedule,
+            status: RecordStatus::Active,
+            first_pull_done: false,
+            options: serde_json::json!({}),
+            created_at: now,
+            last_changed_at: now,
+        };
+        let key = head.due_key(interval);
+        let accounts_linked = consent.accounts.clone();
+        let due = vec![DueEntry { key, marks }];
+        self.store
+            .create_record(&NewRecord {
+                head,
+                consent,
+                accounts,
+                due,
+            })
+            .await
+            .unwrap();
+        Linked {
+            login,
+            key,
+            accounts: accounts_linked,
+        }
+    }
+
+    /// Time goes on by a second: banks and commits are told apart by it.
+    pub(crate) fn tick_clock(&self) {
+        self.clock
+            .set(self.clock.now() + SignedDuration::from_secs(1));
+    }
+
+    async fn chunk(&self, linked: &Linked, redelivered: bool) -> Result<Outcome, RefreshError> {
+        self.tick_clock();
+        let entry = self
+            .store
+            .due_entry(linked.key, Consistency::Strong)
+            .await?
+            .unwrap();
+        let at = self.clock.now();
+        let tick = Tick {
+            interval: linked.key.interval,
+            at,
+        };
+        let chunk = Chunk {
+            id: "test".into(),
+            bank: BANK,
+            requested: Requested::Scheduled { tick },
+            not_after: at,
+            delay_s: 0,
+            records: vec![entry],
+        };
+        let report = self.refresher.chunk(chunk, redelivered).await?;
+        assert_ne!(report, ChunkReport::default());
+        Ok(self.last.0.lock().unwrap().take().unwrap())
+    }
+
+    pub(crate) async fn try_refresh(&self, linked: &Linked) -> Result<Outcome, RefreshError> {
+        self.chunk(linked, false).await
+    }
+
+    pub(crate) async fn refresh(&self, linked: &Linked) -> Outcome {
+        self.chunk(linked, false).await.unwrap()
+    }
+
+    pub(crate) async fn redeliver(&self, linked: &Linked) -> Outcome {
+        self.chunk(linked, true).await.unwrap()
+    }
+
+    /// Refreshes everything that is on one minute, as the chunks of a tick.
+    pub(crate) async fn refresh_all(&self) -> ChunkReport {
+        self.tick_clock();
+        let tick = Tick {
+            interval: Interval::OneMinute,
+            at: self.clock.now(),
+        };
+        let due = self.store.due(tick.interval, Slot(0)).await.unwrap();
+        let chunks = plan(tick, due, |_| Pace {
+            records_per_second: 1_000_000,
+        })
+        .chunks;
+        let work = chunks
+            .into_iter()
+            .map(|chunk| self.refresher.chunk(chunk, false));
+        let mut all = ChunkReport::default();
+        for report in join_all(work).await {
+            all += report.unwrap();
+        }
+        all
+    }
+
+    /// A tick of the minute the clock is in, `shift_s` seconds away.
+    pub(crate) async fn tick(&self, interval: Interval, shift_s: i64) -> TickReport {
+        let at = self.clock.now() + SignedDuration::from_secs(shift_s);
+        self.refresher.tick(Tick { interval, at }).await.unwrap()
+    }
+
+    /// Breaks one effect until it is mended, as a crash before it would.
+    pub(crate) fn break_effect(&self, effect: &str) {
+        let effect = effect.to_owned();
+        let dispatched = AtomicBool::new(false);
+        self.emulator.inject(move |service, operation| {
+            if service == Service::Sqs && operation == "SendMessageBatch" {
+                dispatched.store(true, Ordering::SeqCst);
+                return if effect == "dispatch" {
+                    Fate::Fail
+                } else {
+                    Fate::Pass
+                };
+            }
+            // The commit is a transaction; what else is written is projected before the dispatch, and
+            // the due entry advanced after it.
+            let writes = matches!(operation, "PutItem" | "UpdateItem");
+            let now = if dispatched.load(Ordering::SeqCst) {
+                "advance"
+            } else {
+                "project"
+            };
+            if writes && effect == now {
+                Fate::Fail
+            } else {
+                Fate::Pass
+            }
+        });
+    }
+
+    pub(crate) fn mend(&self) {
+        self.emulator.inject(|_, _| Fate::Pass);
+    }
+
+    pub(crate) async fn head(&self, linked: &Linked) -> Head {
+        self.store
+            .head(linked.key.record, Consistency::Strong)
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
+    pub(crate) async fn feed(&self, linked: &Linked) -> Vec<FeedEntry> {
+        self.store
+            .feed(linked.key.record, Seq::ZERO, 1000, Consistency::Strong)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn stored(
+        &self,
+        account: AccountId,
+    ) -> Vec<(TransactionId, TransactionFacts)> {
+        let from = jiff::civil::date(2000, 1, 1);
+        let rows = self
+            .store
+            .transactions(account, from, None, Consistency::Strong)
+            .await
+            .unwrap();
+        let mut rows: Vec<_> = rows
+            .into_iter()
+            .map(|row| (row.transaction.id, row.transaction.facts))
+            .collect();
+        rows.sort_by_key(|(id, _)| *id);
+        rows
+    }
+
+    /// The bank's rows within the window, as its connector would read them.
+    pub(crate) fn shown_by_the_bank(
+        &self,
+        linked: &Linked,
+        account: &str,
+    ) -> Vec<(Option<String>, i64, BookingStatus, String)> {
+        let mut rows: Vec<_> = self
+            .bank
+            .rows(&linked.place(account))
+            .unwrap()
+            .into_iter()
+            .filter(|row| date_of(row.dated) >= window_start(date_of(self.clock.now())))
+            .map(|row| {
+                let amount = Money::parse(&row.amount, Currency::NGN).unwrap();
+                let minor = match row.direction {
+                    Direction::Credit => amount.minor,
+                    Direction::Debit => -amount.minor,
+                };
+                (row.transaction_id, minor, row.status, row.text)
+            })
+            .collect();
+        rows.sort();
+        rows
+    }
+
+    /// What was sent to the deliver queue since the last call.
+    pub(crate) async fn take_dispatches(&self) -> Vec<Dispatch> {
+        let mut dispatches = Vec::new();
+        loop {
+            let received = self.queues.receive(Queue::Deliver, 10, 0).await.unwrap();
+            if received.is_empty() {
+                return dispatches;
+            }
+            let receipts: Vec<String> = received.iter().map(|it| it.receipt.clone()).collect();
+            self.queues.delete(Queue::Deliver, &receipts).await.unwrap();
+            for message in received {
+                match serde_json::from_str(&message.body).unwrap() {
+                    DeliverMessage::DispatchV1(dispatch) => dispatches.push(dispatch),
+                    DeliverMessage::RetryV1(retry) => panic!("{retry:?}"),
+                }
+            }
+        }
+    }
+}
