@@ -1,0 +1,309 @@
+//! Which addresses may be called: public ones. Everything that is not known to be public is refused,
+//! so that a customer's URL cannot reach our own host, our network or a cloud's metadata service.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What kind of address an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AddressClass {
+    /// On the public internet.
+    Public,
+    /// This host.
+    Loopback,
+    /// Neither: private, link-local, shared, reserved, multicast, for documentation, or a way to tunnel
+    /// to one of these.
+    Refused,
+}
+
+/// Which classes of address may be called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressPolicy {
+    /// Public addresses, by `https`.
+    #[default]
+    PublicOnly,
+    /// This host too, also by `http`: for a developer's local run.
+    AllowLoopback,
+}
+
+impl AddressPolicy {
+    /// True where the address may be called.
+    pub fn permits(self, address: IpAddr) -> bool {
+        match classify(address) {
+            AddressClass::Public => true,
+            AddressClass::Loopback => self == Self::AllowLoopback,
+            AddressClass::Refused => false,
+        }
+    }
+}
+
+/// IPv4 networks that are not public, as address and prefix length.
+const REFUSED_V4: [(Ipv4Addr, u32); 16] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),        // this network
+    (Ipv4Addr::new(10, 0, 0, 0), 8),       // private
+    (Ipv4Addr::new(100, 64, 0, 0), 10),    // carrier-grade NAT; a metadata service of Alibaba
+    (Ipv4Addr::new(168, 63, 129, 16), 32), // a metadata service of Azure, on a public address
+    (Ipv4Addr::new(169, 254, 0, 0), 16),   // link-local; the metadata services of AWS and others
+    (Ipv4Addr::new(172, 16, 0, 0), 12),    // private
+    (Ipv4Addr::new(192, 0, 0, 0), 24),     // protocol assignments
+    (Ipv4Addr::new(192, 0, 2, 0), 24),     // documentation
+    (Ipv4Addr::new(192, 88, 99, 0), 24),   // 6to4 relays
+    (Ipv4Addr::new(192, 168, 0, 0), 16),   // private
+    (Ipv4Addr::new(198, 18, 0, 0), 15),    // benchmarks
+    (Ipv4Addr::new(198, 51, 100, 0), 24),  // documentation
+    (Ipv4Addr::new(203, 0, 113, 0), 24),   // documentation
+    (Ipv4Addr::new(224, 0, 0, 0), 4),      // multicast
+    (Ipv4Addr::new(240, 0, 0, 0), 4),      // reserved, broadcast
+    (Ipv4Addr::new(127, 0, 0, 0), 8),      // loopback, which is told apart before
+];
+
+/// All of the IPv6 that is in public use.
+const PUBLIC_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+
+/// Networks within [`PUBLIC_V6`] that are not public.
+const REFUSED_V6: [(Ipv6Addr, u32); 4] = [
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments, Teredo
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4: leads to any IPv4 address
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
+];
+
+/// The class of an address.
+pub fn classify(address: IpAddr) -> AddressClass {
+    match address {
+        IpAddr::V4(address) => classify_v4(address),
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => classify_v4(address),
+            None => classify_v6(address),
+        },
+    }
+}
+
+fn classify_v4(address: Ipv4Addr) -> AddressClass {
+    let within = |&(network, length): &(Ipv4Addr, u32)| {
+        (address.to_bits() ^ network.to_bits()).leading_zeros() >= length
+    };
+    if address.is_loopback() {
+        AddressClass::Loopback
+    } else if REFUSED_V4.iter().any(within) {
+        AddressClass::Refused
+    } else {
+        AddressClass::Public
+    }
+}
+
+fn classify_v6(address: Ipv6Addr) -> AddressClass {
+    let within = |&(network, length): &(Ipv6Addr, u32)| {
+        (address.to_bits() ^ network.to_bits()).leading_zeros() >= length
+    };
+    if address.is_loopback() {
+        AddressClass::Loopback
+    } else if within(&PUBLIC_V6) && !REFUSED_V6.iter().any(within) {
+        AddressClass::Public
+    } else {
+        AddressClass::Refused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(expected: AddressClass, addresses: &[&str]) {
+        for text in addresses {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(classify(address), expected, "{text}");
+            if let IpAddr::V4(v4) = address {
+                let mapped = v4.to_ipv6_mapped().into();
+                assert_eq!(classify(mapped), expected, "{mapped}");
+            }
+        }
+    }
+
+    #[test]
+    fn this_host_is_loopback() {
+        check(
+            AddressClass::Loopback,
+            &[
+                "127.0.0.1",
+                "127.0.0.0",
+                "127.255.255.255",
+                "127.8.9.1",
+                "::1",
+                "::ffff:127.0.0.1",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_not_public_is_refused() {
+        check(
+            AddressClass::Refused,
+            &[
+                "0.0.0.0",
+                "0.1.2.3",
+                "0.255.255.255",
+                "10.0.0.0",
+                "10.0.0.1",
+                "10.255.255.255",
+                "100.64.0.0",
+                "100.100.100.200",
+                "100.127.255.255",
+                "168.63.129.16",
+                "169.254.0.0",
+                "169.254.169.254",
+                "169.254.170.2",
+                "169.254.79.129",
+                "169.254.255.255",
+                "172.16.0.0",
+                "172.20.1.1",
+                "172.31.255.255",
+                "192.0.0.0",
+                "192.0.0.192",
+                "192.0.0.255",
+                "192.0.2.1",
+                "192.88.99.1",
+                "192.168.0.0",
+                "192.168.1.1",
+                "192.168.255.255",
+                "198.18.0.0",
+                "198.18.0.1",
+                "198.19.255.255",
+                "198.51.100.7",
+                "203.0.113.7",
+                "224.0.0.1",
+                "239.255.255.250",
+                "240.0.0.1",
+                "255.255.255.255",
+                "::",
+                "::2",
+                "::10.0.0.1",
+                "::7f00:1",
+                "::8.8.8.8",
+                "::ffff:10.0.0.1",
+                "::ffff:169.254.169.254",
+                "::ffff:0:8.8.8.8",
+                "64:ff9b::8.8.8.8",
+                "64:ff9b::169.254.169.254",
+                "64:ff9b:1::1",
+                "100::1",
+                "5f00::1",
+                "1fff:ffff::1",
+                "4000::1",
+                "2001::1",
+                "2001:0:4136:e378::1",
+                "2001:2::1",
+                "2001:10::1",
+                "2001:20::1",
+                "2001:1ff:ffff::1",
+                "2001:db8::1",
+                "2001:db8:ffff::1",
+                "2002::1",
+                "2002:7f00:1::",
+                "2002:a9fe:a9fe::1",
+                "2002:808:808::1",
+                "3fff::1",
+                "3fff:fff:ffff::1",
+                "fc00::1",
+                "fd00:ec2::254",
+                "fd12:3456::1",
+                "fe80::1",
+                "fe80::a9fe:a9fe",
+                "fec0::1",
+                "feff::1",
+                "ff02::1",
+                "ff0e::1",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_internet_is_public() {
+        check(
+            AddressClass::Public,
+            &[
+                "1.1.1.1",
+                "8.8.8.8",
+                "9.255.255.255",
+                "11.0.0.0",
+                "100.63.255.255",
+                "100.128.0.0",
+                "126.255.255.255",
+                "128.0.0.1",
+                "168.63.129.15",
+                "169.253.255.255",
+                "169.255.0.0",
+                "172.15.255.255",
+                "172.32.0.0",
+                "192.0.1.0",
+                "192.0.3.0",
+                "192.88.98.255",
+                "192.88.100.0",
+                "192.167.255.255",
+                "192.169.0.0",
+                "198.17.255.255",
+                "198.20.0.0",
+                "198.51.99.255",
+                "198.51.101.0",
+                "203.0.112.255",
+                "203.0.114.0",
+                "223.255.255.255",
+                "2000::1",
+                "2001:200::1",
+                "2001:4860:4860::8888",
+                "2001:db7:ffff::1",
+                "2001:db9::1",
+                "2003::1",
+                "2600:1f18::1",
+                "2606:4700:4700::1111",
+                "2a00:1450:4001::1",
+                "3ffe:ffff::1",
+                "3fff:1000::1",
+            ],
+        );
+    }
+
+    #[test]
+    fn only_a_local_run_calls_this_host_and_none_calls_a_private_one() {
+        let permits = |policy: AddressPolicy, text: &str| policy.permits(text.parse().unwrap());
+        for (text, public_only, allow_loopback) in [
+            ("8.8.8.8", true, true),
+            ("127.0.0.1", false, true),
+            ("::ffff:127.0.0.1", false, true),
+            ("::1", false, true),
+            ("10.0.0.1", false, false),
+            ("169.254.169.254", false, false),
+            ("0.0.0.0", false, false),
+            ("::", false, false),
+        ] {
+            assert_eq!(
+                permits(AddressPolicy::PublicOnly, text),
+                public_only,
+                "{text}"
+            );
+            assert_eq!(
+                permits(AddressPolicy::AllowLoopback, text),
+                allow_loopback,
+                "{text}"
+            );
+        }
+    }
+
+    proptest! {
+        /// The standard library's own predicates, where they are stable, are an independent witness.
+        #[test]
+        fn no_special_address_is_public(bits: u32, v6: u128) {
+            let v4 = Ipv4Addr::from_bits(bits);
+            if v4.is_private() || v4.is_link_local() || v4.is_loopback() || v4.is_multicast()
+                || v4.is_broadcast() || v4.is_documentation() || v4.is_unspecified()
+            {
+                prop_assert_ne!(classify(v4.into()), AddressClass::Public);
+            }
+            let v6 = Ipv6Addr::from_bits(v6);
+            if v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_multicast() {
+                prop_assert_ne!(classify(v6.into()), AddressClass::Public);
+            }
+        }
+    }
+}

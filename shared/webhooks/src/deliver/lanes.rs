@@ -1,0 +1,99 @@
+//! How many attempts are in flight: in all, so that sockets do not run out, and at one endpoint, so
+//! that one that hangs does not take the places of all others.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use okra_core::ids::EndpointId;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+/// Endpoints that are remembered at most before those without an attempt are forgotten.
+const MAX_IDLE: usize = 1024;
+
+/// Hands out places for attempts.
+pub(super) struct Lanes {
+    total: Arc<Semaphore>,
+    per_endpoint: usize,
+    endpoints: Mutex<HashMap<EndpointId, Arc<Semaphore>>>,
+}
+
+/// A place; given back when it is dropped.
+pub(super) struct Place {
+    _endpoint: OwnedSemaphorePermit,
+    _total: OwnedSemaphorePermit,
+}
+
+impl Lanes {
+    pub(super) fn new(total: usize, per_endpoint: usize) -> Self {
+        Self {
+            total: Arc::new(Semaphore::new(total.max(1))),
+            per_endpoint: per_endpoint.max(1),
+            endpoints: Mutex::default(),
+        }
+    }
+
+    /// Waits for a place. Whoever waits for its endpoint holds no place that others could use.
+    ///
+    /// # Errors
+    ///
+    /// Never: the semaphores are not closed.
+    pub(super) async fn enter(&self, endpoint: EndpointId) -> Result<Place, AcquireError> {
+        let of_endpoint = self.of(endpoint).acquire_owned().await?;
+        let of_total = Arc::clone(&self.total).acquire_owned().await?;
+        Ok(Place {
+            _endpoint: of_endpoint,
+            _total: of_total,
+        })
+    }
+
+    fn of(&self, endpoint: EndpointId) -> Arc<Semaphore> {
+        let mut endpoints = self
+            .endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if endpoints.len() >= MAX_IDLE {
+            endpoints.retain(|_, places| Arc::strong_count(places) > 1);
+        }
+        let places = endpoints
+            .entry(endpoint)
+            .or_insert_with(|| Arc::new(Semaphore::new(self.per_endpoint)));
+        Arc::clone(places)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn one_endpoint_never_has_all_places() {
+        let (hanging, good) = (
+            EndpointId::from_bytes([1; 12]),
+            EndpointId::from_bytes([2; 12]),
+        );
+        let lanes = Lanes::new(3, 2);
+        let enter = |endpoint| lanes.enter(endpoint).now_or_never().map(Result::unwrap);
+        let held = [enter(hanging).unwrap(), enter(hanging).unwrap()];
+        assert!(enter(hanging).is_none());
+        let last = enter(good).unwrap();
+        assert!(enter(good).is_none());
+        drop(last);
+        assert!(enter(good).is_some());
+        drop(held);
+        assert!(enter(hanging).is_some());
+    }
+
+    #[test]
+    fn idle_endpoints_are_forgotten() {
+        let lanes = Lanes::new(1, 1);
+        for n in 0..=MAX_IDLE {
+            let endpoint = EndpointId::derive(&[&n.to_be_bytes()]);
+            assert!(lanes.enter(endpoint).now_or_never().is_some());
+        }
+        assert!(lanes.endpoints.lock().unwrap().len() < MAX_IDLE);
+    }
+}

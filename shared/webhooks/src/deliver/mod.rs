@@ -1,0 +1,417 @@
+//! Delivery: each event to each endpoint that wants it, at least once.
+//!
+//! The table is the truth about deliveries; a message only wakes. One delivery is one row, and what
+//! is to be done about it follows from the row alone ([`step`]):
+//!
+//! ```text
+//! (no row) ---- attempt ----> delivered
+//!                  |
+//!                  +--------> retry at next_at --- attempt ---> delivered | retry | exhausted
+//! ```
+//!
+//! A row that says *retry* has a wake-up: a delayed message, or a due entry that the sweep turns into
+//! one. The row is written first. Whoever crashes before the wake-up is there gets his own message
+//! again, finds the row, and sees to it. So every effect may happen twice, and none may be missing.
+
+mod attempt;
+mod lanes;
+mod subject;
+mod sweep;
+mod targets;
+
+use std::sync::Arc;
+
+use futures::{FutureExt, StreamExt, stream};
+use jiff::Timestamp;
+use okra_aws::Clock;
+use okra_core::{
+    bank::BankConfig,
+    feed::FeedEntry,
+    ids::{AppId, BankId, RecordId, Seq},
+};
+use okra_queue::{Dispatch, Queues, Retry, SendError};
+use okra_store::{App, Consistency, Delivery, DeliveryState, Store, StoreError};
+use okra_vault::Vault;
+
+use self::{lanes::Lanes, subject::Subject, targets::Target};
+use crate::{
+    cache::Cache,
+    keyring::{Keyring, KeyringError},
+    report::{DispatchReport, Observer, Silent, Told},
+    secret::SecretError,
+    sender::Sender,
+};
+
+/// Events of a dispatch that are delivered at once; the rest goes on as another dispatch, so that an
+/// endpoint that hangs holds a message up for one deadline and not for hundreds.
+const MAX_EVENTS_AT_ONCE: u64 = 32;
+
+/// Seconds an attempt may take until another worker may repeat it.
+const LEASE_S: i64 = 60;
+
+/// Why a delivery could not be attempted or recorded: always our own fault. What an endpoint does
+/// wrong is recorded and never an error.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    /// The table failed.
+    #[error("the table failed")]
+    Store(#[from] StoreError),
+    /// The queue failed.
+    #[error("the queue failed")]
+    Queue(#[from] SendError),
+    /// A secret cannot be had.
+    #[error("a secret cannot be had")]
+    Keyring(#[from] KeyringError),
+    /// A message cannot be signed.
+    #[error("an event cannot be signed")]
+    Sign(#[from] SecretError),
+    /// Feed entries that were dispatched are not in the table.
+    #[error("feed entries {from} to {to} of record {record} are not all there")]
+    Gap {
+        /// The record.
+        record: RecordId,
+        /// First entry.
+        from: Seq,
+        /// Last entry.
+        to: Seq,
+    },
+    /// A minute had more retries than one sweep wakes; the next sweep goes on with it.
+    #[error("minute {minute} has more retries than one sweep wakes")]
+    Sweep {
+        /// The minute, since 1970.
+        minute: u64,
+    },
+    /// Something that a record stands on is not in the table.
+    #[error("{what} of record {record} is not there")]
+    Missing {
+        /// The record.
+        record: RecordId,
+        /// What is not there.
+        what: &'static str,
+    },
+}
+
+/// How deliveries are made.
+#[derive(Clone, Debug)]
+pub struct DeliverConfig {
+    /// Where the API is reached, without a trailing slash; the root of each `callback_url`.
+    pub public_url: String,
+    /// Attempts in flight at most.
+    pub concurrency: usize,
+    /// Attempts in flight at one endpoint at most.
+    pub per_endpoint: usize,
+}
+
+impl DeliverConfig {
+    /// The usual concurrency: well below the 1,024 files that a Lambda may have open, and enough for
+    /// an endpoint to take two whole dispatches at once.
+    pub fn new(public_url: impl Into<String>) -> Self {
+        Self {
+            public_url: public_url.into(),
+            concurrency: 256,
+            per_endpoint: 64,
+        }
+    }
+}
+
+/// Delivers events.
+pub struct Deliverer {
+    store: Store,
+    queues: Queues,
+    keyring: Keyring,
+    sender: Sender,
+    clock: Clock,
+    config: DeliverConfig,
+    observer: Arc<dyn Observer>,
+    lanes: Lanes,
+    apps: Cache<AppId, App>,
+    banks: Cache<BankId, Arc<BankConfig>>,
+}
+
+impl Deliverer {
+    /// A deliverer that nobody observes.
+    pub fn new(
+        store: Store,
+        queues: Queues,
+        vault: Arc<Vault>,
+        sender: Sender,
+        clock: Clock,
+        config: DeliverConfig,
+    ) -> Self {
+        Self {
+            keyring: Keyring::new(store.clone(), vault),
+            store,
+            queues,
+            sender,
+            clock,
+            lanes: Lanes::new(config.concurrency, config.per_endpoint),
+            config,
+            observer: Arc::new(Silent),
+            apps: Cache::default(),
+            banks: Cache::default(),
+        }
+    }
+
+    /// The same deliverer, telling `observer` of each attempt.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// The secrets of apps and endpoints.
+    pub const fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// Tells of feed entries: each that is of the product to each endpoint that wants it and has not
+    /// been told. May be repeated: what is delivered is not sent again.
+    ///
+    /// # Errors
+    ///
+    /// [`DeliverError`]: repeat the whole dispatch.
+    pub async fn dispatch(&self, dispatch: Dispatch) -> Result<DispatchReport, DeliverError> {
+        let (dispatch, rest) = split(dispatch);
+        if let Some(rest) = rest {
+            self.queues.send_dispatches(&[rest], 0).await?;
+        }
+        let mut report = DispatchReport::default();
+        let Some(subject) = Subject::load(self, dispatch.record).await? else {
+            return Ok(report);
+        };
+        let (entries, targets) = Box::pin(async {
+            futures::try_join!(
+                self.entries(&dispatch),
+                self.targets(&subject.head, dispatch.product)
+            )
+        })
+        .await?;
+        let accounts = self.accounts_of(&entries).await?;
+        // Boxed, because a borrowing closure inside the stream would make it not `Send`.
+        let work: Vec<_> = entries
+            .iter()
+            .map(|entry| self.tell_all(&subject, &accounts, entry, &targets).boxed())
+            .collect();
+        let told: Vec<_> = stream::iter(work)
+            .buffer_unordered(entries.len().max(1))
+            .flat_map(stream::iter)
+            .collect()
+            .await;
+        report.events = entries.len();
+        for told in told {
+            report.count(told?);
+        }
+        Ok(report)
+    }
+
+    /// Makes the attempt that a wake-up is for, where it is still due.
+    ///
+    /// # Errors
+    ///
+    /// [`DeliverError`]: repeat it.
+    pub async fn retry(&self, retry: Retry) -> Result<Told, DeliverError> {
+        let Retry {
+            record,
+            seq,
+            endpoint,
+            ..
+        } = retry;
+        let Some(row) = self.store.delivery(record, seq, endpoint).await? else {
+            return Ok(Told::Skipped);
+        };
+        match step(Some(&row), self.clock.now()) {
+            Step::Done => return Ok(Told::Skipped),
+            Step::Wait { until } => {
+                self.wake(&row, until).await?;
+                return Ok(Told::Skipped);
+            }
+            Step::Attempt { .. } => {}
+        }
+        let Some(subject) = Subject::load(self, record).await? else {
+            return self.close(row).await;
+        };
+        let Some(entry) = self.store.entry(record, seq).await? else {
+            return Err(DeliverError::Gap {
+                record,
+                from: seq,
+                to: seq,
+            });
+        };
+        let targets = self.targets(&subject.head, entry.change.product()).await?;
+        let Some(target) = targets.iter().find(|target| target.endpoint == endpoint) else {
+            return self.close(row).await;
+        };
+        let accounts = self.accounts_of(std::slice::from_ref(&entry)).await?;
+        let account = accounts.get(record, entry.account)?;
+        self.tell(&subject, account, &entry, target, Some(row))
+            .await
+    }
+
+    /// Tells all targets of an entry; one that fails leaves the others alone.
+    async fn tell_all(
+        &self,
+        subject: &Subject,
+        accounts: &subject::Accounts,
+        entry: &FeedEntry,
+        targets: &[Target],
+    ) -> Vec<Result<Told, DeliverError>> {
+        if targets.is_empty() {
+            return Vec::new();
+        }
+        let known = async {
+            let rows = self.store.deliveries(entry.record, entry.seq).await?;
+            Ok((rows, accounts.get(entry.record, entry.account)?))
+        };
+        let (mut rows, account) = match known.await {
+            Ok(known) => known,
+            Err(error) => return vec![Err(error)],
+        };
+        let tells: Vec<_> = targets
+            .iter()
+            .map(|target| {
+                let row = rows.iter().position(|row| row.endpoint == target.endpoint);
+                let row = row.map(|at| rows.swap_remove(at));
+                self.tell(subject, account, entry, target, row)
+            })
+            .collect();
+        futures::future::join_all(tells).await
+    }
+
+    /// The entries of a dispatch that are of its product, in order.
+    async fn entries(&self, dispatch: &Dispatch) -> Result<Vec<FeedEntry>, DeliverError> {
+        let &Dispatch {
+            record,
+            from,
+            to,
+            product,
+        } = dispatch;
+        let Some(before) = from.0.checked_sub(1).map(Seq) else {
+            return Err(DeliverError::Gap { record, from, to });
+        };
+        let expected = usize::try_from(to.0.saturating_sub(before.0)).unwrap_or(usize::MAX);
+        // The commit may be younger than what an eventually consistent read knows.
+        for consistency in [Consistency::Eventual, Consistency::Strong] {
+            let mut entries = self
+                .store
+                .feed(record, before, expected, consistency)
+                .await?;
+            if entries.len() == expected {
+                entries.retain(|entry| entry.change.product() == product);
+                return Ok(entries);
+            }
+        }
+        Err(DeliverError::Gap { record, from, to })
+    }
+}
+
+/// The part of a dispatch that is delivered at once, and the rest.
+fn split(dispatch: Dispatch) -> (Dispatch, Option<Dispatch>) {
+    let last = dispatch.from.plus(MAX_EVENTS_AT_ONCE - 1);
+    if dispatch.to <= last {
+        return (dispatch, None);
+    }
+    let rest = Dispatch {
+        from: last.next(),
+        ..dispatch
+    };
+    (
+        Dispatch {
+            to: last,
+            ..dispatch
+        },
+        Some(rest),
+    )
+}
+
+/// What is to be done about a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Nothing, for good.
+    Done,
+    /// Nothing yet.
+    Wait {
+        /// When the next attempt is due.
+        until: Timestamp,
+    },
+    /// An attempt.
+    Attempt {
+        /// Its number, from 1.
+        number: u32,
+    },
+}
+
+/// What a delivery's row says is to be done about it now.
+fn step(row: Option<&Delivery>, now: Timestamp) -> Step {
+    let Some(row) = row else {
+        return Step::Attempt { number: 1 };
+    };
+    match (row.state, row.next_at) {
+        (DeliveryState::Delivered | DeliveryState::Exhausted, _) => Step::Done,
+        (DeliveryState::Retry, Some(until)) if until > now => Step::Wait { until },
+        (DeliveryState::Retry, _) => Step::Attempt {
+            number: row.attempts.saturating_add(1),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use okra_core::{ids::EndpointId, model::Product};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn dispatch(from: u64, to: u64) -> Dispatch {
+        Dispatch {
+            record: RecordId::from_bytes([1; 12]),
+            from: Seq(from),
+            to: Seq(to),
+            product: Product::Balance,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_of_a_dispatch_cover_it_once(from in 1..1_000_000_u64, length in 0..2_000_u64) {
+            let (mut next, to) = (from, from + length);
+            let mut rest = Some(dispatch(from, to));
+            while let Some(whole) = rest {
+                let (part, later) = split(whole);
+                prop_assert_eq!(part.from, Seq(next));
+                prop_assert!(part.to >= part.from);
+                prop_assert!(part.to.0 - part.from.0 < MAX_EVENTS_AT_ONCE);
+                next = part.to.0 + 1;
+                rest = later;
+            }
+            prop_assert_eq!(next, to + 1);
+        }
+    }
+
+    #[test]
+    fn the_row_says_what_to_do() {
+        let now = Timestamp::from_second(1_000).unwrap();
+        let at = |second| Some(Timestamp::from_second(second).unwrap());
+        let check = |state, next_at, expected| {
+            let row = Delivery {
+                record: RecordId::from_bytes([1; 12]),
+                seq: Seq(1),
+                endpoint: EndpointId::from_bytes([1; 12]),
+                state,
+                attempts: 3,
+                last: None,
+                next_at,
+                url: String::new(),
+            };
+            assert_eq!(step(Some(&row), now), expected, "{row:?}");
+        };
+        let until = Timestamp::from_second(1_001).unwrap();
+        assert_eq!(step(None, now), Step::Attempt { number: 1 });
+        check(DeliveryState::Delivered, None, Step::Done);
+        check(DeliveryState::Exhausted, None, Step::Done);
+        check(DeliveryState::Retry, at(1_001), Step::Wait { until });
+        check(DeliveryState::Retry, at(1_000), Step::Attempt { number: 4 });
+        check(DeliveryState::Retry, at(1), Step::Attempt { number: 4 });
+        // No row should say so, but one that does must not wait for ever.
+        check(DeliveryState::Retry, None, Step::Attempt { number: 4 });
+    }
+}

@@ -1,0 +1,163 @@
+//! Who is told of a record's changes: the app's endpoints and the URLs of the record's
+//! subscriptions, each URL once.
+
+use okra_core::{feed::PayloadMode, ids::EndpointId, model::Product};
+use okra_store::{Endpoint, Head, Subscription};
+
+use super::{DeliverError, Deliverer};
+use crate::{
+    secret::{Bearer, SigningSecrets},
+    target::endpoint_id,
+};
+
+/// An endpoint that an event goes to.
+pub(super) struct Target {
+    pub(super) endpoint: EndpointId,
+    pub(super) url: String,
+    pub(super) payload: PayloadMode,
+    pub(super) secrets: SigningSecrets,
+    pub(super) bearer: Option<Bearer>,
+}
+
+/// A URL that is to be told, and the endpoint of the app that it is, where it is one.
+type Chosen<'a> = (&'a str, Option<&'a Endpoint>);
+
+/// The URLs that are to be told of a product, each once, the app's endpoints first.
+fn choose<'a>(
+    endpoints: &'a [Endpoint],
+    subscriptions: &'a [Subscription],
+    product: Product,
+) -> Vec<Chosen<'a>> {
+    let mut chosen: Vec<Chosen<'a>> = Vec::new();
+    let mut add = |url: &'a str| {
+        if !chosen.iter().any(|(known, _)| *known == url) {
+            let endpoint = endpoints.iter().find(|endpoint| endpoint.url == url);
+            chosen.push((url, endpoint));
+        }
+    };
+    endpoints
+        .iter()
+        .filter(|endpoint| endpoint.products.is_empty() || endpoint.products.contains(&product))
+        .for_each(|endpoint| add(&endpoint.url));
+    subscriptions
+        .iter()
+        .filter(|subscription| subscription.products.contains(&product))
+        .filter_map(|subscription| subscription.webhook_url.as_deref())
+        .for_each(&mut add);
+    chosen
+}
+
+impl Deliverer {
+    /// The targets of a record's events of a product, as they are now.
+    pub(super) async fn targets(
+        &self,
+        head: &Head,
+        product: Product,
+    ) -> Result<Vec<Target>, DeliverError> {
+        let (endpoints, subscriptions) = futures::try_join!(
+            self.store.endpoints(head.app),
+            self.store.subscriptions(head.record)
+        )?;
+        let chosen = choose(&endpoints, &subscriptions, product);
+        let mut targets = Vec::with_capacity(chosen.len());
+        for (url, endpoint) in chosen {
+            targets.push(match endpoint {
+                Some(endpoint) => Target {
+                    endpoint: endpoint.id,
+                    url: endpoint.url.clone(),
+                    payload: endpoint.payload,
+                    secrets: self.keyring.secrets(endpoint)?,
+                    bearer: self.keyring.bearer(endpoint)?,
+                },
+                None => Target {
+                    endpoint: endpoint_id(head.app, url),
+                    url: url.to_owned(),
+                    payload: PayloadMode::default(),
+                    secrets: self.keyring.app_secrets(head.app, self.clock.now()).await?,
+                    bearer: None,
+                },
+            });
+        }
+        Ok(targets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use okra_core::{
+        ids::{AppId, RecordId, SubscriptionId},
+        schedule::Interval,
+    };
+
+    use super::*;
+
+    const BALANCE: &[Product] = &[Product::Balance];
+    const TRANSACTIONS: &[Product] = &[Product::Transactions];
+
+    fn endpoint(url: &str, products: &[Product]) -> Endpoint {
+        let app = AppId::from_bytes([1; 12]);
+        Endpoint {
+            id: endpoint_id(app, url),
+            app,
+            url: url.to_owned(),
+            secrets: Vec::new(),
+            bearer: None,
+            products: products.to_vec(),
+            payload: PayloadMode::Full,
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn subscription(url: Option<&str>, products: &[Product]) -> Subscription {
+        Subscription {
+            id: SubscriptionId::derive(&[]),
+            record: RecordId::from_bytes([1; 12]),
+            products: products.to_vec(),
+            interval: Interval::Daily,
+            webhook_url: url.map(str::to_owned),
+            created_at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn each_url_is_told_once_with_the_keys_it_has() {
+        let endpoints = [
+            endpoint("https://all.example/", &[]),
+            endpoint("https://balance.example/", BALANCE),
+            endpoint("https://transactions.example/", TRANSACTIONS),
+        ];
+        let subscriptions = [
+            subscription(Some("https://all.example/"), BALANCE),
+            subscription(Some("https://transactions.example/"), BALANCE),
+            subscription(Some("https://own.example/"), &Product::ALL),
+            subscription(Some("https://own.example/"), BALANCE),
+            subscription(Some("https://rows.example/"), TRANSACTIONS),
+            subscription(None, BALANCE),
+        ];
+        let chosen = |product| -> Vec<(&str, bool)> {
+            choose(&endpoints, &subscriptions, product)
+                .into_iter()
+                .map(|(url, endpoint)| (url, endpoint.is_some()))
+                .collect()
+        };
+        assert_eq!(
+            chosen(Product::Balance),
+            [
+                ("https://all.example/", true),
+                ("https://balance.example/", true),
+                ("https://transactions.example/", true),
+                ("https://own.example/", false),
+            ]
+        );
+        assert_eq!(
+            chosen(Product::Transactions),
+            [
+                ("https://all.example/", true),
+                ("https://transactions.example/", true),
+                ("https://own.example/", false),
+                ("https://rows.example/", false),
+            ]
+        );
+    }
+}

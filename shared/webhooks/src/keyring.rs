@@ -1,0 +1,223 @@
+//! Secrets of apps and endpoints, as the vault keeps them.
+
+use data_encoding::BASE64;
+use jiff::Timestamp;
+use okra_core::ids::{AppId, EndpointId};
+use okra_store::{Endpoint, Store, StoreError};
+use okra_vault::{Vault, VaultError, fresh_nonce};
+use serde_json::json;
+use std::sync::Arc;
+
+use crate::{
+    cache::Cache,
+    secret::{Bearer, SECRET_BYTES, SecretError, SigningSecrets},
+};
+
+/// Why a secret cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// The table failed.
+    #[error("the table failed")]
+    Store(#[from] StoreError),
+    /// The vault does not open it: it was sealed with another key or for something else.
+    #[error("the vault does not open a secret of {of}")]
+    Vault {
+        /// Whose.
+        of: String,
+        /// Why.
+        source: VaultError,
+    },
+    /// What the vault opened is no secret.
+    #[error("what the vault holds for {of} is unreadable")]
+    Unreadable {
+        /// Whose.
+        of: String,
+    },
+    /// There is no randomness to make one from.
+    #[error("there is no randomness for a new secret")]
+    Randomness,
+}
+
+/// What a sealed secret is for. The vault does not open it for anything else.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Signing(EndpointId),
+    Bearer(EndpointId),
+    AppSigning(AppId),
+}
+
+impl Purpose {
+    fn context(self) -> Vec<u8> {
+        let (id, kind): (_, &[u8]) = match &self {
+            Self::Signing(id) => (*id.as_bytes(), b"signing"),
+            Self::Bearer(id) => (*id.as_bytes(), b"bearer"),
+            Self::AppSigning(id) => (*id.as_bytes(), b"app-signing"),
+        };
+        [&id, kind].concat()
+    }
+
+    fn of(self) -> String {
+        match self {
+            Self::Signing(id) | Self::Bearer(id) => format!("endpoint {id}"),
+            Self::AppSigning(id) => format!("app {id}"),
+        }
+    }
+}
+
+/// Seals and opens the secrets of apps and endpoints. Cheap to clone.
+#[derive(Clone)]
+pub struct Keyring {
+    store: Store,
+    vault: Arc<Vault>,
+    apps: Arc<Cache<AppId, SigningSecrets>>,
+}
+
+impl Keyring {
+    /// A keyring on a table and a vault.
+    pub fn new(store: Store, vault: Arc<Vault>) -> Self {
+        Self {
+            store,
+            vault,
+            apps: Arc::default(),
+        }
+    }
+
+    /// Seals the signing secrets of an endpoint: `Endpoint::secrets`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Vault`].
+    pub fn seal_secrets(
+        &self,
+        endpoint: EndpointId,
+        secrets: &SigningSecrets,
+    ) -> Result<Vec<u8>, KeyringError> {
+        self.seal(Purpose::Signing(endpoint), &secrets.to_plain())
+    }
+
+    /// Seals the bearer token of an endpoint: `Endpoint::bearer`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Vault`].
+    pub fn seal_bearer(
+        &self,
+        endpoint: EndpointId,
+        bearer: &Bearer,
+    ) -> Result<Vec<u8>, KeyringError> {
+        self.seal(Purpose::Bearer(endpoint), bearer.to_plain())
+    }
+
+    /// The signing secrets of an endpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Vault`], [`KeyringError::Unreadable`].
+    pub fn secrets(&self, endpoint: &Endpoint) -> Result<SigningSecrets, KeyringError> {
+        self.open(
+            Purpose::Signing(endpoint.id),
+            &endpoint.secrets,
+            SigningSecrets::from_plain,
+        )
+    }
+
+    /// The bearer token of an endpoint, where it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError::Vault`], [`KeyringError::Unreadable`].
+    pub fn bearer(&self, endpoint: &Endpoint) -> Result<Option<Bearer>, KeyringError> {
+        let open =
+            |sealed: &Vec<u8>| self.open(Purpose::Bearer(endpoint.id), sealed, Bearer::from_plain);
+        endpoint.bearer.as_ref().map(open).transpose()
+    }
+
+    /// The secrets that sign for the URLs of an app's subscriptions, which have none of their own:
+    /// Okra's way of subscribing cannot hand one out. Made when they are first asked for; two that
+    /// ask first at the same time may see different ones, of which one stays.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError`].
+    pub async fn app_secrets(
+        &self,
+        app: AppId,
+        now: Timestamp,
+    ) -> Result<SigningSecrets, KeyringError> {
+        let known = self
+            .apps
+            .get(app, now, self.stored_app_secrets(app))
+            .await?;
+        if let Some(secrets) = known {
+            return Ok(secrets);
+        }
+        let fresh = SigningSecrets::fresh(&fresh_entropy()?);
+        self.put_app_secrets(app, &fresh).await?;
+        Ok(fresh)
+    }
+
+    /// Replaces the secrets of an app, as when they are rotated.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyringError`].
+    pub async fn put_app_secrets(
+        &self,
+        app: AppId,
+        secrets: &SigningSecrets,
+    ) -> Result<(), KeyringError> {
+        let sealed = self.seal(Purpose::AppSigning(app), &secrets.to_plain())?;
+        let state = json!({ "sealed": BASE64.encode(&sealed) });
+        Ok(self.store.put_state(&app_state(app), &state).await?)
+    }
+
+    async fn stored_app_secrets(&self, app: AppId) -> Result<Option<SigningSecrets>, KeyringError> {
+        let purpose = Purpose::AppSigning(app);
+        let Some(state) = self.store.state(&app_state(app)).await? else {
+            return Ok(None);
+        };
+        let sealed = state["sealed"]
+            .as_str()
+            .and_then(|text| BASE64.decode(text.as_bytes()).ok())
+            .ok_or_else(|| KeyringError::Unreadable { of: purpose.of() })?;
+        self.open(purpose, &sealed, SigningSecrets::from_plain)
+            .map(Some)
+    }
+
+    fn seal(&self, purpose: Purpose, plain: &[u8]) -> Result<Vec<u8>, KeyringError> {
+        let vault = |source| KeyringError::Vault {
+            of: purpose.of(),
+            source,
+        };
+        let nonce = fresh_nonce().map_err(vault)?;
+        self.vault
+            .seal(&purpose.context(), plain, nonce)
+            .map_err(vault)
+    }
+
+    fn open<T>(
+        &self,
+        purpose: Purpose,
+        sealed: &[u8],
+        read: impl FnOnce(&[u8]) -> Result<T, SecretError>,
+    ) -> Result<T, KeyringError> {
+        let plain = self
+            .vault
+            .open(&purpose.context(), sealed)
+            .map_err(|source| KeyringError::Vault {
+                of: purpose.of(),
+                source,
+            })?;
+        read(&plain).map_err(|_| KeyringError::Unreadable { of: purpose.of() })
+    }
+}
+
+fn app_state(app: AppId) -> String {
+    format!("signing#{app}")
+}
+
+fn fresh_entropy() -> Result<[u8; SECRET_BYTES], KeyringError> {
+    let mut entropy = [0; SECRET_BYTES];
+    getrandom::fill(&mut entropy).map_err(|_| KeyringError::Randomness)?;
+    Ok(entropy)
+}

@@ -1,0 +1,29 @@
+//! Webhooks: render, sign, send, record the outcome, retry.
+//!
+//! [`Deliverer`] takes what was dispatched to every endpoint that wants it, at least once. It stands
+//! on [`Sender`], which makes one attempt at one URL and turns whatever the receiver does into an
+//! [`okra_core::retry::Outcome`]; on [`Keyring`], which opens what an endpoint shares with us; and on
+//! [`okra_core::retry`], which says when a failed delivery is tried again.
+//!
+//! No attempt reaches an address that is not public: [`check_url`] refuses URLs that name one, the
+//! sender's resolver refuses names that lead to one, and redirects are not followed.
+
+mod address;
+mod cache;
+mod deliver;
+mod keyring;
+mod report;
+mod resolver;
+mod secret;
+mod sender;
+mod target;
+
+pub use self::{
+    address::{AddressClass, AddressPolicy, classify},
+    deliver::{DeliverConfig, DeliverError, Deliverer},
+    keyring::{Keyring, KeyringError},
+    report::{Attempted, DispatchReport, Observer, Silent, SweepReport, Told},
+    secret::{Bearer, MAX_BEARER_BYTES, MAX_SECRETS, SECRET_BYTES, SecretError, SigningSecrets},
+    sender::{Answer, Limits, Message, Sender, SenderError},
+    target::{MAX_URL_BYTES, UrlRefused, check_url, endpoint_id},
+};

@@ -1,0 +1,108 @@
+//! What there is to say about deliveries.
+
+use jiff::Timestamp;
+use okra_core::{
+    ids::{EndpointId, EventId, RecordId, Seq},
+    model::Product,
+    retry::Outcome,
+};
+use serde::Serialize;
+
+/// An attempt was made and recorded.
+#[derive(Clone, Debug)]
+pub struct Attempted {
+    /// The event.
+    pub event: EventId,
+    /// Its record.
+    pub record: RecordId,
+    /// Its place in the record's feed.
+    pub seq: Seq,
+    /// The product it is about.
+    pub product: Product,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The host of the endpoint's URL.
+    pub host: String,
+    /// Which attempt it was, from 1.
+    pub attempt: u32,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// Milliseconds from its start to the end of the answer.
+    pub latency_ms: u32,
+    /// Bytes of the body that was sent.
+    pub bytes: usize,
+    /// When the change was committed.
+    pub committed_at: Timestamp,
+    /// When the answer was there.
+    pub answered_at: Timestamp,
+    /// When the next attempt is due, where there is to be one.
+    pub next_at: Option<Timestamp>,
+}
+
+/// Told of each attempt; must not block.
+pub trait Observer: Send + Sync {
+    /// An attempt was made and recorded.
+    fn attempted(&self, attempted: &Attempted);
+}
+
+/// An observer that says nothing.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn attempted(&self, _: &Attempted) {}
+}
+
+/// What came of one event at one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// An attempt delivered it.
+    Delivered,
+    /// An attempt failed; another is due later.
+    Deferred,
+    /// An attempt failed and was the last.
+    Exhausted,
+    /// Nothing was due: it was delivered or given up before, or its time has not come.
+    Skipped,
+    /// The endpoint does not want it any more.
+    Unwanted,
+}
+
+/// What came of a dispatch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DispatchReport {
+    /// Events it spoke of.
+    pub events: usize,
+    /// Deliveries made.
+    pub delivered: usize,
+    /// Deliveries that failed and are tried again later.
+    pub deferred: usize,
+    /// Deliveries that failed for the last time.
+    pub exhausted: usize,
+    /// Deliveries where nothing was due.
+    pub skipped: usize,
+}
+
+impl DispatchReport {
+    pub(crate) const fn count(&mut self, told: Told) {
+        match told {
+            Told::Delivered => self.delivered += 1,
+            Told::Deferred => self.deferred += 1,
+            Told::Exhausted => self.exhausted += 1,
+            Told::Skipped | Told::Unwanted => self.skipped += 1,
+        }
+    }
+}
+
+/// What came of a sweep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SweepReport {
+    /// Minutes looked through.
+    pub minutes: u64,
+    /// Retries that were due and woken.
+    pub woken: usize,
+    /// Minutes that are left for the next sweep: more than none when sweeps have not run for hours.
+    pub behind: u64,
+}

@@ -1,0 +1,442 @@
+//! A linked record on an engine in memory, receivers that remember, and a clock that is driven.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode},
+    routing::any,
+};
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp, civil::date};
+use okra_aws::{AwsConfig, Clock};
+use okra_core::{
+    bank::{BankConfig, BankLimits, Standard},
+    feed::{Change, FeedEntry, PayloadMode, Pull, TransactionsDiff},
+    ids::{
+        AccountId, AppId, BankId, CustomerId, Day, RecordId, Seq, SubscriptionId, TransactionId,
+    },
+    model::{
+        AccountFacts, BalanceFacts, BookingStatus, ByProduct, Direction, Environment, Product,
+        Transaction, TransactionFacts,
+    },
+    money::{Currency, Money},
+    schedule::Interval,
+};
+use okra_emulator::{Emulator, QueueSpec};
+use okra_queue::{DeliverMessage, Dispatch, Queue, QueueUrls, Queues};
+use okra_store::{
+    Account, App, Commit, Consent, ConsentAccount, Consistency, Customer, Delivery, Endpoint, Head,
+    NewRecord, RecordStatus, Retry, Store, Subscription,
+};
+use okra_vault::Vault;
+use okra_webhooks::{
+    AddressPolicy, Attempted, Bearer, DeliverConfig, Deliverer, DispatchReport, Limits, Observer,
+    SECRET_BYTES, Sender, SigningSecrets, endpoint_id,
+};
+use tokio::net::TcpListener;
+
+pub(crate) const APP: AppId = AppId::from_bytes([1; 12]);
+pub(crate) const RECORD: RecordId = RecordId::from_bytes([2; 12]);
+const CUSTOMER: CustomerId = CustomerId::from_bytes([3; 12]);
+const BANK: BankId = BankId::from_bytes([4; 12]);
+const ACCOUNT: AccountId = AccountId::from_bytes([5; 12]);
+
+/// Receivers answer after this or not at all.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
+
+/// What receivers were sent and have to answer.
+#[derive(Default)]
+struct Memory {
+    requests: Vec<(HeaderMap, Bytes)>,
+    answers: VecDeque<u16>,
+}
+
+/// A webhook receiver on this host.
+#[derive(Clone)]
+pub(crate) struct Receiver {
+    pub(crate) url: String,
+    memory: Arc<Mutex<Memory>>,
+}
+
+impl Receiver {
+    /// Answers with these statuses in turn, then with 200. Status 0 is no answer at all.
+    pub(crate) async fn answering(answers: &[u16]) -> Self {
+        let memory = Arc::new(Mutex::new(Memory {
+            answers: answers.iter().copied().collect(),
+            ..Memory::default()
+        }));
+        let shared = Arc::clone(&memory);
+        let app = Router::new().fallback(any(move |headers: HeaderMap, body: Bytes| async move {
+            let status = {
+                let mut memory = shared.lock().unwrap();
+                memory.requests.push((headers, body));
+                memory.answers.pop_front().unwrap_or(200)
+            };
+            if status == 0 {
+                tokio::time::sleep(DEADLINE * 10).await;
+            }
+            StatusCode::from_u16(status).unwrap_or(StatusCode::OK)
+        }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook?token=t0ken", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { url, memory }
+    }
+
+    /// What it was sent so far, in the order of arrival.
+    pub(crate) fn requests(&self) -> Vec<(HeaderMap, Bytes)> {
+        self.memory.lock().unwrap().requests.clone()
+    }
+
+    /// The value of a header in each request so far, sorted.
+    pub(crate) fn headers(&self, name: &str) -> Vec<String> {
+        let value = |(headers, _): &(HeaderMap, Bytes)| headers[name].to_str().unwrap().to_owned();
+        let mut values: Vec<_> = self.requests().iter().map(value).collect();
+        values.sort();
+        values
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Log(Mutex<Vec<Attempted>>);
+
+impl Observer for Log {
+    fn attempted(&self, attempted: &Attempted) {
+        self.0.lock().unwrap().push(attempted.clone());
+    }
+}
+
+/// One app with one linked record.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) deliverer: Deliverer,
+    pub(crate) clock: Clock,
+    log: Arc<Log>,
+    queues: Queues,
+    pub(crate) emulator: Emulator,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let clock = Clock::driven("2026-03-01T12:00:00Z".parse().unwrap());
+        let emulator = Emulator::memory(clock.clone()).unwrap();
+        emulator
+            .create_queues(&[QueueSpec::new("deliver")])
+            .unwrap();
+        let aws = AwsConfig::with_http_client(emulator.http_client());
+        let store = Store::new(aws.dynamodb(), "okra");
+        store.create_table().await.unwrap();
+        let urls = QueueUrls {
+            fetch: emulator.queue_url("fetch"),
+            priority: emulator.queue_url("priority"),
+            deliver: emulator.queue_url("deliver"),
+        };
+        let queues = Queues::new(aws.sqs(), urls);
+        let limits = Limits {
+            exchange: DEADLINE,
+            ..Limits::default()
+        };
+        let sender = Sender::new(
+            okra_aws::rustls_client_config(),
+            AddressPolicy::AllowLoopback,
+            limits,
+        )
+        .unwrap();
+        let log = Arc::new(Log::default());
+        let deliverer = Deliverer::new(
+            store.clone(),
+            queues.clone(),
+            Arc::new(Vault::new([9; 32])),
+            sender,
+            clock.clone(),
+            DeliverConfig::new("https://okra.example"),
+        )
+        .observed_by(log.clone());
+        let world = Self {
+            store,
+            deliverer,
+            clock,
+            log,
+            queues,
+            emulator,
+        };
+        world.link().await;
+        world
+    }
+
+    async fn link(&self) {
+        let Self { store, .. } = self;
+        let now = self.clock.now();
+        let app = App {
+            id: APP,
+            name: "Ada's app".to_owned(),
+            env: Environment::Sandbox,
+            created_at: now,
+        };
+        store.put_app(&app).await.unwrap();
+        let bank = BankConfig {
+            id: BANK,
+            name: "Guaranty Trust Bank".to_owned(),
+            slug: "guaranty-trust-bank".to_owned(),
+            standard: Standard::Obie31,
+            base_url: "https://bank.example".to_owned(),
+            financial_id: None,
+            country: "NG".to_owned(),
+            limits: BankLimits::default(),
+        };
+        store.put_bank(&bank).await.unwrap();
+        let customer = Customer {
+            id: CUSTOMER,
+            app: APP,
+            name: "Ada".to_owned(),
+            email: Some("ada@example.com".to_owned()),
+            created_at: now,
+        };
+        store.put_customer(&customer).await.unwrap();
+        let bank_account_id = "b-1".to_owned();
+        let new = NewRecord {
+            head: Head {
+                record: RECORD,
+                app: APP,
+                customer: CUSTOMER,
+                bank: BANK,
+                seq: Seq::ZERO,
+                marks: ByProduct::default(),
+                schedule: ByProduct::default(),
+                status: RecordStatus::Active,
+                first_pull_done: false,
+                options: serde_json::json!({ "user": 7 }),
+                created_at: now,
+                last_changed_at: now,
+            },
+            consent: Consent {
+                record: RECORD,
+                bank: BANK,
+                sealed: vec![1],
+                accounts: vec![ConsentAccount {
+                    id: ACCOUNT,
+                    bank_account_id: bank_account_id.clone(),
+                }],
+            },
+            accounts: vec![Account {
+                id: ACCOUNT,
+                record: RECORD,
+                app: APP,
+                customer: CUSTOMER,
+                bank: BANK,
+                facts: AccountFacts {
+                    bank_account_id,
+                    name: "ADA TEST".to_owned(),
+                    number: "0001112223".to_owned(),
+                    kind: "SAVINGS".to_owned(),
+                    currency: Currency::NGN,
+                },
+                balance: None,
+                balance_seq: Seq::ZERO,
+                balance_at: None,
+                created_at: now,
+                last_updated: now,
+            }],
+            due: vec![],
+        };
+        store.create_record(&new).await.unwrap();
+    }
+
+    /// Makes a receiver's URL an endpoint of the app; returns its signing secret.
+    pub(crate) async fn endpoint(
+        &self,
+        receiver: &Receiver,
+        products: &[Product],
+        bearer: Option<&str>,
+    ) -> String {
+        let id = endpoint_id(APP, &receiver.url);
+        let secrets = SigningSecrets::fresh(&[id.as_bytes()[0]; SECRET_BYTES]);
+        let keyring = self.deliverer.keyring();
+        let bearer = bearer.map(|token| {
+            keyring
+                .seal_bearer(id, &Bearer::new(token).unwrap())
+                .unwrap()
+        });
+        let endpoint = Endpoint {
+            id,
+            app: APP,
+            url: receiver.url.clone(),
+            secrets: keyring.seal_secrets(id, &secrets).unwrap(),
+            bearer,
+            products: products.to_vec(),
+            payload: PayloadMode::Full,
+            created_at: self.clock.now(),
+        };
+        self.store.put_endpoint(&endpoint).await.unwrap();
+        secrets.current().to_owned()
+    }
+
+    /// Subscribes a receiver's URL to products of the record.
+    pub(crate) async fn subscribe(&self, receiver: &Receiver, products: &[Product]) {
+        let subscription = Subscription {
+            id: SubscriptionId::derive(&[receiver.url.as_bytes()]),
+            record: RECORD,
+            products: products.to_vec(),
+            interval: Interval::OneMinute,
+            webhook_url: Some(receiver.url.clone()),
+            created_at: self.clock.now(),
+        };
+        self.store.put_subscription(&subscription).await.unwrap();
+    }
+
+    /// Commits changes of the balance, and returns the dispatch that tells of them.
+    pub(crate) async fn commit_balances(&self, count: u64) -> Dispatch {
+        let balance = |seq: Seq| {
+            let minor = i64::try_from(seq.0).unwrap() * 100;
+            Change::Balance {
+                before: None,
+                after: BalanceFacts {
+                    available: Some(Money::new(minor, Currency::NGN)),
+                    ledger: Some(Money::new(minor, Currency::NGN)),
+                },
+            }
+        };
+        self.commit(count, Product::Balance, balance).await
+    }
+
+    /// Commits one transaction more, and returns the dispatch that tells of it.
+    pub(crate) async fn commit_transaction(&self) -> Dispatch {
+        let row = |seq: Seq| {
+            let day = Day::of(date(2026, 3, 1));
+            let booked_at = "2026-03-01T00:00:00Z".parse().unwrap();
+            Change::Transactions(TransactionsDiff {
+                pull: Pull::Periodic,
+                added: vec![Transaction {
+                    id: TransactionId::new(ACCOUNT, day, &[&seq.0.to_be_bytes()]),
+                    facts: TransactionFacts {
+                        bank_id: None,
+                        status: BookingStatus::Booked,
+                        direction: Direction::Debit,
+                        amount: Money::new(12_50, Currency::NGN),
+                        booked_at,
+                        value_at: None,
+                        description: "AIRTIME \u{20a6}".to_owned(),
+                        reference: None,
+                        code: None,
+                        balance_after: None,
+                    },
+                }],
+                modified: vec![],
+                removed: vec![],
+            })
+        };
+        self.commit(1, Product::Transactions, row).await
+    }
+
+    async fn commit(
+        &self,
+        count: u64,
+        product: Product,
+        change: impl Fn(Seq) -> Change,
+    ) -> Dispatch {
+        let head = self
+            .store
+            .head(RECORD, Consistency::Strong)
+            .await
+            .unwrap()
+            .unwrap();
+        let now = self.clock.now();
+        let entries: Vec<_> = (1..=count)
+            .map(|n| FeedEntry {
+                record: RECORD,
+                seq: head.seq.plus(n),
+                at: now,
+                account: ACCOUNT,
+                change: change(head.seq.plus(n)),
+            })
+            .collect();
+        let commit = Commit {
+            head: &head,
+            entries: &entries,
+            marks: ByProduct::default(),
+            now,
+        };
+        self.store.commit(commit).await.unwrap();
+        Dispatch {
+            record: RECORD,
+            from: head.seq.next(),
+            to: head.seq.plus(count),
+            product,
+        }
+    }
+
+    pub(crate) async fn dispatch(&self, dispatch: &Dispatch) -> DispatchReport {
+        self.deliverer.dispatch(*dispatch).await.unwrap()
+    }
+
+    /// The row of an event's delivery to a receiver.
+    pub(crate) async fn row(&self, seq: u64, receiver: &Receiver) -> Option<Delivery> {
+        let endpoint = endpoint_id(APP, &receiver.url);
+        self.store
+            .delivery(RECORD, Seq(seq), endpoint)
+            .await
+            .unwrap()
+    }
+
+    /// Takes what is in the delivery queue now.
+    pub(crate) async fn messages(&self) -> Vec<DeliverMessage> {
+        const MAX_PER_RECEIVE: u8 = 10;
+        let received = self
+            .queues
+            .receive(Queue::Deliver, MAX_PER_RECEIVE, 0)
+            .await
+            .unwrap();
+        let receipts: Vec<_> = received
+            .iter()
+            .map(|message| message.receipt.clone())
+            .collect();
+        self.queues.delete(Queue::Deliver, &receipts).await.unwrap();
+        received
+            .iter()
+            .map(|message| serde_json::from_str(&message.body).unwrap())
+            .collect()
+    }
+
+    pub(crate) fn attempts(&self) -> Vec<Attempted> {
+        self.log.0.lock().unwrap().clone()
+    }
+
+    pub(crate) fn advance(&self, by: SignedDuration) {
+        self.set(self.clock.now().checked_add(by).unwrap());
+    }
+
+    pub(crate) fn set(&self, at: Timestamp) {
+        self.clock.set(at);
+    }
+}
+
+impl World {
+    /// Moves on to `due`, sweeps, and handles what the sweep wakes. The minutes before it are empty
+    /// and not looked through.
+    pub(crate) async fn sweep_at(&self, due: Timestamp) {
+        let before = serde_json::json!({ "minute": Retry::minute_of(due) - 1 });
+        self.store.put_state("sweep", &before).await.unwrap();
+        self.set(due + SignedDuration::from_mins(1));
+        let report = self.deliverer.sweep(self.clock.now()).await.unwrap();
+        assert_eq!((report.woken, self.handle_retries().await), (1, 1));
+    }
+
+    /// Makes the attempts that messages ask for now; says how many messages there were.
+    pub(crate) async fn handle_retries(&self) -> usize {
+        let messages = self.messages().await;
+        for message in &messages {
+            match message {
+                DeliverMessage::RetryV1(retry) => {
+                    self.deliverer.retry(*retry).await.unwrap();
+                }
+                DeliverMessage::DispatchV1(dispatch) => panic!("{dispatch:?}"),
+            }
+        }
+        messages.len()
+    }
+}

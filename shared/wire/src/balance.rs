@@ -1,0 +1,166 @@
+//! Balances, in the forms that Okra's families of endpoints have.
+
+use okra_core::{
+    ids::{AccountId, AppId, BalanceId, CustomerId, RecordId},
+    model::{BalanceFacts, Environment},
+    money::{Currency, Money},
+};
+use serde::Serialize;
+
+use crate::{
+    account::AccountOf,
+    origin::{Named, Origin, Times},
+    scalar::{Instant, Number},
+};
+
+/// Available and ledger balance; where a bank states one of them, it stands for the other too.
+pub fn amounts(facts: &BalanceFacts, currency: Currency) -> (Number, Number) {
+    let zero = Money::new(0, currency);
+    let available = facts.available.or(facts.ledger).unwrap_or(zero);
+    let ledger = facts.ledger.or(facts.available).unwrap_or(zero);
+    (Number(available), Number(ledger))
+}
+
+/// Earlier values, which are in the feed instead.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Periodic {
+    available_balance: [(); 0],
+    ledger_balance: [(); 0],
+}
+
+/// A balance of `balance/getBy*` ("form B"): `connected` is an array.
+#[derive(Clone, Serialize)]
+pub struct Balance {
+    _id: BalanceId,
+    __v: u8,
+    account: AccountOf,
+    customer: Named<CustomerId>,
+    available_balance: Number,
+    ledger_balance: Number,
+    currency: Currency,
+    periodic: Periodic,
+    connected: [(); 0],
+    owner: [AppId; 1],
+    record: [RecordId; 1],
+    env: Environment,
+    created_at: Instant,
+    last_updated: Instant,
+}
+
+impl Balance {
+    /// A balance in form B.
+    pub fn new(of: &Origin<'_>, facts: &BalanceFacts, times: Times) -> Self {
+        let (available_balance, ledger_balance) = amounts(facts, of.facts.currency);
+        Self {
+            _id: BalanceId::of(of.ids.account),
+            __v: 0,
+            account: AccountOf::new(of),
+            customer: of.customer(),
+            available_balance,
+            ledger_balance,
+            currency: of.facts.currency,
+            periodic: Periodic::default(),
+            connected: [],
+            owner: [of.ids.app],
+            record: [of.ids.record],
+            env: of.ids.env,
+            created_at: Instant(times.created_at),
+            last_updated: Instant(times.last_updated),
+        }
+    }
+}
+
+/// A balance of `products/balances` ("form A"): `connected` is a boolean.
+#[derive(Clone, Serialize)]
+pub struct ListedBalance {
+    id: BalanceId,
+    account: AccountOf,
+    ledger_balance: Number,
+    available_balance: Number,
+    currency: Currency,
+    connected: bool,
+    env: Environment,
+    created_at: Instant,
+    last_updated: Instant,
+}
+
+impl ListedBalance {
+    /// A balance in form A.
+    pub fn new(of: &Origin<'_>, facts: &BalanceFacts, times: Times) -> Self {
+        let (available_balance, ledger_balance) = amounts(facts, of.facts.currency);
+        Self {
+            id: BalanceId::of(of.ids.account),
+            account: AccountOf::new(of),
+            ledger_balance,
+            available_balance,
+            currency: of.facts.currency,
+            connected: true,
+            env: of.ids.env,
+            created_at: Instant(times.created_at),
+            last_updated: Instant(times.last_updated),
+        }
+    }
+}
+
+/// A balance in callback data: ids are `id`, `connected` is a boolean.
+#[derive(Clone, Serialize)]
+pub struct CallbackBalance {
+    id: BalanceId,
+    _id: BalanceId,
+    account: CallbackAccount,
+    customer: CallbackCustomer,
+    available_balance: Number,
+    ledger_balance: Number,
+    currency: Currency,
+    connected: bool,
+    created_at: Instant,
+    last_updated: Instant,
+}
+
+#[derive(Clone, Serialize)]
+struct CallbackAccount {
+    id: AccountId,
+    _id: AccountId,
+    nuban: String,
+    name: String,
+}
+
+#[derive(Clone, Serialize)]
+struct CallbackCustomer {
+    id: CustomerId,
+    _id: CustomerId,
+    name: String,
+    email: Vec<String>,
+    phone: [(); 0],
+}
+
+impl CallbackBalance {
+    /// A balance as callback data has it.
+    pub fn new(of: &Origin<'_>, facts: &BalanceFacts, times: Times) -> Self {
+        let (available_balance, ledger_balance) = amounts(facts, of.facts.currency);
+        let (account, customer) = (of.ids.account, of.ids.customer);
+        Self {
+            id: BalanceId::of(account),
+            _id: BalanceId::of(account),
+            account: CallbackAccount {
+                id: account,
+                _id: account,
+                nuban: of.facts.number.clone(),
+                name: of.facts.name.clone(),
+            },
+            customer: CallbackCustomer {
+                id: customer,
+                _id: customer,
+                name: of.customer_name.to_owned(),
+                email: of.customer_email.map(str::to_owned).into_iter().collect(),
+                phone: [],
+            },
+            available_balance,
+            ledger_balance,
+            currency: of.facts.currency,
+            connected: true,
+            created_at: Instant(times.created_at),
+            last_updated: Instant(times.last_updated),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Banks.
+
+use okra_core::{bank::BankConfig, ids::BankId};
+use serde::Serialize;
+
+/// A bank as `banks/list` shows it. Pictures, colours and sort codes were Okra's own; they are empty.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bank {
+    /// The id.
+    pub id: BankId,
+    /// The id again, as documents have it.
+    pub _id: BankId,
+    /// The name.
+    pub name: String,
+    /// The slug.
+    pub slug: String,
+    sortcode: &'static str,
+    alt_sortcode: &'static str,
+    icon: &'static str,
+    logo: &'static str,
+    v2_icon: &'static str,
+    v2_logo: &'static str,
+    colors: Colors,
+    products: [&'static str; 4],
+    countries: [String; 1],
+    corporate: bool,
+    individual: bool,
+    ussd: bool,
+    secret_question_or_otp: bool,
+    secret_question_or_otp_mobile: bool,
+    secret_question_or_otp_corp: bool,
+    payments: Payments,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+struct Colors {
+    primary: &'static str,
+    accent: &'static str,
+    bg: &'static str,
+    button: &'static str,
+    icon: &'static str,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+struct Payments {
+    ind: bool,
+    corp: bool,
+    mobile: bool,
+    ussd: bool,
+    web: bool,
+    secret: bool,
+}
+
+impl From<&BankConfig> for Bank {
+    fn from(bank: &BankConfig) -> Self {
+        Self {
+            id: bank.id,
+            _id: bank.id,
+            name: bank.name.clone(),
+            slug: bank.slug.clone(),
+            sortcode: "",
+            alt_sortcode: "",
+            icon: "",
+            logo: "",
+            v2_icon: "",
+            v2_logo: "",
+            colors: Colors::default(),
+            products: ["auth", "accounts", "balance", "transactions"],
+            countries: [bank.country.clone()],
+            corporate: true,
+            individual: true,
+            ussd: false,
+            secret_question_or_otp: false,
+            secret_question_or_otp_mobile: false,
+            secret_question_or_otp_corp: false,
+            payments: Payments::default(),
+            status: "active",
+        }
+    }
+}
+
+/// What `banks/list` answers. `credentials` is null, as Okra's was without a customer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Banks {
+    /// The banks.
+    pub banks: Vec<Bank>,
+    /// Always null.
+    pub credentials: (),
+}

@@ -1,0 +1,89 @@
+//! Whose a resource is: what every resource repeats in one form or another.
+
+use jiff::Timestamp;
+use okra_core::{
+    ids::{AccountId, AppId, BankId, CustomerId, RecordId},
+    model::{AccountFacts, Environment},
+};
+use serde::Serialize;
+
+/// An id with a name, as Okra populates references.
+#[derive(Clone, Debug, Serialize)]
+pub struct Named<I> {
+    /// The id.
+    #[serde(rename = "_id")]
+    pub id: I,
+    /// The name.
+    pub name: String,
+}
+
+impl<I> Named<I> {
+    /// This id with this name.
+    pub fn new(id: I, name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { id, name }
+    }
+}
+
+/// The ids around a resource.
+#[derive(Clone, Copy, Debug)]
+pub struct Ids {
+    /// The app.
+    pub app: AppId,
+    /// The app's environment.
+    pub env: Environment,
+    /// The record.
+    pub record: RecordId,
+    /// The customer.
+    pub customer: CustomerId,
+    /// The bank.
+    pub bank: BankId,
+    /// The account.
+    pub account: AccountId,
+}
+
+/// An account with the names around it.
+#[derive(Clone, Copy)]
+pub struct Origin<'a> {
+    /// The ids.
+    pub ids: Ids,
+    /// The customer's name.
+    pub customer_name: &'a str,
+    /// The customer's address, where it is known.
+    pub customer_email: Option<&'a str>,
+    /// The bank's name.
+    pub bank_name: &'a str,
+    /// The bank's slug.
+    pub bank_slug: &'a str,
+    /// What the bank says of the account.
+    pub facts: &'a AccountFacts,
+}
+
+impl Origin<'_> {
+    pub(crate) fn customer(&self) -> Named<CustomerId> {
+        Named::new(self.ids.customer, self.customer_name)
+    }
+
+    pub(crate) fn bank(&self) -> Named<BankId> {
+        Named::new(self.ids.bank, self.bank_name)
+    }
+}
+
+/// When a resource was first known, and when it last changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// First known.
+    pub created_at: Timestamp,
+    /// Last changed.
+    pub last_updated: Timestamp,
+}
+
+impl Times {
+    /// Something that happened at one instant.
+    pub const fn at(instant: Timestamp) -> Self {
+        Self {
+            created_at: instant,
+            last_updated: instant,
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Records, authorisations, and the acknowledgement of what runs on them.
+
+use okra_core::{
+    ids::{AppId, BankId, CustomerId, RecordId, Seq},
+    model::{ByProduct, Environment, Product},
+    schedule::Interval,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    origin::{Named, Times},
+    scalar::Instant,
+};
+
+/// The acknowledgement of a refresh: `callback_url` is what clients poll.
+#[derive(Clone, Debug, Serialize)]
+pub struct Acknowledged {
+    record: RecordId,
+    method: &'static str,
+    callback_url: String,
+}
+
+impl Acknowledged {
+    /// What was asked of a record, and where its data is read. `public_url` has no trailing slash.
+    pub fn new(public_url: &str, record: RecordId, method: &'static str) -> Self {
+        Self {
+            record,
+            method,
+            callback_url: callback_url(public_url, record, method),
+        }
+    }
+}
+
+/// Okra's address of a record's data of one family. `public_url` has no trailing slash.
+pub fn callback_url(public_url: &str, record: RecordId, method: &str) -> String {
+    format!("{public_url}/v2/callback?record={record}&method={method}")
+}
+
+/// How far a record's first pull of a product has come.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Status {
+    process: Process,
+    transactions: LastRuns,
+    last_callback: (),
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Process {
+    running: bool,
+    completed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct LastRuns {
+    last_success_at: (),
+    last_fail_at: (),
+}
+
+impl Status {
+    /// Completed; or else still running, unless the record is not `active` and has to wait for its
+    /// user.
+    pub fn new(completed: bool, active: bool) -> Self {
+        Self {
+            process: Process {
+                running: active && !completed,
+                completed,
+            },
+            transactions: LastRuns::default(),
+            last_callback: (),
+        }
+    }
+}
+
+/// What is known of a record, whatever it is shown as.
+#[derive(Clone, Debug)]
+pub struct RecordView {
+    /// The record.
+    pub record: RecordId,
+    /// Its app.
+    pub app: AppId,
+    /// The app's environment.
+    pub env: Environment,
+    /// Its customer.
+    pub customer: Named<CustomerId>,
+    /// Its bank.
+    pub bank: Named<BankId>,
+    /// `active`, `token_required`, `invalid`.
+    pub connection: &'static str,
+    /// The interval of each product.
+    pub schedule: ByProduct<Interval>,
+    /// The number of its last feed entry.
+    pub sequence: Seq,
+    /// True after its first pull.
+    pub pulled: bool,
+    /// What the app gave when linking.
+    pub options: Value,
+    /// When it was linked and when it last changed.
+    pub times: Times,
+}
+
+impl RecordView {
+    /// True where the bank accepts its consent.
+    fn is_active(&self) -> bool {
+        self.connection == "active"
+    }
+}
+
+/// A record. `connection`, `schedule` and `sequence` are ours.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    _id: RecordId,
+    id: RecordId,
+    bank: Named<BankId>,
+    customer: Named<CustomerId>,
+    env: Environment,
+    owner: AppId,
+    products: [&'static str; 4],
+    status: Status,
+    connection: &'static str,
+    schedule: Schedule,
+    sequence: u64,
+    options: Value,
+    created_at: Instant,
+    last_updated: Instant,
+}
+
+/// Which interval each product of a record is refreshed on.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Schedule {
+    balance: Option<Interval>,
+    transactions: Option<Interval>,
+}
+
+impl From<ByProduct<Interval>> for Schedule {
+    fn from(of: ByProduct<Interval>) -> Self {
+        Self {
+            balance: of.get(Product::Balance).copied(),
+            transactions: of.get(Product::Transactions).copied(),
+        }
+    }
+}
+
+impl From<&RecordView> for Record {
+    fn from(view: &RecordView) -> Self {
+        Self {
+            _id: view.record,
+            id: view.record,
+            bank: view.bank.clone(),
+            customer: view.customer.clone(),
+            env: view.env,
+            owner: view.app,
+            products: ["auth", "accounts", "balance", "transactions"],
+            status: Status::new(view.pulled, view.is_active()),
+            connection: view.connection,
+            schedule: view.schedule.into(),
+            sequence: view.sequence.0,
+            options: view.options.clone(),
+            created_at: Instant(view.times.created_at),
+            last_updated: Instant(view.times.last_updated),
+        }
+    }
+}
+
+/// An authorisation in callback data: a record, seen as what its customer consented to. Ids are plain.
+#[derive(Clone, Debug, Serialize)]
+pub struct Auth {
+    _id: RecordId,
+    id: RecordId,
+    record: RecordId,
+    bank: BankId,
+    customer: CustomerId,
+    env: Environment,
+    validated: bool,
+    owner: AppId,
+    current_project: AppId,
+    projects: [(); 0],
+    created_at: Instant,
+    last_updated: Instant,
+    __v: u8,
+}
+
+impl From<&RecordView> for Auth {
+    fn from(view: &RecordView) -> Self {
+        Self {
+            _id: view.record,
+            id: view.record,
+            record: view.record,
+            bank: view.bank.id,
+            customer: view.customer.id,
+            env: view.env,
+            validated: view.is_active(),
+            owner: view.app,
+            current_project: view.app,
+            projects: [],
+            created_at: Instant(view.times.created_at),
+            last_updated: Instant(view.times.last_updated),
+            __v: 0,
+        }
+    }
+}
+
+/// An authorisation of `auth/getBy*`: bank and customer with their names, the record as a plain id.
+#[derive(Clone, Debug, Serialize)]
+pub struct PopulatedAuth {
+    _id: RecordId,
+    id: RecordId,
+    record: RecordId,
+    __v: u8,
+    bank: AuthBank,
+    customer: Named<CustomerId>,
+    env: Environment,
+    owner: AppId,
+    validated: bool,
+    created_at: Instant,
+    last_updated: Instant,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct AuthBank {
+    name: String,
+    logo: &'static str,
+    icon: &'static str,
+    status: &'static str,
+    v2_icon: &'static str,
+    v2_logo: &'static str,
+}
+
+impl From<&RecordView> for PopulatedAuth {
+    fn from(view: &RecordView) -> Self {
+        Self {
+            _id: view.record,
+            id: view.record,
+            record: view.record,
+            __v: 0,
+            bank: AuthBank {
+                name: view.bank.name.clone(),
+                logo: "",
+                icon: "",
+                status: "active",
+                v2_icon: "",
+                v2_logo: "",
+            },
+            customer: view.customer.clone(),
+            env: view.env,
+            owner: view.app,
+            validated: view.is_active(),
+            created_at: Instant(view.times.created_at),
+            last_updated: Instant(view.times.last_updated),
+        }
+    }
+}
+
+/// An authorisation of `products/auths`: the record with its names inside.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListedAuth {
+    id: RecordId,
+    validated: bool,
+    record: AuthRecord,
+    created_at: Instant,
+    last_updated: Instant,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct AuthRecord {
+    _id: RecordId,
+    bank: Named<BankId>,
+    env: Environment,
+    owner: AppId,
+    customer: Named<CustomerId>,
+}
+
+impl From<&RecordView> for ListedAuth {
+    fn from(view: &RecordView) -> Self {
+        Self {
+            id: view.record,
+            validated: view.is_active(),
+            record: AuthRecord {
+                _id: view.record,
+                bank: view.bank.clone(),
+                env: view.env,
+                owner: view.app,
+                customer: view.customer.clone(),
+            },
+            created_at: Instant(view.times.created_at),
+            last_updated: Instant(view.times.last_updated),
+        }
+    }
+}

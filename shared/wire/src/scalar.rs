@@ -1,0 +1,57 @@
+//! How Okra writes amounts and instants.
+
+use jiff::{Timestamp, tz::Offset};
+use okra_core::money::Money;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// An amount in major units as a JSON number without needless decimals: `29180`, `29180.5`. Okra's
+/// typed clients decode whole amounts as integers, so `29180.0` would break them. Written from minor
+/// units, never through a float.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number(pub Money);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw = RawValue::from_string(self.0.to_number()).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+/// An instant as Okra writes it: ISO 8601, UTC, milliseconds, `Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instant(pub Timestamp);
+
+impl Serialize for Instant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let time = Offset::UTC.to_datetime(self.0);
+        serializer.collect_str(&format_args!("{}", time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use okra_core::money::Currency;
+
+    use super::*;
+
+    #[test]
+    fn amounts_are_exact_and_short() {
+        let written =
+            |minor| serde_json::to_string(&Number(Money::new(minor, Currency::NGN))).unwrap();
+        assert_eq!(written(2_918_000), "29180");
+        assert_eq!(written(2_918_050), "29180.5");
+        assert_eq!(written(-5), "-0.05");
+        // Beyond what a float holds exactly.
+        assert_eq!(written(9_007_199_254_740_993), "90071992547409.93");
+    }
+
+    #[test]
+    fn instants_have_milliseconds() {
+        let at: Timestamp = "2022-04-01T09:30:00.5Z".parse().unwrap();
+        assert_eq!(
+            serde_json::to_string(&Instant(at)).unwrap(),
+            "\"2022-04-01T09:30:00.500Z\""
+        );
+    }
+}

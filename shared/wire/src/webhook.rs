@@ -1,0 +1,581 @@
+//! Webhook bodies: the union of what Okra's receivers were seen to read, plus what makes events safe
+//! to process: an id, a dense sequence number, and the changed rows.
+//!
+//! There is one event for each feed entry. Its `callback_code` follows from the entry: for a balance
+//! `BALANCE_SUCCESS`; for transactions `TRANSACTIONS_DELETED` where rows are gone and nothing else
+//! happened, else by the pull that found them `INITIAL_TRANSACTION` (also where it found nothing: an
+//! app waits for it), `FULL_TRANSACTIONS` or `PERIODIC_TRANSACTIONS`. An entry with new, changed and
+//! gone rows is one event; each kind has its own list.
+//!
+//! Endpoints in reference mode are sent ids and counts; those in full mode the rows too.
+
+use okra_core::{
+    feed::{Change, Confidence, FeedEntry, Modified, PayloadMode, Pull, TransactionsDiff},
+    ids::{AccountId, AppId, BalanceId, BankId, CustomerId, EventId, RecordId, TransactionId},
+    model::{BalanceFacts, BookingStatus, Direction, Environment, TransactionFacts},
+    money::Currency,
+};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    balance::{Periodic, amounts},
+    origin::{Ids, Times},
+    record::callback_url,
+    scalar::{Instant, Number},
+    transaction::Transaction,
+};
+
+/// What a body says besides the feed entry itself.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Where the API is reached, without a trailing slash.
+    pub public_url: &'a str,
+    /// The endpoint's URL.
+    pub endpoint_url: &'a str,
+    /// What the endpoint is sent.
+    pub payload: PayloadMode,
+    /// The app.
+    pub app: AppId,
+    /// Its environment.
+    pub env: Environment,
+    /// The customer.
+    pub customer: CustomerId,
+    /// The customer's address, where it is known.
+    pub customer_email: Option<&'a str>,
+    /// The bank.
+    pub bank: BankId,
+    /// Its name.
+    pub bank_name: &'a str,
+    /// Its slug.
+    pub bank_slug: &'a str,
+    /// Its country, ISO 3166.
+    pub country: &'a str,
+    /// The account's holder.
+    pub account_name: &'a str,
+    /// The account's number.
+    pub nuban: &'a str,
+    /// The account's currency.
+    pub currency: Currency,
+    /// What the app gave when linking; receivers know their user by it.
+    pub options: &'a Value,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    event: &'static str,
+    event_id: EventId,
+    sequence: u64,
+    previous_sequence: u64,
+    method: &'static str,
+    callback_type: &'static str,
+    callback_code: &'static str,
+    code: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    status: &'static str,
+    message: &'static str,
+    meta_responses: (),
+    error: (),
+    #[serde(rename = "callbackURL")]
+    endpoint_url: &'a str,
+    callback_url: String,
+    env: Environment,
+    started_at: Instant,
+    ended_at: Instant,
+    record: RecordId,
+    #[serde(rename = "recordId")]
+    record_id: RecordId,
+    #[serde(rename = "customerId")]
+    customer_id: CustomerId,
+    #[serde(rename = "customerEmail")]
+    customer_email: Vec<&'a str>,
+    login_type: &'static str,
+    country: &'a str,
+    #[serde(rename = "bankName")]
+    bank_name: &'a str,
+    #[serde(rename = "bankType")]
+    bank_type: &'static str,
+    #[serde(rename = "bankId")]
+    bank_id: BankId,
+    #[serde(rename = "bankSlug")]
+    bank_slug: &'a str,
+    #[serde(rename = "accountId")]
+    account_id: AccountId,
+    nuban: &'a str,
+    options: &'a Value,
+    meta: Map<String, Value>,
+    extras: Map<String, Value>,
+    owner: AppId,
+    current_project: AppId,
+    token: AppId,
+    #[serde(rename = "identityType")]
+    identity_type: (),
+    #[serde(flatten)]
+    resource: Resource<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Resource<'a> {
+    Balance {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        balance: Option<BalanceBody<'a>>,
+        balance_id: BalanceId,
+    },
+    Transactions {
+        new_transactions: usize,
+        #[serde(rename = "newTransactions")]
+        new_transactions_camel: usize,
+        added_transactions: Vec<TransactionId>,
+        modified_transactions: Vec<ModifiedBody<'a>>,
+        removed_transactions: Vec<TransactionId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        transactions: Option<Vec<Transaction>>,
+    },
+}
+
+/// Both bodies that receivers were seen to read, in one.
+#[derive(Serialize)]
+struct BalanceBody<'a> {
+    _id: BalanceId,
+    __v: u8,
+    #[serde(rename = "accountId")]
+    account_id: AccountId,
+    account: AccountId,
+    customer: CustomerId,
+    name: &'a str,
+    nuban: &'a str,
+    available_balance: Number,
+    ledger_balance: Number,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_available_balance: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_ledger_balance: Option<Number>,
+    currency: Currency,
+    status: &'static str,
+    env: Environment,
+    periodic: Periodic,
+    connected: [(); 0],
+    owner: [AppId; 1],
+    record: [RecordId; 1],
+    projects: [(); 0],
+    created_at: Instant,
+    last_updated: Instant,
+}
+
+/// A transaction that reads otherwise now. How sure we are that it is the same one is said, because
+/// banks change ids.
+#[derive(Serialize)]
+struct ModifiedBody<'a> {
+    _id: TransactionId,
+    id: TransactionId,
+    #[serde(flatten)]
+    change: Option<ChangeBody<'a>>,
+}
+
+#[derive(Serialize)]
+struct ChangeBody<'a> {
+    confidence: &'static str,
+    changed: Vec<&'static str>,
+    before: FactsBody<'a>,
+    after: FactsBody<'a>,
+}
+
+/// The facts that changed, in Okra's words, and no others. A fact that the bank does not state is
+/// null.
+#[derive(Serialize)]
+struct FactsBody<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bank_transaction_id: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    direction: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trans_date: Option<Instant>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cleared_date: Option<Option<Instant>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notes: Option<&'a str>,
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    reference: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    balance: Option<Option<Number>>,
+}
+
+impl<'a> FactsBody<'a> {
+    /// The facts of these names, which are those of [`TransactionFacts::changed`].
+    fn of(facts: &'a TransactionFacts, names: &[&str]) -> Self {
+        let named = |name| names.contains(&name);
+        let direction = match facts.direction {
+            Direction::Credit => "credit",
+            Direction::Debit => "debit",
+        };
+        Self {
+            bank_transaction_id: named("bank_transaction_id").then_some(facts.bank_id.as_deref()),
+            pending: named("pending").then(|| facts.status == BookingStatus::Pending),
+            direction: named("direction").then_some(direction),
+            amount: named("amount").then_some(Number(facts.amount)),
+            trans_date: named("trans_date").then_some(Instant(facts.booked_at)),
+            cleared_date: named("cleared_date").then(|| facts.value_at.map(Instant)),
+            notes: named("notes").then_some(&facts.description),
+            reference: named("ref").then_some(facts.reference.as_deref()),
+            code: named("code").then_some(facts.code.as_deref()),
+            balance: named("balance").then(|| facts.balance_after.map(Number)),
+        }
+    }
+}
+
+impl<'a> ModifiedBody<'a> {
+    fn new(modified: &'a Modified, full: bool) -> Self {
+        let (before, after) = (&modified.before, &modified.after.facts);
+        let change = || {
+            let changed = before.changed(after);
+            ChangeBody {
+                confidence: match modified.confidence {
+                    Confidence::Exact => "exact",
+                    Confidence::High => "high",
+                    Confidence::Medium => "medium",
+                },
+                before: FactsBody::of(before, &changed),
+                after: FactsBody::of(after, &changed),
+                changed,
+            }
+        };
+        Self {
+            _id: modified.after.id,
+            id: modified.after.id,
+            change: full.then(change),
+        }
+    }
+}
+
+/// The body of the event that tells an endpoint of a feed entry. It depends on nothing but its
+/// arguments, so every attempt sends the same bytes.
+pub fn body(context: &Context<'_>, entry: &FeedEntry) -> Vec<u8> {
+    let body = Body::new(context, entry);
+    // A body holds texts, numbers and maps with text keys: there is nothing JSON cannot say.
+    serde_json::to_vec(&body).unwrap_or_default()
+}
+
+/// Okra's name of the event that tells of a change: `balance.success`, `transaction.success`.
+pub const fn event_name(change: &Change) -> &'static str {
+    match change {
+        Change::Balance { .. } => "balance.success",
+        Change::Transactions(_) => "transaction.success",
+    }
+}
+
+impl<'a> Body<'a> {
+    fn new(context: &Context<'a>, entry: &'a FeedEntry) -> Self {
+        let full = context.payload == PayloadMode::Full;
+        let (method, code, message, resource) = match &entry.change {
+            Change::Balance { before, after } => (
+                "BALANCE",
+                "BALANCE_SUCCESS",
+                "Successfully fetched balance",
+                Resource::Balance {
+                    balance: full.then(|| balance(context, entry, before.as_ref(), after)),
+                    balance_id: BalanceId::of(entry.account),
+                },
+            ),
+            Change::Transactions(diff) => (
+                "TRANSACTIONS",
+                code_of(diff),
+                "Successfully fetched transactions",
+                transactions(context, entry, diff),
+            ),
+        };
+        Self {
+            event: event_name(&entry.change),
+            event_id: entry.event_id(),
+            sequence: entry.seq.0,
+            previous_sequence: entry.seq.0.saturating_sub(1),
+            method,
+            callback_type: method,
+            callback_code: code,
+            code,
+            kind: "CALLBACK",
+            status: "is_success",
+            message,
+            meta_responses: (),
+            error: (),
+            endpoint_url: context.endpoint_url,
+            callback_url: callback_url(context.public_url, entry.record, method),
+            env: context.env,
+            started_at: Instant(entry.at),
+            ended_at: Instant(entry.at),
+            record: entry.record,
+            record_id: entry.record,
+            customer_id: context.customer,
+            customer_email: context.customer_email.into_iter().collect(),
+            login_type: "bank",
+            country: context.country,
+            bank_name: context.bank_name,
+            bank_type: "ind",
+            bank_id: context.bank,
+            bank_slug: context.bank_slug,
+            account_id: entry.account,
+            nuban: context.nuban,
+            options: context.options,
+            meta: Map::new(),
+            extras: Map::new(),
+            owner: context.app,
+            current_project: context.app,
+            token: context.app,
+            identity_type: (),
+            resource,
+        }
+    }
+}
+
+fn balance<'a>(
+    context: &Context<'a>,
+    entry: &FeedEntry,
+    before: Option<&BalanceFacts>,
+    after: &BalanceFacts,
+) -> BalanceBody<'a> {
+    let (available, ledger) = amounts(after, context.currency);
+    let before = before.map(|before| amounts(before, context.currency));
+    BalanceBody {
+        _id: BalanceId::of(entry.account),
+        __v: 0,
+        account_id: entry.account,
+        account: entry.account,
+        customer: context.customer,
+        name: context.account_name,
+        nuban: context.nuban,
+        available_balance: available,
+        ledger_balance: ledger,
+        previous_available_balance: before.map(|before| before.0),
+        previous_ledger_balance: before.map(|before| before.1),
+        currency: context.currency,
+        status: "Active",
+        env: context.env,
+        periodic: Periodic::default(),
+        connected: [],
+        owner: [context.app],
+        record: [entry.record],
+        projects: [],
+        created_at: Instant(entry.at),
+        last_updated: Instant(entry.at),
+    }
+}
+
+fn code_of(diff: &TransactionsDiff) -> &'static str {
+    if diff.added.is_empty() && diff.modified.is_empty() && !diff.removed.is_empty() {
+        return "TRANSACTIONS_DELETED";
+    }
+    match diff.pull {
+        // Okra's page spelled it with an S; receivers were seen to compare with this.
+        Pull::Initial => "INITIAL_TRANSACTION",
+        Pull::Full => "FULL_TRANSACTIONS",
+        Pull::Periodic => "PERIODIC_TRANSACTIONS",
+    }
+}
+
+fn transactions<'a>(
+    context: &Context<'a>,
+    entry: &FeedEntry,
+    diff: &'a TransactionsDiff,
+) -> Resource<'a> {
+    let full = context.payload == PayloadMode::Full;
+    let ids = Ids {
+        app: context.app,
+        env: context.env,
+        record: entry.record,
+        customer: context.customer,
+        bank: context.bank,
+        account: entry.account,
+    };
+    let rows = || {
+        let modified = diff.modified.iter().map(|modified| &modified.after);
+        diff.added
+            .iter()
+            .chain(modified)
+            .map(|row| Transaction::plain(ids, row, Times::at(entry.at)))
+            .collect()
+    };
+    Resource::Transactions {
+        new_transactions: diff.added.len(),
+        new_transactions_camel: diff.added.len(),
+        added_transactions: diff.added.iter().map(|row| row.id).collect(),
+        modified_transactions: diff
+            .modified
+            .iter()
+            .map(|modified| ModifiedBody::new(modified, full))
+            .collect(),
+        removed_transactions: diff.removed.iter().map(|row| row.id).collect(),
+        transactions: full.then(rows),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use okra_core::{model::Transaction as Known, money::Money};
+
+    use super::*;
+
+    fn facts(minor: i64, text: &str) -> TransactionFacts {
+        TransactionFacts {
+            bank_id: Some("b-1".to_owned()),
+            status: BookingStatus::Booked,
+            direction: Direction::Debit,
+            amount: Money::new(minor, Currency::NGN),
+            booked_at: "2023-06-01T10:00:00Z".parse().unwrap(),
+            value_at: Some("2023-06-02T00:00:00Z".parse().unwrap()),
+            description: text.to_owned(),
+            reference: Some("000123".to_owned()),
+            code: None,
+            balance_after: Some(Money::new(2_918_050, Currency::NGN)),
+        }
+    }
+
+    fn row(id: u8, facts: TransactionFacts) -> Known {
+        Known {
+            id: TransactionId::from_bytes([id; 12]),
+            facts,
+        }
+    }
+
+    fn balance(before: Option<i64>, after: i64) -> Change {
+        let facts = |minor| BalanceFacts {
+            available: Some(Money::new(minor, Currency::NGN)),
+            ledger: None,
+        };
+        Change::Balance {
+            before: before.map(facts),
+            after: facts(after),
+        }
+    }
+
+    /// One new row, one that was booked, one that is gone.
+    fn mixed() -> Change {
+        let pending = TransactionFacts {
+            status: BookingStatus::Pending,
+            value_at: None,
+            reference: None,
+            bank_id: None,
+            ..facts(490_000, "POS SHOPRITE")
+        };
+        Change::Transactions(TransactionsDiff {
+            pull: Pull::Periodic,
+            added: vec![row(1, facts(500_000, "POS PURCHASE \"IKEJA\""))],
+            modified: vec![Modified {
+                before: pending,
+                after: row(2, facts(500_050, "POS SHOPRITE IKEJA")),
+                confidence: Confidence::Medium,
+            }],
+            removed: vec![row(3, facts(1, "GONE"))],
+        })
+    }
+
+    fn entry(change: Change) -> FeedEntry {
+        FeedEntry {
+            record: RecordId::from_bytes([0x64; 12]),
+            seq: okra_core::ids::Seq(7),
+            at: "2023-06-04T00:27:46.459Z".parse().unwrap(),
+            account: AccountId::from_bytes([0xac; 12]),
+            change,
+        }
+    }
+
+    fn context(options: &Value, payload: PayloadMode) -> Context<'_> {
+        Context {
+            public_url: "https://sync.example",
+            endpoint_url: "https://app.example/okra/hook/",
+            payload,
+            app: AppId::from_bytes([0xa0; 12]),
+            env: Environment::Sandbox,
+            customer: CustomerId::from_bytes([0xc0; 12]),
+            customer_email: Some("ada@app.example"),
+            bank: BankId::from_bytes([0xba; 12]),
+            bank_name: "Guaranty Trust Bank",
+            bank_slug: "guaranty-trust-bank",
+            country: "NG",
+            account_name: "ADA TEST",
+            nuban: "0001112223",
+            currency: Currency::NGN,
+            options,
+        }
+    }
+
+    fn check(name: &str, payload: PayloadMode, change: Change) {
+        let options = serde_json::json!({ "UserId": 42 });
+        let (context, entry) = (context(&options, payload), entry(change));
+        let pretty = serde_json::to_string_pretty(&Body::new(&context, &entry)).unwrap();
+        insta::assert_snapshot!(name, pretty);
+        let sent = body(&context, &entry);
+        assert_eq!(sent, body(&context, &entry), "every attempt is the same");
+        let sent: Value = serde_json::from_slice(&sent).unwrap();
+        assert_eq!(sent, serde_json::from_str::<Value>(&pretty).unwrap());
+    }
+
+    #[test]
+    fn bodies_are_the_union_of_what_receivers_read() {
+        let full = PayloadMode::Full;
+        check("balance_full", full, balance(Some(15_337), 15_300));
+        let first = balance(None, 2_918_000);
+        check("balance_reference", PayloadMode::Reference, first);
+        check("transactions_full", full, mixed());
+        check("transactions_reference", PayloadMode::Reference, mixed());
+    }
+
+    #[test]
+    fn the_code_follows_from_the_diff() {
+        let check = |pull, added: bool, removed: bool, expected: &str| {
+            let some = |there: bool| {
+                there
+                    .then(|| row(1, facts(1, "")))
+                    .into_iter()
+                    .collect::<Vec<_>>()
+            };
+            let diff = TransactionsDiff {
+                pull,
+                added: some(added),
+                modified: vec![],
+                removed: some(removed),
+            };
+            assert_eq!(code_of(&diff), expected, "{pull:?} {added} {removed}");
+        };
+        check(Pull::Initial, true, false, "INITIAL_TRANSACTION");
+        check(Pull::Initial, false, false, "INITIAL_TRANSACTION");
+        check(Pull::Full, true, false, "FULL_TRANSACTIONS");
+        check(Pull::Periodic, true, true, "PERIODIC_TRANSACTIONS");
+        check(Pull::Periodic, false, true, "TRANSACTIONS_DELETED");
+    }
+
+    #[test]
+    fn every_fact_that_can_change_is_shown_under_its_name() {
+        let before = facts(1, "a");
+        let after = TransactionFacts {
+            bank_id: None,
+            status: BookingStatus::Pending,
+            direction: Direction::Credit,
+            amount: Money::new(2, Currency::NGN),
+            booked_at: "2023-06-03T10:00:00Z".parse().unwrap(),
+            value_at: None,
+            description: "b".to_owned(),
+            reference: None,
+            code: Some("k".to_owned()),
+            balance_after: None,
+        };
+        let changed = before.changed(&after);
+        let shown = serde_json::to_value(FactsBody::of(&after, &changed)).unwrap();
+        let mut shown: Vec<&str> = shown
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let mut changed = changed;
+        shown.sort_unstable();
+        changed.sort_unstable();
+        assert_eq!(shown, changed);
+    }
+}

@@ -1,0 +1,258 @@
+//! Okra's shapes, as snapshots: a client that decodes them once must decode them for ever.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use okra_core::{
+    bank::{BankConfig, BankLimits, Standard},
+    ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
+    model::{
+        AccountFacts, BalanceFacts, BookingStatus, ByProduct, Direction, Environment,
+        Transaction as Known, TransactionFacts,
+    },
+    money::{Currency, Money},
+    schedule::Interval,
+};
+use okra_wire::{
+    account::Account,
+    balance::{Balance, CallbackBalance, ListedBalance},
+    bank::{Bank, Banks},
+    callback::{Callback, Family, OrEmpty, Resource},
+    customer::Customer,
+    envelope::{Failure, FailureData, Pagination, Success},
+    origin::{Ids, Named, Origin, Times},
+    record::{Acknowledged, Auth, ListedAuth, PopulatedAuth, Record, RecordView, Status},
+    scalar::Instant,
+    transaction::Transaction,
+};
+use serde::Serialize;
+
+const RECORD: RecordId = RecordId::from_bytes([0x64; 12]);
+
+fn ids() -> Ids {
+    Ids {
+        app: AppId::from_bytes([0xa0; 12]),
+        env: Environment::Sandbox,
+        record: RECORD,
+        customer: CustomerId::from_bytes([0xc0; 12]),
+        bank: BankId::from_bytes([0xba; 12]),
+        account: AccountId::from_bytes([0xac; 12]),
+    }
+}
+
+fn facts() -> AccountFacts {
+    AccountFacts {
+        bank_account_id: "0000000101".to_owned(),
+        name: "ADA TEST".to_owned(),
+        number: "0001112223".to_owned(),
+        kind: "SAVINGS".to_owned(),
+        currency: Currency::NGN,
+    }
+}
+
+fn origin(facts: &AccountFacts) -> Origin<'_> {
+    Origin {
+        ids: ids(),
+        customer_name: "Ada Test",
+        customer_email: Some("ada@app.example"),
+        bank_name: "Guaranty Trust Bank",
+        bank_slug: "guaranty-trust-bank",
+        facts,
+    }
+}
+
+fn times() -> Times {
+    Times {
+        created_at: "2023-06-04T00:27:46.459Z".parse().unwrap(),
+        last_updated: "2023-06-05T00:27:46.459Z".parse().unwrap(),
+    }
+}
+
+fn naira(minor: i64) -> Money {
+    Money::new(minor, Currency::NGN)
+}
+
+fn balance() -> BalanceFacts {
+    BalanceFacts {
+        available: Some(naira(2_918_000)),
+        ledger: Some(naira(2_918_055)),
+    }
+}
+
+fn transaction(direction: Direction, status: BookingStatus) -> Known {
+    Known {
+        id: TransactionId::from_bytes([0x10; 12]),
+        facts: TransactionFacts {
+            bank_id: Some("b-1".to_owned()),
+            status,
+            direction,
+            amount: naira(500_000),
+            booked_at: "2023-06-01T00:00:00Z".parse().unwrap(),
+            value_at: None,
+            description: "POS PURCHASE SHOPRITE".to_owned(),
+            reference: Some("000123".to_owned()),
+            code: Some("POS".to_owned()),
+            balance_after: Some(naira(9_007_199_254_740_993)),
+        },
+    }
+}
+
+fn check(name: &str, shape: &impl Serialize) {
+    insta::assert_snapshot!(name, serde_json::to_string_pretty(shape).unwrap());
+}
+
+#[test]
+fn envelopes() {
+    check(
+        "success",
+        &Success::new("Balance retrieved succesfully", ()),
+    );
+    let failure = Failure {
+        status: "error",
+        message: "No record matches that id".to_owned(),
+        data: FailureData {
+            message: vec!["record_id is unknown".to_owned()],
+            method: "BALANCE",
+            kind: "NO_RECORD_ID",
+        },
+        request_id: "64a0c0ffee00000000000001".to_owned(),
+    };
+    check("failure", &failure);
+    check("pagination", &Pagination::new(41, 1, 20));
+}
+
+#[test]
+fn banks() {
+    let config = BankConfig {
+        id: ids().bank,
+        name: "Guaranty Trust Bank".to_owned(),
+        slug: "guaranty-trust-bank".to_owned(),
+        standard: Standard::Obie31,
+        base_url: "https://bank.example/open-banking/v3.1/aisp".to_owned(),
+        financial_id: None,
+        country: "NG".to_owned(),
+        limits: BankLimits::default(),
+    };
+    let banks = Banks {
+        banks: vec![Bank::from(&config)],
+        credentials: (),
+    };
+    check("banks", &banks);
+}
+
+#[test]
+fn accounts_and_balances() {
+    let facts = facts();
+    let of = origin(&facts);
+    check("account", &Account::new(&of, times()));
+    check("balance", &Balance::new(&of, &balance(), times()));
+    let listed = ListedBalance::new(&of, &balance(), times());
+    check("balance_listed", &listed);
+}
+
+#[test]
+fn transactions() {
+    let facts = facts();
+    let of = origin(&facts);
+    let booked = transaction(Direction::Debit, BookingStatus::Booked);
+    check(
+        "transaction",
+        &Transaction::populated(&of, &booked, times()),
+    );
+    let pending = transaction(Direction::Credit, BookingStatus::Pending);
+    check(
+        "transaction_plain",
+        &Transaction::plain(ids(), &pending, times()),
+    );
+}
+
+fn done() -> Status {
+    Status::new(true, true)
+}
+
+fn view() -> RecordView {
+    RecordView {
+        record: RECORD,
+        app: ids().app,
+        env: Environment::Sandbox,
+        customer: Named::new(ids().customer, "Ada Test"),
+        bank: Named::new(ids().bank, "Guaranty Trust Bank"),
+        connection: "token_required",
+        schedule: ByProduct {
+            balance: Some(Interval::OneMinute),
+            transactions: Some(Interval::Daily),
+        },
+        sequence: Seq(7),
+        pulled: true,
+        options: serde_json::json!({ "UserId": 42 }),
+        times: times(),
+    }
+}
+
+#[test]
+fn records_and_customers() {
+    let view = view();
+    check("record", &Record::from(&view));
+    check("auth", &PopulatedAuth::from(&view));
+    check("auth_listed", &ListedAuth::from(&view));
+    let email = Some("ada@app.example".to_owned());
+    let customer = Customer::new(view.customer.clone(), email, view.env, times());
+    check("customer", &customer);
+    let customer = customer.with_records(vec![(RECORD, Record::from(&view))]);
+    check("customer_with_records", &customer);
+    let acknowledged = Acknowledged::new("https://sync.example", RECORD, "BALANCE");
+    check("acknowledged", &acknowledged);
+}
+
+#[test]
+fn callback_data() {
+    let facts = facts();
+    let of = origin(&facts);
+    let page = Pagination::new(1, 1, 1000);
+    let auth = Resource::Auth {
+        auth: Auth::from(&view()),
+    };
+    check(
+        "callback_auth",
+        &Callback::new("AUTH", RECORD, done(), None, auth),
+    );
+    let balances = vec![CallbackBalance::new(&of, &balance(), times())];
+    let balances = Resource::balances(balances, page.clone());
+    let callback = Callback::new("BALANCE", RECORD, done(), None, balances);
+    check("callback_balance", &callback);
+    let accounts = Resource::accounts(vec![Account::new(&of, times())], page.clone());
+    let callback = Callback::new("ACCOUNTS", RECORD, done(), None, accounts);
+    check("callback_accounts", &callback);
+    let booked = transaction(Direction::Debit, BookingStatus::Booked);
+    let latest = Some(Instant(booked.facts.booked_at));
+    let rows = Resource::Transactions {
+        transactions: vec![Transaction::plain(ids(), &booked, times())],
+        pagination: page,
+    };
+    let callback = Callback::new("PERIODIC_TRANSACTIONS", RECORD, done(), latest, rows);
+    check("callback_transactions", &callback);
+}
+
+#[test]
+fn nothing_yet_is_an_empty_object() {
+    let none = serde_json::to_string(&OrEmpty::<u8>(None)).unwrap();
+    assert_eq!(none, "{}");
+    let empty = Resource::balances(vec![], Pagination::new(0, 1, 1000));
+    let callback = Callback::new("BALANCE", RECORD, Status::new(false, true), None, empty);
+    let json = serde_json::to_string(&callback).unwrap();
+    assert!(json.contains(r#""balance":{},"balances":[]"#), "{json}");
+    assert!(
+        json.contains(r#""running":true,"completed":false"#),
+        "{json}"
+    );
+}
+
+#[test]
+fn methods_are_known_in_any_case() {
+    let check = |method: &str, expected: Option<(&str, Family)>| {
+        assert_eq!(Family::of_method(method), expected, "{method}");
+    };
+    check("check_balance", Some(("CHECK_BALANCE", Family::Balance)));
+    check("AUTH", Some(("AUTH", Family::Auth)));
+    check("IDENTITY", None);
+    check("", None);
+}
