@@ -1,0 +1,94 @@
+//! Accounts.
+
+use okra_core::ids::AccountId;
+use okra_store::Account;
+use okra_wire::{account::Account as Shown, envelope::Pagination, origin::Times};
+use serde::Serialize;
+
+use crate::{
+    call::Call,
+    envelope::{Answer, success},
+    names::Names,
+    scope,
+};
+
+#[derive(Serialize)]
+struct Accounts {
+    pagination: Option<Pagination>,
+    account: Vec<Shown>,
+}
+
+/// When an account was linked, and when it or its balance last changed.
+const fn times(account: &Account) -> Times {
+    Times {
+        created_at: account.created_at,
+        last_updated: account.last_updated,
+    }
+}
+
+/// Accounts in Okra's shape.
+pub(crate) async fn shown(
+    call: &Call,
+    accounts: &[Account],
+) -> Result<Vec<Shown>, crate::envelope::Refusal> {
+    let names = Names::of_accounts(call, accounts).await?;
+    accounts
+        .iter()
+        .map(|account| Ok(Shown::new(&names.origin(call, account)?, times(account))))
+        .collect()
+}
+
+async fn answer(call: &Call, accounts: Vec<Account>) -> Answer {
+    let pagination = call.input.page(accounts.len())?;
+    let account = shown(call, &pagination.cut(accounts)).await?;
+    let pagination = Some(pagination);
+    let data = Accounts {
+        pagination,
+        account,
+    };
+    success("Accounts retrieved successfully", data)
+}
+
+async fn by_id(call: &Call) -> Result<Account, crate::envelope::Refusal> {
+    let id: AccountId =
+        call.input
+            .needed_id(&["id", "_id", "account", "account_id", "accountId"])?;
+    call.own_account(id).await
+}
+
+pub(crate) async fn get_by_id(call: &Call) -> Answer {
+    let account = by_id(call).await?;
+    answer(call, vec![account]).await
+}
+
+/// The account alone, without a list around it.
+pub(crate) async fn details(call: &Call) -> Answer {
+    let account = by_id(call).await?;
+    let shown = shown(call, std::slice::from_ref(&account)).await?;
+    success("Account retrieved successfully", shown.first())
+}
+
+pub(crate) async fn get_by_customer(call: &Call) -> Answer {
+    answer(call, scope::customer(call).await?).await
+}
+
+pub(crate) async fn get_by_bank(call: &Call) -> Answer {
+    answer(call, scope::bank(call).await?).await
+}
+
+/// `products/accounts`: all of the app's, in an envelope of their own.
+pub(crate) async fn all(call: &Call) -> Answer {
+    #[derive(Serialize)]
+    struct Listed {
+        pagination: (),
+        accounts: Vec<Shown>,
+    }
+    let accounts = scope::app(call).await?;
+    let page = call.input.page(accounts.len())?.cut(accounts);
+    let accounts = shown(call, &page).await?;
+    let data = Listed {
+        pagination: (),
+        accounts,
+    };
+    success("Accounts retrieved successfully", data)
+}

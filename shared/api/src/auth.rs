@@ -1,0 +1,45 @@
+//! Whose key a call carries.
+
+use axum::http::{HeaderMap, header::AUTHORIZATION};
+use okra_store::{App, KeyHash};
+
+use crate::{ApiState, envelope::Refusal};
+
+/// The app of a call's key.
+pub(crate) async fn app_of(state: &ApiState, headers: &HeaderMap) -> Result<App, Refusal> {
+    let header = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let key = header.and_then(key_of).ok_or_else(Refusal::unauthorised)?;
+    // Looked up by its hash: how long that takes says nothing about any key.
+    let app = state.store.app_of_key(KeyHash::of(key)).await?;
+    let app = app.ok_or_else(Refusal::unauthorised)?;
+    let app = state.store.app(app).await?;
+    app.ok_or_else(Refusal::unauthorised)
+}
+
+/// The key in a header: `Bearer <key>`, or the key alone, with or without stray spaces.
+fn key_of(header: &str) -> Option<&str> {
+    const SCHEME: &str = "bearer";
+    let header = header.trim();
+    let key = match header.split_once(' ') {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case(SCHEME) => key.trim(),
+        _ => header,
+    };
+    (!key.is_empty() && !key.eq_ignore_ascii_case(SCHEME)).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_with_and_without_their_scheme() {
+        for header in ["Bearer k", " Bearer k", "bearer  k ", "k", " k"] {
+            assert_eq!(key_of(header), Some("k"), "{header:?}");
+        }
+        for header in ["", " ", "Bearer", "Bearer "] {
+            assert_eq!(key_of(header), None, "{header:?}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Authorisations: who linked what. There is one for each record, under the record's id.
+
+use okra_core::model::date_of;
+use okra_store::{Consistency, Head};
+use okra_wire::{
+    envelope::Pagination,
+    record::{ListedAuth, PopulatedAuth, RecordView},
+};
+use serde::Serialize;
+
+use crate::{
+    call::Call,
+    envelope::{Answer, Refusal, success},
+    names::Names,
+    scope,
+};
+
+#[derive(Serialize)]
+struct Auths<P, A> {
+    pagination: P,
+    auths: Vec<A>,
+}
+
+async fn shown<A: for<'a> From<&'a RecordView>>(
+    call: &Call,
+    heads: &[Head],
+) -> Result<Vec<A>, Refusal> {
+    let names = Names::of_records(call, heads).await?;
+    heads
+        .iter()
+        .map(|head| Ok(A::from(&names.record(call, head)?)))
+        .collect()
+}
+
+async fn answer(call: &Call, heads: Vec<Head>) -> Answer {
+    let pagination: Pagination = call.input.page(heads.len())?;
+    let auths: Vec<PopulatedAuth> = shown(call, &pagination.cut(heads)).await?;
+    success("Auth retrieved succesfully", Auths { pagination, auths })
+}
+
+/// Those of records that were linked between two dates.
+async fn answer_dated(call: &Call, mut heads: Vec<Head>) -> Answer {
+    let (from, to) = call.input.dates()?;
+    heads.retain(|head| {
+        let date = date_of(head.created_at);
+        from.is_none_or(|from| from <= date) && to.is_none_or(|to| date <= to)
+    });
+    answer(call, heads).await
+}
+
+pub(crate) async fn get_by_id(call: &Call) -> Answer {
+    let id = call.input.needed_id(&["id", "_id", "auth"])?;
+    let head = call.own_record(id, Consistency::Eventual).await;
+    let head = head.map_err(|refusal| refusal.about("auth"))?;
+    answer(call, vec![head]).await
+}
+
+pub(crate) async fn get_by_customer(call: &Call) -> Answer {
+    answer(call, scope::records_of_customer(call).await?).await
+}
+
+pub(crate) async fn get_by_bank(call: &Call) -> Answer {
+    answer(call, scope::records_of_bank(call).await?).await
+}
+
+pub(crate) async fn get_by_options(call: &Call) -> Answer {
+    answer(call, scope::records_of_options(call).await?).await
+}
+
+pub(crate) async fn get_by_date(call: &Call) -> Answer {
+    answer_dated(call, scope::records(call).await?).await
+}
+
+pub(crate) async fn get_by_customer_date(call: &Call) -> Answer {
+    answer_dated(call, scope::records_of_customer(call).await?).await
+}
+
+/// `products/auths`: all of the app's, in an envelope of their own.
+pub(crate) async fn all(call: &Call) -> Answer {
+    let heads = scope::records(call).await?;
+    let page = call.input.page(heads.len())?.cut(heads);
+    let auths: Vec<ListedAuth> = shown(call, &page).await?;
+    let pagination = ();
+    success("Auths retrieved successfully", Auths { pagination, auths })
+}

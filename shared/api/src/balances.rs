@@ -1,0 +1,129 @@
+//! Balances, in the form of `balance/getBy*`.
+
+use okra_core::{
+    ids::BalanceId,
+    model::{BalanceFacts, date_of},
+};
+use okra_store::Account;
+use okra_wire::{
+    balance::{Balance, CallbackBalance, ListedBalance},
+    envelope::Pagination,
+    origin::{Origin, Times},
+};
+use serde::Serialize;
+
+use crate::{
+    call::Call,
+    envelope::{Answer, Refusal, success},
+    names::Names,
+    scope,
+};
+
+#[derive(Serialize)]
+struct Balances {
+    pagination: Pagination,
+    balance: Vec<Balance>,
+}
+
+/// Balances in one of Okra's forms; accounts whose bank has not stated one yet have none.
+async fn shown<T>(
+    call: &Call,
+    accounts: &[Account],
+    form: fn(&Origin<'_>, &BalanceFacts, Times) -> T,
+) -> Result<Vec<T>, Refusal> {
+    let names = Names::of_accounts(call, accounts).await?;
+    let mut balances = Vec::with_capacity(accounts.len());
+    for account in accounts {
+        if let Some(facts) = &account.balance {
+            let times = Times {
+                created_at: account.created_at,
+                last_updated: account.balance_at.unwrap_or(account.last_updated),
+            };
+            balances.push(form(&names.origin(call, account)?, facts, times));
+        }
+    }
+    Ok(balances)
+}
+
+/// Balances as callback data has them.
+pub(crate) async fn for_callback(
+    call: &Call,
+    accounts: &[Account],
+) -> Result<Vec<CallbackBalance>, Refusal> {
+    shown(call, accounts, CallbackBalance::new).await
+}
+
+fn known(mut accounts: Vec<Account>) -> Vec<Account> {
+    accounts.retain(|account| account.balance.is_some());
+    accounts
+}
+
+async fn answer(call: &Call, accounts: Vec<Account>) -> Answer {
+    let accounts = known(accounts);
+    let pagination = call.input.page(accounts.len())?;
+    let balance = shown(call, &pagination.cut(accounts), Balance::new).await?;
+    let data = Balances {
+        pagination,
+        balance,
+    };
+    success("Balance retrieved succesfully", data)
+}
+
+/// Balances that last changed between two dates.
+async fn answer_dated(call: &Call, mut accounts: Vec<Account>) -> Answer {
+    let (from, to) = call.input.dates()?;
+    accounts.retain(|account| {
+        account.balance_at.map(date_of).is_some_and(|date| {
+            from.is_none_or(|from| from <= date) && to.is_none_or(|to| date <= to)
+        })
+    });
+    answer(call, accounts).await
+}
+
+pub(crate) async fn get_by_id(call: &Call) -> Answer {
+    let id: BalanceId = call.input.needed_id(&["id", "_id", "balance"])?;
+    let account = call.own_account(id.account()).await;
+    let account = account.map_err(|refusal| refusal.about("balance"))?;
+    answer(call, vec![account]).await
+}
+
+pub(crate) async fn get_by_customer(call: &Call) -> Answer {
+    answer(call, scope::customer(call).await?).await
+}
+
+pub(crate) async fn get_by_account(call: &Call) -> Answer {
+    answer(call, scope::account(call).await?).await
+}
+
+pub(crate) async fn get_by_bank(call: &Call) -> Answer {
+    answer(call, scope::bank(call).await?).await
+}
+
+pub(crate) async fn get_by_options(call: &Call) -> Answer {
+    answer(call, scope::options(call).await?).await
+}
+
+pub(crate) async fn get_by_date(call: &Call) -> Answer {
+    answer_dated(call, scope::app(call).await?).await
+}
+
+pub(crate) async fn get_by_customer_date(call: &Call) -> Answer {
+    answer_dated(call, scope::customer(call).await?).await
+}
+
+/// `products/balances`: all of the app's, in an envelope of their own.
+pub(crate) async fn all(call: &Call) -> Answer {
+    #[derive(Serialize)]
+    struct Listed {
+        pagination: (),
+        balances: Vec<ListedBalance>,
+    }
+    let accounts = known(scope::app(call).await?);
+    let page = call.input.page(accounts.len())?.cut(accounts);
+    let balances = shown(call, &page, ListedBalance::new).await?;
+    let data = Listed {
+        pagination: (),
+        balances,
+    };
+    success("Balances retrieved successfully", data)
+}

@@ -1,0 +1,69 @@
+//! The pull half of webhooks and refreshes: `callback?record=..&method=..`.
+
+use okra_core::{ids::Seq, model::Product};
+use okra_store::RecordStatus;
+use okra_wire::{
+    callback::{Callback, Family, Resource},
+    envelope::MAX_LIMIT,
+    record::{Auth, Status},
+    scalar::Instant,
+};
+
+use crate::{
+    accounts, balances,
+    call::Call,
+    envelope::{Answer, Refusal, success},
+    names::Names,
+    scope, transactions,
+};
+
+/// What is known of a record, of one of Okra's methods. Receivers read all of it in one go, so a page
+/// is as long as it can be unless they ask for less; transactions come newest first.
+pub(crate) async fn callback(call: &Call) -> Answer {
+    let head = call.record().await?;
+    let method = call.input.needed_text(&["method"])?;
+    let (method, family) = Family::of_method(&method).ok_or_else(|| {
+        let known = Family::METHODS.map(|(name, _)| name).join(", ");
+        Refusal::field("method", format!("is one of {known}"))
+    })?;
+    let accounts = || scope::accounts_of(call, std::slice::from_ref(&head));
+    let page = |total| call.input.page_of(total, MAX_LIMIT);
+    let pulled = |product| {
+        let mark = head.marks.get(product).copied().unwrap_or_default();
+        mark.digest.is_some() || mark.seq > Seq::ZERO
+    };
+    let (completed, latest, resource) = match family {
+        Family::Auth => {
+            let names = Names::of_records(call, std::slice::from_ref(&head)).await?;
+            let auth = Auth::from(&names.record(call, &head)?);
+            (true, None, Resource::Auth { auth })
+        }
+        Family::Accounts => {
+            let accounts = accounts().await?;
+            let page = page(accounts.len())?;
+            let shown = accounts::shown(call, &page.cut(accounts)).await?;
+            (true, None, Resource::accounts(shown, page))
+        }
+        Family::Balance => {
+            let accounts = accounts().await?;
+            let page = page(accounts.len())?;
+            let shown = balances::for_callback(call, &page.cut(accounts)).await?;
+            let resource = Resource::balances(shown, page);
+            (pulled(Product::Balance), None, resource)
+        }
+        Family::Transactions => {
+            let rows = transactions::rows_of(call, accounts().await?).await?;
+            let latest = rows.first().map(|(_, row)| row.transaction.facts.booked_at);
+            let pagination = page(rows.len())?;
+            let transactions = transactions::for_callback(call, &pagination.cut(rows))?;
+            let resource = Resource::Transactions {
+                transactions,
+                pagination,
+            };
+            (pulled(Product::Transactions), latest.map(Instant), resource)
+        }
+    };
+    let status = Status::new(completed, head.status == RecordStatus::Active);
+    let data = Callback::new(method, head.record, status, latest, resource);
+    success("Data retrieved successfully", data)
+}

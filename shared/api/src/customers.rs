@@ -1,0 +1,153 @@
+//! Customers, and the sandbox's.
+
+use axum::http::StatusCode;
+use okra_store::Customer;
+use okra_wire::{
+    customer::Customer as Shown,
+    envelope::{MAX_LIMIT, Pagination},
+    origin::{Named, Times},
+};
+use serde::Serialize;
+
+use crate::{
+    Sandbox, SandboxAsk,
+    call::Call,
+    envelope::{Answer, Refusal, success},
+    input::{BANK, Input},
+    link::{Linked, Linking, Terms, Whom, link_record},
+    records,
+};
+
+/// Customers that `customers/list` looks at, at most, in pages of [`MAX_LIMIT`].
+const MAX_LISTED: usize = 10_000;
+
+/// Customers that one call makes at most.
+const MAX_GENERATED: usize = 10;
+
+/// Accounts of a sandbox login at most.
+const MAX_SANDBOX_ACCOUNTS: u64 = 5;
+
+/// Makes customers with logins at the sandbox bank, and links them: one, or a list of them, each
+/// `{name?, bank?, noOfAccount?, volume?}` as Okra's sandbox took them, and what a link takes besides.
+pub(crate) async fn create(call: &Call) -> Answer {
+    let asked = call.input.items();
+    if asked.len() > MAX_GENERATED {
+        let problem = format!("has more than {MAX_GENERATED} customers");
+        return Err(Refusal::field("body", problem));
+    }
+    let sandbox = sandbox(call)?;
+    let mut linked = Vec::with_capacity(asked.len());
+    for input in asked {
+        linked.push(create_one(call, sandbox, input).await?);
+    }
+    answer(linked)
+}
+
+/// Makes `number` customers of the sandbox's choice.
+pub(crate) async fn generate(call: &Call) -> Answer {
+    let number = call.input.number("number")?.unwrap_or(1);
+    let number = usize::try_from(number)
+        .ok()
+        .filter(|number| (1..=MAX_GENERATED).contains(number))
+        .ok_or_else(|| Refusal::field("number", format!("is 1 to {MAX_GENERATED}")))?;
+    let sandbox = sandbox(call)?;
+    let mut linked = Vec::with_capacity(number);
+    for _ in 0..number {
+        linked.push(create_one(call, sandbox, &call.input).await?);
+    }
+    answer(linked)
+}
+
+fn sandbox(call: &Call) -> Result<&dyn Sandbox, Refusal> {
+    call.state.sandbox.as_deref().ok_or_else(|| {
+        let message = "There is no sandbox bank here; link a record with records/link";
+        Refusal::new(StatusCode::NOT_IMPLEMENTED, "ENV", message)
+    })
+}
+
+async fn create_one(call: &Call, sandbox: &dyn Sandbox, input: &Input) -> Result<Linked, Refusal> {
+    let accounts = input.number("noOfAccount")?.unwrap_or(1);
+    if !(1..=MAX_SANDBOX_ACCOUNTS).contains(&accounts) {
+        let problem = format!("is 1 to {MAX_SANDBOX_ACCOUNTS}");
+        return Err(Refusal::field("noOfAccount", problem));
+    }
+    let terms = Terms::of(call, input)?;
+    let ask = SandboxAsk {
+        name: input.text(&["name"]),
+        bank: input.id(BANK)?,
+        accounts: u8::try_from(accounts).unwrap_or(1),
+        volume: input.text(&["volume"]),
+    };
+    let login = sandbox
+        .create(ask)
+        .map_err(|problem| Refusal::field("customer", problem))?;
+    let linking = Linking {
+        bank: login.bank,
+        consent: login.consent,
+        whom: Whom::New {
+            name: login.name,
+            email: input.text(&["email"]),
+        },
+        account_ids: vec![],
+        terms,
+    };
+    link_record(call, linking).await
+}
+
+/// The first one's fields stand at the top, for callers that made one.
+fn answer(linked: Vec<Linked>) -> Answer {
+    #[derive(Serialize)]
+    struct Created {
+        #[serde(flatten)]
+        first: Option<Linked>,
+        customers: Vec<Linked>,
+    }
+    let data = Created {
+        first: linked.first().cloned(),
+        customers: linked,
+    };
+    success("Customer created successfully", data)
+}
+
+pub(crate) async fn list(call: &Call) -> Answer {
+    #[derive(Serialize)]
+    struct Customers {
+        customers: Vec<Shown>,
+        pagination: Pagination,
+    }
+    let (app, mut all, mut after) = (call.app()?, Vec::new(), None);
+    for _ in 0..MAX_LISTED / MAX_LIMIT {
+        let page = call.state.store.customers(app.id, after, MAX_LIMIT).await?;
+        all.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let pagination = call.input.page(all.len())?;
+    let customers = pagination.cut(all).into_iter();
+    let customers = customers.map(|customer| shown(call, customer));
+    let data = Customers {
+        customers: customers.collect::<Result<_, _>>()?,
+        pagination,
+    };
+    success("Customers retrieved successfully", data)
+}
+
+pub(crate) async fn get(call: &Call) -> Answer {
+    let customer = call.customer().await?;
+    let heads = call.state.store.records_of_customer(customer.id).await?;
+    let shown_records = records::shown(call, &heads).await?;
+    let ids = heads.iter().map(|head| head.record);
+    let shown = shown(call, customer)?.with_records(ids.zip(shown_records).collect());
+    success("Customer retrieved successfully", shown)
+}
+
+fn shown(call: &Call, customer: Customer) -> Result<Shown, Refusal> {
+    Ok(Shown::new(
+        Named::new(customer.id, customer.name),
+        customer.email,
+        call.app()?.env,
+        Times::at(customer.created_at),
+    ))
+}

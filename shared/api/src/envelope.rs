@@ -1,0 +1,192 @@
+//! Answers and refusals, in Okra's envelope.
+
+use std::{error::Error, fmt::Display};
+
+use axum::{
+    Json,
+    http::{
+        HeaderValue, StatusCode,
+        header::{ALLOW, RETRY_AFTER},
+    },
+    response::{IntoResponse, Response},
+};
+use okra_core::fault::{BankFault, FaultClass};
+use okra_store::StoreError;
+use okra_wire::envelope::{Failure, FailureData, Success};
+use serde::Serialize;
+
+/// What a handler answers.
+pub(crate) type Answer = Result<Response, Refusal>;
+
+/// Seconds a caller is asked to wait who met another's change half way.
+const BUSY_S: u32 = 1;
+
+/// A good answer.
+pub(crate) fn success<D: Serialize>(message: &str, data: D) -> Answer {
+    Ok(Json(Success::new(message, data)).into_response())
+}
+
+/// Why a call was refused.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    retry_after_s: Option<u32>,
+    allow: Option<&'static str>,
+    /// For our logs, never for the caller.
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            message: message.into(),
+            retry_after_s: None,
+            allow: None,
+            cause: None,
+        }
+    }
+
+    /// A field that is missing or wrong.
+    pub(crate) fn field(field: &str, problem: impl Display) -> Self {
+        let message = format!("{field} {problem}");
+        Self::new(StatusCode::BAD_REQUEST, "VALIDATION", message)
+    }
+
+    pub(crate) fn unauthorised() -> Self {
+        let message = "A secret key is needed, as Authorization: Bearer <key>";
+        Self::new(StatusCode::UNAUTHORIZED, "API", message)
+    }
+
+    /// Something that is not there, or another app's: the answer is the same.
+    pub(crate) fn not_found(what: &'static str) -> Self {
+        let kind = match what {
+            "record" => "NO_RECORD_ID",
+            _ => "NOT_FOUND",
+        };
+        let message = format!("No {what} matches that id");
+        Self::new(StatusCode::NOT_FOUND, kind, message)
+    }
+
+    /// The same refusal of one thing that was looked for through another: a balance is found by its
+    /// account, and what is not found is the balance.
+    pub(crate) fn about(self, what: &'static str) -> Self {
+        match self.status {
+            StatusCode::NOT_FOUND => Self::not_found(what),
+            _ => self,
+        }
+    }
+
+    /// There is such an endpoint, but not for that method.
+    pub(crate) fn method(allow: &'static str) -> Self {
+        let message = format!("Call this endpoint with {allow}");
+        Self {
+            allow: Some(allow),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "API", message)
+        }
+    }
+
+    /// Another change of the same thing was under way.
+    pub(crate) fn busy() -> Self {
+        let message = "Something else is changing this at the moment; try again";
+        Self {
+            retry_after_s: Some(BUSY_S),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message)
+        }
+    }
+
+    /// Our own fault.
+    pub(crate) fn internal(cause: impl Error + Send + Sync + 'static) -> Self {
+        let message = "Something went wrong on our side; our logs name it by the request id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", message).because(cause)
+    }
+
+    pub(crate) fn because(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Box::new(cause));
+        self
+    }
+
+    /// The refusal of one request, of one of Okra's families. Logged here, where it is handled, where
+    /// it is our own fault.
+    pub(crate) fn into_response(self, request_id: &str, family: &'static str) -> Response {
+        if let Some(cause) = self.cause {
+            let error = cause.as_ref() as &(dyn Error + 'static);
+            tracing::error!(request.id = request_id, error, "a call could not be served");
+        }
+        let failure = Failure {
+            status: "error",
+            message: self.message.clone(),
+            data: FailureData {
+                message: vec![self.message],
+                method: family,
+                kind: self.kind,
+            },
+            request_id: request_id.to_owned(),
+        };
+        let mut response = (self.status, Json(failure)).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+macro_rules! internal {
+    ($($error:ty),+ $(,)?) => {$(
+        impl From<$error> for Refusal {
+            fn from(error: $error) -> Self {
+                Self::internal(error)
+            }
+        }
+    )+};
+}
+
+internal!(
+    crate::NoRandomness,
+    okra_queue::SendError,
+    okra_vault::VaultError,
+    okra_webhooks::KeyringError,
+    okra_aws::rules::RulesError,
+    serde_json::Error,
+);
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Bound { what, bound } => {
+                let message = format!("More than {bound} {what} are asked for; ask for less");
+                Self::new(StatusCode::BAD_REQUEST, "VALIDATION", message)
+            }
+            StoreError::Contended { .. } => Self::busy().because(error),
+            StoreError::Service { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Unwritable { .. }
+            | StoreError::AlreadyExists { .. }
+            | StoreError::NotFound { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl From<BankFault> for Refusal {
+    fn from(fault: BankFault) -> Self {
+        let (status, kind) = match fault.class {
+            FaultClass::ConsentRefused => (StatusCode::BAD_REQUEST, "EXPIRED"),
+            FaultClass::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT"),
+            FaultClass::BankUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "BANK_UNAVAILABLE"),
+            FaultClass::Nonsense => (StatusCode::BAD_GATEWAY, "BANK_NONSENSE"),
+            FaultClass::Internal => return Self::internal(fault),
+        };
+        let message = format!("The bank could not be read: {}", fault.detail);
+        Self {
+            retry_after_s: fault.retry_after_s,
+            ..Self::new(status, kind, message)
+        }
+    }
+}

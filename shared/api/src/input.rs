@@ -1,0 +1,367 @@
+//! What a call says, read as Okra's clients send it: empty and `null` bodies, forms, empty strings for
+//! what is not given, numbers as texts, several names for one field, dates in four forms.
+
+use axum::{
+    body::{Bytes, to_bytes},
+    extract::Request,
+    http::StatusCode,
+};
+use jiff::civil::Date;
+use okra_core::{ids::ParseIdError, model::Product};
+use okra_wire::envelope::{DEFAULT_LIMIT, Pagination};
+use serde_json::{Map, Value};
+
+use crate::envelope::Refusal;
+
+/// Bytes of a body at most.
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// Names of one field.
+pub(crate) type Names<'a> = &'a [&'a str];
+
+pub(crate) const ACCOUNT: Names<'_> = &["account", "account_id", "accountId"];
+pub(crate) const BANK: Names<'_> = &["bank", "bank_id", "bankId"];
+pub(crate) const CUSTOMER: Names<'_> = &["customer", "customer_id", "customerId"];
+pub(crate) const RECORD: Names<'_> = &["record_id", "record", "recordId"];
+pub(crate) const WEBHOOK_URL: Names<'_> = &["webhook_url", "webhookUrl"];
+
+/// The fields of a call. They may be tokens, so there is no `Debug`.
+#[derive(Clone, Default)]
+pub(crate) struct Input {
+    fields: Map<String, Value>,
+    items: Vec<Self>,
+}
+
+impl Input {
+    /// The fields of a request: those of its query, and those of its body over them.
+    pub(crate) async fn read(request: Request) -> Result<Self, Refusal> {
+        let query = form(request.uri().query().unwrap_or_default().as_bytes());
+        // A body that breaks off fails here too; whoever sent it is gone.
+        let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await;
+        let body = body.map_err(|_| {
+            let message = format!("The body has more than {MAX_BODY_BYTES} bytes");
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "VALIDATION", message)
+        })?;
+        Self::of(query, &body)
+    }
+
+    fn of(mut fields: Map<String, Value>, body: &Bytes) -> Result<Self, Refusal> {
+        let mut items = Vec::new();
+        match body_of(body)? {
+            Value::Object(body) => fields.extend(body),
+            Value::Array(list) => {
+                for item in list {
+                    let Value::Object(item) = item else {
+                        return Err(Refusal::field("body", "is no list of JSON objects"));
+                    };
+                    items.push(Self::from(item));
+                }
+            }
+            _ => {}
+        }
+        Ok(Self {
+            items,
+            ..Self::from(fields)
+        })
+    }
+
+    /// The objects of a body that is a list of them, or the call's fields as the only one.
+    pub(crate) fn items(&self) -> &[Self] {
+        match self.items.as_slice() {
+            [] => std::slice::from_ref(self),
+            items => items,
+        }
+    }
+
+    pub(crate) const fn fields(&self) -> &Map<String, Value> {
+        &self.fields
+    }
+
+    fn value(&self, names: Names<'_>) -> Option<&Value> {
+        names.iter().find_map(|name| self.fields.get(*name))
+    }
+
+    /// A text; numbers and booleans count as texts, and objects with an `_id` or `id` as that id.
+    pub(crate) fn text(&self, names: Names<'_>) -> Option<String> {
+        let text = match self.value(names)? {
+            Value::String(text) => text.trim().to_owned(),
+            Value::Object(object) => object
+                .get("_id")
+                .or_else(|| object.get("id"))?
+                .as_str()?
+                .to_owned(),
+            value @ (Value::Number(_) | Value::Bool(_)) => value.to_string(),
+            Value::Null | Value::Array(_) => return None,
+        };
+        (!text.is_empty()).then_some(text)
+    }
+
+    pub(crate) fn needed_text(&self, names: Names<'_>) -> Result<String, Refusal> {
+        self.text(names).ok_or_else(|| required(names))
+    }
+
+    /// Texts: a list, or one with commas.
+    pub(crate) fn texts(&self, name: &str) -> Option<Vec<String>> {
+        let texts = match self.fields.get(name)? {
+            Value::Array(items) => items
+                .iter()
+                .map(|item| {
+                    item.as_str()
+                        .map_or_else(|| item.to_string(), str::to_owned)
+                })
+                .collect(),
+            Value::String(text) => text.split(',').map(|it| it.trim().to_owned()).collect(),
+            other => vec![other.to_string()],
+        };
+        Some(texts)
+    }
+
+    pub(crate) fn object(&self, name: &str) -> Option<&Map<String, Value>> {
+        self.fields.get(name)?.as_object()
+    }
+
+    /// True where a field says so.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.text(&[name])
+            .is_some_and(|text| text == "1" || text.eq_ignore_ascii_case("true"))
+    }
+
+    pub(crate) fn id<I>(&self, names: Names<'_>) -> Result<Option<I>, Refusal>
+    where
+        I: std::str::FromStr<Err = ParseIdError>,
+    {
+        self.text(names)
+            .map(|text| {
+                text.parse()
+                    .map_err(|error| Refusal::field(names[0], format!("is no id: {error}")))
+            })
+            .transpose()
+    }
+
+    pub(crate) fn needed_id<I>(&self, names: Names<'_>) -> Result<I, Refusal>
+    where
+        I: std::str::FromStr<Err = ParseIdError>,
+    {
+        self.id(names)?.ok_or_else(|| required(names))
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
+        self.text(&[name])
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| Refusal::field(name, "is no whole number"))
+            })
+            .transpose()
+    }
+
+    /// A date: `2020-04-02`, `2020/04/02`, `2020-4-02`, or a date-time, of which the date is taken.
+    pub(crate) fn date(&self, name: &str) -> Result<Option<Date>, Refusal> {
+        self.text(&[name])
+            .map(|text| parse_date(&text).ok_or_else(|| Refusal::field(name, "is no date")))
+            .transpose()
+    }
+
+    /// The dates `from` and `to`, both inclusive.
+    pub(crate) fn dates(&self) -> Result<(Option<Date>, Option<Date>), Refusal> {
+        let (from, to) = (self.date("from")?, self.date("to")?);
+        if from.zip(to).is_some_and(|(from, to)| to < from) {
+            return Err(Refusal::field("to", "is before from"));
+        }
+        Ok((from, to))
+    }
+
+    /// The products named, each once.
+    pub(crate) fn products(&self) -> Result<Option<Vec<Product>>, Refusal> {
+        let Some(named) = self.texts("products") else {
+            return Ok(None);
+        };
+        let parse = |name: &String| Product::ALL.into_iter().find(|it| it.as_str() == name);
+        let mut products: Vec<Product> = named
+            .iter()
+            .map(parse)
+            .collect::<Option<_>>()
+            .filter(|products: &Vec<_>| !products.is_empty())
+            .ok_or_else(|| Refusal::field("products", "are any of balance, transactions"))?;
+        products.sort_unstable();
+        products.dedup();
+        Ok(Some(products))
+    }
+
+    /// The page asked for of a list of `total`.
+    pub(crate) fn page(&self, total: usize) -> Result<Pagination, Refusal> {
+        self.page_of(total, DEFAULT_LIMIT)
+    }
+
+    /// The page asked for of a list of `total`, with `limit` to a page where none is given.
+    pub(crate) fn page_of(&self, total: usize, limit: usize) -> Result<Pagination, Refusal> {
+        let bounded = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let page = self.number("page")?.map_or(1, bounded);
+        let limit = self.number("limit")?.map_or(limit, bounded);
+        Ok(Pagination::new(total, page, limit))
+    }
+}
+
+impl From<Map<String, Value>> for Input {
+    /// Fields without those that say nothing.
+    fn from(mut fields: Map<String, Value>) -> Self {
+        fields.retain(|_, value| match value {
+            Value::Null => false,
+            Value::String(text) => !text.trim().is_empty(),
+            _ => true,
+        });
+        let items = Vec::new();
+        Self { fields, items }
+    }
+}
+
+fn required(names: Names<'_>) -> Refusal {
+    Refusal::field(names[0], "is required")
+}
+
+/// A body as JSON. What is labelled as JSON may be a form all the same; clients do that.
+fn body_of(body: &Bytes) -> Result<Value, Refusal> {
+    let trimmed = body.trim_ascii();
+    if trimmed.is_empty() {
+        return Ok(Value::Null);
+    }
+    match serde_json::from_slice(trimmed) {
+        Ok(value @ (Value::Object(_) | Value::Array(_) | Value::Null)) => Ok(value),
+        Ok(_) => Err(Refusal::field("body", "is no JSON object")),
+        Err(_) if !trimmed.starts_with(b"{") && trimmed.contains(&b'=') => {
+            Ok(Value::Object(form(trimmed)))
+        }
+        Err(_) => Err(Refusal::field("body", "is neither JSON nor a form")),
+    }
+}
+
+/// A form's fields. `a[]=1&a[]=2` and `a[0]=1&a[1]=2` are lists, `a[b]=1` is an object, as PHP writes
+/// them.
+fn form(text: &[u8]) -> Map<String, Value> {
+    let pairs = serde_urlencoded::from_bytes::<Vec<(String, String)>>(text).unwrap_or_default();
+    let mut fields = Map::new();
+    for (name, value) in pairs {
+        let value = Value::String(value);
+        let nested = name
+            .split_once('[')
+            .and_then(|(name, rest)| Some((name, rest.strip_suffix(']')?)));
+        match nested {
+            None => {
+                fields.insert(name, value);
+            }
+            Some((name, key)) if key.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let list = fields.entry(name).or_insert_with(|| Value::Array(vec![]));
+                if let Value::Array(list) = list {
+                    list.push(value);
+                }
+            }
+            Some((name, key)) => {
+                let object = fields
+                    .entry(name)
+                    .or_insert_with(|| Value::Object(Map::new()));
+                if let Value::Object(object) = object {
+                    object.insert(key.to_owned(), value);
+                }
+            }
+        }
+    }
+    fields
+}
+
+fn parse_date(text: &str) -> Option<Date> {
+    let day = text.split(['T', ' ']).next()?;
+    let mut parts = day.split(['-', '/']);
+    let year = parts.next()?.parse().ok()?;
+    let month = parts.next()?.parse().ok()?;
+    let day = parts.next()?.parse().ok()?;
+    if parts.next().is_some() {
+        return None;
+    }
+    Date::new(year, month, day).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(body: &'static str) -> Result<Input, Refusal> {
+        Input::of(Map::new(), &Bytes::from_static(body.as_bytes()))
+    }
+
+    fn fields(body: &'static str) -> Value {
+        Value::Object(read(body).unwrap().fields)
+    }
+
+    #[test]
+    fn dates_come_in_four_forms() {
+        for text in [
+            "2020-04-02",
+            "2020/04/02",
+            "2020-4-02",
+            "2020-04-02T10:00:00.000Z",
+        ] {
+            assert_eq!(parse_date(text), Some(date(2020, 4, 2)), "{text}");
+        }
+        for text in ["", "2020", "2020-13-01", "02.04.2020", "2020-04-02-01"] {
+            assert_eq!(parse_date(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_read_as_clients_send_them() {
+        for body in ["", "  ", "null", " null ", "{}"] {
+            assert_eq!(fields(body), json!({}), "{body:?}");
+        }
+        let check = |body, expected| assert_eq!(fields(body), expected, "{body}");
+        check(r#"{"a": "", "b": null, "c": " ", "d": 1}"#, json!({"d": 1}));
+        check("a=1&b=&c=x%20y", json!({"a": "1", "c": "x y"}));
+        check("a=1&", json!({"a": "1"}));
+        check("p[]=x&p[]=y", json!({"p": ["x", "y"]}));
+        check("p[0]=x&o[k]=v", json!({"p": ["x"], "o": {"k": "v"}}));
+        for body in ["1", "\"a\"", "[1]", "{broken", "broken"] {
+            assert!(read(body).is_err(), "{body}");
+        }
+        let list = read(r#"[{"a": 1}, {"a": ""}]"#).unwrap();
+        assert_eq!(list.items().len(), 2);
+        assert_eq!(read(r#"{"a": 1}"#).unwrap().items().len(), 1);
+    }
+
+    #[test]
+    fn fields_have_several_names_and_types() {
+        let input =
+            read(r#"{"customer_id": " x ", "page": "2", "limit": 5, "bank": {"_id": "b"}}"#);
+        let input = input.unwrap();
+        assert_eq!(input.text(CUSTOMER).as_deref(), Some("x"));
+        assert_eq!(input.text(BANK).as_deref(), Some("b"));
+        assert_eq!(input.text(ACCOUNT), None);
+        let page = input.page(41).unwrap();
+        assert_eq!((page.page, page.limit, page.total_pages), (2, 5, 9));
+        let huge = read(r#"{"limit": 2147483600}"#).unwrap();
+        assert_eq!(huge.page(1).unwrap().limit, okra_wire::envelope::MAX_LIMIT);
+        assert!(read(r#"{"page": "x"}"#).unwrap().page(1).is_err());
+    }
+
+    #[test]
+    fn products_are_a_list_or_a_text() {
+        let check = |body, expected: Option<&[Product]>| {
+            let products = read(body).unwrap().products();
+            assert_eq!(products.unwrap().as_deref(), expected, "{body}");
+        };
+        check("{}", None);
+        check(
+            r#"{"products": ["transactions", "balance", "balance"]}"#,
+            Some(&Product::ALL),
+        );
+        check(r#"{"products": "balance"}"#, Some(&[Product::Balance]));
+        check("products[]=balance", Some(&[Product::Balance]));
+        for body in [
+            r#"{"products": []}"#,
+            r#"{"products": ["income"]}"#,
+            "products=x",
+        ] {
+            assert!(read(body).unwrap().products().is_err(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The HTTP API: Okra's endpoints, and extensions on the same resources.
+//!
+//! [`ROUTES`] is the whole API: path, method, who may call, handler. A call is read tolerantly, as
+//! Okra's clients send it ([`input`]), answered in Okra's envelope, and refused in it too
+//! ([`envelope`]): never with a stack, never with what another app owns.
+
+mod accounts;
+mod auth;
+mod auths;
+mod balances;
+mod banks;
+mod call;
+mod callback;
+mod customers;
+mod envelope;
+mod input;
+mod link;
+mod names;
+mod records;
+mod refresh;
+mod routes;
+mod scope;
+mod sync;
+mod system;
+mod transactions;
+mod webhooks;
+
+use std::{future::Future, ops::Deref, pin::Pin, sync::Arc};
+
+use axum::{Router, extract::State, response::Response};
+use okra_banks::ConsentSecret;
+use okra_core::ids::BankId;
+use okra_handlers::Environment;
+use okra_webhooks::Keyring;
+
+pub use self::{
+    input::MAX_BODY_BYTES,
+    routes::{Access, ROUTES, Route},
+};
+
+/// A login at the sandbox bank, and the consent its customer gave.
+#[derive(Clone, Debug)]
+pub struct SandboxLogin {
+    /// The bank to link it through.
+    pub bank: BankId,
+    /// The customer's name.
+    pub name: String,
+    /// The consent.
+    pub consent: ConsentSecret,
+}
+
+/// What a sandbox login is asked to be.
+#[derive(Clone, Debug, Default)]
+pub struct SandboxAsk {
+    /// The customer's name; the bank makes one up where it is absent.
+    pub name: Option<String>,
+    /// The bank; the sandbox chooses where it is absent.
+    pub bank: Option<BankId>,
+    /// Accounts, 1 to 5.
+    pub accounts: u8,
+    /// Okra's `low`, `medium`, `high`.
+    pub volume: Option<String>,
+}
+
+/// Makes logins at the sandbox bank.
+pub trait Sandbox: Send + Sync {
+    /// A new login, with its customer's consent.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what was wrong with what was asked.
+    fn create(&self, ask: SandboxAsk) -> Result<SandboxLogin, String>;
+}
+
+/// Fills bytes with random ones. Ids and signing secrets are made of them.
+pub type Random = Arc<dyn Fn(&mut [u8]) -> Result<(), NoRandomness> + Send + Sync>;
+
+/// There are no random numbers to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no random numbers")]
+pub struct NoRandomness;
+
+/// What the API stands on: the functions' environment, and the sandbox bank where there is one.
+#[derive(Clone)]
+pub struct ApiState {
+    environment: Environment,
+    keyring: Keyring,
+    sandbox: Option<Arc<dyn Sandbox>>,
+    random: Random,
+}
+
+impl ApiState {
+    /// The state of an API on this environment, with the operating system's random numbers.
+    pub fn new(environment: Environment, sandbox: Option<Arc<dyn Sandbox>>) -> Self {
+        let keyring = Keyring::new(environment.store.clone(), Arc::clone(&environment.vault));
+        Self {
+            environment,
+            keyring,
+            sandbox,
+            random: Arc::new(|bytes| getrandom::fill(bytes).map_err(|_| NoRandomness)),
+        }
+    }
+
+    /// The same state with other random numbers.
+    #[must_use]
+    pub fn with_random(mut self, random: Random) -> Self {
+        self.random = random;
+        self
+    }
+
+    fn random<const N: usize>(&self) -> Result<[u8; N], NoRandomness> {
+        let mut bytes = [0; N];
+        (self.random)(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl Deref for ApiState {
+    type Target = Environment;
+
+    fn deref(&self) -> &Environment {
+        &self.environment
+    }
+}
+
+type Handled<'a> = Pin<Box<dyn Future<Output = Result<Response, envelope::Refusal>> + Send + 'a>>;
+
+/// The API as one router, on every path.
+pub fn router(state: ApiState) -> Router {
+    Router::new().fallback(serve).with_state(Arc::new(state))
+}
+
+async fn serve(State(state): State<Arc<ApiState>>, request: axum::extract::Request) -> Response {
+    routes::serve(state, request).await
+}

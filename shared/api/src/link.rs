@@ -1,0 +1,363 @@
+//! Linking a record: a consent at a bank becomes accounts that are kept fresh from then on.
+
+use okra_banks::ConsentSecret;
+use okra_core::{
+    bank::BankConfig,
+    decide::Mark,
+    ids::{AccountId, BankId, CustomerId, RecordId, Seq},
+    model::{AccountFacts, ByProduct, Product},
+    plan::DueEntry,
+    schedule::Interval,
+};
+use okra_store::{
+    Account, Consent, ConsentAccount, Consistency, Customer, Head, MAX_ACCOUNTS_PER_RECORD,
+    MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordStatus,
+};
+use okra_vault::fresh_nonce;
+use okra_wire::{account::LinkedAccount, record::Schedule};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::{
+    call::Call,
+    envelope::{Answer, Refusal, success},
+    input::{BANK, CUSTOMER, Input, RECORD},
+    refresh, sync,
+};
+
+/// Whose record it becomes.
+pub(crate) enum Whom {
+    /// A customer of the app.
+    Known(Customer),
+    /// One who is made when the bank has answered.
+    New { name: String, email: Option<String> },
+}
+
+/// What is asked for with a link: data sync, and what webhooks echo.
+pub(crate) struct Terms {
+    interval: Option<Interval>,
+    products: Vec<Product>,
+    webhook_url: Option<String>,
+    options: Map<String, Value>,
+}
+
+impl Terms {
+    /// Reads and checks them, before anything is made.
+    pub(crate) fn of(call: &Call, input: &Input) -> Result<Self, Refusal> {
+        let options = input.object("options").cloned().unwrap_or_default();
+        if serde_json::to_vec(&options)?.len() > MAX_OPTIONS_BYTES {
+            let problem = format!("has more than {MAX_OPTIONS_BYTES} bytes");
+            return Err(Refusal::field("options", problem));
+        }
+        Ok(Self {
+            interval: sync::interval(input)?,
+            products: input.products()?.unwrap_or_else(|| Product::ALL.to_vec()),
+            webhook_url: sync::webhook_url(call, input)?,
+            options,
+        })
+    }
+}
+
+/// What is linked.
+pub(crate) struct Linking {
+    pub(crate) bank: BankId,
+    pub(crate) consent: ConsentSecret,
+    pub(crate) whom: Whom,
+    /// Accounts to link, by the bank's ids; all that the consent covers where empty.
+    pub(crate) account_ids: Vec<String>,
+    pub(crate) terms: Terms,
+}
+
+/// What a link answers.
+#[derive(Clone, Serialize)]
+pub(crate) struct Linked {
+    record_id: RecordId,
+    bank_id: BankId,
+    customer_id: CustomerId,
+    name: String,
+    accounts: Vec<LinkedAccount>,
+    schedule: Schedule,
+}
+
+/// Links a record to any configured bank by its consent's token: an extension, and how a bank is
+/// connected that has no widget. With the id of a record it renews that record's consent.
+pub(crate) async fn link(call: &Call) -> Answer {
+    let input = &call.input;
+    let access_token = input.needed_text(&["access_token"])?;
+    let consent = ConsentSecret { access_token };
+    if input.text(RECORD).is_some() {
+        let head = call.record().await?;
+        return success("Record linked again", relink(call, &head, consent).await?);
+    }
+    let whom = match input.id::<CustomerId>(CUSTOMER)? {
+        Some(id) => Whom::Known(call.own_customer(id).await?),
+        None => Whom::New {
+            name: input.needed_text(&["name"])?,
+            email: input.text(&["email"]),
+        },
+    };
+    let linking = Linking {
+        bank: input.needed_id(BANK)?,
+        consent,
+        whom,
+        account_ids: input.texts("account_ids").unwrap_or_default(),
+        terms: Terms::of(call, input)?,
+    };
+    let linked = link_record(call, linking).await?;
+    success("Record linked successfully", linked)
+}
+
+/// Asks the bank for the accounts, stores everything at once, and sends off the first refresh.
+pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked, Refusal> {
+    let state = &call.state;
+    let Linking {
+        bank,
+        consent,
+        whom,
+        account_ids,
+        terms,
+    } = linking;
+    let bank = state.store.bank(bank).await?;
+    let bank = bank.ok_or_else(|| Refusal::not_found("bank"))?;
+    let facts = chosen(facts(call, &bank, &consent).await?, &account_ids)?;
+    let customer = settle(call, whom).await?;
+    let new = new_record(call, &customer, bank.id, facts, &consent, &terms)?;
+    let head = &new.head;
+
+    // In this order a crash leaves nothing that is not refreshed: a subscription without a record is
+    // never read, and a rule without records switches itself off.
+    if terms.interval.is_some() || terms.webhook_url.is_some() {
+        let subscription = sync::subscription(
+            head.record,
+            &terms.products,
+            terms.interval.unwrap_or_default(),
+            terms.webhook_url.as_deref(),
+            call.now(),
+        );
+        state.store.put_subscription(&subscription).await?;
+    }
+    sync::wake(call, head.schedule).await?;
+    let touched = state.store.create_record(&new).await?;
+    for interval in touched.started {
+        state.rules.enable(interval).await?;
+    }
+    refresh::enqueue(call, head.record, None).await?;
+    Ok(linked(head, customer.name, &new.accounts))
+}
+
+/// What the bank says of the accounts of a consent; 1 to [`MAX_ACCOUNTS_PER_RECORD`].
+async fn facts(
+    call: &Call,
+    bank: &BankConfig,
+    consent: &ConsentSecret,
+) -> Result<Vec<AccountFacts>, Refusal> {
+    let connectors = &call.state.connectors;
+    let facts = connectors.accounts(bank, consent, call.now()).await?;
+    if facts.is_empty() || facts.len() > MAX_ACCOUNTS_PER_RECORD {
+        let problem = format!(
+            "covers {} accounts; 1 to {MAX_ACCOUNTS_PER_RECORD} can be linked",
+            facts.len()
+        );
+        return Err(Refusal::field("access_token", problem));
+    }
+    Ok(facts)
+}
+
+/// The accounts of these ids, all where there are none.
+fn chosen(
+    mut facts: Vec<AccountFacts>,
+    account_ids: &[String],
+) -> Result<Vec<AccountFacts>, Refusal> {
+    if account_ids.is_empty() {
+        return Ok(facts);
+    }
+    let covered = |id: &String| facts.iter().any(|it| it.bank_account_id == *id);
+    if !account_ids.iter().all(covered) {
+        let problem = "has an account that the consent does not cover";
+        return Err(Refusal::field("account_ids", problem));
+    }
+    facts.retain(|it| account_ids.contains(&it.bank_account_id));
+    Ok(facts)
+}
+
+/// The customer, made where it is a new one.
+async fn settle(call: &Call, whom: Whom) -> Result<Customer, Refusal> {
+    let store = &call.state.store;
+    match whom {
+        Whom::Known(customer) => {
+            let records = store.records_of_customer(customer.id).await?;
+            if records.len() >= MAX_RECORDS_PER_CUSTOMER {
+                let problem = format!("has {MAX_RECORDS_PER_CUSTOMER} records, which is the most");
+                return Err(Refusal::field("customer", problem));
+            }
+            Ok(customer)
+        }
+        Whom::New { name, email } => {
+            let customer = Customer {
+                id: CustomerId::from_bytes(call.state.random()?),
+                app: call.app()?.id,
+                name,
+                email,
+                created_at: call.now(),
+            };
+            store.put_customer(&customer).await?;
+            Ok(customer)
+        }
+    }
+}
+
+fn new_record(
+    call: &Call,
+    customer: &Customer,
+    bank: BankId,
+    facts: Vec<AccountFacts>,
+    consent: &ConsentSecret,
+    terms: &Terms,
+) -> Result<NewRecord, Refusal> {
+    let (now, app) = (call.now(), call.app()?.id);
+    let record = RecordId::from_bytes(call.state.random()?);
+    let accounts: Vec<Account> = facts
+        .into_iter()
+        .map(|facts| Account {
+            id: AccountId::derive(&[record.as_bytes(), facts.bank_account_id.as_bytes()]),
+            record,
+            app,
+            customer: customer.id,
+            bank,
+            facts,
+            balance: None,
+            balance_seq: Seq::ZERO,
+            balance_at: None,
+            created_at: now,
+            last_updated: now,
+        })
+        .collect();
+    let consent = Consent {
+        record,
+        bank,
+        sealed: sealed(call, record, consent)?,
+        accounts: accounts
+            .iter()
+            .map(|it| ConsentAccount {
+                id: it.id,
+                bank_account_id: it.facts.bank_account_id.clone(),
+            })
+            .collect(),
+    };
+    let mut schedule = sync::fastest(&[]);
+    for &product in &terms.products {
+        *schedule.slot(product) = Some(terms.interval.unwrap_or_default());
+    }
+    let head = Head {
+        record,
+        app,
+        customer: customer.id,
+        bank,
+        seq: Seq::ZERO,
+        marks: ByProduct::default(),
+        schedule,
+        status: RecordStatus::Active,
+        first_pull_done: false,
+        options: Value::Object(terms.options.clone()),
+        created_at: now,
+        last_changed_at: now,
+    };
+    let due = due(&head);
+    Ok(NewRecord {
+        head,
+        consent,
+        accounts,
+        due,
+    })
+}
+
+/// A due entry for each interval of a new record, of which nothing was dispatched yet.
+fn due(head: &Head) -> Vec<DueEntry> {
+    let entry = |key: okra_core::schedule::DueKey| {
+        let mut marks = ByProduct::default();
+        for (product, interval) in head.schedule.iter() {
+            if *interval == key.interval {
+                *marks.slot(product) = Some(Mark::default());
+            }
+        }
+        DueEntry { key, marks }
+    };
+    head.due_keys().into_iter().map(entry).collect()
+}
+
+fn sealed(call: &Call, record: RecordId, consent: &ConsentSecret) -> Result<Vec<u8>, Refusal> {
+    let plain = Zeroizing::new(serde_json::to_vec(consent)?);
+    let nonce = fresh_nonce()?;
+    Ok(call.state.vault.seal(record.as_bytes(), &plain, nonce)?)
+}
+
+/// Gives a record a new consent in place of one that the bank refuses. It has to cover every account
+/// of the record, by the bank's id or, where the bank gave new ones, by number.
+async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Linked, Refusal> {
+    let state = &call.state;
+    if head.status == RecordStatus::Invalid {
+        let problem = "is of a record that was unlinked; link it as a new one";
+        return Err(Refusal::field("record_id", problem));
+    }
+    let (bank, known) = (
+        state.store.bank(head.bank).await?,
+        state
+            .store
+            .consent(head.record, Consistency::Strong)
+            .await?,
+    );
+    let bank = bank.ok_or_else(|| Refusal::not_found("bank"))?;
+    let known = known.ok_or_else(|| Refusal::not_found("record"))?;
+    let facts = facts(call, &bank, &consent).await?;
+    let accounts = state.store.accounts_of(&known, Consistency::Strong).await?;
+    let mut covered = Vec::with_capacity(accounts.len());
+    for (account, before) in accounts.iter().zip(&known.accounts) {
+        let by_id = facts
+            .iter()
+            .find(|it| it.bank_account_id == before.bank_account_id);
+        let by_number = || {
+            facts
+                .iter()
+                .find(|it| !it.number.is_empty() && it.number == account.facts.number)
+        };
+        let now = by_id.or_else(by_number).ok_or_else(|| {
+            let problem = "does not cover every account of the record";
+            Refusal::field("access_token", problem)
+        })?;
+        covered.push(ConsentAccount {
+            id: account.id,
+            bank_account_id: now.bank_account_id.clone(),
+        });
+    }
+    let renewed = Consent {
+        sealed: sealed(call, head.record, &consent)?,
+        accounts: covered,
+        ..known
+    };
+    state.store.put_consent(&renewed).await?;
+    state
+        .store
+        .set_status(head.record, RecordStatus::Active)
+        .await?;
+    refresh::enqueue(call, head.record, None).await?;
+    let customer = call.own_customer(head.customer).await?;
+    Ok(linked(head, customer.name, &accounts))
+}
+
+fn linked(head: &Head, name: String, accounts: &[Account]) -> Linked {
+    let shown = |account: &Account| LinkedAccount {
+        id: account.id,
+        name: account.facts.name.clone(),
+        nuban: account.facts.number.clone(),
+        customer: head.customer,
+    };
+    Linked {
+        record_id: head.record,
+        bank_id: head.bank,
+        customer_id: head.customer,
+        name,
+        accounts: accounts.iter().map(shown).collect(),
+        schedule: head.schedule.into(),
+    }
+}

@@ -1,0 +1,110 @@
+//! The names around accounts: of their customers and banks, each read once for a call.
+
+use std::collections::HashMap;
+
+use okra_core::{
+    bank::BankConfig,
+    ids::{BankId, CustomerId},
+};
+use okra_store::{Account, Customer, Head};
+use okra_wire::{
+    origin::{Ids, Named, Origin, Times},
+    record::RecordView,
+};
+
+use crate::{call::Call, envelope::Refusal};
+
+/// Names by their ids.
+#[derive(Default)]
+pub(crate) struct Names {
+    customers: HashMap<CustomerId, Customer>,
+    banks: HashMap<BankId, BankConfig>,
+}
+
+impl Names {
+    /// The names around these accounts.
+    pub(crate) async fn of_accounts(call: &Call, accounts: &[Account]) -> Result<Self, Refusal> {
+        let mut names = Self::default();
+        for account in accounts {
+            names.learn(call, account.customer, account.bank).await?;
+        }
+        Ok(names)
+    }
+
+    /// The names around these records.
+    pub(crate) async fn of_records(call: &Call, heads: &[Head]) -> Result<Self, Refusal> {
+        let mut names = Self::default();
+        for head in heads {
+            names.learn(call, head.customer, head.bank).await?;
+        }
+        Ok(names)
+    }
+
+    async fn learn(
+        &mut self,
+        call: &Call,
+        customer: CustomerId,
+        bank: BankId,
+    ) -> Result<(), Refusal> {
+        let store = &call.state.store;
+        if !self.customers.contains_key(&customer)
+            && let Some(known) = store.customer(customer).await?
+        {
+            self.customers.insert(customer, known);
+        }
+        if !self.banks.contains_key(&bank)
+            && let Some(known) = store.bank(bank).await?
+        {
+            self.banks.insert(bank, known);
+        }
+        Ok(())
+    }
+
+    /// An account with its names. What has none, because it is gone, has empty ones.
+    pub(crate) fn origin<'a>(
+        &'a self,
+        call: &Call,
+        account: &'a Account,
+    ) -> Result<Origin<'a>, Refusal> {
+        let (app, customer) = (call.app()?, self.customers.get(&account.customer));
+        let bank = self.banks.get(&account.bank);
+        Ok(Origin {
+            ids: Ids {
+                app: app.id,
+                env: app.env,
+                record: account.record,
+                customer: account.customer,
+                bank: account.bank,
+                account: account.id,
+            },
+            customer_name: customer.map_or("", |it| it.name.as_str()),
+            customer_email: customer.and_then(|it| it.email.as_deref()),
+            bank_name: bank.map_or("", |it| it.name.as_str()),
+            bank_slug: bank.map_or("", |it| it.slug.as_str()),
+            facts: &account.facts,
+        })
+    }
+
+    /// A record with its names.
+    pub(crate) fn record(&self, call: &Call, head: &Head) -> Result<RecordView, Refusal> {
+        let app = call.app()?;
+        let customer = self.customers.get(&head.customer);
+        let bank = self.banks.get(&head.bank);
+        Ok(RecordView {
+            record: head.record,
+            app: app.id,
+            env: app.env,
+            customer: Named::new(head.customer, customer.map_or("", |it| it.name.as_str())),
+            bank: Named::new(head.bank, bank.map_or("", |it| it.name.as_str())),
+            connection: head.status.as_str(),
+            schedule: head.schedule,
+            sequence: head.seq,
+            pulled: head.first_pull_done,
+            options: head.options.clone(),
+            times: Times {
+                created_at: head.created_at,
+                last_updated: head.last_changed_at,
+            },
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! Records.
+
+use okra_store::Head;
+use okra_wire::record::Record;
+use serde::Serialize;
+
+use crate::{
+    call::Call,
+    envelope::{Answer, Refusal, success},
+    names::Names,
+    scope,
+};
+
+#[derive(Serialize)]
+struct Records<R> {
+    pagination: (),
+    records: R,
+}
+
+/// Records in Okra's shape.
+pub(crate) async fn shown(call: &Call, heads: &[Head]) -> Result<Vec<Record>, Refusal> {
+    let names = Names::of_records(call, heads).await?;
+    heads
+        .iter()
+        .map(|head| Ok(Record::from(&names.record(call, head)?)))
+        .collect()
+}
+
+/// All of the app's.
+pub(crate) async fn list(call: &Call) -> Answer {
+    let heads = scope::records(call).await?;
+    let page = call.input.page(heads.len())?.cut(heads);
+    let records = shown(call, &page).await?;
+    let data = Records {
+        pagination: (),
+        records,
+    };
+    success("Records retrieved successfully", data)
+}
+
+/// One. `records` is the record itself: so it was.
+pub(crate) async fn get(call: &Call) -> Answer {
+    let head = call.record().await?;
+    let shown = shown(call, std::slice::from_ref(&head)).await?;
+    let data = Records {
+        pagination: (),
+        records: shown.first(),
+    };
+    success("Record retrieved successfully", data)
+}

@@ -1,0 +1,150 @@
+//! Refreshes on demand.
+
+use jiff::SignedDuration;
+use okra_core::{
+    ids::{AccountId, RecordId},
+    model::{ByProduct, Product},
+    plan::{Chunk, DueEntry, Requested},
+};
+use okra_queue::Lane;
+use okra_store::{Consistency, Head, RecordStatus};
+use okra_wire::record::Acknowledged;
+
+use crate::{
+    call::Call,
+    envelope::{Answer, Refusal, success},
+    input::{ACCOUNT, RECORD},
+};
+
+/// How long somebody is taken to wait for a refresh; after that it is dropped.
+const WORTH_WAITING: SignedDuration = SignedDuration::from_mins(15);
+
+/// Times a record's due entries are looked for while it is being rescheduled.
+const MAX_LOOKS: u32 = 3;
+
+/// Enqueues a refresh of a record on the priority queue, of one product or of all.
+pub(crate) async fn enqueue(
+    call: &Call,
+    record: RecordId,
+    product: Option<Product>,
+) -> Result<(), Refusal> {
+    for _ in 0..MAX_LOOKS {
+        let head = call.own_record(record, Consistency::Strong).await?;
+        let chunks = chunks(call, &head, product).await?;
+        if !chunks.is_empty() {
+            return Ok(call
+                .state
+                .queues
+                .send_chunks(Lane::Priority, &chunks)
+                .await?);
+        }
+        // Its due entries moved between the two reads: both are looked at again.
+    }
+    Err(Refusal::busy())
+}
+
+/// One chunk for each due entry that holds what is asked for.
+async fn chunks(call: &Call, head: &Head, product: Option<Product>) -> Result<Vec<Chunk>, Refusal> {
+    let now = call.now();
+    let mut chunks = Vec::new();
+    for key in head.due_keys() {
+        let entry = call.state.store.due_entry(key, Consistency::Strong).await?;
+        let Some(DueEntry { key, mut marks }) = entry else {
+            continue;
+        };
+        if let Some(product) = product {
+            let only = marks.get(product).copied();
+            marks = ByProduct::default();
+            *marks.slot(product) = only;
+        }
+        if marks.is_empty() {
+            continue;
+        }
+        chunks.push(Chunk {
+            id: format!(
+                "on-demand-{}-{}-{}",
+                head.record,
+                key.interval,
+                now.as_millisecond()
+            ),
+            bank: head.bank,
+            requested: Requested::OnDemand { product },
+            not_after: now.saturating_add(WORTH_WAITING).unwrap_or(now),
+            delay_s: 0,
+            records: vec![DueEntry { key, marks }],
+        });
+    }
+    Ok(chunks)
+}
+
+/// The record asked for, by itself or by one of its accounts.
+async fn asked(call: &Call) -> Result<RecordId, Refusal> {
+    let record: Option<RecordId> = call.input.id(RECORD)?;
+    let Some(account) = call.input.id::<AccountId>(ACCOUNT)? else {
+        return match record {
+            Some(record) => Ok(record),
+            None => call.input.needed_id(ACCOUNT),
+        };
+    };
+    let account = call.own_account(account).await?;
+    match record {
+        Some(record) if record != account.record => {
+            Err(Refusal::field("account_id", "is no account of that record"))
+        }
+        _ => Ok(account.record),
+    }
+}
+
+async fn refresh(
+    call: &Call,
+    product: Option<Product>,
+    method: &'static str,
+    message: &str,
+) -> Answer {
+    let record = asked(call).await?;
+    let head = call.own_record(record, Consistency::Eventual).await?;
+    if head.status == RecordStatus::Invalid {
+        return Err(Refusal::field(
+            "record_id",
+            "is of a record that was unlinked",
+        ));
+    }
+    enqueue(call, record, product).await?;
+    let public_url = &call.state.public_url;
+    success(message, Acknowledged::new(public_url, record, method))
+}
+
+async fn of_balance(call: &Call, method: &'static str) -> Answer {
+    let product = Some(Product::Balance);
+    refresh(call, product, method, "Balance checking...").await
+}
+
+async fn of_transactions(call: &Call, method: &'static str) -> Answer {
+    let product = Some(Product::Transactions);
+    refresh(call, product, method, "Transactions processing...").await
+}
+
+pub(crate) async fn balance(call: &Call) -> Answer {
+    of_balance(call, "BALANCE").await
+}
+
+pub(crate) async fn balance_check(call: &Call) -> Answer {
+    of_balance(call, "CHECK_BALANCE").await
+}
+
+pub(crate) async fn balance_periodic(call: &Call) -> Answer {
+    of_balance(call, "PERIODIC_BALANCE").await
+}
+
+pub(crate) async fn transactions(call: &Call) -> Answer {
+    of_transactions(call, "REFRESH_TRANSACTIONS").await
+}
+
+pub(crate) async fn transactions_periodic(call: &Call) -> Answer {
+    of_transactions(call, "PERIODIC_TRANSACTIONS").await
+}
+
+/// `customers/retry`: everything of a record.
+pub(crate) async fn all(call: &Call) -> Answer {
+    refresh(call, None, "AUTH", "Record processing...").await
+}

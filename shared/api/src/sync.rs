@@ -1,0 +1,389 @@
+//! Data sync: subscriptions, and which interval each product of a record is on.
+
+use jiff::Timestamp;
+use okra_core::{
+    ids::{BankId, CustomerId, RecordId, SubscriptionId},
+    model::{ByProduct, Product},
+    schedule::Interval,
+};
+use okra_store::{
+    Consistency, Head, MAX_SUBSCRIPTIONS_PER_RECORD, RecordStatus, StoreError, Subscription,
+};
+use okra_webhooks::check_url;
+use okra_wire::record::Schedule;
+use serde::Serialize;
+
+use crate::{
+    call::Call,
+    envelope::{Answer, Refusal, success},
+    input::{BANK, Input, WEBHOOK_URL},
+};
+
+/// Times a record is rescheduled against others that do so at the same time.
+const MAX_MOVES: u32 = 3;
+
+/// The interval asked for.
+pub(crate) fn interval(input: &Input) -> Result<Option<Interval>, Refusal> {
+    input
+        .text(&["interval"])
+        .map(|text| {
+            text.parse()
+                .map_err(|error| Refusal::field("interval", format!("is not known: {error}")))
+        })
+        .transpose()
+}
+
+/// The webhook URL asked for, where it may be called.
+pub(crate) fn webhook_url(call: &Call, input: &Input) -> Result<Option<String>, Refusal> {
+    let url = input.text(WEBHOOK_URL);
+    if let Some(url) = &url {
+        check_url(url, call.state.addresses)
+            .map_err(|refused| Refusal::field("webhook_url", format!("is refused: {refused}")))?;
+    }
+    Ok(url)
+}
+
+/// Data sync of these products. Asked for again with the same products and URL it is the same one.
+pub(crate) fn subscription(
+    record: RecordId,
+    products: &[Product],
+    interval: Interval,
+    webhook_url: Option<&str>,
+    now: Timestamp,
+) -> Subscription {
+    let names: Vec<&str> = products.iter().map(|product| product.as_str()).collect();
+    let (names, url) = (names.join(","), webhook_url.unwrap_or_default());
+    Subscription {
+        id: SubscriptionId::derive(&[record.as_bytes(), url.as_bytes(), names.as_bytes()]),
+        record,
+        products: products.to_vec(),
+        interval,
+        webhook_url: webhook_url.map(str::to_owned),
+        created_at: now,
+    }
+}
+
+/// The fastest interval that any subscription asks for each product; daily where none does. A product
+/// sits on one interval only: on two it would have two marks, and each would dispatch again what the
+/// other had dispatched.
+pub(crate) fn fastest(subscriptions: &[Subscription]) -> ByProduct<Interval> {
+    let fastest = |product| {
+        let asked = subscriptions
+            .iter()
+            .filter(|it| it.products.contains(&product));
+        Some(asked.map(|it| it.interval).min().unwrap_or_default())
+    };
+    ByProduct {
+        balance: fastest(Product::Balance),
+        transactions: fastest(Product::Transactions),
+    }
+}
+
+/// How the subscriptions of a record change when one more is asked for.
+struct Change {
+    /// Those that are written: the new one first, so that a crash leaves too many and not too few.
+    put: Vec<Subscription>,
+    /// Those that nothing is left of.
+    delete: Vec<SubscriptionId>,
+    /// All that are there afterwards.
+    after: Vec<Subscription>,
+}
+
+/// A URL has one interval for each product, the one asked for last: a new subscription takes its
+/// products from the others of its URL. What other URLs asked for stays.
+fn subscribe_to(known: Vec<Subscription>, mut new: Subscription) -> Change {
+    let mut change = Change {
+        put: vec![],
+        delete: vec![],
+        after: vec![],
+    };
+    for mut it in known {
+        if it.id == new.id {
+            new.created_at = it.created_at;
+        } else if it.webhook_url != new.webhook_url {
+            change.after.push(it);
+        } else {
+            let before = it.products.len();
+            it.products
+                .retain(|product| !new.products.contains(product));
+            if it.products.is_empty() {
+                change.delete.push(it.id);
+                continue;
+            }
+            if it.products.len() != before {
+                change.put.push(it.clone());
+            }
+            change.after.push(it);
+        }
+    }
+    change.put.insert(0, new.clone());
+    change.after.push(new);
+    change
+}
+
+/// Enables the rules of intervals that no record is on, before one is: a record whose rule sleeps
+/// would not be refreshed, and a rule without records switches itself off.
+pub(crate) async fn wake(call: &Call, schedule: ByProduct<Interval>) -> Result<(), Refusal> {
+    let mut intervals: Vec<Interval> = schedule.iter().map(|(_, interval)| *interval).collect();
+    intervals.dedup();
+    for interval in intervals {
+        if call.state.store.interval_count(interval).await? == 0 {
+            call.state.rules.enable(interval).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the products of a record on these intervals. Rules that are left without records are left to
+/// switch themselves off.
+async fn reschedule(
+    call: &Call,
+    mut head: Head,
+    schedule: ByProduct<Interval>,
+) -> Result<(), Refusal> {
+    if head.schedule == schedule {
+        return Ok(());
+    }
+    wake(call, schedule).await?;
+    for _ in 0..MAX_MOVES {
+        match call.state.store.reschedule(&head, schedule).await {
+            Ok(touched) => {
+                for interval in touched.started {
+                    call.state.rules.enable(interval).await?;
+                }
+                return Ok(());
+            }
+            Err(StoreError::Contended { .. }) => {
+                head = call.own_record(head.record, Consistency::Strong).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Refusal::busy())
+}
+
+/// A subscription as it is shown, and what it comes to beside the record's others.
+#[derive(Serialize)]
+struct Shown {
+    id: SubscriptionId,
+    record: RecordId,
+    bank: BankId,
+    customer: CustomerId,
+    products: Vec<Product>,
+    interval: Interval,
+    effective_interval: Schedule,
+    webhook_url: Option<String>,
+    created_at: okra_wire::scalar::Instant,
+}
+
+impl Shown {
+    fn new(head: &Head, schedule: ByProduct<Interval>, subscription: Subscription) -> Self {
+        Self {
+            id: subscription.id,
+            record: head.record,
+            bank: head.bank,
+            customer: head.customer,
+            products: subscription.products,
+            interval: subscription.interval,
+            effective_interval: schedule.into(),
+            webhook_url: subscription.webhook_url,
+            created_at: okra_wire::scalar::Instant(subscription.created_at),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Subscriptions {
+    subscriptions: Vec<Shown>,
+}
+
+/// The records asked for: the customer's, at one bank where one is given. Unlinked ones are left out.
+async fn asked(call: &Call) -> Result<Vec<Head>, Refusal> {
+    let bank: Option<BankId> = call.input.id(BANK)?;
+    let customer = call.customer().await?;
+    let mut heads = call.state.store.records_of_customer(customer.id).await?;
+    heads.retain(|head| {
+        head.status != RecordStatus::Invalid && bank.is_none_or(|bank| bank == head.bank)
+    });
+    if heads.is_empty() {
+        return Err(Refusal::not_found("record"));
+    }
+    Ok(heads)
+}
+
+/// Okra's data-sync call: `{customer, products, bank?, interval?, webhook_url?}`.
+pub(crate) async fn subscribe(call: &Call) -> Answer {
+    let input = &call.input;
+    let products = input.products()?;
+    let products = products.ok_or_else(|| Refusal::field("products", "is required"))?;
+    let interval = interval(input)?.unwrap_or_default();
+    let webhook_url = webhook_url(call, input)?;
+    let store = &call.state.store;
+    let mut subscriptions = Vec::new();
+    for head in asked(call).await? {
+        let new = subscription(
+            head.record,
+            &products,
+            interval,
+            webhook_url.as_deref(),
+            call.now(),
+        );
+        let change = subscribe_to(store.subscriptions(head.record).await?, new);
+        // One more than can be read would stop every delivery of the record.
+        if change.after.len() > MAX_SUBSCRIPTIONS_PER_RECORD {
+            let problem =
+                format!("is one too many: a record has at most {MAX_SUBSCRIPTIONS_PER_RECORD}");
+            return Err(Refusal::field("webhook_url", problem));
+        }
+        for subscription in &change.put {
+            store.put_subscription(subscription).await?;
+        }
+        for id in change.delete {
+            store.delete_subscription(head.record, id).await?;
+        }
+        let schedule = fastest(&change.after);
+        reschedule(call, head.clone(), schedule).await?;
+        let stored = change.put.into_iter().next();
+        subscriptions.extend(stored.map(|it| Shown::new(&head, schedule, it)));
+    }
+    success(
+        "Data sync set successfully",
+        Subscriptions { subscriptions },
+    )
+}
+
+/// The subscriptions of a customer's records: an extension.
+pub(crate) async fn list(call: &Call) -> Answer {
+    let mut subscriptions = Vec::new();
+    for head in asked(call).await? {
+        let of_record = call.state.store.subscriptions(head.record).await?;
+        subscriptions.extend(
+            of_record
+                .into_iter()
+                .map(|it| Shown::new(&head, head.schedule, it)),
+        );
+    }
+    success(
+        "Data sync retrieved successfully",
+        Subscriptions { subscriptions },
+    )
+}
+
+/// Ends a subscription by its id: an extension. Its record goes back to what its others ask for.
+pub(crate) async fn cancel(call: &Call) -> Answer {
+    let id: SubscriptionId = call.input.needed_id(&["id", "subscription"])?;
+    let store = &call.state.store;
+    for head in asked(call).await? {
+        let mut known = store.subscriptions(head.record).await?;
+        let Some(at) = known.iter().position(|it| it.id == id) else {
+            continue;
+        };
+        let ended = known.remove(at);
+        store.delete_subscription(head.record, id).await?;
+        let schedule = fastest(&known);
+        reschedule(call, head.clone(), schedule).await?;
+        let subscriptions = vec![Shown::new(&head, schedule, ended)];
+        return success("Data sync ended", Subscriptions { subscriptions });
+    }
+    Err(Refusal::not_found("subscription"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: RecordId = RecordId::from_bytes([1; 12]);
+    const BALANCE: &[Product] = &[Product::Balance];
+
+    fn asked(products: &[Product], interval: Interval, url: Option<&str>) -> Subscription {
+        subscription(RECORD, products, interval, url, Timestamp::UNIX_EPOCH)
+    }
+
+    /// Asks for these one after the other, and says what is there afterwards.
+    fn check(
+        asked: Vec<Subscription>,
+        expected: &[(Option<&str>, &[Product], Interval)],
+        balance: Interval,
+        transactions: Interval,
+    ) {
+        let mut known: Vec<Subscription> = Vec::new();
+        for new in asked {
+            let change = subscribe_to(known.clone(), new.clone());
+            assert_eq!(change.put.first(), Some(&new));
+            // What is written is what is there.
+            known.retain(|it| !change.delete.contains(&it.id));
+            for put in change.put {
+                known.retain(|it| it.id != put.id);
+                known.push(put);
+            }
+            let by_id = |it: &Subscription| it.id;
+            let (mut stored, mut after) = (known.clone(), change.after);
+            stored.sort_by_key(by_id);
+            after.sort_by_key(by_id);
+            assert_eq!(stored, after);
+        }
+        let mut found: Vec<_> = known
+            .iter()
+            .map(|it| {
+                (
+                    it.webhook_url.as_deref(),
+                    it.products.as_slice(),
+                    it.interval,
+                )
+            })
+            .collect();
+        found.sort();
+        assert_eq!(found, expected);
+        let schedule = fastest(&known);
+        assert_eq!(
+            (schedule.balance, schedule.transactions),
+            (Some(balance), Some(transactions))
+        );
+    }
+
+    #[test]
+    fn the_fastest_subscription_wins_and_the_latest_of_a_url() {
+        use Interval::{Daily, OneHour, OneMinute};
+        let (a, both) = (Some("https://a.example/"), &Product::ALL);
+        let rows: &[Product] = &[Product::Transactions];
+        check(vec![], &[], Daily, Daily);
+        check(
+            vec![asked(both, OneHour, None)],
+            &[(None, both, OneHour)],
+            OneHour,
+            OneHour,
+        );
+        // Balances every minute and transactions daily, to one URL.
+        check(
+            vec![asked(BALANCE, OneMinute, a), asked(rows, Daily, a)],
+            &[(a, BALANCE, OneMinute), (a, rows, Daily)],
+            OneMinute,
+            Daily,
+        );
+        check(
+            vec![asked(both, OneHour, a), asked(BALANCE, Daily, a)],
+            &[(a, BALANCE, Daily), (a, rows, OneHour)],
+            Daily,
+            OneHour,
+        );
+        check(
+            vec![asked(BALANCE, OneMinute, a), asked(both, Daily, a)],
+            &[(a, both, Daily)],
+            Daily,
+            Daily,
+        );
+        // Another URL keeps what it asked for.
+        check(
+            vec![asked(BALANCE, OneMinute, None), asked(BALANCE, Daily, a)],
+            &[(None, BALANCE, OneMinute), (a, BALANCE, Daily)],
+            OneMinute,
+            Daily,
+        );
+        check(
+            vec![asked(both, OneMinute, a), asked(both, OneHour, a)],
+            &[(a, both, OneHour)],
+            OneHour,
+            OneHour,
+        );
+    }
+}

@@ -1,0 +1,215 @@
+//! Who may call what, and how calls are spelled.
+
+use axum::http::{Method, StatusCode};
+use okra_api::{Access, MAX_BODY_BYTES, ROUTES};
+use okra_emulator::{Fate, Service};
+use serde_json::{Value, json};
+
+use crate::world::{KEY, NAME, OTHER_KEY, World};
+
+const PREFIXES: [&str; 7] = [
+    "/v1",
+    "/v2",
+    "/sandbox/v1",
+    "/sandbox/v2",
+    "/v1/sandbox",
+    "/v2/sandbox",
+    "",
+];
+
+#[tokio::test]
+async fn every_route_with_a_key_wants_one() {
+    let world = World::new().await;
+    for route in ROUTES {
+        for prefix in PREFIXES {
+            let uri = format!("{prefix}/{}", route.path);
+            for key in [None, Some(""), Some("Bearer "), Some("Bearer wrong")] {
+                let answer = world.call(route.method(), &uri, key, "{}").await;
+                if route.access == Access::Key {
+                    let (kind, _) = answer.refusal(StatusCode::UNAUTHORIZED);
+                    assert_eq!(kind, "API", "{uri} {key:?}");
+                } else {
+                    assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{uri} {key:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_are_read_as_clients_send_them() {
+    let world = World::new().await;
+    for key in [
+        format!("Bearer {KEY}"),
+        format!(" Bearer {KEY}"),
+        format!("bearer {KEY} "),
+        KEY.to_owned(),
+    ] {
+        let answer = world
+            .call(Method::POST, "/v2/customers/list", Some(&key), "")
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{key}");
+    }
+}
+
+/// Whatever another app calls, with all the ids there are, it neither learns nor changes anything.
+#[tokio::test]
+async fn no_route_leads_to_another_apps_data() {
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    let by_customer = json!({ "customer": linked.customer() });
+    let rows = world.post("transactions/getByCustomer", by_customer).await;
+    let row = rows.data()["transaction"][0]["_id"].clone();
+    let hook = json!({ "url": "https://ours.example/hook" });
+    let hook = world.post("webhooks/set", hook).await.data();
+    let head = head(&world, &linked).await;
+
+    let ids = json!({
+        "customer": linked.customer(), "account": linked.account(), "record": linked.record(),
+        "record_id": linked.record(), "account_id": linked.account(), "options": { "UserId": 42 },
+        "bank": crate::world::BANK, "access_token": "x", "method": "TRANSACTIONS", "type": "debit",
+        "products": ["balance"], "interval": "one_minute",
+    });
+    let mut calls = 0;
+    for route in ROUTES.iter().filter(|route| route.access == Access::Key) {
+        for id in [
+            json!(linked.account()),
+            balance_id(&linked),
+            row.clone(),
+            hook["id"].clone(),
+        ] {
+            // What these make is the other app's own.
+            if matches!(
+                route.path,
+                "customers/create" | "customers/generate" | "webhooks/set"
+            ) {
+                continue;
+            }
+            let mut body = ids.clone();
+            body["id"] = id;
+            let answer = world.post_as(OTHER_KEY, route.path, &body).await;
+            for ours in [
+                linked.nuban(),
+                NAME.to_owned(),
+                linked.customer(),
+                linked.account(),
+            ] {
+                assert!(
+                    !answer.text.contains(&ours),
+                    "{}: {}",
+                    route.path,
+                    answer.text
+                );
+            }
+            calls += 1;
+        }
+    }
+    assert!(calls > 100, "{calls}");
+    assert!(world.take_chunks().await.is_empty());
+    assert_eq!(self::head(&world, &linked).await, head);
+    let store = &world.environment.store;
+    assert!(
+        store
+            .subscriptions(linked.record())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let ours = world.post("webhooks/list", json!({})).await.data();
+    assert_eq!(ours["webhooks"].as_array().unwrap().len(), 1);
+}
+
+async fn head(world: &World, linked: &crate::world::Linked) -> okra_store::Head {
+    let strong = okra_store::Consistency::Strong;
+    let head = world.environment.store.head(linked.record(), strong).await;
+    head.unwrap().unwrap()
+}
+
+fn balance_id(linked: &crate::world::Linked) -> Value {
+    json!(okra_core::ids::BalanceId::of(
+        linked.account().parse().unwrap()
+    ))
+}
+
+#[tokio::test]
+async fn every_spelling_of_a_path_leads_to_it() {
+    let world = World::new().await;
+    for prefix in PREFIXES {
+        let answer = world
+            .call(Method::GET, &format!("{prefix}/health"), None, "")
+            .await;
+        assert_eq!(answer.data()["store"], "up", "{prefix}");
+    }
+    for uri in [
+        "/v2//banks///list",
+        "//v2/banks/list",
+        "/v2/sandbox/sandbox/banks/list/",
+        "/v2/banks/list?page=1&",
+        "https://api.okra.ng/v2/banks/list",
+        "http://localhost:3000/banks/list",
+    ] {
+        let answer = world.call(Method::GET, uri, None, "").await;
+        assert_eq!(answer.data()["banks"].as_array().unwrap().len(), 1, "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_refused_in_the_envelope() {
+    let world = World::new().await;
+    let key = format!("Bearer {KEY}");
+    let check = async |method: Method, uri: &str, body: String, status: u16, kind: &str| {
+        let answer = world.call(method, uri, Some(&key), body).await;
+        let status = StatusCode::from_u16(status).unwrap();
+        assert_eq!(answer.refusal(status).0, kind, "{uri}");
+        answer
+    };
+    let (get, post) = (Method::GET, Method::POST);
+    let empty = String::new;
+    check(get.clone(), "/v2/nothing/here", empty(), 404, "NOT_FOUND").await;
+    check(get.clone(), "/", empty(), 404, "NOT_FOUND").await;
+    for path in [
+        "identity/getById",
+        "products/income/get",
+        "pay/now",
+        "wallet/list",
+    ] {
+        let uri = format!("/v2/{path}");
+        check(post.clone(), &uri, empty(), 501, "NOT_IMPLEMENTED").await;
+    }
+    let answer = check(get, "/v2/balance/getById", empty(), 405, "API").await;
+    assert_eq!(answer.headers["allow"], "POST");
+    assert_eq!(answer.json()["data"]["method"], "BALANCE");
+    let large = "x".repeat(MAX_BODY_BYTES + 1);
+    check(
+        post.clone(),
+        "/v2/balance/getById",
+        large,
+        413,
+        "VALIDATION",
+    )
+    .await;
+    for body in ["[1]", "7", "{\"a\""] {
+        let body = body.to_owned();
+        check(post.clone(), "/v2/balance/getById", body, 400, "VALIDATION").await;
+    }
+}
+
+#[tokio::test]
+async fn our_own_faults_are_told_without_their_cause() {
+    let world = World::new().await;
+    world
+        .emulator
+        .inject(|service, operation| match (service, operation) {
+            (Service::DynamoDb, "GetItem" | "Query") => Fate::Fail,
+            _ => Fate::Pass,
+        });
+    let answer = world.post("customers/list", json!({})).await;
+    let (kind, message) = answer.refusal(StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(kind, "INTERNAL");
+    assert!(message.contains("request id"));
+    for inner in ["DynamoDB", "GetItem", "service", "okra_store", "table"] {
+        assert!(!answer.text.contains(inner), "{}", answer.text);
+    }
+    let health = world.call(Method::GET, "/health", None, "").await;
+    health.refusal(StatusCode::SERVICE_UNAVAILABLE);
+}

@@ -1,0 +1,243 @@
+//! Banks, customers, links.
+
+use axum::http::StatusCode;
+use okra_core::{ids::BankId, schedule::Interval};
+use okra_sandbox::{ConsentState, NewLogin};
+use okra_store::{Consistency, RecordStatus};
+use okra_webhooks::AddressPolicy;
+use serde_json::{Value, json};
+
+use crate::world::{BANK, World, config};
+
+/// A login at the bank that nobody linked yet, and its token.
+fn token(world: &World, accounts: u8) -> String {
+    let login = world
+        .bank
+        .create_login(NewLogin {
+            accounts,
+            ..NewLogin::default()
+        })
+        .unwrap();
+    world.bank.link(login.id).unwrap().into_string()
+}
+
+#[tokio::test]
+async fn a_link_makes_everything_at_once() {
+    let world = World::new().await;
+    assert_eq!(world.awake().await, []);
+    let body = json!({
+        "name": "Bola Ade", "email": "bola@app.example", "bank": BANK,
+        "access_token": token(&world, 2), "interval": "one_hour", "products": ["balance"],
+        "options": { "UserId": 7 },
+    });
+    let linked = world.post("records/link", body).await.data();
+    insta::assert_json_snapshot!("linked", linked);
+    assert_eq!(world.awake().await, [Interval::OneHour, Interval::Daily]);
+    let chunks = world.take_chunks().await;
+    assert_eq!(chunks.len(), 2, "one for each interval");
+    assert!(
+        chunks
+            .iter()
+            .all(|chunk| chunk.bank == BANK && chunk.records.len() == 1)
+    );
+
+    let customer = json!({ "customer": linked["customer_id"] });
+    let customer = world.post("customers/get", customer).await.data();
+    insta::assert_json_snapshot!("customer", customer);
+    let listed = world.post("customers/list", Value::Null).await.data();
+    assert_eq!(listed["customers"][0]["email"], json!(["bola@app.example"]));
+    let record = json!({ "record_id": linked["record_id"] });
+    let record = world.post("products/records/get", record).await.data();
+    assert_eq!(record["records"], customer["records"][0]);
+
+    // Another bank of the same customer.
+    let body = json!({
+        "customer_id": linked["customer_id"], "bank": BANK, "access_token": token(&world, 1),
+    });
+    world.post("records/link", body).await.data();
+    let listed = world.post("customers/list", json!({})).await.data();
+    assert_eq!(listed["pagination"]["totalDocs"], 1);
+    let records = world.post("products/records", json!({})).await.data();
+    assert_eq!(records["records"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_link_that_fails_leaves_nothing() {
+    let world = World::new().await;
+    let good = token(&world, 1);
+    let check = async |change: Value, status: u16, kind: &str, said: &str| {
+        let mut body = json!({ "name": "Bola", "bank": BANK, "access_token": good });
+        let changes = change.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(changes);
+        let answer = world.post("records/link", body).await;
+        let (found, message) = answer.refusal(StatusCode::from_u16(status).unwrap());
+        assert_eq!(found, kind, "{message}");
+        assert!(message.contains(said), "{message}");
+        assert!(!answer.text.contains(&good));
+    };
+    check(json!({ "access_token": "wrong" }), 400, "EXPIRED", "bank").await;
+    check(
+        json!({ "access_token": "" }),
+        400,
+        "VALIDATION",
+        "access_token",
+    )
+    .await;
+    check(json!({ "name": null }), 400, "VALIDATION", "name").await;
+    check(json!({ "bank": "zz" }), 400, "VALIDATION", "bank").await;
+    let nowhere = BankId::from_bytes([9; 12]);
+    check(json!({ "bank": nowhere }), 404, "NOT_FOUND", "bank").await;
+    check(
+        json!({ "interval": "hourly" }),
+        400,
+        "VALIDATION",
+        "interval",
+    )
+    .await;
+    check(
+        json!({ "account_ids": ["no"] }),
+        400,
+        "VALIDATION",
+        "account_ids",
+    )
+    .await;
+    let url = "http://169.254.169.254/latest";
+    check(
+        json!({ "webhook_url": url }),
+        400,
+        "VALIDATION",
+        "webhook_url",
+    )
+    .await;
+    let large = json!({ "note": "x".repeat(600) });
+    check(json!({ "options": large }), 400, "VALIDATION", "options").await;
+    let customers = world.post("customers/list", json!({})).await.data();
+    assert_eq!(customers["customers"], json!([]));
+    assert_eq!(world.awake().await, []);
+}
+
+#[tokio::test]
+async fn chosen_accounts_are_linked_alone() {
+    let world = World::new().await;
+    let login = NewLogin {
+        accounts: 3,
+        ..NewLogin::default()
+    };
+    let login = world.bank.create_login(login).unwrap();
+    let second = &login.accounts[1];
+    let body = json!({
+        "name": "Bola", "bank": BANK, "account_ids": [second.account_id],
+        "access_token": world.bank.link(login.id).unwrap().as_str(),
+    });
+    let linked = world.post("records/link", body).await.data();
+    assert_eq!(linked["accounts"].as_array().unwrap().len(), 1);
+    assert_eq!(linked["accounts"][0]["nuban"], json!(second.number));
+}
+
+#[tokio::test]
+async fn a_consent_that_was_revoked_is_renewed() {
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    let login = world.login();
+    world
+        .bank
+        .set_consent(login, ConsentState::Revoked)
+        .unwrap();
+    let refresh = json!({ "record_id": linked.record() });
+    world.post("balance/refresh", refresh.clone()).await.data();
+    world.work().await;
+    let status = async || {
+        let head = world
+            .environment
+            .store
+            .head(linked.record(), Consistency::Strong)
+            .await;
+        head.unwrap().unwrap().status
+    };
+    assert_eq!(status().await, RecordStatus::TokenRequired);
+
+    let stranger = json!({ "record_id": linked.record(), "access_token": token(&world, 1) });
+    let answer = world.post("records/link", stranger).await;
+    let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
+    assert!(message.contains("every account"), "{message}");
+
+    let access_token = world.bank.link(login).unwrap().into_string();
+    let again = json!({ "record_id": linked.record(), "access_token": access_token });
+    let again = world.post("records/link", again).await.data();
+    assert_eq!(again["accounts"], linked.0["accounts"]);
+    assert_eq!(status().await, RecordStatus::Active);
+    world.work().await;
+    assert_eq!(status().await, RecordStatus::Active);
+}
+
+#[tokio::test]
+async fn sandbox_customers_are_made_in_one_go() {
+    let world = World::new().await;
+    let made = json!([{ "name": "A", "noOfAccount": "2" }, { "name": "B" }]);
+    let made = world.post("customers/create", made).await.data();
+    assert_eq!(made["customers"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        (&made["name"], &made["customers"][1]["name"]),
+        (&json!("A"), &json!("B"))
+    );
+    assert_eq!(made["accounts"].as_array().unwrap().len(), 2);
+    let made = json!({ "number": 3, "create": true });
+    let made = world.post("customers/generate", made).await.data();
+    assert_eq!(made["customers"].as_array().unwrap().len(), 3);
+    for (path, body, field) in [
+        ("customers/generate", json!({ "number": 11 }), "number"),
+        (
+            "customers/create",
+            json!({ "noOfAccount": 6 }),
+            "noOfAccount",
+        ),
+        ("customers/create", json!(vec![json!({}); 11]), "body"),
+    ] {
+        let answer = world.post(path, body).await;
+        let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        assert!(message.starts_with(field), "{message}");
+    }
+
+    let world = World::with(AddressPolicy::PublicOnly, false).await;
+    let answer = world.post("customers/create", json!({})).await;
+    assert_eq!(answer.refusal(StatusCode::NOT_IMPLEMENTED).0, "ENV");
+}
+
+#[tokio::test]
+async fn a_bank_is_added_and_not_moved() {
+    let world = World::new().await;
+    let mut bank = config(BankId::from_bytes([7; 12]), "");
+    bank.base_url = "https://bank.example/aisp".to_owned();
+    bank.slug = "new-bank".to_owned();
+    for _ in 0..2 {
+        let added = world.post("banks/add", json!(bank)).await.data();
+        assert_eq!(added["slug"], "new-bank");
+    }
+    let by_id = format!("/v2/banks/getById?id={}", bank.id);
+    let get = axum::http::Method::GET;
+    let shown = world.call(get, &by_id, None, "").await.data();
+    insta::assert_json_snapshot!("bank", shown);
+
+    let moved = "https://elsewhere.example/aisp".to_owned();
+    let mut elsewhere = bank.clone();
+    elsewhere.base_url = moved;
+    let answer = world.post("banks/add", json!(elsewhere)).await;
+    assert_eq!(answer.refusal(StatusCode::CONFLICT).0, "CONFLICT");
+
+    for url in [
+        "http://127.0.0.1:9001/2018-06-01",
+        "https://10.0.0.1/aisp",
+        "https://bank.internal/aisp",
+        "nonsense",
+    ] {
+        elsewhere.id = BankId::from_bytes([8; 12]);
+        elsewhere.slug = "another".to_owned();
+        elsewhere.base_url = url.to_owned();
+        let answer = world.post("banks/add", json!(elsewhere)).await;
+        let (kind, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        assert_eq!(kind, "VALIDATION");
+        assert!(message.contains("base_url"), "{message}");
+    }
+    let answer = world.post("banks/add", json!({ "name": "x" })).await;
+    answer.refusal(StatusCode::BAD_REQUEST);
+}

@@ -1,0 +1,10 @@
+//! The API as its callers see it: over the embedded DynamoDB and SQS, with the sandbox bank behind it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod access;
+mod linking;
+mod reading;
+mod syncing;
+mod telling;
+mod world;

@@ -1,0 +1,209 @@
+//! Data sync and refreshes on demand.
+
+use axum::http::StatusCode;
+use okra_core::{
+    model::{ByProduct, Product},
+    plan::Requested,
+    schedule::Interval,
+};
+use okra_store::Consistency;
+use serde_json::{Value, json};
+
+use crate::world::{BANK, Linked, World};
+
+async fn schedule(world: &World, linked: &Linked) -> (Interval, Interval) {
+    let store = &world.environment.store;
+    let head = store.head(linked.record(), Consistency::Strong).await;
+    let head = head.unwrap().unwrap();
+    // Each product is on exactly one due entry: the one the head names.
+    for interval in Interval::ALL {
+        let entry = store
+            .due_entry(head.due_key(interval), Consistency::Strong)
+            .await;
+        let found = entry
+            .unwrap()
+            .map(|it| it.marks.products())
+            .unwrap_or_default();
+        let expected: Vec<Product> = head
+            .schedule
+            .iter()
+            .filter(|(_, of)| **of == interval)
+            .map(|(product, _)| product)
+            .collect();
+        assert_eq!(found, expected, "{interval}");
+    }
+    let ByProduct {
+        balance,
+        transactions,
+    } = head.schedule;
+    (balance.unwrap(), transactions.unwrap())
+}
+
+#[tokio::test]
+async fn each_product_is_on_the_fastest_interval_asked_for() {
+    use Interval::{Daily, FiveMinute, OneHour, OneMinute};
+    let world = World::new().await;
+    let linked = world.create(json!({})).await;
+    assert_eq!(schedule(&world, &linked).await, (Daily, Daily));
+    let ask = async |path: &str, products: Value, interval: &str, url: &str| {
+        let body = json!({
+            "customer": linked.customer(), "products": products, "interval": interval,
+            "webhook_url": url,
+        });
+        world.post(path, body).await.data()
+    };
+    let url = "https://app.example/okra/hook";
+    let data = ask("auto-refresh", json!(["balance"]), "one_minute", "").await;
+    insta::assert_json_snapshot!("subscription", data);
+    assert_eq!(schedule(&world, &linked).await, (OneMinute, Daily));
+    assert!(world.awake().await.contains(&OneMinute));
+    ask(
+        "data-sync",
+        json!(["balance", "transactions"]),
+        "one_hour",
+        url,
+    )
+    .await;
+    assert_eq!(schedule(&world, &linked).await, (OneMinute, OneHour));
+    // The same URL asks for something slower, and the one without a URL for something slower still.
+    ask("data-sync", json!(["transactions"]), "", url).await;
+    assert_eq!(schedule(&world, &linked).await, (OneMinute, Daily));
+    ask("data-sync", json!("balance"), "five_minute", "").await;
+    assert_eq!(schedule(&world, &linked).await, (FiveMinute, Daily));
+
+    let customer = json!({ "customer": linked.customer() });
+    let listed = world.post("data-sync/list", customer).await.data();
+    let listed = listed["subscriptions"].as_array().unwrap().clone();
+    assert_eq!(listed.len(), 3, "{listed:?}");
+    for subscription in listed {
+        let body = json!({ "customer": linked.customer(), "id": subscription["id"] });
+        world.post("data-sync/cancel", body).await.data();
+    }
+    assert_eq!(schedule(&world, &linked).await, (Daily, Daily));
+}
+
+#[tokio::test]
+async fn a_bank_narrows_data_sync_down() {
+    let world = World::new().await;
+    let linked = world.create(json!({})).await;
+    let mut body = json!({
+        "customer": linked.customer(), "products": ["balance"], "bank": BANK, "interval": "one_hour",
+    });
+    world.post("data-sync", body.clone()).await.data();
+    assert_eq!(schedule(&world, &linked).await.0, Interval::OneHour);
+    body["bank"] = json!("0".repeat(24));
+    let answer = world.post("data-sync", body).await;
+    assert_eq!(answer.refusal(StatusCode::NOT_FOUND).0, "NO_RECORD_ID");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_data_sync_is_named() {
+    let world = World::new().await;
+    let linked = world.create(json!({})).await;
+    let good = json!({ "customer": linked.customer(), "products": ["balance"] });
+    for (field, value) in [
+        ("interval", json!("one_hours")),
+        ("interval", json!(5)),
+        ("products", json!(["income"])),
+        ("products", json!([])),
+        ("products", Value::Null),
+        ("customer", json!("me")),
+        ("webhook_url", json!("ftp://app.example/")),
+        ("webhook_url", json!("http://app.example/")),
+        ("webhook_url", json!("https://localhost/")),
+        ("webhook_url", json!("https://10.0.0.1/")),
+        ("webhook_url", json!("https://[::1]/")),
+        ("webhook_url", json!("https://169.254.169.254/")),
+    ] {
+        let mut body = good.clone();
+        body[field] = value;
+        let answer = world.post("auto-refresh", body.clone()).await;
+        let (kind, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        assert_eq!(kind, "VALIDATION", "{body}");
+        assert!(message.starts_with(field), "{message}");
+    }
+    let store = &world.environment.store;
+    assert!(
+        store
+            .subscriptions(linked.record())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_record_has_no_more_subscriptions_than_can_be_read() {
+    let world = World::new().await;
+    let linked = world.create(json!({})).await;
+    let ask = async |n: usize| {
+        let body = json!({
+            "customer": linked.customer(), "products": ["balance"],
+            "webhook_url": format!("https://app.example/{n}"),
+        });
+        world.post("data-sync", body).await
+    };
+    for n in 0..okra_store::MAX_SUBSCRIPTIONS_PER_RECORD {
+        ask(n).await.data();
+    }
+    ask(okra_store::MAX_SUBSCRIPTIONS_PER_RECORD)
+        .await
+        .refusal(StatusCode::BAD_REQUEST);
+    ask(0).await.data();
+}
+
+#[tokio::test]
+async fn a_refresh_enqueues_one_record_and_one_product() {
+    let world = World::new().await;
+    let linked = world.create(json!({})).await;
+    world.take_chunks().await;
+    let (record, account) = (linked.record(), linked.account());
+    let check = async |path: &str, body: Value, product: Option<Product>, method: &str| {
+        let data = world.post(path, body).await.data();
+        let url = format!("https://sync.example/v2/callback?record={record}&method={method}");
+        let expected = json!({ "record": record, "method": method, "callback_url": url });
+        assert_eq!(data, expected, "{path}");
+        let chunks = world.take_chunks().await;
+        assert_eq!(chunks.len(), 1, "{path}");
+        assert_eq!(chunks[0].requested, Requested::OnDemand { product });
+        assert!(chunks[0].not_after > world.environment.clock.now());
+        let entry = &chunks[0].records[0];
+        assert_eq!((chunks[0].records.len(), entry.key.record), (1, record));
+        let products = product.map_or_else(|| Product::ALL.to_vec(), |it| vec![it]);
+        assert_eq!(entry.marks.products(), products, "{path}");
+    };
+    let (by_account, by_record) = (
+        json!({ "account_id": account }),
+        json!({ "record_id": record }),
+    );
+    let both = json!({ "account_id": account, "record_id": record, "currency": "NGN" });
+    let balance = Some(Product::Balance);
+    check("balance/refresh", by_account.clone(), balance, "BALANCE").await;
+    check("balance/check", both.clone(), balance, "CHECK_BALANCE").await;
+    let path = "products/balance/periodic";
+    check(path, both.clone(), balance, "PERIODIC_BALANCE").await;
+    let rows = Some(Product::Transactions);
+    let method = "REFRESH_TRANSACTIONS";
+    check("transactions/refresh", by_record.clone(), rows, method).await;
+    check("transaction/refresh", by_account, rows, method).await;
+    let path = "products/transactions/periodic";
+    check(path, both, rows, "PERIODIC_TRANSACTIONS").await;
+    check("customers/retry", by_record, None, "AUTH").await;
+
+    let other = world.create(json!({})).await;
+    world.take_chunks().await;
+    let mismatch = json!({ "account_id": other.account(), "record_id": record });
+    let answer = world.post("balance/refresh", mismatch).await;
+    answer.refusal(StatusCode::BAD_REQUEST);
+    let unknown = json!({ "record_id": "0".repeat(24) });
+    let answer = world.post("balance/refresh", unknown).await;
+    let (kind, message) = answer.refusal(StatusCode::NOT_FOUND);
+    assert_eq!(
+        (kind.as_str(), message.as_str()),
+        ("NO_RECORD_ID", "No record matches that id")
+    );
+    assert_eq!(answer.json()["data"]["method"], "BALANCE");
+    let answer = world.post("transactions/refresh", json!({})).await;
+    answer.refusal(StatusCode::BAD_REQUEST);
+    assert!(world.take_chunks().await.is_empty());
+}

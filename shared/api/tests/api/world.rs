@@ -1,0 +1,336 @@
+//! A world to call: the router, what it stands on, and a bank over loopback HTTP. Clock and random
+//! numbers are driven, so that every run answers the same.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{HeaderMap, Method, Request, StatusCode},
+};
+use okra_api::{ApiState, Sandbox, SandboxAsk, SandboxLogin};
+use okra_aws::{AwsConfig, Clock, rules::Rules};
+use okra_banks::{Connectors, ConsentSecret};
+use okra_core::{
+    bank::{BankConfig, BankLimits, Standard},
+    ids::{AppId, BankId, RecordId},
+    model::Environment as Env,
+    plan::Chunk,
+    schedule::Interval,
+};
+use okra_emulator::{Emulator, QueueSpec};
+use okra_handlers::Environment;
+use okra_queue::{FetchMessage, Queue, QueueUrls, Queues};
+use okra_sandbox::{Bank, LoginId, NewLogin, Options, Volume};
+use okra_store::{App, KeyHash, Store};
+use okra_vault::Vault;
+use okra_webhooks::AddressPolicy;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+/// The sandbox's bank.
+pub(crate) const BANK: BankId = BankId::from_bytes([0xba; 12]);
+
+/// The key of the app that most tests call as, and of another app.
+pub(crate) const KEY: &str = "sk_ours";
+pub(crate) const OTHER_KEY: &str = "sk_theirs";
+
+/// The customer that most tests link.
+pub(crate) const NAME: &str = "Ada Obi";
+
+pub(crate) struct World {
+    pub(crate) bank: Bank,
+    pub(crate) emulator: Emulator,
+    pub(crate) environment: Environment,
+    events: aws_sdk_eventbridge::Client,
+    logins: Arc<Mutex<Vec<LoginId>>>,
+    router: Router,
+}
+
+/// An answer.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    /// The data of a good answer.
+    #[track_caller]
+    pub(crate) fn data(&self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.text);
+        let json = self.json();
+        assert_eq!(json["status"], "success");
+        json["data"].clone()
+    }
+
+    /// The type and message of a refusal, which must be whole.
+    #[track_caller]
+    pub(crate) fn refusal(&self, status: StatusCode) -> (String, String) {
+        assert_eq!(self.status, status, "{}", self.text);
+        let json = self.json();
+        assert_eq!(json["status"], "error");
+        assert_eq!(json["data"]["message"], json!([json["message"]]));
+        assert!(json["data"]["method"].is_string());
+        assert_eq!(
+            json["request_id"],
+            self.headers["x-request-id"].to_str().unwrap()
+        );
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (text(&json["data"]["type"]), text(&json["message"]))
+    }
+}
+
+/// Makes logins at the bank, as the local process does.
+struct Door {
+    bank: Bank,
+    logins: Arc<Mutex<Vec<LoginId>>>,
+}
+
+impl Sandbox for Door {
+    fn create(&self, ask: SandboxAsk) -> Result<SandboxLogin, String> {
+        let new = NewLogin {
+            name: ask.name,
+            accounts: ask.accounts,
+            volume: Volume::Low,
+            history_rows: Some(12),
+            ..NewLogin::default()
+        };
+        let login = self.bank.create_login(new).map_err(|it| it.to_string())?;
+        self.logins.lock().unwrap().push(login.id);
+        let token = self.bank.link(login.id).map_err(|it| it.to_string())?;
+        let access_token = token.into_string();
+        Ok(SandboxLogin {
+            bank: BANK,
+            name: login.name,
+            consent: ConsentSecret { access_token },
+        })
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(AddressPolicy::PublicOnly, true).await
+    }
+
+    pub(crate) async fn with(addresses: AddressPolicy, sandbox: bool) -> Self {
+        let clock = Clock::driven("2026-03-15T12:00:30Z".parse().unwrap());
+        let now = clock.clone();
+        let bank = Bank::memory(Options::default(), Arc::new(move || now.now()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let obie = bank.router();
+        tokio::spawn(async move { axum::serve(listener, obie).await });
+
+        let emulator = Emulator::memory(clock.clone()).unwrap();
+        let queues = ["fetch", "priority", "deliver"].map(QueueSpec::new);
+        emulator.create_queues(&queues).unwrap();
+        let aws = AwsConfig::with_http_client(emulator.http_client());
+        let store = Store::new(aws.dynamodb(), "okra");
+        store.create_table().await.unwrap();
+        store
+            .put_bank(&config(BANK, &address.to_string()))
+            .await
+            .unwrap();
+        for (id, key) in [(0xa0, KEY), (0xb0, OTHER_KEY)] {
+            let app = App {
+                id: AppId::from_bytes([id; 12]),
+                name: key.to_owned(),
+                env: Env::Sandbox,
+                created_at: clock.now(),
+            };
+            store.put_app(&app).await.unwrap();
+            store.put_key(KeyHash::of(key), app.id).await.unwrap();
+        }
+        let (events, rules) = (aws.eventbridge(), Rules::new(aws.eventbridge(), "okra"));
+        for interval in Interval::ALL {
+            let rule = events.put_rule().name(rules.name(interval));
+            let rule = rule.schedule_expression("rate(1 minute)");
+            let disabled = aws_sdk_eventbridge::types::RuleState::Disabled;
+            rule.state(disabled).send().await.unwrap();
+        }
+        let urls = QueueUrls {
+            fetch: emulator.queue_url("fetch"),
+            priority: emulator.queue_url("priority"),
+            deliver: emulator.queue_url("deliver"),
+        };
+        let environment = Environment {
+            store,
+            queues: Queues::new(aws.sqs(), urls),
+            rules,
+            vault: Arc::new(Vault::new([1; 32])),
+            connectors: Connectors::new(okra_aws::rustls_client_config()).unwrap(),
+            addresses,
+            clock,
+            public_url: "https://sync.example".to_owned(),
+        };
+        let logins = Arc::default();
+        let door = Door {
+            bank: bank.clone(),
+            logins: Arc::clone(&logins),
+        };
+        let door = sandbox.then(|| Arc::new(door) as Arc<dyn Sandbox>);
+        let state = ApiState::new(environment.clone(), door).with_random(counting());
+        let router = okra_api::router(state);
+        Self {
+            bank,
+            emulator,
+            environment,
+            events,
+            logins,
+            router,
+        }
+    }
+
+    /// Calls with everything said.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        uri: &str,
+        key: Option<&str>,
+        body: impl Into<Body>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(key) = key {
+            request = request.header("authorization", key);
+        }
+        let request = request.body(body.into()).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        Answer {
+            status,
+            headers,
+            text,
+        }
+    }
+
+    pub(crate) async fn post_as(&self, key: &str, path: &str, body: &Value) -> Answer {
+        let (uri, key) = (format!("/v2/{path}"), format!("Bearer {key}"));
+        self.call(Method::POST, &uri, Some(&key), body.to_string())
+            .await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.post_as(KEY, path, &body).await
+    }
+
+    /// A customer at the sandbox bank, linked; with what was asked for besides.
+    pub(crate) async fn create(&self, mut extra: Value) -> Linked {
+        extra["name"] = json!(NAME);
+        Linked(self.post("customers/create", extra).await.data())
+    }
+
+    /// A customer that is linked and was refreshed once.
+    pub(crate) async fn refreshed(&self) -> Linked {
+        let linked = self.create(json!({ "options": { "UserId": 42 } })).await;
+        self.work().await;
+        linked
+    }
+
+    /// The login that was made last.
+    pub(crate) fn login(&self) -> LoginId {
+        *self.logins.lock().unwrap().last().unwrap()
+    }
+
+    /// The chunks that wait to be worked off.
+    pub(crate) async fn take_chunks(&self) -> Vec<Chunk> {
+        let queues = &self.environment.queues;
+        let mut chunks = Vec::new();
+        loop {
+            let received = queues.receive(Queue::Priority, 10, 0).await.unwrap();
+            if received.is_empty() {
+                return chunks;
+            }
+            let receipts: Vec<String> = received.iter().map(|it| it.receipt.clone()).collect();
+            queues.delete(Queue::Priority, &receipts).await.unwrap();
+            for message in received {
+                let FetchMessage::ChunkV1(chunk) = serde_json::from_str(&message.body).unwrap();
+                chunks.push(chunk);
+            }
+        }
+    }
+
+    /// Works off what waits.
+    pub(crate) async fn work(&self) {
+        let refresher = self.environment.refresher();
+        for chunk in self.take_chunks().await {
+            refresher.chunk(chunk, false).await.unwrap();
+        }
+    }
+
+    /// The intervals whose rules are on.
+    pub(crate) async fn awake(&self) -> Vec<Interval> {
+        let mut awake = Vec::new();
+        for interval in Interval::ALL {
+            let name = self.environment.rules.name(interval);
+            let rule = self.events.describe_rule().name(name).send().await.unwrap();
+            if rule.state == Some(aws_sdk_eventbridge::types::RuleState::Enabled) {
+                awake.push(interval);
+            }
+        }
+        awake
+    }
+}
+
+/// What a link answered.
+pub(crate) struct Linked(pub(crate) Value);
+
+impl Linked {
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.0[name].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn record(&self) -> RecordId {
+        self.text("record_id").parse().unwrap()
+    }
+
+    pub(crate) fn customer(&self) -> String {
+        self.text("customer_id")
+    }
+
+    pub(crate) fn account(&self) -> String {
+        self.0["accounts"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn nuban(&self) -> String {
+        self.0["accounts"][0]["nuban"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A bank that is served at this address.
+pub(crate) fn config(id: BankId, address: &str) -> BankConfig {
+    let standard = Standard::Obie31;
+    BankConfig {
+        id,
+        name: "Guaranty Trust Bank".to_owned(),
+        slug: "guaranty-trust-bank".to_owned(),
+        standard,
+        base_url: format!("http://{address}{}", Bank::base_path(standard)),
+        financial_id: None,
+        country: "NG".to_owned(),
+        limits: BankLimits::default(),
+    }
+}
+
+/// Random numbers that are counted up.
+fn counting() -> okra_api::Random {
+    let count = AtomicU64::new(0);
+    Arc::new(move |bytes| {
+        let next = count
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = next.to_be_bytes()[at % 8];
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,77 @@
+//! What the functions do with their events.
+//!
+//! A Lambda binary and the local process differ only in where their events come from: both build
+//! [`Environment`] once and hand events to [`fetch`] and [`deliver`].
+
+mod deliver;
+mod environment;
+mod fetch;
+mod logs;
+
+use std::collections::HashMap;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use futures::{FutureExt, future::join_all};
+use serde::de::DeserializeOwned;
+
+pub use self::{
+    deliver::{DeliverEvent, DeliverResponse, deliver},
+    environment::{Environment, EnvironmentError},
+    fetch::{FetchEvent, FetchResponse, fetch},
+    logs::log_json,
+};
+
+/// A message that is not of the form its queue carries: our own fault, so it comes again and ends in
+/// the dead-letter queue.
+#[derive(Debug, thiserror::Error)]
+enum MessageError {
+    #[error("the message has no body")]
+    NoBody,
+    #[error("the message is of no known form")]
+    Unknown(#[source] serde_json::Error),
+}
+
+fn parse<T: DeserializeOwned>(message: &SqsMessage) -> Result<T, MessageError> {
+    let body = message.body.as_deref().ok_or(MessageError::NoBody)?;
+    serde_json::from_str(body).map_err(MessageError::Unknown)
+}
+
+/// True where the message was received before: whoever had it may have crashed half way.
+fn redelivered(attributes: &HashMap<String, String>) -> bool {
+    attributes
+        .get("ApproximateReceiveCount")
+        .is_some_and(|count| count != "1")
+}
+
+/// Handles the messages of a batch at the same time, so that a slow one does not hold up the
+/// others; those whose handling failed, and only they, are reported to come again.
+async fn each_message<'a, F, E>(
+    event: &'a SqsEvent,
+    handle: impl Fn(&'a SqsMessage) -> F,
+) -> SqsBatchResponse
+where
+    F: Future<Output = Result<(), E>> + Send + 'a,
+    E: std::error::Error + 'static,
+{
+    let work = event.records.iter().map(|message| {
+        let handled = handle(message);
+        let work = async move {
+            handled.await.map_err(|error| {
+                tracing::error!(
+                    message.id = message.message_id.as_deref(),
+                    error = &error as &dyn std::error::Error,
+                    "a message could not be handled and will come again"
+                );
+                message.message_id.clone().unwrap_or_default()
+            })
+        };
+        work.boxed()
+    });
+    // Collected, because a borrowing closure inside the stream would make it not `Send`.
+    let outcomes = join_all(work.collect::<Vec<_>>()).await;
+    let mut response = SqsBatchResponse::default();
+    for failed in outcomes.into_iter().filter_map(Result::err) {
+        response.add_failure(failed);
+    }
+    response
+}
