@@ -1,0 +1,101 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Self-hosted bank data synchronisation, whole in one process.
+///
+/// Without a command it runs the demo: the system, a sandbox bank, and an app whose webhooks you can
+/// watch arrive.
+#[derive(Debug, Parser)]
+#[command(name = "okra-sync", version, about, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+const EXAMPLES: &str = "Examples:
+  okra-sync                                  the demo on http://127.0.0.1:3000
+  okra-sync serve --banks banks.toml         your own banks, no demo
+  okra-sync replay trans.csv                 a year of real transactions, as fast as it goes
+  okra-sync --dynamodb-endpoint http://127.0.0.1:8000 --sqs-endpoint http://127.0.0.1:9324
+                                             other stand-ins for AWS than the embedded ones";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the system without the demo
+    Serve,
+    /// Make an app and its secret key, which is shown this once
+    App(AppArgs),
+    /// Load real transactions into the sandbox bank and play the days forward
+    Replay(ReplayArgs),
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// Port of the API; the sandbox bank gets the next one, the demo's receiver the one after
+    #[arg(long, global = true, default_value_t = 3000, env = "OKRA_PORT", value_parser = clap::value_parser!(u16).range(1..=65_533))]
+    pub(crate) port: u16,
+    /// Folder of the database, the queues and the keys
+    #[arg(long, global = true, default_value = ".okra-sync", env = "OKRA_DATA")]
+    pub(crate) data: PathBuf,
+    /// Banks to add, as a TOML file
+    #[arg(long, global = true, env = "OKRA_BANKS")]
+    pub(crate) banks: Option<PathBuf>,
+    /// Another DynamoDB than the embedded one
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "OKRA_DYNAMODB_ENDPOINT"
+    )]
+    pub(crate) dynamodb_endpoint: Option<String>,
+    /// Another SQS than the embedded one
+    #[arg(long, global = true, value_name = "URL", env = "OKRA_SQS_ENDPOINT")]
+    pub(crate) sqs_endpoint: Option<String>,
+}
+
+/// What `app` takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AppArgs {
+    /// Its name
+    pub(crate) name: String,
+    /// A table on AWS instead of the embedded one, with the credentials of the environment
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+    /// For real banks, not for the sandbox
+    #[arg(long)]
+    pub(crate) production: bool,
+}
+
+/// What `replay` takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Transactions in the PKDD'99 format: semicolons, one header line
+    pub(crate) file: PathBuf,
+    /// Count malformed rows and go on, instead of stopping at the first
+    #[arg(long)]
+    pub(crate) skip_bad_rows: bool,
+    /// Forget an interrupted replay of this file and start over
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Simulated days to play at most; all by default
+    #[arg(long, value_name = "N")]
+    pub(crate) days: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,92 @@
+//! Event source mappings: what AWS does between a queue and a function.
+//!
+//! Receive, hand the batch to the function's own handler, delete the messages it did not report as
+//! failed. Failures wait out their visibility timeout, come again, and end in the dead-letter queue.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
+use okra_queue::{Queue, Queues, Received};
+use tokio::{task::JoinSet, time::sleep};
+
+/// Seconds a receive waits for a message.
+const WAIT_S: u16 = 20;
+
+/// Pause after a receive failed, so that a queue that is down is not hammered.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How a queue is drained.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mapping {
+    /// The queue.
+    pub(crate) queue: Queue,
+    /// Messages handed over at once, at most 10.
+    pub(crate) batch: u8,
+    /// Batches handled at once.
+    pub(crate) concurrency: u8,
+}
+
+/// Drains a queue until the process ends. The handler answers `None` where the whole batch failed.
+pub(crate) fn start<F>(
+    tasks: &mut JoinSet<()>,
+    queues: &Queues,
+    mapping: Mapping,
+    handle: impl Fn(SqsEvent) -> F + Send + Sync + 'static,
+) where
+    F: Future<Output = Option<SqsBatchResponse>> + Send,
+{
+    let handle = Arc::new(handle);
+    for _ in 0..mapping.concurrency {
+        let (queues, handle) = (queues.clone(), Arc::clone(&handle));
+        tasks.spawn(async move {
+            loop {
+                if let Err(error) = one_batch(&queues, mapping, &*handle).await {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "a queue could not be read"
+                    );
+                    sleep(PAUSE).await;
+                }
+            }
+        });
+    }
+}
+
+async fn one_batch<F>(
+    queues: &Queues,
+    mapping: Mapping,
+    handle: &(impl Fn(SqsEvent) -> F + Sync),
+) -> Result<(), okra_queue::ReceiveError>
+where
+    F: Future<Output = Option<SqsBatchResponse>> + Send,
+{
+    let received = queues.receive(mapping.queue, mapping.batch, WAIT_S).await?;
+    if received.is_empty() {
+        return Ok(());
+    }
+    let mut event = SqsEvent::default();
+    event.records.extend(received.iter().map(message));
+    let Some(response) = handle(event).await else {
+        return Ok(());
+    };
+    let failed: HashSet<&str> = response
+        .batch_item_failures
+        .iter()
+        .map(|it| it.item_identifier.as_str())
+        .collect();
+    let done: Vec<String> = received
+        .iter()
+        .filter(|it| !failed.contains(it.id.as_str()))
+        .map(|it| it.receipt.clone())
+        .collect();
+    queues.delete(mapping.queue, &done).await
+}
+
+fn message(received: &Received) -> SqsMessage {
+    let mut message = SqsMessage::default();
+    message.message_id = Some(received.id.clone());
+    message.receipt_handle = Some(received.receipt.clone());
+    message.body = Some(received.body.clone());
+    message.attributes = received.attributes.clone();
+    message
+}

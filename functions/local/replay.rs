@@ -1,0 +1,540 @@
+//! `okra-sync replay`: real transactions, loaded into the sandbox bank and played day by day through the
+//! whole system, with a verdict at the end.
+
+mod report;
+mod verdict;
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use data_encoding::HEXLOWER;
+use futures::{StreamExt, TryStreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::{ToSpan, civil::Date, tz::Offset};
+use okra_aws::Clock;
+use okra_core::{
+    bank::{BankConfig, BankLimits, Standard},
+    ids::{AppId, BankId, RecordId},
+    plan::{Pace, plan},
+    schedule::{Interval, Slot, Tick},
+};
+use okra_refresh::{ChunkReport, Refresher};
+use okra_sandbox::{Bank, LoginId, Options as BankOptions, pkdd};
+use okra_store::{Consistency, Store};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::{task::JoinSet, time::sleep};
+
+use self::report::{Latencies, Report};
+use crate::{
+    app::make_app,
+    cli::{Options, ReplayArgs},
+    demo::{Api, write_private},
+    process::{Process, listen, serve},
+    receiver::Receiver,
+};
+
+/// The bank that the file's accounts are at.
+const BANK: BankId = BankId::from_bytes([0x99; 12]);
+
+/// Records refreshed per second at most: as good as no limit, the bank is ours.
+const UNPACED: u32 = 1_000_000;
+
+/// Chunks refreshed at once.
+const CHUNKS: usize = 4;
+
+/// Webhooks that may wait before the next day is played.
+const MAX_BACKLOG: usize = 4_000;
+
+/// How long the last webhooks are waited for while none arrives.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an interrupted replay goes on with.
+const STATE: &str = "replay";
+
+/// How far a replay has come.
+#[derive(Serialize, Deserialize)]
+struct Progress {
+    /// SHA-256 of the file.
+    file: String,
+    /// The day to play next.
+    next: Date,
+    /// True at the end.
+    finished: bool,
+}
+
+/// The replay's own app.
+#[derive(Serialize, Deserialize)]
+struct ReplayApp {
+    app: AppId,
+    secret_key: String,
+    webhook_secret: String,
+    hook: String,
+}
+
+/// Runs a replay to its verdict.
+pub(crate) async fn run(options: &Options, args: &ReplayArgs) -> anyhow::Result<()> {
+    let bytes =
+        fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let file = HEXLOWER.encode(&Sha256::digest(&bytes));
+    let Loaded {
+        rows,
+        skipped,
+        stopped,
+    } = load(&bytes, args.skip_bad_rows)?;
+    if let Some(problem) = &stopped {
+        say(&format!(
+            "{problem}: playing the {} rows before it (--skip-bad-rows goes on)",
+            rows.len()
+        ));
+    }
+    ensure!(
+        !rows.is_empty(),
+        "{}",
+        stopped.unwrap_or_else(|| "the file has no rows".to_owned())
+    );
+    let expected = verdict::Expected::of(&rows);
+    let (first, last) = (
+        rows.iter()
+            .map(|row| row.date)
+            .min()
+            .context("a first day")?,
+        rows.iter()
+            .map(|row| row.date)
+            .max()
+            .context("a last day")?,
+    );
+    let bank_options = BankOptions {
+        public_url: Some(format!("http://127.0.0.1:{}", options.port + 1)),
+        ..BankOptions::default()
+    };
+    let bank = pkdd::ReplayBank::load(rows, Standard::Obie31, bank_options);
+
+    let mut replay = Replay::open(options, args, &file, first, bank).await?;
+    let last = args.days.map_or(last, |days| {
+        first
+            .saturating_add(i64::from(days.saturating_sub(1)).days())
+            .min(last)
+    });
+    let started = Instant::now();
+    replay.play(last, &file).await?;
+    replay.drain().await?;
+    let played_s = started.elapsed().as_secs_f64();
+    let finished = Progress {
+        file,
+        next: last.tomorrow().unwrap_or(last),
+        finished: true,
+    };
+    replay
+        .process
+        .environment
+        .store
+        .put_state(STATE, &json!(finished))
+        .await?;
+
+    let verdict = verdict::judge(
+        &replay.process.environment.store,
+        &replay.records,
+        &expected,
+        last,
+        &replay.receiver,
+    )
+    .await?;
+    let capacity = replay.process.environment.store.capacity();
+    let report = Report {
+        accounts: replay.records.len(),
+        refreshes: replay.counted,
+        feed_entries: verdict.feed_entries,
+        latencies: &replay.latencies,
+        receiver: &replay.receiver,
+        capacity,
+        played_s,
+        skipped: &skipped,
+    };
+    say(&report.to_string());
+    if !verdict.problems.is_empty() {
+        for problem in verdict.problems.iter().take(20) {
+            say(&format!("  wrong: {problem}"));
+        }
+        bail!(
+            "the verdict is bad: {} things are wrong",
+            verdict.problems.len()
+        );
+    }
+    say(
+        "Verdict: the stored state equals the file, and every transaction was announced exactly once.",
+    );
+    match stopped {
+        Some(problem) => bail!("{problem}"),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+struct Loaded {
+    rows: Vec<pkdd::Row>,
+    skipped: Vec<String>,
+    stopped: Option<String>,
+}
+
+fn load(bytes: &[u8], skip_bad_rows: bool) -> anyhow::Result<Loaded> {
+    let mut loaded = Loaded {
+        rows: Vec::new(),
+        skipped: Vec::new(),
+        stopped: None,
+    };
+    for row in pkdd::Rows::new(bytes)? {
+        match row {
+            Ok(row) => loaded.rows.push(row),
+            Err(error) if skip_bad_rows => loaded.skipped.push(error.to_string()),
+            Err(error) => {
+                loaded.stopped = Some(error.to_string());
+                break;
+            }
+        }
+    }
+    Ok(loaded)
+}
+
+struct Replay {
+    process: Process,
+    refresher: Refresher,
+    receiver: Receiver,
+    latencies: Arc<Latencies>,
+    clock: Clock,
+    bank: pkdd::ReplayBank,
+    api: Api,
+    /// The record of each of the bank's accounts.
+    records: HashMap<String, RecordId>,
+    next: Date,
+    counted: ChunkReport,
+    _tasks: JoinSet<()>,
+}
+
+impl Replay {
+    async fn open(
+        options: &Options,
+        args: &ReplayArgs,
+        file: &str,
+        first: Date,
+        bank: pkdd::ReplayBank,
+    ) -> anyhow::Result<Self> {
+        let folder = options.data.join("replay");
+        let (api_port, bank_port, hook_port) = (
+            listen(options.port).await?,
+            listen(options.port + 1).await?,
+            listen(options.port + 2).await?,
+        );
+        if args.fresh {
+            forget(&folder)?;
+        }
+        let clock = Clock::driven(noon(first));
+        let own = Options {
+            data: folder.clone(),
+            ..options.clone()
+        };
+        let mut process = Process::open(&own, clock.clone()).await?;
+        let mut progress = progress(&process.environment.store).await?;
+        if progress.as_ref().is_some_and(|it| it.finished) {
+            drop(process);
+            forget(&folder)?;
+            process = Process::open(&own, clock.clone()).await?;
+            progress = None;
+        }
+        if let Some(progress) = &progress {
+            ensure!(
+                progress.file == file,
+                "{} holds an interrupted replay of another file; --fresh forgets it",
+                folder.display()
+            );
+            say(&format!(
+                "Going on with an interrupted replay, from {}.",
+                progress.next
+            ));
+        }
+        let next = progress.map_or(first, |progress| progress.next);
+
+        let environment = &process.environment;
+        environment
+            .store
+            .put_bank(&BankConfig {
+                id: BANK,
+                name: "Replayed bank".to_owned(),
+                slug: "replayed-bank".to_owned(),
+                standard: Standard::Obie31,
+                base_url: format!(
+                    "http://127.0.0.1:{}{}",
+                    options.port + 1,
+                    Bank::base_path(Standard::Obie31)
+                ),
+                financial_id: None,
+                country: "CZ".to_owned(),
+                limits: BankLimits {
+                    records_per_second: UNPACED,
+                    ..BankLimits::default()
+                },
+            })
+            .await?;
+        let latencies = Arc::new(Latencies::default());
+        let refresher = environment.refresher().observed_by(latencies.clone());
+        let mut delivering = environment.clone();
+        // Webhooks are signed and timed by the real clock: receivers refuse old signatures.
+        delivering.clock = Clock::system();
+        let deliverer = Arc::new(delivering.deliverer()?.observed_by(latencies.clone()));
+        let mut tasks = JoinSet::new();
+        process.start(&mut tasks, &refresher, &deliverer);
+        process.serve(&mut tasks, api_port, None);
+        serve(&mut tasks, bank_port, bank.bank().router());
+        let receiver = Receiver::durable(&folder.join("received.jsonl"), Arc::new(|_, _, _| {}))?;
+        serve(&mut tasks, hook_port, receiver.router());
+        let hook = format!("http://127.0.0.1:{}/hook", options.port + 2);
+        let app = set_up(&folder.join("app.json"), &process, options.port, &hook).await?;
+        receiver.trust(&app.webhook_secret)?;
+        let api = Api::new(options.port, &app.secret_key)?;
+        let records = linked_before(&process.environment.store, app.app).await?;
+        Ok(Self {
+            process,
+            refresher,
+            receiver,
+            latencies,
+            clock,
+            bank,
+            api,
+            records,
+            next,
+            counted: ChunkReport::default(),
+            _tasks: tasks,
+        })
+    }
+
+    /// Plays the days up to `last`.
+    async fn play(&mut self, last: Date, file: &str) -> anyhow::Result<()> {
+        let days = (last - self.next).get_days() + 1;
+        let bar = ProgressBar::new(u64::try_from(days).unwrap_or(0));
+        let style = "{bar:30} {pos}/{len} days  {msg}  ETA {eta}";
+        bar.set_style(ProgressStyle::with_template(style)?);
+        let started = Instant::now();
+        let mut date = self.next;
+        while date <= last {
+            self.clock.set(noon(date));
+            let today = self.bank.advance_to(date);
+            self.link(&today.new_logins).await?;
+            self.day(date).await?;
+            self.hold_back().await;
+            date = date.tomorrow()?;
+            let progress = Progress {
+                file: file.to_owned(),
+                next: date,
+                finished: false,
+            };
+            self.process
+                .environment
+                .store
+                .put_state(STATE, &json!(progress))
+                .await?;
+            bar.inc(1);
+            let refreshes = self.counted.unchanged + self.counted.changed;
+            #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+            let rate = refreshes as f64 / started.elapsed().as_secs_f64();
+            bar.set_message(format!(
+                "{}  {refreshes} refreshes, {rate:.0}/s",
+                date.strftime("%Y-%m-%d")
+            ));
+        }
+        bar.finish();
+        Ok(())
+    }
+
+    /// Links the accounts that appeared, through the API, refreshed every minute: one slot holds them
+    /// all, so that one read finds what is due on a simulated day.
+    async fn link(&mut self, logins: &[LoginId]) -> anyhow::Result<()> {
+        for &login in logins {
+            let view = self.bank.bank().login(login).context("a login")?;
+            let account = view
+                .accounts
+                .first()
+                .context("an account")?
+                .account_id
+                .clone();
+            if self.records.contains_key(&account) {
+                continue;
+            }
+            let body = json!({
+                "name": view.name, "bank": BANK, "interval": "one_minute",
+                "access_token": self.bank.bank().link(login)?.as_str(),
+            });
+            let linked = self.api.post("records/link", &body).await?;
+            let record = linked["record_id"].as_str().context("a record")?.parse()?;
+            self.records.insert(account, record);
+        }
+        Ok(())
+    }
+
+    /// Refreshes every record once.
+    async fn day(&mut self, date: Date) -> anyhow::Result<()> {
+        let interval = Interval::OneMinute;
+        let due = self
+            .process
+            .environment
+            .store
+            .due(interval, Slot(0))
+            .await?;
+        let tick = Tick {
+            interval,
+            at: noon(date),
+        };
+        let pace = |_| Pace {
+            records_per_second: UNPACED,
+        };
+        let chunks = plan(tick, due, pace).chunks;
+        let refreshed = stream::iter(
+            chunks
+                .into_iter()
+                .map(|chunk| self.refresher.chunk(chunk, false)),
+        )
+        .buffer_unordered(CHUNKS);
+        let reports: Vec<ChunkReport> = refreshed
+            .try_collect()
+            .await
+            .with_context(|| format!("{date} could not be played"))?;
+        for report in reports {
+            ensure!(
+                report.failed == 0,
+                "{date}: {} refreshes failed",
+                report.failed
+            );
+            self.counted += report;
+        }
+        Ok(())
+    }
+
+    /// Waits while too many webhooks are under way.
+    async fn hold_back(&self) {
+        while self.latencies.waiting() > MAX_BACKLOG {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits for the last webhooks: each number of each feed is one event.
+    async fn drain(&self) -> anyhow::Result<()> {
+        let mut expected = 0;
+        for &record in self.records.values() {
+            let head = self
+                .process
+                .environment
+                .store
+                .head(record, Consistency::Strong)
+                .await?;
+            expected += head.context("a record")?.seq.0;
+        }
+        let (mut arrived, mut since) = (self.receiver.len(), Instant::now());
+        while (arrived as u64) < expected {
+            sleep(Duration::from_millis(20)).await;
+            let now = self.receiver.len();
+            if now > arrived {
+                (arrived, since) = (now, Instant::now());
+            }
+            if since.elapsed() > PATIENCE {
+                bail!("{arrived} of {expected} webhooks arrived, and no more for a minute");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// 12:00 UTC of a day.
+fn noon(date: Date) -> jiff::Timestamp {
+    Offset::UTC
+        .to_timestamp(date.at(12, 0, 0, 0))
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+fn forget(folder: &PathBuf) -> anyhow::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+async fn progress(store: &Store) -> anyhow::Result<Option<Progress>> {
+    Ok(store
+        .state(STATE)
+        .await?
+        .map(serde_json::from_value)
+        .transpose()?)
+}
+
+/// The app of an interrupted replay, or a new one; its endpoint follows the port.
+async fn set_up(
+    path: &PathBuf,
+    process: &Process,
+    port: u16,
+    hook: &str,
+) -> anyhow::Result<ReplayApp> {
+    let environment = &process.environment;
+    let known: Option<ReplayApp> = match fs::read(path) {
+        Ok(bytes) => Some(serde_json::from_slice(&bytes)?),
+        Err(_) => None,
+    };
+    if let Some(known) = known {
+        ensure!(
+            known.hook == hook,
+            "the interrupted replay told {}: go on with its --port, or forget it with --fresh",
+            known.hook
+        );
+        return Ok(known);
+    }
+    let (app, secret_key) = make_app(
+        &environment.store,
+        "replay",
+        okra_core::model::Environment::Sandbox,
+        &environment.clock,
+    )
+    .await?;
+    let set = Api::new(port, &secret_key)?
+        .post("webhooks/set", &json!({ "url": hook }))
+        .await?;
+    let webhook_secret = set["secret"]
+        .as_str()
+        .context("a signing secret")?
+        .to_owned();
+    let known = ReplayApp {
+        app,
+        secret_key,
+        webhook_secret,
+        hook: hook.to_owned(),
+    };
+    write_private(path, &serde_json::to_vec(&known)?)?;
+    Ok(known)
+}
+
+/// The records that an interrupted replay had linked, by the bank's account.
+async fn linked_before(store: &Store, app: AppId) -> anyhow::Result<HashMap<String, RecordId>> {
+    let (mut records, mut after) = (HashMap::new(), None);
+    loop {
+        let page = store.records_of_app(app, after, 100).await?;
+        for head in &page.items {
+            let consent = store.consent(head.record, Consistency::Strong).await?;
+            for account in consent.context("a consent")?.accounts {
+                records.insert(account.bank_account_id, head.record);
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(records);
+        }
+    }
+}

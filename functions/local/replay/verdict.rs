@@ -1,0 +1,142 @@
+//! The verdict: is what is stored what the file says, and was everything announced once?
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::civil::{Date, date};
+use okra_core::ids::RecordId;
+use okra_sandbox::pkdd::Row;
+use okra_store::{Consistency, Store};
+
+use crate::receiver::Receiver;
+
+/// What the file says of each account.
+pub(crate) struct Expected(HashMap<String, Vec<ExpectedRow>>);
+
+struct ExpectedRow {
+    trans_id: String,
+    date: Date,
+    signed_minor: i64,
+    balance_minor: i64,
+}
+
+impl Expected {
+    pub(crate) fn of(rows: &[Row]) -> Self {
+        let mut accounts: HashMap<String, Vec<ExpectedRow>> = HashMap::new();
+        for row in rows {
+            let sign = match row.direction {
+                okra_core::model::Direction::Credit => 1,
+                okra_core::model::Direction::Debit => -1,
+            };
+            accounts
+                .entry(row.account_id.to_string())
+                .or_default()
+                .push(ExpectedRow {
+                    trans_id: row.trans_id.to_string(),
+                    date: row.date,
+                    signed_minor: sign * row.amount.minor,
+                    balance_minor: row.balance_after.minor,
+                });
+        }
+        Self(accounts)
+    }
+}
+
+/// What was found.
+pub(crate) struct Verdict {
+    pub(crate) feed_entries: u64,
+    pub(crate) problems: Vec<String>,
+}
+
+/// Compares the table and the receiver's ledger with the file, up to and including the day `last`.
+pub(crate) async fn judge(
+    store: &Store,
+    records: &HashMap<String, RecordId>,
+    expected: &Expected,
+    last: Date,
+    receiver: &Receiver,
+) -> anyhow::Result<Verdict> {
+    let mut verdict = Verdict {
+        feed_entries: 0,
+        problems: Vec::new(),
+    };
+    let mut announced: HashMap<String, Vec<String>> = HashMap::new();
+    let mut events: HashMap<String, Vec<u64>> = HashMap::new();
+    for event in receiver.events() {
+        for id in event.added {
+            announced.entry(id).or_default().push(event.id.clone());
+        }
+        events.entry(event.record).or_default().push(event.seq);
+    }
+    for (account, rows) in &expected.0 {
+        let rows: Vec<&ExpectedRow> = rows.iter().filter(|row| row.date <= last).collect();
+        let Some(newest) = rows.iter().map(|row| row.date).max() else {
+            continue;
+        };
+        let Some(&record) = records.get(account) else {
+            verdict
+                .problems
+                .push(format!("account {account} was never linked"));
+            continue;
+        };
+        let problems = &mut verdict.problems;
+        let head = store.head(record, Consistency::Strong).await?;
+        let seq = head.map_or(0, |head| head.seq.0);
+        verdict.feed_entries += seq;
+        let mut numbers = events.remove(&record.to_string()).unwrap_or_default();
+        numbers.sort_unstable();
+        if numbers != (1..=seq).collect::<Vec<_>>() {
+            problems.push(format!(
+                "account {account}: events are not 1 to {seq}, each once"
+            ));
+        }
+        let consent = store.consent(record, Consistency::Strong).await?;
+        let accounts = match &consent {
+            Some(consent) => store.accounts_of(consent, Consistency::Strong).await?,
+            None => Vec::new(),
+        };
+        let Some(stored) = accounts.first() else {
+            problems.push(format!("account {account} is not stored"));
+            continue;
+        };
+        let last_row = rows.iter().rev().find(|row| row.date == newest);
+        let balance = stored
+            .balance
+            .and_then(|it| it.ledger.or(it.available))
+            .map(|it| it.minor);
+        if balance != last_row.map(|row| row.balance_minor) {
+            problems.push(format!(
+                "account {account}: the balance is not that of its last row"
+            ));
+        }
+        let from = date(1900, 1, 1);
+        let mut left: BTreeMap<&str, &ExpectedRow> = rows
+            .iter()
+            .map(|row| (row.trans_id.as_str(), *row))
+            .collect();
+        for row in store
+            .transactions(stored.id, from, None, Consistency::Strong)
+            .await?
+        {
+            let (id, facts) = (row.transaction.id.to_string(), row.transaction.facts);
+            let bank_id = facts.bank_id.clone().unwrap_or_default();
+            let same = left.remove(bank_id.as_str()).is_some_and(|expected| {
+                expected.date == facts.date() && expected.signed_minor == facts.signed_minor()
+            });
+            if !same {
+                problems.push(format!(
+                    "account {account}: row {bank_id} is not the file's"
+                ));
+            }
+            let times = announced.get(&id).map_or(0, Vec::len);
+            if times != 1 {
+                problems.push(format!(
+                    "account {account}: row {bank_id} was announced {times} times"
+                ));
+            }
+        }
+        for missing in left.keys() {
+            problems.push(format!("account {account}: row {missing} is missing"));
+        }
+    }
+    Ok(verdict)
+}

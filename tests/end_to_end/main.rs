@@ -1,0 +1,158 @@
+//! The binary from outside: what a newcomer runs, kills, restarts and gets wrong.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod running;
+
+use std::{fmt::Write as _, fs, path::Path, time::Duration};
+
+use running::{Running, okra_sync, ports};
+
+/// Longer than anything here takes on a busy machine; nothing waits for it when all is well.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const HEADER: &str =
+    "trans_id;account_id;date;type;operation;amount;balance;k_symbol;bank;account\n";
+
+/// A file of `accounts` accounts with a row on each of `days` days of 1993.
+fn transactions(accounts: u32, days: u32) -> String {
+    let mut csv = HEADER.to_owned();
+    for day in 0..days {
+        for account in 1..=accounts {
+            let (id, date) = (day * 1000 + account, 930_101 + (day / 28) * 100 + day % 28);
+            let kind = if day % 3 == 2 {
+                "VYDAJ;VYBER"
+            } else {
+                "PRIJEM;VKLAD"
+            };
+            let balance = 100 + day;
+            writeln!(csv, "{id};{account};{date};{kind};{day}.50;{balance}.00;;;").unwrap();
+        }
+    }
+    csv
+}
+
+fn replay(data: &Path, port: u16, file: &Path, more: &[&str]) -> Running {
+    let port = port.to_string();
+    let (data, file) = (data.to_str().unwrap(), file.to_str().unwrap());
+    let mut arguments = vec!["replay", file, "--data", data, "--port", &port];
+    arguments.extend_from_slice(more);
+    okra_sync(&arguments)
+}
+
+#[test]
+fn the_demo_tells_its_app_and_survives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, port) = (folder.path().to_str().unwrap(), ports().to_string());
+    let arguments = ["--data", data, "--port", &port];
+
+    let mut first = okra_sync(&arguments);
+    first.wait_for("Try next", PATIENCE);
+    first.wait_for("POS SHOPRITE IKEJA", PATIENCE);
+    let told = first.wait_for("1 new, 0 changed, 0 removed transactions: -2450", PATIENCE);
+    assert!(told.contains("transaction.success #"), "{told}");
+    let key = first.line_with("secret key");
+    first.kill_9();
+
+    let mut again = okra_sync(&arguments);
+    let known = again.wait_for("the demo app was told of", PATIENCE);
+    assert!(!known.contains(" 0 events"), "{known}");
+    assert_eq!(again.line_with("secret key"), key, "the same app goes on");
+    // The second run's purchase arrives as well: nothing stands in its way.
+    again.wait_for("transactions: -2450 POS SHOPRITE IKEJA", PATIENCE);
+
+    let mut second = okra_sync(&["--data", data, "--port", &ports().to_string()]);
+    second.fails_with("is in use by another", PATIENCE);
+    let mut same_port = okra_sync(&[
+        "--data",
+        folder.path().join("other").to_str().unwrap(),
+        "--port",
+        &port,
+    ]);
+    same_port.fails_with("choose another with --port", PATIENCE);
+}
+
+#[test]
+fn a_replay_ends_with_its_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trans.csv");
+    fs::write(&file, transactions(3, 70)).unwrap();
+    let mut run = replay(folder.path(), ports(), &file, &[]);
+    run.wait_for("accounts             3", PATIENCE);
+    run.wait_for("every transaction was announced exactly once", PATIENCE);
+    run.succeeds(PATIENCE);
+}
+
+#[test]
+fn a_replay_that_is_killed_goes_on_and_announces_nothing_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, port) = (folder.path().join("trans.csv"), ports());
+    fs::write(&file, transactions(8, 168)).unwrap();
+    let ledger = folder.path().join("replay/received.jsonl");
+    let mut kills = 0;
+    for events in [40, 400, 1200] {
+        let mut run = replay(folder.path(), port, &file, &[]);
+        let reached = run.until(PATIENCE, || {
+            fs::read_to_string(&ledger).is_ok_and(|text| text.lines().count() >= events)
+        });
+        if reached {
+            run.kill_9();
+            kills += 1;
+        }
+    }
+    assert!(kills > 0, "the replay was never caught in the middle");
+    let mut run = replay(folder.path(), port, &file, &[]);
+    run.wait_for("Going on with an interrupted replay", PATIENCE);
+    run.wait_for("every transaction was announced exactly once", PATIENCE);
+    run.succeeds(PATIENCE);
+}
+
+#[test]
+fn a_malformed_row_is_named_and_what_is_before_it_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trans.csv");
+    let good = transactions(2, 10);
+    fs::write(
+        &file,
+        format!(
+            "{good}77;1;930131;PRIJEM;VKLAD;12,50;1.00;;;\n{}",
+            "78;1;930131;PRIJEM;VKLAD;1.00;2.00;;;\n"
+        ),
+    )
+    .unwrap();
+
+    let mut run = replay(folder.path(), ports(), &file, &[]);
+    run.wait_for("line 22", PATIENCE);
+    run.wait_for("every transaction was announced exactly once", PATIENCE);
+    run.fails_with("line 22", PATIENCE);
+
+    let mut run = replay(
+        folder.path(),
+        ports(),
+        &file,
+        &["--fresh", "--skip-bad-rows"],
+    );
+    run.wait_for("skipped rows         1", PATIENCE);
+    run.succeeds(PATIENCE);
+}
+
+#[test]
+fn what_cannot_be_used_is_said_in_one_sentence() {
+    let port = ports().to_string();
+    let check = |arguments: &[&str], sentence: &str| {
+        okra_sync(arguments).fails_with(sentence, PATIENCE);
+    };
+    check(&["--data", "/dev/null/data", "--port", &port], "cannot be");
+    check(
+        &["replay", "/nowhere.csv", "--port", &port],
+        "cannot read /nowhere.csv",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let banks = folder.path().join("banks.toml");
+    fs::write(&banks, "[[bank]]\nslug = \"x\"\n").unwrap();
+    let banks = banks.to_str().unwrap();
+    check(
+        &["serve", "--data", data, "--port", &port, "--banks", banks],
+        "bank x: its table cannot be read: missing field `id`",
+    );
+}
