@@ -12,18 +12,23 @@ mod address;
 mod cache;
 mod deliver;
 mod keyring;
+mod random;
 mod report;
 mod resolver;
 mod secret;
 mod sender;
 mod target;
+mod transport;
 
 pub use self::{
     address::{AddressClass, AddressPolicy, classify},
     deliver::{DeliverConfig, DeliverError, Deliverer},
     keyring::{Keyring, KeyringError},
+    random::Random,
     report::{Attempted, DispatchReport, Observer, Silent, SweepReport, Told},
+    resolver::Lookup,
     secret::{Bearer, MAX_BEARER_BYTES, MAX_SECRETS, SECRET_BYTES, SecretError, SigningSecrets},
-    sender::{Answer, Limits, Message, Sender, SenderError},
+    sender::{Answer, Control, Limits, Message, Sender, SenderError},
     target::{MAX_URL_BYTES, UrlRefused, check_url, endpoint_id},
+    transport::{Fault, Reply, Request, Transport},
 };

@@ -29,6 +29,8 @@ pub struct Attempted {
     pub outcome: Outcome,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,
+    /// The host that a redirect leads to, which was not followed.
+    pub location_host: Option<String>,
     /// Milliseconds from its start to the end of the answer.
     pub latency_ms: u32,
     /// Bytes of the body that was sent.

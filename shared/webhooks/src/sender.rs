@@ -1,40 +1,33 @@
 //! One attempt: a signed POST, and what came of it.
 
-use std::{
-    error::Error,
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER},
+};
 use jiff::Timestamp;
 use okra_core::{
     ids::{EventId, Seq},
     retry::{Outcome, retry_after_s},
 };
-use reqwest::{
-    Client, Response,
-    dns::Resolve,
-    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
-    redirect, retry,
-};
+use tokio::time::Instant;
+use url::Url;
 
 use crate::{
     address::AddressPolicy,
-    resolver::{Blocked, Guarded, SystemResolver},
+    resolver::{Lookup, SystemLookup},
     secret::{Bearer, SecretError, SigningSecrets},
     target::check_url,
+    transport::{Fault, HttpTransport, Reply, Request, Transport},
 };
 
-const USER_AGENT: &str = concat!("okra-sync/", env!("CARGO_PKG_VERSION"));
+/// The header by which a receiver says what it wants of us.
+const CONTROL: HeaderName = HeaderName::from_static("webhook-delivery");
 
-/// How long a connection is kept for the next event to the same host: shorter than what servers
-/// usually grant, so that few attempts meet a connection that is closing.
-const POOL_IDLE: Duration = Duration::from_secs(15);
-
-/// Idle connections that are kept for one host at most.
-const POOL_IDLE_PER_HOST: usize = 32;
+/// Bytes of a host name at most, as in the DNS.
+const MAX_HOST_BYTES: usize = 253;
 
 /// What one attempt may take.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +56,7 @@ impl Default for Limits {
 /// Why a sender cannot be built.
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client for webhooks could not be built")]
-pub struct SenderError(#[source] reqwest::Error);
+pub struct SenderError(#[source] pub(crate) reqwest::Error);
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -86,8 +79,17 @@ pub struct Message<'a> {
     pub sent_at: Timestamp,
 }
 
-/// What came of an attempt.
+/// What a receiver asks of us by the header `webhook-delivery`, whatever its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Never send this event again.
+    AbortMessage,
+    /// Send nothing any more.
+    Disable,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The class.
     pub outcome: Outcome,
@@ -95,20 +97,23 @@ pub struct Answer {
     pub status: Option<u16>,
     /// Seconds the receiver asked us to wait, bounded.
     pub retry_after_s: Option<u32>,
+    /// What else it asked of us.
+    pub control: Option<Control>,
+    /// The host that a redirect leads to, which is not followed: what its owner has to know.
+    pub location_host: Option<String>,
     /// Milliseconds from the start of the attempt to the end of what was read.
     pub latency_ms: u32,
 }
 
 /// Sends webhooks. Cheap to clone; clones share their connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Sender {
-    client: Client,
+    transport: Arc<dyn Transport>,
     policy: AddressPolicy,
-    response_bytes: usize,
 }
 
 impl Sender {
-    /// A sender that trusts as `tls` does and calls what `policy` permits.
+    /// A sender that trusts as `tls` does, resolves as the system does and calls what `policy` permits.
     ///
     /// # Errors
     ///
@@ -118,40 +123,27 @@ impl Sender {
         policy: AddressPolicy,
         limits: Limits,
     ) -> Result<Self, SenderError> {
-        Self::resolving(SystemResolver, tls, policy, limits)
+        Self::resolving(Arc::new(SystemLookup), tls, policy, limits)
     }
 
-    fn resolving(
-        resolver: impl Resolve + 'static,
+    /// The same with another resolver. Its answers are checked as the system's are.
+    ///
+    /// # Errors
+    ///
+    /// [`SenderError`] where the TLS configuration does not fit.
+    pub fn resolving(
+        lookup: Arc<dyn Lookup>,
         tls: rustls::ClientConfig,
         policy: AddressPolicy,
         limits: Limits,
     ) -> Result<Self, SenderError> {
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .dns_resolver(Guarded {
-                inner: Arc::new(resolver),
-                policy,
-                deadline: limits.resolve,
-            })
-            .timeout(limits.exchange)
-            .connect_timeout(limits.connect)
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .no_proxy()
-            .http1_only()
-            .http1_ignore_invalid_headers_in_responses(true)
-            .user_agent(USER_AGENT)
-            .build()
-            .map_err(SenderError)?;
-        Ok(Self {
-            client,
-            policy,
-            response_bytes: limits.response_bytes,
-        })
+        let transport = HttpTransport::new(lookup, tls, policy, limits)?;
+        Ok(Self::over(Arc::new(transport), policy))
+    }
+
+    /// A sender over another transport than HTTP; URLs are checked and messages signed all the same.
+    pub fn over(transport: Arc<dyn Transport>, policy: AddressPolicy) -> Self {
+        Self { transport, policy }
     }
 
     /// Makes one attempt. Whatever the receiver does is an [`Answer`].
@@ -163,195 +155,136 @@ impl Sender {
         let started = Instant::now();
         // Names are checked by the resolver, but nobody resolves an address.
         let Ok(url) = check_url(message.url, self.policy) else {
-            return Ok(Answer::without_status(Outcome::Blocked, started));
+            return Ok(Answer::without_status(Fault::Blocked, started));
         };
-        let signature = message
-            .secrets
-            .sign(message.event, message.sent_at, &message.body)?;
-        let mut request = self
-            .client
-            .post(url)
-            .header("webhook-id", message.event.as_str())
-            .header("webhook-timestamp", message.sent_at.as_second())
-            .header("webhook-signature", signature)
-            .header("okra-event-sequence", message.seq.0)
-            .header("okra-attempt", message.attempt)
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
-            .body(message.body.clone());
-        if let Some(bearer) = message.bearer {
-            request = request.header(AUTHORIZATION, bearer.header()?);
-        }
-        let mut response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Ok(Answer::without_status(outcome_of(&error), started)),
-        };
-        let status = response.status().as_u16();
-        let retry_after_s = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| retry_after_s(value, message.sent_at));
-        let read = read(&mut response, self.response_bytes).await;
-        let outcome = match (Outcome::of_status(status), read) {
-            // A receiver that breaks off while it says yes may not have meant it.
-            (Outcome::Ok, Err(error)) => outcome_of(&error),
-            (outcome, _) => outcome,
-        };
-        Ok(Answer {
-            outcome,
-            status: Some(status),
-            retry_after_s,
-            latency_ms: elapsed_ms(started),
+        let headers = headers(message)?;
+        let body = message.body.clone();
+        let request = Request { url, headers, body };
+        let base = request.url.clone();
+        Ok(match self.transport.post(request).await {
+            Ok(reply) => answer(&reply, &base, message, started),
+            Err(fault) => Answer::without_status(fault, started),
         })
     }
 }
 
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut sender = f.debug_struct("Sender");
+        sender.field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
 impl Answer {
-    fn without_status(outcome: Outcome, started: Instant) -> Self {
+    fn without_status(fault: Fault, started: Instant) -> Self {
         Self {
-            outcome,
+            outcome: fault.outcome(),
             status: None,
             retry_after_s: None,
+            control: None,
+            location_host: None,
             latency_ms: elapsed_ms(started),
         }
     }
 }
 
-/// Reads the answer to its end, so that the connection can be used again, or to the cap.
-async fn read(response: &mut Response, cap: usize) -> Result<(), reqwest::Error> {
-    let mut seen = 0;
-    while seen <= cap {
-        match response.chunk().await? {
-            Some(chunk) => seen += chunk.len(),
-            None => break,
+/// The headers that are ours. None of them can be set by a customer.
+fn headers(message: &Message<'_>) -> Result<HeaderMap, SecretError> {
+    let secrets = message.secrets;
+    let signature = secrets.sign(message.event, message.sent_at, &message.body)?;
+    let id = HeaderValue::try_from(message.event.as_str()).map_err(|_| SecretError::Signing)?;
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert("webhook-id", id);
+    headers.insert("webhook-timestamp", message.sent_at.as_second().into());
+    headers.insert("webhook-signature", signature);
+    headers.insert("okra-event-sequence", message.seq.0.into());
+    headers.insert("okra-attempt", message.attempt.into());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(bearer) = message.bearer {
+        headers.insert(AUTHORIZATION, bearer.header()?);
+    }
+    Ok(headers)
+}
+
+/// What a reply to a message means.
+fn answer(reply: &Reply, url: &Url, message: &Message<'_>, started: Instant) -> Answer {
+    let outcome = match (Outcome::of_status(reply.status), &reply.body) {
+        // A receiver that breaks off while it says yes may not have meant it.
+        (Outcome::Ok, Err(fault)) => fault.outcome(),
+        (outcome, _) => outcome,
+    };
+    let header = |name: HeaderName| reply.headers.get(name)?.to_str().ok();
+    let location_host = (outcome == Outcome::Redirect)
+        .then(|| header(LOCATION).and_then(|location| host_of(url, location)))
+        .flatten();
+    Answer {
+        outcome,
+        status: Some(reply.status),
+        retry_after_s: header(RETRY_AFTER).and_then(|value| retry_after_s(value, message.sent_at)),
+        control: header(CONTROL).and_then(Control::read),
+        location_host,
+        latency_ms: elapsed_ms(started),
+    }
+}
+
+impl Control {
+    fn read(value: &str) -> Option<Self> {
+        match value.trim() {
+            "abort-message" => Some(Self::AbortMessage),
+            "disable" => Some(Self::Disable),
+            _ => None,
         }
     }
-    Ok(())
+}
+
+/// The host alone: paths and queries of URLs carry tokens.
+fn host_of(base: &Url, location: &str) -> Option<String> {
+    let host = base.join(location).ok()?.host_str()?.to_owned();
+    (host.len() <= MAX_HOST_BYTES).then_some(host)
 }
 
 fn elapsed_ms(started: Instant) -> u32 {
     u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX)
 }
 
-/// The class of a failure, from the most telling of its causes.
-fn outcome_of(error: &reqwest::Error) -> Outcome {
-    if causes(error).any(<dyn Error>::is::<Blocked>) {
-        Outcome::Blocked
-    } else if error.is_dns() {
-        Outcome::Dns
-    } else if causes(error).any(<dyn Error>::is::<rustls::Error>) {
-        Outcome::Tls
-    } else if error.is_timeout() && !error.is_connect() {
-        Outcome::Timeout
-    } else {
-        Outcome::Connect
-    }
-}
-
-/// The causes of an error, also those that an [`io::Error`] wraps, which its `source` skips.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| {
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-            .map(|inner| inner as &(dyn Error + 'static));
-        wrapped.or_else(|| error.source())
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, SocketAddr};
-
-    use okra_core::ids::RecordId;
-    use reqwest::dns::{Addrs, Name, Resolving};
-
     use super::*;
 
-    /// Answers every name with the same addresses.
-    struct Answers(Vec<IpAddr>);
-
-    impl Resolve for Answers {
-        fn resolve(&self, _: Name) -> Resolving {
-            let addresses: Vec<_> = self
-                .0
-                .iter()
-                .map(|&address| SocketAddr::new(address, 0))
-                .collect();
-            Box::pin(async move { Ok(Box::new(addresses.into_iter()) as Addrs) })
+    #[test]
+    fn a_redirect_names_its_host_and_nothing_more() {
+        let base = Url::parse("https://app.example/hook?token=t0ken").unwrap();
+        for (location, expected) in [
+            (
+                "https://Other.example:8443/x?secret=1",
+                Some("other.example"),
+            ),
+            ("//other.example/", Some("other.example")),
+            ("/elsewhere", Some("app.example")),
+            ("", Some("app.example")),
+            ("http://user:pass@10.0.0.1/", Some("10.0.0.1")),
+            ("https://", None),
+            ("mailto:a@b.example", None),
+        ] {
+            assert_eq!(host_of(&base, location).as_deref(), expected, "{location}");
         }
-    }
-
-    /// Never answers.
-    struct Hangs;
-
-    impl Resolve for Hangs {
-        fn resolve(&self, _: Name) -> Resolving {
-            Box::pin(std::future::pending())
-        }
-    }
-
-    async fn outcome(resolver: impl Resolve + 'static, policy: AddressPolicy) -> Outcome {
-        let tls = okra_aws::rustls_client_config();
-        let limits = Limits {
-            resolve: Duration::from_millis(50),
-            ..Limits::default()
-        };
-        let sender = Sender::resolving(resolver, tls, policy, limits).unwrap();
-        let message = Message {
-            url: "https://rebinding.example/hook",
-            event: &EventId::of(RecordId::from_bytes([1; 12]), Seq(1)),
-            seq: Seq(1),
-            attempt: 1,
-            body: Bytes::from_static(b"{}"),
-            secrets: &SigningSecrets::fresh(&[0; 24]),
-            bearer: None,
-            sent_at: Timestamp::UNIX_EPOCH,
-        };
-        sender.send(&message).await.unwrap().outcome
-    }
-
-    async fn check(addresses: &[&str], expected: Outcome) {
-        let addresses: Vec<_> = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        let answers = Answers(addresses.clone());
-        let outcome = outcome(answers, AddressPolicy::PublicOnly).await;
-        assert_eq!(outcome, expected, "{addresses:?}");
-    }
-
-    #[tokio::test]
-    async fn one_bad_address_among_good_ones_blocks_the_name() {
-        check(&["127.0.0.1"], Outcome::Blocked).await;
-        check(&["169.254.169.254"], Outcome::Blocked).await;
-        check(&["8.8.8.8", "127.0.0.1"], Outcome::Blocked).await;
-        check(
-            &["2606:4700::1111", "8.8.8.8", "::ffff:10.0.0.1"],
-            Outcome::Blocked,
-        )
-        .await;
-        check(&["64:ff9b::7f00:1"], Outcome::Blocked).await;
-    }
-
-    #[tokio::test]
-    async fn a_local_run_still_calls_no_private_address() {
-        let private = || Answers(vec!["10.0.0.1".parse().unwrap()]);
-        let outcome = outcome(private(), AddressPolicy::AllowLoopback).await;
-        assert_eq!(outcome, Outcome::Blocked);
-    }
-
-    #[tokio::test]
-    async fn a_name_without_an_answer_is_a_fault_of_dns() {
-        check(&[], Outcome::Dns).await;
         assert_eq!(
-            outcome(Hangs, AddressPolicy::PublicOnly).await,
-            Outcome::Dns
+            host_of(&base, &format!("https://{}/", "a.".repeat(200))),
+            None
         );
     }
 
-    #[tokio::test]
-    async fn a_name_with_endless_addresses_is_blocked() {
-        let many = (0..=255).map(|n| IpAddr::from([8, 8, 8, n])).collect();
-        let outcome = outcome(Answers(many), AddressPolicy::PublicOnly).await;
-        assert_eq!(outcome, Outcome::Blocked);
+    #[test]
+    fn a_receiver_asks_in_two_words() {
+        for (value, expected) in [
+            ("disable", Some(Control::Disable)),
+            (" abort-message ", Some(Control::AbortMessage)),
+            ("Disable", None),
+            ("disable, abort-message", None),
+            ("", None),
+        ] {
+            assert_eq!(Control::read(value), expected, "{value:?}");
+        }
     }
 }

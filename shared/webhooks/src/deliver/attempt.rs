@@ -63,7 +63,7 @@ impl Deliverer {
         };
         let answer = self.sender.send(&message).await?;
         let answered_at = self.clock.now();
-        let (told, next_at) = verdict(number, &answer, answered_at);
+        let (told, next_at) = verdict(number, &answer, answered_at, self.random.draw());
         let delivery = Delivery {
             record: entry.record,
             seq: entry.seq,
@@ -94,6 +94,7 @@ impl Deliverer {
             attempt: number,
             outcome: answer.outcome,
             status: answer.status,
+            location_host: answer.location_host,
             latency_ms: answer.latency_ms,
             bytes,
             committed_at: entry.at,
@@ -171,6 +172,7 @@ impl Deliverer {
             attempt = attempted.attempt,
             outcome = attempted.outcome.as_str(),
             status = attempted.status,
+            location.host = attempted.location_host,
             latency_ms = attempted.latency_ms,
             next_at = attempted.next_at.map(tracing::field::display),
             "webhook"
@@ -180,11 +182,11 @@ impl Deliverer {
 }
 
 /// What an answer means for the delivery, and when the next attempt is due.
-fn verdict(number: u32, answer: &Answer, now: Timestamp) -> (Told, Option<Timestamp>) {
+fn verdict(number: u32, answer: &Answer, now: Timestamp, random: u32) -> (Told, Option<Timestamp>) {
     if answer.outcome.is_ok() {
         return (Told::Delivered, None);
     }
-    let jitter = Jitter::from_random(fastrand::u32(..));
+    let jitter = Jitter::from_random(random);
     match retry::next(number, answer.outcome, answer.retry_after_s, jitter) {
         retry::Retry::After { delay_s } => (Told::Deferred, Some(later(now, delay_s.into()))),
         retry::Retry::Exhausted => (Told::Exhausted, None),

@@ -37,6 +37,7 @@ use self::{lanes::Lanes, subject::Subject, targets::Target};
 use crate::{
     cache::Cache,
     keyring::{Keyring, KeyringError},
+    random::Random,
     report::{DispatchReport, Observer, Silent, Told},
     secret::SecretError,
     sender::Sender,
@@ -123,6 +124,7 @@ pub struct Deliverer {
     clock: Clock,
     config: DeliverConfig,
     observer: Arc<dyn Observer>,
+    random: Random,
     lanes: Lanes,
     apps: Cache<AppId, App>,
     banks: Cache<BankId, Arc<BankConfig>>,
@@ -147,6 +149,7 @@ impl Deliverer {
             lanes: Lanes::new(config.concurrency, config.per_endpoint),
             config,
             observer: Arc::new(Silent),
+            random: Random::system(),
             apps: Cache::default(),
             banks: Cache::default(),
         }
@@ -156,6 +159,13 @@ impl Deliverer {
     #[must_use]
     pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = observer;
+        self
+    }
+
+    /// The same deliverer, taking the jitter of its retries from `random`.
+    #[must_use]
+    pub fn drawing_from(mut self, random: Random) -> Self {
+        self.random = random;
         self
     }
 
