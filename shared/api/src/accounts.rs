@@ -12,10 +12,18 @@ use crate::{
     scope,
 };
 
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 struct Accounts {
     pagination: Option<Pagination>,
     account: Vec<Shown>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct ListedAccounts {
+    pagination: (),
+    accounts: Vec<Shown>,
 }
 
 /// When an account was linked, and when it or its balance last changed.
@@ -78,17 +86,20 @@ pub(crate) async fn get_by_bank(call: &Call) -> Answer {
 
 /// `products/accounts`: all of the app's, in an envelope of their own.
 pub(crate) async fn all(call: &Call) -> Answer {
-    #[derive(Serialize)]
-    struct Listed {
-        pagination: (),
-        accounts: Vec<Shown>,
-    }
     let accounts = scope::app(call).await?;
     let page = call.input.page(accounts.len())?.cut(accounts);
     let accounts = shown(call, &page).await?;
-    let data = Listed {
+    let data = ListedAccounts {
         pagination: (),
         accounts,
     };
     success("Accounts retrieved successfully", data)
+}
+
+documented! {
+    get_by_id(ID) -> Accounts: "One account, in a list.";
+    details(ACCOUNT) -> Shown: "One account.";
+    get_by_customer(CUSTOMER, PAGE) -> Accounts: "The accounts of a customer.";
+    get_by_bank(BANK, PAGE) -> Accounts: "The accounts at a bank.";
+    all(PAGE) -> ListedAccounts: "All accounts of the app.";
 }

@@ -15,10 +15,18 @@ use crate::{
     scope,
 };
 
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Auths<P, A> {
-    pagination: P,
-    auths: Vec<A>,
+struct Auths {
+    pagination: Pagination,
+    auths: Vec<PopulatedAuth>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct ListedAuths {
+    pagination: (),
+    auths: Vec<ListedAuth>,
 }
 
 async fn shown<A: for<'a> From<&'a RecordView>>(
@@ -81,5 +89,18 @@ pub(crate) async fn all(call: &Call) -> Answer {
     let page = call.input.page(heads.len())?.cut(heads);
     let auths: Vec<ListedAuth> = shown(call, &page).await?;
     let pagination = ();
-    success("Auths retrieved successfully", Auths { pagination, auths })
+    success(
+        "Auths retrieved successfully",
+        ListedAuths { pagination, auths },
+    )
+}
+
+documented! {
+    get_by_id(ID) -> Auths: "One authorisation, in a list.";
+    get_by_customer(CUSTOMER, PAGE) -> Auths: "The authorisations of a customer.";
+    get_by_bank(BANK, PAGE) -> Auths: "The authorisations at a bank.";
+    get_by_options(OPTIONS, PAGE) -> Auths: "The authorisations of records linked with these options.";
+    get_by_date(DATES, PAGE) -> Auths: "Authorisations given between two days.";
+    get_by_customer_date(CUSTOMER, DATES, PAGE) -> Auths: "A customer's authorisations given between two days.";
+    all(PAGE) -> ListedAuths: "All authorisations of the app.";
 }

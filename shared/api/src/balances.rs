@@ -19,10 +19,18 @@ use crate::{
     scope,
 };
 
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 struct Balances {
     pagination: Pagination,
     balance: Vec<Balance>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct ListedBalances {
+    pagination: (),
+    balances: Vec<ListedBalance>,
 }
 
 /// Balances in one of Okra's forms; accounts whose bank has not stated one yet have none.
@@ -113,17 +121,23 @@ pub(crate) async fn get_by_customer_date(call: &Call) -> Answer {
 
 /// `products/balances`: all of the app's, in an envelope of their own.
 pub(crate) async fn all(call: &Call) -> Answer {
-    #[derive(Serialize)]
-    struct Listed {
-        pagination: (),
-        balances: Vec<ListedBalance>,
-    }
     let accounts = known(scope::app(call).await?);
     let page = call.input.page(accounts.len())?.cut(accounts);
     let balances = shown(call, &page, ListedBalance::new).await?;
-    let data = Listed {
+    let data = ListedBalances {
         pagination: (),
         balances,
     };
     success("Balances retrieved successfully", data)
+}
+
+documented! {
+    get_by_id(ID) -> Balances: "One balance, in a list.";
+    get_by_customer(CUSTOMER, PAGE) -> Balances: "The balances of a customer.";
+    get_by_account(ACCOUNT, PAGE) -> Balances: "The balance of an account.";
+    get_by_bank(BANK, PAGE) -> Balances: "The balances at a bank.";
+    get_by_options(OPTIONS, PAGE) -> Balances: "The balances of records linked with these options.";
+    get_by_date(DATES, PAGE) -> Balances: "Balances that last changed between two days.";
+    get_by_customer_date(CUSTOMER, DATES, PAGE) -> Balances: "A customer's balances that last changed between two days.";
+    all(PAGE) -> ListedBalances: "All balances of the app.";
 }

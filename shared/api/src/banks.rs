@@ -63,3 +63,9 @@ pub(crate) async fn add(call: &Call) -> Answer {
     }
     success("Bank added", Bank::from(&bank))
 }
+
+documented! {
+    list() -> Banks: "The banks that can be linked.";
+    get_by_id(ID) -> Bank: "One bank.";
+    add(BANK_CONFIG) -> Bank: "Adds a bank. One that is there is not changed.";
+}

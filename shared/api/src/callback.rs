@@ -67,3 +67,7 @@ pub(crate) async fn callback(call: &Call) -> Answer {
     let data = Callback::new(method, head.record, status, latest, resource);
     success("Data retrieved successfully", data)
 }
+
+documented! {
+    callback(RECORD, METHOD, PAGE) -> Callback: "What is known of a record, of one of Okra's methods.";
+}

@@ -27,6 +27,21 @@ const MAX_GENERATED: usize = 10;
 /// Accounts of a sandbox login at most.
 const MAX_SANDBOX_ACCOUNTS: u64 = 5;
 
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct Created {
+    #[serde(flatten)]
+    first: Option<Linked>,
+    customers: Vec<Linked>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct Customers {
+    customers: Vec<Shown>,
+    pagination: Pagination,
+}
+
 /// Makes customers with logins at the sandbox bank, and links them: one, or a list of them, each
 /// `{name?, bank?, noOfAccount?, volume?}` as Okra's sandbox took them, and what a link takes besides.
 pub(crate) async fn create(call: &Call) -> Answer {
@@ -96,12 +111,6 @@ async fn create_one(call: &Call, sandbox: &dyn Sandbox, input: &Input) -> Result
 
 /// The first one's fields stand at the top, for callers that made one.
 fn answer(linked: Vec<Linked>) -> Answer {
-    #[derive(Serialize)]
-    struct Created {
-        #[serde(flatten)]
-        first: Option<Linked>,
-        customers: Vec<Linked>,
-    }
     let data = Created {
         first: linked.first().cloned(),
         customers: linked,
@@ -110,11 +119,6 @@ fn answer(linked: Vec<Linked>) -> Answer {
 }
 
 pub(crate) async fn list(call: &Call) -> Answer {
-    #[derive(Serialize)]
-    struct Customers {
-        customers: Vec<Shown>,
-        pagination: Pagination,
-    }
     let (app, mut all, mut after) = (call.app()?, Vec::new(), None);
     for _ in 0..MAX_LISTED / MAX_LIMIT {
         let page = call.state.store.customers(app.id, after, MAX_LIMIT).await?;
@@ -150,4 +154,11 @@ fn shown(call: &Call, customer: Customer) -> Result<Shown, Refusal> {
         call.app()?.env,
         Times::at(customer.created_at),
     ))
+}
+
+documented! {
+    create(optional(NAME), EMAIL, optional(BANK), SANDBOX, SYNC, LINK_OPTIONS) -> Created: "Makes a customer with a login at the sandbox bank, or a list of them, and links them.";
+    generate(NUMBER, SANDBOX, SYNC, LINK_OPTIONS) -> Created: "Makes customers of the sandbox's choice, and links them.";
+    list(PAGE) -> Customers: "The customers of the app.";
+    get(CUSTOMER) -> Shown: "One customer with its records.";
 }

@@ -4,6 +4,9 @@
 //! Okra's clients send it ([`input`]), answered in Okra's envelope, and refused in it too
 //! ([`envelope`]): never with a stack, never with what another app owns.
 
+#[macro_use]
+mod documented;
+
 mod accounts;
 mod auth;
 mod auths;
@@ -16,7 +19,10 @@ mod envelope;
 mod input;
 mod link;
 mod names;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod records;
+mod reference;
 mod refresh;
 mod routes;
 mod scope;
@@ -35,7 +41,7 @@ use okra_webhooks::Keyring;
 
 pub use self::{
     input::MAX_BODY_BYTES,
-    routes::{Access, ROUTES, Route},
+    routes::{Access, Origin, ROUTES, Route},
 };
 
 /// A login at the sandbox bank, and the consent its customer gave.
@@ -124,6 +130,32 @@ impl Deref for ApiState {
 }
 
 type Handled<'a> = Pin<Box<dyn Future<Output = Result<Response, envelope::Refusal>> + Send + 'a>>;
+
+/// The OpenAPI 3.1 document of [`ROUTES`], as the code says it: what `openapi.json` has to be.
+///
+/// # Errors
+///
+/// Names a route whose handler is not documented.
+#[cfg(feature = "openapi")]
+pub fn openapi_document() -> Result<serde_json::Value, String> {
+    let modules = [
+        accounts::documented(),
+        auths::documented(),
+        balances::documented(),
+        banks::documented(),
+        callback::documented(),
+        customers::documented(),
+        link::documented(),
+        records::documented(),
+        reference::documented(),
+        refresh::documented(),
+        sync::documented(),
+        system::documented(),
+        transactions::documented(),
+        webhooks::documented(),
+    ];
+    openapi::generate(modules.into_iter().flatten().collect())
+}
 
 /// The API as one router, on every path.
 pub fn router(state: ApiState) -> Router {

@@ -70,6 +70,7 @@ pub(crate) struct Linking {
 }
 
 /// What a link answers.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 pub(crate) struct Linked {
     record_id: RecordId,
@@ -360,4 +361,8 @@ fn linked(head: &Head, name: String, accounts: &[Account]) -> Linked {
         accounts: accounts.iter().map(shown).collect(),
         schedule: head.schedule.into(),
     }
+}
+
+documented! {
+    link(ACCESS_TOKEN, optional(BANK), optional(CUSTOMER), optional(RECORD), optional(NAME), EMAIL, ACCOUNT_IDS, SYNC, LINK_OPTIONS) -> Linked: "Links a record to a bank by its consent's token; with a record's id, renews that record's consent.";
 }

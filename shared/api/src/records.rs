@@ -11,10 +11,19 @@ use crate::{
     scope,
 };
 
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Records<R> {
+struct Records {
     pagination: (),
-    records: R,
+    records: Vec<Record>,
+}
+
+/// One record, under the name of many: so it was.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct OneRecord {
+    pagination: (),
+    records: Record,
 }
 
 /// Records in Okra's shape.
@@ -41,10 +50,15 @@ pub(crate) async fn list(call: &Call) -> Answer {
 /// One. `records` is the record itself: so it was.
 pub(crate) async fn get(call: &Call) -> Answer {
     let head = call.record().await?;
-    let shown = shown(call, std::slice::from_ref(&head)).await?;
-    let data = Records {
+    let names = Names::of_records(call, std::slice::from_ref(&head)).await?;
+    let data = OneRecord {
         pagination: (),
-        records: shown.first(),
+        records: Record::from(&names.record(call, &head)?),
     };
     success("Record retrieved successfully", data)
+}
+
+documented! {
+    list(PAGE) -> Records: "All records of the app.";
+    get(RECORD) -> OneRecord: "One record.";
 }

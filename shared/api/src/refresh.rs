@@ -148,3 +148,12 @@ pub(crate) async fn transactions_periodic(call: &Call) -> Answer {
 pub(crate) async fn all(call: &Call) -> Answer {
     refresh(call, None, "AUTH", "Record processing...").await
 }
+
+documented! {
+    balance(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes the balances of an account's record.";
+    balance_check(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes the balances of an account's record.";
+    balance_periodic(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes the balances of an account's record.";
+    transactions(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes the transactions of an account's record.";
+    transactions_periodic(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes the transactions of an account's record.";
+    all(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes everything of a record.";
+}

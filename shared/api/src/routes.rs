@@ -15,7 +15,7 @@ use crate::{
     callback, customers,
     envelope::{Answer, Refusal},
     input::Input,
-    link, records, refresh, sync, system, transactions, webhooks,
+    link, records, reference, refresh, sync, system, transactions, webhooks,
 };
 
 /// Who may call a route.
@@ -35,6 +35,15 @@ enum Methods {
     Both,
 }
 
+/// Whose a route is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Okra's: its clients call it.
+    Okra,
+    /// Ours: an extension.
+    Ours,
+}
+
 /// One route. Its path stands under every prefix of Okra's.
 pub struct Route {
     /// Path after the prefix, without a leading slash.
@@ -42,6 +51,11 @@ pub struct Route {
     methods: Methods,
     /// Who may call it.
     pub access: Access,
+    /// Whose it is.
+    pub origin: Origin,
+    /// The handler's path, by which its documentation is found.
+    #[cfg(feature = "openapi")]
+    pub(crate) handler_name: &'static str,
     handler: fn(&Call) -> Handled<'_>,
 }
 
@@ -76,101 +90,111 @@ impl Route {
             Methods::Post | Methods::Both => Method::POST,
         }
     }
+
+    /// All methods it answers, `HEAD` aside.
+    pub fn methods(&self) -> Vec<&'static str> {
+        self.methods.as_str().split(", ").collect()
+    }
 }
 
 macro_rules! routes {
-    ($($method:ident $access:ident $path:literal => $handler:path;)+) => {
+    ($($method:ident $access:ident $origin:ident $path:literal => $handler:path;)+) => {
         /// The whole API.
         pub const ROUTES: &[Route] = &[$(Route {
             path: $path,
             methods: Methods::$method,
             access: Access::$access,
+            origin: Origin::$origin,
+            #[cfg(feature = "openapi")]
+            handler_name: stringify!($handler),
             handler: |call| Box::pin($handler(call)),
         }),+];
     };
 }
 
 routes! {
-    Both Open "health" => system::health;
-    Get Open "banks/list" => banks::list;
-    Get Open "banks/getById" => banks::get_by_id;
-    Post Key "banks/add" => banks::add;
+    Both Open Ours "health" => system::health;
+    Get Open Ours "openapi.json" => reference::openapi;
+    Get Open Ours "docs" => reference::page;
+    Get Open Okra "banks/list" => banks::list;
+    Get Open Okra "banks/getById" => banks::get_by_id;
+    Post Key Ours "banks/add" => banks::add;
 
-    Post Key "customers/create" => customers::create;
-    Post Key "customers/generate" => customers::generate;
-    Post Key "customers/list" => customers::list;
-    Post Key "customers/get" => customers::get;
-    Post Key "customers/retry" => refresh::all;
-    Post Key "records/link" => link::link;
-    Post Key "products/records" => records::list;
-    Post Key "products/records/get" => records::get;
+    Post Key Okra "customers/create" => customers::create;
+    Post Key Okra "customers/generate" => customers::generate;
+    Post Key Okra "customers/list" => customers::list;
+    Post Key Okra "customers/get" => customers::get;
+    Post Key Okra "customers/retry" => refresh::all;
+    Post Key Ours "records/link" => link::link;
+    Post Key Okra "products/records" => records::list;
+    Post Key Okra "products/records/get" => records::get;
 
-    Post Key "auto-refresh" => sync::subscribe;
-    Post Key "data-sync" => sync::subscribe;
-    Post Key "data-sync/list" => sync::list;
-    Post Key "data-sync/cancel" => sync::cancel;
+    Post Key Okra "auto-refresh" => sync::subscribe;
+    Post Key Ours "data-sync" => sync::subscribe;
+    Post Key Ours "data-sync/list" => sync::list;
+    Post Key Ours "data-sync/cancel" => sync::cancel;
 
-    Post Key "auth/getById" => auths::get_by_id;
-    Post Key "auth/getByCustomer" => auths::get_by_customer;
-    Post Key "auth/getByBank" => auths::get_by_bank;
-    Post Key "auth/getByDate" => auths::get_by_date;
-    Post Key "auth/getByCustomerDate" => auths::get_by_customer_date;
-    Post Key "auth/getByDateCustomer" => auths::get_by_customer_date;
-    Post Key "auth/byOptions" => auths::get_by_options;
-    Post Key "auth/getByOptions" => auths::get_by_options;
-    Post Key "products/auths" => auths::all;
-    Post Key "products/auth/get" => auths::all;
+    Post Key Okra "auth/getById" => auths::get_by_id;
+    Post Key Okra "auth/getByCustomer" => auths::get_by_customer;
+    Post Key Okra "auth/getByBank" => auths::get_by_bank;
+    Post Key Okra "auth/getByDate" => auths::get_by_date;
+    Post Key Okra "auth/getByCustomerDate" => auths::get_by_customer_date;
+    Post Key Okra "auth/getByDateCustomer" => auths::get_by_customer_date;
+    Post Key Okra "auth/byOptions" => auths::get_by_options;
+    Post Key Okra "auth/getByOptions" => auths::get_by_options;
+    Post Key Okra "products/auths" => auths::all;
+    Post Key Okra "products/auth/get" => auths::all;
 
-    Post Key "accounts/getById" => accounts::get_by_id;
-    Post Key "account/getById" => accounts::get_by_id;
-    Post Key "accounts/getAccountDetails" => accounts::details;
-    Post Key "account/getAccountDetails" => accounts::details;
-    Post Key "accounts/getByCustomer" => accounts::get_by_customer;
-    Post Key "account/getByCustomer" => accounts::get_by_customer;
-    Post Key "accounts/getByBank" => accounts::get_by_bank;
-    Post Key "account/getByBank" => accounts::get_by_bank;
-    Post Key "products/accounts" => accounts::all;
+    Post Key Okra "accounts/getById" => accounts::get_by_id;
+    Post Key Okra "account/getById" => accounts::get_by_id;
+    Post Key Okra "accounts/getAccountDetails" => accounts::details;
+    Post Key Okra "account/getAccountDetails" => accounts::details;
+    Post Key Okra "accounts/getByCustomer" => accounts::get_by_customer;
+    Post Key Okra "account/getByCustomer" => accounts::get_by_customer;
+    Post Key Okra "accounts/getByBank" => accounts::get_by_bank;
+    Post Key Okra "account/getByBank" => accounts::get_by_bank;
+    Post Key Okra "products/accounts" => accounts::all;
 
-    Post Key "balance/refresh" => refresh::balance;
-    Post Key "balance/check" => refresh::balance_check;
-    Post Key "products/balance/periodic" => refresh::balance_periodic;
-    Post Key "balance/getById" => balances::get_by_id;
-    Post Key "balance/getBalanceById" => balances::get_by_id;
-    Post Key "balance/getByCustomer" => balances::get_by_customer;
-    Post Key "balance/getByAccount" => balances::get_by_account;
-    Post Key "balance/getByBank" => balances::get_by_bank;
-    Post Key "balance/getByDate" => balances::get_by_date;
-    Post Key "balance/getByCustomerDate" => balances::get_by_customer_date;
-    Post Key "balance/byOptions" => balances::get_by_options;
-    Post Key "products/balances" => balances::all;
+    Post Key Okra "balance/refresh" => refresh::balance;
+    Post Key Okra "balance/check" => refresh::balance_check;
+    Post Key Okra "products/balance/periodic" => refresh::balance_periodic;
+    Post Key Okra "balance/getById" => balances::get_by_id;
+    Post Key Okra "balance/getBalanceById" => balances::get_by_id;
+    Post Key Okra "balance/getByCustomer" => balances::get_by_customer;
+    Post Key Okra "balance/getByAccount" => balances::get_by_account;
+    Post Key Okra "balance/getByBank" => balances::get_by_bank;
+    Post Key Okra "balance/getByDate" => balances::get_by_date;
+    Post Key Okra "balance/getByCustomerDate" => balances::get_by_customer_date;
+    Post Key Okra "balance/byOptions" => balances::get_by_options;
+    Post Key Okra "products/balances" => balances::all;
 
-    Post Key "transactions/refresh" => refresh::transactions;
-    Post Key "transaction/refresh" => refresh::transactions;
-    Post Key "products/transactions/periodic" => refresh::transactions_periodic;
-    Post Key "transactions/getById" => transactions::get_by_id;
-    Post Key "transaction/getById" => transactions::get_by_id;
-    Post Key "transactions/getByCustomer" => transactions::get_by_customer;
-    Post Key "transaction/getByCustomer" => transactions::get_by_customer;
-    Post Key "transactions/getByCustomerDate" => transactions::get_by_customer;
-    Post Key "transaction/getByCustomerDate" => transactions::get_by_customer;
-    Post Key "transactions/getByAccount" => transactions::get_by_account;
-    Post Key "transaction/getByAccount" => transactions::get_by_account;
-    Post Key "transactions/getByBank" => transactions::get_by_bank;
-    Post Key "transaction/getByBank" => transactions::get_by_bank;
-    Post Key "transactions/getByDate" => transactions::get_by_date;
-    Post Key "transaction/getByDate" => transactions::get_by_date;
-    Post Key "transactions/getByType" => transactions::get_by_type;
-    Post Key "transaction/getByType" => transactions::get_by_type;
-    Post Key "transactions/byOptions" => transactions::get_by_options;
-    Post Key "transaction/byOptions" => transactions::get_by_options;
-    Post Key "transactions/byRecord" => transactions::by_record;
-    Post Key "transaction/byRecord" => transactions::by_record;
-    Both Key "callback" => callback::callback;
+    Post Key Okra "transactions/refresh" => refresh::transactions;
+    Post Key Okra "transaction/refresh" => refresh::transactions;
+    Post Key Okra "products/transactions/periodic" => refresh::transactions_periodic;
+    Post Key Okra "transactions/getById" => transactions::get_by_id;
+    Post Key Okra "transaction/getById" => transactions::get_by_id;
+    Post Key Okra "transactions/getByCustomer" => transactions::get_by_customer;
+    Post Key Okra "transaction/getByCustomer" => transactions::get_by_customer;
+    Post Key Okra "transactions/getByCustomerDate" => transactions::get_by_customer;
+    Post Key Okra "transaction/getByCustomerDate" => transactions::get_by_customer;
+    Post Key Okra "transactions/getByAccount" => transactions::get_by_account;
+    Post Key Okra "transaction/getByAccount" => transactions::get_by_account;
+    Post Key Okra "transactions/getByBank" => transactions::get_by_bank;
+    Post Key Okra "transaction/getByBank" => transactions::get_by_bank;
+    Post Key Okra "transactions/getByDate" => transactions::get_by_date;
+    Post Key Okra "transaction/getByDate" => transactions::get_by_date;
+    Post Key Okra "transactions/getByType" => transactions::get_by_type;
+    Post Key Okra "transaction/getByType" => transactions::get_by_type;
+    Post Key Okra "transactions/byOptions" => transactions::get_by_options;
+    Post Key Okra "transaction/byOptions" => transactions::get_by_options;
+    Post Key Okra "transactions/byRecord" => transactions::by_record;
+    Post Key Okra "transaction/byRecord" => transactions::by_record;
+    Both Key Okra "callback" => callback::callback;
 
-    Post Key "webhooks/set" => webhooks::set;
-    Post Key "webhooks/list" => webhooks::list;
-    Post Key "webhooks/remove" => webhooks::remove;
-    Post Key "webhooks/secret" => webhooks::secret;
+    Post Key Ours "webhooks/set" => webhooks::set;
+    Post Key Ours "webhooks/list" => webhooks::list;
+    Post Key Ours "webhooks/remove" => webhooks::remove;
+    Post Key Ours "webhooks/secret" => webhooks::secret;
 }
 
 /// First segments that Okra's hosts had before the path, in any mixture.

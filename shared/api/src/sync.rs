@@ -163,6 +163,8 @@ async fn reschedule(
 }
 
 /// A subscription as it is shown, and what it comes to beside the record's others.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = Subscription))]
 #[derive(Serialize)]
 struct Shown {
     id: SubscriptionId,
@@ -192,6 +194,7 @@ impl Shown {
     }
 }
 
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 struct Subscriptions {
     subscriptions: Vec<Shown>,
@@ -286,6 +289,12 @@ pub(crate) async fn cancel(call: &Call) -> Answer {
         return success("Data sync ended", Subscriptions { subscriptions });
     }
     Err(Refusal::not_found("subscription"))
+}
+
+documented! {
+    subscribe(CUSTOMER, SYNC, needed(PRODUCTS), optional(BANK)) -> Subscriptions: "Asks for data sync of a customer's records.";
+    list(CUSTOMER, optional(BANK)) -> Subscriptions: "The data sync that was asked for.";
+    cancel(CUSTOMER, ID) -> Subscriptions: "Ends a data sync.";
 }
 
 #[cfg(test)]

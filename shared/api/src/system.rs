@@ -2,12 +2,19 @@
 
 use axum::http::StatusCode;
 use okra_core::schedule::Interval;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
 };
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct Health {
+    store: &'static str,
+    version: &'static str,
+}
 
 /// Answers where the table can be read.
 pub(crate) async fn health(call: &Call) -> Answer {
@@ -18,6 +25,13 @@ pub(crate) async fn health(call: &Call) -> Answer {
     })?;
     success(
         "Up",
-        json!({ "store": "up", "version": env!("CARGO_PKG_VERSION") }),
+        Health {
+            store: "up",
+            version: env!("CARGO_PKG_VERSION"),
+        },
     )
+}
+
+documented! {
+    health() -> Health: "Whether the table can be read.";
 }

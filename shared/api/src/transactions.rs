@@ -26,6 +26,7 @@ const EVER: Date = jiff::civil::date(1970, 1, 1);
 /// A row, and the account it is of.
 pub(crate) type Row = (Account, StoredTransaction);
 
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 struct Transactions {
     pagination: Pagination,
@@ -151,4 +152,15 @@ pub(crate) async fn get_by_type(call: &Call) -> Answer {
         facts.direction == direction && amount.as_ref().is_none_or(same)
     });
     answer(call, rows).await
+}
+
+documented! {
+    get_by_id(ID) -> Transactions: "One transaction, in a list.";
+    get_by_account(ACCOUNT, DATES, PAGE) -> Transactions: "The transactions of an account.";
+    get_by_customer(CUSTOMER, DATES, PAGE) -> Transactions: "The transactions of a customer.";
+    get_by_bank(BANK, DATES, PAGE) -> Transactions: "The transactions at a bank.";
+    get_by_date(DATES, PAGE) -> Transactions: "The transactions between two days.";
+    get_by_options(OPTIONS, DATES, PAGE) -> Transactions: "The transactions of records linked with these options.";
+    by_record(RECORD, DATES, PAGE) -> Transactions: "The transactions of a record.";
+    get_by_type(DIRECTION, VALUE, DATES, PAGE) -> Transactions: "Credits or debits, of one amount where one is given.";
 }

@@ -5,7 +5,6 @@ use okra_store::{Endpoint, MAX_ENDPOINTS_PER_APP};
 use okra_webhooks::{Bearer, SigningSecrets, check_url, endpoint_id};
 use okra_wire::scalar::Instant;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::{
     call::Call,
@@ -15,6 +14,8 @@ use crate::{
 
 const URL: Names<'_> = &["url", "webhook_url"];
 
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = Webhook))]
 #[derive(Serialize)]
 struct Shown {
     id: EndpointId,
@@ -27,6 +28,18 @@ struct Shown {
     /// What signs, where it was just made.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct Webhooks {
+    webhooks: Vec<Shown>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct Secret {
+    secret: String,
 }
 
 impl Shown {
@@ -119,10 +132,7 @@ pub(crate) async fn list(call: &Call) -> Answer {
         .into_iter()
         .map(|endpoint| Shown::new(endpoint, None))
         .collect();
-    success(
-        "Webhooks retrieved successfully",
-        json!({ "webhooks": webhooks }),
-    )
+    success("Webhooks retrieved successfully", Webhooks { webhooks })
 }
 
 /// Removes an endpoint by its id or its URL.
@@ -150,6 +160,15 @@ pub(crate) async fn secret(call: &Call) -> Answer {
     }
     success(
         "Signing secret retrieved successfully",
-        json!({ "secret": secrets.current() }),
+        Secret {
+            secret: secrets.current().to_owned(),
+        },
     )
+}
+
+documented! {
+    set(URL, TOKEN, PAYLOAD, PRODUCTS, ROTATE) -> Shown: "Sets an endpoint that is told of everything.";
+    list() -> Webhooks: "The endpoints, without their secrets.";
+    remove(optional(ID), optional(URL)) -> Shown: "Removes an endpoint by its id or its URL.";
+    secret(ROTATE) -> Secret: "The secret that signs for the URLs of data sync.";
 }

@@ -137,6 +137,7 @@ pub enum Confidence {
 }
 
 /// What an endpoint is sent of a feed entry.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PayloadMode {

@@ -22,3 +22,5 @@ pub mod normal;
 pub mod plan;
 pub mod retry;
 pub mod schedule;
+#[cfg(feature = "schema")]
+mod schema;

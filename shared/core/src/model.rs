@@ -13,6 +13,7 @@ use crate::{
 };
 
 /// What is kept fresh. Auth and accounts come with the link.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Product {
@@ -280,6 +281,7 @@ pub struct Snapshot {
 }
 
 /// Which of Okra's environments an app's key belongs to.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Environment {
     /// Real banks.

@@ -12,6 +12,7 @@ use crate::ids::{BankId, RecordId};
 
 /// How often a product of a record is refreshed. The spellings are Okra's, singular and plural as
 /// Okra mixed them (docs.okra.ng, "auto-refresh").
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -9,10 +9,11 @@ use serde::Serialize;
 
 use crate::{
     origin::{Named, Origin, Times},
-    scalar::Instant,
+    scalar::{Empty, Instant},
 };
 
 /// An account.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 pub struct Account {
     _id: AccountId,
@@ -27,7 +28,7 @@ pub struct Account {
     balance: BalanceId,
     currency: Currency,
     manual: bool,
-    projects: [(); 0],
+    projects: Empty,
     record: [RecordId; 1],
     created_at: Instant,
     last_updated: Instant,
@@ -50,7 +51,7 @@ impl Account {
             balance: BalanceId::of(ids.account),
             currency: facts.currency,
             manual: false,
-            projects: [],
+            projects: Empty,
             record: [ids.record],
             created_at: Instant(times.created_at),
             last_updated: Instant(times.last_updated),
@@ -60,6 +61,7 @@ impl Account {
 }
 
 /// The bank of an account. Its status is a boolean here and a text elsewhere: so it was.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 struct AccountBank {
     _id: BankId,
@@ -96,6 +98,7 @@ impl AccountBank {
 }
 
 /// The account that another resource is of.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 pub struct AccountOf {
     _id: AccountId,
@@ -117,6 +120,7 @@ impl AccountOf {
 }
 
 /// An account of a record that was just linked, as the widget's `onSuccess` shows it.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 pub struct LinkedAccount {
     /// The id.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     account::AccountOf,
     origin::{Named, Origin, Times},
-    scalar::{Instant, Number},
+    scalar::{Empty, Instant, Number},
 };
 
 /// Available and ledger balance; where a bank states one of them, it stands for the other too.
@@ -22,13 +22,15 @@ pub fn amounts(facts: &BalanceFacts, currency: Currency) -> (Number, Number) {
 }
 
 /// Earlier values, which are in the feed instead.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Periodic {
-    available_balance: [(); 0],
-    ledger_balance: [(); 0],
+    available_balance: Empty,
+    ledger_balance: Empty,
 }
 
 /// A balance of `balance/getBy*` ("form B"): `connected` is an array.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 pub struct Balance {
     _id: BalanceId,
@@ -39,7 +41,7 @@ pub struct Balance {
     ledger_balance: Number,
     currency: Currency,
     periodic: Periodic,
-    connected: [(); 0],
+    connected: Empty,
     owner: [AppId; 1],
     record: [RecordId; 1],
     env: Environment,
@@ -60,7 +62,7 @@ impl Balance {
             ledger_balance,
             currency: of.facts.currency,
             periodic: Periodic::default(),
-            connected: [],
+            connected: Empty,
             owner: [of.ids.app],
             record: [of.ids.record],
             env: of.ids.env,
@@ -71,6 +73,7 @@ impl Balance {
 }
 
 /// A balance of `products/balances` ("form A"): `connected` is a boolean.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 pub struct ListedBalance {
     id: BalanceId,
@@ -103,6 +106,7 @@ impl ListedBalance {
 }
 
 /// A balance in callback data: ids are `id`, `connected` is a boolean.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 pub struct CallbackBalance {
     id: BalanceId,
@@ -117,6 +121,7 @@ pub struct CallbackBalance {
     last_updated: Instant,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 struct CallbackAccount {
     id: AccountId,
@@ -125,13 +130,14 @@ struct CallbackAccount {
     name: String,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 struct CallbackCustomer {
     id: CustomerId,
     _id: CustomerId,
     name: String,
     email: Vec<String>,
-    phone: [(); 0],
+    phone: Empty,
 }
 
 impl CallbackBalance {
@@ -153,7 +159,7 @@ impl CallbackBalance {
                 _id: customer,
                 name: of.customer_name.to_owned(),
                 email: of.customer_email.map(str::to_owned).into_iter().collect(),
-                phone: [],
+                phone: Empty,
             },
             available_balance,
             ledger_balance,

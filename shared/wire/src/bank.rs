@@ -4,6 +4,7 @@ use okra_core::{bank::BankConfig, ids::BankId};
 use serde::Serialize;
 
 /// A bank as `banks/list` shows it. Pictures, colours and sort codes were Okra's own; they are empty.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct Bank {
     /// The id.
@@ -33,6 +34,7 @@ pub struct Bank {
     status: &'static str,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Default, Serialize)]
 struct Colors {
     primary: &'static str,
@@ -42,6 +44,7 @@ struct Colors {
     icon: &'static str,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Default, Serialize)]
 struct Payments {
     ind: bool,
@@ -81,6 +84,7 @@ impl From<&BankConfig> for Bank {
 }
 
 /// What `banks/list` answers. `credentials` is null, as Okra's was without a customer.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct Banks {
     /// The banks.

@@ -47,6 +47,7 @@ impl Family {
 }
 
 /// What is asked for, as far as it is known. Nothing is null: clients read into it without looking.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
 pub enum Resource {
@@ -58,6 +59,7 @@ pub enum Resource {
     /// [`Family::Accounts`].
     Accounts {
         /// The first account.
+        #[cfg_attr(feature = "schema", schema(schema_with = or_empty::<Account>))]
         account: OrEmpty<Account>,
         /// All of this page.
         accounts: Vec<Account>,
@@ -67,6 +69,7 @@ pub enum Resource {
     /// [`Family::Balance`].
     Balance {
         /// The first account's balance.
+        #[cfg_attr(feature = "schema", schema(schema_with = or_empty::<CallbackBalance>))]
         balance: OrEmpty<CallbackBalance>,
         /// All of this page.
         balances: Vec<CallbackBalance>,
@@ -115,7 +118,18 @@ impl<T: Serialize> Serialize for OrEmpty<T> {
     }
 }
 
+/// The resource, or an object without fields.
+#[cfg(feature = "schema")]
+fn or_empty<T: utoipa::ToSchema>() -> utoipa::openapi::schema::Schema {
+    use utoipa::openapi::{Ref, schema};
+    let any = schema::AnyOfBuilder::new()
+        .item(Ref::from_schema_name(T::name()))
+        .item(schema::ObjectBuilder::new().max_properties(Some(0)));
+    schema::Schema::AnyOf(any.build())
+}
+
 /// What `callback` answers.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 pub struct Callback {
     product: &'static str,
@@ -151,6 +165,7 @@ impl Callback {
 }
 
 /// What Okra could do for a record, and what of it is done here.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Products {
@@ -175,6 +190,7 @@ struct Products {
     direct_debit: bool,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Counted {
     status: bool,

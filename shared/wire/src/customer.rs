@@ -9,18 +9,19 @@ use serde::Serialize;
 use crate::{
     origin::{Named, Times},
     record::Record,
-    scalar::Instant,
+    scalar::{Empty, Instant},
 };
 
 /// A customer. `records` is ours.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct Customer {
     _id: CustomerId,
     id: CustomerId,
     name: String,
     email: Vec<String>,
-    phone: [(); 0],
-    credentials: [(); 0],
+    phone: Empty,
+    credentials: Empty,
     record: Vec<RecordId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     records: Option<Vec<Record>>,
@@ -46,8 +47,8 @@ impl Customer {
             id: of.id,
             name: of.name,
             email: email.into_iter().collect(),
-            phone: [],
-            credentials: [],
+            phone: Empty,
+            credentials: Empty,
             record: Vec::new(),
             records: None,
             blocked: false,

@@ -25,6 +25,7 @@ impl<D> Success<D> {
 }
 
 /// A refusal.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct Failure {
     /// `error`.
@@ -38,6 +39,7 @@ pub struct Failure {
 }
 
 /// What is wrong.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct FailureData {
     /// One sentence for each thing that is wrong.
@@ -50,6 +52,7 @@ pub struct FailureData {
 }
 
 /// A page of a list, in the shape of mongoose-paginate.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pagination {

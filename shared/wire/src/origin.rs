@@ -8,6 +8,7 @@ use okra_core::{
 use serde::Serialize;
 
 /// An id with a name, as Okra populates references.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct Named<I> {
     /// The id.

@@ -10,10 +10,11 @@ use serde_json::Value;
 
 use crate::{
     origin::{Named, Times},
-    scalar::Instant,
+    scalar::{Empty, Instant},
 };
 
 /// The acknowledgement of a refresh: `callback_url` is what clients poll.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct Acknowledged {
     record: RecordId,
@@ -38,6 +39,7 @@ pub fn callback_url(public_url: &str, record: RecordId, method: &str) -> String 
 }
 
 /// How far a record's first pull of a product has come.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Status {
     process: Process,
@@ -45,12 +47,14 @@ pub struct Status {
     last_callback: (),
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Process {
     running: bool,
     completed: bool,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct LastRuns {
     last_success_at: (),
@@ -107,6 +111,7 @@ impl RecordView {
 }
 
 /// A record. `connection`, `schedule` and `sequence` are ours.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     _id: RecordId,
@@ -126,6 +131,7 @@ pub struct Record {
 }
 
 /// Which interval each product of a record is refreshed on.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Schedule {
     balance: Option<Interval>,
@@ -163,6 +169,7 @@ impl From<&RecordView> for Record {
 }
 
 /// An authorisation in callback data: a record, seen as what its customer consented to. Ids are plain.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct Auth {
     _id: RecordId,
@@ -174,7 +181,7 @@ pub struct Auth {
     validated: bool,
     owner: AppId,
     current_project: AppId,
-    projects: [(); 0],
+    projects: Empty,
     created_at: Instant,
     last_updated: Instant,
     __v: u8,
@@ -192,7 +199,7 @@ impl From<&RecordView> for Auth {
             validated: view.is_active(),
             owner: view.app,
             current_project: view.app,
-            projects: [],
+            projects: Empty,
             created_at: Instant(view.times.created_at),
             last_updated: Instant(view.times.last_updated),
             __v: 0,
@@ -201,6 +208,7 @@ impl From<&RecordView> for Auth {
 }
 
 /// An authorisation of `auth/getBy*`: bank and customer with their names, the record as a plain id.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct PopulatedAuth {
     _id: RecordId,
@@ -216,6 +224,7 @@ pub struct PopulatedAuth {
     last_updated: Instant,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 struct AuthBank {
     name: String,
@@ -252,6 +261,7 @@ impl From<&RecordView> for PopulatedAuth {
 }
 
 /// An authorisation of `products/auths`: the record with its names inside.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 pub struct ListedAuth {
     id: RecordId,
@@ -261,6 +271,7 @@ pub struct ListedAuth {
     last_updated: Instant,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
 struct AuthRecord {
     _id: RecordId,

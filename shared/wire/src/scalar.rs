@@ -29,6 +29,63 @@ impl Serialize for Instant {
     }
 }
 
+/// A list that is always empty: of what Okra had and this system has nothing for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Empty;
+
+impl Serialize for Empty {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(std::iter::empty::<()>())
+    }
+}
+
+#[cfg(feature = "schema")]
+mod schema {
+    use utoipa::{
+        PartialSchema, ToSchema,
+        openapi::{
+            KnownFormat, RefOr, SchemaFormat,
+            schema::{ArrayBuilder, ObjectBuilder, Schema, Type},
+        },
+    };
+
+    use super::{Empty, Instant, Number};
+
+    impl PartialSchema for Number {
+        fn schema() -> RefOr<Schema> {
+            ObjectBuilder::new()
+                .schema_type(Type::Number)
+                .description(Some(
+                    "Major units, without needless decimals: 29180, 29180.5.",
+                ))
+                .into()
+        }
+    }
+
+    impl ToSchema for Number {}
+
+    impl PartialSchema for Empty {
+        fn schema() -> RefOr<Schema> {
+            ArrayBuilder::new().max_items(Some(0)).into()
+        }
+    }
+
+    impl ToSchema for Empty {}
+
+    impl PartialSchema for Instant {
+        fn schema() -> RefOr<Schema> {
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+                .pattern(Some(r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"))
+                .description(Some("UTC with milliseconds: 2022-04-01T09:30:00.000Z."))
+                .into()
+        }
+    }
+
+    impl ToSchema for Instant {}
+}
+
 #[cfg(test)]
 mod tests {
     use okra_core::money::Currency;

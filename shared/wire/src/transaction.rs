@@ -9,12 +9,13 @@ use serde::Serialize;
 
 use crate::{
     origin::{Ids, Named, Origin, Times},
-    scalar::{Instant, Number},
+    scalar::{Empty, Instant, Number},
 };
 
 /// A transaction. Exactly one of `credit` and `debit` is set.
 ///
 /// `pending` and `bank_transaction_id` are ours. The id stays when the bank changes its own.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 pub struct Transaction {
     _id: TransactionId,
@@ -41,10 +42,10 @@ pub struct Transaction {
     of: References,
     record: [RecordId; 1],
     owner: [AppId; 1],
-    projects: [(); 0],
+    projects: Empty,
     fetched: [AppId; 1],
-    analyzed: [(); 0],
-    checked: [(); 0],
+    analyzed: Empty,
+    checked: Empty,
     manual: bool,
     reconciled: bool,
     pending: bool,
@@ -55,25 +56,28 @@ pub struct Transaction {
 }
 
 /// What Okra's text analysis found; the text is all we have.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Default, Serialize)]
 struct Notes {
     desc: String,
-    topics: [(); 0],
-    places: [(); 0],
-    people: [(); 0],
-    actions: [(); 0],
-    subjects: [(); 0],
-    prepositions: [(); 0],
+    topics: Empty,
+    places: Empty,
+    people: Empty,
+    actions: Empty,
+    subjects: Empty,
+    prepositions: Empty,
     /// Okra's older spelling, which clients of 2020 and 2021 read.
-    preopositions: [(); 0],
+    preopositions: Empty,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Default, Serialize)]
 struct Entities {
     beneficiaries: &'static str,
-    account: [(); 0],
+    account: Empty,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Default, Serialize)]
 struct Location {
     address: &'static str,
@@ -82,6 +86,7 @@ struct Location {
     raw: &'static str,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 struct BankOf {
     name: String,
@@ -91,6 +96,7 @@ struct BankOf {
 }
 
 /// Populated in `getBy*`, plain ids in callback data and webhooks: so it was.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
 enum References {
@@ -168,10 +174,10 @@ impl Transaction {
             of,
             record: [ids.record],
             owner: [ids.app],
-            projects: [],
+            projects: Empty,
             fetched: [ids.app],
-            analyzed: [],
-            checked: [],
+            analyzed: Empty,
+            checked: Empty,
             manual: false,
             reconciled: false,
             pending,

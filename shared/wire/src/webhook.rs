@@ -22,7 +22,7 @@ use crate::{
     balance::{Periodic, amounts},
     origin::{Ids, Times},
     record::callback_url,
-    scalar::{Instant, Number},
+    scalar::{Empty, Instant, Number},
     transaction::Transaction,
 };
 
@@ -61,6 +61,7 @@ pub struct Context<'a> {
     pub options: &'a Value,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 struct Body<'a> {
     event: &'static str,
@@ -115,6 +116,7 @@ struct Body<'a> {
     resource: Resource<'a>,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Resource<'a> {
@@ -136,6 +138,7 @@ enum Resource<'a> {
 }
 
 /// Both bodies that receivers were seen to read, in one.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 struct BalanceBody<'a> {
     _id: BalanceId,
@@ -156,16 +159,17 @@ struct BalanceBody<'a> {
     status: &'static str,
     env: Environment,
     periodic: Periodic,
-    connected: [(); 0],
+    connected: Empty,
     owner: [AppId; 1],
     record: [RecordId; 1],
-    projects: [(); 0],
+    projects: Empty,
     created_at: Instant,
     last_updated: Instant,
 }
 
 /// A transaction that reads otherwise now. How sure we are that it is the same one is said, because
 /// banks change ids.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 struct ModifiedBody<'a> {
     _id: TransactionId,
@@ -174,6 +178,7 @@ struct ModifiedBody<'a> {
     change: Option<ChangeBody<'a>>,
 }
 
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 struct ChangeBody<'a> {
     confidence: &'static str,
@@ -184,6 +189,7 @@ struct ChangeBody<'a> {
 
 /// The facts that changed, in Okra's words, and no others. A fact that the bank does not state is
 /// null.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 struct FactsBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -358,10 +364,10 @@ fn balance<'a>(
         status: "Active",
         env: context.env,
         periodic: Periodic::default(),
-        connected: [],
+        connected: Empty,
         owner: [context.app],
         record: [entry.record],
-        projects: [],
+        projects: Empty,
         created_at: Instant(entry.at),
         last_updated: Instant(entry.at),
     }

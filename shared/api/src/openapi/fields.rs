@@ -1,0 +1,155 @@
+//! The fields that calls take. Their names are the input's own, so that what is documented is what is
+//! read.
+
+use okra_core::schedule::Interval;
+use serde_json::{Value, json};
+
+use crate::input;
+
+/// A field of a call.
+#[derive(Clone, Copy)]
+pub(crate) struct Field {
+    names: input::Names<'static>,
+    kind: Kind,
+    /// Whether a call without it is refused.
+    pub(super) needed: bool,
+    what: &'static str,
+}
+
+/// What a field holds.
+#[derive(Clone, Copy)]
+enum Kind {
+    Id,
+    Text,
+    Texts,
+    Count { most: u64 },
+    Date,
+    Flag,
+    Object,
+    Url,
+    Products,
+    Interval,
+    OneOf(&'static [&'static str]),
+}
+
+impl Field {
+    const fn new(names: input::Names<'static>, kind: Kind, what: &'static str) -> Self {
+        Self {
+            names,
+            kind,
+            needed: false,
+            what,
+        }
+    }
+
+    const fn needed(self) -> Self {
+        Self {
+            needed: true,
+            ..self
+        }
+    }
+
+    /// The first of its names, which is the documented one.
+    pub(super) const fn name(&self) -> &'static str {
+        self.names[0]
+    }
+
+    /// Its JSON schema.
+    pub(super) fn schema(&self) -> Value {
+        let mut schema = match self.kind {
+            Kind::Id => json!({ "type": "string", "pattern": "^[0-9a-fA-F]{24}$" }),
+            Kind::Text => json!({ "type": "string", "minLength": 1 }),
+            Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
+            Kind::Count { most } => json!({ "type": "integer", "minimum": 1, "maximum": most }),
+            Kind::Date => json!({ "type": "string", "format": "date" }),
+            Kind::Flag => json!({ "type": "boolean" }),
+            Kind::Object => json!({ "type": "object" }),
+            Kind::Url => json!({ "type": "string", "format": "uri" }),
+            Kind::Products => json!({
+                "type": "array",
+                "items": { "type": "string", "enum": ["balance", "transactions"] },
+                "minItems": 1,
+            }),
+            Kind::Interval => json!({
+                "type": "string", "enum": Interval::ALL.map(Interval::as_str),
+            }),
+            Kind::OneOf(names) => json!({ "type": "string", "enum": names }),
+        };
+        let aliases = match self.names {
+            [_] => String::new(),
+            [_, aliases @ ..] => format!(" Also: {}.", aliases.join(", ")),
+            [] => String::new(),
+        };
+        schema["description"] = json!(format!("{}{aliases}", self.what));
+        schema
+    }
+}
+
+/// The same fields, where a call without them is served too.
+pub(crate) fn optional<const N: usize>(fields: [Field; N]) -> [Field; N] {
+    fields.map(|field| Field {
+        needed: false,
+        ..field
+    })
+}
+
+/// The same fields, where a call without them is refused.
+pub(crate) fn needed<const N: usize>(fields: [Field; N]) -> [Field; N] {
+    fields.map(Field::needed)
+}
+
+macro_rules! fields {
+    ($($name:ident = [$($field:expr),+ $(,)?];)+) => {
+        $(pub(crate) const $name: [Field; [$(stringify!($field)),+].len()] = [$($field),+];)+
+    };
+}
+
+use Field as F;
+
+fields! {
+    ACCOUNT = [F::new(input::ACCOUNT, Kind::Id, "An account's id.").needed()];
+    BANK = [F::new(input::BANK, Kind::Id, "A bank's id.").needed()];
+    CUSTOMER = [F::new(input::CUSTOMER, Kind::Id, "A customer's id.").needed()];
+    RECORD = [F::new(input::RECORD, Kind::Id, "A record's id.").needed()];
+    ID = [F::new(&["id", "_id"], Kind::Id, "The id of what is asked for.").needed()];
+    OPTIONS = [F::new(&["options"], Kind::Object, "What records were linked with, maybe among others.").needed()];
+    DATES = [
+        F::new(&["from"], Kind::Date, "First day, inclusive: 2020-04-02, 2020/04/02, 2020-4-2 or a date-time."),
+        F::new(&["to"], Kind::Date, "Last day, inclusive."),
+    ];
+    PAGE = [
+        F::new(&["page"], Kind::Count { most: 2_147_483_600 }, "The page, from 1."),
+        F::new(&["limit"], Kind::Count { most: 2_147_483_600 }, "Documents of a page; brought within bounds."),
+    ];
+    METHOD = [F::new(&["method"], Kind::Text, "What is asked for: AUTH, ACCOUNTS, BALANCE, TRANSACTIONS, CHECK_BALANCE, PERIODIC_BALANCE, REFRESH_TRANSACTIONS, PERIODIC_TRANSACTIONS.").needed()];
+    DIRECTION = [F::new(&["type"], Kind::OneOf(&["credit", "debit"]), "Credits or debits.").needed()];
+    VALUE = [F::new(&["value", "amount"], Kind::Text, "An amount in major units; numbers count as texts.")];
+    NAME = [F::new(&["name"], Kind::Text, "A name.").needed()];
+    EMAIL = [F::new(&["email"], Kind::Text, "The customer's address.")];
+    ACCESS_TOKEN = [F::new(&["access_token"], Kind::Text, "The consent's token at the bank. It is sealed, and never shown again.").needed()];
+    ACCOUNT_IDS = [F::new(&["account_ids"], Kind::Texts, "Accounts to link, by the bank's ids; all of the consent's where absent.")];
+    SYNC = [
+        F::new(&["products"], Kind::Products, "What is kept fresh."),
+        F::new(&["interval"], Kind::Interval, "How often; daily where absent."),
+        F::new(input::WEBHOOK_URL, Kind::Url, "Who is told, besides the app's endpoints."),
+    ];
+    LINK_OPTIONS = [F::new(&["options"], Kind::Object, "Echoed in webhooks, searched by byOptions; 512 bytes at most.")];
+    SANDBOX = [
+        F::new(&["noOfAccount"], Kind::Count { most: 5 }, "Accounts of the login, 1 to 5."),
+        F::new(&["volume"], Kind::OneOf(&["low", "medium", "high"]), "How many transactions."),
+    ];
+    NUMBER = [F::new(&["number"], Kind::Count { most: 10 }, "How many, 1 to 10.")];
+    URL = [F::new(&["url", "webhook_url"], Kind::Url, "The endpoint's https URL.").needed()];
+    TOKEN = [F::new(&["token"], Kind::Text, "A bearer token sent along.")];
+    PAYLOAD = [F::new(&["payload"], Kind::OneOf(&["full", "reference"]), "The changed resources, or their ids and where to read them.")];
+    PRODUCTS = [F::new(&["products"], Kind::Products, "The products it is told of.")];
+    ROTATE = [F::new(&["rotate"], Kind::Flag, "Makes a new secret; the one before stays valid beside it.")];
+    BANK_CONFIG = [
+        F::new(&["id"], Kind::Id, "The bank's id.").needed(),
+        F::new(&["name"], Kind::Text, "Its name.").needed(),
+        F::new(&["slug"], Kind::Text, "Its slug.").needed(),
+        F::new(&["standard"], Kind::Text, "The standard it speaks.").needed(),
+        F::new(&["base_url"], Kind::Url, "Where it is reached.").needed(),
+        F::new(&["country"], Kind::Text, "ISO 3166.").needed(),
+    ];
+}
