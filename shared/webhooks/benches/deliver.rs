@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/support/mod.rs"]
 mod support;
 

@@ -11,7 +11,9 @@
 mod address;
 mod cache;
 mod deliver;
+mod http;
 mod keyring;
+mod metered;
 mod random;
 mod report;
 mod resolver;
@@ -28,7 +30,7 @@ pub use self::{
     report::{Attempted, DispatchReport, Observer, Silent, SweepReport, Told},
     resolver::Lookup,
     secret::{Bearer, MAX_BEARER_BYTES, MAX_SECRETS, SECRET_BYTES, SecretError, SigningSecrets},
-    sender::{Answer, Control, Limits, Message, Sender, SenderError},
+    sender::{Answer, Control, Limits, Message, SendFault, Sender, SenderError},
     target::{MAX_URL_BYTES, UrlRefused, check_url, endpoint_id},
     transport::{Fault, Reply, Request, Transport},
 };

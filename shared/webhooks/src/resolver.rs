@@ -1,6 +1,7 @@
 //! A resolver that refuses names which lead to addresses that must not be called.
 
 use std::{
+    error::Error,
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -8,12 +9,11 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::address::AddressPolicy;
 
 /// Addresses of one name that are looked at, at most; a name with more is refused.
-pub(crate) const MAX_ADDRESSES: usize = 64;
+const MAX_ADDRESSES: usize = 64;
 
 /// A name or address that must not be called.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -46,23 +46,35 @@ pub(crate) struct Guarded {
     pub(crate) deadline: Duration,
 }
 
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (lookup, policy, deadline) = (Arc::clone(&self.lookup), self.policy, self.deadline);
-        Box::pin(async move {
-            let addresses = tokio::time::timeout(deadline, lookup.lookup(name.as_str()))
-                .await
-                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            if addresses.is_empty() {
-                return Err(io::Error::from(io::ErrorKind::NotFound).into());
-            }
-            if addresses.len() > MAX_ADDRESSES
-                || !addresses.iter().all(|&address| policy.permits(address))
-            {
-                return Err(Blocked.into());
-            }
-            let checked = addresses.into_iter().map(|ip| SocketAddr::new(ip, 0));
-            Ok(Box::new(checked) as Addrs)
-        })
+/// A name without an address.
+#[derive(Debug, thiserror::Error)]
+#[error("the host has no address")]
+pub(crate) struct Unresolved(#[source] Option<io::Error>);
+
+impl Guarded {
+    /// The addresses of a name, on port 0: all of them may be called.
+    ///
+    /// # Errors
+    ///
+    /// [`Blocked`], [`Unresolved`].
+    pub(crate) async fn resolve(
+        &self,
+        name: &str,
+    ) -> Result<Vec<SocketAddr>, Box<dyn Error + Send + Sync>> {
+        let addresses = tokio::time::timeout(self.deadline, self.lookup.lookup(name))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(|error| Unresolved(Some(error)))?;
+        if addresses.is_empty() {
+            return Err(Unresolved(None).into());
+        }
+        let permitted = |&address| self.policy.permits(address);
+        if addresses.len() > MAX_ADDRESSES || !addresses.iter().all(permitted) {
+            return Err(Blocked.into());
+        }
+        Ok(addresses
+            .into_iter()
+            .map(|address| SocketAddr::new(address, 0))
+            .collect())
     }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use ::http::HeaderValue;
 use data_encoding::BASE64;
 use jiff::Timestamp;
 use okra_core::ids::EventId;
-use reqwest::header::HeaderValue;
 use standardwebhooks::Webhook;
 use zeroize::Zeroizing;
 

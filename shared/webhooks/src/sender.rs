@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{
+use ::http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER},
 };
+use bytes::Bytes;
 use jiff::Timestamp;
 use okra_core::{
     ids::{EventId, Seq},
@@ -17,10 +17,11 @@ use url::Url;
 
 use crate::{
     address::AddressPolicy,
+    http::HttpTransport,
     resolver::{Lookup, SystemLookup},
     secret::{Bearer, SecretError, SigningSecrets},
     target::check_url,
-    transport::{Fault, HttpTransport, Reply, Request, Transport},
+    transport::{Fault, Reply, Request, Transport},
 };
 
 /// The header by which a receiver says what it wants of us.
@@ -53,10 +54,21 @@ impl Default for Limits {
     }
 }
 
-/// Why a sender cannot be built.
-#[derive(Debug, thiserror::Error)]
-#[error("the HTTP client for webhooks could not be built")]
-pub struct SenderError(#[source] pub(crate) reqwest::Error);
+/// A sender cannot be built: its TLS configuration offers protocols of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the TLS configuration must not name application protocols")]
+pub struct SenderError;
+
+/// An attempt could not be made, for a fault of our own; the receiver is not charged for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendFault {
+    /// The message cannot be signed.
+    #[error("the message cannot be signed")]
+    Sign(#[from] SecretError),
+    /// This machine has no file, port or memory left for a connection.
+    #[error("this machine has nothing left to open a connection with")]
+    Exhausted,
+}
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -150,21 +162,21 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// Where the message cannot be signed, which is our own fault.
-    pub async fn send(&self, message: &Message<'_>) -> Result<Answer, SecretError> {
+    /// [`SendFault`]: our own fault.
+    pub async fn send(&self, message: &Message<'_>) -> Result<Answer, SendFault> {
         let started = Instant::now();
         // Names are checked by the resolver, but nobody resolves an address.
         let Ok(url) = check_url(message.url, self.policy) else {
-            return Ok(Answer::without_status(Fault::Blocked, started));
+            return Ok(Answer::without_status(Outcome::Blocked, started));
         };
         let headers = headers(message)?;
         let body = message.body.clone();
         let request = Request { url, headers, body };
         let base = request.url.clone();
-        Ok(match self.transport.post(request).await {
+        match self.transport.post(request).await {
             Ok(reply) => answer(&reply, &base, message, started),
-            Err(fault) => Answer::without_status(fault, started),
-        })
+            Err(fault) => Ok(Answer::without_status(charged(fault)?, started)),
+        }
     }
 }
 
@@ -176,9 +188,9 @@ impl fmt::Debug for Sender {
 }
 
 impl Answer {
-    fn without_status(fault: Fault, started: Instant) -> Self {
+    fn without_status(outcome: Outcome, started: Instant) -> Self {
         Self {
-            outcome: fault.outcome(),
+            outcome,
             status: None,
             retry_after_s: None,
             control: None,
@@ -207,25 +219,35 @@ fn headers(message: &Message<'_>) -> Result<HeaderMap, SecretError> {
     Ok(headers)
 }
 
+/// The class of a fault that is the receiver's.
+fn charged(fault: Fault) -> Result<Outcome, SendFault> {
+    fault.outcome().ok_or(SendFault::Exhausted)
+}
+
 /// What a reply to a message means.
-fn answer(reply: &Reply, url: &Url, message: &Message<'_>, started: Instant) -> Answer {
+fn answer(
+    reply: &Reply,
+    url: &Url,
+    message: &Message<'_>,
+    started: Instant,
+) -> Result<Answer, SendFault> {
     let outcome = match (Outcome::of_status(reply.status), &reply.body) {
         // A receiver that breaks off while it says yes may not have meant it.
-        (Outcome::Ok, Err(fault)) => fault.outcome(),
+        (Outcome::Ok, &Err(fault)) => charged(fault)?,
         (outcome, _) => outcome,
     };
     let header = |name: HeaderName| reply.headers.get(name)?.to_str().ok();
     let location_host = (outcome == Outcome::Redirect)
         .then(|| header(LOCATION).and_then(|location| host_of(url, location)))
         .flatten();
-    Answer {
+    Ok(Answer {
         outcome,
         status: Some(reply.status),
         retry_after_s: header(RETRY_AFTER).and_then(|value| retry_after_s(value, message.sent_at)),
         control: header(CONTROL).and_then(Control::read),
         location_host,
         latency_ms: elapsed_ms(started),
-    }
+    })
 }
 
 impl Control {

@@ -1,5 +1,6 @@
 //! Which URLs may be called.
 
+use ::http::Uri;
 use okra_core::ids::{AppId, EndpointId};
 use url::{Host, Url};
 
@@ -8,16 +9,36 @@ use crate::address::AddressPolicy;
 /// Bytes of a webhook URL at most.
 pub const MAX_URL_BYTES: usize = 2048;
 
+/// Bytes of a host name and of one of its labels at most, as in the DNS.
+const MAX_NAME_BYTES: usize = 253;
+const MAX_LABEL_BYTES: usize = 63;
+
 /// The ports a public receiver may listen on.
 const PUBLIC_PORTS: [u16; 2] = [443, 8443];
 
-/// Last labels of names that only mean something inside a network.
-const INTERNAL_SUFFIXES: [&str; 5] = ["internal", "local", "localhost", "localdomain", "arpa"];
+/// Last labels of names that only mean something inside a network: reserved for that, withheld by
+/// ICANN because networks use them, or in a resolver's search path of clusters.
+const INTERNAL_SUFFIXES: [&str; 14] = [
+    "alt",
+    "arpa",
+    "cluster",
+    "corp",
+    "home",
+    "internal",
+    "intranet",
+    "lan",
+    "local",
+    "localdomain",
+    "localhost",
+    "onion",
+    "private",
+    "svc",
+];
 
 /// Why a URL cannot be a webhook's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlRefused {
-    /// It does not read as a URL with a host.
+    /// It does not read as a URL with a host, or not everybody reads it as the same.
     #[error("the webhook URL is not a URL")]
     Unreadable,
     /// It is longer than [`MAX_URL_BYTES`].
@@ -57,6 +78,10 @@ pub fn check_url(text: &str, policy: AddressPolicy) -> Result<Url, UrlRefused> {
     if text.len() > MAX_URL_BYTES {
         return Err(UrlRefused::TooLong);
     }
+    // These a lenient parser drops, and a strict one may take for the end.
+    if text.contains(|character: char| character.is_control() || character.is_whitespace()) {
+        return Err(UrlRefused::Unreadable);
+    }
     let url = Url::parse(text).map_err(|_| UrlRefused::Unreadable)?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(UrlRefused::Scheme);
@@ -77,8 +102,12 @@ pub fn check_url(text: &str, policy: AddressPolicy) -> Result<Url, UrlRefused> {
         None => return Err(UrlRefused::Unreadable),
     }
     match url.port_or_known_default() {
-        Some(port) if PUBLIC_PORTS.contains(&port) => Ok(url),
-        _ => Err(UrlRefused::Port),
+        Some(port) if PUBLIC_PORTS.contains(&port) => {}
+        _ => return Err(UrlRefused::Port),
+    }
+    match Uri::try_from(url.as_str()) {
+        Ok(_) => Ok(url),
+        Err(_) => Err(UrlRefused::Unreadable),
     }
 }
 
@@ -95,79 +124,30 @@ fn is_this_host(url: &Url) -> bool {
     }
 }
 
+/// True for a name of two labels or more that can be registered on the internet.
 fn is_public_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
-    name.rsplit_once('.')
-        .is_some_and(|(rest, last)| !rest.is_empty() && !INTERNAL_SUFFIXES.contains(&last))
+    let whole = name.len() <= MAX_NAME_BYTES
+        && name
+            .split('.')
+            .all(|label| (1..=MAX_LABEL_BYTES).contains(&label.len()));
+    let last = name.rsplit_once('.').map(|(_, last)| last);
+    whole && last.is_some_and(|last| !INTERNAL_SUFFIXES.contains(&last))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(policy: AddressPolicy, url: &str, expected: Option<UrlRefused>) {
-        assert_eq!(check_url(url, policy).err(), expected, "{policy:?} {url}");
-    }
-
     #[test]
-    fn urls_are_checked_when_they_are_registered() {
-        for (url, expected) in [
-            ("https://app.example/okra/hook/", None),
-            ("https://app.example:8443/hook?tenant=1", None),
-            ("https://APP.Example./hook", None),
-            ("https://b\u{fc}cher.example/", None),
-            ("http://app.example/hook", Some(UrlRefused::Scheme)),
-            ("ftp://app.example/hook", Some(UrlRefused::Scheme)),
-            ("file:///etc/passwd", Some(UrlRefused::Scheme)),
-            ("gopher://127.0.0.1/", Some(UrlRefused::Scheme)),
-            ("https://user@app.example/", Some(UrlRefused::UserInfo)),
-            ("https://:pass@app.example/", Some(UrlRefused::UserInfo)),
-            ("https://8.8.8.8/", Some(UrlRefused::Literal)),
-            ("https://169.254.169.254/latest", Some(UrlRefused::Literal)),
-            ("https://2130706433/", Some(UrlRefused::Literal)),
-            ("https://0x7f.1/", Some(UrlRefused::Literal)),
-            ("https://0177.0.0.1/", Some(UrlRefused::Literal)),
-            ("https://127.0.0.1./", Some(UrlRefused::Literal)),
-            ("https://\u{2460}27.0.0.1/", Some(UrlRefused::Literal)),
-            ("https://[::1]/", Some(UrlRefused::Literal)),
-            ("https://[::ffff:10.0.0.1]/", Some(UrlRefused::Literal)),
-            ("https://localhost/", Some(UrlRefused::InternalName)),
-            ("https://localhost./", Some(UrlRefused::InternalName)),
-            ("https://backend/", Some(UrlRefused::InternalName)),
-            (
-                "https://metadata.google.internal/",
-                Some(UrlRefused::InternalName),
-            ),
-            ("https://printer.local./", Some(UrlRefused::InternalName)),
-            ("https://app.localhost/", Some(UrlRefused::InternalName)),
-            ("https://app.example:22/", Some(UrlRefused::Port)),
-            ("https://app.example:80/", Some(UrlRefused::Port)),
-            ("app.example/hook", Some(UrlRefused::Unreadable)),
-            ("https://", Some(UrlRefused::Unreadable)),
-            ("", Some(UrlRefused::Unreadable)),
-        ] {
-            check(AddressPolicy::PublicOnly, url, expected);
-        }
-        let long = format!("https://app.example/{}", "a".repeat(MAX_URL_BYTES));
-        check(AddressPolicy::PublicOnly, &long, Some(UrlRefused::TooLong));
-    }
-
-    #[test]
-    fn a_local_run_may_name_this_host_and_no_other_address() {
-        for (url, expected) in [
-            ("http://127.0.0.1:9000/hook", None),
-            ("http://localhost:9000/hook", None),
-            ("http://[::1]:9000/hook", None),
-            ("https://app.example/", None),
-            ("http://u@localhost/", Some(UrlRefused::UserInfo)),
-            ("http://app.example/", Some(UrlRefused::Scheme)),
-            ("http://10.0.0.1/", Some(UrlRefused::Scheme)),
-            ("https://10.0.0.1/", Some(UrlRefused::Literal)),
-            ("https://8.8.8.8/", Some(UrlRefused::Literal)),
-            ("https://[fd00:ec2::254]/", Some(UrlRefused::Literal)),
-        ] {
-            check(AddressPolicy::AllowLoopback, url, expected);
-        }
+    fn a_url_has_a_length() {
+        let url = |bytes: usize| {
+            let root = "https://app.example/";
+            format!("{root}{}", "a".repeat(bytes - root.len()))
+        };
+        let check = |url: &str| check_url(url, AddressPolicy::PublicOnly).err();
+        assert_eq!(check(&url(MAX_URL_BYTES)), None);
+        assert_eq!(check(&url(MAX_URL_BYTES + 1)), Some(UrlRefused::TooLong));
     }
 
     #[test]

@@ -1,18 +1,13 @@
-//! The sender against receivers on this host: friendly, slow, broken and hostile ones.
+//! The sender against receivers on this host that mean well; `hostile.rs` has the others.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
-
 use axum::{
     Router,
-    body::Body,
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode},
     routing::any,
 };
 use bytes::Bytes;
-use futures::stream;
 use jiff::Timestamp;
 use okra_core::{
     ids::{EventId, RecordId, Seq},
@@ -35,16 +30,6 @@ fn sender(policy: AddressPolicy) -> Sender {
     Sender::new(tls, policy, Limits::default()).unwrap()
 }
 
-/// A sender that does not wait long.
-fn hasty() -> Sender {
-    let tls = okra_aws::rustls_client_config();
-    let limits = Limits {
-        exchange: Duration::from_millis(400),
-        ..Limits::default()
-    };
-    Sender::new(tls, AddressPolicy::AllowLoopback, limits).unwrap()
-}
-
 async fn attempt(
     sender: &Sender,
     url: &str,
@@ -65,17 +50,8 @@ async fn attempt(
 }
 
 async fn post(url: &str) -> Answer {
-    post_by(&sender(AddressPolicy::AllowLoopback), url).await
-}
-
-async fn post_by(sender: &Sender, url: &str) -> Answer {
-    attempt(
-        sender,
-        url,
-        &SigningSecrets::fresh(&[1; SECRET_BYTES]),
-        None,
-    )
-    .await
+    let secrets = SigningSecrets::fresh(&[1; SECRET_BYTES]);
+    attempt(&sender(AddressPolicy::AllowLoopback), url, &secrets, None).await
 }
 
 /// Serves on a free port; returns the root, without a trailing slash.
@@ -100,13 +76,9 @@ async fn raw(answer: &'static [u8]) -> String {
     root
 }
 
-async fn answer(status: u16, headers: &[(header::HeaderName, &'static str)]) -> Answer {
-    let response_headers: HeaderMap = headers
-        .iter()
-        .map(|(name, value)| (name.clone(), value.parse().unwrap()))
-        .collect();
+async fn answer(status: u16) -> Answer {
     let status = StatusCode::from_u16(status).unwrap();
-    let app = Router::new().fallback(any(move || async move { (status, response_headers) }));
+    let app = Router::new().fallback(any(move || async move { status }));
     post(&serve(app).await).await
 }
 
@@ -177,123 +149,8 @@ async fn a_status_has_its_outcome() {
         (500, Outcome::Rejected),
         (503, Outcome::Throttled),
     ] {
-        let answer = answer(status, &[]).await;
+        let answer = answer(status).await;
         assert_eq!((answer.outcome, answer.status), (outcome, Some(status)));
-    }
-}
-
-#[tokio::test]
-async fn a_redirect_is_not_followed() {
-    let (seen, mut followed) = mpsc::unbounded_channel();
-    for status in [301, 302, 303, 307, 308] {
-        let seen = seen.clone();
-        let app = Router::new()
-            .route(
-                "/",
-                any(move || async move {
-                    let status = StatusCode::from_u16(status).unwrap();
-                    (status, [(header::LOCATION, "/elsewhere")])
-                }),
-            )
-            .route(
-                "/elsewhere",
-                any(move || async move { seen.send(()).unwrap() }),
-            );
-        let answer = post(&serve(app).await).await;
-        assert_eq!(
-            (answer.outcome, answer.status),
-            (Outcome::Redirect, Some(status))
-        );
-    }
-    assert!(followed.try_recv().is_err());
-}
-
-#[tokio::test]
-async fn a_receiver_can_ask_for_time() {
-    for (header, expected) in [("120", Some(120)), ("1000000000", Some(3600)), ("-1", None)] {
-        let answer = answer(429, &[(header::RETRY_AFTER, header)]).await;
-        assert_eq!(answer.retry_after_s, expected, "{header}");
-    }
-    let past = answer(
-        503,
-        &[(header::RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT")],
-    )
-    .await;
-    assert_eq!(past.retry_after_s, None);
-}
-
-/// Sends a chunk at a time, for ever.
-fn endless(chunk: &'static [u8], pause: Duration) -> Response {
-    let chunks = stream::unfold((), move |()| async move {
-        tokio::time::sleep(pause).await;
-        Some((Ok::<_, std::io::Error>(Bytes::from_static(chunk)), ()))
-    });
-    Body::from_stream(chunks).into_response()
-}
-
-#[tokio::test]
-async fn a_slow_answer_meets_the_deadline() {
-    let silent = Router::new().fallback(any(async || {
-        tokio::time::sleep(Duration::from_secs(30)).await;
-    }));
-    let answer = post_by(&hasty(), &serve(silent).await).await;
-    assert_eq!((answer.outcome, answer.status), (Outcome::Timeout, None));
-    assert!((390..5_000).contains(&answer.latency_ms), "{answer:?}");
-
-    let dripping = Router::new().fallback(any(async || endless(b".", Duration::from_millis(50))));
-    let answer = post_by(&hasty(), &serve(dripping).await).await;
-    assert_eq!(
-        (answer.outcome, answer.status),
-        (Outcome::Timeout, Some(200))
-    );
-    assert!((390..5_000).contains(&answer.latency_ms), "{answer:?}");
-}
-
-#[tokio::test]
-async fn a_long_answer_is_cut_and_still_a_yes() {
-    let long = Router::new().fallback(any(async || endless(&[b'.'; 8192], Duration::ZERO)));
-    let answer = post(&serve(long).await).await;
-    assert_eq!((answer.outcome, answer.status), (Outcome::Ok, Some(200)));
-}
-
-#[tokio::test]
-async fn a_broken_answer_is_no_yes() {
-    for (bytes, outcome) in [
-        (&b""[..], Outcome::Connect),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", Outcome::Connect),
-        (
-            b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npartial",
-            Outcome::Connect,
-        ),
-        (
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-            Outcome::Connect,
-        ),
-        (
-            b"HTTP/1.1 410 Gone\r\ncontent-length: 100\r\n\r\npartial",
-            Outcome::Gone,
-        ),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", Outcome::Ok),
-        (
-            b"HTTP/1.1 200 OK\r\nbad header\r\nconnection: close\r\n\r\n",
-            Outcome::Ok,
-        ),
-        (
-            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
-            Outcome::Ok,
-        ),
-        (
-            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
-            Outcome::Rejected,
-        ),
-    ] {
-        let answer = post(&raw(bytes).await).await;
-        assert_eq!(
-            answer.outcome,
-            outcome,
-            "{}",
-            String::from_utf8_lossy(bytes)
-        );
     }
 }
 

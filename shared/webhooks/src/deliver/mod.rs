@@ -39,8 +39,7 @@ use crate::{
     keyring::{Keyring, KeyringError},
     random::Random,
     report::{DispatchReport, Observer, Silent, Told},
-    secret::SecretError,
-    sender::Sender,
+    sender::{SendFault, Sender},
 };
 
 /// Events of a dispatch that are delivered at once; the rest goes on as another dispatch, so that an
@@ -63,9 +62,9 @@ pub enum DeliverError {
     /// A secret cannot be had.
     #[error("a secret cannot be had")]
     Keyring(#[from] KeyringError),
-    /// A message cannot be signed.
-    #[error("an event cannot be signed")]
-    Sign(#[from] SecretError),
+    /// An attempt cannot be made.
+    #[error("an attempt cannot be made")]
+    Send(#[from] SendFault),
     /// Feed entries that were dispatched are not in the table.
     #[error("feed entries {from} to {to} of record {record} are not all there")]
     Gap {

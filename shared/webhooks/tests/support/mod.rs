@@ -1,5 +1,7 @@
 //! A linked record on an engine in memory, receivers that remember, and a clock that is driven.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
@@ -123,6 +125,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        let usual = DeliverConfig::new("");
+        Self::with_places(usual.concurrency, usual.per_endpoint).await
+    }
+
+    /// With places for so many attempts at once, in all and at one endpoint.
+    pub(crate) async fn with_places(concurrency: usize, per_endpoint: usize) -> Self {
         let clock = Clock::driven("2026-03-01T12:00:00Z".parse().unwrap());
         let emulator = Emulator::memory(clock.clone()).unwrap();
         emulator
@@ -154,7 +162,11 @@ impl World {
             Arc::new(Vault::new([9; 32])),
             sender,
             clock.clone(),
-            DeliverConfig::new("https://okra.example"),
+            DeliverConfig {
+                concurrency,
+                per_endpoint,
+                ..DeliverConfig::new("https://okra.example")
+            },
         )
         .observed_by(log.clone());
         let world = Self {
@@ -254,7 +266,16 @@ impl World {
         products: &[Product],
         bearer: Option<&str>,
     ) -> String {
-        let id = endpoint_id(APP, &receiver.url);
+        self.make_endpoint(&receiver.url, products, bearer).await
+    }
+
+    /// Makes a URL an endpoint of the app.
+    pub(crate) async fn endpoint_at(&self, url: &str) {
+        self.make_endpoint(url, &[], None).await;
+    }
+
+    async fn make_endpoint(&self, url: &str, products: &[Product], bearer: Option<&str>) -> String {
+        let id = endpoint_id(APP, url);
         let secrets = SigningSecrets::fresh(&[id.as_bytes()[0]; SECRET_BYTES]);
         let keyring = self.deliverer.keyring();
         let bearer = bearer.map(|token| {
@@ -265,7 +286,7 @@ impl World {
         let endpoint = Endpoint {
             id,
             app: APP,
-            url: receiver.url.clone(),
+            url: url.to_owned(),
             secrets: keyring.seal_secrets(id, &secrets).unwrap(),
             bearer,
             products: products.to_vec(),

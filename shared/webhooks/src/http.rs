@@ -1,0 +1,269 @@
+//! HTTP/1.1 over TCP and TLS, to receivers that may be hostile.
+
+use std::{error::Error, io, net::IpAddr, sync::Arc, task, task::Poll, time::Duration};
+
+use ::http::{HeaderValue, Method, Uri, header::USER_AGENT};
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{HttpConnector, dns::Name},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use tokio::{net::TcpStream, time::timeout};
+use tower::Service;
+
+use crate::{
+    address::AddressPolicy,
+    metered::{Exceeded, Metered},
+    resolver::{Blocked, Guarded, Lookup, Unresolved},
+    sender::{Limits, SenderError},
+    transport::{Fault, Reply, Request, Transport},
+};
+
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("okra-sync/", env!("CARGO_PKG_VERSION")));
+
+/// How long a connection is kept for the next event to the same host: shorter than what servers
+/// usually grant, so that few attempts meet a connection that is closing.
+const POOL_IDLE: Duration = Duration::from_secs(15);
+
+/// Idle connections that are kept for one host at most.
+const POOL_IDLE_PER_HOST: usize = 32;
+
+/// Bytes of an answer's head at most, and of what is buffered of its body.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// How long one address of a name is tried before another family is tried beside it.
+const HAPPY_EYEBALLS: Duration = Duration::from_millis(300);
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Opens connections within a deadline.
+#[derive(Clone)]
+struct Connector {
+    https: HttpsConnector<Dialler>,
+    deadline: Duration,
+}
+
+/// Opens TCP connections to addresses that may be called.
+#[derive(Clone)]
+struct Dialler {
+    tcp: HttpConnector<Resolver>,
+    policy: AddressPolicy,
+}
+
+#[derive(Clone)]
+struct Resolver(Arc<Guarded>);
+
+/// A connection was not there within [`Limits::connect`].
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no connection within the deadline")]
+struct ConnectTimeout;
+
+pub(crate) struct HttpTransport {
+    client: Client<Connector, Full<Bytes>>,
+    limits: Limits,
+}
+
+impl HttpTransport {
+    pub(crate) fn new(
+        lookup: Arc<dyn Lookup>,
+        tls: rustls::ClientConfig,
+        policy: AddressPolicy,
+        limits: Limits,
+    ) -> Result<Self, SenderError> {
+        if !tls.alpn_protocols.is_empty() {
+            return Err(SenderError);
+        }
+        let guarded = Guarded {
+            lookup,
+            policy,
+            deadline: limits.resolve,
+        };
+        let mut tcp = HttpConnector::new_with_resolver(Resolver(Arc::new(guarded)));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_happy_eyeballs_timeout(Some(HAPPY_EYEBALLS));
+        let https = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(Dialler { tcp, policy });
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
+            .http1_max_buf_size(MAX_HEAD_BYTES)
+            .http1_ignore_invalid_headers_in_responses(true)
+            .build(Connector {
+                https,
+                deadline: limits.connect,
+            });
+        Ok(Self { client, limits })
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Reply, Fault> {
+        let uri = Uri::try_from(request.url.as_str()).map_err(|_| Fault::Blocked)?;
+        let mut post = ::http::Request::new(Full::new(request.body));
+        *post.method_mut() = Method::POST;
+        *post.uri_mut() = uri;
+        *post.headers_mut() = request.headers;
+        post.headers_mut().insert(USER_AGENT, AGENT);
+        let started = tokio::time::Instant::now();
+        let deadline = started + self.limits.exchange;
+        let answered = tokio::time::timeout_at(deadline, self.client.request(post)).await;
+        let response = answered
+            .map_err(|_| Fault::Timeout)?
+            .map_err(|error| fault_of(&error))?;
+        let (head, mut body) = response.into_parts();
+        let read = read(&mut body, self.limits.response_bytes);
+        let body = tokio::time::timeout_at(deadline, read).await;
+        Ok(Reply {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: body.unwrap_or(Err(Fault::Timeout)),
+        })
+    }
+}
+
+impl Transport for HttpTransport {
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>> {
+        Box::pin(self.exchange(request))
+    }
+}
+
+/// Reads the answer to its end, so that the connection can be used again, or to the cap.
+async fn read(body: &mut Incoming, cap: usize) -> Result<Bytes, Fault> {
+    let mut seen = BytesMut::new();
+    while seen.len() <= cap {
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                let part = frame.into_data().unwrap_or_default();
+                seen.extend_from_slice(&part[..part.len().min(cap + 1 - seen.len())]);
+            }
+            // As long as an answer of the greatest length in the smallest of chunks: cut as well.
+            Some(Err(error)) if causes(&error).any(<dyn Error>::is::<Exceeded>) => break,
+            Some(Err(error)) => return Err(fault_of(&error)),
+            None => break,
+        }
+    }
+    seen.truncate(cap);
+    Ok(seen.freeze())
+}
+
+/// What a failure was, by the most telling of its causes.
+fn fault_of(error: &(dyn Error + 'static)) -> Fault {
+    let is = |kind: fn(&(dyn Error + 'static)) -> bool| causes(error).any(kind);
+    if is(|cause| cause.downcast_ref().is_some_and(is_exhaustion)) {
+        Fault::Exhausted
+    } else if is(<dyn Error>::is::<Blocked>) {
+        Fault::Blocked
+    } else if is(<dyn Error>::is::<Unresolved>) {
+        Fault::Dns
+    } else if is(<dyn Error>::is::<rustls::Error>) {
+        Fault::Tls
+    } else {
+        Fault::Connect
+    }
+}
+
+/// True where the system refused us something that it has run out of.
+fn is_exhaustion(error: &io::Error) -> bool {
+    let ours = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::EADDRNOTAVAIL,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|code| ours.contains(&code))
+}
+
+/// The causes of an error, also those that an [`io::Error`] wraps, which its `source` skips.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+            .map(|inner| inner as &(dyn Error + 'static));
+        wrapped.or_else(|| error.source())
+    })
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<TokioIo<Metered<TcpStream>>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut task::Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.https.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connected, deadline) = (self.https.call(uri), self.deadline);
+        Box::pin(async move {
+            match timeout(deadline, connected).await {
+                Ok(connected) => connected,
+                Err(_) => Err(ConnectTimeout.into()),
+            }
+        })
+    }
+}
+
+impl Service<Uri> for Dialler {
+    type Response = TokioIo<Metered<TcpStream>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut task::Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.tcp.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        // The resolver is not asked about an address.
+        let literal = uri.host().and_then(address);
+        if literal.is_some_and(|address| !self.policy.permits(address)) {
+            return Box::pin(async { Err(Blocked.into()) });
+        }
+        let (dialled, policy) = (self.tcp.call(uri), self.policy);
+        Box::pin(async move {
+            let connection = dialled.await?.into_inner();
+            // Nothing is believed: what counts is whom we are talking to.
+            if !policy.permits(connection.peer_addr()?.ip()) {
+                return Err(Blocked.into());
+            }
+            Ok(TokioIo::new(Metered::new(connection)))
+        })
+    }
+}
+
+/// The address that a URI's host is, if it is one.
+fn address(host: &str) -> Option<IpAddr> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    bare.unwrap_or(host).parse().ok()
+}
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<std::net::SocketAddr>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let guarded = Arc::clone(&self.0);
+        Box::pin(async move { Ok(guarded.resolve(name.as_str()).await?.into_iter()) })
+    }
+}
