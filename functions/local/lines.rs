@@ -169,7 +169,7 @@ impl okra_webhooks::Observer for Lines {
         let text = format!(
             "{}: {} {} to {}, {status} in {} ms (attempt {}){next}",
             self.name_of(attempted.record),
-            attempted.product.as_str(),
+            attempted.stream.as_str(),
             attempted.seq,
             attempted.host,
             attempted.latency_ms,

@@ -151,6 +151,7 @@ macro_rules! internal {
 internal!(
     crate::NoRandomness,
     okra_queue::SendError,
+    okra_refresh::RefreshError,
     okra_vault::VaultError,
     okra_webhooks::KeyringError,
     okra_aws::rules::RulesError,

@@ -8,7 +8,9 @@ use okra_core::{
     model::{AccountFacts, ByProduct, Product},
     plan::DueEntry,
     schedule::Interval,
+    state::StateChange,
 };
+use okra_refresh::announce;
 use okra_store::{
     Account, Consent, ConsentAccount, Consistency, Customer, Head, MAX_ACCOUNTS_PER_RECORD,
     MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordStatus,
@@ -143,6 +145,7 @@ pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked,
     for interval in touched.started {
         state.rules.enable(interval).await?;
     }
+    announce::tell(&state.store, &state.queues, head).await?;
     refresh::enqueue(call, head.record, None).await?;
     Ok(linked(head, customer.name, &new.accounts))
 }
@@ -250,13 +253,20 @@ fn new_record(
     for &product in &terms.products {
         *schedule.slot(product) = Some(terms.interval.unwrap_or_default());
     }
+    let accounts_linked = accounts
+        .iter()
+        .map(|account| (Some(account.id), StateChange::AccountLinked));
+    let changes = std::iter::once((None, StateChange::Linked)).chain(accounts_linked);
+    let entries = announce::entries(record, Seq::ZERO, now, changes.collect());
+    let seq = entries.last().map_or(Seq::ZERO, |entry| entry.seq);
     let head = Head {
         record,
         app,
         customer: customer.id,
         bank,
-        seq: Seq::ZERO,
+        seq,
         marks: ByProduct::default(),
+        state: seq,
         schedule,
         status: RecordStatus::Active,
         first_pull_done: false,
@@ -270,6 +280,7 @@ fn new_record(
         consent,
         accounts,
         due,
+        entries,
     })
 }
 
@@ -282,7 +293,8 @@ fn due(head: &Head) -> Vec<DueEntry> {
                 *marks.slot(product) = Some(Mark::default());
             }
         }
-        DueEntry { key, marks }
+        let state = (head.state_key() == Some(key)).then_some(Seq::ZERO);
+        DueEntry { key, marks, state }
     };
     head.due_keys().into_iter().map(entry).collect()
 }
@@ -337,10 +349,12 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
         ..known
     };
     state.store.put_consent(&renewed).await?;
-    state
-        .store
-        .set_status(head.record, RecordStatus::Active)
-        .await?;
+    let recovered = |head: &Head| {
+        let waited = head.status == RecordStatus::TokenRequired;
+        waited.then(|| (RecordStatus::Active, vec![(None, StateChange::Recovered)]))
+    };
+    let (store, queues) = (&state.store, &state.queues);
+    announce::announce(store, queues, head.record, call.now(), recovered).await?;
     refresh::enqueue(call, head.record, None).await?;
     let customer = call.own_customer(head.customer).await?;
     Ok(linked(head, customer.name, &accounts))

@@ -49,7 +49,12 @@ async fn chunks(call: &Call, head: &Head, product: Option<Product>) -> Result<Ve
     let mut chunks = Vec::new();
     for key in head.due_keys() {
         let entry = call.state.store.due_entry(key, Consistency::Strong).await?;
-        let Some(DueEntry { key, mut marks }) = entry else {
+        let Some(DueEntry {
+            key,
+            mut marks,
+            state,
+        }) = entry
+        else {
             continue;
         };
         if let Some(product) = product {
@@ -71,7 +76,7 @@ async fn chunks(call: &Call, head: &Head, product: Option<Product>) -> Result<Ve
             requested: Requested::OnDemand { product },
             not_after: now.saturating_add(WORTH_WAITING).unwrap_or(now),
             delay_s: 0,
-            records: vec![DueEntry { key, marks }],
+            records: vec![DueEntry { key, marks, state }],
         });
     }
     Ok(chunks)

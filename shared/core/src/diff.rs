@@ -71,9 +71,10 @@ pub struct AccountView {
 }
 
 impl AccountView {
-    /// Applies a change of this account.
+    /// Applies a change of this account. A change of state leaves balance and transactions alone.
     pub fn apply(&mut self, change: &Change) {
         match change {
+            Change::State(_) => {}
             Change::Balance { after, .. } => self.balance = Some(*after),
             Change::Transactions(diff) => {
                 for transaction in &diff.removed {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{AccountId, EventId, RecordId, Seq},
     model::{BalanceFacts, Product, Transaction, TransactionFacts},
+    state::StateChange,
 };
 
 /// Transactions in one entry at most. More are split over consecutive entries.
@@ -15,7 +16,7 @@ pub const MAX_CHANGES_PER_ENTRY: usize = 100;
 /// Entries in one commit at most: a DynamoDB transaction holds 100 actions, one is the head.
 pub const MAX_ENTRIES_PER_COMMIT: usize = 90;
 
-/// A committed diff: one account, one product.
+/// A committed diff of one account and one product, or a change of state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedEntry {
     /// The record whose feed this is.
@@ -24,8 +25,9 @@ pub struct FeedEntry {
     pub seq: Seq,
     /// When it was committed.
     pub at: Timestamp,
-    /// The account that changed.
-    pub account: AccountId,
+    /// The account that changed; `None` where the record as a whole did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub account: Option<AccountId>,
     /// What changed.
     pub change: Change,
 }
@@ -37,7 +39,39 @@ impl FeedEntry {
     }
 }
 
-/// What changed on one account.
+/// What a feed entry belongs to. Each stream has a watermark of its own: how far it was dispatched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Changes of balances.
+    Balance,
+    /// Changes of transactions.
+    Transactions,
+    /// Changes of the record's and its accounts' states.
+    State,
+}
+
+impl Stream {
+    /// The stable name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Balance => "balance",
+            Self::Transactions => "transactions",
+            Self::State => "state",
+        }
+    }
+}
+
+impl From<Product> for Stream {
+    fn from(product: Product) -> Self {
+        match product {
+            Product::Balance => Self::Balance,
+            Product::Transactions => Self::Transactions,
+        }
+    }
+}
+
+/// What changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// The balance.
@@ -53,15 +87,28 @@ pub enum Change {
     /// Transactions.
     #[serde(rename = "t")]
     Transactions(TransactionsDiff),
+    /// The state of the record or of one of its accounts.
+    #[serde(rename = "s")]
+    State(StateChange),
 }
 
 impl Change {
-    /// The product this is a change of.
-    pub const fn product(&self) -> Product {
+    /// The stream this belongs to.
+    pub const fn stream(&self) -> Stream {
         match self {
-            Self::Balance { .. } => Product::Balance,
-            Self::Transactions(_) => Product::Transactions,
+            Self::Balance { .. } => Stream::Balance,
+            Self::Transactions(_) => Stream::Transactions,
+            Self::State(_) => Stream::State,
         }
+    }
+
+    /// True for a change of this product.
+    pub const fn is_of(&self, product: Product) -> bool {
+        matches!(
+            (self, product),
+            (Self::Balance { .. }, Product::Balance)
+                | (Self::Transactions(_), Product::Transactions)
+        )
     }
 }
 

@@ -24,3 +24,4 @@ pub mod retry;
 pub mod schedule;
 #[cfg(feature = "schema")]
 mod schema;
+pub mod state;

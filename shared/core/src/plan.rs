@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     decide::Mark,
-    ids::BankId,
+    ids::{BankId, Seq},
     model::{ByProduct, Product},
     schedule::{DueKey, Tick},
 };
@@ -17,6 +17,10 @@ pub struct DueEntry {
     pub key: DueKey,
     /// For each product on this interval, what the app was last told.
     pub marks: ByProduct<Mark>,
+    /// The last change of state that the app was told. On the entry of the record's shortest interval
+    /// and on no other, as a product is on one only.
+    #[serde(rename = "s", skip_serializing_if = "Option::is_none", default)]
+    pub state: Option<Seq>,
 }
 
 /// Who asked for a refresh.
@@ -125,6 +129,7 @@ mod tests {
                 record: RecordId::derive(&[&record.to_be_bytes()]),
             },
             marks: ByProduct::default(),
+            state: None,
         }
     }
 

@@ -361,7 +361,7 @@ fn a_large_pull_is_split_into_bounded_entries() {
         .iter()
         .map(|(_, change)| match change {
             Change::Transactions(diff) => diff.len(),
-            Change::Balance { .. } => 0,
+            Change::Balance { .. } | Change::State(_) => 0,
         })
         .collect();
     assert_eq!(sizes, [MAX_CHANGES_PER_ENTRY, MAX_CHANGES_PER_ENTRY, 50]);

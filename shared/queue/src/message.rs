@@ -2,8 +2,8 @@
 //! an old one enqueued.
 
 use okra_core::{
+    feed::Stream,
     ids::{EndpointId, RecordId, Seq},
-    model::Product,
     plan::Chunk,
 };
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ pub enum DeliverMessage {
     RetryV1(Retry),
 }
 
-/// Feed entries of one product of a record that were committed and are to be told.
+/// Feed entries of one stream of a record that were committed and are to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dispatch {
     /// The record.
@@ -38,8 +38,8 @@ pub struct Dispatch {
     pub from: Seq,
     /// The last entry.
     pub to: Seq,
-    /// Entries of other products in between are not meant.
-    pub product: Product,
+    /// Entries of other streams in between are not meant.
+    pub stream: Stream,
 }
 
 /// One delivery that failed and is to be tried again.
@@ -65,9 +65,9 @@ mod tests {
             record: RecordId::from_bytes([0x64; 12]),
             from: Seq(8),
             to: Seq(9),
-            product: Product::Balance,
+            stream: Stream::Balance,
         });
-        let json = r#"{"kind":"dispatch_v1","record":"646464646464646464646464","from":8,"to":9,"product":"balance"}"#;
+        let json = r#"{"kind":"dispatch_v1","record":"646464646464646464646464","from":8,"to":9,"stream":"balance"}"#;
         assert_eq!(serde_json::to_string(&dispatch).unwrap(), json);
         assert_eq!(
             serde_json::from_str::<DeliverMessage>(json).unwrap(),

@@ -13,8 +13,9 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::{AwsConfig, Clock};
 use okra_core::{
+    feed::Stream,
     ids::{BankId, EndpointId, RecordId, Seq},
-    model::{ByProduct, Product},
+    model::ByProduct,
     plan::{Chunk, DueEntry, Requested},
     schedule::{DueKey, Interval, Tick},
 };
@@ -85,6 +86,7 @@ fn chunk(bank: u8, n: u8, records: u32) -> Chunk {
             record: RecordId::derive(&[&n.to_be_bytes()]),
         },
         marks: ByProduct::default(),
+        state: None,
     };
     Chunk {
         id: format!("chunk-{n}"),
@@ -101,7 +103,7 @@ fn dispatch(n: u8) -> Dispatch {
         record: RecordId::from_bytes([n; 12]),
         from: Seq(1),
         to: Seq(2),
-        product: Product::Balance,
+        stream: Stream::Balance,
     }
 }
 

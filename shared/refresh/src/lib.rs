@@ -10,6 +10,7 @@
 //! committed, feed = truth*: whoever finds a due entry behind its head projects and dispatches what
 //! lies between again, and every one of these effects can be repeated.
 
+pub mod announce;
 mod banks;
 mod chunk;
 mod reconcile;

@@ -6,12 +6,13 @@ use jiff::{Timestamp, ToSpan, civil::Date};
 use okra_core::{
     decide::{AccountState, Decision, Mark, Observed, decide},
     fault::{BankFault, FaultClass},
-    feed::{Change, FeedEntry, MAX_ENTRIES_PER_COMMIT},
+    feed::{Change, FeedEntry, MAX_ENTRIES_PER_COMMIT, Stream},
     identity::BOOKING_WINDOW_DAYS,
     ids::{AccountId, Seq},
     model::{ByProduct, Product, Snapshot},
     plan::DueEntry,
     schedule::DueKey,
+    state::{StateChange, TokenReason},
 };
 use okra_queue::Dispatch;
 use okra_store::{Commit, CommitError, Consent, Consistency, Head, RecordStatus};
@@ -61,14 +62,17 @@ impl Refresher {
         let mut changes = self.heal(&due, &head).await?;
         let decision = self.compare(&due, &head, &fetched).await?;
         let marks = new_marks(&due, &head, &fetched, &decision);
-        let entries = number(&head, decision.changes, self.clock.now());
+        let (status, states) = new_status(&head, fetched.observed);
+        let told = self.told(&due, &head, &states).await?;
+        let entries = number(&head, decision.changes, states, self.clock.now());
+        let mut state = head.state;
         if !entries.is_empty()
             || marks
                 .iter()
                 .any(|(product, mark)| head.marks.get(product) != Some(mark))
         {
-            match self.commit(&head, &entries, marks).await {
-                Ok(()) => {}
+            match self.commit(&head, &entries, marks, status).await {
+                Ok(committed) => state = committed.state,
                 Err(CommitError::Lost) => return Ok(Reconciled::Overtaken),
                 Err(error) => return Err(RefreshError::Commit(error)),
             }
@@ -78,15 +82,24 @@ impl Refresher {
             self.store.project(&entries).await?;
         }
         changes.count(&entries);
-        self.dispatch(&due, marks, &mut changes).await?;
-        self.note_status(&head, &fetched).await?;
+        self.dispatch(&due, marks, told.map(|told| (told.0, state)), &mut changes)
+            .await?;
         let refused = refused(fetched.observed);
         let advanced = ByProduct {
             balance: marks.balance.map(|mark| forget_if(refused, mark)),
             transactions: marks.transactions.map(|mark| forget_if(refused, mark)),
         };
-        if due.marks != advanced {
-            self.store.advance(key, advanced).await?;
+        if due.marks != advanced || due.state.is_some_and(|told| told < state) {
+            let state = due.state.map(|_| state);
+            self.store.advance(key, advanced, state).await?;
+        }
+        // The state stream's watermark lies on another of the record's due entries.
+        if let Some((before, carrier)) = told
+            && carrier != key
+            && before < state
+        {
+            let nothing = ByProduct::default();
+            self.store.advance(carrier, nothing, Some(state)).await?;
         }
         let outcome = if changes.to > Seq::ZERO {
             Outcome::Changed(changes)
@@ -106,7 +119,9 @@ impl Refresher {
             let committed = head.marks.get(product)?.seq;
             (committed > dispatched).then_some(dispatched)
         };
-        let Some(mut after) = Product::ALL.into_iter().filter_map(behind).min() else {
+        let states = due.state.filter(|told| *told < head.state);
+        let products = Product::ALL.into_iter().filter_map(behind);
+        let Some(mut after) = products.chain(states).min() else {
             return Ok(changes);
         };
         for _ in 0..MAX_HEAL_PAGES {
@@ -120,7 +135,7 @@ impl Refresher {
             let ours: Vec<FeedEntry> = page
                 .into_iter()
                 .filter(|entry| {
-                    let dispatched = due.marks.get(entry.change.product()).map(|mark| mark.seq);
+                    let dispatched = dispatched(due, entry.change.stream());
                     dispatched.is_some_and(|dispatched| entry.seq > dispatched)
                 })
                 .collect();
@@ -201,7 +216,8 @@ impl Refresher {
         head: &Head,
         entries: &[FeedEntry],
         marks: ByProduct<Mark>,
-    ) -> Result<(), CommitError> {
+        status: Option<RecordStatus>,
+    ) -> Result<Head, CommitError> {
         let now = self.clock.now();
         let mut head = Cow::Borrowed(head);
         let mut rest = entries;
@@ -216,28 +232,59 @@ impl Refresher {
                 head: &head,
                 entries: part,
                 marks,
+                status: status.filter(|_| later.is_empty()),
                 now,
             };
-            head = Cow::Owned(self.store.commit(commit).await?);
+            let committed = self.store.commit(commit).await?;
             if later.is_empty() {
-                return Ok(());
+                return Ok(committed);
             }
+            head = Cow::Owned(committed);
             rest = later;
         }
     }
 
-    /// Tells the delivery queue of everything after the due entry's marks.
+    /// How far the state stream was dispatched and where that stands, where it concerns this refresh:
+    /// its due entry is the one that says it, or there are `states` to commit. Before those are, that
+    /// due entry is unsettled.
+    async fn told(
+        &self,
+        due: &DueEntry,
+        head: &Head,
+        states: &[StateChange],
+    ) -> Result<Option<(Seq, DueKey)>, RefreshError> {
+        if states.is_empty() {
+            return Ok(due.state.map(|told| (told, due.key)));
+        }
+        let Some(carrier) = head.state_key() else {
+            return Ok(None);
+        };
+        self.store.unsettle(carrier).await?;
+        if let Some(told) = due.state {
+            return Ok(Some((told, carrier)));
+        }
+        let entry = self.store.due_entry(carrier, Consistency::Strong).await?;
+        Ok(entry.and_then(|entry| Some((entry.state?, carrier))))
+    }
+
+    /// Tells the delivery queue of everything after the due entry's marks, and of the changes of state
+    /// after the first of `states` up to the second.
     async fn dispatch(
         &self,
         due: &DueEntry,
         marks: ByProduct<Mark>,
+        states: Option<(Seq, Seq)>,
         changes: &mut Changes,
     ) -> Result<(), RefreshError> {
-        let mut dispatches = Vec::new();
-        for (product, mark) in marks.iter() {
+        let products = marks.iter().map(|(product, mark)| {
             let dispatched = due.marks.get(product).copied().unwrap_or_default().seq;
-            if mark.seq > dispatched {
-                let (from, to) = (dispatched.next(), mark.seq);
+            (Stream::from(product), dispatched, mark.seq)
+        });
+        let states = states.map(|(told, committed)| (Stream::State, told, committed));
+        let mut dispatches = Vec::new();
+        for (stream, dispatched, committed) in products.chain(states) {
+            if committed > dispatched {
+                let (from, to) = (dispatched.next(), committed);
                 changes.to = changes.to.max(to);
                 changes.from = if changes.from == Seq::ZERO {
                     from
@@ -248,7 +295,7 @@ impl Refresher {
                     record: due.key.record,
                     from,
                     to,
-                    product,
+                    stream,
                 });
             }
         }
@@ -257,19 +304,33 @@ impl Refresher {
         }
         Ok(())
     }
+}
 
-    /// A consent refused by the bank makes the record wait for its user; an answer brings it back.
-    async fn note_status(&self, head: &Head, fetched: &Fetched<'_>) -> Result<(), RefreshError> {
-        let refused = refused(fetched.observed);
-        let answered = fetched.observed.faults.is_empty();
-        let status = match head.status {
-            RecordStatus::Active if refused => RecordStatus::TokenRequired,
-            RecordStatus::TokenRequired if answered => RecordStatus::Active,
-            RecordStatus::Active | RecordStatus::TokenRequired | RecordStatus::Invalid => {
-                return Ok(());
-            }
-        };
-        Ok(self.store.set_status(head.record, status).await?)
+/// A consent refused by the bank makes the record wait for its user; an answer brings it back.
+fn new_status(head: &Head, observed: &Observed) -> (Option<RecordStatus>, Vec<StateChange>) {
+    let refused = refused(observed);
+    let answered = observed.faults.is_empty();
+    match head.status {
+        RecordStatus::Active if refused => {
+            let reason = TokenReason::ConsentRefused;
+            let change = StateChange::TokenRequired { reason };
+            (Some(RecordStatus::TokenRequired), vec![change])
+        }
+        RecordStatus::TokenRequired if answered => {
+            (Some(RecordStatus::Active), vec![StateChange::Recovered])
+        }
+        RecordStatus::Active | RecordStatus::TokenRequired | RecordStatus::Invalid => {
+            (None, Vec::new())
+        }
+    }
+}
+
+/// How far a stream was dispatched, where the due entry says so.
+fn dispatched(due: &DueEntry, stream: Stream) -> Option<Seq> {
+    match stream {
+        Stream::Balance => due.marks.balance.map(|mark| mark.seq),
+        Stream::Transactions => due.marks.transactions.map(|mark| mark.seq),
+        Stream::State => due.state,
     }
 }
 
@@ -320,12 +381,12 @@ fn new_marks(
         let before = decision
             .changes
             .iter()
-            .take_while(|(_, change)| change.product() != product)
+            .take_while(|(_, change)| !change.is_of(product))
             .count();
         let ours = decision
             .changes
             .iter()
-            .filter(|(_, change)| change.product() == product)
+            .filter(|(_, change)| change.is_of(product))
             .count();
         let to_u64 = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let mark = if ours > 0 {
@@ -347,20 +408,35 @@ fn new_marks(
 /// The marks after a part of a commit: how far each product has come, and no digest that an answer
 /// could equal.
 fn on_the_way(mut marks: ByProduct<Mark>, part: &[FeedEntry]) -> ByProduct<Mark> {
-    for entry in part {
-        *marks.slot(entry.change.product()) = Some(Mark {
-            digest: None,
-            seq: entry.seq,
-        });
+    for product in Product::ALL {
+        let ours = part.iter().filter(|entry| entry.change.is_of(product));
+        if let Some(last) = ours.last() {
+            *marks.slot(product) = Some(Mark {
+                digest: None,
+                seq: last.seq,
+            });
+        }
     }
     marks
 }
 
-fn number(head: &Head, changes: Vec<(AccountId, Change)>, at: Timestamp) -> Vec<FeedEntry> {
+/// The entries of a commit: the changes of the products, then those of the record's state.
+fn number(
+    head: &Head,
+    changes: Vec<(AccountId, Change)>,
+    states: Vec<StateChange>,
+    at: Timestamp,
+) -> Vec<FeedEntry> {
     let mut seq = head.seq;
     let record = head.record;
-    changes
+    let changes = changes
         .into_iter()
+        .map(|(account, change)| (Some(account), change));
+    let states = states
+        .into_iter()
+        .map(|change| (None, Change::State(change)));
+    changes
+        .chain(states)
         .map(|(account, change)| {
             seq = seq.next();
             FeedEntry {
@@ -395,6 +471,7 @@ impl Changes {
         for entry in entries {
             match &entry.change {
                 Change::Balance { .. } => self.balances += 1,
+                Change::State(_) => self.states += 1,
                 Change::Transactions(diff) => {
                     self.added += diff.added.len();
                     self.modified += diff.modified.len();

@@ -79,6 +79,8 @@ pub struct Changes {
     pub modified: usize,
     /// Transactions removed.
     pub removed: usize,
+    /// Changes of state.
+    pub states: usize,
 }
 
 /// A record was refreshed.

@@ -6,7 +6,7 @@
 use futures::future::try_join_all;
 use okra_core::{
     decide::Mark,
-    ids::{BankId, RecordId},
+    ids::{BankId, RecordId, Seq},
     model::{ByProduct, Product},
     plan::DueEntry,
     schedule::{DueKey, Interval, LANES, Lane, Slot},
@@ -17,7 +17,7 @@ use crate::{
     call::{Range, Take},
     expression::{Update, When},
     item::{Attributes, Draft, Key, Reader, n},
-    marks::{self, digest_name, digest_value, seq_name},
+    marks::{self, STATE_SEQ, digest_name, digest_value, seq_name},
 };
 
 /// Due entries of one lane of a slot at most: 16 times as many as 10^7 hourly records make.
@@ -42,7 +42,9 @@ fn parse_sort_key(text: &str) -> Option<(BankId, RecordId)> {
 }
 
 pub(crate) fn write(entry: &DueEntry) -> Attributes {
-    marks::write(Draft::new(key(&entry.key)), &entry.marks).done()
+    marks::write(Draft::new(key(&entry.key)), &entry.marks)
+        .maybe(STATE_SEQ, entry.state.map(n))
+        .done()
 }
 
 fn read(interval: Interval, item: &Attributes) -> Result<DueEntry, StoreError> {
@@ -55,18 +57,29 @@ fn read(interval: Interval, item: &Attributes) -> Result<DueEntry, StoreError> {
             record,
         },
         marks: marks::read(&reader)?,
+        state: reader.optional(STATE_SEQ, Reader::number)?.map(Seq),
     })
 }
 
-/// Moves the marks of products that the entry holds, none of them backwards.
-fn forward(of: &DueKey, products: &[(Product, Mark)]) -> Update {
-    products
+/// How far one stream was dispatched.
+#[derive(Clone, Copy)]
+enum Step {
+    Product(Product, Mark),
+    State(Seq),
+}
+
+/// Moves the marks of streams that the entry holds, none of them backwards.
+fn forward(of: &DueKey, steps: &[Step]) -> Update {
+    steps
         .iter()
-        .fold(Update::new(key(of)), |update, (product, mark)| {
-            update
+        .fold(Update::new(key(of)), |update, step| match step {
+            Step::Product(product, mark) => update
                 .set(seq_name(*product), n(mark.seq))
                 .assign(digest_name(*product), digest_value(mark))
-                .when(When::AtMost(seq_name(*product), n(mark.seq)))
+                .when(When::AtMost(seq_name(*product), n(mark.seq))),
+            Step::State(seq) => update
+                .set(STATE_SEQ, n(seq))
+                .when(When::AtMost(STATE_SEQ, n(seq))),
         })
 }
 
@@ -109,33 +122,53 @@ impl Store {
             .transpose()
     }
 
-    /// Moves the marks of a due entry forward: what they say was dispatched. A product whose stored
-    /// mark is further, or that is not on this interval any more, is left alone. True where every
-    /// product was moved.
+    /// Moves the marks of a due entry, and its state watermark, forward: what they say was dispatched.
+    /// A stream whose stored mark is further, or that is not on this interval any more, is left alone.
+    /// True where every stream was moved.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn advance(&self, of: DueKey, marks: ByProduct<Mark>) -> Result<bool, StoreError> {
-        let products: Vec<(Product, Mark)> = marks
+    pub async fn advance(
+        &self,
+        of: DueKey,
+        marks: ByProduct<Mark>,
+        state: Option<Seq>,
+    ) -> Result<bool, StoreError> {
+        let products = marks
             .iter()
-            .map(|(product, mark)| (product, *mark))
-            .collect();
-        if products.is_empty() || self.update(forward(&of, &products)).await? {
+            .map(|(product, mark)| Step::Product(product, *mark));
+        let steps: Vec<Step> = products.chain(state.map(Step::State)).collect();
+        if steps.is_empty() || self.update(forward(&of, &steps)).await? {
             return Ok(true);
         }
-        if products.len() > 1 {
-            for product in products {
-                self.update(forward(&of, &[product])).await?;
+        if steps.len() > 1 {
+            for step in steps {
+                self.update(forward(&of, &[step])).await?;
             }
         }
         Ok(false)
+    }
+
+    /// Forgets what a due entry knows of its bank's answers, so that its next refresh reads strongly
+    /// whatever the bank says. Done before a change of state is committed: a crash after the commit
+    /// is then found as it is for products.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn unsettle(&self, of: DueKey) -> Result<(), StoreError> {
+        let update = Product::ALL.into_iter().fold(
+            Update::new(key(&of)).when(When::Exists),
+            |update, product| update.remove(digest_name(product)),
+        );
+        self.update(update).await.map(drop)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use okra_core::{ids::Seq, normal::Digest};
+    use okra_core::normal::Digest;
     use proptest::prelude::*;
 
     use super::*;
@@ -158,6 +191,7 @@ mod tests {
             record: [u8; 12],
             balance in prop::option::of(mark()),
             transactions in prop::option::of(mark()),
+            state in prop::option::of(any::<u64>()),
         ) -> DueEntry {
             DueEntry {
                 key: DueKey {
@@ -166,6 +200,7 @@ mod tests {
                     record: RecordId::from_bytes(record),
                 },
                 marks: ByProduct { balance, transactions },
+                state: state.map(Seq),
             }
         }
     }

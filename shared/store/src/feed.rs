@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use okra_core::{
     decide::Mark,
-    feed::{FeedEntry, MAX_ENTRIES_PER_COMMIT},
+    feed::{FeedEntry, MAX_ENTRIES_PER_COMMIT, Stream},
     ids::{RecordId, Seq},
     model::ByProduct,
 };
@@ -14,8 +14,8 @@ use crate::{
     call::{Range, Take, Transacted},
     expression::{Update, When},
     item::{Attributes, Draft, JSON, Key, Reader, json, millis, n, s, size},
-    marks::{digest_name, digest_value, seq_name},
-    records,
+    marks::{STATE_SEQ, digest_name, digest_value, seq_name},
+    records::{self, RecordStatus},
 };
 
 /// Entries that are read at once at most.
@@ -43,6 +43,8 @@ pub struct Commit<'a> {
     pub entries: &'a [FeedEntry],
     /// The new marks. A product without one keeps its own.
     pub marks: ByProduct<Mark>,
+    /// The new status of the record; `None`: it keeps its own.
+    pub status: Option<RecordStatus>,
     /// The time of the commit.
     pub now: Timestamp,
 }
@@ -78,9 +80,9 @@ fn sort_key(seq: Seq) -> String {
     format!("{PREFIX}{:012}", seq.0)
 }
 
-fn write(entry: &FeedEntry) -> Result<Attributes, StoreError> {
+pub(crate) fn write(entry: &FeedEntry) -> Result<Attributes, StoreError> {
     Ok(Draft::new(key(entry.record, entry.seq))
-        .with("a", s(entry.account.to_string()))
+        .maybe("a", entry.account.map(|account| s(account.to_string())))
         .with("t", millis(entry.at))
         .with(JSON, json(KIND, &entry.change)?)
         .done())
@@ -93,7 +95,7 @@ fn read(record: RecordId, item: &Attributes) -> Result<FeedEntry, StoreError> {
         record,
         seq: Seq(seq.map_err(|_| reader.corrupt("sk"))?),
         at: reader.millis("t")?,
-        account: reader.parse("a")?,
+        account: reader.optional("a", Reader::parse)?,
         change: reader.json(JSON)?,
     })
 }
@@ -108,6 +110,12 @@ fn moved(commit: &Commit<'_>) -> Update {
     if seq != head.seq {
         update = update.set("q", n(seq));
     }
+    if let Some(state) = last_state(commit.entries) {
+        update = update.set(STATE_SEQ, n(state));
+    }
+    if let Some(status) = commit.status {
+        update = update.set("st", s(status.as_str()));
+    }
     if pulls(commit) {
         update = update.set("fp", aws_sdk_dynamodb::types::AttributeValue::Bool(true));
     }
@@ -119,6 +127,14 @@ fn moved(commit: &Commit<'_>) -> Update {
             .when(When::Is(digest_name(product), known.and_then(digest_value)));
     }
     update
+}
+
+/// The last of the entries that is of the state stream.
+pub(crate) fn last_state(entries: &[FeedEntry]) -> Option<Seq> {
+    let mut states = entries
+        .iter()
+        .filter(|entry| entry.change.stream() == Stream::State);
+    states.next_back().map(|entry| entry.seq)
 }
 
 fn last_seq(commit: &Commit<'_>) -> Seq {
@@ -188,6 +204,8 @@ impl Store {
         }
         let mut head = commit.head.clone();
         head.seq = last_seq(&commit);
+        head.state = last_state(commit.entries).unwrap_or(head.state);
+        head.status = commit.status.unwrap_or(head.status);
         head.first_pull_done |= pulls(&commit);
         head.last_changed_at = commit.now;
         for (product, mark) in commit.marks.iter() {
@@ -274,7 +292,7 @@ mod tests {
             record: RecordId::derive(&[b"record"]),
             seq: Seq(123_456),
             at: Timestamp::from_second(1_774_828_805).unwrap(),
-            account,
+            account: Some(account),
             change: Change::Transactions(TransactionsDiff {
                 pull: Pull::Periodic,
                 added: (0..3).map(|n| usual_row(account, n)).collect(),

@@ -4,7 +4,6 @@
 //! sharded by lane: records are linked concurrently, and transactions that write one item collide.
 
 use okra_core::{
-    decide::Mark,
     model::ByProduct,
     plan::DueEntry,
     schedule::{DueKey, Interval, LANES},
@@ -16,7 +15,7 @@ use crate::{
     due,
     expression::{Update, When},
     item::{Key, Reader, n, s},
-    marks::{digest_name, digest_value, seq_name},
+    marks::{STATE_SEQ, digest_name, digest_value, seq_name},
     records::{self, interval_name},
 };
 
@@ -127,12 +126,12 @@ impl Store {
                     .collect()
             };
             let joined = changed(|moved| moved.before.is_none());
-            let left = changed(|moved| moved.after.is_empty());
+            let left = changed(|moved| moved.after.is_none());
             let watch = self.watch(joined, left).await?;
             let mut actions = vec![self.update_action(scheduled(head, schedule))];
             for moved in &plan {
                 actions.push(self.move_action(moved));
-                let by = match (moved.before.is_some(), moved.after.is_empty()) {
+                let by = match (moved.before.is_some(), moved.after.is_none()) {
                     (false, false) => 1,
                     (true, true) => -1,
                     _ => continue,
@@ -171,26 +170,28 @@ impl Store {
             entries.extend(self.due_entry(key, Consistency::Strong).await?);
         }
         let dispatched = |product| entries.iter().find_map(|entry| entry.marks.get(product));
+        let told = entries.iter().find_map(|entry| entry.state);
         let mut plan = Vec::new();
         for interval in intervals {
             let key = head.due_key(interval);
-            let before = entries
-                .iter()
-                .find(|entry| entry.key == key)
-                .map(|entry| entry.marks);
-            let mut after = ByProduct::default();
+            let before = entries.iter().find(|entry| entry.key == key).cloned();
+            let mut marks = ByProduct::default();
             for (product, _) in schedule.iter().filter(|(_, to)| **to == interval) {
                 // A product that was on no interval starts where the head is: what is committed was
                 // dispatched then, or belongs to a refresh on demand that still does it.
                 let committed = head.marks.get(product);
-                *after.slot(product) = Some(
+                *marks.slot(product) = Some(
                     dispatched(product)
                         .or(committed)
                         .copied()
                         .unwrap_or_default(),
                 );
             }
-            if before != Some(after) && !(before.is_none() && after.is_empty()) {
+            let carries = records::carrier(&schedule) == Some(interval);
+            let state = carries.then(|| told.unwrap_or(head.state));
+            let after = DueEntry { key, marks, state };
+            let after = Some(after).filter(|entry| !entry.marks.is_empty());
+            if before != after {
                 plan.push(Moved { key, before, after });
             }
         }
@@ -198,37 +199,33 @@ impl Store {
     }
 
     fn move_action(&self, moved: &Moved) -> aws_sdk_dynamodb::types::TransactWriteItem {
-        let unmoved = moved.before.map_or_else(
+        let unmoved = moved.before.as_ref().map_or_else(
             || vec![When::Absent],
             |before| {
                 okra_core::model::Product::ALL
                     .into_iter()
                     .flat_map(|product| {
-                        let mark = before.get(product);
+                        let mark = before.marks.get(product);
                         [
                             When::Is(seq_name(product), mark.map(|mark| n(mark.seq))),
                             When::Is(digest_name(product), mark.and_then(digest_value)),
                         ]
                     })
-                    .chain([When::Exists])
+                    .chain([When::Is(STATE_SEQ, before.state.map(n)), When::Exists])
                     .collect()
             },
         );
-        if moved.after.is_empty() {
-            return self.delete_action(due::key(&moved.key), unmoved);
+        match &moved.after {
+            None => self.delete_action(due::key(&moved.key), unmoved),
+            Some(after) => self.put_action(due::write(after), unmoved),
         }
-        let entry = DueEntry {
-            key: moved.key,
-            marks: moved.after,
-        };
-        self.put_action(due::write(&entry), unmoved)
     }
 }
 
 struct Moved {
     key: DueKey,
-    before: Option<ByProduct<Mark>>,
-    after: ByProduct<Mark>,
+    before: Option<DueEntry>,
+    after: Option<DueEntry>,
 }
 
 /// The head with another schedule, where nobody else changed the schedule.

@@ -29,6 +29,9 @@ pub(crate) const fn seq_name(product: Product) -> &'static str {
     }
 }
 
+/// The attribute of the last change of state: committed, in a head; dispatched, in a due entry.
+pub(crate) const STATE_SEQ: &str = "sq";
+
 pub(crate) fn digest_value(mark: &Mark) -> Option<aws_sdk_dynamodb::types::AttributeValue> {
     mark.digest.map(|digest| bytes(digest.0))
 }

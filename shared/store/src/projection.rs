@@ -46,9 +46,13 @@ impl<'a> Projection<'a> {
 
     /// Within an entry a row that is both removed and added is added.
     fn apply(&mut self, entry: &'a FeedEntry) {
+        let Some(account) = entry.account else {
+            return;
+        };
         match &entry.change {
+            Change::State(_) => {}
             Change::Balance { after, .. } => {
-                self.balances.insert(entry.account, (entry, after));
+                self.balances.insert(account, (entry, after));
             }
             Change::Transactions(diff) => {
                 let removed = diff.removed.iter().map(|row| (row.id, None));
@@ -57,7 +61,7 @@ impl<'a> Projection<'a> {
                     .chain(&diff.added)
                     .map(|row| (row.id, Some(&row.facts)));
                 for (id, facts) in removed.chain(kept) {
-                    self.rows.insert((entry.account, id), (entry, facts));
+                    self.rows.insert((account, id), (entry, facts));
                 }
             }
         }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use okra_core::{
     decide::Mark,
+    feed::FeedEntry,
     ids::{AppId, BankId, CustomerId, RecordId, Seq},
     model::{ByProduct, Product},
     plan::DueEntry,
@@ -16,9 +17,9 @@ use crate::{
     call::Transacted,
     consents, due,
     expression::{Update, When},
-    intervals,
+    feed, intervals,
     item::{Attributes, Draft, Key, Reader, json, millis, n, s},
-    marks,
+    marks::{self, STATE_SEQ},
 };
 
 /// Bytes of a head's options as JSON at most: a head is written with each change, and one that is
@@ -77,6 +78,8 @@ pub struct Head {
     pub seq: Seq,
     /// What is committed of each product.
     pub marks: ByProduct<Mark>,
+    /// The number of its last feed entry that is a change of state.
+    pub state: Seq,
     /// The interval whose due entry holds each product.
     pub schedule: ByProduct<Interval>,
     /// Whether it can be refreshed.
@@ -103,6 +106,13 @@ impl Head {
             .collect()
     }
 
+    /// The key of the due entry that holds how far changes of state were dispatched: that of the
+    /// shortest interval, which is looked at first after a crash.
+    pub fn state_key(&self) -> Option<DueKey> {
+        let interval = carrier(&self.schedule)?;
+        Some(self.due_key(interval))
+    }
+
     /// The key of the record's due entry on an interval.
     pub const fn due_key(&self, interval: Interval) -> DueKey {
         DueKey {
@@ -111,6 +121,11 @@ impl Head {
             record: self.record,
         }
     }
+}
+
+/// The interval whose due entry holds the state stream's watermark.
+pub(crate) fn carrier(schedule: &ByProduct<Interval>) -> Option<Interval> {
+    schedule.iter().map(|(_, interval)| *interval).min()
 }
 
 /// A part of a list, and where the next part begins.
@@ -133,6 +148,8 @@ pub struct NewRecord {
     pub accounts: Vec<Account>,
     /// Its due entries, one for each interval of the head's schedule.
     pub due: Vec<DueEntry>,
+    /// The first entries of its feed, which tell that it was linked. The head's numbers are theirs.
+    pub entries: Vec<FeedEntry>,
 }
 
 /// The attribute of the interval whose due entry holds a product.
@@ -167,6 +184,7 @@ fn write(head: &Head) -> Result<Attributes, StoreError> {
         .with("cus", s(head.customer.to_string()))
         .with("ins", s(head.bank.to_string()))
         .with("q", n(head.seq))
+        .with(STATE_SEQ, n(head.state))
         .with("st", s(head.status.as_str()))
         .with(
             "fp",
@@ -202,6 +220,7 @@ fn read(item: &Attributes) -> Result<Head, StoreError> {
         bank: reader.parse("ins")?,
         seq: Seq(reader.number("q")?),
         marks: marks::read(&reader)?,
+        state: Seq(reader.number(STATE_SEQ)?),
         schedule,
         status: RecordStatus::parse(reader.text("st")?).ok_or_else(|| reader.corrupt("st"))?,
         first_pull_done: reader.flag("fp")?,
@@ -237,6 +256,9 @@ impl Store {
             items.push(accounts::write(account)?);
         }
         items.extend(new.due.iter().map(due::write));
+        for entry in &new.entries {
+            items.push(feed::write(entry)?);
+        }
         items.extend(links.map(Key::attributes));
         let mut actions: Vec<_> = items
             .into_iter()
@@ -375,6 +397,7 @@ mod tests {
                 balance: mark,
                 transactions: mark,
             },
+            state: Seq(u64::MAX),
             schedule: ByProduct {
                 balance: Some(Interval::FifteenMinute),
                 transactions: Some(Interval::ThirtyMinute),

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use okra_core::{
+    feed::Stream,
     ids::{EndpointId, EventId, RecordId, Seq},
-    model::Product,
     retry::Outcome,
 };
 use serde::Serialize;
@@ -17,8 +17,8 @@ pub struct Attempted {
     pub record: RecordId,
     /// Its place in the record's feed.
     pub seq: Seq,
-    /// The product it is about.
-    pub product: Product,
+    /// What it is about.
+    pub stream: Stream,
     /// The endpoint.
     pub endpoint: EndpointId,
     /// The host of the endpoint's URL.

@@ -4,16 +4,25 @@
 //! There is one event for each feed entry. Its `callback_code` follows from the entry: for a balance
 //! `BALANCE_SUCCESS`; for transactions `TRANSACTIONS_DELETED` where rows are gone and nothing else
 //! happened, else by the pull that found them `INITIAL_TRANSACTION` (also where it found nothing: an
-//! app waits for it), `FULL_TRANSACTIONS` or `PERIODIC_TRANSACTIONS`. An entry with new, changed and
+//! app waits for it) or `PERIODIC_TRANSACTIONS`. An entry with new, changed and
 //! gone rows is one event; each kind has its own list.
+//!
+//! Changes of state are events too: `AUTH_SUCCESS` and `ACCOUNTS_SUCCESS` when a record is linked,
+//! `FULL_TRANSACTIONS` when an account's history is complete, and, as extensions, `TOKEN_REQUIRED`,
+//! `RECOVERED`, `CONSENT_EXPIRING`, `PRODUCT_STATE` and `UNLINKED`. Rows that the pull of the history
+//! found on its way come as `HISTORICAL_TRANSACTIONS`.
 //!
 //! Endpoints in reference mode are sent ids and counts; those in full mode the rows too.
 
 use okra_core::{
     feed::{Change, Confidence, FeedEntry, Modified, PayloadMode, Pull, TransactionsDiff},
     ids::{AccountId, AppId, BalanceId, BankId, CustomerId, EventId, RecordId, TransactionId},
-    model::{BalanceFacts, BookingStatus, Direction, Environment, TransactionFacts},
+    model::{
+        AccountFacts, BalanceFacts, BookingStatus, Direction, Environment, Product,
+        TransactionFacts,
+    },
     money::Currency,
+    state::{ProductChange, StateChange, TokenReason},
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -51,12 +60,8 @@ pub struct Context<'a> {
     pub bank_slug: &'a str,
     /// Its country, ISO 3166.
     pub country: &'a str,
-    /// The account's holder.
-    pub account_name: &'a str,
-    /// The account's number.
-    pub nuban: &'a str,
-    /// The account's currency.
-    pub currency: Currency,
+    /// The account that the entry is about; `None` where it is about the record as a whole.
+    pub account: Option<&'a AccountFacts>,
     /// What the app gave when linking; receivers know their user by it.
     pub options: &'a Value,
 }
@@ -77,7 +82,7 @@ struct Body<'a> {
     status: &'static str,
     message: &'static str,
     meta_responses: (),
-    error: (),
+    error: Option<ErrorBody>,
     #[serde(rename = "callbackURL")]
     endpoint_url: &'a str,
     callback_url: String,
@@ -101,9 +106,10 @@ struct Body<'a> {
     bank_id: BankId,
     #[serde(rename = "bankSlug")]
     bank_slug: &'a str,
-    #[serde(rename = "accountId")]
-    account_id: AccountId,
-    nuban: &'a str,
+    #[serde(rename = "accountId", skip_serializing_if = "Option::is_none")]
+    account_id: Option<AccountId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nuban: Option<&'a str>,
     options: &'a Value,
     meta: Map<String, Value>,
     extras: Map<String, Value>,
@@ -116,14 +122,85 @@ struct Body<'a> {
     resource: Resource<'a>,
 }
 
+/// Why the user must act: in the words of Okra's errors, its code of refused credentials.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct ErrorBody {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    code: u16,
+    reason: &'static str,
+    message: &'static str,
+}
+
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct AuthBody {
+    #[serde(rename = "clientId")]
+    client_id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    status: bool,
+    reauth: bool,
+    record: RecordId,
+    data: Map<String, Value>,
+}
+
+/// Both bodies that receivers were seen to read, in one.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct AccountBody<'a> {
+    _id: AccountId,
+    account: AccountId,
+    #[serde(rename = "accountId")]
+    account_id: AccountId,
+    bank: BankId,
+    customer: CustomerId,
+    env: Environment,
+    name: &'a str,
+    nuban: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    currency: Currency,
+    status: &'static str,
+    created_at: Instant,
+    last_updated: Instant,
+}
+
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Resource<'a> {
+    Auth {
+        auth: AuthBody,
+    },
+    Expiring {
+        auth: AuthBody,
+        expires_at: Instant,
+        days_left: u8,
+    },
+    Account {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        account: Option<AccountBody<'a>>,
+    },
+    Product {
+        product: Product,
+        data_status: &'static str,
+        reason: Option<&'static str>,
+        since: Instant,
+    },
+    History {
+        new_transactions: u64,
+        #[serde(rename = "newTransactions")]
+        new_transactions_camel: u64,
+        oldest_date: String,
+        history_end: &'static str,
+    },
     Balance {
         #[serde(skip_serializing_if = "Option::is_none")]
         balance: Option<BalanceBody<'a>>,
-        balance_id: BalanceId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        balance_id: Option<BalanceId>,
     },
     Transactions {
         new_transactions: usize,
@@ -269,9 +346,20 @@ pub fn body(context: &Context<'_>, entry: &FeedEntry) -> Vec<u8> {
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
-/// Okra's name of the event that tells of a change: `balance.success`, `transaction.success`.
+/// The name of the event that tells of a change: Okra's `balance.success` and `transaction.success`, and
+/// ours in their manner.
 pub const fn event_name(change: &Change) -> &'static str {
     match change {
+        Change::State(state) => match state {
+            StateChange::Linked => "auth.success",
+            StateChange::AccountLinked => "accounts.success",
+            StateChange::TokenRequired { .. } => "record.token_required",
+            StateChange::Recovered => "record.recovered",
+            StateChange::ConsentExpiring { .. } => "record.consent_expiring",
+            StateChange::Product(_) => "product.state",
+            StateChange::HistoryComplete(_) => "transaction.history_complete",
+            StateChange::Unlinked => "record.unlinked",
+        },
         Change::Balance { .. } => "balance.success",
         Change::Transactions(_) => "transaction.success",
     }
@@ -280,14 +368,21 @@ pub const fn event_name(change: &Change) -> &'static str {
 impl<'a> Body<'a> {
     fn new(context: &Context<'a>, entry: &'a FeedEntry) -> Self {
         let full = context.payload == PayloadMode::Full;
+        let mut error = None;
         let (method, code, message, resource) = match &entry.change {
+            Change::State(change) => {
+                error = error_of(change);
+                state(context, entry, change)
+            }
             Change::Balance { before, after } => (
                 "BALANCE",
                 "BALANCE_SUCCESS",
                 "Successfully fetched balance",
                 Resource::Balance {
-                    balance: full.then(|| balance(context, entry, before.as_ref(), after)),
-                    balance_id: BalanceId::of(entry.account),
+                    balance: account_of(context, entry)
+                        .filter(|_| full)
+                        .map(|account| balance(context, entry, account, before.as_ref(), after)),
+                    balance_id: entry.account.map(BalanceId::of),
                 },
             ),
             Change::Transactions(diff) => (
@@ -307,10 +402,14 @@ impl<'a> Body<'a> {
             callback_code: code,
             code,
             kind: "CALLBACK",
-            status: "is_success",
+            status: if error.is_some() {
+                "is_error"
+            } else {
+                "is_success"
+            },
             message,
             meta_responses: (),
-            error: (),
+            error,
             endpoint_url: context.endpoint_url,
             callback_url: callback_url(context.public_url, entry.record, method),
             env: context.env,
@@ -327,7 +426,7 @@ impl<'a> Body<'a> {
             bank_id: context.bank,
             bank_slug: context.bank_slug,
             account_id: entry.account,
-            nuban: context.nuban,
+            nuban: context.account.map(|account| account.number.as_str()),
             options: context.options,
             meta: Map::new(),
             extras: Map::new(),
@@ -340,27 +439,176 @@ impl<'a> Body<'a> {
     }
 }
 
+/// The account an entry is about, with what is known of it.
+fn account_of<'a>(
+    context: &Context<'a>,
+    entry: &FeedEntry,
+) -> Option<(AccountId, &'a AccountFacts)> {
+    Some((entry.account?, context.account?))
+}
+
+fn error_of(change: &StateChange) -> Option<ErrorBody> {
+    let StateChange::TokenRequired { reason } = change else {
+        return None;
+    };
+    Some(ErrorBody {
+        kind: "EXPIRED",
+        code: 1006,
+        reason: reason.as_str(),
+        message: match reason {
+            TokenReason::ConsentExpired => {
+                "The consent has expired; the user has to authorise again"
+            }
+            TokenReason::ConsentRefused => {
+                "The bank refuses the consent; the user has to authorise again"
+            }
+            TokenReason::UserNeeded => "The bank wants the user there for each refresh",
+        },
+    })
+}
+
+fn state<'a>(
+    context: &Context<'a>,
+    entry: &FeedEntry,
+    change: &StateChange,
+) -> (&'static str, &'static str, &'static str, Resource<'a>) {
+    let auth = |status, reauth| AuthBody {
+        client_id: format!("okr-{}-{}", entry.at.as_millisecond(), entry.record),
+        kind: "validate",
+        status,
+        reauth,
+        record: entry.record,
+        data: Map::new(),
+    };
+    match change {
+        StateChange::Linked => (
+            "AUTH",
+            "AUTH_SUCCESS",
+            "Record callback started!",
+            Resource::Auth {
+                auth: auth(true, false),
+            },
+        ),
+        StateChange::AccountLinked => (
+            "ACCOUNTS",
+            "ACCOUNTS_SUCCESS",
+            "Successfully fetched accounts",
+            Resource::Account {
+                account: account_of(context, entry)
+                    .map(|(id, facts)| account(context, entry, id, facts)),
+            },
+        ),
+        StateChange::TokenRequired { .. } => (
+            "AUTH",
+            "TOKEN_REQUIRED",
+            "The user has to authorise the record again",
+            Resource::Auth {
+                auth: auth(false, true),
+            },
+        ),
+        StateChange::Recovered => (
+            "AUTH",
+            "RECOVERED",
+            "The record is refreshed again",
+            Resource::Auth {
+                auth: auth(true, false),
+            },
+        ),
+        StateChange::ConsentExpiring { expires_at, days } => (
+            "AUTH",
+            "CONSENT_EXPIRING",
+            "The consent of the record will end",
+            Resource::Expiring {
+                auth: auth(true, true),
+                expires_at: Instant(*expires_at),
+                days_left: *days,
+            },
+        ),
+        StateChange::Product(ProductChange {
+            product,
+            availability,
+            class,
+        }) => (
+            match product {
+                Product::Balance => "BALANCE",
+                Product::Transactions => "TRANSACTIONS",
+            },
+            "PRODUCT_STATE",
+            "The state of a product changed",
+            Resource::Product {
+                product: *product,
+                data_status: availability.as_str(),
+                reason: class.map(okra_core::fault::FaultClass::as_str),
+                since: Instant(entry.at),
+            },
+        ),
+        StateChange::HistoryComplete(history) => (
+            "TRANSACTIONS",
+            "FULL_TRANSACTIONS",
+            "Successfully fetched transactions",
+            Resource::History {
+                new_transactions: history.rows,
+                new_transactions_camel: history.rows,
+                oldest_date: history.oldest.to_string(),
+                history_end: history.end.as_str(),
+            },
+        ),
+        StateChange::Unlinked => (
+            "AUTH",
+            "UNLINKED",
+            "The record was unlinked",
+            Resource::Auth {
+                auth: auth(false, false),
+            },
+        ),
+    }
+}
+
+fn account<'a>(
+    context: &Context<'_>,
+    entry: &FeedEntry,
+    id: AccountId,
+    facts: &'a AccountFacts,
+) -> AccountBody<'a> {
+    AccountBody {
+        _id: id,
+        account: id,
+        account_id: id,
+        bank: context.bank,
+        customer: context.customer,
+        env: context.env,
+        name: &facts.name,
+        nuban: &facts.number,
+        kind: &facts.kind,
+        currency: facts.currency,
+        status: "Active",
+        created_at: Instant(entry.at),
+        last_updated: Instant(entry.at),
+    }
+}
+
 fn balance<'a>(
     context: &Context<'a>,
     entry: &FeedEntry,
+    (id, facts): (AccountId, &'a AccountFacts),
     before: Option<&BalanceFacts>,
     after: &BalanceFacts,
 ) -> BalanceBody<'a> {
-    let (available, ledger) = amounts(after, context.currency);
-    let before = before.map(|before| amounts(before, context.currency));
+    let (available, ledger) = amounts(after, facts.currency);
+    let before = before.map(|before| amounts(before, facts.currency));
     BalanceBody {
-        _id: BalanceId::of(entry.account),
+        _id: BalanceId::of(id),
         __v: 0,
-        account_id: entry.account,
-        account: entry.account,
+        account_id: id,
+        account: id,
         customer: context.customer,
-        name: context.account_name,
-        nuban: context.nuban,
+        name: &facts.name,
+        nuban: &facts.number,
         available_balance: available,
         ledger_balance: ledger,
         previous_available_balance: before.map(|before| before.0),
         previous_ledger_balance: before.map(|before| before.1),
-        currency: context.currency,
+        currency: facts.currency,
         status: "Active",
         env: context.env,
         periodic: Periodic::default(),
@@ -380,7 +628,8 @@ fn code_of(diff: &TransactionsDiff) -> &'static str {
     match diff.pull {
         // Okra's page spelled it with an S; receivers were seen to compare with this.
         Pull::Initial => "INITIAL_TRANSACTION",
-        Pull::Full => "FULL_TRANSACTIONS",
+        // Not Okra's: its `FULL_TRANSACTIONS` says that all of it is there.
+        Pull::Full => "HISTORICAL_TRANSACTIONS",
         Pull::Periodic => "PERIODIC_TRANSACTIONS",
     }
 }
@@ -391,15 +640,16 @@ fn transactions<'a>(
     diff: &'a TransactionsDiff,
 ) -> Resource<'a> {
     let full = context.payload == PayloadMode::Full;
-    let ids = Ids {
+    let ids = |account| Ids {
         app: context.app,
         env: context.env,
         record: entry.record,
         customer: context.customer,
         bank: context.bank,
-        account: entry.account,
+        account,
     };
-    let rows = || {
+    let rows = |account| {
+        let ids = ids(account);
         let modified = diff.modified.iter().map(|modified| &modified.after);
         diff.added
             .iter()
@@ -417,13 +667,18 @@ fn transactions<'a>(
             .map(|modified| ModifiedBody::new(modified, full))
             .collect(),
         removed_transactions: diff.removed.iter().map(|row| row.id).collect(),
-        transactions: full.then(rows),
+        transactions: entry.account.filter(|_| full).map(rows),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use okra_core::{model::Transaction as Known, money::Money};
+    use okra_core::{
+        fault::FaultClass,
+        model::Transaction as Known,
+        money::Money,
+        state::{Availability, HistoryComplete, HistoryEnd},
+    };
 
     use super::*;
 
@@ -486,12 +741,26 @@ mod tests {
             record: RecordId::from_bytes([0x64; 12]),
             seq: okra_core::ids::Seq(7),
             at: "2023-06-04T00:27:46.459Z".parse().unwrap(),
-            account: AccountId::from_bytes([0xac; 12]),
+            account: Some(AccountId::from_bytes([0xac; 12])),
             change,
         }
     }
 
-    fn context(options: &Value, payload: PayloadMode) -> Context<'_> {
+    fn holder() -> AccountFacts {
+        AccountFacts {
+            bank_account_id: "b-1".to_owned(),
+            name: "ADA TEST".to_owned(),
+            number: "0001112223".to_owned(),
+            kind: "SAVINGS".to_owned(),
+            currency: Currency::NGN,
+        }
+    }
+
+    fn context<'a>(
+        options: &'a Value,
+        account: Option<&'a AccountFacts>,
+        payload: PayloadMode,
+    ) -> Context<'a> {
         Context {
             public_url: "https://sync.example",
             endpoint_url: "https://app.example/okra/hook/",
@@ -504,16 +773,27 @@ mod tests {
             bank_name: "Guaranty Trust Bank",
             bank_slug: "guaranty-trust-bank",
             country: "NG",
-            account_name: "ADA TEST",
-            nuban: "0001112223",
-            currency: Currency::NGN,
+            account,
             options,
         }
     }
 
     fn check(name: &str, payload: PayloadMode, change: Change) {
         let options = serde_json::json!({ "UserId": 42 });
-        let (context, entry) = (context(&options, payload), entry(change));
+        let (holder, mut entry) = (holder(), entry(change));
+        let of_account = match &entry.change {
+            Change::State(change) => matches!(
+                change,
+                StateChange::AccountLinked
+                    | StateChange::Product(_)
+                    | StateChange::HistoryComplete(_)
+            ),
+            Change::Balance { .. } | Change::Transactions(_) => true,
+        };
+        if !of_account {
+            entry.account = None;
+        }
+        let context = context(&options, of_account.then_some(&holder), payload);
         let pretty = serde_json::to_string_pretty(&Body::new(&context, &entry)).unwrap();
         insta::assert_snapshot!(name, pretty);
         let sent = body(&context, &entry);
@@ -530,6 +810,34 @@ mod tests {
         check("balance_reference", PayloadMode::Reference, first);
         check("transactions_full", full, mixed());
         check("transactions_reference", PayloadMode::Reference, mixed());
+    }
+
+    #[test]
+    fn changes_of_state_are_events_in_the_same_envelope() {
+        let full = PayloadMode::Full;
+        let check = |name, change| check(name, full, Change::State(change));
+        check("linked", StateChange::Linked);
+        check("account_linked", StateChange::AccountLinked);
+        let reason = TokenReason::ConsentRefused;
+        check("token_required", StateChange::TokenRequired { reason });
+        check("recovered", StateChange::Recovered);
+        let expiring = StateChange::ConsentExpiring {
+            expires_at: "2023-06-11T00:27:46Z".parse().unwrap(),
+            days: 7,
+        };
+        check("consent_expiring", expiring);
+        let product = ProductChange {
+            product: Product::Balance,
+            availability: Availability::Unavailable,
+            class: Some(FaultClass::BankUnavailable),
+        };
+        check("product_state", StateChange::Product(product));
+        let history = HistoryComplete {
+            oldest: jiff::civil::date(2021, 6, 4),
+            rows: 231,
+            end: HistoryEnd::Limit,
+        };
+        check("history_complete", StateChange::HistoryComplete(history));
     }
 
     #[test]
@@ -551,7 +859,7 @@ mod tests {
         };
         check(Pull::Initial, true, false, "INITIAL_TRANSACTION");
         check(Pull::Initial, false, false, "INITIAL_TRANSACTION");
-        check(Pull::Full, true, false, "FULL_TRANSACTIONS");
+        check(Pull::Full, true, false, "HISTORICAL_TRANSACTIONS");
         check(Pull::Periodic, true, true, "PERIODIC_TRANSACTIONS");
         check(Pull::Periodic, false, true, "TRANSACTIONS_DELETED");
     }

@@ -353,7 +353,7 @@ async fn amounts_are_exact_to_the_last_kobo() {
         record: linked.record(),
         seq: Seq(1000 + n),
         at: world.environment.clock.now(),
-        account,
+        account: Some(account),
         change,
     };
     let entries = [

@@ -5,10 +5,11 @@ mod world;
 
 use okra_core::{
     diff::AccountView,
-    feed::{Change, Confidence, Pull},
+    feed::{Change, Confidence, Pull, Stream},
     ids::Seq,
     model::{BookingStatus, Direction, Product},
     schedule::Interval,
+    state::{StateChange, TokenReason},
 };
 use okra_refresh::Outcome;
 use okra_sandbox::{Amend, Book, ConsentState, Faults, NewTransaction, Outage, Target, Volume};
@@ -39,7 +40,7 @@ async fn check_laws(world: &World, linked: &Linked) {
     );
     for (account, bank_account) in linked.accounts() {
         let mut view = AccountView::default();
-        for entry in feed.iter().filter(|entry| entry.account == account) {
+        for entry in feed.iter().filter(|entry| entry.account == Some(account)) {
             view.apply(&entry.change);
         }
         let mut replayed: Vec<_> = view
@@ -219,7 +220,8 @@ async fn a_crash_after_the_commit_is_healed_by_the_next_refresh() {
         let told = world.take_dispatches().await;
         for product in Product::ALL {
             assert!(
-                told.iter().any(|dispatch| dispatch.product == product),
+                told.iter()
+                    .any(|dispatch| dispatch.stream == Stream::from(product)),
                 "{effect}: {told:?}"
             );
         }
@@ -316,6 +318,56 @@ async fn a_refused_consent_asks_for_the_user_and_an_answer_brings_the_record_bac
     assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
 }
 
+fn states(feed: &[okra_core::feed::FeedEntry]) -> Vec<(Seq, StateChange)> {
+    feed.iter()
+        .filter_map(|entry| match &entry.change {
+            Change::State(change) => Some((entry.seq, change.clone())),
+            Change::Balance { .. } | Change::Transactions(_) => None,
+        })
+        .collect()
+}
+
+/// A change of state is committed, dispatched and healed like any other, also where the bank reads as
+/// before by the time it is healed.
+#[tokio::test]
+async fn a_change_of_state_is_told_whatever_crashes() {
+    for effect in ["dispatch", "advance"] {
+        let world = World::new().await;
+        let linked = world.link(1, Volume::Low).await;
+        world.refresh(&linked).await;
+        world.take_dispatches().await;
+        let expired = ConsentState::Expired;
+        world.bank.set_consent(linked.login, expired).unwrap();
+        world.break_effect(effect);
+        assert!(world.try_refresh(&linked).await.is_err(), "{effect} fails");
+        world.mend();
+        world
+            .bank
+            .set_consent(linked.login, ConsentState::Active)
+            .unwrap();
+        world.refresh(&linked).await;
+        let head = world.head(&linked).await;
+        assert_eq!(head.status, RecordStatus::Active, "{effect}");
+        let told = states(&world.feed(&linked).await);
+        let changes: Vec<_> = told.iter().map(|(_, change)| change.clone()).collect();
+        let required = StateChange::TokenRequired {
+            reason: TokenReason::ConsentRefused,
+        };
+        assert_eq!(changes, [required, StateChange::Recovered], "{effect}");
+        let (first, last) = (told[0].0, told[1].0);
+        let dispatched = world.take_dispatches().await;
+        let covered = |seq| {
+            let mut states = dispatched.iter().filter(|it| it.stream == Stream::State);
+            states.any(|it| it.from <= seq && seq <= it.to)
+        };
+        assert!(covered(first) && covered(last), "{effect}: {dispatched:?}");
+        let entry = world.store.due_entry(linked.key, Consistency::Strong).await;
+        assert_eq!(entry.unwrap().unwrap().state, Some(last), "{effect}");
+        assert_eq!(world.refresh(&linked).await, Outcome::Unchanged);
+        check_laws(&world, &linked).await;
+    }
+}
+
 #[tokio::test]
 async fn two_refreshes_at_once_commit_each_change_once() {
     let world = World::new().await;
@@ -344,7 +396,7 @@ async fn two_refreshes_at_once_commit_each_change_once() {
         .skip_while(|entry| entry.seq <= Seq(2))
         .map(|entry| match &entry.change {
             Change::Transactions(diff) => diff.added.len(),
-            Change::Balance { .. } => 0,
+            Change::Balance { .. } | Change::State(_) => 0,
         })
         .sum();
     assert_eq!(added, 5);

@@ -217,6 +217,7 @@ impl World {
             bank: BANK,
             seq: Seq::ZERO,
             marks: ByProduct::default(),
+            state: Seq::ZERO,
             schedule,
             status: RecordStatus::Active,
             first_pull_done: false,
@@ -226,13 +227,18 @@ impl World {
         };
         let key = head.due_key(interval);
         let accounts_linked = consent.accounts.clone();
-        let due = vec![DueEntry { key, marks }];
+        let due = vec![DueEntry {
+            key,
+            marks,
+            state: Some(Seq::ZERO),
+        }];
         self.store
             .create_record(&NewRecord {
                 head,
                 consent,
                 accounts,
                 due,
+                entries: Vec::new(),
             })
             .await
             .unwrap();

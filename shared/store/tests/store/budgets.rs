@@ -42,7 +42,7 @@ async fn a_change_of_the_balance_and_three_rows_is_twelve_write_units() {
     let (_, projected) = since(&store, before);
     assert!(projected - committed <= 4.0, "projection: {projected}");
     let key = head.due_key(Interval::Daily);
-    assert!(store.advance(key, marks).await.unwrap());
+    assert!(store.advance(key, marks, None).await.unwrap());
     let (read, written) = since(&store, before);
     assert!(written > 0.0 && written <= 12.0, "in all: {written}");
     assert!(read.abs() < f64::EPSILON, "read: {read}");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use okra_core::{
     decide::Mark,
-    ids::BankId,
+    ids::{BankId, Seq},
     model::ByProduct,
     plan::DueEntry,
     schedule::{DueKey, Interval, Slot},
@@ -97,7 +97,11 @@ async fn marks_move_forward_only() {
         (ByProduct::default(), true, step(mark(5, 3), mark(9, 9))),
     ];
     for (asked, done, expected) in steps {
-        assert_eq!(store.advance(key, asked).await.unwrap(), done, "{asked:?}");
+        assert_eq!(
+            store.advance(key, asked, None).await.unwrap(),
+            done,
+            "{asked:?}"
+        );
         assert_eq!(marks(&store, key).await, Some(expected), "{asked:?}");
     }
     let forgotten = Mark {
@@ -105,7 +109,7 @@ async fn marks_move_forward_only() {
         ..mark(0, 9)
     };
     store
-        .advance(key, only_transactions(forgotten))
+        .advance(key, only_transactions(forgotten), None)
         .await
         .unwrap();
     let stored = marks(&store, key).await.unwrap();
@@ -117,7 +121,7 @@ async fn advancing_makes_no_entry_and_no_product() {
     let store = store("advance-absent").await;
     let head = linked(&store, 1, Interval::Daily).await;
     let absent = head.due_key(Interval::OneHour);
-    assert!(!store.advance(absent, both(mark(1, 1))).await.unwrap());
+    assert!(!store.advance(absent, both(mark(1, 1)), None).await.unwrap());
     assert_eq!(marks(&store, absent).await, None);
 
     store
@@ -126,7 +130,7 @@ async fn advancing_makes_no_entry_and_no_product() {
         .unwrap();
     // A refresh of both products that began before the move.
     let daily = head.due_key(Interval::Daily);
-    assert!(!store.advance(daily, both(mark(1, 1))).await.unwrap());
+    assert!(!store.advance(daily, both(mark(1, 1)), None).await.unwrap());
     assert_eq!(
         marks(&store, daily).await,
         Some(only_transactions(mark(1, 1)))
@@ -145,7 +149,7 @@ async fn a_product_moves_with_what_was_dispatched_of_it() {
         balance: Some(mark(1, 3)),
         transactions: Some(mark(2, 4)),
     };
-    store.advance(daily, dispatched).await.unwrap();
+    store.advance(daily, dispatched, None).await.unwrap();
 
     let schedule = split(Interval::OneMinute, Interval::Daily);
     let touched = store.reschedule(&head, schedule).await.unwrap();
@@ -173,6 +177,36 @@ async fn a_product_moves_with_what_was_dispatched_of_it() {
     for (interval, count) in [(Interval::Daily, 0), (Interval::OneMinute, 1)] {
         assert_eq!(store.interval_count(interval).await.unwrap(), count);
     }
+}
+
+#[tokio::test]
+async fn the_state_watermark_lies_on_the_shortest_interval() {
+    let store = store("state").await;
+    let head = linked(&store, 1, Interval::OneHour).await;
+    let hour = head.due_key(Interval::OneHour);
+    store
+        .advance(hour, ByProduct::default(), Some(Seq(5)))
+        .await
+        .unwrap();
+    let schedule = split(Interval::Daily, Interval::OneMinute);
+    store.reschedule(&head, schedule).await.unwrap();
+    let head = store.head(record(1), Strong).await.unwrap().unwrap();
+    let told = async |interval| {
+        let entry = store.due_entry(head.due_key(interval), Strong).await;
+        entry.unwrap().unwrap().state
+    };
+    assert_eq!(head.state_key(), Some(head.due_key(Interval::OneMinute)));
+    assert_eq!(told(Interval::OneMinute).await, Some(Seq(5)));
+    assert_eq!(told(Interval::Daily).await, None);
+
+    // It never goes back, and no other entry takes it.
+    for (interval, seq) in [(Interval::OneMinute, 4), (Interval::Daily, 9)] {
+        let of = head.due_key(interval);
+        let moved = store.advance(of, ByProduct::default(), Some(Seq(seq)));
+        assert!(!moved.await.unwrap());
+    }
+    assert_eq!(told(Interval::OneMinute).await, Some(Seq(5)));
+    assert_eq!(told(Interval::Daily).await, None);
 }
 
 #[tokio::test]
@@ -222,7 +256,7 @@ async fn moving_and_advancing_at_once_never_lose_a_mark() {
         let before = marks(&store, head.due_key(from)).await.unwrap();
         let (moved, advanced) = tokio::join!(
             store.reschedule(&head, both(to)),
-            store.advance(head.due_key(from), new),
+            store.advance(head.due_key(from), new, None),
         );
         moved.unwrap();
         let expected = if advanced.unwrap() { new } else { before };

@@ -194,6 +194,7 @@ fn replayed(feed: &[FeedEntry]) -> (Option<BalanceFacts>, BTreeMap<TransactionId
     let (mut balance, mut rows) = (None, BTreeMap::new());
     for entry in feed {
         match &entry.change {
+            Change::State(_) => {}
             Change::Balance { after, .. } => balance = Some(*after),
             Change::Transactions(diff) => {
                 for row in &diff.removed {

@@ -118,6 +118,7 @@ pub(crate) fn new_record(n: u32, interval: Interval) -> NewRecord {
         bank: bank(),
         seq: Seq::ZERO,
         marks: both(Mark::default()),
+        state: Seq::ZERO,
         schedule: both(interval),
         status: RecordStatus::Active,
         first_pull_done: false,
@@ -161,7 +162,9 @@ pub(crate) fn new_record(n: u32, interval: Interval) -> NewRecord {
                 record,
             },
             marks: both(Mark::default()),
+            state: Some(Seq::ZERO),
         }],
+        entries: vec![],
         head,
     }
 }
@@ -204,7 +207,7 @@ pub(crate) fn entry(of: RecordId, seq: u64, account: AccountId, change: Change) 
         record: of,
         seq: Seq(seq),
         at: at(i64::try_from(seq).unwrap()),
-        account,
+        account: Some(account),
         change,
     }
 }
@@ -235,6 +238,7 @@ pub(crate) async fn commit(
         head,
         entries,
         marks,
+        status: None,
         now: at(1000),
     };
     store.commit(commit).await

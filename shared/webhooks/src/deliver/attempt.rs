@@ -21,7 +21,7 @@ impl Deliverer {
     pub(super) async fn tell(
         &self,
         subject: &Subject,
-        account: &Account,
+        account: Option<&Account>,
         entry: &FeedEntry,
         target: &Target,
         row: Option<Delivery>,
@@ -88,7 +88,7 @@ impl Deliverer {
             event,
             record: entry.record,
             seq: entry.seq,
-            product: entry.change.product(),
+            stream: entry.change.stream(),
             endpoint: target.endpoint,
             host: host_of(&target.url),
             attempt: number,

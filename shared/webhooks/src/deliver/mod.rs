@@ -173,7 +173,7 @@ impl Deliverer {
         &self.keyring
     }
 
-    /// Tells of feed entries: each that is of the product to each endpoint that wants it and has not
+    /// Tells of feed entries: each that is of the stream to each endpoint that wants it and has not
     /// been told. May be repeated: what is delivered is not sent again.
     ///
     /// # Errors
@@ -191,7 +191,7 @@ impl Deliverer {
         let (entries, targets) = Box::pin(async {
             futures::try_join!(
                 self.entries(&dispatch),
-                self.targets(&subject.head, dispatch.product)
+                self.targets(&subject.head, dispatch.stream)
             )
         })
         .await?;
@@ -246,12 +246,12 @@ impl Deliverer {
                 to: seq,
             });
         };
-        let targets = self.targets(&subject.head, entry.change.product()).await?;
+        let targets = self.targets(&subject.head, entry.change.stream()).await?;
         let Some(target) = targets.iter().find(|target| target.endpoint == endpoint) else {
             return self.close(row).await;
         };
         let accounts = self.accounts_of(std::slice::from_ref(&entry)).await?;
-        let account = accounts.get(record, entry.account)?;
+        let account = accounts.of(&entry)?;
         self.tell(&subject, account, &entry, target, Some(row))
             .await
     }
@@ -269,7 +269,7 @@ impl Deliverer {
         }
         let known = async {
             let rows = self.store.deliveries(entry.record, entry.seq).await?;
-            Ok((rows, accounts.get(entry.record, entry.account)?))
+            Ok((rows, accounts.of(entry)?))
         };
         let (mut rows, account) = match known.await {
             Ok(known) => known,
@@ -286,13 +286,13 @@ impl Deliverer {
         futures::future::join_all(tells).await
     }
 
-    /// The entries of a dispatch that are of its product, in order.
+    /// The entries of a dispatch that are of its stream, in order.
     async fn entries(&self, dispatch: &Dispatch) -> Result<Vec<FeedEntry>, DeliverError> {
         let &Dispatch {
             record,
             from,
             to,
-            product,
+            stream,
         } = dispatch;
         let Some(before) = from.0.checked_sub(1).map(Seq) else {
             return Err(DeliverError::Gap { record, from, to });
@@ -305,7 +305,7 @@ impl Deliverer {
                 .feed(record, before, expected, consistency)
                 .await?;
             if entries.len() == expected {
-                entries.retain(|entry| entry.change.product() == product);
+                entries.retain(|entry| entry.change.stream() == stream);
                 return Ok(entries);
             }
         }
@@ -365,7 +365,7 @@ fn step(row: Option<&Delivery>, now: Timestamp) -> Step {
 
 #[cfg(test)]
 mod tests {
-    use okra_core::{ids::EndpointId, model::Product};
+    use okra_core::{feed::Stream, ids::EndpointId};
     use proptest::prelude::*;
 
     use super::*;
@@ -375,7 +375,7 @@ mod tests {
             record: RecordId::from_bytes([1; 12]),
             from: Seq(from),
             to: Seq(to),
-            product: Product::Balance,
+            stream: Stream::Balance,
         }
     }
 

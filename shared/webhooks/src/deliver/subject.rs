@@ -65,7 +65,7 @@ impl Subject {
     pub(super) fn body(
         &self,
         public_url: &str,
-        account: &Account,
+        account: Option<&Account>,
         entry: &FeedEntry,
         target: &Target,
     ) -> Bytes {
@@ -81,9 +81,7 @@ impl Subject {
             bank_name: &self.bank.name,
             bank_slug: &self.bank.slug,
             country: &self.bank.country,
-            account_name: &account.facts.name,
-            nuban: &account.facts.number,
-            currency: account.facts.currency,
+            account: account.map(|account| &account.facts),
             options: &self.head.options,
         };
         webhook::body(&context, entry).into()
@@ -94,12 +92,16 @@ impl Subject {
 pub(super) struct Accounts(HashMap<AccountId, Account>);
 
 impl Accounts {
-    pub(super) fn get(&self, record: RecordId, id: AccountId) -> Result<&Account, DeliverError> {
+    /// The account an entry is about; `None` where it is about the record as a whole.
+    pub(super) fn of(&self, entry: &FeedEntry) -> Result<Option<&Account>, DeliverError> {
+        let Some(id) = entry.account else {
+            return Ok(None);
+        };
         let missing = DeliverError::Missing {
-            record,
+            record: entry.record,
             what: "an account",
         };
-        self.0.get(&id).ok_or(missing)
+        self.0.get(&id).map(Some).ok_or(missing)
     }
 }
 
@@ -109,7 +111,7 @@ impl Deliverer {
         &self,
         entries: &[FeedEntry],
     ) -> Result<Accounts, DeliverError> {
-        let mut ids: Vec<_> = entries.iter().map(|entry| entry.account).collect();
+        let mut ids: Vec<_> = entries.iter().filter_map(|entry| entry.account).collect();
         ids.sort_unstable();
         ids.dedup();
         if ids.is_empty() {

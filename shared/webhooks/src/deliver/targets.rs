@@ -1,7 +1,11 @@
 //! Who is told of a record's changes: the app's endpoints and the URLs of the record's
 //! subscriptions, each URL once.
 
-use okra_core::{feed::PayloadMode, ids::EndpointId, model::Product};
+use okra_core::{
+    feed::{PayloadMode, Stream},
+    ids::EndpointId,
+    model::Product,
+};
 use okra_store::{Endpoint, Head, Subscription};
 
 use super::{DeliverError, Deliverer};
@@ -22,12 +26,16 @@ pub(super) struct Target {
 /// A URL that is to be told, and the endpoint of the app that it is, where it is one.
 type Chosen<'a> = (&'a str, Option<&'a Endpoint>);
 
-/// The URLs that are to be told of a product, each once, the app's endpoints first.
+/// The URLs that are to be told of a stream, each once, the app's endpoints first. A change of state
+/// concerns whoever wants any product.
 fn choose<'a>(
     endpoints: &'a [Endpoint],
     subscriptions: &'a [Subscription],
-    product: Product,
+    stream: Stream,
 ) -> Vec<Chosen<'a>> {
+    let wanted = |products: &[Product]| {
+        stream == Stream::State || products.iter().any(|&it| Stream::from(it) == stream)
+    };
     let mut chosen: Vec<Chosen<'a>> = Vec::new();
     let mut add = |url: &'a str| {
         if !chosen.iter().any(|(known, _)| *known == url) {
@@ -37,28 +45,28 @@ fn choose<'a>(
     };
     endpoints
         .iter()
-        .filter(|endpoint| endpoint.products.is_empty() || endpoint.products.contains(&product))
+        .filter(|endpoint| endpoint.products.is_empty() || wanted(&endpoint.products))
         .for_each(|endpoint| add(&endpoint.url));
     subscriptions
         .iter()
-        .filter(|subscription| subscription.products.contains(&product))
+        .filter(|subscription| wanted(&subscription.products))
         .filter_map(|subscription| subscription.webhook_url.as_deref())
         .for_each(&mut add);
     chosen
 }
 
 impl Deliverer {
-    /// The targets of a record's events of a product, as they are now.
+    /// The targets of a record's events of a stream, as they are now.
     pub(super) async fn targets(
         &self,
         head: &Head,
-        product: Product,
+        stream: Stream,
     ) -> Result<Vec<Target>, DeliverError> {
         let (endpoints, subscriptions) = futures::try_join!(
             self.store.endpoints(head.app),
             self.store.subscriptions(head.record)
         )?;
-        let chosen = choose(&endpoints, &subscriptions, product);
+        let chosen = choose(&endpoints, &subscriptions, stream);
         let mut targets = Vec::with_capacity(chosen.len());
         for (url, endpoint) in chosen {
             targets.push(match endpoint {
@@ -135,14 +143,14 @@ mod tests {
             subscription(Some("https://rows.example/"), TRANSACTIONS),
             subscription(None, BALANCE),
         ];
-        let chosen = |product| -> Vec<(&str, bool)> {
-            choose(&endpoints, &subscriptions, product)
+        let chosen = |stream| -> Vec<(&str, bool)> {
+            choose(&endpoints, &subscriptions, stream)
                 .into_iter()
                 .map(|(url, endpoint)| (url, endpoint.is_some()))
                 .collect()
         };
         assert_eq!(
-            chosen(Product::Balance),
+            chosen(Stream::Balance),
             [
                 ("https://all.example/", true),
                 ("https://balance.example/", true),
@@ -151,7 +159,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            chosen(Product::Transactions),
+            chosen(Stream::Transactions),
             [
                 ("https://all.example/", true),
                 ("https://transactions.example/", true),

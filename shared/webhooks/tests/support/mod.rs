@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp, civil::date};
 use okra_aws::{AwsConfig, Clock};
 use okra_core::{
     bank::{BankConfig, BankLimits, Standard},
-    feed::{Change, FeedEntry, PayloadMode, Pull, TransactionsDiff},
+    feed::{Change, FeedEntry, PayloadMode, Pull, Stream, TransactionsDiff},
     ids::{
         AccountId, AppId, BankId, CustomerId, Day, RecordId, Seq, SubscriptionId, TransactionId,
     },
@@ -219,6 +219,7 @@ impl World {
                 bank: BANK,
                 seq: Seq::ZERO,
                 marks: ByProduct::default(),
+                state: Seq::ZERO,
                 schedule: ByProduct::default(),
                 status: RecordStatus::Active,
                 first_pull_done: false,
@@ -255,6 +256,7 @@ impl World {
                 last_updated: now,
             }],
             due: vec![],
+            entries: vec![],
         };
         store.create_record(&new).await.unwrap();
     }
@@ -322,7 +324,7 @@ impl World {
                 },
             }
         };
-        self.commit(count, Product::Balance, balance).await
+        self.commit(count, Stream::Balance, balance).await
     }
 
     /// Commits one transaction more, and returns the dispatch that tells of it.
@@ -351,15 +353,10 @@ impl World {
                 removed: vec![],
             })
         };
-        self.commit(1, Product::Transactions, row).await
+        self.commit(1, Stream::Transactions, row).await
     }
 
-    async fn commit(
-        &self,
-        count: u64,
-        product: Product,
-        change: impl Fn(Seq) -> Change,
-    ) -> Dispatch {
+    async fn commit(&self, count: u64, stream: Stream, change: impl Fn(Seq) -> Change) -> Dispatch {
         let head = self
             .store
             .head(RECORD, Consistency::Strong)
@@ -372,7 +369,7 @@ impl World {
                 record: RECORD,
                 seq: head.seq.plus(n),
                 at: now,
-                account: ACCOUNT,
+                account: Some(ACCOUNT),
                 change: change(head.seq.plus(n)),
             })
             .collect();
@@ -380,6 +377,7 @@ impl World {
             head: &head,
             entries: &entries,
             marks: ByProduct::default(),
+            status: None,
             now,
         };
         self.store.commit(commit).await.unwrap();
@@ -387,7 +385,7 @@ impl World {
             record: RECORD,
             from: head.seq.next(),
             to: head.seq.plus(count),
-            product,
+            stream,
         }
     }
 

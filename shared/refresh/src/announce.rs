@@ -1,0 +1,110 @@
+//! Changes of state that are not found by a refresh: what a user or an app did with a record.
+
+use jiff::Timestamp;
+use okra_core::{
+    feed::{Change, FeedEntry, Stream},
+    ids::{AccountId, RecordId, Seq},
+    model::ByProduct,
+    state::StateChange,
+};
+use okra_queue::{Dispatch, Queues};
+use okra_store::{Commit, CommitError, Consistency, Head, RecordStatus, Store};
+
+use crate::RefreshError;
+
+/// Times a change of state is committed against refreshes that commit at the same time.
+const MAX_COMMITS: u32 = 6;
+
+/// The feed entries of changes of state, numbered from after `last` on.
+pub fn entries(
+    record: RecordId,
+    last: Seq,
+    at: Timestamp,
+    changes: Vec<(Option<AccountId>, StateChange)>,
+) -> Vec<FeedEntry> {
+    (1..)
+        .zip(changes)
+        .map(|(n, (account, change))| FeedEntry {
+            record,
+            seq: last.plus(n),
+            at,
+            account,
+            change: Change::State(change),
+        })
+        .collect()
+}
+
+/// Commits what `decide` says of the record's head: its new status and changes of state, and
+/// dispatches them. Where it says nothing, nothing is written. Returns the head as it is then; `None`
+/// where there is no such record.
+///
+/// # Errors
+///
+/// [`RefreshError`]. Where the changes were committed but not dispatched, the record's next refresh
+/// dispatches them.
+pub async fn announce(
+    store: &Store,
+    queues: &Queues,
+    record: RecordId,
+    now: Timestamp,
+    decide: impl Fn(&Head) -> Option<(RecordStatus, Vec<(Option<AccountId>, StateChange)>)>,
+) -> Result<Option<Head>, RefreshError> {
+    for _ in 0..MAX_COMMITS {
+        let Some(head) = store.head(record, Consistency::Strong).await? else {
+            return Ok(None);
+        };
+        let Some((status, changes)) = decide(&head) else {
+            return Ok(Some(head));
+        };
+        if let Some(carrier) = head.state_key() {
+            store.unsettle(carrier).await?;
+        }
+        let entries = entries(record, head.seq, now, changes);
+        let commit = Commit {
+            head: &head,
+            entries: &entries,
+            marks: ByProduct::default(),
+            status: Some(status),
+            now,
+        };
+        let committed = match store.commit(commit).await {
+            Ok(committed) => committed,
+            Err(CommitError::Lost) => continue,
+            Err(error) => return Err(RefreshError::Commit(error)),
+        };
+        store.project(&entries).await?;
+        tell(store, queues, &committed).await?;
+        return Ok(Some(committed));
+    }
+    Err(RefreshError::Commit(CommitError::Lost))
+}
+
+/// Dispatches the record's changes of state that were not, and moves the watermark.
+///
+/// # Errors
+///
+/// [`RefreshError`]; the record's next refresh does it.
+pub async fn tell(store: &Store, queues: &Queues, head: &Head) -> Result<(), RefreshError> {
+    let carrier = match head.state_key() {
+        Some(key) => store.due_entry(key, Consistency::Strong).await?,
+        None => None,
+    };
+    // A record that is on no interval has nothing that says how far it was told: the last change is.
+    let told = carrier.as_ref().and_then(|entry| entry.state);
+    let told = told.unwrap_or(Seq(head.state.0.saturating_sub(1)));
+    if told >= head.state {
+        return Ok(());
+    }
+    let dispatch = Dispatch {
+        record: head.record,
+        from: told.next(),
+        to: head.state,
+        stream: Stream::State,
+    };
+    queues.send_dispatches(&[dispatch], 0).await?;
+    if let Some(entry) = carrier {
+        let nothing = ByProduct::default();
+        store.advance(entry.key, nothing, Some(head.state)).await?;
+    }
+    Ok(())
+}
