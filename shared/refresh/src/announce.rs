@@ -91,7 +91,7 @@ pub async fn tell(store: &Store, queues: &Queues, head: &Head) -> Result<(), Ref
     };
     // A record that is on no interval has nothing that says how far it was told: the last change is.
     let told = carrier.as_ref().and_then(|entry| entry.state);
-    let told = told.unwrap_or(Seq(head.state.0.saturating_sub(1)));
+    let told = told.unwrap_or_else(|| Seq(head.state.0.saturating_sub(1)));
     if told >= head.state {
         return Ok(());
     }

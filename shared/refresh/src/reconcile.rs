@@ -101,10 +101,11 @@ impl Refresher {
             let nothing = ByProduct::default();
             self.store.advance(carrier, nothing, Some(state)).await?;
         }
-        let outcome = if changes.to > Seq::ZERO {
-            Outcome::Changed(changes)
-        } else if fetched.observed.digests.is_empty() && !fetched.observed.faults.is_empty() {
+        let silent = fetched.observed.digests.is_empty() && !fetched.observed.faults.is_empty();
+        let outcome = if silent && !changes.has_rows() {
             Outcome::Failed
+        } else if changes.to > Seq::ZERO {
+            Outcome::Changed(changes)
         } else {
             Outcome::Unchanged
         };
@@ -409,8 +410,8 @@ fn new_marks(
 /// could equal.
 fn on_the_way(mut marks: ByProduct<Mark>, part: &[FeedEntry]) -> ByProduct<Mark> {
     for product in Product::ALL {
-        let ours = part.iter().filter(|entry| entry.change.is_of(product));
-        if let Some(last) = ours.last() {
+        let mut ours = part.iter().filter(|entry| entry.change.is_of(product));
+        if let Some(last) = ours.next_back() {
             *marks.slot(product) = Some(Mark {
                 digest: None,
                 seq: last.seq,
@@ -467,6 +468,11 @@ fn fitting(entries: &[FeedEntry]) -> usize {
 }
 
 impl Changes {
+    /// True where a balance or a transaction changed, and not a state alone.
+    const fn has_rows(&self) -> bool {
+        self.balances + self.added + self.modified + self.removed > 0
+    }
+
     fn count(&mut self, entries: &[FeedEntry]) {
         for entry in entries {
             match &entry.change {
