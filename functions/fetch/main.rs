@@ -1,14 +1,22 @@
 //! Lambda: ticks of the interval rules, and chunks from the fetch and priority queues.
 
+use std::sync::Arc;
+
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use okra_handlers::{Environment, FetchEvent, fetch, log_json};
+use okra_handlers::{Environment, FetchEvent, Tally, fetch, log_json};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     log_json();
-    let refresher = &Environment::from_env()?.refresher();
+    let environment = &Environment::from_env()?;
+    let tally = &Tally::default();
+    let refresher = &environment.refresher().observed_by(Arc::new(tally.clone()));
     let handle = async |event: LambdaEvent<FetchEvent>| {
-        fetch(refresher, event.payload).await.map_err(Error::from)
+        let done = fetch(refresher, event.payload).await;
+        tally
+            .keep(&environment.store, environment.clock.now())
+            .await;
+        done.map_err(Error::from)
     };
     run(service_fn(handle)).await
 }

@@ -46,6 +46,23 @@ fn secret_key() -> anyhow::Result<String> {
     ))
 }
 
+/// A public key, which is a UUID as Okra's were (RFC 9562, version 4).
+fn public_key() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    keys::random(&mut bytes)?;
+    bytes[6] = (bytes[6] & 0x0F) | 0x40;
+    bytes[8] = (bytes[8] & 0x3F) | 0x80;
+    let hex = data_encoding::HEXLOWER.encode(&bytes);
+    let parts = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
+    Ok(parts.join("-"))
+}
+
 /// Makes an app with a key. The table keeps the key's hash alone.
 pub(crate) async fn make_app(
     store: &Store,
@@ -56,13 +73,17 @@ pub(crate) async fn make_app(
     let mut id = [0; 12];
     keys::random(&mut id)?;
     let (id, key) = (AppId::from_bytes(id), secret_key()?);
+    let public_key = public_key()?;
     let app = App {
         id,
         name: name.to_owned(),
         env,
         created_at: clock.now(),
+        origins: vec![],
+        public_key: Some(public_key.clone()),
     };
     store.put_app(&app).await?;
+    store.put_public_key(KeyHash::of(&public_key), id).await?;
     store.put_key(KeyHash::of(&key), id).await?;
     Ok((id, key))
 }

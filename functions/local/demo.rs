@@ -34,6 +34,9 @@ const FILE: &str = "demo.json";
 /// How often the watcher looks at the bank.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How often what was counted is written.
+const COUNTS: Duration = Duration::from_secs(5);
+
 /// When the demo app's customer first buys something.
 const FIRST_PURCHASE: Duration = Duration::from_secs(4);
 
@@ -92,12 +95,25 @@ pub(crate) async fn run(options: Options, with_app: bool) -> anyhow::Result<()> 
         drop(hook);
         let key = operator_key(&options.data, &process.environment.store, &clock).await?;
         lines.plain(&format!(
-            "okra-sync {} serves on http://127.0.0.1:{}\n  secret key  {key}\n  sandbox bank  http://127.0.0.1:{}\n",
+            "okra-sync {} serves on http://127.0.0.1:{}, its dashboard under /dashboard\n  secret key  {key}\n  sandbox bank  http://127.0.0.1:{}\n",
             env!("CARGO_PKG_VERSION"),
             options.port,
             options.port + 1,
         ));
     }
+    tasks.spawn({
+        let (lines, store, clock) = (
+            lines.clone(),
+            process.environment.store.clone(),
+            clock.clone(),
+        );
+        async move {
+            loop {
+                sleep(COUNTS).await;
+                lines.tally().keep(&store, clock.now()).await;
+            }
+        }
+    });
     // Started last: what happens from here on is told by name.
     process.start(&mut tasks, &refresher, &deliverer);
     let minutes = MinuteClock {
@@ -250,6 +266,7 @@ fn introduce(lines: &Lines, options: &Options, demo: &Demo, receiver: &Receiver)
         "okra-sync {version}, whole in one process
 {known}
   API           http://127.0.0.1:{port}/v2
+  dashboard     http://127.0.0.1:{port}/dashboard  (sign in with the secret key)
   sandbox bank  http://127.0.0.1:{bank}  (UK Open Banking v3.1 and v4.0; /control plays it)
   demo app      http://127.0.0.1:{hook}/hook  (its webhook receiver)
   secret key    {key}

@@ -12,6 +12,7 @@ use std::{
 use jiff::{Timestamp, tz::Offset};
 use okra_aws::Clock;
 use okra_core::{ids::RecordId, model::Product};
+use okra_handlers::Tally;
 use okra_refresh::{Outcome, Refreshed};
 
 /// Where a line comes from, as its first word.
@@ -55,6 +56,7 @@ struct Inner {
     coloured: bool,
     names: Mutex<HashMap<RecordId, String>>,
     unchanged: AtomicUsize,
+    tally: Tally,
 }
 
 impl Lines {
@@ -64,6 +66,7 @@ impl Lines {
             coloured: std::io::stdout().is_terminal(),
             names: Mutex::default(),
             unchanged: AtomicUsize::new(0),
+            tally: Tally::default(),
         }))
     }
 
@@ -104,6 +107,11 @@ impl Lines {
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
 
+    /// What is counted for the dashboard.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.0.tally
+    }
+
     /// Records refreshed and found unchanged since the last call.
     pub(crate) fn take_unchanged(&self) -> usize {
         self.0.unchanged.swap(0, Ordering::Relaxed)
@@ -116,6 +124,7 @@ fn time_of_day(at: Timestamp) -> String {
 
 impl okra_refresh::Observer for Lines {
     fn refreshed(&self, refreshed: &Refreshed) {
+        okra_refresh::Observer::refreshed(&self.0.tally, refreshed);
         let name = self.name_of(refreshed.record);
         for (_, product, fault) in &refreshed.faults {
             let product = product.as_str();
@@ -159,6 +168,7 @@ impl okra_refresh::Observer for Lines {
 
 impl okra_webhooks::Observer for Lines {
     fn attempted(&self, attempted: &okra_webhooks::Attempted) {
+        okra_webhooks::Observer::attempted(&self.0.tally, attempted);
         let status = attempted.status.map_or_else(
             || attempted.outcome.as_str().to_owned(),
             |status| status.to_string(),

@@ -144,7 +144,7 @@ impl Process {
         }
     }
 
-    /// Serves the API.
+    /// Serves the API, the dashboard and the widget.
     pub(crate) fn serve(
         &self,
         tasks: &mut JoinSet<()>,
@@ -154,7 +154,7 @@ impl Process {
         serve(
             tasks,
             listener,
-            okra_api::router(ApiState::new(self.environment.clone(), sandbox)),
+            okra_web::router(ApiState::new(self.environment.clone(), sandbox)),
         );
     }
 }

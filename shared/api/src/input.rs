@@ -45,9 +45,18 @@ impl Input {
         Self::of(query, &body)
     }
 
-    fn of(mut fields: Map<String, Value>, body: &Bytes) -> Result<Self, Refusal> {
+    /// The fields of a body that is JSON already.
+    pub(crate) fn of_value(body: Value) -> Result<Self, Refusal> {
+        Self::of_body(Map::new(), body)
+    }
+
+    fn of(fields: Map<String, Value>, body: &Bytes) -> Result<Self, Refusal> {
+        Self::of_body(fields, body_of(body)?)
+    }
+
+    fn of_body(mut fields: Map<String, Value>, body: Value) -> Result<Self, Refusal> {
         let mut items = Vec::new();
-        match body_of(body)? {
+        match body {
             Value::Object(body) => fields.extend(body),
             Value::Array(list) => {
                 for item in list {

@@ -162,6 +162,18 @@ pub fn router(state: ApiState) -> Router {
     Router::new().fallback(serve).with_state(Arc::new(state))
 }
 
+/// Calls a route of [`ROUTES`] in process, for an app that something else than a key has named: the
+/// dashboard's session, a customer's link session. `body` is what the JSON body would be. Answers the
+/// status and Okra's envelope, as over HTTP.
+pub async fn call(
+    state: &Arc<ApiState>,
+    app: okra_core::ids::AppId,
+    path: &str,
+    body: serde_json::Value,
+) -> (axum::http::StatusCode, serde_json::Value) {
+    routes::call(Arc::clone(state), app, path, body).await
+}
+
 async fn serve(State(state): State<Arc<ApiState>>, request: axum::extract::Request) -> Response {
     routes::serve(state, request).await
 }

@@ -7,6 +7,7 @@ mod deliver;
 mod environment;
 mod fetch;
 mod logs;
+pub mod tally;
 
 use std::collections::HashMap;
 
@@ -19,6 +20,7 @@ pub use self::{
     environment::{Environment, EnvironmentError},
     fetch::{FetchEvent, FetchResponse, fetch},
     logs::log_json,
+    tally::Tally,
 };
 
 /// A message that is not of the form its queue carries: our own fault, so it comes again and ends in

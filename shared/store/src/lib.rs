@@ -17,6 +17,9 @@
 //! | endpoint | `APP#<app>` | `WHK#<endpoint>` | endpoints |
 //! | delivery | `EVT#<record>#<seq>` | `DLV#<endpoint>` | deliveries |
 //! | due retry | `RTY#<minute>#<lane>` | `<record>#<seq>#<endpoint>` | retries |
+//! | counts of a minute | `CNT#<hour>` | `<minute>` | counts |
+//! | public key | `PUB#<sha-256>` | `PUB` | apps |
+//! | link session | `LNK#<sha-256>` | `LNK` | link_sessions |
 //! | state | `SYS#<name>` | `SYS` | states |
 //!
 //! There is no index: ids carry their keys, and what must be listed has a link item. Items written
@@ -31,6 +34,7 @@ mod banks;
 mod call;
 mod capacity;
 mod consents;
+mod counts;
 mod customers;
 mod deliveries;
 mod due;
@@ -40,6 +44,7 @@ mod expression;
 mod feed;
 mod intervals;
 mod item;
+mod link_sessions;
 mod marks;
 mod projection;
 mod records;
@@ -53,10 +58,11 @@ use std::sync::Arc;
 
 pub use self::{
     accounts::{Account, MAX_ACCOUNTS_PER_RECORD},
-    apps::{App, KeyHash},
+    apps::{App, KeyHash, MAX_ORIGINS},
     banks::MAX_BANKS,
     capacity::CapacityUsed,
     consents::{Consent, ConsentAccount},
+    counts::{Counts, MAX_COUNTED_MINUTES},
     customers::Customer,
     deliveries::{AttemptResult, Delivery, DeliveryState},
     due::MAX_DUE_PER_LANE,
@@ -64,6 +70,7 @@ pub use self::{
     error::StoreError,
     feed::{Commit, CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FEED_PAGE},
     intervals::IntervalsTouched,
+    link_sessions::{LINK_SESSION_KEPT_S, LinkSession},
     records::{Head, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, Page, RecordStatus},
     retries::{MAX_RETRIES_PER_LANE, Retry},
     subscriptions::{MAX_SUBSCRIPTIONS_PER_RECORD, Subscription},

@@ -145,6 +145,8 @@ impl World {
                 name: key.to_owned(),
                 env: Env::Sandbox,
                 created_at: clock.now(),
+                origins: vec![],
+                public_key: None,
             };
             store.put_app(&app).await.unwrap();
             store.put_key(KeyHash::of(key), app.id).await.unwrap();

@@ -21,6 +21,8 @@ async fn a_key_leads_to_its_app_until_it_is_revoked() {
         name: "Lender".to_owned(),
         env: Environment::Sandbox,
         created_at: at(0),
+        origins: vec![],
+        public_key: None,
     };
     store.put_app(&stored).await.unwrap();
     assert_eq!(store.app(app()).await.unwrap(), Some(stored));

@@ -189,6 +189,8 @@ impl World {
             name: "Ada's app".to_owned(),
             env: Environment::Sandbox,
             created_at: now,
+            origins: vec![],
+            public_key: None,
         };
         store.put_app(&app).await.unwrap();
         let bank = BankConfig {

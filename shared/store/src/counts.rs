@@ -1,0 +1,112 @@
+//! Counts by the minute, of the whole system: what the overview's charts are drawn from.
+//!
+//! A function adds what it counted since its last event in one write (a chunk of 100 refreshes, a batch
+//! of webhooks), never one for each refresh. An item is one minute, and well below 1 KB.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
+
+use crate::{
+    Consistency, Store, StoreError,
+    call::{Range, Take},
+    expression::Update,
+    item::{Attributes, Key, PK, SK, TTL, n, ttl},
+};
+
+/// Seconds that a minute is kept.
+const KEPT_S: i64 = 3 * 24 * 3600;
+
+/// Minutes that are read at once at most.
+pub const MAX_COUNTED_MINUTES: usize = 24 * 60;
+
+const KIND: &str = "counts";
+const MINUTES_PER_HOUR: u64 = 60;
+
+/// What was counted in one minute, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Minutes since 1970.
+    pub minute: u64,
+    /// Numbers by their names.
+    pub by_name: BTreeMap<String, u64>,
+}
+
+fn partition(minute: u64) -> String {
+    format!("CNT#{}", minute / MINUTES_PER_HOUR)
+}
+
+fn sort_key(minute: u64) -> String {
+    format!("{:02}", minute % MINUTES_PER_HOUR)
+}
+
+fn read(hour: u64, item: &Attributes) -> Result<Counts, StoreError> {
+    let corrupt = |attribute| StoreError::Corrupt {
+        kind: KIND,
+        attribute,
+    };
+    let minute = match item.get(SK) {
+        Some(AttributeValue::S(text)) => text.parse::<u64>().map_err(|_| corrupt(SK))?,
+        _ => return Err(corrupt(SK)),
+    };
+    let mut by_name = BTreeMap::new();
+    for (name, value) in item {
+        if let AttributeValue::N(number) = value
+            && name != TTL
+        {
+            let number = number.parse().map_err(|_| corrupt("a count"))?;
+            by_name.insert(name.clone(), number);
+        }
+    }
+    Ok(Counts {
+        minute: hour * MINUTES_PER_HOUR + minute,
+        by_name,
+    })
+}
+
+impl Store {
+    /// Adds numbers to those of the minute of `now`: one write, whatever their number.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn count(&self, now: Timestamp, numbers: &[(&str, u64)]) -> Result<(), StoreError> {
+        let minute = u64::try_from(now.as_second().div_euclid(60)).unwrap_or(0);
+        let key = Key::new(partition(minute), sort_key(minute));
+        let update = Update::new(key).set(TTL, ttl(now, KEPT_S));
+        let update = numbers
+            .iter()
+            .filter(|(name, number)| *number > 0 && ![PK, SK, TTL].contains(name))
+            .fold(update, |update, (name, number)| update.add(name, n(number)));
+        self.update(update).await.map(drop)
+    }
+
+    /// What was counted in the minutes from `from` to `to` (both inclusive, since 1970), in order;
+    /// minutes in which nothing was are left out. At most [`MAX_COUNTED_MINUTES`], the last ones.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn counts(&self, from: u64, to: u64) -> Result<Vec<Counts>, StoreError> {
+        let most = u64::try_from(MAX_COUNTED_MINUTES).unwrap_or(u64::MAX);
+        let from = from.max(to.saturating_sub(most - 1));
+        let hours = from / MINUTES_PER_HOUR..=to / MINUTES_PER_HOUR;
+        let hours = hours.map(|hour| async move {
+            let take = Take::First(usize::try_from(MINUTES_PER_HOUR).unwrap_or(60));
+            let range = Range::all(partition(hour * MINUTES_PER_HOUR));
+            let items = self.query(range, take, Consistency::Eventual).await?;
+            items
+                .iter()
+                .map(|item| read(hour, item))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        let mut counts: Vec<Counts> = futures::future::try_join_all(hours)
+            .await?
+            .into_iter()
+            .flatten()
+            .collect();
+        counts.retain(|it| (from..=to).contains(&it.minute));
+        Ok(counts)
+    }
+}

@@ -1,0 +1,161 @@
+'use strict';
+// The frame of the widget. The server renders each step; this sends what the customer does, and speaks
+// Okra's postMessage protocol with the page.
+(() => {
+  if ('returned' in document.body.dataset) { setTimeout(() => window.close(), 900); return; }
+
+  const step = document.getElementById('step');
+  const framed = window.parent !== window;
+  let page = '*', session = null, timer = null, popup = null, told = null, closing = false;
+
+  // Each message has exactly one of ifameLoaded (as Okra spells it), success, error, close, beforeClose, event.
+  const tell = (kind, data) => { if (framed) window.parent.postMessage({ ...data, [kind]: true }, page); };
+  const happened = (name, data) => { if (page !== '*') tell('event', { event_name: name, ...data }); };
+
+  const stop = () => { clearTimeout(timer); timer = null; };
+
+  const show = (html, quiet) => {
+    stop();
+    const fresh = new DOMParser().parseFromString(html, 'text/html').querySelector('section');
+    if (!fresh) return fail('The server gave an answer that cannot be shown.');
+    const before = step.querySelector('section');
+    const same = before && before.dataset.step === fresh.dataset.step;
+    if (same && quiet) {
+      before.dataset.look = fresh.dataset.look || '';
+    } else {
+      step.replaceChildren(fresh);
+      const first = fresh.querySelector('h1');
+      if (first) first.focus();
+      happened('step ' + fresh.dataset.step);
+    }
+    const now = step.querySelector('section');
+    if (!same || !quiet) {
+      if (now.dataset.success) { told = now.dataset.success; tell('success', JSON.parse(told)); }
+      if (now.dataset.error) tell('error', JSON.parse(now.dataset.error));
+    }
+    if (now.dataset.again) {
+      timer = setTimeout(() => send({ action: now.dataset.again, look: now.dataset.look || 0 }, true), Number(now.dataset.after));
+    }
+    const link = now.querySelector('[data-go]');
+    if (link && !quiet && popup) {
+      if (popup.closed) popup = null; else popup.location.replace(link.href);
+    }
+    return now;
+  };
+
+  const fail = (message) => {
+    const section = document.createElement('section'), title = document.createElement('h1'), text = document.createElement('p');
+    section.dataset.step = 'failed';
+    title.textContent = 'This does not work';
+    title.tabIndex = -1;
+    text.textContent = message;
+    section.append(title, text);
+    stop();
+    step.replaceChildren(section);
+    title.focus();
+  };
+
+  const send = async (fields, quiet) => {
+    stop();
+    if (!quiet) step.setAttribute('aria-busy', 'true');
+    try {
+      const body = fields instanceof URLSearchParams ? fields : new URLSearchParams(fields);
+      const answer = await fetch('/widget/step', { method: 'POST', headers: { 'x-okra-link': session }, body });
+      if (!answer.ok) throw new Error(String(answer.status));
+      show(await answer.text(), quiet);
+    } catch {
+      if (quiet) timer = setTimeout(() => send(fields, true), 4000);
+      else fail('The server cannot be reached. Check your connection, close this window and try again.');
+    } finally {
+      step.removeAttribute('aria-busy');
+    }
+  };
+
+  const begin = async (options, origin) => {
+    session = '';
+    page = origin || '*';
+    try {
+      const answer = await fetch('/widget/begin', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ origin, options }),
+      });
+      const said = await answer.json();
+      if (!answer.ok) {
+        fail(said.message);
+        tell('error', said);
+        return;
+      }
+      session = said.session;
+      document.getElementById('app-name').textContent = said.app;
+      show(said.html);
+    } catch {
+      fail('The server cannot be reached. Check your connection, close this window and try again.');
+    }
+  };
+
+  window.addEventListener('message', (event) => {
+    if (event.source !== window.parent || session !== null || !event.data || typeof event.data !== 'object') return;
+    if (!('withOptions' in event.data || 'withShortURL' in event.data || 'key' in event.data || 'token' in event.data)) return;
+    begin(event.data, event.origin);
+  });
+
+  const close = () => {
+    if (closing) return;
+    closing = true;
+    stop();
+    if (popup && !popup.closed) popup.close();
+    tell('beforeClose', {});
+    tell('close', {});
+    closing = false;
+  };
+
+  document.addEventListener('submit', (event) => {
+    event.preventDefault();
+    const form = event.target;
+    const fields = new URLSearchParams(new FormData(form, event.submitter));
+    const need = form.querySelector('[data-need]');
+    if (need && !fields.has(need.dataset.need)) { need.hidden = false; return; }
+    // Opened in the click itself: later a browser would take it for an unwanted window.
+    if ('popup' in form.dataset) popup = window.open('about:blank', 'okra-bank', 'popup,width=480,height=760');
+    fields.set('action', form.dataset.action);
+    send(fields);
+  });
+
+  document.addEventListener('click', (event) => {
+    const button = event.target.closest('button');
+    if (!button) return;
+    if (button.id === 'close' || 'close' in button.dataset) close();
+    else if (button.dataset.action && button.type === 'button') send({ action: button.dataset.action });
+  });
+
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape') close();
+    if (event.key !== 'Tab') return;
+    // Focus stays in the dialog: behind the frame is a page that is not in use now.
+    const all = [...document.querySelectorAll('button:not([disabled],[hidden]),a[href],input')].filter((it) => it.offsetParent);
+    const first = all[0], last = all[all.length - 1], at = document.activeElement;
+    if (event.shiftKey && (at === first || at === document.body)) { last.focus(); event.preventDefault(); }
+    else if (!event.shiftKey && at === last) { first.focus(); event.preventDefault(); }
+  });
+
+  document.addEventListener('input', (event) => {
+    if (event.target.dataset.filter !== 'banks') return;
+    const wanted = event.target.value.trim().toLowerCase();
+    let shown = 0;
+    for (const item of document.querySelectorAll('#banks li')) {
+      item.hidden = !item.dataset.name.includes(wanted);
+      shown += item.hidden ? 0 : 1;
+    }
+    document.getElementById('none').hidden = shown > 0;
+  });
+
+  // Coming back to this window: perhaps from the bank.
+  window.addEventListener('focus', () => {
+    const now = step.querySelector('section[data-again]');
+    if (now && timer) send({ action: now.dataset.again, look: now.dataset.look || 0 }, true);
+  });
+
+  if (framed) tell('ifameLoaded', {});
+  else fail('This page is opened by the widget on a page of the app.');
+})();

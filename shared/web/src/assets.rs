@@ -1,0 +1,102 @@
+//! Styles, scripts and pictures, embedded and named by their content.
+
+use std::{fmt::Write, sync::LazyLock};
+
+use axum::{
+    Router,
+    extract::Path,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use sha2::{Digest, Sha256};
+
+use std::sync::Arc;
+
+use crate::Web;
+
+/// A year: the name changes with the content.
+const FOREVER: &str = "public, max-age=31536000, immutable";
+
+/// Digits of a content hash in a name: 64 bits.
+const HASH_DIGITS: usize = 16;
+
+/// One embedded file.
+struct Asset {
+    name: &'static str,
+    kind: &'static str,
+    text: &'static str,
+}
+
+macro_rules! assets {
+    ($($name:literal $kind:literal;)+) => {
+        static ASSETS: &[Asset] = &[$(Asset {
+            name: $name,
+            kind: $kind,
+            text: include_str!(concat!("../assets/", $name)),
+        }),+];
+    };
+}
+
+assets! {
+    "dashboard.css" "text/css; charset=utf-8";
+    "dashboard.js" "text/javascript; charset=utf-8";
+    "icon.svg" "image/svg+xml";
+}
+
+static PATHS: LazyLock<Vec<String>> = LazyLock::new(|| ASSETS.iter().map(path).collect());
+
+fn path(asset: &Asset) -> String {
+    let digest = Sha256::digest(asset.text.as_bytes());
+    let mut hash = digest.iter().fold(String::new(), |mut hash, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    });
+    hash.truncate(HASH_DIGITS);
+    let (stem, extension) = asset.name.split_once('.').unwrap_or((asset.name, ""));
+    format!("/assets/{stem}.{hash}.{extension}")
+}
+
+/// Where an asset is. One that is not embedded is at no path; tests look at every page.
+pub(crate) fn href(name: &str) -> &'static str {
+    let known = ASSETS.iter().position(|asset| asset.name == name);
+    known.map_or("/assets/unknown", |at| PATHS[at].as_str())
+}
+
+pub(crate) fn routes() -> Router<Arc<Web>> {
+    Router::new().route("/assets/{name}", get(serve))
+}
+
+async fn serve(Path(name): Path<String>) -> Response {
+    let known = PATHS
+        .iter()
+        .position(|path| path.strip_prefix("/assets/") == Some(name.as_str()));
+    let Some(asset) = known.map(|at| &ASSETS[at]) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let headers = [
+        (header::CONTENT_TYPE, asset.kind),
+        (header::CACHE_CONTROL, FOREVER),
+    ];
+    (headers, asset.text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_asset_is_named_by_its_content() {
+        let path = href("dashboard.css");
+        let (_, rest) = path.split_once("dashboard.").unwrap();
+        let (hash, extension) = rest.split_once('.').unwrap();
+        assert_eq!((hash.len(), extension), (HASH_DIGITS, "css"));
+        let other = Asset {
+            name: "dashboard.css",
+            kind: "",
+            text: "a",
+        };
+        assert_ne!(super::path(&other), path);
+    }
+}

@@ -1,0 +1,90 @@
+//! The dashboard's pages.
+
+mod banks;
+mod keys;
+mod live;
+mod overview;
+mod record;
+mod records;
+mod sign_in;
+mod webhooks;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::StatusCode,
+    response::Redirect,
+    routing::{get, post},
+};
+use okra_core::ids::CustomerId;
+use okra_store::Customer;
+use serde_json::Value;
+
+use crate::{Web, session::Signed, trouble::Trouble};
+
+pub(crate) fn routes() -> Router<Arc<Web>> {
+    Router::new()
+        .route("/dashboard", get(overview::page))
+        .route(
+            "/dashboard/",
+            get(|| async { Redirect::permanent("/dashboard") }),
+        )
+        .route(
+            "/dashboard/sign-in",
+            get(sign_in::page).post(sign_in::submit),
+        )
+        .route("/dashboard/sign-out", post(sign_in::sign_out))
+        .route("/dashboard/live", get(live::overview))
+        .route("/dashboard/records", get(records::page))
+        .route("/dashboard/records/{record}", get(record::page))
+        .route("/dashboard/records/{record}/live", get(live::record))
+        .route("/dashboard/records/{record}/refresh", post(record::refresh))
+        .route(
+            "/dashboard/records/{record}/interval",
+            post(record::interval),
+        )
+        .route(
+            "/dashboard/webhooks",
+            get(webhooks::page).post(webhooks::set),
+        )
+        .route(
+            "/dashboard/webhooks/{endpoint}",
+            get(webhooks::endpoint).post(webhooks::change),
+        )
+        .route(
+            "/dashboard/webhooks/{endpoint}/rotate",
+            post(webhooks::rotate),
+        )
+        .route(
+            "/dashboard/webhooks/{endpoint}/remove",
+            post(webhooks::remove),
+        )
+        .route("/dashboard/banks", get(banks::page))
+        .route("/dashboard/keys", get(keys::page))
+}
+
+/// Calls a route of the API as the app that is signed in: its `data`, or its refusal as a sentence.
+async fn call(web: &Web, signed: &Signed, path: &str, body: Value) -> Result<Value, Trouble> {
+    let (status, mut answer) = okra_api::call(&web.api, signed.app.id, path, body).await;
+    if status.is_success() {
+        return Ok(answer["data"].take());
+    }
+    let sentence = answer["message"]
+        .as_str()
+        .unwrap_or("It was refused")
+        .to_owned();
+    let status = if status.is_server_error() {
+        status
+    } else {
+        StatusCode::BAD_REQUEST
+    };
+    Err(Trouble::Refused(status, sentence))
+}
+
+/// These customers, in the order asked for; those that are not there are left out.
+async fn customers(web: &Web, ids: &[CustomerId]) -> Result<Vec<Customer>, Trouble> {
+    let found = ids.iter().map(|id| web.api.store.customer(*id));
+    let found = futures::future::try_join_all(found).await?;
+    Ok(found.into_iter().flatten().collect())
+}

@@ -1,0 +1,62 @@
+//! What is new, as server-sent events.
+//!
+//! Behind API Gateway an answer cannot stream. So a call answers what is new since the event that the
+//! browser saw last (`Last-Event-ID`), or that nothing is, and ends; the browser's `EventSource` calls
+//! again after `retry`. The same happens in the local process: there is one code path. A page that is
+//! not looked at does not ask.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use okra_core::ids::RecordId;
+use okra_store::{Consistency, Head};
+use sha2::{Digest, Sha256};
+
+use super::record;
+use crate::{Web, session::Signed, trouble::Trouble};
+
+/// Milliseconds until the browser asks again.
+const RETRY_MS: u32 = 2500;
+
+/// What of a record a page shows that can change.
+pub(crate) fn of_record(head: &Head) -> String {
+    let state = format!("{:?} {:?}", head.status, head.schedule);
+    let digest = Sha256::digest(state.as_bytes());
+    format!("{}-{:02x}{:02x}", head.seq.0, digest[0], digest[1])
+}
+
+/// The event of a page whose content is now `version`.
+fn answer(headers: &HeaderMap, version: &str) -> Response {
+    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let text = if seen == Some(version) {
+        format!("retry: {RETRY_MS}\n\n")
+    } else {
+        format!("retry: {RETRY_MS}\nid: {version}\nevent: version\ndata: {version}\n\n")
+    };
+    ([(header::CONTENT_TYPE, "text/event-stream")], text).into_response()
+}
+
+pub(crate) async fn record(
+    State(web): State<Arc<Web>>,
+    signed: Signed,
+    Path(id): Path<RecordId>,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    let head = record::own(&web, &signed, id, Consistency::Eventual).await?;
+    Ok(answer(&headers, &of_record(&head)))
+}
+
+/// What the overview and the lists show: a new minute is new too.
+pub(crate) async fn overview(
+    State(web): State<Arc<Web>>,
+    _: Signed,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    const STRETCH_S: i64 = 10;
+    let version = web.now().as_second() / STRETCH_S;
+    Ok(answer(&headers, &version.to_string()))
+}

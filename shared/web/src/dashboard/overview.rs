@@ -1,0 +1,250 @@
+//! How everything is, at a glance.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use maud::{Markup, html};
+use okra_core::{fault::FaultClass, schedule::Interval};
+use okra_handlers::tally::names;
+use okra_store::{Counts, Head, RecordStatus};
+
+use super::records;
+use crate::{
+    Web,
+    chart::Bars,
+    html::{Page, Section, empty, figure, table},
+    session::Signed,
+    show,
+    trouble::Trouble,
+};
+
+/// The app's records, as many as are looked at.
+pub(crate) struct Heads {
+    pub(crate) items: Vec<Head>,
+    /// There are more.
+    pub(crate) more: bool,
+}
+
+/// The app's records, [`records::MAX_LOOKED_AT`] at most.
+pub(crate) async fn heads(web: &Web, signed: &Signed) -> Result<Heads, Trouble> {
+    const BATCH: usize = 100;
+    let (mut items, mut after) = (Vec::new(), None);
+    while items.len() < records::MAX_LOOKED_AT {
+        let page = web
+            .api
+            .store
+            .records_of_app(signed.app.id, after, BATCH)
+            .await?;
+        items.extend(page.items);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(Heads {
+        items,
+        more: after.is_some(),
+    })
+}
+
+pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<Response, Trouble> {
+    let now = minute_of(web.now());
+    let (heads, endpoints, counts) = futures::future::try_join3(
+        heads(&web, &signed),
+        async { Ok(web.api.store.endpoints(signed.app.id).await?) },
+        async { Ok(web.api.store.counts(now - (CHART_MINUTES - 1), now).await?) },
+    )
+    .await?;
+    let of = |status| {
+        heads
+            .items
+            .iter()
+            .filter(|head| head.status == status)
+            .count()
+    };
+    let all = show::count(heads.items.len());
+    let all = if heads.more { format!("{all}+") } else { all };
+    let per_minute: f64 = heads
+        .items
+        .iter()
+        .filter(|head| head.status == RecordStatus::Active)
+        .flat_map(Head::due_keys)
+        .map(|key| 1.0 / f64::from(key.interval.minutes()))
+        .sum();
+    let body = html! {
+        div.head { h1 { "Overview" } }
+        @if heads.items.is_empty() {
+            (empty("Nothing is synced yet", &html! {
+                p { "First " a href="/dashboard/webhooks" { "add a webhook" } ", then " a href="/dashboard/records" { "link a customer" } "." }
+            }))
+        }
+        div.figures {
+            (figure("Records", &all, "", "/dashboard/records"))
+            (figure("Active", &show::count(of(RecordStatus::Active)), "", "/dashboard/records?status=active"))
+            (figure("Need the user", &show::count(of(RecordStatus::TokenRequired)), "", "/dashboard/records?status=token_required"))
+            (figure("Unlinked", &show::count(of(RecordStatus::Invalid)), "", "/dashboard/records?status=invalid"))
+            (figure("Refreshes a minute", &format!("{per_minute:.1}"), "as scheduled", "#schedule"))
+            (figure("Webhooks", &show::count(endpoints.len()), "endpoints", "/dashboard/webhooks"))
+        }
+        (activity(now, &counts))
+        section aria-labelledby="schedule" {
+            h2 #schedule { "Schedule" }
+            (schedule(&heads.items))
+        }
+    };
+    let page = Page {
+        signed: &signed,
+        section: Section::Overview,
+        title: "Overview",
+        live: Some("/dashboard/live".to_owned()),
+        body,
+    };
+    Ok(page.into_response())
+}
+
+/// Minutes that the charts show.
+const CHART_MINUTES: u64 = 180;
+
+/// List prices of on-demand capacity in us-east-1, in dollars for a million units.
+const READ_PRICE: f64 = 0.125;
+const WRITE_PRICE: f64 = 0.625;
+
+fn minute_of(at: Timestamp) -> u64 {
+    u64::try_from(at.as_second().div_euclid(60)).unwrap_or(0)
+}
+
+fn at(minute: u64) -> Timestamp {
+    let second = i64::try_from(minute * 60).unwrap_or(i64::MAX);
+    Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
+}
+
+/// What the whole system did in the last hours.
+fn activity(now: u64, counts: &[Counts]) -> Markup {
+    let from = now - (CHART_MINUTES - 1);
+    let sum = |name: &str| -> u64 {
+        let of = |it: &Counts| it.by_name.get(name).copied().unwrap_or(0);
+        counts.iter().map(of).sum()
+    };
+    let bars = |names: &[&str]| -> Vec<Vec<u64>> {
+        let mut bars = vec![vec![0; names.len()]; usize::try_from(CHART_MINUTES).unwrap_or(0)];
+        for it in counts {
+            let place = usize::try_from(it.minute.saturating_sub(from)).unwrap_or(usize::MAX);
+            if let Some(bar) = bars.get_mut(place) {
+                for (bar, name) in bar.iter_mut().zip(names) {
+                    *bar += it.by_name.get(*name).copied().unwrap_or(0);
+                }
+            }
+        }
+        bars
+    };
+    let chart = |label: String, parts: &[(&'static str, &'static str)], names: &[&str]| {
+        let bars = bars(names);
+        Bars {
+            label,
+            parts,
+            bars: &bars,
+            from: at(from),
+            until: at(now + 1),
+        }
+        .draw()
+    };
+    let (unchanged, changed, failed) = (
+        sum(names::UNCHANGED),
+        sum(names::CHANGED),
+        sum(names::FAILED),
+    );
+    let (delivered, refused) = (sum(names::DELIVERED), sum(names::REFUSED));
+    html! {
+        div.columns {
+            section.card aria-labelledby="refreshes" {
+                h2 #refreshes { "Refreshes a minute" span.note { "last " (CHART_MINUTES / 60) " hours, whole system" } }
+                (chart(
+                    format!("Refreshes by the minute over {} hours: {unchanged} found nothing new, {changed} a change, {failed} failed", CHART_MINUTES / 60),
+                    &[("nothing new", "idle"), ("changed", "good"), ("failed", "bad")],
+                    &[names::UNCHANGED, names::CHANGED, names::FAILED],
+                ))
+            }
+            section.card aria-labelledby="webhooks" {
+                h2 #webhooks { "Webhooks a minute" span.note { "last " (CHART_MINUTES / 60) " hours, whole system" } }
+                (chart(
+                    format!("Webhooks by the minute over {} hours: {delivered} delivered, {refused} attempts failed", CHART_MINUTES / 60),
+                    &[("delivered", "good"), ("failed attempts", "bad")],
+                    &[names::DELIVERED, names::REFUSED],
+                ))
+            }
+        }
+        div.columns {
+            section.card aria-labelledby="errors" {
+                h2 #errors { "Errors of banks by class" }
+                dl {
+                    @for (class, meaning) in CLASSES {
+                        dt { (meaning) }
+                        dd { (show::count(sum(&format!("{}{}", names::FAULT, class.as_str())))) }
+                    }
+                }
+            }
+            section.card aria-labelledby="cost" {
+                @let reads = sum(names::HALF_READS);
+                @let writes = sum(names::HALF_WRITES);
+                h2 #cost { "Capacity used" span.note { "last " (CHART_MINUTES / 60) " hours, whole system" } }
+                dl {
+                    dt { "Read units" } dd { (halved(reads)) }
+                    dt { "Write units" } dd { (halved(writes)) }
+                    dt { "At list price" } dd { (dollars(reads, writes)) }
+                    dt { "Refreshes" } dd { (show::count(unchanged + changed + failed)) }
+                }
+            }
+        }
+    }
+}
+
+/// The classes of a bank's fault, and what they mean.
+const CLASSES: [(FaultClass, &str); 5] = [
+    (FaultClass::BankUnavailable, "Bank unavailable"),
+    (FaultClass::RateLimited, "Rate limit or quota"),
+    (FaultClass::ConsentRefused, "Consent refused"),
+    (FaultClass::Nonsense, "Unreadable answer"),
+    (FaultClass::Internal, "Our own fault"),
+];
+
+fn halved(halves: u64) -> String {
+    let half = if halves % 2 == 1 { ".5" } else { "" };
+    format!("{}{half}", show::count(halves / 2))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an estimate, in dollars")]
+fn dollars(half_reads: u64, half_writes: u64) -> String {
+    let price = |halves: u64, price: f64| halves as f64 / 2.0 / 1e6 * price;
+    format!(
+        "${:.6}",
+        price(half_reads, READ_PRICE) + price(half_writes, WRITE_PRICE)
+    )
+}
+
+fn schedule(heads: &[Head]) -> Markup {
+    let on = |interval: Interval| {
+        let on = |head: &&Head| head.schedule.iter().any(|(_, it)| *it == interval);
+        heads.iter().filter(on).count()
+    };
+    table(
+        "Records by interval",
+        &html! {
+            th { "Interval" } th.number { "Records" }
+        },
+        &html! {
+            @for interval in Interval::ALL {
+                @let count = on(interval);
+                @if count > 0 {
+                    tr {
+                        td { (show::interval(interval)) }
+                        td.number { a href={ "/dashboard/records?interval=" (interval) } { (show::count(count)) } }
+                    }
+                }
+            }
+        },
+    )
+}

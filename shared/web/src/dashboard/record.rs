@@ -1,0 +1,677 @@
+//! One record: its state and what happens next, its accounts, balances over time, transactions, and
+//! what changed.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use jiff::{SignedDuration, Timestamp};
+use maud::{Markup, html};
+use okra_core::{
+    feed::{Change, Confidence, FeedEntry, Modified, Pull, TransactionsDiff},
+    ids::{AccountId, RecordId, Seq},
+    model::{
+        BalanceFacts, BookingStatus, Direction, Product, Transaction, TransactionFacts, date_of,
+    },
+    money::Money,
+    schedule::{DueKey, Interval},
+};
+use okra_store::{
+    Account, Consistency, Customer, Head, RecordStatus, StoredTransaction, Subscription,
+};
+use serde_json::json;
+
+use super::{call, live};
+use crate::{
+    Web,
+    chart::Steps,
+    html::{Page, Section, csrf, empty, table},
+    session::{Posted, Signed},
+    show,
+    trouble::Trouble,
+};
+
+/// Feed entries that are read for the list of changes and the charts.
+const MAX_ENTRIES: u64 = 300;
+
+/// Changes on a page.
+const CHANGES_SHOWN: usize = 40;
+
+/// Rows of one change that are shown; the rest is counted.
+const ROWS_OF_CHANGE: usize = 8;
+
+/// Days of transactions that are read, and rows that are shown.
+const DAYS: i64 = 90;
+const ROWS_SHOWN: usize = 100;
+
+/// Points of a chart at most: more would not be seen, and a page is below 100 KB.
+const MAX_POINTS: usize = 240;
+
+/// The record of an id, where it is the app's own.
+pub(crate) async fn own(
+    web: &Web,
+    signed: &Signed,
+    id: RecordId,
+    consistency: Consistency,
+) -> Result<Head, Trouble> {
+    let head = web.api.store.head(id, consistency).await?;
+    head.filter(|head| head.app == signed.app.id)
+        .ok_or(Trouble::NotFound("record"))
+}
+
+/// All that the page shows.
+struct Shown {
+    head: Head,
+    customer: Option<Customer>,
+    bank: String,
+    accounts: Vec<Account>,
+    subscriptions: Vec<Subscription>,
+    /// Newest first.
+    rows: Vec<StoredTransaction>,
+    /// In order, the last [`MAX_ENTRIES`].
+    entries: Vec<FeedEntry>,
+    now: Timestamp,
+}
+
+async fn gather(web: &Web, head: Head) -> Result<Shown, Trouble> {
+    let (store, now) = (&web.api.store, web.now());
+    let after = Seq(head.seq.0.saturating_sub(MAX_ENTRIES));
+    let limit = usize::try_from(MAX_ENTRIES).unwrap_or(usize::MAX);
+    let read = futures::future::try_join5(
+        store.customer(head.customer),
+        store.bank(head.bank),
+        store.consent(head.record, Consistency::Eventual),
+        store.subscriptions(head.record),
+        store.feed(head.record, after, limit, Consistency::Eventual),
+    );
+    let (customer, bank, consent, subscriptions, entries) = Box::pin(read).await?;
+    let accounts = match &consent {
+        Some(consent) => store.accounts_of(consent, Consistency::Eventual).await?,
+        None => vec![],
+    };
+    let from = now
+        .checked_sub(SignedDuration::from_hours(24 * DAYS))
+        .unwrap_or(Timestamp::UNIX_EPOCH);
+    let of_accounts = accounts
+        .iter()
+        .map(|it| store.transactions(it.id, date_of(from), None, Consistency::Eventual));
+    let of_accounts = futures::future::try_join_all(of_accounts).await?;
+    let mut rows: Vec<StoredTransaction> = of_accounts.into_iter().flatten().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.transaction.facts.booked_at));
+    Ok(Shown {
+        bank: bank.map_or_else(|| "Unknown bank".to_owned(), |bank| bank.name),
+        head,
+        customer,
+        accounts,
+        subscriptions,
+        rows,
+        entries,
+        now,
+    })
+}
+
+pub(crate) async fn page(
+    State(web): State<Arc<Web>>,
+    signed: Signed,
+    Path(id): Path<RecordId>,
+) -> Result<Response, Trouble> {
+    let head = own(&web, &signed, id, Consistency::Strong).await?;
+    let shown = gather(&web, head).await?;
+    let name = shown.name();
+    let live = format!(
+        "/dashboard/records/{id}/live?seen={}",
+        live::of_record(&shown.head)
+    );
+    let page = Page {
+        signed: &signed,
+        section: Section::Records,
+        title: name,
+        live: Some(live),
+        body: shown.body(&signed),
+    };
+    Ok(page.into_response())
+}
+
+/// When a record's due entry is worked off next.
+pub(crate) fn next_due(key: DueKey, now: Timestamp) -> Timestamp {
+    let (length, slot) = (i64::from(key.interval.minutes()), i64::from(key.slot().0));
+    let minute = now.as_second().div_euclid(60) + 1;
+    let wait = (slot - minute).rem_euclid(length);
+    Timestamp::from_second((minute + wait) * 60).unwrap_or(now)
+}
+
+impl Shown {
+    fn name(&self) -> &str {
+        self.customer
+            .as_ref()
+            .map_or("No name", |it| it.name.as_str())
+    }
+
+    fn body(&self, signed: &Signed) -> Markup {
+        let head = &self.head;
+        html! {
+            div.head {
+                p.crumb { a href="/dashboard/records" { "Records" } " / " (self.bank) }
+                div.title {
+                    h1 { (self.name()) }
+                    (show::status(head.status))
+                    form.act method="post" action={ "/dashboard/records/" (head.record) "/refresh" } data-progress {
+                        (csrf(signed))
+                        @let gone = head.status == RecordStatus::Invalid;
+                        button.main disabled[gone] { "Refresh now" }
+                    }
+                }
+                p #progress .progress role="status" {}
+            }
+            div.columns {
+                section.card aria-labelledby="state" { (self.state()) }
+                section.card aria-labelledby="sync" { (self.sync(signed)) }
+            }
+            section aria-labelledby="accounts" {
+                h2 #accounts { "Accounts" }
+                (self.accounts())
+            }
+            section aria-labelledby="feed" {
+                h2 #feed { "Changes" span.note { (show::count(head.seq.0)) " in all, newest first" } }
+                (self.feed())
+            }
+            section aria-labelledby="transactions" {
+                h2 #transactions {
+                    "Transactions"
+                    span.note { "last " (DAYS) " days, " (show::count(self.rows.len())) " rows" }
+                }
+                (self.transactions())
+            }
+        }
+    }
+
+    fn state(&self) -> Markup {
+        let (head, now) = (&self.head, self.now);
+        let (reason, next) = reason(head.status);
+        html! {
+            h2 #state { "State" }
+            p { (reason) }
+            @if !next.is_empty() { p.next { (next) } }
+            dl {
+                @if head.status == RecordStatus::Active {
+                    @for key in head.due_keys() {
+                        @let at = next_due(key, now);
+                        dt { "Next refresh" }
+                        dd {
+                            (show::when(now, at)) span.note { (products(head, key.interval)) }
+                        }
+                    }
+                }
+                dt { "Last change" } dd { (show::when(now, head.last_changed_at)) }
+                dt { "Linked" } dd { (show::when(now, head.created_at)) }
+                dt { "Bank" } dd { (self.bank) }
+                dt { "Record" } dd { (show::id(head.record)) }
+                dt { "Customer" } dd {
+                    a href={ "/dashboard/records?customer=" (head.customer) } { (show::id(head.customer)) }
+                }
+                @if head.options.as_object().is_some_and(|options| !options.is_empty()) {
+                    dt { "Options" } dd { code { (head.options) } }
+                }
+            }
+        }
+    }
+
+    fn sync(&self, signed: &Signed) -> Markup {
+        let head = &self.head;
+        html! {
+            h2 #sync { "Data sync" }
+            dl {
+                @for (product, interval) in head.schedule.iter() {
+                    dt { (product_name(product)) } dd { (show::interval(*interval)) }
+                }
+            }
+            @if self.subscriptions.is_empty() {
+                p.note { "No subscription: the record is refreshed daily. Choose an interval to make one." }
+            } @else {
+                ul.plain {
+                    @for it in &self.subscriptions {
+                        li {
+                            (it.products.iter().map(|it| product_name(*it)).collect::<Vec<_>>().join(" and "))
+                            " " (show::interval(it.interval))
+                            span.note {
+                                @match &it.webhook_url {
+                                    Some(url) => { "to " (url) },
+                                    None => "to the app's webhooks",
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            @if head.status != RecordStatus::Invalid {
+                form.row method="post" action={ "/dashboard/records/" (head.record) "/interval" } {
+                    (csrf(signed))
+                    @let current = head.schedule.balance.or(head.schedule.transactions);
+                    label { span { "Interval" }
+                        select name="interval" {
+                            @for it in Interval::ALL {
+                                option value=(it.as_str()) selected[current == Some(it)] { (show::interval(it)) }
+                            }
+                        }
+                    }
+                    label { span { "Products" }
+                        select name="products" {
+                            option value="balance,transactions" { "Balance and transactions" }
+                            option value="balance" { "Balance" }
+                            option value="transactions" { "Transactions" }
+                        }
+                    }
+                    button { "Change" }
+                }
+            }
+        }
+    }
+
+    fn accounts(&self) -> Markup {
+        if self.accounts.is_empty() {
+            return empty(
+                "No accounts",
+                &html! { p { "The record's consent covers none any more." } },
+            );
+        }
+        html! {
+            div.accounts {
+                @for account in &self.accounts {
+                    article.card {
+                        div.account {
+                            h3 { (account.facts.name) span.note { (account.facts.kind) " " (masked(&account.facts.number)) } }
+                            @match account.balance.and_then(main_amount) {
+                                Some(amount) => p.big { (show::money(amount)) },
+                                None => p.big.none { "No balance yet" },
+                            }
+                            @if let Some(other) = account.balance.and_then(ledger_beside) {
+                                p.note { "On the books " (show::money(other)) }
+                            }
+                            @if let Some(at) = account.balance_at {
+                                p.note { "Changed " (show::when(self.now, at)) }
+                            }
+                            p.note { (show::id(account.id)) }
+                        }
+                        (self.chart(account))
+                    }
+                }
+            }
+        }
+    }
+
+    fn chart(&self, account: &Account) -> Markup {
+        let mut points: Vec<(Timestamp, i64)> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.account == account.id)
+            .filter_map(|entry| match &entry.change {
+                Change::Balance { after, .. } => Some((entry.at, main_amount(*after)?.minor)),
+                Change::Transactions(_) => None,
+            })
+            .collect();
+        if points.is_empty() {
+            return html! { p.note.chart { "The chart begins with the first balance." } };
+        }
+        let skip = points.len().saturating_sub(MAX_POINTS);
+        points.drain(..skip);
+        let currency = account.facts.currency;
+        let text = |minor: i64| show::amount(Money::new(minor, currency));
+        let last = points.last().map_or(0, |point| point.1);
+        let label = format!(
+            "Balance of {} over time: {} changes, now {} {currency}",
+            account.facts.name,
+            points.len(),
+            show::amount(Money::new(last, currency)),
+        );
+        Steps {
+            label,
+            points: &points,
+            until: self.now,
+            text: &text,
+        }
+        .draw()
+    }
+
+    fn transactions(&self) -> Markup {
+        if self.rows.is_empty() {
+            return empty(
+                "No transactions",
+                &html! {
+                    p { "The bank has shown none in the last " (DAYS) " days. The first pull takes a moment after linking." }
+                },
+            );
+        }
+        let several = self.accounts.len() > 1;
+        let stated = |row: &StoredTransaction| row.transaction.facts.balance_after.is_some();
+        let balances = self.rows.iter().any(stated);
+        html! {
+            (table("Transactions", &html! {
+                th { "Date" } th { "Description" } th.number { "Amount" }
+                @if balances { th.wide.number { "Balance" } } @if several { th.wide { "Account" } }
+            }, &html! {
+                @for row in self.rows.iter().take(ROWS_SHOWN) {
+                    @let facts = &row.transaction.facts;
+                    tr {
+                        td.nowrap { (show::day(facts.booked_at)) }
+                        td.text {
+                            (described(facts))
+                            @if facts.status == BookingStatus::Pending { " " (show::badge("idle", "Pending")) }
+                            @if let Some(reference) = &facts.reference { span.note { (reference) } }
+                        }
+                        td.number { (signed_amount(facts)) }
+                        @if balances { td.wide.number { @if let Some(after) = facts.balance_after { (show::amount(after)) } } }
+                        @if several { td.wide { (self.account_name(row.account)) } }
+                    }
+                }
+            }))
+            @if self.rows.len() > ROWS_SHOWN {
+                p.note { "The newest " (ROWS_SHOWN) " of " (show::count(self.rows.len()))
+                    ". All of them: " code { "POST /v2/transactions/byRecord" } "." }
+            }
+        }
+    }
+
+    fn account_name(&self, id: AccountId) -> String {
+        let account = self.accounts.iter().find(|it| it.id == id);
+        account.map_or_else(String::new, |it| masked(&it.facts.number))
+    }
+
+    fn feed(&self) -> Markup {
+        if self.entries.is_empty() {
+            return empty(
+                "Nothing has changed yet",
+                &html! {
+                    p { "Each change that a refresh finds is kept here with the record's next number, old and new values. \
+                         A refresh that finds nothing new writes nothing." }
+                },
+            );
+        }
+        html! {
+            ol.feed {
+                @for entry in self.entries.iter().rev().take(CHANGES_SHOWN) {
+                    li id={ "seq-" (entry.seq.0) } {
+                        div.seq { "#" (entry.seq.0) }
+                        div.what {
+                            p.line {
+                                (summary(&entry.change))
+                                @if self.accounts.len() > 1 { span.note { (self.account_name(entry.account)) } }
+                                span.note { (show::when(self.now, entry.at)) }
+                            }
+                            (details(&entry.change))
+                        }
+                    }
+                }
+            }
+            @if self.head.seq.0 > CHANGES_SHOWN as u64 {
+                p.note { "The newest " (CHANGES_SHOWN) " of " (show::count(self.head.seq.0)) "." }
+            }
+        }
+    }
+}
+
+/// Why a record is in its state, and what happens or has to happen next.
+fn reason(status: RecordStatus) -> (&'static str, &'static str) {
+    match status {
+        RecordStatus::Active => (
+            "The bank's consent holds, and the record is refreshed at its interval.",
+            "",
+        ),
+        RecordStatus::TokenRequired => (
+            "The bank refuses the consent: it has expired, or the customer took it back.",
+            "Open the widget for the customer with reauth_account and reauth_bank. Until then nothing is asked of the bank; \
+             what was stored stays.",
+        ),
+        RecordStatus::Invalid => (
+            "The record was unlinked. Nothing is asked of the bank any more.",
+            "To sync the customer again, link the bank as a new record.",
+        ),
+    }
+}
+
+fn product_name(product: Product) -> &'static str {
+    match product {
+        Product::Balance => "Balance",
+        Product::Transactions => "Transactions",
+    }
+}
+
+/// The products that a due entry is for, where not all are.
+fn products(head: &Head, interval: Interval) -> String {
+    let on: Vec<_> = head
+        .schedule
+        .iter()
+        .filter(|(_, it)| **it == interval)
+        .map(|(product, _)| product_name(product).to_lowercase())
+        .collect();
+    on.join(" and ")
+}
+
+/// The last four digits of an account number: enough to tell accounts apart.
+fn masked(number: &str) -> String {
+    let skip = number.chars().count().saturating_sub(4);
+    let tail: String = number.chars().skip(skip).collect();
+    format!("•• {tail}")
+}
+
+/// What can be spent; what is on the books where the bank does not say.
+fn main_amount(balance: BalanceFacts) -> Option<Money> {
+    balance.available.or(balance.ledger)
+}
+
+fn ledger_beside(balance: BalanceFacts) -> Option<Money> {
+    balance
+        .ledger
+        .filter(|ledger| balance.available.is_some_and(|it| it != *ledger))
+}
+
+fn described(facts: &TransactionFacts) -> &str {
+    if facts.description.is_empty() {
+        "No description"
+    } else {
+        &facts.description
+    }
+}
+
+fn signed_amount(facts: &TransactionFacts) -> Markup {
+    let amount = Money::new(facts.signed_minor(), facts.amount.currency);
+    let tone = match facts.direction {
+        Direction::Credit => "credit",
+        Direction::Debit => "debit",
+    };
+    let plus = if amount.minor > 0 { "+" } else { "" };
+    html! { span.money data-tone=(tone) { (plus) (show::amount(amount)) } }
+}
+
+fn summary(change: &Change) -> Markup {
+    html! {
+        @match change {
+            Change::Balance { before, after } => {
+                @let old = before.and_then(main_amount);
+                @let new = main_amount(*after);
+                "Balance "
+                @if let Some(old) = old { del { (show::amount(old)) } span.arrow { " → " } }
+                @match new {
+                    Some(new) => ins { (show::money(new)) },
+                    None => ins { "unknown" },
+                }
+            }
+            Change::Transactions(diff) => {
+                (counted(diff))
+                @match diff.pull {
+                    Pull::Initial => span.note { "first pull" },
+                    Pull::Full => span.note { "history" },
+                    Pull::Periodic => "",
+                }
+            }
+        }
+    }
+}
+
+fn counted(diff: &TransactionsDiff) -> String {
+    let parts = [
+        (diff.added.len(), "new"),
+        (diff.modified.len(), "changed"),
+        (diff.removed.len(), "removed"),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+    let noun = if diff.len() == 1 {
+        "transaction"
+    } else {
+        "transactions"
+    };
+    format!("{} {noun}", parts.join(", "))
+}
+
+fn details(change: &Change) -> Markup {
+    let Change::Transactions(diff) = change else {
+        return html! {};
+    };
+    let left = diff.len().saturating_sub(ROWS_OF_CHANGE);
+    let row = |sign: &'static str, tone: &'static str, it: &Transaction| {
+        html! {
+            li data-tone=(tone) { span.sign aria-hidden="true" { (sign) } span.text { (described(&it.facts)) } (signed_amount(&it.facts)) }
+        }
+    };
+    let mut rows: Vec<Markup> = diff.modified.iter().map(modified).collect();
+    rows.extend(diff.removed.iter().map(|it| row("−", "removed", it)));
+    rows.extend(diff.added.iter().map(|it| row("+", "added", it)));
+    html! {
+        ul.rows {
+            @for row in rows.into_iter().take(ROWS_OF_CHANGE) { (row) }
+            @if left > 0 { li.note { "and " (show::count(left)) " more" } }
+        }
+    }
+}
+
+/// A row that reads otherwise now: each fact with its old and its new value.
+fn modified(it: &Modified) -> Markup {
+    let (old, new) = (&it.before, &it.after.facts);
+    let status = |status| match status {
+        BookingStatus::Pending => "pending",
+        BookingStatus::Booked => "booked",
+    };
+    let optional = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    let moment = |at: Option<Timestamp>| at.map_or_else(|| "none".to_owned(), show::day);
+    let value = |name: &str| match name {
+        "bank_transaction_id" => ("bank's id", optional(&old.bank_id), optional(&new.bank_id)),
+        "pending" => (
+            "status",
+            status(old.status).to_owned(),
+            status(new.status).to_owned(),
+        ),
+        "direction" => (
+            "direction",
+            format!("{:?}", old.direction),
+            format!("{:?}", new.direction),
+        ),
+        "amount" => ("amount", show::amount(old.amount), show::amount(new.amount)),
+        "trans_date" => ("date", show::full(old.booked_at), show::full(new.booked_at)),
+        "cleared_date" => ("value date", moment(old.value_at), moment(new.value_at)),
+        "notes" => ("text", old.description.clone(), new.description.clone()),
+        "ref" => (
+            "reference",
+            optional(&old.reference),
+            optional(&new.reference),
+        ),
+        "code" => ("code", optional(&old.code), optional(&new.code)),
+        _ => (
+            "balance after",
+            old.balance_after
+                .map_or_else(|| "none".to_owned(), show::amount),
+            new.balance_after
+                .map_or_else(|| "none".to_owned(), show::amount),
+        ),
+    };
+    html! {
+        li data-tone="changed" {
+            span.sign aria-hidden="true" { "~" }
+            span.text {
+                (described(new))
+                @if it.confidence != Confidence::Exact {
+                    span.note title="The bank changed its id; amount, text and date say that it is the same transaction" {
+                        "matched, " (if it.confidence == Confidence::High { "high" } else { "medium" }) " confidence"
+                    }
+                }
+                @for name in old.changed(new) {
+                    @let (name, before, after) = value(name);
+                    span.fact { (name) " " del { (before) } span.arrow { " → " } ins { (after) } }
+                }
+            }
+            (signed_amount(new))
+        }
+    }
+}
+
+/// Enqueues a refresh of everything.
+pub(crate) async fn refresh(
+    State(web): State<Arc<Web>>,
+    Path(id): Path<RecordId>,
+    posted: Posted,
+) -> Result<Response, Trouble> {
+    call(
+        &web,
+        &posted.signed,
+        "customers/retry",
+        json!({ "record_id": id }),
+    )
+    .await?;
+    Ok(Redirect::to(&format!("/dashboard/records/{id}")).into_response())
+}
+
+/// Puts products of the record on another interval.
+pub(crate) async fn interval(
+    State(web): State<Arc<Web>>,
+    Path(id): Path<RecordId>,
+    posted: Posted,
+) -> Result<Response, Trouble> {
+    let head = own(&web, &posted.signed, id, Consistency::Eventual).await?;
+    let fields = &posted.fields;
+    let body = json!({
+        "customer": head.customer,
+        "record_id": id,
+        "bank": head.bank,
+        "interval": fields.get("interval"),
+        "products": fields.get("products"),
+    });
+    call(&web, &posted.signed, "data-sync", body).await?;
+    Ok(Redirect::to(&format!("/dashboard/records/{id}#sync")).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use okra_core::ids::BankId;
+
+    use super::*;
+
+    /// The next due minute is the first after now whose slot is the record's.
+    #[test]
+    fn the_next_refresh_is_the_next_minute_of_its_slot() {
+        for byte in 0..50 {
+            let record = RecordId::from_bytes([byte; 12]);
+            for interval in Interval::ALL {
+                let key = DueKey {
+                    interval,
+                    bank: BankId::from_bytes([1; 12]),
+                    record,
+                };
+                let now = Timestamp::from_second(1_700_000_123).unwrap();
+                let at = next_due(key, now);
+                assert_eq!(interval.slot_at(at), key.slot());
+                let wait = at.duration_since(now).as_secs();
+                assert!(wait > 0 && wait <= i64::from(interval.seconds()), "{wait}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_is_masked() {
+        assert_eq!(masked("0123456789"), "•• 6789");
+        assert_eq!(masked(""), "•• ");
+    }
+}

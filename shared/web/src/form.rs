@@ -1,0 +1,35 @@
+//! What a form says.
+
+use axum::body::{Body, to_bytes};
+
+/// Bytes of a form at most.
+const MAX_FORM_BYTES: usize = 32 * 1024;
+
+/// The fields of a form or a query, in their order; a name may stand several times.
+#[derive(Default)]
+pub(crate) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    pub(crate) fn parse(text: &[u8]) -> Self {
+        Self(serde_urlencoded::from_bytes(text).unwrap_or_default())
+    }
+
+    /// The fields of a body; `None` where it is too long or breaks off.
+    pub(crate) async fn read(body: Body) -> Option<Self> {
+        let body = to_bytes(body, MAX_FORM_BYTES).await.ok()?;
+        Some(Self::parse(&body))
+    }
+
+    /// The first value of a name, trimmed; empty where there is none.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value.trim())
+    }
+
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+}

@@ -1,0 +1,80 @@
+//! The dashboard and the widget: server-rendered pages, served beside the API by the same router.
+//!
+//! The dashboard reads the table and acts through the API's own routes, called in process
+//! ([`okra_api::call`]): what a button does is what an app can do. Pages have no inline script and no
+//! inline style, and nothing from a third party. Styles, scripts and pictures are embedded, and named
+//! by the hash of their content, so that browsers keep them for good.
+
+mod assets;
+mod chart;
+mod dashboard;
+mod form;
+mod html;
+mod session;
+mod show;
+mod trouble;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderName, HeaderValue, header},
+    middleware::{Next, from_fn},
+    response::Response,
+};
+use okra_api::ApiState;
+
+/// What pages stand on.
+pub(crate) struct Web {
+    pub(crate) api: Arc<ApiState>,
+}
+
+impl Web {
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.api.clock.now()
+    }
+}
+
+/// The dashboard and the widget on their own paths, and the API on every other.
+pub fn router(api: ApiState) -> Router {
+    let web = Arc::new(Web {
+        api: Arc::new(api.clone()),
+    });
+    let pages = Router::new()
+        .merge(assets::routes())
+        .merge(dashboard::routes())
+        .layer(from_fn(guarded))
+        .with_state(web);
+    pages.fallback_service(okra_api::router(api))
+}
+
+/// What a page may load: its own origin's styles, scripts and pictures, and nothing inline.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Headers of every page and asset, where its handler set none of the kind.
+async fn guarded(request: Request, next: Next) -> Response {
+    const HEADERS: [(HeaderName, &str); 6] = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+        (
+            HeaderName::from_static("permissions-policy"),
+            "camera=(), geolocation=(), microphone=(), payment=()",
+        ),
+    ];
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,154 @@
+//! Times, money and ids as people read them.
+
+use jiff::{SignedDuration, Timestamp, tz::Offset};
+use maud::{Markup, html};
+use okra_core::{money::Money, schedule::Interval};
+use okra_store::RecordStatus;
+
+/// An amount with groups of three digits: `29,180.50`; a true minus sign.
+pub(crate) fn amount(money: Money) -> String {
+    let text = money.to_decimal();
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("\u{2212}", digits),
+        None => ("", text.as_str()),
+    };
+    let (whole, fraction) = digits
+        .split_once('.')
+        .map_or((digits, None), |(a, b)| (a, Some(b)));
+    let whole = grouped(whole);
+    match fraction {
+        Some(fraction) => format!("{sign}{whole}.{fraction}"),
+        None => format!("{sign}{whole}"),
+    }
+}
+
+/// Digits in groups of three.
+pub(crate) fn grouped(digits: &str) -> String {
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A count in groups of three.
+pub(crate) fn count(number: impl std::fmt::Display) -> String {
+    grouped(&number.to_string())
+}
+
+/// An amount with its currency.
+pub(crate) fn money(money: Money) -> Markup {
+    html! { span.money { (amount(money)) " " span.unit { (money.currency) } } }
+}
+
+/// `3 Nov 2026, 12:04:31 UTC`.
+pub(crate) fn full(at: Timestamp) -> String {
+    let at = Offset::UTC.to_datetime(at);
+    at.strftime("%-d %b %Y, %H:%M:%S UTC").to_string()
+}
+
+/// `3 Nov 2026`.
+pub(crate) fn day(at: Timestamp) -> String {
+    Offset::UTC
+        .to_datetime(at)
+        .strftime("%-d %b %Y")
+        .to_string()
+}
+
+/// `12:04`.
+pub(crate) fn clock(at: Timestamp) -> String {
+    Offset::UTC.to_datetime(at).strftime("%H:%M").to_string()
+}
+
+/// A length of time in its largest unit: `40 s`, `12 min`, `3 h`, `5 days`.
+pub(crate) fn length(length: SignedDuration) -> String {
+    let seconds = length.as_secs().max(0);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// How long ago something was, or how long it takes until it is; the instant itself on hovering.
+pub(crate) fn when(now: Timestamp, at: Timestamp) -> Markup {
+    let since = now.duration_since(at);
+    let text = match since.as_secs() {
+        0..=1 => "now".to_owned(),
+        2.. => format!("{} ago", length(since)),
+        _ => format!("in {}", length(-since)),
+    };
+    html! { time datetime=(at.to_string()) title=(full(at)) { (text) } }
+}
+
+/// An id, short enough to be told from others, whole on hovering and in what is copied.
+pub(crate) fn id(id: impl std::fmt::Display) -> Markup {
+    html! { code.id { (id) } }
+}
+
+/// `every minute`, `daily`.
+pub(crate) const fn interval(interval: Interval) -> &'static str {
+    match interval {
+        Interval::OneMinute => "every minute",
+        Interval::FiveMinute => "every 5 minutes",
+        Interval::FifteenMinute => "every 15 minutes",
+        Interval::ThirtyMinute => "every 30 minutes",
+        Interval::OneHour => "every hour",
+        Interval::SixHours => "every 6 hours",
+        Interval::TwelveHours => "every 12 hours",
+        Interval::Daily => "daily",
+    }
+}
+
+/// A word on a coloured ground. The colour repeats what the word says.
+pub(crate) fn badge(tone: &'static str, text: &str) -> Markup {
+    html! { span.badge data-tone=(tone) { (text) } }
+}
+
+/// A record's state.
+pub(crate) fn status(status: RecordStatus) -> Markup {
+    match status {
+        RecordStatus::Active => badge("good", "Active"),
+        RecordStatus::TokenRequired => badge("warn", "Needs the user"),
+        RecordStatus::Invalid => badge("idle", "Unlinked"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use okra_core::money::Currency;
+
+    use super::*;
+
+    #[test]
+    fn amounts_are_grouped() {
+        let check = |minor, expected: &str| {
+            assert_eq!(amount(Money::new(minor, Currency::NGN)), expected);
+        };
+        check(0, "0.00");
+        check(-5, "\u{2212}0.05");
+        check(99_999, "999.99");
+        check(123_456_789, "1,234,567.89");
+        assert_eq!(count(1000), "1,000");
+    }
+
+    #[test]
+    fn times_are_told_from_now() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let check = |seconds, expected: &str| {
+            let at = Timestamp::from_second(1_000_000 + seconds).unwrap();
+            let shown = when(now, at).into_string();
+            assert!(shown.contains(&format!(">{expected}<")), "{shown}");
+        };
+        check(0, "now");
+        check(-40, "40 s ago");
+        check(-720, "12 min ago");
+        check(-90_000, "25 h ago");
+        check(-400_000, "4 days ago");
+        check(40, "in 40 s");
+    }
+}

@@ -1,0 +1,82 @@
+//! Why a page cannot be shown.
+
+use std::error::Error;
+
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Redirect, Response},
+};
+use maud::html;
+use okra_store::StoreError;
+
+use crate::html as page;
+
+/// Why a page cannot be shown.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// Nobody is signed in: to the sign-in page, and back to this one.
+    SignIn { next: String },
+    /// Not there, or another app's: the answer is the same.
+    NotFound(&'static str),
+    /// What was sent cannot be used; a sentence.
+    Refused(StatusCode, String),
+    /// Our own fault.
+    Internal(Box<dyn Error + Send + Sync>),
+}
+
+impl Trouble {
+    pub(crate) fn refused(sentence: impl Into<String>) -> Self {
+        Self::Refused(StatusCode::BAD_REQUEST, sentence.into())
+    }
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        let (status, sentence) = match self {
+            Self::SignIn { next } => {
+                let query = serde_urlencoded::to_string([("next", next)]).unwrap_or_default();
+                return Redirect::to(&format!("/dashboard/sign-in?{query}")).into_response();
+            }
+            Self::NotFound(what) => (
+                StatusCode::NOT_FOUND,
+                format!(
+                    "There is no such {what}. It may have been removed, or belong to another app."
+                ),
+            ),
+            Self::Refused(status, sentence) => (status, sentence),
+            Self::Internal(cause) => {
+                let error = cause.as_ref() as &(dyn Error + 'static);
+                tracing::error!(error, "a page could not be shown");
+                let sentence = "Something went wrong on our side, and is in the logs. Try again.";
+                (StatusCode::INTERNAL_SERVER_ERROR, sentence.to_owned())
+            }
+        };
+        let title = status.canonical_reason().unwrap_or("Not shown");
+        let body = html! {
+            main.alone {
+                h1 { (title) }
+                p { (sentence) }
+                p { a href="/dashboard" { "Back to the overview" } }
+            }
+        };
+        page::document(status, title, &body)
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
+
+impl From<okra_vault::VaultError> for Trouble {
+    fn from(error: okra_vault::VaultError) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
+
+impl From<serde_json::Error> for Trouble {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
