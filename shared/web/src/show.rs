@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn times_are_told_from_now() {
         let now = Timestamp::from_second(1_000_000).unwrap();
-        let check = |seconds, expected: &str| {
+        let check = |seconds: i64, expected: &str| {
             let at = Timestamp::from_second(1_000_000 + seconds).unwrap();
             let shown = when(now, at).into_string();
             assert!(shown.contains(&format!(">{expected}<")), "{shown}");
