@@ -10,6 +10,7 @@ use axum::{
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 use okra_core::{
+    fault::FaultClass,
     feed::{Change, Confidence, FeedEntry, Modified, Pull, TransactionsDiff},
     ids::{AccountId, RecordId, Seq},
     model::{
@@ -17,6 +18,7 @@ use okra_core::{
     },
     money::Money,
     schedule::{DueKey, Interval},
+    state::{Availability, HistoryEnd, ProductChange, StateChange, TokenReason},
 };
 use okra_store::{
     Account, Consistency, Customer, Head, RecordStatus, StoredTransaction, Subscription,
@@ -189,11 +191,19 @@ impl Shown {
 
     fn state(&self) -> Markup {
         let (head, now) = (&self.head, self.now);
-        let (reason, next) = reason(head.status);
+        let (reason, next) = self.reason();
         html! {
             h2 #state { "State" }
             p { (reason) }
             @if !next.is_empty() { p.next { (next) } }
+            @for (account, trouble) in self.troubles() {
+                p.next {
+                    (product_name(trouble.product)) " " (available(trouble.availability))
+                    @if let Some(account) = account { " of " (self.account_name(account)) }
+                    @if let Some(class) = trouble.class { ": " (fault(class)) }
+                    ". It is tried again by itself; the other products go on."
+                }
+            }
             dl {
                 @if head.status == RecordStatus::Active {
                     @for key in head.due_keys() {
@@ -216,6 +226,52 @@ impl Shown {
                 }
             }
         }
+    }
+
+    /// Why the record is in its state, and what happens or has to happen next.
+    fn reason(&self) -> (&'static str, &'static str) {
+        match self.head.status {
+            RecordStatus::Active => (
+                "The bank's consent holds, and the record is refreshed at its interval.",
+                "",
+            ),
+            RecordStatus::TokenRequired => {
+                let last = self
+                    .entries
+                    .iter()
+                    .rev()
+                    .find_map(|entry| match &entry.change {
+                        Change::State(StateChange::TokenRequired { reason }) => Some(why(*reason)),
+                        _ => None,
+                    });
+                (
+                    last.unwrap_or(
+                        "The bank refuses the consent: it expired, or the customer took it back.",
+                    ),
+                    "Open the widget for the customer with reauth_account and reauth_bank. Until then nothing is \
+                     asked of the bank; what was stored stays.",
+                )
+            }
+            RecordStatus::Invalid => (
+                "The record was unlinked. Nothing is asked of the bank any more.",
+                "To sync the customer again, link the bank as a new record.",
+            ),
+        }
+    }
+
+    /// What cannot be had at the moment, with the reason: the last word on each account's products.
+    fn troubles(&self) -> Vec<(Option<AccountId>, &ProductChange)> {
+        let mut last: Vec<(Option<AccountId>, &ProductChange)> = Vec::new();
+        for entry in &self.entries {
+            if let Change::State(StateChange::Product(change)) = &entry.change {
+                last.retain(|(account, it)| {
+                    (*account, it.product) != (entry.account, change.product)
+                });
+                last.push((entry.account, change));
+            }
+        }
+        last.retain(|(_, it)| it.availability != Availability::Available);
+        last
     }
 
     fn sync(&self, signed: &Signed) -> Markup {
@@ -305,10 +361,10 @@ impl Shown {
         let mut points: Vec<(Timestamp, i64)> = self
             .entries
             .iter()
-            .filter(|entry| entry.account == account.id)
+            .filter(|entry| entry.account == Some(account.id))
             .filter_map(|entry| match &entry.change {
                 Change::Balance { after, .. } => Some((entry.at, main_amount(*after)?.minor)),
-                Change::Transactions(_) => None,
+                Change::Transactions(_) | Change::State(_) => None,
             })
             .collect();
         if points.is_empty() {
@@ -396,7 +452,7 @@ impl Shown {
                         div.what {
                             p.line {
                                 (summary(&entry.change))
-                                @if self.accounts.len() > 1 { span.note { (self.account_name(entry.account)) } }
+                                @if let Some(account) = entry.account.filter(|_| self.accounts.len() > 1) { span.note { (self.account_name(account)) } }
                                 span.note { (show::when(self.now, entry.at)) }
                             }
                             (details(&entry.change))
@@ -408,25 +464,6 @@ impl Shown {
                 p.note { "The newest " (CHANGES_SHOWN) " of " (show::count(self.head.seq.0)) "." }
             }
         }
-    }
-}
-
-/// Why a record is in its state, and what happens or has to happen next.
-fn reason(status: RecordStatus) -> (&'static str, &'static str) {
-    match status {
-        RecordStatus::Active => (
-            "The bank's consent holds, and the record is refreshed at its interval.",
-            "",
-        ),
-        RecordStatus::TokenRequired => (
-            "The bank refuses the consent: it has expired, or the customer took it back.",
-            "Open the widget for the customer with reauth_account and reauth_bank. Until then nothing is asked of the bank; \
-             what was stored stays.",
-        ),
-        RecordStatus::Invalid => (
-            "The record was unlinked. Nothing is asked of the bank any more.",
-            "To sync the customer again, link the bank as a new record.",
-        ),
     }
 }
 
@@ -505,7 +542,67 @@ fn summary(change: &Change) -> Markup {
                     Pull::Periodic => "",
                 }
             }
+            Change::State(change) => (state_change(change)),
         }
+    }
+}
+
+/// What a change of state says.
+fn state_change(change: &StateChange) -> Markup {
+    html! {
+        @match change {
+            StateChange::Linked => { (show::badge("good", "Linked")) " The customer linked the bank" },
+            StateChange::AccountLinked => "An account came with it",
+            StateChange::TokenRequired { reason } => { (show::badge("warn", "Needs the user")) " " (why(*reason)) },
+            StateChange::Recovered => { (show::badge("good", "Active")) " The bank answers again" },
+            StateChange::ConsentExpiring { expires_at, days } => {
+                (show::badge("warn", "Consent ends")) " in " (days) " days, on " (show::day(*expires_at))
+            },
+            StateChange::Product(it) => {
+                @let tone = if it.availability == Availability::Available { "good" } else { "bad" };
+                (product_name(it.product)) " " (show::badge(tone, available(it.availability)))
+                @if let Some(class) = it.class { " " (fault(class)) }
+            },
+            StateChange::HistoryComplete(it) => {
+                "History complete: " (show::count(it.rows)) " rows back to " (it.oldest) ", "
+                (match it.end {
+                    HistoryEnd::Limit => "as far as was asked for",
+                    HistoryEnd::BankLimit => "the bank has nothing older",
+                    HistoryEnd::BankRefused => "the bank refuses older dates",
+                })
+            },
+            StateChange::Unlinked => { (show::badge("idle", "Unlinked")) " Nothing is asked of the bank any more" },
+        }
+    }
+}
+
+const fn why(reason: TokenReason) -> &'static str {
+    match reason {
+        TokenReason::ConsentExpired => "The consent's time is over.",
+        TokenReason::ConsentRefused => {
+            "The bank refuses the consent: it expired, or the customer took it back."
+        }
+        TokenReason::UserNeeded => "The bank wants the customer there for each refresh.",
+    }
+}
+
+const fn available(availability: Availability) -> &'static str {
+    match availability {
+        Availability::Available => "available",
+        Availability::Partial => "partly available",
+        Availability::Unavailable => "not available",
+        Availability::Failed => "failed",
+    }
+}
+
+/// A class of failure as people read it.
+pub(crate) const fn fault(class: FaultClass) -> &'static str {
+    match class {
+        FaultClass::BankUnavailable => "bank unavailable",
+        FaultClass::RateLimited => "rate limit of the bank",
+        FaultClass::ConsentRefused => "consent refused",
+        FaultClass::Nonsense => "the bank's answer cannot be read",
+        FaultClass::Internal => "our own fault",
     }
 }
 
