@@ -233,6 +233,7 @@ fn new_record(
             balance: None,
             balance_seq: Seq::ZERO,
             balance_at: None,
+            checks: okra_store::Checks::default(),
             created_at: now,
             last_updated: now,
         })

@@ -14,7 +14,7 @@ use okra_core::{
     bank::BankConfig,
     fault::BankFault,
     ids::AccountId,
-    model::{AccountFacts, AccountSnapshot, Product, Snapshot},
+    model::{AccountFacts, AccountSnapshot, Product, Snapshot, TransactionWindow},
 };
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -123,5 +123,25 @@ impl Connectors {
             });
         }
         snapshot
+    }
+
+    /// The transactions of one account with dates from `from` to `to`, both inclusive: a second,
+    /// narrower question about dates that a first answer left in doubt. `ask.from` and `ask.products`
+    /// do not count.
+    ///
+    /// # Errors
+    ///
+    /// The bank's fault.
+    pub async fn transactions_between(
+        &self,
+        bank: &BankConfig,
+        consent: &ConsentSecret,
+        account: AccountRef<'_>,
+        (from, to): (Date, Date),
+        ask: Ask<'_>,
+    ) -> Result<TransactionWindow, BankFault> {
+        obie::Session::new(&self.transport, bank, consent, ask.user_present, ask.now)
+            .transactions_between(account.bank_account_id, from, to)
+            .await
     }
 }

@@ -13,17 +13,18 @@ use std::{collections::HashSet, net::IpAddr};
 use jiff::{Timestamp, civil::Date};
 use okra_core::{
     bank::BankConfig,
+    decide::merge,
     fault::{BankFault, FaultClass},
     model::{AccountFacts, BalanceFacts, TransactionWindow},
 };
 use url::Url;
 
-use self::{accounts::is_usable_id, transactions::join_pages};
+use self::accounts::is_usable_id;
 pub use self::{
     accounts::parse_accounts,
     answer::{Nonsense, Page},
     balances::parse_balances,
-    transactions::parse_transactions,
+    transactions::{doubtful_dates, join_pages, parse_transactions},
 };
 use crate::{
     ConsentSecret,
@@ -75,9 +76,37 @@ impl<'a> Session<'a> {
         let mut url = self.url(&["accounts", account, "transactions"])?;
         url.query_pairs_mut()
             .append_pair("fromBookingDateTime", &format!("{from}T00:00:00Z"));
-        let mut rows = join_pages(self.pages(url, parse_transactions).await?);
+        let pages = self.pages(url, parse_transactions).await?;
+        let doubtful = doubtful_dates(&pages);
+        let mut rows = join_pages(pages);
         // A bank that ignores the filter would show other rows each day.
         rows.retain(|row| row.date() >= from);
+        let mut window = TransactionWindow { from, rows };
+        if let Some((first, last)) = doubtful {
+            let narrow = self.transactions_between(account, first, last).await?;
+            merge(&mut window, narrow, first, last);
+        }
+        Ok(window)
+    }
+
+    /// The rows with dates from `from` to `to`, both inclusive. A day more is asked for on both sides:
+    /// the bank's day need not be that of UTC.
+    pub(crate) async fn transactions_between(
+        &self,
+        account: &str,
+        from: Date,
+        to: Date,
+    ) -> Result<TransactionWindow, BankFault> {
+        let mut url = self.url(&["accounts", account, "transactions"])?;
+        let (first, last) = (
+            from.yesterday().unwrap_or(from),
+            to.tomorrow().unwrap_or(to),
+        );
+        url.query_pairs_mut()
+            .append_pair("fromBookingDateTime", &format!("{first}T00:00:00Z"))
+            .append_pair("toBookingDateTime", &format!("{last}T23:59:59Z"));
+        let mut rows = join_pages(self.pages(url, parse_transactions).await?);
+        rows.retain(|row| (from..=to).contains(&row.date()));
         Ok(TransactionWindow { from, rows })
     }
 

@@ -1,16 +1,17 @@
 //! Deciding what a snapshot changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::civil::Date;
+use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     diff::diff_transactions,
+    doubt::{Doubt, Loss},
     fault::{BankFault, FaultClass},
     feed::{Change, MAX_CHANGES_PER_ENTRY, Pull, TransactionsDiff},
-    ids::{AccountId, Seq},
-    model::{BalanceFacts, ByProduct, Product, Snapshot, Transaction},
+    ids::{AccountId, Seq, TransactionId},
+    model::{BalanceFacts, ByProduct, Product, Snapshot, Transaction, TransactionWindow},
     normal::{Digest, digest_balances, digest_transactions},
 };
 
@@ -86,10 +87,22 @@ pub struct AccountState {
     /// True where the account's transactions were never pulled: the first pull is told even where
     /// it found nothing, because an app waits for it.
     pub first_pull: bool,
+    /// What earlier answers lacked.
+    pub doubt: Option<Doubt>,
 }
 
-/// Rows an account must have had in a window for an empty answer to be disbelieved.
-pub const EMPTY_ANSWER_DISBELIEVED_FROM: usize = 5;
+/// Rows of one account that an answer lacks and that a second one should be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspects {
+    /// The account.
+    pub account: AccountId,
+    /// The rows.
+    pub rows: BTreeSet<TransactionId>,
+    /// The earliest of their dates.
+    pub from: Date,
+    /// The latest.
+    pub to: Date,
+}
 
 /// What a snapshot changes.
 #[derive(Clone, Debug, Default)]
@@ -99,11 +112,36 @@ pub struct Decision {
     pub changes: Vec<(AccountId, Change)>,
     /// Answers that were not believed.
     pub faults: Vec<(AccountId, Product, BankFault)>,
+    /// Rows that are missing and held. Where there are any, ask the bank for them once more
+    /// ([`merge`]) and decide again.
+    pub suspects: Vec<Suspects>,
+    /// The doubt of each account where it is another than before.
+    pub doubts: Vec<(AccountId, Option<Doubt>)>,
+    /// True where rows are held or an answer was not believed: it must not become a digest that the
+    /// next answer could equal, because the next answer decides.
+    pub doubtful: bool,
+}
+
+/// Puts what a second, narrower answer said of the dates from `from` to `to` in the place of what the
+/// first said of them.
+pub fn merge(window: &mut TransactionWindow, narrow: TransactionWindow, from: Date, to: Date) {
+    let dates = from..=to;
+    window.rows.retain(|row| !dates.contains(&row.date()));
+    let asked = narrow.rows.into_iter();
+    window
+        .rows
+        .extend(asked.filter(|row| dates.contains(&row.date())));
 }
 
 /// Compares a snapshot with what is known. `known` is asked for each account of the snapshot. An
-/// account or product that failed changes nothing and holds nothing else up.
-pub fn decide(snapshot: &Snapshot, known: &BTreeMap<AccountId, AccountState>) -> Decision {
+/// account or product that failed changes nothing and holds nothing else up. `missed` are rows that
+/// another answer of this refresh lacked too (see [`crate::doubt`]).
+pub fn decide(
+    snapshot: &Snapshot,
+    known: &BTreeMap<AccountId, AccountState>,
+    missed: &BTreeSet<TransactionId>,
+    now: Timestamp,
+) -> Decision {
     let mut decision = Decision::default();
     let nothing = AccountState::default();
     for account in &snapshot.accounts {
@@ -123,23 +161,57 @@ pub fn decide(snapshot: &Snapshot, known: &BTreeMap<AccountId, AccountState>) ->
             continue;
         };
         let state = known.get(&account.account).unwrap_or(&nothing);
-        let inside = |transaction: &&Transaction| transaction.facts.date() >= window.from;
-        if window.rows.is_empty()
-            && state.transactions.iter().filter(inside).count() >= EMPTY_ANSWER_DISBELIEVED_FROM
-        {
-            let detail = "the bank answered no transactions where it had answered some before";
-            let fault = BankFault::new(FaultClass::Nonsense, detail);
-            decision
-                .faults
-                .push((account.account, Product::Transactions, fault));
-            continue;
-        }
         let pull = if state.first_pull {
             Pull::Initial
         } else {
             Pull::Periodic
         };
-        let diff = diff_transactions(account.account, &state.transactions, window, pull);
+        let mut diff = diff_transactions(account.account, &state.transactions, window, pull);
+        let inside = |row: &&Transaction| row.facts.date() >= window.from;
+        let inside = state.transactions.iter().filter(inside).count();
+        let old = state.doubt.as_ref();
+        let loss = Loss::of(&diff.removed, inside, window.rows.len());
+        let doubt = if loss == Loss::Most && !Doubt::most_is_believed(old, now) {
+            let detail = format!(
+                "Data.Transaction: {} of {inside} transactions that the bank had shown are missing",
+                diff.removed.len()
+            );
+            let fault = BankFault::new(FaultClass::Nonsense, detail);
+            decision
+                .faults
+                .push((account.account, Product::Transactions, fault));
+            let empty = TransactionsDiff {
+                pull,
+                added: vec![],
+                modified: vec![],
+                removed: vec![],
+            };
+            diff = empty;
+            Some(Doubt::of_most(old, now))
+        } else if loss == Loss::Few {
+            let gone = |row: &Transaction| {
+                missed.contains(&row.id) || Doubt::row_is_believed(old, row.id, now)
+            };
+            let (removed, held): (Vec<_>, Vec<_>) = diff.removed.into_iter().partition(gone);
+            diff.removed = removed;
+            let rows: BTreeSet<TransactionId> = held.iter().map(|row| row.id).collect();
+            let dates = || held.iter().map(|row| row.facts.date());
+            if let (Some(from), Some(to)) = (dates().min(), dates().max()) {
+                decision.suspects.push(Suspects {
+                    account: account.account,
+                    rows: rows.clone(),
+                    from,
+                    to,
+                });
+            }
+            Doubt::of_rows(old, &rows, now)
+        } else {
+            None
+        };
+        decision.doubtful |= doubt.is_some();
+        if doubt.as_ref() != old {
+            decision.doubts.push((account.account, doubt));
+        }
         if !diff.is_empty() || state.first_pull {
             let entries = split(diff).into_iter();
             decision

@@ -175,12 +175,27 @@ pub enum Confidence {
     /// The bank's id says so and the content does not contradict it.
     #[serde(rename = "x")]
     Exact,
-    /// The ids differ; amount, direction and text agree and the dates are near.
+    /// The ids differ or there are none; amount, direction and text agree and the dates are near.
     #[serde(rename = "h")]
     High,
-    /// The ids differ; text agrees, the amount drifted within bounds.
+    /// The ids differ, and one of text and amount is only alike, or says nothing.
     #[serde(rename = "m")]
     Medium,
+    /// The ids differ and the amounts too: a round hold that gave way to the true amount.
+    #[serde(rename = "l")]
+    Low,
+}
+
+impl Confidence {
+    /// The stable name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::High => "high",
+            Self::Medium => "medium",
+            Self::Low => "low",
+        }
+    }
 }
 
 /// What an endpoint is sent of a feed entry.

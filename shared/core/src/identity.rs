@@ -1,23 +1,29 @@
 //! Identity: which row of a bank's answer is which transaction we know.
 //!
-//! Banks change a transaction's id when a pending row is booked, reuse ids, leave them blank, and
-//! re-issue them with other texts. A row is matched by the first of these rules that fits:
+//! Banks change a transaction's id when a pending row is booked, reuse ids, leave them blank, number
+//! their rows anew with each answer, and re-issue ids with other texts. A row is matched by the first
+//! of these rules that fits:
 //!
-//! 1. **Same bank id**, not contradicted by the content ([`contradicts`]): `Exact`.
-//! 2. **Same content** (direction, amount, date, text) under another id or none: `High`. Rows that
+//! 1. **Unchanged**: it says what it said: `Exact`.
+//! 2. **Same bank id**, not contradicted by the content ([`contradicts`]): `Exact`. Where an id stands
+//!    for several rows, equal content goes first.
+//! 3. **Same content** (direction, amount, date, text) under another id or none: `High`. Rows that
 //!    read alike pair off one to one, so three equal purchases stay three.
-//! 3. **A pending row that was booked**: same direction and amount, date within
-//!    [`BOOKING_WINDOW_DAYS`], similar text: `High`; or similar text and an amount within
-//!    [`DRIFT_PERCENT`] (tips, exchange rates, fuel): `Medium`.
-//! 4. **Re-issued with another text**: same direction, amount and date, as many unmatched rows on
-//!    both sides: `Medium`.
+//! 4. **A pending row that was booked**, within [`BOOKING_WINDOW_DAYS`]: equal amount and like text:
+//!    `High`; equal amount and little or no text: `Medium`; like text and an amount within
+//!    [`DRIFT_PERCENT`] (tips, exchange rates): `Medium`; equal text and a round amount held before
+//!    the true one was known (fuel, hotels), within [`HOLD_DAYS`]: `Low`.
+//! 5. **Edited, or re-issued with another text**: same direction, amount, date and status. Where the
+//!    bank's ids stand still, an id that went and another that came are two transactions unless their
+//!    texts are alike; where they do not, or there are none, the rows pair off: `Medium`.
+//!
+//! Rules 2 and 3 change places where the bank numbers its rows anew ([`Matcher::renumbered`]).
 //!
 //! The result does not depend on the order of the rows. The cost is n log n: every rule sorts or
-//! buckets, and rule 3 looks at no more than [`MAX_CANDIDATES`] rows of a bucket.
+//! buckets, and where two rows must be compared one by one, a row is compared with no more than
+//! [`MAX_CANDIDATES`] others. [`Matching::comparisons`] counts them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use jiff::civil::Date;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::{
     feed::Confidence,
@@ -30,11 +36,54 @@ use crate::{
 /// seven days but for fuel, hotels and cross-border payments.
 pub const BOOKING_WINDOW_DAYS: i32 = 10;
 
+/// Days a booked row may be dated before its pending row: banks that book by value date.
+const BACK_DATED_DAYS: i32 = 1;
+
+/// Days between a hold and the booked row that replaced it, at most.
+pub const HOLD_DAYS: i32 = 3;
+
 /// Per cent by which a booked amount may differ from the pending one.
 pub const DRIFT_PERCENT: i64 = 25;
 
-/// Pending rows that one booked row is compared with, at most.
+/// Rows that one row is compared with in one rule, at most.
 pub const MAX_CANDIDATES: usize = 64;
+
+/// Words of a text that are compared, at most.
+const MAX_WORDS: usize = 16;
+
+/// From this similarity on two texts name the same party.
+const ALIKE: u32 = 60;
+
+/// From this similarity on two texts have something in common.
+const AKIN: u32 = 40;
+
+/// Words that name a way of paying and not a party. They count only where a text has no other.
+const WAYS_OF_PAYING: [&str; 24] = [
+    "ach",
+    "auth",
+    "bank",
+    "card",
+    "contactless",
+    "credit",
+    "debit",
+    "direct",
+    "from",
+    "mastercard",
+    "nip",
+    "payment",
+    "pending",
+    "pos",
+    "purchase",
+    "ref",
+    "the",
+    "to",
+    "transfer",
+    "trf",
+    "ussd",
+    "verve",
+    "visa",
+    "web",
+];
 
 /// Which known transaction each row is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,46 +94,106 @@ pub struct Matching {
     pub new: Vec<usize>,
     /// Known transactions that no row is: indices into the known.
     pub missing: Vec<usize>,
+    /// Times two rows were compared one with the other; at most [`MAX_CANDIDATES`] for each row and
+    /// rule.
+    pub comparisons: u64,
 }
 
 /// Matches rows with known transactions. `order` of the known and of the rows does not matter: ties
 /// are broken by content.
 pub fn match_rows(known: &[Transaction], rows: &[TransactionFacts]) -> Matching {
     let mut matcher = Matcher::new(known, rows);
-    matcher.by_bank_id();
-    matcher.by_content();
-    matcher.by_booking();
-    matcher.by_reissue();
+    matcher.pair_off(
+        |row| Some(content_order(row.facts)),
+        |_, _| Confidence::Exact,
+    );
+    if matcher.is_done() {
+        return matcher.finish();
+    }
+    if matcher.renumbered() {
+        matcher.same_content();
+        matcher.same_id();
+    } else {
+        matcher.same_id();
+        matcher.same_content();
+    }
+    if !matcher.is_done() {
+        let words = Words::of(&matcher);
+        matcher.booked(&words);
+        matcher.drifted(&words);
+        matcher.held();
+        matcher.reissued(&words);
+    }
     matcher.finish()
 }
 
+/// A row, and the day of its date.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    facts: &'a TransactionFacts,
+    day: i32,
+}
+
+impl<'a> Seen<'a> {
+    fn new(facts: &'a TransactionFacts) -> Self {
+        let day = i32::from(Day::of(facts.date()).0);
+        Self { facts, day }
+    }
+
+    const fn is(&self, status: BookingStatus) -> bool {
+        matches!(
+            (self.facts.status, status),
+            (BookingStatus::Pending, BookingStatus::Pending)
+                | (BookingStatus::Booked, BookingStatus::Booked)
+        )
+    }
+}
+
+/// Open known rows by day, so that those near a day are found without looking at the others.
+type ByDay = BTreeSet<(i32, usize)>;
+
 struct Matcher<'a> {
-    known: &'a [Transaction],
-    rows: &'a [TransactionFacts],
-    /// Indices not matched yet, in content order.
+    /// Both sides in content order, which is not the caller's: indices below are places in it.
+    known: Vec<Seen<'a>>,
+    rows: Vec<Seen<'a>>,
+    /// The caller's indices.
+    known_at: Vec<usize>,
+    rows_at: Vec<usize>,
+    /// Not matched yet, in order.
     open_known: Vec<usize>,
     open_rows: Vec<usize>,
     matched: Vec<(usize, usize, Confidence)>,
+    comparisons: u64,
 }
 
 impl<'a> Matcher<'a> {
     fn new(known: &'a [Transaction], rows: &'a [TransactionFacts]) -> Self {
-        let mut open_known: Vec<usize> = (0..known.len()).collect();
-        open_known.sort_by(|&a, &b| {
+        let mut known_at: Vec<usize> = (0..known.len()).collect();
+        known_at.sort_by(|&a, &b| {
             let (a, b) = (&known[a], &known[b]);
             content_order(&a.facts)
                 .cmp(&content_order(&b.facts))
                 .then(a.id.cmp(&b.id))
         });
-        let mut open_rows: Vec<usize> = (0..rows.len()).collect();
-        open_rows.sort_by(|&a, &b| content_order(&rows[a]).cmp(&content_order(&rows[b])));
+        let mut rows_at: Vec<usize> = (0..rows.len()).collect();
+        rows_at.sort_by(|&a, &b| content_order(&rows[a]).cmp(&content_order(&rows[b])));
         Self {
-            known,
-            rows,
-            open_known,
-            open_rows,
+            known: known_at
+                .iter()
+                .map(|&at| Seen::new(&known[at].facts))
+                .collect(),
+            rows: rows_at.iter().map(|&at| Seen::new(&rows[at])).collect(),
+            open_known: (0..known_at.len()).collect(),
+            open_rows: (0..rows_at.len()).collect(),
+            known_at,
+            rows_at,
             matched: Vec::new(),
+            comparisons: 0,
         }
+    }
+
+    const fn is_done(&self) -> bool {
+        self.open_known.is_empty() || self.open_rows.is_empty()
     }
 
     fn settle(&mut self, pairs: Vec<(usize, usize, Confidence)>) {
@@ -98,126 +207,170 @@ impl<'a> Matcher<'a> {
         self.matched.extend(pairs);
     }
 
-    /// Open indices of both sides, grouped by a key of their facts. Facts without a key stay out.
+    /// Open indices of both sides, in content order, grouped by a key. Rows without a key stay out.
     fn grouped<K: Ord>(
         &self,
-        key: impl Fn(&'a TransactionFacts) -> Option<K>,
+        key: impl Fn(Seen<'a>) -> Option<K>,
     ) -> BTreeMap<K, (Vec<usize>, Vec<usize>)> {
         let mut groups: BTreeMap<K, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
         for &index in &self.open_known {
-            if let Some(key) = key(&self.known[index].facts) {
+            if let Some(key) = key(self.known[index]) {
                 groups.entry(key).or_default().0.push(index);
             }
         }
         for &index in &self.open_rows {
-            if let Some(key) = key(&self.rows[index]) {
+            if let Some(key) = key(self.rows[index]) {
                 groups.entry(key).or_default().1.push(index);
             }
         }
         groups
     }
 
-    /// Rule 1. Where an id stands for several rows, equal content goes first.
-    fn by_bank_id(&mut self) {
-        let mut pairs = Vec::new();
-        for (known, rows) in self.grouped(|facts| facts.bank_id.as_deref()).into_values() {
-            let mut rows: Vec<Option<usize>> = rows.into_iter().map(Some).collect();
-            let mut rest = Vec::new();
-            for index in known {
-                let content = content(&self.known[index].facts);
-                let same = rows
-                    .iter_mut()
-                    .find(|row| row.is_some_and(|row| self::content(&self.rows[row]) == content));
-                match same.and_then(Option::take) {
-                    Some(row) => pairs.push((index, row, Confidence::Exact)),
-                    None => rest.push(index),
-                }
-            }
-            for index in rest {
-                let facts = &self.known[index].facts;
-                let fitting = rows
-                    .iter_mut()
-                    .find(|row| row.is_some_and(|row| !contradicts(facts, &self.rows[row])));
-                if let Some(row) = fitting.and_then(Option::take) {
-                    pairs.push((index, row, Confidence::Exact));
-                }
-            }
-        }
-        self.settle(pairs);
-    }
-
-    /// Rule 2.
-    fn by_content(&mut self) {
+    /// Pairs the rows of each group one to one in their order.
+    fn pair_off<K: Ord>(
+        &mut self,
+        key: impl Fn(Seen<'a>) -> Option<K>,
+        confidence: impl Fn(&TransactionFacts, &TransactionFacts) -> Confidence,
+    ) {
         let pairs = self
-            .grouped(|facts| Some(content(facts)))
+            .grouped(key)
             .into_values()
             .flat_map(|(known, rows)| known.into_iter().zip(rows))
             .map(|(known, row)| {
-                let (before, after) = (&self.known[known].facts, &self.rows[row]);
-                let same_id = before.bank_id == after.bank_id;
-                (
-                    known,
-                    row,
-                    if same_id {
-                        Confidence::Exact
-                    } else {
-                        Confidence::High
-                    },
-                )
+                let sure = confidence(self.known[known].facts, self.rows[row].facts);
+                (known, row, sure)
             })
             .collect();
         self.settle(pairs);
     }
 
-    /// Rule 3: first equal amounts, then drifted ones.
-    fn by_booking(&mut self) {
-        let pairs = self.bookings(
-            |facts| Some((facts.direction, facts.amount.minor)),
-            |_, _| true,
+    /// True where the bank numbers its rows anew with each answer: more ids stand on a row whose
+    /// content is known under another id than on one that reads as it did.
+    fn renumbered(&self) -> bool {
+        let mut ids: HashMap<&str, usize> = HashMap::new();
+        let mut contents: HashSet<(Content<'_>, &str)> = HashSet::new();
+        let mut texts: HashMap<Content<'_>, usize> = HashMap::new();
+        for &index in &self.open_known {
+            let facts = self.known[index].facts;
+            if let Some(id) = facts.bank_id.as_deref() {
+                ids.insert(id, index);
+                if contents.insert((content(facts), id)) {
+                    *texts.entry(content(facts)).or_default() += 1;
+                }
+            }
+        }
+        let unchanged = self
+            .matched
+            .iter()
+            .filter(|(known, ..)| self.known[*known].facts.bank_id.is_some())
+            .count();
+        let (mut agreeing, mut moved) = (unchanged, 0);
+        for &index in &self.open_rows {
+            let facts = self.rows[index].facts;
+            let Some(id) = facts.bank_id.as_deref() else {
+                continue;
+            };
+            if contents.contains(&(content(facts), id)) {
+                agreeing += 1;
+            } else if ids.contains_key(id) && texts.contains_key(&content(facts)) {
+                moved += 1;
+            }
+        }
+        moved > agreeing
+    }
+
+    /// Rule 2.
+    fn same_id(&mut self) {
+        let exact = |_: &TransactionFacts, _: &TransactionFacts| Confidence::Exact;
+        self.pair_off(
+            |row| {
+                Some((
+                    row.facts.bank_id.as_deref()?,
+                    content(row.facts),
+                    row.facts.status,
+                ))
+            },
+            exact,
         );
-        self.settle(pairs);
-        let pairs = self.bookings(
-            |facts| first_word(&facts.description).map(|word| (facts.direction, word)),
-            |before, after| drifted(before.amount, after.amount),
+        self.pair_off(
+            |row| Some((row.facts.bank_id.as_deref()?, content(row.facts))),
+            exact,
         );
+        let (mut pairs, mut comparisons) = (Vec::new(), 0);
+        for (known, rows) in self
+            .grouped(|row| row.facts.bank_id.as_deref())
+            .into_values()
+        {
+            if rows.is_empty() {
+                continue;
+            }
+            let mut candidates = self.by_day(known.into_iter());
+            for row in rows {
+                let after = self.rows[row];
+                let best = near(&candidates, after.day)
+                    .inspect(|_| comparisons += 1)
+                    .filter_map(|(day, known)| {
+                        let before = self.known[known];
+                        let like = similarity_of(before.facts, after.facts);
+                        let agreeing = u8::from(before.facts.amount == after.facts.amount)
+                            + u8::from(before.day == after.day)
+                            + u8::from(like > 0);
+                        (!contradicts(before, after, like))
+                            .then_some(((agreeing, like, -(day - after.day).abs()), (day, known)))
+                    })
+                    .max_by_key(|(score, (day, known))| (*score, -day, usize::MAX - known));
+                if let Some((_, (day, known))) = best {
+                    candidates.remove(&(day, known));
+                    pairs.push((known, row, Confidence::Exact));
+                }
+            }
+        }
+        self.comparisons += comparisons;
         self.settle(pairs);
     }
 
-    fn bookings<K: Ord>(
-        &self,
-        key: impl Fn(&'a TransactionFacts) -> Option<K>,
-        fits: impl Fn(&TransactionFacts, &TransactionFacts) -> bool,
-    ) -> Vec<(usize, usize, Confidence)> {
-        let mut pairs = Vec::new();
-        for (known, rows) in self.grouped(key).into_values() {
-            let mut pending: Vec<Option<usize>> = known
+    /// Rule 3.
+    fn same_content(&mut self) {
+        let sure = |before: &TransactionFacts, after: &TransactionFacts| {
+            if before.bank_id.is_some() && before.bank_id == after.bank_id {
+                Confidence::Exact
+            } else {
+                Confidence::High
+            }
+        };
+        self.pair_off(|row| Some((content(row.facts), row.facts.status)), sure);
+        self.pair_off(|row| Some(content(row.facts)), sure);
+    }
+
+    /// Rule 4, equal amounts.
+    fn booked(&mut self, words: &Words) {
+        let (mut pairs, mut comparisons) = (Vec::new(), 0);
+        for (known, rows) in self
+            .grouped(|row| {
+                let amount = row.facts.amount;
+                Some((row.facts.direction, amount.currency, amount.minor))
+            })
+            .into_values()
+        {
+            let pending = known
                 .into_iter()
-                .filter(|&index| self.known[index].facts.status == BookingStatus::Pending)
-                .take(MAX_CANDIDATES)
-                .map(Some)
-                .collect();
+                .filter(|&index| self.known[index].is(BookingStatus::Pending));
+            let mut candidates = self.by_day(pending);
             for row in rows {
-                let after = &self.rows[row];
-                if after.status != BookingStatus::Booked {
+                let after = self.rows[row];
+                if !after.is(BookingStatus::Booked) || candidates.is_empty() {
                     continue;
                 }
-                let best = pending
-                    .iter_mut()
-                    .filter_map(|slot| {
-                        let before = &self.known[(*slot)?].facts;
-                        let days = days_between(before.date(), after.date());
-                        let near = (-1..=BOOKING_WINDOW_DAYS).contains(&days);
-                        let similar = similarity(before, after);
-                        let fitting = near
-                            && similar > 0
-                            && before.amount.currency == after.amount.currency
-                            && fits(before, after);
-                        fitting.then_some(((similar, -days.abs()), slot))
+                let best = bookable(&candidates, after.day)
+                    .inspect(|_| comparisons += 1)
+                    .filter_map(|(day, known)| {
+                        let like = words.similarity(self, known, row);
+                        (like > 0).then_some(((like, -(after.day - day).abs()), (day, known)))
                     })
-                    .max_by_key(|(score, _)| *score);
-                if let Some(known) = best.and_then(|(_, slot)| slot.take()) {
-                    let same_amount = self.known[known].facts.amount == after.amount;
-                    let sure = if same_amount {
+                    .max_by_key(|(score, (day, known))| (*score, -day, usize::MAX - known));
+                if let Some(((like, _), (day, known))) = best {
+                    candidates.remove(&(day, known));
+                    let sure = if like >= ALIKE {
                         Confidence::High
                     } else {
                         Confidence::Medium
@@ -226,54 +379,203 @@ impl<'a> Matcher<'a> {
                 }
             }
         }
-        pairs
+        self.comparisons += comparisons;
+        self.settle(pairs);
     }
 
-    /// Rule 4.
-    fn by_reissue(&mut self) {
+    /// Rule 4, amounts that drifted; and rows without ids whose amount was edited.
+    fn drifted(&mut self, words: &Words) {
+        let mut index: BTreeMap<(Direction, u32), ByDay> = BTreeMap::new();
+        for &known in &self.open_known {
+            let before = self.known[known];
+            for &word in words.known(known) {
+                let bucket = index.entry((before.facts.direction, word)).or_default();
+                bucket.insert((before.day, known));
+            }
+        }
+        let (mut pairs, mut taken, mut comparisons) = (Vec::new(), HashSet::new(), 0);
+        for &row in &self.open_rows {
+            let after = self.rows[row];
+            // The rarest word first: it says most, and its bucket is the shortest.
+            let mut buckets: Vec<&ByDay> = words
+                .row(row)
+                .iter()
+                .filter_map(|&word| index.get(&(after.facts.direction, word)))
+                .collect();
+            buckets.sort_by_key(|bucket| (bucket.len(), bucket.first().copied()));
+            let mut looked_at = HashSet::new();
+            let best = buckets
+                .into_iter()
+                .flat_map(|bucket| bookable(bucket, after.day))
+                .take(MAX_CANDIDATES)
+                .inspect(|_| comparisons += 1)
+                .filter(|(_, known)| !taken.contains(known) && looked_at.insert(*known))
+                .filter_map(|(day, known)| {
+                    let before = self.known[known];
+                    let booked =
+                        before.is(BookingStatus::Pending) && after.is(BookingStatus::Booked);
+                    let edited = before.facts.bank_id.is_none()
+                        && after.facts.bank_id.is_none()
+                        && before.facts.status == after.facts.status
+                        && before.day == after.day
+                        && before.facts.description == after.facts.description;
+                    let like = words.similarity(self, known, row);
+                    let fits = (booked || edited)
+                        && like >= AKIN
+                        && drifted(before.facts.amount, after.facts.amount);
+                    fits.then_some(((like, -(after.day - day).abs()), (day, known)))
+                })
+                .max_by_key(|(score, (day, known))| (*score, -day, usize::MAX - known));
+            if let Some((_, (_, known))) = best {
+                taken.insert(known);
+                pairs.push((known, row, Confidence::Medium));
+            }
+        }
+        self.comparisons += comparisons;
+        self.settle(pairs);
+    }
+
+    /// Rule 4, holds: only where one pending and one booked row can be meant.
+    fn held(&mut self) {
         let pairs = self
-            .grouped(|facts| {
-                Some((
-                    facts.direction,
-                    facts.amount.minor,
-                    facts.date(),
-                    facts.status,
-                ))
+            .grouped(|row| {
+                let facts = row.facts;
+                let named = !facts.description.is_empty();
+                named.then_some((facts.direction, facts.amount.currency, &*facts.description))
             })
             .into_values()
-            .filter(|(known, rows)| known.len() == rows.len())
-            .flat_map(|(known, rows)| known.into_iter().zip(rows))
-            .filter(|&(known, row)| {
-                self.known[known].facts.amount.currency == self.rows[row].amount.currency
+            .filter_map(|(known, rows)| match (known.as_slice(), rows.as_slice()) {
+                (&[known], &[row]) => Some((known, row, Confidence::Low)),
+                _ => None,
             })
-            .map(|(known, row)| (known, row, Confidence::Medium))
+            .filter(|&(known, row, _)| {
+                let (before, after) = (self.known[known], self.rows[row]);
+                before.is(BookingStatus::Pending)
+                    && after.is(BookingStatus::Booked)
+                    && (0..=HOLD_DAYS).contains(&(after.day - before.day))
+                    && is_round(before.facts.amount)
+                    && !is_round(after.facts.amount)
+            })
             .collect();
         self.settle(pairs);
     }
 
-    fn finish(mut self) -> Matching {
-        self.matched
-            .sort_unstable_by_key(|&(known, row, _)| (known, row));
-        self.open_known.sort_unstable();
+    /// Rule 5.
+    fn reissued(&mut self, words: &Words) {
+        let standing = self.ids_stand_still();
+        let (mut pairs, mut comparisons) = (Vec::new(), 0);
+        for (known, rows) in self
+            .grouped(|row| {
+                let facts = row.facts;
+                let amount = (facts.amount.currency, facts.amount.minor);
+                Some((facts.direction, amount, row.day, facts.status))
+            })
+            .into_values()
+        {
+            let mut candidates: BTreeSet<usize> = (0..known.len()).collect();
+            let mut rest = Vec::new();
+            for row in rows {
+                let best = candidates
+                    .iter()
+                    .take(MAX_CANDIDATES)
+                    .inspect(|_| comparisons += 1)
+                    .map(|&at| (words.similarity(self, known[at], row), at))
+                    .filter(|(like, _)| *like >= AKIN)
+                    .max_by_key(|&(like, at)| (like, usize::MAX - at));
+                match best {
+                    Some((_, at)) => {
+                        candidates.remove(&at);
+                        pairs.push((known[at], row, Confidence::Medium));
+                    }
+                    None => rest.push(row),
+                }
+            }
+            for row in rest {
+                let named = |facts: &TransactionFacts| facts.bank_id.is_some();
+                let may = |at: &usize| {
+                    let both = named(self.known[known[*at]].facts) && named(self.rows[row].facts);
+                    !(both && standing)
+                };
+                let first = candidates.iter().take(MAX_CANDIDATES).copied();
+                if let Some(at) = first.inspect(|_| comparisons += 1).find(may) {
+                    candidates.remove(&at);
+                    pairs.push((known[at], row, Confidence::Medium));
+                }
+            }
+        }
+        self.comparisons += comparisons;
+        self.settle(pairs);
+    }
+
+    /// True where at least half of the ids in the answer are ids we know.
+    fn ids_stand_still(&self) -> bool {
+        let id = |row: &Seen<'a>| row.facts.bank_id.as_deref();
+        let ours: HashSet<&str> = self.known.iter().filter_map(id).collect();
+        let theirs: Vec<&str> = self.rows.iter().filter_map(id).collect();
+        let known = theirs.iter().filter(|id| ours.contains(**id)).count();
+        known > 0 && known * 2 >= theirs.len()
+    }
+
+    fn by_day(&self, known: impl Iterator<Item = usize>) -> ByDay {
+        known.map(|index| (self.known[index].day, index)).collect()
+    }
+
+    fn finish(self) -> Matching {
+        let mut matched: Vec<_> = self
+            .matched
+            .into_iter()
+            .map(|(known, row, sure)| (self.known_at[known], self.rows_at[row], sure))
+            .collect();
+        matched.sort_unstable_by_key(|&(known, row, _)| (known, row));
+        let mut missing: Vec<usize> = self
+            .open_known
+            .into_iter()
+            .map(|known| self.known_at[known])
+            .collect();
+        missing.sort_unstable();
         Matching {
-            matched: self.matched,
-            new: self.open_rows,
-            missing: self.open_known,
+            matched,
+            new: self
+                .open_rows
+                .into_iter()
+                .map(|row| self.rows_at[row])
+                .collect(),
+            missing,
+            comparisons: self.comparisons,
         }
     }
 }
 
-type Content<'a> = (Direction, i64, &'a str, Date, &'a str);
+/// Up to [`MAX_CANDIDATES`] rows around a day, half of them from before it.
+fn near(candidates: &ByDay, day: i32) -> impl Iterator<Item = (i32, usize)> {
+    let half = MAX_CANDIDATES / 2;
+    let before = candidates.range(..(day, 0)).rev().take(half);
+    before
+        .chain(candidates.range((day, 0)..).take(half))
+        .copied()
+}
 
-/// What makes two rows read alike, whatever their ids and whether booked or not.
+/// Up to [`MAX_CANDIDATES`] rows that may have been booked on a day, the nearest first.
+fn bookable(candidates: &ByDay, day: i32) -> impl Iterator<Item = (i32, usize)> {
+    let (first, last) = (day - BOOKING_WINDOW_DAYS, day + BACK_DATED_DAYS);
+    candidates
+        .range((first, 0)..=(last, usize::MAX))
+        .rev()
+        .take(MAX_CANDIDATES)
+        .copied()
+}
+
+type Content<'a> = (Direction, i64, &'a str, i64, &'a str);
+
+/// What makes two rows read alike, whatever their ids and whether booked or not. The date is that in
+/// UTC, as days.
 fn content(facts: &TransactionFacts) -> Content<'_> {
     let amount = facts.amount;
-    let currency = currency_text(&facts.amount);
     (
         facts.direction,
         amount.minor,
-        currency,
-        facts.date(),
+        currency_text(&facts.amount),
+        facts.booked_at.as_second().div_euclid(86_400),
         &facts.description,
     )
 }
@@ -294,39 +596,126 @@ fn content_order(facts: &TransactionFacts) -> impl Ord + '_ {
             facts.code.as_deref(),
             facts.value_at,
         ),
-        facts.balance_after.map(|money| money.minor),
+        facts
+            .balance_after
+            .map(|money| (money.minor, money.currency)),
     )
 }
 
-/// True where two rows with one bank id cannot be one transaction: money went the other way or in
-/// another currency, or amount, date and text all differ (a reused id). A pending row may change all
-/// three only within the booking window.
-fn contradicts(before: &TransactionFacts, after: &TransactionFacts) -> bool {
-    before.direction != after.direction
-        || before.amount.currency != after.amount.currency
-        || (before.amount != after.amount
-            && before.date() != after.date()
-            && similarity(before, after) == 0)
+/// True where two rows with one bank id cannot be one transaction: money went the other way, or
+/// amount (or currency), date and text all differ (a reused id). A pending row may change all of
+/// amount, date and text when it is booked, but only within the booking window.
+fn contradicts(before: Seen<'_>, after: Seen<'_>, like: u32) -> bool {
+    if before.facts.direction != after.facts.direction {
+        return true;
+    }
+    let days = -BACK_DATED_DAYS..=BOOKING_WINDOW_DAYS;
+    let booked = before.is(BookingStatus::Pending)
+        && after.is(BookingStatus::Booked)
+        && days.contains(&(after.day - before.day));
+    if before.facts.amount.currency != after.facts.amount.currency {
+        return !(booked && like > 0);
+    }
+    !booked && before.facts.amount != after.facts.amount && before.day != after.day && like < AKIN
 }
 
-/// How alike two rows' texts are, from 0 (nothing in common) to 100.
-fn similarity(before: &TransactionFacts, after: &TransactionFacts) -> u32 {
-    if before.description == after.description {
-        return 100;
+/// The words of the open rows' texts as numbers: two texts are compared without reading them again.
+struct Words {
+    known: HashMap<usize, Vec<u32>>,
+    rows: HashMap<usize, Vec<u32>>,
+}
+
+impl Words {
+    fn of(matcher: &Matcher<'_>) -> Self {
+        let mut numbers: HashMap<String, u32> = HashMap::new();
+        let mut read = |facts: &TransactionFacts| {
+            let mut found: Vec<u32> = words(&facts.description)
+                .into_iter()
+                .map(|word| {
+                    let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+                    *numbers.entry(word).or_insert(next)
+                })
+                .collect();
+            found.sort_unstable();
+            found
+        };
+        let known = matcher
+            .open_known
+            .iter()
+            .map(|&index| (index, read(matcher.known[index].facts)))
+            .collect();
+        let rows = matcher
+            .open_rows
+            .iter()
+            .map(|&index| (index, read(matcher.rows[index].facts)))
+            .collect();
+        Self { known, rows }
     }
+
+    fn known(&self, index: usize) -> &[u32] {
+        self.known.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    fn row(&self, index: usize) -> &[u32] {
+        self.rows.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    /// [`similarity`] of a known row and a row.
+    fn similarity(&self, matcher: &Matcher<'_>, known: usize, row: usize) -> u32 {
+        let (before, after) = (matcher.known[known].facts, matcher.rows[row].facts);
+        similarity(before, after, self.known(known), self.row(row))
+    }
+}
+
+/// The words of a text, each once: at most [`MAX_WORDS`], in small letters, without those that name a
+/// way of paying where there are others.
+fn words(text: &str) -> BTreeSet<String> {
+    let all: BTreeSet<String> = text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| word.chars().nth(1).is_some())
+        .take(MAX_WORDS)
+        .map(str::to_lowercase)
+        .collect();
+    let telling: BTreeSet<String> = all
+        .iter()
+        .filter(|word| !WAYS_OF_PAYING.contains(&word.as_str()))
+        .cloned()
+        .collect();
+    if telling.is_empty() { all } else { telling }
+}
+
+/// [`similarity`] of two rows whose words are not at hand.
+fn similarity_of(before: &TransactionFacts, after: &TransactionFacts) -> u32 {
+    if before.description == after.description {
+        return similarity(before, after, &[], &[]);
+    }
+    let (a, b) = (words(&before.description), words(&after.description));
+    let mut numbers: Vec<&String> = a.union(&b).collect();
+    numbers.sort_unstable();
+    let number = |word: &String| u32::try_from(numbers.partition_point(|it| *it < word)).ok();
+    let (a, b): (Vec<u32>, Vec<u32>) = (
+        a.iter().filter_map(number).collect(),
+        b.iter().filter_map(number).collect(),
+    );
+    similarity(before, after, &a, &b)
+}
+
+/// How alike two rows' texts are, from 0 (nothing in common) to 100. Texts that say nothing neither
+/// speak for nor against: both blank 30, one of them 20.
+fn similarity(before: &TransactionFacts, after: &TransactionFacts, a: &[u32], b: &[u32]) -> u32 {
     if before.reference.is_some() && before.reference == after.reference {
         return 90;
     }
-    let words = |facts: &TransactionFacts| -> HashSet<String> {
-        facts
-            .description
-            .split(|c: char| !c.is_alphanumeric())
-            .filter(|word| word.len() > 1)
-            .map(str::to_lowercase)
-            .collect()
-    };
-    let (a, b) = (words(before), words(after));
-    let common = a.intersection(&b).count();
+    match (before.description.is_empty(), after.description.is_empty()) {
+        (true, true) => return 30,
+        (true, false) | (false, true) => return 20,
+        (false, false) if before.description == after.description => return 100,
+        (false, false) => {}
+    }
+    let common = a
+        .iter()
+        .filter(|word| b.binary_search(word).is_ok())
+        .count();
     let smaller = a.len().min(b.len());
     if smaller == 0 || common * 2 < smaller {
         return 0;
@@ -334,21 +723,15 @@ fn similarity(before: &TransactionFacts, after: &TransactionFacts) -> u32 {
     u32::try_from(common * 80 / smaller).unwrap_or(0)
 }
 
-fn first_word(description: &str) -> Option<String> {
-    description
-        .split(|c: char| !c.is_alphanumeric())
-        .find(|word| !word.is_empty())
-        .map(str::to_lowercase)
-}
-
 fn drifted(before: Money, after: Money) -> bool {
     let difference = (i128::from(before.minor) - i128::from(after.minor)).abs();
-    difference * 100 <= i128::from(before.minor) * i128::from(DRIFT_PERCENT)
+    before.currency == after.currency
+        && difference * 100 <= i128::from(before.minor) * i128::from(DRIFT_PERCENT)
 }
 
-/// Days from one date to another; negative where the second is earlier.
-fn days_between(from: Date, to: Date) -> i32 {
-    i32::from(Day::of(to).0) - i32::from(Day::of(from).0)
+/// True for an amount of whole major units, as holds are.
+fn is_round(money: Money) -> bool {
+    money.minor % 10_i64.pow(u32::from(money.currency.exponent())) == 0
 }
 
 /// Mints ids for new rows: the same row of the same account always gets the same id, and rows that

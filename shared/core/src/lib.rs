@@ -12,6 +12,7 @@
 pub mod bank;
 pub mod decide;
 pub mod diff;
+pub mod doubt;
 pub mod fault;
 pub mod feed;
 pub mod identity;
@@ -25,3 +26,4 @@ pub mod schedule;
 #[cfg(feature = "schema")]
 mod schema;
 pub mod state;
+pub mod tieout;

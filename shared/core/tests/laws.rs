@@ -1,14 +1,14 @@
 //! The laws of the core as properties: what is stated here holds for every input.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{Timestamp, civil::date};
 use okra_core::{
-    decide::{AccountState, decide, observe, window_start},
+    decide::{AccountState, Decision, decide, observe, window_start},
     diff::{AccountView, diff_transactions},
     fault::{BankFault, FaultClass},
-    feed::{Change, Confidence, MAX_CHANGES_PER_ENTRY, Pull},
+    feed::{Change, MAX_CHANGES_PER_ENTRY, Pull},
     ids::AccountId,
     model::{
         AccountSnapshot, BalanceFacts, BookingStatus, Direction, Snapshot, Transaction,
@@ -18,6 +18,10 @@ use okra_core::{
     normal::digest_transactions,
 };
 use proptest::prelude::*;
+
+fn decided(snapshot: &Snapshot, known: &BTreeMap<AccountId, AccountState>) -> Decision {
+    decide(snapshot, known, &BTreeSet::new(), at(0))
+}
 
 const ACCOUNT: AccountId = AccountId::from_bytes([7; 12]);
 
@@ -161,13 +165,13 @@ proptest! {
         }] };
         let first_pull = AccountState { first_pull: true, ..AccountState::default() };
         let mut view = AccountView::default();
-        for (_, change) in decide(&snapshot, &BTreeMap::from([(ACCOUNT, first_pull)])).changes {
+        for (_, change) in decided(&snapshot, &BTreeMap::from([(ACCOUNT, first_pull)])).changes {
             view.apply(&change);
         }
         let state = AccountState {
-            balance: view.balance, transactions: transactions(&view), first_pull: false,
+            balance: view.balance, transactions: transactions(&view), ..AccountState::default()
         };
-        let again = decide(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
+        let again = decided(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
         prop_assert!(again.changes.is_empty(), "{:?}", again.changes);
     }
 }
@@ -183,11 +187,7 @@ fn check(before: &[TransactionFacts], after: &[TransactionFacts], expected: &[&s
         .map(|row| format!("- {}", name(&row.facts)))
         .collect();
     got.extend(diff.modified.iter().map(|row| {
-        let sure = match row.confidence {
-            Confidence::Exact => "exact",
-            Confidence::High => "high",
-            Confidence::Medium => "medium",
-        };
+        let sure = row.confidence.as_str();
         format!(
             "~ {} -> {} ({sure})",
             name(&row.before),
@@ -317,7 +317,7 @@ fn one_account_that_fails_holds_nothing_up() {
         observed.faults,
         [(ACCOUNT, okra_core::model::Product::Transactions, fault)]
     );
-    let decision = decide(&snapshot, &BTreeMap::new());
+    let decision = decided(&snapshot, &BTreeMap::new());
     assert_eq!(decision.changes.len(), 1);
     assert_eq!(decision.changes[0].0, other);
 }
@@ -339,7 +339,7 @@ fn an_empty_answer_does_not_delete_a_history() {
         transactions: stored,
         ..AccountState::default()
     };
-    let decision = decide(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
+    let decision = decided(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
     assert!(decision.changes.is_empty());
     assert_eq!(decision.faults[0].2.class, FaultClass::Nonsense);
 }
@@ -356,7 +356,7 @@ fn a_large_pull_is_split_into_bounded_entries() {
             transactions: Some(Ok(window(rows))),
         }],
     };
-    let sizes: Vec<usize> = decide(&snapshot, &BTreeMap::new())
+    let sizes: Vec<usize> = decided(&snapshot, &BTreeMap::new())
         .changes
         .iter()
         .map(|(_, change)| match change {

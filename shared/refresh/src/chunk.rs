@@ -148,6 +148,8 @@ impl Refresher {
                 }
             }
             let fetched = Fetched {
+                bank,
+                secret: &secret,
                 consent,
                 from,
                 asked_at,

@@ -13,6 +13,7 @@
 pub mod announce;
 mod banks;
 mod chunk;
+mod confirm;
 mod reconcile;
 mod report;
 mod tick;

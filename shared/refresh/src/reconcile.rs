@@ -1,13 +1,14 @@
 //! The changed path: strong reads, decide, commit, project, dispatch, advance.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
-use jiff::{Timestamp, ToSpan, civil::Date};
+use jiff::{Timestamp, civil::Date};
+use okra_banks::ConsentSecret;
 use okra_core::{
-    decide::{AccountState, Decision, Mark, Observed, decide},
+    bank::BankConfig,
+    decide::{Decision, Mark, Observed},
     fault::{BankFault, FaultClass},
     feed::{Change, FeedEntry, MAX_ENTRIES_PER_COMMIT, Stream},
-    identity::BOOKING_WINDOW_DAYS,
     ids::{AccountId, Seq},
     model::{ByProduct, Product, Snapshot},
     plan::DueEntry,
@@ -30,6 +31,8 @@ const MAX_COMMIT_BYTES: usize = 3_000_000;
 
 /// What a bank answered, and when it was asked.
 pub(crate) struct Fetched<'a> {
+    pub(crate) bank: &'a BankConfig,
+    pub(crate) secret: &'a ConsentSecret,
     pub(crate) consent: &'a Consent,
     pub(crate) from: Date,
     pub(crate) asked_at: Timestamp,
@@ -60,7 +63,11 @@ impl Refresher {
             return Ok(Reconciled::Overtaken);
         }
         let mut changes = self.heal(&due, &head).await?;
-        let decision = self.compare(&due, &head, &fetched).await?;
+        let (decision, observed) = self.decided(&due, &head, &fetched).await?;
+        let fetched = Fetched {
+            observed: &observed,
+            ..fetched
+        };
         let marks = new_marks(&due, &head, &fetched, &decision);
         let (status, states) = new_status(&head, fetched.observed);
         let told = self.told(&due, &head, &states).await?;
@@ -148,66 +155,6 @@ impl Refresher {
             }
         }
         Err(RefreshError::TooFarBehind(head.record))
-    }
-
-    /// Compares the snapshot with the stored state, reading only what it takes: nothing where the
-    /// digests are the committed ones.
-    async fn compare(
-        &self,
-        due: &DueEntry,
-        head: &Head,
-        fetched: &Fetched<'_>,
-    ) -> Result<Decision, RefreshError> {
-        let committed = |product: Product| {
-            let mark = head.marks.get(product).copied().unwrap_or_default();
-            mark.digest.is_some() && mark.digest.as_ref() == fetched.observed.digests.get(product)
-        };
-        let open: Vec<Product> = due
-            .marks
-            .products()
-            .into_iter()
-            .filter(|&product| !committed(product))
-            .collect();
-        if open.is_empty() {
-            return Ok(Decision::default());
-        }
-        let mut snapshot = fetched.snapshot.clone();
-        let mut known: BTreeMap<AccountId, AccountState> = BTreeMap::new();
-        if open.contains(&Product::Balance) {
-            for account in self
-                .store
-                .accounts_of(fetched.consent, Consistency::Strong)
-                .await?
-            {
-                known.entry(account.id).or_default().balance = account.balance;
-            }
-        }
-        // A row may have moved into the window since it was stored.
-        let from = fetched.from.saturating_sub(BOOKING_WINDOW_DAYS.days());
-        let first_pull = head
-            .marks
-            .transactions
-            .is_none_or(|mark| mark == Mark::default());
-        for account in &mut snapshot.accounts {
-            if !open.contains(&Product::Balance) {
-                account.balance = None;
-            }
-            if !open.contains(&Product::Transactions) {
-                account.transactions = None;
-            }
-            if matches!(account.transactions, Some(Ok(_))) {
-                let state = known.entry(account.account).or_default();
-                state.first_pull = first_pull;
-                if !first_pull {
-                    let rows = self
-                        .store
-                        .transactions(account.account, from, None, Consistency::Strong)
-                        .await?;
-                    state.transactions = rows.into_iter().map(|row| row.transaction).collect();
-                }
-            }
-        }
-        Ok(decide(&snapshot, &known))
     }
 
     /// Commits entries in as few transactions as their size allows. Only the last one carries the
@@ -373,12 +320,13 @@ fn new_marks(
             .faults
             .iter()
             .any(|(_, faulty, _)| *faulty == product);
+        let doubtful = decision.doubtful && product == Product::Transactions;
         let observed = fetched
             .observed
             .digests
             .get(product)
             .copied()
-            .filter(|_| !disbelieved);
+            .filter(|_| !disbelieved && !doubtful);
         let before = decision
             .changes
             .iter()
@@ -397,7 +345,7 @@ fn new_marks(
             }
         } else {
             Mark {
-                digest: observed.or(old.digest),
+                digest: observed.or_else(|| old.digest.filter(|_| !doubtful)),
                 ..old
             }
         };

@@ -5,8 +5,10 @@ use std::fmt;
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use okra_core::{
+    doubt::Doubt,
     ids::{AccountId, AccountTag, AppId, BankId, CustomerId, RecordId, Seq},
     model::{AccountFacts, BalanceFacts},
+    tieout::TieOut,
 };
 
 use crate::{
@@ -19,6 +21,17 @@ use crate::{
 pub const MAX_ACCOUNTS_PER_RECORD: usize = 25;
 
 const KIND: &str = "account";
+const DOUBT: &str = "dt";
+const TIE_OUT: &str = "to";
+
+/// What is known of how far an account's answers can be believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// What its last answer lacked.
+    pub doubt: Option<Doubt>,
+    /// How its balance and its transactions agree.
+    pub tie_out: Option<TieOut>,
+}
 
 /// An account.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +54,8 @@ pub struct Account {
     pub balance_seq: Seq,
     /// When that was committed.
     pub balance_at: Option<Timestamp>,
+    /// How far its answers can be believed.
+    pub checks: Checks,
     /// When it was linked.
     pub created_at: Timestamp,
     /// When it or its balance was last written.
@@ -70,6 +85,10 @@ pub(crate) fn write(account: &Account) -> Result<Attributes, StoreError> {
         .balance
         .map(|balance| json(KIND, &balance))
         .transpose()?;
+    let doubt = account.checks.doubt.as_ref();
+    let doubt = doubt.map(|doubt| json(KIND, doubt)).transpose()?;
+    let tie_out = account.checks.tie_out.as_ref();
+    let tie_out = tie_out.map(|tie_out| json(KIND, tie_out)).transpose()?;
     Ok(Draft::new(key(account.id))
         .with("rec", s(account.record.to_string()))
         .with("app", s(account.app.to_string()))
@@ -79,6 +98,8 @@ pub(crate) fn write(account: &Account) -> Result<Attributes, StoreError> {
         .maybe("b", balance)
         .with("q", n(account.balance_seq))
         .maybe("ba", account.balance_at.map(millis))
+        .maybe(DOUBT, doubt)
+        .maybe(TIE_OUT, tie_out)
         .with("c", millis(account.created_at))
         .with("u", millis(account.last_updated))
         .done())
@@ -96,6 +117,10 @@ fn read(item: &Attributes) -> Result<Account, StoreError> {
         balance: reader.optional("b", Reader::json)?,
         balance_seq: Seq(reader.number("q")?),
         balance_at: reader.optional("ba", Reader::millis)?,
+        checks: Checks {
+            doubt: reader.optional(DOUBT, Reader::json)?,
+            tie_out: reader.optional(TIE_OUT, Reader::json)?,
+        },
         created_at: reader.millis("c")?,
         last_updated: reader.millis("u")?,
     })
@@ -118,6 +143,24 @@ pub(crate) fn balance(
 }
 
 impl Store {
+    /// Notes how far an account's answers can be believed. One write unit; no account is made of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn set_checks(&self, account: AccountId, checks: &Checks) -> Result<(), StoreError> {
+        let mut update = Update::new(key(account)).when(When::Exists);
+        update = match &checks.doubt {
+            Some(doubt) => update.set(DOUBT, json(KIND, doubt)?),
+            None => update.remove(DOUBT),
+        };
+        update = match &checks.tie_out {
+            Some(tie_out) => update.set(TIE_OUT, json(KIND, tie_out)?),
+            None => update.remove(TIE_OUT),
+        };
+        self.update(update).await.map(drop)
+    }
+
     /// An account.
     ///
     /// # Errors

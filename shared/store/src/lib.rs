@@ -57,7 +57,7 @@ mod transactions;
 use std::sync::Arc;
 
 pub use self::{
-    accounts::{Account, MAX_ACCOUNTS_PER_RECORD},
+    accounts::{Account, Checks, MAX_ACCOUNTS_PER_RECORD},
     apps::{App, KeyHash, MAX_ORIGINS},
     banks::MAX_BANKS,
     capacity::CapacityUsed,

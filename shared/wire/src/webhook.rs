@@ -15,7 +15,7 @@
 //! Endpoints in reference mode are sent ids and counts; those in full mode the rows too.
 
 use okra_core::{
-    feed::{Change, Confidence, FeedEntry, Modified, PayloadMode, Pull, TransactionsDiff},
+    feed::{Change, FeedEntry, Modified, PayloadMode, Pull, TransactionsDiff},
     ids::{AccountId, AppId, BalanceId, BankId, CustomerId, EventId, RecordId, TransactionId},
     model::{
         AccountFacts, BalanceFacts, BookingStatus, Direction, Environment, Product,
@@ -320,11 +320,7 @@ impl<'a> ModifiedBody<'a> {
         let change = || {
             let changed = before.changed(after);
             ChangeBody {
-                confidence: match modified.confidence {
-                    Confidence::Exact => "exact",
-                    Confidence::High => "high",
-                    Confidence::Medium => "medium",
-                },
+                confidence: modified.confidence.as_str(),
                 before: FactsBody::of(before, &changed),
                 after: FactsBody::of(after, &changed),
                 changed,
@@ -675,6 +671,7 @@ fn transactions<'a>(
 mod tests {
     use okra_core::{
         fault::FaultClass,
+        feed::Confidence,
         model::Transaction as Known,
         money::Money,
         state::{Availability, HistoryComplete, HistoryEnd},

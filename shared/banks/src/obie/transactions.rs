@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use okra_core::{
     model::TransactionFacts,
     money::MoneyError,
@@ -230,13 +230,34 @@ pub fn parse_transactions(body: &[u8]) -> Result<Page<TransactionFacts>, Nonsens
     Ok(Page { items, next })
 }
 
+/// Rows at the edge of a page that are compared with the next page's, at most.
+const MAX_OVERLAP: usize = 64;
+
+/// The dates of rows without ids that end a page and begin the next: either purchases that read alike,
+/// or a page that moved and shows its last rows again. Nothing in the answer tells which.
+pub fn doubtful_dates(pages: &[Vec<TransactionFacts>]) -> Option<(Date, Date)> {
+    let overlaps = pages.windows(2).flat_map(|pair| {
+        let (page, next) = (pair[0].as_slice(), pair[1].as_slice());
+        let longest = page.len().min(next.len()).min(MAX_OVERLAP);
+        let overlap = (1..=longest)
+            .rev()
+            .find(|&rows| page[page.len() - rows..] == next[..rows]);
+        &next[..overlap.unwrap_or(0)]
+    });
+    let dates: Vec<Date> = overlaps
+        .filter(|row| row.bank_id.is_none())
+        .map(TransactionFacts::date)
+        .collect();
+    Some((*dates.iter().min()?, *dates.iter().max()?))
+}
+
 /// Rows of one bank id that a row is compared with, at most.
 const MAX_COMPARED: usize = 64;
 
 /// The pages of one answer as one list. A row that arrives while pages are read moves the others down,
 /// and the bank shows the last row of a page again as the first of the next: a row with an id that
 /// reads like one of an earlier page is that row. Within a page every row counts.
-pub(super) fn join_pages(pages: Vec<Vec<TransactionFacts>>) -> Vec<TransactionFacts> {
+pub fn join_pages(pages: Vec<Vec<TransactionFacts>>) -> Vec<TransactionFacts> {
     let mut pages = pages.into_iter();
     let mut rows = pages.next().unwrap_or_default();
     let mut by_id: HashMap<String, Vec<usize>> = HashMap::new();

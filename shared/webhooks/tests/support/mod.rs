@@ -254,6 +254,7 @@ impl World {
                 balance: None,
                 balance_seq: Seq::ZERO,
                 balance_at: None,
+                checks: okra_store::Checks::default(),
                 created_at: now,
                 last_updated: now,
             }],
