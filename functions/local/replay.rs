@@ -279,6 +279,7 @@ impl Replay {
                     Bank::base_path(Standard::Obie31)
                 ),
                 financial_id: None,
+                oauth: None,
                 country: "CZ".to_owned(),
                 limits: BankLimits {
                     records_per_second: UNPACED,

@@ -66,6 +66,7 @@ pub(crate) fn configurations(port: u16) -> anyhow::Result<Vec<BankConfig>> {
             standard,
             base_url: format!("http://127.0.0.1:{port}{}", Bank::base_path(standard)),
             financial_id: None,
+            oauth: None,
             country: "NG".to_owned(),
             limits: BankLimits::default(),
         })
@@ -118,9 +119,7 @@ impl Sandbox for Door {
         Ok(SandboxLogin {
             bank,
             name: login.name,
-            consent: ConsentSecret {
-                access_token: access_token.into_string(),
-            },
+            consent: ConsentSecret::bearer(access_token.into_string()),
         })
     }
 }

@@ -11,14 +11,16 @@
 //! [bank.limits]                       # optional, and so is each of its fields
 //! records_per_second = 5
 //!
-//! [bank.client]                       # optional: names of environment variables, never the secrets
-//! id_env = "GTB_CLIENT_ID"
-//! secret_env = "GTB_CLIENT_SECRET"
+//! [bank.oauth]                        # optional: where access tokens are renewed
+//! token_url = "https://auth.bank.example/token"
+//! client_id = "okra-sync"
+//! client_auth = "client_secret_basic" # or client_secret_post, none
+//! secret_env = "GTB_CLIENT_SECRET"    # name of the environment variable that holds the secret
 //! ```
 
 use std::collections::HashSet;
 
-use okra_core::bank::{BankConfig, BankLimits};
+use okra_core::bank::{BankConfig, BankLimits, ClientAuth, OAuthClient};
 use serde::{Deserialize, de::DeserializeOwned};
 use url::{Host, Url};
 
@@ -34,23 +36,16 @@ pub const MAX_PAGES: u32 = 1_000;
 /// Bytes that an operator may let one page have, at most.
 pub const MAX_BODY_BYTES: u32 = 32 * 1024 * 1024;
 
+/// Bytes of a client's id at most.
+const MAX_CLIENT_ID_BYTES: usize = 256;
+
 /// One `[[bank]]` of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BankFile {
     /// The bank.
     pub config: BankConfig,
-    /// Where our credentials at the bank are, where it wants any.
-    pub client: Option<ClientReference>,
-}
-
-/// Names of the environment variables that hold our credentials at a bank.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClientReference {
-    /// Holds the client's id.
-    pub id_env: String,
-    /// Holds the client's secret.
-    pub secret_env: String,
+    /// Name of the environment variable that holds our client's secret at the bank, where it has one.
+    pub secret_env: Option<String>,
 }
 
 /// Why a file of banks cannot be used.
@@ -101,7 +96,7 @@ pub fn parse_banks(toml: &str) -> Result<Vec<BankConfig>, ConfigError> {
     Ok(files.into_iter().map(|file| file.config).collect())
 }
 
-/// Reads the banks of a file with the references to our credentials there.
+/// Reads the banks of a file with the names of the variables that hold our secrets there.
 ///
 /// # Errors
 ///
@@ -134,33 +129,48 @@ fn read_bank(at: usize, mut table: toml::Table) -> Result<BankFile, ConfigError>
         Some(toml::Value::String(slug)) => slug.clone(),
         _ => place,
     };
-    let client = table.remove("client");
-    let config: BankConfig = read(&name, "", toml::Value::Table(table))?;
+    let secret_env = take_secret_env(&name, &mut table)?;
+    let config: BankConfig = read(&name, toml::Value::Table(table))?;
     check_bank(&config)?;
-    let client: Option<ClientReference> = client
-        .map(|client| read(&name, "client.", client))
-        .transpose()?;
-    if let Some(ClientReference { id_env, secret_env }) = &client {
-        for (variable, field) in [(id_env, "client.id_env"), (secret_env, "client.secret_env")] {
-            if !is_variable(variable) {
-                let problem = "is not the name of an environment variable";
-                return Err(ConfigError::field(&name, field, problem));
-            }
-        }
+    let needed = config.oauth.as_ref().is_some_and(wants_secret);
+    if needed && secret_env.is_none() {
+        let problem = "is missing: the client proves itself with a secret";
+        return Err(ConfigError::field(&name, "oauth.secret_env", problem));
     }
-    Ok(BankFile { config, client })
+    Ok(BankFile { config, secret_env })
 }
 
-fn read<T: DeserializeOwned>(
-    bank: &str,
-    prefix: &str,
-    value: toml::Value,
-) -> Result<T, ConfigError> {
+/// True where the client proves itself with a secret.
+pub fn wants_secret(client: &OAuthClient) -> bool {
+    client.client_auth != ClientAuth::None
+}
+
+/// Takes the name of the secret's variable out of a bank's table. A file never holds a secret, sealed
+/// or not.
+fn take_secret_env(bank: &str, table: &mut toml::Table) -> Result<Option<String>, ConfigError> {
+    let Some(toml::Value::Table(oauth)) = table.get_mut("oauth") else {
+        return Ok(None);
+    };
+    if oauth.contains_key("sealed_secret") {
+        let problem = "is not for a file; name a variable in secret_env";
+        return Err(ConfigError::field(bank, "oauth.sealed_secret", problem));
+    }
+    match oauth.remove("secret_env") {
+        None => Ok(None),
+        Some(toml::Value::String(name)) if is_variable(&name) => Ok(Some(name)),
+        Some(_) => {
+            let problem = "is not the name of an environment variable";
+            Err(ConfigError::field(bank, "oauth.secret_env", problem))
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(bank: &str, value: toml::Value) -> Result<T, ConfigError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let problem = format!("cannot be read: {}", error.inner().message());
         let path = match error.path().to_string().as_str() {
             "." => "its table".to_owned(),
-            path => format!("{prefix}{path}"),
+            path => path.to_owned(),
         };
         ConfigError::field(bank, path, problem)
     })
@@ -195,6 +205,18 @@ pub fn check_bank(bank: &BankConfig) -> Result<(), ConfigError> {
     }
     if let Some(problem) = problem_of_url(&bank.base_url) {
         return wrong("base_url", problem);
+    }
+    if let Some(client) = &bank.oauth {
+        if let Some(problem) = problem_of_url(&client.token_url) {
+            return wrong("oauth.token_url", problem);
+        }
+        let authorization_url = client.authorization_url.as_deref();
+        if let Some(problem) = authorization_url.and_then(problem_of_url) {
+            return wrong("oauth.authorization_url", problem);
+        }
+        if client.client_id.is_empty() || client.client_id.len() > MAX_CLIENT_ID_BYTES {
+            return wrong("oauth.client_id", "is not 1 to 256 bytes");
+        }
     }
     check_limits(bank)
 }
@@ -266,8 +288,9 @@ mod tests {
     "#;
 
     const CLIENT: &str = r#"
-        [bank.client]
-        id_env = "GTB_CLIENT_ID"
+        [bank.oauth]
+        token_url = "https://auth.bank.example/token"
+        client_id = "okra-sync"
         secret_env = "GTB_CLIENT_SECRET"
     "#;
 
@@ -295,10 +318,12 @@ mod tests {
     #[test]
     fn credentials_are_references_beside_the_configuration() {
         let files = parse_bank_files(&format!("{BANK}{CLIENT}")).unwrap();
-        let client = files[0].client.as_ref().unwrap();
-        assert_eq!(client.secret_env, "GTB_CLIENT_SECRET");
-        assert_eq!(files[0].config, parse_banks(BANK).unwrap()[0]);
-        assert_eq!(parse_bank_files(BANK).unwrap()[0].client, None);
+        assert_eq!(files[0].secret_env.as_deref(), Some("GTB_CLIENT_SECRET"));
+        let client = files[0].config.oauth.as_ref().unwrap();
+        assert_eq!(client.client_auth, ClientAuth::ClientSecretBasic);
+        assert_eq!(client.sealed_secret, None);
+        let plain = &parse_bank_files(BANK).unwrap()[0];
+        assert_eq!((&plain.config.oauth, &plain.secret_env), (&None, &None));
     }
 
     #[test]
@@ -323,12 +348,33 @@ mod tests {
         check(
             "GTB_CLIENT_SECRET",
             "s3cret",
-            "client.secret_env is not the name",
+            "oauth.secret_env is not the name",
         );
         check(
-            "secret_env",
-            "secret",
-            "client.secret cannot be read: unknown field",
+            "secret_env = \"GTB_CLIENT_SECRET\"",
+            "",
+            "oauth.secret_env is missing",
+        );
+        check(
+            "secret_env =",
+            "sealed_secret =",
+            "oauth.sealed_secret is not for a file",
+        );
+        check(
+            "secret_env =",
+            "secret =",
+            "oauth.secret cannot be read: unknown field",
+        );
+        check(
+            "https://auth.",
+            "http://auth.",
+            "oauth.token_url must be https",
+        );
+        check("\"okra-sync\"", "\"\"", "oauth.client_id is not 1 to");
+        check(
+            "client_id =",
+            "client_auth = 'tls'\nclient_id =",
+            "oauth.client_auth cannot be read: unknown variant",
         );
         let limits = [
             ("deadline_ms", "limits.deadline_ms must be at most 120000"),

@@ -4,6 +4,7 @@
 //! product that could not be read carries its own fault, and the others are kept.
 
 pub mod config;
+pub mod oauth;
 pub mod obie;
 mod transport;
 
@@ -25,8 +26,26 @@ use self::transport::Transport;
 /// What a consent gives us: kept sealed, never shown.
 #[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub struct ConsentSecret {
-    /// Sent as the bearer of each call.
+    /// Sent as the bearer of each call; empty where only the refresh token is known yet.
     pub access_token: String,
+    /// Buys the next access token, where the bank gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<String>,
+    /// When the access token ends, where the bank said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[zeroize(skip)]
+    pub expires_at: Option<Timestamp>,
+}
+
+impl ConsentSecret {
+    /// An access token that lives as long as its consent.
+    pub fn bearer(access_token: impl Into<String>) -> Self {
+        Self {
+            access_token: access_token.into(),
+            refresh_token: None,
+            expires_at: None,
+        }
+    }
 }
 
 impl fmt::Debug for ConsentSecret {

@@ -63,6 +63,10 @@ impl Transport {
         self.0.get(url)
     }
 
+    pub(crate) fn post(&self, url: Url) -> RequestBuilder {
+        self.0.post(url)
+    }
+
     /// Sends a request and reads the reply, all within the bank's deadline. `now` is what a date in
     /// `Retry-After` counts from.
     pub(crate) async fn send(
@@ -89,7 +93,10 @@ impl Transport {
             return Ok(Reply::Body(body));
         }
         let fault = refused(&response, status, now);
-        let explained = matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN);
+        let explained = matches!(
+            status,
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        );
         let body = if explained {
             let read = timeout_at(deadline, capped(response, MAX_REFUSAL_BYTES)).await;
             read.ok().and_then(Result::ok).unwrap_or_default()
@@ -150,5 +157,6 @@ fn refused(response: &Response, status: StatusCode, now: Timestamp) -> BankFault
         class,
         detail: format!("status {}", status.as_u16()),
         retry_after_s: header.and_then(|header| retry_after_s(header, now)),
+        status: Some(status.as_u16()),
     }
 }

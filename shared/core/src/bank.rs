@@ -42,8 +42,8 @@ impl Default for BankLimits {
     }
 }
 
-/// A bank as an operator configures it. Holds no secret: a client secret lives in the vault, and a
-/// consent token in its record.
+/// A bank as an operator configures it. Holds no secret in the open: a client secret is sealed by the
+/// vault, and consent tokens are in their records, sealed too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BankConfig {
@@ -63,9 +63,46 @@ pub struct BankConfig {
     /// Two letters, ISO 3166.
     #[serde(default = "nigeria")]
     pub country: String,
+    /// Our client at the bank's authorisation server, where access tokens are renewed with the refresh
+    /// token of a consent; absent where a consent's token is good for as long as the consent is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OAuthClient>,
     /// What it allows.
     #[serde(default)]
     pub limits: BankLimits,
+}
+
+/// Our client at a bank's authorisation server (RFC 6749).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OAuthClient {
+    /// Where tokens are asked for: `https://auth.bank.example/token`.
+    pub token_url: String,
+    /// Where a user is sent to authorise a consent; absent where consents are made elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_url: Option<String>,
+    /// The client's id at the bank.
+    pub client_id: String,
+    /// How the client proves itself at `token_url`.
+    #[serde(default)]
+    pub client_auth: ClientAuth,
+    /// The client's secret as the vault sealed it, in base64; absent for a client without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_secret: Option<String>,
+}
+
+/// How a client proves itself at the token endpoint, named as in RFC 8414
+/// (`token_endpoint_auth_methods_supported`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// Id and secret as HTTP Basic.
+    #[default]
+    ClientSecretBasic,
+    /// Id and secret in the form.
+    ClientSecretPost,
+    /// The id alone: a public client, or one that its address or TLS certificate proves.
+    None,
 }
 
 fn nigeria() -> String {

@@ -42,6 +42,8 @@ pub struct BankFault {
     pub detail: String,
     /// Seconds the bank asked us to wait; bounded by the connector.
     pub retry_after_s: Option<u32>,
+    /// The HTTP status, where the bank answered one other than 200.
+    pub status: Option<u16>,
 }
 
 impl BankFault {
@@ -51,6 +53,7 @@ impl BankFault {
             class,
             detail: detail.into(),
             retry_after_s: None,
+            status: None,
         }
     }
 }

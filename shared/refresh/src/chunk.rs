@@ -3,7 +3,7 @@
 use std::{collections::HashMap, ops::AddAssign};
 
 use futures::{FutureExt, StreamExt, stream};
-use okra_banks::{AccountRef, Ask, ConsentSecret};
+use okra_banks::{AccountRef, Ask};
 use okra_core::{
     bank::BankConfig,
     decide::{Observed, observe, window_start},
@@ -109,11 +109,7 @@ impl Refresher {
         entry: &DueEntry,
         mut strong: bool,
     ) -> Result<Outcome, RefreshError> {
-        let secret = self
-            .vault
-            .open(consent.record.as_bytes(), &consent.sealed)?;
-        let secret: ConsentSecret =
-            serde_json::from_slice(&secret).map_err(RefreshError::Consent)?;
+        let mut tokens = self.tokens(consent)?;
         let products = entry.marks.products();
         let accounts: Vec<AccountRef<'_>> = consent
             .accounts
@@ -134,7 +130,7 @@ impl Refresher {
                 now: asked_at,
                 user_present: None,
             };
-            let snapshot = self.connectors.fetch(bank, &secret, &accounts, ask).await;
+            let snapshot = self.ask(bank, consent, &mut tokens, &accounts, ask).await?;
             let observed = observe(&snapshot);
             faults.clone_from(&observed.faults);
             if !strong {

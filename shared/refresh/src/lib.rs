@@ -17,6 +17,7 @@ mod confirm;
 mod reconcile;
 mod report;
 mod tick;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -26,7 +27,10 @@ use okra_queue::Queues;
 use okra_store::Store;
 use okra_vault::Vault;
 
-pub use self::report::{Changes, ChunkReport, Observer, Outcome, Refreshed, Silent, TickReport};
+pub use self::{
+    report::{Changes, ChunkReport, Observer, Outcome, Refreshed, Silent, TickReport},
+    tokens::{client_secret, seal_client_secret},
+};
 
 /// Our own fault: the store, a queue, the vault. Never a bank's; those are outcomes.
 #[derive(Debug, thiserror::Error)]

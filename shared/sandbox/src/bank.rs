@@ -31,6 +31,7 @@ use crate::{
     lore,
     movement::{RowKey, Second},
     obie,
+    tokens::{Renewable, Renewal, Tokens},
 };
 
 /// Logins of one bank at most.
@@ -107,6 +108,8 @@ pub enum Played {
     Login(LoginId),
     /// An access token.
     Token(Token),
+    /// Tokens that end.
+    Tokens(Tokens),
     /// The row, as it is now or, where it was removed, as it was.
     Row(RowView),
     /// Nothing to say.
@@ -119,6 +122,10 @@ pub enum Played {
 pub struct Token(String);
 
 impl Token {
+    pub(crate) const fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text that follows `Bearer`.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -255,13 +262,16 @@ struct Inner {
 struct Registry {
     logins: Vec<Arc<Login>>,
     tokens: HashMap<String, Grant>,
+    renewables: HashMap<String, Renewable>,
 }
 
 /// What a token opens.
 #[derive(Clone)]
 pub(crate) struct Grant {
     pub(crate) login: Arc<Login>,
-    number: usize,
+    pub(crate) number: usize,
+    /// When the token ends; with its grant where absent.
+    pub(crate) ends: Option<Second>,
 }
 
 impl Grant {
@@ -269,6 +279,11 @@ impl Grant {
     pub(crate) fn consent(&self, state: &State) -> ConsentState {
         let grant = state.grants.get(self.number);
         grant.copied().unwrap_or(ConsentState::Revoked)
+    }
+
+    /// Whether the token, not the grant, is over.
+    pub(crate) fn is_over(&self, now: Second) -> bool {
+        self.ends.is_some_and(|ends| ends <= now)
     }
 }
 
@@ -281,9 +296,21 @@ pub(crate) struct Login {
 
 /// What changes about a login. One lock for each login, held while an answer is made.
 pub(crate) struct State {
-    grants: Vec<ConsentState>,
+    pub(crate) grants: Vec<ConsentState>,
+    /// Of the grants whose tokens end, by the grant's number.
+    pub(crate) renewals: HashMap<u32, Renewal>,
     pub(crate) faults: Faults,
     pub(crate) accounts: Vec<Account>,
+}
+
+impl State {
+    /// The last grant whose token does not end before it, where it still holds.
+    fn lasting_grant(&self) -> Option<usize> {
+        let ends =
+            |number: usize| u32::try_from(number).is_ok_and(|it| self.renewals.contains_key(&it));
+        let number = (0..self.grants.len()).rev().find(|&number| !ends(number))?;
+        (self.grants.get(number) == Some(&ConsentState::Active)).then_some(number)
+    }
 }
 
 impl Login {
@@ -434,8 +461,7 @@ impl Bank {
     fn play_link(&self, login: LoginId) -> Result<Played, PlayError> {
         let active = {
             let login = self.find(login)?;
-            let state = login.state();
-            (state.grants.last() == Some(&ConsentState::Active)).then(|| state.grants.len() - 1)
+            login.state().lasting_grant()
         };
         match active {
             Some(grant) => Ok(Played::Token(self.token(login, grant))),
@@ -580,7 +606,41 @@ impl Bank {
         registry.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, id: LoginId) -> Result<Arc<Login>, PlayError> {
+    /// What a refresh token stands for.
+    pub(crate) fn renewable(&self, refresh_token: &str) -> Option<Renewable> {
+        self.read().renewables.get(refresh_token).copied()
+    }
+
+    /// Makes tokens known, and forgets one.
+    pub(crate) fn remember(
+        &self,
+        access: &Token,
+        opens: Grant,
+        refresh: &Token,
+        renewable: Renewable,
+        stale: Option<&Token>,
+    ) {
+        let mut registry = self.write();
+        registry.tokens.insert(access.0.clone(), opens);
+        registry.renewables.insert(refresh.0.clone(), renewable);
+        if let Some(stale) = stale {
+            registry.tokens.remove(&stale.0);
+        }
+    }
+
+    /// Grants access once more, without a token; the grant's number.
+    pub(crate) fn add_grant(&self, id: LoginId) -> Result<u32, PlayError> {
+        let login = self.find(id)?;
+        let mut state = login.state();
+        let number = state.grants.len();
+        if number >= MAX_GRANTS {
+            return Err(PlayError::Full("grants"));
+        }
+        state.grants.push(ConsentState::Active);
+        u32::try_from(number).map_err(|_| PlayError::Full("grants"))
+    }
+
+    pub(crate) fn find(&self, id: LoginId) -> Result<Arc<Login>, PlayError> {
         let index = id.0.checked_sub(1).ok_or(PlayError::NoSuchLogin)?;
         let registry = self.read();
         let login = registry.logins.get(index as usize);
@@ -592,6 +652,12 @@ impl Bank {
         match command {
             Command::CreateLogin(new) => self.create(now, new).map(Played::Login),
             Command::Link(login) => self.grant_anew(*login).map(Played::Token),
+            Command::Issue { login, terms } => self.apply_issue(now, *login, *terms),
+            Command::Renew {
+                login,
+                grant,
+                generation,
+            } => self.apply_renew(now, *login, *grant, *generation),
             Command::SetFaults { target, faults } => {
                 if faults.slow_ms > MAX_SLOW_MS {
                     return Err(PlayError::OutOfBounds("slow_ms"));
@@ -695,12 +761,17 @@ impl Bank {
             standard,
             state: Mutex::new(State {
                 grants: vec![ConsentState::Active],
+                renewals: HashMap::new(),
                 faults: Faults::default(),
                 accounts: accounts(id),
             }),
         });
         registry.logins.push(Arc::clone(&login));
-        let grant = Grant { login, number: 0 };
+        let grant = Grant {
+            login,
+            number: 0,
+            ends: None,
+        };
         registry.tokens.insert(self.token(id, 0).0, grant);
         id
     }
@@ -710,8 +781,8 @@ impl Bank {
         let number = {
             let mut state = login.state();
             let number = state.grants.len();
-            if state.grants.last() == Some(&ConsentState::Active) {
-                return Ok(self.token(id, number - 1));
+            if let Some(grant) = state.lasting_grant() {
+                return Ok(self.token(id, grant));
             }
             if number >= MAX_GRANTS {
                 return Err(PlayError::Full("grants"));
@@ -720,7 +791,11 @@ impl Bank {
             number
         };
         let token = self.token(id, number);
-        let grant = Grant { login, number };
+        let grant = Grant {
+            login,
+            number,
+            ends: None,
+        };
         self.write().tokens.insert(token.0.clone(), grant);
         Ok(token)
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     fault::{ConsentState, Faults},
     movement::{RowKey, ShownId},
+    tokens::TokenTerms,
 };
 
 /// A login (consent) of the sandbox bank; the first is 1.
@@ -156,6 +157,22 @@ pub enum Command {
     CreateLogin(NewLogin),
     /// Grants access to a login whose last grant is expired or revoked. Without effect otherwise.
     Link(LoginId),
+    /// Grants access to a login with tokens that end.
+    Issue {
+        /// Which login.
+        login: LoginId,
+        /// How its tokens come and go.
+        terms: TokenTerms,
+    },
+    /// Spends a refresh token.
+    Renew {
+        /// Of which login.
+        login: LoginId,
+        /// Of which grant, by its number.
+        grant: u32,
+        /// Renewals of the grant before the refresh token was given.
+        generation: u64,
+    },
     /// Sets what goes wrong, in place of what was set before.
     SetFaults {
         /// For whom.

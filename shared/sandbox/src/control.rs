@@ -17,6 +17,8 @@ use crate::{
     command::{Amend, Book, LoginId, NewLogin, Place, Target},
     fault::ConsentState,
     movement::RowKey,
+    obie::TOKEN_PATH,
+    tokens::TokenTerms,
 };
 
 /// Bytes of a request at most.
@@ -24,6 +26,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 
 pub(crate) fn router(bank: &Bank) -> Router {
     Router::new()
+        .route("/control", get(show_guide))
         .route("/control/logins", get(list_logins).post(create_login))
         .route("/control/logins/{login}", get(show_login))
         .route("/control/logins/{login}/link", post(link))
@@ -111,6 +114,13 @@ fn place(login: u32, account: String) -> Place {
     }
 }
 
+/// What can be asked for, for people.
+const GUIDE: &str = include_str!("control.txt");
+
+async fn show_guide() -> &'static str {
+    GUIDE
+}
+
 async fn list_logins(State(bank): State<Bank>) -> Answer {
     ok(&bank.logins())
 }
@@ -127,15 +137,38 @@ async fn show_login(State(bank): State<Bank>, Path(login): Path<u32>) -> Answer 
 #[derive(Serialize)]
 struct Linked {
     access_token: String,
+    #[serde(flatten)]
+    ending: Option<Ending>,
     standard: Standard,
     base_path: &'static str,
 }
 
-async fn link(State(bank): State<Bank>, Path(login): Path<u32>) -> Answer {
-    let token = bank.link(LoginId(login))?;
-    let login = bank.login(LoginId(login)).ok_or(PlayError::NoSuchLogin)?;
+/// What comes with an access token that ends.
+#[derive(Serialize)]
+struct Ending {
+    refresh_token: String,
+    expires_in: u32,
+    token_path: &'static str,
+}
+
+/// Without terms a token that lives as long as its grant.
+async fn link(State(bank): State<Bank>, Path(login): Path<u32>, body: Bytes) -> Answer {
+    let id = LoginId(login);
+    let (access_token, ending) = if body.is_empty() {
+        (bank.link(id)?, None)
+    } else {
+        let tokens = bank.issue(id, parse::<TokenTerms>(&body)?)?;
+        let ending = Ending {
+            refresh_token: tokens.refresh_token.into_string(),
+            expires_in: tokens.expires_in,
+            token_path: TOKEN_PATH,
+        };
+        (tokens.access_token, Some(ending))
+    };
+    let login = bank.login(id).ok_or(PlayError::NoSuchLogin)?;
     ok(&Linked {
-        access_token: token.into_string(),
+        access_token: access_token.into_string(),
+        ending,
         standard: login.standard,
         base_path: Bank::base_path(login.standard),
     })

@@ -15,6 +15,8 @@ pub enum Resource {
     Balances,
     /// `/accounts/{id}/transactions`.
     Transactions,
+    /// The token endpoint. What is set for one login does not concern it.
+    Token,
 }
 
 /// How an outage looks.

@@ -24,6 +24,7 @@ mod movement;
 mod obie;
 pub mod pkdd;
 mod replayed;
+mod tokens;
 
 pub use account::{EditError, MAX_AMOUNT, MAX_EDITS, MAX_ID, MAX_TEXT};
 pub use bank::{
@@ -34,3 +35,5 @@ pub use command::{Amend, Book, Command, LoginId, NewLogin, NewTransaction, Place
 pub use fault::{ConsentState, Faults, MAX_SLOW_MS, Malformed, Outage, RateLimit, Resource};
 pub use journal::{JOURNAL_FILE, OpenError};
 pub use movement::{ParseRowKeyError, RowKey, ShownId};
+pub use obie::TOKEN_PATH;
+pub use tokens::{CLIENT_ID, CLIENT_SECRET, MAX_LIFE_S, TokenTerms, Tokens};

@@ -2,16 +2,23 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use okra_core::ids::{AccountId, BankId, RecordId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
-    item::{Attributes, Draft, JSON, Key, Reader, bytes, json, s},
+    expression::{Update, When},
+    item::{Attributes, Draft, JSON, Key, Reader, bytes, json, millis, s},
     records,
 };
 
 const KIND: &str = "consent";
+
+const SEALED: &str = "s";
+
+/// Until when one refresh has claimed the renewal of the tokens.
+const CLAIM: &str = "rn";
 
 /// An account that a consent opens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +60,7 @@ fn key(record: RecordId) -> Key {
 pub(crate) fn write(consent: &Consent) -> Result<Attributes, StoreError> {
     Ok(Draft::new(key(consent.record))
         .with("ins", s(consent.bank.to_string()))
-        .with("s", bytes(consent.sealed.as_slice()))
+        .with(SEALED, bytes(consent.sealed.as_slice()))
         .with(JSON, json(KIND, &consent.accounts)?)
         .done())
 }
@@ -66,7 +73,7 @@ fn read(item: &Attributes) -> Result<Consent, StoreError> {
             .and_then(|id| id.parse().ok())
             .ok_or_else(|| reader.corrupt("pk"))?,
         bank: reader.parse("ins")?,
-        sealed: reader.bytes("s")?.to_vec(),
+        sealed: reader.bytes(SEALED)?.to_vec(),
         accounts: reader.json(JSON)?,
     })
 }
@@ -106,5 +113,44 @@ impl Store {
     /// [`StoreError`].
     pub async fn put_consent(&self, consent: &Consent) -> Result<(), StoreError> {
         self.put(write(consent)?).await
+    }
+
+    /// Claims the renewal of a consent's tokens until `until`: two refreshes that both spent the same
+    /// refresh token would look like a thief to the bank. False where another has a claim that lasts at
+    /// `now`, or where the consent is not what it was when it was read. A claim is never given back: the
+    /// renewed consent has none, and after a failure it runs out.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn claim_renewal(
+        &self,
+        consent: &Consent,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let update = Update::new(key(consent.record))
+            .set(CLAIM, millis(until))
+            .when(When::Is(SEALED, Some(bytes(consent.sealed.as_slice()))))
+            .when(When::AbsentOrBelow(CLAIM, millis(now)));
+        self.update(update).await
+    }
+
+    /// Stores renewed tokens in place of those of `consent`, and ends the claim. False, and nothing
+    /// stored, where the consent was replaced or removed meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn renew_consent(
+        &self,
+        consent: &Consent,
+        sealed: &[u8],
+    ) -> Result<bool, StoreError> {
+        let update = Update::new(key(consent.record))
+            .set(SEALED, bytes(sealed))
+            .remove(CLAIM)
+            .when(When::Is(SEALED, Some(bytes(consent.sealed.as_slice()))));
+        self.update(update).await
     }
 }

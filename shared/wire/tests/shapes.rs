@@ -129,6 +129,7 @@ fn banks() {
         standard: Standard::Obie31,
         base_url: "https://bank.example/open-banking/v3.1/aisp".to_owned(),
         financial_id: None,
+        oauth: None,
         country: "NG".to_owned(),
         limits: BankLimits::default(),
     };

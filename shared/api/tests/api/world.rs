@@ -110,7 +110,7 @@ impl Sandbox for Door {
         Ok(SandboxLogin {
             bank: BANK,
             name: login.name,
-            consent: ConsentSecret { access_token },
+            consent: ConsentSecret::bearer(access_token),
         })
     }
 }
@@ -318,6 +318,7 @@ pub(crate) fn config(id: BankId, address: &str) -> BankConfig {
         standard,
         base_url: format!("http://{address}{}", Bank::base_path(standard)),
         financial_id: None,
+        oauth: None,
         country: "NG".to_owned(),
         limits: BankLimits::default(),
     }

@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::{Timestamp, civil::date};
-use okra_banks::{AccountRef, Ask, Connectors, ConsentSecret};
+use okra_banks::{AccountRef, Ask, Connectors, ConsentSecret, oauth::Grant};
 use okra_core::{
     bank::{BankConfig, BankLimits, Standard},
     fault::{BankFault, FaultClass},
@@ -105,6 +105,7 @@ impl Bank {
                 standard: Standard::Obie31,
                 base_url: format!("http://{address}{BASE}"),
                 financial_id: None,
+                oauth: None,
                 country: "NG".into(),
                 limits: BankLimits::default(),
             },
@@ -120,9 +121,7 @@ impl Bank {
     }
 
     fn secret() -> ConsentSecret {
-        ConsentSecret {
-            access_token: TOKEN.into(),
-        }
+        ConsentSecret::bearer(TOKEN)
     }
 
     pub(crate) async fn fetch(&self, accounts: &[&str], products: &[Product]) -> Snapshot {
@@ -170,6 +169,12 @@ impl Bank {
     }
 
     /// Path and query of each request, below the base where they are.
+    pub(crate) async fn token(&self, grant: Grant<'_>) -> Result<ConsentSecret, BankFault> {
+        self.connectors
+            .token(&self.config, "s3cret/+", grant, now())
+            .await
+    }
+
     pub(crate) fn targets(&self) -> Vec<String> {
         let asked = self.asked.lock().unwrap();
         let target = |uri: String| uri.strip_prefix(BASE).unwrap_or(&uri).to_owned();

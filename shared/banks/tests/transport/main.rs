@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod bank;
+mod tokens;
 
 use std::{
     sync::{
@@ -254,7 +255,8 @@ async fn each_status_is_a_fault_of_its_class() {
     for (code, class) in classes {
         let bank = Bank::answering(move |_| status(code)).await;
         let fault = bank.fault().await;
-        let expected = BankFault::new(class, format!("status {code}"));
+        let mut expected = BankFault::new(class, format!("status {code}"));
+        expected.status = Some(code);
         assert_eq!(fault, expected);
     }
 }

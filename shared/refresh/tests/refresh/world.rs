@@ -112,6 +112,7 @@ impl World {
                 standard: Standard::Obie31,
                 base_url: format!("http://{address}{}", Bank::base_path(Standard::Obie31)),
                 financial_id: None,
+                oauth: None,
                 country: "NG".into(),
                 limits: BankLimits {
                     records_per_second: 1000,
@@ -155,9 +156,7 @@ impl World {
             ..NewLogin::default()
         };
         let login = self.bank.create_login(login).unwrap().id;
-        let secret = ConsentSecret {
-            access_token: self.bank.link(login).unwrap().into_string(),
-        };
+        let secret = ConsentSecret::bearer(self.bank.link(login).unwrap().into_string());
         let config = self.store.bank(BANK).await.unwrap().unwrap();
         let now = self.clock.now();
         let facts = self

@@ -108,6 +108,7 @@ fn reply(bank: &Bank, ask: &Ask<'_>, upset: &mut Upset) -> Result<Reply, Problem
     let grant = bank.grant(token).ok_or(Problem::TokenInvalid)?;
     let mut state = grant.login.state();
     match grant.consent(&state) {
+        ConsentState::Active if grant.is_over(bank.now()) => return Err(Problem::TokenInvalid),
         ConsentState::Active => {}
         ConsentState::Expired => return Err(Problem::Reauthenticate),
         ConsentState::Revoked => return Err(Problem::TokenInvalid),
@@ -131,6 +132,8 @@ fn reply(bank: &Bank, ask: &Ask<'_>, upset: &mut Upset) -> Result<Reply, Problem
                 .find(|account| account.facts.id == id)
                 .ok_or(Problem::NoSuchAccount)?;
             match ask.resource {
+                // No request of an account's is for the token endpoint.
+                Resource::Token => return Err(Problem::Unexpected),
                 Resource::Accounts => accounts(std::iter::once(&*account), ask)?,
                 Resource::Balances => kept(account, ask, now, true, |account| {
                     balances(account, ask, now)

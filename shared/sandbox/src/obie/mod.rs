@@ -4,7 +4,10 @@ mod answer;
 mod problem;
 mod shape;
 mod spoil;
+pub(crate) mod token;
 mod window;
+
+pub use token::TOKEN_PATH;
 
 use std::{io, time::Duration};
 
@@ -53,6 +56,7 @@ pub(crate) fn router(bank: &Bank) -> Router {
     };
     version(Standard::Obie31)
         .merge(version(Standard::Obie40))
+        .merge(token::router(bank))
         .layer(from_fn_with_state(bank.clone(), correlate))
 }
 

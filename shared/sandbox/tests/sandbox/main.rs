@@ -13,3 +13,4 @@ mod laws;
 mod pkdd;
 mod spec;
 mod support;
+mod tokens;

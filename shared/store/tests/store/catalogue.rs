@@ -45,6 +45,7 @@ async fn banks_are_listed_as_configured() {
         standard: Standard::Obie40,
         base_url: "https://bank.example/aisp".to_owned(),
         financial_id: None,
+        oauth: None,
         country: "NG".to_owned(),
         limits: BankLimits::default(),
     };

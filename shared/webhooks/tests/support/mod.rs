@@ -200,6 +200,7 @@ impl World {
             standard: Standard::Obie31,
             base_url: "https://bank.example".to_owned(),
             financial_id: None,
+            oauth: None,
             country: "NG".to_owned(),
             limits: BankLimits::default(),
         };

@@ -1,0 +1,204 @@
+//! Tokens that end, and the token endpoint.
+
+use axum::body::Body;
+use http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use okra_sandbox::{
+    Bank, CLIENT_ID, CLIENT_SECRET, ConsentState, Faults, Options, Outage, Resource, TOKEN_PATH,
+    Target, TokenTerms, Tokens,
+};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use crate::support::{Probe, ask, rows};
+
+const FIVE_MINUTES: TokenTerms = TokenTerms {
+    life_s: 300,
+    rotate: true,
+};
+
+struct Client {
+    probe: Probe,
+}
+
+impl Client {
+    fn new() -> Self {
+        Self {
+            probe: Probe::small(),
+        }
+    }
+
+    fn issue(&self, terms: TokenTerms) -> Tokens {
+        self.probe.bank.issue(self.probe.login, terms).unwrap()
+    }
+
+    async fn accounts(&self, token: &str) -> StatusCode {
+        let path = "/open-banking/v3.1/aisp/accounts";
+        ask(&self.probe.bank.router(), path, Some(token))
+            .await
+            .status
+    }
+
+    async fn post(&self, form: String) -> (StatusCode, Value) {
+        let request = Request::post(TOKEN_PATH)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(form))
+            .unwrap();
+        let answer = self.probe.bank.router().oneshot(request).await.unwrap();
+        let status = answer.status();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    async fn renew(&self, refresh_token: &str) -> (StatusCode, Value) {
+        self.post(format!(
+            "grant_type=refresh_token&refresh_token={refresh_token}&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}"
+        ))
+        .await
+    }
+}
+
+#[tokio::test]
+async fn a_token_ends_and_its_refresh_token_buys_the_next() {
+    let client = Client::new();
+    let first = client.issue(FIVE_MINUTES);
+    assert_eq!(client.accounts(first.access_token.as_str()).await, 200);
+    client.probe.hand.forward(299);
+    assert_eq!(client.accounts(first.access_token.as_str()).await, 200);
+    client.probe.hand.forward(1);
+    assert_eq!(client.accounts(first.access_token.as_str()).await, 401);
+
+    let (status, second) = client.renew(first.refresh_token.as_str()).await;
+    assert_eq!(status, 200);
+    assert_eq!(second["token_type"], "Bearer");
+    assert_eq!(second["expires_in"], 300);
+    let access = second["access_token"].as_str().unwrap();
+    assert_eq!(client.accounts(access).await, 200);
+    assert_ne!(second["refresh_token"], first.refresh_token.as_str());
+}
+
+#[tokio::test]
+async fn a_refresh_token_shown_twice_ends_the_grant() {
+    let client = Client::new();
+    let first = client.issue(FIVE_MINUTES);
+    let (_, second) = client.renew(first.refresh_token.as_str()).await;
+    let (status, again) = client.renew(first.refresh_token.as_str()).await;
+    assert_eq!(
+        (status.as_u16(), &again["error"]),
+        (400, &"invalid_grant".into())
+    );
+    let access = second["access_token"].as_str().unwrap();
+    assert_eq!(client.accounts(access).await, 401);
+    let (status, _) = client
+        .renew(second["refresh_token"].as_str().unwrap())
+        .await;
+    assert_eq!(status, 400);
+    // Other grants of the login stay.
+    assert_eq!(client.accounts(&client.probe.token).await, 200);
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_is_not_replaced_can_be_used_again() {
+    let client = Client::new();
+    let terms = TokenTerms {
+        rotate: false,
+        ..FIVE_MINUTES
+    };
+    let first = client.issue(terms);
+    for _ in 0..3 {
+        let (status, next) = client.renew(first.refresh_token.as_str()).await;
+        assert_eq!(status, 200);
+        assert_eq!(next["refresh_token"], first.refresh_token.as_str());
+        let access = next["access_token"].as_str().unwrap();
+        assert_eq!(client.accounts(access).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn what_the_endpoint_refuses() {
+    let client = Client::new();
+    let tokens = client.issue(FIVE_MINUTES);
+    let check = async |form: &str, status: u16, error: &str| {
+        let (code, body) = client.post(form.to_owned()).await;
+        assert_eq!(
+            (code.as_u16(), &body["error"]),
+            (status, &error.into()),
+            "{form}"
+        );
+    };
+    let us = format!("client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}");
+    check(
+        "grant_type=refresh_token&refresh_token=x",
+        401,
+        "invalid_client",
+    )
+    .await;
+    check(
+        &format!("{us}1&grant_type=refresh_token"),
+        401,
+        "invalid_client",
+    )
+    .await;
+    check(&us, 400, "invalid_request").await;
+    check(
+        &format!("{us}&grant_type=refresh_token"),
+        400,
+        "invalid_request",
+    )
+    .await;
+    check(
+        &format!("{us}&grant_type=password"),
+        400,
+        "unsupported_grant_type",
+    )
+    .await;
+    let unknown = format!("{us}&grant_type=refresh_token&refresh_token=x");
+    check(&unknown, 400, "invalid_grant").await;
+
+    client
+        .probe
+        .bank
+        .set_consent(client.probe.login, ConsentState::Expired)
+        .unwrap();
+    let (status, _) = client.renew(tokens.refresh_token.as_str()).await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn the_endpoint_breaks_by_request() {
+    let client = Client::new();
+    let tokens = client.issue(FIVE_MINUTES);
+    let faults = Faults {
+        outage: Some(Outage::Unavailable),
+        resource: Some(Resource::Token),
+        ..Faults::default()
+    };
+    client.probe.bank.set_faults(Target::Bank, faults).unwrap();
+    let (status, _) = client.renew(tokens.refresh_token.as_str()).await;
+    assert_eq!(status, 503);
+    assert_eq!(client.accounts(tokens.access_token.as_str()).await, 200);
+}
+
+#[tokio::test]
+async fn tokens_outlive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let hand = crate::support::Hand::new();
+    let open = || Bank::open(Options::default(), hand.clock(), folder.path()).unwrap();
+    let probe = Probe::on(open(), hand.clone(), rows(10));
+    let login = probe.login;
+    let first = probe.bank.issue(login, FIVE_MINUTES).unwrap();
+    let second = probe
+        .bank
+        .renew(first.refresh_token.as_str())
+        .unwrap()
+        .unwrap();
+    drop(probe);
+    let bank = open();
+    let path = "/open-banking/v3.1/aisp/accounts";
+    let token = Some(second.access_token.as_str());
+    assert_eq!(ask(&bank.router(), path, token).await.status, 200);
+    hand.forward(300);
+    assert_eq!(ask(&bank.router(), path, token).await.status, 401);
+    assert!(bank.renew(second.refresh_token.as_str()).unwrap().is_some());
+    assert_eq!(bank.renew(first.refresh_token.as_str()).unwrap(), None);
+}
