@@ -20,7 +20,7 @@ pub(crate) struct Cli {
 const EXAMPLES: &str = "Examples:
   okra-sync                                  the demo on http://127.0.0.1:3000
   okra-sync serve --banks banks.toml         your own banks, no demo
-  okra-sync replay trans.csv                 a year of real transactions, as fast as it goes
+  okra-sync replay trans.csv                 real transactions, day by day, as fast as it goes
   okra-sync --dynamodb-endpoint http://127.0.0.1:8000 --sqs-endpoint http://127.0.0.1:9324
                                              other stand-ins for AWS than the embedded ones";
 
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Serve,
     /// Make an app and its secret key, which is shown this once
     App(AppArgs),
+    /// Put the banks of a TOML file into a table on AWS
+    Banks(BanksArgs),
     /// Load real transactions into the sandbox bank and play the days forward
     Replay(ReplayArgs),
 }
@@ -70,6 +72,16 @@ pub(crate) struct AppArgs {
     /// For real banks, not for the sandbox
     #[arg(long)]
     pub(crate) production: bool,
+}
+
+/// What `banks` takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BanksArgs {
+    /// The file, as for --banks; a bank with the same id is replaced
+    pub(crate) file: PathBuf,
+    /// The stack's table; with the credentials of the environment, and its VaultKey in OKRA_VAULT_KEY
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: String,
 }
 
 /// What `replay` takes.

@@ -1,6 +1,7 @@
 //! The whole system in one process: `cargo run`.
 
 mod app;
+mod banks;
 mod cli;
 mod demo;
 mod keys;
@@ -31,6 +32,7 @@ async fn main() -> ExitCode {
         None => demo::run(options, true).await,
         Some(Command::Serve) => demo::run(options, false).await,
         Some(Command::App(args)) => app::run(&options, &args).await,
+        Some(Command::Banks(args)) => banks::run(&args).await,
         Some(Command::Replay(replay)) => replay::run(&options, &replay).await,
     };
     match ran {

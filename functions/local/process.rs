@@ -20,6 +20,7 @@ use okra_webhooks::{AddressPolicy, Deliverer};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
+    banks,
     cli::Options,
     keys,
     mapping::{self, Mapping},
@@ -101,11 +102,7 @@ impl Process {
             public_url: format!("http://127.0.0.1:{}", options.port),
         };
         if let Some(file) = &options.banks {
-            let toml = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
-            for bank in okra_banks::config::parse_banks(&toml)? {
-                environment.store.put_bank(&bank).await?;
-            }
+            banks::put(file, &environment.store, &environment.vault).await?;
         }
         Ok(Self {
             environment,

@@ -1,6 +1,10 @@
 //! Linking a record: a consent at a bank becomes accounts that are kept fresh from then on.
 
-use okra_banks::ConsentSecret;
+use jiff::SignedDuration;
+use okra_banks::{
+    ConsentSecret,
+    oauth::{Grant, MAX_TOKEN_BYTES, is_usable_token},
+};
 use okra_core::{
     bank::BankConfig,
     decide::Mark,
@@ -10,7 +14,7 @@ use okra_core::{
     schedule::Interval,
     state::StateChange,
 };
-use okra_refresh::announce;
+use okra_refresh::{announce, client_secret};
 use okra_store::{
     Account, Consent, ConsentAccount, Consistency, Customer, Head, MAX_ACCOUNTS_PER_RECORD,
     MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordStatus,
@@ -87,8 +91,7 @@ pub(crate) struct Linked {
 /// connected that has no widget. With the id of a record it renews that record's consent.
 pub(crate) async fn link(call: &Call) -> Answer {
     let input = &call.input;
-    let access_token = input.needed_text(&["access_token"])?;
-    let consent = ConsentSecret { access_token };
+    let consent = handed_over(call)?;
     if input.text(RECORD).is_some() {
         let head = call.record().await?;
         return success("Record linked again", relink(call, &head, consent).await?);
@@ -111,6 +114,64 @@ pub(crate) async fn link(call: &Call) -> Answer {
     success("Record linked successfully", linked)
 }
 
+/// The tokens of a consent, as the caller has them from the bank.
+fn handed_over(call: &Call) -> Result<ConsentSecret, Refusal> {
+    let input = &call.input;
+    let refresh_token = input.text(&["refresh_token"]);
+    let access_token = match &refresh_token {
+        Some(_) => input.text(&["access_token"]).unwrap_or_default(),
+        None => input.needed_text(&["access_token"])?,
+    };
+    for (field, token) in [
+        (
+            "access_token",
+            Some(&access_token).filter(|it| !it.is_empty()),
+        ),
+        ("refresh_token", refresh_token.as_ref()),
+    ] {
+        if !token.is_none_or(|token| is_usable_token(token)) {
+            let problem = format!("is not 1 to {MAX_TOKEN_BYTES} visible ASCII characters");
+            return Err(Refusal::field(field, problem));
+        }
+    }
+    let life = input
+        .number("expires_in")?
+        .and_then(|seconds| i64::try_from(seconds).ok());
+    let end = |seconds| {
+        let life = SignedDuration::from_secs(seconds);
+        call.now().checked_add(life).ok()
+    };
+    let mut consent = ConsentSecret::bearer(access_token);
+    consent.expires_at = life.and_then(end);
+    consent.refresh_token = refresh_token;
+    Ok(consent)
+}
+
+/// The consent with an access token that holds: one that has ended is renewed.
+async fn ready(
+    call: &Call,
+    bank: &BankConfig,
+    consent: ConsentSecret,
+) -> Result<ConsentSecret, Refusal> {
+    let Some(refresh_token) = &consent.refresh_token else {
+        return Ok(consent);
+    };
+    if bank.oauth.is_none() {
+        let problem = "cannot be used: the bank is configured without oauth";
+        return Err(Refusal::field("refresh_token", problem));
+    }
+    if !consent.is_spent(call.now()) {
+        return Ok(consent);
+    }
+    let state = &call.state;
+    let client_secret = client_secret(&state.vault, bank)?;
+    let grant = Grant::RefreshToken(refresh_token);
+    let renewed = state
+        .connectors
+        .token(bank, &client_secret, grant, call.now());
+    Ok(renewed.await?)
+}
+
 /// Asks the bank for the accounts, stores everything at once, and sends off the first refresh.
 pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked, Refusal> {
     let state = &call.state;
@@ -123,6 +184,7 @@ pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked,
     } = linking;
     let bank = state.store.bank(bank).await?;
     let bank = bank.ok_or_else(|| Refusal::not_found("bank"))?;
+    let consent = ready(call, &bank, consent).await?;
     let facts = chosen(facts(call, &bank, &consent).await?, &account_ids)?;
     let customer = settle(call, whom).await?;
     let new = new_record(call, &customer, bank.id, facts, &consent, &terms)?;
@@ -323,6 +385,7 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
     );
     let bank = bank.ok_or_else(|| Refusal::not_found("bank"))?;
     let known = known.ok_or_else(|| Refusal::not_found("record"))?;
+    let consent = ready(call, &bank, consent).await?;
     let facts = facts(call, &bank, &consent).await?;
     let accounts = state.store.accounts_of(&known, Consistency::Strong).await?;
     let mut covered = Vec::with_capacity(accounts.len());
@@ -379,5 +442,5 @@ fn linked(head: &Head, name: String, accounts: &[Account]) -> Linked {
 }
 
 documented! {
-    link(ACCESS_TOKEN, optional(BANK), optional(CUSTOMER), optional(RECORD), optional(NAME), EMAIL, ACCOUNT_IDS, SYNC, LINK_OPTIONS) -> Linked: "Links a record to a bank by its consent's token; with a record's id, renews that record's consent.";
+    link(TOKENS, optional(BANK), optional(CUSTOMER), optional(RECORD), optional(NAME), EMAIL, ACCOUNT_IDS, SYNC, LINK_OPTIONS) -> Linked: "Links a record to a bank by its consent's tokens; with a record's id, renews that record's consent.";
 }

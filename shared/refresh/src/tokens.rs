@@ -183,7 +183,12 @@ impl Refresher {
         let renewed = self.connectors.token(bank, &client_secret, grant, now);
         let renewed = match renewed.await {
             Ok(renewed) => renewed,
-            Err(fault) => return Ok(Err(fault)),
+            Err(fault) => {
+                if fault.class == FaultClass::Internal {
+                    tracing::error!(bank = %bank.id, fault.detail, "a bank refuses our client");
+                }
+                return Ok(Err(fault));
+            }
         };
         let plain = Zeroizing::new(serde_json::to_vec(&renewed).map_err(RefreshError::Consent)?);
         let sealed = self

@@ -126,7 +126,11 @@ fields! {
     VALUE = [F::new(&["value", "amount"], Kind::Text, "An amount in major units; numbers count as texts.")];
     NAME = [F::new(&["name"], Kind::Text, "A name.").needed()];
     EMAIL = [F::new(&["email"], Kind::Text, "The customer's address.")];
-    ACCESS_TOKEN = [F::new(&["access_token"], Kind::Text, "The consent's token at the bank. It is sealed, and never shown again.").needed()];
+    TOKENS = [
+        F::new(&["access_token"], Kind::Text, "The consent's token at the bank; needed where there is no refresh_token. It is sealed, and never shown again."),
+        F::new(&["refresh_token"], Kind::Text, "Buys the next access token, at a bank that is configured with oauth."),
+        F::new(&["expires_in"], Kind::Count { most: 315_360_000 }, "Seconds that the access token lives."),
+    ];
     ACCOUNT_IDS = [F::new(&["account_ids"], Kind::Texts, "Accounts to link, by the bank's ids; all of the consent's where absent.")];
     SYNC = [
         F::new(&["products"], Kind::Products, "What is kept fresh."),
@@ -150,6 +154,9 @@ fields! {
         F::new(&["slug"], Kind::Text, "Its slug.").needed(),
         F::new(&["standard"], Kind::Text, "The standard it speaks.").needed(),
         F::new(&["base_url"], Kind::Url, "Where it is reached.").needed(),
-        F::new(&["country"], Kind::Text, "ISO 3166.").needed(),
+        F::new(&["country"], Kind::Text, "ISO 3166; NG where absent."),
+        F::new(&["financial_id"], Kind::Text, "Value of x-fapi-financial-id, where the bank wants one."),
+        F::new(&["oauth"], Kind::Object, "Where access tokens are renewed: token_url, client_id, client_auth (client_secret_basic, client_secret_post, none), client_secret, which is sealed and never shown, and authorization_url."),
+        F::new(&["limits"], Kind::Object, "records_per_second, concurrency, deadline_ms, max_pages, max_body_bytes."),
     ];
 }

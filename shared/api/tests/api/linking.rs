@@ -1,8 +1,13 @@
 //! Banks, customers, links.
 
 use axum::http::StatusCode;
-use okra_core::{ids::BankId, schedule::Interval};
-use okra_sandbox::{ConsentState, NewLogin};
+use okra_core::{
+    bank::{ClientAuth, OAuthClient},
+    ids::{BankId, RecordId},
+    schedule::Interval,
+};
+use okra_refresh::{client_secret, seal_client_secret};
+use okra_sandbox::{CLIENT_ID, CLIENT_SECRET, ConsentState, NewLogin, TOKEN_PATH, TokenTerms};
 use okra_store::{Consistency, RecordStatus};
 use okra_webhooks::AddressPolicy;
 use serde_json::{Value, json};
@@ -240,4 +245,119 @@ async fn a_bank_is_added_and_not_moved() {
     }
     let answer = world.post("banks/add", json!({ "name": "x" })).await;
     answer.refusal(StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_client_secret_is_sealed_and_never_shown() {
+    let world = World::new().await;
+    let bank = json!({
+        "id": BankId::from_bytes([7; 12]), "name": "New", "slug": "new-bank", "standard": "obie-4.0",
+        "base_url": "https://bank.example/aisp",
+        "oauth": {
+            "token_url": "https://auth.bank.example/token", "client_id": "okra",
+            "client_secret": "s3cret",
+        },
+    });
+    for _ in 0..2 {
+        let answer = world.post("banks/add", bank.clone()).await;
+        answer.data();
+        assert!(!answer.text.contains("s3cret"));
+    }
+    let stored = world
+        .environment
+        .store
+        .bank(BankId::from_bytes([7; 12]))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!format!("{stored:?}").contains("s3cret"));
+    let opened = client_secret(&world.environment.vault, &stored).unwrap();
+    assert_eq!(*opened, "s3cret");
+
+    let check = async |pointer: &str, value: Value, status: StatusCode, said: &str| {
+        let mut changed = bank.clone();
+        changed["oauth"][pointer] = value;
+        let answer = world.post("banks/add", changed).await;
+        let (_, message) = answer.refusal(status);
+        assert!(message.contains(said), "{message}");
+        assert!(!answer.text.contains("s3cret"));
+    };
+    let (bad, conflict) = (StatusCode::BAD_REQUEST, StatusCode::CONFLICT);
+    check("client_secret", json!("other"), conflict, "another bank").await;
+    check("client_secret", json!(null), bad, "client_secret").await;
+    check("sealed_secret", json!("AAAA"), bad, "sealed_secret").await;
+    check(
+        "token_url",
+        json!("https://10.0.0.1/token"),
+        bad,
+        "token_url",
+    )
+    .await;
+    check(
+        "token_url",
+        json!("http://auth.example/token"),
+        bad,
+        "token_url",
+    )
+    .await;
+    check("client_id", json!(""), bad, "client_id").await;
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_all_that_a_link_needs() {
+    let world = World::new().await;
+    let login = world.bank.create_login(NewLogin::default()).unwrap().id;
+    let tokens = world
+        .bank
+        .issue(
+            login,
+            TokenTerms {
+                life_s: 300,
+                rotate: true,
+            },
+        )
+        .unwrap();
+    let link = |bank: BankId, refresh_token: &str| json!({ "name": "Bola", "bank": bank, "refresh_token": refresh_token });
+    let refresh_token = tokens.refresh_token.as_str();
+    let answer = world.post("records/link", link(BANK, refresh_token)).await;
+    let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
+    assert!(message.contains("without oauth"), "{message}");
+
+    let bank = BankId::from_bytes([7; 12]);
+    let mut config = world.environment.store.bank(BANK).await.unwrap().unwrap();
+    let (origin, _) = config.base_url.split_once("/open-banking").unwrap();
+    let secret = seal_client_secret(&world.environment.vault, bank, CLIENT_SECRET).unwrap();
+    config.oauth = Some(OAuthClient {
+        token_url: format!("{origin}{TOKEN_PATH}"),
+        authorization_url: None,
+        client_id: CLIENT_ID.to_owned(),
+        client_auth: ClientAuth::ClientSecretPost,
+        sealed_secret: Some(secret),
+    });
+    (config.id, config.slug) = (bank, "with-oauth".to_owned());
+    world.environment.store.put_bank(&config).await.unwrap();
+    let answer = world.post("records/link", link(bank, "wrong")).await;
+    assert_eq!(answer.refusal(StatusCode::BAD_REQUEST).0, "EXPIRED");
+    let answer = world.post("records/link", link(bank, "not visible")).await;
+    assert_eq!(answer.refusal(StatusCode::BAD_REQUEST).0, "VALIDATION");
+    let answer = world.post("records/link", link(bank, refresh_token)).await;
+    let linked = answer.data();
+    assert!(!answer.text.contains(refresh_token));
+
+    // What is kept are the tokens that it was spent for.
+    let record: RecordId = linked["record_id"].as_str().unwrap().parse().unwrap();
+    let consent = world
+        .environment
+        .store
+        .consent(record, Consistency::Strong)
+        .await;
+    let sealed = consent.unwrap().unwrap().sealed;
+    let kept = world
+        .environment
+        .vault
+        .open(record.as_bytes(), &sealed)
+        .unwrap();
+    let kept: okra_banks::ConsentSecret = serde_json::from_slice(&kept).unwrap();
+    assert_ne!(kept.refresh_token.as_deref(), Some(refresh_token));
+    assert!(!kept.is_spent(world.environment.clock.now()));
 }

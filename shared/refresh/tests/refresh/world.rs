@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use okra_aws::{AwsConfig, Clock};
 use okra_banks::{Connectors, ConsentSecret};
 use okra_core::{
-    bank::{BankConfig, BankLimits, Standard},
+    bank::{BankConfig, BankLimits, ClientAuth, OAuthClient, Standard},
     decide::window_start,
     feed::FeedEntry,
     ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
@@ -23,8 +23,12 @@ use okra_emulator::{Emulator, Fate, QueueSpec, Service};
 use okra_queue::{DeliverMessage, Dispatch, Queue, QueueUrls, Queues};
 use okra_refresh::{
     ChunkReport, Observer, Outcome, RefreshError, Refreshed, Refresher, TickReport,
+    seal_client_secret,
 };
-use okra_sandbox::{Bank, LoginId, NewLogin, Options, Place, Volume};
+use okra_sandbox::{
+    Bank, CLIENT_ID, CLIENT_SECRET, LoginId, NewLogin, Options, Place, TOKEN_PATH, TokenTerms,
+    Volume,
+};
 use okra_store::{
     Account, Consent, ConsentAccount, Consistency, Head, NewRecord, RecordStatus, Store,
 };
@@ -104,6 +108,7 @@ impl World {
         };
         let queues = Queues::new(aws.sqs(), urls);
         let connectors = Connectors::new(okra_aws::rustls_client_config()).unwrap();
+        let vault = Arc::new(Vault::new([1; 32]));
         store
             .put_bank(&BankConfig {
                 id: BANK,
@@ -112,7 +117,13 @@ impl World {
                 standard: Standard::Obie31,
                 base_url: format!("http://{address}{}", Bank::base_path(Standard::Obie31)),
                 financial_id: None,
-                oauth: None,
+                oauth: Some(OAuthClient {
+                    token_url: format!("http://{address}{TOKEN_PATH}"),
+                    authorization_url: None,
+                    client_id: CLIENT_ID.into(),
+                    client_auth: ClientAuth::ClientSecretBasic,
+                    sealed_secret: Some(seal_client_secret(&vault, BANK, CLIENT_SECRET).unwrap()),
+                }),
                 country: "NG".into(),
                 limits: BankLimits {
                     records_per_second: 1000,
@@ -121,7 +132,6 @@ impl World {
             })
             .await
             .unwrap();
-        let vault = Arc::new(Vault::new([1; 32]));
         let last = Arc::new(Last::default());
         let refresher = Refresher::new(
             store.clone(),
@@ -247,6 +257,44 @@ impl World {
             key,
             accounts: accounts_linked,
         }
+    }
+
+    /// Puts other tokens in the place of a record's.
+    pub(crate) async fn give(&self, linked: &Linked, secret: &ConsentSecret) {
+        let record = linked.key.record;
+        let consent = self.store.consent(record, Consistency::Strong).await;
+        let plain = serde_json::to_vec(secret).unwrap();
+        let nonce = fresh_nonce().unwrap();
+        let consent = Consent {
+            sealed: self.vault.seal(record.as_bytes(), &plain, nonce).unwrap(),
+            ..consent.unwrap().unwrap()
+        };
+        self.store.put_consent(&consent).await.unwrap();
+    }
+
+    /// Gives a record tokens that end.
+    pub(crate) async fn give_ending(&self, linked: &Linked, terms: TokenTerms) -> ConsentSecret {
+        let tokens = self.bank.issue(linked.login, terms).unwrap();
+        let mut secret = ConsentSecret::bearer(tokens.access_token.into_string());
+        secret.refresh_token = Some(tokens.refresh_token.into_string());
+        let life = SignedDuration::from_secs(tokens.expires_in.into());
+        secret.expires_at = Some(self.clock.now() + life);
+        self.give(linked, &secret).await;
+        secret
+    }
+
+    /// The tokens of a record as they are stored.
+    pub(crate) async fn kept(&self, linked: &Linked) -> ConsentSecret {
+        let record = linked.key.record;
+        let consent = self.store.consent(record, Consistency::Strong).await;
+        let sealed = consent.unwrap().unwrap().sealed;
+        let opened = self.vault.open(record.as_bytes(), &sealed).unwrap();
+        serde_json::from_slice(&opened).unwrap()
+    }
+
+    pub(crate) fn pass(&self, seconds: i64) {
+        self.clock
+            .set(self.clock.now() + SignedDuration::from_secs(seconds));
     }
 
     /// Time goes on by a second: banks and commits are told apart by it.

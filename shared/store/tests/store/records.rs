@@ -159,6 +159,30 @@ async fn a_batch_of_consents_may_be_larger_than_a_call() {
 }
 
 #[tokio::test]
+async fn tokens_are_renewed_by_one_claim_at_a_time() {
+    let store = store("renewal").await;
+    linked(&store, 1, Interval::Daily).await;
+    let old = new_record(1, Interval::Daily).consent;
+    let at = |second: i64| jiff::Timestamp::from_second(1_800_000_000 + second).unwrap();
+    assert!(store.claim_renewal(&old, at(0), at(25)).await.unwrap());
+    assert!(!store.claim_renewal(&old, at(25), at(50)).await.unwrap());
+    // Whoever had it is gone.
+    assert!(store.claim_renewal(&old, at(26), at(51)).await.unwrap());
+
+    assert!(store.renew_consent(&old, &[9; 200]).await.unwrap());
+    let renewed = okra_store::Consent {
+        sealed: vec![9; 200],
+        ..old.clone()
+    };
+    let stored = store.consent(record(1), Strong).await.unwrap();
+    assert_eq!(stored.as_ref(), Some(&renewed));
+    assert!(!store.renew_consent(&old, &[7; 200]).await.unwrap());
+    assert!(!store.claim_renewal(&old, at(100), at(125)).await.unwrap());
+    assert!(store.claim_renewal(&renewed, at(27), at(52)).await.unwrap());
+    assert_eq!(store.consent(record(1), Strong).await.unwrap(), stored);
+}
+
+#[tokio::test]
 async fn a_consent_is_replaced_and_a_status_set() {
     let store = store("consent").await;
     let head = linked(&store, 1, Interval::Daily).await;
