@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     answer::Answer,
     folder::{OpenError, Place},
+    sqlite,
 };
 
 /// File of the table.
@@ -43,7 +44,7 @@ impl storage_backend::Clock for TimeToLive {
 
 impl DynamoDb {
     pub(crate) fn open(place: Place, clock: Clock) -> Result<Self, OpenError> {
-        let path = place.database(FILE);
+        let path = sqlite::free(&place, FILE)?;
         let database = match place {
             Place::Memory => Database::memory_with_clock(Arc::new(TimeToLive(clock))),
             Place::Folder(..) => Database::new(&path),

@@ -19,6 +19,9 @@ pub enum OpenError {
     /// The folder cannot be made or written to.
     #[error("{} cannot be written to", .0.display())]
     NotWritable(PathBuf, #[source] io::Error),
+    /// Another program has a database locked.
+    #[error("{0} is locked by another program")]
+    Busy(String),
     /// A database is not one of ours, or is damaged.
     #[error("{database} could not be opened")]
     Damaged {

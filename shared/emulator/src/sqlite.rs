@@ -1,8 +1,13 @@
 //! A SQLite database of our own.
 
-use rusqlite::Connection;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
 
 use crate::folder::{OpenError, Place};
+
+/// How long a database may be locked by another program, such as one that makes a backup.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Statements kept prepared.
 const CACHED_STATEMENTS: usize = 64;
@@ -12,7 +17,7 @@ const CACHED_STATEMENTS: usize = 64;
 /// With a write-ahead log and `synchronous = NORMAL` a commit is in the hands of the operating
 /// system when it returns, which outlives the process.
 pub(crate) fn open(place: &Place, name: &str, schema: &str) -> Result<Connection, OpenError> {
-    let path = place.database(name);
+    let path = free(place, name)?;
     let opened = || -> rusqlite::Result<Connection> {
         let connection = Connection::open(&path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -22,4 +27,29 @@ pub(crate) fn open(place: &Place, name: &str, schema: &str) -> Result<Connection
         Ok(connection)
     };
     opened().map_err(|error| OpenError::damaged(&path, error))
+}
+
+/// The path of a database that can be written to. Without the look, whoever finds it locked waits much
+/// longer and says less.
+///
+/// # Errors
+///
+/// [`OpenError::Busy`] where another program has it locked.
+pub(crate) fn free(place: &Place, name: &str) -> Result<String, OpenError> {
+    let path = place.database(name);
+    if matches!(place, Place::Memory) {
+        return Ok(path);
+    }
+    let looked = || -> rusqlite::Result<()> {
+        let connection = Connection::open(&path)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")
+    };
+    match looked() {
+        Ok(()) => Ok(path),
+        Err(error) => Err(match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Busy(path),
+            _ => OpenError::damaged(path, error),
+        }),
+    }
 }

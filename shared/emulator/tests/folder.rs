@@ -195,6 +195,21 @@ fn a_file_that_is_no_database_is_refused() {
 }
 
 #[test]
+fn a_database_that_another_program_has_locked_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    for name in ["dynamodb.sqlite", "queues.sqlite", "rules.sqlite"] {
+        let path = folder.path().join(name);
+        let holder = rusqlite::Connection::open(&path).unwrap();
+        holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let refused = Emulator::open(folder.path(), clock()).unwrap_err();
+        let said = format!("{} is locked by another program", path.display());
+        assert_eq!(refused.to_string(), said);
+    }
+    Emulator::open(folder.path(), clock()).unwrap();
+}
+
+#[test]
 fn a_queue_that_cannot_be_is_named() {
     let emulator = Emulator::memory(clock()).unwrap();
     let cases = [

@@ -24,7 +24,9 @@ pub enum VaultError {
     #[error("OKRA_VAULT_KEY is missing")]
     NoKey,
     /// The key is not 32 bytes in base64.
-    #[error("OKRA_VAULT_KEY must be 32 bytes in base64")]
+    #[error(
+        "OKRA_VAULT_KEY must be 1 to {MAX_KEYS} keys of 32 bytes in base64, with commas between"
+    )]
     BadKey,
     /// Sealed under another key, for another owner, or changed since.
     #[error("the sealed data cannot be opened with this key for this owner")]
@@ -37,8 +39,11 @@ pub enum VaultError {
     NoRandomness,
 }
 
-/// Seals and opens.
-pub struct Vault(XChaCha20Poly1305);
+/// Keys of one vault at most: while a key is replaced there are two.
+pub const MAX_KEYS: usize = 4;
+
+/// Seals with its first key, and opens what any of its keys sealed.
+pub struct Vault(Vec<XChaCha20Poly1305>);
 
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -49,12 +54,12 @@ impl std::fmt::Debug for Vault {
 impl Vault {
     /// A vault with this key. The cipher wipes its copy when it is dropped.
     pub fn new(mut key: [u8; KEY_BYTES]) -> Self {
-        let vault = Self(XChaCha20Poly1305::new((&key).into()));
+        let vault = Self(vec![XChaCha20Poly1305::new((&key).into())]);
         key.zeroize();
         vault
     }
 
-    /// A vault with the key in `OKRA_VAULT_KEY`: 32 bytes in base64.
+    /// A vault with the keys in `OKRA_VAULT_KEY`, as [`Vault::from_base64`] reads them.
     ///
     /// # Errors
     ///
@@ -64,20 +69,21 @@ impl Vault {
         Self::from_base64(&text)
     }
 
-    /// A vault with a key written in base64.
+    /// A vault with keys of 32 bytes written in base64, separated by commas: the one that seals, and
+    /// before it is forgotten the one that it replaced.
     ///
     /// # Errors
     ///
     /// [`VaultError::BadKey`].
     pub fn from_base64(text: &str) -> Result<Self, VaultError> {
-        let key = BASE64
-            .decode(text.trim().as_bytes())
-            .map_err(|_| VaultError::BadKey)?;
-        // By reference: a copy on the stack would not be wiped.
-        let key = Zeroizing::new(key);
-        XChaCha20Poly1305::new_from_slice(&key)
+        let keys: Vec<&str> = text.split(',').collect();
+        if keys.len() > MAX_KEYS {
+            return Err(VaultError::BadKey);
+        }
+        keys.into_iter()
+            .map(cipher)
+            .collect::<Result<_, _>>()
             .map(Self)
-            .map_err(|_| VaultError::BadKey)
     }
 
     /// Seals for an owner: a record's or an endpoint's id. A nonce must never be used twice.
@@ -95,8 +101,8 @@ impl Vault {
             msg: plaintext,
             aad: owner,
         };
-        let ciphertext = self
-            .0
+        let cipher = self.0.first().ok_or(VaultError::NoKey)?;
+        let ciphertext = cipher
             .encrypt((&nonce).into(), payload)
             .map_err(|_| VaultError::Refused)?;
         Ok([&[VERSION][..], &nonce, &ciphertext].concat())
@@ -114,16 +120,24 @@ impl Vault {
         let (nonce, ciphertext) = rest
             .split_first_chunk::<NONCE_BYTES>()
             .ok_or(VaultError::UnknownForm)?;
-        let payload = Payload {
-            msg: ciphertext,
-            aad: owner,
-        };
-        let opened = self
-            .0
-            .decrypt(nonce.into(), payload)
-            .map_err(|_| VaultError::Refused)?;
-        Ok(Zeroizing::new(opened))
+        let opened = self.0.iter().find_map(|cipher| {
+            let payload = Payload {
+                msg: ciphertext,
+                aad: owner,
+            };
+            cipher.decrypt(nonce.into(), payload).ok()
+        });
+        opened.map(Zeroizing::new).ok_or(VaultError::Refused)
     }
+}
+
+fn cipher(key: &str) -> Result<XChaCha20Poly1305, VaultError> {
+    let key = BASE64
+        .decode(key.trim().as_bytes())
+        .map_err(|_| VaultError::BadKey)?;
+    // By reference: a copy on the stack would not be wiped.
+    let key = Zeroizing::new(key);
+    XChaCha20Poly1305::new_from_slice(&key).map_err(|_| VaultError::BadKey)
 }
 
 /// A nonce from the operating system's random source.
@@ -219,5 +233,22 @@ mod tests {
         let vault = Vault::from_base64(&text).unwrap();
         assert_eq!(*vault.open(OWNER, &sealed(b"token")).unwrap(), b"token");
         assert_eq!(format!("{vault:?}"), "Vault");
+    }
+    #[test]
+    fn a_key_is_replaced_without_losing_what_the_old_one_sealed() {
+        let text = |bytes: &[u8]| {
+            let keys: Vec<String> = bytes.iter().map(|it| BASE64.encode(&[*it; 32])).collect();
+            Vault::from_base64(&keys.join(","))
+        };
+        let nonce = [9; NONCE_BYTES];
+        let both = text(&[8, 7]).unwrap();
+        assert_eq!(*both.open(OWNER, &sealed(b"token")).unwrap(), b"token");
+        let anew = both.seal(OWNER, b"token", nonce).unwrap();
+        assert_eq!(*vault(8).open(OWNER, &anew).unwrap(), b"token");
+        assert_eq!(vault(7).open(OWNER, &anew), Err(VaultError::Refused));
+        assert_eq!(both.open(b"record 2", &anew), Err(VaultError::Refused));
+        assert!(text(&[1; MAX_KEYS]).is_ok());
+        assert!(text(&[1; MAX_KEYS + 1]).is_err());
+        assert!(Vault::from_base64(&format!("{},", BASE64.encode(&[7; 32]))).is_err());
     }
 }
