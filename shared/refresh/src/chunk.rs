@@ -145,7 +145,7 @@ impl Refresher {
             }
             let fetched = Fetched {
                 bank,
-                secret: &secret,
+                secret: tokens.secret(),
                 consent,
                 from,
                 asked_at,

@@ -72,6 +72,11 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
+    /// What the bank is called with as it is now.
+    pub(crate) const fn secret(&self) -> &ConsentSecret {
+        &self.secret
+    }
+
     fn renewable(&self, bank: &BankConfig) -> bool {
         !self.renewed && bank.oauth.is_some() && self.secret.refresh_token.is_some()
     }
