@@ -155,7 +155,7 @@ impl okra_refresh::Observer for Lines {
                 let text = format!("{name}: {what}; feed at {}, {took} ms", changes.to);
                 self.say(Source::Refresh, &text);
             }
-            Outcome::Failed | Outcome::Gone => {}
+            Outcome::Failed | Outcome::Gone | Outcome::Held => {}
             Outcome::Contended => {
                 self.say(
                     Source::Refresh,

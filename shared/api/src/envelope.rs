@@ -179,7 +179,9 @@ impl From<BankFault> for Refusal {
     fn from(fault: BankFault) -> Self {
         let (status, kind) = match fault.class {
             FaultClass::ConsentRefused => (StatusCode::BAD_REQUEST, "EXPIRED"),
-            FaultClass::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT"),
+            FaultClass::RateLimited | FaultClass::QuotaSpent => {
+                (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT")
+            }
             FaultClass::BankUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "BANK_UNAVAILABLE"),
             FaultClass::Nonsense => (StatusCode::BAD_GATEWAY, "BANK_NONSENSE"),
             FaultClass::Internal => return Self::internal(fault),

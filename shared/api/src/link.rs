@@ -296,6 +296,7 @@ fn new_record(
             balance_seq: Seq::ZERO,
             balance_at: None,
             checks: okra_store::Checks::default(),
+            states: ByProduct::default(),
             created_at: now,
             last_updated: now,
         })
@@ -357,7 +358,12 @@ fn due(head: &Head) -> Vec<DueEntry> {
             }
         }
         let state = (head.state_key() == Some(key)).then_some(Seq::ZERO);
-        DueEntry { key, marks, state }
+        DueEntry {
+            key,
+            marks,
+            state,
+            trouble: None,
+        }
     };
     head.due_keys().into_iter().map(entry).collect()
 }

@@ -53,6 +53,7 @@ async fn chunks(call: &Call, head: &Head, product: Option<Product>) -> Result<Ve
             key,
             mut marks,
             state,
+            trouble,
         }) = entry
         else {
             continue;
@@ -76,7 +77,12 @@ async fn chunks(call: &Call, head: &Head, product: Option<Product>) -> Result<Ve
             requested: Requested::OnDemand { product },
             not_after: now.saturating_add(WORTH_WAITING).unwrap_or(now),
             delay_s: 0,
-            records: vec![DueEntry { key, marks, state }],
+            records: vec![DueEntry {
+                key,
+                marks,
+                state,
+                trouble,
+            }],
         });
     }
     Ok(chunks)

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 pub enum FaultClass {
     /// The bank did not answer, or said that it is down.
     BankUnavailable,
-    /// The bank's rate limit or quota is spent.
+    /// The bank's rate limit is reached: it passes within minutes.
     RateLimited,
+    /// A quota is spent, of the consent, the account or the day: it passes within a day.
+    QuotaSpent,
     /// Consent expired, revoked, or credentials refused: the user must act.
     ConsentRefused,
     /// The bank answered what its standard does not allow.
@@ -25,6 +27,7 @@ impl FaultClass {
         match self {
             Self::BankUnavailable => "bank_unavailable",
             Self::RateLimited => "rate_limited",
+            Self::QuotaSpent => "quota_spent",
             Self::ConsentRefused => "consent_refused",
             Self::Nonsense => "nonsense",
             Self::Internal => "internal",

@@ -10,11 +10,13 @@
 //! delivery is tried again.
 
 pub mod bank;
+pub mod consent;
 pub mod decide;
 pub mod diff;
 pub mod doubt;
 pub mod fault;
 pub mod feed;
+pub mod history;
 pub mod identity;
 pub mod ids;
 pub mod model;
@@ -27,3 +29,4 @@ pub mod schedule;
 mod schema;
 pub mod state;
 pub mod tieout;
+pub mod trouble;

@@ -8,6 +8,7 @@ use crate::{
     ids::{BankId, Seq},
     model::{ByProduct, Product},
     schedule::{DueKey, Tick},
+    trouble::Trouble,
 };
 
 /// A record that is due, with what was last dispatched of it.
@@ -21,6 +22,9 @@ pub struct DueEntry {
     /// and on no other, as a product is on one only.
     #[serde(rename = "s", skip_serializing_if = "Option::is_none", default)]
     pub state: Option<Seq>,
+    /// What was wrong with its last refresh; `None`: nothing.
+    #[serde(rename = "f", skip_serializing_if = "Option::is_none", default)]
+    pub trouble: Option<Trouble>,
 }
 
 /// Who asked for a refresh.
@@ -130,6 +134,7 @@ mod tests {
             },
             marks: ByProduct::default(),
             state: None,
+            trouble: None,
         }
     }
 

@@ -150,6 +150,15 @@ impl DueKey {
         Slot(u16::try_from(slot).unwrap_or(0))
     }
 
+    /// The first minute from `now` on whose tick is for this entry.
+    pub fn next_at(&self, now: Timestamp) -> Timestamp {
+        let length = i64::from(self.interval.minutes());
+        let minute = now.as_second().div_euclid(60) + 1;
+        let slot = i64::from(self.slot().0);
+        let wait = (slot - minute.rem_euclid(length)).rem_euclid(length);
+        Timestamp::from_second((minute + wait) * 60).unwrap_or(Timestamp::MAX)
+    }
+
     /// The lane of the record.
     pub fn lane(&self) -> Lane {
         Lane(self.record.as_bytes()[7] % LANES)
@@ -246,6 +255,11 @@ mod tests {
             };
             prop_assert!(key.slot().0 < interval.minutes());
             prop_assert!(key.lane().0 < LANES);
+            let now = Timestamp::from_second(1_700_000_001).unwrap();
+            let next = key.next_at(now);
+            prop_assert_eq!(interval.slot_at(next), key.slot());
+            let wait = next.duration_since(now).as_secs();
+            prop_assert!(wait > 0 && wait <= i64::from(interval.seconds()) + 60);
         }
     }
 }

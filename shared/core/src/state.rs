@@ -101,9 +101,10 @@ impl Availability {
     /// What a failure of a class makes of a product.
     pub const fn after(class: FaultClass) -> Self {
         match class {
-            FaultClass::BankUnavailable | FaultClass::RateLimited | FaultClass::ConsentRefused => {
-                Self::Unavailable
-            }
+            FaultClass::BankUnavailable
+            | FaultClass::RateLimited
+            | FaultClass::QuotaSpent
+            | FaultClass::ConsentRefused => Self::Unavailable,
             FaultClass::Nonsense | FaultClass::Internal => Self::Failed,
         }
     }
@@ -147,6 +148,8 @@ pub enum HistoryEnd {
     BankLimit,
     /// The bank refuses older dates.
     BankRefused,
+    /// The bank failed too often.
+    GaveUp,
 }
 
 impl HistoryEnd {
@@ -156,6 +159,190 @@ impl HistoryEnd {
             Self::Limit => "limit",
             Self::BankLimit => "bank_limit",
             Self::BankRefused => "bank_refused",
+            Self::GaveUp => "gave_up",
         }
+    }
+}
+
+/// Whether a record can be refreshed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordStatus {
+    /// It can.
+    #[default]
+    Active,
+    /// The bank refuses the consent, or its time is over: the user must link again.
+    TokenRequired,
+    /// It was unlinked or cannot be used again.
+    Invalid,
+}
+
+impl RecordStatus {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Active, Self::TokenRequired, Self::Invalid];
+
+    /// The stable name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::TokenRequired => "token_required",
+            Self::Invalid => "invalid",
+        }
+    }
+
+    /// The status of this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// What can happen to a record as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Happening {
+    /// The bank answered something of what it was asked.
+    Answered,
+    /// The bank refused the consent for everything that it was asked.
+    Refused,
+    /// Nothing was answered, for reasons that are not the user's to mend.
+    Troubled,
+    /// The consent's time is over.
+    Expired,
+    /// The user authorised again, and the bank took it.
+    Authorised,
+}
+
+impl Happening {
+    /// All.
+    pub const ALL: [Self; 5] = [
+        Self::Answered,
+        Self::Refused,
+        Self::Troubled,
+        Self::Expired,
+        Self::Authorised,
+    ];
+}
+
+/// The status of a record after something happened, and what its app is told of it.
+///
+/// ```text
+/// active --- refused, expired ---> token_required --- answered, authorised ---> active
+/// ```
+///
+/// Only a refusal and an expiry ask for the user. An outage, a spent quota, nonsense and a fault of
+/// our own leave the status alone.
+pub const fn status_after(
+    status: RecordStatus,
+    happening: Happening,
+) -> (RecordStatus, Option<StateChange>) {
+    use RecordStatus::{Active, Invalid, TokenRequired};
+    match (status, happening) {
+        (Active, Happening::Refused) => (
+            TokenRequired,
+            Some(StateChange::TokenRequired {
+                reason: TokenReason::ConsentRefused,
+            }),
+        ),
+        (Active, Happening::Expired) => (
+            TokenRequired,
+            Some(StateChange::TokenRequired {
+                reason: TokenReason::ConsentExpired,
+            }),
+        ),
+        (TokenRequired, Happening::Answered | Happening::Authorised) => {
+            (Active, Some(StateChange::Recovered))
+        }
+        (Active | TokenRequired | Invalid, _) => (status, None),
+    }
+}
+
+/// What is recorded of a product of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductState {
+    /// What it is.
+    #[serde(rename = "s")]
+    pub availability: Availability,
+    /// Why, where it is not available.
+    #[serde(rename = "c", skip_serializing_if = "Option::is_none", default)]
+    pub class: Option<FaultClass>,
+    /// Since when.
+    #[serde(rename = "t")]
+    pub since: Timestamp,
+}
+
+/// What a refresh heard of a product of an account, as a change of what is recorded; `None` where it
+/// is recorded so. `None` recorded is available.
+pub fn product_after(
+    known: Option<&ProductState>,
+    product: Product,
+    heard: Option<FaultClass>,
+) -> Option<ProductChange> {
+    let availability = heard.map_or(Availability::Available, Availability::after);
+    let same = match known {
+        Some(known) => known.availability == availability && known.class == heard,
+        None => heard.is_none(),
+    };
+    (!same).then_some(ProductChange {
+        product,
+        availability,
+        class: heard,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No state is a trap: whatever happened before, good answers lead back.
+    #[test]
+    fn from_every_state_good_answers_lead_back() {
+        let mut reached = vec![RecordStatus::Active];
+        let mut next = 0;
+        while let Some(&status) = reached.get(next) {
+            next += 1;
+            for happening in Happening::ALL {
+                let (after, told) = status_after(status, happening);
+                assert_eq!(told.is_some(), after != status, "{status:?} {happening:?}");
+                if !reached.contains(&after) {
+                    reached.push(after);
+                }
+            }
+        }
+        assert_eq!(reached, [RecordStatus::Active, RecordStatus::TokenRequired]);
+        for status in reached {
+            for good in [Happening::Answered, Happening::Authorised] {
+                assert_eq!(status_after(status, good).0, RecordStatus::Active);
+            }
+            assert_eq!(status_after(status, Happening::Troubled).0, status);
+        }
+    }
+
+    #[test]
+    fn a_product_comes_back_from_every_failure() {
+        for class in [
+            FaultClass::BankUnavailable,
+            FaultClass::RateLimited,
+            FaultClass::QuotaSpent,
+            FaultClass::ConsentRefused,
+            FaultClass::Nonsense,
+            FaultClass::Internal,
+        ] {
+            let failed = product_after(None, Product::Balance, Some(class)).unwrap();
+            assert_ne!(failed.availability, Availability::Available);
+            let known = ProductState {
+                availability: failed.availability,
+                class: failed.class,
+                since: Timestamp::UNIX_EPOCH,
+            };
+            assert_eq!(
+                product_after(Some(&known), Product::Balance, Some(class)),
+                None
+            );
+            let back = product_after(Some(&known), Product::Balance, None).unwrap();
+            assert_eq!(
+                (back.availability, back.class),
+                (Availability::Available, None)
+            );
+        }
+        assert_eq!(product_after(None, Product::Balance, None), None);
     }
 }

@@ -74,6 +74,7 @@ async fn chunk(refresher: &Refresher, message: &SqsMessage) -> Result<(), ChunkE
         contended = report.contended,
         gone = report.gone,
         stale = report.stale,
+        held = report.held,
         "chunk"
     );
     Ok(())

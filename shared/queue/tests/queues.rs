@@ -87,6 +87,7 @@ fn chunk(bank: u8, n: u8, records: u32) -> Chunk {
         },
         marks: ByProduct::default(),
         state: None,
+        trouble: None,
     };
     Chunk {
         id: format!("chunk-{n}"),

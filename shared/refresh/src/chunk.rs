@@ -3,14 +3,15 @@
 use std::{collections::HashMap, ops::AddAssign};
 
 use futures::{FutureExt, StreamExt, stream};
+use jiff::Timestamp;
 use okra_banks::{AccountRef, Ask};
 use okra_core::{
     bank::BankConfig,
     decide::{Observed, observe, window_start},
-    fault::FaultClass,
     ids::RecordId,
     model::date_of,
     plan::{Chunk, DueEntry, Requested},
+    trouble::Trouble,
 };
 use okra_store::Consent;
 
@@ -33,6 +34,7 @@ impl AddAssign for ChunkReport {
         self.contended += other.contended;
         self.gone += other.gone;
         self.stale += other.stale;
+        self.held += other.held;
     }
 }
 
@@ -67,13 +69,19 @@ impl Refresher {
         }
         let bank = self.bank(chunk.bank).await?;
         let on_demand = matches!(chunk.requested, Requested::OnDemand { .. });
+        let now = self.clock.now();
         let work = chunk.records.iter().map(|entry| {
             let consent = consents.get(&entry.key.record);
+            // Who asks in person is not held.
+            let held = !on_demand && entry.trouble.is_some_and(|it| it.held_until(now).is_some());
             let (bank, strong) = (&bank, redelivered || on_demand || self.audited(entry));
             let work = async move {
                 let Some(consent) = consent else {
                     return Ok(Outcome::Gone);
                 };
+                if held {
+                    return Ok(Outcome::Held);
+                }
                 self.record(bank, consent, entry, strong).await
             };
             work.boxed()
@@ -138,7 +146,7 @@ impl Refresher {
                     outcome = Outcome::Unchanged;
                     break;
                 }
-                if nothing_to_learn(consent, &products, &observed) {
+                if failing_as_before(entry, &observed, consent.accounts.len(), asked_at) {
                     outcome = Outcome::Failed;
                     break;
                 }
@@ -178,20 +186,27 @@ impl Refresher {
 
 /// True where every product asked for reads as it did when it was last dispatched.
 fn settled(entry: &DueEntry, observed: &Observed) -> bool {
-    entry.marks.iter().all(|(product, mark)| {
-        mark.digest.is_some() && mark.digest.as_ref() == observed.digests.get(product)
-    })
+    entry.trouble.is_none()
+        && entry.marks.iter().all(|(product, mark)| {
+            mark.digest.is_some() && mark.digest.as_ref() == observed.digests.get(product)
+        })
 }
 
-/// True where no account answered anything, and none of the refusals is for the user to act on.
-fn nothing_to_learn(
-    consent: &Consent,
-    products: &[okra_core::model::Product],
+/// True where what failed is what failed the last time, was told then, and where everything else reads
+/// as before: a product of which no account answered changes nothing.
+fn failing_as_before(
+    entry: &DueEntry,
     observed: &Observed,
+    accounts: usize,
+    now: Timestamp,
 ) -> bool {
-    observed.faults.len() == consent.accounts.len() * products.len()
-        && observed
-            .faults
-            .iter()
-            .all(|(_, _, fault)| fault.class != FaultClass::ConsentRefused)
+    let known = entry.trouble.is_some_and(Trouble::is_told)
+        && Trouble::after(entry.trouble, &observed.faults, now) == entry.trouble;
+    known
+        && entry.marks.iter().all(|(product, mark)| {
+            let failed = observed.faults.iter().filter(|(_, of, _)| *of == product);
+            let silent = failed.count() == accounts;
+            silent
+                || (mark.digest.is_some() && mark.digest.as_ref() == observed.digests.get(product))
+        })
 }

@@ -13,10 +13,11 @@ use okra_core::{
     model::{ByProduct, Product, Snapshot},
     plan::DueEntry,
     schedule::DueKey,
-    state::{StateChange, TokenReason},
+    state::{Happening, RecordStatus, StateChange, product_after, status_after},
+    trouble::Trouble,
 };
 use okra_queue::Dispatch;
-use okra_store::{Commit, CommitError, Consent, Consistency, Head, RecordStatus};
+use okra_store::{Commit, CommitError, Consent, Consistency, Head};
 
 use crate::{Changes, Outcome, RefreshError, Refresher};
 
@@ -69,8 +70,20 @@ impl Refresher {
             ..fetched
         };
         let marks = new_marks(&due, &head, &fetched, &decision);
-        let (status, states) = new_status(&head, fetched.observed);
+        let mut faults = fetched.observed.faults.clone();
+        faults.extend(decision.faults.iter().cloned());
+        let trouble = Trouble::after(due.trouble, &faults, self.clock.now());
+        let (status, change) = status_after(head.status, happening(&due, &fetched));
+        let mut states: Vec<_> = change.map(|change| (None, change)).into_iter().collect();
+        if status == RecordStatus::Active {
+            let of_products = self
+                .product_changes(&due, &fetched, &faults, trouble)
+                .await?;
+            states.extend(of_products);
+        }
+        let status = (status != head.status).then_some(status);
         let told = self.told(&due, &head, &states).await?;
+        let states_empty = states.is_empty();
         let entries = number(&head, decision.changes, states, self.clock.now());
         let mut state = head.state;
         if !entries.is_empty()
@@ -91,14 +104,10 @@ impl Refresher {
         changes.count(&entries);
         self.dispatch(&due, marks, told.map(|told| (told.0, state)), &mut changes)
             .await?;
-        let refused = refused(fetched.observed);
-        let advanced = ByProduct {
-            balance: marks.balance.map(|mark| forget_if(refused, mark)),
-            transactions: marks.transactions.map(|mark| forget_if(refused, mark)),
-        };
-        if due.marks != advanced || due.state.is_some_and(|told| told < state) {
+        let behind = due.state.is_some_and(|told| told < state);
+        if due.marks != marks || behind || !states_empty || due.trouble != trouble {
             let state = due.state.map(|_| state);
-            self.store.advance(key, advanced, state).await?;
+            self.store.settle(key, marks, state, trouble).await?;
         }
         // The state stream's watermark lies on another of the record's due entries.
         if let Some((before, carrier)) = told
@@ -192,6 +201,44 @@ impl Refresher {
         }
     }
 
+    /// What became of the products of the accounts, as far as it is not recorded. Nothing is read where
+    /// nothing is wrong, and nothing was; nor where something is wrong for the first time, because most
+    /// of that passes.
+    async fn product_changes(
+        &self,
+        due: &DueEntry,
+        fetched: &Fetched<'_>,
+        faults: &[(AccountId, Product, BankFault)],
+        trouble: Option<Trouble>,
+    ) -> Result<Vec<(Option<AccountId>, StateChange)>, RefreshError> {
+        let lasting = faults.iter().any(|(_, _, fault)| {
+            matches!(
+                fault.class,
+                FaultClass::ConsentRefused | FaultClass::QuotaSpent | FaultClass::Nonsense
+            )
+        });
+        match trouble {
+            None if due.trouble.is_none() => return Ok(Vec::new()),
+            Some(trouble) if !trouble.is_told() && !lasting => return Ok(Vec::new()),
+            None | Some(_) => {}
+        }
+        let consistency = Consistency::Strong;
+        let accounts = self.store.accounts_of(fetched.consent, consistency).await?;
+        let mut changes = Vec::new();
+        for account in &accounts {
+            for product in due.marks.products() {
+                let fault = faults
+                    .iter()
+                    .find(|(of, which, _)| *of == account.id && *which == product);
+                let heard = fault.map(|(_, _, fault)| fault.class);
+                let change = product_after(account.states.get(product), product, heard);
+                let change = change.map(|it| (Some(account.id), StateChange::Product(it)));
+                changes.extend(change);
+            }
+        }
+        Ok(changes)
+    }
+
     /// How far the state stream was dispatched and where that stands, where it concerns this refresh:
     /// its due entry is the one that says it, or there are `states` to commit. Before those are, that
     /// due entry is unsettled.
@@ -199,7 +246,7 @@ impl Refresher {
         &self,
         due: &DueEntry,
         head: &Head,
-        states: &[StateChange],
+        states: &[(Option<AccountId>, StateChange)],
     ) -> Result<Option<(Seq, DueKey)>, RefreshError> {
         if states.is_empty() {
             return Ok(due.state.map(|told| (told, due.key)));
@@ -254,22 +301,19 @@ impl Refresher {
     }
 }
 
-/// A consent refused by the bank makes the record wait for its user; an answer brings it back.
-fn new_status(head: &Head, observed: &Observed) -> (Option<RecordStatus>, Vec<StateChange>) {
-    let refused = refused(observed);
-    let answered = observed.faults.is_empty();
-    match head.status {
-        RecordStatus::Active if refused => {
-            let reason = TokenReason::ConsentRefused;
-            let change = StateChange::TokenRequired { reason };
-            (Some(RecordStatus::TokenRequired), vec![change])
-        }
-        RecordStatus::TokenRequired if answered => {
-            (Some(RecordStatus::Active), vec![StateChange::Recovered])
-        }
-        RecordStatus::Active | RecordStatus::TokenRequired | RecordStatus::Invalid => {
-            (None, Vec::new())
-        }
+/// What the answers say of the record as a whole.
+fn happening(due: &DueEntry, fetched: &Fetched<'_>) -> Happening {
+    let faults = &fetched.observed.faults;
+    let asked = due.marks.products().len() * fetched.snapshot.accounts.len();
+    if faults.len() < asked || faults.is_empty() {
+        Happening::Answered
+    } else if faults
+        .iter()
+        .all(|(_, _, fault)| fault.class == FaultClass::ConsentRefused)
+    {
+        Happening::Refused
+    } else {
+        Happening::Troubled
     }
 }
 
@@ -279,29 +323,6 @@ fn dispatched(due: &DueEntry, stream: Stream) -> Option<Seq> {
         Stream::Balance => due.marks.balance.map(|mark| mark.seq),
         Stream::Transactions => due.marks.transactions.map(|mark| mark.seq),
         Stream::State => due.state,
-    }
-}
-
-/// True where the bank refused the consent for everything it was asked.
-fn refused(observed: &Observed) -> bool {
-    observed.digests.is_empty()
-        && !observed.faults.is_empty()
-        && observed
-            .faults
-            .iter()
-            .all(|(_, _, fault)| fault.class == FaultClass::ConsentRefused)
-}
-
-/// A refused record's digests are forgotten, so that the first answer after it takes the strong path
-/// and finds the status to mend even where nothing else changed.
-const fn forget_if(refused: bool, mark: Mark) -> Mark {
-    if refused {
-        Mark {
-            digest: None,
-            ..mark
-        }
-    } else {
-        mark
     }
 }
 
@@ -373,7 +394,7 @@ fn on_the_way(mut marks: ByProduct<Mark>, part: &[FeedEntry]) -> ByProduct<Mark>
 fn number(
     head: &Head,
     changes: Vec<(AccountId, Change)>,
-    states: Vec<StateChange>,
+    states: Vec<(Option<AccountId>, StateChange)>,
     at: Timestamp,
 ) -> Vec<FeedEntry> {
     let mut seq = head.seq;
@@ -383,7 +404,7 @@ fn number(
         .map(|(account, change)| (Some(account), change));
     let states = states
         .into_iter()
-        .map(|change| (None, Change::State(change)));
+        .map(|(account, change)| (account, Change::State(change)));
     changes
         .chain(states)
         .map(|(account, change)| {

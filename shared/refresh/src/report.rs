@@ -35,6 +35,8 @@ pub struct ChunkReport {
     pub gone: usize,
     /// Dropped because the chunk came too late.
     pub stale: usize,
+    /// Left alone until a time that the bank named, or until a backoff is over.
+    pub held: usize,
 }
 
 impl ChunkReport {
@@ -45,6 +47,7 @@ impl ChunkReport {
             Outcome::Failed => &mut self.failed,
             Outcome::Contended => &mut self.contended,
             Outcome::Gone => &mut self.gone,
+            Outcome::Held => &mut self.held,
         } += 1;
     }
 }
@@ -62,6 +65,9 @@ pub enum Outcome {
     Contended,
     /// The record is not linked any more.
     Gone,
+    /// The record was not asked for: it is left alone until a time that the bank named, or until a
+    /// backoff is over.
+    Held,
 }
 
 /// What was dispatched.

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use okra_core::{
     doubt::Doubt,
     ids::{AccountId, AccountTag, AppId, BankId, CustomerId, RecordId, Seq},
-    model::{AccountFacts, BalanceFacts},
+    model::{AccountFacts, BalanceFacts, ByProduct, Product},
+    state::{ProductChange, ProductState},
     tieout::TieOut,
 };
 
@@ -56,6 +57,8 @@ pub struct Account {
     pub balance_at: Option<Timestamp>,
     /// How far its answers can be believed.
     pub checks: Checks,
+    /// What is recorded of each product; one that has nothing is available.
+    pub states: ByProduct<ProductState>,
     /// When it was linked.
     pub created_at: Timestamp,
     /// When it or its balance was last written.
@@ -80,7 +83,26 @@ fn key(account: AccountId) -> Key {
     Key::new(partition(account.tag()), account.to_string())
 }
 
+const fn state_name(product: Product) -> &'static str {
+    match product {
+        Product::Balance => "bs",
+        Product::Transactions => "ts",
+    }
+}
+
+/// The attribute of the feed entry that a product's state is from.
+const fn state_seq_name(product: Product) -> &'static str {
+    match product {
+        Product::Balance => "bsq",
+        Product::Transactions => "tsq",
+    }
+}
+
 pub(crate) fn write(account: &Account) -> Result<Attributes, StoreError> {
+    let state = |product| {
+        let state = account.states.get(product);
+        state.map(|state| json(KIND, state)).transpose()
+    };
     let balance = account
         .balance
         .map(|balance| json(KIND, &balance))
@@ -100,6 +122,11 @@ pub(crate) fn write(account: &Account) -> Result<Attributes, StoreError> {
         .maybe("ba", account.balance_at.map(millis))
         .maybe(DOUBT, doubt)
         .maybe(TIE_OUT, tie_out)
+        .maybe(state_name(Product::Balance), state(Product::Balance)?)
+        .maybe(
+            state_name(Product::Transactions),
+            state(Product::Transactions)?,
+        )
         .with("c", millis(account.created_at))
         .with("u", millis(account.last_updated))
         .done())
@@ -121,6 +148,10 @@ fn read(item: &Attributes) -> Result<Account, StoreError> {
             doubt: reader.optional(DOUBT, Reader::json)?,
             tie_out: reader.optional(TIE_OUT, Reader::json)?,
         },
+        states: ByProduct {
+            balance: reader.optional(state_name(Product::Balance), Reader::json)?,
+            transactions: reader.optional(state_name(Product::Transactions), Reader::json)?,
+        },
         created_at: reader.millis("c")?,
         last_updated: reader.millis("u")?,
     })
@@ -140,6 +171,26 @@ pub(crate) fn balance(
         .set("u", millis(at))
         .when(When::Exists)
         .when(When::AbsentOrBelow("q", n(seq))))
+}
+
+/// The state of a product from a feed entry, taken where the stored one is older.
+pub(crate) fn state(
+    account: AccountId,
+    seq: Seq,
+    at: Timestamp,
+    change: &ProductChange,
+) -> Result<Update, StoreError> {
+    let state = ProductState {
+        availability: change.availability,
+        class: change.class,
+        since: at,
+    };
+    let (name, of) = (state_name(change.product), state_seq_name(change.product));
+    Ok(Update::new(key(account))
+        .set(name, json(KIND, &state)?)
+        .set(of, n(seq))
+        .when(When::Exists)
+        .when(When::AbsentOrBelow(of, n(seq))))
 }
 
 impl Store {

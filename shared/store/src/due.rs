@@ -1,7 +1,7 @@
 //! Due entries: which records a slot is for, and what was last dispatched of them.
 //!
 //! All that an unchanged refresh reads besides the consent, and thousands are read at once: an
-//! entry is at most 160 bytes.
+//! entry is at most 163 bytes.
 
 use futures::future::try_join_all;
 use okra_core::{
@@ -10,13 +10,14 @@ use okra_core::{
     model::{ByProduct, Product},
     plan::DueEntry,
     schedule::{DueKey, Interval, LANES, Lane, Slot},
+    trouble::Trouble,
 };
 
 use crate::{
     Consistency, Store, StoreError,
     call::{Range, Take},
     expression::{Update, When},
-    item::{Attributes, Draft, Key, Reader, n},
+    item::{Attributes, Draft, Key, Reader, bytes, n},
     marks::{self, STATE_SEQ, digest_name, digest_value, seq_name},
 };
 
@@ -24,6 +25,9 @@ use crate::{
 pub const MAX_DUE_PER_LANE: usize = 166_667;
 
 const KIND: &str = "due entry";
+
+/// The attribute of what was wrong with the last refresh.
+const TROUBLE: &str = "f";
 
 fn partition(interval: Interval, slot: Slot, lane: Lane) -> String {
     format!("DUE#{interval}#{:04}#{:02}", slot.0, lane.0)
@@ -44,6 +48,7 @@ fn parse_sort_key(text: &str) -> Option<(BankId, RecordId)> {
 pub(crate) fn write(entry: &DueEntry) -> Attributes {
     marks::write(Draft::new(key(&entry.key)), &entry.marks)
         .maybe(STATE_SEQ, entry.state.map(n))
+        .maybe(TROUBLE, entry.trouble.map(|it| bytes(it.to_bytes())))
         .done()
 }
 
@@ -58,6 +63,11 @@ fn read(interval: Interval, item: &Attributes) -> Result<DueEntry, StoreError> {
         },
         marks: marks::read(&reader)?,
         state: reader.optional(STATE_SEQ, Reader::number)?.map(Seq),
+        trouble: reader.optional(TROUBLE, |reader, name| {
+            let bytes = reader.bytes(name)?;
+            let bytes = bytes.try_into().map_err(|_| reader.corrupt(name))?;
+            Ok(Trouble::from_bytes(bytes))
+        })?,
     })
 }
 
@@ -66,6 +76,7 @@ fn read(interval: Interval, item: &Attributes) -> Result<DueEntry, StoreError> {
 enum Step {
     Product(Product, Mark),
     State(Seq),
+    Trouble(Option<Trouble>),
 }
 
 /// Moves the marks of streams that the entry holds, none of them backwards.
@@ -80,6 +91,9 @@ fn forward(of: &DueKey, steps: &[Step]) -> Update {
             Step::State(seq) => update
                 .set(STATE_SEQ, n(seq))
                 .when(When::AtMost(STATE_SEQ, n(seq))),
+            Step::Trouble(trouble) => update
+                .assign(TROUBLE, trouble.map(|it| bytes(it.to_bytes())))
+                .when(When::Exists),
         })
 }
 
@@ -124,7 +138,23 @@ impl Store {
 
     /// Moves the marks of a due entry, and its state watermark, forward: what they say was dispatched.
     /// A stream whose stored mark is further, or that is not on this interval any more, is left alone.
-    /// True where every stream was moved.
+    /// True where every stream was moved. `trouble` takes the place of what was known of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn settle(
+        &self,
+        of: DueKey,
+        marks: ByProduct<Mark>,
+        state: Option<Seq>,
+        trouble: Option<Trouble>,
+    ) -> Result<bool, StoreError> {
+        self.take(of, marks, state, Some(Step::Trouble(trouble)))
+            .await
+    }
+
+    /// [`settle`](Self::settle) that leaves alone what is known of trouble.
     ///
     /// # Errors
     ///
@@ -135,10 +165,21 @@ impl Store {
         marks: ByProduct<Mark>,
         state: Option<Seq>,
     ) -> Result<bool, StoreError> {
+        self.take(of, marks, state, None).await
+    }
+
+    async fn take(
+        &self,
+        of: DueKey,
+        marks: ByProduct<Mark>,
+        state: Option<Seq>,
+        trouble: Option<Step>,
+    ) -> Result<bool, StoreError> {
         let products = marks
             .iter()
             .map(|(product, mark)| Step::Product(product, *mark));
-        let steps: Vec<Step> = products.chain(state.map(Step::State)).collect();
+        let streams = products.chain(state.map(Step::State));
+        let steps: Vec<Step> = streams.chain(trouble).collect();
         if steps.is_empty() || self.update(forward(&of, &steps)).await? {
             return Ok(true);
         }
@@ -175,7 +216,7 @@ mod tests {
     use crate::item::size;
 
     /// Bytes of a due entry at most: 25 of them make a 4 KB read unit.
-    const MAX_DUE_BYTES: usize = 160;
+    const MAX_DUE_BYTES: usize = 163;
 
     fn mark() -> impl Strategy<Value = Mark> {
         (any::<Option<[u8; 16]>>(), any::<u64>()).prop_map(|(digest, seq)| Mark {
@@ -192,6 +233,7 @@ mod tests {
             balance in prop::option::of(mark()),
             transactions in prop::option::of(mark()),
             state in prop::option::of(any::<u64>()),
+            trouble in prop::option::of(any::<[u8; 8]>()),
         ) -> DueEntry {
             DueEntry {
                 key: DueKey {
@@ -201,6 +243,7 @@ mod tests {
                 },
                 marks: ByProduct { balance, transactions },
                 state: state.map(Seq),
+                trouble: trouble.map(Trouble::from_bytes),
             }
         }
     }

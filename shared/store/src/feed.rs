@@ -7,6 +7,7 @@ use okra_core::{
     feed::{FeedEntry, MAX_ENTRIES_PER_COMMIT, Stream},
     ids::{RecordId, Seq},
     model::ByProduct,
+    state::RecordStatus,
 };
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     expression::{Update, When},
     item::{Attributes, Draft, JSON, Key, Reader, json, millis, n, s, size},
     marks::{STATE_SEQ, digest_name, digest_value, seq_name},
-    records::{self, RecordStatus},
+    records,
 };
 
 /// Entries that are read at once at most.

@@ -189,7 +189,13 @@ impl Store {
             }
             let carries = records::carrier(&schedule) == Some(interval);
             let state = carries.then(|| told.unwrap_or(head.state));
-            let after = DueEntry { key, marks, state };
+            let after = DueEntry {
+                key,
+                marks,
+                state,
+                // What was wrong may be wrong with a product that moves: the next refresh sees.
+                trouble: entries.iter().find_map(|entry| entry.trouble),
+            };
             let after = Some(after).filter(|entry| !entry.marks.is_empty());
             if before != after {
                 plan.push(Moved { key, before, after });

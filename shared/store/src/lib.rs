@@ -71,12 +71,13 @@ pub use self::{
     feed::{Commit, CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FEED_PAGE},
     intervals::IntervalsTouched,
     link_sessions::{LINK_SESSION_KEPT_S, LinkSession},
-    records::{Head, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, Page, RecordStatus},
+    records::{Head, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, Page},
     retries::{MAX_RETRIES_PER_LANE, Retry},
     subscriptions::{MAX_SUBSCRIPTIONS_PER_RECORD, Subscription},
     transactions::{MAX_ROWS, SLACK_DAYS, StoredTransaction},
 };
 use aws_sdk_dynamodb::Client;
+pub use okra_core::state::RecordStatus;
 
 /// How fresh a read is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use okra_core::{
     feed::{Change, FeedEntry},
     ids::{AccountId, TransactionId},
-    model::{BalanceFacts, TransactionFacts},
+    model::{BalanceFacts, Product, TransactionFacts},
+    state::{ProductChange, StateChange},
 };
 
 use crate::{Store, StoreError, accounts, expression::Update, transactions};
@@ -29,6 +30,7 @@ const CONCURRENCY: usize = 16;
 #[derive(Default)]
 struct Projection<'a> {
     balances: BTreeMap<AccountId, (&'a FeedEntry, &'a BalanceFacts)>,
+    states: BTreeMap<(AccountId, Product), (&'a FeedEntry, &'a ProductChange)>,
     /// `None`: removed.
     rows: BTreeMap<(AccountId, TransactionId), (&'a FeedEntry, Option<&'a TransactionFacts>)>,
 }
@@ -50,6 +52,10 @@ impl<'a> Projection<'a> {
             return;
         };
         match &entry.change {
+            Change::State(StateChange::Product(change)) => {
+                self.states
+                    .insert((account, change.product), (entry, change));
+            }
             Change::State(_) => {}
             Change::Balance { after, .. } => {
                 self.balances.insert(account, (entry, after));
@@ -78,7 +84,13 @@ impl<'a> Projection<'a> {
                 Some(facts) => transactions::stored(account, id, entry.seq, entry.at, facts),
                 None => Ok(transactions::removed(account, id, entry.seq, entry.at)),
             });
-        balances.chain(rows)
+        let states = self
+            .states
+            .into_iter()
+            .map(|((account, _), (entry, change))| {
+                accounts::state(account, entry.seq, entry.at, change)
+            });
+        balances.chain(rows).chain(states)
     }
 }
 

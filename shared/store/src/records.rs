@@ -1,16 +1,5 @@
 //! Records: their heads, and how they come into being.
 
-use jiff::Timestamp;
-use okra_core::{
-    decide::Mark,
-    feed::FeedEntry,
-    ids::{AppId, BankId, CustomerId, RecordId, Seq},
-    model::{ByProduct, Product},
-    plan::DueEntry,
-    schedule::{DueKey, Interval},
-};
-use serde::{Deserialize, Serialize};
-
 use crate::{
     Account, Consent, Consistency, IntervalsTouched, MAX_ACCOUNTS_PER_RECORD, Store, StoreError,
     accounts,
@@ -20,6 +9,16 @@ use crate::{
     feed, intervals,
     item::{Attributes, Draft, Key, Reader, json, millis, n, s},
     marks::{self, STATE_SEQ},
+};
+use jiff::Timestamp;
+use okra_core::{
+    decide::Mark,
+    feed::FeedEntry,
+    ids::{AppId, BankId, CustomerId, RecordId, Seq},
+    model::{ByProduct, Product},
+    plan::DueEntry,
+    schedule::{DueKey, Interval},
+    state::RecordStatus,
 };
 
 /// Bytes of a head's options as JSON at most: a head is written with each change, and one that is
@@ -32,36 +31,6 @@ pub const MAX_RECORDS_PER_CUSTOMER: usize = 100;
 const KIND: &str = "head";
 const HEAD: &str = "HEAD";
 const LINK: &str = "REC#";
-
-/// Whether a record can be refreshed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RecordStatus {
-    /// It can.
-    #[default]
-    Active,
-    /// The bank refuses the consent: the user must link again.
-    TokenRequired,
-    /// It was unlinked or cannot be used again.
-    Invalid,
-}
-
-impl RecordStatus {
-    /// The stable name, as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::TokenRequired => "token_required",
-            Self::Invalid => "invalid",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Active, Self::TokenRequired, Self::Invalid]
-            .into_iter()
-            .find(|status| status.as_str() == text)
-    }
-}
 
 /// What is committed of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,11 +6,12 @@ mod world;
 
 use okra_core::{
     diff::AccountView,
+    fault::FaultClass,
     feed::{Change, Confidence, Pull, Stream},
     ids::Seq,
     model::{BookingStatus, Direction, Product},
     schedule::Interval,
-    state::{StateChange, TokenReason},
+    state::{Availability, ProductChange, StateChange, TokenReason},
 };
 use okra_refresh::Outcome;
 use okra_sandbox::{Amend, Book, ConsentState, Faults, NewTransaction, Outage, Target, Volume};
@@ -306,6 +307,8 @@ async fn a_refused_consent_asks_for_the_user_and_an_answer_brings_the_record_bac
         .bank
         .set_consent(linked.login, ConsentState::Active)
         .unwrap();
+    assert_eq!(world.refresh(&linked).await, Outcome::Held);
+    world.pass(90);
     world.refresh(&linked).await;
     assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
 
@@ -367,6 +370,112 @@ async fn a_change_of_state_is_told_whatever_crashes() {
         assert_eq!(world.refresh(&linked).await, Outcome::Unchanged);
         check_laws(&world, &linked).await;
     }
+}
+
+/// Law 7 and 8: what fails is recorded for its account and product once it lasts, is not written again
+/// while it fails the same, and is taken back by the first good answer.
+#[tokio::test]
+async fn a_product_that_keeps_failing_is_told_once_and_taken_back() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    let (account, _) = linked.accounts().remove(0);
+    let told = async || {
+        let feed = world.feed(&linked).await;
+        states(&feed)
+            .into_iter()
+            .map(|(_, change)| change)
+            .collect::<Vec<_>>()
+    };
+    let faults = Faults {
+        outage: Some(Outage::Unavailable),
+        resource: Some(okra_sandbox::Resource::Balances),
+        ..Faults::default()
+    };
+    let target = Target::Login(linked.login);
+    world.bank.set_faults(target, faults).unwrap();
+    world.refresh(&linked).await;
+    assert_eq!(told().await, [], "a blip is nobody's business");
+    world.refresh(&linked).await;
+    let unavailable = StateChange::Product(ProductChange {
+        product: Product::Balance,
+        availability: Availability::Unavailable,
+        class: Some(FaultClass::BankUnavailable),
+    });
+    assert_eq!(told().await, [unavailable.clone()]);
+    let stored = world.store.account(account).await.unwrap().unwrap();
+    let state = stored.states.balance.unwrap();
+    assert_eq!(state.availability, Availability::Unavailable);
+    assert_eq!(stored.states.transactions, None);
+
+    let before = world.store.capacity().write_units;
+    for _ in 0..5 {
+        world.refresh(&linked).await;
+    }
+    let written = world.store.capacity().write_units - before;
+    assert!(
+        written.abs() < f64::EPSILON,
+        "failing the same writes nothing: {written}"
+    );
+
+    world.bank.set_faults(target, Faults::default()).unwrap();
+    world.refresh(&linked).await;
+    let available = StateChange::Product(ProductChange {
+        product: Product::Balance,
+        availability: Availability::Available,
+        class: None,
+    });
+    assert_eq!(told().await, [unavailable, available]);
+    assert_eq!(world.refresh(&linked).await, Outcome::Unchanged);
+    assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
+    check_laws(&world, &linked).await;
+}
+
+/// A bank that answers nonsense is asked again after a while that doubles, keeps the last good state,
+/// and is believed again at once when it makes sense.
+#[tokio::test]
+async fn nonsense_is_retried_with_backoff_and_stated() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    let (account, _) = linked.accounts().remove(0);
+    let faults = Faults {
+        malformed: Some(okra_sandbox::Malformed::Truncated),
+        ..Faults::default()
+    };
+    let target = Target::Login(linked.login);
+    world.bank.set_faults(target, faults).unwrap();
+    let rows = world.stored(account).await;
+    let mut asked = 0;
+    for _minute in 0..120 {
+        if world.refresh(&linked).await != Outcome::Held {
+            asked += 1;
+        }
+        world.pass(59);
+    }
+    assert_eq!(asked, 7, "after 1, 2, 4, 8, 16, 32 and 64 minutes");
+    let stored = world.store.account(account).await.unwrap().unwrap();
+    for product in Product::ALL {
+        let state = stored.states.get(product).unwrap();
+        assert_eq!(state.availability, Availability::Failed);
+        assert_eq!(state.class, Some(FaultClass::Nonsense));
+    }
+    assert_eq!(
+        world.stored(account).await,
+        rows,
+        "the last good state is kept"
+    );
+    assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
+
+    world.bank.set_faults(target, Faults::default()).unwrap();
+    world.pass(6 * 3600);
+    world.refresh(&linked).await;
+    let stored = world.store.account(account).await.unwrap().unwrap();
+    for product in Product::ALL {
+        let state = stored.states.get(product).unwrap();
+        assert_eq!(state.availability, Availability::Available);
+    }
+    check_laws(&world, &linked).await;
 }
 
 #[tokio::test]

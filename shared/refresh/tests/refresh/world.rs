@@ -196,6 +196,7 @@ impl World {
                 balance_seq: Seq::ZERO,
                 balance_at: None,
                 checks: okra_store::Checks::default(),
+                states: ByProduct::default(),
                 created_at: now,
                 last_updated: now,
             })
@@ -241,6 +242,7 @@ impl World {
             key,
             marks,
             state: Some(Seq::ZERO),
+            trouble: None,
         }];
         self.store
             .create_record(&NewRecord {
@@ -292,6 +294,7 @@ impl World {
         serde_json::from_slice(&opened).unwrap()
     }
 
+    /// Time goes on by so many seconds.
     pub(crate) fn pass(&self, seconds: i64) {
         self.clock
             .set(self.clock.now() + SignedDuration::from_secs(seconds));

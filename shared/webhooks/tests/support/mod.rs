@@ -256,6 +256,7 @@ impl World {
                 balance_seq: Seq::ZERO,
                 balance_at: None,
                 checks: okra_store::Checks::default(),
+                states: ByProduct::default(),
                 created_at: now,
                 last_updated: now,
             }],

@@ -1,0 +1,111 @@
+//! The consent clock: when an app is told that a consent will end, and when it has.
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Days before the end that it is told, each once.
+pub const NOTICE_DAYS: [u8; 3] = [14, 7, 1];
+
+/// A consent that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsentClock {
+    /// When.
+    pub expires_at: Timestamp,
+    /// The last notice given, or passed over because the consent began with less time than that;
+    /// `None` before the first.
+    pub noticed: Option<u8>,
+}
+
+impl ConsentClock {
+    /// The clock of a consent that begins at `now`. Notices that would be late already are not given.
+    pub fn starting(expires_at: Timestamp, now: Timestamp) -> Self {
+        let passed = NOTICE_DAYS
+            .into_iter()
+            .filter(|days| before(expires_at, *days) <= now);
+        Self {
+            expires_at,
+            noticed: passed.min(),
+        }
+    }
+
+    /// The notices that are due at `now` and were not given, the earliest first. After days without a
+    /// refresh these may be several.
+    pub fn due(&self, now: Timestamp) -> Vec<u8> {
+        let open = self.open();
+        open.filter(|days| before(self.expires_at, *days) <= now)
+            .collect()
+    }
+
+    /// The same clock after the notices that are due at `now` were given.
+    #[must_use]
+    pub fn told(self, now: Timestamp) -> Self {
+        Self {
+            noticed: self.due(now).into_iter().min().or(self.noticed),
+            ..self
+        }
+    }
+
+    /// When there is something to say next: a notice, or that it is over.
+    pub fn next_at(&self) -> Timestamp {
+        self.open()
+            .map(|days| before(self.expires_at, days))
+            .next()
+            .unwrap_or(self.expires_at)
+    }
+
+    /// True from the end on.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        now >= self.expires_at
+    }
+
+    fn open(&self) -> impl Iterator<Item = u8> {
+        let noticed = self.noticed;
+        NOTICE_DAYS
+            .into_iter()
+            .filter(move |days| noticed.is_none_or(|noticed| *days < noticed))
+    }
+}
+
+fn before(expires_at: Timestamp, days: u8) -> Timestamp {
+    let length = SignedDuration::from_hours(24 * i64::from(days));
+    expires_at.checked_sub(length).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(day: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + day * 86_400).unwrap()
+    }
+
+    #[test]
+    fn a_consent_that_begins_late_is_not_told_what_is_past() {
+        let clock = ConsentClock::starting(at(5), at(0));
+        assert!(clock.due(at(0)).is_empty());
+        assert_eq!(clock.next_at(), at(4));
+        assert_eq!(clock.due(at(4)), [1]);
+        assert_eq!(clock.told(at(4)).next_at(), at(5));
+        assert!(clock.is_over(at(5)) && !clock.is_over(at(4)));
+    }
+
+    proptest! {
+        /// However many days nobody looks, each notice is given once, and in order.
+        #[test]
+        fn each_notice_is_given_once(looks in prop::collection::vec(0..40_i64, 0..60)) {
+            let mut looks = looks;
+            looks.sort_unstable();
+            let mut clock = ConsentClock::starting(at(30), at(0));
+            let mut given = Vec::new();
+            for day in looks {
+                let due = clock.due(at(day));
+                prop_assert_eq!(!due.is_empty(), !clock.is_over(at(0)) && clock.next_at() <= at(day) && clock.next_at() < clock.expires_at);
+                given.extend(due);
+                clock = clock.told(at(day));
+                prop_assert!(clock.due(at(day)).is_empty());
+            }
+            prop_assert!(NOTICE_DAYS.starts_with(&given));
+        }
+    }
+}
