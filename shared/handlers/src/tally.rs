@@ -113,7 +113,7 @@ impl okra_refresh::Observer for Tally {
             Outcome::Unchanged => self.add(names::UNCHANGED),
             Outcome::Changed(_) => self.add(names::CHANGED),
             Outcome::Failed => self.add(names::FAILED),
-            Outcome::Contended | Outcome::Gone => {}
+            Outcome::Contended | Outcome::Gone | Outcome::Held => {}
         }
         for (_, _, fault) in &refreshed.faults {
             self.add(&format!("{}{}", names::FAULT, fault.class.as_str()));
