@@ -402,7 +402,7 @@ async fn a_product_that_keeps_failing_is_told_once_and_taken_back() {
         availability: Availability::Unavailable,
         class: Some(FaultClass::BankUnavailable),
     });
-    assert_eq!(told().await, [unavailable.clone()]);
+    assert_eq!(told().await, std::slice::from_ref(&unavailable));
     let stored = world.store.account(account).await.unwrap().unwrap();
     let state = stored.states.balance.unwrap();
     assert_eq!(state.availability, Availability::Unavailable);
