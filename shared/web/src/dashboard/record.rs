@@ -569,6 +569,7 @@ fn state_change(change: &StateChange) -> Markup {
                     HistoryEnd::Limit => "as far as was asked for",
                     HistoryEnd::BankLimit => "the bank has nothing older",
                     HistoryEnd::BankRefused => "the bank refuses older dates",
+                    HistoryEnd::GaveUp => "the bank failed too often",
                 })
             },
             StateChange::Unlinked => { (show::badge("idle", "Unlinked")) " Nothing is asked of the bank any more" },
@@ -600,6 +601,7 @@ pub(crate) const fn fault(class: FaultClass) -> &'static str {
     match class {
         FaultClass::BankUnavailable => "bank unavailable",
         FaultClass::RateLimited => "rate limit of the bank",
+        FaultClass::QuotaSpent => "the bank's quota is spent",
         FaultClass::ConsentRefused => "consent refused",
         FaultClass::Nonsense => "the bank's answer cannot be read",
         FaultClass::Internal => "our own fault",
