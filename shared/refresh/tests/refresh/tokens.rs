@@ -96,6 +96,11 @@ async fn an_outage_of_the_token_endpoint_is_nobodys_to_act_on() {
         .set_faults(Target::Bank, Faults::default())
         .unwrap();
     world.pass(30);
+    // It failed twice, which was told, and so is that it is over; nothing else changed.
+    let Outcome::Changed(changes) = world.refresh(&linked).await else {
+        panic!("nothing was told")
+    };
+    assert_eq!((changes.states, changes.balances, changes.added), (2, 0, 0));
     assert_eq!(world.refresh(&linked).await, Outcome::Unchanged);
 }
 

@@ -328,6 +328,9 @@ impl World {
         };
         let report = self.refresher.chunk(chunk, redelivered).await?;
         assert_ne!(report, ChunkReport::default());
+        if report.held > 0 {
+            return Ok(Outcome::Held);
+        }
         Ok(self.last.0.lock().unwrap().take().unwrap())
     }
 
