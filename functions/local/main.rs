@@ -16,16 +16,15 @@ mod sandbox;
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use self::cli::{Cli, Command};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { command, options } = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter())
         .with_writer(std::io::stderr)
         .init();
     let ran = match command {
@@ -43,4 +42,17 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What `RUST_LOG` says; errors without it.
+fn filter() -> EnvFilter {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    // At the finest level the SDK writes out whole requests and answers, with what accounts hold.
+    let quiet = ["aws_smithy_runtime=debug", "aws_smithy_http_client=debug"];
+    let wanted = filter.max_level_hint().unwrap_or(LevelFilter::TRACE);
+    if wanted < LevelFilter::TRACE {
+        return filter;
+    }
+    let quiet = quiet.iter().filter_map(|directive| directive.parse().ok());
+    quiet.fold(filter, EnvFilter::add_directive)
 }

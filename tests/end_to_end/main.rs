@@ -5,7 +5,7 @@ mod running;
 
 use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
-use running::{Running, okra_sync, ports};
+use running::{Running, okra_sync, okra_sync_logging, ports};
 
 /// Longer than anything here takes on a busy machine; nothing waits for it when all is well.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -133,6 +133,30 @@ fn a_malformed_row_is_named_and_what_is_before_it_is_kept() {
     );
     run.wait_for("skipped rows         1", PATIENCE);
     run.succeeds(PATIENCE);
+}
+
+/// Law 11, at the finest level of logs that can be asked for.
+#[test]
+fn neither_secrets_nor_payloads_are_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trans.csv");
+    let marked = "7001;1;930103;PRIJEM;VKLAD;98765.43;98765.43;;;\n";
+    fs::write(&file, format!("{HEADER}{marked}")).unwrap();
+    let (data, port) = (folder.path().to_str().unwrap(), ports().to_string());
+    let file = file.to_str().unwrap();
+    let arguments = ["replay", file, "--data", data, "--port", &port];
+    let mut run = okra_sync_logging("trace", &arguments);
+    run.wait_for("every transaction was announced exactly once", PATIENCE);
+    run.succeeds(PATIENCE);
+    let logged = run.printed();
+    assert!(logged.contains("TRACE"), "nothing was logged");
+    let app = fs::read_to_string(folder.path().join("replay/app.json")).unwrap();
+    let app: serde_json::Value = serde_json::from_str(&app).unwrap();
+    let secrets = ["secret_key", "webhook_secret"].map(|name| app[name].as_str().unwrap());
+    for never in secrets.into_iter().chain(["98765", "9876543"]) {
+        let line = logged.lines().find(|line| line.contains(never));
+        assert_eq!(line, None, "{never}");
+    }
 }
 
 #[test]

@@ -28,7 +28,13 @@ pub(crate) fn ports() -> u16 {
 
 /// Starts the binary.
 pub(crate) fn okra_sync(arguments: &[&str]) -> Running {
+    okra_sync_logging("error", arguments)
+}
+
+/// Starts the binary with logs of this level.
+pub(crate) fn okra_sync_logging(level: &str, arguments: &[&str]) -> Running {
     let mut child = Command::new(env!("CARGO_BIN_EXE_okra-sync"))
+        .env("RUST_LOG", level)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -56,7 +62,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn printed(&self) -> String {
+    pub(crate) fn printed(&self) -> String {
         self.lines.lock().unwrap().join("\n")
     }
 

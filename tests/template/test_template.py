@@ -198,7 +198,7 @@ class Queues(unittest.TestCase):
         watched = {
             (alarm["MetricName"], dimension["Value"]["Fn::GetAtt"][0])
             for alarm in of_type("AWS::CloudWatch::Alarm").values()
-            for dimension in alarm["Dimensions"]
+            for dimension in alarm.get("Dimensions", [])
             if alarm["Namespace"] == "AWS/SQS"
         }
         dead = {("ApproximateNumberOfMessagesVisible", q) for q in self.queues if q.endswith("DeadLetters")}
@@ -365,6 +365,35 @@ class Api(unittest.TestCase):
     def test_the_gateway_waits_as_long_as_the_function_may_take(self):
         [integration] = of_type("AWS::ApiGatewayV2::Integration").values()
         self.assertEqual(integration["TimeoutInMillis"], 1000 * of_type("AWS::Lambda::Function")["Api"]["Timeout"])
+
+
+class Metrics(unittest.TestCase):
+    """Metrics are taken from log lines, so a line that is reworded would silence its alarm."""
+
+    def test_each_line_and_field_is_logged_by_the_code(self):
+        sources = [source for _, source in rust("shared")]
+        filters = of_type("AWS::Logs::MetricFilter")
+        self.assertTrue(filters)
+        for name, properties in filters.items():
+            [line] = re.findall(r'fields\.message = "([^"]+)"', properties["FilterPattern"])
+            [transformation] = properties["MetricTransformations"]
+            value = transformation["MetricValue"]
+            calls = [
+                call
+                for source in sources
+                for call in re.findall(r"tracing::\w+!\((.*?)\);", source, re.DOTALL)
+                if f'"{line}"' in call
+            ]
+            self.assertEqual(len(calls), 1, f"{name}: {line}")
+            if value != "1":
+                self.assertIn(value.removeprefix("$.fields.") + " =", calls[0], name)
+
+    def test_each_metric_has_its_alarm_and_each_alarm_its_metric(self):
+        filters = of_type("AWS::Logs::MetricFilter").values()
+        made = {p["MetricTransformations"][0]["MetricName"] for p in filters}
+        alarms = of_type("AWS::CloudWatch::Alarm").values()
+        watched = {p["MetricName"] for p in alarms if text(p["Namespace"]) == STACK}
+        self.assertEqual(made, watched)
 
 
 class Events(unittest.TestCase):

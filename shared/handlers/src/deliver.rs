@@ -45,7 +45,16 @@ pub async fn deliver(
     event: DeliverEvent,
 ) -> Result<DeliverResponse, DeliverError> {
     match event {
-        DeliverEvent::Sweep { sweep } => Ok(DeliverResponse::Sweep(deliverer.sweep(sweep).await?)),
+        DeliverEvent::Sweep { sweep } => {
+            let report = deliverer.sweep(sweep).await?;
+            tracing::info!(
+                minutes = report.minutes,
+                woken = report.woken,
+                behind = report.behind,
+                "sweep"
+            );
+            Ok(DeliverResponse::Sweep(report))
+        }
         DeliverEvent::Messages(event) => {
             let response = each_message(&event, |message| one(deliverer, message)).await;
             Ok(DeliverResponse::Messages(response))

@@ -2,17 +2,38 @@
 
 use tracing_subscriber::filter::LevelFilter;
 
-/// Writes logs to standard output as JSON; `RUST_LOG` is the level, `info` by default. A filter by
-/// module would link a regular expression engine, a tenth of a function's size.
+/// The finest level: below it the SDK writes out whole requests and answers, and with them what
+/// accounts hold.
+const FINEST: LevelFilter = LevelFilter::DEBUG;
+
+/// Writes logs to standard output as JSON; `RUST_LOG` is the level, `info` by default and `debug` at
+/// most. A filter by module would link a regular expression engine, a tenth of a function's size.
 pub fn log_json() {
-    let level = std::env::var("RUST_LOG")
-        .ok()
-        .and_then(|level| level.parse().ok());
-    let level = level.unwrap_or(LevelFilter::INFO);
     // A second call would be a second subscriber; the first one stays.
     let _ = tracing_subscriber::fmt()
         .json()
-        .with_max_level(level)
+        .with_max_level(level(std::env::var("RUST_LOG").ok().as_deref()))
         .with_target(false)
         .try_init();
+}
+
+fn level(wanted: Option<&str>) -> LevelFilter {
+    let wanted = wanted.and_then(|level| level.parse().ok());
+    wanted.unwrap_or(LevelFilter::INFO).min(FINEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_level_shows_what_the_sdk_sends() {
+        let check = |wanted, expected| assert_eq!(level(wanted), expected, "{wanted:?}");
+        check(None, LevelFilter::INFO);
+        check(Some("chatty"), LevelFilter::INFO);
+        check(Some("off"), LevelFilter::OFF);
+        check(Some("warn"), LevelFilter::WARN);
+        check(Some("debug"), LevelFilter::DEBUG);
+        check(Some("trace"), LevelFilter::DEBUG);
+    }
 }
