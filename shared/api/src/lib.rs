@@ -16,6 +16,8 @@ mod call;
 mod callback;
 mod customers;
 mod envelope;
+mod feed;
+mod history;
 mod input;
 mod link;
 mod names;
@@ -145,6 +147,8 @@ pub fn openapi_document() -> Result<serde_json::Value, String> {
         banks::documented(),
         callback::documented(),
         customers::documented(),
+        feed::documented(),
+        history::documented(),
         link::documented(),
         records::documented(),
         reference::documented(),

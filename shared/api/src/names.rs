@@ -82,6 +82,11 @@ impl Names {
             bank_name: bank.map_or("", |it| it.name.as_str()),
             bank_slug: bank.map_or("", |it| it.slug.as_str()),
             facts: &account.facts,
+            drift: account
+                .checks
+                .tie_out
+                .as_ref()
+                .and_then(|tie| tie.drift.as_ref()),
         })
     }
 

@@ -16,6 +16,7 @@ use crate::{
     call::Call,
     callback, customers,
     envelope::{Answer, Refusal},
+    feed, history,
     input::Input,
     link, records, reference, refresh, sync, system, transactions, webhooks,
 };
@@ -192,6 +193,12 @@ routes! {
     Post Key Okra "transactions/byRecord" => transactions::by_record;
     Post Key Okra "transaction/byRecord" => transactions::by_record;
     Both Key Okra "callback" => callback::callback;
+
+    Post Key Ours "feed/read" => feed::read;
+    Post Key Ours "transactions/sync" => feed::read;
+    Post Key Ours "history/versions" => history::versions;
+    Post Key Ours "history/transaction" => history::transaction;
+    Post Key Ours "history/balance" => history::balance;
 
     Post Key Ours "webhooks/set" => webhooks::set;
     Post Key Ours "webhooks/list" => webhooks::list;

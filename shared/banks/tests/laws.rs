@@ -247,3 +247,29 @@ proptest! {
         let _ = (parse_transactions(&body), parse_balances(&body), parse_accounts(&body));
     }
 }
+
+#[path = "../../../tests/fuzz/checks.rs"]
+mod checks;
+
+proptest! {
+    /// The fuzz targets' checks, without a fuzzer.
+    #[test]
+    fn any_bytes_keep_the_fuzz_targets_laws(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        checks::bank_answer(&bytes);
+        checks::cursor(&bytes);
+    }
+
+    #[test]
+    fn any_answer_keeps_the_fuzz_targets_laws(
+        rows in prop::collection::vec(a_row(), 0..12), seed: u64,
+        spoilt in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+    ) {
+        let mut body = Pen(fastrand::Rng::with_seed(seed)).answer(&rows);
+        checks::bank_answer(&body);
+        for (at, byte) in spoilt {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        checks::bank_answer(&body);
+    }
+}

@@ -89,6 +89,8 @@ pub struct AccountState {
     pub first_pull: bool,
     /// What earlier answers lacked.
     pub doubt: Option<Doubt>,
+    /// The feed entry that wrote each transaction last, where it is known.
+    pub written: BTreeMap<TransactionId, Seq>,
 }
 
 /// Rows of one account that an answer lacks and that a second one should be asked for.
@@ -180,13 +182,7 @@ pub fn decide(
             decision
                 .faults
                 .push((account.account, Product::Transactions, fault));
-            let empty = TransactionsDiff {
-                pull,
-                added: vec![],
-                modified: vec![],
-                removed: vec![],
-            };
-            diff = empty;
+            diff = nothing_of(pull);
             Some(Doubt::of_most(old, now))
         } else if loss == Loss::Few {
             let gone = |row: &Transaction| {
@@ -213,13 +209,29 @@ pub fn decide(
             decision.doubts.push((account.account, doubt));
         }
         if !diff.is_empty() || state.first_pull {
-            let entries = split(diff).into_iter();
-            decision
-                .changes
-                .extend(entries.map(|diff| (account.account, Change::Transactions(diff))));
+            for mut part in split(diff) {
+                let modified = part.modified.iter().map(|row| row.after.id);
+                let rows = modified.chain(part.removed.iter().map(|row| row.id));
+                part.previous = rows
+                    .filter_map(|id| Some((id, *state.written.get(&id)?)))
+                    .collect();
+                decision
+                    .changes
+                    .push((account.account, Change::Transactions(part)));
+            }
         }
     }
     decision
+}
+
+const fn nothing_of(pull: Pull) -> TransactionsDiff {
+    TransactionsDiff {
+        pull,
+        added: Vec::new(),
+        modified: Vec::new(),
+        removed: Vec::new(),
+        previous: BTreeMap::new(),
+    }
 }
 
 /// Cuts a diff into diffs of at most [`MAX_CHANGES_PER_ENTRY`] rows; at least one.
@@ -228,17 +240,11 @@ fn split(diff: TransactionsDiff) -> Vec<TransactionsDiff> {
         return vec![diff];
     }
     let pull = diff.pull;
-    let empty = || TransactionsDiff {
-        pull,
-        added: vec![],
-        modified: vec![],
-        removed: vec![],
-    };
-    let mut parts = vec![empty()];
+    let mut parts = vec![nothing_of(pull)];
     let mut room = MAX_CHANGES_PER_ENTRY;
     let mut place = |put: &mut dyn FnMut(&mut TransactionsDiff)| {
         if room == 0 {
-            parts.push(empty());
+            parts.push(nothing_of(pull));
             room = MAX_CHANGES_PER_ENTRY;
         }
         room -= 1;

@@ -58,6 +58,7 @@ pub fn diff_transactions(
         added,
         modified,
         removed,
+        previous: BTreeMap::new(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! The feed: committed diffs, each with the record's next sequence number. The feed is the truth
 //! about changes; what is stored of balances and transactions is a projection of it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ids::{AccountId, EventId, RecordId, Seq},
+    ids::{AccountId, EventId, RecordId, Seq, TransactionId},
     model::{BalanceFacts, Product, Transaction, TransactionFacts},
     state::StateChange,
 };
@@ -141,6 +143,10 @@ pub struct TransactionsDiff {
     /// Rows that are gone, as they last were.
     #[serde(rename = "r", skip_serializing_if = "Vec::is_empty", default)]
     pub removed: Vec<Transaction>,
+    /// For each row modified or removed, the entry that wrote it before: versions lead back from one to
+    /// the next. Entries of earlier releases lack it.
+    #[serde(rename = "b", skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub previous: BTreeMap<TransactionId, Seq>,
 }
 
 impl TransactionsDiff {

@@ -11,6 +11,7 @@
 
 pub mod bank;
 pub mod consent;
+pub mod cursor;
 pub mod decide;
 pub mod diff;
 pub mod doubt;
@@ -21,6 +22,7 @@ pub mod identity;
 pub mod ids;
 pub mod model;
 pub mod money;
+pub mod net;
 pub mod normal;
 pub mod plan;
 pub mod retry;

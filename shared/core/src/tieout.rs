@@ -119,8 +119,7 @@ pub fn tie_out(
             Some(drift(running.gap, Check::Running, running.days))
         } else {
             ledger
-                .map(|ledger| ledger.minor.saturating_sub(running.closing))
-                .filter(|gap| *gap != 0)
+                .and_then(|ledger| running.ledger_gap(ledger.minor))
                 .map(|gap| drift(gap, Check::Closing, 0))
         };
         return Some(TieOut {
@@ -151,8 +150,9 @@ pub fn tie_out(
 
 /// What rows with running balances say.
 struct Running {
-    /// The balance after the last day.
-    closing: i64,
+    /// Balances that may be the one after the last day: one, but where the rows lead in a circle and
+    /// nothing says where they begin.
+    closings: Vec<i64>,
     /// Days that do not tie.
     days: u32,
     /// What the balances moved by more than the rows, over those days.
@@ -176,26 +176,49 @@ impl Running {
             let ends = Ends::of(&rows);
             running = Some(match running {
                 None => Self {
-                    closing: ends.closing(None),
+                    closings: ends.closings(None),
                     days: u32::from(!ends.tie(None)),
                     gap: 0,
                 },
-                Some(so_far) if ends.tie(Some(so_far.closing)) => Self {
-                    closing: ends.closing(Some(so_far.closing)),
-                    ..so_far
-                },
-                Some(so_far) => {
-                    let moved: i64 = rows.iter().map(|(before, after)| after - before).sum();
-                    let closing = ends.closing(None);
-                    Self {
-                        closing,
-                        days: so_far.days.saturating_add(1),
-                        gap: so_far.gap + (closing - so_far.closing - moved),
-                    }
-                }
+                Some(so_far) => so_far.then(&ends, &rows),
             });
         }
         running
+    }
+
+    fn then(self, ends: &Ends, rows: &[(i64, i64)]) -> Self {
+        let tying = self.closings.iter().copied();
+        let tying = tying.filter(|closing| ends.tie(Some(*closing)));
+        let mut closings: Vec<i64> = tying
+            .flat_map(|closing| ends.closings(Some(closing)))
+            .collect();
+        closings.sort_unstable();
+        closings.dedup();
+        if !closings.is_empty() {
+            return Self { closings, ..self };
+        }
+        let moved = rows.iter().fold(0_i64, |sum, (before, after)| {
+            sum.saturating_add(after.saturating_sub(*before))
+        });
+        let closings = ends.closings(None);
+        let first = |closings: &[i64]| closings.first().copied().unwrap_or_default();
+        let gap = first(&closings)
+            .saturating_sub(first(&self.closings))
+            .saturating_sub(moved);
+        Self {
+            closings,
+            days: self.days.saturating_add(1),
+            gap: self.gap.saturating_add(gap),
+        }
+    }
+
+    /// What the ledger balance has more than the last row's; `None` where they agree.
+    fn ledger_gap(&self, ledger: i64) -> Option<i64> {
+        if self.closings.contains(&ledger) {
+            return None;
+        }
+        let closing = self.closings.first().copied().unwrap_or_default();
+        Some(ledger.saturating_sub(closing))
     }
 }
 
@@ -207,7 +230,6 @@ struct Ends {
     /// All balances in one piece, joined by steps.
     joined: bool,
     balances: Vec<i64>,
-    last: i64,
 }
 
 impl Ends {
@@ -223,7 +245,6 @@ impl Ends {
             excess,
             joined: joined(&balances, rows),
             balances,
-            last: rows.last().map_or(0, |row| row.1),
         }
     }
 
@@ -245,13 +266,14 @@ impl Ends {
             .find_map(|(&balance, &count)| (count > 0).then_some(balance))
     }
 
-    /// Where the walk ends. Of rows that are no walk, the balance that is left least often, or else
-    /// that of the last row as the bank listed them.
-    fn closing(&self, opening: Option<i64>) -> i64 {
+    /// Where the walk may end. Of rows that are no walk, the balance that is reached most often more
+    /// than it is left.
+    fn closings(&self, opening: Option<i64>) -> Vec<i64> {
         let end = self.excess.iter().min_by_key(|(_, count)| **count);
-        end.map(|(&balance, _)| balance)
-            .or(opening)
-            .unwrap_or(self.last)
+        match end.map(|(&balance, _)| balance).or(opening) {
+            Some(end) => vec![end],
+            None => self.balances.clone(),
+        }
     }
 }
 
@@ -278,4 +300,151 @@ fn joined(balances: &[i64], rows: &[(i64, i64)]) -> bool {
         }
     }
     pieces <= 1
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{model::Direction, money::Currency};
+
+    fn naira(minor: i64) -> Money {
+        Money::new(minor, Currency::NGN)
+    }
+
+    fn row(day: i64, amount: i64, balance_after: Option<i64>) -> TransactionFacts {
+        TransactionFacts {
+            bank_id: None,
+            status: BookingStatus::Booked,
+            direction: if amount < 0 {
+                Direction::Debit
+            } else {
+                Direction::Credit
+            },
+            amount: naira(amount.abs()),
+            booked_at: Timestamp::from_second(1_700_000_000 + day * 86_400).unwrap(),
+            value_at: None,
+            description: String::new(),
+            reference: None,
+            code: None,
+            balance_after: balance_after.map(naira),
+        }
+    }
+
+    fn window(rows: Vec<TransactionFacts>) -> TransactionWindow {
+        TransactionWindow {
+            from: date(2023, 1, 1),
+            rows,
+        }
+    }
+
+    fn at(hour: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + hour * 3600).unwrap()
+    }
+
+    fn drift(
+        before: Option<&TieOut>,
+        rows: &[TransactionFacts],
+        ledger: i64,
+        hour: i64,
+    ) -> (Option<TieOut>, Option<(i64, Check)>) {
+        let tie = tie_out(
+            before,
+            &window(rows.to_vec()),
+            Some(naira(ledger)),
+            at(hour),
+        );
+        let found = tie.and_then(|tie| tie.drift);
+        (tie, found.map(|drift| (drift.amount.minor, drift.check)))
+    }
+
+    /// A walk of the balance from `opening`, a row a step.
+    fn walk(opening: i64, days: &[Vec<i64>]) -> (Vec<TransactionFacts>, i64) {
+        let (mut balance, mut rows) = (opening, Vec::new());
+        for (day, amounts) in (0..).zip(days) {
+            for amount in amounts {
+                balance += amount;
+                rows.push(row(day, *amount, Some(balance)));
+            }
+        }
+        (rows, balance)
+    }
+
+    fn any_days() -> impl Strategy<Value = Vec<Vec<i64>>> {
+        // Few amounts, so that balances come again.
+        let amount = prop::sample::select(vec![-7_i64, -5, -2, 2, 5, 7, 100]);
+        prop::collection::vec(prop::collection::vec(amount, 0..6), 1..6)
+    }
+
+    proptest! {
+        #[test]
+        fn rows_of_a_walk_tie_in_any_order(
+            days in any_days(), opening in -20..20_i64, seed in prop::collection::vec(any::<u16>(), 40),
+        ) {
+            let (rows, ledger) = walk(opening, &days);
+            let mut shuffled: Vec<_> = rows.into_iter().zip(seed.iter().cycle()).collect();
+            shuffled.sort_by_key(|(_, seed)| **seed);
+            let rows: Vec<_> = shuffled.into_iter().map(|(row, _)| row).collect();
+            prop_assert_eq!(drift(None, &rows, ledger, 0).1, None);
+            if !rows.is_empty() {
+                prop_assert_eq!(drift(None, &rows, ledger + 3, 0).1, Some((3, Check::Closing)));
+            }
+        }
+
+        #[test]
+        fn a_row_that_is_not_listed_is_drift(
+            days in any_days(), opening in -20..20_i64, at: prop::sample::Index,
+        ) {
+            let (mut rows, ledger) = walk(opening, &days);
+            prop_assume!(rows.len() > 2);
+            rows.remove(1 + at.index(rows.len() - 1));
+            prop_assert!(drift(None, &rows, ledger, 0).1.is_some());
+        }
+
+        #[test]
+        fn a_movement_that_no_row_explains_is_drift_until_one_does(
+            known in prop::collection::vec(-50..50_i64, 0..5),
+            listed in -50..50_i64, hidden in 1..50_i64, opening in -20..20_i64,
+        ) {
+            let mut rows: Vec<_> = known.iter().map(|amount| row(0, *amount, None)).collect();
+            let ledger = opening + known.iter().sum::<i64>();
+            let (first, found) = drift(None, &rows, ledger, 0);
+            prop_assert_eq!(found, None);
+            rows.push(row(1, listed, None));
+            let ledger = ledger + listed - hidden;
+            let (second, found) = drift(first.as_ref(), &rows, ledger, 1);
+            prop_assert_eq!(found, Some((-hidden, Check::Movement)));
+            let (third, found) = drift(second.as_ref(), &rows, ledger, 2);
+            prop_assert_eq!(found, Some((-hidden, Check::Movement)));
+            prop_assert_eq!(third, second, "since when it was first seen");
+            rows.push(row(1, -hidden, None));
+            prop_assert_eq!(drift(third.as_ref(), &rows, ledger, 3).1, None);
+        }
+    }
+
+    #[test]
+    fn drift_is_carried_over_when_the_window_slides() {
+        let rows = [row(0, -10, None), row(40, -5, None)];
+        let (first, _) = drift(None, &rows, 100, 0);
+        let (second, found) = drift(first.as_ref(), &rows, 97, 1);
+        assert_eq!(found, Some((-3, Check::Movement)));
+        let later = TransactionWindow {
+            from: date(2023, 12, 1),
+            rows: rows[1..].to_vec(),
+        };
+        let slid = tie_out(second.as_ref(), &later, Some(naira(97)), at(2));
+        let found = slid.unwrap().drift.unwrap();
+        assert_eq!((found.amount, found.since), (naira(-3), at(1)));
+    }
+
+    #[test]
+    fn what_cannot_be_checked_is_not() {
+        assert_eq!(tie_out(None, &window(vec![]), None, at(0)), None);
+        let plain = window(vec![row(0, 5, None)]);
+        assert_eq!(tie_out(None, &plain, None, at(0)), None);
+        let dollars = Money::new(5, "USD".parse().unwrap());
+        assert_eq!(tie_out(None, &plain, Some(dollars), at(0)), None);
+    }
 }

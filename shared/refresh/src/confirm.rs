@@ -185,6 +185,10 @@ impl Refresher {
                         .store
                         .transactions(account.account, from, None, Consistency::Strong)
                         .await?;
+                    state.written = rows
+                        .iter()
+                        .map(|row| (row.transaction.id, row.seq))
+                        .collect();
                     state.transactions = rows.into_iter().map(|row| row.transaction).collect();
                 }
             }

@@ -299,6 +299,7 @@ mod tests {
                 added: (0..3).map(|n| usual_row(account, n)).collect(),
                 modified: vec![],
                 removed: vec![],
+                previous: std::collections::BTreeMap::new(),
             }),
         };
         let item = write(&entry).unwrap();

@@ -187,6 +187,29 @@ impl Store {
         }
         Ok(None)
     }
+
+    /// The account of a transaction and the feed entry that wrote it last; also of one that was removed,
+    /// for 15 days. Read eventually.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn last_written(
+        &self,
+        id: TransactionId,
+    ) -> Result<Option<(AccountId, Seq)>, StoreError> {
+        let range = Range::prefix(accounts::partition(id.account_tag()), &prefix(id));
+        let items = self
+            .query(range, Take::First(1), Consistency::Eventual)
+            .await?;
+        let Some(item) = items.first() else {
+            return Ok(None);
+        };
+        let reader = Reader::new(KIND, item);
+        let key = parse_key(reader.text("pk")?, reader.text("sk")?);
+        let (account, _) = key.ok_or_else(|| reader.corrupt("sk"))?;
+        Ok(Some((account, Seq(reader.number("q")?))))
+    }
 }
 
 #[cfg(test)]

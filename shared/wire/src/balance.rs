@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     account::AccountOf,
+    feed::Drift,
     origin::{Named, Origin, Times},
     scalar::{Empty, Instant, Number},
 };
@@ -47,6 +48,9 @@ pub struct Balance {
     env: Environment,
     created_at: Instant,
     last_updated: Instant,
+    /// Where balance and transactions disagree; absent where they do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drift: Option<Drift>,
 }
 
 impl Balance {
@@ -68,6 +72,7 @@ impl Balance {
             env: of.ids.env,
             created_at: Instant(times.created_at),
             last_updated: Instant(times.last_updated),
+            drift: of.drift.map(Drift::from),
         }
     }
 }
@@ -85,6 +90,9 @@ pub struct ListedBalance {
     env: Environment,
     created_at: Instant,
     last_updated: Instant,
+    /// Where balance and transactions disagree; absent where they do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drift: Option<Drift>,
 }
 
 impl ListedBalance {
@@ -101,6 +109,7 @@ impl ListedBalance {
             env: of.ids.env,
             created_at: Instant(times.created_at),
             last_updated: Instant(times.last_updated),
+            drift: of.drift.map(Drift::from),
         }
     }
 }

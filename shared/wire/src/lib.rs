@@ -10,6 +10,7 @@ pub mod bank;
 pub mod callback;
 pub mod customer;
 pub mod envelope;
+pub mod feed;
 pub mod origin;
 pub mod record;
 pub mod scalar;

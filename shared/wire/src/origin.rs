@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use okra_core::{
     ids::{AccountId, AppId, BankId, CustomerId, RecordId},
     model::{AccountFacts, Environment},
+    tieout::Drift,
 };
 use serde::Serialize;
 
@@ -58,6 +59,8 @@ pub struct Origin<'a> {
     pub bank_slug: &'a str,
     /// What the bank says of the account.
     pub facts: &'a AccountFacts,
+    /// Where its balance and its transactions disagree.
+    pub drift: Option<&'a Drift>,
 }
 
 impl Origin<'_> {

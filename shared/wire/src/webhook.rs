@@ -15,7 +15,7 @@
 //! Endpoints in reference mode are sent ids and counts; those in full mode the rows too.
 
 use okra_core::{
-    feed::{Change, FeedEntry, Modified, PayloadMode, Pull, TransactionsDiff},
+    feed::{Change, Confidence, FeedEntry, Modified, PayloadMode, Pull, TransactionsDiff},
     ids::{AccountId, AppId, BalanceId, BankId, CustomerId, EventId, RecordId, TransactionId},
     model::{
         AccountFacts, BalanceFacts, BookingStatus, Direction, Environment, Product,
@@ -257,8 +257,14 @@ struct ModifiedBody<'a> {
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct ChangeBody<'a> {
+pub(crate) struct ChangeBody<'a> {
     confidence: &'static str,
+    /// The bank's id that the row had before, where it has another now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<&'a str>,
+    /// The same, where the row was pending and is booked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending_transaction_id: Option<&'a str>,
     changed: Vec<&'static str>,
     before: FactsBody<'a>,
     after: FactsBody<'a>,
@@ -268,7 +274,7 @@ struct ChangeBody<'a> {
 /// null.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct FactsBody<'a> {
+pub(crate) struct FactsBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     bank_transaction_id: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -314,18 +320,32 @@ impl<'a> FactsBody<'a> {
     }
 }
 
+impl<'a> ChangeBody<'a> {
+    pub(crate) fn new(
+        before: &'a TransactionFacts,
+        after: &'a TransactionFacts,
+        confidence: Confidence,
+    ) -> Self {
+        let changed = before.changed(after);
+        let replaces = before.bank_id.as_deref();
+        let replaces = replaces.filter(|_| before.bank_id != after.bank_id);
+        let booked =
+            before.status == BookingStatus::Pending && after.status == BookingStatus::Booked;
+        Self {
+            confidence: confidence.as_str(),
+            replaces,
+            pending_transaction_id: replaces.filter(|_| booked),
+            before: FactsBody::of(before, &changed),
+            after: FactsBody::of(after, &changed),
+            changed,
+        }
+    }
+}
+
 impl<'a> ModifiedBody<'a> {
     fn new(modified: &'a Modified, full: bool) -> Self {
         let (before, after) = (&modified.before, &modified.after.facts);
-        let change = || {
-            let changed = before.changed(after);
-            ChangeBody {
-                confidence: modified.confidence.as_str(),
-                before: FactsBody::of(before, &changed),
-                after: FactsBody::of(after, &changed),
-                changed,
-            }
-        };
+        let change = || ChangeBody::new(before, after, modified.confidence);
         Self {
             _id: modified.after.id,
             id: modified.after.id,
@@ -671,7 +691,6 @@ fn transactions<'a>(
 mod tests {
     use okra_core::{
         fault::FaultClass,
-        feed::Confidence,
         model::Transaction as Known,
         money::Money,
         state::{Availability, HistoryComplete, HistoryEnd},
@@ -730,6 +749,7 @@ mod tests {
                 confidence: Confidence::Medium,
             }],
             removed: vec![row(3, facts(1, "GONE"))],
+            previous: std::collections::BTreeMap::new(),
         })
     }
 
@@ -851,6 +871,7 @@ mod tests {
                 added: some(added),
                 modified: vec![],
                 removed: some(removed),
+                previous: std::collections::BTreeMap::new(),
             };
             assert_eq!(code_of(&diff), expected, "{pull:?} {added} {removed}");
         };

@@ -57,6 +57,7 @@ fn origin(facts: &AccountFacts) -> Origin<'_> {
         bank_name: "Guaranty Trust Bank",
         bank_slug: "guaranty-trust-bank",
         facts,
+        drift: None,
     }
 }
 

@@ -124,6 +124,19 @@ fields! {
     METHOD = [F::new(&["method"], Kind::Text, "What is asked for: AUTH, ACCOUNTS, BALANCE, TRANSACTIONS, CHECK_BALANCE, PERIODIC_BALANCE, REFRESH_TRANSACTIONS, PERIODIC_TRANSACTIONS.").needed()];
     DIRECTION = [F::new(&["type"], Kind::OneOf(&["credit", "debit"]), "Credits or debits.").needed()];
     VALUE = [F::new(&["value", "amount"], Kind::Text, "An amount in major units; numbers count as texts.")];
+    CURSOR = [
+        F::new(&["cursor"], Kind::Text, "The `next_cursor` of the page before; absent: from the beginning."),
+        F::new(&["count"], Kind::Count { most: 500 }, "Changes of a page; 100 where absent."),
+    ];
+    TRANSACTION_ID = [F::new(&["id", "_id", "transaction", "transaction_id"], Kind::Id, "A transaction's id.").needed()];
+    VERSIONS = [
+        F::new(&["before"], Kind::Count { most: 999_999_999_999 }, "Versions before the one of this sequence number."),
+        F::new(&["limit"], Kind::Count { most: 50 }, "Versions of an answer; 50 where absent."),
+    ];
+    MOMENT = [
+        F::new(&["sequence", "seq"], Kind::Count { most: 999_999_999_999 }, "A number of the record's feed; this or `at`."),
+        F::new(&["at"], Kind::Text, "A time: 2026-03-15T12:00:00Z."),
+    ];
     NAME = [F::new(&["name"], Kind::Text, "A name.").needed()];
     EMAIL = [F::new(&["email"], Kind::Text, "The customer's address.")];
     TOKENS = [

@@ -371,6 +371,7 @@ async fn amounts_are_exact_to_the_last_kobo() {
                 added: vec![windfall],
                 modified: vec![],
                 removed: vec![],
+                previous: std::collections::BTreeMap::new(),
             }),
         ),
     ];

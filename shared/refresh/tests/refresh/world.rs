@@ -83,12 +83,16 @@ impl Observer for Last {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(Options::default(), Standard::Obie31).await
+    }
+
+    pub(crate) async fn with(options: Options, standard: Standard) -> Self {
         let clock = Clock::driven("2026-03-15T12:00:30Z".parse().unwrap());
         let now = {
             let clock = clock.clone();
             Arc::new(move || clock.now())
         };
-        let bank = Bank::memory(Options::default(), now.clone());
+        let bank = Bank::memory(options, now.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = bank.router();
@@ -114,8 +118,8 @@ impl World {
                 id: BANK,
                 name: "Sandbox".into(),
                 slug: "sandbox".into(),
-                standard: Standard::Obie31,
-                base_url: format!("http://{address}{}", Bank::base_path(Standard::Obie31)),
+                standard,
+                base_url: format!("http://{address}{}", Bank::base_path(standard)),
                 financial_id: None,
                 oauth: Some(OAuthClient {
                     token_url: format!("http://{address}{TOKEN_PATH}"),

@@ -69,6 +69,7 @@ async fn a_row_keeps_its_first_time_until_it_is_removed() {
             confidence: Confidence::Exact,
         }],
         removed: vec![],
+        previous: std::collections::BTreeMap::new(),
     });
     let add = |row: &Transaction| rows_change(vec![row.clone()], vec![]);
     let remove = rows_change(vec![], vec![second.clone()]);

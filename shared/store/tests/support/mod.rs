@@ -228,6 +228,7 @@ pub(crate) fn rows_change(added: Vec<Transaction>, removed: Vec<Transaction>) ->
         added,
         modified: vec![],
         removed,
+        previous: std::collections::BTreeMap::new(),
     })
 }
 

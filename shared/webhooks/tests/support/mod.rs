@@ -356,6 +356,7 @@ impl World {
                 }],
                 modified: vec![],
                 removed: vec![],
+                previous: std::collections::BTreeMap::new(),
             })
         };
         self.commit(1, Stream::Transactions, row).await

@@ -1,0 +1,174 @@
+//! The change feed as pages: wherever it is cut, reading it to the end gives what the entries give.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{Timestamp, civil::date};
+use okra_core::{
+    cursor::Position,
+    decide::{AccountState, decide},
+    diff::AccountView,
+    feed::FeedEntry,
+    ids::{AccountId, RecordId, Seq, TransactionId},
+    model::{
+        AccountSnapshot, BalanceFacts, BookingStatus, Direction, Snapshot, Transaction,
+        TransactionFacts, TransactionWindow,
+    },
+    money::{Currency, Money},
+    net::{Kind, Net},
+};
+use proptest::prelude::*;
+
+const RECORD: RecordId = RecordId::from_bytes([1; 12]);
+const ACCOUNT: AccountId = AccountId::from_bytes([7; 12]);
+
+fn any_row() -> impl Strategy<Value = TransactionFacts> {
+    (
+        prop::option::of("[a-e]"),
+        0..4_i64,
+        prop::sample::select(vec![100_i64, 105, 5000]),
+        prop::sample::select(vec!["", "POS SHOPRITE", "SHOPRITE IKEJA POS"]),
+        any::<bool>(),
+    )
+        .prop_map(|(bank_id, day, minor, text, pending)| TransactionFacts {
+            bank_id,
+            status: if pending {
+                BookingStatus::Pending
+            } else {
+                BookingStatus::Booked
+            },
+            direction: Direction::Debit,
+            amount: Money::new(minor, Currency::NGN),
+            booked_at: Timestamp::from_second(1_700_000_000 + day * 86_400).unwrap(),
+            value_at: None,
+            description: text.to_owned(),
+            reference: None,
+            code: None,
+            balance_after: None,
+        })
+}
+
+/// What a bank shows, one answer after the other, as entries of a feed. Every removal is seen twice.
+fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, AccountView) {
+    let mut view = AccountView::default();
+    let mut written: BTreeMap<TransactionId, Seq> = BTreeMap::new();
+    let mut entries: Vec<FeedEntry> = Vec::new();
+    for (day, (rows, minor)) in (0_i64..).zip(answers) {
+        let at = Timestamp::from_second(1_700_000_000 + day * 86_400).unwrap();
+        let state = AccountState {
+            balance: view.balance,
+            transactions: view
+                .transactions
+                .iter()
+                .map(|(&id, facts)| Transaction {
+                    id,
+                    facts: facts.clone(),
+                })
+                .collect(),
+            written: written.clone(),
+            ..AccountState::default()
+        };
+        let balance = BalanceFacts {
+            available: None,
+            ledger: Some(Money::new(minor, Currency::NGN)),
+        };
+        let snapshot = Snapshot {
+            accounts: vec![AccountSnapshot {
+                account: ACCOUNT,
+                balance: Some(Ok(balance)),
+                transactions: Some(Ok(TransactionWindow {
+                    from: date(2023, 1, 1),
+                    rows,
+                })),
+            }],
+        };
+        let known = BTreeMap::from([(ACCOUNT, state)]);
+        let first = decide(&snapshot, &known, &BTreeSet::new(), at);
+        let missed = first.suspects.iter().flat_map(|it| &it.rows).copied();
+        let decision = decide(&snapshot, &known, &missed.collect(), at);
+        for (_, change) in decision.changes {
+            let seq = Seq(entries.len() as u64 + 1);
+            view.apply(&change);
+            if let okra_core::feed::Change::Transactions(diff) = &change {
+                // Each version leads back to the one before it.
+                for (id, previous) in &diff.previous {
+                    assert_eq!(written.get(id), Some(previous));
+                }
+                for row in &diff.modified {
+                    assert!(diff.previous.contains_key(&row.after.id));
+                }
+                for row in &diff.removed {
+                    assert!(diff.previous.contains_key(&row.id));
+                    written.remove(&row.id);
+                }
+                let kept = diff.modified.iter().map(|row| row.after.id);
+                for id in kept.chain(diff.added.iter().map(|row| row.id)) {
+                    written.insert(id, seq);
+                }
+            }
+            entries.push(FeedEntry {
+                record: RECORD,
+                seq,
+                at,
+                account: Some(ACCOUNT),
+                change,
+            });
+        }
+    }
+    (entries, view)
+}
+
+/// Reads the feed in pages of `count` rows and applies each page.
+fn read(entries: &[FeedEntry], counts: &[usize]) -> AccountView {
+    let mut view = AccountView::default();
+    let mut position = Position::START;
+    let mut counts = counts.iter().cycle();
+    while position.seq.0 < entries.len() as u64 {
+        let count = *counts.next().unwrap();
+        let mut net = Net::default();
+        let start = position;
+        for entry in &entries[usize::try_from(position.seq.0).unwrap()..] {
+            let room = count - net.taken();
+            let next = net.take(entry, position, room);
+            let whole = next.seq == entry.seq;
+            position = next;
+            if !whole {
+                break;
+            }
+        }
+        assert!(position > start, "a page goes on");
+        assert!(net.taken() <= count);
+        let mut ids = BTreeSet::new();
+        for (id, _, kind) in net.rows() {
+            assert!(ids.insert(id), "each row once");
+            match kind {
+                Kind::Added(facts) => {
+                    assert_eq!(view.transactions.insert(id, facts.clone()), None);
+                }
+                Kind::Modified(before, after) => {
+                    let was = view.transactions.insert(id, after.clone());
+                    assert_eq!(was.as_ref(), Some(before));
+                }
+                Kind::Removed(before) => {
+                    assert_eq!(view.transactions.remove(&id).as_ref(), Some(before));
+                }
+            }
+        }
+        for (_, balance) in net.balances() {
+            assert_eq!(view.balance, balance.before);
+            view.balance = Some(balance.after);
+        }
+    }
+    view
+}
+
+proptest! {
+    #[test]
+    fn pages_add_up_wherever_they_are_cut(
+        answers in prop::collection::vec((prop::collection::vec(any_row(), 0..8), 0..3_i64), 1..8),
+        counts in prop::collection::vec(1..9_usize, 1..5),
+    ) {
+        let (entries, view) = entries(answers);
+        prop_assert_eq!(read(&entries, &counts), view);
+    }
+}

@@ -1,0 +1,150 @@
+//! What is believed of an answer: pages that move, answers cut short, answers that break the standard.
+
+use jiff::SignedDuration;
+use okra_core::{
+    bank::Standard,
+    feed::{Change, FeedEntry},
+    model::BookingStatus,
+};
+use okra_refresh::Outcome;
+use okra_sandbox::{Faults, Malformed, NewTransaction, Options, ShownId, Target, Volume};
+
+use crate::{
+    check_laws, spent,
+    world::{Linked, World},
+};
+
+/// Rows of two pages.
+const ROWS: i64 = 130;
+
+async fn with_two_pages(id: Option<ShownId>) -> (World, Linked) {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    let (_, account) = linked.accounts().remove(0);
+    for n in 0..ROWS {
+        let row = NewTransaction {
+            dated: Some(world.clock.now() - SignedDuration::from_hours(4 * n + 1)),
+            id: id.clone(),
+            ..spent("7.00", "COFFEE", BookingStatus::Booked)
+        };
+        world.bank.add(linked.place(&account), row).unwrap();
+    }
+    world.refresh(&linked).await;
+    (world, linked)
+}
+
+fn spoil(world: &World, linked: &Linked, faults: Faults) {
+    let target = Target::Login(linked.login);
+    world.bank.set_faults(target, faults).unwrap();
+}
+
+fn rows_changed(feed: &[FeedEntry]) -> usize {
+    feed.iter()
+        .map(|entry| match &entry.change {
+            Change::Transactions(diff) => diff.len(),
+            Change::Balance { .. } | Change::State(_) => 0,
+        })
+        .sum()
+}
+
+#[tokio::test]
+async fn pages_that_move_while_they_are_read_change_nothing() {
+    for id in [None, Some(ShownId::Missing)] {
+        let (world, linked) = with_two_pages(id).await;
+        let before = rows_changed(&world.feed(&linked).await);
+        for page_shift in [1, -1, 3, -3] {
+            let moved = Faults {
+                page_shift,
+                ..Faults::default()
+            };
+            spoil(&world, &linked, moved);
+            world.redeliver(&linked).await;
+            let feed = world.feed(&linked).await;
+            assert_eq!(rows_changed(&feed), before, "shifted by {page_shift}");
+        }
+        spoil(&world, &linked, Faults::default());
+        world.refresh(&linked).await;
+        check_laws(&world, &linked).await;
+    }
+}
+
+#[tokio::test]
+async fn an_empty_answer_is_believed_when_it_lasts() {
+    let (world, linked) = with_two_pages(None).await;
+    let (account, _) = linked.accounts().remove(0);
+    let doubt = async || {
+        let account = world.store.account(account).await.unwrap();
+        account.unwrap().checks.doubt
+    };
+    let before = rows_changed(&world.feed(&linked).await);
+    let empty = Faults {
+        empty: true,
+        ..Faults::default()
+    };
+    let pass = |hours| {
+        let now = world.clock.now();
+        world.clock.set(now + SignedDuration::from_hours(hours));
+    };
+    // A moment of it: nothing is removed, and the doubt ends with the next whole answer.
+    spoil(&world, &linked, empty.clone());
+    for _ in 0..2 {
+        world.refresh(&linked).await;
+        assert_eq!(rows_changed(&world.feed(&linked).await), before);
+        assert!(doubt().await.is_some());
+    }
+    spoil(&world, &linked, Faults::default());
+    world.refresh(&linked).await;
+    assert_eq!(doubt().await, None);
+    pass(21);
+    spoil(&world, &linked, empty);
+    world.refresh(&linked).await;
+    assert_eq!(rows_changed(&world.feed(&linked).await), before);
+    // It lasts: the account was emptied.
+    pass(21);
+    world.refresh(&linked).await;
+    assert!(world.stored(account).await.is_empty());
+    assert_eq!(doubt().await, None);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_the_standard_keeps_the_last_good_state() {
+    for standard in [Standard::Obie31, Standard::Obie40] {
+        let world = World::with(Options::default(), standard).await;
+        let linked = world.link(2, Volume::Low).await;
+        world.refresh(&linked).await;
+        let (account, _) = linked.accounts().remove(0);
+        let (feed, stored) = (world.feed(&linked).await, world.stored(account).await);
+        let products = |feed: &[FeedEntry]| {
+            let of_state = |entry: &&FeedEntry| !matches!(entry.change, Change::State(_));
+            feed.iter().filter(of_state).count()
+        };
+        for malformed in [
+            Malformed::Truncated,
+            Malformed::WrongTypes,
+            Malformed::CommaAmount,
+            Malformed::Html,
+        ] {
+            let broken = Faults {
+                malformed: Some(malformed),
+                ..Faults::default()
+            };
+            spoil(&world, &linked, broken);
+            for _ in 0..2 {
+                let outcome = world.refresh(&linked).await;
+                assert!(
+                    !matches!(&outcome, Outcome::Changed(changes)
+                        if changes.balances + changes.added + changes.modified + changes.removed > 0),
+                    "{malformed:?}: {outcome:?}"
+                );
+                let now = world.feed(&linked).await;
+                assert_eq!(products(&now), products(&feed), "{malformed:?}");
+                assert_eq!(world.stored(account).await, stored, "{malformed:?}");
+            }
+            spoil(&world, &linked, Faults::default());
+            world.refresh(&linked).await;
+            let now = world.feed(&linked).await;
+            assert_eq!(products(&now), products(&feed), "mended");
+        }
+        check_laws(&world, &linked).await;
+    }
+}
