@@ -212,13 +212,14 @@ impl Running {
         }
     }
 
-    /// What the ledger balance has more than the last row's; `None` where they agree.
+    /// What the ledger balance has more than the last row's: the least it can be. `None` where they
+    /// agree.
     fn ledger_gap(&self, ledger: i64) -> Option<i64> {
-        if self.closings.contains(&ledger) {
-            return None;
-        }
-        let closing = self.closings.first().copied().unwrap_or_default();
-        Some(ledger.saturating_sub(closing))
+        self.closings
+            .iter()
+            .map(|closing| ledger.saturating_sub(*closing))
+            .min_by_key(|gap| gap.unsigned_abs())
+            .filter(|gap| *gap != 0)
     }
 }
 
@@ -389,7 +390,10 @@ mod tests {
             let rows: Vec<_> = shuffled.into_iter().map(|(row, _)| row).collect();
             prop_assert_eq!(drift(None, &rows, ledger, 0).1, None);
             if !rows.is_empty() {
-                prop_assert_eq!(drift(None, &rows, ledger + 3, 0).1, Some((3, Check::Closing)));
+                // Rows in a circle may end anywhere on it, so how much it is at least is known.
+                let (amount, check) = drift(None, &rows, ledger + 1_000_000, 0).1.unwrap();
+                prop_assert_eq!(check, Check::Closing);
+                prop_assert!((amount - 1_000_000).abs() < 5_000);
             }
         }
 
@@ -397,8 +401,11 @@ mod tests {
         fn a_row_that_is_not_listed_is_drift(
             days in any_days(), opening in -20..20_i64, at: prop::sample::Index,
         ) {
+            // One row on the first day: where a walk in a circle begins, nothing says.
+            let mut days = days;
+            days.insert(0, vec![1_000]);
             let (mut rows, ledger) = walk(opening, &days);
-            prop_assume!(rows.len() > 2);
+            prop_assume!(rows.len() > 1);
             rows.remove(1 + at.index(rows.len() - 1));
             prop_assert!(drift(None, &rows, ledger, 0).1.is_some());
         }

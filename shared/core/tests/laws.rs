@@ -66,17 +66,22 @@ fn any_row() -> impl Strategy<Value = TransactionFacts> {
         prop::sample::select(vec![100_i64, 105, 5000]),
         prop::sample::select(vec!["", "POS SHOPRITE", "SHOPRITE IKEJA POS", "TRANSFER"]),
         any::<(bool, bool)>(),
+        (prop::option::of("[rs]"), prop::option::of(0..3_i64)),
     )
-        .prop_map(|(id, day, minor, text, (is_pending, credit))| {
-            let mut row = row(id.as_deref(), day, minor, text);
-            if is_pending {
-                row.status = BookingStatus::Pending;
-            }
-            if credit {
-                row.direction = Direction::Credit;
-            }
-            row
-        })
+        .prop_map(
+            |(id, day, minor, text, (is_pending, credit), (reference, balance))| {
+                let mut row = row(id.as_deref(), day, minor, text);
+                row.reference = reference;
+                row.balance_after = balance.map(|minor| Money::new(minor, Currency::NGN));
+                if is_pending {
+                    row.status = BookingStatus::Pending;
+                }
+                if credit {
+                    row.direction = Direction::Credit;
+                }
+                row
+            },
+        )
 }
 
 fn any_rows() -> impl Strategy<Value = Vec<TransactionFacts>> {
@@ -111,6 +116,47 @@ fn sorted(rows: impl IntoIterator<Item = TransactionFacts>) -> Vec<String> {
 }
 
 proptest! {
+    /// Whatever is held or disbelieved on the way: when the bank stands still, the state becomes what
+    /// it shows, and stays so.
+    #[test]
+    fn no_answer_is_a_trap(answers in prop::collection::vec((any_rows(), 0..30_i64, any::<bool>()), 1..6)) {
+        let mut view = AccountView::default();
+        let (mut doubt, mut hour) = (None, 0_i64);
+        let last = answers.last().unwrap().0.clone();
+        // It shows the same for two days at the end.
+        let end = std::iter::repeat_n((last.clone(), 12, true), 4);
+        for (rows, after, asked_again) in answers.into_iter().chain(end) {
+            hour += after + 1;
+            let now = Timestamp::from_second(1_700_000_000 + hour * 3600).unwrap();
+            let state = AccountState {
+                transactions: transactions(&view), doubt: doubt.clone(), ..AccountState::default()
+            };
+            let known = BTreeMap::from([(ACCOUNT, state)]);
+            let snapshot = Snapshot { accounts: vec![AccountSnapshot {
+                account: ACCOUNT, balance: None, transactions: Some(Ok(window(rows.clone()))),
+            }] };
+            let mut decision = decide(&snapshot, &known, &BTreeSet::new(), now);
+            if asked_again && !decision.suspects.is_empty() {
+                let missed = decision.suspects.iter().flat_map(|it| it.rows.clone()).collect();
+                decision = decide(&snapshot, &known, &missed, now);
+                prop_assert!(decision.suspects.is_empty());
+            }
+            let held: usize = decision.suspects.iter().map(|it| it.rows.len()).sum();
+            for (_, change) in decision.changes {
+                view.apply(&change);
+            }
+            if decision.faults.is_empty() {
+                prop_assert_eq!(view.transactions.len(), rows.len() + held);
+            }
+            prop_assert_eq!(decision.doubtful, held > 0 || !decision.faults.is_empty());
+            for (_, new) in decision.doubts {
+                doubt = new;
+            }
+        }
+        prop_assert_eq!(doubt, None);
+        prop_assert_eq!(sorted(view.transactions.into_values()), sorted(last));
+    }
+
     #[test]
     fn applying_a_diff_gives_what_the_bank_showed(before in any_rows(), after in any_rows()) {
         let (stored, mut view) = known(before.clone());
