@@ -32,7 +32,7 @@ fn snapshot(rows: Vec<TransactionFacts>) -> Snapshot {
 
 /// A bank's answer. What can be read is in normal form, becomes state once, and changes nothing the
 /// second time, in whatever order its rows come.
-pub fn bank_answer(bytes: &[u8]) {
+pub(crate) fn bank_answer(bytes: &[u8]) {
     let (now, nothing) = (Timestamp::UNIX_EPOCH, BTreeSet::new());
     let _ = (parse_balances(bytes), parse_accounts(bytes));
     let Ok(page) = parse_transactions(bytes) else {
@@ -78,7 +78,7 @@ pub fn bank_answer(bytes: &[u8]) {
 }
 
 /// A cursor. What was made up is refused; what was made is read back.
-pub fn cursor(bytes: &[u8]) {
+pub(crate) fn cursor(bytes: &[u8]) {
     let app = AppId::from_bytes([1; 12]);
     let record = RecordId::from_bytes([2; 12]);
     let customer = CustomerId::from_bytes([3; 12]);

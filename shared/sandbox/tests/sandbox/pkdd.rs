@@ -6,8 +6,9 @@ use http::StatusCode;
 use jiff::civil::{Date, date};
 use okra_core::{
     bank::Standard,
-    model::Direction,
+    model::{BookingStatus, Direction, TransactionFacts, TransactionWindow},
     money::{Currency, Money},
+    tieout::tie_out,
 };
 use okra_sandbox::{
     Options,
@@ -304,6 +305,43 @@ async fn the_whole_file_is_shown_as_it_is() {
             assert_eq!(ledger, expected, "account {account} on {day}");
         }
     }
+}
+
+/// In the order of the file the balances of two fifths of the account-days do not tie. In an order that
+/// the rows of a day allow, all but six in a hundred do; those are the file's own gaps.
+#[test]
+fn most_days_tie_in_some_order_of_their_rows() {
+    let Some(path) = reference("data/pkdd99/trans.csv") else {
+        return;
+    };
+    let mut accounts: BTreeMap<u64, Vec<TransactionFacts>> = BTreeMap::new();
+    for row in Rows::open(&path).unwrap().map(Result::unwrap) {
+        let noon = row.date.at(12, 0, 0, 0);
+        let facts = TransactionFacts {
+            bank_id: Some(row.trans_id.to_string()),
+            status: BookingStatus::Booked,
+            direction: row.direction,
+            amount: row.amount,
+            booked_at: jiff::tz::Offset::UTC.to_timestamp(noon).unwrap(),
+            value_at: None,
+            description: row.description(),
+            reference: None,
+            code: None,
+            balance_after: Some(row.balance_after),
+        };
+        accounts.entry(row.account_id).or_default().push(facts);
+    }
+    let (mut days, mut untied) = (0, 0);
+    for rows in accounts.into_values() {
+        let dates: HashSet<Date> = rows.iter().map(TransactionFacts::date).collect();
+        days += dates.len();
+        let from = date(1993, 1, 1);
+        let window = TransactionWindow { from, rows };
+        let tie = tie_out(None, &window, None, jiff::Timestamp::UNIX_EPOCH).unwrap();
+        untied += tie.drift.map_or(0, |drift| drift.days);
+    }
+    assert_eq!(days, 26_678);
+    assert!((1_500..1_700).contains(&untied), "{untied} of {days}");
 }
 
 #[test]
