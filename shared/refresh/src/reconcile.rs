@@ -73,7 +73,7 @@ impl Refresher {
         let mut faults = fetched.observed.faults.clone();
         faults.extend(decision.faults.iter().cloned());
         let trouble = Trouble::after(due.trouble, &faults, self.clock.now());
-        let (status, change) = status_after(head.status, happening(&due, &fetched));
+        let (status, change) = status_after(head.status, happening(&fetched));
         let mut states: Vec<_> = change.map(|change| (None, change)).into_iter().collect();
         if status == RecordStatus::Active {
             let of_products = self
@@ -302,9 +302,13 @@ impl Refresher {
 }
 
 /// What the answers say of the record as a whole.
-fn happening(due: &DueEntry, fetched: &Fetched<'_>) -> Happening {
+fn happening(fetched: &Fetched<'_>) -> Happening {
     let faults = &fetched.observed.faults;
-    let asked = due.marks.products().len() * fetched.snapshot.accounts.len();
+    // On demand it may be less than what is due.
+    let answers = fetched.snapshot.accounts.iter();
+    let asked: usize = answers
+        .map(|it| usize::from(it.balance.is_some()) + usize::from(it.transactions.is_some()))
+        .sum();
     if faults.len() < asked || faults.is_empty() {
         Happening::Answered
     } else if faults

@@ -91,6 +91,8 @@ async fn the_first_refresh_pulls_everything_and_the_second_writes_nothing() {
 
     let before = world.store.capacity();
     assert_eq!(world.refresh(&linked).await, Outcome::Unchanged);
+    // The strong read, which on-demand refreshes take too.
+    assert_eq!(world.redeliver(&linked).await, Outcome::Unchanged);
     let after = world.store.capacity();
     assert!(
         (after.write_units - before.write_units).abs() < f64::EPSILON,
