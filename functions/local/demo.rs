@@ -267,7 +267,7 @@ fn introduce(lines: &Lines, options: &Options, demo: &Demo, receiver: &Receiver)
 {known}
   API           http://127.0.0.1:{port}/v2
   dashboard     http://127.0.0.1:{port}/dashboard  (sign in with the secret key)
-  sandbox bank  http://127.0.0.1:{bank}  (UK Open Banking v3.1 and v4.0; /control plays it)
+  sandbox bank  http://127.0.0.1:{bank}  (UK Open Banking v3.1 and v4.0; see its /control)
   demo app      http://127.0.0.1:{hook}/hook  (its webhook receiver)
   secret key    {key}
   data          {data}
