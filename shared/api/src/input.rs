@@ -23,6 +23,8 @@ pub(crate) const ACCOUNT: Names<'_> = &["account", "account_id", "accountId"];
 pub(crate) const BANK: Names<'_> = &["bank", "bank_id", "bankId"];
 pub(crate) const CUSTOMER: Names<'_> = &["customer", "customer_id", "customerId"];
 pub(crate) const RECORD: Names<'_> = &["record_id", "record", "recordId"];
+pub(crate) const CUSTOMER_IP: Names<'_> = &["customer_ip", "customerIp"];
+pub(crate) const LIMIT_MONTHS: Names<'_> = &["limit"];
 pub(crate) const WEBHOOK_URL: Names<'_> = &["webhook_url", "webhookUrl"];
 
 /// The fields of a call. They may be tokens, so there is no `Debug`.

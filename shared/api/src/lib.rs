@@ -28,6 +28,7 @@ mod reference;
 mod refresh;
 mod routes;
 mod scope;
+mod states;
 mod sync;
 mod system;
 mod transactions;

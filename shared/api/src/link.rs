@@ -8,13 +8,14 @@ use okra_banks::{
 use okra_core::{
     bank::BankConfig,
     decide::Mark,
+    history::MAX_MONTHS,
     ids::{AccountId, BankId, CustomerId, RecordId, Seq},
     model::{AccountFacts, ByProduct, Product},
     plan::DueEntry,
     schedule::Interval,
     state::StateChange,
 };
-use okra_refresh::{announce, client_secret};
+use okra_refresh::{announce, client_secret, history};
 use okra_store::{
     Account, Consent, ConsentAccount, Consistency, Customer, Head, MAX_ACCOUNTS_PER_RECORD,
     MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordStatus,
@@ -28,7 +29,7 @@ use zeroize::Zeroizing;
 use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
-    input::{BANK, CUSTOMER, Input, RECORD},
+    input::{BANK, CUSTOMER, Input, LIMIT_MONTHS, RECORD},
     refresh, sync,
 };
 
@@ -45,6 +46,8 @@ pub(crate) struct Terms {
     interval: Option<Interval>,
     products: Vec<Product>,
     webhook_url: Option<String>,
+    /// Months of history.
+    months: u8,
     options: Map<String, Value>,
 }
 
@@ -60,9 +63,22 @@ impl Terms {
             interval: sync::interval(input)?,
             products: input.products()?.unwrap_or_else(|| Product::ALL.to_vec()),
             webhook_url: sync::webhook_url(call, input)?,
+            months: months(input)?,
             options,
         })
     }
+}
+
+/// Months of history asked for: Okra's `limit`, all that can be had where it is absent.
+fn months(input: &Input) -> Result<u8, Refusal> {
+    let Some(text) = input.text(LIMIT_MONTHS) else {
+        return Ok(MAX_MONTHS);
+    };
+    let months = text.parse().ok().filter(|it| (1..=MAX_MONTHS).contains(it));
+    months.ok_or_else(|| {
+        let problem = format!("is a number of months of history, 1 to {MAX_MONTHS}");
+        Refusal::field("limit", problem)
+    })
 }
 
 /// What is linked.
@@ -187,7 +203,7 @@ pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked,
     let consent = ready(call, &bank, consent).await?;
     let facts = chosen(facts(call, &bank, &consent).await?, &account_ids)?;
     let customer = settle(call, whom).await?;
-    let new = new_record(call, &customer, bank.id, facts, &consent, &terms)?;
+    let new = new_record(call, &customer, &bank, facts, &consent, &terms)?;
     let head = &new.head;
 
     // In this order a crash leaves nothing that is not refreshed: a subscription without a record is
@@ -208,7 +224,7 @@ pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked,
         state.rules.enable(interval).await?;
     }
     announce::tell(&state.store, &state.queues, head).await?;
-    refresh::enqueue(call, head.record, None).await?;
+    refresh::enqueue(call, head.record, None, None).await?;
     Ok(linked(head, customer.name, &new.accounts))
 }
 
@@ -276,12 +292,13 @@ async fn settle(call: &Call, whom: Whom) -> Result<Customer, Refusal> {
 fn new_record(
     call: &Call,
     customer: &Customer,
-    bank: BankId,
+    bank: &BankConfig,
     facts: Vec<AccountFacts>,
     consent: &ConsentSecret,
     terms: &Terms,
 ) -> Result<NewRecord, Refusal> {
     let (now, app) = (call.now(), call.app()?.id);
+    let (bank, limits) = (bank.id, bank.limits);
     let record = RecordId::from_bytes(call.state.random()?);
     let accounts: Vec<Account> = facts
         .into_iter()
@@ -317,6 +334,7 @@ fn new_record(
     for &product in &terms.products {
         *schedule.slot(product) = Some(terms.interval.unwrap_or_default());
     }
+    let schedule = sync::limited(&limits, schedule);
     let accounts_linked = accounts
         .iter()
         .map(|account| (Some(account.id), StateChange::AccountLinked));
@@ -335,6 +353,7 @@ fn new_record(
         status: RecordStatus::Active,
         first_pull_done: false,
         options: Value::Object(terms.options.clone()),
+        months: terms.months,
         created_at: now,
         last_changed_at: now,
     };
@@ -424,8 +443,12 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
         waited.then(|| (RecordStatus::Active, vec![(None, StateChange::Recovered)]))
     };
     let (store, queues) = (&state.store, &state.queues);
-    announce::announce(store, queues, head.record, call.now(), recovered).await?;
-    refresh::enqueue(call, head.record, None).await?;
+    let now = call.now();
+    announce::announce(store, queues, head.record, now, recovered).await?;
+    if head.status == RecordStatus::TokenRequired {
+        history::resume(store, queues, head, now).await?;
+    }
+    refresh::enqueue(call, head.record, None, None).await?;
     let customer = call.own_customer(head.customer).await?;
     Ok(linked(head, customer.name, &accounts))
 }

@@ -9,6 +9,7 @@ use crate::{
     envelope::{Answer, Refusal, success},
     names::Names,
     scope,
+    states::{self, RecordState},
 };
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -24,6 +25,7 @@ struct Records {
 struct OneRecord {
     pagination: (),
     records: Record,
+    state: RecordState,
 }
 
 /// Records in Okra's shape.
@@ -54,6 +56,7 @@ pub(crate) async fn get(call: &Call) -> Answer {
     let data = OneRecord {
         pagination: (),
         records: Record::from(&names.record(call, &head)?),
+        state: states::of(call, &head).await?,
     };
     success("Record retrieved successfully", data)
 }

@@ -1,5 +1,8 @@
 //! Refreshes on demand.
 
+use std::net::IpAddr;
+
+use axum::http::StatusCode;
 use jiff::SignedDuration;
 use okra_core::{
     ids::{AccountId, RecordId},
@@ -13,7 +16,7 @@ use okra_wire::record::Acknowledged;
 use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
-    input::{ACCOUNT, RECORD},
+    input::{ACCOUNT, CUSTOMER_IP, RECORD},
 };
 
 /// How long somebody is taken to wait for a refresh; after that it is dropped.
@@ -27,10 +30,11 @@ pub(crate) async fn enqueue(
     call: &Call,
     record: RecordId,
     product: Option<Product>,
+    user: Option<IpAddr>,
 ) -> Result<(), Refusal> {
     for _ in 0..MAX_LOOKS {
         let head = call.own_record(record, Consistency::Strong).await?;
-        let chunks = chunks(call, &head, product).await?;
+        let chunks = chunks(call, &head, product, user).await?;
         if !chunks.is_empty() {
             return Ok(call
                 .state
@@ -44,7 +48,12 @@ pub(crate) async fn enqueue(
 }
 
 /// One chunk for each due entry that holds what is asked for.
-async fn chunks(call: &Call, head: &Head, product: Option<Product>) -> Result<Vec<Chunk>, Refusal> {
+async fn chunks(
+    call: &Call,
+    head: &Head,
+    product: Option<Product>,
+    user: Option<IpAddr>,
+) -> Result<Vec<Chunk>, Refusal> {
     let now = call.now();
     let mut chunks = Vec::new();
     for key in head.due_keys() {
@@ -74,7 +83,7 @@ async fn chunks(call: &Call, head: &Head, product: Option<Product>) -> Result<Ve
                 now.as_millisecond()
             ),
             bank: head.bank,
-            requested: Requested::OnDemand { product },
+            requested: Requested::OnDemand { product, user },
             not_after: now.saturating_add(WORTH_WAITING).unwrap_or(now),
             delay_s: 0,
             records: vec![DueEntry {
@@ -106,6 +115,17 @@ async fn asked(call: &Call) -> Result<RecordId, Refusal> {
     }
 }
 
+/// The address of the user, where the app says that he is there.
+fn user(call: &Call) -> Result<Option<IpAddr>, Refusal> {
+    let Some(text) = call.input.text(CUSTOMER_IP) else {
+        return Ok(None);
+    };
+    let address = text.parse();
+    address
+        .map(Some)
+        .map_err(|_| Refusal::field("customer_ip", "is no IP address"))
+}
+
 async fn refresh(
     call: &Call,
     product: Option<Product>,
@@ -120,7 +140,14 @@ async fn refresh(
             "is of a record that was unlinked",
         ));
     }
-    enqueue(call, record, product).await?;
+    let user = user(call)?;
+    let bank = call.state.store.bank(head.bank).await?;
+    if bank.is_some_and(|bank| bank.limits.user_present_only) && user.is_none() {
+        let message = "The bank wants the user there for each refresh: pass customer_ip, the address \
+                       that the user calls you from";
+        return Err(Refusal::new(StatusCode::CONFLICT, "USER_NEEDED", message));
+    }
+    enqueue(call, record, product, user).await?;
     let public_url = &call.state.public_url;
     success(message, Acknowledged::new(public_url, record, method))
 }
@@ -161,10 +188,10 @@ pub(crate) async fn all(call: &Call) -> Answer {
 }
 
 documented! {
-    balance(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes the balances of an account's record.";
-    balance_check(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes the balances of an account's record.";
-    balance_periodic(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes the balances of an account's record.";
-    transactions(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes the transactions of an account's record.";
-    transactions_periodic(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes the transactions of an account's record.";
-    all(optional(ACCOUNT), optional(RECORD)) -> Acknowledged: "Refreshes everything of a record.";
+    balance(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes the balances of an account's record.";
+    balance_check(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes the balances of an account's record.";
+    balance_periodic(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes the balances of an account's record.";
+    transactions(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes the transactions of an account's record.";
+    transactions_periodic(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes the transactions of an account's record.";
+    all(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes everything of a record.";
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use okra_core::{
+    bank::BankLimits,
     ids::{BankId, CustomerId, RecordId, SubscriptionId},
     model::{ByProduct, Product},
     schedule::Interval,
@@ -87,6 +88,26 @@ struct Change {
     delete: Vec<SubscriptionId>,
     /// All that are there afterwards.
     after: Vec<Subscription>,
+}
+
+/// What a bank's quota makes of a schedule. An interval that the quota cannot give is taken all the
+/// same: what comes of it is said, and it is given once the quota allows it.
+pub(crate) async fn effective(
+    call: &Call,
+    bank: BankId,
+    schedule: ByProduct<Interval>,
+) -> Result<ByProduct<Interval>, Refusal> {
+    let bank = call.state.store.bank(bank).await?;
+    let bank = bank.ok_or_else(|| Refusal::not_found("bank"))?;
+    Ok(limited(&bank.limits, schedule))
+}
+
+/// The schedule under a bank's limits.
+pub(crate) fn limited(limits: &BankLimits, schedule: ByProduct<Interval>) -> ByProduct<Interval> {
+    ByProduct {
+        balance: schedule.balance.map(|it| limits.effective(it)),
+        transactions: schedule.transactions.map(|it| limits.effective(it)),
+    }
 }
 
 /// A URL has one interval for each product, the one asked for last: a new subscription takes its
@@ -244,7 +265,7 @@ pub(crate) async fn subscribe(call: &Call) -> Answer {
         for id in change.delete {
             store.delete_subscription(head.record, id).await?;
         }
-        let schedule = fastest(&change.after);
+        let schedule = effective(call, head.bank, fastest(&change.after)).await?;
         reschedule(call, head.clone(), schedule).await?;
         let stored = change.put.into_iter().next();
         subscriptions.extend(stored.map(|it| Shown::new(&head, schedule, it)));
@@ -283,7 +304,7 @@ pub(crate) async fn cancel(call: &Call) -> Answer {
         };
         let ended = known.remove(at);
         store.delete_subscription(head.record, id).await?;
-        let schedule = fastest(&known);
+        let schedule = effective(call, head.bank, fastest(&known)).await?;
         reschedule(call, head.clone(), schedule).await?;
         let subscriptions = vec![Shown::new(&head, schedule, ended)];
         return success("Data sync ended", Subscriptions { subscriptions });

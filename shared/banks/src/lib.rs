@@ -13,9 +13,9 @@ use std::{fmt, net::IpAddr};
 use jiff::{Timestamp, civil::Date};
 use okra_core::{
     bank::BankConfig,
-    fault::BankFault,
+    fault::{BankFault, FaultClass},
     ids::AccountId,
-    model::{AccountFacts, AccountSnapshot, Product, Snapshot, TransactionWindow},
+    model::{AccountFacts, AccountSnapshot, Product, Snapshot, TransactionWindow, date_of},
 };
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -76,6 +76,24 @@ pub struct Ask<'a> {
     pub user_present: Option<IpAddr>,
 }
 
+/// What a bank says of a stretch of history.
+#[derive(Clone, Debug)]
+pub enum HistoryAnswer {
+    /// Its rows.
+    Rows {
+        /// All of the stretch.
+        window: TransactionWindow,
+        /// The first date that the bank has anything of, where it says so.
+        first_available: Option<Date>,
+    },
+    /// More than is read at once: ask for less.
+    TooLong,
+    /// Dates this old are refused, newer ones are not.
+    Refused,
+    /// It could not be read.
+    Fault(BankFault),
+}
+
 /// Calls banks. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Connectors {
@@ -108,6 +126,40 @@ impl Connectors {
         obie::Session::new(&self.transport, bank, consent, None, now)
             .accounts()
             .await
+    }
+
+    /// What the bank says of an account's history. Where it refuses, it is asked for today's rows: if
+    /// it answers those, it is the dates that it refuses, and not us.
+    pub async fn history(
+        &self,
+        bank: &BankConfig,
+        consent: &ConsentSecret,
+        account: &str,
+        (from, to): (Date, Date),
+        now: Timestamp,
+    ) -> HistoryAnswer {
+        let session = obie::Session::new(&self.transport, bank, consent, None, now);
+        let fault = match session.history(account, from, to).await {
+            Ok((window, first_available)) => {
+                return HistoryAnswer::Rows {
+                    window,
+                    first_available,
+                };
+            }
+            Err(fault) => fault,
+        };
+        if fault.detail.starts_with(obie::TOO_MANY_PAGES) {
+            return HistoryAnswer::TooLong;
+        }
+        let doubtful = matches!(
+            fault.class,
+            FaultClass::ConsentRefused | FaultClass::Nonsense
+        );
+        let today = date_of(now);
+        if doubtful && session.transactions(account, today).await.is_ok() {
+            return HistoryAnswer::Refused;
+        }
+        HistoryAnswer::Fault(fault)
     }
 
     /// What the bank says of these accounts now. Calls are made one after the other, each within the

@@ -8,7 +8,11 @@ mod balances;
 mod codes;
 mod transactions;
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+};
 
 use jiff::{Timestamp, civil::Date};
 use okra_core::{
@@ -30,6 +34,9 @@ use crate::{
     ConsentSecret,
     transport::{Reply, Transport},
 };
+
+/// What is wrong with an answer that is too long.
+pub(crate) const TOO_MANY_PAGES: &str = "the answer has more pages than the bank's limit allows";
 
 /// One record's calls to its bank.
 pub(crate) struct Session<'a> {
@@ -110,6 +117,37 @@ impl<'a> Session<'a> {
         Ok(TransactionWindow { from, rows })
     }
 
+    /// The transactions with dates from `from` (inclusive) to `to` (exclusive), and the first date that
+    /// the bank says it has any of.
+    pub(crate) async fn history(
+        &self,
+        account: &str,
+        from: Date,
+        to: Date,
+    ) -> Result<(TransactionWindow, Option<Date>), BankFault> {
+        let mut url = self.url(&["accounts", account, "transactions"])?;
+        let last = to.saturating_sub(jiff::Span::new().days(1));
+        url.query_pairs_mut()
+            .append_pair("fromBookingDateTime", &format!("{from}T00:00:00Z"))
+            .append_pair("toBookingDateTime", &format!("{last}T23:59:59Z"));
+        let first_available = Mutex::new(None);
+        let parse = |body: &[u8]| {
+            if let Some(first) = answer::first_available(body) {
+                let mut known = first_available
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                *known = Some(first);
+            }
+            parse_transactions(body)
+        };
+        let mut rows = join_pages(self.pages(url, parse).await?);
+        rows.retain(|row| row.date() >= from && row.date() < to);
+        let first_available = first_available
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok((TransactionWindow { from, rows }, first_available))
+    }
+
     /// Reads all pages of an answer. A page that links to one already read, or to another place, or one
     /// page too many, is nonsense: half a list would look like removals.
     async fn pages<T>(
@@ -140,7 +178,7 @@ impl<'a> Session<'a> {
             }
             url = next;
         }
-        nonsense("the answer has more pages than the bank's limit allows")
+        nonsense(TOO_MANY_PAGES)
     }
 
     /// True for a URL below the bank's base: the consent's token goes nowhere else.

@@ -1,6 +1,6 @@
 //! Banks are configuration: an operator adds one without code.
 
-use crate::ids::BankId;
+use crate::{ids::BankId, schedule::Interval};
 use serde::{Deserialize, Serialize};
 
 /// The standard and version a bank speaks.
@@ -28,6 +28,36 @@ pub struct BankLimits {
     pub max_pages: u16,
     /// Bytes of one page at most.
     pub max_body_bytes: u32,
+    /// Refreshes without the user that the bank allows in 24 hours, of each account and endpoint of a
+    /// consent (4 where PSD2 rules); `None`: as many as its rate allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unattended_per_day: Option<u16>,
+    /// So many of them are kept for who asks in person.
+    pub user_reserve: u16,
+    /// The bank wants the user there for every refresh.
+    pub user_present_only: bool,
+}
+
+impl BankLimits {
+    /// The shortest interval on which a record can be refreshed without its user; `None`: on none. The
+    /// slots of an interval are evenly spaced, so no 24 hours have more refreshes than this says.
+    pub fn shortest_interval(&self) -> Option<Interval> {
+        if self.user_present_only {
+            return None;
+        }
+        let Some(allowed) = self.unattended_per_day else {
+            return Some(Interval::OneMinute);
+        };
+        let scheduled = allowed.saturating_sub(self.user_reserve).max(1);
+        Interval::ALL
+            .into_iter()
+            .find(|interval| 1440 / interval.minutes() <= scheduled)
+    }
+
+    /// The interval that comes of one asked for.
+    pub fn effective(&self, asked: Interval) -> Interval {
+        asked.max(self.shortest_interval().unwrap_or_default())
+    }
 }
 
 impl Default for BankLimits {
@@ -38,6 +68,9 @@ impl Default for BankLimits {
             deadline_ms: 15_000,
             max_pages: 50,
             max_body_bytes: 4 * 1024 * 1024,
+            unattended_per_day: None,
+            user_reserve: 1,
+            user_present_only: false,
         }
     }
 }
@@ -107,4 +140,27 @@ pub enum ClientAuth {
 
 fn nigeria() -> String {
     "NG".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_that_a_quota_cannot_give_becomes_one_that_it_can() {
+        let check = |unattended_per_day, user_reserve, asked, expected| {
+            let limits = BankLimits {
+                unattended_per_day,
+                user_reserve,
+                ..BankLimits::default()
+            };
+            assert_eq!(limits.effective(asked), expected);
+        };
+        check(None, 1, Interval::OneMinute, Interval::OneMinute);
+        check(Some(4), 0, Interval::OneMinute, Interval::SixHours);
+        check(Some(4), 1, Interval::OneMinute, Interval::TwelveHours);
+        check(Some(4), 1, Interval::Daily, Interval::Daily);
+        check(Some(4), 9, Interval::OneHour, Interval::Daily);
+        check(Some(24), 0, Interval::FiveMinute, Interval::OneHour);
+    }
 }

@@ -264,12 +264,14 @@ fn split(diff: TransactionsDiff) -> Vec<TransactionsDiff> {
     parts
 }
 
-/// The first date a bank is asked for: the first of the month before `today`'s, so that the window
-/// is 28 to 61 days long and slides once a month. A window that slid with each day would give every
+/// Days that the first pull reaches back at least; Okra's `INITIAL` pull.
+const WINDOW_DAYS: i32 = 30;
+
+/// The first date a bank is asked for: the first of the month that was 30 days ago, so that the window
+/// is 30 to 60 days long and slides once a month. A window that slid with each day would give every
 /// record another digest each day, and a write, although nothing changed.
 pub fn window_start(today: Date) -> Date {
-    let first = today.first_of_month();
-    first
-        .checked_sub(jiff::Span::new().months(1))
-        .unwrap_or(first)
+    today
+        .saturating_sub(jiff::Span::new().days(WINDOW_DAYS))
+        .first_of_month()
 }

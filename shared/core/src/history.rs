@@ -205,6 +205,19 @@ impl History {
         self
     }
 
+    /// The complete history of a record opened again for a gap: the dates from `from` to `start`.
+    #[must_use]
+    pub fn reopened(mut self, from: Date, start: Date, now: Timestamp) -> Self {
+        self.step = self.step.saturating_add(1);
+        (self.from, self.start) = (from, start);
+        (self.days, self.failures, self.next_at) = (FIRST_DAYS, 0, now);
+        for account in &mut self.accounts {
+            account.reached = start;
+            account.end = None;
+        }
+        self
+    }
+
     /// True once every account's is.
     pub fn is_complete(&self) -> bool {
         self.accounts.iter().all(|it| it.end.is_some())

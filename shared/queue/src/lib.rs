@@ -14,7 +14,7 @@ use aws_sdk_sqs::{
         SendMessageBatchRequestEntry,
     },
 };
-use okra_core::plan::Chunk;
+use okra_core::{history::HistoryStep, plan::Chunk};
 use serde::Serialize;
 
 pub use self::message::{DeliverMessage, Dispatch, FetchMessage, Retry};
@@ -171,6 +171,17 @@ impl Queues {
             Entry::new(&message, chunk.bank.to_string(), chunk.delay_s)
         });
         self.send(queue, entries.collect::<Result<_, _>>()?).await
+    }
+
+    /// Enqueues a step of a record's history, after `delay_s` seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`].
+    pub async fn send_history(&self, step: HistoryStep, delay_s: u16) -> Result<(), SendError> {
+        let message = FetchMessage::HistoryV1(step);
+        let entry = Entry::new(&message, step.bank.to_string(), delay_s)?;
+        self.send(Queue::Fetch, vec![entry]).await
     }
 
     /// Enqueues dispatches, after `delay_s` seconds.

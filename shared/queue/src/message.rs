@@ -3,6 +3,7 @@
 
 use okra_core::{
     feed::Stream,
+    history::HistoryStep,
     ids::{EndpointId, RecordId, Seq},
     plan::Chunk,
 };
@@ -15,6 +16,9 @@ pub enum FetchMessage {
     /// Refresh these records.
     #[serde(rename = "chunk_v1")]
     ChunkV1(Chunk),
+    /// Make a step of a record's history.
+    #[serde(rename = "history_v1")]
+    HistoryV1(HistoryStep),
 }
 
 /// A message of the deliver queue.

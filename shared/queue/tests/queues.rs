@@ -123,7 +123,9 @@ async fn chunks_arrive_in_their_lane_whole_after_their_delay_and_grouped_by_bank
     let received = world.drain(Queue::Fetch).await;
     let mut ids = HashSet::new();
     for message in &received {
-        let FetchMessage::ChunkV1(got) = serde_json::from_str(&message.body).unwrap();
+        let FetchMessage::ChunkV1(got) = serde_json::from_str(&message.body).unwrap() else {
+            panic!("{message:?}")
+        };
         let sent = chunks.iter().find(|chunk| chunk.id == got.id).unwrap();
         // The delay is the queue's business.
         let sent = Chunk {

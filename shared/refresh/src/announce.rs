@@ -65,6 +65,7 @@ pub async fn announce(
             entries: &entries,
             marks: ByProduct::default(),
             status: Some(status),
+            history: None,
             now,
         };
         let committed = match store.commit(commit).await {

@@ -1,6 +1,6 @@
 //! A chunk: records of one bank, fetched with bounded concurrency.
 
-use std::{collections::HashMap, ops::AddAssign};
+use std::{collections::HashMap, net::IpAddr, ops::AddAssign};
 
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
@@ -68,7 +68,10 @@ impl Refresher {
             return Ok(report);
         }
         let bank = self.bank(chunk.bank).await?;
-        let on_demand = matches!(chunk.requested, Requested::OnDemand { .. });
+        let (on_demand, user) = match chunk.requested {
+            Requested::OnDemand { user, .. } => (true, user),
+            Requested::Scheduled { .. } => (false, None),
+        };
         let now = self.clock.now();
         let work = chunk.records.iter().map(|entry| {
             let consent = consents.get(&entry.key.record);
@@ -82,7 +85,7 @@ impl Refresher {
                 if held {
                     return Ok(Outcome::Held);
                 }
-                self.record(bank, consent, entry, strong).await
+                self.record(bank, consent, entry, strong, user).await
             };
             work.boxed()
         });
@@ -116,6 +119,7 @@ impl Refresher {
         consent: &Consent,
         entry: &DueEntry,
         mut strong: bool,
+        user: Option<IpAddr>,
     ) -> Result<Outcome, RefreshError> {
         let mut tokens = self.tokens(consent)?;
         let products = entry.marks.products();
@@ -136,7 +140,7 @@ impl Refresher {
                 products: &products,
                 from,
                 now: asked_at,
-                user_present: None,
+                user_present: user,
             };
             let snapshot = self.ask(bank, consent, &mut tokens, &accounts, ask).await?;
             let observed = observe(&snapshot);

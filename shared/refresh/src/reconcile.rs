@@ -9,6 +9,7 @@ use okra_core::{
     decide::{Decision, Mark, Observed},
     fault::{BankFault, FaultClass},
     feed::{Change, FeedEntry, MAX_ENTRIES_PER_COMMIT, Stream},
+    history::History,
     ids::{AccountId, Seq},
     model::{ByProduct, Product, Snapshot},
     plan::DueEntry,
@@ -19,7 +20,7 @@ use okra_core::{
 use okra_queue::Dispatch;
 use okra_store::{Commit, CommitError, Consent, Consistency, Head};
 
-use crate::{Changes, Outcome, RefreshError, Refresher};
+use crate::{Changes, Outcome, RefreshError, Refresher, history};
 
 /// Feed entries read at once while healing.
 const HEAL_PAGE: usize = 500;
@@ -85,14 +86,14 @@ impl Refresher {
         let told = self.told(&due, &head, &states).await?;
         let states_empty = states.is_empty();
         let entries = number(&head, decision.changes, states, self.clock.now());
-        let mut state = head.state;
+        let (mut state, mut pulled) = (head.state, head.first_pull_done);
         if !entries.is_empty()
             || marks
                 .iter()
                 .any(|(product, mark)| head.marks.get(product) != Some(mark))
         {
-            match self.commit(&head, &entries, marks, status).await {
-                Ok(committed) => state = committed.state,
+            match self.commit(&head, &entries, marks, status, None).await {
+                Ok(committed) => (state, pulled) = (committed.state, committed.first_pull_done),
                 Err(CommitError::Lost) => return Ok(Reconciled::Overtaken),
                 Err(error) => return Err(RefreshError::Commit(error)),
             }
@@ -104,6 +105,16 @@ impl Refresher {
         changes.count(&entries);
         self.dispatch(&due, marks, told.map(|told| (told.0, state)), &mut changes)
             .await?;
+        // A product that was never dispatched whole: its history may not have begun.
+        let unsettled = due.marks.transactions.is_some_and(|it| it.digest.is_none());
+        if unsettled && pulled {
+            let accounts = fetched.consent.accounts.iter().map(|it| it.id);
+            let (store, queues, now) = (&self.store, &self.queues, self.clock.now());
+            history::begin(store, queues, &head, accounts, fetched.from, now).await?;
+        }
+        if status == Some(RecordStatus::Active) {
+            history::resume(&self.store, &self.queues, &head, self.clock.now()).await?;
+        }
         let behind = due.state.is_some_and(|told| told < state);
         if due.marks != marks || behind || !states_empty || due.trouble != trouble {
             let state = due.state.map(|_| state);
@@ -129,7 +140,7 @@ impl Refresher {
     }
 
     /// Projects again what was committed but perhaps not dispatched.
-    async fn heal(&self, due: &DueEntry, head: &Head) -> Result<Changes, RefreshError> {
+    pub(crate) async fn heal(&self, due: &DueEntry, head: &Head) -> Result<Changes, RefreshError> {
         let mut changes = Changes::default();
         let behind = |product: Product| {
             let dispatched = due.marks.get(product)?.seq;
@@ -168,12 +179,13 @@ impl Refresher {
 
     /// Commits entries in as few transactions as their size allows. Only the last one carries the
     /// new digests: a crash before it leaves a head that no digest equals, so the rest is found.
-    async fn commit(
+    pub(crate) async fn commit(
         &self,
         head: &Head,
         entries: &[FeedEntry],
         marks: ByProduct<Mark>,
         status: Option<RecordStatus>,
+        history: Option<&History>,
     ) -> Result<Head, CommitError> {
         let now = self.clock.now();
         let mut head = Cow::Borrowed(head);
@@ -190,6 +202,7 @@ impl Refresher {
                 entries: part,
                 marks,
                 status: status.filter(|_| later.is_empty()),
+                history: history.filter(|_| later.is_empty()),
                 now,
             };
             let committed = self.store.commit(commit).await?;
@@ -242,7 +255,7 @@ impl Refresher {
     /// How far the state stream was dispatched and where that stands, where it concerns this refresh:
     /// its due entry is the one that says it, or there are `states` to commit. Before those are, that
     /// due entry is unsettled.
-    async fn told(
+    pub(crate) async fn told(
         &self,
         due: &DueEntry,
         head: &Head,
@@ -264,7 +277,7 @@ impl Refresher {
 
     /// Tells the delivery queue of everything after the due entry's marks, and of the changes of state
     /// after the first of `states` up to the second.
-    async fn dispatch(
+    pub(crate) async fn dispatch(
         &self,
         due: &DueEntry,
         marks: ByProduct<Mark>,
@@ -395,7 +408,7 @@ fn on_the_way(mut marks: ByProduct<Mark>, part: &[FeedEntry]) -> ByProduct<Mark>
 }
 
 /// The entries of a commit: the changes of the products, then those of the record's state.
-fn number(
+pub(crate) fn number(
     head: &Head,
     changes: Vec<(AccountId, Change)>,
     states: Vec<(Option<AccountId>, StateChange)>,

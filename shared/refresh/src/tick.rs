@@ -21,22 +21,23 @@ impl Refresher {
         if self.clock.now() > tick.not_after() {
             return Ok(TickReport::default());
         }
-        let due = self.store.due(tick.interval, tick.slot()).await?;
+        let mut due = self.store.due(tick.interval, tick.slot()).await?;
         if due.is_empty() {
             self.rest(tick.interval).await?;
             return Ok(TickReport::default());
         }
-        let mut paces = HashMap::new();
+        let (mut paces, mut attended) = (HashMap::new(), BTreeSet::new());
         for bank in due
             .iter()
             .map(|entry| entry.key.bank)
             .collect::<BTreeSet<_>>()
         {
             // An unconfigured bank is planned at the slowest pace; its chunk says what is wrong.
-            let rate = self
-                .bank(bank)
-                .await
-                .map_or(1, |config| config.limits.records_per_second);
+            let limits = self.bank(bank).await.map(|config| config.limits);
+            if limits.as_ref().is_ok_and(|it| it.user_present_only) {
+                attended.insert(bank);
+            }
+            let rate = limits.map_or(1, |limits| limits.records_per_second);
             paces.insert(
                 bank,
                 Pace {
@@ -44,6 +45,8 @@ impl Refresher {
                 },
             );
         }
+        // A bank that wants the user there is asked when he is.
+        due.retain(|entry| !attended.contains(&entry.key.bank));
         let total = due.len();
         let slowest = Pace {
             records_per_second: 1,

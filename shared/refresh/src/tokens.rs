@@ -91,6 +91,23 @@ impl Refresher {
         })
     }
 
+    /// Opens a consent and renews its tokens where they are spent; a renewal that failed is the bank's
+    /// fault.
+    pub(crate) async fn fresh_tokens(
+        &self,
+        bank: &BankConfig,
+        consent: &Consent,
+    ) -> Result<Result<Tokens, BankFault>, RefreshError> {
+        let mut tokens = self.tokens(consent)?;
+        if tokens.renewable(bank)
+            && tokens.secret.is_spent(self.clock.now())
+            && let Err(fault) = self.renew(bank, consent, &mut tokens).await?
+        {
+            return Ok(Err(fault));
+        }
+        Ok(Ok(tokens))
+    }
+
     fn opened(&self, consent: &Consent) -> Result<ConsentSecret, RefreshError> {
         let secret = self
             .vault

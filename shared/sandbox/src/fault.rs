@@ -71,6 +71,9 @@ pub struct Faults {
     /// Rows by which pages after the first start too early (positive: rows come twice) or too late
     /// (negative: rows are left out), as when rows appear and vanish between two pages.
     pub page_shift: i32,
+    /// Requests for transactions from more than so many days ago are refused with 403, as by banks that
+    /// give the whole history only in the first minutes of a consent.
+    pub history_days: Option<u16>,
     /// Only requests for this resource are affected; all where absent.
     pub resource: Option<Resource>,
     /// Only requests for this account are affected; all where absent.

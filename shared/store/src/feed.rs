@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use okra_core::{
     decide::Mark,
     feed::{FeedEntry, MAX_ENTRIES_PER_COMMIT, Stream},
+    history::History,
     ids::{RecordId, Seq},
     model::ByProduct,
     state::RecordStatus,
@@ -14,6 +15,7 @@ use crate::{
     Consistency, Head, Store, StoreError,
     call::{Range, Take, Transacted},
     expression::{Update, When},
+    histories,
     item::{Attributes, Draft, JSON, Key, Reader, json, millis, n, s, size},
     marks::{STATE_SEQ, digest_name, digest_value, seq_name},
     records,
@@ -46,6 +48,8 @@ pub struct Commit<'a> {
     pub marks: ByProduct<Mark>,
     /// The new status of the record; `None`: it keeps its own.
     pub status: Option<RecordStatus>,
+    /// How far the history has come with it, where it is a step of that.
+    pub history: Option<&'a History>,
     /// The time of the commit.
     pub now: Timestamp,
 }
@@ -188,16 +192,19 @@ impl Store {
                 bytes,
             });
         }
-        let committed = if items.is_empty() {
+        let committed = if items.is_empty() && commit.history.is_none() {
             self.update(moved(&commit)).await?
         } else {
-            let actions = std::iter::once(self.update_action(moved(&commit)))
-                .chain(
-                    items
-                        .into_iter()
-                        .map(|item| self.put_action(item, vec![When::Absent])),
-                )
-                .collect();
+            let mut actions = vec![self.update_action(moved(&commit))];
+            actions.extend(
+                items
+                    .into_iter()
+                    .map(|item| self.put_action(item, vec![When::Absent])),
+            );
+            if let Some(history) = commit.history {
+                let (item, conditions) = histories::write(commit.head.record, history)?;
+                actions.push(self.put_action(item, conditions));
+            }
             self.transact(actions).await? == Transacted::Done
         };
         if !committed {

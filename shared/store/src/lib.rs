@@ -9,6 +9,7 @@
 //! | head | `REC#<record>` | `HEAD`; links `CUS#..`/`REC#<record>`, `APP#..`/`REC#<record>` | records |
 //! | consent | `REC#<record>` | `CRED` | consents |
 //! | subscription | `REC#<record>` | `SUB#<subscription>` | subscriptions |
+//! | history | `REC#<record>` | `HIST` | histories |
 //! | feed entry | `REC#<record>` | `FED#<seq, 12 digits>` | feed |
 //! | account | `ACC#<tag>` | `<account>` | accounts |
 //! | transaction | `ACC#<tag>` | `T#<day>#<hash>#<rest of account>` | transactions |
@@ -42,6 +43,7 @@ mod endpoints;
 mod error;
 mod expression;
 mod feed;
+mod histories;
 mod intervals;
 mod item;
 mod link_sessions;

@@ -58,6 +58,8 @@ pub struct Head {
     /// A JSON object that the app gave when linking, echoed in webhooks; at most
     /// [`MAX_OPTIONS_BYTES`].
     pub options: serde_json::Value,
+    /// Months of history that were asked for; Okra's `limit`.
+    pub months: u8,
     /// When it was linked.
     pub created_at: Timestamp,
     /// When the last commit was made.
@@ -160,6 +162,7 @@ fn write(head: &Head) -> Result<Attributes, StoreError> {
             aws_sdk_dynamodb::types::AttributeValue::Bool(head.first_pull_done),
         )
         .with("op", options)
+        .with("mo", n(head.months))
         .with("c", millis(head.created_at))
         .with("u", millis(head.last_changed_at));
     let draft = head
@@ -194,6 +197,7 @@ fn read(item: &Attributes) -> Result<Head, StoreError> {
         status: RecordStatus::parse(reader.text("st")?).ok_or_else(|| reader.corrupt("st"))?,
         first_pull_done: reader.flag("fp")?,
         options: reader.json("op")?,
+        months: reader.number("mo")?,
         created_at: reader.millis("c")?,
         last_changed_at: reader.millis("u")?,
     })
@@ -374,6 +378,7 @@ mod tests {
             status: RecordStatus::TokenRequired,
             first_pull_done: true,
             options: serde_json::json!({ "note": "x".repeat(MAX_OPTIONS_BYTES - 11) }),
+            months: okra_core::history::MAX_MONTHS,
             created_at: at,
             last_changed_at: at,
         };

@@ -165,7 +165,13 @@ async fn a_refresh_enqueues_one_record_and_one_product() {
         assert_eq!(data, expected, "{path}");
         let chunks = world.take_chunks().await;
         assert_eq!(chunks.len(), 1, "{path}");
-        assert_eq!(chunks[0].requested, Requested::OnDemand { product });
+        assert_eq!(
+            chunks[0].requested,
+            Requested::OnDemand {
+                product,
+                user: None
+            }
+        );
         assert!(chunks[0].not_after > world.environment.clock.now());
         let entry = &chunks[0].records[0];
         assert_eq!((chunks[0].records.len(), entry.key.record), (1, record));

@@ -255,7 +255,10 @@ impl World {
             let receipts: Vec<String> = received.iter().map(|it| it.receipt.clone()).collect();
             queues.delete(Queue::Priority, &receipts).await.unwrap();
             for message in received {
-                let FetchMessage::ChunkV1(chunk) = serde_json::from_str(&message.body).unwrap();
+                let FetchMessage::ChunkV1(chunk) = serde_json::from_str(&message.body).unwrap()
+                else {
+                    continue;
+                };
                 chunks.push(chunk);
             }
         }

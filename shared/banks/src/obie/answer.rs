@@ -168,6 +168,27 @@ impl From<Indicator> for Direction {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Dated {
+    #[serde(default)]
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Meta {
+    #[serde(default)]
+    first_available_date_time: Option<jiff::Timestamp>,
+}
+
+/// `Meta.FirstAvailableDateTime`, where it is there and can be read: a hint, and no more.
+pub(super) fn first_available(body: &[u8]) -> Option<jiff::civil::Date> {
+    let answer: Dated = serde_json::from_slice(body).ok()?;
+    let first = answer.meta?.first_available_date_time?;
+    Some(okra_core::model::date_of(first))
+}
+
 /// Parses an answer into its data and the link to the next page. Only where that fails is it parsed
 /// again, slower, to name the path.
 pub(super) fn parse<'a, D: Deserialize<'a>>(

@@ -20,10 +20,10 @@ use okra_core::{
     schedule::{DueKey, Interval, Slot, Tick},
 };
 use okra_emulator::{Emulator, Fate, QueueSpec, Service};
-use okra_queue::{DeliverMessage, Dispatch, Queue, QueueUrls, Queues};
+use okra_queue::{DeliverMessage, Dispatch, FetchMessage, Queue, QueueUrls, Queues};
 use okra_refresh::{
     ChunkReport, Observer, Outcome, RefreshError, Refreshed, Refresher, TickReport,
-    seal_client_secret,
+    history::HistoryOutcome, seal_client_secret,
 };
 use okra_sandbox::{
     Bank, CLIENT_ID, CLIENT_SECRET, LoginId, NewLogin, Options, Place, TOKEN_PATH, TokenTerms,
@@ -169,6 +169,22 @@ impl World {
             volume,
             ..NewLogin::default()
         };
+        self.link_login(interval, login).await
+    }
+
+    /// Links a login with a year of history.
+    pub(crate) async fn link_with_history(&self, accounts: u8) -> Linked {
+        let login = NewLogin {
+            accounts,
+            history_days: 365,
+            history_rows: Some(400),
+            ..NewLogin::default()
+        };
+        self.link_login(Interval::Daily, login).await
+    }
+
+    async fn link_login(&self, interval: Interval, login: NewLogin) -> Linked {
+        let accounts = login.accounts;
         let login = self.bank.create_login(login).unwrap().id;
         let secret = ConsentSecret::bearer(self.bank.link(login).unwrap().into_string());
         let config = self.store.bank(BANK).await.unwrap().unwrap();
@@ -237,6 +253,7 @@ impl World {
             status: RecordStatus::Active,
             first_pull_done: false,
             options: serde_json::json!({}),
+            months: okra_core::history::MAX_MONTHS,
             created_at: now,
             last_changed_at: now,
         };
@@ -444,18 +461,60 @@ impl World {
         rows
     }
 
+    /// Makes the steps of histories that are enqueued, as the fetch function does, until there are none.
+    /// A step that fails is received again.
+    pub(crate) async fn pull_histories(&self) -> Vec<HistoryOutcome> {
+        let (mut outcomes, mut idle) = (Vec::new(), 0);
+        while idle < 40 {
+            let received = self.queues.receive(Queue::Fetch, 10, 0).await.unwrap();
+            if received.is_empty() {
+                self.pass(60);
+                idle += 1;
+                continue;
+            }
+            idle = 0;
+            for message in received {
+                let FetchMessage::HistoryV1(step) = serde_json::from_str(&message.body).unwrap()
+                else {
+                    panic!("{message:?}")
+                };
+                self.tick_clock();
+                let again = message.attributes["ApproximateReceiveCount"] != "1";
+                if let Ok(outcome) = self.refresher.history(step, again).await {
+                    outcomes.push(outcome);
+                    let receipts = [message.receipt];
+                    self.queues.delete(Queue::Fetch, &receipts).await.unwrap();
+                } else {
+                    self.mend();
+                }
+            }
+        }
+        outcomes
+    }
+
     /// The bank's rows within the window, as its connector would read them.
     pub(crate) fn shown_by_the_bank(
         &self,
         linked: &Linked,
         account: &str,
     ) -> Vec<(Option<String>, i64, BookingStatus, String)> {
+        let since = window_start(date_of(self.clock.now()));
+        self.shown_since(linked, account, since)
+    }
+
+    /// The bank's rows from a date on.
+    pub(crate) fn shown_since(
+        &self,
+        linked: &Linked,
+        account: &str,
+        since: jiff::civil::Date,
+    ) -> Vec<(Option<String>, i64, BookingStatus, String)> {
         let mut rows: Vec<_> = self
             .bank
             .rows(&linked.place(account))
             .unwrap()
             .into_iter()
-            .filter(|row| date_of(row.dated) >= window_start(date_of(self.clock.now())))
+            .filter(|row| date_of(row.dated) >= since)
             .map(|row| {
                 let amount = Money::parse(&row.amount, Currency::NGN).unwrap();
                 let minor = match row.direction {

@@ -57,6 +57,7 @@ struct Upset {
     malformed: Option<Malformed>,
     empty: bool,
     page_shift: i32,
+    history_days: Option<u16>,
 }
 
 impl Upset {
@@ -71,6 +72,7 @@ impl Upset {
         }
         self.malformed = self.malformed.or(faults.malformed);
         self.empty |= faults.empty;
+        self.history_days = self.history_days.or(faults.history_days);
         if self.page_shift == 0 {
             self.page_shift = faults.page_shift;
         }
@@ -86,7 +88,7 @@ impl Upset {
 
     /// True where an answer is as it would be without faults, and may be kept.
     const fn is_plain(&self) -> bool {
-        !self.empty && self.page_shift == 0
+        !self.empty && self.page_shift == 0 && self.history_days.is_none()
     }
 }
 
@@ -205,6 +207,11 @@ fn transactions(
 ) -> Result<Bytes, Problem> {
     let FromQuery(query) = FromQuery::<Query>::try_from_uri(ask.uri).map_err(|_| Problem::Page)?;
     let window = Window::of(&query)?;
+    if let Some(days) = upset.history_days
+        && window.from < now - Second::from(days) * 86_400
+    {
+        return Err(Problem::TooOld);
+    }
     let standing = account.standing(now);
     let rows = if upset.empty {
         Vec::new()

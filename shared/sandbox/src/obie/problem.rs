@@ -20,6 +20,8 @@ pub(super) enum Problem {
     Date(&'static str),
     /// A page that no link leads to.
     Page,
+    /// Dates further back than this consent is given any more.
+    TooOld,
     /// A fault of ours.
     Unexpected,
 }
@@ -77,6 +79,13 @@ impl Problem {
                 "U002",
                 "There is no such page.",
                 Some("page"),
+            ),
+            Self::TooOld => (
+                StatusCode::FORBIDDEN,
+                "UK.OBIE.Resource.ConsentMismatch",
+                "U009",
+                "Transactions this old are not available any more.",
+                Some("fromBookingDateTime"),
             ),
             Self::Unexpected => (
                 StatusCode::INTERNAL_SERVER_ERROR,

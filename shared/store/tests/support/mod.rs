@@ -123,6 +123,7 @@ pub(crate) fn new_record(n: u32, interval: Interval) -> NewRecord {
         status: RecordStatus::Active,
         first_pull_done: false,
         options: serde_json::json!({ "first_name": "Ada" }),
+        months: okra_core::history::MAX_MONTHS,
         created_at: at(0),
         last_changed_at: at(0),
     };
@@ -243,6 +244,7 @@ pub(crate) async fn commit(
         entries,
         marks,
         status: None,
+        history: None,
         now: at(1000),
     };
     store.commit(commit).await

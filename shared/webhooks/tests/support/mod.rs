@@ -227,6 +227,7 @@ impl World {
                 status: RecordStatus::Active,
                 first_pull_done: false,
                 options: serde_json::json!({ "user": 7 }),
+                months: okra_core::history::MAX_MONTHS,
                 created_at: now,
                 last_changed_at: now,
             },
@@ -384,6 +385,7 @@ impl World {
             entries: &entries,
             marks: ByProduct::default(),
             status: None,
+            history: None,
             now,
         };
         self.store.commit(commit).await.unwrap();

@@ -1,0 +1,158 @@
+//! The states of a record's accounts and products, and how far its history has come: an extension of
+//! `products/records/get`.
+
+use jiff::Timestamp;
+use okra_core::{
+    ids::AccountId,
+    model::{ByProduct, Product},
+    plan::DueEntry,
+    state::{Availability, ProductState, RecordStatus},
+};
+use okra_store::{Consistency, Head};
+use okra_wire::scalar::Instant;
+use serde::Serialize;
+
+use crate::{call::Call, envelope::Refusal};
+
+/// What can be had of a record now.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+pub(crate) struct RecordState {
+    accounts: Vec<AccountState>,
+    history: Option<HistoryState>,
+    next_refresh_at: Option<Instant>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct AccountState {
+    account: AccountId,
+    balance: DataState,
+    transactions: DataState,
+}
+
+/// Whether a product can be had, why not, since when, and when it is tried next.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct DataState {
+    /// `AVAILABLE`, `PARTIAL`, `UNAVAILABLE` or `FAILED`.
+    data_status: &'static str,
+    /// The class of the failure, where it is not available.
+    reason: Option<&'static str>,
+    since: Option<Instant>,
+    next_refresh_at: Option<Instant>,
+}
+
+/// How far the pull of the history has come.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct HistoryState {
+    complete: bool,
+    accounts_done: usize,
+    accounts: usize,
+    oldest_date: Option<String>,
+    rows: u64,
+    percent: u8,
+    /// For each account whose history is over: why it goes no further back.
+    ends: Vec<HistoryEndState>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct HistoryEndState {
+    account: AccountId,
+    oldest_date: String,
+    rows: u64,
+    history_end: &'static str,
+}
+
+/// The state of a record.
+pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal> {
+    let store = &call.state.store;
+    let consent = store.consent(head.record, Consistency::Eventual).await?;
+    let accounts = match &consent {
+        Some(consent) => store.accounts_of(consent, Consistency::Eventual).await?,
+        None => Vec::new(),
+    };
+    let mut due = Vec::new();
+    for key in head.due_keys() {
+        due.extend(store.due_entry(key, Consistency::Eventual).await?);
+    }
+    let now = call.now();
+    let waits = head.status != RecordStatus::Active;
+    let next = |product| match waits {
+        true => None,
+        false => next_at(&due, product, now),
+    };
+    let next = ByProduct {
+        balance: next(Product::Balance),
+        transactions: next(Product::Transactions),
+    };
+    let shown = |states: &ByProduct<ProductState>, product| {
+        let refused = waits.then_some(("consent_refused", head.last_changed_at));
+        shown(states.get(product), refused, next.get(product).copied())
+    };
+    let accounts = accounts
+        .iter()
+        .map(|account| AccountState {
+            account: account.id,
+            balance: shown(&account.states, Product::Balance),
+            transactions: shown(&account.states, Product::Transactions),
+        })
+        .collect();
+    let history = store.history(head.record, Consistency::Eventual).await?;
+    let history = history.map(|history| {
+        let progress = history.progress();
+        let ends = history.accounts.iter().filter_map(|it| {
+            Some(HistoryEndState {
+                account: it.account,
+                oldest_date: it.reached.to_string(),
+                rows: it.rows,
+                history_end: it.end?.as_str(),
+            })
+        });
+        HistoryState {
+            complete: history.is_complete(),
+            accounts_done: progress.accounts_done,
+            accounts: progress.accounts,
+            oldest_date: progress.oldest_date.map(|date| date.to_string()),
+            rows: progress.rows,
+            percent: progress.percent,
+            ends: ends.collect(),
+        }
+    });
+    Ok(RecordState {
+        accounts,
+        history,
+        next_refresh_at: next.iter().map(|(_, at)| *at).min().map(Instant),
+    })
+}
+
+/// When a product is refreshed next without anybody asking.
+fn next_at(due: &[DueEntry], product: Product, now: Timestamp) -> Option<Timestamp> {
+    let entry = due.iter().find(|it| it.marks.get(product).is_some())?;
+    let held = entry.trouble.and_then(|it| it.held_until(now));
+    Some(entry.key.next_at(held.unwrap_or(now)))
+}
+
+fn shown(
+    state: Option<&ProductState>,
+    refused: Option<(&'static str, Timestamp)>,
+    next: Option<Timestamp>,
+) -> DataState {
+    let (availability, reason, since) = match (refused, state) {
+        (Some((reason, since)), _) => (Availability::Unavailable, Some(reason), Some(since)),
+        (None, Some(state)) => (
+            state.availability,
+            state.class.map(okra_core::fault::FaultClass::as_str),
+            Some(state.since),
+        ),
+        (None, None) => (Availability::Available, None, None),
+    };
+    DataState {
+        data_status: availability.as_str(),
+        reason,
+        since: since.map(Instant),
+        next_refresh_at: next.map(Instant),
+    }
+}

@@ -1,0 +1,380 @@
+//! The pull of a record's history, after its first pull: a bounded stretch of one account at a step,
+//! each step a message, so that it survives crashes, waits as long as the bank wants, and gets no
+//! record in another's way.
+//!
+//! A step commits its rows and how far it has come in one transaction. It removes nothing and edits
+//! nothing: what is younger than the stretch is the regular refreshes' business. A message that comes
+//! twice finds the step made, and only sees to it that the next one is on its way.
+
+use jiff::{Timestamp, ToSpan, civil::Date};
+use okra_banks::HistoryAnswer;
+use okra_core::{
+    decide::Mark,
+    diff::diff_transactions,
+    fault::FaultClass,
+    feed::{Change, MAX_CHANGES_PER_ENTRY, Pull, TransactionsDiff},
+    history::{Asked, History, HistoryStep, MAX_FAILURES, Progress, Stretch},
+    identity::BOOKING_WINDOW_DAYS,
+    ids::{AccountId, RecordId},
+    model::{ByProduct, Product, TransactionWindow, date_of},
+    state::{HistoryComplete, RecordStatus, StateChange},
+};
+use okra_queue::Queues;
+use okra_store::{CommitError, Consistency, Head, Store};
+
+use crate::{Changes, RefreshError, Refresher, reconcile::number};
+
+/// Times a step is committed against refreshes of the same record.
+const MAX_COMMITS: usize = 6;
+
+/// Seconds between two steps at least, so that histories leave the bank's rate to refreshes.
+const PAUSE_S: u32 = 2;
+
+/// Seconds that a message can wait.
+const MAX_WAIT_S: i64 = 900;
+
+/// Days before the last good answer that a gap is filled from: the bank may have back-dated.
+const GAP_MARGIN_DAYS: i32 = 7;
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryOutcome {
+    /// It was made; so far the history has come.
+    Step(Progress),
+    /// The whole history is there.
+    Complete(Progress),
+    /// Its time has not come.
+    Waiting,
+    /// The record waits for its user; the history goes on when he was there.
+    Parked,
+    /// There is nothing to do: made before, or not linked any more.
+    Nothing,
+}
+
+/// Begins the history of a record up to `start`, where none was begun, and sees to it that its first
+/// step is made.
+pub(crate) async fn begin(
+    store: &Store,
+    queues: &Queues,
+    head: &Head,
+    accounts: impl IntoIterator<Item = AccountId>,
+    start: Date,
+    now: Timestamp,
+) -> Result<(), RefreshError> {
+    let history = History::new(accounts, start, date_of(now), head.months, now);
+    if store.put_history(head.record, &history).await? {
+        return send(queues, head, &history, now).await;
+    }
+    match store.history(head.record, Consistency::Strong).await? {
+        // It was stored, and whoever stored it may have crashed.
+        Some(history) if history.step == 0 => send(queues, head, &history, now).await,
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Lets a history go on that was parked, and fills the gap that a record without consent left: from
+/// its last answer to what its refreshes ask for.
+///
+/// # Errors
+///
+/// [`RefreshError`].
+pub async fn resume(
+    store: &Store,
+    queues: &Queues,
+    before: &Head,
+    now: Timestamp,
+) -> Result<(), RefreshError> {
+    let Some(history) = store.history(before.record, Consistency::Strong).await? else {
+        return Ok(());
+    };
+    let start = okra_core::decide::window_start(date_of(now));
+    let gap = date_of(before.last_changed_at).saturating_sub(GAP_MARGIN_DAYS.days());
+    let history = if history.is_complete() && gap < start {
+        let reopened = history.reopened(gap, start, now);
+        if !store.put_history(before.record, &reopened).await? {
+            return Ok(());
+        }
+        reopened
+    } else {
+        history
+    };
+    if history.is_complete() {
+        return Ok(());
+    }
+    send(queues, before, &history, now).await
+}
+
+async fn send(
+    queues: &Queues,
+    head: &Head,
+    history: &History,
+    now: Timestamp,
+) -> Result<(), RefreshError> {
+    let step = HistoryStep {
+        record: head.record,
+        bank: head.bank,
+        step: history.step,
+    };
+    let wait_s = history.next_at.duration_since(now).as_secs();
+    let delay_s = u16::try_from(wait_s.clamp(0, MAX_WAIT_S)).unwrap_or(0);
+    Ok(queues.send_history(step, delay_s).await?)
+}
+
+impl Refresher {
+    /// Makes a step of a record's history. `redelivered` says that the message was received before.
+    pub async fn history(
+        &self,
+        step: HistoryStep,
+        redelivered: bool,
+    ) -> Result<HistoryOutcome, RefreshError> {
+        let now = self.clock.now();
+        let record = step.record;
+        let history = self.store.history(record, Consistency::Strong).await?;
+        let head = self.store.head(record, Consistency::Strong).await?;
+        let (Some(history), Some(head)) = (history, head) else {
+            return Ok(HistoryOutcome::Nothing);
+        };
+        if history.step != step.step {
+            // Who made it may have crashed before the next was on its way.
+            if redelivered && history.step == step.step.saturating_add(1) && !history.is_complete()
+            {
+                send(&self.queues, &head, &history, now).await?;
+            }
+            return Ok(HistoryOutcome::Nothing);
+        }
+        if head.status != RecordStatus::Active {
+            return Ok(HistoryOutcome::Parked);
+        }
+        if history.next_at > now {
+            send(&self.queues, &head, &history, now).await?;
+            return Ok(HistoryOutcome::Waiting);
+        }
+        let bank = self.bank(head.bank).await?;
+        let once = bank.limits.unattended_per_day.is_some();
+        let Some(stretch) = history.next(once) else {
+            return Ok(HistoryOutcome::Nothing);
+        };
+        let (answer, pause_s) = self.ask_history(&head, &stretch).await?;
+        let Some(answer) = answer else {
+            return Ok(HistoryOutcome::Nothing);
+        };
+        let (asked, window) = match answer {
+            HistoryAnswer::Rows {
+                window,
+                first_available,
+            } => (
+                Asked::Answered {
+                    rows: 0,
+                    first_available,
+                },
+                Some(window),
+            ),
+            HistoryAnswer::TooLong => (Asked::TooLong, None),
+            HistoryAnswer::Refused => (Asked::Refused, None),
+            HistoryAnswer::Fault(fault) => {
+                // The regular refresh says that the user is needed; nothing is counted against him.
+                if fault.class == FaultClass::ConsentRefused && history.failures + 1 >= MAX_FAILURES
+                {
+                    return Ok(HistoryOutcome::Parked);
+                }
+                let retry_after_s = fault.retry_after_s;
+                (Asked::Failed { retry_after_s }, None)
+            }
+        };
+        let pulled = Pulled {
+            history,
+            stretch,
+            asked,
+            window,
+            pause_s,
+        };
+        let Some(history) = self.commit_history(record, pulled).await? else {
+            return Ok(HistoryOutcome::Nothing);
+        };
+        let progress = history.progress();
+        if history.is_complete() {
+            return Ok(HistoryOutcome::Complete(progress));
+        }
+        send(&self.queues, &head, &history, self.clock.now()).await?;
+        Ok(HistoryOutcome::Step(progress))
+    }
+
+    /// Asks the bank, where the record is still linked; and how long to pause until the next step.
+    async fn ask_history(
+        &self,
+        head: &Head,
+        stretch: &Stretch,
+    ) -> Result<(Option<HistoryAnswer>, u32), RefreshError> {
+        let consent = self
+            .store
+            .consent(head.record, Consistency::Eventual)
+            .await?;
+        let Some(consent) = consent else {
+            return Ok((None, PAUSE_S));
+        };
+        let at_bank = consent.accounts.iter().find(|it| it.id == stretch.account);
+        let Some(at_bank) = at_bank else {
+            return Ok((None, PAUSE_S));
+        };
+        let bank = self.bank(head.bank).await?;
+        let range = (stretch.from, stretch.to);
+        let (account, now) = (&at_bank.bank_account_id, self.clock.now());
+        let answer = match self.fresh_tokens(&bank, &consent).await? {
+            Ok(tokens) => {
+                let (connectors, secret) = (&self.connectors, tokens.secret());
+                connectors.history(&bank, secret, account, range, now).await
+            }
+            Err(fault) => HistoryAnswer::Fault(fault),
+        };
+        // Where the bank counts refreshes, a step takes one of the day's; else one of the pace.
+        let pause_s = match bank.limits.unattended_per_day {
+            Some(allowed) => 86_400 / u32::from(allowed.max(1)),
+            None => PAUSE_S,
+        };
+        Ok((Some(answer), pause_s))
+    }
+
+    /// Commits the new rows of a stretch and how far the history has come with them, and tells of both.
+    /// `None` where somebody else made the step.
+    async fn commit_history(
+        &self,
+        record: RecordId,
+        pulled: Pulled,
+    ) -> Result<Option<History>, RefreshError> {
+        for _ in 0..MAX_COMMITS {
+            let now = self.clock.now();
+            let Some(head) = self.store.head(record, Consistency::Strong).await? else {
+                return Ok(None);
+            };
+            let Some(interval) = head.schedule.transactions else {
+                return Ok(None);
+            };
+            let key = head.due_key(interval);
+            let Some(due) = self.store.due_entry(key, Consistency::Strong).await? else {
+                continue;
+            };
+            // What a crash left undone is done first: rows that are committed and not yet stored would
+            // seem to be new.
+            let mut changes = self.heal(&due, &head).await?;
+            let added = match &pulled.window {
+                Some(window) => self.new_rows(&pulled.stretch, window).await?,
+                None => Vec::new(),
+            };
+            let asked = match pulled.asked {
+                Asked::Answered {
+                    first_available, ..
+                } => Asked::Answered {
+                    rows: added.len(),
+                    first_available,
+                },
+                other => other,
+            };
+            let history = pulled
+                .history
+                .clone()
+                .after(pulled.stretch, asked, now, pulled.pause_s);
+            let account = pulled.stretch.account;
+            let ended = history.accounts.iter().find(|it| it.account == account);
+            let complete = ended.and_then(|it| {
+                let complete = HistoryComplete {
+                    oldest: it.reached,
+                    rows: it.rows,
+                    end: it.end?,
+                };
+                Some((Some(account), StateChange::HistoryComplete(complete)))
+            });
+            let states: Vec<_> = complete.into_iter().collect();
+            let rows = added.chunks(MAX_CHANGES_PER_ENTRY).map(|added| {
+                let diff = TransactionsDiff {
+                    pull: Pull::Full,
+                    added: added.to_vec(),
+                    modified: Vec::new(),
+                    removed: Vec::new(),
+                };
+                (account, Change::Transactions(diff))
+            });
+            let rows: Vec<_> = rows.collect();
+            if rows.is_empty() && states.is_empty() {
+                let made = self.store.put_history(record, &history).await?;
+                return Ok(made.then_some(history));
+            }
+            let known = head.marks.transactions.unwrap_or_default();
+            let seq = head.seq.plus(u64::try_from(rows.len()).unwrap_or(u64::MAX));
+            let mark = Mark {
+                seq: if rows.is_empty() { known.seq } else { seq },
+                ..known
+            };
+            let marks = ByProduct {
+                balance: None,
+                transactions: Some(mark),
+            };
+            let told = self.told(&due, &head, &states).await?;
+            let entries = number(&head, rows, states, now);
+            let committed = self
+                .commit(&head, &entries, marks, None, Some(&history))
+                .await;
+            let committed = match committed {
+                Ok(committed) => committed,
+                Err(CommitError::Lost) => {
+                    let stored = self.store.history(record, Consistency::Strong).await?;
+                    if stored.is_none_or(|stored| stored.step != pulled.history.step) {
+                        return Ok(None);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(RefreshError::Commit(error)),
+            };
+            if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+                self.observer.committed(record, first.seq, last.seq);
+            }
+            self.store.project(&entries).await?;
+            let states = told.map(|(told, _)| (told, committed.state));
+            self.dispatch(&due, marks, states, &mut changes).await?;
+            let digest = due
+                .marks
+                .get(Product::Transactions)
+                .and_then(|it| it.digest);
+            let marks = ByProduct {
+                balance: due.marks.balance,
+                transactions: Some(Mark { digest, ..mark }),
+            };
+            let state = due.state.map(|_| committed.state);
+            self.store.advance(key, marks, state).await?;
+            if let Some((_, carrier)) = told
+                && carrier != key
+            {
+                let nothing = ByProduct::default();
+                self.store
+                    .advance(carrier, nothing, Some(committed.state))
+                    .await?;
+            }
+            return Ok(Some(history));
+        }
+        Err(RefreshError::Commit(CommitError::Lost))
+    }
+
+    /// The rows of a stretch that are not stored, with the identities they get.
+    async fn new_rows(
+        &self,
+        stretch: &Stretch,
+        window: &TransactionWindow,
+    ) -> Result<Vec<okra_core::model::Transaction>, RefreshError> {
+        let from = stretch.from.saturating_sub(BOOKING_WINDOW_DAYS.days());
+        let to = stretch.to.saturating_add(BOOKING_WINDOW_DAYS.days());
+        let known = self
+            .store
+            .transactions(stretch.account, from, Some(to), Consistency::Strong)
+            .await?;
+        let known: Vec<_> = known.into_iter().map(|row| row.transaction).collect();
+        Ok(diff_transactions(stretch.account, &known, window, Pull::Full).added)
+    }
+}
+
+/// What a step has in hand.
+struct Pulled {
+    history: History,
+    stretch: Stretch,
+    asked: Asked,
+    window: Option<TransactionWindow>,
+    pause_s: u32,
+}

@@ -1,0 +1,141 @@
+//! Histories: pulled backwards in steps, whatever crashes and whatever the bank allows.
+
+use jiff::civil::date;
+use okra_core::{
+    feed::{Change, FeedEntry, Pull},
+    history::Progress,
+    state::{HistoryComplete, HistoryEnd, StateChange},
+};
+use okra_refresh::{Outcome, history::HistoryOutcome};
+use okra_sandbox::{ConsentState, Faults, Target, Volume};
+use okra_store::{Consistency, RecordStatus};
+
+use crate::{
+    check_laws_since,
+    world::{Linked, World},
+};
+
+/// Before everything that the sandbox bank has.
+const BEGINNING: jiff::civil::Date = date(2020, 1, 1);
+
+fn completed(feed: &[FeedEntry]) -> Vec<HistoryComplete> {
+    feed.iter()
+        .filter_map(|entry| match &entry.change {
+            Change::State(StateChange::HistoryComplete(complete)) => Some(complete.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn last(outcomes: &[HistoryOutcome]) -> Progress {
+    let complete = outcomes.iter().rev().find_map(|outcome| match outcome {
+        HistoryOutcome::Complete(progress) => Some(*progress),
+        _ => None,
+    });
+    complete.unwrap()
+}
+
+async fn settled(world: &World, linked: &Linked) {
+    let seq = world.head(linked).await.seq;
+    while world.refresh(linked).await != Outcome::Unchanged {}
+    assert_eq!(world.head(linked).await.seq, seq, "nothing is removed");
+    let entry = world.store.due_entry(linked.key, Consistency::Strong).await;
+    let marks = world.head(linked).await.marks;
+    assert_eq!(
+        entry.unwrap().unwrap().marks,
+        marks,
+        "dispatched = committed"
+    );
+}
+
+#[tokio::test]
+async fn the_history_is_pulled_whole_after_the_first_pull() {
+    let world = World::new().await;
+    let linked = world.link_with_history(2).await;
+    world.refresh(&linked).await;
+    let outcomes = world.pull_histories().await;
+    let progress = last(&outcomes);
+    assert_eq!((progress.accounts_done, progress.percent), (2, 100));
+    check_laws_since(&world, &linked, BEGINNING).await;
+    let feed = world.feed(&linked).await;
+    let complete = completed(&feed);
+    assert_eq!(complete.len(), 2, "each account is told once");
+    let mut found = 0;
+    for entry in &feed {
+        if let Change::Transactions(diff) = &entry.change
+            && diff.pull == Pull::Full
+        {
+            assert!(diff.modified.is_empty() && diff.removed.is_empty());
+            found += diff.added.len() as u64;
+        }
+    }
+    assert_eq!(complete.iter().map(|it| it.rows).sum::<u64>(), found);
+    assert_eq!(progress.rows, found);
+    assert!(found > 400, "{found}");
+    // The bank says how far back it goes: it is not asked for two years.
+    assert!(complete.iter().all(|it| it.end == HistoryEnd::BankLimit));
+    settled(&world, &linked).await;
+    assert!(world.pull_histories().await.is_empty(), "it is pulled once");
+}
+
+#[tokio::test]
+async fn a_history_survives_a_crash_at_every_effect() {
+    for effect in ["project", "dispatch", "advance"] {
+        let world = World::new().await;
+        let linked = world.link_with_history(1).await;
+        world.refresh(&linked).await;
+        world.break_effect(effect);
+        let outcomes = world.pull_histories().await;
+        assert_eq!(last(&outcomes).percent, 100, "{effect}");
+        check_laws_since(&world, &linked, BEGINNING).await;
+        assert_eq!(completed(&world.feed(&linked).await).len(), 1, "{effect}");
+        settled(&world, &linked).await;
+    }
+}
+
+#[tokio::test]
+async fn a_bank_that_refuses_old_dates_ends_the_history_and_not_the_consent() {
+    let world = World::new().await;
+    let linked = world.link_with_history(1).await;
+    let faults = Faults {
+        history_days: Some(90),
+        ..Faults::default()
+    };
+    let target = Target::Login(linked.login);
+    world.bank.set_faults(target, faults).unwrap();
+    world.refresh(&linked).await;
+    world.pull_histories().await;
+    let complete = completed(&world.feed(&linked).await);
+    assert_eq!(complete.len(), 1);
+    assert_eq!(complete[0].end, HistoryEnd::BankRefused);
+    assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
+    settled(&world, &linked).await;
+}
+
+#[tokio::test]
+async fn what_happened_while_the_user_was_needed_is_filled_in() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    world.pull_histories().await;
+    let (_, account) = linked.accounts().remove(0);
+    let expired = ConsentState::Expired;
+    world.bank.set_consent(linked.login, expired).unwrap();
+    world.refresh(&linked).await;
+    let waits = RecordStatus::TokenRequired;
+    assert_eq!(world.head(&linked).await.status, waits);
+    for day in 0..100_i64 {
+        world.pass(86_400);
+        if day % 10 == 0 {
+            let booked = okra_core::model::BookingStatus::Booked;
+            let row = crate::spent("12.00", &format!("DAY {day}"), booked);
+            world.bank.add(linked.place(&account), row).unwrap();
+        }
+    }
+    let active = ConsentState::Active;
+    world.bank.set_consent(linked.login, active).unwrap();
+    world.refresh(&linked).await;
+    assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
+    world.pull_histories().await;
+    check_laws_since(&world, &linked, BEGINNING).await;
+}
