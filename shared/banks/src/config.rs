@@ -250,7 +250,15 @@ fn check_limits(bank: &BankConfig) -> Result<(), ConfigError> {
         deadline_ms,
         max_pages,
         max_body_bytes,
+        unattended_per_day,
+        user_reserve,
+        user_present_only: _,
     } = bank.limits;
+    if unattended_per_day.is_some_and(|allowed| allowed <= user_reserve) {
+        let problem = "must be more than limits.user_reserve, which is kept of it".to_owned();
+        let field = "limits.unattended_per_day".to_owned();
+        return Err(ConfigError::field(&bank.slug, field, problem));
+    }
     let bounds = [
         ("records_per_second", records_per_second, u32::MAX),
         ("concurrency", u32::from(concurrency), u32::MAX),

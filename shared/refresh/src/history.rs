@@ -22,7 +22,7 @@ use okra_core::{
 use okra_queue::Queues;
 use okra_store::{CommitError, Consistency, Head, Store};
 
-use crate::{Changes, RefreshError, Refresher, reconcile::number};
+use crate::{RefreshError, Refresher, reconcile::number};
 
 /// Times a step is committed against refreshes of the same record.
 const MAX_COMMITS: usize = 6;

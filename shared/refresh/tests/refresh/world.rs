@@ -11,7 +11,6 @@ use okra_aws::{AwsConfig, Clock};
 use okra_banks::{Connectors, ConsentSecret};
 use okra_core::{
     bank::{BankConfig, BankLimits, ClientAuth, OAuthClient, Standard},
-    decide::window_start,
     feed::FeedEntry,
     ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
     model::{BookingStatus, ByProduct, Direction, TransactionFacts, date_of},
@@ -490,16 +489,6 @@ impl World {
             }
         }
         outcomes
-    }
-
-    /// The bank's rows within the window, as its connector would read them.
-    pub(crate) fn shown_by_the_bank(
-        &self,
-        linked: &Linked,
-        account: &str,
-    ) -> Vec<(Option<String>, i64, BookingStatus, String)> {
-        let since = window_start(date_of(self.clock.now()));
-        self.shown_since(linked, account, since)
     }
 
     /// The bank's rows from a date on.
