@@ -77,6 +77,15 @@ impl Trouble {
         })
     }
 
+    /// The same trouble, of a record that is not left alone any more.
+    #[must_use]
+    pub const fn released(self) -> Self {
+        Self {
+            until_min: 0,
+            ..self
+        }
+    }
+
     /// True once it is told to the app.
     pub const fn is_told(self) -> bool {
         self.count >= TOLD_FROM

@@ -73,12 +73,19 @@ impl Refresher {
         let marks = new_marks(&due, &head, &fetched, &decision);
         let mut faults = fetched.observed.faults.clone();
         faults.extend(decision.faults.iter().cloned());
-        let trouble = Trouble::after(due.trouble, &faults, self.clock.now());
-        let (status, change) = status_after(head.status, happening(&fetched));
+        let asked = asked(fetched.snapshot);
+        let trouble = match due.trouble {
+            // What is wrong may be wrong with what was not asked for now.
+            Some(trouble) if faults.is_empty() && asked != due.marks.products() => {
+                Some(trouble.released())
+            }
+            before => Trouble::after(before, &faults, self.clock.now()),
+        };
+        let (status, change) = status_after(head.status, happening(&asked, &fetched));
         let mut states: Vec<_> = change.map(|change| (None, change)).into_iter().collect();
         if status == RecordStatus::Active {
             let of_products = self
-                .product_changes(&due, &fetched, &faults, trouble)
+                .product_changes(&due, &fetched, (&asked, &faults), trouble)
                 .await?;
             states.extend(of_products);
         }
@@ -221,7 +228,7 @@ impl Refresher {
         &self,
         due: &DueEntry,
         fetched: &Fetched<'_>,
-        faults: &[(AccountId, Product, BankFault)],
+        (asked, faults): (&[Product], &[(AccountId, Product, BankFault)]),
         trouble: Option<Trouble>,
     ) -> Result<Vec<(Option<AccountId>, StateChange)>, RefreshError> {
         let lasting = faults.iter().any(|(_, _, fault)| {
@@ -239,7 +246,7 @@ impl Refresher {
         let accounts = self.store.accounts_of(fetched.consent, consistency).await?;
         let mut changes = Vec::new();
         for account in &accounts {
-            for product in due.marks.products() {
+            for &product in asked {
                 let fault = faults
                     .iter()
                     .find(|(of, which, _)| *of == account.id && *which == product);
@@ -314,14 +321,21 @@ impl Refresher {
     }
 }
 
+/// The products that the bank was asked for.
+fn asked(snapshot: &Snapshot) -> Vec<Product> {
+    let asked = |product| {
+        snapshot.accounts.iter().any(|account| match product {
+            Product::Balance => account.balance.is_some(),
+            Product::Transactions => account.transactions.is_some(),
+        })
+    };
+    Product::ALL.into_iter().filter(|it| asked(*it)).collect()
+}
+
 /// What the answers say of the record as a whole.
-fn happening(fetched: &Fetched<'_>) -> Happening {
+fn happening(asked: &[Product], fetched: &Fetched<'_>) -> Happening {
     let faults = &fetched.observed.faults;
-    // On demand it may be less than what is due.
-    let answers = fetched.snapshot.accounts.iter();
-    let asked: usize = answers
-        .map(|it| usize::from(it.balance.is_some()) + usize::from(it.transactions.is_some()))
-        .sum();
+    let asked = asked.len() * fetched.snapshot.accounts.len();
     if faults.len() < asked || faults.is_empty() {
         Happening::Answered
     } else if faults
