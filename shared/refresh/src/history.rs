@@ -290,6 +290,7 @@ impl Refresher {
                     added: added.to_vec(),
                     modified: Vec::new(),
                     removed: Vec::new(),
+                    previous: std::collections::BTreeMap::new(),
                 };
                 (account, Change::Transactions(diff))
             });
