@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use okra_core::model::{BookingStatus, Direction};
-use okra_sandbox::{Amend, Book, NewTransaction, Place, RowView};
+use okra_sandbox::{Amend, Book, NewLogin, NewTransaction, Place, RowView};
 use okra_store::Consistency;
 use serde_json::{Value, json};
 
-use crate::world::{Linked, OTHER_KEY, World};
+use crate::world::{BANK, Linked, OTHER_KEY, World};
 
 /// The account of the login that was made last.
 async fn place(world: &World, linked: &Linked) -> Place {
@@ -324,4 +324,41 @@ async fn a_transaction_and_a_balance_are_shown_as_they_were() {
         .post("history/balance", early)
         .await
         .refusal(StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_customers_feed_is_that_of_all_their_records() {
+    let world = World::new().await;
+    let first = world.refreshed().await;
+    let customer = json!({ "customer": first.customer() });
+    let mut mine = Kept::new();
+    let cursor = read(&world, &customer, None, 4, &mut mine).await;
+
+    // A second record is linked after the cursor was given; the cursor covers it from its beginning.
+    let login = NewLogin {
+        history_rows: Some(7),
+        ..NewLogin::default()
+    };
+    let login = world.bank.create_login(login).unwrap();
+    let body = json!({
+        "customer": first.customer(), "bank": BANK,
+        "access_token": world.bank.link(login.id).unwrap().as_str(),
+    });
+    let second = Linked(world.post("records/link", body).await.data());
+    world.work().await;
+    let place = place(&world, &first).await;
+    spend(&world, &place, "10.50", "OF THE FIRST");
+    refresh(&world, &first).await;
+    let cursor = read(&world, &customer, Some(&cursor), 3, &mut mine).await;
+    let mut both = stored(&world, &first).await;
+    both.extend(stored(&world, &second).await);
+    assert_eq!(mine, both);
+
+    let mut body = customer.clone();
+    body["cursor"] = json!(cursor);
+    let rest = world.post("feed/read", body).await.data();
+    assert_eq!(
+        (&rest["added"], &rest["has_more"]),
+        (&json!([]), &json!(false))
+    );
 }
