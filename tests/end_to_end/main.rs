@@ -86,10 +86,10 @@ fn a_replay_ends_with_its_verdict() {
 fn a_replay_that_is_killed_goes_on_and_announces_nothing_twice() {
     let folder = tempfile::tempdir().unwrap();
     let (file, port) = (folder.path().join("trans.csv"), ports());
-    fs::write(&file, transactions(8, 168)).unwrap();
+    fs::write(&file, transactions(4, 56)).unwrap();
     let ledger = folder.path().join("replay/received.jsonl");
     let mut kills = 0;
-    for events in [40, 400, 1200] {
+    for events in [20, 80, 200] {
         let mut run = replay(folder.path(), port, &file, &[]);
         let reached = run.until(PATIENCE, || {
             fs::read_to_string(&ledger).is_ok_and(|text| text.lines().count() >= events)
