@@ -68,7 +68,7 @@ pub(crate) async fn run(options: Options, with_app: bool) -> anyhow::Result<()> 
     let lines = Lines::new(clock.clone());
     let process = Process::open(&options, clock.clone()).await?;
     let bank = sandbox::open(&options.data, options.port + 1)?;
-    sandbox::configure(&process.environment.store, options.port + 1).await?;
+    sandbox::configure(&process.environment, options.port + 1).await?;
 
     let observer = Arc::new(lines.clone());
     let refresher = process

@@ -7,11 +7,14 @@ use okra_api::{Sandbox, SandboxAsk, SandboxLogin};
 use okra_aws::Clock;
 use okra_banks::ConsentSecret;
 use okra_core::{
-    bank::{BankConfig, BankLimits, Standard},
+    bank::{BankConfig, BankLimits, ClientAuth, OAuthClient, Standard},
     ids::BankId,
 };
-use okra_sandbox::{Bank, NewLogin, Options, Volume};
-use okra_store::Store;
+use okra_handlers::Environment;
+use okra_refresh::seal_client_secret;
+use okra_sandbox::{
+    AUTHORIZE_PATH, Bank, CLIENT_ID, CLIENT_SECRET, NewLogin, Options, TOKEN_PATH, Volume,
+};
 
 /// Okra's ids and names of banks, each with the version of the standard that it speaks here.
 const BANKS: [(&str, &str, &str, Standard); 4] = [
@@ -66,7 +69,13 @@ pub(crate) fn configurations(port: u16) -> anyhow::Result<Vec<BankConfig>> {
             standard,
             base_url: format!("http://127.0.0.1:{port}{}", Bank::base_path(standard)),
             financial_id: None,
-            oauth: None,
+            oauth: Some(OAuthClient {
+                token_url: format!("http://127.0.0.1:{port}{TOKEN_PATH}"),
+                authorization_url: Some(format!("http://127.0.0.1:{port}{AUTHORIZE_PATH}/{slug}")),
+                client_id: CLIENT_ID.to_owned(),
+                client_auth: ClientAuth::default(),
+                sealed_secret: None,
+            }),
             country: "NG".to_owned(),
             limits: BankLimits::default(),
         })
@@ -74,10 +83,14 @@ pub(crate) fn configurations(port: u16) -> anyhow::Result<Vec<BankConfig>> {
     BANKS.iter().map(configure).collect()
 }
 
-/// Stores the sandbox's banks.
-pub(crate) async fn configure(store: &Store, port: u16) -> anyhow::Result<()> {
-    for bank in configurations(port)? {
-        store.put_bank(&bank).await?;
+/// Stores the sandbox's banks, with our client's secret sealed.
+pub(crate) async fn configure(environment: &Environment, port: u16) -> anyhow::Result<()> {
+    for mut bank in configurations(port)? {
+        let sealed = seal_client_secret(&environment.vault, bank.id, CLIENT_SECRET)?;
+        if let Some(client) = &mut bank.oauth {
+            client.sealed_secret = Some(sealed);
+        }
+        environment.store.put_bank(&bank).await?;
     }
     Ok(())
 }

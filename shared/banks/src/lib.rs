@@ -4,6 +4,7 @@
 //! product that could not be read carries its own fault, and the others are kept.
 
 pub mod config;
+mod consents;
 pub mod oauth;
 pub mod obie;
 mod transport;
@@ -20,8 +21,8 @@ use okra_core::{
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-pub use self::transport::ConnectorError;
 use self::transport::Transport;
+pub use self::{consents::ConsentId, transport::ConnectorError};
 
 /// What a consent gives us: kept sealed, never shown.
 #[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]

@@ -38,7 +38,7 @@ pub(crate) struct Transport(Client);
 
 /// What a bank replied in time.
 pub(crate) enum Reply {
-    /// Status 200, and the whole body.
+    /// Status 200 or 201, and the whole body.
     Body(Vec<u8>),
     /// Another status. The body is empty where the standard has none or it could not be read.
     Refused { fault: BankFault, body: Vec<u8> },
@@ -85,7 +85,7 @@ impl Transport {
             .map_err(late)?
             .map_err(|error| unreached(&error))?;
         let status = response.status();
-        if status == StatusCode::OK {
+        if matches!(status, StatusCode::OK | StatusCode::CREATED) {
             let cap = usize::try_from(limits.max_body_bytes).unwrap_or(usize::MAX);
             let body = timeout_at(deadline, capped(response, cap))
                 .await

@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::{
     account::{Account, EditError, Facts, Kind, Listed, Source},
     answers::Budget,
+    authorise::{self, Desk},
     command::{Amend, Book, Command, LoginId, NewLogin, NewTransaction, Place, Target},
     control,
     fault::{ConsentState, Faults, MAX_SLOW_MS},
@@ -254,6 +255,7 @@ struct Inner {
     registry: RwLock<Registry>,
     faults: Mutex<Faults>,
     calls: AtomicU64,
+    desk: Desk,
     /// Also what puts commands in a row: it is held while one is played.
     journal: Mutex<Option<Journal>>,
 }
@@ -370,6 +372,7 @@ impl Bank {
             registry: RwLock::default(),
             faults: Mutex::default(),
             calls: AtomicU64::new(0),
+            desk: Desk::default(),
             journal: Mutex::new(None),
         }))
     }
@@ -392,7 +395,7 @@ impl Bank {
     /// The bank's API in both versions, under [`Bank::base_path`]. To be merged, not nested: the links
     /// in its answers are made from the path it is asked for.
     pub fn router(&self) -> Router {
-        obie::router(self)
+        obie::router(self).merge(authorise::router(self))
     }
 
     /// What drives the bank, under `/control`. Asks for no credentials and hands out access tokens: to
@@ -570,6 +573,11 @@ impl Bank {
     /// Counts a request to the bank's API, and gives its number.
     pub(crate) fn count_call(&self) -> u64 {
         self.0.calls.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What users' half-done logins hold.
+    pub(crate) fn desk(&self) -> &Desk {
+        &self.0.desk
     }
 
     pub(crate) fn now(&self) -> Second {

@@ -12,6 +12,7 @@
 
 mod account;
 mod answers;
+mod authorise;
 mod bank;
 mod command;
 mod control;
@@ -27,6 +28,7 @@ mod replayed;
 mod tokens;
 
 pub use account::{EditError, MAX_AMOUNT, MAX_EDITS, MAX_ID, MAX_TEXT};
+pub use authorise::{AUTHORIZE_PATH, ONE_TIME_CODE, PASSWORD};
 pub use bank::{
     AccountView, Bank, Clock, LoginView, MAX_ACCOUNTS, MAX_GRANTS, MAX_HISTORY_DAYS,
     MAX_HISTORY_ROWS, MAX_LOGINS, MAX_NAME, Options, PlayError, Played, RowView, Token,

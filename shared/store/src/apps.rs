@@ -157,6 +157,15 @@ impl Store {
             .transpose()
     }
 
+    /// Revokes a public key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn delete_public_key(&self, hash: KeyHash) -> Result<(), StoreError> {
+        self.delete(hash.public_key()).await
+    }
+
     /// Revokes an API key.
     ///
     /// # Errors

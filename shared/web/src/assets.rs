@@ -5,7 +5,7 @@ use std::{fmt::Write, sync::LazyLock};
 use axum::{
     Router,
     extract::Path,
-    http::{StatusCode, header},
+    http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -41,6 +41,8 @@ macro_rules! assets {
 assets! {
     "dashboard.css" "text/css; charset=utf-8";
     "dashboard.js" "text/javascript; charset=utf-8";
+    "widget.css" "text/css; charset=utf-8";
+    "widget.js" "text/javascript; charset=utf-8";
     "icon.svg" "image/svg+xml";
 }
 
@@ -80,6 +82,21 @@ async fn serve(Path(name): Path<String>) -> Response {
         (header::CACHE_CONTROL, FOREVER),
     ];
     (headers, asset.text).into_response()
+}
+
+/// The script for apps' pages. It stands under Okra's name and not under its content's, so browsers ask
+/// again after an hour; any page may load it.
+pub(crate) fn bundle() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
+        (header::CACHE_CONTROL, "public, max-age=3600"),
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "cross-origin",
+        ),
+    ];
+    (headers, include_str!("../assets/bundle.js")).into_response()
 }
 
 #[cfg(test)]

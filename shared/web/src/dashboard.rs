@@ -62,6 +62,8 @@ pub(crate) fn routes() -> Router<Arc<Web>> {
         )
         .route("/dashboard/banks", get(banks::page))
         .route("/dashboard/keys", get(keys::page))
+        .route("/dashboard/keys/public", post(keys::public))
+        .route("/dashboard/keys/origins", post(keys::origins))
 }
 
 /// Calls a route of the API as the app that is signed in: its `data`, or its refusal as a sentence.

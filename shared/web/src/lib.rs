@@ -13,6 +13,7 @@ mod html;
 mod session;
 mod show;
 mod trouble;
+mod widget;
 
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ pub fn router(api: ApiState) -> Router {
     let pages = Router::new()
         .merge(assets::routes())
         .merge(dashboard::routes())
+        .merge(widget::routes())
         .layer(from_fn(guarded))
         .with_state(web);
     pages.fallback_service(okra_api::router(api))

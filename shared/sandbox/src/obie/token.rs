@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::{
     bank::Bank,
     fault::Resource,
-    tokens::{CLIENT_ID, CLIENT_SECRET},
+    tokens::{CLIENT_ID, CLIENT_SECRET, TokenTerms},
 };
 
 /// Where it is.
@@ -26,6 +26,12 @@ pub const TOKEN_PATH: &str = "/open-banking/token";
 
 /// Bytes of a request at most.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// How tokens come and go where a user allowed them on the login page.
+const TERMS: TokenTerms = TokenTerms {
+    life_s: 300,
+    rotate: true,
+};
 
 /// Fields of the form, by name.
 type Fields = HashMap<String, String>;
@@ -50,6 +56,8 @@ async fn token(
     }
     match fields.get("grant_type").map(String::as_str) {
         Some("refresh_token") => by_refresh_token(&bank, &fields),
+        Some("authorization_code") => by_code(&bank, &fields),
+        Some("client_credentials") => granted(&bank.ours()),
         Some(_) => refused(StatusCode::BAD_REQUEST, "unsupported_grant_type"),
         None => refused(StatusCode::BAD_REQUEST, "invalid_request"),
     }
@@ -64,6 +72,24 @@ fn by_refresh_token(bank: &Bank, fields: &Fields) -> Response {
         Ok(None) => refused(StatusCode::BAD_REQUEST, "invalid_grant"),
         Err(error) => {
             tracing::error!(%error, "the sandbox bank could not renew a token");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// The tokens of a login that a user has allowed.
+fn by_code(bank: &Bank, fields: &Fields) -> Response {
+    let field = |name: &str| fields.get(name).map(String::as_str);
+    let (Some(code), Some(redirect_uri)) = (field("code"), field("redirect_uri")) else {
+        return refused(StatusCode::BAD_REQUEST, "invalid_request");
+    };
+    let Some(login) = bank.redeem(CLIENT_ID, code, redirect_uri, field("code_verifier")) else {
+        return refused(StatusCode::BAD_REQUEST, "invalid_grant");
+    };
+    match bank.issue(login, TERMS) {
+        Ok(tokens) => granted(&tokens),
+        Err(error) => {
+            tracing::error!(%error, "the sandbox bank could not issue a token");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

@@ -1,39 +1,82 @@
-//! The app and its keys.
+//! The app's keys, and the pages that may embed its widget.
 
 use std::sync::Arc;
 
 use axum::{
     extract::State,
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
 };
+use data_encoding::HEXLOWER;
 use maud::html;
+use okra_core::model::Environment;
+use okra_store::{App, KeyHash, MAX_ORIGINS};
+use okra_vault::fresh_nonce;
 
 use crate::{
     Web,
-    html::{Page, Section},
-    session::Signed,
+    html::{Page, Section, csrf},
+    session::{Posted, Signed},
     show,
     trouble::Trouble,
+    widget,
 };
 
 pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<Response, Trouble> {
     let app = &signed.app;
+    let url = &web.api.public_url;
     let body = html! {
         div.head { h1 { "Keys" } p.sub { "How your server and your pages call the API." } }
-        section.card aria-labelledby="app" {
-            h2 #app { "App" }
-            dl {
-                dt { "Name" } dd { (app.name) }
-                dt { "Environment" } dd { (app.env.as_str()) }
-                dt { "App id" } dd { (show::id(app.id)) }
-                dt { "Made" } dd { (show::when(web.now(), app.created_at)) }
-                dt { "API" } dd { code { (web.api.public_url) "/v2" } }
+        div.columns {
+            section.card aria-labelledby="server" {
+                h2 #server { "Your server" }
+                p { "Sends the secret key with each call: " code { "Authorization: Bearer okra_sk_…" }
+                    ". Only its hash is stored, so it cannot be shown again. It never belongs into a page." }
+                dl {
+                    dt { "API" } dd { code { (url) "/v2" } }
+                    dt { "App" } dd { (app.name) }
+                    dt { "Environment" } dd { (app.env.as_str()) }
+                    dt { "App id" } dd { (show::id(app.id)) }
+                    dt { "Made" } dd { (show::when(web.now(), app.created_at)) }
+                }
+            }
+            section.card aria-labelledby="pages" {
+                h2 #pages { "Your pages" }
+                p { "Open the widget with these two. They stand in your page for all to see, and open nothing else." }
+                dl {
+                    dt { "Public key" }
+                    dd { @match &app.public_key { Some(key) => code #public-key { (key) }, None => "none yet" } }
+                    dt { "Client token" } dd { code #client-token { (app.client_token()) } }
+                }
+                form method="post" action="/dashboard/keys/public" {
+                    (csrf(&signed))
+                    button { @if app.public_key.is_some() { "Replace the public key" } @else { "Make a public key" } }
+                    @if app.public_key.is_some() { p.note { "Pages with the old one cannot open the widget any more." } }
+                }
             }
         }
-        section.card aria-labelledby="secret" {
-            h2 #secret { "Secret key" }
-            p { "Only its hash is stored, so it cannot be shown. Your server sends it as "
-                code { "Authorization: Bearer okra_sk_…" } "; it never belongs into a page or an app." }
+        section.card aria-labelledby="origins" {
+            h2 #origins { "Pages that may open the widget" }
+            form.stack method="post" action="/dashboard/keys/origins" {
+                (csrf(&signed))
+                label for="origin-list" { "Origins" span.note { "one a line: https:// and the host" } }
+                textarea id="origin-list" name="origins" rows="4" spellcheck="false" placeholder="https://app.example" aria-describedby="origins-help" {
+                    @for origin in &app.origins { (origin) "\n" }
+                }
+                p.note id="origins-help" {
+                    @match app.env {
+                        Environment::Sandbox => "With none, pages of your own machine (localhost) may: that is enough to develop.",
+                        Environment::Production => "With none, no page may.",
+                    }
+                    " At most " (MAX_ORIGINS) "."
+                }
+                button.main { "Save" }
+            }
+        }
+        @if let Some(key) = &app.public_key {
+            section aria-labelledby="snippet" {
+                h2 #snippet { "The widget on a page" }
+                pre { code { (snippet(url, key, app)) } }
+            }
         }
     };
     let page = Page {
@@ -44,4 +87,81 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
         body,
     };
     Ok(page.into_response())
+}
+
+fn snippet(url: &str, key: &str, app: &App) -> String {
+    format!(
+        "<script src=\"{url}/v2/bundle.js\"></script>
+<script>
+  Okra.buildWithOptions({{
+    key: \"{key}\",
+    token: \"{token}\",
+    env: \"{env}\",
+    name: \"{name}\",
+    refresh: {{ interval: \"one_hour\", products: [\"balance\", \"transactions\"] }},
+    onSuccess: (data) => console.log(data.record_id),
+  }});
+</script>",
+        token = app.client_token(),
+        env = app.env.as_str(),
+        name = app.name.replace(['"', '<'], ""),
+    )
+}
+
+/// Makes a public key in place of the old one.
+pub(crate) async fn public(
+    State(web): State<Arc<Web>>,
+    posted: Posted,
+) -> Result<Response, Trouble> {
+    let store = &web.api.store;
+    let mut app = posted.signed.app;
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&fresh_nonce()?[..16]);
+    // A UUID, as Okra's were (RFC 9562, version 4).
+    bytes[6] = (bytes[6] & 0x0F) | 0x40;
+    bytes[8] = (bytes[8] & 0x3F) | 0x80;
+    let hex = HEXLOWER.encode(&bytes);
+    let key = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-");
+    let old = app.public_key.replace(key.clone());
+    store.put_public_key(KeyHash::of(&key), app.id).await?;
+    store.put_app(&app).await?;
+    if let Some(old) = old {
+        store.delete_public_key(KeyHash::of(&old)).await?;
+    }
+    Ok(Redirect::to("/dashboard/keys#pages").into_response())
+}
+
+/// Sets the origins.
+pub(crate) async fn origins(
+    State(web): State<Arc<Web>>,
+    posted: Posted,
+) -> Result<Response, Trouble> {
+    let mut app = posted.signed.app;
+    let mut origins = Vec::new();
+    for line in posted.fields.get("origins").split_whitespace() {
+        let Some(origin) = widget::origin(line) else {
+            let sentence = format!(
+                "{line} is no origin. An origin is https:// and a host, as in https://app.example; http:// is for this machine only."
+            );
+            return Err(Trouble::refused(sentence));
+        };
+        if !origins.contains(&origin) {
+            origins.push(origin);
+        }
+    }
+    if origins.len() > MAX_ORIGINS {
+        return Err(Trouble::refused(format!(
+            "An app has at most {MAX_ORIGINS} origins."
+        )));
+    }
+    app.origins = origins;
+    web.api.store.put_app(&app).await?;
+    Ok(Redirect::to("/dashboard/keys#origins").into_response())
 }

@@ -1,0 +1,297 @@
+//! What a page asks of the widget: Okra's options, read and checked.
+
+use okra_core::{
+    ids::{AccountId, BankId, CustomerId},
+    model::{Environment, Product},
+    schedule::Interval,
+};
+use okra_store::App;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What is asked for, as far as it means something here.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// What the app calls itself.
+    pub(crate) app_name: Option<String>,
+    /// A customer who comes back.
+    pub(crate) customer: Option<CustomerId>,
+    pub(crate) interval: Interval,
+    pub(crate) products: Vec<Product>,
+    pub(crate) webhook_url: Option<String>,
+    /// Echoed in webhooks.
+    pub(crate) options: Map<String, Value>,
+    /// Slugs of the banks to choose among; all where empty.
+    pub(crate) banks: Vec<String>,
+    /// An account whose bank has to be asked again, and that bank.
+    pub(crate) reauth: Option<(AccountId, BankId)>,
+    pub(crate) connect_message: Option<String>,
+    pub(crate) success_title: Option<String>,
+    pub(crate) success_message: Option<String>,
+}
+
+/// True where a page of this origin may open the app's widget.
+pub(crate) fn may_embed(app: &App, origin: &str) -> bool {
+    if app.origins.is_empty() {
+        return app.env == Environment::Sandbox && is_loopback(origin);
+    }
+    app.origins.iter().any(|allowed| allowed == origin)
+}
+
+fn is_loopback(origin: &str) -> bool {
+    let host = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"))
+        .unwrap_or_default();
+    let host = match host.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => host,
+    };
+    ["localhost", "127.0.0.1", "[::1]"].contains(&host)
+}
+
+/// An origin as browsers spell it, of what somebody typed; `None` where it is none.
+pub(crate) fn origin(text: &str) -> Option<String> {
+    let text = text.trim().trim_end_matches('/').to_ascii_lowercase();
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://").filter(|_| is_loopback(&text)))?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte);
+    (!host.is_empty() && host.len() <= 255 && host.bytes().all(plain)).then_some(text)
+}
+
+const MAX_TEXT: usize = 300;
+
+/// Reads the options. What is wrong with them is a sentence for the developer who wrote them.
+pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
+    let text = |name: &str| -> Option<String> {
+        let text = options.get(name)?.as_str()?.trim();
+        (!text.is_empty()).then(|| text.chars().take(MAX_TEXT).collect())
+    };
+    let mut asked = Asked {
+        app_name: text("name").or_else(|| text("clientName")),
+        customer: customer(options.get("customer"))?,
+        products: Product::ALL.to_vec(),
+        webhook_url: text("callback_url"),
+        options: options
+            .get("options")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default(),
+        connect_message: text("connectMessage"),
+        success_title: text("success_title"),
+        success_message: text("success_message").or_else(|| text("widget_success")),
+        ..Asked::default()
+    };
+    if let Some(banks) = options
+        .get("filter")
+        .and_then(|it| it.get("banks"))
+        .and_then(Value::as_array)
+    {
+        asked.banks = banks
+            .iter()
+            .filter_map(|it| it.as_str().map(str::to_owned))
+            .collect();
+    }
+    asked.reauth = match (text("reauth_account"), text("reauth_bank")) {
+        (None, None) => None,
+        (Some(account), Some(bank)) => {
+            let account = account.parse().map_err(|_| "reauth_account is no id of an account: it is 24 hexadecimal digits.")?;
+            let bank = bank.parse().map_err(|_| "reauth_bank is no id of a bank: it is 24 hexadecimal digits.")?;
+            Some((account, bank))
+        }
+        _ => return Err("reauth_account and reauth_bank go together: the account that has to be linked again, and its bank.".to_owned()),
+    };
+    refresh(options.get("refresh"), &mut asked)?;
+    Ok(asked)
+}
+
+/// A returning customer: `{id}`, or the id alone.
+fn customer(value: Option<&Value>) -> Result<Option<CustomerId>, String> {
+    let id = match value {
+        Some(Value::Object(customer)) => customer
+            .get("id")
+            .or_else(|| customer.get("_id"))
+            .and_then(Value::as_str),
+        Some(Value::String(id)) => Some(id.as_str()),
+        _ => None,
+    };
+    let Some(id) = id.map(str::trim).filter(|id| !id.is_empty()) else {
+        return Ok(None);
+    };
+    let parsed = id.parse();
+    parsed
+        .map(Some)
+        .map_err(|_| "customer.id is no id of a customer: it is 24 hexadecimal digits.".to_owned())
+}
+
+/// `true`: daily, balance and transactions. `{interval, products, webhook_url}`: what it says.
+fn refresh(value: Option<&Value>, asked: &mut Asked) -> Result<(), String> {
+    let sync = match value {
+        None | Some(Value::Null | Value::Bool(_)) => return Ok(()),
+        Some(Value::Object(sync)) => sync,
+        Some(_) => {
+            return Err(
+                "refresh is true, false, or an object {interval, products, webhook_url}."
+                    .to_owned(),
+            );
+        }
+    };
+    for name in sync.keys() {
+        if !["interval", "products", "webhook_url"].contains(&name.as_str()) {
+            return Err(format!(
+                "refresh.{name} is not known: refresh takes interval, products and webhook_url."
+            ));
+        }
+    }
+    if let Some(interval) = sync.get("interval") {
+        let parsed = interval.as_str().and_then(|it| it.parse().ok());
+        asked.interval = parsed.ok_or_else(|| {
+            let names: Vec<&str> = Interval::ALL.iter().map(|it| it.as_str()).collect();
+            format!(
+                "refresh.interval is {interval}, and has to be one of {}.",
+                names.join(", ")
+            )
+        })?;
+    }
+    if let Some(products) = sync.get("products") {
+        let parse = |it: &Value| {
+            let name = it.as_str()?;
+            Product::ALL
+                .into_iter()
+                .find(|product| product.as_str() == name)
+        };
+        let parsed: Option<Vec<Product>> = products
+            .as_array()
+            .and_then(|list| list.iter().map(parse).collect());
+        let parsed = parsed.filter(|list| !list.is_empty());
+        asked.products = parsed.ok_or_else(|| {
+            format!("refresh.products is {products}, and has to be a list of \"balance\", \"transactions\", or both.")
+        })?;
+        asked.products.sort_unstable();
+        asked.products.dedup();
+    }
+    if let Some(url) = sync.get("webhook_url") {
+        let url = url
+            .as_str()
+            .filter(|url| url.starts_with("https://") || url.starts_with("http://"));
+        let url = url.ok_or("refresh.webhook_url has to be a URL that begins with https://.")?;
+        asked.webhook_url = Some(url.to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(options: Value) -> Result<Asked, String> {
+        read(options.as_object().unwrap())
+    }
+
+    #[test]
+    fn refresh_is_true_or_an_object() {
+        for options in [json!({}), json!({"refresh": true}), json!({"refresh": {}})] {
+            let asked = of(options).unwrap();
+            assert_eq!((asked.interval, asked.products.len()), (Interval::Daily, 2));
+        }
+        let asked = of(
+            json!({"refresh": {"interval": "one_hour", "products": ["balance"],
+            "webhook_url": "https://a.example/h"}, "callback_url": "https://b.example"}),
+        );
+        let asked = asked.unwrap();
+        assert_eq!(asked.interval, Interval::OneHour);
+        assert_eq!(asked.products, [Product::Balance]);
+        assert_eq!(asked.webhook_url.as_deref(), Some("https://a.example/h"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_words() {
+        let check = |options: Value, expected: &str| {
+            let problem = of(options.clone()).err().unwrap();
+            assert!(problem.starts_with(expected), "{options}: {problem}");
+        };
+        check(
+            json!({"refresh": "daily"}),
+            "refresh is true, false, or an object",
+        );
+        check(
+            json!({"refresh": {"interval": "hourly"}}),
+            "refresh.interval is \"hourly\", and has to be one of one_minute",
+        );
+        check(
+            json!({"refresh": {"interval": 60}}),
+            "refresh.interval is 60",
+        );
+        check(
+            json!({"refresh": {"products": ["income"]}}),
+            "refresh.products is [\"income\"]",
+        );
+        check(
+            json!({"refresh": {"products": []}}),
+            "refresh.products is []",
+        );
+        check(
+            json!({"refresh": {"every": 1}}),
+            "refresh.every is not known",
+        );
+        check(
+            json!({"refresh": {"webhook_url": "a"}}),
+            "refresh.webhook_url has to be",
+        );
+        check(
+            json!({"reauth_account": "64a0c0ffee00000000000002"}),
+            "reauth_account and reauth_bank",
+        );
+        check(json!({"customer": {"id": "x"}}), "customer.id is no id");
+    }
+
+    #[test]
+    fn origins_are_spelt_as_browsers_do() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(origin(text).as_deref(), expected, "{text}")
+        };
+        check("https://App.example/", Some("https://app.example"));
+        check("http://localhost:8080", Some("http://localhost:8080"));
+        check("http://app.example", None);
+        check("https://app.example/path", None);
+        check("https://*.example", None);
+        check("https://a; script-src *", None);
+        check("app.example", None);
+    }
+
+    #[test]
+    fn pages_of_this_machine_may_embed_a_sandbox_app_that_names_no_origins() {
+        let mut app = App {
+            id: okra_core::ids::AppId::from_bytes([1; 12]),
+            name: "a".to_owned(),
+            env: Environment::Sandbox,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            origins: vec![],
+            public_key: None,
+        };
+        for origin in [
+            "http://localhost:5000",
+            "http://127.0.0.1",
+            "http://[::1]:80",
+        ] {
+            assert!(may_embed(&app, origin), "{origin}");
+        }
+        for origin in [
+            "",
+            "null",
+            "https://evil.example",
+            "http://localhost.evil.example",
+            "http://127.0.0.1.evil.example:80",
+        ] {
+            assert!(!may_embed(&app, origin), "{origin}");
+        }
+        app.env = Environment::Production;
+        assert!(!may_embed(&app, "http://localhost:5000"));
+        app.origins = vec!["https://app.example".to_owned()];
+        assert!(may_embed(&app, "https://app.example"));
+        assert!(!may_embed(&app, "https://app.example.evil"));
+    }
+}

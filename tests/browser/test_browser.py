@@ -1,0 +1,523 @@
+"""The widget and the dashboard in a real browser: Debian's Chromium, headless.
+
+With OKRA_SHOTS=folder each page is also kept as a picture, light and dark, phone and desktop.
+"""
+
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+from system import FLAGS, Pages, System, chromium, eventually
+
+SKIP = None
+if chromium() is None:
+    SKIP = "skipped: no chromium (apt-get install chromium)"
+elif importlib.util.find_spec("playwright") is None:
+    SKIP = "skipped: no playwright (scripts/setup-tools)"
+else:
+    from playwright.sync_api import sync_playwright
+
+MAX_PAGE_BYTES = 100_000
+PHONE, DESKTOP = {"width": 360, "height": 780}, {"width": 1280, "height": 860}
+NASTY = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>"\'&lt;'
+
+EMBED = """<!doctype html><html lang="en"><title>An app</title><main><h1>An app</h1>
+<button id="go">Link your bank</button><pre id="said"></pre></main>
+<script src="{bundle}"></script>
+<script>
+  window.said = [];
+  const say = (kind) => (data) => {{ window.said.push([kind, data === undefined ? null : JSON.parse(JSON.stringify(data))]); }};
+  const options = {options};
+  Okra.baseUrl = {base};
+  document.getElementById('go').onclick = () => Okra.buildWithOptions({{
+    ...options, onSuccess: say('success'), onClose: say('close'), onError: say('error'), beforeClose: say('beforeClose'),
+    {event}
+  }});
+</script></html>"""
+
+
+def axe():
+    import axe_playwright_python
+
+    return (pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+
+
+@unittest.skipIf(SKIP, SKIP)
+class Browser(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.system, cls.pages = System(), Pages()
+        cls.addClassCleanup(cls.system.stop)
+        cls.addClassCleanup(cls.pages.stop)
+        playwright = sync_playwright().start()
+        cls.addClassCleanup(playwright.stop)
+        cls.chromium = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        cls.addClassCleanup(cls.chromium.close)
+        cls.axe = axe()
+        cls.shots = os.environ.get("OKRA_SHOTS")
+        cls.keys = cls.read_keys()
+
+    @classmethod
+    def read_keys(cls):
+        context = cls.chromium.new_context()
+        page = context.new_page()
+        cls.sign_in(page)
+        page.goto(f"{cls.system.url}/dashboard/keys")
+        keys = {
+            "key": page.text_content("#public-key"),
+            "token": page.text_content("#client-token"),
+        }
+        context.close()
+        return keys
+
+    @classmethod
+    def sign_in(cls, page, key=None):
+        page.goto(f"{cls.system.url}/dashboard")
+        page.fill("#key", key or cls.system.key)
+        page.click("button.main")
+        page.wait_for_load_state()
+
+    def context(self, viewport=DESKTOP, scheme="light"):
+        """A browser of a new visitor; what its pages complain of is in `complaints`."""
+        context = self.chromium.new_context(viewport=viewport, color_scheme=scheme)
+        self.addCleanup(context.close)
+        context.complaints, context.asked = [], []
+        # Left out: an answer with an error status, which a test may be about.
+        noise = "Failed to load resource"
+        context.on(
+            "console",
+            lambda said: context.complaints.append(said.text)
+            if said.type in ("error", "warning") and noise not in said.text
+            else None,
+        )
+        context.on("weberror", lambda error: context.complaints.append(str(error.error)))
+        context.on("request", lambda request: context.asked.append(request.url))
+        return context
+
+    # --- the widget ------------------------------------------------------------------------
+
+    def embed(self, context, options=None, host="localhost", bundle=None, event=True):
+        """A page of the app with the widget open: the page, and the frame in it."""
+        options = {**self.keys, "env": "sandbox", "name": "Ledger & Co", **(options or {})}
+        text = EMBED.format(
+            bundle=bundle or f"{self.system.url}/v2/bundle.js",
+            options=json.dumps(options),
+            base=json.dumps(self.system.url),
+            event="onEvent: say('event')," if event else "",
+        )
+        name = f"{self.id().rsplit('.', 1)[-1]}.html"
+        self.pages.write(name, text)
+        page = context.new_page()
+        page.goto(self.pages.url(name, host))
+        page.click("#go")
+        return page, page.frame_locator("iframe")
+
+    def said(self, page, kind):
+        def look():
+            return [data for name, data in page.evaluate("window.said") if name == kind]
+
+        return eventually(f"the page is told {kind}", look)[0]
+
+    def log_in(self, page, frame, user, password="sandbox", code=None):
+        """Goes to the bank, and through its pages; the bank's window."""
+        with page.expect_popup() as opened:
+            frame.get_by_role("button", name="Continue to").click()
+        bank = opened.value
+        bank.wait_for_url(f"{self.system.bank}/**")
+        bank.fill("#username", user)
+        bank.fill("#password", password)
+        bank.click("button.main")
+        if code:
+            bank.fill("#code", code)
+            bank.click("button.main")
+        return bank
+
+    @staticmethod
+    def closes(window):
+        """The bank's window closes by itself after a moment."""
+        if not window.is_closed():
+            window.wait_for_event("close")
+
+    def link(self, page, frame, bank="Access Bank", user="new", code=None):
+        """Links two accounts of a new customer; what `onSuccess` was handed."""
+        frame.get_by_role("button", name=bank).click()
+        window = self.log_in(page, frame, user, code=code)
+        window.get_by_role("button", name="Allow").click()
+        frame.get_by_role("button", name="Share and continue").click()
+        return self.said(page, "success")
+
+    def test_a_page_links_a_bank_and_is_kept_up_to_date(self):
+        context = self.context()
+        refresh = {"interval": "one_minute", "products": ["balance", "transactions"]}
+        page, frame = self.embed(context, {"refresh": refresh, "options": {"UserId": "u-1"}})
+        linked = self.link(page, frame)
+        record = linked["record_id"]
+        self.assertEqual(len(linked["accounts"]), 2)
+        self.assertEqual(linked["accounts"][0]["customer"], linked["auth"]["customer_id"])
+        self.assertEqual(linked["auth"]["bank_details"]["slug"], "access-bank")
+        self.assertEqual(linked["bank_id"], linked["auth"]["bank_id"])
+        for name in ("id", "name", "nuban"):
+            self.assertTrue(linked["accounts"][0][name], name)
+        # It is syncing already when the page is told.
+        synced = self.system.post("data-sync/list", {"customer": linked["auth"]["customer_id"]})
+        (subscription,) = synced["subscriptions"]
+        self.assertEqual(subscription["interval"], "one_minute")
+        eventually(
+            "webhooks of both accounts",
+            lambda: {it["method"] for it in self.system.webhooks() if it["record"] == record}
+            >= {"BALANCE", "TRANSACTIONS"},
+        )
+        frame.get_by_role("button", name="Done").click()
+        self.said(page, "close")
+        self.assertEqual(page.locator("iframe").count(), 0)
+        self.assertEqual(context.complaints, [])
+        # Nothing was asked of anybody else, and the bank's login went to the bank alone.
+        ours = (self.system.url, self.system.bank, self.pages.url(""), "about:", "data:")
+        self.assertEqual([url for url in context.asked if not url.startswith(ours)], [])
+
+        self.sign_in(page)
+        page.goto(f"{self.system.url}/dashboard/records/{record}")
+        self.assertIn(linked["customer"]["name"], page.text_content("h1"))
+        self.assertEqual(page.locator(".accounts article").count(), 2)
+        self.assertIn("every minute", page.text_content("main"))
+
+    def test_okras_published_packages_work_by_base_url(self):
+        if shutil.which("npm") is None:
+            self.skipTest("skipped: no npm to get Okra's packages with")
+        with tempfile.TemporaryDirectory() as folder:
+            for package, version in (("okra-js", "2.1.1"), ("npm-okrajs", "1.0.8")):
+                pack = ["npm", "pack", "--silent", f"{package}@{version}"]
+                subprocess.run(pack, cwd=folder, check=True, capture_output=True)
+                archive = f"{package}-{version}.tgz"
+                subprocess.run(["tar", "xzf", archive], cwd=folder, check=True)
+                bundle = pathlib.Path(folder, "package", "dist", "bundle.js").read_text()
+                self.pages.write(f"{package}.js", bundle)
+                with self.subTest(package):
+                    context = self.context()
+                    # The older package cannot post options with a callback that it does not know.
+                    known = package == "okra-js"
+                    page, frame = self.embed(context, bundle=f"{package}.js", event=known)
+                    linked = self.link(page, frame)
+                    self.assertEqual(len(linked["accounts"]), 2)
+                    frame.get_by_role("button", name="Done").click()
+                    self.said(page, "close")
+                    self.assertEqual(context.complaints, [])
+
+    def test_a_wrong_password_is_said_and_the_next_one_works(self):
+        page, frame = self.embed(self.context())
+        frame.get_by_role("button", name="Access Bank").click()
+        bank = self.log_in(page, frame, "new", password="wrong")
+        self.assertIn("wrong", bank.text_content("[role=alert]"))
+        bank.fill("#username", "new")
+        bank.fill("#password", "sandbox")
+        bank.click("button.main")
+        bank.get_by_role("button", name="Allow").click()
+        frame.get_by_role("button", name="Share and continue").click()
+        self.said(page, "success")
+
+    def test_a_one_time_code_is_asked_for_and_checked(self):
+        page, frame = self.embed(self.context())
+        frame.get_by_role("button", name="Zenith Bank").click()
+        bank = self.log_in(page, frame, "mfa", code="000000")
+        self.assertIn("wrong", bank.text_content("[role=alert]"))
+        bank.fill("#code", "123456")
+        bank.click("button.main")
+        bank.get_by_role("button", name="Allow").click()
+        frame.get_by_role("button", name="Share and continue").click()
+        self.said(page, "success")
+
+    def test_a_bank_that_is_down_or_refused_is_said(self):
+        page, frame = self.embed(self.context())
+        frame.get_by_role("button", name="Access Bank").click()
+        window = self.log_in(page, frame, "down")
+        frame.get_by_text("out of order at the moment").wait_for()
+        self.closes(window)
+        with page.expect_popup() as opened:
+            frame.get_by_role("button", name="Continue to").click()
+        opened.value.get_by_role("button", name="Cancel").click()
+        frame.get_by_text("did not let you in, or you cancelled").wait_for()
+        self.closes(opened.value)
+        self.system.control("PUT", "faults", {"outage": "unavailable"})
+        self.addCleanup(self.system.control, "PUT", "faults", {})
+        frame.get_by_role("button", name="Continue to").click()
+        frame.get_by_text("out of order at the moment").wait_for()
+
+    def test_a_consent_that_ended_is_renewed(self):
+        page, frame = self.embed(self.context())
+        linked = self.link(page, frame)
+        frame.get_by_role("button", name="Done").click()
+        record, account = linked["record_id"], linked["accounts"][0]["id"]
+        logins = self.system.control("GET", "logins")
+        login = next(
+            it["id"]
+            for it in logins
+            if linked["accounts"][0]["nuban"] in [account["number"] for account in it["accounts"]]
+        )
+        self.system.control("PUT", f"logins/{login}/consent", {"state": "expired"})
+        self.system.post("customers/retry", {"record_id": record})
+        self.sign_in(page)
+        page.goto(f"{self.system.url}/dashboard/records/{record}")
+        # The page is live: the state arrives without a click.
+        page.locator(".title").get_by_text("Needs the user").wait_for(timeout=30_000)
+        options = {"reauth_account": account, "reauth_bank": linked["bank_id"]}
+        page, frame = self.embed(self.context(), options)
+        frame.get_by_role("heading", name="Renew your consent").wait_for()
+        window = self.log_in(page, frame, f"customer{login}")
+        window.get_by_role("button", name="Allow").click()
+        frame.get_by_role("button", name="Share and continue").click()
+        again = self.said(page, "success")
+        self.assertEqual(again["record_id"], record)
+        self.sign_in(page)
+        page.goto(f"{self.system.url}/dashboard/records/{record}")
+        self.assertIn("Active", page.text_content(".title"))
+
+    def test_options_that_are_wrong_are_refused_in_words(self):
+        def check(options, expected):
+            context = self.context()
+            page, _ = self.embed(context, options)
+            message = self.said(page, "error")["message"]
+            self.assertIn(expected, message)
+            self.assertTrue(any(expected in it for it in context.complaints), context.complaints)
+
+        check({"refresh": {"interval": "hourly"}}, 'refresh.interval is "hourly"')
+        check({"refresh": {"products": ["income"]}}, 'refresh.products is ["income"]')
+        check({"refresh": "daily"}, "refresh is true, false, or an object")
+        check({"key": "okra_sk_x"}, "key is a secret key")
+        check({"key": "0000"}, "key is not a public key")
+        check({"token": "0" * 24}, "token is not the client token")
+        check({"reauth_account": "0" * 24}, "reauth_account and reauth_bank go together")
+        check({"customer": {"id": "0" * 24}}, "customer.id is no customer")
+
+    def test_a_page_of_another_origin_cannot_open_the_widget(self):
+        page = self.context().new_page()
+        self.sign_in(page)
+        self.set_origins(page, f"http://localhost:{self.pages.port}")
+        self.addCleanup(self.set_origins, page, "")
+        _, frame = self.embed(self.context())
+        frame.get_by_role("heading", name="Choose your bank").wait_for()
+        # Our own bundle names the key, so that the browser itself does not show the frame.
+        hostile, _ = self.embed(self.context(), host="127.0.0.1")
+        hostile.wait_for_timeout(500)
+        shown = [it.url for it in hostile.frames if "isIframe" in it.url and it.url.startswith("http")]
+        bodies = [it.locator("main").count() for it in hostile.frames if it.url in shown]
+        self.assertNotIn(1, bodies)
+        # A page that leaves the key out of the address is refused when it hands over its options.
+        self.pages.write(
+            "hostile.html",
+            f"""<title>h</title><iframe id="f" src="{self.system.url}/?isIframe=true"></iframe><script>
+            window.said = [];
+            addEventListener('message', (event) => {{ window.said.push([Object.keys(event.data).join(), event.data]);
+              if (event.data.ifameLoaded) f.contentWindow.postMessage({json.dumps({**self.keys, "withOptions": True})}, '*'); }});
+            </script>""",
+        )
+        hostile.goto(self.pages.url("hostile.html", "127.0.0.1"))
+        eventually(
+            "the refusal", lambda: [it for _, it in hostile.evaluate("window.said") if it.get("error")]
+        )
+        text = hostile.frame_locator("iframe").locator("main").text_content()
+        self.assertIn(f"http://127.0.0.1:{self.pages.port} may not open the widget", text)
+
+    def set_origins(self, page, text):
+        page.goto(f"{self.system.url}/dashboard/keys")
+        page.fill("#origin-list", text)
+        page.locator("form[action$=origins] button").click()
+        page.wait_for_load_state()
+
+    def test_the_keyboard_alone_links_a_bank(self):
+        page, frame = self.embed(self.context())
+        frame.get_by_role("heading", name="Choose your bank").wait_for()
+        page.keyboard.press("Tab")
+        self.assertEqual(frame.locator(":focus").get_attribute("id"), "search")
+        page.keyboard.type("zen")
+        page.keyboard.press("Tab")
+        self.assertIn("Zenith", frame.locator(":focus").text_content())
+        page.keyboard.press("Enter")
+        heading = frame.get_by_role("heading", name="What you agree to")
+        heading.wait_for()
+        self.assertEqual(frame.locator(":focus").text_content(), "What you agree to")
+        page.keyboard.press("Escape")
+        self.said(page, "close")
+        self.assertEqual(page.evaluate("document.activeElement.id"), "go")
+
+    # --- the dashboard ---------------------------------------------------------------------
+
+    def test_the_dashboard_is_closed_without_a_key(self):
+        context = self.context()
+        page = context.new_page()
+        page.goto(f"{self.system.url}/dashboard/records?q=a%20b")
+        self.assertIn("/dashboard/sign-in", page.url)
+        self.sign_in(page, "okra_sk_0000")
+        self.assertIn("not a secret key", page.text_content("[role=alert]"))
+        self.sign_in(page)
+        self.assertEqual(page.url, f"{self.system.url}/dashboard")
+        (cookie,) = context.cookies()
+        self.assertTrue(cookie["httpOnly"])
+        self.assertEqual(cookie["sameSite"], "Strict")
+        # A form without the page's token, and one from elsewhere, change nothing.
+        refused = context.request.post(
+            f"{self.system.url}/dashboard/webhooks", form={"url": "https://evil.example/", "csrf": "x"}
+        )
+        self.assertEqual(refused.status, 403)
+        self.assertEqual(page.goto(f"{self.system.url}/dashboard/records/{'0' * 24}").status, 404)
+        page.goto(f"{self.system.url}/dashboard")
+        page.get_by_role("button", name="Sign out").click()
+        page.goto(f"{self.system.url}/dashboard")
+        self.assertIn("/dashboard/sign-in", page.url)
+
+    def test_what_a_bank_says_stays_text(self):
+        demo = self.system.demo["customers"][0]
+        logins = self.system.control("GET", "logins")
+        login = next(it for it in logins if it["name"] == demo["name"])
+        account = login["accounts"][0]["account_id"]
+        place = f"logins/{login['id']}/accounts/{account}/transactions"
+        self.system.control("POST", place, {"direction": "debit", "amount": "1.00", "text": NASTY})
+        context = self.context()
+        page = context.new_page()
+        self.sign_in(page)
+        page.goto(f"{self.system.url}/dashboard/records/{demo['record']}")
+        page.get_by_role("button", name="Refresh now").click()
+        page.get_by_text("Something changed").wait_for(timeout=20_000)
+        page.locator("#main .feed").get_by_text("onerror").first.wait_for()
+        page.locator("table").get_by_text("onerror").first.wait_for()
+        self.assertEqual(page.locator("main img").count(), 0)
+        self.assertIsNone(page.evaluate("window.pwned ?? null"))
+        self.assertEqual(context.complaints, [])
+
+    def test_a_record_is_put_on_another_interval(self):
+        demo = self.system.demo["customers"][2]
+        page = self.context().new_page()
+        self.sign_in(page)
+        page.goto(f"{self.system.url}/dashboard/records?q=chidi")
+        page.get_by_role("link", name=demo["name"]).click()
+        page.select_option("select[name=interval]", "one_hour")
+        page.get_by_role("button", name="Change", exact=True).click()
+        page.wait_for_load_state()
+        self.assertIn("every hour", page.locator("section[aria-labelledby=sync] dl").text_content())
+        shown = self.system.post("data-sync/list", {"customer": demo["customer"]})
+        self.assertEqual({it["interval"] for it in shown["subscriptions"]}, {"one_hour"})
+
+    def test_an_endpoint_is_added_rotated_and_removed(self):
+        page = self.context().new_page()
+        self.sign_in(page)
+        page.goto(f"{self.system.url}/dashboard/webhooks")
+        page.fill("input[name=url]", "https://app.example/hook")
+        page.get_by_role("button", name="Add endpoint").click()
+        first = page.text_content("#secret-text")
+        self.assertTrue(first.startswith("whsec_"), first)
+        page.get_by_role("link", name="To the endpoint").click()
+        self.assertNotIn(first, page.content())
+        page.get_by_role("button", name="Rotate the secret").click()
+        second = page.text_content("#secret-text")
+        self.assertNotEqual(first, second)
+        page.get_by_role("link", name="To the endpoint").click()
+        page.get_by_role("button", name="Remove the endpoint").click()
+        page.wait_for_load_state()
+        self.assertNotIn("app.example", page.text_content("main table"))
+
+    # --- every page ------------------------------------------------------------------------
+
+    def test_every_page_is_accessible_light_narrow_and_small(self):
+        record = self.system.demo["customers"][1]["record"]
+        endpoint = self.system.post("webhooks/list", {})["webhooks"][0]["id"]
+        pages = {
+            "overview": "",
+            "records": "/records",
+            "record": f"/records/{record}",
+            "nothing": "/records?q=nobody-of-that-name",
+            "webhooks": "/webhooks",
+            "endpoint": f"/webhooks/{endpoint}",
+            "banks": "/banks",
+            "keys": "/keys",
+            "not-found": f"/records/{'0' * 24}",
+        }
+        for device, viewport in (("phone", PHONE), ("desktop", DESKTOP)):
+            for scheme in ("light", "dark"):
+                context = self.context(viewport, scheme)
+                page = context.new_page()
+                page.goto(f"{self.system.url}/dashboard")
+                self.examine(page, "sign-in", device, scheme)
+                self.sign_in(page)
+                for name, path in pages.items():
+                    page.goto(f"{self.system.url}/dashboard{path}")
+                    self.examine(page, name, device, scheme)
+                self.assertEqual(context.complaints, [])
+                self.examine_widget(viewport, scheme, device)
+
+    def examine_widget(self, viewport, scheme, device):
+        context = self.context(viewport, scheme)
+        page, frame = self.embed(context)
+
+        def look(name, heading):
+            frame.get_by_role("heading", name=heading).wait_for()
+            self.examine(page, f"widget-{name}", device, scheme, frame=page.frames[1])
+
+        look("banks", "Choose your bank")
+        frame.get_by_role("button", name="Guaranty Trust Bank").click()
+        look("consent", "What you agree to")
+        with page.expect_popup() as opened:
+            frame.get_by_role("button", name="Continue to").click()
+        bank = opened.value
+        bank.set_viewport_size(viewport)
+        bank.get_by_role("heading", name="Log in").wait_for()
+        self.examine(bank, "bank-login", device, scheme)
+        look("at-bank", "Log in at Guaranty Trust Bank")
+        bank.fill("#username", "mfa")
+        bank.fill("#password", "sandbox")
+        bank.click("button.main")
+        bank.get_by_role("heading", name="Enter the code").wait_for()
+        self.examine(bank, "bank-code", device, scheme)
+        bank.fill("#code", "123456")
+        bank.click("button.main")
+        bank.get_by_role("heading", name="Allow access").wait_for()
+        self.examine(bank, "bank-allow", device, scheme)
+        bank.get_by_role("button", name="Allow").click()
+        look("accounts", "Choose your accounts")
+        frame.get_by_role("button", name="Share and continue").click()
+        look("success", "Account linked")
+        self.assertEqual(context.complaints, [])
+
+    def examine(self, page, name, device, scheme, frame=None):
+        """Accessible, not wider than the screen, and not heavy; a picture where asked for."""
+        page.wait_for_load_state("load")
+        frame = frame or page.main_frame
+        where = f"{name} ({device}, {scheme})"
+        if self.shots:
+            folder = pathlib.Path(self.shots)
+            folder.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=folder / f"{name}-{device}-{scheme}.png", full_page=True)
+        with self.subTest(where):
+            wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            self.assertLessEqual(frame.evaluate(wide), 0, "wider than the screen")
+            self.assertLess(len(frame.content()), MAX_PAGE_BYTES, "heavier than a page may be")
+            # Injected by the debugger: the page's own policy would not let it in.
+            run = "axe.run(document).then((done) => done.violations.map((it) => it.id + ': ' + it.nodes.map((node) => node.target).join('; ')))"
+            found = frame.evaluate(f"() => {{ {self.axe}; return {run}; }}")
+            self.assertEqual(found, [])
+
+    def test_a_warm_cache_asks_once_for_a_page(self):
+        context = self.context()
+        page = context.new_page()
+        self.sign_in(page)
+        page.goto(f"{self.system.url}/dashboard/banks")
+        sent = []
+        page.on("response", lambda answer: sent.append(answer))
+        page.goto(f"{self.system.url}/dashboard/keys")
+        page.wait_for_load_state("load")
+        network = [it.url for it in sent if not it.from_service_worker and not self.cached(it)]
+        self.assertEqual(network, [f"{self.system.url}/dashboard/keys"])
+
+    @staticmethod
+    def cached(answer):
+        return answer.request.sizes()["responseHeadersSize"] == 0 or answer.status == 304 or (
+            answer.request.timing["connectStart"] < 0 and answer.request.timing["responseEnd"] < 5
+            and "immutable" in (answer.headers.get("cache-control") or "")
+        )
+
+
+if __name__ == "__main__":
+    unittest.main()
