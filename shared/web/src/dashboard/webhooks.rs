@@ -51,7 +51,7 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
             }, &html! {
                 @for it in &endpoints {
                     tr {
-                        td { a.strong href={ "/dashboard/webhooks/" (it.id) } { (it.url) } }
+                        td.break { a.strong href={ "/dashboard/webhooks/" (it.id) } { (it.url) } }
                         td { (filter(it)) }
                         td { (mode(it.payload)) }
                         td.wide { (show::when(now, it.created_at)) }
@@ -104,9 +104,9 @@ fn settings(endpoint: Option<&Endpoint>) -> Markup {
         fieldset {
             legend { "Payload" }
             label.check { input type="radio" name="payload" value="full" checked[payload == PayloadMode::Full];
-                "Full" span.note { "the changed balances and transactions themselves" } }
+                span { "Full" span.note { "the changed balances and transactions themselves" } } }
             label.check { input type="radio" name="payload" value="reference" checked[payload == PayloadMode::Reference];
-                "Reference" span.note { "ids and a URL to read them from" } }
+                span { "Reference" span.note { "ids and a URL to read them from" } } }
         }
         label { span { "Bearer token" span.note { "optional, sent along as Okra did" } }
             input type="password" name="token" autocomplete="off" placeholder=[endpoint.and_then(|it| it.bearer.as_ref()).map(|_| "kept unless you enter another")]; }

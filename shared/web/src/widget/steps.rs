@@ -109,7 +109,8 @@ fn logo(bank: &BankConfig) -> Markup {
         .split_whitespace()
         .filter_map(|word| word.chars().next());
     let letters: String = firsts.filter(|it| it.is_alphanumeric()).take(2).collect();
-    let hue = bank.slug.bytes().map(usize::from).sum::<usize>() % HUES;
+    let mix = |hash: usize, byte: u8| hash.wrapping_mul(31).wrapping_add(byte.into());
+    let hue = (bank.slug.bytes().fold(7, mix) >> 3) % HUES;
     html! {
         svg.logo viewBox="0 0 40 40" width="40" height="40" aria-hidden="true" {
             rect width="40" height="40" rx="10" class={ "hue" (hue) } {}
