@@ -187,18 +187,18 @@ mod tests {
 
     use super::*;
 
-    fn of(options: Value) -> Result<Asked, String> {
+    fn of(options: &Value) -> Result<Asked, String> {
         read(options.as_object().unwrap())
     }
 
     #[test]
     fn refresh_is_true_or_an_object() {
         for options in [json!({}), json!({"refresh": true}), json!({"refresh": {}})] {
-            let asked = of(options).unwrap();
+            let asked = of(&options).unwrap();
             assert_eq!((asked.interval, asked.products.len()), (Interval::Daily, 2));
         }
         let asked = of(
-            json!({"refresh": {"interval": "one_hour", "products": ["balance"],
+            &json!({"refresh": {"interval": "one_hour", "products": ["balance"],
             "webhook_url": "https://a.example/h"}, "callback_url": "https://b.example"}),
         );
         let asked = asked.unwrap();
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_in_words() {
         let check = |options: Value, expected: &str| {
-            let problem = of(options.clone()).err().unwrap();
+            let problem = of(&options).err().unwrap();
             assert!(problem.starts_with(expected), "{options}: {problem}");
         };
         check(
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn origins_are_spelt_as_browsers_do() {
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(origin(text).as_deref(), expected, "{text}")
+            assert_eq!(origin(text).as_deref(), expected, "{text}");
         };
         check("https://App.example/", Some("https://app.example"));
         check("http://localhost:8080", Some("http://localhost:8080"));
