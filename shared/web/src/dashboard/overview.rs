@@ -203,9 +203,10 @@ fn activity(now: u64, counts: &[Counts]) -> Markup {
 }
 
 /// The classes of a bank's fault, and what they mean.
-const CLASSES: [(FaultClass, &str); 5] = [
+const CLASSES: [(FaultClass, &str); 6] = [
     (FaultClass::BankUnavailable, "Bank unavailable"),
-    (FaultClass::RateLimited, "Rate limit or quota"),
+    (FaultClass::RateLimited, "Rate limit"),
+    (FaultClass::QuotaSpent, "Quota spent"),
     (FaultClass::ConsentRefused, "Consent refused"),
     (FaultClass::Nonsense, "Unreadable answer"),
     (FaultClass::Internal, "Our own fault"),

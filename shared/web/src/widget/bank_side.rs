@@ -46,7 +46,7 @@ fn problem(fault: &BankFault) -> Problem {
     );
     match fault.class {
         FaultClass::BankUnavailable => Problem::Down,
-        FaultClass::RateLimited => Problem::Busy,
+        FaultClass::RateLimited | FaultClass::QuotaSpent => Problem::Busy,
         FaultClass::ConsentRefused => Problem::Denied,
         FaultClass::Nonsense | FaultClass::Internal => Problem::Nonsense,
     }
