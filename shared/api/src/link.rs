@@ -1,12 +1,14 @@
 //! Linking a record: a consent at a bank becomes accounts that are kept fresh from then on.
 
 use jiff::SignedDuration;
+use jiff::Timestamp;
 use okra_banks::{
     ConsentSecret,
     oauth::{Grant, MAX_TOKEN_BYTES, is_usable_token},
 };
 use okra_core::{
     bank::BankConfig,
+    consent::ConsentClock,
     decide::Mark,
     history::MAX_MONTHS,
     ids::{AccountId, BankId, CustomerId, RecordId, Seq},
@@ -29,7 +31,7 @@ use zeroize::Zeroizing;
 use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
-    input::{BANK, CUSTOMER, Input, LIMIT_MONTHS, RECORD},
+    input::{BANK, CONSENT_EXPIRES_AT, CUSTOMER, Input, LIMIT_MONTHS, RECORD},
     refresh, sync,
 };
 
@@ -48,6 +50,8 @@ pub(crate) struct Terms {
     webhook_url: Option<String>,
     /// Months of history.
     months: u8,
+    /// When the consent ends.
+    expires_at: Option<Timestamp>,
     options: Map<String, Value>,
 }
 
@@ -64,9 +68,20 @@ impl Terms {
             products: input.products()?.unwrap_or_else(|| Product::ALL.to_vec()),
             webhook_url: sync::webhook_url(call, input)?,
             months: months(input)?,
+            expires_at: expires_at(input)?,
             options,
         })
     }
+}
+
+/// When the consent ends, where the app knows.
+fn expires_at(input: &Input) -> Result<Option<Timestamp>, Refusal> {
+    let Some(text) = input.text(CONSENT_EXPIRES_AT) else {
+        return Ok(None);
+    };
+    let at = text.parse();
+    at.map(Some)
+        .map_err(|_| Refusal::field("consent_expires_at", "is no ISO 8601 date and time"))
 }
 
 /// Months of history asked for: Okra's `limit`, all that can be had where it is absent.
@@ -79,6 +94,14 @@ fn months(input: &Input) -> Result<u8, Refusal> {
         let problem = format!("is a number of months of history, 1 to {MAX_MONTHS}");
         Refusal::field("limit", problem)
     })
+}
+
+impl Terms {
+    /// The clock of the consent, begun now.
+    fn clock(&self, now: Timestamp) -> Option<ConsentClock> {
+        let expires_at = self.expires_at?;
+        Some(ConsentClock::starting(expires_at, now))
+    }
 }
 
 /// What is linked.
@@ -319,6 +342,7 @@ fn new_record(
         })
         .collect();
     let consent = Consent {
+        clock: terms.clock(now),
         record,
         bank,
         sealed: sealed(call, record, consent)?,
@@ -435,6 +459,7 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
     let renewed = Consent {
         sealed: sealed(call, head.record, &consent)?,
         accounts: covered,
+        clock: expires_at(&call.input)?.map(|at| ConsentClock::starting(at, call.now())),
         ..known
     };
     state.store.put_consent(&renewed).await?;

@@ -21,6 +21,8 @@ pub(crate) struct RecordState {
     accounts: Vec<AccountState>,
     history: Option<HistoryState>,
     next_refresh_at: Option<Instant>,
+    /// When the consent ends, where that is known.
+    consent_expires_at: Option<Instant>,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -125,6 +127,9 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
         accounts,
         history,
         next_refresh_at: next.iter().map(|(_, at)| *at).min().map(Instant),
+        consent_expires_at: consent
+            .and_then(|it| it.clock)
+            .map(|it| Instant(it.expires_at)),
     })
 }
 

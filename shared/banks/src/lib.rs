@@ -7,6 +7,7 @@ pub mod config;
 mod consents;
 pub mod oauth;
 pub mod obie;
+mod quota;
 mod transport;
 
 use std::{fmt, net::IpAddr};

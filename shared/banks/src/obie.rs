@@ -31,7 +31,7 @@ pub use self::{
     transactions::{doubtful_dates, join_pages, parse_transactions},
 };
 use crate::{
-    ConsentSecret,
+    ConsentSecret, quota,
     transport::{Reply, Transport},
 };
 
@@ -211,6 +211,10 @@ impl<'a> Session<'a> {
         match reply {
             Reply::Body(body) => Ok(body),
             Reply::Refused { mut fault, body } => {
+                let status = fault.status.unwrap_or_default();
+                if let Some(class) = quota::class_of(status, &body, fault.retry_after_s) {
+                    fault.class = class;
+                }
                 if let Some(code) = codes::error_code(&body) {
                     fault.detail = format!("{}, {code}", fault.detail);
                 }

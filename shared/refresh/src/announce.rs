@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use okra_core::{
+    consent::ConsentClock,
     feed::{Change, FeedEntry, Stream},
     ids::{AccountId, RecordId, Seq},
     model::ByProduct,
-    state::StateChange,
+    state::{Happening, StateChange, status_after},
 };
 use okra_queue::{Dispatch, Queues};
 use okra_store::{Commit, CommitError, Consistency, Head, RecordStatus, Store};
@@ -78,6 +79,66 @@ pub async fn announce(
         return Ok(Some(committed));
     }
     Err(RefreshError::Commit(CommitError::Lost))
+}
+
+/// Tells what is due of a consent's end: the notices, each once, and that it is over. True once it is
+/// over.
+pub(crate) async fn consent_clock(
+    store: &Store,
+    queues: &Queues,
+    record: RecordId,
+    clock: ConsentClock,
+    now: Timestamp,
+) -> Result<bool, RefreshError> {
+    let due = clock.due(now);
+    for _ in 0..MAX_COMMITS {
+        let Some(head) = store.head(record, Consistency::Strong).await? else {
+            return Ok(true);
+        };
+        if due.is_empty() || head.status != RecordStatus::Active {
+            break;
+        }
+        if let Some(carrier) = head.state_key() {
+            store.unsettle(carrier).await?;
+        }
+        let expires_at = clock.expires_at;
+        let notices = due.iter().map(|&days| {
+            let notice = StateChange::ConsentExpiring { expires_at, days };
+            (None, notice)
+        });
+        let entries = entries(record, head.seq, now, notices.collect());
+        let commit = Commit {
+            head: &head,
+            entries: &entries,
+            marks: ByProduct::default(),
+            status: None,
+            history: None,
+            now,
+        };
+        match store.commit_notices(commit, clock, clock.told(now)).await {
+            Ok(committed) => {
+                tell(store, queues, &committed).await?;
+                break;
+            }
+            Err(CommitError::Lost) => {
+                // Another refresh committed, or gave the notices.
+                let consent = store.consent(record, Consistency::Strong).await?;
+                if consent.and_then(|it| it.clock) != Some(clock) {
+                    break;
+                }
+            }
+            Err(error) => return Err(RefreshError::Commit(error)),
+        }
+    }
+    if !clock.is_over(now) {
+        return Ok(false);
+    }
+    announce(store, queues, record, now, |head| {
+        let (status, change) = status_after(head.status, Happening::Expired);
+        Some((status, vec![(None, change?)]))
+    })
+    .await?;
+    Ok(true)
 }
 
 /// Dispatches the record's changes of state that were not, and moves the watermark.

@@ -16,7 +16,7 @@ use okra_core::{
 use okra_store::Consent;
 
 use crate::{
-    ChunkReport, Outcome, RefreshError, Refreshed, Refresher,
+    ChunkReport, Outcome, RefreshError, Refreshed, Refresher, announce,
     reconcile::{Fetched, Reconciled},
 };
 
@@ -82,10 +82,21 @@ impl Refresher {
                 let Some(consent) = consent else {
                     return Ok(Outcome::Gone);
                 };
-                if held {
+                let mut over = false;
+                if let Some(clock) = consent.clock.filter(|it| it.next_at() <= now) {
+                    let (store, queues) = (&self.store, &self.queues);
+                    let record = consent.record;
+                    over = announce::consent_clock(store, queues, record, clock, now).await?;
+                }
+                // An ended consent is not used but for who asks in person: it may have been prolonged.
+                if held || (over && !on_demand) {
                     return Ok(Outcome::Held);
                 }
-                self.record(bank, consent, entry, strong, user).await
+                let outcome = self.record(bank, consent, entry, strong, user).await?;
+                if over && matches!(outcome, Outcome::Changed(_) | Outcome::Unchanged) {
+                    self.store.stop_clock(consent.record).await?;
+                }
+                Ok(outcome)
             };
             work.boxed()
         });

@@ -3,17 +3,22 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use okra_core::ids::{AccountId, BankId, RecordId};
+use okra_core::{
+    consent::ConsentClock,
+    ids::{AccountId, BankId, RecordId},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
     expression::{Update, When},
-    item::{Attributes, Draft, JSON, Key, Reader, bytes, json, millis, s},
+    item::{Attributes, Draft, JSON, Key, Reader, bytes, json, millis, n, s},
     records,
 };
 
 const KIND: &str = "consent";
+const EXPIRES: &str = "xp";
+const NOTICED: &str = "xn";
 
 const SEALED: &str = "s";
 
@@ -42,6 +47,8 @@ pub struct Consent {
     pub sealed: Vec<u8>,
     /// The accounts it opens.
     pub accounts: Vec<ConsentAccount>,
+    /// When it ends, where that is known, and what was told of it.
+    pub clock: Option<ConsentClock>,
 }
 
 impl fmt::Debug for Consent {
@@ -62,6 +69,8 @@ pub(crate) fn write(consent: &Consent) -> Result<Attributes, StoreError> {
         .with("ins", s(consent.bank.to_string()))
         .with(SEALED, bytes(consent.sealed.as_slice()))
         .with(JSON, json(KIND, &consent.accounts)?)
+        .maybe(EXPIRES, consent.clock.map(|it| millis(it.expires_at)))
+        .maybe(NOTICED, consent.clock.and_then(|it| it.noticed).map(n))
         .done())
 }
 
@@ -75,10 +84,43 @@ fn read(item: &Attributes) -> Result<Consent, StoreError> {
         bank: reader.parse("ins")?,
         sealed: reader.bytes(SEALED)?.to_vec(),
         accounts: reader.json(JSON)?,
+        clock: clock(&reader)?,
     })
 }
 
+fn clock(reader: &Reader<'_>) -> Result<Option<ConsentClock>, StoreError> {
+    let Some(expires_at) = reader.optional(EXPIRES, Reader::millis)? else {
+        return Ok(None);
+    };
+    let noticed = reader.optional(NOTICED, Reader::number)?;
+    Ok(Some(ConsentClock {
+        expires_at,
+        noticed,
+    }))
+}
+
+/// The clock of a consent after notices were given, where nobody gave them meanwhile.
+pub(crate) fn noticed(record: RecordId, before: ConsentClock, after: ConsentClock) -> Update {
+    Update::new(key(record))
+        .assign(NOTICED, after.noticed.map(n))
+        .when(When::Is(EXPIRES, Some(millis(before.expires_at))))
+        .when(When::Is(NOTICED, before.noticed.map(n)))
+}
+
 impl Store {
+    /// Forgets when a consent ends: the bank went on answering after that.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn stop_clock(&self, record: RecordId) -> Result<(), StoreError> {
+        let update = Update::new(key(record))
+            .remove(EXPIRES)
+            .remove(NOTICED)
+            .when(When::Exists);
+        self.update(update).await.map(drop)
+    }
+
     /// The consents of these records that exist, in any order; read eventually. No record may be
     /// named twice. Each 100 are one call.
     ///

@@ -1,8 +1,10 @@
 //! The feed: committed diffs, in order. A commit moves the head and adds the entries in one
 //! transaction, so that the numbers of a feed are dense and no entry is without its head.
 
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 use okra_core::{
+    consent::ConsentClock,
     decide::Mark,
     feed::{FeedEntry, MAX_ENTRIES_PER_COMMIT, Stream},
     history::History,
@@ -14,6 +16,7 @@ use okra_core::{
 use crate::{
     Consistency, Head, Store, StoreError,
     call::{Range, Take, Transacted},
+    consents,
     expression::{Update, When},
     histories,
     item::{Attributes, Draft, JSON, Key, Reader, json, millis, n, s, size},
@@ -174,6 +177,14 @@ impl Store {
     ///
     /// [`CommitError`].
     pub async fn commit(&self, commit: Commit<'_>) -> Result<Head, CommitError> {
+        self.commit_with(commit, Vec::new()).await
+    }
+
+    async fn commit_with(
+        &self,
+        commit: Commit<'_>,
+        further: Vec<TransactWriteItem>,
+    ) -> Result<Head, CommitError> {
         if !follows(&commit) {
             return Err(CommitError::NotNext);
         }
@@ -192,7 +203,8 @@ impl Store {
                 bytes,
             });
         }
-        let committed = if items.is_empty() && commit.history.is_none() {
+        let alone = items.is_empty() && commit.history.is_none() && further.is_empty();
+        let committed = if alone {
             self.update(moved(&commit)).await?
         } else {
             let mut actions = vec![self.update_action(moved(&commit))];
@@ -205,6 +217,7 @@ impl Store {
                 let (item, conditions) = histories::write(commit.head.record, history)?;
                 actions.push(self.put_action(item, conditions));
             }
+            actions.extend(further);
             self.transact(actions).await? == Transacted::Done
         };
         if !committed {
@@ -220,6 +233,22 @@ impl Store {
             *head.marks.slot(product) = Some(*mark);
         }
         Ok(head)
+    }
+
+    /// Commits notices of a consent's end, and that they were given, all or nothing: each is given once.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`].
+    pub async fn commit_notices(
+        &self,
+        commit: Commit<'_>,
+        before: ConsentClock,
+        after: ConsentClock,
+    ) -> Result<Head, CommitError> {
+        let noticed = consents::noticed(commit.head.record, before, after);
+        self.commit_with(commit, vec![self.update_action(noticed)])
+            .await
     }
 
     /// At most `limit` entries, and [`MAX_FEED_PAGE`], after `after`, in order.

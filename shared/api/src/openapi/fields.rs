@@ -151,7 +151,7 @@ fields! {
         F::new(input::WEBHOOK_URL, Kind::Url, "Who is told, besides the app's endpoints."),
     ];
     CUSTOMER_IP = [F::new(input::CUSTOMER_IP, Kind::Text, "The address of the user, where he is there: banks allow more then.")];
-    LINK_OPTIONS = [F::new(input::LIMIT_MONTHS, Kind::Count { most: 24 }, "Months of history that are pulled; 24 where absent."), F::new(&["options"], Kind::Object, "Echoed in webhooks, searched by byOptions; 512 bytes at most.")];
+    LINK_OPTIONS = [F::new(input::CONSENT_EXPIRES_AT, Kind::Text, "When the consent ends (ISO 8601): notices come 14, 7 and 1 days before."), F::new(input::LIMIT_MONTHS, Kind::Count { most: 24 }, "Months of history that are pulled; 24 where absent."), F::new(&["options"], Kind::Object, "Echoed in webhooks, searched by byOptions; 512 bytes at most.")];
     SANDBOX = [
         F::new(&["noOfAccount"], Kind::Count { most: 5 }, "Accounts of the login, 1 to 5."),
         F::new(&["volume"], Kind::OneOf(&["low", "medium", "high"]), "How many transactions."),

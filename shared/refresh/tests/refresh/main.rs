@@ -488,6 +488,61 @@ async fn nonsense_is_retried_with_backoff_and_stated() {
     check_laws(&world, &linked).await;
 }
 
+/// The consent clock: each notice once, in order, whatever days are missed; at the end the user is
+/// needed and the bank is left alone, until an answer to who asks in person says otherwise.
+#[tokio::test]
+async fn the_end_of_a_consent_is_told_before_it_comes() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    world.take_dispatches().await;
+    world.ends_in(&linked, 30).await;
+    let told = async || {
+        let feed = world.feed(&linked).await;
+        let changes = states(&feed).into_iter();
+        let days = changes.filter_map(|(_, change)| match change {
+            StateChange::ConsentExpiring { days, .. } => Some(days),
+            _ => None,
+        });
+        days.collect::<Vec<u8>>()
+    };
+    // Looked at on these days only: 14 and 7 days before the end are missed, and made up for.
+    for (day, expected) in [
+        (10, &[][..]),
+        (15, &[]),
+        (24, &[14, 7]),
+        (25, &[14, 7]),
+        (29, &[14, 7, 1]),
+    ] {
+        world.go_to_day(day);
+        world.refresh(&linked).await;
+        world.refresh(&linked).await;
+        assert_eq!(told().await, expected, "day {day}");
+    }
+    let dispatched = world.take_dispatches().await;
+    assert!(dispatched.iter().any(|it| it.stream == Stream::State));
+    world.go_to_day(31);
+    let calls = world.bank.calls();
+    assert_eq!(world.refresh(&linked).await, Outcome::Held);
+    assert_eq!(world.refresh(&linked).await, Outcome::Held);
+    assert_eq!(world.bank.calls(), calls, "an ended consent is not used");
+    let required = StateChange::TokenRequired {
+        reason: TokenReason::ConsentExpired,
+    };
+    let last = |feed: &[okra_core::feed::FeedEntry]| states(feed).pop().unwrap().1;
+    assert_eq!(last(&world.feed(&linked).await), required);
+    let waits = RecordStatus::TokenRequired;
+    assert_eq!(world.head(&linked).await.status, waits);
+
+    world.refresh_on_demand(&linked).await;
+    assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
+    world.refresh(&linked).await;
+    assert_eq!(world.refresh(&linked).await, Outcome::Unchanged);
+    assert_eq!(last(&world.feed(&linked).await), StateChange::Recovered);
+    // The window has slid since; what it left is kept.
+    check_laws_since(&world, &linked, jiff::civil::date(2026, 2, 1)).await;
+}
+
 #[tokio::test]
 async fn two_refreshes_at_once_commit_each_change_once() {
     let world = World::new().await;

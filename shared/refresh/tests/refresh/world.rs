@@ -11,6 +11,7 @@ use okra_aws::{AwsConfig, Clock};
 use okra_banks::{Connectors, ConsentSecret};
 use okra_core::{
     bank::{BankConfig, BankLimits, ClientAuth, OAuthClient, Standard},
+    consent::ConsentClock,
     feed::FeedEntry,
     ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
     model::{BookingStatus, ByProduct, Direction, TransactionFacts, date_of},
@@ -221,6 +222,7 @@ impl World {
             })
             .collect();
         let consent = Consent {
+            clock: None,
             record,
             bank: BANK,
             sealed,
@@ -281,6 +283,38 @@ impl World {
         }
     }
 
+    /// Says when a record's consent ends.
+    pub(crate) async fn ends_in(&self, linked: &Linked, days: i64) {
+        let record = linked.key.record;
+        let consent = self.store.consent(record, Consistency::Strong).await;
+        let now = self.clock.now();
+        let expires_at = now + SignedDuration::from_hours(24 * days);
+        let consent = Consent {
+            clock: Some(ConsentClock::starting(expires_at, now)),
+            ..consent.unwrap().unwrap()
+        };
+        self.store.put_consent(&consent).await.unwrap();
+    }
+
+    /// A refresh that the app asked for.
+    pub(crate) async fn refresh_on_demand(&self, linked: &Linked) -> Outcome {
+        self.tick_clock();
+        let entry = self.store.due_entry(linked.key, Consistency::Strong).await;
+        let chunk = Chunk {
+            id: "on-demand".into(),
+            bank: BANK,
+            requested: Requested::OnDemand {
+                product: None,
+                user: None,
+            },
+            not_after: self.clock.now(),
+            delay_s: 0,
+            records: vec![entry.unwrap().unwrap()],
+        };
+        self.refresher.chunk(chunk, false).await.unwrap();
+        self.last.0.lock().unwrap().take().unwrap()
+    }
+
     /// Puts other tokens in the place of a record's.
     pub(crate) async fn give(&self, linked: &Linked, secret: &ConsentSecret) {
         let record = linked.key.record;
@@ -312,6 +346,12 @@ impl World {
         let sealed = consent.unwrap().unwrap().sealed;
         let opened = self.vault.open(record.as_bytes(), &sealed).unwrap();
         serde_json::from_slice(&opened).unwrap()
+    }
+
+    /// It is so many days after the beginning.
+    pub(crate) fn go_to_day(&self, day: i64) {
+        let begun: jiff::Timestamp = "2026-03-15T12:01:00Z".parse().unwrap();
+        self.clock.set(begun + SignedDuration::from_hours(24 * day));
     }
 
     /// Time goes on by so many seconds.

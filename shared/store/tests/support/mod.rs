@@ -129,6 +129,7 @@ pub(crate) fn new_record(n: u32, interval: Interval) -> NewRecord {
     };
     NewRecord {
         consent: Consent {
+            clock: None,
             record,
             bank: bank(),
             sealed: vec![7; 400],

@@ -232,6 +232,7 @@ impl World {
                 last_changed_at: now,
             },
             consent: Consent {
+                clock: None,
                 record: RECORD,
                 bank: BANK,
                 sealed: vec![1],
