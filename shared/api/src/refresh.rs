@@ -1,6 +1,6 @@
 //! Refreshes on demand.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use axum::http::StatusCode;
 use jiff::SignedDuration;
@@ -21,6 +21,15 @@ use crate::{
 
 /// How long somebody is taken to wait for a refresh; after that it is dropped.
 const WORTH_WAITING: SignedDuration = SignedDuration::from_mins(15);
+
+/// How long a refresh is waited for: the gateway gives up after 30 seconds.
+const MAX_WAIT: Duration = Duration::from_secs(25);
+
+/// Between two looks at a job.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The field that asks to wait.
+const WAIT: &str = "wait";
 
 /// Times a record's due entries are looked for while it is being rescheduled.
 const MAX_LOOKS: u32 = 3;
@@ -77,8 +86,9 @@ async fn chunks(
         }
         chunks.push(Chunk {
             id: format!(
-                "on-demand-{}-{}-{}",
+                "on-demand-{}-{}-{}-{}",
                 head.record,
+                product.map_or("all", Product::as_str),
                 key.interval,
                 now.as_millisecond()
             ),
@@ -115,6 +125,54 @@ async fn asked(call: &Call) -> Result<RecordId, Refusal> {
     }
 }
 
+/// Begins a refresh of one product, or joins the one that runs; its id.
+async fn begin_or_join(
+    call: &Call,
+    record: RecordId,
+    product: Product,
+    user: Option<IpAddr>,
+) -> Result<String, Refusal> {
+    let (store, now) = (&call.state.store, call.now());
+    for _ in 0..MAX_LOOKS {
+        let head = call.own_record(record, Consistency::Strong).await?;
+        let chunks = chunks(call, &head, Some(product), user).await?;
+        // A product is on one due entry, so there is one chunk.
+        let Some(chunk) = chunks.first() else {
+            continue;
+        };
+        if store.begin_job(record, product, &chunk.id, now).await? {
+            call.state
+                .queues
+                .send_chunks(Lane::Priority, &chunks)
+                .await?;
+            return Ok(chunk.id.clone());
+        }
+        if let Some(job) = store.job(record, product).await? {
+            return Ok(job.id);
+        }
+    }
+    Err(Refusal::busy())
+}
+
+/// What came of a job, where it is done before the wait is over.
+async fn outcome_of(
+    call: &Call,
+    record: RecordId,
+    product: Product,
+    job: &str,
+) -> Result<Option<String>, Refusal> {
+    for _ in 0..MAX_WAIT.as_millis() / POLL.as_millis() {
+        match call.state.store.job(record, product).await? {
+            Some(last) if last.id == job && last.outcome.is_none() => {}
+            // A later one began, so this one is done.
+            Some(last) => return Ok(last.outcome.filter(|_| last.id == job)),
+            None => return Ok(None),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(None)
+}
+
 /// The address of the user, where the app says that he is there.
 fn user(call: &Call) -> Result<Option<IpAddr>, Refusal> {
     let Some(text) = call.input.text(CUSTOMER_IP) else {
@@ -147,9 +205,21 @@ async fn refresh(
                        that the user calls you from";
         return Err(Refusal::new(StatusCode::CONFLICT, "USER_NEEDED", message));
     }
-    enqueue(call, record, product, user).await?;
-    let public_url = &call.state.public_url;
-    success(message, Acknowledged::new(public_url, record, method))
+    let job = match product {
+        Some(product) => Some(begin_or_join(call, record, product, user).await?),
+        None => {
+            enqueue(call, record, None, user).await?;
+            None
+        }
+    };
+    let outcome = match (product, &job) {
+        (Some(product), Some(job)) if call.input.flag(WAIT) => {
+            outcome_of(call, record, product, job).await?
+        }
+        _ => None,
+    };
+    let acknowledged = Acknowledged::new(&call.state.public_url, record, method);
+    success(message, acknowledged.of_job(job, outcome))
 }
 
 async fn of_balance(call: &Call, method: &'static str) -> Answer {
@@ -188,10 +258,10 @@ pub(crate) async fn all(call: &Call) -> Answer {
 }
 
 documented! {
-    balance(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes the balances of an account's record.";
-    balance_check(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes the balances of an account's record.";
-    balance_periodic(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes the balances of an account's record.";
-    transactions(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes the transactions of an account's record.";
-    transactions_periodic(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes the transactions of an account's record.";
-    all(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP)) -> Acknowledged: "Refreshes everything of a record.";
+    balance(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes the balances of an account's record.";
+    balance_check(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes the balances of an account's record.";
+    balance_periodic(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes the balances of an account's record.";
+    transactions(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes the transactions of an account's record.";
+    transactions_periodic(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes the transactions of an account's record.";
+    all(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes everything of a record.";
 }

@@ -68,10 +68,11 @@ impl Refresher {
             return Ok(report);
         }
         let bank = self.bank(chunk.bank).await?;
-        let (on_demand, user) = match chunk.requested {
-            Requested::OnDemand { user, .. } => (true, user),
-            Requested::Scheduled { .. } => (false, None),
+        let (on_demand, user, wanted) = match chunk.requested {
+            Requested::OnDemand { user, product } => (true, user, product),
+            Requested::Scheduled { .. } => (false, None, None),
         };
+        let job = chunk.id.as_str();
         let now = self.clock.now();
         let work = chunk.records.iter().map(|entry| {
             let consent = consents.get(&entry.key.record);
@@ -93,6 +94,12 @@ impl Refresher {
                     return Ok(Outcome::Held);
                 }
                 let outcome = self.record(bank, consent, entry, strong, user).await?;
+                if let Some(product) = wanted {
+                    let (record, ended_at) = (consent.record, self.clock.now());
+                    self.store
+                        .end_job(record, product, job, outcome.as_str(), ended_at)
+                        .await?;
+                }
                 if over && matches!(outcome, Outcome::Changed(_) | Outcome::Unchanged) {
                     self.store.stop_clock(consent.record).await?;
                 }

@@ -39,6 +39,20 @@ pub struct ChunkReport {
     pub held: usize,
 }
 
+impl Outcome {
+    /// The stable name, as in JSON.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Changed(_) => "changed",
+            Self::Failed => "failed",
+            Self::Contended => "contended",
+            Self::Gone => "gone",
+            Self::Held => "held",
+        }
+    }
+}
+
 impl ChunkReport {
     pub(crate) fn count(&mut self, outcome: &Outcome) {
         *match outcome {

@@ -9,6 +9,7 @@
 //! | head | `REC#<record>` | `HEAD`; links `CUS#..`/`REC#<record>`, `APP#..`/`REC#<record>` | records |
 //! | consent | `REC#<record>` | `CRED` | consents |
 //! | subscription | `REC#<record>` | `SUB#<subscription>` | subscriptions |
+//! | job | `REC#<record>` | `JOB#<product>` | jobs |
 //! | history | `REC#<record>` | `HIST` | histories |
 //! | feed entry | `REC#<record>` | `FED#<seq, 12 digits>` | feed |
 //! | account | `ACC#<tag>` | `<account>` | accounts |
@@ -46,6 +47,7 @@ mod feed;
 mod histories;
 mod intervals;
 mod item;
+mod jobs;
 mod link_sessions;
 mod marks;
 mod projection;
@@ -72,6 +74,7 @@ pub use self::{
     error::StoreError,
     feed::{Commit, CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FEED_PAGE},
     intervals::IntervalsTouched,
+    jobs::Job,
     link_sessions::{LINK_SESSION_KEPT_S, LinkSession},
     records::{Head, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, Page},
     retries::{MAX_RETRIES_PER_LANE, Retry},

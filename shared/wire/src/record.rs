@@ -20,15 +20,34 @@ pub struct Acknowledged {
     record: RecordId,
     method: &'static str,
     callback_url: String,
+    /// The refresh that was begun or joined, where it is of one product.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    /// What came of it, where it was waited for and is done: `unchanged`, `changed`, `failed`. The
+    /// data is at `callback_url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<String>,
 }
 
 impl Acknowledged {
+    /// The same acknowledgement of a job, and what came of it where that is known.
+    #[must_use]
+    pub fn of_job(self, job: Option<String>, outcome: Option<String>) -> Self {
+        Self {
+            job,
+            outcome,
+            ..self
+        }
+    }
+
     /// What was asked of a record, and where its data is read. `public_url` has no trailing slash.
     pub fn new(public_url: &str, record: RecordId, method: &'static str) -> Self {
         Self {
             record,
             method,
             callback_url: callback_url(public_url, record, method),
+            job: None,
+            outcome: None,
         }
     }
 }
