@@ -152,6 +152,68 @@ async fn a_record_has_no_more_subscriptions_than_can_be_read() {
     ask(0).await.data();
 }
 
+/// An interval that a bank's quota cannot give is taken, and what comes of it is said.
+#[tokio::test]
+async fn an_interval_that_the_quota_cannot_give_says_what_comes_of_it() {
+    let world = World::new().await;
+    let store = &world.environment.store;
+    let linked = world.create(json!({})).await;
+    let head = store.head(linked.record(), Consistency::Strong).await;
+    let bank = head.unwrap().unwrap().bank;
+    let mut bank = store.bank(bank).await.unwrap().unwrap();
+    bank.limits.unattended_per_day = Some(4);
+    store.put_bank(&bank).await.unwrap();
+    let body = json!({
+        "customer": linked.customer(), "products": ["balance"], "interval": "one_minute",
+    });
+    let data = world.post("data-sync", body).await.data();
+    let shown = &data["subscriptions"][0];
+    assert_eq!(shown["interval"], "one_minute");
+    assert_eq!(shown["effective_interval"]["balance"], "twelve_hours");
+    let (balance, transactions) = schedule(&world, &linked).await;
+    assert_eq!(
+        (balance, transactions),
+        (Interval::TwelveHours, Interval::Daily)
+    );
+
+    bank.limits.user_present_only = true;
+    store.put_bank(&bank).await.unwrap();
+    let body = json!({ "record_id": linked.record() });
+    let alone = world.post("balance/refresh", body).await;
+    let (kind, _) = alone.refusal(StatusCode::CONFLICT);
+    assert_eq!(kind, "USER_NEEDED");
+    world.take_chunks().await;
+    let body = json!({ "record_id": linked.record(), "customer_ip": "203.0.113.7" });
+    world.post("balance/refresh", body).await.data();
+    let chunks = world.take_chunks().await;
+    let user = Some("203.0.113.7".parse().unwrap());
+    let product = Some(Product::Balance);
+    assert_eq!(chunks[0].requested, Requested::OnDemand { product, user });
+}
+
+/// A rule is on while a record is on its interval, and no longer than until its next tick after.
+#[tokio::test]
+async fn a_rule_without_records_is_switched_off_by_its_next_tick() {
+    let world = World::new().await;
+    let linked = world.create(json!({ "interval": "one_hour" })).await;
+    assert!(world.awake().await.contains(&Interval::OneHour));
+    let body = json!({
+        "customer": linked.customer(), "products": ["balance", "transactions"], "interval": "daily",
+    });
+    world.post("data-sync", body).await.data();
+    assert_eq!(
+        schedule(&world, &linked).await,
+        (Interval::Daily, Interval::Daily)
+    );
+    assert!(world.awake().await.contains(&Interval::OneHour), "not yet");
+    let at = world.environment.clock.now();
+    let interval = Interval::OneHour;
+    let tick = okra_core::schedule::Tick { interval, at };
+    world.environment.refresher().tick(tick).await.unwrap();
+    assert!(!world.awake().await.contains(&Interval::OneHour));
+    assert!(world.awake().await.contains(&Interval::Daily));
+}
+
 #[tokio::test]
 async fn a_second_request_joins_the_refresh_that_runs() {
     let world = World::new().await;
