@@ -10,7 +10,7 @@ pub mod obie;
 mod quota;
 mod transport;
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use jiff::{Timestamp, civil::Date};
 use okra_core::{
@@ -23,7 +23,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use self::transport::Transport;
-pub use self::{consents::ConsentId, transport::ConnectorError};
+pub use self::{
+    consents::ConsentId,
+    transport::{Answering, ConnectorError, Http, Unreached},
+};
 
 /// What a consent gives us: kept sealed, never shown.
 #[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
@@ -112,6 +115,14 @@ impl Connectors {
         Ok(Self {
             transport: Transport::new(tls)?,
         })
+    }
+
+    /// The same connectors over another carrier of requests: the simulation's.
+    #[must_use]
+    pub fn over(self, http: Arc<dyn Http>) -> Self {
+        Self {
+            transport: self.transport.over(http),
+        }
     }
 
     /// The accounts that a consent covers. `now` is what a date to wait for counts from.

@@ -1,7 +1,7 @@
 //! HTTP to banks: a deadline for each call that covers the body, a cap while reading it, no redirects,
 //! no proxies from the environment, and one class of fault for each way it can go wrong.
 
-use std::time::Duration;
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use okra_core::{
@@ -10,7 +10,7 @@ use okra_core::{
     retry::retry_after_s,
 };
 use reqwest::{
-    Client, RequestBuilder, Response, StatusCode, header::RETRY_AFTER, redirect::Policy,
+    Client, Request, RequestBuilder, Response, StatusCode, header::RETRY_AFTER, redirect::Policy,
 };
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -33,8 +33,78 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Bytes of a refusal's body at most; a longer one is not looked at.
 const MAX_REFUSAL_BYTES: usize = 16 * 1024;
 
-#[derive(Clone, Debug)]
-pub(crate) struct Transport(Client);
+/// Why no answer came. Says nothing of the URL, which names an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreached {
+    /// The request could not be built: our own fault.
+    #[error("the request could not be built")]
+    Unbuilt,
+    /// No connection within its time.
+    #[error("the bank could not be reached in time")]
+    Late,
+    /// No connection.
+    #[error("the bank could not be reached")]
+    Refused,
+    /// The connection broke before the answer was whole.
+    #[error("the connection to the bank broke")]
+    Broken,
+}
+
+impl From<&reqwest::Error> for Unreached {
+    fn from(error: &reqwest::Error) -> Self {
+        if error.is_builder() {
+            Self::Unbuilt
+        } else if error.is_timeout() {
+            Self::Late
+        } else if error.is_connect() {
+            Self::Refused
+        } else {
+            Self::Broken
+        }
+    }
+}
+
+impl From<Unreached> for BankFault {
+    fn from(unreached: Unreached) -> Self {
+        let class = match unreached {
+            Unreached::Unbuilt => FaultClass::Internal,
+            Unreached::Late | Unreached::Refused | Unreached::Broken => FaultClass::BankUnavailable,
+        };
+        Self::new(class, unreached.to_string())
+    }
+}
+
+/// What [`Http::execute`] comes to.
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Response, Unreached>> + Send + 'a>>;
+
+/// What carries a request to a bank and brings the answer back: an HTTP client or, in a simulation, a
+/// bank in the same process. Deadlines, caps, classes of fault and parsing are above it.
+pub trait Http: Send + Sync {
+    /// Sends a request and answers with the head of the response; its body may still be on its way.
+    fn execute(&self, request: Request) -> Answering<'_>;
+}
+
+impl Http for Client {
+    fn execute(&self, request: Request) -> Answering<'_> {
+        Box::pin(async move {
+            let answer = Self::execute(self, request).await;
+            answer.map_err(|error| Unreached::from(&error))
+        })
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Transport {
+    /// Builds requests.
+    client: Client,
+    http: Arc<dyn Http>,
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transport")
+    }
+}
 
 /// What a bank replied in time.
 pub(crate) enum Reply {
@@ -55,12 +125,20 @@ impl Transport {
             .pool_max_idle_per_host(MAX_IDLE_PER_BANK)
             .user_agent(concat!("okra-sync/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map(Self)
+            .map(|client| Self {
+                http: Arc::new(client.clone()),
+                client,
+            })
             .map_err(ConnectorError)
     }
 
+    /// The same transport over another carrier.
+    pub(crate) fn over(self, http: Arc<dyn Http>) -> Self {
+        Self { http, ..self }
+    }
+
     pub(crate) fn get(&self, url: Url) -> RequestBuilder {
-        self.0.get(url)
+        self.client.get(url)
     }
 
     pub(crate) fn post(&self, url: Url) -> RequestBuilder {
@@ -80,10 +158,10 @@ impl Transport {
             let detail = format!("no whole answer within {} ms", limits.deadline_ms);
             BankFault::new(FaultClass::BankUnavailable, detail)
         };
-        let response = timeout_at(deadline, request.send())
+        let request = request.build().map_err(|error| Unreached::from(&error))?;
+        let response = timeout_at(deadline, self.http.execute(request))
             .await
-            .map_err(late)?
-            .map_err(|error| unreached(&error))?;
+            .map_err(late)??;
         let status = response.status();
         if matches!(status, StatusCode::OK | StatusCode::CREATED) {
             let cap = usize::try_from(limits.max_body_bytes).unwrap_or(usize::MAX);
@@ -117,29 +195,17 @@ async fn capped(mut response: Response, cap: usize) -> Result<Vec<u8>, BankFault
         return Err(too_large());
     }
     let mut body = Vec::with_capacity(announced);
-    while let Some(part) = response.chunk().await.map_err(|error| unreached(&error))? {
+    while let Some(part) = response
+        .chunk()
+        .await
+        .map_err(|error| Unreached::from(&error))?
+    {
         if body.len() + part.len() > cap {
             return Err(too_large());
         }
         body.extend_from_slice(&part);
     }
     Ok(body)
-}
-
-/// Says what went wrong without the URL, which names an account.
-fn unreached(error: &reqwest::Error) -> BankFault {
-    let (class, detail) = if error.is_builder() {
-        (FaultClass::Internal, "the request could not be built")
-    } else if error.is_timeout() {
-        let detail = "the bank could not be reached in time";
-        (FaultClass::BankUnavailable, detail)
-    } else if error.is_connect() {
-        (FaultClass::BankUnavailable, "the bank could not be reached")
-    } else {
-        let detail = "the connection to the bank broke";
-        (FaultClass::BankUnavailable, detail)
-    };
-    BankFault::new(class, detail)
 }
 
 fn refused(response: &Response, status: StatusCode, now: Timestamp) -> BankFault {
