@@ -98,6 +98,9 @@ pub(crate) struct ReplayArgs {
     /// Simulated days to play at most; all by default
     #[arg(long, value_name = "N")]
     pub(crate) days: Option<u32>,
+    /// Play pending rows, edits and removals that follow from this number on top of the file
+    #[arg(long, value_name = "SEED")]
+    pub(crate) inject: Option<u64>,
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `okra-sync replay`: real transactions, loaded into the sandbox bank and played day by day through the
 //! whole system, with a verdict at the end.
 
+mod inject;
 mod report;
 mod verdict;
 
@@ -32,7 +33,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::{task::JoinSet, time::sleep};
 
-use self::report::{Latencies, Report};
+use self::{
+    inject::Injector,
+    report::{Latencies, Report},
+};
 use crate::{
     app::make_app,
     cli::{Options, ReplayArgs},
@@ -64,6 +68,9 @@ const STATE: &str = "replay";
 struct Progress {
     /// SHA-256 of the file.
     file: String,
+    /// The seed of what is injected.
+    #[serde(default)]
+    inject: Option<u64>,
     /// The day to play next.
     next: Date,
     /// True at the end.
@@ -100,7 +107,8 @@ pub(crate) async fn run(options: &Options, args: &ReplayArgs) -> anyhow::Result<
         "{}",
         stopped.unwrap_or_else(|| "the file has no rows".to_owned())
     );
-    let expected = verdict::Expected::of(&rows);
+    let mut expected = verdict::Expected::of(&rows);
+    let injector = args.inject.map(|seed| Injector::new(seed, &rows));
     let (first, last) = (
         rows.iter()
             .map(|row| row.date)
@@ -117,7 +125,7 @@ pub(crate) async fn run(options: &Options, args: &ReplayArgs) -> anyhow::Result<
     };
     let bank = pkdd::ReplayBank::load(rows, Standard::Obie31, bank_options);
 
-    let mut replay = Replay::open(options, args, &file, first, bank).await?;
+    let mut replay = Replay::open(options, args, &file, first, bank, injector).await?;
     let last = args.days.map_or(last, |days| {
         first
             .saturating_add(i64::from(days.saturating_sub(1)).days())
@@ -129,6 +137,7 @@ pub(crate) async fn run(options: &Options, args: &ReplayArgs) -> anyhow::Result<
     let played_s = started.elapsed().as_secs_f64();
     let finished = Progress {
         file,
+        inject: args.inject,
         next: last.tomorrow().unwrap_or(last),
         finished: true,
     };
@@ -139,12 +148,16 @@ pub(crate) async fn run(options: &Options, args: &ReplayArgs) -> anyhow::Result<
         .put_state(STATE, &json!(finished))
         .await?;
 
+    if let Some(injector) = &replay.injector {
+        expected.correct(injector);
+    }
     let verdict = verdict::judge(
         &replay.process.environment.store,
         &replay.records,
         &expected,
         last,
         &replay.receiver,
+        replay.injector.as_ref(),
     )
     .await?;
     let capacity = replay.process.environment.store.capacity();
@@ -159,6 +172,20 @@ pub(crate) async fn run(options: &Options, args: &ReplayArgs) -> anyhow::Result<
         skipped: &skipped,
     };
     say(&report.to_string());
+    if let (Some(injector), Some((missed, false_changes))) = (&replay.injector, verdict.changes) {
+        let inject::Injected {
+            pending,
+            booked,
+            edited,
+            removed,
+        } = injector.counts;
+        say(&format!(
+            "injected             {pending} pending rows, {booked} booked under another id, {edited} edits, {removed} removals"
+        ));
+        say(&format!(
+            "changes              {missed} missed, {false_changes} false"
+        ));
+    }
     if !verdict.problems.is_empty() {
         for problem in verdict.problems.iter().take(20) {
             say(&format!("  wrong: {problem}"));
@@ -219,6 +246,7 @@ struct Replay {
     records: HashMap<String, RecordId>,
     next: Date,
     counted: ChunkReport,
+    injector: Option<Injector>,
     _tasks: JoinSet<()>,
 }
 
@@ -229,6 +257,7 @@ impl Replay {
         file: &str,
         first: Date,
         bank: pkdd::ReplayBank,
+        mut injector: Option<Injector>,
     ) -> anyhow::Result<Self> {
         let folder = options.data.join("replay");
         let (api_port, bank_port, hook_port) = (
@@ -258,12 +287,26 @@ impl Replay {
                 "{} holds an interrupted replay of another file; --fresh forgets it",
                 folder.display()
             );
+            ensure!(
+                progress.inject == args.inject,
+                "{} holds an interrupted replay with another --inject; --fresh forgets it",
+                folder.display()
+            );
             say(&format!(
                 "Going on with an interrupted replay, from {}.",
                 progress.next
             ));
         }
         let next = progress.map_or(first, |progress| progress.next);
+        // The bank is new; what was injected before the interruption is injected again.
+        if let Some(injector) = &mut injector {
+            let mut date = first;
+            while date < next {
+                bank.advance_to(date);
+                injector.day(date, &bank)?;
+                date = date.tomorrow()?;
+            }
+        }
 
         let environment = &process.environment;
         environment
@@ -315,6 +358,7 @@ impl Replay {
             records,
             next,
             counted: ChunkReport::default(),
+            injector,
             _tasks: tasks,
         })
     }
@@ -330,12 +374,16 @@ impl Replay {
         while date <= last {
             self.clock.set(noon(date));
             let today = self.bank.advance_to(date);
+            if let Some(injector) = &mut self.injector {
+                injector.day(date, &self.bank)?;
+            }
             self.link(&today.new_logins).await?;
             self.day(date).await?;
             self.hold_back().await;
             date = date.tomorrow()?;
             let progress = Progress {
                 file: file.to_owned(),
+                inject: self.injector.as_ref().map(Injector::seed),
                 next: date,
                 finished: false,
             };
@@ -395,10 +443,7 @@ impl Replay {
             interval,
             at: noon(date),
         };
-        let pace = |_| Pace {
-            records_per_second: UNPACED,
-        };
-        let chunks = plan(tick, due, pace).chunks;
+        let chunks = plan(tick, due, |_| Pace::of(UNPACED)).chunks;
         let refreshed = stream::iter(
             chunks
                 .into_iter()

@@ -107,6 +107,22 @@ fn a_replay_that_is_killed_goes_on_and_announces_nothing_twice() {
 }
 
 #[test]
+fn injected_changes_are_all_told_and_none_is_invented() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trans.csv");
+    fs::write(&file, transactions(30, 90)).unwrap();
+    let mut run = replay(folder.path(), ports(), &file, &["--inject", "7"]);
+    let told = run.wait_for("pending rows,", PATIENCE);
+    assert!(!told.contains(" 0 pending rows"), "{told}");
+    assert!(!told.contains(" 0 booked"), "{told}");
+    assert!(!told.contains(" 0 edits"), "{told}");
+    assert!(!told.contains(" 0 removals"), "{told}");
+    run.wait_for("0 missed, 0 false", PATIENCE);
+    run.wait_for("every transaction was announced exactly once", PATIENCE);
+    run.succeeds(PATIENCE);
+}
+
+#[test]
 fn a_malformed_row_is_named_and_what_is_before_it_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("trans.csv");

@@ -3,20 +3,30 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::civil::{Date, date};
-use okra_core::ids::RecordId;
+use okra_core::ids::{RecordId, Seq};
 use okra_sandbox::pkdd::Row;
 use okra_store::{Consistency, Store};
 
+use super::inject::{self, Injector};
 use crate::receiver::Receiver;
 
+/// Feed entries that are read at once.
+const PAGE: usize = 1_000;
+
 /// What the file says of each account.
-pub(crate) struct Expected(HashMap<String, Vec<ExpectedRow>>);
+pub(crate) struct Expected {
+    accounts: HashMap<String, Vec<ExpectedRow>>,
+    /// Minor units that an account's balance is above what the file says.
+    drift: HashMap<String, i64>,
+}
 
 struct ExpectedRow {
     trans_id: String,
     date: Date,
     signed_minor: i64,
     balance_minor: i64,
+    /// The bank took it away.
+    gone: bool,
 }
 
 impl Expected {
@@ -35,9 +45,22 @@ impl Expected {
                     date: row.date,
                     signed_minor: sign * row.amount.minor,
                     balance_minor: row.balance_after.minor,
+                    gone: false,
                 });
         }
-        Self(accounts)
+        Self {
+            accounts,
+            drift: HashMap::new(),
+        }
+    }
+
+    /// Takes into account what was played on top of the file.
+    pub(crate) fn correct(&mut self, injector: &Injector) {
+        for rows in self.accounts.values_mut() {
+            rows.iter_mut()
+                .for_each(|row| row.gone = injector.gone.contains(&row.trans_id));
+        }
+        self.drift.clone_from(&injector.drift);
     }
 }
 
@@ -45,6 +68,8 @@ impl Expected {
 pub(crate) struct Verdict {
     pub(crate) feed_entries: u64,
     pub(crate) problems: Vec<String>,
+    /// Changes missed and changes that never were, where changes were injected.
+    pub(crate) changes: Option<(usize, usize)>,
 }
 
 /// Compares the table and the receiver's ledger with the file, up to and including the day `last`.
@@ -54,11 +79,14 @@ pub(crate) async fn judge(
     expected: &Expected,
     last: Date,
     receiver: &Receiver,
+    injector: Option<&Injector>,
 ) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict {
         feed_entries: 0,
         problems: Vec::new(),
+        changes: None,
     };
+    let mut observed = inject::Changes::new();
     let mut announced: HashMap<String, Vec<String>> = HashMap::new();
     let mut events: HashMap<String, Vec<u64>> = HashMap::new();
     for event in receiver.events() {
@@ -67,7 +95,7 @@ pub(crate) async fn judge(
         }
         events.entry(event.record).or_default().push(event.seq);
     }
-    for (account, rows) in &expected.0 {
+    for (account, rows) in &expected.accounts {
         let rows: Vec<&ExpectedRow> = rows.iter().filter(|row| row.date <= last).collect();
         let Some(newest) = rows.iter().map(|row| row.date).max() else {
             continue;
@@ -89,6 +117,17 @@ pub(crate) async fn judge(
                 "account {account}: events are not 1 to {seq}, each once"
             ));
         }
+        if injector.is_some() {
+            let mut after = Seq::ZERO;
+            loop {
+                let page = store.feed(record, after, PAGE, Consistency::Strong).await?;
+                inject::observed(account, &page, &mut observed);
+                match page.last() {
+                    Some(last) => after = last.seq,
+                    None => break,
+                }
+            }
+        }
         let consent = store.consent(record, Consistency::Strong).await?;
         let accounts = match &consent {
             Some(consent) => store.accounts_of(consent, Consistency::Strong).await?,
@@ -103,7 +142,8 @@ pub(crate) async fn judge(
             .balance
             .and_then(|it| it.ledger.or(it.available))
             .map(|it| it.minor);
-        if balance != last_row.map(|row| row.balance_minor) {
+        let drift = expected.drift.get(account).copied().unwrap_or(0);
+        if balance != last_row.map(|row| row.balance_minor + drift) {
             problems.push(format!(
                 "account {account}: the balance is not that of its last row"
             ));
@@ -111,6 +151,7 @@ pub(crate) async fn judge(
         let from = date(1900, 1, 1);
         let mut left: BTreeMap<&str, &ExpectedRow> = rows
             .iter()
+            .filter(|row| !row.gone)
             .map(|row| (row.trans_id.as_str(), *row))
             .collect();
         for row in store
@@ -119,9 +160,11 @@ pub(crate) async fn judge(
         {
             let (id, facts) = (row.transaction.id.to_string(), row.transaction.facts);
             let bank_id = facts.bank_id.clone().unwrap_or_default();
-            let same = left.remove(bank_id.as_str()).is_some_and(|expected| {
-                expected.date == facts.date() && expected.signed_minor == facts.signed_minor()
-            });
+            let injected = injector.is_some() && inject::is_injected(&facts.description);
+            let same = injected
+                || left.remove(bank_id.as_str()).is_some_and(|expected| {
+                    expected.date == facts.date() && expected.signed_minor == facts.signed_minor()
+                });
             if !same {
                 problems.push(format!(
                     "account {account}: row {bank_id} is not the file's"
@@ -137,6 +180,11 @@ pub(crate) async fn judge(
         for missing in left.keys() {
             problems.push(format!("account {account}: row {missing} is missing"));
         }
+    }
+    if let Some(injector) = injector {
+        let (missed, invented) = inject::compare(&injector.expected, &observed, last);
+        verdict.changes = Some((missed.len(), invented.len()));
+        verdict.problems.extend(missed.into_iter().chain(invented));
     }
     Ok(verdict)
 }

@@ -142,7 +142,7 @@ impl Transport {
     }
 
     pub(crate) fn post(&self, url: Url) -> RequestBuilder {
-        self.0.post(url)
+        self.client.post(url)
     }
 
     /// Sends a request and reads the reply, all within the bank's deadline. `now` is what a date in

@@ -7,7 +7,7 @@ use crate::{
     decide::Mark,
     ids::{BankId, Seq},
     model::{ByProduct, Product},
-    schedule::{DueKey, Tick},
+    schedule::{DueKey, Interval, Tick},
     trouble::Trouble,
 };
 
@@ -70,14 +70,70 @@ pub const MAX_RECORDS_PER_CHUNK: usize = 100;
 /// Seconds a message can wait in a queue at most (SQS `DelaySeconds`).
 pub const MAX_DELAY_S: u32 = 900;
 
-/// Seconds of a bank's allowance that one chunk may hold, so that a chunk is worked off soon.
-const CHUNK_SECONDS: u32 = 10;
+/// Seconds of a bank's allowance that one chunk may hold, so that a chunk is worked off soon. Also the
+/// burst beyond its rate that a bank can see from one interval.
+pub const CHUNK_SECONDS: u32 = 10;
 
-/// A bank's pace.
+/// Seconds over which a tick spreads its chunks: those of its own minute, because the next minute's tick
+/// needs the bank's allowance for records of its own. The last ten are left for refreshes on demand, and
+/// for a chunk that comes late to be in time all the same.
+pub const SPREAD_S: u32 = 50;
+
+/// What a tick may ask of a bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Records per second at most; 0 counts as 1.
-    pub records_per_second: u32,
+    /// Records started within the tick's minute at most; 0 counts as 1.
+    pub per_minute: u32,
+    /// Records started at once at most; 0 counts as 1.
+    pub burst: u32,
+}
+
+impl Pace {
+    /// All that a bank allows, for a tick that is alone with it.
+    pub const fn of(records_per_second: u32) -> Self {
+        Self {
+            per_minute: records_per_second.saturating_mul(SPREAD_S),
+            burst: records_per_second.saturating_mul(CHUNK_SECONDS),
+        }
+    }
+
+    /// The same where this tick has so many records a minute of the bank's allowance.
+    #[must_use]
+    pub const fn sharing(self, per_minute: u32) -> Self {
+        Self { per_minute, ..self }
+    }
+
+    /// What each interval has of the allowance without asking what the others need: a tick with no more
+    /// records can never make the bank's sum too large.
+    pub const fn guaranteed(self) -> u32 {
+        // Eight intervals; a constant, because a cast is not const.
+        self.per_minute / INTERVALS
+    }
+}
+
+const INTERVALS: u32 = 8;
+const _: () = assert!(Interval::ALL.len() == INTERVALS as usize);
+
+/// Divides an allowance among demands so that the smallest are met first and the largest get the same
+/// (max-min fairness): nobody gets more than it asks for, nothing is left while somebody wants it, and
+/// the sum is never more than the allowance. The order of the demands decides who gets what cannot be
+/// divided.
+pub fn fair_shares(demands: &[u32], allowance: u32) -> Vec<u32> {
+    let mut shares = vec![0; demands.len()];
+    let mut order: Vec<usize> = (0..demands.len()).collect();
+    order.sort_by_key(|&at| (demands[at], at));
+    let mut left = allowance;
+    for (done, &at) in order.iter().enumerate() {
+        let waiting = u32::try_from(demands.len() - done).unwrap_or(u32::MAX);
+        shares[at] = demands[at].min(left / waiting);
+        left -= shares[at];
+    }
+    for at in order {
+        let more = (demands[at] - shares[at]).min(left);
+        shares[at] += more;
+        left -= more;
+    }
+    shares
 }
 
 /// A planned tick.
@@ -85,48 +141,68 @@ pub struct Pace {
 pub struct Plan {
     /// The chunks, by bank, then by delay.
     pub chunks: Vec<Chunk>,
-    /// Records left out because their bank's pace cannot reach them before they are due again, or
-    /// within [`MAX_DELAY_S`]. Counted and said, never piled up.
+    /// Records left out because their bank's pace cannot reach them in this turn. Counted and said,
+    /// never piled up; each turn leaves out others, so that none is left out for good.
     pub unattainable: usize,
 }
 
-/// Plans a tick: groups what is due by bank, cuts it into chunks and spreads the chunks over time so
-/// that no bank gets more than its pace. The same entries in any order give the same plan.
+/// Plans a tick: groups what is due by bank, cuts it into chunks and spreads the chunks evenly over the
+/// minute, so that ticks of several intervals that meet at a bank add up to no more than their shares.
+/// The same entries in any order give the same plan.
 pub fn plan(tick: Tick, mut due: Vec<DueEntry>, pace: impl Fn(BankId) -> Pace) -> Plan {
     due.sort_unstable_by_key(|entry| (entry.key.bank, entry.key.record));
     due.dedup_by_key(|entry| entry.key);
-    let horizon_s = MAX_DELAY_S.min(tick.interval.seconds());
     let mut plan = Plan::default();
     for entries in due.chunk_by(|a, b| a.key.bank == b.key.bank) {
         let Some(bank) = entries.first().map(|entry| entry.key.bank) else {
             continue;
         };
-        let rate = pace(bank).records_per_second.max(1);
-        let size = MAX_RECORDS_PER_CHUNK.min((rate * CHUNK_SECONDS) as usize);
-        let room = rate as usize * horizon_s as usize;
-        let (now, later) = entries.split_at(entries.len().min(room));
-        plan.unattainable += later.len();
-        for (n, records) in now.chunks(size).enumerate() {
-            let delay_s = u64::try_from(n * size).unwrap_or(u64::MAX) / u64::from(rate);
+        let Pace { per_minute, burst } = pace(bank);
+        let room = entries.len().min(per_minute.max(1) as usize);
+        plan.unattainable += entries.len() - room;
+        let size = MAX_RECORDS_PER_CHUNK.min(burst.max(1) as usize);
+        let (head, tail) = in_turn(tick, entries, room);
+        let records = head.iter().chain(tail);
+        let mut records = records.cloned();
+        for (n, first) in (0..room).step_by(size).enumerate() {
+            let delay_s = first * SPREAD_S as usize / room;
             plan.chunks.push(Chunk {
                 id: format!("{}-{}-{bank}-{n}", tick.interval, tick.at.as_second() / 60),
                 bank,
                 requested: Requested::Scheduled { tick },
                 not_after: tick.not_after(),
                 delay_s: u16::try_from(delay_s).unwrap_or(u16::MAX),
-                records: records.to_vec(),
+                records: records.by_ref().take(size).collect(),
             });
         }
     }
     plan
 }
 
+/// So many entries of a slot, in two parts: all where there is room; else those whose turn it is, going
+/// round, so that each comes as often as any other.
+fn in_turn(tick: Tick, entries: &[DueEntry], room: usize) -> (&[DueEntry], &[DueEntry]) {
+    if room == entries.len() {
+        return (entries, &[]);
+    }
+    let minute = tick.at.as_second().div_euclid(60);
+    let turn = minute.div_euclid(i64::from(tick.interval.minutes()));
+    let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
+    let step = i64::try_from(room).unwrap_or(0);
+    let first = usize::try_from((turn.rem_euclid(count) * step).rem_euclid(count)).unwrap_or(0);
+    let (before, from) = entries.split_at(first);
+    let head = &from[..from.len().min(room)];
+    (head, &before[..room - head.len()])
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{ids::RecordId, schedule::Interval};
+    use crate::ids::RecordId;
 
     fn entry(interval: Interval, bank: u8, record: u32) -> DueEntry {
         DueEntry {
@@ -155,7 +231,7 @@ mod tests {
                 .collect();
             let total = due.len();
             let tick = Tick { interval, at: Timestamp::from_second(1_700_000_040).unwrap() };
-            let pace = |_| Pace { records_per_second: rate };
+            let pace = |_| Pace::of(rate);
             let plan = plan(tick, due.clone(), pace);
             if reversed {
                 due.reverse();
@@ -172,17 +248,57 @@ mod tests {
 
             for chunk in &plan.chunks {
                 prop_assert!(chunk.records.len() <= MAX_RECORDS_PER_CHUNK);
-                prop_assert!(u32::from(chunk.delay_s) < MAX_DELAY_S.min(interval.seconds()));
+                prop_assert!(u32::from(chunk.delay_s) < SPREAD_S);
                 prop_assert!(chunk.records.iter().all(|entry| entry.key.bank == chunk.bank));
             }
-            // By the end of second t, no more than (t + one chunk's seconds) x rate records started.
+            // By the end of second t, no more than (t + 1) x rate records and one chunk started.
             for bank in 0..3 {
                 let bank = BankId::from_bytes([bank; 12]);
                 let mut started = 0_u64;
                 for chunk in plan.chunks.iter().filter(|chunk| chunk.bank == bank) {
+                    prop_assert!(chunk.records.len() <= (rate * CHUNK_SECONDS) as usize);
                     prop_assert!(started <= (u64::from(chunk.delay_s) + 1) * u64::from(rate));
                     started += chunk.records.len() as u64;
                 }
+            }
+        }
+
+        #[test]
+        fn nobody_is_left_out_for_good(
+            count in 1..300_u32,
+            per_minute in 1..100_u32,
+            interval in prop::sample::select(Interval::ALL.to_vec()),
+        ) {
+            let due: Vec<DueEntry> = (0..count).map(|n| entry(interval, 0, n)).collect();
+            let mut served: BTreeMap<RecordId, u32> = BTreeMap::new();
+            // As many turns as it takes to go round `per_minute` times.
+            for turn in 0..i64::from(count) {
+                let at = Timestamp::from_second(1_700_000_040 + turn * i64::from(interval.seconds())).unwrap();
+                let plan = plan(Tick { interval, at }, due.clone(), |_| Pace::of(1).sharing(per_minute));
+                for entry in plan.chunks.iter().flat_map(|chunk| &chunk.records) {
+                    *served.entry(entry.key.record).or_default() += 1;
+                }
+            }
+            prop_assert_eq!(served.len(), count as usize);
+            let (least, most) = (served.values().min().unwrap(), served.values().max().unwrap());
+            prop_assert!(most - least <= 1, "{} to {}", least, most);
+        }
+
+        #[test]
+        fn shares_are_fair(demands in prop::collection::vec(0..1000_u32, 0..9), allowance in 0..3000_u32) {
+            let shares = fair_shares(&demands, allowance);
+            let sum: u32 = shares.iter().sum();
+            prop_assert_eq!(sum, allowance.min(demands.iter().sum()));
+            for (at, (share, demand)) in shares.iter().zip(&demands).enumerate() {
+                prop_assert!(share <= demand);
+                // Whoever gets less than it wants gets as much as anyone, but for what cannot be divided.
+                let most = shares.iter().max().unwrap();
+                let whole = u32::try_from(demands.len()).unwrap();
+                prop_assert!(share == demand || share + whole >= *most, "{} of {:?}", at, shares);
+            }
+            let guaranteed = Pace::of(1).sharing(allowance).guaranteed();
+            for (share, demand) in shares.iter().zip(&demands) {
+                prop_assert!(*demand > guaranteed || share == demand);
             }
         }
     }

@@ -1,9 +1,10 @@
 //! A rule's call: what is due this minute, planned and sent off.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use okra_core::{
-    plan::{Pace, plan},
+    ids::BankId,
+    plan::{Pace, fair_shares, plan},
     schedule::{Interval, Tick},
 };
 use okra_queue::Lane;
@@ -26,31 +27,26 @@ impl Refresher {
             self.rest(tick.interval).await?;
             return Ok(TickReport::default());
         }
-        let (mut paces, mut attended) = (HashMap::new(), BTreeSet::new());
-        for bank in due
-            .iter()
-            .map(|entry| entry.key.bank)
-            .collect::<BTreeSet<_>>()
-        {
-            // An unconfigured bank is planned at the slowest pace; its chunk says what is wrong.
+        let banks: BTreeSet<BankId> = due.iter().map(|entry| entry.key.bank).collect();
+        let mut attended = BTreeSet::new();
+        for bank in banks {
             let limits = self.bank(bank).await.map(|config| config.limits);
-            if limits.as_ref().is_ok_and(|it| it.user_present_only) {
+            if limits.is_ok_and(|it| it.user_present_only) {
                 attended.insert(bank);
             }
-            let rate = limits.map_or(1, |limits| limits.records_per_second);
-            paces.insert(
-                bank,
-                Pace {
-                    records_per_second: rate,
-                },
-            );
         }
         // A bank that wants the user there is asked when he is.
         due.retain(|entry| !attended.contains(&entry.key.bank));
         let total = due.len();
-        let slowest = Pace {
-            records_per_second: 1,
-        };
+        let mut counts: BTreeMap<BankId, usize> = BTreeMap::new();
+        for entry in &due {
+            *counts.entry(entry.key.bank).or_default() += 1;
+        }
+        let mut paces = HashMap::with_capacity(counts.len());
+        for (bank, count) in counts {
+            paces.insert(bank, self.pace(tick, bank, count).await?);
+        }
+        let slowest = Pace::of(1);
         let plan = plan(tick, due, |bank| {
             paces.get(&bank).copied().unwrap_or(slowest)
         });
@@ -72,6 +68,36 @@ impl Refresher {
             report.chunks = plan.chunks.len();
         }
         Ok(report)
+    }
+
+    /// What this tick may ask of a bank: all that the bank allows, or a fair share where several
+    /// intervals want more than that in one minute. Ticks do not talk to each other; each sees the same
+    /// entries and comes to the same division.
+    async fn pace(&self, tick: Tick, bank: BankId, count: usize) -> Result<Pace, RefreshError> {
+        // An unconfigured bank is planned at the slowest pace; its chunk says what is wrong.
+        let rate = self
+            .bank(bank)
+            .await
+            .map_or(1, |config| config.limits.records_per_second.max(1));
+        let whole = Pace::of(rate);
+        let demand = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        if demand(count) <= whole.guaranteed() {
+            return Ok(whole);
+        }
+        let mut demands = Vec::with_capacity(Interval::ALL.len());
+        for interval in Interval::ALL {
+            let count = if interval == tick.interval {
+                count
+            } else {
+                let slot = interval.slot_at(tick.at);
+                self.store.due_of_bank(interval, slot, bank).await?
+            };
+            demands.push(demand(count));
+        }
+        let shares = fair_shares(&demands, whole.per_minute);
+        let ours = Interval::ALL.iter().zip(shares);
+        let ours = ours.filter(|(interval, _)| **interval == tick.interval);
+        Ok(whole.sharing(ours.map(|(_, share)| share).sum()))
     }
 
     /// Disables the rule of an interval that has no records at all. A record linked at the same

@@ -120,6 +120,30 @@ impl Store {
         Ok(try_join_all(lanes).await?.into_iter().flatten().collect())
     }
 
+    /// How many due entries of a slot are of a bank; read eventually. What other intervals ask of a
+    /// bank in the same minute is seen by it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Bound`] for more than [`MAX_DUE_PER_LANE`] in one of its lanes.
+    pub async fn due_of_bank(
+        &self,
+        interval: Interval,
+        slot: Slot,
+        bank: BankId,
+    ) -> Result<usize, StoreError> {
+        let lanes = (0..LANES).map(|lane| async move {
+            let range = Range::prefix(partition(interval, slot, Lane(lane)), &format!("{bank}#"));
+            let take = Take::All {
+                bound: MAX_DUE_PER_LANE,
+                what: "due entries of a lane",
+            };
+            let items = self.query(range, take, Consistency::Eventual).await?;
+            Ok::<_, StoreError>(items.len())
+        });
+        Ok(try_join_all(lanes).await?.into_iter().sum())
+    }
+
     /// One due entry.
     ///
     /// # Errors

@@ -414,10 +414,7 @@ impl World {
             at: self.clock.now(),
         };
         let due = self.store.due(tick.interval, Slot(0)).await.unwrap();
-        let chunks = plan(tick, due, |_| Pace {
-            records_per_second: 1_000_000,
-        })
-        .chunks;
+        let chunks = plan(tick, due, |_| Pace::of(1_000_000)).chunks;
         let work = chunks
             .into_iter()
             .map(|chunk| self.refresher.chunk(chunk, false));

@@ -1,0 +1,240 @@
+//! What a million refreshes cost, from measured units and [`prices`](crate::prices).
+
+use std::fmt::Write as _;
+
+use crate::prices;
+
+/// Units of one refresh or one change, each measured by the command beside it in `docs/COSTS.md`.
+#[derive(Clone, Copy, Debug)]
+pub struct Units {
+    /// Read units of an unchanged refresh: its share of the slot's query, its consent, its share of audits.
+    pub unchanged_reads: f64,
+    /// Read units that a changed refresh adds: due entry, head, window, accounts.
+    pub changed_reads: f64,
+    /// Write units of a changed refresh: three new transactions, without and with a new balance.
+    pub changed_writes: [f64; 2],
+    /// Read units of telling one endpoint of one event.
+    pub delivery_reads: f64,
+    /// Write units of the same.
+    pub delivery_writes: f64,
+    /// Feed entries of a change, without and with a new balance.
+    pub events: [f64; 2],
+    /// Bytes of a chunk's message for each of its records.
+    pub chunk_bytes: f64,
+    /// Bytes sent to a bank for each of a refresh's calls: request, TLS and TCP with acknowledgements.
+    pub call_bytes: f64,
+    /// Bytes of a webhook sent, with its headers.
+    pub webhook_bytes: f64,
+    /// Bytes of log lines of a chunk, and of a webhook.
+    pub log_bytes: (f64, f64),
+}
+
+/// As measured.
+pub const MEASURED: Units = Units {
+    unchanged_reads: 0.536,
+    changed_reads: 7.0,
+    changed_writes: [8.0, 11.0],
+    delivery_reads: 5.0,
+    delivery_writes: 1.0,
+    events: [1.0, 2.0],
+    chunk_bytes: 210.0,
+    call_bytes: 800.0,
+    webhook_bytes: 2_400.0,
+    log_bytes: (420.0, 330.0),
+};
+
+/// What the world around is taken to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Assumptions {
+    /// Records of a chunk.
+    pub chunk: f64,
+    /// Calls of a refresh: one account, balance and transactions.
+    pub calls: f64,
+    /// Seconds a bank takes for a call.
+    pub bank_s: f64,
+    /// Records in flight in one invocation.
+    pub in_flight: f64,
+    /// Gigabytes of the fetch and deliver functions.
+    pub memory_gb: f64,
+    /// Processor seconds of a refresh, and of a delivery.
+    pub busy_s: (f64, f64),
+    /// Seconds a receiver takes, and deliveries in flight in one invocation.
+    pub receiver: (f64, f64),
+    /// Share of refreshes that find a change.
+    pub changed: f64,
+    /// Whether a change moves the balance as well.
+    pub balance: bool,
+    /// Messages that are sent, received or deleted by one request.
+    pub batch: f64,
+}
+
+/// The usual ones; `changed` is none.
+pub const USUAL: Assumptions = Assumptions {
+    chunk: 100.0,
+    calls: 2.0,
+    bank_s: 0.4,
+    in_flight: 50.0,
+    memory_gb: 0.25,
+    busy_s: (0.000_5, 0.001),
+    receiver: (0.3, 10.0),
+    changed: 0.0,
+    balance: false,
+    batch: 10.0,
+};
+
+/// Dollars of a million refreshes, by what they are paid for.
+#[derive(Clone, Debug)]
+pub struct Costs(pub Vec<(&'static str, f64)>);
+
+impl Costs {
+    /// All of it.
+    pub fn total(&self) -> f64 {
+        self.0.iter().map(|(_, dollars)| dollars).sum()
+    }
+}
+
+/// The costs of a million refreshes.
+pub fn costs(units: Units, of: Assumptions) -> Costs {
+    const M: f64 = 1e6;
+    const GB: f64 = 1e9;
+    let refreshes = M;
+    let chunks = refreshes / of.chunk;
+    let changes = refreshes * of.changed;
+    let with_balance = usize::from(of.balance);
+    let per_change = units.events[with_balance];
+    let events = changes * per_change;
+    // Chunks are sent in batches, and each is received and deleted alone. A change's dispatches are one
+    // batch, and are received and deleted in batches with those of others.
+    let chunk = (of.chunk * units.chunk_bytes / prices::SQS_REQUEST_BYTES).ceil();
+    let chunk_requests = chunk * (1.0 / of.batch + 2.0);
+    let dispatch_requests = 1.0 + per_change * 2.0 / of.batch;
+    let seconds = chunks * of.chunk / of.in_flight * of.calls * of.bank_s + refreshes * of.busy_s.0;
+    let telling = events * of.receiver.0 / of.receiver.1 + events * of.busy_s.1;
+    let tellings = changes / of.receiver.1;
+    Costs(vec![
+        (
+            "reads of due entries and consents",
+            refreshes / M * units.unchanged_reads * prices::READ_UNITS_M,
+        ),
+        (
+            "chunk messages",
+            chunks / M * chunk_requests * prices::SQS_REQUESTS_M,
+        ),
+        (
+            "fetch function",
+            chunks / M * prices::LAMBDA_REQUESTS_M + seconds * of.memory_gb * prices::LAMBDA_GB_S,
+        ),
+        (
+            "requests to banks",
+            refreshes * of.calls * units.call_bytes / GB * prices::EGRESS_GB,
+        ),
+        (
+            "logs of chunks",
+            chunks * units.log_bytes.0 / GB * prices::LOGS_GB,
+        ),
+        (
+            "reads of changes",
+            changes / M * units.changed_reads * prices::READ_UNITS_M,
+        ),
+        (
+            "writes of changes",
+            changes / M * units.changed_writes[with_balance] * prices::WRITE_UNITS_M,
+        ),
+        (
+            "dispatch messages",
+            changes / M * dispatch_requests * prices::SQS_REQUESTS_M,
+        ),
+        (
+            "deliveries' table units",
+            events / M
+                * (units.delivery_reads * prices::READ_UNITS_M
+                    + units.delivery_writes * prices::WRITE_UNITS_M),
+        ),
+        (
+            "deliver function",
+            tellings / M * prices::LAMBDA_REQUESTS_M + telling * of.memory_gb * prices::LAMBDA_GB_S,
+        ),
+        (
+            "webhooks sent",
+            events * units.webhook_bytes / GB * prices::EGRESS_GB,
+        ),
+        (
+            "logs of webhooks",
+            events * units.log_bytes.1 / GB * prices::LOGS_GB,
+        ),
+    ])
+}
+
+/// The columns: nothing changes; 5 % find three new transactions; 5 % find these and a new balance.
+fn columns(of: Assumptions) -> [Costs; 3] {
+    [(0.0, false), (0.05, false), (0.05, true)].map(|(changed, balance)| {
+        costs(
+            MEASURED,
+            Assumptions {
+                changed,
+                balance,
+                ..of
+            },
+        )
+    })
+}
+
+/// The table of `docs/COSTS.md`.
+pub fn table() -> String {
+    let all = columns(USUAL);
+    let mut text = format!(
+        "| dollars for a million refreshes, prices of {} | unchanged | 5 % find 3 new transactions | 5 % find these and a new balance |\n|---|---|---|---|\n",
+        prices::AS_OF
+    );
+    for (at, (what, unchanged)) in all[0].0.iter().enumerate() {
+        let [_, one, two] = [0, 1, 2].map(|column: usize| all[column].0[at].1);
+        let _ = writeln!(text, "| {what} | {unchanged:.4} | {one:.4} | {two:.4} |");
+    }
+    let [unchanged, one, two] = all.map(|costs| costs.total());
+    let _ = writeln!(
+        text,
+        "| **all** | **{unchanged:.2}** | **{one:.2}** | **{two:.2}** |"
+    );
+    text.push_str("\n| a bank takes, for a call | in flight | unchanged | 5 %, transactions | 5 %, and balance |\n|---|---|---|---|---|\n");
+    for (bank_s, in_flight) in [
+        (0.2, 16.0),
+        (0.4, 16.0),
+        (0.4, 50.0),
+        (0.8, 50.0),
+        (2.0, 50.0),
+    ] {
+        let [unchanged, one, two] = columns(Assumptions {
+            bank_s,
+            in_flight,
+            ..USUAL
+        })
+        .map(|costs| costs.total());
+        let _ = writeln!(
+            text,
+            "| {bank_s} s | {in_flight} | {unchanged:.2} | {one:.2} | {two:.2} |"
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_refreshes_are_within_budget() {
+        let [unchanged, changed, _] = columns(USUAL).map(|costs| costs.total());
+        assert!(unchanged <= 0.35, "{unchanged}");
+        assert!(changed <= 0.80, "{changed}");
+    }
+
+    #[test]
+    fn the_document_has_this_table() {
+        let document = include_str!("../../../docs/COSTS.md");
+        assert!(
+            document.contains(&table()),
+            "docs/COSTS.md should have:\n{}",
+            table()
+        );
+    }
+}

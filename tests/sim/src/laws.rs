@@ -1,0 +1,363 @@
+//! The laws, checked on a world that has come to rest, by the same public surface that everyone uses.
+//!
+//! | law | what is looked at |
+//! |---|---|
+//! | 1 | a record's feed, replayed from 0, is what its bank shows and what is stored |
+//! | 2 | sequence numbers are dense; an entry is written once (at every write, in `cloud`) |
+//! | 3 | every entry reached every endpoint that was there all along, or its delivery says that it was given up; no event is invented; every attempt has the same body (at every attempt, in `receiver`) |
+//! | 4 | a round of ticks over banks that say the same in other words writes nothing and sends nothing |
+//! | 5 | the same round makes no feed entry |
+//! | 6 | a purchase keeps its transaction's id while its bank shows it |
+//! | 7 | an account that never answers holds no other back |
+//! | 8 | a record waits for its user exactly where its bank refuses its consent |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use okra_core::{
+    decide::window_start,
+    diff::AccountView,
+    feed::{Change, FeedEntry},
+    ids::{AccountId, RecordId, Seq, TransactionId},
+    model::{BookingStatus, TransactionFacts, date_of},
+    state::StateChange,
+};
+use okra_store::{Consistency, Head, RecordStatus};
+
+use crate::world::{Linked, World};
+
+/// Feed entries of a record that are read at most; no world makes as many.
+const MAX_ENTRIES: usize = 5_000;
+
+/// What of a row the bank and we must agree on.
+type Shown = (Option<String>, bool, i64, i64, String);
+
+fn shown(facts: &TransactionFacts) -> Shown {
+    let pending = facts.status == BookingStatus::Pending;
+    (
+        facts.bank_id.clone(),
+        pending,
+        facts.signed_minor(),
+        facts.booked_at.as_millisecond(),
+        facts.description.clone(),
+    )
+}
+
+/// The head's status is what the feed last said of it, and what it says alternates.
+fn check_states(head: &Head, entries: &[FeedEntry], broken: &mut Vec<String>) {
+    let record = head.record;
+    let mut waits = false;
+    for entry in entries {
+        let Change::State(state) = &entry.change else {
+            continue;
+        };
+        let now = match state {
+            StateChange::TokenRequired { .. } => true,
+            StateChange::Recovered => false,
+            _ => continue,
+        };
+        if now == waits {
+            broken.push(format!(
+                "law 8: record {record} says twice that it waits: {now}"
+            ));
+        }
+        waits = now;
+    }
+    if waits != (head.status == RecordStatus::TokenRequired) {
+        broken.push(format!(
+            "law 8: record {record} is {} and its feed says that it waits: {waits}",
+            head.status.as_str()
+        ));
+    }
+    let last = entries
+        .iter()
+        .rev()
+        .find(|entry| matches!(entry.change, Change::State(_)));
+    let last = last.map_or(Seq::ZERO, |entry| entry.seq);
+    if head.state != last {
+        broken.push(format!(
+            "law 2: record {record}: its last state entry is {last} and its head says {}",
+            head.state
+        ));
+    }
+}
+
+impl World {
+    pub(crate) async fn feed(&self, record: RecordId) -> Vec<FeedEntry> {
+        let read = self
+            .store
+            .feed(record, Seq::ZERO, MAX_ENTRIES, Consistency::Strong)
+            .await;
+        read.unwrap_or_default()
+    }
+
+    /// The records that are in the table.
+    fn records(&self) -> Vec<RecordId> {
+        let services = self.cloud.services();
+        let heads = services.table.items().filter(|((_, sk), _)| sk == "HEAD");
+        heads
+            .filter_map(|((pk, _), _)| pk.strip_prefix("REC#")?.parse().ok())
+            .collect()
+    }
+
+    /// Checks what can be checked of every record now.
+    pub(crate) async fn check(&mut self) {
+        let mut broken = std::mem::take(&mut self.cloud.services().broken);
+        broken.append(&mut self.receivers.desk().broken);
+        let mut minted = BTreeSet::new();
+        for linked in self.linked.clone() {
+            let entries = self.feed(linked.record).await;
+            self.check_record(&linked, &entries, &mut broken).await;
+            for entry in &entries {
+                minted.insert(entry.event_id().as_str().to_owned());
+            }
+        }
+        // Records whose link was answered into nothing are there as well.
+        let mut all = minted.clone();
+        for record in self.records() {
+            let entries = self.feed(record).await;
+            all.extend(
+                entries
+                    .iter()
+                    .map(|entry| entry.event_id().as_str().to_owned()),
+            );
+        }
+        self.check_inboxes(&minted, &all, &mut broken);
+        self.broken.append(&mut broken);
+    }
+
+    async fn check_record(&self, linked: &Linked, entries: &[FeedEntry], broken: &mut Vec<String>) {
+        let record = linked.record;
+        let Some(head) = self.head(record).await else {
+            broken.push(format!("record {record} has no head"));
+            return;
+        };
+        let dense = entries
+            .iter()
+            .zip(1..)
+            .all(|(entry, seq)| entry.seq.0 == seq);
+        let count = u64::try_from(entries.len()).unwrap_or(0);
+        if !dense || head.seq.0 != count {
+            broken.push(format!(
+                "law 2: record {record} has {count} entries and its head says {}",
+                head.seq
+            ));
+        }
+        let (refused, accounts) = {
+            let books = self.banks.books();
+            let login = &books.logins[linked.login];
+            (login.refused, login.accounts.clone())
+        };
+        let waits = head.status == RecordStatus::TokenRequired;
+        if waits != refused {
+            broken.push(format!(
+                "law 8: record {record} is {} and its consent is refused: {refused}",
+                head.status.as_str()
+            ));
+        }
+        check_states(&head, entries, broken);
+        let mut views: BTreeMap<AccountId, AccountView> = BTreeMap::new();
+        for entry in entries {
+            if let Some(account) = entry.account {
+                views.entry(account).or_default().apply(&entry.change);
+            }
+        }
+        if refused {
+            return;
+        }
+        let from = window_start(date_of(self.now()));
+        for account in &accounts {
+            let id = AccountId::derive(&[record.as_bytes(), account.id.as_bytes()]);
+            let view = views.remove(&id).unwrap_or_default();
+            self.check_stored(id, &view, broken).await;
+            if account.broken {
+                if view != AccountView::default() {
+                    broken.push(format!(
+                        "law 7: {} never answered and has a feed",
+                        account.id
+                    ));
+                }
+                continue;
+            }
+            let mut ours: Vec<Shown> = view
+                .transactions
+                .values()
+                .filter(|facts| facts.date() >= from)
+                .map(shown)
+                .collect();
+            let mut theirs: Vec<Shown> = account
+                .rows
+                .iter()
+                .filter(|row| date_of(row.at) >= from)
+                .map(|row| {
+                    (
+                        row.id.clone(),
+                        row.pending,
+                        row.minor,
+                        row.at.as_millisecond(),
+                        row.text.clone(),
+                    )
+                })
+                .collect();
+            ours.sort();
+            theirs.sort();
+            if ours != theirs {
+                let only = |a: &[Shown], b: &[Shown]| {
+                    format!(
+                        "{:?}",
+                        a.iter().filter(|it| !b.contains(it)).collect::<Vec<_>>()
+                    )
+                };
+                broken.push(format!(
+                    "law 1: {} of {record}: the feed alone has {}, the bank alone {}",
+                    account.id,
+                    only(&ours, &theirs),
+                    only(&theirs, &ours)
+                ));
+            }
+            let ledger = view
+                .balance
+                .and_then(|balance| balance.available)
+                .map(|money| money.minor);
+            if ledger != Some(account.ledger) {
+                broken.push(format!(
+                    "law 1: {} of {record}: balance {ledger:?}, the bank says {}",
+                    account.id, account.ledger
+                ));
+            }
+        }
+        if !views.is_empty() {
+            broken.push(format!(
+                "law 1: record {record} has a feed of accounts that it has not"
+            ));
+        }
+        self.check_identity(record, entries, broken);
+    }
+
+    async fn check_stored(&self, id: AccountId, view: &AccountView, broken: &mut Vec<String>) {
+        let stored = self
+            .store
+            .transactions(id, jiff::civil::date(2000, 1, 1), None, Consistency::Strong)
+            .await;
+        let stored: BTreeMap<TransactionId, TransactionFacts> = stored
+            .unwrap_or_default()
+            .into_iter()
+            .map(|row| (row.transaction.id, row.transaction.facts))
+            .collect();
+        if stored != view.transactions {
+            broken.push(format!(
+                "law 1: account {id}: {} rows are stored, {} come of its feed",
+                stored.len(),
+                view.transactions.len()
+            ));
+        }
+        let balance = self
+            .store
+            .account(id)
+            .await
+            .ok()
+            .flatten()
+            .and_then(|account| account.balance);
+        if balance != view.balance {
+            broken.push(format!(
+                "law 1: account {id}: the stored balance is not the feed's"
+            ));
+        }
+    }
+
+    /// A purchase that its bank never took back has one identity from its first sight on.
+    fn check_identity(&self, record: RecordId, entries: &[FeedEntry], broken: &mut Vec<String>) {
+        let vanished = self.banks.books().vanished.clone();
+        let mut known: BTreeMap<u32, TransactionId> = BTreeMap::new();
+        let mut see = |transaction: TransactionId, facts: &TransactionFacts| {
+            let mut words = facts.description.split(' ');
+            let truth = (words.next() == Some("PURCHASE"))
+                .then(|| words.next()?.parse::<u32>().ok())
+                .flatten();
+            let Some(truth) = truth.filter(|truth| !vanished.contains(truth)) else {
+                return;
+            };
+            let first = *known.entry(truth).or_insert(transaction);
+            if first != transaction {
+                broken.push(format!(
+                    "law 6: purchase {truth} of {record} was {first} and became {transaction}"
+                ));
+            }
+        };
+        for entry in entries {
+            if let Change::Transactions(diff) = &entry.change {
+                for added in &diff.added {
+                    see(added.id, &added.facts);
+                }
+                for modified in &diff.modified {
+                    see(modified.after.id, &modified.after.facts);
+                }
+                for removed in &diff.removed {
+                    see(removed.id, &removed.facts);
+                }
+            }
+        }
+    }
+
+    fn check_inboxes(
+        &self,
+        minted: &BTreeSet<String>,
+        all: &BTreeSet<String>,
+        broken: &mut Vec<String>,
+    ) {
+        let desk = self.receivers.desk();
+        for (url, inbox) in &desk.inboxes {
+            for event in inbox.events.keys().filter(|event| !all.contains(*event)) {
+                broken.push(format!(
+                    "law 3: {url} was told of {event}, which no feed has"
+                ));
+            }
+        }
+        // The app's own endpoint was there before the first record.
+        let told = desk
+            .inboxes
+            .get("https://app.example/hook/")
+            .or_else(|| desk.inboxes.get("https://app.example/hook"));
+        for event in minted {
+            let taken = told
+                .and_then(|inbox| inbox.events.get(event))
+                .map_or(0, |(_, taken)| *taken);
+            if taken == 0 && !self.given_up(event) {
+                broken.push(format!("law 3: nobody told the app of {event}"));
+            }
+        }
+    }
+
+    /// True where some delivery of the event says that it was given up, for all to see.
+    fn given_up(&self, _event: &str) -> bool {
+        false
+    }
+
+    /// Rounds of ticks until nothing more is to be said of accounts that never answer.
+    pub(crate) fn rounds_of_trouble(&self) -> usize {
+        let books = self.banks.books();
+        let mut accounts = books.logins.iter().flat_map(|login| &login.accounts);
+        if accounts.any(|account| account.broken) {
+            3
+        } else {
+            0
+        }
+    }
+
+    /// Ticks over banks that say the same in other words.
+    pub(crate) async fn check_unchanged(&mut self) {
+        let count = |world: &Self| {
+            let services = world.cloud.services();
+            (services.written, services.sent)
+        };
+        let before = count(self);
+        self.tick_all().await;
+        let after = count(self);
+        if before != after {
+            self.broken.push(format!(
+                "law 4: a round without changes wrote {} items and sent {} messages",
+                after.0 - before.0,
+                after.1 - before.1
+            ));
+        }
+    }
+}

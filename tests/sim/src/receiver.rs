@@ -1,0 +1,154 @@
+//! Receivers of webhooks: what they took, and how they fail.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use http::HeaderMap;
+use okra_webhooks::{Fault, Reply, Request, Transport};
+
+use crate::{
+    gate::{Fate, Gate, Kind, Side},
+    random::Random,
+};
+
+/// What one URL is sent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inbox {
+    /// By event id: the body of the first attempt, and how often it was taken.
+    pub(crate) events: BTreeMap<String, (Bytes, u32)>,
+    /// Answers 410 from now on.
+    pub(crate) gone: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) inboxes: BTreeMap<String, Inbox>,
+    /// How often a receiver misbehaves, in a thousand.
+    pub(crate) failing: u16,
+    random: Random,
+    /// Broken promises, found as they are made.
+    pub(crate) broken: Vec<String>,
+}
+
+/// All receivers of a world. Clones are one.
+#[derive(Clone)]
+pub(crate) struct Receivers {
+    desk: Arc<Mutex<Desk>>,
+    gate: Gate,
+}
+
+impl Receivers {
+    pub(crate) fn new(gate: Gate, random: Random) -> Self {
+        let desk = Desk {
+            inboxes: BTreeMap::new(),
+            failing: 0,
+            random,
+            broken: Vec::new(),
+        };
+        Self {
+            desk: Arc::new(Mutex::new(desk)),
+            gate,
+        }
+    }
+
+    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Transport for Receivers {
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>> {
+        async move {
+            let id = request
+                .headers
+                .get("webhook-id")
+                .and_then(|it| it.to_str().ok())
+                .unwrap_or("?")
+                .to_owned();
+            let attempt = request
+                .headers
+                .get("okra-attempt")
+                .and_then(|it| it.to_str().ok())
+                .unwrap_or("?")
+                .to_owned();
+            let label = format!("post {} {id} attempt {attempt}", request.url);
+            let fate = self
+                .gate
+                .pass(Side::Before, Kind::Receiver, label.clone())
+                .await;
+            let answer = match fate {
+                Fate::Unreachable => Err(Fault::Connect),
+                _ => self.desk().take(request.url.as_str(), &id, &request.body),
+            };
+            self.gate.pass(Side::After, Kind::Receiver, label).await;
+            answer
+        }
+        .boxed()
+    }
+}
+
+impl Desk {
+    fn take(&mut self, url: &str, id: &str, body: &Bytes) -> Result<Reply, Fault> {
+        let inbox = self.inboxes.entry(url.to_owned()).or_default();
+        let (first, taken) = inbox
+            .events
+            .entry(id.to_owned())
+            .or_insert_with(|| (body.clone(), 0));
+        if first != body {
+            let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+            let (a, b) = (text(first), text(body));
+            let from = a
+                .bytes()
+                .zip(b.bytes())
+                .position(|(a, b)| a != b)
+                .unwrap_or(0)
+                .saturating_sub(40);
+            let part = |text: &str| text.chars().skip(from).take(120).collect::<String>();
+            self.broken.push(format!(
+                "delivery: two attempts of event {id} at {url} have other bodies: ..{}.. and ..{}..",
+                part(&a), part(&b)
+            ));
+        }
+        if inbox.gone {
+            return reply(410, None);
+        }
+        if self.random.chance(self.failing) {
+            return match self.random.below(8) {
+                0 => Err(Fault::Timeout),
+                1 => Err(Fault::Connect),
+                2 => reply(429, Some(self.random.between(1, 4000).to_string())),
+                3 => reply(503, None),
+                4 => reply(302, None),
+                5 => reply(404, None),
+                // Taken, but the answer is cut off.
+                6 => {
+                    *taken += 1;
+                    Ok(Reply {
+                        status: 200,
+                        headers: HeaderMap::new(),
+                        body: Err(Fault::Connect),
+                    })
+                }
+                _ => reply(500, None),
+            };
+        }
+        *taken += 1;
+        reply(204, None)
+    }
+}
+
+fn reply(status: u16, retry_after: Option<String>) -> Result<Reply, Fault> {
+    let mut headers = HeaderMap::new();
+    if let Some(value) = retry_after.and_then(|text| text.parse().ok()) {
+        headers.insert("retry-after", value);
+    }
+    Ok(Reply {
+        status,
+        headers,
+        body: Ok(Bytes::new()),
+    })
+}

@@ -1,0 +1,38 @@
+//! What happened in a world, as text: the same for the same seed, byte by byte.
+
+/// FNV-1a, 64 bits.
+const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const PRIME: u64 = 0x0000_0100_0000_01b3;
+
+/// Keeps every line, or nothing.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    lines: Option<Vec<String>>,
+    hash: u64,
+}
+
+impl Trace {
+    pub(crate) fn new(keep: bool) -> Self {
+        Self {
+            lines: keep.then(Vec::new),
+            hash: OFFSET,
+        }
+    }
+
+    pub(crate) const fn keeps(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    pub(crate) fn say(&mut self, at: i64, text: impl FnOnce() -> String) {
+        let Some(lines) = &mut self.lines else { return };
+        let line = format!("{at:>10} {}", text());
+        for byte in line.bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(PRIME);
+        }
+        lines.push(line);
+    }
+
+    pub(crate) fn into_lines(self) -> Vec<String> {
+        self.lines.unwrap_or_default()
+    }
+}

@@ -1,0 +1,129 @@
+//! Worlds by their seeds: the laws hold in every one.
+//!
+//! ```text
+//! OKRA_SIM_SEEDS=10000 cargo test --profile sim -p okra-sim --test seeds -- --include-ignored
+//! OKRA_SIM_SEED=123 cargo test --profile sim -p okra-sim --test seeds -- --include-ignored --nocapture
+//! ```
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use okra_sim::{Report, run};
+
+/// Seeds that failed once, each with what it found; they run first.
+const CORPUS: &str = include_str!("../corpus.txt");
+
+/// Worlds that are run where nobody says how many: what a debug build does in seconds.
+const FEW: u64 = 60;
+
+/// Failing worlds that are told of; more are counted.
+const TOLD: usize = 5;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let number = text.parse();
+    assert!(number.is_ok(), "{name} is no number");
+    number.ok()
+}
+
+fn corpus() -> Vec<u64> {
+    let lines = CORPUS
+        .lines()
+        .map(|line| line.split('#').next().unwrap().trim());
+    lines
+        .filter(|line| !line.is_empty())
+        .map(|line| line.parse().unwrap())
+        .collect()
+}
+
+fn world(seed: u64) -> Report {
+    let ran = catch_unwind(AssertUnwindSafe(|| run(seed, false)));
+    ran.unwrap_or_else(|_| Report {
+        seed,
+        broken: vec!["it panicked".to_owned()],
+        trace: Vec::new(),
+        counts: BTreeMap::new(),
+    })
+}
+
+#[test]
+#[ignore = "optimised only: scripts/test simulation"]
+fn the_laws_hold_in_every_world() {
+    if let Some(seed) = number("OKRA_SIM_SEED") {
+        let report = run(seed, true);
+        for line in &report.trace {
+            println!("{line}");
+        }
+        assert!(report.broken.is_empty(), "{:#?}", report.broken);
+        return;
+    }
+    let from = number("OKRA_SIM_FROM").unwrap_or(0);
+    let count = number("OKRA_SIM_SEEDS").unwrap_or(FEW);
+    let mut seeds = corpus();
+    seeds.extend(from..from + count);
+    let next = AtomicUsize::new(0);
+    let (failed, counts) = (Mutex::new(Vec::new()), Mutex::new(BTreeMap::new()));
+    let threads = std::thread::available_parallelism().map_or(1, Into::into);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let report = world(seed);
+                    let mut sum = counts.lock().unwrap();
+                    for (what, count) in &report.counts {
+                        *sum.entry(*what).or_insert(0_u64) += count;
+                    }
+                    if !report.broken.is_empty() {
+                        failed.lock().unwrap().push(report);
+                    }
+                }
+            });
+        }
+    });
+    let mut failed = failed.into_inner().unwrap();
+    println!("{} worlds: {:?}", seeds.len(), counts.into_inner().unwrap());
+    failed.sort_by_key(|report| report.seed);
+    let (all, mut text) = (failed.len(), String::new());
+    failed.truncate(TOLD);
+    for Report { seed, broken, .. } in &failed {
+        let broken = broken.join("\n    ");
+        writeln!(text, "\nseed {seed}:\n    {broken}").unwrap();
+        writeln!(
+            text,
+            "    alone: OKRA_SIM_SEED={seed} cargo test --profile sim -p okra-sim --test seeds -- --include-ignored --nocapture"
+        )
+        .unwrap();
+    }
+    assert!(
+        failed.is_empty(),
+        "{all} of {} worlds break a law; add them to tests/sim/corpus.txt:\n{text}",
+        seeds.len()
+    );
+}
+
+#[test]
+fn a_seed_tells_the_same_story_byte_by_byte() {
+    for seed in 0..8 {
+        let (first, second) = (run(seed, true), run(seed, true));
+        let mut lines = first.trace.iter().zip(&second.trace).enumerate();
+        if let Some((at, (a, b))) = lines.find(|(_, (a, b))| a != b) {
+            panic!("seed {seed}, line {at}:\n{a}\n{b}");
+        }
+        assert_eq!(first.trace.len(), second.trace.len(), "seed {seed}");
+        assert!(first.trace.len() > 100, "seed {seed} has no story");
+        assert_eq!(first.broken, second.broken, "seed {seed}");
+    }
+}
+
+#[test]
+fn seeds_tell_different_stories() {
+    assert_ne!(run(1, true).trace, run(2, true).trace);
+}
