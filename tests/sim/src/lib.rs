@@ -92,6 +92,8 @@ pub fn run(seed: u64, keep_trace: bool) -> Report {
         world.calm().await;
         world.relink_all().await;
         world.tick_all().await;
+        // A consent that was replaced by an older one shows itself only now.
+        world.relink_all().await;
         if world.weather.flips {
             // What a bank showed twice around a crash is found by a strong read.
             world.ask_all().await;

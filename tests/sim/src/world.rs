@@ -27,7 +27,7 @@ use okra_core::{
 use okra_handlers::{DeliverEvent, DeliverResponse, Environment, FetchEvent, FetchResponse};
 use okra_queue::{QueueUrls, Queues};
 use okra_refresh::Refresher;
-use okra_store::{App, Consistency, Head, KeyHash, Store};
+use okra_store::{App, Consistency, Head, KeyHash, RecordStatus, Store};
 use okra_vault::Vault;
 use okra_webhooks::{AddressPolicy, DeliverConfig, Deliverer, Sender};
 use serde_json::{Value, json};
@@ -290,7 +290,12 @@ impl World {
         let set = async {
             self.store.put_bank(&bank).await?;
             self.store.put_app(&app).await?;
-            self.store.put_key(KeyHash::of(KEY), APP).await
+            self.store.put_key(KeyHash::of(KEY), APP).await?;
+            // Sweeps ran every minute since the deployment, and found nothing.
+            let swept = self.now().as_second() / 60;
+            self.store
+                .put_state("sweep", &json!({ "minute": swept }))
+                .await
         };
         if let Err(error) = set.await {
             self.broken.push(format!("set up: {error}"));
@@ -758,6 +763,7 @@ impl World {
             14 => {
                 let at = minute(self.now());
                 if self.random.chance(300) {
+                    self.skip_sweeps();
                     self.start(Job::Sweep { at, tries: 0 });
                 }
             }
@@ -974,20 +980,29 @@ impl World {
     /// The minute of the earliest retry that waits for a sweep. The sweeps of the minutes before it
     /// would find nothing: that they ran is written down for them.
     fn next_retry_ms(&self) -> Option<i64> {
-        let minutes = {
-            let services = self.cloud.services();
-            let due = services.table.items().filter_map(|((pk, _), _)| {
-                pk.strip_prefix("RTY#")?
-                    .split('#')
-                    .next()?
-                    .parse::<i64>()
-                    .ok()
-            });
-            due.min()
-        };
-        let minute = minutes?;
-        self.cloud.services().table.skip_sweeps_to(minute - 1);
+        let minute = self.earliest_retry()?;
+        self.skip_sweeps();
         Some((minute * 60_000).max(self.now().as_millisecond()))
+    }
+
+    fn earliest_retry(&self) -> Option<i64> {
+        let services = self.cloud.services();
+        let due = services.table.items().filter_map(|((pk, _), _)| {
+            pk.strip_prefix("RTY#")?
+                .split('#')
+                .next()?
+                .parse::<i64>()
+                .ok()
+        });
+        due.min()
+    }
+
+    fn skip_sweeps(&self) {
+        let last = self.now().as_second() / 60 - 1;
+        let until = self
+            .earliest_retry()
+            .map_or(last, |minute| last.min(minute - 1));
+        self.cloud.services().table.skip_sweeps_to(until);
     }
 
     /// One tick for each due entry, at the minute that is its own.
@@ -1014,7 +1029,12 @@ impl World {
     /// Everybody whose consent was refused consents again.
     pub(crate) async fn relink_all(&mut self) {
         for linked in self.linked.clone() {
-            if self.banks.books().logins[linked.login].refused {
+            let refused = self.banks.books().logins[linked.login].refused;
+            self.gate.set_open(true);
+            let head = self.head(linked.record).await;
+            self.gate.set_open(false);
+            let waits = head.is_some_and(|head| head.status == RecordStatus::TokenRequired);
+            if refused || waits {
                 let body = self.relink(&linked);
                 self.start(Job::Call {
                     path: "records/link",
