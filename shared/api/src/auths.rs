@@ -41,18 +41,19 @@ async fn shown<A: for<'a> From<&'a RecordView>>(
 }
 
 async fn answer(call: &Call, heads: Vec<Head>) -> Answer {
-    let pagination: Pagination = call.input.page(heads.len())?;
+    let pagination = call.input.page(heads.len())?;
+    answer_page(call, pagination, heads).await
+}
+
+async fn answer_page(call: &Call, pagination: Pagination, heads: Vec<Head>) -> Answer {
     let auths: Vec<PopulatedAuth> = shown(call, &pagination.cut(heads)).await?;
     success("Auth retrieved succesfully", Auths { pagination, auths })
 }
 
 /// Those of records that were linked between two dates.
 async fn answer_dated(call: &Call, mut heads: Vec<Head>) -> Answer {
-    let (from, to) = call.input.dates()?;
-    heads.retain(|head| {
-        let date = date_of(head.created_at);
-        from.is_none_or(|from| from <= date) && to.is_none_or(|to| date <= to)
-    });
+    let within = call.input.within()?;
+    heads.retain(|head| within(date_of(head.created_at)));
     answer(call, heads).await
 }
 
@@ -60,7 +61,7 @@ pub(crate) async fn get_by_id(call: &Call) -> Answer {
     let id = call.input.needed_id(&["id", "_id", "auth"])?;
     let head = call.own_record(id, Consistency::Eventual).await;
     let head = head.map_err(|refusal| refusal.about("auth"))?;
-    answer(call, vec![head]).await
+    answer_page(call, Pagination::of_one(), vec![head]).await
 }
 
 pub(crate) async fn get_by_customer(call: &Call) -> Answer {

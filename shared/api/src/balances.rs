@@ -1,12 +1,13 @@
 //! Balances, in the form of `balance/getBy*`.
 
 use okra_core::{
-    ids::BalanceId,
+    ids::{BalanceId, CustomerId},
     model::{BalanceFacts, date_of},
+    money::Money,
 };
 use okra_store::Account;
 use okra_wire::{
-    balance::{Balance, CallbackBalance, ListedBalance},
+    balance::{Balance, CallbackBalance, ListedBalance, TypedBalance},
     envelope::Pagination,
     origin::{Origin, Times},
 };
@@ -15,6 +16,7 @@ use serde::Serialize;
 use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
+    input::CUSTOMER,
     names::Names,
     scope,
 };
@@ -24,6 +26,13 @@ use crate::{
 struct Balances {
     pagination: Pagination,
     balance: Vec<Balance>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct TypedBalances {
+    pagination: Pagination,
+    balance: Vec<TypedBalance>,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -69,7 +78,14 @@ fn known(mut accounts: Vec<Account>) -> Vec<Account> {
 async fn answer(call: &Call, accounts: Vec<Account>) -> Answer {
     let accounts = known(accounts);
     let pagination = call.input.page(accounts.len())?;
-    let balance = shown(call, &pagination.cut(accounts), Balance::new).await?;
+    answer_page(call, pagination, accounts).await
+}
+
+async fn answer_page(call: &Call, pagination: Pagination, accounts: Vec<Account>) -> Answer {
+    let mut balance = shown(call, &pagination.cut(accounts), Balance::new).await?;
+    if call.input.denies("includePeriodic") {
+        balance = balance.into_iter().map(Balance::without_periodic).collect();
+    }
     let data = Balances {
         pagination,
         balance,
@@ -79,12 +95,8 @@ async fn answer(call: &Call, accounts: Vec<Account>) -> Answer {
 
 /// Balances that last changed between two dates.
 async fn answer_dated(call: &Call, mut accounts: Vec<Account>) -> Answer {
-    let (from, to) = call.input.dates()?;
-    accounts.retain(|account| {
-        account.balance_at.map(date_of).is_some_and(|date| {
-            from.is_none_or(|from| from <= date) && to.is_none_or(|to| date <= to)
-        })
-    });
+    let within = call.input.within()?;
+    accounts.retain(|account| account.balance_at.map(date_of).is_some_and(&within));
     answer(call, accounts).await
 }
 
@@ -92,7 +104,10 @@ pub(crate) async fn get_by_id(call: &Call) -> Answer {
     let id: BalanceId = call.input.needed_id(&["id", "_id", "balance"])?;
     let account = call.own_account(id.account()).await;
     let account = account.map_err(|refusal| refusal.about("balance"))?;
-    answer(call, vec![account]).await
+    if account.balance.is_none() {
+        return Err(Refusal::not_found("balance"));
+    }
+    answer_page(call, Pagination::of_one(), vec![account]).await
 }
 
 pub(crate) async fn get_by_customer(call: &Call) -> Answer {
@@ -119,6 +134,45 @@ pub(crate) async fn get_by_customer_date(call: &Call) -> Answer {
     answer_dated(call, scope::customer(call).await?).await
 }
 
+/// Balances of which the one named in `type` is `value`; all where there is no value.
+pub(crate) async fn get_by_type(call: &Call) -> Answer {
+    let of: fn(&BalanceFacts) -> Option<Money> = match call.input.needed_text(&["type"])?.as_str() {
+        "available_balance" => |facts| facts.available.or(facts.ledger),
+        "ledger_balance" => |facts| facts.ledger.or(facts.available),
+        _ => {
+            let problem = "is available_balance or ledger_balance";
+            return Err(Refusal::field("type", problem));
+        }
+    };
+    let value = call.input.amount(&["value", "amount"])?;
+    let mut accounts = known(scope::app(call).await?);
+    accounts.retain(|account| {
+        value.as_ref().is_none_or(|value| {
+            let wanted = Money::parse(value, account.facts.currency).ok();
+            wanted.is_some() && account.balance.as_ref().and_then(of) == wanted
+        })
+    });
+    let pagination = call.input.page(accounts.len())?;
+    let balance = shown(call, &pagination.cut(accounts), TypedBalance::new).await?;
+    let data = TypedBalances {
+        pagination,
+        balance,
+    };
+    success("Balance retrieved succesfully", data)
+}
+
+/// Okra's *enhanced* balance of an account. Nothing is derived here: it is the balance itself, of the
+/// account asked for, where it last changed between the dates.
+pub(crate) async fn process(call: &Call) -> Answer {
+    let account = call.account().await?;
+    if let Some(customer) = call.input.id::<CustomerId>(CUSTOMER)?
+        && customer != account.customer
+    {
+        return Err(Refusal::not_found("account"));
+    }
+    answer_dated(call, vec![account]).await
+}
+
 /// `products/balances`: all of the app's, in an envelope of their own.
 pub(crate) async fn all(call: &Call) -> Answer {
     let accounts = known(scope::app(call).await?);
@@ -133,11 +187,13 @@ pub(crate) async fn all(call: &Call) -> Answer {
 
 documented! {
     get_by_id(ID) -> Balances: "One balance, in a list.";
-    get_by_customer(CUSTOMER, PAGE) -> Balances: "The balances of a customer.";
+    get_by_customer(CUSTOMER, PERIODIC, PAGE) -> Balances: "The balances of a customer.";
     get_by_account(ACCOUNT, PAGE) -> Balances: "The balance of an account.";
     get_by_bank(BANK, PAGE) -> Balances: "The balances at a bank.";
     get_by_options(OPTIONS, PAGE) -> Balances: "The balances of records linked with these options.";
     get_by_date(DATES, PAGE) -> Balances: "Balances that last changed between two days.";
     get_by_customer_date(CUSTOMER, DATES, PAGE) -> Balances: "A customer's balances that last changed between two days.";
+    get_by_type(BALANCE_TYPE, VALUE, PAGE) -> TypedBalances: "Balances of which one kind has this value.";
+    process(ACCOUNT, optional(CUSTOMER), DATES, PAGE) -> Balances: "The balance of an account; nothing is derived from it.";
     all(PAGE) -> ListedBalances: "All balances of the app.";
 }

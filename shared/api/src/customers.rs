@@ -1,6 +1,7 @@
 //! Customers, and the sandbox's.
 
 use axum::http::StatusCode;
+use okra_core::ids::{BankId, CustomerId};
 use okra_store::Customer;
 use okra_wire::{
     customer::Customer as Shown,
@@ -13,7 +14,7 @@ use crate::{
     Sandbox, SandboxAsk,
     call::Call,
     envelope::{Answer, Refusal, success},
-    input::{BANK, Input},
+    input::{BANK, CUSTOMER, Input, Names},
     link::{Linked, Linking, Terms, Whom, link_record},
     records,
 };
@@ -33,6 +34,16 @@ struct Created {
     #[serde(flatten)]
     first: Option<Linked>,
     customers: Vec<Linked>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct DebtToIncome {
+    customer: CustomerId,
+    income: (),
+    debt: (),
+    dti: (),
+    msg: &'static str,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -118,7 +129,8 @@ fn answer(linked: Vec<Linked>) -> Answer {
     success("Customer created successfully", data)
 }
 
-pub(crate) async fn list(call: &Call) -> Answer {
+/// The app's customers, [`MAX_LISTED`] at most.
+async fn all(call: &Call) -> Result<Vec<Customer>, Refusal> {
     let (app, mut all, mut after) = (call.app()?, Vec::new(), None);
     for _ in 0..MAX_LISTED / MAX_LIMIT {
         let page = call.state.store.customers(app.id, after, MAX_LIMIT).await?;
@@ -128,6 +140,10 @@ pub(crate) async fn list(call: &Call) -> Answer {
             break;
         }
     }
+    Ok(all)
+}
+
+async fn answer_list(call: &Call, all: Vec<Customer>) -> Answer {
     let pagination = call.input.page(all.len())?;
     let customers = pagination.cut(all).into_iter();
     let customers = customers.map(|customer| shown(call, customer));
@@ -138,8 +154,93 @@ pub(crate) async fn list(call: &Call) -> Answer {
     success("Customers retrieved successfully", data)
 }
 
+pub(crate) async fn list(call: &Call) -> Answer {
+    let all = all(call).await?;
+    answer_list(call, all).await
+}
+
+/// Customers by one of what is known of them.
+async fn found(call: &Call, key: Names<'_>) -> Result<Vec<Customer>, Refusal> {
+    let name = key[0];
+    let (key, value) = (
+        call.input.needed_text(key)?,
+        call.input.needed_text(&["value"])?,
+    );
+    let is: fn(&Customer, &str) -> bool = match key.as_str() {
+        "id" | "_id" | "customer" => {
+            let id = value
+                .parse()
+                .map_err(|error| Refusal::field("value", format!("is no id: {error}")))?;
+            return Ok(vec![call.own_customer(id).await?]);
+        }
+        "name" => |customer, value| customer.name.to_lowercase() == value,
+        "email" => |customer, value| {
+            let email = customer.email.as_ref().map(|it| it.to_lowercase());
+            email.as_deref() == Some(value)
+        },
+        _ => return Err(Refusal::field(name, "is one of id, name, email")),
+    };
+    let (mut customers, value) = (all(call).await?, value.to_lowercase());
+    customers.retain(|customer| is(customer, &value));
+    Ok(customers)
+}
+
+pub(crate) async fn find(call: &Call) -> Answer {
+    let found = found(call, &["key", "type"]).await?;
+    answer_list(call, found).await
+}
+
+/// Sets whether a customer is flagged: a flagged one links nothing more until the flag is taken away.
+async fn set_flag(call: &Call, blocked: bool) -> Answer {
+    let mut customer = call.customer().await?;
+    if let Some(bank) = call.input.id::<BankId>(BANK)? {
+        let records = call.state.store.records_of_customer(customer.id).await?;
+        if !records.iter().any(|head| head.bank == bank) {
+            return Err(Refusal::field("bank", "is none of the customer's banks"));
+        }
+    }
+    if customer.blocked != blocked {
+        customer.blocked = blocked;
+        call.state.store.put_customer(&customer).await?;
+    }
+    let message = match blocked {
+        true => "Customer flagged successfully",
+        false => "Customer unflagged successfully",
+    };
+    success(message, shown(call, customer)?)
+}
+
+pub(crate) async fn flag(call: &Call) -> Answer {
+    set_flag(call, true).await
+}
+
+pub(crate) async fn unflag(call: &Call) -> Answer {
+    set_flag(call, false).await
+}
+
+/// Okra's debt-to-income ratio. Incomes and debts are not told by a bank and nothing is guessed.
+pub(crate) async fn debt_to_income(call: &Call) -> Answer {
+    let customer = call.customer().await?.id;
+    let msg = "Not computed: a bank tells neither incomes nor debts, and nothing is guessed";
+    let data = DebtToIncome {
+        customer,
+        income: (),
+        debt: (),
+        dti: (),
+        msg,
+    };
+    success("Debt to income is not computed here", data)
+}
+
+/// One customer, by its id or as [`find`] finds it.
 pub(crate) async fn get(call: &Call) -> Answer {
-    let customer = call.customer().await?;
+    let customer = match call.input.text(CUSTOMER) {
+        None if call.input.text(&["type", "key"]).is_some() => {
+            let found = found(call, &["type", "key"]).await?.into_iter().next();
+            found.ok_or_else(|| Refusal::not_found("customer"))?
+        }
+        _ => call.customer().await?,
+    };
     let heads = call.state.store.records_of_customer(customer.id).await?;
     let shown_records = records::shown(call, &heads).await?;
     let ids = heads.iter().map(|head| head.record);
@@ -148,17 +249,23 @@ pub(crate) async fn get(call: &Call) -> Answer {
 }
 
 fn shown(call: &Call, customer: Customer) -> Result<Shown, Refusal> {
+    let blocked = customer.blocked;
     Ok(Shown::new(
         Named::new(customer.id, customer.name),
         customer.email,
         call.app()?.env,
         Times::at(customer.created_at),
-    ))
+    )
+    .with_block(blocked))
 }
 
 documented! {
     create(optional(NAME), EMAIL, optional(BANK), SANDBOX, SYNC, LINK_OPTIONS) -> Created: "Makes a customer with a login at the sandbox bank, or a list of them, and links them.";
     generate(NUMBER, SANDBOX, SYNC, LINK_OPTIONS) -> Created: "Makes customers of the sandbox's choice, and links them.";
     list(PAGE) -> Customers: "The customers of the app.";
+    find(KEY, TEXT_VALUE, PAGE) -> Customers: "Customers by id, name or address.";
+    flag(CUSTOMER, optional(BANK)) -> Shown: "Flags a customer: one that is flagged links nothing more.";
+    unflag(CUSTOMER, optional(BANK)) -> Shown: "Takes a customer's flag away.";
+    debt_to_income(CUSTOMER) -> DebtToIncome: "Says that no ratio is computed here.";
     get(CUSTOMER) -> Shown: "One customer with its records.";
 }

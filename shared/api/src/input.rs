@@ -7,7 +7,11 @@ use axum::{
     http::StatusCode,
 };
 use jiff::civil::Date;
-use okra_core::{ids::ParseIdError, model::Product};
+use okra_core::{
+    ids::ParseIdError,
+    model::Product,
+    money::{Currency, Money, MoneyError},
+};
 use okra_wire::envelope::{DEFAULT_LIMIT, Pagination};
 use serde_json::{Map, Value};
 
@@ -157,6 +161,26 @@ impl Input {
         self.id(names)?.ok_or_else(|| required(names))
     }
 
+    /// A decimal number in major units, as it was written.
+    pub(crate) fn amount(&self, names: Names<'_>) -> Result<Option<String>, Refusal> {
+        let amount = self.text(names);
+        match amount
+            .as_deref()
+            .map(|text| Money::parse(text, Currency::NGN))
+        {
+            Some(Err(MoneyError::Syntax | MoneyError::Range)) => {
+                Err(Refusal::field(names[0], "is no amount in major units"))
+            }
+            _ => Ok(amount),
+        }
+    }
+
+    /// False where a field says so in so many words.
+    pub(crate) fn denies(&self, name: &str) -> bool {
+        self.text(&[name])
+            .is_some_and(|text| text == "0" || text.eq_ignore_ascii_case("false"))
+    }
+
     pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
         self.text(&[name])
             .map(|text| {
@@ -182,6 +206,12 @@ impl Input {
         Ok((from, to))
     }
 
+    /// Whether a day lies between the dates asked for.
+    pub(crate) fn within(&self) -> Result<impl Fn(Date) -> bool, Refusal> {
+        let (from, to) = self.dates()?;
+        Ok(move |day| from.is_none_or(|from| from <= day) && to.is_none_or(|to| day <= to))
+    }
+
     /// The products named, each once.
     pub(crate) fn products(&self) -> Result<Option<Vec<Product>>, Refusal> {
         let Some(named) = self.texts("products") else {
@@ -204,11 +234,18 @@ impl Input {
         self.page_of(total, DEFAULT_LIMIT)
     }
 
+    /// A number from 1; beyond what this machine counts to it is brought down to that.
+    fn counted(&self, name: &str) -> Result<Option<usize>, Refusal> {
+        match self.number(name)? {
+            Some(0) => Err(Refusal::field(name, "is 1 or more")),
+            number => Ok(number.map(|it| usize::try_from(it).unwrap_or(usize::MAX))),
+        }
+    }
+
     /// The page asked for of a list of `total`, with `limit` to a page where none is given.
     pub(crate) fn page_of(&self, total: usize, limit: usize) -> Result<Pagination, Refusal> {
-        let bounded = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let page = self.number("page")?.map_or(1, bounded);
-        let limit = self.number("limit")?.map_or(limit, bounded);
+        let page = self.counted("page")?.unwrap_or(1);
+        let limit = self.counted("limit")?.unwrap_or(limit);
         Ok(Pagination::new(total, page, limit))
     }
 }

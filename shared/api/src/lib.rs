@@ -23,6 +23,7 @@ mod link;
 mod names;
 #[cfg(feature = "openapi")]
 mod openapi;
+mod products;
 mod records;
 mod reference;
 mod refresh;
@@ -151,6 +152,7 @@ pub fn openapi_document() -> Result<serde_json::Value, String> {
         feed::documented(),
         history::documented(),
         link::documented(),
+        products::documented(),
         records::documented(),
         reference::documented(),
         refresh::documented(),

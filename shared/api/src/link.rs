@@ -1,5 +1,6 @@
 //! Linking a record: a consent at a bank becomes accounts that are kept fresh from then on.
 
+use axum::http::StatusCode;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use okra_banks::{
@@ -291,6 +292,7 @@ async fn settle(call: &Call, whom: Whom) -> Result<Customer, Refusal> {
     let store = &call.state.store;
     match whom {
         Whom::Known(customer) => {
+            unflagged(&customer)?;
             let records = store.records_of_customer(customer.id).await?;
             if records.len() >= MAX_RECORDS_PER_CUSTOMER {
                 let problem = format!("has {MAX_RECORDS_PER_CUSTOMER} records, which is the most");
@@ -304,12 +306,22 @@ async fn settle(call: &Call, whom: Whom) -> Result<Customer, Refusal> {
                 app: call.app()?.id,
                 name,
                 email,
+                blocked: false,
                 created_at: call.now(),
             };
             store.put_customer(&customer).await?;
             Ok(customer)
         }
     }
+}
+
+/// Refuses a customer that the app has flagged.
+fn unflagged(customer: &Customer) -> Result<(), Refusal> {
+    if customer.blocked {
+        let message = "The customer is flagged; unflag it to link a bank";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "FLAGGED_USER", message));
+    }
+    Ok(())
 }
 
 fn new_record(
@@ -425,6 +437,8 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
         let problem = "is of a record that was unlinked; link it as a new one";
         return Err(Refusal::field("record_id", problem));
     }
+    let customer = call.own_customer(head.customer).await?;
+    unflagged(&customer)?;
     let (bank, known) = (
         state.store.bank(head.bank).await?,
         state
@@ -474,7 +488,6 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
         history::resume(store, queues, head, now).await?;
     }
     refresh::enqueue(call, head.record, None, None).await?;
-    let customer = call.own_customer(head.customer).await?;
     Ok(linked(head, customer.name, &accounts))
 }
 

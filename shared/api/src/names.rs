@@ -90,17 +90,26 @@ impl Names {
         })
     }
 
+    /// Customer and bank of a record with their names.
+    pub(crate) fn named(&self, head: &Head) -> (Named<CustomerId>, Named<BankId>) {
+        let customer = self.customers.get(&head.customer);
+        let bank = self.banks.get(&head.bank);
+        (
+            Named::new(head.customer, customer.map_or("", |it| it.name.as_str())),
+            Named::new(head.bank, bank.map_or("", |it| it.name.as_str())),
+        )
+    }
+
     /// A record with its names.
     pub(crate) fn record(&self, call: &Call, head: &Head) -> Result<RecordView, Refusal> {
         let app = call.app()?;
-        let customer = self.customers.get(&head.customer);
-        let bank = self.banks.get(&head.bank);
+        let (customer, bank) = self.named(head);
         Ok(RecordView {
             record: head.record,
             app: app.id,
             env: app.env,
-            customer: Named::new(head.customer, customer.map_or("", |it| it.name.as_str())),
-            bank: Named::new(head.bank, bank.map_or("", |it| it.name.as_str())),
+            customer,
+            bank,
             connection: head.status.as_str(),
             schedule: head.schedule,
             sequence: head.seq,

@@ -1,5 +1,6 @@
 //! Records.
 
+use okra_core::ids::BankId;
 use okra_store::Head;
 use okra_wire::record::Record;
 use serde::Serialize;
@@ -7,6 +8,7 @@ use serde::Serialize;
 use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
+    input::BANK,
     names::Names,
     scope,
     states::{self, RecordState},
@@ -61,7 +63,21 @@ pub(crate) async fn get(call: &Call) -> Answer {
     success("Record retrieved successfully", data)
 }
 
+/// A customer's at one bank.
+pub(crate) async fn get_by_customer_by_bank(call: &Call) -> Answer {
+    let bank: BankId = call.input.needed_id(BANK)?;
+    let mut heads = scope::records_of_customer(call).await?;
+    heads.retain(|head| head.bank == bank);
+    let page = call.input.page(heads.len())?.cut(heads);
+    let data = Records {
+        pagination: (),
+        records: shown(call, &page).await?,
+    };
+    success("Records retrieved successfully", data)
+}
+
 documented! {
+    get_by_customer_by_bank(CUSTOMER, BANK, PAGE) -> Records: "A customer's records at one bank.";
     list(PAGE) -> Records: "All records of the app.";
     get(RECORD) -> OneRecord: "One record.";
 }

@@ -18,7 +18,7 @@ use crate::{
     envelope::{Answer, Refusal},
     feed, history,
     input::Input,
-    link, records, reference, refresh, sync, system, transactions, webhooks,
+    link, products, records, reference, refresh, sync, system, transactions, webhooks,
 };
 
 /// Who may call a route.
@@ -119,8 +119,8 @@ routes! {
     Both Open Ours "health" => system::health;
     Get Open Ours "openapi.json" => reference::openapi;
     Get Open Ours "docs" => reference::page;
-    Get Open Okra "banks/list" => banks::list;
-    Get Open Okra "banks/getById" => banks::get_by_id;
+    Both Open Okra "banks/list" => banks::list;
+    Both Open Okra "banks/getById" => banks::get_by_id;
     Post Key Ours "banks/add" => banks::add;
 
     Post Key Okra "customers/create" => customers::create;
@@ -128,9 +128,21 @@ routes! {
     Post Key Okra "customers/list" => customers::list;
     Post Key Okra "customers/get" => customers::get;
     Post Key Okra "customers/retry" => refresh::all;
+    Post Key Okra "customers/find-customers-by" => customers::find;
+    Post Key Okra "customers/flag" => customers::flag;
+    Post Key Okra "customers/unflag" => customers::unflag;
+    Post Key Okra "customers/dti/get" => customers::debt_to_income;
     Post Key Ours "records/link" => link::link;
     Post Key Okra "products/records" => records::list;
     Post Key Okra "products/records/get" => records::get;
+    Post Key Okra "products/records/getByCustomerByBank" => records::get_by_customer_by_bank;
+    Post Key Okra "products/list" => products::list;
+    Post Key Okra "products/all/byRecord" => products::all_by_record;
+    Post Key Okra "products/all/byCustomer" => products::all_by_customer;
+    Post Key Okra "products/total-debits-credits" => products::totals;
+    Post Key Okra "products/records/credit-debit/get" => products::totals;
+    Post Key Okra "products/transactions/spending-pattern" => products::spending;
+    Post Key Okra "products/spending-patterns/process" => products::spending;
 
     Post Key Okra "auto-refresh" => sync::subscribe;
     Post Key Ours "data-sync" => sync::subscribe;
@@ -156,6 +168,14 @@ routes! {
     Post Key Okra "account/getByCustomer" => accounts::get_by_customer;
     Post Key Okra "accounts/getByBank" => accounts::get_by_bank;
     Post Key Okra "account/getByBank" => accounts::get_by_bank;
+    Post Key Okra "accounts/getByDate" => accounts::get_by_date;
+    Post Key Okra "account/getByDate" => accounts::get_by_date;
+    Post Key Okra "accounts/getByName" => accounts::get_by_name;
+    Post Key Okra "account/getByName" => accounts::get_by_name;
+    Post Key Okra "accounts/getByBalance" => accounts::get_by_balance;
+    Post Key Okra "account/getByBalance" => accounts::get_by_balance;
+    Post Key Okra "accounts/getByCustomerDate" => accounts::get_by_customer_date;
+    Post Key Okra "account/getByCustomerDate" => accounts::get_by_customer_date;
     Post Key Okra "products/accounts" => accounts::all;
 
     Post Key Okra "balance/refresh" => refresh::balance;
@@ -169,6 +189,10 @@ routes! {
     Post Key Okra "balance/getByDate" => balances::get_by_date;
     Post Key Okra "balance/getByCustomerDate" => balances::get_by_customer_date;
     Post Key Okra "balance/byOptions" => balances::get_by_options;
+    Post Key Okra "balance/getByType" => balances::get_by_type;
+    Post Key Okra "balance/process" => balances::process;
+    Post Key Okra "transactions/balance/process" => balances::process;
+    Post Key Okra "transaction/balance/process" => balances::process;
     Post Key Okra "products/balances" => balances::all;
 
     Post Key Okra "transactions/refresh" => refresh::transactions;
@@ -192,6 +216,13 @@ routes! {
     Post Key Okra "transaction/byOptions" => transactions::get_by_options;
     Post Key Okra "transactions/byRecord" => transactions::by_record;
     Post Key Okra "transaction/byRecord" => transactions::by_record;
+    Post Key Okra "records/transactions/get" => transactions::by_record;
+    Post Key Okra "transactions/getByNuban" => transactions::get_by_nuban;
+    Post Key Okra "transaction/getByNuban" => transactions::get_by_nuban;
+    Post Key Okra "transactions/process" => transactions::get_by_account;
+    Post Key Okra "transaction/process" => transactions::get_by_account;
+    Post Key Okra "products/transactions" => transactions::counts;
+    Post Key Okra "products/transactions/get" => transactions::counts;
     Both Key Okra "callback" => callback::callback;
 
     Post Key Ours "feed/read" => feed::read;
@@ -210,7 +241,7 @@ routes! {
 const PREFIXES: [&str; 3] = ["v1", "v2", "sandbox"];
 
 /// Families that Okra had and this system does not: they answer 501 rather than 404.
-const OUT_OF_SCOPE: [&str; 15] = [
+const OUT_OF_SCOPE: [&str; 12] = [
     "identity",
     "identities",
     "income",
@@ -223,9 +254,6 @@ const OUT_OF_SCOPE: [&str; 15] = [
     "reports",
     "liabilities",
     "investments",
-    "spending-pattern",
-    "spending-patterns",
-    "total-debits-credits",
 ];
 
 /// Bytes of an answer that is read in process at most; a page of the longest rows is a tenth of it.

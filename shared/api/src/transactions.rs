@@ -1,11 +1,17 @@
 //! Transactions, in the form of `transactions/getBy*`.
 
+use std::collections::BTreeMap;
+
 use jiff::civil::Date;
-use okra_core::{ids::TransactionId, model::Direction, money::Money};
-use okra_store::{Account, Consistency, StoredTransaction};
+use okra_core::{
+    ids::{BankId, CustomerId, TransactionId},
+    model::{Direction, Environment},
+    money::Money,
+};
+use okra_store::{Account, Consistency, Head, StoredTransaction};
 use okra_wire::{
     envelope::Pagination,
-    origin::{Ids, Times},
+    origin::{Ids, Named, Times},
     transaction::Transaction,
 };
 use serde::Serialize;
@@ -33,9 +39,34 @@ struct Transactions {
     transaction: Vec<Transaction>,
 }
 
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct Counts {
+    pagination: (),
+    trans: Vec<CustomerCount>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct CustomerCount {
+    bank: Named<BankId>,
+    customer: Named<CustomerId>,
+    count: usize,
+    env: Environment,
+}
+
 /// Rows of accounts between the dates asked for, newest first.
+///
+/// `pdf` asks for a rendering that is not made here: an answer in another shape than asked for would
+/// be worse than none.
 pub(crate) async fn rows_of(call: &Call, accounts: Vec<Account>) -> Result<Vec<Row>, Refusal> {
     let (from, to) = call.input.dates()?;
+    if call.input.flag("pdf") {
+        return Err(Refusal::field(
+            "pdf",
+            "is not made here; read the rows without it",
+        ));
+    }
     let mut rows: Vec<Row> = Vec::new();
     for account in accounts {
         let stored = call
@@ -83,6 +114,10 @@ pub(crate) fn for_callback(call: &Call, rows: &[Row]) -> Result<Vec<Transaction>
 
 async fn answer(call: &Call, rows: Vec<Row>) -> Answer {
     let pagination = call.input.page(rows.len())?;
+    answer_page(call, pagination, rows).await
+}
+
+async fn answer_page(call: &Call, pagination: Pagination, rows: Vec<Row>) -> Answer {
     let (accounts, rows): (Vec<_>, Vec<_>) = pagination.cut(rows).into_iter().unzip();
     let names = Names::of_accounts(call, &accounts).await?;
     let mut transaction = Vec::with_capacity(rows.len());
@@ -110,7 +145,7 @@ pub(crate) async fn get_by_id(call: &Call) -> Answer {
     let row = row.ok_or_else(missing)?;
     let account = call.own_account(row.account).await;
     let account = account.map_err(|refusal| refusal.about("transaction"))?;
-    answer(call, vec![(account, row)]).await
+    answer_page(call, Pagination::of_one(), vec![(account, row)]).await
 }
 
 pub(crate) async fn get_by_account(call: &Call) -> Answer {
@@ -137,6 +172,49 @@ pub(crate) async fn by_record(call: &Call) -> Answer {
     answer_of(call, scope::record(call).await?).await
 }
 
+/// The transactions of the account with this number.
+pub(crate) async fn get_by_nuban(call: &Call) -> Answer {
+    let number = call.input.needed_text(&["nuban"])?;
+    let mut accounts = scope::app(call).await?;
+    accounts.retain(|account| account.facts.number == number);
+    answer_of(call, accounts).await
+}
+
+/// `products/transactions`: how many there are of each customer at each bank.
+pub(crate) async fn counts(call: &Call) -> Answer {
+    let mut groups: BTreeMap<(CustomerId, BankId), Vec<Head>> = BTreeMap::new();
+    for head in scope::records(call).await? {
+        let group = groups.entry((head.customer, head.bank)).or_default();
+        group.push(head);
+    }
+    let groups: Vec<Vec<Head>> = groups.into_values().collect();
+    let pagination = call.input.page(groups.len())?;
+    let env = call.app()?.env;
+    let (mut trans, mut left) = (Vec::new(), MAX_ROWS);
+    for heads in pagination.cut(groups) {
+        let rows = rows_of(call, scope::accounts_of(call, &heads).await?).await?;
+        left = left.checked_sub(rows.len()).ok_or_else(|| {
+            let problem = format!("is too many: they have more than {MAX_ROWS} transactions");
+            Refusal::field("limit", problem)
+        })?;
+        let names = Names::of_records(call, &heads).await?;
+        if let Some(head) = heads.first() {
+            let (customer, bank) = names.named(head);
+            trans.push(CustomerCount {
+                bank,
+                customer,
+                count: rows.len(),
+                env,
+            });
+        }
+    }
+    let pagination = ();
+    success(
+        "Transactions retrieved successfully",
+        Counts { pagination, trans },
+    )
+}
+
 /// Credits or debits, of one amount where one is given.
 pub(crate) async fn get_by_type(call: &Call) -> Answer {
     let direction = match call.input.needed_text(&["type"])?.as_str() {
@@ -144,7 +222,7 @@ pub(crate) async fn get_by_type(call: &Call) -> Answer {
         "debit" => Direction::Debit,
         _ => return Err(Refusal::field("type", "is credit or debit")),
     };
-    let amount = call.input.text(&["value", "amount"]);
+    let amount = call.input.amount(&["value", "amount"])?;
     let mut rows = rows_of(call, scope::app(call).await?).await?;
     rows.retain(|(_, row)| {
         let facts = &row.transaction.facts;
@@ -155,6 +233,8 @@ pub(crate) async fn get_by_type(call: &Call) -> Answer {
 }
 
 documented! {
+    get_by_nuban(NUBAN, DATES, PAGE) -> Transactions: "The transactions of the account with this number.";
+    counts(PAGE) -> Counts: "How many transactions there are of each customer at each bank.";
     get_by_id(ID) -> Transactions: "One transaction, in a list.";
     get_by_account(ACCOUNT, DATES, PAGE) -> Transactions: "The transactions of an account.";
     get_by_customer(CUSTOMER, DATES, PAGE) -> Transactions: "The transactions of a customer.";

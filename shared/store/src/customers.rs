@@ -26,6 +26,9 @@ pub struct Customer {
     /// The person's e-mail address.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub email: Option<String>,
+    /// True where the app flagged the person: no bank can be linked.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub blocked: bool,
     /// When the person first linked a bank.
     pub created_at: Timestamp,
 }

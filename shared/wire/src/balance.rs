@@ -41,7 +41,8 @@ pub struct Balance {
     available_balance: Number,
     ledger_balance: Number,
     currency: Currency,
-    periodic: Periodic,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    periodic: Option<Periodic>,
     connected: Empty,
     owner: [AppId; 1],
     record: [RecordId; 1],
@@ -62,6 +63,56 @@ impl Balance {
             __v: 0,
             account: AccountOf::new(of),
             customer: of.customer(),
+            available_balance,
+            ledger_balance,
+            currency: of.facts.currency,
+            periodic: Some(Periodic::default()),
+            connected: Empty,
+            owner: [of.ids.app],
+            record: [of.ids.record],
+            env: of.ids.env,
+            created_at: Instant(times.created_at),
+            last_updated: Instant(times.last_updated),
+        }
+    }
+}
+
+impl Balance {
+    /// The same without `periodic`, for callers that ask for that.
+    #[must_use]
+    pub fn without_periodic(mut self) -> Self {
+        self.periodic = None;
+        self
+    }
+}
+
+/// A balance of `balance/getByType` ("form C"): its id is `id`, its customer a plain id.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Serialize)]
+pub struct TypedBalance {
+    id: BalanceId,
+    account: AccountOf,
+    customer: CustomerId,
+    available_balance: Number,
+    ledger_balance: Number,
+    currency: Currency,
+    periodic: Periodic,
+    connected: Empty,
+    owner: [AppId; 1],
+    record: [RecordId; 1],
+    env: Environment,
+    created_at: Instant,
+    last_updated: Instant,
+}
+
+impl TypedBalance {
+    /// A balance in form C.
+    pub fn new(of: &Origin<'_>, facts: &BalanceFacts, times: Times) -> Self {
+        let (available_balance, ledger_balance) = amounts(facts, of.facts.currency);
+        Self {
+            id: BalanceId::of(of.ids.account),
+            account: AccountOf::new(of),
+            customer: of.ids.customer,
             available_balance,
             ledger_balance,
             currency: of.facts.currency,

@@ -61,6 +61,13 @@ impl Customer {
         }
     }
 
+    /// The same customer, flagged or not.
+    #[must_use]
+    pub const fn with_block(mut self, blocked: bool) -> Self {
+        self.blocked = blocked;
+        self
+    }
+
     /// The same customer with its records.
     #[must_use]
     pub fn with_records(mut self, records: Vec<(RecordId, Record)>) -> Self {

@@ -100,6 +100,11 @@ impl Pagination {
         }
     }
 
+    /// The only page of the only document.
+    pub fn of_one() -> Self {
+        Self::new(1, 1, DEFAULT_LIMIT)
+    }
+
     /// The documents of this page.
     pub fn cut<T>(&self, all: Vec<T>) -> Vec<T> {
         all.into_iter()

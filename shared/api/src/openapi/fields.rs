@@ -24,6 +24,7 @@ enum Kind {
     Texts,
     Count { most: u64 },
     Date,
+    Amount,
     Flag,
     Object,
     Url,
@@ -62,6 +63,9 @@ impl Field {
             Kind::Texts => json!({ "type": "array", "items": { "type": "string" } }),
             Kind::Count { most } => json!({ "type": "integer", "minimum": 1, "maximum": most }),
             Kind::Date => json!({ "type": "string", "format": "date" }),
+            Kind::Amount => {
+                json!({ "type": "number", "minimum": 0, "maximum": 1e12, "multipleOf": 0.01 })
+            }
             Kind::Flag => json!({ "type": "boolean" }),
             Kind::Object => json!({ "type": "object" }),
             Kind::Url => json!({ "type": "string", "format": "uri" }),
@@ -123,7 +127,6 @@ fields! {
     ];
     METHOD = [F::new(&["method"], Kind::Text, "What is asked for: AUTH, ACCOUNTS, BALANCE, TRANSACTIONS, CHECK_BALANCE, PERIODIC_BALANCE, REFRESH_TRANSACTIONS, PERIODIC_TRANSACTIONS.").needed()];
     DIRECTION = [F::new(&["type"], Kind::OneOf(&["credit", "debit"]), "Credits or debits.").needed()];
-    VALUE = [F::new(&["value", "amount"], Kind::Text, "An amount in major units; numbers count as texts.")];
     CURSOR = [
         F::new(&["cursor"], Kind::Text, "The `next_cursor` of the page before; absent: from the beginning."),
         F::new(&["count"], Kind::Count { most: 500 }, "Changes of a page; 100 where absent."),
@@ -137,6 +140,13 @@ fields! {
         F::new(&["sequence", "seq"], Kind::Count { most: 999_999_999_999 }, "A number of the record's feed; this or `at`."),
         F::new(&["at"], Kind::Text, "A time: 2026-03-15T12:00:00Z."),
     ];
+    VALUE = [F::new(&["value", "amount"], Kind::Amount, "An amount in major units.")];
+    BALANCE = [F::new(&["balance", "value", "amount"], Kind::Amount, "An amount in major units.").needed()];
+    BALANCE_TYPE = [F::new(&["type"], Kind::OneOf(&["available_balance", "ledger_balance"]), "Which balance.").needed()];
+    PERIODIC = [F::new(&["includePeriodic"], Kind::Flag, "False leaves `periodic` out.")];
+    NUBAN = [F::new(&["nuban"], Kind::Text, "An account's number.").needed()];
+    KEY = [F::new(&["key", "type"], Kind::OneOf(&["id", "name", "email"]), "What is known of the customer.").needed()];
+    TEXT_VALUE = [F::new(&["value"], Kind::Text, "What it is.").needed()];
     NAME = [F::new(&["name"], Kind::Text, "A name.").needed()];
     EMAIL = [F::new(&["email"], Kind::Text, "The customer's address.")];
     TOKENS = [

@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod access;
+mod decoders;
+mod every_route;
 mod feeding;
 mod linking;
 mod reading;
+mod recipes;
 mod syncing;
 mod telling;
 mod world;

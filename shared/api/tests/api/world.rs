@@ -38,6 +38,9 @@ pub(crate) const BANK: BankId = BankId::from_bytes([0xba; 12]);
 pub(crate) const KEY: &str = "sk_ours";
 pub(crate) const OTHER_KEY: &str = "sk_theirs";
 
+/// The key of an app that has nothing.
+pub(crate) const EMPTY_KEY: &str = "sk_empty";
+
 /// The customer that most tests link.
 pub(crate) const NAME: &str = "Ada Obi";
 
@@ -139,7 +142,7 @@ impl World {
             .put_bank(&config(BANK, &address.to_string()))
             .await
             .unwrap();
-        for (id, key) in [(0xa0, KEY), (0xb0, OTHER_KEY)] {
+        for (id, key) in [(0xa0, KEY), (0xb0, OTHER_KEY), (0xc0, EMPTY_KEY)] {
             let app = App {
                 id: AppId::from_bytes([id; 12]),
                 name: key.to_owned(),

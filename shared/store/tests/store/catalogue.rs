@@ -66,6 +66,7 @@ async fn customers_are_listed_by_their_own_app() {
         app: of,
         name: format!("Customer {n}"),
         email: (n > 2).then(|| format!("{n}@example.com")),
+        blocked: false,
         created_at: at(i64::from(n)),
     };
     for n in 0..5 {

@@ -210,6 +210,7 @@ impl World {
             app: APP,
             name: "Ada".to_owned(),
             email: Some("ada@example.com".to_owned()),
+            blocked: false,
             created_at: now,
         };
         store.put_customer(&customer).await.unwrap();

@@ -1,0 +1,388 @@
+//! What holds for every route there is: each is called as its recipe says.
+
+use axum::http::{Method, StatusCode};
+use okra_api::{Access, ROUTES, Route};
+use serde_json::{Value, json};
+
+use crate::{
+    decoders,
+    recipes::{Foreign, Recipe, There},
+    world::{Answer, EMPTY_KEY, KEY, NAME, OTHER_KEY, World},
+};
+
+/// A text as it stands in a query.
+fn query(body: &Value) -> String {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let fields = body.as_object().unwrap().iter();
+    let fields: Vec<String> = fields
+        .map(|(name, it)| format!("{name}={}", text(it)))
+        .collect();
+    fields.join("&")
+}
+
+async fn call(world: &World, route: &Route, method: &str, key: &str, body: &Value) -> Answer {
+    let key = format!("Bearer {key}");
+    let uri = format!("/v2/{}", route.path);
+    match method {
+        "GET" => {
+            let uri = format!("{uri}?{}", query(body));
+            world.call(Method::GET, &uri, Some(&key), "").await
+        }
+        _ => {
+            let body = body.to_string();
+            world.call(Method::POST, &uri, Some(&key), body).await
+        }
+    }
+}
+
+/// Routes with their recipes, those that end something last.
+fn recipes(there: &There) -> Vec<(&'static Route, Recipe)> {
+    let recipe = |route: &'static Route| {
+        let recipe = there.recipe(route.path);
+        let recipe = recipe.unwrap_or_else(|| panic!("{} has no recipe", route.path));
+        (route, recipe)
+    };
+    let mut recipes: Vec<_> = ROUTES.iter().map(recipe).collect();
+    recipes.sort_by_key(|(_, recipe)| recipe.ends);
+    recipes
+}
+
+/// Checks answers against the document.
+struct Document(Value);
+
+impl Document {
+    fn new() -> Self {
+        Self(okra_api::openapi_document().unwrap())
+    }
+
+    #[track_caller]
+    fn check(&self, route: &Route, method: &str, answer: &Answer) {
+        let pointer = format!(
+            "/paths/~1{}/{}",
+            route.path.replace('/', "~1"),
+            method.to_lowercase()
+        );
+        let media = answer.headers["content-type"].to_str().unwrap();
+        let media = media.split(';').next().unwrap().replace('/', "~1");
+        let of_answer = match answer.status {
+            StatusCode::OK => format!("{pointer}/responses/200/content/{media}/schema"),
+            _ => "/components/schemas/Failure".to_owned(),
+        };
+        assert!(self.0.pointer(&of_answer).is_some(), "{of_answer}");
+        if media != "application~1json" {
+            return;
+        }
+        let mut schema = self.0.clone();
+        schema["$ref"] = json!(format!("#{of_answer}"));
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        let json = answer.json();
+        let errors: Vec<String> = validator
+            .iter_errors(&json)
+            .map(|error| format!("{} at {}", error, error.instance_path()))
+            .collect();
+        assert!(
+            errors.is_empty(),
+            "{} {}: {errors:?}\n{json:#}",
+            method,
+            route.path
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_route_answers_as_it_is_documented() {
+    let world = World::new().await;
+    let there = There::new(&world).await;
+    let document = Document::new();
+    for (route, recipe) in recipes(&there) {
+        for method in route.methods() {
+            let mut body = recipe.body.clone();
+            if route.path == "records/link" {
+                let token = world.bank.link(world.login()).unwrap();
+                body["access_token"] = json!(token.as_str());
+            }
+            let answer = call(&world, route, method, KEY, &body).await;
+            assert_eq!(
+                answer.status,
+                StatusCode::OK,
+                "{}: {}",
+                route.path,
+                answer.text
+            );
+            document.check(route, method, &answer);
+            if method == "POST" {
+                decoders::decode(route.path, &answer.text);
+                // With nothing there: of an app that has nothing, and with nothing said.
+                let none = call(&world, route, method, EMPTY_KEY, &recipe.body).await;
+                document.check(route, method, &none);
+                if none.status == StatusCode::OK {
+                    decoders::decode(route.path, &none.text);
+                }
+                let nothing = call(&world, route, method, EMPTY_KEY, &Value::Null).await;
+                document.check(route, method, &nothing);
+                let said = nothing.status;
+                assert!(
+                    said == StatusCode::OK || said == StatusCode::BAD_REQUEST,
+                    "{}: {}",
+                    route.path,
+                    nothing.text
+                );
+            }
+        }
+    }
+}
+
+/// Whatever another app calls, with all the ids there are, it neither learns nor changes anything.
+#[tokio::test]
+async fn no_route_leads_to_another_apps_data() {
+    let world = World::new().await;
+    let there = There::new(&world).await;
+    let linked = &there.linked;
+    let state = async || {
+        let strong = okra_store::Consistency::Strong;
+        let store = &world.environment.store;
+        let hooks = world.post("webhooks/list", json!({})).await.data();
+        let customer = world
+            .post("customers/get", json!({ "customer": linked.customer() }))
+            .await;
+        (
+            store.head(linked.record(), strong).await.unwrap().unwrap(),
+            store.subscriptions(linked.record()).await.unwrap(),
+            (hooks, customer.data()),
+        )
+    };
+    world.take_chunks().await;
+    let before = state().await;
+    for (route, recipe) in recipes(&there) {
+        if route.access == Access::Open {
+            continue;
+        }
+        for method in route.methods() {
+            let answer = call(&world, route, method, OTHER_KEY, &recipe.body).await;
+            let wanted = match recipe.foreign {
+                Foreign::Missing => StatusCode::NOT_FOUND,
+                Foreign::Empty | Foreign::Open => StatusCode::OK,
+            };
+            assert_eq!(answer.status, wanted, "{}: {}", route.path, answer.text);
+            let ours = [linked.nuban(), linked.customer(), linked.account()];
+            let ours = ours
+                .into_iter()
+                .chain([linked.record().to_string(), NAME.to_owned()]);
+            for ours in ours.chain([there.hook.clone(), there.row.clone()]) {
+                assert!(
+                    !answer.text.contains(&ours),
+                    "{}: {}",
+                    route.path,
+                    answer.text
+                );
+            }
+        }
+    }
+    for chunk in world.take_chunks().await {
+        for entry in chunk.records {
+            assert_ne!(
+                entry.key.record,
+                linked.record(),
+                "refreshed by another app"
+            );
+        }
+    }
+    assert_eq!(state().await, before);
+}
+
+/// What Okra's clients were seen to call, spelled as they did.
+const SEEN: &[(&str, &str, &str)] = &[
+    (
+        "POST",
+        "products",
+        "auths transactions balances records accounts list all/byRecord all/byCustomer total-debits-credits transactions/periodic balance/periodic transactions/spending-pattern",
+    ),
+    ("GET", "callback", ""),
+    ("GET", "banks", "list getById"),
+    ("POST", "customers", "list find-customers-by retry dti/get"),
+    (
+        "POST",
+        "auth",
+        "getById getByCustomer getByDate getByBank byOptions getByCustomerDate getByDateCustomer",
+    ),
+    (
+        "POST",
+        "balance",
+        "getById getByCustomer getByAccount getByDate getByType getByCustomerDate byOptions check refresh getBalanceById process",
+    ),
+    (
+        "POST",
+        "transaction",
+        "getById getByCustomer getByAccount getByBank getByDate getByType getByCustomerDate byOptions byRecord refresh process",
+    ),
+    (
+        "POST",
+        "transactions",
+        "getById getByCustomer getByAccount getByBank getByDate getByType getByCustomerDate byOptions byRecord refresh process getByNuban balance/process",
+    ),
+    ("POST", "/transaction/balance/process", ""),
+    (
+        "POST",
+        "accounts",
+        "getById getByCustomer getByBank getByDate getByName getByBalance getByCustomerDate getAccountDetails",
+    ),
+    ("POST", "account", "getById getByCustomerDate"),
+    (
+        "POST",
+        "products/records",
+        "get getByCustomerByBank credit-debit/get",
+    ),
+    (
+        "POST",
+        "products",
+        "auth/get transactions/get spending-patterns/process",
+    ),
+    ("POST", "records/transactions/get", ""),
+];
+
+const PREFIXES: [&str; 10] = [
+    "/v1/",
+    "/v2/",
+    "/sandbox/v1/",
+    "/sandbox/v2/",
+    "/v1/sandbox/",
+    "/v2/sandbox/",
+    "/v2/sandbox/sandbox/",
+    "/",
+    "https://api.okra.ng/v2/",
+    "/v2//",
+];
+
+#[tokio::test]
+async fn what_okras_clients_call_is_there_under_every_prefix() {
+    let world = World::new().await;
+    let there = There::new(&world).await;
+    let key = format!("Bearer {KEY}");
+    let mut paths = 0;
+    for (method, family, names) in SEEN {
+        for name in names.split(' ') {
+            let path = format!("{family}/{name}");
+            let path = path.trim_end_matches('/');
+            let recipe = there.recipe(path.trim_start_matches('/'));
+            let body = recipe
+                .unwrap_or_else(|| panic!("{path} has no recipe"))
+                .body;
+            // All prefixes lead the first few; the others take turns, one each.
+            for (turn, prefix) in PREFIXES.iter().enumerate() {
+                if paths >= 3 && paths % PREFIXES.len() != turn {
+                    continue;
+                }
+                let (uri, body, method) = match *method {
+                    "GET" => (
+                        format!("{prefix}{path}?{}&", query(&body)),
+                        String::new(),
+                        Method::GET,
+                    ),
+                    _ => (format!("{prefix}{path}"), body.to_string(), Method::POST),
+                };
+                let answer = world.call(method, &uri, Some(&key), body).await;
+                assert_eq!(answer.status, StatusCode::OK, "{uri}: {}", answer.text);
+                assert!(answer.json()["data"].is_object(), "{uri}: {}", answer.text);
+            }
+            paths += 1;
+        }
+    }
+    assert!(paths > 70, "{paths}");
+}
+
+/// Values that callers send by mistake or on purpose.
+fn nonsense(random: &mut impl FnMut(usize) -> usize) -> Value {
+    match random(18) {
+        0 => Value::Null,
+        1 => json!(""),
+        2 => json!("x"),
+        3 => json!("0".repeat(24)),
+        4 => json!(-1),
+        5 => json!(0),
+        6 => json!(2_147_483_600_i64),
+        7 => json!(1e300),
+        8 => json!("99999999999999999999999999"),
+        9 => json!([]),
+        10 => json!({}),
+        11 => json!([[{}], null, "a"]),
+        12 => json!({ "_id": { "_id": [] } }),
+        13 => json!("2020-13-45"),
+        14 => json!("-9999-01-01T00:00:00+99:99"),
+        15 => json!("\u{0}\u{fffd}\u{1F9EA}é".repeat(40)),
+        16 => json!(true),
+        _ => json!("https://user:pw@[::1]:99999/%zz?#"),
+    }
+}
+
+/// Whatever a body holds, a call is served or refused in the envelope, with its id, and never with a
+/// fault of ours.
+#[tokio::test]
+async fn no_body_makes_a_route_fail() {
+    const ROUNDS: usize = 5;
+    let world = World::new().await;
+    let there = There::new(&world).await;
+    let mut state = 0x5EED_u64;
+    let mut random = move |below: usize| {
+        // SplitMix64.
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((z ^ (z >> 31)) % below as u64).unwrap()
+    };
+    let extra = [
+        "page",
+        "limit",
+        "from",
+        "to",
+        "customer",
+        "account",
+        "record",
+        "options",
+        "id",
+        "type",
+        "value",
+        "products",
+        "interval",
+        "webhook_url",
+        "bank",
+        "name",
+        "url",
+        "pdf",
+    ];
+    for (route, recipe) in recipes(&there) {
+        // What makes customers is called less: each one is looked at by every later call.
+        let makes = matches!(route.path, "customers/create" | "customers/generate");
+        for round in 0..if makes { 1 } else { ROUNDS } {
+            let mut body = recipe.body.clone();
+            let names: Vec<String> = body.as_object().unwrap().keys().cloned().collect();
+            for name in names.iter().map(String::as_str).chain(extra) {
+                // The first round breaks only what the route asks for; later ones more and more.
+                let ours = names.iter().any(|it| it == name);
+                if random(extra.len()) < round + usize::from(ours) * 4 {
+                    body[name] = nonsense(&mut random);
+                }
+            }
+            let body = match random(8) {
+                0 => body.to_string().chars().skip(random(20)).collect(),
+                1 => query(&body),
+                2 => json!([body]).to_string(),
+                _ => body.to_string(),
+            };
+            let key = format!("Bearer {KEY}");
+            let uri = format!("/v2/{}", route.path);
+            let answer = world
+                .call(route.method(), &uri, Some(&key), body.clone())
+                .await;
+            let status = answer.status;
+            assert!(!status.is_server_error(), "{uri} {body}: {}", answer.text);
+            if !status.is_success() {
+                answer.refusal(status);
+            }
+            assert_eq!(answer.headers["x-request-id"].len(), 24);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! How each route is called so that it finds something: the one table behind every test of all routes.
+//! A route without a recipe fails them.
+
+use okra_core::ids::BalanceId;
+use serde_json::{Value, json};
+
+use crate::world::{BANK, Linked, NAME, World};
+
+/// What is there to be found: everything of one app with one customer.
+pub(crate) struct There {
+    pub(crate) linked: Linked,
+    pub(crate) balance: BalanceId,
+    pub(crate) row: String,
+    pub(crate) hook: String,
+    pub(crate) subscription: String,
+}
+
+/// What another app is answered that calls with these ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    /// That there is no such thing.
+    Missing,
+    /// Its own things, of which there are none.
+    Empty,
+    /// What belongs to nobody, or what it has just made itself.
+    Open,
+}
+
+/// How a route is called.
+pub(crate) struct Recipe {
+    pub(crate) body: Value,
+    pub(crate) foreign: Foreign,
+    /// Ends what other recipes need: called last.
+    pub(crate) ends: bool,
+}
+
+impl There {
+    /// Links a customer, refreshes it, and asks for everything that an app can have.
+    pub(crate) async fn new(world: &World) -> Self {
+        let linked = world.refreshed().await;
+        let customer = linked.customer();
+        let rows = json!({ "customer": customer });
+        let rows = world.post("transactions/getByCustomer", rows).await.data();
+        let hook = json!({ "url": "https://ours.example/hook" });
+        let hook = world.post("webhooks/set", hook).await.data();
+        let sync = json!({
+            "customer": customer, "products": ["balance"], "interval": "one_hour",
+            "webhook_url": "https://ours.example/sync",
+        });
+        let sync = world.post("data-sync", sync).await.data();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let row = &rows["transaction"][0];
+        Self {
+            balance: BalanceId::of(linked.account().parse().unwrap()),
+            row: text(&row["_id"]),
+            hook: text(&hook["id"]),
+            subscription: text(&sync["subscriptions"][0]["id"]),
+            linked,
+        }
+    }
+
+    /// How this route is called.
+    pub(crate) fn recipe(&self, path: &str) -> Option<Recipe> {
+        let linked = &self.linked;
+        let (customer, account) = (linked.customer(), linked.account());
+        let record = json!(linked.record());
+        let options = json!({ "options": { "UserId": 42 } });
+        let days = json!({ "from": "2020-01-01", "to": "2030-12-31" });
+        let with = |mut body: Value, more: &Value| {
+            body.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            body
+        };
+        let missing = |body: Value| (body, Foreign::Missing);
+        let empty = |body: Value| (body, Foreign::Empty);
+        let open = |body: Value| (body, Foreign::Open);
+        let (family, call) = path.rsplit_once('/').unwrap_or(("", path));
+        let family = match family {
+            "account" => "accounts",
+            "transaction" => "transactions",
+            family => family,
+        };
+        let (body, foreign) = match (family, call) {
+            ("", "health" | "openapi.json" | "docs") | ("banks", "list") => open(json!({})),
+            ("banks", "getById") => open(json!({ "id": BANK })),
+            ("banks", "add") => open(json!({
+                "id": "0707070707070707070707f7", "name": "New", "slug": "new-bank",
+                "standard": "obie-3.1", "base_url": "https://bank.example/aisp", "country": "NG",
+            })),
+            ("customers", "create") => open(json!({ "name": "Bola" })),
+            ("customers", "generate") => open(json!({ "number": 1 })),
+            ("webhooks", "set") => open(json!({ "url": "https://new.example/hook" })),
+            ("webhooks", "secret") => open(json!({})),
+            ("products", "list") => open(json!({})),
+
+            ("products", "records" | "auths" | "accounts" | "balances" | "transactions")
+            | ("products/auth" | "products/transactions", "get")
+            | ("customers" | "webhooks", "list") => empty(json!({})),
+            (_, "getByBank") => empty(json!({ "bank": BANK })),
+            (_, "byOptions" | "getByOptions") => empty(options),
+            (_, "getByDate") => empty(days),
+            ("accounts", "getByName") => empty(json!({ "name": NAME })),
+            ("accounts", "getByBalance") => empty(json!({ "balance": 0 })),
+            ("balance", "getByType") => empty(json!({ "type": "available_balance" })),
+            ("transactions", "getByType") => empty(json!({ "type": "debit" })),
+            ("transactions", "getByNuban") => empty(json!({ "nuban": linked.nuban() })),
+            ("customers", "find-customers-by") => empty(json!({ "key": "name", "value": NAME })),
+
+            ("balance", "getById" | "getBalanceById") => missing(json!({ "id": self.balance })),
+            ("transactions", "getById") => missing(json!({ "id": self.row })),
+            ("accounts", "getById") => missing(json!({ "id": account })),
+            ("auth", "getById") => missing(json!({ "id": record })),
+            ("accounts", "getAccountDetails")
+            | (_, "getByAccount")
+            | (
+                "balance" | "transactions" | "transactions/balance" | "transaction/balance",
+                "process",
+            ) => missing(json!({ "account_id": account })),
+            (_, "getByCustomer" | "getByCustomerDate" | "getByDateCustomer")
+            | ("customers", "get" | "flag" | "unflag")
+            | ("customers/dti", "get")
+            | ("products/all", "byCustomer")
+            | ("products", "total-debits-credits")
+            | ("products/records/credit-debit", "get")
+            | ("products/transactions", "spending-pattern")
+            | ("products/spending-patterns", "process")
+            | ("data-sync", "list") => missing(with(days, &json!({ "customer": customer }))),
+            ("products/records", "getByCustomerByBank") => {
+                missing(json!({ "customer": customer, "bank": BANK }))
+            }
+            (_, "byRecord") | ("records/transactions" | "products/records", "get") => {
+                missing(json!({ "record_id": record }))
+            }
+            ("", "callback") => missing(json!({ "record": record, "method": "BALANCE" })),
+            (_, "refresh" | "check" | "periodic" | "retry") => {
+                missing(json!({ "account_id": account, "record_id": record }))
+            }
+            ("", "auto-refresh" | "data-sync") => {
+                missing(json!({ "customer": customer, "products": ["balance"] }))
+            }
+            ("records", "link") => missing(json!({ "record_id": record, "access_token": "x" })),
+            ("data-sync", "cancel") => {
+                missing(json!({ "customer": customer, "id": self.subscription }))
+            }
+            ("feed", "read") | ("transactions", "sync") => missing(json!({ "record_id": record })),
+            ("history", "versions") => missing(json!({ "id": self.row })),
+            ("history", "transaction") => {
+                missing(json!({ "id": self.row, "at": "2026-03-15T12:00:30Z" }))
+            }
+            ("history", "balance") => {
+                missing(json!({ "account_id": account, "at": "2026-03-15T12:00:30Z" }))
+            }
+            ("webhooks", "remove") => missing(json!({ "id": self.hook })),
+            _ => return None,
+        };
+        let ends = matches!(path, "data-sync/cancel" | "webhooks/remove");
+        Some(Recipe {
+            body,
+            foreign,
+            ends,
+        })
+    }
+}
