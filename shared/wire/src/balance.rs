@@ -73,6 +73,7 @@ impl Balance {
             env: of.ids.env,
             created_at: Instant(times.created_at),
             last_updated: Instant(times.last_updated),
+            drift: of.drift.map(Drift::from),
         }
     }
 }
@@ -123,7 +124,6 @@ impl TypedBalance {
             env: of.ids.env,
             created_at: Instant(times.created_at),
             last_updated: Instant(times.last_updated),
-            drift: of.drift.map(Drift::from),
         }
     }
 }

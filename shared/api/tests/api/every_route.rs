@@ -96,12 +96,13 @@ impl Document {
 async fn every_route_answers_as_it_is_documented() {
     let world = World::new().await;
     let there = There::new(&world).await;
+    let login = world.login();
     let document = Document::new();
     for (route, recipe) in recipes(&there) {
         for method in route.methods() {
             let mut body = recipe.body.clone();
             if route.path == "records/link" {
-                let token = world.bank.link(world.login()).unwrap();
+                let token = world.bank.link(login).unwrap();
                 body["access_token"] = json!(token.as_str());
             }
             let answer = call(&world, route, method, KEY, &body).await;
