@@ -1,12 +1,13 @@
 //! Apps and their secret keys.
 
 use anyhow::Context;
+use jiff::{SignedDuration, Timestamp};
 use okra_aws::{AwsConfig, Clock};
 use okra_core::{ids::AppId, model::Environment};
-use okra_store::{App, KeyHash, Store};
+use okra_store::{ApiKey, App, KeyHash, Store};
 
 use crate::{
-    cli::{AppArgs, Options},
+    cli::{AppArgs, KeyAction, KeyArgs, Options},
     keys,
     process::Process,
     replay::say,
@@ -81,9 +82,74 @@ pub(crate) async fn make_app(
         created_at: clock.now(),
         origins: vec![],
         public_key: Some(public_key.clone()),
+        rate: okra_store::DEFAULT_RATE,
     };
     store.put_app(&app).await?;
     store.put_public_key(KeyHash::of(&public_key), id).await?;
     store.put_key(KeyHash::of(&key), id).await?;
     Ok((id, key))
+}
+
+/// Lists, rotates or revokes an app's keys.
+pub(crate) async fn keys(options: &Options, args: &KeyArgs) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    match &args.table {
+        Some(table) => {
+            let aws = AwsConfig::from_env().context("the AWS environment is not usable")?;
+            change_keys(&Store::new(aws.dynamodb(), table), args, clock.now()).await
+        }
+        None => {
+            let process = Process::open(options, clock.clone()).await?;
+            change_keys(&process.environment.store, args, clock.now()).await
+        }
+    }
+}
+
+async fn change_keys(store: &Store, args: &KeyArgs, now: Timestamp) -> anyhow::Result<()> {
+    let app = store.app(args.app).await?;
+    let app = app
+        .with_context(|| format!("there is no app {}", args.app))?
+        .id;
+    let keys = store.api_keys(app).await?;
+    match args.action {
+        KeyAction::List => {}
+        KeyAction::Rotate => {
+            let secret = secret_key()?;
+            let made = ApiKey {
+                hash: KeyHash::of(&secret),
+                hint: secret[secret.len() - 4..].to_owned(),
+                created_at: Some(now),
+                expires_at: None,
+            };
+            store.put_api_key(app, &made).await?;
+            let overlap = SignedDuration::from_hours(args.overlap_hours.into());
+            let ends = now
+                .checked_add(overlap)
+                .context("the overlap is too long")?;
+            for mut key in keys {
+                if key.expires_at.is_none_or(|at| ends < at) {
+                    key.expires_at = Some(ends);
+                    store.put_api_key(app, &key).await?;
+                }
+            }
+            say(&format!(
+                "secret key  {secret}\nKeep the key: only its hash is stored."
+            ));
+        }
+        KeyAction::Revoke => {
+            let id = args.id.as_deref().unwrap_or_default();
+            let key = keys.into_iter().find(|key| key.id() == id);
+            let key = key.with_context(|| format!("the app has no key {id}"))?;
+            store.delete_api_key(app, key.hash).await?;
+        }
+    }
+    for key in store.api_keys(app).await? {
+        let ends = match key.expires_at {
+            Some(at) if at <= now => format!("expired {at}"),
+            Some(at) => format!("expires {at}"),
+            None => "valid".to_owned(),
+        };
+        say(&format!("{}  ..{}  {ends}", key.id(), key.hint));
+    }
+    Ok(())
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use okra_core::ids::AppId;
 
 /// Self-hosted bank data synchronisation, whole in one process.
 ///
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Serve,
     /// Make an app and its secret key, which is shown this once
     App(AppArgs),
+    /// List, rotate or revoke the secret keys of an app
+    Key(KeyArgs),
     /// Put the banks of a TOML file into a table on AWS
     Banks(BanksArgs),
     /// Load real transactions into the sandbox bank and play the days forward
@@ -82,6 +85,36 @@ pub(crate) struct BanksArgs {
     /// The stack's table; with the credentials of the environment, and its VaultKey in OKRA_VAULT_KEY
     #[arg(long, value_name = "NAME")]
     pub(crate) table: String,
+}
+
+/// What `key` takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// What to do
+    #[arg(value_enum)]
+    pub(crate) action: KeyAction,
+    /// The app's id
+    pub(crate) app: AppId,
+    /// The key to revoke, by the id that `list` shows
+    #[arg(long, required_if_eq("action", "revoke"))]
+    pub(crate) id: Option<String>,
+    /// Hours that the keys before a rotation stay valid
+    #[arg(long, default_value_t = 24)]
+    pub(crate) overlap_hours: u16,
+    /// A table on AWS instead of the embedded one, with the credentials of the environment
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+}
+
+/// What `key` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeyAction {
+    /// Show the keys' ids, last digits and ends
+    List,
+    /// Make a new key, shown this once; the ones before expire
+    Rotate,
+    /// Refuse a key from now on
+    Revoke,
 }
 
 /// What `replay` takes.

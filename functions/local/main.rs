@@ -31,6 +31,7 @@ async fn main() -> ExitCode {
         None => demo::run(options, true).await,
         Some(Command::Serve) => demo::run(options, false).await,
         Some(Command::App(args)) => app::run(&options, &args).await,
+        Some(Command::Key(args)) => app::keys(&options, &args).await,
         Some(Command::Banks(args)) => banks::run(&args).await,
         Some(Command::Replay(replay)) => replay::run(&options, &replay).await,
     };

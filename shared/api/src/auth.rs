@@ -12,7 +12,10 @@ pub(crate) async fn app_of(state: &ApiState, headers: &HeaderMap) -> Result<App,
         .and_then(|value| value.to_str().ok());
     let key = header.and_then(key_of).ok_or_else(Refusal::unauthorised)?;
     // Looked up by its hash: how long that takes says nothing about any key.
-    let app = state.store.app_of_key(KeyHash::of(key)).await?;
+    let app = state
+        .store
+        .app_of_key(KeyHash::of(key), state.clock.now())
+        .await?;
     let app = app.ok_or_else(Refusal::unauthorised)?;
     let app = state.store.app(app).await?;
     app.ok_or_else(Refusal::unauthorised)

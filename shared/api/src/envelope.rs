@@ -98,6 +98,20 @@ impl Refusal {
         }
     }
 
+    /// The caller is asked to come back after so many seconds.
+    pub(crate) fn retry_in(self, seconds: u32) -> Self {
+        Self {
+            retry_after_s: Some(seconds),
+            ..self
+        }
+    }
+
+    /// More refreshes of one product in a minute than the app may ask for.
+    pub(crate) fn too_many(rate: u32, seconds: u32) -> Self {
+        let message = format!("More than {rate} refreshes of one product in a minute; wait");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message).retry_in(seconds)
+    }
+
     /// Our own fault.
     pub(crate) fn internal(cause: impl Error + Send + Sync + 'static) -> Self {
         let message = "Something went wrong on our side; our logs name it by the request id";

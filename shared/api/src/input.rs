@@ -40,8 +40,8 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// The fields of a request: those of its query, and those of its body over them.
-    pub(crate) async fn read(request: Request) -> Result<Self, Refusal> {
+    /// The fields of a request: those of its query, and those of its body over them; and the body.
+    pub(crate) async fn read(request: Request) -> Result<(Self, Bytes), Refusal> {
         let query = form(request.uri().query().unwrap_or_default().as_bytes());
         // A body that breaks off fails here too; whoever sent it is gone.
         let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await;
@@ -49,7 +49,7 @@ impl Input {
             let message = format!("The body has more than {MAX_BODY_BYTES} bytes");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "VALIDATION", message)
         })?;
-        Self::of(query, &body)
+        Ok((Self::of(query, &body)?, body))
     }
 
     /// The fields of a body that is JSON already.

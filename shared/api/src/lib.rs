@@ -19,6 +19,7 @@ mod envelope;
 mod feed;
 mod history;
 mod input;
+mod keys;
 mod link;
 mod names;
 #[cfg(feature = "openapi")]
@@ -27,6 +28,8 @@ mod products;
 mod records;
 mod reference;
 mod refresh;
+mod removals;
+mod repeats;
 mod routes;
 mod scope;
 mod states;
@@ -45,6 +48,7 @@ use okra_webhooks::Keyring;
 
 pub use self::{
     input::MAX_BODY_BYTES,
+    repeats::IDEMPOTENCY_KEY,
     routes::{Access, Origin, ROUTES, Route},
 };
 
@@ -151,11 +155,13 @@ pub fn openapi_document() -> Result<serde_json::Value, String> {
         customers::documented(),
         feed::documented(),
         history::documented(),
+        keys::documented(),
         link::documented(),
         products::documented(),
         records::documented(),
         reference::documented(),
         refresh::documented(),
+        removals::documented(),
         sync::documented(),
         system::documented(),
         transactions::documented(),

@@ -184,6 +184,21 @@ fn user(call: &Call) -> Result<Option<IpAddr>, Refusal> {
         .map_err(|_| Refusal::field("customer_ip", "is no IP address"))
 }
 
+/// Counts a refresh that is asked for; refuses it where the app has asked for too many this minute.
+async fn limit(call: &Call, product: Option<Product>) -> Result<(), Refusal> {
+    let (app, now) = (call.app()?, call.now());
+    let name = product.map_or("all", Product::as_str);
+    let store = &call.state.store;
+    if store.count_call(app.id, name, app.rate, now).await? {
+        return Ok(());
+    }
+    let seconds = 60 - now.as_second().rem_euclid(60);
+    Err(Refusal::too_many(
+        app.rate,
+        u32::try_from(seconds).unwrap_or(60),
+    ))
+}
+
 async fn refresh(
     call: &Call,
     product: Option<Product>,
@@ -192,6 +207,7 @@ async fn refresh(
 ) -> Answer {
     let record = asked(call).await?;
     let head = call.own_record(record, Consistency::Eventual).await?;
+    limit(call, product).await?;
     if head.status == RecordStatus::Invalid {
         return Err(Refusal::field(
             "record_id",

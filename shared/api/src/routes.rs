@@ -18,7 +18,8 @@ use crate::{
     envelope::{Answer, Refusal},
     feed, history,
     input::Input,
-    link, products, records, reference, refresh, sync, system, transactions, webhooks,
+    keys, link, products, records, reference, refresh, removals, repeats, sync, system,
+    transactions, webhooks,
 };
 
 /// Who may call a route.
@@ -35,6 +36,8 @@ pub enum Access {
 enum Methods {
     Get,
     Post,
+    /// A POST that changes something: it may be named with `Idempotency-Key`.
+    Change,
     Both,
 }
 
@@ -70,7 +73,7 @@ impl Methods {
         );
         match self {
             Self::Get => get,
-            Self::Post => post,
+            Self::Post | Self::Change => post,
             Self::Both => get || post,
         }
     }
@@ -79,7 +82,7 @@ impl Methods {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
-            Self::Post => "POST",
+            Self::Post | Self::Change => "POST",
             Self::Both => "GET, POST",
         }
     }
@@ -90,8 +93,13 @@ impl Route {
     pub const fn method(&self) -> Method {
         match self.methods {
             Methods::Get => Method::GET,
-            Methods::Post | Methods::Both => Method::POST,
+            Methods::Post | Methods::Change | Methods::Both => Method::POST,
         }
+    }
+
+    /// Whether a call of it changes something.
+    pub fn changes(&self) -> bool {
+        self.methods == Methods::Change
     }
 
     /// All methods it answers, `HEAD` aside.
@@ -121,18 +129,23 @@ routes! {
     Get Open Ours "docs" => reference::page;
     Both Open Okra "banks/list" => banks::list;
     Both Open Okra "banks/getById" => banks::get_by_id;
-    Post Key Ours "banks/add" => banks::add;
+    Change Key Ours "banks/add" => banks::add;
 
-    Post Key Okra "customers/create" => customers::create;
-    Post Key Okra "customers/generate" => customers::generate;
+    Change Key Okra "customers/create" => customers::create;
+    Change Key Okra "customers/generate" => customers::generate;
     Post Key Okra "customers/list" => customers::list;
     Post Key Okra "customers/get" => customers::get;
-    Post Key Okra "customers/retry" => refresh::all;
+    Change Key Okra "customers/retry" => refresh::all;
     Post Key Okra "customers/find-customers-by" => customers::find;
-    Post Key Okra "customers/flag" => customers::flag;
-    Post Key Okra "customers/unflag" => customers::unflag;
+    Change Key Okra "customers/remove" => removals::customer;
+    Change Key Okra "customers/flag" => customers::flag;
+    Change Key Okra "customers/unflag" => customers::unflag;
     Post Key Okra "customers/dti/get" => customers::debt_to_income;
-    Post Key Ours "records/link" => link::link;
+    Change Key Ours "records/link" => link::link;
+    Change Key Ours "records/unlink" => removals::unlink;
+    Post Key Ours "keys/list" => keys::list;
+    Change Key Ours "keys/rotate" => keys::rotate;
+    Change Key Ours "keys/revoke" => keys::revoke;
     Post Key Okra "products/records" => records::list;
     Post Key Okra "products/records/get" => records::get;
     Post Key Okra "products/records/getByCustomerByBank" => records::get_by_customer_by_bank;
@@ -144,10 +157,10 @@ routes! {
     Post Key Okra "products/transactions/spending-pattern" => products::spending;
     Post Key Okra "products/spending-patterns/process" => products::spending;
 
-    Post Key Okra "auto-refresh" => sync::subscribe;
-    Post Key Ours "data-sync" => sync::subscribe;
+    Change Key Okra "auto-refresh" => sync::subscribe;
+    Change Key Ours "data-sync" => sync::subscribe;
     Post Key Ours "data-sync/list" => sync::list;
-    Post Key Ours "data-sync/cancel" => sync::cancel;
+    Change Key Ours "data-sync/cancel" => sync::cancel;
 
     Post Key Okra "auth/getById" => auths::get_by_id;
     Post Key Okra "auth/getByCustomer" => auths::get_by_customer;
@@ -178,9 +191,9 @@ routes! {
     Post Key Okra "account/getByCustomerDate" => accounts::get_by_customer_date;
     Post Key Okra "products/accounts" => accounts::all;
 
-    Post Key Okra "balance/refresh" => refresh::balance;
-    Post Key Okra "balance/check" => refresh::balance_check;
-    Post Key Okra "products/balance/periodic" => refresh::balance_periodic;
+    Change Key Okra "balance/refresh" => refresh::balance;
+    Change Key Okra "balance/check" => refresh::balance_check;
+    Change Key Okra "products/balance/periodic" => refresh::balance_periodic;
     Post Key Okra "balance/getById" => balances::get_by_id;
     Post Key Okra "balance/getBalanceById" => balances::get_by_id;
     Post Key Okra "balance/getByCustomer" => balances::get_by_customer;
@@ -195,9 +208,9 @@ routes! {
     Post Key Okra "transaction/balance/process" => balances::process;
     Post Key Okra "products/balances" => balances::all;
 
-    Post Key Okra "transactions/refresh" => refresh::transactions;
-    Post Key Okra "transaction/refresh" => refresh::transactions;
-    Post Key Okra "products/transactions/periodic" => refresh::transactions_periodic;
+    Change Key Okra "transactions/refresh" => refresh::transactions;
+    Change Key Okra "transaction/refresh" => refresh::transactions;
+    Change Key Okra "products/transactions/periodic" => refresh::transactions_periodic;
     Post Key Okra "transactions/getById" => transactions::get_by_id;
     Post Key Okra "transaction/getById" => transactions::get_by_id;
     Post Key Okra "transactions/getByCustomer" => transactions::get_by_customer;
@@ -231,10 +244,10 @@ routes! {
     Post Key Ours "history/transaction" => history::transaction;
     Post Key Ours "history/balance" => history::balance;
 
-    Post Key Ours "webhooks/set" => webhooks::set;
+    Change Key Ours "webhooks/set" => webhooks::set;
     Post Key Ours "webhooks/list" => webhooks::list;
-    Post Key Ours "webhooks/remove" => webhooks::remove;
-    Post Key Ours "webhooks/secret" => webhooks::secret;
+    Change Key Ours "webhooks/remove" => webhooks::remove;
+    Change Key Ours "webhooks/secret" => webhooks::secret;
 }
 
 /// First segments that Okra's hosts had before the path, in any mixture.
@@ -345,8 +358,18 @@ async fn answer(state: Arc<ApiState>, path: &str, request: Request) -> Answer {
         Access::Open => None,
         Access::Key => Some(auth::app_of(&state, request.headers()).await?),
     };
-    let input = Input::read(request).await?;
-    (route.handler)(&Call::new(state, input, app)).await
+    let headers = request.headers().clone();
+    let (input, body) = Input::read(request).await?;
+    let named = match &app {
+        Some(app) if route.changes() => repeats::name(&headers, app.id, path, &body)?,
+        _ => None,
+    };
+    let call = Call::new(state, input, app);
+    let run = (route.handler)(&call);
+    match named {
+        Some(named) => repeats::once(&call.state, named, run).await,
+        None => run.await,
+    }
 }
 
 fn unknown(path: &str) -> Refusal {

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Consistency, Store, StoreError,
-    item::{Draft, JSON, Key, Reader, document, s},
+    call::{Range, Take},
+    item::{Draft, JSON, Key, Reader, document, millis, s},
 };
 
 const KIND: &str = "app";
@@ -32,10 +33,51 @@ pub struct App {
     /// none was made yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
+    /// Refreshes of one product that it may ask for in a minute.
+    #[serde(default = "default_rate")]
+    pub rate: u32,
 }
 
 /// Origins of one app at most.
 pub const MAX_ORIGINS: usize = 20;
+
+/// Refreshes of one product that an app may ask for in a minute where nothing else is set; Okra's
+/// plans had 20, 40 and 60.
+pub const DEFAULT_RATE: u32 = 60;
+
+const fn default_rate() -> u32 {
+    DEFAULT_RATE
+}
+
+/// Secret keys of one app at most.
+pub const MAX_KEYS_PER_APP: usize = 20;
+
+/// Digits of a key's id, which begins its hash.
+const KEY_ID_DIGITS: usize = 24;
+
+/// A secret key, without itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiKey {
+    /// Its hash.
+    pub hash: KeyHash,
+    /// Its last digits; empty where they were not kept.
+    pub hint: String,
+    /// When it was made, where that was kept.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub created_at: Option<Timestamp>,
+    /// From when on it is refused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires_at: Option<Timestamp>,
+}
+
+impl ApiKey {
+    /// What it is called by.
+    pub fn id(&self) -> String {
+        let mut id = self.hash.to_hex();
+        id.truncate(KEY_ID_DIGITS);
+        id
+    }
+}
 
 impl App {
     /// Okra's *client token*: it names the app to the widget, beside the public key.
@@ -52,6 +94,11 @@ impl KeyHash {
     /// The hash of a secret key.
     pub fn of(secret: &str) -> Self {
         Self(Sha256::digest(secret.as_bytes()).into())
+    }
+
+    /// The hash of bytes.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
     }
 
     /// The hash with these bytes.
@@ -73,8 +120,29 @@ impl KeyHash {
         Key::new(format!("KEY#{}", self.to_hex()), "KEY")
     }
 
+    fn link(&self, app: AppId) -> Key {
+        Key::new(partition(app), format!("KEY#{}", self.to_hex()))
+    }
+
     fn public_key(&self) -> Key {
         Key::new(format!("PUB#{}", self.to_hex()), "PUB")
+    }
+}
+
+impl Serialize for KeyHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.to_hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyHash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok();
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes
+            .map(Self)
+            .ok_or_else(|| serde::de::Error::custom("a hash is 64 hexadecimal digits"))
     }
 }
 
@@ -115,22 +183,78 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_key(&self, hash: KeyHash, app: AppId) -> Result<(), StoreError> {
-        let item = Draft::new(hash.key())
-            .with("app", s(app.to_string()))
-            .done();
-        self.put(item).await
+        let key = ApiKey {
+            hash,
+            hint: String::new(),
+            created_at: None,
+            expires_at: None,
+        };
+        self.put_api_key(app, &key).await
     }
 
-    /// The app of an API key.
+    /// Gives an app an API key, or changes what is known of one.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn app_of_key(&self, hash: KeyHash) -> Result<Option<AppId>, StoreError> {
-        let item = self.get(hash.key(), Consistency::Eventual).await?;
-        item.as_ref()
-            .map(|item| Reader::new("API key", item).parse("app"))
-            .transpose()
+    pub async fn put_api_key(&self, app: AppId, key: &ApiKey) -> Result<(), StoreError> {
+        let item = Draft::new(key.hash.key())
+            .with("app", s(app.to_string()))
+            .maybe("x", key.expires_at.map(millis))
+            .done();
+        let link = document("API key", key.hash.link(app), key)?;
+        let actions = vec![self.put_action(item, vec![]), self.put_action(link, vec![])];
+        self.transact(actions).await.map(drop)
+    }
+
+    /// The API keys of an app, expired ones too; read strongly.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn api_keys(&self, app: AppId) -> Result<Vec<ApiKey>, StoreError> {
+        // Expired ones are there until they are revoked.
+        let take = Take::First(10 * MAX_KEYS_PER_APP);
+        let range = Range::prefix(partition(app), "KEY#");
+        let items = self.query(range, take, Consistency::Strong).await?;
+        items
+            .iter()
+            .map(|item| Reader::new("API key", item).json(JSON))
+            .collect()
+    }
+
+    /// The app of an API key that has not expired at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn app_of_key(
+        &self,
+        hash: KeyHash,
+        now: Timestamp,
+    ) -> Result<Option<AppId>, StoreError> {
+        let Some(item) = self.get(hash.key(), Consistency::Eventual).await? else {
+            return Ok(None);
+        };
+        let reader = Reader::new("API key", &item);
+        let expires_at = reader.optional("x", Reader::millis)?;
+        if expires_at.is_some_and(|at| at <= now) {
+            return Ok(None);
+        }
+        reader.parse("app").map(Some)
+    }
+
+    /// Revokes an API key of an app.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn delete_api_key(&self, app: AppId, hash: KeyHash) -> Result<(), StoreError> {
+        let actions = vec![
+            self.delete_action(hash.key(), vec![]),
+            self.delete_action(hash.link(app), vec![]),
+        ];
+        self.transact(actions).await.map(drop)
     }
 
     /// Gives an app a public key: it opens the widget, and nothing else.
@@ -164,14 +288,5 @@ impl Store {
     /// [`StoreError`].
     pub async fn delete_public_key(&self, hash: KeyHash) -> Result<(), StoreError> {
         self.delete(hash.public_key()).await
-    }
-
-    /// Revokes an API key.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
-    pub async fn delete_key(&self, hash: KeyHash) -> Result<(), StoreError> {
-        self.delete(hash.key()).await
     }
 }

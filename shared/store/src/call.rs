@@ -62,6 +62,12 @@ impl Range {
         Self::between(pk, prefix, format!("{prefix}{AFTER_ALL}"))
     }
 
+    /// The rest of this range, after a sort key of it.
+    pub(crate) fn after(mut self, sk: &str) -> Self {
+        self.from = format!("{sk}{BEFORE_ALL}");
+        self
+    }
+
     /// All sort keys that begin with `prefix` and come after `prefix` and `last`.
     pub(crate) fn prefix_after(pk: impl Into<String>, prefix: &str, last: Option<&str>) -> Self {
         match last {

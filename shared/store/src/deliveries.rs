@@ -83,7 +83,7 @@ struct Body {
     url: String,
 }
 
-fn partition(record: RecordId, seq: Seq) -> String {
+pub(crate) fn partition(record: RecordId, seq: Seq) -> String {
     format!("EVT#{record}#{seq}")
 }
 

@@ -3,7 +3,9 @@
 //! | item | `pk` | `sk` | module |
 //! |---|---|---|---|
 //! | app | `APP#<app>` | `APP` | apps |
-//! | API key | `KEY#<sha-256>` | `KEY` | apps |
+//! | API key | `KEY#<sha-256>` | `KEY`; link `APP#..`/`KEY#<sha-256>` | apps |
+//! | calls of a minute, receipt of a removal | `APP#<app>` | `LIM#<product>#<minute>`, `RCP#<id>` | limits, removal |
+//! | kept answer | `IDM#<app>#<sha-256>` | `IDM` | replies |
 //! | bank | `INS` | `INS#<bank>` | banks |
 //! | customer | `CUS#<customer>` | `CUS`; link `APP#<app>`/`CUS#<customer>` | customers |
 //! | head | `REC#<record>` | `HEAD`; links `CUS#..`/`REC#<record>`, `APP#..`/`REC#<record>` | records |
@@ -48,10 +50,13 @@ mod histories;
 mod intervals;
 mod item;
 mod jobs;
+mod limits;
 mod link_sessions;
 mod marks;
 mod projection;
 mod records;
+mod removal;
+mod replies;
 mod retries;
 mod states;
 mod subscriptions;
@@ -62,7 +67,7 @@ use std::sync::Arc;
 
 pub use self::{
     accounts::{Account, Checks, MAX_ACCOUNTS_PER_RECORD},
-    apps::{App, KeyHash, MAX_ORIGINS},
+    apps::{ApiKey, App, DEFAULT_RATE, KeyHash, MAX_KEYS_PER_APP, MAX_ORIGINS},
     banks::MAX_BANKS,
     capacity::CapacityUsed,
     consents::{Consent, ConsentAccount},
@@ -77,6 +82,8 @@ pub use self::{
     jobs::Job,
     link_sessions::{LINK_SESSION_KEPT_S, LinkSession},
     records::{Head, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, Page},
+    removal::{MAX_REMOVED_AT_ONCE, Removed},
+    replies::{Claim, MAX_REPLY_BYTES, NamedCall, REPLY_KEPT},
     retries::{MAX_RETRIES_PER_LANE, Retry},
     subscriptions::{MAX_SUBSCRIPTIONS_PER_RECORD, Subscription},
     transactions::{MAX_ROWS, SLACK_DAYS, StoredTransaction},

@@ -59,7 +59,7 @@ impl Session {
     pub(crate) async fn sign_in(web: &Web, key: &str) -> Result<Option<Self>, Trouble> {
         // Looked up by its hash: how long that takes says nothing about any key.
         let hash = KeyHash::of(key);
-        let Some(app) = web.api.store.app_of_key(hash).await? else {
+        let Some(app) = web.api.store.app_of_key(hash, web.api.clock.now()).await? else {
             return Ok(None);
         };
         let key = HEXLOWER.encode(hash.as_bytes());
@@ -139,7 +139,7 @@ impl FromRequestParts<Arc<Web>> for Signed {
         let hash = HEXLOWER.decode(of.key.as_bytes()).ok();
         let hash = hash.and_then(|hash| hash.try_into().ok());
         let hash = KeyHash::from_bytes(hash.ok_or_else(sign_in)?);
-        if web.api.store.app_of_key(hash).await? != Some(of.app) {
+        if web.api.store.app_of_key(hash, web.api.clock.now()).await? != Some(of.app) {
             return Err(sign_in());
         }
         let app = web.api.store.app(of.app).await?.ok_or_else(sign_in)?;

@@ -286,6 +286,7 @@ impl World {
             created_at: self.clock.now(),
             origins: Vec::new(),
             public_key: None,
+            rate: okra_store::DEFAULT_RATE,
         };
         let set = async {
             self.store.put_bank(&bank).await?;

@@ -147,6 +147,8 @@ fields! {
     NUBAN = [F::new(&["nuban"], Kind::Text, "An account's number.").needed()];
     KEY = [F::new(&["key", "type"], Kind::OneOf(&["id", "name", "email"]), "What is known of the customer.").needed()];
     TEXT_VALUE = [F::new(&["value"], Kind::Text, "What it is.").needed()];
+    OVERLAP = [F::new(&["overlap_hours"], Kind::Count { most: 720 }, "Hours that the keys before stay valid; 24 where absent, 0 ends them at once.")];
+    KEY_ID = [F::new(&["id"], Kind::Id, "A key's id.").needed()];
     NAME = [F::new(&["name"], Kind::Text, "A name.").needed()];
     EMAIL = [F::new(&["email"], Kind::Text, "The customer's address.")];
     TOKENS = [

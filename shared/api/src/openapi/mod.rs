@@ -145,6 +145,9 @@ fn operation(route: &Route, doc: &Doc, method: &str, several: bool, same_as: &st
     if same_as != route.path {
         operation["description"] = json!(format!("The same as `{same_as}`."));
     }
+    if route.changes() {
+        operation["parameters"] = json!([{ "$ref": "#/components/parameters/IdempotencyKey" }]);
+    }
     if route.access == Access::Open {
         operation["security"] = json!([]);
     }
@@ -185,7 +188,9 @@ fn tag_of(segment: &str) -> &str {
         "auth" | "auths" => "auths",
         "record" | "records" => "records",
         "auto-refresh" | "data-sync" => "data sync",
-        "customers" | "banks" | "callback" | "webhooks" | "links" | "feed" | "history" => segment,
+        "customers" | "banks" | "callback" | "webhooks" | "keys" | "links" | "feed" | "history" => {
+            segment
+        }
         _ => "system",
     }
 }

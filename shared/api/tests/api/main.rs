@@ -6,6 +6,7 @@ mod access;
 mod decoders;
 mod every_route;
 mod feeding;
+mod keeping;
 mod linking;
 mod reading;
 mod recipes;

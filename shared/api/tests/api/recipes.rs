@@ -13,6 +13,7 @@ pub(crate) struct There {
     pub(crate) row: String,
     pub(crate) hook: String,
     pub(crate) subscription: String,
+    pub(crate) key: String,
 }
 
 /// What another app is answered that calls with these ids.
@@ -30,8 +31,8 @@ pub(crate) enum Foreign {
 pub(crate) struct Recipe {
     pub(crate) body: Value,
     pub(crate) foreign: Foreign,
-    /// Ends what other recipes need: called last.
-    pub(crate) ends: bool,
+    /// Ends what other recipes need: called after those with a lower number.
+    pub(crate) ends: u8,
 }
 
 impl There {
@@ -48,12 +49,14 @@ impl There {
             "webhook_url": "https://ours.example/sync",
         });
         let sync = world.post("data-sync", sync).await.data();
+        let key = world.post("keys/rotate", json!({})).await.data();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let row = &rows["transaction"][0];
         Self {
             balance: BalanceId::of(linked.account().parse().unwrap()),
             row: text(&row["_id"]),
             hook: text(&hook["id"]),
+            key: text(&key["id"]),
             subscription: text(&sync["subscriptions"][0]["id"]),
             linked,
         }
@@ -91,7 +94,7 @@ impl There {
             ("customers", "create") => open(json!({ "name": "Bola" })),
             ("customers", "generate") => open(json!({ "number": 1 })),
             ("webhooks", "set") => open(json!({ "url": "https://new.example/hook" })),
-            ("webhooks", "secret") => open(json!({})),
+            ("webhooks", "secret") | ("keys", "list" | "rotate") => open(json!({})),
             ("products", "list") => open(json!({})),
 
             ("products", "records" | "auths" | "accounts" | "balances" | "transactions")
@@ -118,7 +121,7 @@ impl There {
                 "process",
             ) => missing(json!({ "account_id": account })),
             (_, "getByCustomer" | "getByCustomerDate" | "getByDateCustomer")
-            | ("customers", "get" | "flag" | "unflag")
+            | ("customers", "get" | "flag" | "unflag" | "remove")
             | ("customers/dti", "get")
             | ("products/all", "byCustomer")
             | ("products", "total-debits-credits")
@@ -151,10 +154,17 @@ impl There {
             ("history", "balance") => {
                 missing(json!({ "account_id": account, "at": "2026-03-15T12:00:30Z" }))
             }
+            ("records", "unlink") => missing(json!({ "record_id": record })),
+            ("keys", "revoke") => missing(json!({ "id": self.key })),
             ("webhooks", "remove") => missing(json!({ "id": self.hook })),
             _ => return None,
         };
-        let ends = matches!(path, "data-sync/cancel" | "webhooks/remove");
+        let ends = match path {
+            "data-sync/cancel" | "webhooks/remove" | "keys/revoke" => 1,
+            "records/unlink" => 2,
+            "customers/remove" => 3,
+            _ => 0,
+        };
         Some(Recipe {
             body,
             foreign,

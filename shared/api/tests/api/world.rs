@@ -150,6 +150,7 @@ impl World {
                 created_at: clock.now(),
                 origins: vec![],
                 public_key: None,
+                rate: okra_store::DEFAULT_RATE,
             };
             store.put_app(&app).await.unwrap();
             store.put_key(KeyHash::of(key), app.id).await.unwrap();
@@ -206,7 +207,11 @@ impl World {
         if let Some(key) = key {
             request = request.header("authorization", key);
         }
-        let request = request.body(body.into()).unwrap();
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    /// Sends a request.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
         let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();

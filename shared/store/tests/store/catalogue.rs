@@ -23,16 +23,35 @@ async fn a_key_leads_to_its_app_until_it_is_revoked() {
         created_at: at(0),
         origins: vec![],
         public_key: None,
+        rate: okra_store::DEFAULT_RATE,
     };
     store.put_app(&stored).await.unwrap();
     assert_eq!(store.app(app()).await.unwrap(), Some(stored));
     let hash = KeyHash::of("sk_live_1");
     store.put_key(hash, app()).await.unwrap();
-    assert_eq!(store.app_of_key(hash).await.unwrap(), Some(app()));
+    assert_eq!(
+        store
+            .app_of_key(hash, jiff::Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap(),
+        Some(app())
+    );
     let other = KeyHash::of("sk_live_2");
-    assert_eq!(store.app_of_key(other).await.unwrap(), None);
-    store.delete_key(hash).await.unwrap();
-    assert_eq!(store.app_of_key(hash).await.unwrap(), None);
+    assert_eq!(
+        store
+            .app_of_key(other, jiff::Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap(),
+        None
+    );
+    store.delete_api_key(app(), hash).await.unwrap();
+    assert_eq!(
+        store
+            .app_of_key(hash, jiff::Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap(),
+        None
+    );
 }
 
 #[tokio::test]

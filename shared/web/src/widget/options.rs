@@ -271,6 +271,7 @@ mod tests {
             created_at: jiff::Timestamp::UNIX_EPOCH,
             origins: vec![],
             public_key: None,
+            rate: okra_store::DEFAULT_RATE,
         };
         for origin in [
             "http://localhost:5000",

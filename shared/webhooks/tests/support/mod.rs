@@ -191,6 +191,7 @@ impl World {
             created_at: now,
             origins: vec![],
             public_key: None,
+            rate: okra_store::DEFAULT_RATE,
         };
         store.put_app(&app).await.unwrap();
         let bank = BankConfig {

@@ -1,0 +1,115 @@
+//! Calls that are named with `Idempotency-Key`: repeated, they are answered alike and not run again.
+
+use axum::{
+    Json,
+    body::{Body, Bytes, to_bytes},
+    http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use okra_store::{Claim, KeyHash, MAX_REPLY_BYTES, NamedCall};
+use okra_vault::fresh_nonce;
+use serde_json::Value;
+
+use crate::{
+    ApiState,
+    envelope::{Answer, Refusal},
+};
+
+/// The header that names a call.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The header of an answer that was kept.
+const REPLAYED: &str = "idempotency-replayed";
+
+/// Characters of a name at most.
+const MAX_NAME: usize = 255;
+
+/// The name of a call, where it has one.
+pub(crate) fn name(
+    headers: &HeaderMap,
+    app: okra_core::ids::AppId,
+    path: &str,
+    body: &Bytes,
+) -> Result<Option<NamedCall>, Refusal> {
+    let Some(name) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    let name = name.to_str().ok().map(str::trim);
+    let name = name.filter(|name| (1..=MAX_NAME).contains(&name.len()));
+    let name = name.ok_or_else(|| {
+        Refusal::field(
+            "Idempotency-Key",
+            format!("is 1 to {MAX_NAME} ASCII characters"),
+        )
+    })?;
+    let asked = [path.as_bytes(), b"\n", body].concat();
+    Ok(Some(NamedCall {
+        app,
+        name: KeyHash::of(name),
+        asked: KeyHash::of_bytes(&asked),
+    }))
+}
+
+/// Runs a named call once.
+pub(crate) async fn once(
+    state: &ApiState,
+    named: NamedCall,
+    run: impl Future<Output = Answer>,
+) -> Answer {
+    let (store, now) = (&state.store, state.clock.now());
+    match store.claim_call(named, now).await? {
+        Claim::Ours => {}
+        Claim::Running => {
+            let message = "A call with this Idempotency-Key is still running";
+            return Err(
+                Refusal::new(StatusCode::CONFLICT, "DUPLICATED_QUEUE", message).retry_in(1),
+            );
+        }
+        Claim::Mismatch => {
+            let message = "This Idempotency-Key was used with another body or path";
+            let kind = "IDEMPOTENCY_MISMATCH";
+            return Err(Refusal::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                kind,
+                message,
+            ));
+        }
+        Claim::Answered(sealed) => {
+            let plain = state.vault.open(&owner(named), &sealed)?;
+            let mut response = Json(serde_json::from_slice::<Value>(&plain)?).into_response();
+            response
+                .headers_mut()
+                .insert(REPLAYED, HeaderValue::from_static("true"));
+            return Ok(response);
+        }
+    }
+    let answered = run.await;
+    let kept = match answered {
+        Ok(response) => keep(state, named, response).await,
+        Err(refusal) => Err(refusal),
+    };
+    if kept.is_err() {
+        // What was refused changed nothing: it may be called again, corrected or not.
+        store.give_back(named).await?;
+    }
+    kept
+}
+
+/// Whom a kept answer is sealed for.
+fn owner(named: NamedCall) -> Vec<u8> {
+    [named.app.as_bytes().as_slice(), named.name.as_bytes()].concat()
+}
+
+/// Keeps an answer, sealed: it may hold a secret that is shown once.
+async fn keep(state: &ApiState, named: NamedCall, response: Response) -> Answer {
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, MAX_REPLY_BYTES / 2).await;
+    let body = body.map_err(|_| Refusal::field("body", "asks for more than can be kept"))?;
+    let sealed = state.vault.seal(&owner(named), &body, fresh_nonce()?)?;
+    state
+        .store
+        .keep_reply(named, sealed, state.clock.now())
+        .await?;
+    debug_assert!(parts.headers.contains_key(CONTENT_TYPE));
+    Ok(Response::from_parts(parts, Body::from(body)))
+}

@@ -1,0 +1,201 @@
+//! Removing a record with everything that was kept of it: in pieces, so that a call is bounded, and
+//! with its head last, so that a removal that was cut short is seen and goes on.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use okra_core::{
+    ids::{AppId, CustomerId, RecordId, Seq},
+    model::ByProduct,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Consistency, Head, Store, StoreError, accounts, apps,
+    call::{Range, Take},
+    customers, deliveries,
+    item::{Attributes, Key, Reader},
+    records,
+};
+
+/// Items that one call removes at most.
+pub const MAX_REMOVED_AT_ONCE: usize = 4000;
+
+/// Items of one kind that are read at once.
+const PAGE: usize = 500;
+
+/// Items that are deleted at the same time.
+const CONCURRENCY: usize = 16;
+
+/// What was removed of a record or a customer, in items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Records with their consents.
+    pub records: usize,
+    /// Accounts with their balances.
+    pub accounts: usize,
+    /// Transactions.
+    pub transactions: usize,
+    /// Feed entries, subscriptions and what else lay with a record.
+    pub entries: usize,
+    /// Deliveries of events.
+    pub deliveries: usize,
+}
+
+impl Removed {
+    /// All items.
+    pub const fn items(&self) -> usize {
+        self.records + self.accounts + self.transactions + self.entries + self.deliveries
+    }
+
+    /// The sum of both.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            records: self.records + other.records,
+            accounts: self.accounts + other.accounts,
+            transactions: self.transactions + other.transactions,
+            entries: self.entries + other.entries,
+            deliveries: self.deliveries + other.deliveries,
+        }
+    }
+}
+
+fn key_of(item: &Attributes) -> Result<Key, StoreError> {
+    let reader = Reader::new("item", item);
+    Ok(Key::new(reader.text("pk")?, reader.text("sk")?))
+}
+
+impl Store {
+    async fn delete_all(&self, keys: Vec<Key>) -> Result<usize, StoreError> {
+        let count = keys.len();
+        stream::iter(keys.into_iter().map(|key| self.delete(key)))
+            .buffer_unordered(CONCURRENCY)
+            .try_collect::<()>()
+            .await?;
+        Ok(count)
+    }
+
+    /// Deletes the items of a range that `is` picks, `most` at most.
+    async fn delete_range(
+        &self,
+        range: Range,
+        most: usize,
+        is: impl Fn(&Key) -> bool,
+    ) -> Result<usize, StoreError> {
+        let (mut deleted, mut range) = (0, range);
+        while deleted < most {
+            let take = Take::First(PAGE.min(most - deleted));
+            let items = self.query(range.clone(), take, Consistency::Strong).await?;
+            let keys = items.iter().map(key_of).collect::<Result<Vec<_>, _>>()?;
+            let Some(last) = keys.last() else {
+                break;
+            };
+            range = range.after(&last.sk);
+            let picked: Vec<Key> = keys.into_iter().filter(|key| is(key)).collect();
+            deleted += self.delete_all(picked).await?;
+        }
+        Ok(deleted)
+    }
+
+    /// Removes a record, [`MAX_REMOVED_AT_ONCE`] items at most; true in the answer where nothing of it
+    /// is left. Its schedule goes first, so that no tick finds it, and its head last.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; what was removed stays removed, and the next call goes on.
+    pub async fn remove_record(&self, head: &Head) -> Result<(Removed, bool), StoreError> {
+        let record = head.record;
+        if !head.due_keys().is_empty() {
+            self.reschedule(head, ByProduct::default()).await?;
+        }
+        let mut removed = Removed::default();
+        let left = |removed: &Removed| MAX_REMOVED_AT_ONCE.saturating_sub(removed.items());
+        let consent = self.consent(record, Consistency::Strong).await?;
+        for account in consent.iter().flat_map(|consent| &consent.accounts) {
+            let partition = accounts::partition(account.id.tag());
+            // Two accounts may share a tag: a row is this one's where its key ends in the rest of the id.
+            let rest = account
+                .id
+                .to_string()
+                .split_off(2 * okra_core::ids::ACCOUNT_TAG_BYTES);
+            let rows = Range::prefix(partition.as_str(), "T#");
+            let of_account = |key: &Key| key.sk.ends_with(&rest);
+            removed.transactions += self.delete_range(rows, left(&removed), of_account).await?;
+            if left(&removed) == 0 {
+                return Ok((removed, false));
+            }
+            let only = Key::new(partition, account.id.to_string());
+            removed.accounts += self.delete_all(vec![only]).await?;
+        }
+        for seq in 1..=head.seq.0 {
+            let range = Range::all(deliveries::partition(record, Seq(seq)));
+            removed.deliveries += self.delete_range(range, left(&removed), |_| true).await?;
+            if left(&removed) == 0 {
+                return Ok((removed, false));
+            }
+        }
+        let entries = Range::all(records::partition(record));
+        let head_key = records::key(record);
+        let rest = |key: &Key| *key != head_key;
+        removed.entries += self.delete_range(entries, left(&removed), rest).await?;
+        if left(&removed) == 0 {
+            return Ok((removed, false));
+        }
+        let link = format!("REC#{record}");
+        self.delete(Key::new(customers::partition(head.customer), link.as_str()))
+            .await?;
+        self.delete(Key::new(apps::partition(head.app), link))
+            .await?;
+        self.delete(head_key.clone()).await?;
+        removed.records += 1;
+        Ok((removed, true))
+    }
+
+    /// Removes a customer whose records are gone, and the link from its app.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn remove_customer(
+        &self,
+        app: AppId,
+        customer: CustomerId,
+    ) -> Result<(), StoreError> {
+        let link = customers::partition(customer);
+        self.delete(Key::new(apps::partition(app), link.as_str()))
+            .await?;
+        self.delete(Key::new(link, "CUS")).await
+    }
+
+    /// Keeps the receipt of a removal under its app.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_receipt(
+        &self,
+        app: AppId,
+        id: &str,
+        receipt: &serde_json::Value,
+    ) -> Result<(), StoreError> {
+        let key = Key::new(apps::partition(app), format!("RCP#{id}"));
+        self.put(crate::item::document("receipt", key, receipt)?)
+            .await
+    }
+
+    /// The receipt of a removal.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn receipt(
+        &self,
+        app: AppId,
+        id: RecordId,
+    ) -> Result<Option<serde_json::Value>, StoreError> {
+        let key = Key::new(apps::partition(app), format!("RCP#{id}"));
+        let item = self.get(key, Consistency::Strong).await?;
+        item.as_ref()
+            .map(|item| Reader::new("receipt", item).json(crate::item::JSON))
+            .transpose()
+    }
+}
