@@ -154,6 +154,8 @@ class OkraPy(unittest.TestCase):
     def check_acknowledged(self, response, method, message):
         data = self.data(response, message)
         url = f"http://127.0.0.1:{running.port}/v2/callback?record={self.record}&method={method}"
+        # The job is ours.
+        self.assertRegex(data.pop("job"), f"^on-demand-{self.record}-")
         self.assertEqual(data, {"record": self.record, "method": method, "callback_url": url})
 
     def test_refreshes(self):
