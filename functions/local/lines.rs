@@ -178,8 +178,11 @@ impl okra_webhooks::Observer for Lines {
         });
         let text = format!(
             "{}: {} {} to {}, {status} in {} ms (attempt {}){next}",
-            self.name_of(attempted.record),
-            attempted.stream.as_str(),
+            match attempted.source {
+                okra_core::ids::Source::Record(record) => self.name_of(record),
+                okra_core::ids::Source::App(_) => "the app".to_owned(),
+            },
+            attempted.name,
             attempted.seq,
             attempted.host,
             attempted.latency_ms,

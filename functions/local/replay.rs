@@ -45,6 +45,9 @@ use crate::{
     receiver::Receiver,
 };
 
+/// Webhooks a second to the replay's own receiver: as fast as it goes.
+const REPLAY_RATE: u32 = 100_000;
+
 /// The bank that the file's accounts are at.
 const BANK: BankId = BankId::from_bytes([0x99; 12]);
 
@@ -335,7 +338,11 @@ impl Replay {
         let mut delivering = environment.clone();
         // Webhooks are signed and timed by the real clock: receivers refuse old signatures.
         delivering.clock = Clock::system();
-        let deliverer = Arc::new(delivering.deliverer()?.observed_by(latencies.clone()));
+        let deliverer = Arc::new(
+            delivering
+                .deliverer_at(okra_core::pace::Rate::of(REPLAY_RATE))?
+                .observed_by(latencies.clone()),
+        );
         let mut tasks = JoinSet::new();
         process.start(&mut tasks, &refresher, &deliverer);
         process.serve(&mut tasks, api_port, None);

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use okra_core::ids::{RecordId, Seq};
+use okra_core::ids::{RecordId, Seq, Source};
 use okra_refresh::{ChunkReport, Refreshed};
 use okra_store::CapacityUsed;
 use okra_webhooks::Attempted;
@@ -66,7 +66,8 @@ impl okra_webhooks::Observer for Latencies {
         let mut inner = self.lock();
         inner.sent += 1;
         if attempted.outcome.is_ok()
-            && let Some(at) = inner.committed.remove(&(attempted.record, attempted.seq))
+            && let Source::Record(record) = attempted.source
+            && let Some(at) = inner.committed.remove(&(record, attempted.seq))
         {
             inner
                 .acknowledged_us

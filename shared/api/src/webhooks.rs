@@ -111,7 +111,10 @@ pub(crate) async fn set(call: &Call) -> Answer {
                 url,
                 secrets: state.keyring.seal_secrets(id, &made)?,
                 bearer,
+                previous_until: None,
                 products: products.unwrap_or_else(|| Product::ALL.to_vec()),
+                events: Vec::new(),
+                rate: None,
                 payload: payload.unwrap_or_default(),
                 created_at: call.now(),
             };

@@ -131,6 +131,14 @@ impl AccountId {
     }
 }
 
+impl EndpointId {
+    /// The endpoint that an app's URL is: the same URL of an app is the same endpoint, however many
+    /// subscriptions name it.
+    pub fn of_url(app: AppId, url: &str) -> Self {
+        Self::derive(&[app.as_bytes(), url.as_bytes()])
+    }
+}
+
 impl BalanceId {
     /// The id of an account's balance: the account's with its last byte inverted, so that either
     /// is found from the other without an index.
@@ -223,6 +231,56 @@ impl fmt::Display for Seq {
     }
 }
 
+/// Whose feed an event is of. Its text is the record's id, or `app_` and the app's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// A record's: what the bank showed.
+    Record(RecordId),
+    /// An app's: the health of its endpoints.
+    App(AppId),
+}
+
+const APP_SOURCE: &str = "app_";
+
+impl From<RecordId> for Source {
+    fn from(record: RecordId) -> Self {
+        Self::Record(record)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(record) => record.fmt(f),
+            Self::App(app) => write!(f, "{APP_SOURCE}{app}"),
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        match text.strip_prefix(APP_SOURCE) {
+            Some(app) => app.parse().map(Self::App),
+            None => text.parse().map(Self::Record),
+        }
+    }
+}
+
+impl Serialize for Source {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
 /// The id of an event: derived from the record and the sequence number of its feed entry, so that a
 /// retried commit, a second dispatch and a replay all speak of the same event. Sent as `webhook-id`;
 /// contains no `.`, as Standard Webhooks requires.
@@ -234,6 +292,17 @@ impl EventId {
     /// The event of a feed entry.
     pub fn of(record: RecordId, seq: Seq) -> Self {
         Self(format!("evt_{record}_{seq}"))
+    }
+
+    /// The event of an entry of any feed.
+    pub fn of_source(source: Source, seq: Seq) -> Self {
+        Self(format!("evt_{source}_{seq}"))
+    }
+
+    /// The feed and the number that an id speaks of; `None` for a text that is no event's id.
+    pub fn parse(text: &str) -> Option<(Source, Seq)> {
+        let (source, seq) = text.strip_prefix("evt_")?.rsplit_once('_')?;
+        Some((source.parse().ok()?, Seq(seq.parse().ok()?)))
     }
 
     /// The text of the id.
@@ -262,6 +331,17 @@ mod tests {
             prop_assert_eq!(id.to_string().len(), 24);
             prop_assert_eq!(id.to_string().parse(), Ok(id));
             prop_assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
+        }
+
+        #[test]
+        fn an_event_leads_back_to_its_feed(bytes in any::<[u8; ID_BYTES]>(), seq: u64, app: bool) {
+            let source = match app {
+                true => Source::App(AppId::from_bytes(bytes)),
+                false => Source::Record(RecordId::from_bytes(bytes)),
+            };
+            prop_assert_eq!(source.to_string().parse(), Ok(source));
+            let id = EventId::of_source(source, Seq(seq));
+            prop_assert_eq!(EventId::parse(id.as_str()), Some((source, Seq(seq))));
         }
 
         #[test]

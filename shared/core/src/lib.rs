@@ -7,7 +7,7 @@
 //! The way of a refresh through this crate: [`schedule`] says which records a minute is for,
 //! [`plan`] cuts them into chunks, [`normal`] digests what the bank answered, [`decide`] turns a
 //! snapshot into feed entries with [`identity`] and [`diff`], and [`retry`] says when a failed
-//! delivery is tried again.
+//! delivery is tried again, [`health`] when an endpoint is left alone, [`pace`] how fast it is told.
 
 pub mod bank;
 pub mod consent;
@@ -17,6 +17,7 @@ pub mod diff;
 pub mod doubt;
 pub mod fault;
 pub mod feed;
+pub mod health;
 pub mod history;
 pub mod identity;
 pub mod ids;
@@ -24,6 +25,7 @@ pub mod model;
 pub mod money;
 pub mod net;
 pub mod normal;
+pub mod pace;
 pub mod plan;
 pub mod retry;
 pub mod schedule;

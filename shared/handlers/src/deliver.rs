@@ -70,6 +70,12 @@ async fn one(deliverer: &Deliverer, message: &SqsMessage) -> Result<(), EventErr
         DeliverMessage::RetryV1(retry) => {
             deliverer.retry(retry).await?;
         }
+        DeliverMessage::TendV1(tend) => {
+            deliverer.tend(tend).await?;
+        }
+        DeliverMessage::AppFeedV1(feed) => {
+            deliverer.app_feed(feed).await?;
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use okra_aws::{AwsConfig, Clock, rules::Rules};
 use okra_banks::Connectors;
+use okra_core::pace::Rate;
 use okra_queue::{QueueUrls, Queues};
 use okra_refresh::Refresher;
 use okra_store::Store;
@@ -99,6 +100,15 @@ impl Environment {
     ///
     /// [`EnvironmentError::Sender`] where no HTTP client could be built.
     pub fn deliverer(&self) -> Result<Deliverer, EnvironmentError> {
+        self.deliverer_at(Rate::default())
+    }
+
+    /// The same with another pace for endpoints that have none of their own.
+    ///
+    /// # Errors
+    ///
+    /// As [`deliverer`](Self::deliverer).
+    pub fn deliverer_at(&self, rate: Rate) -> Result<Deliverer, EnvironmentError> {
         let sender = Sender::new(
             okra_aws::rustls_client_config(),
             self.addresses,
@@ -110,7 +120,10 @@ impl Environment {
             Arc::clone(&self.vault),
             sender,
             self.clock.clone(),
-            DeliverConfig::new(self.public_url.clone()),
+            DeliverConfig {
+                rate,
+                ..DeliverConfig::new(self.public_url.clone())
+            },
         ))
     }
 }

@@ -14,10 +14,10 @@ use aws_sdk_sqs::{
         SendMessageBatchRequestEntry,
     },
 };
-use okra_core::{history::HistoryStep, plan::Chunk};
+use okra_core::{history::HistoryStep, ids::AppId, plan::Chunk};
 use serde::Serialize;
 
-pub use self::message::{DeliverMessage, Dispatch, FetchMessage, Retry};
+pub use self::message::{AppFeed, DeliverMessage, Dispatch, FetchMessage, Retry, Tend};
 
 /// Entries of one batch (SQS).
 const MAX_BATCH: usize = 10;
@@ -214,6 +214,31 @@ impl Queues {
         });
         self.send(Queue::Deliver, entries.collect::<Result<_, _>>()?)
             .await
+    }
+
+    /// Enqueues that endpoints are to be looked after, each after its own delay in seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; some of the messages may have been taken.
+    pub async fn send_tends(&self, tends: &[(Tend, u16)]) -> Result<(), SendError> {
+        let entries = tends.iter().map(|&(tend, delay_s)| {
+            let group = tend.endpoint.to_string();
+            Entry::new(&DeliverMessage::TendV1(tend), group, delay_s)
+        });
+        self.send(Queue::Deliver, entries.collect::<Result<_, _>>()?)
+            .await
+    }
+
+    /// Enqueues that an app's own feed has something new.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`].
+    pub async fn send_app_feed(&self, app: AppId) -> Result<(), SendError> {
+        let message = DeliverMessage::AppFeedV1(AppFeed { app });
+        let entry = Entry::new(&message, app.to_string(), 0)?;
+        self.send(Queue::Deliver, vec![entry]).await
     }
 
     async fn send(&self, queue: Queue, entries: Vec<Entry>) -> Result<(), SendError> {

@@ -4,7 +4,7 @@
 use okra_core::{
     feed::Stream,
     history::HistoryStep,
-    ids::{EndpointId, RecordId, Seq},
+    ids::{AppId, EndpointId, RecordId, Seq, Source},
     plan::Chunk,
 };
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,12 @@ pub enum DeliverMessage {
     /// Try one delivery again.
     #[serde(rename = "retry_v1")]
     RetryV1(Retry),
+    /// Look after an endpoint whose events are parked: probe it, or send what was parked.
+    #[serde(rename = "tend_v1")]
+    TendV1(Tend),
+    /// Tell of what is new in an app's own feed.
+    #[serde(rename = "app_feed_v1")]
+    AppFeedV1(AppFeed),
 }
 
 /// Feed entries of one stream of a record that were committed and are to be told.
@@ -46,17 +52,36 @@ pub struct Dispatch {
     pub stream: Stream,
 }
 
-/// One delivery that failed and is to be tried again.
+/// One delivery that is to be tried, again or for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
-    /// The record.
-    pub record: RecordId,
-    /// The feed entry.
+    /// The feed of the event.
+    pub source: Source,
+    /// Its place in it.
     pub seq: Seq,
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// Attempts made so far; the retry is void where more were made since.
+    /// Attempts made so far; 0 where the first is still to come and nothing is stored of it.
     pub attempt: u32,
+    /// A place in the endpoint's pace is reserved for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paced: bool,
+}
+
+/// An endpoint that is to be looked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tend {
+    /// Its app.
+    pub app: AppId,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+}
+
+/// An app whose own feed has something new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppFeed {
+    /// The app.
+    pub app: AppId,
 }
 
 #[cfg(test)]
@@ -79,12 +104,13 @@ mod tests {
         );
 
         let retry = DeliverMessage::RetryV1(Retry {
-            record: RecordId::from_bytes([0x64; 12]),
+            source: RecordId::from_bytes([0x64; 12]).into(),
             seq: Seq(8),
             endpoint: EndpointId::from_bytes([0x65; 12]),
             attempt: 2,
+            paced: false,
         });
-        let json = r#"{"kind":"retry_v1","record":"646464646464646464646464","seq":8,"endpoint":"656565656565656565656565","attempt":2}"#;
+        let json = r#"{"kind":"retry_v1","source":"646464646464646464646464","seq":8,"endpoint":"656565656565656565656565","attempt":2}"#;
         assert_eq!(serde_json::to_string(&retry).unwrap(), json);
 
         // On demand, of a record that is due every minute.

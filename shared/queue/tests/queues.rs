@@ -234,9 +234,10 @@ async fn a_service_that_is_down_is_an_error_and_a_short_throttle_is_not() {
 async fn dispatches_and_retries_share_the_delivery_queue() {
     let world = World::new();
     let retry = Retry {
-        record: RecordId::from_bytes([1; 12]),
+        source: RecordId::from_bytes([1; 12]).into(),
         seq: Seq(7),
         endpoint: EndpointId::from_bytes([2; 12]),
+        paced: false,
         attempt: 3,
     };
     world
@@ -266,7 +267,7 @@ async fn dispatches_and_retries_share_the_delivery_queue() {
     let expected = [
         (
             DeliverMessage::DispatchV1(dispatch(1)),
-            retry.record.to_string(),
+            retry.source.to_string(),
         ),
         (DeliverMessage::RetryV1(retry), retry.endpoint.to_string()),
     ];

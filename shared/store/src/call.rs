@@ -90,6 +90,15 @@ pub(crate) enum Take {
     All { bound: usize, what: &'static str },
 }
 
+/// In which order a range is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// By rising keys: oldest first.
+    Forward,
+    /// By falling keys: newest first.
+    Backward,
+}
+
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transacted {
@@ -197,6 +206,18 @@ impl Store {
         take: Take,
         consistency: Consistency,
     ) -> Result<Vec<Attributes>, StoreError> {
+        self.query_to(range, take, consistency, Direction::Forward)
+            .await
+    }
+
+    /// The same in either order of the keys.
+    pub(crate) async fn query_to(
+        &self,
+        range: Range,
+        take: Take,
+        consistency: Consistency,
+        direction: Direction,
+    ) -> Result<Vec<Attributes>, StoreError> {
         let wanted = match take {
             Take::First(count) => count,
             Take::All { bound, .. } => bound.saturating_add(1),
@@ -217,6 +238,7 @@ impl Store {
                 .expression_attribute_values(":t", s(range.to.as_str()))
                 .set_exclusive_start_key(start)
                 .limit(limit)
+                .scan_index_forward(direction == Direction::Forward)
                 .consistent_read(consistency.is_strong())
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .send()

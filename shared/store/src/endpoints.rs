@@ -35,10 +35,16 @@ pub struct Endpoint {
     pub secrets: Vec<u8>,
     /// Its bearer token as the vault sealed it.
     pub bearer: Option<Vec<u8>>,
+    /// When the secret before the last rotation ceases to sign; it never does where there is none.
+    pub previous_until: Option<Timestamp>,
     /// The products it is told of; none: all.
     pub products: Vec<Product>,
+    /// The names of the events it is told of, or `family.*`; none: all that records bring.
+    pub events: Vec<String>,
     /// What it is sent.
     pub payload: PayloadMode,
+    /// Events a second at most; the usual rate where there is none.
+    pub rate: Option<u16>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -57,8 +63,14 @@ impl fmt::Debug for Endpoint {
 #[derive(Serialize, Deserialize)]
 struct Plain {
     url: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    previous_until: Option<Timestamp>,
     products: Vec<Product>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    events: Vec<String>,
     payload: PayloadMode,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    rate: Option<u16>,
     created_at: Timestamp,
 }
 
@@ -69,8 +81,11 @@ fn key(app: AppId, id: EndpointId) -> Key {
 fn write(endpoint: &Endpoint) -> Result<Attributes, StoreError> {
     let plain = Plain {
         url: endpoint.url.clone(),
+        previous_until: endpoint.previous_until,
         products: endpoint.products.clone(),
+        events: endpoint.events.clone(),
         payload: endpoint.payload,
+        rate: endpoint.rate,
         created_at: endpoint.created_at,
     };
     Ok(Draft::new(key(endpoint.app, endpoint.id))
@@ -90,8 +105,11 @@ fn read(app: AppId, item: &Attributes) -> Result<Endpoint, StoreError> {
         url: plain.url,
         secrets: reader.bytes("s")?.to_vec(),
         bearer: reader.optional("b", Reader::bytes)?.map(<[u8]>::to_vec),
+        previous_until: plain.previous_until,
         products: plain.products,
+        events: plain.events,
         payload: plain.payload,
+        rate: plain.rate,
         created_at: plain.created_at,
     })
 }

@@ -19,8 +19,11 @@
 //! | due entry | `DUE#<interval>#<slot>#<lane>` | `<bank>#<record>` | due |
 //! | interval counter | `INT#<interval>` | `N#<lane>` | intervals |
 //! | endpoint | `APP#<app>` | `WHK#<endpoint>` | endpoints |
-//! | delivery | `EVT#<record>#<seq>` | `DLV#<endpoint>` | deliveries |
-//! | due retry | `RTY#<minute>#<lane>` | `<record>#<seq>#<endpoint>` | retries |
+//! | delivery | `DLV#<endpoint>` | `<commit, ms>#<source>#<seq>` | deliveries |
+//! | parked event | `PRK#<endpoint>` | `<commit, ms>#<source>#<seq>` | parked |
+//! | endpoint health | `HLT#<endpoint>` | `HLT` | healths |
+//! | app feed | `AEV#<app>` | `HEAD`, `FED#<seq>` | healths |
+//! | due retry | `RTY#<minute>#<lane>` | `<source>#<seq>#<endpoint>` | retries |
 //! | counts of a minute | `CNT#<hour>` | `<minute>` | counts |
 //! | public key | `PUB#<sha-256>` | `PUB` | apps |
 //! | link session | `LNK#<sha-256>` | `LNK` | link_sessions |
@@ -46,6 +49,7 @@ mod endpoints;
 mod error;
 mod expression;
 mod feed;
+mod healths;
 mod histories;
 mod intervals;
 mod item;
@@ -53,6 +57,7 @@ mod jobs;
 mod limits;
 mod link_sessions;
 mod marks;
+mod parked;
 mod projection;
 mod records;
 mod removal;
@@ -69,15 +74,20 @@ pub use self::{
     accounts::{Account, Checks, MAX_ACCOUNTS_PER_RECORD},
     apps::{ApiKey, App, DEFAULT_RATE, KeyHash, MAX_KEYS_PER_APP, MAX_ORIGINS},
     banks::MAX_BANKS,
+    call::Direction,
     capacity::CapacityUsed,
     consents::{Consent, ConsentAccount},
     counts::{Counts, MAX_COUNTED_MINUTES},
     customers::Customer,
-    deliveries::{AttemptResult, Delivery, DeliveryState},
+    deliveries::{
+        AttemptResult, Delivery, DeliveryKey, DeliveryState, MAX_ATTEMPTS_KEPT,
+        MAX_DELIVERIES_PER_PAGE, MAX_EXCERPT_BYTES,
+    },
     due::MAX_DUE_PER_LANE,
     endpoints::{Endpoint, MAX_ENDPOINTS_PER_APP},
     error::StoreError,
     feed::{Commit, CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FEED_PAGE},
+    healths::{AppEntry, Happened, MAX_APP_FEED_PAGE, NewAppEntry, StoredHealth},
     intervals::IntervalsTouched,
     jobs::Job,
     link_sessions::{LINK_SESSION_KEPT_S, LinkSession},

@@ -3,13 +3,13 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use okra_core::{
-    ids::{AppId, CustomerId, RecordId, Seq},
+    ids::{AppId, CustomerId, EndpointId, RecordId, Seq},
     model::ByProduct,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Consistency, Head, Store, StoreError, accounts, apps,
+    Consistency, DeliveryKey, DeliveryState, Head, Store, StoreError, accounts, apps,
     call::{Range, Take},
     customers, deliveries,
     item::{Attributes, Key, Reader},
@@ -126,9 +126,32 @@ impl Store {
             let only = Key::new(partition, account.id.to_string());
             removed.accounts += self.delete_all(vec![only]).await?;
         }
-        for seq in 1..=head.seq.0 {
-            let range = Range::all(deliveries::partition(record, Seq(seq)));
-            removed.deliveries += self.delete_range(range, left(&removed), |_| true).await?;
+        let (told, mut after) = (self.told(head).await?, Seq::ZERO);
+        while after < head.seq && !told.is_empty() {
+            let entries = self.feed(record, after, PAGE, Consistency::Strong).await?;
+            let Some(last) = entries.last() else {
+                break;
+            };
+            after = last.seq;
+            let keys: Vec<DeliveryKey> = entries
+                .iter()
+                .flat_map(|entry| {
+                    told.iter().map(|&endpoint| DeliveryKey {
+                        endpoint,
+                        at: entry.at,
+                        source: record.into(),
+                        seq: entry.seq,
+                    })
+                })
+                .collect();
+            let rows = self.deliveries(&keys).await?;
+            for row in rows.iter().take(left(&removed)) {
+                // What is parked first: a row without its parked event would never be found again.
+                if row.state == DeliveryState::Parked {
+                    self.unpark(&row.key).await?;
+                }
+                removed.deliveries += self.delete_all(vec![deliveries::key(&row.key)]).await?;
+            }
             if left(&removed) == 0 {
                 return Ok((removed, false));
             }
@@ -148,6 +171,22 @@ impl Store {
         self.delete(head_key.clone()).await?;
         removed.records += 1;
         Ok((removed, true))
+    }
+
+    /// The endpoints that a record's events go to. Deliveries to one that was removed are not found so;
+    /// they hold nothing of the bank's and are gone after 30 days.
+    async fn told(&self, head: &Head) -> Result<Vec<EndpointId>, StoreError> {
+        let endpoints = self.endpoints(head.app).await?;
+        let subscriptions = self.subscriptions(head.record).await?;
+        let urls = subscriptions.iter().filter_map(|it| it.webhook_url.as_deref());
+        let mut told: Vec<EndpointId> = endpoints
+            .iter()
+            .map(|it| it.id)
+            .chain(urls.map(|url| EndpointId::of_url(head.app, url)))
+            .collect();
+        told.sort_unstable();
+        told.dedup();
+        Ok(told)
     }
 
     /// Removes a customer whose records are gone, and the link from its app.

@@ -3,7 +3,7 @@
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use okra_core::{
-    ids::{EndpointId, RecordId, Seq},
+    ids::{EndpointId, Seq, Source},
     schedule::LANES,
 };
 
@@ -25,8 +25,8 @@ const KIND: &str = "retry";
 /// A delivery to be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Retry {
-    /// The record of the event.
-    pub record: RecordId,
+    /// The feed of the event.
+    pub source: Source,
     /// The feed entry of the event.
     pub seq: Seq,
     /// The endpoint.
@@ -44,13 +44,16 @@ impl Retry {
     }
 
     const fn lane(&self) -> u8 {
-        self.record.as_bytes()[7] % LANES
+        match self.source {
+            Source::Record(record) => record.as_bytes()[7] % LANES,
+            Source::App(app) => app.as_bytes()[7] % LANES,
+        }
     }
 
     fn key(&self) -> Key {
         Key::new(
             partition(self.minute, self.lane()),
-            format!("{}#{:012}#{}", self.record, self.seq.0, self.endpoint),
+            format!("{}#{:012}#{}", self.source, self.seq.0, self.endpoint),
         )
     }
 }
@@ -59,12 +62,12 @@ fn partition(minute: u64, lane: u8) -> String {
     format!("RTY#{minute}#{lane:02}")
 }
 
-fn parse_sort_key(text: &str) -> Option<(RecordId, Seq, EndpointId)> {
+fn parse_sort_key(text: &str) -> Option<(Source, Seq, EndpointId)> {
     let mut parts = text.split('#');
-    let record = parts.next()?.parse().ok()?;
+    let source = parts.next()?.parse().ok()?;
     let seq = parts.next()?.parse().ok()?;
     let endpoint = parts.next()?.parse().ok()?;
-    Some((record, Seq(seq), endpoint))
+    Some((source, Seq(seq), endpoint))
 }
 
 fn write(retry: &Retry) -> Attributes {
@@ -77,10 +80,10 @@ fn write(retry: &Retry) -> Attributes {
 
 fn read(minute: u64, item: &Attributes) -> Result<Retry, StoreError> {
     let reader = Reader::new(KIND, item);
-    let (record, seq, endpoint) =
+    let (source, seq, endpoint) =
         parse_sort_key(reader.text("sk")?).ok_or_else(|| reader.corrupt("sk"))?;
     Ok(Retry {
-        record,
+        source,
         seq,
         endpoint,
         attempt: reader.number("n")?,
@@ -142,7 +145,7 @@ mod tests {
             minute in 0..100_000_000_u64,
         ) {
             let retry = Retry {
-                record: RecordId::from_bytes(record),
+                source: okra_core::ids::RecordId::from_bytes(record).into(),
                 seq: Seq(seq),
                 endpoint: EndpointId::from_bytes(endpoint),
                 attempt,

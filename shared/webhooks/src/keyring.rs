@@ -121,6 +121,23 @@ impl Keyring {
         )
     }
 
+    /// The signing secrets of an endpoint that sign now: after a rotation the one before ceases to.
+    ///
+    /// # Errors
+    ///
+    /// As [`secrets`](Self::secrets).
+    pub fn secrets_at(
+        &self,
+        endpoint: &Endpoint,
+        now: Timestamp,
+    ) -> Result<SigningSecrets, KeyringError> {
+        let secrets = self.secrets(endpoint)?;
+        Ok(match endpoint.previous_until {
+            Some(until) if until <= now => secrets.without_previous(),
+            _ => secrets,
+        })
+    }
+
     /// The bearer token of an endpoint, where it has one.
     ///
     /// # Errors

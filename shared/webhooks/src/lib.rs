@@ -27,7 +27,7 @@ pub use self::{
     deliver::{DeliverConfig, DeliverError, Deliverer},
     keyring::{Keyring, KeyringError},
     random::Random,
-    report::{Attempted, DispatchReport, Observer, Silent, SweepReport, Told},
+    report::{Attempted, DispatchReport, Observer, Silent, SweepReport, Tended, Told},
     resolver::Lookup,
     secret::{Bearer, MAX_BEARER_BYTES, MAX_SECRETS, SECRET_BYTES, SecretError, SigningSecrets},
     sender::{Answer, Control, Limits, Message, SendFault, Sender, SenderError},

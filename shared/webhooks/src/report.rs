@@ -2,8 +2,7 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    feed::Stream,
-    ids::{EndpointId, EventId, RecordId, Seq},
+    ids::{EndpointId, EventId, Seq, Source},
     retry::Outcome,
 };
 use serde::Serialize;
@@ -13,12 +12,12 @@ use serde::Serialize;
 pub struct Attempted {
     /// The event.
     pub event: EventId,
-    /// Its record.
-    pub record: RecordId,
-    /// Its place in the record's feed.
+    /// The feed it is of.
+    pub source: Source,
+    /// Its place in that feed.
     pub seq: Seq,
-    /// What it is about.
-    pub stream: Stream,
+    /// Its name: `balance.success`.
+    pub name: &'static str,
     /// The endpoint.
     pub endpoint: EndpointId,
     /// The host of the endpoint's URL.
@@ -64,6 +63,10 @@ pub enum Told {
     Delivered,
     /// An attempt failed; another is due later.
     Deferred,
+    /// It waits until the endpoint takes events again.
+    Parked,
+    /// It waits its turn: the endpoint is sent no more events a second than it wants.
+    Paced,
     /// An attempt failed and was the last.
     Exhausted,
     /// Nothing was due: it was delivered or given up before, or its time has not come.
@@ -81,6 +84,10 @@ pub struct DispatchReport {
     pub delivered: usize,
     /// Deliveries that failed and are tried again later.
     pub deferred: usize,
+    /// Deliveries that wait until the endpoint takes events again.
+    pub parked: usize,
+    /// Deliveries that wait their turn.
+    pub paced: usize,
     /// Deliveries that failed for the last time.
     pub exhausted: usize,
     /// Deliveries where nothing was due.
@@ -92,6 +99,8 @@ impl DispatchReport {
         match told {
             Told::Delivered => self.delivered += 1,
             Told::Deferred => self.deferred += 1,
+            Told::Parked => self.parked += 1,
+            Told::Paced => self.paced += 1,
             Told::Exhausted => self.exhausted += 1,
             Told::Skipped | Told::Unwanted => self.skipped += 1,
         }
@@ -107,4 +116,25 @@ pub struct SweepReport {
     pub woken: usize,
     /// Minutes that are left for the next sweep: more than none when sweeps have not run for hours.
     pub behind: u64,
+}
+
+/// What came of looking after an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "tended", rename_all = "snake_case")]
+pub enum Tended {
+    /// It is disabled: nothing is done until its app enables it.
+    Left,
+    /// A probe is not due yet.
+    Waits,
+    /// A probe failed; the next is due later.
+    StillDown,
+    /// A probe succeeded.
+    Recovered,
+    /// Nothing is parked to probe it with: its next event will tell.
+    OnTrial,
+    /// What was parked is being sent.
+    Drained {
+        /// Events delivered by this step.
+        sent: usize,
+    },
 }

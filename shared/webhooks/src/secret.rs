@@ -60,6 +60,15 @@ impl SigningSecrets {
         }
     }
 
+    /// The current secret alone.
+    #[must_use]
+    pub fn without_previous(self) -> Self {
+        Self {
+            previous: None,
+            ..self
+        }
+    }
+
     /// The current secret as the receiver needs it, `whsec_...`. Shown once; never logged.
     pub fn current(&self) -> &str {
         &self.current

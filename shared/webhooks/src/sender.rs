@@ -12,6 +12,7 @@ use okra_core::{
     ids::{EventId, Seq},
     retry::{Outcome, retry_after_s},
 };
+use okra_store::MAX_EXCERPT_BYTES;
 use tokio::time::Instant;
 use url::Url;
 
@@ -113,6 +114,8 @@ pub struct Answer {
     pub control: Option<Control>,
     /// The host that a redirect leads to, which is not followed: what its owner has to know.
     pub location_host: Option<String>,
+    /// The beginning of an answer that is no success, at most [`MAX_EXCERPT_BYTES`].
+    pub excerpt: Option<String>,
     /// Milliseconds from the start of the attempt to the end of what was read.
     pub latency_ms: u32,
 }
@@ -195,6 +198,7 @@ impl Answer {
             retry_after_s: None,
             control: None,
             location_host: None,
+            excerpt: None,
             latency_ms: elapsed_ms(started),
         }
     }
@@ -246,6 +250,12 @@ fn answer(
         retry_after_s: header(RETRY_AFTER).and_then(|value| retry_after_s(value, message.sent_at)),
         control: header(CONTROL).and_then(Control::read),
         location_host,
+        excerpt: reply
+            .body
+            .as_ref()
+            .ok()
+            .filter(|_| !outcome.is_ok())
+            .and_then(excerpt_of),
         latency_ms: elapsed_ms(started),
     })
 }
@@ -258,6 +268,18 @@ impl Control {
             _ => None,
         }
     }
+}
+
+/// The beginning of a body as text that can be shown: what is no text is left out.
+fn excerpt_of(body: &Bytes) -> Option<String> {
+    let text = String::from_utf8_lossy(&body[..body.len().min(MAX_EXCERPT_BYTES)]);
+    let shown = |c: &char| !c.is_control() || *c == '\n';
+    let text: String = text
+        .chars()
+        .filter(shown)
+        .filter(|&c| c != '\u{fffd}')
+        .collect();
+    (!text.trim().is_empty()).then_some(text)
 }
 
 /// The host alone: paths and queries of URLs carry tokens.

@@ -64,7 +64,7 @@ pub enum UrlRefused {
 /// The id of the endpoint that an app's URL is: the same URL of an app is the same endpoint, however
 /// many subscriptions name it.
 pub fn endpoint_id(app: AppId, url: &str) -> EndpointId {
-    EndpointId::derive(&[app.as_bytes(), url.as_bytes()])
+    EndpointId::of_url(app, url)
 }
 
 /// Checks a URL that is to be registered.

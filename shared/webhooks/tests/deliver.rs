@@ -24,7 +24,8 @@ use crate::support::{APP, RECORD, Receiver, World};
 /// A message that wakes; how many attempts it knows of does not matter, the row does.
 fn wake_up(seq: u64, receiver: &Receiver) -> Retry {
     Retry {
-        record: RECORD,
+        source: RECORD.into(),
+        paced: false,
         seq: Seq(seq),
         endpoint: endpoint_id(APP, &receiver.url),
         attempt: 1,
@@ -109,8 +110,12 @@ async fn a_retry_has_the_same_id_and_bytes_and_a_fresh_signature() {
 
     let row = world.row(1, &receiver).await.unwrap();
     assert_eq!((row.state, row.attempts), (DeliveryState::Retry, 1));
-    let last = row.last.unwrap();
+    let last = row.last().unwrap();
     assert_eq!((last.status, last.class.as_str()), (Some(500), "rejected"));
+    assert_eq!(
+        row.excerpt.as_deref(),
+        Some("status 500 Internal Server Error")
+    );
 
     // Too early: nothing is sent, and it stays due.
     let told = world.deliverer.retry(wake_up(1, &receiver)).await.unwrap();
@@ -121,7 +126,7 @@ async fn a_retry_has_the_same_id_and_bytes_and_a_fresh_signature() {
     assert_eq!(told, Told::Deferred);
     let row = world.row(1, &receiver).await.unwrap();
     assert_eq!(
-        (row.attempts, row.last.unwrap().class.as_str()),
+        (row.attempts, row.last().unwrap().class.as_str()),
         (2, "timeout")
     );
 
@@ -168,7 +173,7 @@ async fn an_endpoint_that_fails_or_hangs_leaves_the_others_alone() {
             (&good, "ok"),
         ] {
             let row = world.row(seq, receiver).await.unwrap();
-            assert_eq!(row.last.unwrap().class, class);
+            assert_eq!(row.last().unwrap().class, class);
         }
     }
 }
@@ -176,11 +181,17 @@ async fn an_endpoint_that_fails_or_hangs_leaves_the_others_alone() {
 #[tokio::test]
 async fn a_delivery_is_tried_ten_times_and_then_visibly_given_up() {
     let world = World::new().await;
-    let receiver = Receiver::answering(&[500; 20]).await;
+    // What comes between is taken, so that the endpoint itself is not given up.
+    let receiver = Receiver::answering(&[500, 200].repeat(10)).await;
+    let operator = Receiver::answering(&[]).await;
     world.endpoint(&receiver, &[], None).await;
-    let dispatch = world.commit_balances(1).await;
-    world.dispatch(&dispatch).await;
+    world.endpoint(&operator, &[], None).await;
+    world.narrow(&operator, &["delivery.*"]).await;
+    let first = world.commit_balances(1).await;
+    world.dispatch(&first).await;
     for made in 1..MAX_ATTEMPTS {
+        let between = world.commit_balances(1).await;
+        assert_eq!(world.dispatch(&between).await.delivered, 1);
         let row = world.row(1, &receiver).await.unwrap();
         assert_eq!((row.state, row.attempts), (DeliveryState::Retry, made));
         let due = row.next_at.unwrap();
@@ -198,11 +209,22 @@ async fn a_delivery_is_tried_ten_times_and_then_visibly_given_up() {
         (row.state, row.attempts, row.next_at),
         (DeliveryState::Exhausted, MAX_ATTEMPTS, None)
     );
-    assert_eq!(receiver.requests().len(), MAX_ATTEMPTS as usize);
-    let again = world.dispatch(&dispatch).await;
+    assert_eq!(row.log.len(), MAX_ATTEMPTS as usize);
+    let made = receiver.requests().len();
+    let again = world.dispatch(&first).await;
+    assert_eq!((again.skipped, receiver.requests().len()), (1, made));
+
+    // Those who asked for it are told, and nobody else.
+    world.settle().await;
+    let (headers, body) = operator.requests().remove(0);
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(headers["webhook-id"], format!("evt_app_{APP}_1"));
+    assert_eq!(body["event"], "delivery.exhausted");
+    assert_eq!(body["delivery"]["event_id"], event(1));
+    assert_eq!(body["delivery"]["attempts"], MAX_ATTEMPTS);
     assert_eq!(
-        (again.skipped, receiver.requests().len()),
-        (1, MAX_ATTEMPTS as usize)
+        (operator.requests().len(), receiver.requests().len()),
+        (1, made)
     );
 }
 
@@ -212,9 +234,20 @@ async fn a_receiver_that_is_gone_is_not_called_again() {
     let receiver = Receiver::answering(&[410]).await;
     world.endpoint(&receiver, &[], None).await;
     let dispatch = world.commit_balances(1).await;
-    assert_eq!(world.dispatch(&dispatch).await.exhausted, 1);
+    assert_eq!(world.dispatch(&dispatch).await.parked, 1);
     let row = world.row(1, &receiver).await.unwrap();
-    assert_eq!((row.state, row.next_at), (DeliveryState::Exhausted, None));
+    assert_eq!((row.state, row.next_at), (DeliveryState::Parked, None));
+    let dispatch = world.commit_balances(1).await;
+    assert_eq!(world.dispatch(&dispatch).await.parked, 1);
+    world
+        .pass(
+            SignedDuration::from_hours(48),
+            SignedDuration::from_hours(1),
+        )
+        .await;
+    assert_eq!(receiver.requests().len(), 1);
+    // Nothing of it is lost.
+    assert_eq!(world.parked(&receiver).await, [1, 2]);
 }
 
 #[tokio::test]
@@ -290,14 +323,14 @@ async fn an_endpoint_that_was_removed_is_not_called_again() {
     let row = world.row(1, &receiver).await.unwrap();
     world
         .store
-        .delete_endpoint(APP, row.endpoint)
+        .delete_endpoint(APP, row.key.endpoint)
         .await
         .unwrap();
     world.set(row.next_at.unwrap());
     let told = world.deliverer.retry(wake_up(1, &receiver)).await.unwrap();
     assert_eq!((told, receiver.requests().len()), (Told::Unwanted, 1));
     let row = world.row(1, &receiver).await.unwrap();
-    assert_eq!(row.state, DeliveryState::Exhausted);
+    assert_eq!(row.state, DeliveryState::Cancelled);
 }
 
 #[tokio::test]
@@ -313,7 +346,7 @@ async fn a_long_dispatch_goes_on_as_another() {
                 DeliverMessage::DispatchV1(rest) => {
                     delivered += world.dispatch(&rest).await.delivered;
                 }
-                DeliverMessage::RetryV1(retry) => panic!("{retry:?}"),
+                other => panic!("{other:?}"),
             }
         }
     }
@@ -430,6 +463,7 @@ async fn a_sweep_that_failed_is_made_up_for() {
     let row = Delivery {
         attempts: 3,
         next_at: Some(due),
+        version: row.version + 1,
         ..row
     };
     assert!(

@@ -11,6 +11,7 @@ pub mod callback;
 pub mod customer;
 pub mod envelope;
 pub mod feed;
+pub mod operation;
 pub mod origin;
 pub mod record;
 pub mod scalar;

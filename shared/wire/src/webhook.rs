@@ -35,6 +35,9 @@ use crate::{
     transaction::Transaction,
 };
 
+/// The version of all bodies. A change that a receiver could stumble over gets a new one.
+pub const BODY_VERSION: &str = "2026-03-01";
+
 /// What a body says besides the feed entry itself.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
@@ -71,6 +74,7 @@ pub struct Context<'a> {
 struct Body<'a> {
     event: &'static str,
     event_id: EventId,
+    version: &'static str,
     sequence: u64,
     previous_sequence: u64,
     method: &'static str,
@@ -381,6 +385,40 @@ pub const fn event_name(change: &Change) -> &'static str {
     }
 }
 
+/// The events that records bring, and those about an app's endpoints, which are sent to those alone
+/// who ask for them.
+pub const EVENT_NAMES: [&str; 15] = [
+    "auth.success",
+    "accounts.success",
+    "balance.success",
+    "transaction.success",
+    "transaction.history_complete",
+    "product.state",
+    "record.token_required",
+    "record.recovered",
+    "record.consent_expiring",
+    "record.unlinked",
+    "endpoint.failing",
+    "endpoint.parked",
+    "endpoint.disabled",
+    "endpoint.recovered",
+    "delivery.exhausted",
+];
+
+/// True where a filter, a name or `family.*` or `*`, means an event.
+pub fn event_matches(filter: &str, name: &str) -> bool {
+    match filter.strip_suffix('*') {
+        Some(family) => name.starts_with(family),
+        None => filter == name,
+    }
+}
+
+/// True for a filter that means at least one of [`EVENT_NAMES`].
+pub fn is_event_filter(filter: &str) -> bool {
+    let whole = filter == "*" || !filter.ends_with('*') || filter.ends_with(".*");
+    whole && EVENT_NAMES.iter().any(|name| event_matches(filter, name))
+}
+
 impl<'a> Body<'a> {
     fn new(context: &Context<'a>, entry: &'a FeedEntry) -> Self {
         let full = context.payload == PayloadMode::Full;
@@ -411,6 +449,7 @@ impl<'a> Body<'a> {
         Self {
             event: event_name(&entry.change),
             event_id: entry.event_id(),
+            version: BODY_VERSION,
             sequence: entry.seq.0,
             previous_sequence: entry.seq.0.saturating_sub(1),
             method,

@@ -567,7 +567,7 @@ impl World {
             for message in received {
                 match serde_json::from_str(&message.body).unwrap() {
                     DeliverMessage::DispatchV1(dispatch) => dispatches.push(dispatch),
-                    DeliverMessage::RetryV1(retry) => panic!("{retry:?}"),
+                    other => panic!("{other:?}"),
                 }
             }
         }

@@ -3,12 +3,14 @@
 use okra_core::{
     bank::{BankConfig, BankLimits, Standard},
     feed::PayloadMode,
+    health::Notice,
     ids::{AppId, BankId, CustomerId, EndpointId, Seq, SubscriptionId},
     model::{Environment, Product},
     schedule::Interval,
 };
 use okra_store::{
-    App, AttemptResult, Customer, Delivery, DeliveryState, Endpoint, KeyHash, Retry, Subscription,
+    App, AttemptResult, Customer, Delivery, DeliveryKey, DeliveryState, Direction, Endpoint,
+    Happened, KeyHash, NewAppEntry, Retry, StoredHealth, Subscription,
 };
 
 use crate::support::{app, at, record, store};
@@ -139,7 +141,10 @@ async fn endpoints_come_and_go_and_tell_no_secrets() {
         url: format!("https://app.example/{n}"),
         secrets: vec![n; 60],
         bearer: (n == 1).then(|| vec![77; 40]),
+        previous_until: (n == 2).then(|| at(5)),
         products: vec![Product::Transactions],
+        events: vec!["balance.*".to_owned()],
+        rate: Some(5),
         payload: PayloadMode::Reference,
         created_at: at(0),
     };
@@ -157,50 +162,127 @@ async fn endpoints_come_and_go_and_tell_no_secrets() {
     assert!(!format!("{:?}", endpoint(1)).contains("77"));
 }
 
-fn delivery(endpoint: u8, attempts: u32, state: DeliveryState) -> Delivery {
+fn delivery(endpoint: u8, seq: u64, version: u32, state: DeliveryState) -> Delivery {
     Delivery {
-        record: record(1),
-        seq: Seq(5),
-        endpoint: EndpointId::from_bytes([endpoint; 12]),
+        key: DeliveryKey {
+            endpoint: EndpointId::from_bytes([endpoint; 12]),
+            at: at(i64::try_from(seq).unwrap()),
+            source: record(1).into(),
+            seq: Seq(seq),
+        },
+        event: "balance.success".to_owned(),
         state,
-        attempts,
-        last: Some(AttemptResult {
+        attempts: version,
+        log: vec![AttemptResult {
             status: Some(503),
-            class: "server_error".to_owned(),
+            class: "throttled".to_owned(),
             at: at(0),
             latency_ms: 120,
-        }),
+        }],
+        excerpt: Some("busy".to_owned()),
         next_at: Some(at(60)),
-        url: "https://app.example/hook".to_owned(),
+        version,
     }
 }
 
 #[tokio::test]
-async fn a_delivery_is_what_its_last_attempt_says() {
+async fn a_delivery_is_what_was_stored_last() {
     let store = store("deliveries").await;
-    // Attempts made, whether the store takes it.
+    // Version, whether the store takes it.
     let steps = [
         (1, DeliveryState::Retry, true),
         (1, DeliveryState::Delivered, false),
         (2, DeliveryState::Delivered, true),
         (1, DeliveryState::Retry, false),
     ];
-    for (attempts, state, taken) in steps {
-        let delivery = delivery(1, attempts, state);
+    for (version, state, taken) in steps {
+        let delivery = delivery(1, 5, version, state);
         let got = store.put_delivery(&delivery, at(0)).await.unwrap();
-        assert_eq!(got, taken, "{attempts} {state:?}");
+        assert_eq!(got, taken, "{version} {state:?}");
     }
-    let last = delivery(1, 2, DeliveryState::Delivered);
-    let other = delivery(2, 1, DeliveryState::Exhausted);
+    let last = delivery(1, 5, 2, DeliveryState::Delivered);
+    let other = delivery(2, 5, 1, DeliveryState::Exhausted);
     store.put_delivery(&other, at(0)).await.unwrap();
-    let found = store.delivery(record(1), Seq(5), last.endpoint).await;
-    assert_eq!(found.unwrap(), Some(last.clone()));
+    let found = store.delivery(&last.key).await.unwrap();
+    assert_eq!(found, Some(last.clone()));
+    let absent = delivery(1, 55, 1, DeliveryState::Retry);
+    let keys = [last.key, absent.key, other.key];
+    let mut found = store.deliveries(&keys).await.unwrap();
+    found.sort_by_key(|delivery| delivery.key.endpoint);
+    assert_eq!(found, [last, other]);
+}
+
+#[tokio::test]
+async fn the_log_of_an_endpoint_is_read_either_way() {
+    let store = store("delivery_log").await;
+    for seq in 1..=5 {
+        let one = delivery(1, seq, 1, DeliveryState::Delivered);
+        store.put_delivery(&one, at(0)).await.unwrap();
+        let park = delivery(2, seq, 1, DeliveryState::Parked);
+        store.park(&park.key, at(0)).await.unwrap();
+    }
+    let endpoint = EndpointId::from_bytes([1; 12]);
+    let read = async |after: Option<u64>, direction, limit| {
+        let after = after.map(|seq| delivery(1, seq, 1, DeliveryState::Retry).key);
+        let range = (at(2), at(4));
+        let rows = store.deliveries_of(endpoint, range, after.as_ref(), direction, limit);
+        let rows = rows.await.unwrap();
+        rows.iter().map(|row| row.key.seq.0).collect::<Vec<_>>()
+    };
+    assert_eq!(read(None, Direction::Forward, 10).await, [2, 3, 4]);
+    assert_eq!(read(None, Direction::Backward, 2).await, [4, 3]);
+    assert_eq!(read(Some(3), Direction::Backward, 10).await, [2]);
+    assert_eq!(read(Some(3), Direction::Forward, 10).await, [4]);
+
+    let parked = EndpointId::from_bytes([2; 12]);
+    let oldest = store.parked(parked, 2).await.unwrap();
+    assert_eq!([oldest[0].seq, oldest[1].seq], [Seq(1), Seq(2)]);
+    store.unpark(&oldest[0]).await.unwrap();
+    assert_eq!(store.parked(parked, 9).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn health_and_what_tells_of_it_are_one_transaction() {
+    let store = store("healths").await;
+    let endpoint = EndpointId::from_bytes([1; 12]);
+    let mut stored = store.health(endpoint).await.unwrap();
+    assert_eq!(stored, StoredHealth::default());
+    stored.health.disable(at(1));
+    let entry = NewAppEntry {
+        endpoint,
+        url: "https://app.example/".to_owned(),
+        happened: Happened::Health(Notice::Parked { since: at(0) }),
+    };
+    let put = async |stored: &StoredHealth, entries: &[NewAppEntry]| {
+        let put = store.put_health(app(), endpoint, stored, entries, at(2));
+        put.await.unwrap()
+    };
+    let two = [entry.clone(), entry.clone()];
+    assert_eq!(put(&stored, &two).await, Some(vec![Seq(1), Seq(2)]));
+    // Whoever read it before is too late, and tells nothing.
+    assert_eq!(put(&stored, &two).await, None);
+    store.count_parked(endpoint, 16).await.unwrap();
+    let read = store.health(endpoint).await.unwrap();
+    assert_eq!((read.parked, read.version), (16, 1));
+    assert_eq!(read.health, stored.health);
+    assert_eq!(put(&read, &[]).await, Some(vec![]));
+    let both = [endpoint, EndpointId::from_bytes([2; 12])];
+    assert_eq!(store.healths(&both).await.unwrap().len(), 1);
+
+    let delivery = delivery(1, 5, 1, DeliveryState::Exhausted);
+    let telling = || store.put_delivery_telling(app(), &delivery, &entry, at(3));
+    assert_eq!(telling().await.unwrap(), Some(vec![Seq(3)]));
+    assert_eq!(telling().await.unwrap(), None);
+    assert_eq!(store.app_feed_head(app()).await.unwrap(), (Seq(3), Seq(0)));
+    store.app_feed_told(app(), Seq(2)).await.unwrap();
+    store.app_feed_told(app(), Seq(1)).await.unwrap();
+    assert_eq!(store.app_feed_head(app()).await.unwrap(), (Seq(3), Seq(2)));
+    let feed = store.app_feed(app(), Seq(1), 10).await.unwrap();
     assert_eq!(
-        store.deliveries(record(1), Seq(5)).await.unwrap(),
-        [last, other]
+        feed.iter().map(|it| it.seq).collect::<Vec<_>>(),
+        [Seq(2), Seq(3)]
     );
-    // The event 5 is not the beginning of the event 55.
-    assert_eq!(store.deliveries(record(1), Seq(55)).await.unwrap(), []);
+    assert_eq!((feed[0].at, &feed[0].url), (at(2), &entry.url));
 }
 
 #[tokio::test]
@@ -208,7 +290,7 @@ async fn retries_are_found_in_their_minute() {
     let store = store("retries").await;
     let minute = Retry::minute_of(at(0));
     let retry = |n: u32, minute| Retry {
-        record: record(n),
+        source: record(n).into(),
         seq: Seq(u64::from(n)),
         endpoint: EndpointId::from_bytes([1; 12]),
         attempt: 2,

@@ -1,60 +1,105 @@
 //! One attempt at one delivery: claim, send, record, and see to it that the next one comes.
 
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
-    feed::FeedEntry,
+    health::{Gate, Health},
+    ids::{EndpointId, Source},
+    pace::Slot,
     plan::MAX_DELAY_S,
-    retry::{self, Jitter},
+    retry::{self, Jitter, Outcome},
 };
 use okra_queue::Retry;
-use okra_store::{self as store, Account, AttemptResult, Delivery, DeliveryState};
+use okra_store::{
+    self as store, AttemptResult, Delivery, DeliveryKey, DeliveryState, Happened, NewAppEntry,
+};
 use url::Url;
 
-use super::{DeliverError, Deliverer, LEASE_S, Step, Subject, Target, step};
+use super::{DeliverError, Deliverer, Event, Kind, LEASE_S, Mode, Step, Target, step};
 use crate::{
     report::{Attempted, Told},
-    sender::{Answer, Message},
+    sender::{Answer, Control, Message},
 };
 
+/// The class of an attempt after which the receiver wanted no more of the event.
+const ABORTED: &str = "aborted";
+
 impl Deliverer {
-    /// Makes the attempt that is due by the delivery's row, if one is.
+    /// Makes the attempt that is due by the delivery's row, if one is and the endpoint takes events.
     pub(super) async fn tell(
         &self,
-        subject: &Subject,
-        account: Option<&Account>,
-        entry: &FeedEntry,
+        event: &Event,
         target: &Target,
         row: Option<Delivery>,
+        mode: Mode,
+        body: impl FnOnce() -> Bytes,
     ) -> Result<Told, DeliverError> {
-        let _place = self.lanes.enter(target.endpoint).await;
-        let number = match step(row.as_ref(), self.clock.now()) {
+        let key = event.key(target.endpoint);
+        let made = row.as_ref().map_or(0, |row| row.attempts);
+        let number = match step(row.as_ref(), self.clock.now(), mode) {
             Step::Done => return Ok(Told::Skipped),
             Step::Attempt { number } => number,
             Step::Wait { until } => {
-                if let Some(row) = &row {
-                    self.wake(row, until).await?;
-                }
+                self.wake(&key, made, until, false).await?;
                 return Ok(Told::Skipped);
             }
         };
-        let claimed = match row {
+        if mode.kind == Kind::Scheduled {
+            match target.health.health.gate(self.clock.now()) {
+                Gate::Park => return self.park(event, target, row).await,
+                Gate::Wait { until } => {
+                    self.wake(&key, made, until, false).await?;
+                    return Ok(Told::Paced);
+                }
+                Gate::Send => {}
+            }
+            // Others wait in this message.
+            if mode.shared && self.is_slow(target) {
+                self.wake(&key, made, self.clock.now(), false).await?;
+                return Ok(Told::Paced);
+            }
+        }
+        if !mode.paced && mode.kind != Kind::Probe {
+            let now = self.clock.now();
+            let until = match self.pulses.reserve(target, now, self.config.rate) {
+                Slot::At(at) if at <= now.as_microsecond() => None,
+                Slot::At(at) => Some((at, true)),
+                Slot::Full(at) => Some((at, false)),
+            };
+            if let Some((at, paced)) = until {
+                let until = Timestamp::from_microsecond(at).unwrap_or(Timestamp::MAX);
+                if mode.kind == Kind::Scheduled {
+                    self.wake(&key, made, until, paced).await?;
+                }
+                return Ok(Told::Paced);
+            }
+        }
+        let slow = self.is_slow(target);
+        let _place = self.lanes.enter(target.endpoint, slow).await;
+        let mut delivery = match row {
             // The first attempt is not claimed: it would cost a second write for each delivery, to
             // prevent what a receiver has to bear anyway.
-            None => false,
-            Some(row) => {
-                if !self.claim(row, number).await? {
-                    return Ok(Told::Skipped);
-                }
-                true
-            }
+            None => Delivery {
+                key,
+                event: event.name.to_owned(),
+                state: DeliveryState::Retry,
+                attempts: 0,
+                log: Vec::new(),
+                excerpt: None,
+                next_at: None,
+                version: 0,
+            },
+            Some(row) => match self.claim(row).await? {
+                Some(claimed) => claimed,
+                None => return Ok(Told::Skipped),
+            },
         };
-        let body = subject.body(&self.config.public_url, account, entry, target);
-        let bytes = body.len();
-        let event = entry.event_id();
+        let body = body();
+        let (bytes, id) = (body.len(), event.id());
         let message = Message {
             url: &target.url,
-            event: &event,
-            seq: entry.seq,
+            event: &id,
+            seq: event.seq,
             attempt: number,
             body,
             secrets: &target.secrets,
@@ -63,32 +108,38 @@ impl Deliverer {
         };
         let answer = self.sender.send(&message).await?;
         let answered_at = self.clock.now();
-        let (told, next_at) = verdict(number, &answer, answered_at, self.random.draw());
-        let delivery = Delivery {
-            record: entry.record,
-            seq: entry.seq,
-            endpoint: target.endpoint,
-            state: state_of(told),
-            attempts: number,
-            last: Some(AttemptResult {
-                status: answer.status,
-                class: answer.outcome.as_str().to_owned(),
-                at: answered_at,
-                latency_ms: answer.latency_ms,
-            }),
-            next_at,
-            url: target.url.clone(),
+        let health = self.observe(target, &answer, mode, answered_at).await?;
+
+        let class = match answer.control {
+            Some(Control::AbortMessage) if !answer.outcome.is_ok() => ABORTED,
+            _ => answer.outcome.as_str(),
         };
-        let recorded = if claimed {
-            self.store.settle_delivery(&delivery, answered_at).await?
-        } else {
-            self.store.put_delivery(&delivery, answered_at).await?
-        };
+        delivery.remember(AttemptResult {
+            status: answer.status,
+            class: class.to_owned(),
+            at: answered_at,
+            latency_ms: answer.latency_ms,
+        });
+        let told = verdict(
+            &mut delivery,
+            number,
+            &answer,
+            mode,
+            &health,
+            answered_at,
+            Jitter::from_random(self.random.draw()),
+        );
+        delivery.excerpt.clone_from(&answer.excerpt);
+        delivery.version += 1;
+        if told == Told::Parked {
+            self.store.park(&key, answered_at).await?;
+        }
+        let recorded = self.record(target, &delivery, told, class).await?;
         self.say(&Attempted {
-            event,
-            record: entry.record,
-            seq: entry.seq,
-            stream: entry.change.stream(),
+            event: id,
+            source: event.source,
+            seq: event.seq,
+            name: event.name,
             endpoint: target.endpoint,
             host: host_of(&target.url),
             attempt: number,
@@ -97,55 +148,110 @@ impl Deliverer {
             location_host: answer.location_host,
             latency_ms: answer.latency_ms,
             bytes,
-            committed_at: entry.at,
+            committed_at: event.at,
             answered_at,
-            next_at,
+            next_at: delivery.next_at,
         });
-        if let Some(next_at) = next_at.filter(|_| recorded) {
-            self.wake(&delivery, next_at).await?;
+        if let (true, Told::Deferred, Some(next_at)) = (recorded, told, delivery.next_at) {
+            self.wake(&key, delivery.attempts, next_at, false).await?;
         }
         Ok(told)
     }
 
+    /// Stores what came of an attempt, and tells the app where it was the last. False where another
+    /// process went on from what this one had read.
+    async fn record(
+        &self,
+        target: &Target,
+        delivery: &Delivery,
+        told: Told,
+        class: &str,
+    ) -> Result<bool, DeliverError> {
+        let now = self.clock.now();
+        // An app is not told that it could not be told.
+        if told != Told::Exhausted || matches!(delivery.key.source, Source::App(_)) {
+            return Ok(self.store.put_delivery(delivery, now).await?);
+        }
+        let entry = NewAppEntry {
+            endpoint: target.endpoint,
+            url: target.url.clone(),
+            happened: Happened::Exhausted {
+                event: delivery.event_id(),
+                name: delivery.event.clone(),
+                attempts: delivery.attempts,
+                class: class.to_owned(),
+            },
+        };
+        let told = self
+            .store
+            .put_delivery_telling(target.app, delivery, &entry, now)
+            .await?;
+        if told.is_some() {
+            self.queues.send_app_feed(target.app).await?;
+        }
+        Ok(told.is_some())
+    }
+
     /// Takes an attempt for this worker: until the lease is over, others that come upon the delivery
-    /// wait. False where another worker was first.
-    async fn claim(&self, row: Delivery, number: u32) -> Result<bool, DeliverError> {
+    /// wait. `None` where another worker was first. The attempt is counted when it was made: should
+    /// this worker vanish, it was our fault and not the receiver's.
+    async fn claim(&self, row: Delivery) -> Result<Option<Delivery>, DeliverError> {
         let now = self.clock.now();
         let claim = Delivery {
-            attempts: number,
             next_at: Some(later(now, LEASE_S)),
+            version: row.version.saturating_add(1),
             ..row
         };
-        Ok(self.store.put_delivery(&claim, now).await?)
+        let claimed = self.store.put_delivery(&claim, now).await?;
+        Ok(claimed.then_some(claim))
     }
 
     /// Closes a delivery that nobody wants any more.
-    pub(super) async fn close(&self, row: Delivery) -> Result<Told, DeliverError> {
-        let closed = Delivery {
-            state: DeliveryState::Exhausted,
-            next_at: None,
-            ..row
-        };
-        self.store
-            .settle_delivery(&closed, self.clock.now())
-            .await?;
+    pub(super) async fn close(
+        &self,
+        event: &Event,
+        endpoint: EndpointId,
+        row: Option<Delivery>,
+    ) -> Result<Told, DeliverError> {
+        if let Some(row) = row {
+            let closed = Delivery {
+                state: DeliveryState::Cancelled,
+                next_at: None,
+                version: row.version.saturating_add(1),
+                ..row
+            };
+            self.store.put_delivery(&closed, self.clock.now()).await?;
+        }
+        self.store.unpark(&event.key(endpoint)).await?;
         Ok(Told::Unwanted)
     }
 
     /// Sees to it that a delivery is looked at again at `at`: by a message that waits in the queue
-    /// as long as a message can, else by the sweep.
-    pub(super) async fn wake(&self, row: &Delivery, at: Timestamp) -> Result<(), DeliverError> {
-        let (record, seq, endpoint) = (row.record, row.seq, row.endpoint);
+    /// as long as a message can, else by the sweep. `paced` says that a place is reserved for then.
+    pub(super) async fn wake(
+        &self,
+        key: &DeliveryKey,
+        attempts: u32,
+        at: Timestamp,
+        paced: bool,
+    ) -> Result<(), DeliverError> {
+        let &DeliveryKey {
+            endpoint,
+            source,
+            seq,
+            ..
+        } = key;
         // Rounded up: a wake-up that comes too soon would only go back to sleep.
         let wait_ms = at.duration_since(self.clock.now()).as_millis().max(0);
         let wait_s = u32::try_from((wait_ms + 999) / 1000).unwrap_or(u32::MAX);
         match u16::try_from(wait_s) {
             Ok(delay_s) if wait_s <= MAX_DELAY_S => {
                 let retry = Retry {
-                    record,
+                    source,
                     seq,
                     endpoint,
-                    attempt: row.attempts,
+                    attempt: attempts,
+                    paced,
                 };
                 self.queues.send_retries(&[(retry, delay_s)]).await?;
             }
@@ -153,10 +259,10 @@ impl Deliverer {
                 // The minute that begins when the retry is due, so that it is due when it is swept.
                 let minute = store::Retry::minute_of(later(at, 59));
                 let retry = store::Retry {
-                    record,
+                    source,
                     seq,
                     endpoint,
-                    attempt: row.attempts.saturating_add(1),
+                    attempt: attempts.saturating_add(1),
                     minute,
                 };
                 self.store.put_retry(&retry).await?;
@@ -181,27 +287,51 @@ impl Deliverer {
     }
 }
 
-/// What an answer means for the delivery, and when the next attempt is due.
-fn verdict(number: u32, answer: &Answer, now: Timestamp, random: u32) -> (Told, Option<Timestamp>) {
+/// Writes into a delivery what an answer means for it.
+fn verdict(
+    delivery: &mut Delivery,
+    number: u32,
+    answer: &Answer,
+    mode: Mode,
+    health: &Health,
+    now: Timestamp,
+    jitter: Jitter,
+) -> Told {
+    delivery.next_at = None;
     if answer.outcome.is_ok() {
-        return (Told::Delivered, None);
+        delivery.attempts = number;
+        delivery.state = DeliveryState::Delivered;
+        return Told::Delivered;
     }
-    let jitter = Jitter::from_random(random);
+    if answer.control == Some(Control::AbortMessage) {
+        delivery.attempts = number;
+        delivery.state = DeliveryState::Exhausted;
+        return Told::Exhausted;
+    }
+    // A probe asks for the endpoint; it uses up none of the event's attempts.
+    if mode.kind == Kind::Probe {
+        delivery.state = DeliveryState::Parked;
+        return Told::Parked;
+    }
+    delivery.attempts = number;
+    if health.gate(now) == Gate::Park && answer.outcome != Outcome::Blocked {
+        delivery.state = DeliveryState::Parked;
+        return Told::Parked;
+    }
     match retry::next(number, answer.outcome, answer.retry_after_s, jitter) {
-        retry::Retry::After { delay_s } => (Told::Deferred, Some(later(now, delay_s.into()))),
-        retry::Retry::Exhausted => (Told::Exhausted, None),
+        retry::Retry::After { delay_s } => {
+            delivery.state = DeliveryState::Retry;
+            delivery.next_at = Some(later(now, delay_s.into()));
+            Told::Deferred
+        }
+        retry::Retry::Exhausted => {
+            delivery.state = DeliveryState::Exhausted;
+            Told::Exhausted
+        }
     }
 }
 
-const fn state_of(told: Told) -> DeliveryState {
-    match told {
-        Told::Delivered => DeliveryState::Delivered,
-        Told::Deferred => DeliveryState::Retry,
-        Told::Exhausted | Told::Skipped | Told::Unwanted => DeliveryState::Exhausted,
-    }
-}
-
-fn later(at: Timestamp, seconds: i64) -> Timestamp {
+pub(super) fn later(at: Timestamp, seconds: i64) -> Timestamp {
     at.checked_add(SignedDuration::from_secs(seconds))
         .unwrap_or(Timestamp::MAX)
 }

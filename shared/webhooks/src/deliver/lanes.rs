@@ -12,9 +12,14 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 /// Endpoints that are remembered at most before those without an attempt are forgotten.
 const MAX_IDLE: usize = 1024;
 
+/// All slow endpoints together have one place in so many.
+const SLOW_SHARE: usize = 8;
+
 /// Hands out places for attempts.
 pub(super) struct Lanes {
     total: Arc<Semaphore>,
+    /// Of these, those that slow endpoints share.
+    slow: Arc<Semaphore>,
     per_endpoint: usize,
     endpoints: Mutex<HashMap<EndpointId, Arc<Semaphore>>>,
 }
@@ -22,6 +27,7 @@ pub(super) struct Lanes {
 /// A place; given back when it is dropped.
 pub(super) struct Place {
     _endpoint: OwnedSemaphorePermit,
+    _slow: Option<OwnedSemaphorePermit>,
     _total: OwnedSemaphorePermit,
 }
 
@@ -29,6 +35,7 @@ impl Lanes {
     pub(super) fn new(total: usize, per_endpoint: usize) -> Self {
         Self {
             total: Arc::new(Semaphore::new(total.max(1))),
+            slow: Arc::new(Semaphore::new((total / SLOW_SHARE).max(1))),
             per_endpoint: per_endpoint.max(1),
             endpoints: Mutex::default(),
         }
@@ -39,11 +46,20 @@ impl Lanes {
     /// # Errors
     ///
     /// Never: the semaphores are not closed.
-    pub(super) async fn enter(&self, endpoint: EndpointId) -> Result<Place, AcquireError> {
+    pub(super) async fn enter(
+        &self,
+        endpoint: EndpointId,
+        slow: bool,
+    ) -> Result<Place, AcquireError> {
         let of_endpoint = self.of(endpoint).acquire_owned().await?;
+        let of_slow = match slow {
+            true => Some(Arc::clone(&self.slow).acquire_owned().await?),
+            false => None,
+        };
         let of_total = Arc::clone(&self.total).acquire_owned().await?;
         Ok(Place {
             _endpoint: of_endpoint,
+            _slow: of_slow,
             _total: of_total,
         })
     }
@@ -76,7 +92,12 @@ mod tests {
             EndpointId::from_bytes([2; 12]),
         );
         let lanes = Lanes::new(3, 2);
-        let enter = |endpoint| lanes.enter(endpoint).now_or_never().map(Result::unwrap);
+        let enter = |endpoint| {
+            lanes
+                .enter(endpoint, false)
+                .now_or_never()
+                .map(Result::unwrap)
+        };
         let held = [enter(hanging).unwrap(), enter(hanging).unwrap()];
         assert!(enter(hanging).is_none());
         let last = enter(good).unwrap();
@@ -88,11 +109,27 @@ mod tests {
     }
 
     #[test]
+    fn slow_endpoints_share_one_place_in_eight() {
+        let lanes = Lanes::new(16, 16);
+        let enter = |n: u8, slow| {
+            let endpoint = EndpointId::from_bytes([n; 12]);
+            lanes
+                .enter(endpoint, slow)
+                .now_or_never()
+                .map(Result::unwrap)
+        };
+        let held = [enter(1, true), enter(2, true)];
+        assert!(held.iter().all(Option::is_some));
+        assert!(enter(3, true).is_none());
+        assert!(enter(3, false).is_some());
+    }
+
+    #[test]
     fn idle_endpoints_are_forgotten() {
         let lanes = Lanes::new(1, 1);
         for n in 0..=MAX_IDLE {
             let endpoint = EndpointId::derive(&[&n.to_be_bytes()]);
-            assert!(lanes.enter(endpoint).now_or_never().is_some());
+            assert!(lanes.enter(endpoint, false).now_or_never().is_some());
         }
         assert!(lanes.endpoints.lock().unwrap().len() < MAX_IDLE);
     }

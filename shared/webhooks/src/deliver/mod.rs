@@ -5,21 +5,29 @@
 //!
 //! ```text
 //! (no row) ---- attempt ----> delivered
-//!                  |
-//!                  +--------> retry at next_at --- attempt ---> delivered | retry | exhausted
+//!     |            |
+//!     |            +--------> retry at next_at --- attempt ---> delivered | retry | exhausted
+//!     |                            |
+//!     +---- endpoint is down ------+--> parked --- probe, drain ---> delivered | retry | exhausted
 //! ```
+//!
+//! An endpoint that is down or disabled ([`okra_core::health`]) is sent nothing but a probe now and
+//! then; its events are parked, oldest first, and sent when it is back.
 //!
 //! A row that says *retry* has a wake-up: a delayed message, or a due entry that the sweep turns into
 //! one. The row is written first. Whoever crashes before the wake-up is there gets his own message
 //! again, finds the row, and sees to it. So every effect may happen twice, and none may be missing.
 
+mod app_feed;
 mod attempt;
 mod lanes;
+mod parking;
+mod pulse;
 mod subject;
 mod sweep;
 mod targets;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
@@ -27,13 +35,15 @@ use okra_aws::Clock;
 use okra_core::{
     bank::BankConfig,
     feed::FeedEntry,
-    ids::{AppId, BankId, RecordId, Seq},
+    ids::{AppId, BankId, EndpointId, EventId, RecordId, Seq, Source},
+    pace::Rate,
 };
 use okra_queue::{Dispatch, Queues, Retry, SendError};
-use okra_store::{App, Consistency, Delivery, DeliveryState, Store, StoreError};
+use okra_store::{App, Consistency, Delivery, DeliveryKey, DeliveryState, Store, StoreError};
 use okra_vault::Vault;
+use okra_wire::webhook::event_name;
 
-use self::{lanes::Lanes, subject::Subject, targets::Target};
+use self::{lanes::Lanes, pulse::Pulses, subject::Subject, targets::Target};
 use crate::{
     cache::Cache,
     keyring::{Keyring, KeyringError},
@@ -45,6 +55,9 @@ use crate::{
 /// Events of a dispatch that are delivered at once; the rest goes on as another dispatch, so that an
 /// endpoint that hangs holds a message up for one deadline and not for hundreds.
 const MAX_EVENTS_AT_ONCE: u64 = 32;
+
+/// Deliveries of one dispatch that are attempted at once.
+const MAX_TOLD_AT_ONCE: usize = 1024;
 
 /// Seconds an attempt may take until another worker may repeat it.
 const LEASE_S: i64 = 60;
@@ -100,6 +113,8 @@ pub struct DeliverConfig {
     pub concurrency: usize,
     /// Attempts in flight at one endpoint at most.
     pub per_endpoint: usize,
+    /// How fast an endpoint is sent events that has no rate of its own.
+    pub rate: Rate,
 }
 
 impl DeliverConfig {
@@ -110,6 +125,7 @@ impl DeliverConfig {
             public_url: public_url.into(),
             concurrency: 256,
             per_endpoint: 64,
+            rate: Rate::default(),
         }
     }
 }
@@ -125,6 +141,7 @@ pub struct Deliverer {
     observer: Arc<dyn Observer>,
     random: Random,
     lanes: Lanes,
+    pulses: Pulses,
     apps: Cache<AppId, App>,
     banks: Cache<BankId, Arc<BankConfig>>,
 }
@@ -146,6 +163,7 @@ impl Deliverer {
             sender,
             clock,
             lanes: Lanes::new(config.concurrency, config.per_endpoint),
+            pulses: Pulses::default(),
             config,
             observer: Arc::new(Silent),
             random: Random::system(),
@@ -196,14 +214,27 @@ impl Deliverer {
         })
         .await?;
         let accounts = self.accounts_of(&entries).await?;
-        // Boxed, because a borrowing closure inside the stream would make it not `Send`.
-        let work: Vec<_> = entries
+        let events: Vec<Event> = entries.iter().map(Event::of).collect();
+        let wanted: Vec<(usize, &Target)> = events
             .iter()
-            .map(|entry| self.tell_all(&subject, &accounts, entry, &targets).boxed())
+            .enumerate()
+            .flat_map(|(at, event)| {
+                let wants = move |target: &&Target| target.wants(event.name);
+                targets.iter().filter(wants).map(move |target| (at, target))
+            })
             .collect();
+        let mut rows = self.rows(&events, &wanted).await?;
+        let mut work = Vec::with_capacity(wanted.len());
+        for (at, target) in wanted {
+            let (event, entry) = (&events[at], &entries[at]);
+            let row = rows.remove(&event.key(target.endpoint));
+            let account = accounts.of(entry)?;
+            let body = || subject.body(&self.config.public_url, account, entry, target);
+            // Boxed, because a borrowing closure inside the stream would make it not `Send`.
+            work.push(self.tell(event, target, row, Mode::FIRST, body).boxed());
+        }
         let told: Vec<_> = stream::iter(work)
-            .buffer_unordered(entries.len().max(1))
-            .flat_map(stream::iter)
+            .buffer_unordered(MAX_TOLD_AT_ONCE)
             .collect()
             .await;
         report.events = entries.len();
@@ -213,31 +244,44 @@ impl Deliverer {
         Ok(report)
     }
 
+    /// The deliveries that there are of these events to these targets.
+    async fn rows(
+        &self,
+        events: &[Event],
+        wanted: &[(usize, &Target)],
+    ) -> Result<HashMap<DeliveryKey, Delivery>, DeliverError> {
+        let keys: Vec<DeliveryKey> = wanted
+            .iter()
+            .map(|(at, target)| events[*at].key(target.endpoint))
+            .collect();
+        let rows = self.store.deliveries(&keys).await?.into_iter();
+        Ok(rows.map(|row| (row.key, row)).collect())
+    }
+
     /// Makes the attempt that a wake-up is for, where it is still due.
     ///
     /// # Errors
     ///
     /// [`DeliverError`]: repeat it.
     pub async fn retry(&self, retry: Retry) -> Result<Told, DeliverError> {
-        let Retry {
-            record,
-            seq,
-            endpoint,
-            ..
-        } = retry;
-        let Some(row) = self.store.delivery(record, seq, endpoint).await? else {
-            return Ok(Told::Skipped);
+        let mode = Mode {
+            paced: retry.paced,
+            ..Mode::AGAIN
         };
-        match step(Some(&row), self.clock.now()) {
-            Step::Done => return Ok(Told::Skipped),
-            Step::Wait { until } => {
-                self.wake(&row, until).await?;
-                return Ok(Told::Skipped);
-            }
-            Step::Attempt { .. } => {}
-        }
-        let Some(subject) = Subject::load(self, record).await? else {
-            return self.close(row).await;
+        let of = (retry.source, retry.seq, retry.endpoint);
+        self.attempt_of(of, retry.attempt > 0, mode).await
+    }
+
+    /// Makes an attempt at one delivery, where it is due; `stored` says that it must be stored.
+    pub(super) async fn attempt_of(
+        &self,
+        (source, seq, endpoint): (Source, Seq, EndpointId),
+        stored: bool,
+        mode: Mode,
+    ) -> Result<Told, DeliverError> {
+        let record = match source {
+            Source::Record(record) => record,
+            Source::App(app) => return self.attempt_of_app(app, seq, endpoint, stored, mode).await,
         };
         let Some(entry) = self.store.entry(record, seq).await? else {
             return Err(DeliverError::Gap {
@@ -246,44 +290,45 @@ impl Deliverer {
                 to: seq,
             });
         };
+        let event = Event::of(&entry);
+        let row = self.store.delivery(&event.key(endpoint)).await?;
+        if let Some(told) = self.undue(row.as_ref(), stored, mode).await? {
+            return Ok(told);
+        }
+        let Some(subject) = Subject::load(self, record).await? else {
+            return self.close(&event, endpoint, row).await;
+        };
         let targets = self.targets(&subject.head, entry.change.stream()).await?;
-        let Some(target) = targets.iter().find(|target| target.endpoint == endpoint) else {
-            return self.close(row).await;
+        let wanted = |target: &&Target| target.endpoint == endpoint && target.wants(event.name);
+        let Some(target) = targets.iter().find(wanted) else {
+            return self.close(&event, endpoint, row).await;
         };
         let accounts = self.accounts_of(std::slice::from_ref(&entry)).await?;
         let account = accounts.of(&entry)?;
-        self.tell(&subject, account, &entry, target, Some(row))
-            .await
+        let body = || subject.body(&self.config.public_url, account, &entry, target);
+        self.tell(&event, target, row, mode, body).await
     }
 
-    /// Tells all targets of an entry; one that fails leaves the others alone.
-    async fn tell_all(
+    /// What is to be said of a delivery for which nothing is due; `None` where something is.
+    pub(super) async fn undue(
         &self,
-        subject: &Subject,
-        accounts: &subject::Accounts,
-        entry: &FeedEntry,
-        targets: &[Target],
-    ) -> Vec<Result<Told, DeliverError>> {
-        if targets.is_empty() {
-            return Vec::new();
+        row: Option<&Delivery>,
+        stored: bool,
+        mode: Mode,
+    ) -> Result<Option<Told>, DeliverError> {
+        if row.is_none() && stored {
+            return Ok(Some(Told::Skipped));
         }
-        let known = async {
-            let rows = self.store.deliveries(entry.record, entry.seq).await?;
-            Ok((rows, accounts.of(entry)?))
-        };
-        let (mut rows, account) = match known.await {
-            Ok(known) => known,
-            Err(error) => return vec![Err(error)],
-        };
-        let tells: Vec<_> = targets
-            .iter()
-            .map(|target| {
-                let row = rows.iter().position(|row| row.endpoint == target.endpoint);
-                let row = row.map(|at| rows.swap_remove(at));
-                self.tell(subject, account, entry, target, row)
-            })
-            .collect();
-        futures::future::join_all(tells).await
+        match step(row, self.clock.now(), mode) {
+            Step::Done => Ok(Some(Told::Skipped)),
+            Step::Wait { until } => {
+                if let Some(row) = row {
+                    self.wake(&row.key, row.attempts, until, false).await?;
+                }
+                Ok(Some(Told::Skipped))
+            }
+            Step::Attempt { .. } => Ok(None),
+        }
     }
 
     /// The entries of a dispatch that are of its stream, in order.
@@ -350,22 +395,112 @@ enum Step {
 }
 
 /// What a delivery's row says is to be done about it now.
-fn step(row: Option<&Delivery>, now: Timestamp) -> Step {
+fn step(row: Option<&Delivery>, now: Timestamp, mode: Mode) -> Step {
     let Some(row) = row else {
         return Step::Attempt { number: 1 };
     };
+    let attempt = Step::Attempt {
+        number: row.attempts.saturating_add(1),
+    };
     match (row.state, row.next_at) {
-        (DeliveryState::Delivered | DeliveryState::Exhausted, _) => Step::Done,
-        (DeliveryState::Retry, Some(until)) if until > now => Step::Wait { until },
-        (DeliveryState::Retry, _) => Step::Attempt {
-            number: row.attempts.saturating_add(1),
-        },
+        (DeliveryState::Exhausted, _) if mode.kind == Kind::Resend => attempt,
+        (DeliveryState::Delivered, _) if mode.kind == Kind::Resend => attempt,
+        (DeliveryState::Delivered | DeliveryState::Exhausted | DeliveryState::Cancelled, _) => {
+            Step::Done
+        }
+        // Whoever tends the endpoint sees to it.
+        (DeliveryState::Parked, _) if mode.kind == Kind::Scheduled => Step::Done,
+        // Somebody else is at it.
+        (DeliveryState::Parked, Some(until)) if until > now => Step::Done,
+        (DeliveryState::Retry, Some(until)) if until > now && mode.kind != Kind::Resend => {
+            Step::Wait { until }
+        }
+        (DeliveryState::Parked | DeliveryState::Retry, _) => attempt,
+    }
+}
+
+/// Why an attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It is due.
+    Scheduled,
+    /// To see whether an endpoint is back.
+    Probe,
+    /// The endpoint is back, and the event was parked.
+    Drain,
+    /// Somebody asked for it, whatever came of it before.
+    Resend,
+}
+
+/// How an attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mode {
+    pub(super) kind: Kind,
+    /// By a dispatch, which others wait in: a slow endpoint gets a message of its own.
+    pub(super) shared: bool,
+    /// A place in the endpoint's pace is reserved.
+    pub(super) paced: bool,
+}
+
+impl Mode {
+    /// By a dispatch.
+    pub(super) const FIRST: Self = Self {
+        kind: Kind::Scheduled,
+        shared: true,
+        paced: false,
+    };
+    /// By a message of its own.
+    pub(super) const AGAIN: Self = Self {
+        shared: false,
+        ..Self::FIRST
+    };
+
+    pub(super) const fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            ..Self::AGAIN
+        }
+    }
+}
+
+/// An event, as deliveries see it.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) source: Source,
+    pub(super) seq: Seq,
+    /// When it was committed.
+    pub(super) at: Timestamp,
+    /// Okra's name of it.
+    pub(super) name: &'static str,
+}
+
+impl Event {
+    fn of(entry: &FeedEntry) -> Self {
+        Self {
+            source: entry.record.into(),
+            seq: entry.seq,
+            at: entry.at,
+            name: event_name(&entry.change),
+        }
+    }
+
+    pub(super) const fn key(&self, endpoint: EndpointId) -> DeliveryKey {
+        DeliveryKey {
+            endpoint,
+            at: self.at,
+            source: self.source,
+            seq: self.seq,
+        }
+    }
+
+    pub(super) fn id(&self) -> EventId {
+        EventId::of_source(self.source, self.seq)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use okra_core::{feed::Stream, ids::EndpointId};
+    use okra_core::feed::Stream;
     use proptest::prelude::*;
 
     use super::*;
@@ -402,21 +537,39 @@ mod tests {
         let at = |second| Some(Timestamp::from_second(second).unwrap());
         let check = |state, next_at, expected| {
             let row = Delivery {
-                record: RecordId::from_bytes([1; 12]),
-                seq: Seq(1),
-                endpoint: EndpointId::from_bytes([1; 12]),
+                key: DeliveryKey {
+                    endpoint: EndpointId::from_bytes([1; 12]),
+                    at: now,
+                    source: RecordId::from_bytes([1; 12]).into(),
+                    seq: Seq(1),
+                },
+                event: "balance.success".to_owned(),
                 state,
                 attempts: 3,
-                last: None,
+                log: vec![],
+                excerpt: None,
                 next_at,
-                url: String::new(),
+                version: 3,
             };
-            assert_eq!(step(Some(&row), now), expected, "{row:?}");
+            assert_eq!(step(Some(&row), now, Mode::FIRST), expected, "{row:?}");
+            // Somebody who asks for it gets it.
+            let resend = step(Some(&row), now, Mode::of(Kind::Resend));
+            if state != DeliveryState::Cancelled {
+                assert_eq!(resend, Step::Attempt { number: 4 }, "{row:?}");
+            }
+            let drain = step(Some(&row), now, Mode::of(Kind::Drain));
+            let expected = match state {
+                DeliveryState::Parked => Step::Attempt { number: 4 },
+                _ => expected,
+            };
+            assert_eq!(drain, expected, "{row:?}");
         };
         let until = Timestamp::from_second(1_001).unwrap();
-        assert_eq!(step(None, now), Step::Attempt { number: 1 });
+        assert_eq!(step(None, now, Mode::FIRST), Step::Attempt { number: 1 });
         check(DeliveryState::Delivered, None, Step::Done);
         check(DeliveryState::Exhausted, None, Step::Done);
+        check(DeliveryState::Cancelled, None, Step::Done);
+        check(DeliveryState::Parked, None, Step::Done);
         check(DeliveryState::Retry, at(1_001), Step::Wait { until });
         check(DeliveryState::Retry, at(1_000), Step::Attempt { number: 4 });
         check(DeliveryState::Retry, at(1), Step::Attempt { number: 4 });

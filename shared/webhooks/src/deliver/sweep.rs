@@ -88,9 +88,10 @@ impl Deliverer {
 
 const fn message(due: &store::Retry) -> Retry {
     Retry {
-        record: due.record,
+        source: due.source,
         seq: due.seq,
         endpoint: due.endpoint,
         attempt: due.attempt.saturating_sub(1),
+        paced: false,
     }
 }

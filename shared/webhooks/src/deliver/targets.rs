@@ -3,10 +3,11 @@
 
 use okra_core::{
     feed::{PayloadMode, Stream},
-    ids::EndpointId,
+    ids::{AppId, EndpointId},
     model::Product,
 };
-use okra_store::{Endpoint, Head, Subscription};
+use okra_store::{Endpoint, Head, StoredHealth, Subscription};
+use okra_wire::webhook::event_matches;
 
 use super::{DeliverError, Deliverer};
 use crate::{
@@ -16,11 +17,29 @@ use crate::{
 
 /// An endpoint that an event goes to.
 pub(super) struct Target {
+    pub(super) app: AppId,
     pub(super) endpoint: EndpointId,
     pub(super) url: String,
     pub(super) payload: PayloadMode,
     pub(super) secrets: SigningSecrets,
     pub(super) bearer: Option<Bearer>,
+    /// The names it asked for; none: all that records bring.
+    pub(super) events: Vec<String>,
+    pub(super) rate: Option<u16>,
+    /// As it was when this was read.
+    pub(super) health: StoredHealth,
+}
+
+impl Target {
+    /// True where it wants such an event of a record.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.events.is_empty() || self.asks_for(name)
+    }
+
+    /// True where it asked for such an event by its name or its family.
+    pub(super) fn asks_for(&self, name: &str) -> bool {
+        self.events.iter().any(|asked| event_matches(asked, name))
+    }
 }
 
 /// A URL that is to be told, and the endpoint of the app that it is, where it is one.
@@ -67,22 +86,26 @@ impl Deliverer {
             self.store.subscriptions(head.record)
         )?;
         let chosen = choose(&endpoints, &subscriptions, stream);
+        let ids: Vec<EndpointId> = chosen
+            .iter()
+            .map(|(url, endpoint)| endpoint.map_or_else(|| endpoint_id(head.app, url), |it| it.id))
+            .collect();
+        let mut healths = self.store.healths(&ids).await?;
         let mut targets = Vec::with_capacity(chosen.len());
-        for (url, endpoint) in chosen {
+        for ((url, endpoint), id) in chosen.into_iter().zip(ids) {
+            let health = healths.remove(&id).unwrap_or_default();
             targets.push(match endpoint {
-                Some(endpoint) => Target {
-                    endpoint: endpoint.id,
-                    url: endpoint.url.clone(),
-                    payload: endpoint.payload,
-                    secrets: self.keyring.secrets(endpoint)?,
-                    bearer: self.keyring.bearer(endpoint)?,
-                },
+                Some(endpoint) => self.target(endpoint, health)?,
                 None => Target {
-                    endpoint: endpoint_id(head.app, url),
+                    app: head.app,
+                    endpoint: id,
                     url: url.to_owned(),
                     payload: PayloadMode::default(),
                     secrets: self.keyring.app_secrets(head.app, self.clock.now()).await?,
                     bearer: None,
+                    events: Vec::new(),
+                    rate: None,
+                    health,
                 },
             });
         }
@@ -94,7 +117,7 @@ impl Deliverer {
 mod tests {
     use jiff::Timestamp;
     use okra_core::{
-        ids::{AppId, RecordId, SubscriptionId},
+        ids::{RecordId, SubscriptionId},
         schedule::Interval,
     };
 
@@ -111,8 +134,11 @@ mod tests {
             url: url.to_owned(),
             secrets: Vec::new(),
             bearer: None,
+            previous_until: None,
             products: products.to_vec(),
+            events: Vec::new(),
             payload: PayloadMode::Full,
+            rate: None,
             created_at: Timestamp::UNIX_EPOCH,
         }
     }

@@ -27,13 +27,14 @@ use okra_core::{
         Transaction, TransactionFacts,
     },
     money::{Currency, Money},
+    pace::Rate,
     schedule::Interval,
 };
 use okra_emulator::{Emulator, QueueSpec};
 use okra_queue::{DeliverMessage, Dispatch, Queue, QueueUrls, Queues};
 use okra_store::{
-    Account, App, Commit, Consent, ConsentAccount, Consistency, Customer, Delivery, Endpoint, Head,
-    NewRecord, RecordStatus, Retry, Store, Subscription,
+    Account, App, Commit, Consent, ConsentAccount, Consistency, Customer, Delivery, DeliveryKey,
+    Endpoint, Head, NewRecord, RecordStatus, Retry, Store, StoredHealth, Subscription,
 };
 use okra_vault::Vault;
 use okra_webhooks::{
@@ -55,8 +56,12 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Memory {
     requests: Vec<(HeaderMap, Bytes)>,
-    answers: VecDeque<u16>,
+    answers: VecDeque<Reply>,
+    usual: u16,
 }
+
+/// A status, and a header that goes with it.
+type Reply = (u16, Option<(&'static str, &'static str)>);
 
 /// A webhook receiver on this host.
 #[derive(Clone)]
@@ -68,26 +73,44 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// Answers with these statuses in turn, then with 200. Status 0 is no answer at all.
     pub(crate) async fn answering(answers: &[u16]) -> Self {
+        let replies: Vec<Reply> = answers.iter().map(|&status| (status, None)).collect();
+        Self::replying(&replies).await
+    }
+
+    /// The same with headers.
+    pub(crate) async fn replying(answers: &[Reply]) -> Self {
         let memory = Arc::new(Mutex::new(Memory {
             answers: answers.iter().copied().collect(),
+            usual: 200,
             ..Memory::default()
         }));
         let shared = Arc::clone(&memory);
         let app = Router::new().fallback(any(move |headers: HeaderMap, body: Bytes| async move {
-            let status = {
+            let (status, header) = {
                 let mut memory = shared.lock().unwrap();
                 memory.requests.push((headers, body));
-                memory.answers.pop_front().unwrap_or(200)
+                let usual = (memory.usual, None);
+                memory.answers.pop_front().unwrap_or(usual)
             };
             if status == 0 {
                 tokio::time::sleep(DEADLINE * 10).await;
             }
-            StatusCode::from_u16(status).unwrap_or(StatusCode::OK)
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+            let mut headers = HeaderMap::new();
+            if let Some((name, value)) = header {
+                headers.insert(name, value.parse().unwrap());
+            }
+            (status, headers, format!("status {status}"))
         }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook?token=t0ken", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
         Self { url, memory }
+    }
+
+    /// Answers with this status from now on, after the answers it was given before.
+    pub(crate) fn usually(&self, status: u16) {
+        self.memory.lock().unwrap().usual = status;
     }
 
     /// What it was sent so far, in the order of arrival.
@@ -125,12 +148,29 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let usual = DeliverConfig::new("");
-        Self::with_places(usual.concurrency, usual.per_endpoint).await
+        Self::at_rate(Rate::of(100_000)).await
+    }
+
+    pub(crate) async fn at_rate(rate: Rate) -> Self {
+        Self::with(DeliverConfig {
+            rate,
+            ..DeliverConfig::new("https://okra.example")
+        })
+        .await
     }
 
     /// With places for so many attempts at once, in all and at one endpoint.
     pub(crate) async fn with_places(concurrency: usize, per_endpoint: usize) -> Self {
+        Self::with(DeliverConfig {
+            concurrency,
+            per_endpoint,
+            rate: Rate::of(100_000),
+            ..DeliverConfig::new("https://okra.example")
+        })
+        .await
+    }
+
+    async fn with(config: DeliverConfig) -> Self {
         let clock = Clock::driven("2026-03-01T12:00:00Z".parse().unwrap());
         let emulator = Emulator::memory(clock.clone()).unwrap();
         emulator
@@ -162,11 +202,7 @@ impl World {
             Arc::new(Vault::new([9; 32])),
             sender,
             clock.clone(),
-            DeliverConfig {
-                concurrency,
-                per_endpoint,
-                ..DeliverConfig::new("https://okra.example")
-            },
+            config,
         )
         .observed_by(log.clone());
         let world = Self {
@@ -300,8 +336,11 @@ impl World {
             url: url.to_owned(),
             secrets: keyring.seal_secrets(id, &secrets).unwrap(),
             bearer,
+            previous_until: None,
             products: products.to_vec(),
+            events: Vec::new(),
             payload: PayloadMode::Full,
+            rate: None,
             created_at: self.clock.now(),
         };
         self.store.put_endpoint(&endpoint).await.unwrap();
@@ -406,11 +445,65 @@ impl World {
 
     /// The row of an event's delivery to a receiver.
     pub(crate) async fn row(&self, seq: u64, receiver: &Receiver) -> Option<Delivery> {
-        let endpoint = endpoint_id(APP, &receiver.url);
-        self.store
-            .delivery(RECORD, Seq(seq), endpoint)
-            .await
-            .unwrap()
+        let entry = self.store.entry(RECORD, Seq(seq)).await.unwrap().unwrap();
+        let key = DeliveryKey {
+            endpoint: endpoint_id(APP, &receiver.url),
+            at: entry.at,
+            source: RECORD.into(),
+            seq: Seq(seq),
+        };
+        self.store.delivery(&key).await.unwrap()
+    }
+
+    /// Has a receiver's endpoint told of these events alone.
+    pub(crate) async fn narrow(&self, receiver: &Receiver, events: &[&str]) {
+        let id = endpoint_id(APP, &receiver.url);
+        let mut endpoint = self.store.endpoint(APP, id).await.unwrap().unwrap();
+        endpoint.events = events.iter().map(|&name| name.to_owned()).collect();
+        self.store.put_endpoint(&endpoint).await.unwrap();
+    }
+
+    pub(crate) async fn health(&self, receiver: &Receiver) -> StoredHealth {
+        let id = endpoint_id(APP, &receiver.url);
+        self.store.health(id).await.unwrap()
+    }
+
+    pub(crate) async fn parked(&self, receiver: &Receiver) -> Vec<u64> {
+        let id = endpoint_id(APP, &receiver.url);
+        let parked = self.store.parked(id, 1000).await.unwrap();
+        parked.iter().map(|key| key.seq.0).collect()
+    }
+
+    /// Handles what is in the queue now and what that enqueues, as the function does.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..1000 {
+            let messages = self.messages().await;
+            if messages.is_empty() {
+                return;
+            }
+            for message in messages {
+                match message {
+                    DeliverMessage::DispatchV1(it) => {
+                        drop(self.deliverer.dispatch(it).await.unwrap())
+                    }
+                    DeliverMessage::RetryV1(it) => drop(self.deliverer.retry(it).await.unwrap()),
+                    DeliverMessage::TendV1(it) => drop(self.deliverer.tend(it).await.unwrap()),
+                    DeliverMessage::AppFeedV1(it) => {
+                        drop(self.deliverer.app_feed(it).await.unwrap())
+                    }
+                }
+            }
+        }
+        panic!("the queue never comes to rest");
+    }
+
+    /// Lets time pass in steps, handling the messages that become due in each.
+    pub(crate) async fn pass(&self, whole: SignedDuration, step: SignedDuration) {
+        let end = self.clock.now() + whole;
+        while self.clock.now() < end {
+            self.advance(step);
+            self.settle().await;
+        }
     }
 
     /// Takes what is in the delivery queue now.
@@ -464,7 +557,7 @@ impl World {
                 DeliverMessage::RetryV1(retry) => {
                     self.deliverer.retry(*retry).await.unwrap();
                 }
-                DeliverMessage::DispatchV1(dispatch) => panic!("{dispatch:?}"),
+                other => panic!("{other:?}"),
             }
         }
         messages.len()

@@ -1,0 +1,603 @@
+//! The health of an endpoint: when it is left alone, when it is tried again, when it is given up.
+//!
+//! A flaky endpoint is retried event by event ([`crate::retry`]). One that is down is not: after
+//! [`OPEN_AFTER`] failures in a row, or when half of what it was sent in five minutes failed, its
+//! circuit opens. Then events for it are parked, and a single probe, with the oldest of them, asks
+//! whether it is back: a dead endpoint costs attempts by the hour and not by the event. Nothing that
+//! is parked is dropped.
+//!
+//! A success of a healthy endpoint changes nothing here, so that it costs no write.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::retry::{MAX_RETRY_AFTER_S, Outcome};
+
+/// Failures in a row that open the circuit.
+pub const OPEN_AFTER: u32 = 10;
+
+/// Attempts in a window at least, before the share of failures counts.
+pub const WINDOW_ATTEMPTS: u32 = 20;
+
+/// Seconds of the window in which failures are counted.
+pub const WINDOW_S: i64 = 5 * 60;
+
+/// Seconds before each probe, from the one before; the last counts for all further ones.
+pub const PROBES_S: [i64; 6] = [60, 120, 300, 600, 900, 1800];
+
+/// Days of failing after which notice is given.
+pub const NOTICE_DAYS: [u8; 2] = [1, 3];
+
+/// Days of failing after which an endpoint is disabled.
+pub const DISABLE_DAYS: u8 = 5;
+
+/// Failures at least, before an endpoint is disabled for failing.
+pub const DISABLE_FAILURES: u32 = 3;
+
+/// Days an event stays parked; then it is exhausted, and can still be replayed.
+pub const PARKED_DAYS: i64 = 14;
+
+/// Events parked for one endpoint at most; more are exhausted at once, and can still be replayed.
+pub const MAX_PARKED: u64 = 1_000_000;
+
+const DAY_S: i64 = 24 * 3600;
+
+/// Whether events are sent to an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Circuit {
+    /// They are.
+    #[default]
+    Closed,
+    /// They are parked, but for a probe now and then.
+    Open {
+        /// Since when.
+        since: Timestamp,
+        /// Probes made.
+        probes: u32,
+        /// When the next one is due.
+        probe_at: Timestamp,
+    },
+}
+
+/// Why an endpoint is disabled. The serde names are stored and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DisabledBy {
+    /// It answered 410.
+    Gone,
+    /// It answered `webhook-delivery: disable`.
+    Receiver,
+    /// It failed for [`DISABLE_DAYS`] days.
+    Failing,
+    /// Its app, by the API.
+    App,
+}
+
+/// An endpoint that is disabled: everything for it is parked until its app enables it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disabled {
+    /// Since when.
+    pub at: Timestamp,
+    /// Why.
+    pub by: DisabledBy,
+}
+
+/// Events that were parked and could not be kept so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// When the first of them was committed.
+    pub from: Timestamp,
+    /// When the last of them was committed.
+    pub until: Timestamp,
+    /// How many.
+    pub events: u64,
+}
+
+/// The health of an endpoint. The default is that of one that never failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether events are sent to it.
+    #[serde(default)]
+    pub circuit: Circuit,
+    /// Set while it is disabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<Disabled>,
+    /// It asked to be left alone until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<Timestamp>,
+    /// When it began to fail; nothing where its last attempt succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
+    /// Failures since then, without a success between.
+    #[serde(default)]
+    pub failures: u32,
+    /// When it last failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure_at: Option<Timestamp>,
+    /// What the last failure was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_outcome: Option<Outcome>,
+    /// Failures in a row, as the circuit counts them.
+    #[serde(default)]
+    pub consecutive: u32,
+    #[serde(default)]
+    window: Window,
+    /// Days of failing that notice was given of.
+    #[serde(default)]
+    noticed_days: u8,
+    /// Events that could not be kept parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Window {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    failures: u32,
+    total: u32,
+}
+
+/// A failed attempt, as health sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// When its answer was there.
+    pub at: Timestamp,
+    /// Its class.
+    pub outcome: Outcome,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// Seconds the receiver asked us to wait.
+    pub retry_after_s: Option<u32>,
+    /// It answered `webhook-delivery: disable`.
+    pub disable: bool,
+}
+
+/// What an app is told of an endpoint's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Notice {
+    /// It has been failing for so many days.
+    Failing {
+        /// Since when.
+        since: Timestamp,
+        /// Whole days.
+        days: u8,
+    },
+    /// Its circuit opened: events for it are parked from now on.
+    Parked {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It was disabled.
+    Disabled {
+        /// Why.
+        by: DisabledBy,
+    },
+    /// It takes events again.
+    Recovered {
+        /// Since when it had not.
+        since: Timestamp,
+        /// Events that were not kept for it.
+        gap: Option<Gap>,
+    },
+}
+
+/// What is to be done with an event for an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Send it.
+    Send,
+    /// Look again then.
+    Wait {
+        /// When.
+        until: Timestamp,
+    },
+    /// Park it.
+    Park,
+}
+
+impl Health {
+    /// What is to be done with an event now.
+    pub fn gate(&self, now: Timestamp) -> Gate {
+        if self.disabled.is_some() || matches!(self.circuit, Circuit::Open { .. }) {
+            return Gate::Park;
+        }
+        match self.paused_until {
+            Some(until) if until > now => Gate::Wait { until },
+            _ => Gate::Send,
+        }
+    }
+
+    /// True where a success would change something.
+    pub const fn is_troubled(&self) -> bool {
+        self.failing_since.is_some() || !matches!(self.circuit, Circuit::Closed)
+    }
+
+    /// True where more than half of the recent attempts failed.
+    pub fn mostly_fails(&self, now: Timestamp) -> bool {
+        let Window {
+            since,
+            failures,
+            total,
+        } = self.window;
+        let recent = since.is_some_and(|since| seconds(since, now) <= WINDOW_S);
+        recent && total >= WINDOW_ATTEMPTS / 2 && failures * 2 > total
+    }
+
+    /// When the next probe is due, where the circuit is open and the endpoint not disabled.
+    pub const fn probe_at(&self) -> Option<Timestamp> {
+        match (self.disabled, self.circuit) {
+            (None, Circuit::Open { probe_at, .. }) => Some(probe_at),
+            _ => None,
+        }
+    }
+
+    /// Counts successful attempts, the last of them at `at`.
+    pub fn succeeded(&mut self, count: u32, at: Timestamp) -> Option<Notice> {
+        if count == 0 {
+            return None;
+        }
+        self.roll(at);
+        if self.window.since.is_some() {
+            self.window.total = self.window.total.saturating_add(count);
+        }
+        // What succeeded before the last failure is no news.
+        if self.last_failure_at.is_some_and(|failed| at < failed) {
+            return None;
+        }
+        let since = self.failing_since.take().unwrap_or(at);
+        let told = self.noticed_days > 0 || matches!(self.circuit, Circuit::Open { .. });
+        self.consecutive = 0;
+        self.failures = 0;
+        self.noticed_days = 0;
+        if matches!(self.circuit, Circuit::Open { .. }) {
+            self.circuit = Circuit::Closed;
+            self.window = Window::default();
+        }
+        let gap = if told { self.gap.take() } else { None };
+        told.then_some(Notice::Recovered { since, gap })
+    }
+
+    /// Counts a failed attempt.
+    pub fn failed(&mut self, failure: &Failure) -> Vec<Notice> {
+        let at = failure.at;
+        let mut notices = Vec::new();
+        self.roll(at);
+        let window = &mut self.window;
+        window.since.get_or_insert(at);
+        window.failures = window.failures.saturating_add(1);
+        window.total = window.total.saturating_add(1);
+        self.consecutive = self.consecutive.saturating_add(1);
+        self.failures = self.failures.saturating_add(1);
+        self.last_failure_at = self.last_failure_at.max(Some(at));
+        self.last_outcome = Some(failure.outcome);
+        let since = *self.failing_since.get_or_insert(at);
+
+        if let (Some(429 | 503), Some(asked)) = (failure.status, failure.retry_after_s) {
+            let until = later(at, i64::from(asked.min(MAX_RETRY_AFTER_S)));
+            self.paused_until = self.paused_until.max(Some(until));
+        }
+        self.open(at, since, &mut notices);
+        if self.disabled.is_none() {
+            self.judge(failure, since, &mut notices);
+        }
+        notices
+    }
+
+    fn open(&mut self, at: Timestamp, since: Timestamp, notices: &mut Vec<Notice>) {
+        match self.circuit {
+            Circuit::Closed => {
+                let Window {
+                    failures, total, ..
+                } = self.window;
+                let half = total >= WINDOW_ATTEMPTS && failures.saturating_mul(2) >= total;
+                if self.consecutive >= OPEN_AFTER || half {
+                    self.circuit = Circuit::Open {
+                        since: at,
+                        probes: 0,
+                        probe_at: later(at, PROBES_S[0]),
+                    };
+                    if self.disabled.is_none() {
+                        notices.push(Notice::Parked { since });
+                    }
+                }
+            }
+            // What was under way when the circuit opened is no probe.
+            Circuit::Open {
+                since,
+                probes,
+                probe_at,
+            } if at >= probe_at => {
+                let probes = probes.saturating_add(1);
+                let next = (probes as usize).min(PROBES_S.len() - 1);
+                self.circuit = Circuit::Open {
+                    since,
+                    probes,
+                    probe_at: later(at, PROBES_S[next]),
+                };
+            }
+            Circuit::Open { .. } => {}
+        }
+    }
+
+    fn judge(&mut self, failure: &Failure, since: Timestamp, notices: &mut Vec<Notice>) {
+        let days = seconds(since, failure.at) / DAY_S;
+        let by = if failure.disable {
+            Some(DisabledBy::Receiver)
+        } else if failure.outcome == Outcome::Gone {
+            Some(DisabledBy::Gone)
+        } else if days >= i64::from(DISABLE_DAYS) && self.failures >= DISABLE_FAILURES {
+            Some(DisabledBy::Failing)
+        } else {
+            None
+        };
+        if let Some(by) = by {
+            self.disabled = Some(Disabled { at: failure.at, by });
+            notices.push(Notice::Disabled { by });
+            return;
+        }
+        let due = NOTICE_DAYS
+            .into_iter()
+            .rfind(|&notice| i64::from(notice) <= days);
+        if let Some(days) = due.filter(|&days| days > self.noticed_days) {
+            self.noticed_days = days;
+            notices.push(Notice::Failing { since, days });
+        }
+    }
+
+    /// Gives an endpoint another chance although nothing is parked to probe it with: the next failure
+    /// opens its circuit again.
+    pub fn on_trial(&mut self) {
+        if self.disabled.is_none() {
+            self.circuit = Circuit::Closed;
+            self.consecutive = OPEN_AFTER - 1;
+            self.window = Window::default();
+        }
+    }
+
+    /// Disables the endpoint as its app asks.
+    pub fn disable(&mut self, at: Timestamp) {
+        let by = DisabledBy::App;
+        self.disabled.get_or_insert(Disabled { at, by });
+    }
+
+    /// Enables the endpoint as its app asks: as if it had never failed.
+    pub fn enable(&mut self) {
+        *self = Self {
+            gap: self.gap,
+            ..Self::default()
+        };
+    }
+
+    /// Counts events that were not kept for it, committed from `from` until `until`.
+    pub fn lost(&mut self, from: Timestamp, until: Timestamp, events: u64) {
+        let known = self.gap.unwrap_or(Gap {
+            from,
+            until,
+            events: 0,
+        });
+        self.gap = Some(Gap {
+            from: known.from.min(from),
+            until: known.until.max(until),
+            events: known.events.saturating_add(events),
+        });
+    }
+
+    /// Forgets a window that is over.
+    fn roll(&mut self, at: Timestamp) {
+        let over = |since| seconds(since, at) > WINDOW_S;
+        if self.window.since.is_some_and(over) {
+            self.window = Window::default();
+        }
+    }
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> i64 {
+    to.as_second().saturating_sub(from.as_second())
+}
+
+fn later(at: Timestamp, seconds: i64) -> Timestamp {
+    at.checked_add(SignedDuration::from_secs(seconds))
+        .unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn failure(second: i64) -> Failure {
+        Failure {
+            at: at(second),
+            outcome: Outcome::Rejected,
+            status: Some(500),
+            retry_after_s: None,
+            disable: false,
+        }
+    }
+
+    #[test]
+    fn ten_failures_in_a_row_open_the_circuit_and_a_success_closes_it() {
+        let mut health = Health::default();
+        for n in 1..i64::from(OPEN_AFTER) {
+            assert_eq!(health.failed(&failure(n)), []);
+            assert_eq!(health.gate(at(n)), Gate::Send);
+        }
+        let notices = health.failed(&failure(10));
+        assert_eq!(notices, [Notice::Parked { since: at(1) }]);
+        assert_eq!(health.gate(at(10)), Gate::Park);
+        assert_eq!(health.probe_at(), Some(at(70)));
+        // A straggler does not move the probe.
+        health.failed(&failure(11));
+        assert_eq!(health.probe_at(), Some(at(70)));
+        let mut due = 70;
+        for wait in [120, 300, 600, 900, 1800, 1800, 1800] {
+            assert_eq!(health.failed(&failure(due)), []);
+            due += wait;
+            assert_eq!(health.probe_at(), Some(at(due)));
+        }
+        // What had succeeded before says nothing.
+        assert_eq!(health.succeeded(100, at(9)), None);
+        assert_eq!(health.gate(at(due)), Gate::Park);
+        let expected = Notice::Recovered {
+            since: at(1),
+            gap: None,
+        };
+        assert_eq!(health.succeeded(1, at(due)), Some(expected));
+        assert_eq!(
+            (health.gate(at(due)), health.is_troubled()),
+            (Gate::Send, false)
+        );
+    }
+
+    #[test]
+    fn half_of_twenty_in_five_minutes_open_the_circuit() {
+        let check = |successes: u32, failures: i64, apart_s: i64, opens: bool| {
+            let (mut health, mut open) = (Health::default(), false);
+            for n in 0..failures {
+                // Never many in a row.
+                health.failed(&failure(n * apart_s));
+                open |= health.gate(at(n * apart_s)) == Gate::Park;
+                let each = successes / u32::try_from(failures).unwrap();
+                health.succeeded(each, at(n * apart_s + 1));
+            }
+            assert_eq!(open, opens, "{successes} {failures} {apart_s}");
+        };
+        check(11, 11, 2, true);
+        check(24, 12, 2, false);
+        check(8, 8, 2, false);
+        check(30, 30, 60, false);
+    }
+
+    #[test]
+    fn a_request_to_wait_holds_for_the_endpoint_and_within_bounds() {
+        let check = |status, asked, expected| {
+            let mut health = Health::default();
+            health.failed(&Failure {
+                status,
+                retry_after_s: asked,
+                ..failure(0)
+            });
+            assert_eq!(health.gate(at(0)), expected, "{status:?} {asked:?}");
+        };
+        check(Some(429), Some(30), Gate::Wait { until: at(30) });
+        check(
+            Some(503),
+            Some(1_000_000_000),
+            Gate::Wait { until: at(3600) },
+        );
+        check(Some(500), Some(30), Gate::Send);
+        check(Some(429), None, Gate::Send);
+    }
+
+    #[test]
+    fn five_days_of_failing_disable_after_two_notices() {
+        let mut health = Health::default();
+        let mut told = Vec::new();
+        for hour in 0..=24 * 6 {
+            for notice in health.failed(&failure(hour * 3600)) {
+                told.push((hour, notice));
+            }
+        }
+        let since = at(0);
+        let by = DisabledBy::Failing;
+        assert_eq!(
+            told,
+            [
+                (9, Notice::Parked { since }),
+                (24, Notice::Failing { since, days: 1 }),
+                (72, Notice::Failing { since, days: 3 }),
+                (120, Notice::Disabled { by }),
+            ]
+        );
+        assert_eq!((health.gate(at(0)), health.probe_at()), (Gate::Park, None));
+        health.enable();
+        assert_eq!(health.gate(at(0)), Gate::Send);
+
+        // Two failures, five days apart, are not enough.
+        let mut health = Health::default();
+        health.failed(&failure(0));
+        let notices = health.failed(&failure(5 * DAY_S));
+        assert_eq!(
+            notices,
+            [Notice::Failing {
+                since: at(0),
+                days: 3
+            }]
+        );
+    }
+
+    #[test]
+    fn a_receiver_can_end_it() {
+        let check = |failure: Failure, by| {
+            let mut health = Health::default();
+            assert_eq!(health.failed(&failure), [Notice::Disabled { by }]);
+            assert_eq!(health.gate(failure.at), Gate::Park);
+            assert_eq!(health.failed(&failure), [], "told once");
+        };
+        let gone = Failure {
+            outcome: Outcome::Gone,
+            ..failure(0)
+        };
+        check(gone, DisabledBy::Gone);
+        let disable = Failure {
+            disable: true,
+            ..failure(0)
+        };
+        check(disable, DisabledBy::Receiver);
+    }
+
+    #[test]
+    fn a_trial_ends_with_the_first_failure() {
+        let mut health = Health::default();
+        (0..10).for_each(|n| drop(health.failed(&failure(n))));
+        health.on_trial();
+        assert_eq!(health.gate(at(60)), Gate::Send);
+        assert_eq!(health.failed(&failure(60)).len(), 1);
+        assert_eq!(health.gate(at(60)), Gate::Park);
+    }
+
+    proptest! {
+        /// Whatever happens, an endpoint that is down sees no more attempts than its probes, and one
+        /// that answers is sent events.
+        #[test]
+        fn attempts_at_a_dead_endpoint_go_by_time(hours in 1..72_i64, every_s in 1..600_i64) {
+            let mut health = Health::default();
+            let (mut attempts, mut second) = (0_i64, 0);
+            while second < hours * 3600 {
+                let probe = health.probe_at().is_some_and(|due| due <= at(second));
+                if probe || health.gate(at(second)) == Gate::Send {
+                    health.failed(&failure(second));
+                    attempts += 1;
+                }
+                second += every_s;
+            }
+            let bound = i64::from(OPEN_AFTER) + 5 + hours * 2 + 1;
+            prop_assert!(attempts <= bound, "{} of {}", attempts, bound);
+            health.succeeded(1, at(second));
+            prop_assert_eq!(health.gate(at(second)), Gate::Send);
+        }
+
+        #[test]
+        fn health_survives_its_text(outcomes in prop::collection::vec((0..10_000_i64, any::<bool>()), 0..40)) {
+            let mut health = Health::default();
+            for (second, ok) in outcomes {
+                if ok {
+                    health.succeeded(1, at(second));
+                } else {
+                    health.failed(&failure(second));
+                }
+            }
+            let text = serde_json::to_string(&health).unwrap();
+            prop_assert!(text.len() < 700, "{}", text);
+            prop_assert_eq!(serde_json::from_str::<Health>(&text).unwrap(), health);
+        }
+    }
+}

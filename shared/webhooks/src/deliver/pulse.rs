@@ -1,0 +1,235 @@
+//! What this process knows of endpoints between two writes: how fast they are told, how slow they
+//! answer, and what is still to be added to their health.
+//!
+//! A success of a healthy endpoint is only counted here, so that it costs one write and not two. It
+//! joins the stored health with this process's next failure.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use okra_core::{
+    health::{Circuit, Failure, Health, Notice},
+    ids::EndpointId,
+    pace::{Pace, Rate, Slot},
+};
+use okra_queue::Tend;
+use okra_store::{Happened, NewAppEntry, StoreError};
+
+use super::{DeliverError, Deliverer, Kind, Mode, Target, attempt::later};
+use crate::sender::{Answer, Control};
+
+/// Endpoints that are remembered at most; when there are more, those at rest are forgotten.
+const MAX_PULSES: usize = 8192;
+
+/// Milliseconds of the usual answer from which an endpoint is slow.
+const SLOW_MS: u32 = 2_000;
+
+/// Times a change of an endpoint's health is tried against other processes.
+const MAX_ROUNDS: u32 = 16;
+
+/// Events parked by this process before they are added to the endpoint's count.
+const PARKED_AT_ONCE: u64 = 16;
+
+/// All endpoints this process has told something.
+#[derive(Default)]
+pub(super) struct Pulses(Mutex<HashMap<EndpointId, Arc<Pulse>>>);
+
+/// One of them.
+#[derive(Default)]
+pub(super) struct Pulse {
+    known: Mutex<Known>,
+    /// Held while its health is written: what comes in meanwhile is written together.
+    writing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    pace: Pace,
+    /// The usual time of an answer: a moving average in which each counts an eighth.
+    usual_ms: u32,
+    successes: u32,
+    last_success_at: Option<Timestamp>,
+    failures: Vec<Failure>,
+    /// The health when it was last written or read here.
+    health: Health,
+    parked: u64,
+}
+
+impl Pulse {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pulses {
+    fn of(&self, endpoint: EndpointId) -> Arc<Pulse> {
+        let mut pulses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if pulses.len() >= MAX_PULSES {
+            pulses.retain(|_, pulse| Arc::strong_count(pulse) > 1);
+        }
+        Arc::clone(pulses.entry(endpoint).or_default())
+    }
+
+    /// A place in the endpoint's pace.
+    pub(super) fn reserve(&self, target: &Target, now: Timestamp, usual: Rate) -> Slot {
+        let rate = target.rate.map_or(usual, |per_s| Rate::of(per_s.into()));
+        let pulse = self.of(target.endpoint);
+        let mut known = pulse.lock();
+        known.pace.reserve(now.as_microsecond(), rate)
+    }
+
+    /// Counts a parked event; says how many are to be added to the endpoint's count now.
+    pub(super) fn parked(&self, endpoint: EndpointId) -> Option<u64> {
+        let pulse = self.of(endpoint);
+        let mut known = pulse.lock();
+        known.parked += 1;
+        (known.parked >= PARKED_AT_ONCE).then(|| std::mem::take(&mut known.parked))
+    }
+}
+
+impl Deliverer {
+    /// True for an endpoint that usually takes long or mostly fails: it goes in the slow lane.
+    pub(super) fn is_slow(&self, target: &Target) -> bool {
+        let usual_ms = self.pulses.of(target.endpoint).lock().usual_ms;
+        usual_ms > SLOW_MS || target.health.health.mostly_fails(self.clock.now())
+    }
+
+    /// Adds an attempt to its endpoint's health, where that changes it; the health as it is now.
+    pub(super) async fn observe(
+        &self,
+        target: &Target,
+        answer: &Answer,
+        mode: Mode,
+        at: Timestamp,
+    ) -> Result<Health, DeliverError> {
+        let pulse = self.pulses.of(target.endpoint);
+        let disable = answer.control == Some(Control::Disable);
+        let aborted = answer.control == Some(Control::AbortMessage);
+        {
+            let mut known = pulse.lock();
+            known.usual_ms = match known.usual_ms {
+                0 => answer.latency_ms,
+                usual => usual - usual / 8 + answer.latency_ms / 8,
+            };
+            if answer.outcome.is_ok() || aborted {
+                known.successes = known.successes.saturating_add(1);
+                known.last_success_at = known.last_success_at.max(Some(at));
+                let changes = target.health.health.is_troubled() || mode.kind == Kind::Probe;
+                if !changes && !disable {
+                    return Ok(target.health.health.clone());
+                }
+            }
+            if !answer.outcome.is_ok() && !aborted || disable {
+                known.failures.push(Failure {
+                    at,
+                    outcome: answer.outcome,
+                    status: answer.status,
+                    retry_after_s: answer.retry_after_s,
+                    disable,
+                });
+            }
+        }
+        let _writing = pulse.writing.lock().await;
+        let (successes, last_success_at, failures) = {
+            let mut known = pulse.lock();
+            if known.successes == 0 && known.failures.is_empty() {
+                // Whoever wrote last wrote this attempt too.
+                return Ok(known.health.clone());
+            }
+            let failures = std::mem::take(&mut known.failures);
+            (
+                std::mem::take(&mut known.successes),
+                known.last_success_at,
+                failures,
+            )
+        };
+        let change = |health: &mut Health| {
+            let last = last_success_at.unwrap_or(at);
+            // What succeeded before all that failed since comes first.
+            let recent = failures.iter().all(|failure| failure.at <= last);
+            let mut notices = Vec::new();
+            if !recent {
+                notices.extend(health.succeeded(successes, last));
+            }
+            notices.extend(failures.iter().flat_map(|failure| health.failed(failure)));
+            if recent {
+                notices.extend(health.succeeded(successes, last));
+            }
+            notices
+        };
+        let health = self.change_health(target, change).await?;
+        pulse.lock().health.clone_from(&health);
+        Ok(health)
+    }
+
+    /// Changes the health of an endpoint, sees to it that it is looked after where it has to be, and
+    /// tells its app.
+    pub(super) async fn change_health(
+        &self,
+        target: &Target,
+        change: impl Fn(&mut Health) -> Vec<Notice>,
+    ) -> Result<Health, DeliverError> {
+        let (app, endpoint) = (target.app, target.endpoint);
+        for _ in 0..MAX_ROUNDS {
+            let mut stored = self.store.health(endpoint).await?;
+            let before = stored.health.clone();
+            let notices = change(&mut stored.health);
+            let after = stored.health.clone();
+            if before == after {
+                return Ok(after);
+            }
+            // The wake-up first: one too many does no harm, one that is missing would.
+            let now = self.clock.now();
+            let due = match (before.circuit, after.probe_at()) {
+                (Circuit::Closed, due) => due,
+                (Circuit::Open { .. }, None) if after.disabled.is_none() => Some(now),
+                (Circuit::Open { .. }, _) => None,
+            };
+            if let Some(due) = due {
+                self.tend_at(Tend { app, endpoint }, due).await?;
+            }
+            let entries: Vec<NewAppEntry> = notices
+                .into_iter()
+                .map(|notice| NewAppEntry {
+                    endpoint,
+                    url: target.url.clone(),
+                    happened: Happened::Health(notice),
+                })
+                .collect();
+            let put = self
+                .store
+                .put_health(app, endpoint, &stored, &entries, now)
+                .await?;
+            if let Some(told) = put {
+                if !told.is_empty() {
+                    self.queues.send_app_feed(app).await?;
+                }
+                return Ok(after);
+            }
+        }
+        Err(StoreError::Contended {
+            operation: "UpdateItem",
+        }
+        .into())
+    }
+
+    /// Has an endpoint looked after at `due`, or as late as a message can wait.
+    pub(super) async fn tend_at(&self, tend: Tend, due: Timestamp) -> Result<(), DeliverError> {
+        let wait_ms = due.duration_since(self.clock.now()).as_millis().max(0);
+        let wait_s = u16::try_from((wait_ms + 999) / 1000).unwrap_or(u16::MAX);
+        let delay_s = wait_s.min(okra_queue::MAX_DELAY_S);
+        Ok(self.queues.send_tends(&[(tend, delay_s)]).await?)
+    }
+
+    /// When a probe that is overdue by more than this must have been lost.
+    pub(super) fn probe_is_lost(&self, health: &Health) -> bool {
+        const LATE_S: i64 = 20 * 60;
+        let now = self.clock.now();
+        health
+            .probe_at()
+            .is_some_and(|due| later(due, LATE_S) < now)
+    }
+}

@@ -1,0 +1,240 @@
+//! Bodies of operational events: what becomes of an app's endpoints, told to its other endpoints.
+
+use jiff::Timestamp;
+use okra_core::{
+    health::{DisabledBy, Gap},
+    ids::{AppId, EndpointId, EventId, Seq, Source},
+};
+use serde::Serialize;
+
+use crate::{scalar::Instant, webhook::BODY_VERSION};
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation<'a> {
+    /// An endpoint has been failing for whole days.
+    Failing {
+        /// Since when.
+        since: Timestamp,
+        /// How many.
+        days: u8,
+    },
+    /// Events for an endpoint are parked from now on.
+    Parked {
+        /// Since when it has failed.
+        since: Timestamp,
+    },
+    /// An endpoint was disabled.
+    Disabled {
+        /// Why.
+        by: DisabledBy,
+    },
+    /// An endpoint takes events again.
+    Recovered {
+        /// Since when it had failed.
+        since: Timestamp,
+        /// What was not kept for it.
+        gap: Option<Gap>,
+    },
+    /// An event for an endpoint was given up.
+    Exhausted {
+        /// The event's id.
+        event: &'a str,
+        /// Its name.
+        name: &'a str,
+        /// Attempts made.
+        attempts: u32,
+        /// The class of the last.
+        class: &'a str,
+    },
+}
+
+impl Operation<'_> {
+    /// The event's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Failing { .. } => "endpoint.failing",
+            Self::Parked { .. } => "endpoint.parked",
+            Self::Disabled { .. } => "endpoint.disabled",
+            Self::Recovered { .. } => "endpoint.recovered",
+            Self::Exhausted { .. } => "delivery.exhausted",
+        }
+    }
+
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::Failing { .. } => "ENDPOINT_FAILING",
+            Self::Parked { .. } => "ENDPOINT_PARKED",
+            Self::Disabled { .. } => "ENDPOINT_DISABLED",
+            Self::Recovered { .. } => "ENDPOINT_RECOVERED",
+            Self::Exhausted { .. } => "DELIVERY_EXHAUSTED",
+        }
+    }
+
+    const fn message(&self) -> &'static str {
+        match self {
+            Self::Failing { .. } => "An endpoint has been failing for days",
+            Self::Parked { .. } => "An endpoint is down; its events are parked until it is back",
+            Self::Disabled { .. } => "An endpoint was disabled; its events are parked",
+            Self::Recovered { .. } => "An endpoint takes events again",
+            Self::Exhausted { .. } => "An event was given up for an endpoint",
+        }
+    }
+}
+
+/// What a body says besides what happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Where the API is reached, without a trailing slash.
+    pub public_url: &'a str,
+    /// The URL this is sent to.
+    pub endpoint_url: &'a str,
+    /// The app.
+    pub app: AppId,
+    /// The place in the app's own feed.
+    pub seq: Seq,
+    /// When it was committed.
+    pub at: Timestamp,
+    /// The endpoint it is about.
+    pub subject: EndpointId,
+    /// That endpoint's URL; its query, which may be a token, is not shown.
+    pub subject_url: &'a str,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    event: &'static str,
+    event_id: EventId,
+    version: &'static str,
+    sequence: u64,
+    previous_sequence: u64,
+    method: &'static str,
+    callback_type: &'static str,
+    callback_code: &'static str,
+    code: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    status: &'static str,
+    message: &'static str,
+    #[serde(rename = "callbackURL")]
+    endpoint_url: &'a str,
+    callback_url: String,
+    started_at: Instant,
+    ended_at: Instant,
+    owner: AppId,
+    current_project: AppId,
+    endpoint: Subject<'a>,
+    #[serde(flatten)]
+    detail: Detail<'a>,
+}
+
+#[derive(Serialize)]
+struct Subject<'a> {
+    id: EndpointId,
+    url: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Detail<'a> {
+    Health {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failing_since: Option<Instant>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failing_days: Option<u8>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<DisabledBy>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gap: Option<GapBody>,
+    },
+    Exhausted {
+        delivery: Delivery<'a>,
+    },
+}
+
+#[derive(Serialize)]
+struct GapBody {
+    from: Instant,
+    until: Instant,
+    events: u64,
+}
+
+#[derive(Serialize)]
+struct Delivery<'a> {
+    event_id: &'a str,
+    event: &'a str,
+    attempts: u32,
+    class: &'a str,
+}
+
+/// The body. It depends on nothing but its arguments, so every attempt sends the same bytes.
+pub fn body(context: &Context<'_>, operation: &Operation<'_>) -> Vec<u8> {
+    let code = operation.code();
+    let method = match operation {
+        Operation::Exhausted { .. } => "DELIVERY",
+        _ => "ENDPOINT",
+    };
+    let body = Body {
+        event: operation.name(),
+        event_id: EventId::of_source(Source::App(context.app), context.seq),
+        version: BODY_VERSION,
+        sequence: context.seq.0,
+        previous_sequence: context.seq.0.saturating_sub(1),
+        method,
+        callback_type: method,
+        callback_code: code,
+        code,
+        kind: "CALLBACK",
+        status: "is_success",
+        message: operation.message(),
+        endpoint_url: context.endpoint_url,
+        callback_url: format!("{}/v2/webhooks/list", context.public_url),
+        started_at: Instant(context.at),
+        ended_at: Instant(context.at),
+        owner: context.app,
+        current_project: context.app,
+        endpoint: Subject {
+            id: context.subject,
+            url: context
+                .subject_url
+                .split(['?', '#'])
+                .next()
+                .unwrap_or_default(),
+        },
+        detail: detail(operation),
+    };
+    // A body holds texts, numbers and maps with text keys: there is nothing JSON cannot say.
+    serde_json::to_vec(&body).unwrap_or_default()
+}
+
+fn detail<'a>(operation: &Operation<'a>) -> Detail<'a> {
+    let health = |since: Option<Timestamp>, days, reason, gap: Option<Gap>| Detail::Health {
+        failing_since: since.map(Instant),
+        failing_days: days,
+        reason,
+        gap: gap.map(|gap| GapBody {
+            from: Instant(gap.from),
+            until: Instant(gap.until),
+            events: gap.events,
+        }),
+    };
+    match *operation {
+        Operation::Failing { since, days } => health(Some(since), Some(days), None, None),
+        Operation::Parked { since } => health(Some(since), None, None, None),
+        Operation::Disabled { by } => health(None, None, Some(by), None),
+        Operation::Recovered { since, gap } => health(Some(since), None, None, gap),
+        Operation::Exhausted {
+            event,
+            name,
+            attempts,
+            class,
+        } => Detail::Exhausted {
+            delivery: Delivery {
+                event_id: event,
+                event: name,
+                attempts,
+                class,
+            },
+        },
+    }
+}
