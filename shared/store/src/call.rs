@@ -200,14 +200,13 @@ impl Store {
 
     /// The items of a range in the order of their keys. Follows pages; each holds at least one item,
     /// so that [`Take`] bounds them too.
-    pub(crate) async fn query(
+    pub(crate) fn query(
         &self,
         range: Range,
         take: Take,
         consistency: Consistency,
-    ) -> Result<Vec<Attributes>, StoreError> {
+    ) -> impl Future<Output = Result<Vec<Attributes>, StoreError>> + Send {
         self.query_to(range, take, consistency, Direction::Forward)
-            .await
     }
 
     /// The same in either order of the keys.

@@ -224,12 +224,13 @@ impl Deliverer {
             })
             .collect();
         let mut rows = self.rows(&events, &wanted).await?;
+        let (subject, public_url) = (&subject, self.config.public_url.as_str());
         let mut work = Vec::with_capacity(wanted.len());
         for (at, target) in wanted {
             let (event, entry) = (&events[at], &entries[at]);
             let row = rows.remove(&event.key(target.endpoint));
             let account = accounts.of(entry)?;
-            let body = || subject.body(&self.config.public_url, account, entry, target);
+            let body = move || subject.body(public_url, account, entry, target);
             // Boxed, because a borrowing closure inside the stream would make it not `Send`.
             work.push(self.tell(event, target, row, Mode::FIRST, body).boxed());
         }
