@@ -178,7 +178,9 @@ impl Store {
     async fn told(&self, head: &Head) -> Result<Vec<EndpointId>, StoreError> {
         let endpoints = self.endpoints(head.app).await?;
         let subscriptions = self.subscriptions(head.record).await?;
-        let urls = subscriptions.iter().filter_map(|it| it.webhook_url.as_deref());
+        let urls = subscriptions
+            .iter()
+            .filter_map(|it| it.webhook_url.as_deref());
         let mut told: Vec<EndpointId> = endpoints
             .iter()
             .map(|it| it.id)

@@ -253,11 +253,45 @@ async fn a_success_of_a_healthy_endpoint_writes_once_and_one_of_a_troubled_one_t
     let mut units = Vec::new();
     for _ in 0..4 {
         let dispatch = world.commit_balances(1).await;
+        world.advance(SignedDuration::from_secs(1));
         let before = world.store.capacity();
         world.dispatch(&dispatch).await;
         units.push((world.store.capacity() - before).write_units);
     }
-    assert_eq!(units, [1.0, 2.0, 2.0, 1.0]);
+    assert_eq!(
+        units,
+        [1.0, 2.0, 2.0, 1.0],
+        "rows, and the health where it changes"
+    );
+}
+
+/// The table took a write, its answer was lost, and the repetition is refused: it must not look as if
+/// another worker had the delivery.
+#[tokio::test]
+async fn answers_of_the_table_that_are_lost_lose_no_event() {
+    let world = World::new().await;
+    let receiver = Receiver::answering(&[]).await;
+    receiver.usually(500);
+    world.endpoint(&receiver, &[], None).await;
+    let puts = std::sync::atomic::AtomicUsize::new(0);
+    world.emulator.inject(move |service, operation| {
+        let put = service == Service::DynamoDb && operation == "PutItem";
+        let third = put && puts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 3 == 2;
+        if third { Fate::LoseAnswer } else { Fate::Pass }
+    });
+    for _ in 0..4 {
+        let dispatch = world.commit_balances(3).await;
+        while world.deliverer.dispatch(dispatch).await.is_err() {}
+        world.pass(MINUTE * 2, MINUTE).await;
+    }
+    receiver.usually(200);
+    world.pass(MINUTE * 60, MINUTE).await;
+    assert_eq!(taken(&receiver), (1..=12).collect());
+    assert_eq!(world.parked(&receiver).await, [0_u64; 0]);
+    for seq in 1..=12 {
+        let row = world.row(seq, &receiver).await.unwrap();
+        assert_eq!(row.state, DeliveryState::Delivered, "{seq}");
+    }
 }
 
 #[tokio::test]

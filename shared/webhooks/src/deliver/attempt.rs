@@ -91,7 +91,15 @@ impl Deliverer {
             },
             Some(row) => match self.claim(row).await? {
                 Some(claimed) => claimed,
-                None => return Ok(Told::Skipped),
+                None => {
+                    // Another worker has it, or the answer that this one has it was lost on the way:
+                    // then nobody would look at it again.
+                    if mode.kind == Kind::Scheduled {
+                        let over = later(self.clock.now(), LEASE_S);
+                        self.wake(&key, made, over, false).await?;
+                    }
+                    return Ok(Told::Skipped);
+                }
             },
         };
         let body = body();
@@ -134,7 +142,7 @@ impl Deliverer {
         if told == Told::Parked {
             self.store.park(&key, answered_at).await?;
         }
-        let recorded = self.record(target, &delivery, told, class).await?;
+        self.record(target, &delivery, told, class).await?;
         self.say(&Attempted {
             event: id,
             source: event.source,
@@ -152,25 +160,28 @@ impl Deliverer {
             answered_at,
             next_at: delivery.next_at,
         });
-        if let (true, Told::Deferred, Some(next_at)) = (recorded, told, delivery.next_at) {
+        // Also where another process went on from the row, or seems to have: one wake-up too many does
+        // no harm.
+        if let (Told::Deferred, Some(next_at)) = (told, delivery.next_at) {
             self.wake(&key, delivery.attempts, next_at, false).await?;
         }
         Ok(told)
     }
 
-    /// Stores what came of an attempt, and tells the app where it was the last. False where another
-    /// process went on from what this one had read.
+    /// Stores what came of an attempt where no other process went on from what this one had read, and
+    /// tells the app where it was the last.
     async fn record(
         &self,
         target: &Target,
         delivery: &Delivery,
         told: Told,
         class: &str,
-    ) -> Result<bool, DeliverError> {
+    ) -> Result<(), DeliverError> {
         let now = self.clock.now();
         // An app is not told that it could not be told.
         if told != Told::Exhausted || matches!(delivery.key.source, Source::App(_)) {
-            return Ok(self.store.put_delivery(delivery, now).await?);
+            self.store.put_delivery(delivery, now).await?;
+            return Ok(());
         }
         let entry = NewAppEntry {
             endpoint: target.endpoint,
@@ -189,7 +200,7 @@ impl Deliverer {
         if told.is_some() {
             self.queues.send_app_feed(target.app).await?;
         }
-        Ok(told.is_some())
+        Ok(())
     }
 
     /// Takes an attempt for this worker: until the lease is over, others that come upon the delivery

@@ -8,7 +8,7 @@ use okra_core::{
 use okra_queue::Tend;
 use okra_store::{Delivery, DeliveryKey, DeliveryState, Endpoint};
 
-use super::{DeliverError, Deliverer, Event, Kind, Mode, Target, attempt::later};
+use super::{DeliverError, Deliverer, Event, Kind, LEASE_S, Mode, Target, attempt::later};
 use crate::report::{Tended, Told};
 
 /// Parked events that are sent by one message at most.
@@ -116,6 +116,7 @@ impl Deliverer {
     }
 
     async fn probe(&self, tend: Tend) -> Result<Tended, DeliverError> {
+        let mut held = false;
         for key in self.store.parked(tend.endpoint, MAX_SETTLED).await? {
             match self.attempt_parked(&key, Kind::Probe).await? {
                 Told::Delivered => {
@@ -132,12 +133,13 @@ impl Deliverer {
                     return Ok(Tended::StillDown);
                 }
                 Told::Exhausted | Told::Skipped | Told::Unwanted => {
-                    self.settled(&key).await?;
+                    held |= !self.settled(&key).await?;
                 }
             }
         }
         if !self.store.parked(tend.endpoint, 1).await?.is_empty() {
-            self.tend_at(tend, self.clock.now()).await?;
+            let pause = if held { LEASE_S } else { 0 };
+            self.tend_at(tend, later(self.clock.now(), pause)).await?;
             return Ok(Tended::Waits);
         }
         // There is nothing to probe it with: the next event will tell.
@@ -163,16 +165,22 @@ impl Deliverer {
             .buffer_unordered(DRAIN_AT_ONCE)
             .collect()
             .await;
-        let (mut sent, mut left) = (0, 0);
+        let (mut sent, mut left, mut held) = (0, 0, 0);
         for told in told {
             match told? {
                 Told::Delivered => sent += 1,
                 Told::Paced | Told::Parked => left += 1,
-                Told::Deferred | Told::Exhausted | Told::Skipped | Told::Unwanted => {}
+                // Another worker is at it; should it vanish, this one goes on.
+                Told::Skipped => held += 1,
+                Told::Deferred | Told::Exhausted | Told::Unwanted => {}
             }
         }
-        if left > 0 || count == DRAIN_AT_ONCE {
-            let pause = if left > 0 { DRAIN_AGAIN_S } else { 0 };
+        if left + held > 0 || count == DRAIN_AT_ONCE {
+            let pause = match (left, held) {
+                (0, 0) => 0,
+                (0, _) if held == count => LEASE_S,
+                _ => DRAIN_AGAIN_S,
+            };
             self.tend_at(tend, later(self.clock.now(), pause)).await?;
         } else {
             self.store.none_parked(tend.endpoint).await?;
@@ -184,7 +192,8 @@ impl Deliverer {
         let told = self.attempt_parked(&key, Kind::Drain).await?;
         match told {
             Told::Paced | Told::Parked => {}
-            Told::Skipped => self.settled(&key).await?,
+            Told::Skipped if self.settled(&key).await? => return Ok(Told::Unwanted),
+            Told::Skipped => {}
             Told::Delivered | Told::Deferred | Told::Exhausted | Told::Unwanted => {
                 self.store.unpark(&key).await?;
             }
@@ -201,13 +210,15 @@ impl Deliverer {
         }
     }
 
-    /// Takes an event out that was settled otherwise; one that somebody else is at stays.
-    async fn settled(&self, key: &DeliveryKey) -> Result<(), DeliverError> {
+    /// Takes an event out that was settled otherwise. False for one that stays, because somebody else
+    /// is at it.
+    async fn settled(&self, key: &DeliveryKey) -> Result<bool, DeliverError> {
         let row = self.store.delivery(key).await?;
-        if row.is_none_or(|row| row.state != DeliveryState::Parked) {
+        let settled = row.is_none_or(|row| row.state != DeliveryState::Parked);
+        if settled {
             self.store.unpark(key).await?;
         }
-        Ok(())
+        Ok(settled)
     }
 
     /// Exhausts what was parked for longer than [`PARKED_DAYS`], and remembers the gap.

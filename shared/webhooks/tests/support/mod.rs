@@ -38,8 +38,8 @@ use okra_store::{
 };
 use okra_vault::Vault;
 use okra_webhooks::{
-    AddressPolicy, Attempted, Bearer, DeliverConfig, Deliverer, DispatchReport, Limits, Observer,
-    SECRET_BYTES, Sender, SigningSecrets, endpoint_id,
+    AddressPolicy, Attempted, Bearer, DeliverConfig, DeliverError, Deliverer, DispatchReport,
+    Limits, Observer, SECRET_BYTES, Sender, SigningSecrets, endpoint_id,
 };
 use tokio::net::TcpListener;
 
@@ -48,6 +48,8 @@ pub(crate) const RECORD: RecordId = RecordId::from_bytes([2; 12]);
 const CUSTOMER: CustomerId = CustomerId::from_bytes([3; 12]);
 const BANK: BankId = BankId::from_bytes([4; 12]);
 const ACCOUNT: AccountId = AccountId::from_bytes([5; 12]);
+
+fn drop_it<T>(_: T) {}
 
 /// Receivers answer after this or not at all.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
@@ -482,19 +484,19 @@ impl World {
                 return;
             }
             for message in messages {
-                match message {
-                    DeliverMessage::DispatchV1(it) => {
-                        drop(self.deliverer.dispatch(it).await.unwrap())
-                    }
-                    DeliverMessage::RetryV1(it) => drop(self.deliverer.retry(it).await.unwrap()),
-                    DeliverMessage::TendV1(it) => drop(self.deliverer.tend(it).await.unwrap()),
-                    DeliverMessage::AppFeedV1(it) => {
-                        drop(self.deliverer.app_feed(it).await.unwrap())
-                    }
-                }
+                self.handle(message).await.unwrap();
             }
         }
         panic!("the queue never comes to rest");
+    }
+
+    async fn handle(&self, message: DeliverMessage) -> Result<(), DeliverError> {
+        match message {
+            DeliverMessage::DispatchV1(it) => self.deliverer.dispatch(it).await.map(drop_it),
+            DeliverMessage::RetryV1(it) => self.deliverer.retry(it).await.map(drop_it),
+            DeliverMessage::TendV1(it) => self.deliverer.tend(it).await.map(drop_it),
+            DeliverMessage::AppFeedV1(it) => self.deliverer.app_feed(it).await.map(drop_it),
+        }
     }
 
     /// Lets time pass in steps, handling the messages that become due in each.
