@@ -167,6 +167,7 @@ internal!(
     okra_queue::SendError,
     okra_refresh::RefreshError,
     okra_vault::VaultError,
+    okra_webhooks::DeliverError,
     okra_webhooks::KeyringError,
     okra_aws::rules::RulesError,
     serde_json::Error,

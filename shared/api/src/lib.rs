@@ -15,6 +15,7 @@ mod banks;
 mod call;
 mod callback;
 mod customers;
+mod deliveries;
 mod envelope;
 mod feed;
 mod history;
@@ -153,6 +154,7 @@ pub fn openapi_document() -> Result<serde_json::Value, String> {
         banks::documented(),
         callback::documented(),
         customers::documented(),
+        deliveries::documented(),
         feed::documented(),
         history::documented(),
         keys::documented(),

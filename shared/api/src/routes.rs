@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     ApiState, Handled, accounts, auth, auths, balances, banks,
     call::Call,
-    callback, customers,
+    callback, customers, deliveries,
     envelope::{Answer, Refusal},
     feed, history,
     input::Input,
@@ -248,6 +248,19 @@ routes! {
     Post Key Ours "webhooks/list" => webhooks::list;
     Change Key Ours "webhooks/remove" => webhooks::remove;
     Change Key Ours "webhooks/secret" => webhooks::secret;
+    Change Key Ours "webhooks/test" => webhooks::test;
+    Change Key Ours "webhooks/enable" => webhooks::enable;
+    Change Key Ours "webhooks/disable" => webhooks::disable;
+    Post Key Ours "webhooks/deliveries" => deliveries::list;
+    Change Key Ours "webhooks/replay" => deliveries::replay;
+    Post Key Ours "webhooks/replay/get" => deliveries::replay_get;
+    Post Key Ours "webhooks/replay/list" => deliveries::replay_list;
+    Change Key Ours "webhooks/replay/cancel" => deliveries::replay_cancel;
+
+    Post Key Ours "events/list" => deliveries::events;
+    Post Key Ours "events/deliveries" => deliveries::of_event;
+    Change Key Ours "events/resend" => deliveries::resend;
+    Change Key Okra "callback/trigger" => deliveries::trigger;
 }
 
 /// First segments that Okra's hosts had before the path, in any mixture.

@@ -1,9 +1,22 @@
 //! The app's webhook endpoints: extensions; Okra had them in its dashboard.
 
-use okra_core::{feed::PayloadMode, ids::EndpointId, model::Product};
-use okra_store::{Endpoint, MAX_ENDPOINTS_PER_APP};
+use axum::http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use okra_core::{
+    feed::PayloadMode,
+    health::{Circuit, Health},
+    ids::EndpointId,
+    model::Product,
+    pace::{RATE_RANGE, Rate},
+    retry::Outcome,
+};
+use okra_queue::Tend;
+use okra_store::{Endpoint, MAX_ENDPOINTS_PER_APP, StoredHealth};
 use okra_webhooks::{Bearer, SigningSecrets, check_url, endpoint_id};
-use okra_wire::scalar::Instant;
+use okra_wire::{
+    scalar::Instant,
+    webhook::{EVENT_NAMES, is_event_filter},
+};
 use serde::Serialize;
 
 use crate::{
@@ -13,6 +26,15 @@ use crate::{
 };
 
 const URL: Names<'_> = &["url", "webhook_url"];
+
+/// Hours for which the secret before a rotation still signs, where nothing is said, and at most.
+const OVERLAP_HOURS: (u64, u64) = (24, 7 * 24);
+
+/// Parked events that are counted one by one; of more it is said about how many there are.
+const MAX_COUNTED: usize = 1000;
+
+/// Times a change of an endpoint's health is tried against deliveries that change it too.
+const MAX_ROUNDS: usize = 16;
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = Webhook))]
@@ -24,10 +46,99 @@ struct Shown {
     products: Vec<Product>,
     /// Whether a bearer token is sent along.
     token: bool,
+    /// The names of events it is told of, or `family.*`; none: all that records bring.
+    events: Vec<String>,
+    /// Events a second at most.
+    rate: u32,
     created_at: Instant,
+    /// When the secret before the last rotation ceases to sign.
+    previous_secret_until: Option<Instant>,
+    health: HealthShown,
     /// What signs, where it was just made.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = WebhookHealth))]
+#[derive(Serialize)]
+struct HealthShown {
+    /// `healthy`, `failing`, `parked` (down: events wait, a probe asks now and then) or `disabled`
+    /// (events wait until it is enabled).
+    status: &'static str,
+    failing_since: Option<Instant>,
+    last_failure: Option<&'static str>,
+    next_probe_at: Option<Instant>,
+    paused_until: Option<Instant>,
+    /// `gone`, `receiver`, `failing` or `app`.
+    disabled_by: Option<&'static str>,
+    /// Events that wait for it; above 1000 about.
+    parked: u64,
+    /// Events that could not be kept waiting; a replay tells of them.
+    gap: Option<GapShown>,
+    /// What came of the last ping; null where none came back yet.
+    ping: Option<PingShown>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = WebhookGap))]
+#[derive(Serialize)]
+struct GapShown {
+    from: Instant,
+    until: Instant,
+    events: u64,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = WebhookPing))]
+#[derive(Serialize)]
+struct PingShown {
+    at: Instant,
+    outcome: String,
+    status: Option<u16>,
+    latency_ms: u32,
+}
+
+impl HealthShown {
+    fn new(stored: StoredHealth, counted: usize) -> Self {
+        let StoredHealth {
+            health,
+            parked,
+            ping,
+            ..
+        } = stored;
+        let counted_all = counted < MAX_COUNTED;
+        let counted = counted as u64;
+        Self {
+            status: match (&health.disabled, health.circuit, health.failing_since) {
+                (Some(_), ..) => "disabled",
+                (None, Circuit::Open { .. }, _) => "parked",
+                (None, Circuit::Closed, Some(_)) => "failing",
+                (None, Circuit::Closed, None) => "healthy",
+            },
+            failing_since: health.failing_since.map(Instant),
+            last_failure: health.last_outcome.map(Outcome::as_str),
+            next_probe_at: health.probe_at().map(Instant),
+            paused_until: health.paused_until.map(Instant),
+            disabled_by: health.disabled.map(|disabled| disabled.by.as_str()),
+            parked: if counted_all {
+                counted
+            } else {
+                counted.max(parked)
+            },
+            gap: health.gap.map(|gap| GapShown {
+                from: Instant(gap.from),
+                until: Instant(gap.until),
+                events: gap.events,
+            }),
+            ping: ping.map(|ping| PingShown {
+                at: Instant(ping.at),
+                outcome: ping.class,
+                status: ping.status,
+                latency_ms: ping.latency_ms,
+            }),
+        }
+    }
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -43,28 +154,129 @@ struct Secret {
 }
 
 impl Shown {
-    fn new(endpoint: Endpoint, secret: Option<&SigningSecrets>) -> Self {
-        Self {
+    async fn new(
+        call: &Call,
+        endpoint: Endpoint,
+        secret: Option<&SigningSecrets>,
+    ) -> Result<Self, Refusal> {
+        let store = &call.state.store;
+        let stored = store.health(endpoint.id).await?;
+        let counted = if stored.version > 0 {
+            store.parked(endpoint.id, MAX_COUNTED).await?.len()
+        } else {
+            0
+        };
+        let still = endpoint.previous_until.filter(|until| *until > call.now());
+        Ok(Self {
             id: endpoint.id,
             url: endpoint.url,
             payload: endpoint.payload,
             products: endpoint.products,
             token: endpoint.bearer.is_some(),
+            events: endpoint.events,
+            rate: endpoint
+                .rate
+                .map_or_else(|| Rate::default().per_s, u32::from),
             created_at: Instant(endpoint.created_at),
+            previous_secret_until: still.map(Instant),
+            health: HealthShown::new(stored, counted),
             secret: secret.map(|secret| secret.current().to_owned()),
-        }
+        })
     }
 }
 
-/// Sets an endpoint that is told of everything: `{url, token?, payload?, products?, rotate?}`.
+fn refused(kind: &'static str, message: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, kind, message)
+}
+
+/// The names of events asked for.
+fn events(call: &Call) -> Result<Option<Vec<String>>, Refusal> {
+    let Some(mut names) = call.input.texts("events") else {
+        return Ok(None);
+    };
+    names.retain(|name| !name.is_empty());
+    if let Some(unknown) = names.iter().find(|name| !is_event_filter(name)) {
+        let known = EVENT_NAMES.join(", ");
+        let message = format!("events hold {unknown}; known are {known}, family.* and *");
+        return Err(refused("UNKNOWN_EVENT", message));
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(Some(names))
+}
+
+/// Events a second asked for.
+pub(crate) fn rate(call: &Call) -> Result<Option<u16>, Refusal> {
+    let Some(rate) = call.input.number("rate")? else {
+        return Ok(None);
+    };
+    let known = u16::try_from(rate)
+        .ok()
+        .filter(|rate| RATE_RANGE.contains(rate));
+    let (least, most) = (RATE_RANGE.start(), RATE_RANGE.end());
+    let problem = || Refusal::field("rate", format!("is {least} to {most} events a second"));
+    known.map(Some).ok_or_else(problem)
+}
+
+/// When the secret before a rotation ceases to sign.
+fn previous_until(call: &Call) -> Result<Timestamp, Refusal> {
+    let (usual, most) = OVERLAP_HOURS;
+    let hours = call.input.number("overlap_hours")?.unwrap_or(usual);
+    if hours > most {
+        return Err(Refusal::field("overlap_hours", format!("are 0 to {most}")));
+    }
+    let overlap = SignedDuration::from_hours(i64::try_from(hours).unwrap_or(0));
+    Ok(call.now().checked_add(overlap).unwrap_or(Timestamp::MAX))
+}
+
+/// A secret that the app brings along, as its receivers have it already.
+fn own_secret(call: &Call) -> Result<Option<SigningSecrets>, Refusal> {
+    let Some(secret) = call.input.text(&["secret"]) else {
+        return Ok(None);
+    };
+    let message = "secret is no whsec_ and base64 of 24 to 64 random bytes";
+    SigningSecrets::given(&secret)
+        .map(Some)
+        .map_err(|_| refused("INVALID_SECRET", message))
+}
+
+/// The endpoint that a call names by its id or URL. A URL need not be an endpoint's: those of data
+/// sync are none.
+pub(crate) async fn named(call: &Call) -> Result<EndpointId, Refusal> {
+    let app = call.app()?.id;
+    match call.input.text(URL) {
+        Some(url) => Ok(endpoint_id(app, &url)),
+        None => Ok(own(call).await?.id),
+    }
+}
+
+/// The app's endpoint that a call names by its id or URL.
+async fn own(call: &Call) -> Result<Endpoint, Refusal> {
+    let app = call.app()?.id;
+    let id = match call.input.id(&["id"])? {
+        Some(id) => id,
+        None => endpoint_id(app, &call.input.needed_text(URL)?),
+    };
+    let endpoint = call.state.store.endpoint(app, id).await?;
+    endpoint.ok_or_else(|| Refusal::not_found("webhook"))
+}
+
+/// Sets an endpoint: `{url, token?, payload?, products?, events?, rate?, secret?, rotate?,
+/// overlap_hours?}`.
 ///
 /// Answers the secret that signs where the endpoint is new or `rotate` is set; after a rotation the
-/// secret before signs too. Set again, an endpoint keeps what is not given.
+/// secret before signs too, for the overlap. Set again, an endpoint keeps what is not given. A new one
+/// is sent a signed ping, of which `health.ping` tells.
 pub(crate) async fn set(call: &Call) -> Answer {
     let (app, state, input) = (call.app()?.id, &call.state, &call.input);
     let url = input.needed_text(URL)?;
-    check_url(&url, state.addresses)
-        .map_err(|refused| Refusal::field("url", format!("is refused: {refused}")))?;
+    check_url(&url, state.addresses).map_err(|rule| {
+        refused(
+            "WEBHOOK_URL",
+            format!("url is refused: {rule} ({})", rule.rule()),
+        )
+    })?;
+    let (events, rate, given) = (events(call)?, rate(call)?, own_secret(call)?);
     let payload = match input.text(&["payload"]).as_deref() {
         None => None,
         Some("full") => Some(PayloadMode::Full),
@@ -84,10 +296,16 @@ pub(crate) async fn set(call: &Call) -> Answer {
     let known = state.store.endpoints(app).await?;
     let count = known.len();
     let known = known.into_iter().find(|it| it.id == id);
+    let is_new = known.is_none();
     let (endpoint, made) = match known {
         Some(mut endpoint) => {
-            let made = if input.flag("rotate") {
-                let rotated = state.keyring.secrets(&endpoint)?.rotated(&state.random()?);
+            let made = if input.flag("rotate") || given.is_some() {
+                let known = state.keyring.secrets(&endpoint)?;
+                let rotated = match &given {
+                    Some(given) => known.replaced_by(given),
+                    None => known.rotated(&state.random()?),
+                };
+                endpoint.previous_until = Some(previous_until(call)?);
                 endpoint.secrets = state.keyring.seal_secrets(id, &rotated)?;
                 Some(rotated)
             } else {
@@ -96,6 +314,8 @@ pub(crate) async fn set(call: &Call) -> Answer {
             endpoint.bearer = bearer.or(endpoint.bearer);
             endpoint.products = products.unwrap_or(endpoint.products);
             endpoint.payload = payload.unwrap_or(endpoint.payload);
+            endpoint.events = events.unwrap_or(endpoint.events);
+            endpoint.rate = rate.or(endpoint.rate);
             (endpoint, made)
         }
         // One more than can be read would stop every delivery of the app.
@@ -104,7 +324,10 @@ pub(crate) async fn set(call: &Call) -> Answer {
             return Err(Refusal::field("url", problem));
         }
         None => {
-            let made = SigningSecrets::fresh(&state.random()?);
+            let made = match given {
+                Some(given) => given,
+                None => SigningSecrets::fresh(&state.random()?),
+            };
             let endpoint = Endpoint {
                 id,
                 app,
@@ -113,8 +336,8 @@ pub(crate) async fn set(call: &Call) -> Answer {
                 bearer,
                 previous_until: None,
                 products: products.unwrap_or_else(|| Product::ALL.to_vec()),
-                events: Vec::new(),
-                rate: None,
+                events: events.unwrap_or_default(),
+                rate,
                 payload: payload.unwrap_or_default(),
                 created_at: call.now(),
             };
@@ -122,34 +345,94 @@ pub(crate) async fn set(call: &Call) -> Answer {
         }
     };
     state.store.put_endpoint(&endpoint).await?;
+    if is_new {
+        let (app, endpoint) = (endpoint.app, endpoint.id);
+        state.queues.send_ping(Tend { app, endpoint }).await?;
+    }
     success(
         "Webhook set successfully",
-        Shown::new(endpoint, made.as_ref()),
+        Shown::new(call, endpoint, made.as_ref()).await?,
     )
+}
+
+/// Sends a signed ping to an endpoint; `health.ping` of the list tells what came of it.
+pub(crate) async fn test(call: &Call) -> Answer {
+    let endpoint = own(call).await?;
+    let tend = Tend {
+        app: endpoint.app,
+        endpoint: endpoint.id,
+    };
+    call.state.queues.send_ping(tend).await?;
+    success(
+        "Ping enqueued successfully",
+        Shown::new(call, endpoint, None).await?,
+    )
+}
+
+/// Enables an endpoint: what was parked for it is sent.
+pub(crate) async fn enable(call: &Call) -> Answer {
+    let endpoint = own(call).await?;
+    let tend = Tend {
+        app: endpoint.app,
+        endpoint: endpoint.id,
+    };
+    change_health(call, &endpoint, Health::enable).await?;
+    // Also where nothing changed: a call that failed half way is made again.
+    call.state.queues.send_tends(&[(tend, 0)]).await?;
+    success(
+        "Webhook enabled successfully",
+        Shown::new(call, endpoint, None).await?,
+    )
+}
+
+/// Disables an endpoint: what is for it is parked until it is enabled, and nothing of it is lost.
+pub(crate) async fn disable(call: &Call) -> Answer {
+    let (endpoint, now) = (own(call).await?, call.now());
+    change_health(call, &endpoint, |health| health.disable(now)).await?;
+    success(
+        "Webhook disabled successfully",
+        Shown::new(call, endpoint, None).await?,
+    )
+}
+
+async fn change_health(
+    call: &Call,
+    endpoint: &Endpoint,
+    change: impl Fn(&mut Health),
+) -> Result<(), Refusal> {
+    let store = &call.state.store;
+    for _ in 0..MAX_ROUNDS {
+        let mut stored = store.health(endpoint.id).await?;
+        let before = stored.health.clone();
+        change(&mut stored.health);
+        if stored.health == before {
+            return Ok(());
+        }
+        let put = store.put_health(endpoint.app, endpoint.id, &stored, &[], call.now());
+        if put.await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(Refusal::busy())
 }
 
 /// The endpoints, without their secrets.
 pub(crate) async fn list(call: &Call) -> Answer {
     let endpoints = call.state.store.endpoints(call.app()?.id).await?;
-    let webhooks: Vec<Shown> = endpoints
-        .into_iter()
-        .map(|endpoint| Shown::new(endpoint, None))
-        .collect();
+    let mut webhooks = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        webhooks.push(Shown::new(call, endpoint, None).await?);
+    }
     success("Webhooks retrieved successfully", Webhooks { webhooks })
 }
 
 /// Removes an endpoint by its id or its URL.
 pub(crate) async fn remove(call: &Call) -> Answer {
-    let app = call.app()?.id;
-    let id = match call.input.id(&["id"])? {
-        Some(id) => id,
-        None => endpoint_id(app, &call.input.needed_text(URL)?),
-    };
+    let endpoint = own(call).await?;
+    let shown = Shown::new(call, endpoint.clone(), None).await?;
     let store = &call.state.store;
-    let endpoint = store.endpoint(app, id).await?;
-    let endpoint = endpoint.ok_or_else(|| Refusal::not_found("webhook"))?;
-    store.delete_endpoint(app, id).await?;
-    success("Webhook removed successfully", Shown::new(endpoint, None))
+    store.delete_endpoint(endpoint.app, endpoint.id).await?;
+    success("Webhook removed successfully", shown)
 }
 
 /// The secret that signs for the URLs of data sync, which have none of their own; a new one with
@@ -170,7 +453,10 @@ pub(crate) async fn secret(call: &Call) -> Answer {
 }
 
 documented! {
-    set(URL, TOKEN, PAYLOAD, PRODUCTS, ROTATE) -> Shown: "Sets an endpoint that is told of everything.";
+    set(URL, TOKEN, PAYLOAD, PRODUCTS, WEBHOOK, ROTATE) -> Shown: "Sets an endpoint, and pings it where it is new.";
+    test(optional(ID), optional(URL)) -> Shown: "Sends a signed ping to an endpoint.";
+    enable(optional(ID), optional(URL)) -> Shown: "Enables an endpoint: what was parked for it is sent.";
+    disable(optional(ID), optional(URL)) -> Shown: "Disables an endpoint: what is for it is parked, and nothing of it is lost.";
     list() -> Webhooks: "The endpoints, without their secrets.";
     remove(optional(ID), optional(URL)) -> Shown: "Removes an endpoint by its id or its URL.";
     secret(ROTATE) -> Secret: "The secret that signs for the URLs of data sync.";

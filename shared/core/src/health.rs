@@ -74,6 +74,18 @@ pub enum DisabledBy {
     App,
 }
 
+impl DisabledBy {
+    /// The stable name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Receiver => "receiver",
+            Self::Failing => "failing",
+            Self::App => "app",
+        }
+    }
+}
+
 /// An endpoint that is disabled: everything for it is parked until its app enables it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disabled {

@@ -113,6 +113,8 @@ ids! {
     SubscriptionId "subscription";
     /// A webhook URL of an app with its secrets; derived from the app (or subscription) and the URL.
     EndpointId "endpoint";
+    /// A replay of events to an endpoint.
+    ReplayId "replay";
 }
 
 /// Bytes of an account id that are repeated in the ids of its transactions.
@@ -297,6 +299,11 @@ impl EventId {
     /// The event of an entry of any feed.
     pub fn of_source(source: Source, seq: Seq) -> Self {
         Self(format!("evt_{source}_{seq}"))
+    }
+
+    /// The event that a ping to an endpoint is; each ping is another.
+    pub fn ping(endpoint: EndpointId, at: jiff::Timestamp) -> Self {
+        Self(format!("ping_{endpoint}_{}", at.as_millisecond()))
     }
 
     /// The feed and the number that an id speaks of; `None` for a text that is no event's id.

@@ -76,6 +76,15 @@ async fn one(deliverer: &Deliverer, message: &SqsMessage) -> Result<(), EventErr
         DeliverMessage::AppFeedV1(feed) => {
             deliverer.app_feed(feed).await?;
         }
+        DeliverMessage::ResendV1(resend) => {
+            deliverer.resend(resend).await?;
+        }
+        DeliverMessage::PingV1(of) => {
+            deliverer.ping(of).await?;
+        }
+        DeliverMessage::ReplayV1(step) => {
+            deliverer.replay(step).await?;
+        }
     }
     Ok(())
 }

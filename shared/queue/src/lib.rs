@@ -17,7 +17,9 @@ use aws_sdk_sqs::{
 use okra_core::{history::HistoryStep, ids::AppId, plan::Chunk};
 use serde::Serialize;
 
-pub use self::message::{AppFeed, DeliverMessage, Dispatch, FetchMessage, Retry, Tend};
+pub use self::message::{
+    AppFeed, DeliverMessage, Dispatch, FetchMessage, ReplayStep, Resend, Retry, Tend,
+};
 
 /// Entries of one batch (SQS).
 const MAX_BATCH: usize = 10;
@@ -228,6 +230,41 @@ impl Queues {
         });
         self.send(Queue::Deliver, entries.collect::<Result<_, _>>()?)
             .await
+    }
+
+    /// Enqueues events that are to be sent again, each after its own delay in seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; some of the messages may have been taken.
+    pub async fn send_resends(&self, resends: &[(Resend, u16)]) -> Result<(), SendError> {
+        let entries = resends.iter().map(|&(resend, delay_s)| {
+            let group = resend.endpoint.to_string();
+            Entry::new(&DeliverMessage::ResendV1(resend), group, delay_s)
+        });
+        self.send(Queue::Deliver, entries.collect::<Result<_, _>>()?)
+            .await
+    }
+
+    /// Enqueues a ping.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`].
+    pub async fn send_ping(&self, of: Tend) -> Result<(), SendError> {
+        let entry = Entry::new(&DeliverMessage::PingV1(of), of.endpoint.to_string(), 0)?;
+        self.send(Queue::Deliver, vec![entry]).await
+    }
+
+    /// Enqueues a step of a replay, after `delay_s` seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`].
+    pub async fn send_replay(&self, step: ReplayStep, delay_s: u16) -> Result<(), SendError> {
+        let message = DeliverMessage::ReplayV1(step);
+        let entry = Entry::new(&message, step.replay.to_string(), delay_s)?;
+        self.send(Queue::Deliver, vec![entry]).await
     }
 
     /// Enqueues that an app's own feed has something new.

@@ -4,7 +4,7 @@
 use okra_core::{
     feed::Stream,
     history::HistoryStep,
-    ids::{AppId, EndpointId, RecordId, Seq, Source},
+    ids::{AppId, EndpointId, RecordId, ReplayId, Seq, Source},
     plan::Chunk,
 };
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,15 @@ pub enum DeliverMessage {
     /// Tell of what is new in an app's own feed.
     #[serde(rename = "app_feed_v1")]
     AppFeedV1(AppFeed),
+    /// Send an event to an endpoint whatever came of it before.
+    #[serde(rename = "resend_v1")]
+    ResendV1(Resend),
+    /// Ping an endpoint.
+    #[serde(rename = "ping_v1")]
+    PingV1(Tend),
+    /// Take a replay one step further.
+    #[serde(rename = "replay_v1")]
+    ReplayV1(ReplayStep),
 }
 
 /// Feed entries of one stream of a record that were committed and are to be told.
@@ -75,6 +84,28 @@ pub struct Tend {
     pub app: AppId,
     /// The endpoint.
     pub endpoint: EndpointId,
+}
+
+/// An event that somebody asked to be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resend {
+    /// The feed of the event.
+    pub source: Source,
+    /// Its place in it.
+    pub seq: Seq,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+}
+
+/// A step of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayStep {
+    /// Its app.
+    pub app: AppId,
+    /// The replay.
+    pub replay: ReplayId,
+    /// The replay's version when this was enqueued; the step is void where it went on since.
+    pub version: u32,
 }
 
 /// An app whose own feed has something new.

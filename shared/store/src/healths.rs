@@ -43,6 +43,21 @@ pub struct StoredHealth {
     pub parked: u64,
     /// How often it was stored; 0 where it never was.
     pub version: u64,
+    /// What came of the last ping.
+    pub ping: Option<Ping>,
+}
+
+/// What came of a ping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// When it was answered, or was not.
+    pub at: Timestamp,
+    /// The class of its outcome; a stable name.
+    pub class: String,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// How long it took.
+    pub latency_ms: u32,
 }
 
 /// An entry of an app's feed: something about one of its endpoints.
@@ -129,6 +144,7 @@ fn read_health(item: &Attributes) -> Result<StoredHealth, StoreError> {
         health: reader.optional(JSON, Reader::json)?.unwrap_or_default(),
         parked: number("p")?,
         version: number("v")?,
+        ping: reader.optional("g", Reader::json)?,
     })
 }
 
@@ -273,6 +289,16 @@ impl Store {
         Err(StoreError::Contended {
             operation: "TransactWriteItems",
         })
+    }
+
+    /// Remembers what came of a ping.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_ping(&self, endpoint: EndpointId, ping: &Ping) -> Result<(), StoreError> {
+        let update = Update::new(health_key(endpoint)).set("g", json(KIND, ping)?);
+        self.update(update).await.map(drop)
     }
 
     /// Counts events that were parked for an endpoint.

@@ -27,6 +27,7 @@
 //! | counts of a minute | `CNT#<hour>` | `<minute>` | counts |
 //! | public key | `PUB#<sha-256>` | `PUB` | apps |
 //! | link session | `LNK#<sha-256>` | `LNK` | link_sessions |
+//! | replay | `APP#<app>` | `RPL#<replay>` | replays |
 //! | state | `SYS#<name>` | `SYS` | states |
 //!
 //! There is no index: ids carry their keys, and what must be listed has a link item. Items written
@@ -61,6 +62,7 @@ mod parked;
 mod projection;
 mod records;
 mod removal;
+mod replays;
 mod replies;
 mod retries;
 mod states;
@@ -87,12 +89,13 @@ pub use self::{
     endpoints::{Endpoint, MAX_ENDPOINTS_PER_APP},
     error::StoreError,
     feed::{Commit, CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FEED_PAGE},
-    healths::{AppEntry, Happened, MAX_APP_FEED_PAGE, NewAppEntry, StoredHealth},
+    healths::{AppEntry, Happened, MAX_APP_FEED_PAGE, NewAppEntry, Ping, StoredHealth},
     intervals::IntervalsTouched,
     jobs::Job,
     link_sessions::{LINK_SESSION_KEPT_S, LinkSession},
     records::{Head, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, Page},
     removal::{MAX_REMOVED_AT_ONCE, Removed},
+    replays::{MAX_REPLAYS_LISTED, Replay, ReplayOf, ReplayState},
     replies::{Claim, MAX_REPLY_BYTES, NamedCall, REPLY_KEPT},
     retries::{MAX_RETRIES_PER_LANE, Retry},
     subscriptions::{MAX_SUBSCRIPTIONS_PER_RECORD, Subscription},

@@ -24,10 +24,10 @@ mod transport;
 
 pub use self::{
     address::{AddressClass, AddressPolicy, classify},
-    deliver::{DeliverConfig, DeliverError, Deliverer},
+    deliver::{DeliverConfig, DeliverError, Deliverer, RETENTION_S, bodies, retained_since},
     keyring::{Keyring, KeyringError},
     random::Random,
-    report::{Attempted, DispatchReport, Observer, Silent, SweepReport, Tended, Told},
+    report::{Attempted, DispatchReport, Observer, Replayed, Silent, SweepReport, Tended, Told},
     resolver::Lookup,
     secret::{Bearer, MAX_BEARER_BYTES, MAX_SECRETS, SECRET_BYTES, SecretError, SigningSecrets},
     sender::{Answer, Control, Limits, Message, SendFault, Sender, SenderError},

@@ -118,6 +118,15 @@ pub struct SweepReport {
     pub behind: u64,
 }
 
+/// What a step of a replay did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Replayed {
+    /// Events it sent.
+    pub sent: usize,
+    /// Whether another step follows.
+    pub running: bool,
+}
+
 /// What came of looking after an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "tended", rename_all = "snake_case")]

@@ -19,6 +19,9 @@ pub const MAX_SECRETS: usize = 2;
 /// Bytes of a bearer token at most.
 pub const MAX_BEARER_BYTES: usize = 4096;
 
+/// Bytes of a secret that somebody brings along.
+const GIVEN_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
 const PREFIX: &str = "whsec_";
 
 /// Why secrets cannot be used.
@@ -56,6 +59,32 @@ impl SigningSecrets {
     pub fn rotated(self, entropy: &[u8; SECRET_BYTES]) -> Self {
         Self {
             current: secret(entropy),
+            previous: Some(self.current),
+        }
+    }
+
+    /// A secret that somebody brings along: `whsec_` and base64 of 24 to 64 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretError::Signing`].
+    pub fn given(text: &str) -> Result<Self, SecretError> {
+        let encoded = text.strip_prefix(PREFIX).ok_or(SecretError::Signing)?;
+        let bytes = BASE64.decode(encoded.as_bytes());
+        let bytes = bytes
+            .map(Zeroizing::new)
+            .map_err(|_| SecretError::Signing)?;
+        if !GIVEN_BYTES.contains(&bytes.len()) {
+            return Err(SecretError::Signing);
+        }
+        Self::from_plain(text.as_bytes())
+    }
+
+    /// The current secret of another; the one that was current still signs beside it.
+    #[must_use]
+    pub fn replaced_by(self, other: &Self) -> Self {
+        Self {
+            current: other.current.clone(),
             previous: Some(self.current),
         }
     }

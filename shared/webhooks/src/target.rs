@@ -61,6 +61,21 @@ pub enum UrlRefused {
     Port,
 }
 
+impl UrlRefused {
+    /// The stable name of the rule that is broken.
+    pub const fn rule(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::TooLong => "too_long",
+            Self::Scheme => "scheme",
+            Self::UserInfo => "user_info",
+            Self::Literal => "ip_literal",
+            Self::InternalName => "internal_name",
+            Self::Port => "port",
+        }
+    }
+}
+
 /// The id of the endpoint that an app's URL is: the same URL of an app is the same endpoint, however
 /// many subscriptions name it.
 pub fn endpoint_id(app: AppId, url: &str) -> EndpointId {

@@ -36,6 +36,8 @@ pub enum Operation<'a> {
         /// What was not kept for it.
         gap: Option<Gap>,
     },
+    /// A ping: shows that the endpoint answers and can verify a signature.
+    Ping,
     /// An event for an endpoint was given up.
     Exhausted {
         /// The event's id.
@@ -57,6 +59,7 @@ impl Operation<'_> {
             Self::Parked { .. } => "endpoint.parked",
             Self::Disabled { .. } => "endpoint.disabled",
             Self::Recovered { .. } => "endpoint.recovered",
+            Self::Ping => "webhook.ping",
             Self::Exhausted { .. } => "delivery.exhausted",
         }
     }
@@ -67,6 +70,7 @@ impl Operation<'_> {
             Self::Parked { .. } => "ENDPOINT_PARKED",
             Self::Disabled { .. } => "ENDPOINT_DISABLED",
             Self::Recovered { .. } => "ENDPOINT_RECOVERED",
+            Self::Ping => "WEBHOOK_PING",
             Self::Exhausted { .. } => "DELIVERY_EXHAUSTED",
         }
     }
@@ -77,6 +81,7 @@ impl Operation<'_> {
             Self::Parked { .. } => "An endpoint is down; its events are parked until it is back",
             Self::Disabled { .. } => "An endpoint was disabled; its events are parked",
             Self::Recovered { .. } => "An endpoint takes events again",
+            Self::Ping => "A ping, to see whether this endpoint answers",
             Self::Exhausted { .. } => "An event was given up for an endpoint",
         }
     }
@@ -172,11 +177,15 @@ pub fn body(context: &Context<'_>, operation: &Operation<'_>) -> Vec<u8> {
     let code = operation.code();
     let method = match operation {
         Operation::Exhausted { .. } => "DELIVERY",
+        Operation::Ping => "PING",
         _ => "ENDPOINT",
     };
     let body = Body {
         event: operation.name(),
-        event_id: EventId::of_source(Source::App(context.app), context.seq),
+        event_id: match operation {
+            Operation::Ping => EventId::ping(context.subject, context.at),
+            _ => EventId::of_source(Source::App(context.app), context.seq),
+        },
         version: BODY_VERSION,
         sequence: context.seq.0,
         previous_sequence: context.seq.0.saturating_sub(1),
@@ -219,6 +228,7 @@ fn detail<'a>(operation: &Operation<'a>) -> Detail<'a> {
         }),
     };
     match *operation {
+        Operation::Ping => health(None, None, None, None),
         Operation::Failing { since, days } => health(Some(since), Some(days), None, None),
         Operation::Parked { since } => health(Some(since), None, None, None),
         Operation::Disabled { by } => health(None, None, Some(by), None),

@@ -174,6 +174,36 @@ fields! {
     TOKEN = [F::new(&["token"], Kind::Text, "A bearer token sent along.")];
     PAYLOAD = [F::new(&["payload"], Kind::OneOf(&["full", "reference"]), "The changed resources, or their ids and where to read them.")];
     PRODUCTS = [F::new(&["products"], Kind::Products, "The products it is told of.")];
+    WEBHOOK = [
+        F::new(&["events"], Kind::Texts, "The names of events it is told of, or family.*, or *; all that records bring where absent."),
+        F::new(&["rate"], Kind::Count { most: 200 }, "Events a second at most."),
+        F::new(&["secret"], Kind::Text, "A secret of your own, whsec_ and base64 of 24 to 64 bytes."),
+        F::new(&["overlap_hours"], Kind::Text, "Hours for which the secret before still signs, 0 to 168; 24 where absent."),
+    ];
+    EVENT = [F::new(&["event_id", "event"], Kind::Text, "The event's id, as in webhook-id.").needed()];
+    DELIVERIES = [
+        F::new(&["state"], Kind::OneOf(&["delivered", "retry", "parked", "exhausted", "cancelled"]), "Only those in this state."),
+        F::new(&["cursor"], Kind::Text, "next_cursor of the page before."),
+        F::new(&["limit"], Kind::Count { most: 100 }, "Deliveries of a page."),
+    ];
+    SPAN = [
+        F::new(&["since"], Kind::Text, "Events committed from this instant on, 2026-03-01T12:00:00Z; 30 days back at most."),
+        F::new(&["until"], Kind::Text, "Events committed until this instant."),
+    ];
+    PLACES = [
+        F::new(&["from"], Kind::Count { most: 999_999_999_999 }, "The first place in the record's feed."),
+        F::new(&["to"], Kind::Count { most: 999_999_999_999 }, "The last place in the record's feed."),
+    ];
+    REPLAY = [
+        F::new(&["which"], Kind::OneOf(&["failed", "missing", "all"]), "Events that were given up, that nothing is known of, or all."),
+        F::new(&["rate"], Kind::Count { most: 200 }, "Events a second; 10 where absent."),
+    ];
+    RESUME = [F::new(&["resume"], Kind::Flag, "Has a cancelled replay go on.")];
+    AFTER = [
+        F::new(&["after"], Kind::Text, "The last place in the feed that is known; 0 where absent."),
+        F::new(&["limit"], Kind::Count { most: 100 }, "Events of a page."),
+    ];
+    TRIGGER = [F::new(&["recordIds", "records", "record"], Kind::Texts, "Records' ids, 100 at most.").needed()];
     ROTATE = [F::new(&["rotate"], Kind::Flag, "Makes a new secret; the one before stays valid beside it.")];
     BANK_CONFIG = [
         F::new(&["id"], Kind::Id, "The bank's id.").needed(),

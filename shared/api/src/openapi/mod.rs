@@ -188,9 +188,8 @@ fn tag_of(segment: &str) -> &str {
         "auth" | "auths" => "auths",
         "record" | "records" => "records",
         "auto-refresh" | "data-sync" => "data sync",
-        "customers" | "banks" | "callback" | "webhooks" | "keys" | "links" | "feed" | "history" => {
-            segment
-        }
+        "customers" | "banks" | "callback" | "webhooks" | "keys" | "links" | "feed" | "history"
+        | "events" => segment,
         _ => "system",
     }
 }

@@ -14,6 +14,7 @@ pub(crate) struct There {
     pub(crate) hook: String,
     pub(crate) subscription: String,
     pub(crate) key: String,
+    pub(crate) replay: String,
 }
 
 /// What another app is answered that calls with these ids.
@@ -50,6 +51,8 @@ impl There {
         });
         let sync = world.post("data-sync", sync).await.data();
         let key = world.post("keys/rotate", json!({})).await.data();
+        let replay = json!({ "id": hook["id"], "record_id": linked.record(), "from": 1, "to": 9 });
+        let replay = world.post("webhooks/replay", replay).await.data();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let row = &rows["transaction"][0];
         Self {
@@ -57,9 +60,15 @@ impl There {
             row: text(&row["_id"]),
             hook: text(&hook["id"]),
             key: text(&key["id"]),
+            replay: text(&replay["id"]),
             subscription: text(&sync["subscriptions"][0]["id"]),
             linked,
         }
+    }
+
+    /// The record's first event.
+    fn event(&self) -> String {
+        format!("evt_{}_1", self.linked.record())
     }
 
     /// How this route is called.
@@ -156,7 +165,18 @@ impl There {
             }
             ("records", "unlink") => missing(json!({ "record_id": record })),
             ("keys", "revoke") => missing(json!({ "id": self.key })),
-            ("webhooks", "remove") => missing(json!({ "id": self.hook })),
+            ("webhooks", "remove" | "test" | "enable" | "disable" | "deliveries") => {
+                missing(json!({ "id": self.hook }))
+            }
+            ("webhooks", "replay") => missing(json!({
+                "id": self.hook, "record_id": record, "from": 1, "to": 9,
+            })),
+            ("webhooks/replay", "list") => empty(json!({})),
+            ("webhooks/replay", "get" | "cancel") => missing(json!({ "id": self.replay })),
+            ("events", "list") => missing(json!({ "record_id": record })),
+            ("events", "deliveries") => missing(json!({ "event_id": self.event() })),
+            ("events", "resend") => missing(json!({ "event_id": self.event(), "id": self.hook })),
+            ("callback", "trigger") => missing(json!({ "recordIds": [record] })),
             _ => return None,
         };
         let ends = match path {

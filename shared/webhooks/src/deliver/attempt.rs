@@ -9,7 +9,7 @@ use okra_core::{
     plan::MAX_DELAY_S,
     retry::{self, Jitter, Outcome},
 };
-use okra_queue::Retry;
+use okra_queue::{Resend, Retry};
 use okra_store::{
     self as store, AttemptResult, Delivery, DeliveryKey, DeliveryState, Happened, NewAppEntry,
 };
@@ -44,14 +44,14 @@ impl Deliverer {
                 return Ok(Told::Skipped);
             }
         };
-        if mode.kind == Kind::Scheduled {
+        if matches!(mode.kind, Kind::Scheduled | Kind::Resend) {
             match target.health.health.gate(self.clock.now()) {
                 Gate::Park => return self.park(event, target, row).await,
-                Gate::Wait { until } => {
+                Gate::Wait { until } if mode.kind == Kind::Scheduled => {
                     self.wake(&key, made, until, false).await?;
                     return Ok(Told::Paced);
                 }
-                Gate::Send => {}
+                Gate::Wait { .. } | Gate::Send => {}
             }
             // Others wait in this message.
             if mode.shared && self.is_slow(target) {
@@ -68,7 +68,15 @@ impl Deliverer {
             };
             if let Some((at, paced)) = until {
                 let until = Timestamp::from_microsecond(at).unwrap_or(Timestamp::MAX);
-                if mode.kind == Kind::Scheduled {
+                if mode.kind == Kind::Resend {
+                    let resend = Resend {
+                        source: event.source,
+                        seq: event.seq,
+                        endpoint: target.endpoint,
+                    };
+                    let delay_s = self.seconds_until(until);
+                    self.queues.send_resends(&[(resend, delay_s)]).await?;
+                } else if mode.kind == Kind::Scheduled {
                     self.wake(&key, made, until, paced).await?;
                 }
                 return Ok(Told::Paced);
@@ -280,6 +288,13 @@ impl Deliverer {
             }
         }
         Ok(())
+    }
+
+    /// Whole seconds until then, as many as a message can wait.
+    pub(super) fn seconds_until(&self, at: Timestamp) -> u16 {
+        let wait_ms = at.duration_since(self.clock.now()).as_millis().max(0);
+        let wait_s = u16::try_from((wait_ms + 999) / 1000).unwrap_or(u16::MAX);
+        wait_s.min(okra_queue::MAX_DELAY_S)
     }
 
     fn say(&self, attempted: &Attempted) {

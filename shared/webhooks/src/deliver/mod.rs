@@ -23,6 +23,7 @@ mod attempt;
 mod lanes;
 mod parking;
 mod pulse;
+mod replay;
 mod subject;
 mod sweep;
 mod targets;
@@ -44,6 +45,10 @@ use okra_vault::Vault;
 use okra_wire::webhook::event_name;
 
 use self::{lanes::Lanes, pulse::Pulses, subject::Subject, targets::Target};
+pub use self::{
+    replay::{RETENTION_S, retained_since},
+    subject::bodies,
+};
 use crate::{
     cache::Cache,
     keyring::{Keyring, KeyringError},
@@ -404,8 +409,8 @@ fn step(row: Option<&Delivery>, now: Timestamp, mode: Mode) -> Step {
         number: row.attempts.saturating_add(1),
     };
     match (row.state, row.next_at) {
-        (DeliveryState::Exhausted, _) if mode.kind == Kind::Resend => attempt,
-        (DeliveryState::Delivered, _) if mode.kind == Kind::Resend => attempt,
+        // Whoever asks for it gets the whole schedule anew.
+        _ if mode.kind == Kind::Resend => Step::Attempt { number: 1 },
         (DeliveryState::Delivered | DeliveryState::Exhausted | DeliveryState::Cancelled, _) => {
             Step::Done
         }
@@ -413,9 +418,7 @@ fn step(row: Option<&Delivery>, now: Timestamp, mode: Mode) -> Step {
         (DeliveryState::Parked, _) if mode.kind == Kind::Scheduled => Step::Done,
         // Somebody else is at it.
         (DeliveryState::Parked, Some(until)) if until > now => Step::Done,
-        (DeliveryState::Retry, Some(until)) if until > now && mode.kind != Kind::Resend => {
-            Step::Wait { until }
-        }
+        (DeliveryState::Retry, Some(until)) if until > now => Step::Wait { until },
         (DeliveryState::Parked | DeliveryState::Retry, _) => attempt,
     }
 }
@@ -555,9 +558,7 @@ mod tests {
             assert_eq!(step(Some(&row), now, Mode::FIRST), expected, "{row:?}");
             // Somebody who asks for it gets it.
             let resend = step(Some(&row), now, Mode::of(Kind::Resend));
-            if state != DeliveryState::Cancelled {
-                assert_eq!(resend, Step::Attempt { number: 4 }, "{row:?}");
-            }
+            assert_eq!(resend, Step::Attempt { number: 1 }, "{row:?}");
             let drain = step(Some(&row), now, Mode::of(Kind::Drain));
             let expected = match state {
                 DeliveryState::Parked => Step::Attempt { number: 4 },

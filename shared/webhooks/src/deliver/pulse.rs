@@ -218,9 +218,7 @@ impl Deliverer {
 
     /// Has an endpoint looked after at `due`, or as late as a message can wait.
     pub(super) async fn tend_at(&self, tend: Tend, due: Timestamp) -> Result<(), DeliverError> {
-        let wait_ms = due.duration_since(self.clock.now()).as_millis().max(0);
-        let wait_s = u16::try_from((wait_ms + 999) / 1000).unwrap_or(u16::MAX);
-        let delay_s = wait_s.min(okra_queue::MAX_DELAY_S);
+        let delay_s = self.seconds_until(due);
         Ok(self.queues.send_tends(&[(tend, delay_s)]).await?)
     }
 

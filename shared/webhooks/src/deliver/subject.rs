@@ -6,11 +6,11 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use okra_core::{
     bank::BankConfig,
-    feed::FeedEntry,
+    feed::{FeedEntry, PayloadMode},
     ids::{AccountId, RecordId},
     model::Environment,
 };
-use okra_store::{Account, Consistency, Head};
+use okra_store::{Account, Consistency, Head, Store};
 use okra_wire::webhook;
 
 use super::{DeliverError, Deliverer, Target};
@@ -69,10 +69,21 @@ impl Subject {
         entry: &FeedEntry,
         target: &Target,
     ) -> Bytes {
+        let to = (target.url.as_str(), target.payload);
+        self.render(public_url, account, entry, to)
+    }
+
+    fn render(
+        &self,
+        public_url: &str,
+        account: Option<&Account>,
+        entry: &FeedEntry,
+        (endpoint_url, payload): (&str, PayloadMode),
+    ) -> Bytes {
         let context = webhook::Context {
             public_url,
-            endpoint_url: &target.url,
-            payload: target.payload,
+            endpoint_url,
+            payload,
             app: self.head.app,
             env: self.env,
             customer: self.head.customer,
@@ -84,8 +95,51 @@ impl Subject {
             account: account.map(|account| &account.facts),
             options: &self.head.options,
         };
-        webhook::body(&context, entry).into()
+        let body = webhook::body(&context, entry);
+        if body.len() <= MAX_BODY_BYTES {
+            return body.into();
+        }
+        let reference = webhook::Context {
+            payload: PayloadMode::Reference,
+            ..context
+        };
+        webhook::body(&reference, entry).into()
     }
+}
+
+/// Bytes of a body that carries the changed resources, at most; a larger one becomes a reference.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// The bodies of a record's events as endpoints in full mode get them, but for `callbackURL`, which is
+/// empty: they are read and not sent.
+///
+/// # Errors
+///
+/// [`DeliverError`].
+pub async fn bodies(
+    store: &Store,
+    public_url: &str,
+    head: &Head,
+    entries: &[FeedEntry],
+) -> Result<Vec<Bytes>, DeliverError> {
+    let record = head.record;
+    let missing = |what| DeliverError::Missing { record, what };
+    let app = store.app(head.app).await?;
+    let bank = store.bank(head.bank).await?;
+    let customer = store.customer(head.customer).await?;
+    let subject = Subject {
+        head: head.clone(),
+        env: app.ok_or_else(|| missing("the app"))?.env,
+        bank: Arc::new(bank.ok_or_else(|| missing("the bank"))?),
+        email: customer.and_then(|customer| customer.email),
+    };
+    let accounts = accounts_of(store, entries).await?;
+    let mut bodies = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let account = accounts.of(entry)?;
+        bodies.push(subject.render(public_url, account, entry, ("", PayloadMode::Full)));
+    }
+    Ok(bodies)
 }
 
 /// Accounts by their id.
@@ -111,18 +165,22 @@ impl Deliverer {
         &self,
         entries: &[FeedEntry],
     ) -> Result<Accounts, DeliverError> {
-        let mut ids: Vec<_> = entries.iter().filter_map(|entry| entry.account).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        if ids.is_empty() {
-            return Ok(Accounts(HashMap::new()));
-        }
-        let accounts = self.store.accounts(&ids, Consistency::Eventual).await?;
-        Ok(Accounts(
-            accounts
-                .into_iter()
-                .map(|account| (account.id, account))
-                .collect(),
-        ))
+        accounts_of(&self.store, entries).await
     }
+}
+
+async fn accounts_of(store: &Store, entries: &[FeedEntry]) -> Result<Accounts, DeliverError> {
+    let mut ids: Vec<_> = entries.iter().filter_map(|entry| entry.account).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        return Ok(Accounts(HashMap::new()));
+    }
+    let accounts = store.accounts(&ids, Consistency::Eventual).await?;
+    Ok(Accounts(
+        accounts
+            .into_iter()
+            .map(|account| (account.id, account))
+            .collect(),
+    ))
 }

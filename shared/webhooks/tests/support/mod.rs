@@ -495,6 +495,9 @@ impl World {
             DeliverMessage::DispatchV1(it) => self.deliverer.dispatch(it).await.map(drop_it),
             DeliverMessage::RetryV1(it) => self.deliverer.retry(it).await.map(drop_it),
             DeliverMessage::TendV1(it) => self.deliverer.tend(it).await.map(drop_it),
+            DeliverMessage::ResendV1(it) => self.deliverer.resend(it).await.map(drop_it),
+            DeliverMessage::PingV1(it) => self.deliverer.ping(it).await,
+            DeliverMessage::ReplayV1(it) => self.deliverer.replay(it).await.map(drop_it),
             DeliverMessage::AppFeedV1(it) => self.deliverer.app_feed(it).await.map(drop_it),
         }
     }

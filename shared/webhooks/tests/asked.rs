@@ -1,0 +1,251 @@
+//! What somebody asks for: to send an event again, to replay a range, to ping.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use jiff::{SignedDuration, Timestamp};
+use okra_core::{
+    feed::PayloadMode,
+    ids::{ReplayId, Seq},
+};
+use okra_queue::{ReplayStep, Resend, Tend};
+use okra_store::{Consistency, DeliveryState, Replay, ReplayOf, ReplayState};
+use okra_webhooks::{bodies, endpoint_id};
+use serde_json::Value;
+
+use crate::support::{APP, RECORD, Receiver, World};
+
+fn replay(world: &World, receiver: &Receiver, of: ReplayOf) -> Replay {
+    Replay {
+        id: ReplayId::from_bytes([7; 12]),
+        app: APP,
+        endpoint: endpoint_id(APP, &receiver.url),
+        record: Some(RECORD),
+        places: (Seq(1), Seq(u64::MAX)),
+        times: (Timestamp::UNIX_EPOCH, Timestamp::MAX),
+        of,
+        rate: 50,
+        state: ReplayState::Running,
+        cursor: None,
+        looked_at: 0,
+        sent: 0,
+        created_at: world.clock.now(),
+        updated_at: world.clock.now(),
+        version: 0,
+    }
+}
+
+/// Starts a replay and lets it run for some seconds.
+async fn run(world: &World, mut replay: Replay, seconds: i64) -> Replay {
+    assert!(world.store.put_replay(&mut replay).await.unwrap());
+    go_on(world, &replay).await;
+    let second = SignedDuration::from_secs(1);
+    world
+        .pass(second * i32::try_from(seconds).unwrap(), second)
+        .await;
+    world.store.replay(APP, replay.id).await.unwrap().unwrap()
+}
+
+async fn go_on(world: &World, replay: &Replay) {
+    let step = ReplayStep {
+        app: APP,
+        replay: replay.id,
+        version: replay.version,
+    };
+    world.deliverer.replay(step).await.unwrap();
+}
+
+fn taken(receiver: &Receiver) -> Vec<u64> {
+    let of = |seq: &String| seq.parse().unwrap();
+    let mut taken: Vec<u64> = receiver
+        .headers("okra-event-sequence")
+        .iter()
+        .map(of)
+        .collect();
+    taken.sort_unstable();
+    taken
+}
+
+#[tokio::test]
+async fn an_event_is_sent_again_as_the_same_event() {
+    let world = World::new().await;
+    let receiver = Receiver::answering(&[]).await;
+    world.endpoint(&receiver, &[], None).await;
+    let dispatch = world.commit_balances(1).await;
+    world.dispatch(&dispatch).await;
+    let row = world.row(1, &receiver).await.unwrap();
+    let resend = Resend {
+        source: RECORD.into(),
+        seq: Seq(1),
+        endpoint: row.key.endpoint,
+    };
+    receiver.usually(500);
+    world.deliverer.resend(resend).await.unwrap();
+    let row = world.row(1, &receiver).await.unwrap();
+    // The schedule begins anew, and so does what can be seen of it.
+    assert_eq!((row.state, row.attempts), (DeliveryState::Retry, 1));
+    assert_eq!(row.log.len(), 2);
+    receiver.usually(200);
+    world
+        .pass(SignedDuration::from_secs(10), SignedDuration::from_secs(10))
+        .await;
+    let row = world.row(1, &receiver).await.unwrap();
+    assert_eq!((row.state, row.attempts), (DeliveryState::Delivered, 2));
+    let requests = receiver.requests();
+    assert_eq!(requests.len(), 3);
+    for (headers, body) in &requests {
+        assert_eq!(headers["webhook-id"], requests[0].0["webhook-id"]);
+        assert_eq!(body, &requests[0].1);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_tells_of_what_failed_or_is_missing_or_of_all() {
+    let world = World::new().await;
+    let receiver = Receiver::answering(&[]).await;
+    let abort = Some(("webhook-delivery", "abort-message"));
+    let refusing = Receiver::replying(&[(200, None), (422, abort), (200, None)]).await;
+    world.endpoint(&refusing, &[], None).await;
+    for _ in 0..3 {
+        let dispatch = world.commit_balances(1).await;
+        world.dispatch(&dispatch).await;
+    }
+    // An endpoint that came later.
+    world.endpoint(&receiver, &[], None).await;
+    let failed = run(&world, replay(&world, &refusing, ReplayOf::Failed), 2).await;
+    assert_eq!((failed.state, failed.sent), (ReplayState::Done, 1));
+    assert_eq!(taken(&refusing), [1, 2, 2, 3]);
+
+    let missing = Replay {
+        id: ReplayId::from_bytes([8; 12]),
+        record: None,
+        ..replay(&world, &receiver, ReplayOf::Missing)
+    };
+    let missing = run(&world, missing, 2).await;
+    assert_eq!((missing.state, missing.sent), (ReplayState::Done, 3));
+    assert_eq!(taken(&receiver), [1, 2, 3]);
+
+    let all = Replay {
+        id: ReplayId::from_bytes([9; 12]),
+        places: (Seq(2), Seq(3)),
+        ..replay(&world, &receiver, ReplayOf::All)
+    };
+    assert_eq!(run(&world, all, 2).await.sent, 2);
+    assert_eq!(taken(&receiver), [1, 2, 2, 3, 3]);
+}
+
+#[tokio::test]
+async fn a_replay_keeps_its_rate_has_no_cap_and_goes_on_where_it_was_cancelled() {
+    let world = World::new().await;
+    let receiver = Receiver::answering(&[]).await;
+    world.endpoint(&receiver, &[], None).await;
+    for _ in 0..4 {
+        world.commit_balances(90).await;
+    }
+    let running = run(&world, replay(&world, &receiver, ReplayOf::Missing), 3).await;
+    assert_eq!(running.state, ReplayState::Running);
+    let made = taken(&receiver).len();
+    assert!((150..=200).contains(&made), "{made}");
+    let mut cancelled = running.clone();
+    cancelled.state = ReplayState::Cancelled;
+    assert!(world.store.put_replay(&mut cancelled).await.unwrap());
+    world
+        .pass(SignedDuration::from_secs(5), SignedDuration::from_secs(1))
+        .await;
+    let sent = taken(&receiver).len();
+    assert!(sent < 360, "{sent}");
+    // A step that was under way when it was cancelled is void.
+    go_on(&world, &running).await;
+    world.settle().await;
+    assert_eq!(taken(&receiver).len(), sent);
+
+    let resumed = Replay {
+        state: ReplayState::Running,
+        ..world
+            .store
+            .replay(APP, cancelled.id)
+            .await
+            .unwrap()
+            .unwrap()
+    };
+    let done = run(&world, resumed, 10).await;
+    assert_eq!(
+        (done.state, done.sent, done.looked_at),
+        (ReplayState::Done, 360, 360)
+    );
+    assert_eq!(taken(&receiver), (1..=360).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_ping_is_signed_and_what_came_of_it_is_known() {
+    let world = World::new().await;
+    let receiver = Receiver::answering(&[204, 500]).await;
+    let secret = world.endpoint(&receiver, &[], None).await;
+    let endpoint = endpoint_id(APP, &receiver.url);
+    for class in ["ok", "rejected"] {
+        world
+            .deliverer
+            .ping(Tend { app: APP, endpoint })
+            .await
+            .unwrap();
+        let health = world.health(&receiver).await;
+        assert_eq!(health.ping.unwrap().class, class);
+        // Whether it answers a ping is no news about its events.
+        assert!(!health.health.is_troubled());
+        world.advance(SignedDuration::from_secs(1));
+    }
+    let (headers, body) = receiver.requests().remove(0);
+    let json: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        (&json["event"], &json["code"]),
+        (&"webhook.ping".into(), &"WEBHOOK_PING".into())
+    );
+    let id = headers["webhook-id"].to_str().unwrap();
+    assert_eq!(json["event_id"], id);
+    let at = headers["webhook-timestamp"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let signer = standardwebhooks::Webhook::new(&secret).unwrap();
+    assert_eq!(
+        headers["webhook-signature"],
+        signer.sign(id, at, &body).unwrap()
+    );
+}
+
+#[tokio::test]
+async fn a_gap_is_filled_with_the_bodies_that_were_sent() {
+    let world = World::new().await;
+    let receiver = Receiver::answering(&[]).await;
+    world.endpoint(&receiver, &[], None).await;
+    let dispatch = world.commit_balances(2).await;
+    world.dispatch(&dispatch).await;
+    let head = world
+        .store
+        .head(RECORD, Consistency::Strong)
+        .await
+        .unwrap()
+        .unwrap();
+    let entries = world
+        .store
+        .feed(RECORD, Seq(0), 10, Consistency::Strong)
+        .await
+        .unwrap();
+    let bodies = bodies(&world.store, "https://okra.example", &head, &entries)
+        .await
+        .unwrap();
+    for (headers, sent) in receiver.requests() {
+        let seq: usize = headers["okra-event-sequence"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let mut sent: Value = serde_json::from_slice(&sent).unwrap();
+        sent["callbackURL"] = "".into();
+        let read: Value = serde_json::from_slice(&bodies[seq - 1]).unwrap();
+        assert_eq!(read, sent);
+    }
+    assert_eq!(PayloadMode::default(), PayloadMode::Full);
+}
