@@ -248,3 +248,77 @@ fn detail<'a>(operation: &Operation<'a>) -> Detail<'a> {
         },
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::webhook::SCHEMAS;
+
+    /// A body is what the schema of its event says, and of no other event.
+    pub(crate) fn conforms(body: &Value) {
+        let mut schema: Value = serde_json::from_str(SCHEMAS).unwrap();
+        let name = body["event"].as_str().unwrap();
+        let content = &schema["webhooks"][name]["post"]["requestBody"]["content"];
+        let of_event = content["application/json"]["schema"]["$ref"].clone();
+        for reference in [of_event, json!("#/components/schemas/WebhookEvent")] {
+            schema["$ref"] = reference;
+            let validator = jsonschema::draft202012::new(&schema).unwrap();
+            let errors: Vec<_> = validator
+                .iter_errors(body)
+                .map(|it| it.to_string())
+                .collect();
+            assert!(errors.is_empty(), "{name}: {errors:#?}");
+        }
+        schema["$ref"] = json!("#/components/schemas/WebhookEvent");
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        let mut more = body.clone();
+        more["undocumented"] = json!(1);
+        assert!(
+            !validator.is_valid(&more),
+            "{name}: a field that is not documented"
+        );
+    }
+
+    #[test]
+    fn operations_are_what_is_documented() {
+        let at: Timestamp = "2026-03-01T12:00:00.5Z".parse().unwrap();
+        let gap = Gap {
+            from: at,
+            until: at,
+            events: 3,
+        };
+        let context = Context {
+            public_url: "https://sync.example",
+            endpoint_url: "https://operator.example/",
+            app: AppId::from_bytes([0xa0; 12]),
+            seq: Seq(4),
+            at,
+            subject: EndpointId::from_bytes([0xe0; 12]),
+            subject_url: "https://app.example/hook?token=secret",
+        };
+        let recovered = |gap| Operation::Recovered { since: at, gap };
+        for operation in [
+            Operation::Failing { since: at, days: 3 },
+            Operation::Parked { since: at },
+            Operation::Disabled {
+                by: DisabledBy::Failing,
+            },
+            recovered(None),
+            recovered(Some(gap)),
+            Operation::Exhausted {
+                event: "evt_646464646464646464646464_7",
+                name: "balance.success",
+                attempts: 10,
+                class: "rejected",
+            },
+            Operation::Ping,
+        ] {
+            let body = body(&context, &operation);
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            conforms(&body);
+            assert_eq!(body["endpoint"]["url"], "https://app.example/hook");
+        }
+    }
+}

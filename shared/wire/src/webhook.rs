@@ -38,6 +38,10 @@ use crate::{
 /// The version of all bodies. A change that a receiver could stumble over gets a new one.
 pub const BODY_VERSION: &str = "2026-03-01";
 
+/// JSON schemas of all bodies, `components.schemas`, and the `webhooks` of an OpenAPI 3.1 document that
+/// refer to them; `WebhookEvent` is any of them.
+pub const SCHEMAS: &str = include_str!("../webhooks.json");
+
 /// What a body says besides the feed entry itself.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
@@ -856,6 +860,30 @@ mod tests {
         assert_eq!(sent, body(&context, &entry), "every attempt is the same");
         let sent: Value = serde_json::from_slice(&sent).unwrap();
         assert_eq!(sent, serde_json::from_str::<Value>(&pretty).unwrap());
+        crate::operation::tests::conforms(&sent);
+    }
+
+    #[test]
+    fn every_event_is_documented() {
+        let schemas: Value = serde_json::from_str(SCHEMAS).unwrap();
+        let documented: Vec<&String> = schemas["webhooks"].as_object().unwrap().keys().collect();
+        let mut known: Vec<&str> = EVENT_NAMES.to_vec();
+        known.push("webhook.ping");
+        known.sort_unstable();
+        assert_eq!(documented, known);
+        for (filter, expected) in [
+            ("balance.success", true),
+            ("balance.*", true),
+            ("*", true),
+            ("balance", false),
+            ("bal*", false),
+            ("income.*", false),
+            ("", false),
+        ] {
+            assert_eq!(is_event_filter(filter), expected, "{filter}");
+        }
+        assert!(event_matches("endpoint.*", "endpoint.failing"));
+        assert!(!event_matches("endpoint.*", "balance.success"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod fields;
 
 use std::collections::BTreeMap;
 
+use okra_wire::webhook::SCHEMAS;
 use serde_json::{Map, Value, json};
 use utoipa::{
     ToSchema,
@@ -112,6 +113,11 @@ pub(crate) fn generate(docs: Vec<Doc>) -> Result<Value, String> {
         serde_json::from_str(include_str!("frame.json")).map_err(|error| error.to_string())?;
     document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     document["paths"] = Value::Object(paths);
+    let told: Value = serde_json::from_str(SCHEMAS).map_err(|error| error.to_string())?;
+    document["webhooks"] = told["webhooks"].clone();
+    if let Some(bodies) = told["components"]["schemas"].as_object() {
+        schemas.extend(bodies.clone());
+    }
     if let Some(known) = document["components"]["schemas"].as_object_mut() {
         known.extend(schemas);
     }

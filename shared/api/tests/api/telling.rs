@@ -64,9 +64,8 @@ async fn what_cannot_be_an_endpoint_is_refused() {
     let world = World::new().await;
     for (body, field) in [
         (json!({}), "url"),
-        (json!({ "url": "http://127.0.0.1:9001/" }), "url"),
-        (json!({ "url": "https://metadata.internal/" }), "url"),
-        (json!({ "url": "https://user:pass@app.example/" }), "url"),
+        (json!({ "url": URL, "rate": 0 }), "rate"),
+        (json!({ "url": URL, "rate": 201 }), "rate"),
         (json!({ "url": URL, "payload": "half" }), "payload"),
         (json!({ "url": URL, "token": "two words" }), "token"),
         (json!({ "url": URL, "products": ["income"] }), "products"),
@@ -75,6 +74,61 @@ async fn what_cannot_be_an_endpoint_is_refused() {
         let (kind, message) = answer.refusal(StatusCode::BAD_REQUEST);
         assert_eq!(kind, "VALIDATION");
         assert!(message.starts_with(field), "{message}");
+    }
+    for (body, kind, says) in [
+        (
+            json!({ "url": "http://app.example/" }),
+            "WEBHOOK_URL",
+            "(scheme)",
+        ),
+        (
+            json!({ "url": "https://127.0.0.1:9001/" }),
+            "WEBHOOK_URL",
+            "(ip_literal)",
+        ),
+        (
+            json!({ "url": "https://metadata.internal/" }),
+            "WEBHOOK_URL",
+            "(internal_name)",
+        ),
+        (
+            json!({ "url": "https://user:pass@app.example/" }),
+            "WEBHOOK_URL",
+            "(user_info)",
+        ),
+        (
+            json!({ "url": "https://app.example:22/" }),
+            "WEBHOOK_URL",
+            "(port)",
+        ),
+        (
+            json!({ "url": URL, "events": ["income.success"] }),
+            "UNKNOWN_EVENT",
+            "income.success",
+        ),
+        (
+            json!({ "url": URL, "events": ["bal*"] }),
+            "UNKNOWN_EVENT",
+            "bal*",
+        ),
+        (
+            json!({ "url": URL, "secret": "hunter2" }),
+            "INVALID_SECRET",
+            "whsec_",
+        ),
+        (
+            json!({ "url": URL, "secret": "whsec_c2hvcnQ=" }),
+            "INVALID_SECRET",
+            "24 to 64",
+        ),
+    ] {
+        let answer = world.post("webhooks/set", body).await;
+        let (refused, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        assert_eq!(refused, kind, "{message}");
+        assert!(
+            message.contains(says) && !message.contains("hunter2"),
+            "{message}"
+        );
     }
     let listed = world.post("webhooks/list", json!({})).await.data();
     assert_eq!(listed["webhooks"], json!([]));
@@ -98,4 +152,280 @@ async fn an_app_has_no_more_endpoints_than_can_be_read() {
         .await
         .refusal(StatusCode::BAD_REQUEST);
     set(0).await.data();
+}
+
+/// What waits in the deliver queue, by kind.
+async fn messages(world: &World, kind: &str) -> Vec<Value> {
+    let queues = &world.environment.queues;
+    let mut found = Vec::new();
+    loop {
+        let received = queues
+            .receive(okra_queue::Queue::Deliver, 10, 0)
+            .await
+            .unwrap();
+        if received.is_empty() {
+            return found;
+        }
+        let bodies = received
+            .iter()
+            .map(|it| serde_json::from_str::<Value>(&it.body).unwrap());
+        found.extend(bodies.filter(|body| body["kind"] == kind));
+        let receipts: Vec<String> = received.iter().map(|it| it.receipt.clone()).collect();
+        queues
+            .delete(okra_queue::Queue::Deliver, &receipts)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_new_endpoint_is_pinged_and_can_be_switched_off_and_on() {
+    let world = World::new().await;
+    let set = json!({ "url": URL, "events": "balance.*,endpoint.failing", "rate": 7 });
+    let made = world.post("webhooks/set", set).await.data();
+    assert_eq!(made["events"], json!(["balance.*", "endpoint.failing"]));
+    assert_eq!(
+        (&made["rate"], &made["health"]["status"]),
+        (&json!(7), &json!("healthy"))
+    );
+    assert_eq!(made["health"]["ping"], Value::Null);
+    let pings = messages(&world, "ping_v1").await;
+    assert_eq!(pings[0]["endpoint"], made["id"]);
+    world
+        .post("webhooks/set", json!({ "url": URL }))
+        .await
+        .data();
+    assert_eq!(messages(&world, "ping_v1").await.len(), 0, "it was known");
+    world
+        .post("webhooks/test", json!({ "id": made["id"] }))
+        .await
+        .data();
+    assert_eq!(messages(&world, "ping_v1").await.len(), 1);
+
+    let off = world
+        .post("webhooks/disable", json!({ "url": URL }))
+        .await
+        .data();
+    assert_eq!(off["health"]["status"], "disabled");
+    assert_eq!(off["health"]["disabled_by"], "app");
+    let listed = world.post("webhooks/list", json!({})).await.data();
+    assert_eq!(listed["webhooks"][0]["health"], off["health"]);
+    let on = world
+        .post("webhooks/enable", json!({ "id": made["id"] }))
+        .await
+        .data();
+    assert_eq!(on["health"]["status"], "healthy");
+    assert_eq!(
+        messages(&world, "tend_v1").await.len(),
+        1,
+        "what was parked is sent"
+    );
+}
+
+#[tokio::test]
+async fn a_secret_can_be_brought_along_and_the_one_before_signs_as_long_as_was_said() {
+    let world = World::new().await;
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let set = async |body: Value| world.post("webhooks/set", body).await.data();
+    let made = set(json!({ "url": URL, "secret": secret })).await;
+    assert_eq!(made["secret"], secret);
+    assert_eq!(made["previous_secret_until"], Value::Null);
+    let rotated = set(json!({ "url": URL, "rotate": true, "overlap_hours": 48 })).await;
+    assert_eq!(rotated["previous_secret_until"], "2026-03-17T12:00:30.000Z");
+    let environment = &world.environment;
+    let keyring = Keyring::new(environment.store.clone(), environment.vault.clone());
+    let app = okra_core::ids::AppId::from_bytes([0xa0; 12]);
+    let endpoint = environment.store.endpoints(app).await.unwrap().remove(0);
+    let both = |hours| {
+        let at = environment.clock.now() + jiff::SignedDuration::from_hours(hours);
+        let plain = keyring.secrets_at(&endpoint, at).unwrap().to_plain();
+        plain.split(|byte| *byte == b' ').count()
+    };
+    assert_eq!((both(47), both(48)), (2, 1));
+    let at_once = set(json!({ "url": URL, "rotate": true, "overlap_hours": 0 })).await;
+    assert_eq!(at_once["previous_secret_until"], Value::Null);
+    let long = json!({ "url": URL, "rotate": true, "overlap_hours": 169 });
+    let answer = world.post("webhooks/set", long).await;
+    answer.refusal(StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn events_are_read_and_their_deliveries_looked_up_and_sent_again() {
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    let hook = world
+        .post("webhooks/set", json!({ "url": URL }))
+        .await
+        .data();
+    let list = json!({ "record_id": linked.record(), "after": 0, "limit": 2 });
+    let page = world.post("events/list", list).await.data();
+    let events = page["events"].as_array().unwrap();
+    assert_eq!((events.len(), &page["has_more"]), (2, &json!(true)));
+    for (n, event) in (1..).zip(events) {
+        assert_eq!(
+            (&event["sequence"], &event["record"]),
+            (&json!(n), &json!(linked.record()))
+        );
+    }
+    let last = page["last_sequence"].as_u64().unwrap();
+    let rest = json!({ "record_id": linked.record(), "after": 2 });
+    let rest = world.post("events/list", rest).await.data();
+    assert_eq!(rest["events"].as_array().unwrap().len() as u64, last - 2);
+    assert_eq!(rest["has_more"], false);
+
+    // As if two were delivered.
+    let store = &world.environment.store;
+    let record = linked.record();
+    for seq in [1, 2] {
+        let entry = store
+            .entry(record, okra_core::ids::Seq(seq))
+            .await
+            .unwrap()
+            .unwrap();
+        let delivery = okra_store::Delivery {
+            key: okra_store::DeliveryKey {
+                endpoint: hook["id"].as_str().unwrap().parse().unwrap(),
+                at: entry.at,
+                source: record.into(),
+                seq: entry.seq,
+            },
+            event: "auth.success".to_owned(),
+            state: match seq {
+                1 => okra_store::DeliveryState::Delivered,
+                _ => okra_store::DeliveryState::Exhausted,
+            },
+            attempts: 1,
+            log: vec![okra_store::AttemptResult {
+                status: Some(418),
+                class: "rejected".to_owned(),
+                at: entry.at,
+                latency_ms: 12,
+            }],
+            excerpt: Some("short and stout".to_owned()),
+            next_at: None,
+            version: 1,
+        };
+        store.put_delivery(&delivery, entry.at).await.unwrap();
+    }
+    let id = &events[1]["event_id"];
+    let of_event = world
+        .post("events/deliveries", json!({ "event_id": id }))
+        .await
+        .data();
+    let delivery = &of_event["deliveries"][0];
+    assert_eq!(delivery["state"], "exhausted");
+    assert_eq!(delivery["response"], "short and stout");
+    assert_eq!(delivery["log"][0]["status"], 418);
+
+    let log = async |more: Value| {
+        let mut body = json!({ "url": URL });
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        world.post("webhooks/deliveries", body).await.data()
+    };
+    let first = log(json!({ "limit": 1 })).await;
+    let next = log(json!({ "limit": 1, "cursor": first["next_cursor"] })).await;
+    let ids: Vec<&Value> = [&first, &next]
+        .map(|it| &it["deliveries"][0]["event_id"])
+        .into();
+    assert_eq!(ids, [&events[1]["event_id"], &events[0]["event_id"]]);
+    let failed = log(json!({ "state": "exhausted" })).await;
+    assert_eq!(failed["deliveries"].as_array().unwrap().len(), 1);
+    assert_eq!(failed["next_cursor"], Value::Null);
+
+    let resend = json!({ "event_id": id, "url": URL });
+    world.post("events/resend", resend).await.data();
+    let sent = messages(&world, "resend_v1").await;
+    assert_eq!(
+        (&sent[0]["seq"], &sent[0]["endpoint"]),
+        (&json!(2), &hook["id"])
+    );
+    let elsewhere = json!({ "event_id": id, "url": "https://elsewhere.example/" });
+    let answer = world.post("events/resend", elsewhere).await;
+    answer.refusal(StatusCode::NOT_FOUND);
+
+    let trigger = json!({ "recordIds": [linked.record()] });
+    let triggered = world.post("callback/trigger", trigger).await.data();
+    let count = triggered["events"].as_u64().unwrap();
+    assert!(
+        count >= 2,
+        "the newest balance and the newest transactions at least"
+    );
+    assert_eq!(messages(&world, "resend_v1").await.len() as u64, count);
+    let nowhere = json!({ "recordIds": [linked.record()], "url": "https://nowhere.example/" });
+    world
+        .post("callback/trigger", nowhere)
+        .await
+        .refusal(StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_replay_has_a_beginning_and_an_end_within_what_is_kept() {
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    world
+        .post("webhooks/set", json!({ "url": URL }))
+        .await
+        .data();
+    let record = linked.record();
+    for (more, kind) in [
+        (json!({}), "REPLAY_RANGE"),
+        (json!({ "since": "2026-03-10T00:00:00Z" }), "REPLAY_RANGE"),
+        (json!({ "record_id": record, "from": 1 }), "REPLAY_RANGE"),
+        (json!({ "from": 1, "to": 2 }), "REPLAY_RANGE"),
+        (
+            json!({ "since": "2026-03-12", "until": "2026-03-11" }),
+            "REPLAY_RANGE",
+        ),
+        (
+            json!({ "since": "2026-02-01", "until": "2026-03-11" }),
+            "REPLAY_BEYOND_RETENTION",
+        ),
+        (
+            json!({ "since": "soon", "until": "2026-03-11" }),
+            "VALIDATION",
+        ),
+        (
+            json!({ "record_id": record, "from": 1, "to": 2, "which": "some" }),
+            "VALIDATION",
+        ),
+    ] {
+        let mut body = json!({ "url": URL });
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let answer = world.post("webhooks/replay", body).await;
+        assert_eq!(answer.refusal(StatusCode::BAD_REQUEST).0, kind, "{more}");
+    }
+    let ask = json!({ "url": URL, "since": "2026-03-10", "until": "2026-03-16", "which": "all" });
+    let replay = world.post("webhooks/replay", ask).await.data();
+    assert_eq!(
+        (&replay["state"], &replay["rate"]),
+        (&json!("running"), &json!(10))
+    );
+    let steps = messages(&world, "replay_v1").await;
+    assert_eq!(
+        (&steps[0]["replay"], &steps[0]["version"]),
+        (&replay["id"], &json!(1))
+    );
+    let id = json!({ "id": replay["id"] });
+    let cancelled = world
+        .post("webhooks/replay/cancel", id.clone())
+        .await
+        .data();
+    assert_eq!(cancelled["state"], "cancelled");
+    assert_eq!(messages(&world, "replay_v1").await.len(), 0);
+    let resume = json!({ "id": replay["id"], "resume": true });
+    assert_eq!(
+        world.post("webhooks/replay/cancel", resume).await.data()["state"],
+        "running"
+    );
+    assert_eq!(messages(&world, "replay_v1").await[0]["version"], 3);
+    assert_eq!(
+        world.post("webhooks/replay/get", id).await.data()["state"],
+        "running"
+    );
+    let listed = world.post("webhooks/replay/list", json!({})).await.data();
+    assert_eq!(listed["replays"].as_array().unwrap().len(), 1);
 }

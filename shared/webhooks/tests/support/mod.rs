@@ -4,7 +4,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -41,6 +41,7 @@ use okra_webhooks::{
     AddressPolicy, Attempted, Bearer, DeliverConfig, DeliverError, Deliverer, DispatchReport,
     Limits, Observer, SECRET_BYTES, Sender, SigningSecrets, endpoint_id,
 };
+use okra_wire::webhook::SCHEMAS;
 use tokio::net::TcpListener;
 
 pub(crate) const APP: AppId = AppId::from_bytes([1; 12]);
@@ -116,8 +117,20 @@ impl Receiver {
     }
 
     /// What it was sent so far, in the order of arrival.
+    ///
+    /// Each body is what is documented.
     pub(crate) fn requests(&self) -> Vec<(HeaderMap, Bytes)> {
-        self.memory.lock().unwrap().requests.clone()
+        static DOCUMENTED: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+            let mut schema: serde_json::Value = serde_json::from_str(SCHEMAS).unwrap();
+            schema["$ref"] = "#/components/schemas/WebhookEvent".into();
+            jsonschema::draft202012::new(&schema).unwrap()
+        });
+        let requests = self.memory.lock().unwrap().requests.clone();
+        for (_, body) in &requests {
+            let body = serde_json::from_slice(body).unwrap();
+            assert!(DOCUMENTED.is_valid(&body), "{body:#}");
+        }
+        requests
     }
 
     /// The value of a header in each request so far, sorted.
