@@ -479,20 +479,21 @@ impl Replay {
         }
     }
 
-    /// Waits for the last webhooks: each number of each feed is one event.
+    /// Waits for the last webhooks: each number of each feed is one event, and feeds grow until the
+    /// histories are pulled.
     async fn drain(&self) -> anyhow::Result<()> {
-        let mut expected = 0;
-        for &record in self.records.values() {
-            let head = self
-                .process
-                .environment
-                .store
-                .head(record, Consistency::Strong)
-                .await?;
-            expected += head.context("a record")?.seq.0;
-        }
         let (mut arrived, mut since) = (self.receiver.len(), Instant::now());
-        while (arrived as u64) < expected {
+        loop {
+            // Looked at first: what is still fetched may commit more.
+            let fetching = self
+                .process
+                .emulator
+                .depth("fetch")
+                .is_some_and(|depth| depth.visible + depth.in_flight + depth.delayed > 0);
+            let expected = self.committed().await?;
+            if !fetching && self.receiver.len() as u64 >= expected {
+                return Ok(());
+            }
             sleep(Duration::from_millis(20)).await;
             let now = self.receiver.len();
             if now > arrived {
@@ -502,7 +503,17 @@ impl Replay {
                 bail!("{arrived} of {expected} webhooks arrived, and no more for a minute");
             }
         }
-        Ok(())
+    }
+
+    /// Entries of all feeds.
+    async fn committed(&self) -> anyhow::Result<u64> {
+        let mut committed = 0;
+        for &record in self.records.values() {
+            let store = &self.process.environment.store;
+            let head = store.head(record, Consistency::Strong).await?;
+            committed += head.context("a record")?.seq.0;
+        }
+        Ok(committed)
     }
 }
 
