@@ -22,6 +22,8 @@ const EXAMPLES: &str = "Examples:
   okra-sync                                  the demo on http://127.0.0.1:3000
   okra-sync serve --banks banks.toml         your own banks, no demo
   okra-sync replay trans.csv                 real transactions, day by day, as fast as it goes
+  okra-sync listen --forward-to http://127.0.0.1:4000/hook --key okra_sk_...
+                                             events on your laptop, from any installation
   okra-sync --dynamodb-endpoint http://127.0.0.1:8000 --sqs-endpoint http://127.0.0.1:9324
                                              other stand-ins for AWS than the embedded ones";
 
@@ -37,6 +39,25 @@ pub(crate) enum Command {
     Banks(BanksArgs),
     /// Load real transactions into the sandbox bank and play the days forward
     Replay(ReplayArgs),
+    /// Post an app's events to a URL of this machine, signed as webhooks are
+    Listen(ListenArgs),
+}
+
+/// What `listen` takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ListenArgs {
+    /// Where events are posted
+    #[arg(long, value_name = "URL")]
+    pub(crate) forward_to: String,
+    /// The app's secret key
+    #[arg(long, env = "OKRA_SECRET_KEY", hide_env_values = true)]
+    pub(crate) key: String,
+    /// Where the API is
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000")]
+    pub(crate) api: String,
+    /// Begin with the first event of each record, not with what happens from now on
+    #[arg(long)]
+    pub(crate) from_start: bool,
 }
 
 /// What every command takes.

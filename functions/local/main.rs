@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod keys;
 mod lines;
+mod listen;
 mod mapping;
 mod minute;
 mod process;
@@ -34,6 +35,7 @@ async fn main() -> ExitCode {
         Some(Command::Key(args)) => app::keys(&options, &args).await,
         Some(Command::Banks(args)) => banks::run(&args).await,
         Some(Command::Replay(replay)) => replay::run(&options, &replay).await,
+        Some(Command::Listen(args)) => listen::run(&args).await,
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,

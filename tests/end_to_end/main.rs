@@ -3,7 +3,14 @@
 
 mod running;
 
-use std::{fmt::Write as _, fs, path::Path, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{Read, Write as _},
+    net::TcpListener,
+    path::Path,
+    time::Duration,
+};
 
 use running::{Running, okra_sync, okra_sync_logging, ports};
 
@@ -152,6 +159,84 @@ fn a_malformed_row_is_named_and_what_is_before_it_is_kept() {
 }
 
 /// Law 11, at the finest level of logs that can be asked for.
+/// Answers one request after the other, and gives each: its headers and its body.
+fn receive(listener: &TcpListener) -> (String, String) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = stream.read(&mut buffer).unwrap();
+        text.extend_from_slice(&buffer[..read]);
+        let whole = String::from_utf8_lossy(&text).into_owned();
+        let Some((head, body)) = whole.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let header = |line: &str| {
+            line.to_lowercase()
+                .strip_prefix("content-length: ")?
+                .parse()
+                .ok()
+        };
+        let length: usize = head.lines().find_map(header).unwrap();
+        if body.len() >= length {
+            let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer).unwrap();
+            return (head.to_lowercase(), body.to_owned());
+        }
+    }
+}
+
+#[test]
+fn listen_posts_an_apps_events_to_a_laptop_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, port) = (folder.path().to_str().unwrap(), ports().to_string());
+    let mut demo = okra_sync(&["--data", data, "--port", &port]);
+    demo.wait_for("POS SHOPRITE IKEJA", PATIENCE);
+    let kept = fs::read_to_string(folder.path().join("demo.json")).unwrap();
+    let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hook = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (api, key) = (
+        format!("http://127.0.0.1:{port}"),
+        kept["secret_key"].as_str().unwrap(),
+    );
+    let arguments = ["listen", "--forward-to", &hook, "--key", key, "--api", &api];
+    let mut listening = okra_sync(&[&arguments[..], &["--from-start"]].concat());
+    let line = listening.wait_for("signed with whsec_", PATIENCE);
+    let (_, secret) = line.split_once("signed with ").unwrap();
+    let signer = standardwebhooks::Webhook::new(secret).unwrap();
+    for sequence in 1..=4 {
+        let (head, body) = receive(&listener);
+        let header = |name: &str| {
+            let value = head
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("{name}: ")));
+            value.unwrap().to_owned()
+        };
+        let event: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(event["event_id"], header("webhook-id"));
+        assert_eq!(event["sequence"], sequence);
+        let at = header("webhook-timestamp").parse().unwrap();
+        let signature = signer
+            .sign(&header("webhook-id"), at, body.as_bytes())
+            .unwrap();
+        assert_eq!(header("webhook-signature"), signature.to_lowercase());
+    }
+    listening.wait_for("#4 of", PATIENCE);
+    listening.kill_9();
+    let mut refused = okra_sync(&[
+        "listen",
+        "--forward-to",
+        &hook,
+        "--key",
+        "wrong",
+        "--api",
+        &api,
+    ]);
+    refused.fails_with("webhooks/secret is refused with 401", PATIENCE);
+    demo.kill_9();
+}
+
 #[test]
 fn neither_secrets_nor_payloads_are_logged() {
     let folder = tempfile::tempdir().unwrap();

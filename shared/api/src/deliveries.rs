@@ -370,7 +370,7 @@ pub(crate) async fn events(call: &Call) -> Answer {
         "Events retrieved successfully",
         Events {
             events,
-            last_sequence: head.seq.0.max(last.0),
+            last_sequence: entries.last().map_or(head.seq, |it| it.seq.max(head.seq)).0,
             has_more: entries.len() == limit && last < head.seq,
         },
     )

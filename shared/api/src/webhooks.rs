@@ -442,7 +442,8 @@ pub(crate) async fn secret(call: &Call) -> Answer {
     let mut secrets = state.keyring.app_secrets(app, call.now()).await?;
     if call.input.flag("rotate") {
         secrets = secrets.rotated(&state.random()?);
-        state.keyring.put_app_secrets(app, &secrets).await?;
+        let until = previous_until(call)?;
+        state.keyring.put_app_secrets(app, &secrets, until).await?;
     }
     success(
         "Signing secret retrieved successfully",
@@ -453,11 +454,11 @@ pub(crate) async fn secret(call: &Call) -> Answer {
 }
 
 documented! {
-    set(URL, TOKEN, PAYLOAD, PRODUCTS, WEBHOOK, ROTATE) -> Shown: "Sets an endpoint, and pings it where it is new.";
+    set(URL, TOKEN, PAYLOAD, PRODUCTS, WEBHOOK, ROTATE, SECRET_OVERLAP) -> Shown: "Sets an endpoint, and pings it where it is new.";
     test(optional(ID), optional(URL)) -> Shown: "Sends a signed ping to an endpoint.";
     enable(optional(ID), optional(URL)) -> Shown: "Enables an endpoint: what was parked for it is sent.";
     disable(optional(ID), optional(URL)) -> Shown: "Disables an endpoint: what is for it is parked, and nothing of it is lost.";
     list() -> Webhooks: "The endpoints, without their secrets.";
     remove(optional(ID), optional(URL)) -> Shown: "Removes an endpoint by its id or its URL.";
-    secret(ROTATE) -> Secret: "The secret that signs for the URLs of data sync.";
+    secret(ROTATE, SECRET_OVERLAP) -> Secret: "The secret that signs for the URLs of data sync.";
 }

@@ -163,17 +163,18 @@ impl Keyring {
     ) -> Result<SigningSecrets, KeyringError> {
         let known = self
             .apps
-            .get(app, now, self.stored_app_secrets(app))
+            .get(app, now, self.stored_app_secrets(app, now))
             .await?;
         if let Some(secrets) = known {
             return Ok(secrets);
         }
         let fresh = SigningSecrets::fresh(&fresh_entropy()?);
-        self.put_app_secrets(app, &fresh).await?;
+        self.put_app_secrets(app, &fresh, now).await?;
         Ok(fresh)
     }
 
-    /// Replaces the secrets of an app, as when they are rotated.
+    /// Replaces the secrets of an app, as when they are rotated: the one before signs until
+    /// `previous_until`.
     ///
     /// # Errors
     ///
@@ -182,13 +183,21 @@ impl Keyring {
         &self,
         app: AppId,
         secrets: &SigningSecrets,
+        previous_until: Timestamp,
     ) -> Result<(), KeyringError> {
         let sealed = self.seal(Purpose::AppSigning(app), &secrets.to_plain())?;
-        let state = json!({ "sealed": BASE64.encode(&sealed) });
+        let state = json!({
+            "sealed": BASE64.encode(&sealed),
+            "previous_until": previous_until.as_second(),
+        });
         Ok(self.store.put_state(&app_state(app), &state).await?)
     }
 
-    async fn stored_app_secrets(&self, app: AppId) -> Result<Option<SigningSecrets>, KeyringError> {
+    async fn stored_app_secrets(
+        &self,
+        app: AppId,
+        now: Timestamp,
+    ) -> Result<Option<SigningSecrets>, KeyringError> {
         let purpose = Purpose::AppSigning(app);
         let Some(state) = self.store.state(&app_state(app)).await? else {
             return Ok(None);
@@ -197,8 +206,14 @@ impl Keyring {
             .as_str()
             .and_then(|text| BASE64.decode(text.as_bytes()).ok())
             .ok_or_else(|| KeyringError::Unreadable { of: purpose.of() })?;
-        self.open(purpose, &sealed, SigningSecrets::from_plain)
-            .map(Some)
+        let secrets = self.open(purpose, &sealed, SigningSecrets::from_plain)?;
+        // One that was never rotated, or long ago by an older release, has no such time.
+        let over = state["previous_until"].as_i64().unwrap_or(0) <= now.as_second();
+        Ok(Some(if over {
+            secrets.without_previous()
+        } else {
+            secrets
+        }))
     }
 
     fn seal(&self, purpose: Purpose, plain: &[u8]) -> Result<Vec<u8>, KeyringError> {

@@ -249,3 +249,22 @@ async fn a_gap_is_filled_with_the_bodies_that_were_sent() {
     }
     assert_eq!(PayloadMode::default(), PayloadMode::Full);
 }
+
+#[tokio::test]
+async fn the_secret_of_data_sync_before_a_rotation_signs_as_long_as_was_said() {
+    let world = World::new().await;
+    let (keyring, now) = (world.deliverer.keyring(), world.clock.now());
+    let until = now + SignedDuration::from_hours(24);
+    let rotated = keyring
+        .app_secrets(APP, now)
+        .await
+        .unwrap()
+        .rotated(&[9; 24]);
+    keyring.put_app_secrets(APP, &rotated, until).await.unwrap();
+    for (hours, expected) in [(1, 2), (23, 2), (24, 1), (48, 1)] {
+        let at = now + SignedDuration::from_hours(hours);
+        let plain = keyring.app_secrets(APP, at).await.unwrap().to_plain();
+        let count = plain.split(|byte| *byte == b' ').count();
+        assert_eq!(count, expected, "{hours}");
+    }
+}

@@ -178,8 +178,8 @@ fields! {
         F::new(&["events"], Kind::Texts, "The names of events it is told of, or family.*, or *; all that records bring where absent."),
         F::new(&["rate"], Kind::Count { most: 200 }, "Events a second at most."),
         F::new(&["secret"], Kind::Text, "A secret of your own, whsec_ and base64 of 24 to 64 bytes."),
-        F::new(&["overlap_hours"], Kind::Text, "Hours for which the secret before still signs, 0 to 168; 24 where absent."),
     ];
+    SECRET_OVERLAP = [F::new(&["overlap_hours"], Kind::Text, "Hours for which the secret before a rotation still signs, 0 to 168; 24 where absent.")];
     EVENT = [F::new(&["event_id", "event"], Kind::Text, "The event's id, as in webhook-id.").needed()];
     DELIVERIES = [
         F::new(&["state"], Kind::OneOf(&["delivered", "retry", "parked", "exhausted", "cancelled"]), "Only those in this state."),
