@@ -1,6 +1,7 @@
 //! The binary from outside: what a newcomer runs, kills, restarts and gets wrong.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod kill_nine;
 mod running;
 
 use std::{

@@ -23,8 +23,8 @@ pub(super) const SCHEMA: &str = "
         dead_letter INTEGER REFERENCES queues (id),
         max_receive_count INTEGER
     );
-    -- `received` counts over all queues, as SQS does; `received_before` is what it was when the
-    -- message came to this one. AUTOINCREMENT: ids are never used twice.
+    -- `received` counts over all queues, as SQS does; `received_before` is how many of them are not
+    -- held against it: those before it came to this one, and those by a process that died. AUTOINCREMENT: ids are never used twice.
     CREATE TABLE IF NOT EXISTS messages (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         queue INTEGER NOT NULL REFERENCES queues (id),
@@ -43,9 +43,12 @@ pub(super) const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS age ON messages (queue, sent_ms);
 ";
 
-/// Whoever had these messages died with the process that had the file.
-const RELEASE: &str =
-    "UPDATE messages SET visible_ms = 0 WHERE ready = 0 AND received > received_before";
+/// Whoever had these messages died with the process that had the file: they come again at once. That
+/// is no failure of the message, so it does not bring it nearer to its dead-letter queue: a process that
+/// is stopped often would lose what it was about.
+const RELEASE: &str = "
+    UPDATE messages SET visible_ms = 0, received_before = received_before + 1
+    WHERE ready = 0 AND received > received_before";
 
 const EXPIRE: &str = "DELETE FROM messages WHERE queue = :queue AND sent_ms <= :oldest";
 

@@ -1,0 +1,293 @@
+//! The process killed with `kill -9` again and again under load, and what its app was told in the end.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use okra_aws::{AwsConfig, Clock};
+use okra_core::ids::{EventId, Seq};
+use okra_emulator::Emulator;
+use okra_store::{Consistency, KeyHash, Store};
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use crate::{
+    PATIENCE,
+    running::{Running, okra_sync, ports},
+};
+
+/// Kills.
+const KILLS: usize = 50;
+
+/// How long one life of the process lasts at most, however little it gets done.
+const LIFE: Duration = Duration::from_millis(1_200);
+
+/// How long nothing has to come until it is worth looking whether everything is there.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Callers of the API at once.
+const CALLERS: usize = 4;
+
+/// Of this many webhooks one is refused, so that there are retries to lose as well.
+const ONE_REFUSED_OF: usize = 20;
+
+/// The table's name and what the pages of it hold.
+const TABLE: &str = "okra-sync";
+const PAGE: usize = 100;
+
+/// What an app was told.
+#[derive(Default)]
+struct Told {
+    /// By event id: the body of the first arrival, and whether any was acknowledged.
+    events: HashMap<String, (Bytes, bool)>,
+    arrivals: usize,
+    /// Events that came with two bodies, and webhooks whose signature does not verify.
+    wrong: Vec<String>,
+}
+
+#[derive(Clone, Default)]
+struct App {
+    told: Arc<Mutex<Told>>,
+    secret: Arc<Mutex<Option<Webhook>>>,
+}
+
+impl App {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap()
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.told().events.values().filter(|(_, yes)| *yes).count()
+    }
+
+    fn receive(&self, headers: &HeaderMap, body: Bytes) -> StatusCode {
+        let id = headers["webhook-id"].to_str().unwrap().to_owned();
+        let verified = {
+            let secret = self.secret.lock().unwrap();
+            // Before it knows its secret, the app cannot take anything.
+            let Some(secret) = &*secret else {
+                return StatusCode::SERVICE_UNAVAILABLE;
+            };
+            secret.verify(&body, headers).is_ok()
+        };
+        let mut told = self.told();
+        told.arrivals += 1;
+        let acknowledges = told.arrivals % ONE_REFUSED_OF != 0;
+        if !verified {
+            told.wrong.push(format!("{id}: its signature"));
+        }
+        let (first, acknowledged) = told
+            .events
+            .entry(id.clone())
+            .or_insert_with(|| (body.clone(), false));
+        *acknowledged |= acknowledges;
+        if *first != body {
+            told.wrong.push(format!("{id}: another body"));
+        }
+        if acknowledges {
+            StatusCode::NO_CONTENT
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+
+    /// Serves; the URL of its webhook.
+    async fn serve(&self) -> String {
+        let app = self.clone();
+        let hook = post(move |headers: HeaderMap, body: Bytes| async move {
+            app.receive(&headers, body)
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let router = Router::new().route("/hook", hook);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        url
+    }
+}
+
+/// Calls the API as an app does; a process that is down is an error.
+#[derive(Clone)]
+struct Api {
+    client: reqwest::Client,
+    root: String,
+    key: String,
+}
+
+impl Api {
+    async fn post(&self, path: &str, body: &Value) -> Result<Value, reqwest::Error> {
+        let call = self.client.post(format!("{}/{path}", self.root));
+        let answer = call.bearer_auth(&self.key).json(body).send().await?;
+        let mut answer: Value = answer.error_for_status()?.json().await?;
+        Ok(answer["data"].take())
+    }
+
+    /// Links customers and refreshes those that are linked until it is told to stop. Calls that fail
+    /// because nobody is there are part of the exercise.
+    async fn load(self, stop: Arc<AtomicBool>, linked: Arc<AtomicUsize>) {
+        let mut records: Vec<String> = Vec::new();
+        let mut turn = 0_usize;
+        while !stop.load(Ordering::SeqCst) {
+            turn += 1;
+            let called = if turn % 3 == 0 && !records.is_empty() {
+                let record = &records[turn * 7 % records.len()];
+                let body = json!({ "record_id": record });
+                self.post("balance/refresh", &body).await.map(drop)
+            } else {
+                let body = json!({ "name": "Ada Obi", "noOfAccount": 1, "interval": "daily" });
+                let linking = self.post("sandbox/customers/create", &body).await;
+                linking.map(|customer| {
+                    linked.fetch_add(1, Ordering::SeqCst);
+                    records.extend(customer["record_id"].as_str().map(str::to_owned));
+                })
+            };
+            if called.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+fn serve(data: &Path, port: u16) -> Running {
+    let port = port.to_string();
+    okra_sync(&["serve", "--data", data.to_str().unwrap(), "--port", &port])
+}
+
+/// Opens what the process has left behind, and compares it with what its app was told: every committed
+/// entry, and nothing that was not committed. What is missing is named.
+async fn missing(data: &Path, key: &str, app: &App) -> (usize, Vec<String>) {
+    let emulator = Emulator::open(data, Clock::system()).unwrap();
+    let aws = AwsConfig::with_http_client(emulator.http_client());
+    let store = Store::new(aws.dynamodb(), TABLE);
+    let owner = store.app_of_key(KeyHash::of(key)).await.unwrap().unwrap();
+    let (mut after, mut committed) = (None, Vec::new());
+    loop {
+        let page = store.records_of_app(owner, after, PAGE).await.unwrap();
+        for head in page.items {
+            let mut seq = Seq::ZERO;
+            while seq < head.seq {
+                let entries = store.feed(head.record, seq, PAGE, Consistency::Strong);
+                let entries = entries.await.unwrap();
+                for entry in &entries {
+                    assert_eq!(entry.seq, seq.next(), "the feed of {} is dense", head.record);
+                    seq = entry.seq;
+                    committed.push(EventId::of(head.record, seq).as_str().to_owned());
+                }
+                assert!(!entries.is_empty(), "the feed of {} ends early", head.record);
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let told = app.told();
+    let known: std::collections::HashSet<&str> = committed.iter().map(String::as_str).collect();
+    let invented: Vec<_> = told
+        .events
+        .keys()
+        .filter(|id| !known.contains(id.as_str()))
+        .collect();
+    assert!(invented.is_empty(), "never committed: {invented:?}");
+    let acknowledged = |id: &str| told.events.get(id).is_some_and(|(_, yes)| *yes);
+    let missing = committed.iter().filter(|id| !acknowledged(id)).cloned();
+    (committed.len(), missing.collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_kills_under_load_lose_and_invent_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, port) = (folder.path().join("data"), ports());
+    let app = App::default();
+    let url = app.serve().await;
+
+    let mut process = serve(&data, port);
+    process.wait_for("serves on", PATIENCE);
+    let key = std::fs::read_to_string(data.join("secret-key")).unwrap();
+    let api = Api {
+        client: reqwest::Client::builder()
+            .tls_backend_preconfigured(okra_aws::rustls_client_config())
+            .no_proxy()
+            .timeout(Duration::from_secs(10))
+            .build()
+            .unwrap(),
+        root: format!("http://127.0.0.1:{port}/v2"),
+        key: key.clone(),
+    };
+    let set = api.post("webhooks/set", &json!({ "url": url })).await.unwrap();
+    let secret = Webhook::new(set["secret"].as_str().unwrap()).unwrap();
+    *app.secret.lock().unwrap() = Some(secret);
+
+    let (stop, linked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| tokio::spawn(api.clone().load(Arc::clone(&stop), Arc::clone(&linked))))
+        .collect();
+    let mut in_the_middle = 0;
+    for kill in 0..KILLS {
+        // Now at once, now after a few events more, now before it is up.
+        let more = kill * 17 % 23;
+        let (born, before) = (Instant::now(), app.told().arrivals);
+        process.until(PATIENCE, || {
+            app.told().arrivals >= before + more || born.elapsed() > LIFE
+        });
+        in_the_middle += usize::from(app.told().arrivals > before);
+        process.kill_9();
+        process = serve(&data, port);
+        if kill % 5 != 0 {
+            process.wait_for("serves on", PATIENCE);
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert!(
+        in_the_middle > KILLS / 2,
+        "only {in_the_middle} kills met a process that was delivering"
+    );
+
+    let started = Instant::now();
+    loop {
+        process.wait_for("serves on", PATIENCE);
+        let (mut seen, mut since) = (app.told().arrivals, Instant::now());
+        process.until(PATIENCE, || {
+            let now = app.told().arrivals;
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
+            since.elapsed() > QUIET
+        });
+        process.kill_9();
+        let (committed, missing) = missing(&data, key.trim(), &app).await;
+        if missing.is_empty() {
+            let told = app.told();
+            assert_eq!(told.wrong, Vec::<String>::new());
+            assert!(committed >= KILLS, "only {committed} events were committed");
+            println!(
+                "{KILLS} kills ({in_the_middle} while delivering), {} customers, {committed} events, {} arrivals",
+                linked.load(Ordering::SeqCst),
+                told.arrivals,
+            );
+            return;
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "{} of {committed} events never arrived ({} did): {:?}",
+            missing.len(),
+            app.acknowledged(),
+            &missing[..missing.len().min(10)]
+        );
+        process = serve(&data, port);
+    }
+}
