@@ -72,7 +72,7 @@ impl App {
         self.told().events.values().filter(|(_, yes)| *yes).count()
     }
 
-    fn receive(&self, headers: &HeaderMap, body: Bytes) -> StatusCode {
+    fn receive(&self, headers: &HeaderMap, body: &Bytes) -> StatusCode {
         let id = headers["webhook-id"].to_str().unwrap().to_owned();
         let verified = {
             let secret = self.secret.lock().unwrap();
@@ -80,11 +80,11 @@ impl App {
             let Some(secret) = &*secret else {
                 return StatusCode::SERVICE_UNAVAILABLE;
             };
-            secret.verify(&body, headers).is_ok()
+            secret.verify(body, headers).is_ok()
         };
         let mut told = self.told();
         told.arrivals += 1;
-        let acknowledges = told.arrivals % ONE_REFUSED_OF != 0;
+        let acknowledges = !told.arrivals.is_multiple_of(ONE_REFUSED_OF);
         if !verified {
             told.wrong.push(format!("{id}: its signature"));
         }
@@ -106,9 +106,10 @@ impl App {
     /// Serves; the URL of its webhook.
     async fn serve(&self) -> String {
         let app = self.clone();
-        let hook = post(move |headers: HeaderMap, body: Bytes| async move {
-            app.receive(&headers, body)
-        });
+        let hook =
+            post(
+                move |headers: HeaderMap, body: Bytes| async move { app.receive(&headers, &body) },
+            );
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let router = Router::new().route("/hook", hook);
@@ -140,7 +141,7 @@ impl Api {
         let mut turn = 0_usize;
         while !stop.load(Ordering::SeqCst) {
             turn += 1;
-            let called = if turn % 3 == 0 && !records.is_empty() {
+            let called = if turn.is_multiple_of(3) && !records.is_empty() {
                 let record = &records[turn * 7 % records.len()];
                 let body = json!({ "record_id": record });
                 self.post("balance/refresh", &body).await.map(drop)
@@ -180,11 +181,20 @@ async fn missing(data: &Path, key: &str, app: &App) -> (usize, Vec<String>) {
                 let entries = store.feed(head.record, seq, PAGE, Consistency::Strong);
                 let entries = entries.await.unwrap();
                 for entry in &entries {
-                    assert_eq!(entry.seq, seq.next(), "the feed of {} is dense", head.record);
+                    assert_eq!(
+                        entry.seq,
+                        seq.next(),
+                        "the feed of {} is dense",
+                        head.record
+                    );
                     seq = entry.seq;
                     committed.push(EventId::of(head.record, seq).as_str().to_owned());
                 }
-                assert!(!entries.is_empty(), "the feed of {} ends early", head.record);
+                assert!(
+                    !entries.is_empty(),
+                    "the feed of {} ends early",
+                    head.record
+                );
             }
         }
         after = page.next;
@@ -225,11 +235,17 @@ async fn fifty_kills_under_load_lose_and_invent_nothing() {
         root: format!("http://127.0.0.1:{port}/v2"),
         key: key.clone(),
     };
-    let set = api.post("webhooks/set", &json!({ "url": url })).await.unwrap();
+    let set = api
+        .post("webhooks/set", &json!({ "url": url }))
+        .await
+        .unwrap();
     let secret = Webhook::new(set["secret"].as_str().unwrap()).unwrap();
     *app.secret.lock().unwrap() = Some(secret);
 
-    let (stop, linked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (stop, linked) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let callers: Vec<_> = (0..CALLERS)
         .map(|_| tokio::spawn(api.clone().load(Arc::clone(&stop), Arc::clone(&linked))))
         .collect();

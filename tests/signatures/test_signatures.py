@@ -8,6 +8,7 @@ for Python, and for Node where node and npm are at hand. Over the received bytes
 """
 
 import base64
+import contextlib
 import datetime
 import http.client
 import http.server
@@ -69,15 +70,15 @@ class Receiver(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def wait_for(self, count, path):
-        """The first `count` webhooks that came to a path."""
-        def of_path():
-            return [webhook for webhook in self.webhooks if webhook["path"] == path]
+    def wait_for(self, record, path):
+        """The first two webhooks about a record that came to a path."""
+        def found():
+            return [it for it in self.webhooks if it["path"] == path and json.loads(it["body"])["record"] == record]
 
         with self.arrived:
-            there = self.arrived.wait_for(lambda: len(of_path()) >= count, PATIENCE_S)
-            assert there, f"{len(of_path())} of {count} webhooks came to {path}"
-            return of_path()[:count]
+            there = self.arrived.wait_for(lambda: len(found()) >= 2, PATIENCE_S)
+            assert there, f"{len(found())} webhooks about {record} came to {path}"
+            return found()[:2]
 
 
 class Hook(http.server.BaseHTTPRequestHandler):
@@ -118,15 +119,17 @@ class Running:
     def post(self, path, body):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
-        connection.request("POST", f"/v2/{path}", json.dumps(body), headers)
-        answer = connection.getresponse()
-        data = json.loads(answer.read())
+        with contextlib.closing(connection):
+            connection.request("POST", f"/v2/{path}", json.dumps(body), headers)
+            answer = connection.getresponse()
+            data = json.loads(answer.read())
         assert answer.status < 300, f"{path} answered {answer.status}: {data}"
         return data["data"]
 
     def link(self, **more):
-        """Links a customer: a balance and transactions to tell of."""
-        self.post("sandbox/customers/create", {"name": "Ada \u00d2bi", "noOfAccount": 1, "interval": "daily", **more})
+        """Links a customer, of whom there is a balance and transactions to tell; the record."""
+        customer = {"name": "Ada \u00d2bi", "noOfAccount": 1, "interval": "daily", **more}
+        return self.post("sandbox/customers/create", customer)["record_id"]
 
     def stop(self):
         self.process.kill()
@@ -140,17 +143,16 @@ class Signatures(unittest.TestCase):
         cls.folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.folder.cleanup)
         cls.receiver = Receiver()
+        cls.addClassCleanup(cls.receiver.server_close)
         cls.addClassCleanup(cls.receiver.shutdown)
         cls.running = running = Running(cls.folder.name)
         cls.addClassCleanup(running.stop)
 
         endpoint = {"url": f"{cls.receiver.url}/hook", "token": TOKEN}
         cls.old = running.post("webhooks/set", endpoint)["secret"]
-        running.link()
-        cls.before = cls.receiver.wait_for(2, "/hook")
+        cls.before = cls.receiver.wait_for(running.link(), "/hook")
         cls.new = running.post("webhooks/set", {**endpoint, "rotate": True})["secret"]
-        running.link()
-        cls.during = cls.receiver.wait_for(4, "/hook")[2:]
+        cls.during = cls.receiver.wait_for(running.link(), "/hook")
 
     def cases(self):
         """(what it is, webhook, secret, how much later it is looked at, whether it is accepted)"""
@@ -237,8 +239,8 @@ class Signatures(unittest.TestCase):
 
     def test_a_url_of_data_sync_is_signed_with_the_apps_secret(self):
         secret = self.running.post("webhooks/secret", {})["secret"]
-        self.running.link(webhook_url=f"{self.receiver.url}/sync")
-        for webhook in self.receiver.wait_for(2, "/sync"):
+        record = self.running.link(webhook_url=f"{self.receiver.url}/sync")
+        for webhook in self.receiver.wait_for(record, "/sync"):
             self.assertTrue(accepts(webhook, secret))
             self.assertFalse(accepts(webhook, self.new))
 
