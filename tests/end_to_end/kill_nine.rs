@@ -171,7 +171,9 @@ async fn missing(data: &Path, key: &str, app: &App) -> (usize, Vec<String>) {
     let emulator = Emulator::open(data, Clock::system()).unwrap();
     let aws = AwsConfig::with_http_client(emulator.http_client());
     let store = Store::new(aws.dynamodb(), TABLE);
-    let owner = store.app_of_key(KeyHash::of(key)).await.unwrap().unwrap();
+    let hash = KeyHash::of(key);
+    let owner = store.app_of_key(hash, Clock::system().now());
+    let owner = owner.await.unwrap().unwrap();
     let (mut after, mut committed) = (None, Vec::new());
     loop {
         let page = store.records_of_app(owner, after, PAGE).await.unwrap();

@@ -115,8 +115,11 @@ async fn send(
         bank: head.bank,
         step: history.step,
     };
-    let wait_s = history.next_at.duration_since(now).as_secs();
-    let delay_s = u16::try_from(wait_s.clamp(0, MAX_WAIT_S)).unwrap_or(0);
+    // Rounded up: a step that comes a part of a second too soon would enqueue itself at once, over
+    // and over, until that second is over.
+    let wait_ms = history.next_at.duration_since(now).as_millis().max(0);
+    let wait_s = (wait_ms + 999) / 1000;
+    let delay_s = u16::try_from(wait_s.min(i128::from(MAX_WAIT_S))).unwrap_or(0);
     Ok(queues.send_history(step, delay_s).await?)
 }
 
