@@ -118,7 +118,7 @@ fn a_replay_that_is_killed_goes_on_and_announces_nothing_twice() {
 fn injected_changes_are_all_told_and_none_is_invented() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("trans.csv");
-    fs::write(&file, transactions(30, 90)).unwrap();
+    fs::write(&file, transactions(10, 60)).unwrap();
     let mut run = replay(folder.path(), ports(), &file, &["--inject", "7"]);
     let told = run.wait_for("pending rows,", PATIENCE);
     assert!(!told.contains(" 0 pending rows"), "{told}");
