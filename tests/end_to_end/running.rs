@@ -14,12 +14,14 @@ use std::{
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A port whose two followers are free too. Each test process starts in another place.
+/// A port whose two followers are free too. Each test process starts in another place, all below the
+/// ports that systems give to outgoing connections (32,768 and above): one of these could take the
+/// port of a process that was killed and is about to come back.
 pub(crate) fn ports() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = 20_000 + u16::try_from(std::process::id() % 3_000).unwrap() * 12;
+    let start = 10_000 + u16::try_from(std::process::id() % 1_800).unwrap() * 12;
     loop {
-        let port = start + NEXT.fetch_add(3, Ordering::SeqCst) % 8_000;
+        let port = start + NEXT.fetch_add(3, Ordering::SeqCst) % 999;
         if (0..3).all(|n| std::net::TcpListener::bind(("127.0.0.1", port + n)).is_ok()) {
             return port;
         }
