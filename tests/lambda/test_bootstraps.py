@@ -36,8 +36,9 @@ NAMES = ("fetch", "deliver", "api")
 REGION = "eu-west-1"
 PREFIX = "okra-test"
 
-# 3 MB as Lambda counts its own limits, in units of 1,048,576 bytes.
-MAX_ZIP_BYTES = 3 * 1024 * 1024
+# 3 MB as Lambda counts its own limits, in units of 1,048,576 bytes; half a one more for the function
+# that also serves the dashboard, the widget and the reference.
+MAX_ZIP_BYTES = {"fetch": 3 * 1024 * 1024, "deliver": 3 * 1024 * 1024, "api": 7 * 512 * 1024}
 # Far above what an invocation takes, also on a busy machine: a hang fails instead of hanging the suite.
 MAX_INVOCATION_S = 60
 MAX_START_S = 20
@@ -199,7 +200,7 @@ class Bootstraps(unittest.TestCase):
                     archive.write(bootstrap, "bootstrap")
                 size = packed.getbuffer().nbytes
                 print(f"\n{name}: {bootstrap.stat().st_size / 1e6:.2f} MB, {size / 1e6:.2f} MB zipped")
-                self.assertLessEqual(size, MAX_ZIP_BYTES)
+                self.assertLessEqual(size, MAX_ZIP_BYTES[name])
 
     def test_fetch_takes_ticks_and_chunks(self):
         tick, chunk = self.answers("fetch", sample("tick") | {"at": now()}, sample("fetch-chunk"))

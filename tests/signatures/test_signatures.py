@@ -73,7 +73,7 @@ class Receiver(http.server.ThreadingHTTPServer):
     def wait_for(self, record, path):
         """The first two webhooks about a record that came to a path."""
         def found():
-            return [it for it in self.webhooks if it["path"] == path and json.loads(it["body"])["record"] == record]
+            return [it for it in self.webhooks if it["path"] == path and json.loads(it["body"]).get("record") == record]
 
         with self.arrived:
             there = self.arrived.wait_for(lambda: len(found()) >= 2, PATIENCE_S)

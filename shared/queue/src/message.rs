@@ -57,7 +57,9 @@ pub struct Dispatch {
     pub from: Seq,
     /// The last entry.
     pub to: Seq,
-    /// Entries of other streams in between are not meant.
+    /// Entries of other streams in between are not meant. Messages that are older than the stream of
+    /// states name it `product`.
+    #[serde(alias = "product")]
     pub stream: Stream,
 }
 
@@ -129,6 +131,9 @@ mod tests {
         });
         let json = r#"{"kind":"dispatch_v1","record":"646464646464646464646464","from":8,"to":9,"stream":"balance"}"#;
         assert_eq!(serde_json::to_string(&dispatch).unwrap(), json);
+        let older = json.replace("stream", "product");
+        let older = serde_json::from_str::<DeliverMessage>(&older).unwrap();
+        assert_eq!(older, dispatch);
         assert_eq!(
             serde_json::from_str::<DeliverMessage>(json).unwrap(),
             dispatch
