@@ -14,10 +14,8 @@ async fn main() -> Result<(), Error> {
         .deliverer()?
         .observed_by(Arc::new(tally.clone()));
     let handle = async |event: LambdaEvent<DeliverEvent>| {
-        let done = deliver(deliverer, event.payload).await;
-        tally
-            .keep(&environment.store, environment.clock.now())
-            .await;
+        let turn = tally.turn(&environment.store, environment.clock.now());
+        let ((), done) = tokio::join!(turn, Box::pin(deliver(deliverer, event.payload)));
         done.map_err(Error::from)
     };
     run(service_fn(handle)).await

@@ -12,10 +12,8 @@ async fn main() -> Result<(), Error> {
     let tally = &Tally::default();
     let refresher = &environment.refresher().observed_by(Arc::new(tally.clone()));
     let handle = async |event: LambdaEvent<FetchEvent>| {
-        let done = fetch(refresher, event.payload).await;
-        tally
-            .keep(&environment.store, environment.clock.now())
-            .await;
+        let turn = tally.turn(&environment.store, environment.clock.now());
+        let ((), done) = tokio::join!(turn, Box::pin(fetch(refresher, event.payload)));
         done.map_err(Error::from)
     };
     run(service_fn(handle)).await

@@ -110,7 +110,7 @@ pub(crate) async fn run(options: Options, with_app: bool) -> anyhow::Result<()> 
         async move {
             loop {
                 sleep(COUNTS).await;
-                lines.tally().keep(&store, clock.now()).await;
+                lines.tally().flush(&store, clock.now()).await;
             }
         }
     });

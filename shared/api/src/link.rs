@@ -1,10 +1,9 @@
 //! Linking a record: a consent at a bank becomes accounts that are kept fresh from then on.
 
 use axum::http::StatusCode;
-use jiff::SignedDuration;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use okra_banks::{
-    ConsentSecret,
+    ConsentId, ConsentSecret, ConsentTerms,
     oauth::{Grant, MAX_TOKEN_BYTES, is_usable_token},
 };
 use okra_core::{
@@ -13,12 +12,12 @@ use okra_core::{
     decide::Mark,
     history::MAX_MONTHS,
     ids::{AccountId, BankId, CustomerId, RecordId, Seq},
-    model::{AccountFacts, ByProduct, Product},
+    model::{AccountFacts, ByProduct, Product, date_of},
     plan::DueEntry,
     schedule::Interval,
     state::StateChange,
 };
-use okra_refresh::{announce, client_secret, history};
+use okra_refresh::{announce, client_secret, follow_up, history};
 use okra_store::{
     Account, Consent, ConsentAccount, Consistency, Customer, Head, MAX_ACCOUNTS_PER_RECORD,
     MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordStatus,
@@ -32,9 +31,12 @@ use zeroize::Zeroizing;
 use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
-    input::{BANK, CONSENT_EXPIRES_AT, CUSTOMER, Input, LIMIT_MONTHS, RECORD},
+    input::{BANK, CONSENT_EXPIRES_AT, CONSENT_ID, CUSTOMER, Input, LIMIT_MONTHS, RECORD},
     refresh, sync,
 };
+
+/// What our own token is for, where a consent is asked after.
+const CONSENT_SCOPE: &str = "accounts";
 
 /// Whose record it becomes.
 pub(crate) enum Whom {
@@ -97,12 +99,54 @@ fn months(input: &Input) -> Result<u8, Refusal> {
     })
 }
 
-impl Terms {
-    /// The clock of the consent, begun now.
-    fn clock(&self, now: Timestamp) -> Option<ConsentClock> {
-        let expires_at = self.expires_at?;
-        Some(ConsentClock::starting(expires_at, now))
+/// What the bank says of a consent, where it can be asked. A link does not fail for want of it: a consent
+/// that ends unannounced is told of when it has.
+async fn terms_at_bank(
+    call: &Call,
+    bank: &BankConfig,
+    consent: &ConsentSecret,
+) -> Result<Option<ConsentTerms>, Refusal> {
+    let Some(id) = consent.consent_id.as_ref().filter(|_| bank.oauth.is_some()) else {
+        return Ok(None);
+    };
+    let (state, now) = (&call.state, call.now());
+    let client_secret = client_secret(&state.vault, bank)?;
+    let grant = Grant::ClientCredentials {
+        scope: CONSENT_SCOPE,
+    };
+    let asked = async {
+        let connectors = &state.connectors;
+        let ours = connectors.token(bank, &client_secret, grant, now).await?;
+        connectors.consent_terms(bank, &ours, id, now).await
+    };
+    match asked.await {
+        Ok(terms) => Ok(Some(terms)),
+        Err(fault) => {
+            tracing::warn!(bank = %bank.id, fault.detail, "a consent's terms could not be read");
+            Ok(None)
+        }
     }
+}
+
+/// The clock of a consent that begins now: by the bank's word, else by the app's.
+fn clock(
+    at_bank: Option<ConsentTerms>,
+    said: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<ConsentClock> {
+    let expires_at = at_bank.and_then(|terms| terms.expires_at).or(said)?;
+    Some(ConsentClock::starting(expires_at, now))
+}
+
+/// Months of history that a consent opens.
+fn months_opened(at_bank: Option<ConsentTerms>, asked: u8, now: Timestamp) -> u8 {
+    let Some(from) = at_bank.and_then(|terms| terms.transactions_from) else {
+        return asked;
+    };
+    let today = date_of(now);
+    let opened =
+        (0..asked).find(|&months| today.saturating_sub(i32::from(months).months()) <= from);
+    opened.unwrap_or(asked)
 }
 
 /// What is linked.
@@ -181,7 +225,14 @@ fn handed_over(call: &Call) -> Result<ConsentSecret, Refusal> {
         let life = SignedDuration::from_secs(seconds);
         call.now().checked_add(life).ok()
     };
+    let consent_id = match input.text(CONSENT_ID) {
+        None => None,
+        Some(text) => Some(ConsentId::new(text).ok_or_else(|| {
+            Refusal::field("consent_id", "is not 1 to 128 visible ASCII characters")
+        })?),
+    };
     let mut consent = ConsentSecret::bearer(access_token);
+    consent.consent_id = consent_id;
     consent.expires_at = life.and_then(end);
     consent.refresh_token = refresh_token;
     Ok(consent)
@@ -203,13 +254,16 @@ async fn ready(
     if !consent.is_spent(call.now()) {
         return Ok(consent);
     }
+    let consent_id = consent.consent_id.clone();
     let state = &call.state;
     let client_secret = client_secret(&state.vault, bank)?;
     let grant = Grant::RefreshToken(refresh_token);
     let renewed = state
         .connectors
         .token(bank, &client_secret, grant, call.now());
-    Ok(renewed.await?)
+    let mut renewed = renewed.await?;
+    renewed.consent_id = consent_id;
+    Ok(renewed)
 }
 
 /// Asks the bank for the accounts, stores everything at once, and sends off the first refresh.
@@ -227,9 +281,11 @@ pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked,
     let consent = ready(call, &bank, consent).await?;
     let facts = chosen(facts(call, &bank, &consent).await?, &account_ids)?;
     let customer = settle(call, whom).await?;
-    let new = new_record(call, &customer, &bank, facts, &consent, &terms)?;
+    let at_bank = terms_at_bank(call, &bank, &consent).await?;
+    let new = new_record(call, &customer, &bank, facts, &consent, &terms, at_bank)?;
     let head = &new.head;
 
+    follow_up::ask(&state.queues, head).await?;
     // In this order a crash leaves nothing that is not refreshed: a subscription without a record is
     // never read, and a rule without records switches itself off.
     if terms.interval.is_some() || terms.webhook_url.is_some() {
@@ -331,6 +387,7 @@ fn new_record(
     facts: Vec<AccountFacts>,
     consent: &ConsentSecret,
     terms: &Terms,
+    at_bank: Option<ConsentTerms>,
 ) -> Result<NewRecord, Refusal> {
     let (now, app) = (call.now(), call.app()?.id);
     let (bank, limits) = (bank.id, bank.limits);
@@ -354,7 +411,7 @@ fn new_record(
         })
         .collect();
     let consent = Consent {
-        clock: terms.clock(now),
+        clock: clock(at_bank, terms.expires_at, now),
         record,
         bank,
         sealed: sealed(call, record, consent)?,
@@ -389,7 +446,7 @@ fn new_record(
         status: RecordStatus::Active,
         first_pull_done: false,
         options: Value::Object(terms.options.clone()),
-        months: terms.months,
+        months: months_opened(at_bank, terms.months, now),
         created_at: now,
         last_changed_at: now,
     };
@@ -470,12 +527,17 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
             bank_account_id: now.bank_account_id.clone(),
         });
     }
+    let at_bank = terms_at_bank(call, &bank, &consent).await?;
     let renewed = Consent {
         sealed: sealed(call, head.record, &consent)?,
         accounts: covered,
-        clock: expires_at(&call.input)?.map(|at| ConsentClock::starting(at, call.now())),
+        clock: clock(at_bank, expires_at(&call.input)?, call.now()),
         ..known
     };
+    follow_up::ask(&state.queues, head).await?;
+    if head.status == RecordStatus::TokenRequired {
+        history::reopen(&state.store, head, call.now()).await?;
+    }
     state.store.put_consent(&renewed).await?;
     let recovered = |head: &Head| {
         let waited = head.status == RecordStatus::TokenRequired;

@@ -24,7 +24,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use self::transport::Transport;
 pub use self::{
-    consents::ConsentId,
+    consents::{ConsentId, ConsentTerms},
     transport::{Answering, ConnectorError, Http, Unreached},
 };
 
@@ -40,6 +40,11 @@ pub struct ConsentSecret {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[zeroize(skip)]
     pub expires_at: Option<Timestamp>,
+    /// The bank's own id of the consent, where it is known: with it the bank says when the consent
+    /// ends, and takes it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[zeroize(skip)]
+    pub consent_id: Option<ConsentId>,
 }
 
 impl ConsentSecret {
@@ -49,6 +54,7 @@ impl ConsentSecret {
             access_token: access_token.into(),
             refresh_token: None,
             expires_at: None,
+            consent_id: None,
         }
     }
 }

@@ -203,6 +203,7 @@ fn parse(body: &[u8], grant: Grant<'_>, now: Timestamp) -> Result<ConsentSecret,
         access_token: answer.access_token,
         refresh_token,
         expires_at: life_s.and_then(end),
+        consent_id: None,
     })
 }
 

@@ -10,7 +10,8 @@ use okra_core::{
     retry::retry_after_s,
 };
 use reqwest::{
-    Client, Request, RequestBuilder, Response, StatusCode, header::RETRY_AFTER, redirect::Policy,
+    Client, Method, Request, RequestBuilder, Response, StatusCode, header::RETRY_AFTER,
+    redirect::Policy,
 };
 use tokio::time::{Instant, timeout_at};
 use url::Url;
@@ -108,7 +109,7 @@ impl fmt::Debug for Transport {
 
 /// What a bank replied in time.
 pub(crate) enum Reply {
-    /// Status 200 or 201, and the whole body.
+    /// Status 200 or 201, 204 where something was to be deleted; and the whole body.
     Body(Vec<u8>),
     /// Another status. The body is empty where the standard has none or it could not be read.
     Refused { fault: BankFault, body: Vec<u8> },
@@ -145,6 +146,10 @@ impl Transport {
         self.client.post(url)
     }
 
+    pub(crate) fn delete(&self, url: Url) -> RequestBuilder {
+        self.client.delete(url)
+    }
+
     /// Sends a request and reads the reply, all within the bank's deadline. `now` is what a date in
     /// `Retry-After` counts from.
     pub(crate) async fn send(
@@ -159,11 +164,13 @@ impl Transport {
             BankFault::new(FaultClass::BankUnavailable, detail)
         };
         let request = request.build().map_err(|error| Unreached::from(&error))?;
+        let deletes = request.method() == Method::DELETE;
         let response = timeout_at(deadline, self.http.execute(request))
             .await
             .map_err(late)??;
         let status = response.status();
-        if matches!(status, StatusCode::OK | StatusCode::CREATED) {
+        let good = matches!(status, StatusCode::OK | StatusCode::CREATED);
+        if good || (deletes && status == StatusCode::NO_CONTENT) {
             let cap = usize::try_from(limits.max_body_bytes).unwrap_or(usize::MAX);
             let body = timeout_at(deadline, capped(response, cap))
                 .await

@@ -18,6 +18,10 @@ const FIRST_DAYS: u16 = 92;
 /// Times in a row that a stretch may fail until its account's history is given up.
 pub const MAX_FAILURES: u8 = 12;
 
+/// Seconds past its time after which a step's message is taken to be lost: twice what a queue can hold
+/// one back.
+const LOST_AFTER_S: i64 = 1_800;
+
 /// How far the history of a record has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
@@ -218,6 +222,18 @@ impl History {
         self
     }
 
+    /// The history with another step in the place of one whose message is taken to be lost at `now`;
+    /// `None` where it is not. Should the message come after all, it finds its step made.
+    #[must_use]
+    pub fn revived(&self, now: Timestamp) -> Option<Self> {
+        let late_s = now.duration_since(self.next_at).as_secs();
+        (!self.is_complete() && late_s > LOST_AFTER_S).then(|| Self {
+            step: self.step.saturating_add(1),
+            next_at: now,
+            ..self.clone()
+        })
+    }
+
     /// True once every account's is.
     pub fn is_complete(&self) -> bool {
         self.accounts.iter().all(|it| it.end.is_some())
@@ -304,6 +320,7 @@ mod tests {
             prop_assert!(history.is_complete());
             prop_assert_eq!(history.progress().percent, 100);
             prop_assert_eq!(history.progress().accounts_done, 2);
+            prop_assert!(history.revived(Timestamp::MAX).is_none());
         }
     }
 }

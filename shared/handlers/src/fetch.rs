@@ -69,6 +69,11 @@ async fn chunk(refresher: &Refresher, message: &SqsMessage) -> Result<(), ChunkE
             tracing::info!(record.id = %step.record, step = step.step, ?outcome, "history");
             return Ok(());
         }
+        FetchMessage::FollowUpV1(of) => {
+            let outcome = refresher.follow_up(of.record).await?;
+            tracing::info!(record.id = %of.record, ?outcome, "follow-up");
+            return Ok(());
+        }
     };
     let id = chunk.id.clone();
     let report = refresher

@@ -1,8 +1,8 @@
 //! What happens, counted for the dashboard's charts.
 //!
-//! Counted in memory and written by [`Tally::flush`] in one write: after each event of a Lambda, each
-//! few seconds in the local process. What was counted and not flushed is lost with its process; charts can
-//! bear that.
+//! Counted in memory, and written in one write: [`Tally::turn`] once a minute in a Lambda, however many
+//! refreshes that minute had, [`Tally::flush`] each few seconds in the local process. What was counted
+//! and not written is lost with its process; charts can bear that.
 
 use std::{
     collections::BTreeMap,
@@ -39,6 +39,8 @@ pub struct Tally(Arc<Mutex<Counted>>);
 
 #[derive(Default)]
 struct Counted {
+    /// The minute of the last turn, since 1970: the numbers are counted as its.
+    turned: Option<i64>,
     numbers: BTreeMap<String, u64>,
     capacity: CapacityUsed,
 }
@@ -49,44 +51,51 @@ impl Tally {
         *counted.numbers.entry(name.to_owned()).or_default() += 1;
     }
 
-    /// [`flush`](Self::flush), and a line in the logs where it fails: no work is done again for the
-    /// sake of a chart.
-    pub async fn keep(&self, store: &Store, now: Timestamp) {
-        if let Err(error) = self.flush(store, now).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "counts could not be written");
+    /// To be called as an event arrives: writes what earlier minutes counted, and nothing where an event
+    /// of this minute was here before. So a minute costs a function's process one write, and an unchanged
+    /// refresh none. A write that fails is a line in the logs: no work is done again for the sake of a
+    /// chart.
+    pub async fn turn(&self, store: &Store, now: Timestamp) {
+        let minute = now.as_second().div_euclid(60);
+        let (numbers, minute) = {
+            let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match counted.turned.replace(minute) {
+                Some(before) if before == minute => return,
+                before => (counted.take(store), before.unwrap_or(minute)),
+            }
+        };
+        let at = Timestamp::from_second(minute * 60).unwrap_or(now);
+        if let Err(error) = self.write(store, at, numbers).await {
+            logged(&error);
         }
     }
 
     /// Writes what was counted since the last time, where anything was, with the capacity that the
-    /// store used since then.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]; what could not be written is counted again.
-    pub async fn flush(&self, store: &Store, now: Timestamp) -> Result<(), StoreError> {
+    /// store used since then. What could not be written is counted again, and said in the logs.
+    pub async fn flush(&self, store: &Store, now: Timestamp) {
         let numbers = {
             let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if counted.numbers.is_empty() {
-                return Ok(());
-            }
-            let used = store.capacity();
-            let since = used - counted.capacity;
-            counted.capacity = used;
-            let mut numbers = std::mem::take(&mut counted.numbers);
-            for (name, units) in [
-                (names::HALF_READS, since.read_units),
-                (names::HALF_WRITES, since.write_units),
-            ] {
-                *numbers.entry(name.to_owned()).or_default() += halves(units);
-            }
-            numbers
+            counted.take(store)
         };
+        if let Err(error) = self.write(store, now, numbers).await {
+            logged(&error);
+        }
+    }
+
+    async fn write(
+        &self,
+        store: &Store,
+        at: Timestamp,
+        numbers: BTreeMap<String, u64>,
+    ) -> Result<(), StoreError> {
+        if numbers.is_empty() {
+            return Ok(());
+        }
         let pairs: Vec<(&str, u64)> = numbers
             .iter()
             .map(|(name, number)| (name.as_str(), *number))
             .collect();
-        let written = store.count(now, &pairs).await;
+        let written = store.count(at, &pairs).await;
         if written.is_err() {
             let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             for (name, number) in numbers {
@@ -95,6 +104,32 @@ impl Tally {
         }
         written
     }
+}
+
+impl Counted {
+    /// The numbers, with the capacity used since they were last taken; nothing where nothing was
+    /// counted.
+    fn take(&mut self, store: &Store) -> BTreeMap<String, u64> {
+        if self.numbers.is_empty() {
+            return BTreeMap::new();
+        }
+        let used = store.capacity();
+        let since = used - self.capacity;
+        self.capacity = used;
+        let mut numbers = std::mem::take(&mut self.numbers);
+        for (name, units) in [
+            (names::HALF_READS, since.read_units),
+            (names::HALF_WRITES, since.write_units),
+        ] {
+            *numbers.entry(name.to_owned()).or_default() += halves(units);
+        }
+        numbers
+    }
+}
+
+fn logged(error: &StoreError) {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(error, "counts could not be written");
 }
 
 /// Units come in halves.

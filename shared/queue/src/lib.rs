@@ -18,7 +18,7 @@ use okra_core::{history::HistoryStep, ids::AppId, plan::Chunk};
 use serde::Serialize;
 
 pub use self::message::{
-    AppFeed, DeliverMessage, Dispatch, FetchMessage, ReplayStep, Resend, Retry, Tend,
+    AppFeed, DeliverMessage, Dispatch, FetchMessage, FollowUp, ReplayStep, Resend, Retry, Tend,
 };
 
 /// Entries of one batch (SQS).
@@ -184,6 +184,17 @@ impl Queues {
         let message = FetchMessage::HistoryV1(step);
         let entry = Entry::new(&message, step.bank.to_string(), delay_s)?;
         self.send(Queue::Fetch, vec![entry]).await
+    }
+
+    /// Enqueues the follow-up of a record's link, after `delay_s` seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`].
+    pub async fn send_follow_up(&self, of: FollowUp, delay_s: u16) -> Result<(), SendError> {
+        let message = FetchMessage::FollowUpV1(of);
+        let entry = Entry::new(&message, of.bank.to_string(), delay_s)?;
+        self.send(Queue::Priority, vec![entry]).await
     }
 
     /// Enqueues dispatches, after `delay_s` seconds.

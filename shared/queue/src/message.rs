@@ -4,7 +4,7 @@
 use okra_core::{
     feed::Stream,
     history::HistoryStep,
-    ids::{AppId, EndpointId, RecordId, ReplayId, Seq, Source},
+    ids::{AppId, BankId, EndpointId, RecordId, ReplayId, Seq, Source},
     plan::Chunk,
 };
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,18 @@ pub enum FetchMessage {
     /// Make a step of a record's history.
     #[serde(rename = "history_v1")]
     HistoryV1(HistoryStep),
+    /// See to it that what was begun with a record's link was done.
+    #[serde(rename = "follow_up_v1")]
+    FollowUpV1(FollowUp),
+}
+
+/// A record whose link is followed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowUp {
+    /// The record.
+    pub record: RecordId,
+    /// Its bank: the message group.
+    pub bank: BankId,
 }
 
 /// A message of the deliver queue.

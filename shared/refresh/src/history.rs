@@ -72,8 +72,27 @@ pub(crate) async fn begin(
     }
 }
 
-/// Lets a history go on that was parked, and fills the gap that a record without consent left: from
-/// its last answer to what its refreshes ask for.
+/// Opens the history of a record again that is about to be active, for the gap that it left without
+/// consent: from its last answer to what its refreshes ask for. Done before the record is active: after
+/// a crash in between, [`revive`] finds a history that is not complete.
+///
+/// # Errors
+///
+/// [`RefreshError`].
+pub async fn reopen(store: &Store, before: &Head, now: Timestamp) -> Result<(), RefreshError> {
+    let Some(history) = store.history(before.record, Consistency::Strong).await? else {
+        return Ok(());
+    };
+    let start = okra_core::decide::window_start(date_of(now));
+    let gap = date_of(before.last_changed_at).saturating_sub(GAP_MARGIN_DAYS.days());
+    if history.is_complete() && gap < start {
+        let reopened = history.reopened(gap, start, now);
+        store.put_history(before.record, &reopened).await?;
+    }
+    Ok(())
+}
+
+/// Lets a history go on that was parked or opened again.
 ///
 /// # Errors
 ///
@@ -81,27 +100,31 @@ pub(crate) async fn begin(
 pub async fn resume(
     store: &Store,
     queues: &Queues,
-    before: &Head,
+    head: &Head,
     now: Timestamp,
 ) -> Result<(), RefreshError> {
-    let Some(history) = store.history(before.record, Consistency::Strong).await? else {
-        return Ok(());
-    };
-    let start = okra_core::decide::window_start(date_of(now));
-    let gap = date_of(before.last_changed_at).saturating_sub(GAP_MARGIN_DAYS.days());
-    let history = if history.is_complete() && gap < start {
-        let reopened = history.reopened(gap, start, now);
-        if !store.put_history(before.record, &reopened).await? {
-            return Ok(());
-        }
-        reopened
-    } else {
-        history
-    };
-    if history.is_complete() {
-        return Ok(());
+    match store.history(head.record, Consistency::Strong).await? {
+        Some(history) if !history.is_complete() => send(queues, head, &history, now).await,
+        Some(_) | None => Ok(()),
     }
-    send(queues, before, &history, now).await
+}
+
+/// Makes the next step of a history whose message was lost. Looked for by each refresh that reads the
+/// head, at half a read unit.
+pub(crate) async fn revive(
+    store: &Store,
+    queues: &Queues,
+    head: &Head,
+    now: Timestamp,
+) -> Result<(), RefreshError> {
+    let history = store.history(head.record, Consistency::Eventual).await?;
+    let Some(revived) = history.and_then(|history| history.revived(now)) else {
+        return Ok(());
+    };
+    if store.put_history(head.record, &revived).await? {
+        send(queues, head, &revived, now).await?;
+    }
+    Ok(())
 }
 
 async fn send(

@@ -14,6 +14,7 @@ pub mod announce;
 mod banks;
 mod chunk;
 mod confirm;
+pub mod follow_up;
 pub mod history;
 mod reconcile;
 mod report;

@@ -93,6 +93,10 @@ impl Refresher {
         let told = self.told(&due, &head, &states).await?;
         let states_empty = states.is_empty();
         let entries = number(&head, decision.changes, states, self.clock.now());
+        let recovered = status == Some(RecordStatus::Active);
+        if recovered {
+            history::reopen(&self.store, &head, self.clock.now()).await?;
+        }
         let (mut state, mut pulled) = (head.state, head.first_pull_done);
         if !entries.is_empty()
             || marks
@@ -119,8 +123,11 @@ impl Refresher {
             let (store, queues, now) = (&self.store, &self.queues, self.clock.now());
             history::begin(store, queues, &head, accounts, fetched.from, now).await?;
         }
-        if status == Some(RecordStatus::Active) {
-            history::resume(&self.store, &self.queues, &head, self.clock.now()).await?;
+        let (store, queues, now) = (&self.store, &self.queues, self.clock.now());
+        if recovered {
+            history::resume(store, queues, &head, now).await?;
+        } else if pulled && !unsettled && head.status == RecordStatus::Active {
+            history::revive(store, queues, &head, now).await?;
         }
         let behind = due.state.is_some_and(|told| told < state);
         if due.marks != marks || behind || !states_empty || due.trouble != trouble {

@@ -204,7 +204,10 @@ impl Refresher {
         let (grant, now) = (Grant::RefreshToken(refresh_token), self.clock.now());
         let renewed = self.connectors.token(bank, &client_secret, grant, now);
         let renewed = match renewed.await {
-            Ok(renewed) => renewed,
+            Ok(mut renewed) => {
+                renewed.consent_id.clone_from(&tokens.secret.consent_id);
+                renewed
+            }
             Err(fault) => {
                 if fault.class == FaultClass::Internal {
                     tracing::error!(bank = %bank.id, fault.detail, "a bank refuses our client");

@@ -54,6 +54,10 @@ const PATIENCE_S: Second = 900;
 /// Consents, logins and codes that are kept at most; the oldest go first.
 const MAX_KEPT: usize = 10_000;
 
+/// Seconds that a consent lasts from its authorisation on, as banks of the UK have it (SCA-RTS article
+/// 10, as amended in 2022): 180 days.
+const CONSENT_LIFE_S: Second = 180 * 86_400;
+
 /// Bytes of a form at most.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
@@ -124,6 +128,7 @@ struct Visit {
 #[derive(Clone)]
 struct Code {
     login: LoginId,
+    consent: String,
     client_id: String,
     redirect_uri: String,
     challenge: Option<String>,
@@ -225,7 +230,7 @@ fn escaped(text: &str) -> String {
 
 impl Bank {
     /// A name that no other thing has. Derived from the seed, as tokens are.
-    fn draw(&self, kind: &str) -> String {
+    pub(crate) fn draw(&self, kind: &str) -> String {
         let number = self.desk().drawn.fetch_add(1, Ordering::Relaxed);
         let mut hash = Sha256::new();
         for part in [
@@ -257,14 +262,14 @@ impl Bank {
         }
     }
 
-    /// The login that a code is for, where it is exchanged by the client it was made for, once.
+    /// The login and the consent that a code is for, where it is exchanged by the client it was made for, once.
     pub(crate) fn redeem(
         &self,
         client_id: &str,
         code: &str,
         redirect_uri: &str,
         verifier: Option<&str>,
-    ) -> Option<LoginId> {
+    ) -> Option<(LoginId, String)> {
         let code = self.desk().codes.take(code, self.now())?;
         let proven = match &code.challenge {
             None => true,
@@ -274,7 +279,7 @@ impl Bank {
             }),
         };
         let same = code.client_id == client_id && code.redirect_uri == redirect_uri;
-        (proven && same).then_some(code.login)
+        (proven && same).then_some((code.login, code.consent))
     }
 }
 
@@ -287,7 +292,9 @@ pub(crate) fn router(bank: &Bank) -> Router {
         .route("/open-banking/authorize.css", get(style));
     for standard in [Standard::Obie31, Standard::Obie40] {
         let path = format!("{}/account-access-consents", Bank::base_path(standard));
-        router = router.route(&path, post(consent));
+        router = router
+            .route(&path, post(consent))
+            .route(&format!("{path}/{{id}}"), get(terms).delete(revoke));
     }
     router
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -300,10 +307,7 @@ async fn consent(
     headers: HeaderMap,
     body: axum::body::Bytes,
 ) -> Response {
-    let bearer = headers
-        .get(AUTHORIZATION)
-        .and_then(|it| it.to_str().ok()?.strip_prefix("Bearer "));
-    if bearer != Some(bank.ours().access_token.as_str()) {
+    if !is_ours(&bank, &headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let Ok(asked) = serde_json::from_slice::<Value>(&body) else {
@@ -332,6 +336,51 @@ async fn consent(
     });
     bank.desk().consents.put(&id, now, permissions);
     (StatusCode::CREATED, axum::Json(data)).into_response()
+}
+
+/// True for a request with the token of the client's own credentials.
+fn is_ours(bank: &Bank, headers: &HeaderMap) -> bool {
+    let bearer = headers
+        .get(AUTHORIZATION)
+        .and_then(|it| it.to_str().ok()?.strip_prefix("Bearer "));
+    bearer == Some(bank.ours().access_token.as_str())
+}
+
+/// What is known of a consent: that it waits, or when it ends.
+async fn terms(State(bank): State<Bank>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    if !is_ours(&bank, &headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let data = match bank.authorised(&id) {
+        Some(authorised) => json!({
+            "ConsentId": id,
+            "Status": "Authorised",
+            "StatusUpdateDateTime": at(authorised.since).to_string(),
+            "ExpirationDateTime": at(authorised.since + CONSENT_LIFE_S).to_string(),
+        }),
+        None if bank.desk().consents.get(&id, bank.now()).is_some() => {
+            json!({ "ConsentId": id, "Status": "AwaitingAuthorisation" })
+        }
+        None => return StatusCode::NOT_FOUND.into_response(),
+    };
+    axum::Json(json!({ "Data": data, "Risk": {} })).into_response()
+}
+
+/// Takes a consent back.
+async fn revoke(State(bank): State<Bank>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    if !is_ours(&bank, &headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    if bank.authorised(&id).is_none() {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    match bank.play(crate::command::Command::Revoke { consent: id }) {
+        Ok(_) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the sandbox bank could not revoke a consent");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }
 
 fn at(second: Second) -> Timestamp {
@@ -443,6 +492,7 @@ async fn proceed(
             let code = bank.draw("code");
             let kept = Code {
                 login,
+                consent: visit.asked.consent().unwrap_or_default(),
                 client_id: visit.asked.client_id.clone(),
                 redirect_uri: visit.asked.redirect_uri.clone(),
                 challenge: visit.asked.code_challenge.clone(),

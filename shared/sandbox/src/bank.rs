@@ -265,6 +265,17 @@ struct Registry {
     logins: Vec<Arc<Login>>,
     tokens: HashMap<String, Grant>,
     renewables: HashMap<String, Renewable>,
+    /// Consents that users authorised, by their ids.
+    consents: HashMap<String, Authorised>,
+}
+
+/// A consent that a user authorised.
+#[derive(Clone, Copy)]
+pub(crate) struct Authorised {
+    pub(crate) login: LoginId,
+    /// The number of its grant.
+    pub(crate) grant: u32,
+    pub(crate) since: Second,
 }
 
 /// What a token opens.
@@ -576,6 +587,19 @@ impl Bank {
     }
 
     /// What users' half-done logins hold.
+    /// A consent that a user authorised.
+    pub(crate) fn authorised(&self, consent: &str) -> Option<Authorised> {
+        let registry = self.0.registry.read();
+        let registry = registry.unwrap_or_else(PoisonError::into_inner);
+        registry.consents.get(consent).copied()
+    }
+
+    pub(crate) fn authorise(&self, consent: &str, authorised: Authorised) {
+        let registry = self.0.registry.write();
+        let mut registry = registry.unwrap_or_else(PoisonError::into_inner);
+        registry.consents.insert(consent.to_owned(), authorised);
+    }
+
     pub(crate) fn desk(&self) -> &Desk {
         &self.0.desk
     }
@@ -660,7 +684,21 @@ impl Bank {
         match command {
             Command::CreateLogin(new) => self.create(now, new).map(Played::Login),
             Command::Link(login) => self.grant_anew(*login).map(Played::Token),
-            Command::Issue { login, terms } => self.apply_issue(now, *login, *terms),
+            Command::Issue {
+                login,
+                terms,
+                consent,
+            } => self.apply_issue(now, *login, *terms, consent.as_deref()),
+            Command::Revoke { consent } => {
+                if let Some(authorised) = self.authorised(consent) {
+                    let login = self.find(authorised.login)?;
+                    let mut state = login.state();
+                    if let Some(grant) = state.grants.get_mut(authorised.grant as usize) {
+                        *grant = ConsentState::Revoked;
+                    }
+                }
+                Ok(Played::Done)
+            }
             Command::Renew {
                 login,
                 grant,

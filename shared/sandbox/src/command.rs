@@ -163,6 +163,14 @@ pub enum Command {
         login: LoginId,
         /// How its tokens come and go.
         terms: TokenTerms,
+        /// The consent that the user authorised for it, where it was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        consent: Option<String>,
+    },
+    /// Takes back a consent that a user authorised.
+    Revoke {
+        /// Its id.
+        consent: String,
     },
     /// Spends a refresh token.
     Renew {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bank::{Bank, Grant, PlayError, Played, Token},
+    bank::{Authorised, Bank, Grant, PlayError, Played, Token},
     command::{Command, LoginId},
     fault::ConsentState,
     hash::digest,
@@ -64,7 +64,38 @@ impl Bank {
     ///
     /// As [`Bank::play`].
     pub fn issue(&self, login: LoginId, terms: TokenTerms) -> Result<Tokens, PlayError> {
-        match self.play(Command::Issue { login, terms })? {
+        self.issue_for(login, terms, None)
+    }
+
+    /// Grants access to a login as if its user had authorised a consent on the login page: the consent's
+    /// id, and the tokens.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bank::play`].
+    pub fn authorised_by_user(
+        &self,
+        login: LoginId,
+        terms: TokenTerms,
+    ) -> Result<(String, Tokens), PlayError> {
+        let consent = self.draw("consent");
+        let tokens = self.issue_for(login, terms, Some(consent.clone()))?;
+        Ok((consent, tokens))
+    }
+
+    /// [`issue`](Self::issue), for a consent that the login's user authorised.
+    pub(crate) fn issue_for(
+        &self,
+        login: LoginId,
+        terms: TokenTerms,
+        consent: Option<String>,
+    ) -> Result<Tokens, PlayError> {
+        let issue = Command::Issue {
+            login,
+            terms,
+            consent,
+        };
+        match self.play(issue)? {
             Played::Tokens(tokens) => Ok(tokens),
             _ => Err(PlayError::NoSuchLogin),
         }
@@ -95,11 +126,20 @@ impl Bank {
         now: Second,
         login: LoginId,
         terms: TokenTerms,
+        consent: Option<&str>,
     ) -> Result<Played, PlayError> {
         if !(1..=MAX_LIFE_S).contains(&terms.life_s) {
             return Err(PlayError::OutOfBounds("life_s"));
         }
         let grant = self.add_grant(login)?;
+        if let Some(consent) = consent {
+            let authorised = Authorised {
+                login,
+                grant,
+                since: now,
+            };
+            self.authorise(consent, authorised);
+        }
         let renewal = Renewal {
             terms,
             generation: 0,

@@ -155,6 +155,7 @@ fields! {
         F::new(&["access_token"], Kind::Text, "The consent's token at the bank; needed where there is no refresh_token. It is sealed, and never shown again."),
         F::new(&["refresh_token"], Kind::Text, "Buys the next access token, at a bank that is configured with oauth."),
         F::new(&["expires_in"], Kind::Count { most: 315_360_000 }, "Seconds that the access token lives."),
+        F::new(input::CONSENT_ID, Kind::Text, "The bank's id of the consent: with it the bank is asked when it ends, and it is taken back there with the record."),
     ];
     ACCOUNT_IDS = [F::new(&["account_ids"], Kind::Texts, "Accounts to link, by the bank's ids; all of the consent's where absent.")];
     SYNC = [

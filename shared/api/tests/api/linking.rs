@@ -1,12 +1,21 @@
 //! Banks, customers, links.
 
 use axum::http::StatusCode;
+use okra_banks::{ConsentId, ConsentSecret, oauth::Grant};
 use okra_core::{
     bank::{ClientAuth, OAuthClient},
+    fault::FaultClass,
+    feed::Stream,
     ids::{BankId, RecordId},
     schedule::Interval,
 };
-use okra_refresh::{client_secret, seal_client_secret};
+use okra_emulator::Fate;
+use okra_queue::{DeliverMessage, FetchMessage, Queue};
+use okra_refresh::{
+    client_secret,
+    follow_up::{FOLLOW_UP_S, FollowedUp},
+    seal_client_secret,
+};
 use okra_sandbox::{CLIENT_ID, CLIENT_SECRET, ConsentState, NewLogin, TOKEN_PATH, TokenTerms};
 use okra_store::{Consistency, RecordStatus};
 use okra_webhooks::AddressPolicy;
@@ -303,6 +312,24 @@ async fn a_client_secret_is_sealed_and_never_shown() {
     check("client_id", json!(""), bad, "client_id").await;
 }
 
+/// The sandbox bank once more, configured with its token endpoint.
+async fn with_oauth(world: &World) -> BankId {
+    let bank = BankId::from_bytes([7; 12]);
+    let mut config = world.environment.store.bank(BANK).await.unwrap().unwrap();
+    let (origin, _) = config.base_url.split_once("/open-banking").unwrap();
+    let secret = seal_client_secret(&world.environment.vault, bank, CLIENT_SECRET).unwrap();
+    config.oauth = Some(OAuthClient {
+        token_url: format!("{origin}{TOKEN_PATH}"),
+        authorization_url: None,
+        client_id: CLIENT_ID.to_owned(),
+        client_auth: ClientAuth::ClientSecretPost,
+        sealed_secret: Some(secret),
+    });
+    (config.id, config.slug) = (bank, "with-oauth".to_owned());
+    world.environment.store.put_bank(&config).await.unwrap();
+    bank
+}
+
 #[tokio::test]
 async fn a_refresh_token_is_all_that_a_link_needs() {
     let world = World::new().await;
@@ -323,19 +350,7 @@ async fn a_refresh_token_is_all_that_a_link_needs() {
     let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
     assert!(message.contains("without oauth"), "{message}");
 
-    let bank = BankId::from_bytes([7; 12]);
-    let mut config = world.environment.store.bank(BANK).await.unwrap().unwrap();
-    let (origin, _) = config.base_url.split_once("/open-banking").unwrap();
-    let secret = seal_client_secret(&world.environment.vault, bank, CLIENT_SECRET).unwrap();
-    config.oauth = Some(OAuthClient {
-        token_url: format!("{origin}{TOKEN_PATH}"),
-        authorization_url: None,
-        client_id: CLIENT_ID.to_owned(),
-        client_auth: ClientAuth::ClientSecretPost,
-        sealed_secret: Some(secret),
-    });
-    (config.id, config.slug) = (bank, "with-oauth".to_owned());
-    world.environment.store.put_bank(&config).await.unwrap();
+    let bank = with_oauth(&world).await;
     let answer = world.post("records/link", link(bank, "wrong")).await;
     assert_eq!(answer.refusal(StatusCode::BAD_REQUEST).0, "EXPIRED");
     let answer = world.post("records/link", link(bank, "not visible")).await;
@@ -360,4 +375,170 @@ async fn a_refresh_token_is_all_that_a_link_needs() {
     let kept: okra_banks::ConsentSecret = serde_json::from_slice(&kept).unwrap();
     assert_ne!(kept.refresh_token.as_deref(), Some(refresh_token));
     assert!(!kept.is_spent(world.environment.clock.now()));
+}
+
+#[tokio::test]
+async fn a_bank_says_when_its_consent_ends() {
+    let world = World::new().await;
+    let bank = with_oauth(&world).await;
+    let login = world.bank.create_login(NewLogin::default()).unwrap().id;
+    let terms = TokenTerms {
+        life_s: 300,
+        rotate: true,
+    };
+    let ends_of = async |record: &Value| {
+        let record: RecordId = record.as_str().unwrap().parse().unwrap();
+        let store = &world.environment.store;
+        let consent = store.consent(record, Consistency::Strong).await;
+        consent.unwrap().unwrap().clock.map(|it| it.expires_at)
+    };
+    let in_days = |days: i64| {
+        let now = world.environment.clock.now();
+        now.checked_add(jiff::SignedDuration::from_hours(24 * days))
+            .ok()
+            .map(|at| at.round(jiff::Unit::Second).unwrap())
+    };
+    let (consent, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
+    let link = |consent: &str, refresh_token: &str| {
+        json!({
+            "name": "Bola", "bank": bank, "refresh_token": refresh_token, "consent_id": consent,
+            "consent_expires_at": "2026-12-31T00:00:00Z",
+        })
+    };
+    let body = link(&consent, tokens.refresh_token.as_str());
+    let linked = world.post("records/link", body).await.data();
+    let record = linked["record_id"].clone();
+    assert_eq!(
+        ends_of(&record).await,
+        in_days(180),
+        "the bank's word counts"
+    );
+
+    // A bank that knows nothing of the consent: the app's word counts.
+    let (_, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
+    let body = link("another", tokens.refresh_token.as_str());
+    let linked = world.post("records/link", body).await.data();
+    let said = "2026-12-31T00:00:00Z".parse().ok();
+    assert_eq!(ends_of(&linked["record_id"]).await, said);
+
+    // Linked again, it begins anew.
+    let now = world.environment.clock.now();
+    let later = now + jiff::SignedDuration::from_hours(24 * 30);
+    world.environment.clock.set(later);
+    let (consent, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
+    let mut body = link(&consent, tokens.refresh_token.as_str());
+    body["record_id"] = record.clone();
+    world.post("records/link", body).await.data();
+    assert_eq!(ends_of(&record).await, in_days(180));
+
+    let mut body = link("not visible", "token");
+    body["bank"] = json!(bank);
+    let answer = world.post("records/link", body).await;
+    let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
+    assert!(message.contains("consent_id"), "{message}");
+}
+
+#[tokio::test]
+async fn a_consent_is_taken_back_at_the_bank() {
+    let world = World::new().await;
+    let bank = with_oauth(&world).await;
+    let login = world.bank.create_login(NewLogin::default()).unwrap().id;
+    let terms = TokenTerms {
+        life_s: 300,
+        rotate: false,
+    };
+    let (consent, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
+    let config = world.environment.store.bank(bank).await.unwrap().unwrap();
+    let (connectors, now) = (&world.environment.connectors, world.environment.clock.now());
+    let secret = client_secret(&world.environment.vault, &config).unwrap();
+    let grant = Grant::ClientCredentials { scope: "accounts" };
+    let ours = connectors.token(&config, &secret, grant, now).await;
+    let ours = ours.unwrap();
+    let theirs = ConsentSecret::bearer(tokens.access_token.as_str());
+    assert!(connectors.accounts(&config, &theirs, now).await.is_ok());
+
+    let id = ConsentId::new(consent).unwrap();
+    let revoke = || connectors.revoke_consent(&config, &ours, &id, now);
+    revoke().await.unwrap();
+    let refused = connectors.accounts(&config, &theirs, now).await;
+    assert_eq!(refused.unwrap_err().class, FaultClass::ConsentRefused);
+    // Once more, and one that never was: there is nothing to take back.
+    revoke().await.unwrap();
+    let unknown = ConsentId::new("unknown").unwrap();
+    let revoked = connectors.revoke_consent(&config, &ours, &unknown, now);
+    revoked.await.unwrap();
+    // Without our own credentials nothing is, and no user is asked to mend it.
+    let revoked = connectors.revoke_consent(&config, &theirs, &id, now).await;
+    assert_eq!(revoked.unwrap_err().class, FaultClass::Internal);
+}
+
+#[tokio::test]
+async fn a_link_is_followed_up_whatever_became_of_it() {
+    let world = World::new().await;
+    let refresher = world.environment.refresher();
+    let follow_ups = async || {
+        let now = world.environment.clock.now();
+        let later = now + jiff::SignedDuration::from_secs(i64::from(FOLLOW_UP_S) + 1);
+        world.environment.clock.set(later);
+        let queues = &world.environment.queues;
+        let mut found = Vec::new();
+        for message in queues.receive(Queue::Priority, 10, 0).await.unwrap() {
+            let receipts = [message.receipt];
+            queues.delete(Queue::Priority, &receipts).await.unwrap();
+            if let FetchMessage::FollowUpV1(of) = serde_json::from_str(&message.body).unwrap() {
+                found.push(of.record);
+            }
+        }
+        found
+    };
+    let streams = async || {
+        let queues = &world.environment.queues;
+        let mut streams = Vec::new();
+        for message in queues.receive(Queue::Deliver, 10, 0).await.unwrap() {
+            let message = serde_json::from_str(&message.body).unwrap();
+            if let DeliverMessage::DispatchV1(dispatch) = message {
+                streams.push(dispatch.stream);
+            }
+        }
+        streams
+    };
+    let body = || json!({ "name": "Bola", "bank": BANK, "access_token": token(&world, 1) });
+
+    // The record was stored, and the process died: neither told nor refreshed.
+    let fails_once_asked = |operations: &'static [&'static str]| {
+        let asked = std::sync::atomic::AtomicBool::new(false);
+        world.emulator.inject(move |_, operation| {
+            let sends = operation == "SendMessageBatch";
+            let asked = asked.fetch_or(sends, std::sync::atomic::Ordering::SeqCst);
+            if asked && operations.contains(&operation) {
+                Fate::Fail
+            } else {
+                Fate::Pass
+            }
+        });
+    };
+    fails_once_asked(&["SendMessageBatch"]);
+    let answer = world.post("records/link", body()).await;
+    assert!(answer.status.is_server_error(), "{}", answer.text);
+    world.emulator.inject(|_, _| Fate::Pass);
+    let found = follow_ups().await;
+    assert_eq!(found.len(), 1);
+    assert!(streams().await.is_empty());
+    let followed = refresher.follow_up(found[0]).await.unwrap();
+    assert_eq!(followed, FollowedUp::Refreshed);
+    let streams = streams().await;
+    assert!(streams.contains(&Stream::State), "told that it was linked");
+    assert!(streams.contains(&Stream::Transactions), "and of its rows");
+    let followed = refresher.follow_up(found[0]).await.unwrap();
+    assert_eq!(followed, FollowedUp::Settled);
+
+    // The record was never stored.
+    fails_once_asked(&["TransactWriteItems"]);
+    let answer = world.post("records/link", body()).await;
+    assert!(answer.status.is_server_error(), "{}", answer.text);
+    world.emulator.inject(|_, _| Fate::Pass);
+    let found = follow_ups().await;
+    assert_eq!(found.len(), 1, "{}", answer.text);
+    let followed = refresher.follow_up(found[0]).await.unwrap();
+    assert_eq!(followed, FollowedUp::NotLinked);
 }

@@ -139,3 +139,63 @@ async fn what_happened_while_the_user_was_needed_is_filled_in() {
     world.pull_histories().await;
     check_laws_since(&world, &linked, BEGINNING).await;
 }
+
+#[tokio::test]
+async fn a_history_goes_on_after_its_message_was_lost() {
+    let world = World::new().await;
+    let linked = world.link_with_history(1).await;
+    world.refresh(&linked).await;
+    assert_eq!(world.lose_histories().await, 1);
+    let (_, account) = linked.accounts().remove(0);
+    let change = |text: &str| {
+        let booked = okra_core::model::BookingStatus::Booked;
+        let row = crate::spent("1.00", text, booked);
+        world.bank.add(linked.place(&account), row).unwrap();
+    };
+    // It may still be on its way.
+    world.pass(900);
+    change("ONE");
+    world.refresh(&linked).await;
+    assert_eq!(world.lose_histories().await, 0);
+    world.pass(1_000);
+    change("TWO");
+    world.refresh(&linked).await;
+    assert_eq!(last(&world.pull_histories().await).percent, 100);
+    check_laws_since(&world, &linked, BEGINNING).await;
+    assert_eq!(completed(&world.feed(&linked).await).len(), 1);
+    settled(&world, &linked).await;
+}
+
+#[tokio::test]
+async fn a_gap_is_filled_in_although_the_recovery_crashed() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    world.pull_histories().await;
+    let (_, account) = linked.accounts().remove(0);
+    let expired = ConsentState::Expired;
+    world.bank.set_consent(linked.login, expired).unwrap();
+    world.refresh(&linked).await;
+    for day in 0..100_i64 {
+        world.pass(86_400);
+        if day % 10 == 0 {
+            let booked = okra_core::model::BookingStatus::Booked;
+            let row = crate::spent("12.00", &format!("DAY {day}"), booked);
+            world.bank.add(linked.place(&account), row).unwrap();
+        }
+    }
+    let active = ConsentState::Active;
+    world.bank.set_consent(linked.login, active).unwrap();
+    world.break_effect("dispatch");
+    world.try_refresh(&linked).await.unwrap_err();
+    assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
+    world.mend();
+    world.redeliver(&linked).await;
+    world.pass(3_600);
+    let booked = okra_core::model::BookingStatus::Booked;
+    let row = crate::spent("1.00", "AFTER", booked);
+    world.bank.add(linked.place(&account), row).unwrap();
+    world.refresh(&linked).await;
+    assert_eq!(last(&world.pull_histories().await).percent, 100);
+    check_laws_since(&world, &linked, BEGINNING).await;
+}

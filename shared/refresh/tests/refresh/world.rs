@@ -528,6 +528,16 @@ impl World {
         outcomes
     }
 
+    /// Loses the steps of histories that are enqueued; how many.
+    pub(crate) async fn lose_histories(&self) -> usize {
+        let received = self.queues.receive(Queue::Fetch, 10, 0).await.unwrap();
+        let receipts: Vec<String> = received.into_iter().map(|it| it.receipt).collect();
+        if !receipts.is_empty() {
+            self.queues.delete(Queue::Fetch, &receipts).await.unwrap();
+        }
+        receipts.len()
+    }
+
     /// The bank's rows from a date on.
     pub(crate) fn shown_since(
         &self,

@@ -83,10 +83,11 @@ fn by_code(bank: &Bank, fields: &Fields) -> Response {
     let (Some(code), Some(redirect_uri)) = (field("code"), field("redirect_uri")) else {
         return refused(StatusCode::BAD_REQUEST, "invalid_request");
     };
-    let Some(login) = bank.redeem(CLIENT_ID, code, redirect_uri, field("code_verifier")) else {
+    let redeemed = bank.redeem(CLIENT_ID, code, redirect_uri, field("code_verifier"));
+    let Some((login, consent)) = redeemed else {
         return refused(StatusCode::BAD_REQUEST, "invalid_grant");
     };
-    match bank.issue(login, TERMS) {
+    match bank.issue_for(login, TERMS, Some(consent)) {
         Ok(tokens) => granted(&tokens),
         Err(error) => {
             tracing::error!(%error, "the sandbox bank could not issue a token");

@@ -101,6 +101,7 @@ pub(crate) async fn visit(
     Ok(Ok(Visit {
         nonce,
         verifier,
+        consent,
         url: format!("{authorize}{sign}{query}"),
     }))
 }
@@ -230,7 +231,10 @@ async fn exchange(
     };
     let (connectors, now) = (&web.api.connectors, web.now());
     let consent = match connectors.token(bank, &secret, grant, now).await {
-        Ok(consent) => consent,
+        Ok(mut secret) => {
+            secret.consent_id = Some(visit.consent.clone());
+            secret
+        }
         Err(fault) => return Ok(Err(problem(&fault))),
     };
     match connectors.accounts(bank, &consent, now).await {

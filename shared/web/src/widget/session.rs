@@ -1,7 +1,7 @@
 //! What a customer on the way through the widget has got so far.
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use okra_banks::ConsentSecret;
+use okra_banks::{ConsentId, ConsentSecret};
 use okra_core::ids::{AppId, BankId, RecordId};
 use okra_store::{KeyHash, LINK_SESSION_KEPT_S, LinkSession};
 use okra_vault::fresh_nonce;
@@ -47,6 +47,8 @@ pub(crate) struct Visit {
     pub(crate) nonce: String,
     /// PKCE's (RFC 7636).
     pub(crate) verifier: String,
+    /// The consent that is to be authorised.
+    pub(crate) consent: ConsentId,
     /// Where the customer is sent.
     pub(crate) url: String,
 }

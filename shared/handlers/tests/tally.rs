@@ -1,0 +1,79 @@
+//! Counts cost a write a minute, however much is counted.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use okra_aws::{AwsConfig, Clock};
+use okra_core::ids::{BankId, RecordId};
+use okra_emulator::Emulator;
+use okra_handlers::{Tally, tally::names};
+use okra_refresh::{Observer, Outcome, Refreshed};
+use okra_store::{CapacityUsed, Store};
+
+const REFRESHES: u64 = 100;
+
+async fn store() -> Store {
+    let emulator = Emulator::memory(Clock::system()).unwrap();
+    let aws = AwsConfig::with_http_client(emulator.http_client());
+    let store = Store::new(aws.dynamodb(), "okra");
+    store.create_table().await.unwrap();
+    store
+}
+
+fn unchanged(tally: &Tally, refreshes: u64) {
+    for _ in 0..refreshes {
+        tally.refreshed(&Refreshed {
+            record: RecordId::derive(&[b"record"]),
+            bank: BankId::derive(&[b"bank"]),
+            products: Vec::new(),
+            outcome: Outcome::Unchanged,
+            faults: Vec::new(),
+            elapsed_ms: 1,
+        });
+    }
+}
+
+/// What was counted in the minute of `at`.
+async fn counted(store: &Store, at: Timestamp) -> BTreeMap<String, u64> {
+    let minute = u64::try_from(at.as_second() / 60).unwrap();
+    let counts = store.counts(minute, minute).await.unwrap();
+    counts.into_iter().flat_map(|it| it.by_name).collect()
+}
+
+#[tokio::test]
+async fn a_minute_costs_one_write_and_its_refreshes_none() {
+    let (store, tally) = (store().await, Tally::default());
+    let start: Timestamp = "2026-03-15T12:00:05Z".parse().unwrap();
+    let after = |seconds: i64| start + SignedDuration::from_secs(seconds);
+
+    let before = store.capacity();
+    for second in 0..50 {
+        tally.turn(&store, after(second)).await;
+        unchanged(&tally, REFRESHES);
+    }
+    assert_eq!(store.capacity() - before, CapacityUsed::default());
+
+    let before = store.capacity();
+    tally.turn(&store, after(60)).await;
+    assert!((store.capacity() - before).write_units <= 1.0);
+    assert_eq!(
+        counted(&store, start).await[names::UNCHANGED],
+        50 * REFRESHES
+    );
+    assert!(counted(&store, after(60)).await.is_empty());
+
+    // What is counted from now on is of the new minute, whenever the next event comes.
+    unchanged(&tally, 1);
+    let read = store.capacity();
+    tally.turn(&store, after(600)).await;
+    let next = counted(&store, after(60)).await;
+    assert_eq!(next[names::UNCHANGED], 1);
+    assert!(next[names::HALF_READS] > 0, "{read:?}");
+
+    // A minute in which nothing was counted costs nothing.
+    let before = store.capacity();
+    tally.turn(&store, after(1200)).await;
+    assert_eq!(store.capacity() - before, CapacityUsed::default());
+}

@@ -1,0 +1,79 @@
+//! The follow-up of a link: a minute after a record was linked, or linked again, somebody looks whether
+//! what was begun with it was done.
+//!
+//! A link stores the record, then tells of it and asks for its first refresh. A crash in between would
+//! leave that to the record's next turn, which on `daily` is up to a day away. So the follow-up's message
+//! is sent before the record is stored.
+
+use okra_core::{
+    ids::RecordId,
+    plan::{Chunk, Requested},
+    state::RecordStatus,
+};
+use okra_queue::{FollowUp, Queues};
+use okra_store::{Consistency, Head};
+
+use crate::{RefreshError, Refresher, announce};
+
+/// Seconds after a link at which it is followed up: longer than an API call can take.
+pub const FOLLOW_UP_S: u16 = 60;
+
+/// What a follow-up found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FollowedUp {
+    /// There is no such record: the link was not made, or is gone already.
+    NotLinked,
+    /// All was done.
+    Settled,
+    /// It was not refreshed since, and was now.
+    Refreshed,
+}
+
+/// Asks for the follow-up of a link that is about to be made.
+///
+/// # Errors
+///
+/// [`RefreshError`]; then the link is not to be made.
+pub async fn ask(queues: &Queues, head: &Head) -> Result<(), RefreshError> {
+    let of = FollowUp {
+        record: head.record,
+        bank: head.bank,
+    };
+    Ok(queues.send_follow_up(of, FOLLOW_UP_S).await?)
+}
+
+impl Refresher {
+    /// Tells of a record's link what was not told, and refreshes what was never read or waits for a
+    /// user who has been there.
+    pub async fn follow_up(&self, record: RecordId) -> Result<FollowedUp, RefreshError> {
+        let head = self.store.head(record, Consistency::Strong).await?;
+        let Some(head) = head.filter(|head| head.status != RecordStatus::Invalid) else {
+            return Ok(FollowedUp::NotLinked);
+        };
+        announce::tell(&self.store, &self.queues, &head).await?;
+        let mut followed = FollowedUp::Settled;
+        for key in head.due_keys() {
+            let entry = self.store.due_entry(key, Consistency::Strong).await?;
+            let Some(entry) = entry else { continue };
+            let unread = entry.marks.iter().any(|(_, mark)| mark.digest.is_none());
+            if !unread && head.status == RecordStatus::Active {
+                continue;
+            }
+            let chunk = Chunk {
+                id: format!("follow-up-{record}-{}", key.interval),
+                bank: head.bank,
+                requested: Requested::OnDemand {
+                    product: None,
+                    user: None,
+                },
+                not_after: self.clock.now(),
+                delay_s: 0,
+                records: vec![entry],
+            };
+            // As if it came again: what a crash left half done is looked for.
+            self.chunk(chunk, true).await?;
+            followed = FollowedUp::Refreshed;
+        }
+        Ok(followed)
+    }
+}
