@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use okra_banks::config::{check_bank, wants_secret};
 use okra_core::bank::BankConfig;
 use okra_refresh::{client_secret, seal_client_secret};
-use okra_store::MAX_BANKS;
+use okra_store::{Consistency, MAX_BANKS};
 use okra_webhooks::check_url;
 use okra_wire::bank::{Bank, Banks};
 use serde_json::Value;
@@ -16,8 +16,13 @@ use crate::{
 };
 
 pub(crate) async fn list(call: &Call) -> Answer {
-    let banks = call.state.store.banks().await?;
-    let banks = banks.iter().map(Bank::from).collect();
+    let store = &call.state.store;
+    let (banks, breakers) = futures::try_join!(store.banks(), store.breakers())?;
+    let shown = |bank: &BankConfig| {
+        let breaker = breakers.get(&bank.id).copied().unwrap_or_default();
+        Bank::from(bank).doing(&breaker)
+    };
+    let banks = banks.iter().map(shown).collect();
     let data = Banks {
         banks,
         credentials: (),
@@ -29,7 +34,9 @@ pub(crate) async fn get_by_id(call: &Call) -> Answer {
     let id = call.input.needed_id(&["id", "bank"])?;
     let bank = call.state.store.bank(id).await?;
     let bank = bank.ok_or_else(|| Refusal::not_found("bank"))?;
-    success("Bank retrieved successfully", Bank::from(&bank))
+    let breaker = call.state.store.breaker(id, Consistency::Eventual).await?;
+    let bank = Bank::from(&bank).doing(&breaker.unwrap_or_default());
+    success("Bank retrieved successfully", bank)
 }
 
 /// Adds a bank: an extension. The body is a bank's configuration, with our client's secret in

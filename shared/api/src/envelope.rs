@@ -10,9 +10,13 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
+use jiff::Timestamp;
 use okra_core::fault::{BankFault, FaultClass};
 use okra_store::StoreError;
-use okra_wire::envelope::{Failure, FailureData, Success};
+use okra_wire::{
+    envelope::{Failure, FailureData, Success},
+    scalar::Instant,
+};
 use serde::Serialize;
 
 /// What a handler answers.
@@ -33,6 +37,7 @@ pub(crate) struct Refusal {
     kind: &'static str,
     message: String,
     retry_after_s: Option<u32>,
+    next_refresh_at: Option<Timestamp>,
     allow: Option<&'static str>,
     /// For our logs, never for the caller.
     cause: Option<Box<dyn Error + Send + Sync>>,
@@ -45,6 +50,7 @@ impl Refusal {
             kind,
             message: message.into(),
             retry_after_s: None,
+            next_refresh_at: None,
             allow: None,
             cause: None,
         }
@@ -106,10 +112,19 @@ impl Refusal {
         }
     }
 
+    /// A refresh may be asked for again at `at`.
+    pub(crate) fn refresh_again(self, at: Timestamp, now: Timestamp) -> Self {
+        let wait_s = (at.duration_since(now).as_millis().max(0) + 999) / 1000;
+        Self {
+            next_refresh_at: Some(at),
+            ..self.retry_in(u32::try_from(wait_s).unwrap_or(u32::MAX))
+        }
+    }
+
     /// More refreshes of one product in a minute than the app may ask for.
-    pub(crate) fn too_many(rate: u32, seconds: u32) -> Self {
+    pub(crate) fn too_many(rate: u32) -> Self {
         let message = format!("More than {rate} refreshes of one product in a minute; wait");
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message).retry_in(seconds)
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message)
     }
 
     /// Our own fault.
@@ -137,6 +152,7 @@ impl Refusal {
                 message: vec![self.message],
                 method: family,
                 kind: self.kind,
+                next_refresh_available_at: self.next_refresh_at.map(Instant),
             },
             request_id: request_id.to_owned(),
         };

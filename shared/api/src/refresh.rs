@@ -5,6 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use axum::http::StatusCode;
 use jiff::SignedDuration;
 use okra_core::{
+    breaker::{Gate, down},
     ids::{AccountId, RecordId},
     model::{ByProduct, Product},
     plan::{Chunk, DueEntry, Requested},
@@ -192,11 +193,9 @@ async fn limit(call: &Call, product: Option<Product>) -> Result<(), Refusal> {
     if store.count_call(app.id, name, app.rate, now).await? {
         return Ok(());
     }
-    let seconds = 60 - now.as_second().rem_euclid(60);
-    Err(Refusal::too_many(
-        app.rate,
-        u32::try_from(seconds).unwrap_or(60),
-    ))
+    let left_s = 60 - now.as_second().rem_euclid(60);
+    let next_minute = now.saturating_add(SignedDuration::from_secs(left_s));
+    Err(Refusal::too_many(app.rate).refresh_again(next_minute.unwrap_or(now), now))
 }
 
 async fn refresh(
@@ -220,6 +219,15 @@ async fn refresh(
         let message = "The bank wants the user there for each refresh: pass customer_ip, the address \
                        that the user calls you from";
         return Err(Refusal::new(StatusCode::CONFLICT, "USER_NEEDED", message));
+    }
+    let breaker = call
+        .state
+        .store
+        .breaker(head.bank, Consistency::Eventual)
+        .await?;
+    let now = call.now();
+    if let Gate::Hold { until } = breaker.unwrap_or_default().gate(now) {
+        return Err(Refusal::from(down(until, now)).refresh_again(until, now));
     }
     let job = match product {
         Some(product) => Some(begin_or_join(call, record, product, user).await?),

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use okra_core::{
+    fault::FaultClass,
     ids::AccountId,
     model::{ByProduct, Product},
     plan::DueEntry,
@@ -21,6 +22,8 @@ pub(crate) struct RecordState {
     accounts: Vec<AccountState>,
     history: Option<HistoryState>,
     next_refresh_at: Option<Instant>,
+    /// How the bank does: `HEALTHY`, `DEGRADED` or `DOWN`.
+    bank_status: &'static str,
     /// When the consent ends, where that is known.
     consent_expires_at: Option<Instant>,
 }
@@ -80,11 +83,13 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
     for key in head.due_keys() {
         due.extend(store.due_entry(key, Consistency::Eventual).await?);
     }
+    let breaker = store.breaker(head.bank, Consistency::Eventual).await?;
+    let breaker = breaker.unwrap_or_default();
     let now = call.now();
     let waits = head.status != RecordStatus::Active;
     let next = |product| match waits {
         true => None,
-        false => next_at(&due, product, now),
+        false => next_at(&due, product, now.max(breaker.probe_at().unwrap_or(now))),
     };
     let next = ByProduct {
         balance: next(Product::Balance),
@@ -92,7 +97,11 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
     };
     let shown = |states: &ByProduct<ProductState>, product| {
         let refused = waits.then_some(("consent_refused", head.last_changed_at));
-        shown(states.get(product), refused, next.get(product).copied())
+        let down = breaker.since().filter(|_| breaker.is_open());
+        let down = down.map(|since| (FaultClass::BankUnavailable.as_str(), since));
+        // What is wrong with the record alone is told before what is wrong with its bank.
+        let down = down.filter(|_| states.get(product).is_none_or(ProductState::is_available));
+        shown(states.get(product), refused.or(down), next.get(product).copied())
     };
     let accounts = accounts
         .iter()
@@ -127,6 +136,7 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
         accounts,
         history,
         next_refresh_at: next.iter().map(|(_, at)| *at).min().map(Instant),
+        bank_status: breaker.status().as_str(),
         consent_expires_at: consent
             .and_then(|it| it.clock)
             .map(|it| Instant(it.expires_at)),
@@ -149,7 +159,7 @@ fn shown(
         (Some((reason, since)), _) => (Availability::Unavailable, Some(reason), Some(since)),
         (None, Some(state)) => (
             state.availability,
-            state.class.map(okra_core::fault::FaultClass::as_str),
+            state.class.map(FaultClass::as_str),
             Some(state.since),
         ),
         (None, None) => (Availability::Available, None, None),

@@ -54,6 +54,25 @@ impl BankLimits {
             .find(|interval| 1440 / interval.minutes() <= scheduled)
     }
 
+    /// Refreshes without the user that may be asked for in 24 hours of a product that is refreshed on
+    /// `interval`: what the schedule and a step of the history leave, and the reserve at least; `None`:
+    /// as many as the rate allows.
+    pub fn on_demand_per_day(&self, interval: Interval) -> Option<u16> {
+        let allowed = self.unattended_per_day?;
+        let scheduled = 1440 / interval.minutes();
+        let left = allowed.saturating_sub(scheduled);
+        Some(left.saturating_sub(1).max(self.user_reserve).min(left))
+    }
+
+    /// Steps of a history that 24 hours have room for beside the schedule and who asks in person; `None`:
+    /// as many as the rate allows.
+    pub fn history_per_day(&self, interval: Interval) -> Option<u16> {
+        let allowed = self.unattended_per_day?;
+        let scheduled = 1440 / interval.minutes();
+        let asked = self.on_demand_per_day(interval).unwrap_or(0);
+        Some(allowed.saturating_sub(scheduled + asked).max(1))
+    }
+
     /// The interval that comes of one asked for.
     pub fn effective(&self, asked: Interval) -> Interval {
         asked.max(self.shortest_interval().unwrap_or_default())
@@ -144,7 +163,30 @@ fn nigeria() -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Schedule, history and who asks in person have no more of a day than the bank allows, and who
+        /// asks has the reserve, wherever the schedule leaves it.
+        #[test]
+        fn a_days_quota_is_divided(allowed in 1..200_u16, user_reserve in 0..10_u16, asked in 0..8_usize) {
+            let limits = BankLimits {
+                unattended_per_day: Some(allowed),
+                user_reserve,
+                ..BankLimits::default()
+            };
+            let interval = limits.effective(Interval::ALL[asked]);
+            let scheduled = 1440 / interval.minutes();
+            let on_demand = limits.on_demand_per_day(interval).unwrap();
+            let history = limits.history_per_day(interval).unwrap();
+            prop_assert!(scheduled + on_demand <= allowed.max(1));
+            prop_assert!(on_demand >= user_reserve.min(allowed - scheduled));
+            // A history takes one step a day where there is no room for any.
+            prop_assert!(scheduled + on_demand + history <= allowed || history == 1);
+        }
+    }
 
     #[test]
     fn an_interval_that_a_quota_cannot_give_becomes_one_that_it_can() {

@@ -7,9 +7,11 @@
 //! The way of a refresh through this crate: [`schedule`] says which records a minute is for,
 //! [`plan`] cuts them into chunks, [`normal`] digests what the bank answered, [`decide`] turns a
 //! snapshot into feed entries with [`identity`] and [`diff`], and [`retry`] says when a failed
-//! delivery is tried again, [`health`] when an endpoint is left alone, [`pace`] how fast it is told.
+//! delivery is tried again, [`health`] when an endpoint is left alone, [`pace`] how fast it is told, [`breaker`] when a bank is
+//! not called.
 
 pub mod bank;
+pub mod breaker;
 pub mod consent;
 pub mod cursor;
 pub mod decide;

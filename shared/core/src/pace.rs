@@ -1,7 +1,8 @@
 //! Pace: how many events a second an endpoint is sent (the generic cell rate algorithm).
 //!
 //! An event that comes too soon is given the moment at which it may go, so that a burst leaves in
-//! order and evenly; only one that would have to wait too long is told to ask again.
+//! order and evenly; only one that would have to wait too long is told to ask again. The same keeps a
+//! bank from more than it allows beside its ticks ([`Pace::take_unplanned`]).
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,10 @@ pub const RATE_RANGE: std::ops::RangeInclusive<u16> = 1..=200;
 
 /// Milliseconds ahead for which places are given away; as long as a message can be delayed.
 pub const MAX_AHEAD_MS: i64 = 60_000;
+
+/// Seconds of a bank's allowance in each minute that are for what no tick planned: refreshes on demand,
+/// second questions, steps of histories.
+pub const UNPLANNED_S: u32 = 60 - crate::plan::SPREAD_S;
 
 /// How fast an endpoint is sent events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,16 +60,43 @@ pub enum Slot {
 pub struct Pace(i64);
 
 impl Pace {
+    /// As it was stored by [`idle_at_us`](Self::idle_at_us).
+    pub const fn idle_from(us: i64) -> Self {
+        Self(us)
+    }
+
+    /// When it would be idle again, in microseconds since 1970.
+    pub const fn idle_at_us(self) -> i64 {
+        self.0
+    }
+
     /// Takes the next place, at `now_us` microseconds since 1970.
     pub fn reserve(&mut self, now_us: i64, rate: Rate) -> Slot {
-        let step = rate.step_us();
+        self.take(now_us, rate.step_us(), rate.burst, MAX_AHEAD_MS * 1000)
+    }
+
+    /// Takes the next of a bank's places for what no tick planned, where it is `ahead_us` away at most.
+    /// A bank whose limit is R records a second has 5 R of them a minute, and 5 R at once: 10 R in any
+    /// minute, which is what the [plan](crate::plan) leaves of it.
+    pub fn take_unplanned(
+        &mut self,
+        now_us: i64,
+        records_per_second: u32,
+        ahead_us: i64,
+    ) -> Slot {
+        let half = records_per_second.max(1).saturating_mul(UNPLANNED_S) / 2;
+        let step_us = 60_000_000 / i64::from(half);
+        self.take(now_us, step_us.max(1), half, ahead_us)
+    }
+
+    fn take(&mut self, now_us: i64, step_us: i64, burst: u32, ahead_us: i64) -> Slot {
         let idle = self.0.max(now_us);
-        let tolerance = step.saturating_mul(i64::from(rate.burst.max(1)) - 1);
+        let tolerance = step_us.saturating_mul(i64::from(burst.max(1)) - 1);
         let at = idle.saturating_sub(tolerance).max(now_us);
-        if at - now_us > MAX_AHEAD_MS * 1000 {
+        if at - now_us > ahead_us {
             return Slot::Full(at);
         }
-        self.0 = idle.saturating_add(step);
+        self.0 = idle.saturating_add(step_us);
         Slot::At(at)
     }
 }
@@ -102,6 +134,32 @@ mod tests {
             }
             let at_once = went.iter().take(burst as usize);
             prop_assert!(at_once.count() <= went.len());
+        }
+    }
+
+    proptest! {
+        /// No minute of a bank, wherever it begins, has more than what the plan leaves of it.
+        #[test]
+        fn no_minute_holds_more_of_a_bank_than_the_plan_leaves(
+            records_per_second in 1..100_u32,
+            ahead_ms in 0..60_000_i64,
+            gaps_ms in prop::collection::vec(0..3_000_i64, 1..2_000),
+        ) {
+            let (mut pace, mut now_us, mut went) = (Pace::default(), 1_000_000_000_i64, Vec::new());
+            for gap_ms in gaps_ms {
+                now_us += gap_ms * 1000 / i64::from(records_per_second);
+                let slot = pace.take_unplanned(now_us, records_per_second, ahead_ms * 1000);
+                if let Slot::At(at) = slot {
+                    prop_assert!(at >= now_us && at - now_us <= ahead_ms * 1000);
+                    went.push(at);
+                }
+            }
+            went.sort_unstable();
+            let most = (records_per_second * UNPLANNED_S) as usize;
+            for (n, from) in went.iter().enumerate() {
+                let within = went[n..].iter().take_while(|at| **at < from + 60_000_000).count();
+                prop_assert!(within <= most, "{} of {}", within, most);
+            }
         }
     }
 

@@ -269,6 +269,13 @@ pub struct ProductState {
     pub since: Timestamp,
 }
 
+impl ProductState {
+    /// True where the last answer was whole.
+    pub const fn is_available(&self) -> bool {
+        matches!(self.availability, Availability::Available)
+    }
+}
+
 /// What a refresh heard of a product of an account, as a change of what is recorded; `None` where it
 /// is recorded so. `None` recorded is available.
 pub fn product_after(

@@ -48,6 +48,7 @@ pub async fn fetch(
                 tick.interval = %tick.interval,
                 due = report.due,
                 chunks = report.chunks,
+                down = report.down,
                 unattainable = report.unattainable,
                 "tick"
             );

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use okra_banks::{AccountRef, Ask};
 use okra_core::{
     bank::BankConfig,
+    breaker::Heard,
     decide::{Observed, observe, window_start},
     ids::RecordId,
     model::date_of,
@@ -18,6 +19,8 @@ use okra_store::Consent;
 use crate::{
     ChunkReport, Outcome, RefreshError, Refreshed, Refresher, announce,
     reconcile::{Fetched, Reconciled},
+    tokens::none_but,
+    watch::Watch,
 };
 
 /// Times a record is fetched again because another refresh committed meanwhile.
@@ -36,6 +39,15 @@ impl AddAssign for ChunkReport {
         self.stale += other.stale;
         self.held += other.held;
     }
+}
+
+/// How the records of a chunk call their bank.
+#[derive(Clone, Copy)]
+struct Calls<'a> {
+    bank: &'a BankConfig,
+    watch: &'a Watch<'a>,
+    /// The user, where he is there.
+    user: Option<IpAddr>,
 }
 
 impl Refresher {
@@ -68,6 +80,7 @@ impl Refresher {
             return Ok(report);
         }
         let bank = self.bank(chunk.bank).await?;
+        let watch = self.watch(chunk.bank).await?;
         let (on_demand, user, wanted) = match chunk.requested {
             Requested::OnDemand { user, product } => (true, user, product),
             Requested::Scheduled { .. } => (false, None, None),
@@ -79,6 +92,11 @@ impl Refresher {
             // Who asks in person is not held.
             let held = !on_demand && entry.trouble.is_some_and(|it| it.held_until(now).is_some());
             let (bank, strong) = (&bank, redelivered || on_demand || self.audited(entry));
+            let calls = Calls {
+                bank,
+                watch: &watch,
+                user,
+            };
             let work = async move {
                 let Some(consent) = consent else {
                     return Ok(Outcome::Gone);
@@ -93,7 +111,7 @@ impl Refresher {
                 if held || (over && !on_demand) {
                     return Ok(Outcome::Held);
                 }
-                let outcome = self.record(bank, consent, entry, strong, user).await?;
+                let outcome = self.record(calls, consent, entry, strong).await?;
                 if let Some(product) = wanted {
                     let (record, ended_at) = (consent.record, self.clock.now());
                     self.store
@@ -108,16 +126,23 @@ impl Refresher {
             work.boxed()
         });
         // Collected, because a borrowing closure inside the stream would make it not `Send`.
-        let work: Vec<_> = work.collect();
+        let mut work = work.collect::<Vec<_>>().into_iter();
+        let mut fault = None;
+        let mut count = |outcome| match outcome {
+            Ok(outcome) => report.count(&outcome),
+            Err(error) => fault = Some(error),
+        };
+        while watch.is_probing()
+            && let Some(work) = work.next()
+        {
+            count(work.await);
+        }
         let concurrency = usize::from(bank.limits.concurrency.max(1));
         let mut outcomes = stream::iter(work).buffer_unordered(concurrency);
-        let mut fault = None;
         while let Some(outcome) = outcomes.next().await {
-            match outcome {
-                Ok(outcome) => report.count(&outcome),
-                Err(error) => fault = Some(error),
-            }
+            count(outcome);
         }
+        watch.settle().await?;
         fault.map_or(Ok(report), Err)
     }
 
@@ -133,12 +158,12 @@ impl Refresher {
 
     async fn record(
         &self,
-        bank: &BankConfig,
+        calls: Calls<'_>,
         consent: &Consent,
         entry: &DueEntry,
         mut strong: bool,
-        user: Option<IpAddr>,
     ) -> Result<Outcome, RefreshError> {
+        let Calls { bank, watch, user } = calls;
         let mut tokens = self.tokens(consent)?;
         let products = entry.marks.products();
         let accounts: Vec<AccountRef<'_>> = consent
@@ -160,7 +185,14 @@ impl Refresher {
                 now: asked_at,
                 user_present: user,
             };
-            let snapshot = self.ask(bank, consent, &mut tokens, &accounts, ask).await?;
+            let snapshot = if let Some(fault) = watch.refuses() {
+                none_but(&fault, &accounts, &products)
+            } else {
+                let asked = self.ask(bank, consent, &mut tokens, &accounts, ask);
+                let snapshot = asked.await?;
+                watch.hear(Heard::of(&snapshot)).await?;
+                snapshot
+            };
             let observed = observe(&snapshot);
             faults.clone_from(&observed.faults);
             if !strong {

@@ -6,9 +6,10 @@
 //! nothing: what is younger than the stretch is the regular refreshes' business. A message that comes
 //! twice finds the step made, and only sees to it that the next one is on its way.
 
-use jiff::{Timestamp, ToSpan, civil::Date};
+use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
 use okra_banks::HistoryAnswer;
 use okra_core::{
+    breaker::Heard,
     decide::Mark,
     diff::diff_transactions,
     fault::FaultClass,
@@ -180,7 +181,17 @@ impl Refresher {
         let Some(stretch) = history.next(once) else {
             return Ok(HistoryOutcome::Nothing);
         };
+        let watch = self.watch(head.bank).await?;
+        if let Some(down) = watch.refuses() {
+            let wait_s = down.retry_after_s.unwrap_or(0).max(PAUSE_S);
+            let until = now.saturating_add(SignedDuration::from_secs(wait_s.into()));
+            let next_at = until.unwrap_or(now);
+            send(&self.queues, &head, &History { next_at, ..history }, now).await?;
+            return Ok(HistoryOutcome::Waiting);
+        }
         let (answer, pause_s) = self.ask_history(&head, &stretch).await?;
+        watch.hear(heard(answer.as_ref())).await?;
+        watch.settle().await?;
         let Some(answer) = answer else {
             return Ok(HistoryOutcome::Nothing);
         };
@@ -394,6 +405,24 @@ impl Refresher {
             .await?;
         let known: Vec<_> = known.into_iter().map(|row| row.transaction).collect();
         Ok(diff_transactions(stretch.account, &known, window, Pull::Full).added)
+    }
+}
+
+/// What a step heard of the bank itself.
+fn heard(answer: Option<&HistoryAnswer>) -> Heard {
+    let (up, down, retry_after_s) = match answer {
+        None => (0, 0, None),
+        Some(HistoryAnswer::Fault(fault)) => match fault.class {
+            FaultClass::BankUnavailable => (0, 1, fault.retry_after_s),
+            FaultClass::Internal => (0, 0, None),
+            _ => (1, 0, None),
+        },
+        Some(_) => (1, 0, None),
+    };
+    Heard {
+        up,
+        down,
+        retry_after_s,
     }
 }
 

@@ -20,6 +20,7 @@ mod reconcile;
 mod report;
 mod tick;
 mod tokens;
+mod watch;
 
 use std::sync::Arc;
 

@@ -14,6 +14,8 @@ pub struct TickReport {
     pub due: usize,
     /// Chunks sent to the fetch queue.
     pub chunks: usize,
+    /// Records left out because their bank is down and their apps know it.
+    pub down: usize,
     /// Records left out because their bank's pace cannot reach them.
     pub unattainable: usize,
     /// What came of the records refreshed in the same process, where they were few.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use jiff::SignedDuration;
 use okra_core::{
     ids::BankId,
     plan::{Pace, fair_shares, plan},
@@ -14,6 +15,9 @@ use crate::{ChunkReport, RefreshError, Refresher, TickReport};
 /// Records refreshed in the planner's own process at most; more go through the fetch queue. Below
 /// this a message, and another function's start, cost more than the calls.
 const MAX_INLINE_RECORDS: usize = 25;
+
+/// The time in which the chunks of a tick begin.
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
 impl Refresher {
     /// Refreshes what is due in the minute of `tick`, or enqueues it. Called twice for one tick it
@@ -38,6 +42,13 @@ impl Refresher {
         // A bank that wants the user there is asked when he is.
         due.retain(|entry| !attended.contains(&entry.key.bank));
         let total = due.len();
+        let breakers = self.store.breakers().await?;
+        let end = tick.at.saturating_add(MINUTE).unwrap_or(tick.at);
+        due.retain(|entry| {
+            let breaker = breakers.get(&entry.key.bank);
+            !breaker.is_some_and(|it| it.leaves_out(entry, end))
+        });
+        let left_out = total - due.len();
         let mut counts: BTreeMap<BankId, usize> = BTreeMap::new();
         for entry in &due {
             *counts.entry(entry.key.bank).or_default() += 1;
@@ -52,6 +63,7 @@ impl Refresher {
         });
         let mut report = TickReport {
             due: total,
+            down: left_out,
             unattainable: plan.unattainable,
             ..TickReport::default()
         };

@@ -7,6 +7,8 @@
 //! | calls of a minute, receipt of a removal | `APP#<app>` | `LIM#<product>#<minute>`, `RCP#<id>` | limits, removal |
 //! | kept answer | `IDM#<app>#<sha-256>` | `IDM` | replies |
 //! | bank | `INS` | `INS#<bank>` | banks |
+//! | allowance of a bank | `ALW#<bank>` | `ALW` | allowances |
+//! | circuit breaker of a bank | `BRK` | `BRK#<bank>` | breakers |
 //! | customer | `CUS#<customer>` | `CUS`; link `APP#<app>`/`CUS#<customer>` | customers |
 //! | head | `REC#<record>` | `HEAD`; links `CUS#..`/`REC#<record>`, `APP#..`/`REC#<record>` | records |
 //! | consent | `REC#<record>` | `CRED` | consents |
@@ -37,8 +39,10 @@
 //! each row a register in which the entry with the highest sequence number wins.
 
 mod accounts;
+mod allowances;
 mod apps;
 mod banks;
+mod breakers;
 mod call;
 mod capacity;
 mod consents;
@@ -74,6 +78,7 @@ use std::sync::Arc;
 
 pub use self::{
     accounts::{Account, Checks, MAX_ACCOUNTS_PER_RECORD},
+    allowances::Place,
     apps::{ApiKey, App, DEFAULT_RATE, KeyHash, MAX_KEYS_PER_APP, MAX_ORIGINS},
     banks::MAX_BANKS,
     call::Direction,

@@ -1,7 +1,13 @@
 //! Banks.
 
-use okra_core::{bank::BankConfig, ids::BankId};
+use okra_core::{
+    bank::BankConfig,
+    breaker::{BankStatus, Breaker},
+    ids::BankId,
+};
 use serde::Serialize;
+
+use crate::scalar::Instant;
 
 /// A bank as `banks/list` shows it. Pictures, colours and sort codes were Okra's own; they are empty.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -32,6 +38,13 @@ pub struct Bank {
     secret_question_or_otp_corp: bool,
     payments: Payments,
     status: &'static str,
+    /// How the bank does, as refreshes find it: `HEALTHY`, `DEGRADED` or `DOWN`. It and what follows are
+    /// ours.
+    operational_status: &'static str,
+    /// Since when it does not do well.
+    down_since: Option<Instant>,
+    /// When it is asked next whether it is back, where it is down; until then nothing is refreshed.
+    next_probe_at: Option<Instant>,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -79,6 +92,22 @@ impl From<&BankConfig> for Bank {
             secret_question_or_otp_corp: false,
             payments: Payments::default(),
             status: "active",
+            operational_status: BankStatus::Healthy.as_str(),
+            down_since: None,
+            next_probe_at: None,
+        }
+    }
+}
+
+impl Bank {
+    /// The same bank, and how it does.
+    #[must_use]
+    pub fn doing(self, breaker: &Breaker) -> Self {
+        Self {
+            operational_status: breaker.status().as_str(),
+            down_since: breaker.since().map(Instant),
+            next_probe_at: breaker.probe_at().map(Instant),
+            ..self
         }
     }
 }

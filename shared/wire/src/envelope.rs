@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::scalar::Instant;
+
 /// A good answer. `data` is never null: Okra's clients read into it without looking.
 #[derive(Clone, Debug, Serialize)]
 pub struct Success<D> {
@@ -49,6 +51,9 @@ pub struct FailureData {
     /// Stable.
     #[serde(rename = "type")]
     pub kind: &'static str,
+    /// Where a refresh was refused: when it may be asked for again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_refresh_available_at: Option<Instant>,
 }
 
 /// A page of a list, in the shape of mongoose-paginate.

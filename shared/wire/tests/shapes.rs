@@ -114,6 +114,7 @@ fn envelopes() {
             message: vec!["record_id is unknown".to_owned()],
             method: "BALANCE",
             kind: "NO_RECORD_ID",
+            next_refresh_available_at: None,
         },
         request_id: "64a0c0ffee00000000000001".to_owned(),
     };

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod believing;
+mod breaking;
 mod histories;
 mod tokens;
 mod world;

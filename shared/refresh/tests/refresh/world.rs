@@ -34,7 +34,7 @@ use okra_store::{
 };
 use okra_vault::{Vault, fresh_nonce};
 
-const BANK: BankId = BankId::from_bytes([0xba; 12]);
+pub(crate) const BANK: BankId = BankId::from_bytes([0xba; 12]);
 const APP: AppId = AppId::from_bytes([0xa0; 12]);
 
 pub(crate) struct World {

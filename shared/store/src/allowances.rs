@@ -1,0 +1,80 @@
+//! What a bank is asked beside its ticks, of all processes together: one small item a bank, written for
+//! what no tick planned and never for a scheduled refresh.
+
+use jiff::{SignedDuration, Timestamp};
+use okra_core::{
+    ids::BankId,
+    pace::{Pace, Slot},
+};
+
+use crate::{
+    Consistency, Store, StoreError,
+    call::pause,
+    expression::{Update, When},
+    item::{Key, Reader, n},
+};
+
+const KIND: &str = "allowance";
+const IDLE_AT: &str = "i";
+
+/// Times a place is taken against others that take one at the same moment; after that it counts as full.
+const MAX_ROUNDS: u32 = 8;
+
+/// A place of a bank's allowance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It is taken: the bank may be asked then, which may be now.
+    At(Timestamp),
+    /// None is taken; the next one is there then.
+    Full(Timestamp),
+}
+
+fn key(bank: BankId) -> Key {
+    Key::new(format!("ALW#{bank}"), "ALW")
+}
+
+fn at(us: i64) -> Timestamp {
+    // Up to the next millisecond, the precision of the wire.
+    let ms = us.div_euclid(1000) + i64::from(us.rem_euclid(1000) > 0);
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
+}
+
+impl Store {
+    /// Takes the next place of what a bank of so many records a second allows beside its ticks, where it
+    /// is no more than `ahead` away: one write unit, none where it is full.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn take_unplanned(
+        &self,
+        bank: BankId,
+        records_per_second: u32,
+        now: Timestamp,
+        ahead: SignedDuration,
+    ) -> Result<Place, StoreError> {
+        let ahead_us = i64::try_from(ahead.as_micros()).unwrap_or(i64::MAX);
+        for round in 0..MAX_ROUNDS {
+            let item = self.get(key(bank), Consistency::Strong).await?;
+            let before = match &item {
+                Some(item) => Some(Reader::new(KIND, item).number::<i64>(IDLE_AT)?),
+                None => None,
+            };
+            let mut pace = Pace::idle_from(before.unwrap_or(0));
+            let slot = pace.take_unplanned(now.as_microsecond(), records_per_second, ahead_us);
+            let place = match slot {
+                Slot::Full(us) => return Ok(Place::Full(at(us))),
+                Slot::At(us) => Place::At(at(us)),
+            };
+            let update = Update::new(key(bank))
+                .set(IDLE_AT, n(pace.idle_at_us()))
+                .when(When::Is(IDLE_AT, before.map(n)));
+            if self.update(update).await? {
+                return Ok(place);
+            }
+            pause(round).await;
+        }
+        let soon = now.saturating_add(SignedDuration::from_secs(1));
+        Ok(Place::Full(soon.unwrap_or(now)))
+    }
+}
