@@ -101,7 +101,11 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
         let down = down.map(|since| (FaultClass::BankUnavailable.as_str(), since));
         // What is wrong with the record alone is told before what is wrong with its bank.
         let down = down.filter(|_| states.get(product).is_none_or(ProductState::is_available));
-        shown(states.get(product), refused.or(down), next.get(product).copied())
+        shown(
+            states.get(product),
+            refused.or(down),
+            next.get(product).copied(),
+        )
     };
     let accounts = accounts
         .iter()

@@ -321,7 +321,10 @@ mod tests {
         }
         assert_eq!(breaker.after(UP, at(9), MIDDLE), Breaker::default());
         let open = breaker.after(DOWN, at(9), MIDDLE);
-        assert_eq!((open.status(), open.since()), (BankStatus::Down, Some(at(1))));
+        assert_eq!(
+            (open.status(), open.since()),
+            (BankStatus::Down, Some(at(1)))
+        );
         assert_eq!(open.gate(at(10)), Gate::Hold { until: at(39) });
         assert_eq!(open.gate(at(39)), Gate::Probe);
     }

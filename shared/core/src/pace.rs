@@ -78,12 +78,7 @@ impl Pace {
     /// Takes the next of a bank's places for what no tick planned, where it is `ahead_us` away at most.
     /// A bank whose limit is R records a second has 5 R of them a minute, and 5 R at once: 10 R in any
     /// minute, which is what the [plan](crate::plan) leaves of it.
-    pub fn take_unplanned(
-        &mut self,
-        now_us: i64,
-        records_per_second: u32,
-        ahead_us: i64,
-    ) -> Slot {
+    pub fn take_unplanned(&mut self, now_us: i64, records_per_second: u32, ahead_us: i64) -> Slot {
         let half = records_per_second.max(1).saturating_mul(UNPLANNED_S) / 2;
         let step_us = 60_000_000 / i64::from(half);
         self.take(now_us, step_us.max(1), half, ahead_us)

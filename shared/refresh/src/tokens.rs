@@ -247,7 +247,11 @@ fn refusals(snapshot: &mut Snapshot) -> impl Iterator<Item = &mut BankFault> {
 }
 
 /// A snapshot that holds nothing but a fault.
-pub(crate) fn none_but(fault: &BankFault, accounts: &[AccountRef<'_>], products: &[Product]) -> Snapshot {
+pub(crate) fn none_but(
+    fault: &BankFault,
+    accounts: &[AccountRef<'_>],
+    products: &[Product],
+) -> Snapshot {
     let asked = |product| products.contains(&product);
     let accounts = accounts.iter().map(|account| AccountSnapshot {
         account: account.id,

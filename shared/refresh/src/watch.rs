@@ -149,8 +149,12 @@ impl Watch<'_> {
 
     fn say(&self, before: &Breaker, after: &Breaker) {
         match (before.is_open(), after.is_open()) {
-            (false, true) => tracing::warn!(bank = %self.bank, "a bank is down: its circuit opened"),
-            (true, false) => tracing::info!(bank = %self.bank, "a bank is back: its circuit closed"),
+            (false, true) => {
+                tracing::warn!(bank = %self.bank, "a bank is down: its circuit opened")
+            }
+            (true, false) => {
+                tracing::info!(bank = %self.bank, "a bank is back: its circuit closed")
+            }
             _ => {}
         }
     }
@@ -159,7 +163,11 @@ impl Watch<'_> {
 /// Drawn from the bank and the time, so that a simulation is repeatable; evenly from all of `u32`.
 fn jitter(bank: BankId, now: Timestamp) -> u32 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in bank.as_bytes().iter().chain(&now.as_millisecond().to_be_bytes()) {
+    for byte in bank
+        .as_bytes()
+        .iter()
+        .chain(&now.as_millisecond().to_be_bytes())
+    {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
     let [a, b, c, d, ..] = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();

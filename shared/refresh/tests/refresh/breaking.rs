@@ -105,7 +105,11 @@ async fn a_bank_that_is_down_is_asked_by_one_probe_and_every_record_is_told() {
     assert_eq!(world.refresh_all().await.failed, 0);
     assert_eq!(status(&world).await, BankStatus::Healthy);
     for linked in &all {
-        assert_eq!(states(&world.feed(linked).await).len(), 4, "told and taken back");
+        assert_eq!(
+            states(&world.feed(linked).await).len(),
+            4,
+            "told and taken back"
+        );
         assert_eq!(world.refresh(linked).await, Outcome::Unchanged);
         check_laws(&world, linked).await;
     }
@@ -155,6 +159,10 @@ async fn faults_that_are_answers_open_nothing() {
     assert!(world.store.capacity().write_units > before, "each is told");
     assert_eq!(status(&world).await, BankStatus::Healthy);
     let breaker = world.store.breaker(BANK, Consistency::Strong).await;
-    assert_eq!(breaker.unwrap(), None, "and nothing was written of the bank");
+    assert_eq!(
+        breaker.unwrap(),
+        None,
+        "and nothing was written of the bank"
+    );
     assert!(!all.is_empty());
 }
