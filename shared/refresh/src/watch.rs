@@ -150,10 +150,10 @@ impl Watch<'_> {
     fn say(&self, before: &Breaker, after: &Breaker) {
         match (before.is_open(), after.is_open()) {
             (false, true) => {
-                tracing::warn!(bank = %self.bank, "a bank is down: its circuit opened")
+                tracing::warn!(bank = %self.bank, "a bank is down: its circuit opened");
             }
             (true, false) => {
-                tracing::info!(bank = %self.bank, "a bank is back: its circuit closed")
+                tracing::info!(bank = %self.bank, "a bank is back: its circuit closed");
             }
             _ => {}
         }
