@@ -341,6 +341,7 @@ pub(crate) async fn resend(call: &Call) -> Answer {
         source: entry.record.into(),
         seq: entry.seq,
         endpoint,
+        paced: false,
     };
     call.state.queues.send_resends(&[(resend, 0)]).await?;
     success(
@@ -411,6 +412,7 @@ pub(crate) async fn trigger(call: &Call) -> Answer {
                     source,
                     seq,
                     endpoint,
+                    paced: false,
                 };
                 (resend, 0)
             }));

@@ -344,6 +344,10 @@ pub(crate) async fn set(call: &Call) -> Answer {
             (endpoint, Some(made))
         }
     };
+    if is_new {
+        // Its URL may have been an endpoint before.
+        begin_anew(call, &endpoint).await?;
+    }
     state.store.put_endpoint(&endpoint).await?;
     if is_new {
         let (app, endpoint) = (endpoint.app, endpoint.id);
@@ -395,6 +399,20 @@ pub(crate) async fn disable(call: &Call) -> Answer {
     )
 }
 
+/// Forgets that an endpoint ever failed, and sees to what is parked for it.
+async fn begin_anew(call: &Call, endpoint: &Endpoint) -> Result<(), Refusal> {
+    let stored = call.state.store.health(endpoint.id).await?;
+    if stored.version == 0 {
+        return Ok(());
+    }
+    change_health(call, endpoint, |health| *health = Health::default()).await?;
+    let tend = Tend {
+        app: endpoint.app,
+        endpoint: endpoint.id,
+    };
+    Ok(call.state.queues.send_tends(&[(tend, 0)]).await?)
+}
+
 async fn change_health(
     call: &Call,
     endpoint: &Endpoint,
@@ -426,12 +444,14 @@ pub(crate) async fn list(call: &Call) -> Answer {
     success("Webhooks retrieved successfully", Webhooks { webhooks })
 }
 
-/// Removes an endpoint by its id or its URL.
+/// Removes an endpoint by its id or its URL. What was parked for it is cancelled, and the same URL set
+/// again begins as if it had never failed.
 pub(crate) async fn remove(call: &Call) -> Answer {
     let endpoint = own(call).await?;
     let shown = Shown::new(call, endpoint.clone(), None).await?;
     let store = &call.state.store;
     store.delete_endpoint(endpoint.app, endpoint.id).await?;
+    begin_anew(call, &endpoint).await?;
     success("Webhook removed successfully", shown)
 }
 

@@ -309,7 +309,7 @@ impl Health {
                     self.circuit = Circuit::Open {
                         since: at,
                         probes: 0,
-                        probe_at: later(at, PROBES_S[0]),
+                        probe_at: self.not_before_asked(later(at, PROBES_S[0])),
                     };
                     if self.disabled.is_none() {
                         notices.push(Notice::Parked { since });
@@ -327,11 +327,27 @@ impl Health {
                 self.circuit = Circuit::Open {
                     since,
                     probes,
-                    probe_at: later(at, PROBES_S[next]),
+                    probe_at: self.not_before_asked(later(at, PROBES_S[next])),
                 };
             }
-            Circuit::Open { .. } => {}
+            Circuit::Open {
+                since,
+                probes,
+                probe_at,
+            } => {
+                self.circuit = Circuit::Open {
+                    since,
+                    probes,
+                    probe_at: self.not_before_asked(probe_at),
+                };
+            }
         }
+    }
+
+    /// A probe too waits as long as the endpoint asked for.
+    fn not_before_asked(&self, probe_at: Timestamp) -> Timestamp {
+        self.paused_until
+            .map_or(probe_at, |asked| asked.max(probe_at))
     }
 
     fn judge(&mut self, failure: &Failure, since: Timestamp, notices: &mut Vec<Notice>) {
@@ -433,6 +449,28 @@ mod tests {
             retry_after_s: None,
             disable: false,
         }
+    }
+
+    #[test]
+    fn a_probe_waits_as_long_as_the_endpoint_asked_for() {
+        let asking = |second, asked| Failure {
+            status: Some(503),
+            retry_after_s: Some(asked),
+            ..failure(second)
+        };
+        let mut health = Health::default();
+        for n in 1..=i64::from(OPEN_AFTER) {
+            health.failed(&asking(n, 600));
+        }
+        assert_eq!(health.probe_at(), Some(at(610)));
+        // Also one that was under way asks for more.
+        health.failed(&asking(11, 900));
+        assert_eq!(health.probe_at(), Some(at(911)));
+        // No longer than is honoured.
+        health.failed(&asking(911, 1_000_000_000));
+        assert_eq!(health.probe_at(), Some(at(911 + 3600)));
+        health.failed(&failure(911 + 3600));
+        assert_eq!(health.probe_at(), Some(at(911 + 3600 + 300)));
     }
 
     #[test]

@@ -94,6 +94,24 @@ impl Pace {
         self.0 = idle.saturating_add(step_us);
         Slot::At(at)
     }
+
+    /// Takes the next place where it is there now; else says when it would be, in microseconds since
+    /// 1970, and takes none. For those who will ask again instead of coming at their time: places that
+    /// nobody comes for would be missing to all.
+    ///
+    /// # Errors
+    ///
+    /// The moment of the next place.
+    pub fn take_now(&mut self, now_us: i64, rate: Rate) -> Result<(), i64> {
+        let before = *self;
+        match self.reserve(now_us, rate) {
+            Slot::At(at) if at <= now_us => Ok(()),
+            Slot::At(at) | Slot::Full(at) => {
+                *self = before;
+                Err(at)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -156,6 +174,23 @@ mod tests {
                 prop_assert!(within <= most, "{} of {}", within, most);
             }
         }
+    }
+
+    #[test]
+    fn asking_in_vain_takes_no_place() {
+        let (mut pace, rate) = (Pace::default(), Rate::of(25));
+        let (mut taken, mut now_us) = (0, 0);
+        while taken < 300 {
+            for _ in 0..64 {
+                match pace.take_now(now_us, rate) {
+                    Ok(()) => taken += 1,
+                    Err(at) => assert!(at > now_us && at <= now_us + 40_000, "{at}"),
+                }
+            }
+            now_us += 1_000_000;
+        }
+        // The burst, and then as many as the rate gives.
+        assert_eq!(now_us / 1_000_000, 1 + (300 - 50) / 25);
     }
 
     #[test]

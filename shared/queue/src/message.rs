@@ -109,6 +109,9 @@ pub struct Resend {
     pub seq: Seq,
     /// The endpoint.
     pub endpoint: EndpointId,
+    /// A place in the endpoint's pace is reserved for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paced: bool,
 }
 
 /// A step of a replay.

@@ -133,7 +133,7 @@ pub struct Replayed {
 pub enum Tended {
     /// It is disabled: nothing is done until its app enables it.
     Left,
-    /// A probe is not due yet.
+    /// A probe is not due yet, or the endpoint asked for time.
     Waits,
     /// A probe failed; the next is due later.
     StillDown,

@@ -79,6 +79,7 @@ async fn an_event_is_sent_again_as_the_same_event() {
         source: RECORD.into(),
         seq: Seq(1),
         endpoint: row.key.endpoint,
+        paced: false,
     };
     receiver.usually(500);
     world.deliverer.resend(resend).await.unwrap();

@@ -93,6 +93,39 @@ async fn a_dead_endpoint_costs_attempts_by_time_and_gets_everything_when_it_is_b
     assert!(ok <= 150 + 1, "{ok}");
 }
 
+/// What is drained is sent at the endpoint's rate: neither faster, nor ever slower because events
+/// that asked in vain had places.
+#[tokio::test]
+async fn what_was_parked_is_sent_at_the_endpoints_rate() {
+    let world = World::at_rate(Rate::default()).await;
+    let receiver = Receiver::answering(&[]).await;
+    receiver.usually(500);
+    world.endpoint(&receiver, &[], None).await;
+    for _ in 0..4 {
+        let dispatch = world.commit_balances(32).await;
+        world.dispatch(&dispatch).await;
+        world.pass(MINUTE, MINUTE).await;
+    }
+    let parked = world.parked(&receiver).await.len();
+    assert!(parked > 100, "{parked}");
+    receiver.usually(200);
+    let mut seconds = 0;
+    while !world.parked(&receiver).await.is_empty() {
+        let before = receiver.count();
+        let second = SignedDuration::from_secs(1);
+        world.pass(second, second).await;
+        let sent = receiver.count() - before;
+        assert!(sent <= 50 + 25, "{sent} in a second");
+        seconds += 1;
+        assert!(
+            seconds < 60 + 40,
+            "{:?} wait",
+            world.parked(&receiver).await
+        );
+    }
+    assert_eq!(taken(&receiver), (1..=128).collect());
+}
+
 #[tokio::test]
 async fn a_dead_endpoint_is_disabled_after_five_days_and_loses_nothing() {
     let world = World::new().await;

@@ -5,7 +5,6 @@ use jiff::{SignedDuration, Timestamp};
 use okra_core::{
     health::{Gate, Health},
     ids::{EndpointId, Source},
-    pace::Slot,
     plan::MAX_DELAY_S,
     retry::{self, Jitter, Outcome},
 };
@@ -51,7 +50,11 @@ impl Deliverer {
                     self.wake(&key, made, until, false).await?;
                     return Ok(Told::Paced);
                 }
-                Gate::Wait { .. } | Gate::Send => {}
+                Gate::Wait { until } => {
+                    self.resend_at(event, target, until, false).await?;
+                    return Ok(Told::Paced);
+                }
+                Gate::Send => {}
             }
             // Others wait in this message.
             if mode.shared && self.is_slow(target) {
@@ -61,23 +64,14 @@ impl Deliverer {
         }
         if !mode.paced && mode.kind != Kind::Probe {
             let now = self.clock.now();
-            let until = match self.pulses.reserve(target, now, self.config.rate) {
-                Slot::At(at) if at <= now.as_microsecond() => None,
-                Slot::At(at) => Some((at, true)),
-                Slot::Full(at) => Some((at, false)),
-            };
-            if let Some((at, paced)) = until {
-                let until = Timestamp::from_microsecond(at).unwrap_or(Timestamp::MAX);
-                if mode.kind == Kind::Resend {
-                    let resend = Resend {
-                        source: event.source,
-                        seq: event.seq,
-                        endpoint: target.endpoint,
-                    };
-                    let delay_s = self.seconds_until(until);
-                    self.queues.send_resends(&[(resend, delay_s)]).await?;
-                } else if mode.kind == Kind::Scheduled {
-                    self.wake(&key, made, until, paced).await?;
+            // What is drained stays where it is and is asked for again.
+            let comes_back = mode.kind != Kind::Drain;
+            let usual = self.config.rate;
+            if let Some((at, paced)) = self.pulses.reserve(target, now, usual, comes_back) {
+                match mode.kind {
+                    Kind::Resend => self.resend_at(event, target, at, paced).await?,
+                    Kind::Scheduled => self.wake(&key, made, at, paced).await?,
+                    Kind::Drain | Kind::Probe => {}
                 }
                 return Ok(Told::Paced);
             }
@@ -209,6 +203,25 @@ impl Deliverer {
             self.queues.send_app_feed(target.app).await?;
         }
         Ok(())
+    }
+
+    /// Has a resend looked at again at `at`, or as late as a message can wait. `paced` as in
+    /// [`wake`](Self::wake).
+    async fn resend_at(
+        &self,
+        event: &Event,
+        target: &Target,
+        at: Timestamp,
+        paced: bool,
+    ) -> Result<(), DeliverError> {
+        let resend = Resend {
+            source: event.source,
+            seq: event.seq,
+            endpoint: target.endpoint,
+            paced,
+        };
+        let delay_s = self.seconds_until(at);
+        Ok(self.queues.send_resends(&[(resend, delay_s)]).await?)
     }
 
     /// Takes an attempt for this worker: until the lease is over, others that come upon the delivery

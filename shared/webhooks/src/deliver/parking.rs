@@ -106,7 +106,14 @@ impl Deliverer {
             return Ok(Tended::Left);
         }
         match health.circuit {
-            Circuit::Closed => self.drain(tend).await,
+            Circuit::Closed => match health.gate(now) {
+                // It asked for time while it was sent what was parked.
+                Gate::Wait { until } => {
+                    self.tend_at(tend, until).await?;
+                    Ok(Tended::Waits)
+                }
+                Gate::Send | Gate::Park => self.drain(tend).await,
+            },
             Circuit::Open { probe_at, .. } if probe_at > now => {
                 self.tend_at(tend, probe_at).await?;
                 Ok(Tended::Waits)

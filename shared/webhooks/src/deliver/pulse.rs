@@ -73,12 +73,29 @@ impl Pulses {
         Arc::clone(pulses.entry(endpoint).or_default())
     }
 
-    /// A place in the endpoint's pace.
-    pub(super) fn reserve(&self, target: &Target, now: Timestamp, usual: Rate) -> Slot {
+    /// A place in the endpoint's pace; `None` where it is taken now. Else when there is one, and
+    /// whether it is reserved: not for those who do not come back at that time.
+    pub(super) fn reserve(
+        &self,
+        target: &Target,
+        now: Timestamp,
+        usual: Rate,
+        comes_back: bool,
+    ) -> Option<(Timestamp, bool)> {
         let rate = target.rate.map_or(usual, |per_s| Rate::of(per_s.into()));
         let pulse = self.of(target.endpoint);
-        let mut known = pulse.lock();
-        known.pace.reserve(now.as_microsecond(), rate)
+        let (mut known, now_us) = (pulse.lock(), now.as_microsecond());
+        let (at_us, reserved) = if comes_back {
+            match known.pace.reserve(now_us, rate) {
+                Slot::At(at) if at <= now_us => return None,
+                Slot::At(at) => (at, true),
+                Slot::Full(at) => (at, false),
+            }
+        } else {
+            (known.pace.take_now(now_us, rate).err()?, false)
+        };
+        let at = Timestamp::from_microsecond(at_us).unwrap_or(Timestamp::MAX);
+        Some((at, reserved))
     }
 
     /// Counts a parked event; says how many are to be added to the endpoint's count now.

@@ -36,7 +36,11 @@ impl Deliverer {
     /// [`DeliverError`]: repeat it.
     pub async fn resend(&self, resend: Resend) -> Result<Told, DeliverError> {
         let of = (resend.source, resend.seq, resend.endpoint);
-        self.attempt_of(of, false, Mode::of(Kind::Resend)).await
+        let mode = Mode {
+            paced: resend.paced,
+            ..Mode::of(Kind::Resend)
+        };
+        self.attempt_of(of, false, mode).await
     }
 
     /// Sends a signed ping to an endpoint and stores what came of it.
@@ -254,6 +258,7 @@ impl Deliverer {
                     source: record.into(),
                     seq,
                     endpoint: replay.endpoint,
+                    paced: false,
                 };
                 let delay_s = (sent_before + n) / rate;
                 (resend, u16::try_from(delay_s).unwrap_or(u16::MAX))

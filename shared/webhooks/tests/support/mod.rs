@@ -39,7 +39,7 @@ use okra_store::{
 use okra_vault::Vault;
 use okra_webhooks::{
     AddressPolicy, Attempted, Bearer, DeliverConfig, DeliverError, Deliverer, DispatchReport,
-    Limits, Observer, SECRET_BYTES, Sender, SigningSecrets, endpoint_id,
+    Limits, Observer, Random, SECRET_BYTES, Sender, SigningSecrets, endpoint_id,
 };
 use okra_wire::webhook::SCHEMAS;
 use tokio::net::TcpListener;
@@ -52,8 +52,11 @@ const ACCOUNT: AccountId = AccountId::from_bytes([5; 12]);
 
 fn drop_it<T>(_: T) {}
 
+/// When each world begins.
+pub(crate) const START: &str = "2026-03-01T12:00:00Z";
+
 /// Receivers answer after this or not at all.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
 /// What receivers were sent and have to answer.
 #[derive(Default)]
@@ -133,6 +136,11 @@ impl Receiver {
         requests
     }
 
+    /// How many requests it got so far.
+    pub(crate) fn count(&self) -> usize {
+        self.memory.lock().unwrap().requests.len()
+    }
+
     /// The value of a header in each request so far, sorted.
     pub(crate) fn headers(&self, name: &str) -> Vec<String> {
         let value = |(headers, _): &(HeaderMap, Bytes)| headers[name].to_str().unwrap().to_owned();
@@ -157,8 +165,10 @@ pub(crate) struct World {
     pub(crate) deliverer: Deliverer,
     pub(crate) clock: Clock,
     log: Arc<Log>,
-    queues: Queues,
+    pub(crate) queues: Queues,
     pub(crate) emulator: Emulator,
+    config: DeliverConfig,
+    sender: Sender,
 }
 
 impl World {
@@ -186,7 +196,21 @@ impl World {
     }
 
     async fn with(config: DeliverConfig) -> Self {
-        let clock = Clock::driven("2026-03-01T12:00:00Z".parse().unwrap());
+        let limits = Limits {
+            exchange: DEADLINE,
+            ..Limits::default()
+        };
+        let sender = Sender::new(
+            okra_aws::rustls_client_config(),
+            AddressPolicy::AllowLoopback,
+            limits,
+        )
+        .unwrap();
+        Self::sending_by(Clock::driven(START.parse().unwrap()), sender, config).await
+    }
+
+    /// With another clock, another way to receivers, and the pace of `config`.
+    pub(crate) async fn sending_by(clock: Clock, sender: Sender, config: DeliverConfig) -> Self {
         let emulator = Emulator::memory(clock.clone()).unwrap();
         emulator
             .create_queues(&[QueueSpec::new("deliver")])
@@ -200,24 +224,14 @@ impl World {
             deliver: emulator.queue_url("deliver"),
         };
         let queues = Queues::new(aws.sqs(), urls);
-        let limits = Limits {
-            exchange: DEADLINE,
-            ..Limits::default()
-        };
-        let sender = Sender::new(
-            okra_aws::rustls_client_config(),
-            AddressPolicy::AllowLoopback,
-            limits,
-        )
-        .unwrap();
         let log = Arc::new(Log::default());
         let deliverer = Deliverer::new(
             store.clone(),
             queues.clone(),
             Arc::new(Vault::new([9; 32])),
-            sender,
+            sender.clone(),
             clock.clone(),
-            config,
+            config.clone(),
         )
         .observed_by(log.clone());
         let world = Self {
@@ -227,9 +241,25 @@ impl World {
             log,
             queues,
             emulator,
+            config,
+            sender,
         };
         world.link().await;
         world
+    }
+
+    /// Another process in place of the one there was: it remembers nothing but what is in the table.
+    pub(crate) fn restart(&mut self, random: Random) {
+        self.deliverer = Deliverer::new(
+            self.store.clone(),
+            self.queues.clone(),
+            Arc::new(Vault::new([9; 32])),
+            self.sender.clone(),
+            self.clock.clone(),
+            self.config.clone(),
+        )
+        .observed_by(self.log.clone())
+        .drawing_from(random);
     }
 
     async fn link(&self) {
@@ -503,7 +533,7 @@ impl World {
         panic!("the queue never comes to rest");
     }
 
-    async fn handle(&self, message: DeliverMessage) -> Result<(), DeliverError> {
+    pub(crate) async fn handle(&self, message: DeliverMessage) -> Result<(), DeliverError> {
         match message {
             DeliverMessage::DispatchV1(it) => self.deliverer.dispatch(it).await.map(drop_it),
             DeliverMessage::RetryV1(it) => self.deliverer.retry(it).await.map(drop_it),
@@ -541,6 +571,11 @@ impl World {
             .iter()
             .map(|message| serde_json::from_str(&message.body).unwrap())
             .collect()
+    }
+
+    /// The attempts but for the first `known`.
+    pub(crate) fn attempts_after(&self, known: usize) -> Vec<Attempted> {
+        self.log.0.lock().unwrap()[known..].to_vec()
     }
 
     pub(crate) fn attempts(&self) -> Vec<Attempted> {
