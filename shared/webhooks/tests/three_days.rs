@@ -263,7 +263,7 @@ impl Desk {
         let first = inbox
             .bodies
             .entry(id.clone())
-            .or_insert(request.body.clone());
+            .or_insert_with(|| request.body.clone());
         if *first != request.body {
             broken("other bytes than in the first attempt");
         }
@@ -279,9 +279,7 @@ impl Desk {
                 return Err(fault);
             }
             Some(Ill::BreaksOff) => (200, None, Err(Fault::Connect)),
-            Some(Ill::Flaky) if (id.bytes().map(usize::from).sum::<usize>() + attempt) % 3 == 0 => {
-                (500, None, Ok(Bytes::new()))
-            }
+            Some(Ill::Flaky) if refuses(&id, attempt) => (500, None, Ok(Bytes::new())),
             Some(Ill::Flaky) | None => (204, None, Ok(Bytes::new())),
         };
         let mut headers = HeaderMap::new();
@@ -344,6 +342,12 @@ fn wants(slot: usize, stream: Stream) -> bool {
         3 => stream == Stream::Balance,
         _ => true,
     }
+}
+
+/// Whether a flaky receiver refuses this attempt at an event.
+fn refuses(event: &str, attempt: usize) -> bool {
+    let sum: usize = event.bytes().map(usize::from).sum();
+    (sum + attempt).is_multiple_of(3)
 }
 
 fn event_id(seq: u64) -> String {
@@ -773,7 +777,7 @@ impl Run {
                 // Ten attempts at an endpoint open its circuit.
                 Some(DeliveryState::Exhausted) => panic!("given up: {at}"),
                 Some(DeliveryState::Cancelled) => {
-                    assert!(self.cancelled[url].contains(seq), "{at}")
+                    assert!(self.cancelled[url].contains(seq), "{at}");
                 }
                 // Its turn has not come, or the endpoint asked for time.
                 None => assert!(
