@@ -3,6 +3,7 @@
 With OKRA_SHOTS=folder each page is also kept as a picture, light and dark, phone and desktop.
 """
 
+import datetime
 import importlib.util
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import unittest
+import urllib.parse
 
 from system import FLAGS, Pages, System, chromium, eventually
 
@@ -185,6 +187,10 @@ class Browser(unittest.TestCase):
         self.assertIn(linked["customer"]["name"], page.text_content("h1"))
         self.assertEqual(page.locator(".accounts article").count(), 2)
         self.assertIn("every minute", page.text_content("main"))
+        # The webhook that arrived, as the dashboard shows it.
+        page.locator(".feed a", has_text="told").last.click()
+        page.get_by_role("heading", name="Who was told").wait_for()
+        page.locator("main table").get_by_text("Delivered").first.wait_for()
 
     def test_okras_published_packages_work_by_base_url(self):
         if shutil.which("npm") is None:
@@ -419,11 +425,152 @@ class Browser(unittest.TestCase):
         page.wait_for_load_state()
         self.assertNotIn("app.example", page.text_content("main table"))
 
+    def endpoint(self, url):
+        """The id of the endpoint of a URL, which is added where it is not there."""
+        return self.system.post("webhooks/set", {"url": url})["id"]
+
+    def receiver(self):
+        """The id and the URL of the demo's own endpoint."""
+        mine = self.system.post("webhooks/list", {})["webhooks"]
+        found = next(it for it in mine if it["url"].startswith("http://127.0.0.1"))
+        return found["id"], found["url"]
+
+    def test_an_endpoint_is_pinged_and_a_delivery_is_looked_at_and_resent(self):
+        endpoint, url = self.receiver()
+        context = self.context()
+        page = context.new_page()
+        self.sign_in(page)
+        page.goto(f"{self.system.url}/dashboard/webhooks/{endpoint}")
+        page.locator(".title").get_by_text("Healthy").wait_for()
+        page.get_by_role("button", name="Send a test ping").click()
+        # The page is live: what came of the ping arrives without a click.
+        page.locator("#ping").get_by_text("taken").wait_for(timeout=20_000)
+        page.get_by_role("link", name="All deliveries").click()
+        page.get_by_role("link", name="Delivered", exact=True).click()
+        page.locator("main table a").filter(has_text="balance.success").first.click()
+        body = page.locator("section[aria-labelledby=request] pre").last.text_content()
+        self.assertEqual(json.loads(body)["method"], "BALANCE")
+        sent = page.locator("section[aria-labelledby=request] pre").first.text_content()
+        self.assertIn(f"POST {url}", sent)
+        self.assertIn("webhook-id: evt_", sent)
+        attempts = page.locator("section[aria-labelledby=attempts] tbody tr")
+        before = attempts.count()
+        page.get_by_role("button", name="Resend").click()
+        attempts.nth(before).wait_for(timeout=20_000)
+        self.assertEqual(context.complaints, [])
+
+    def test_an_endpoint_that_is_down_is_parked_and_replays_are_watched(self):
+        # Nobody listens there.
+        endpoint = self.endpoint(f"http://127.0.0.1:{self.system.port + 2}/nobody")
+        self.addCleanup(self.system.post, "webhooks/remove", {"id": endpoint})
+        page = self.context().new_page()
+        self.sign_in(page)
+        page.goto(f"{self.system.url}/dashboard/webhooks/{endpoint}")
+        page.get_by_label("Which").select_option("all")
+        page.get_by_role("button", name="Replay", exact=True).click()
+        replays = page.locator("section[aria-label=Replays]")
+        replays.get_by_text("Done").wait_for(timeout=30_000)
+        self.assertGreater(int(replays.locator("td.number").first.text_content()), 9)
+        page.locator(".title").get_by_text("Parked").wait_for(timeout=30_000)
+        health = page.locator("section[aria-labelledby=health]")
+        self.assertIn("Next probe", health.text_content())
+        self.assertIn("no connection", health.text_content())
+        health.locator("dd a").first.click()
+        page.locator("main table").get_by_text("Parked").first.wait_for()
+        page.goto(f"{self.system.url}/dashboard/webhooks")
+        self.assertIn("probe in", page.locator("main table").text_content())
+        page.goto(f"{self.system.url}/dashboard/webhooks/{endpoint}")
+        page.get_by_role("button", name="Disable").click()
+        page.locator(".title").get_by_text("Disabled").wait_for()
+        page.get_by_role("button", name="Enable and send what is parked").click()
+        page.locator(".title").get_by_text("Disabled").wait_for(state="detached")
+        # One that takes its time is cancelled, and goes on.
+        asked = {"id": endpoint, "which": "all", "rate": 1, "since": self.yesterday(), "until": "2099-01-01"}
+        slow = self.system.post("webhooks/replay", asked)
+        page.goto(f"{self.system.url}/dashboard/webhooks/{endpoint}")
+        page.get_by_role("button", name="Cancel").click()
+        replays.get_by_text("Cancelled").wait_for()
+        told = self.system.post("webhooks/replay/get", {"id": slow["id"]})
+        self.assertEqual(told["state"], "cancelled")
+        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Cancel").wait_for()
+
+    @staticmethod
+    def yesterday():
+        at = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+        return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def test_an_endpoint_is_told_of_what_it_is_set_to(self):
+        endpoint = self.endpoint("https://app.example/filtered")
+        self.addCleanup(self.system.post, "webhooks/remove", {"id": endpoint})
+        page = self.context().new_page()
+        self.sign_in(page)
+        page.goto(f"{self.system.url}/dashboard/webhooks/{endpoint}")
+        page.get_by_label("Reference").check()
+        page.get_by_label("Balances").uncheck()
+        page.locator("summary").click()
+        page.get_by_label("record.token_required").check()
+        page.get_by_label("Events a second").fill("7")
+        page.get_by_role("button", name="Save").click()
+        page.wait_for_load_state()
+        shown = {it["id"]: it for it in self.system.post("webhooks/list", {})["webhooks"]}[endpoint]
+        self.assertEqual(shown["payload"], "reference")
+        self.assertEqual(shown["products"], ["transactions"])
+        self.assertEqual(shown["events"], ["record.token_required"])
+        self.assertEqual(shown["rate"], 7)
+        self.assertTrue(page.get_by_label("record.token_required").is_checked())
+
+    def test_a_secret_key_is_made_and_revoked(self):
+        context = self.context()
+        page = context.new_page()
+        self.sign_in(page)
+        page.goto(f"{self.system.url}/dashboard/keys")
+        page.get_by_role("button", name="Make a new key").click()
+        key = page.text_content("#secret-text")
+        self.assertTrue(key.startswith("okra_sk_"), key)
+        other = self.context().new_page()
+        self.sign_in(other, key)
+        self.assertEqual(other.url, f"{self.system.url}/dashboard")
+        page.get_by_role("link", name="To the keys").click()
+        self.assertNotIn(key, page.content())
+        page.get_by_role("button", name=f"Revoke the key that ends in {key[-4:]}").click()
+        page.wait_for_load_state()
+        self.assertNotIn(key[-4:], page.locator("section[aria-labelledby=secret-keys]").text_content())
+        # Its sessions end with it.
+        other.goto(f"{self.system.url}/dashboard")
+        self.assertIn("/dashboard/sign-in", other.url)
+
+    def test_numbers_lead_to_the_lists_behind_them(self):
+        page = self.context().new_page()
+        self.sign_in(page)
+        for figure in page.locator(".figures a").all():
+            name = figure.locator(".name").text_content()
+            address = figure.get_attribute("href")
+            self.assertTrue(address, name)
+            if address.startswith("/"):
+                status = page.request.get(f"{self.system.url}{address}").status
+                self.assertEqual(status, 200, name)
+        active = page.locator(".figures a", has_text="Active")
+        number = int(active.locator(".value").text_content())
+        active.click()
+        page.get_by_role("heading", name="Records", exact=True).wait_for()
+        self.assertEqual(page.locator("main tbody tr").count(), number)
+        # What was counted for the app is its own.
+        page.goto(f"{self.system.url}/dashboard")
+        eventually("refreshes are counted", lambda: self.counted(page) > 0)
+
+    def counted(self, page):
+        page.reload()
+        return int(page.locator("section[aria-labelledby=cost] dd").last.text_content().replace(",", ""))
+
     # --- every page ------------------------------------------------------------------------
 
     def test_every_page_is_accessible_light_narrow_and_small(self):
         record = self.system.demo["customers"][1]["record"]
-        endpoint = self.system.post("webhooks/list", {})["webhooks"][0]["id"]
+        endpoint, url = self.receiver()
+        query = urllib.parse.urlencode({"url": url})
+        log = self.system.post("webhooks/deliveries", {"url": url})["deliveries"]
+        event = next(it["event_id"] for it in log if not it["event_id"].startswith("evt_app"))
         pages = {
             "overview": "",
             "records": "/records",
@@ -431,6 +578,10 @@ class Browser(unittest.TestCase):
             "nothing": "/records?q=nobody-of-that-name",
             "webhooks": "/webhooks",
             "endpoint": f"/webhooks/{endpoint}",
+            "deliveries": f"/deliveries?{query}",
+            "no-deliveries": f"/deliveries?{query}&state=exhausted",
+            "delivery": f"/deliveries/{event}?{query}",
+            "event": f"/events/{event}",
             "banks": "/banks",
             "keys": "/keys",
             "not-found": f"/records/{'0' * 24}",
@@ -445,6 +596,14 @@ class Browser(unittest.TestCase):
                 for name, path in pages.items():
                     page.goto(f"{self.system.url}/dashboard{path}")
                     self.examine(page, name, device, scheme)
+                page.goto(f"{self.system.url}/dashboard/webhooks")
+                page.get_by_role("button", name="Show the secret").click()
+                self.examine(page, "secret", device, scheme)
+                page.goto(f"{self.system.url}/widget/callback?state=x")
+                self.examine(page, "callback", device, scheme)
+                page.goto(f"{self.system.url}/widget")
+                page.get_by_role("heading", name="This does not work").wait_for()
+                self.examine(page, "widget-alone", device, scheme)
                 self.assertEqual(context.complaints, [])
                 self.examine_widget(viewport, scheme, device)
 

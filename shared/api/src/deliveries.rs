@@ -3,7 +3,7 @@
 
 use jiff::{Timestamp, civil::Date, tz::Offset};
 use okra_core::{
-    feed::FeedEntry,
+    feed::{FeedEntry, PayloadMode},
     ids::{AppId, EndpointId, EventId, RecordId, ReplayId, Seq, Source},
     pace::RATE_RANGE,
 };
@@ -362,7 +362,8 @@ pub(crate) async fn events(call: &Call) -> Answer {
         .feed(head.record, after, limit, Consistency::Strong)
         .await?;
     let last = entries.last().map_or(after, |entry| entry.seq);
-    let bodies = bodies(store, &call.state.public_url, &head, &entries).await?;
+    let to = ("", PayloadMode::Full);
+    let bodies = bodies(store, &call.state.public_url, &head, &entries, to).await?;
     let events = bodies
         .into_iter()
         .map(|body| serde_json::from_slice(&body))

@@ -413,6 +413,7 @@ fn new_record(
     let consent = Consent {
         clock: clock(at_bank, terms.expires_at, now),
         record,
+        app: Some(app),
         bank,
         sealed: sealed(call, record, consent)?,
         accounts: accounts
@@ -529,6 +530,7 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
     }
     let at_bank = terms_at_bank(call, &bank, &consent).await?;
     let renewed = Consent {
+        app: Some(head.app),
         sealed: sealed(call, head.record, &consent)?,
         accounts: covered,
         clock: clock(at_bank, expires_at(&call.input)?, call.now()),

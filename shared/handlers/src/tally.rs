@@ -10,6 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use okra_core::ids::AppId;
 use okra_refresh::Outcome;
 use okra_store::{CapacityUsed, Store, StoreError};
 
@@ -37,18 +38,30 @@ pub mod names {
 #[derive(Clone, Default)]
 pub struct Tally(Arc<Mutex<Counted>>);
 
+/// Numbers by their names.
+type Numbers = BTreeMap<String, u64>;
+
+/// Numbers of each app.
+type ByApp = BTreeMap<AppId, Numbers>;
+
+/// Apps that one process counts for between two writes at most; what others do is not counted.
+const MAX_APPS: usize = 1000;
+
 #[derive(Default)]
 struct Counted {
     /// The minute of the last turn, since 1970: the numbers are counted as its.
     turned: Option<i64>,
-    numbers: BTreeMap<String, u64>,
+    numbers: ByApp,
     capacity: CapacityUsed,
 }
 
 impl Tally {
-    fn add(&self, name: &str) {
+    fn add(&self, app: AppId, name: &str) {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counted.numbers.entry(name.to_owned()).or_default() += 1;
+        if counted.numbers.len() < MAX_APPS || counted.numbers.contains_key(&app) {
+            let numbers = counted.numbers.entry(app).or_default();
+            *numbers.entry(name.to_owned()).or_default() += 1;
+        }
     }
 
     /// To be called as an event arrives: writes what earlier minutes counted, and nothing where an event
@@ -82,24 +95,21 @@ impl Tally {
         }
     }
 
-    async fn write(
-        &self,
-        store: &Store,
-        at: Timestamp,
-        numbers: BTreeMap<String, u64>,
-    ) -> Result<(), StoreError> {
-        if numbers.is_empty() {
-            return Ok(());
-        }
-        let pairs: Vec<(&str, u64)> = numbers
-            .iter()
-            .map(|(name, number)| (name.as_str(), *number))
-            .collect();
-        let written = store.count(at, &pairs).await;
-        if written.is_err() {
-            let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            for (name, number) in numbers {
-                *counted.numbers.entry(name).or_default() += number;
+    /// One write for each app. What could not be written is counted again.
+    async fn write(&self, store: &Store, at: Timestamp, numbers: ByApp) -> Result<(), StoreError> {
+        let mut written = Ok(());
+        for (app, numbers) in numbers {
+            let pairs: Vec<(&str, u64)> = numbers
+                .iter()
+                .map(|(name, number)| (name.as_str(), *number))
+                .collect();
+            if let Err(error) = store.count(app, at, &pairs).await {
+                written = Err(error);
+                let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let again = counted.numbers.entry(app).or_default();
+                for (name, number) in numbers {
+                    *again.entry(name).or_default() += number;
+                }
             }
         }
         written
@@ -107,24 +117,57 @@ impl Tally {
 }
 
 impl Counted {
-    /// The numbers, with the capacity used since they were last taken; nothing where nothing was
-    /// counted.
-    fn take(&mut self, store: &Store) -> BTreeMap<String, u64> {
+    /// The numbers, with the capacity used since they were last taken, of which each app has the share
+    /// that it has in what was done; nothing where nothing was counted.
+    fn take(&mut self, store: &Store) -> ByApp {
         if self.numbers.is_empty() {
-            return BTreeMap::new();
+            return ByApp::new();
         }
         let used = store.capacity();
         let since = used - self.capacity;
         self.capacity = used;
         let mut numbers = std::mem::take(&mut self.numbers);
+        let work: Vec<u64> = numbers.values().map(work).collect();
         for (name, units) in [
             (names::HALF_READS, since.read_units),
             (names::HALF_WRITES, since.write_units),
         ] {
-            *numbers.entry(name.to_owned()).or_default() += halves(units);
+            let shares = shared_out(halves(units), &work);
+            for (numbers, share) in numbers.values_mut().zip(shares) {
+                *numbers.entry(name.to_owned()).or_default() += share;
+            }
         }
         numbers
     }
+}
+
+/// Refreshes and attempts at webhooks.
+fn work(numbers: &Numbers) -> u64 {
+    const DONE: [&str; 5] = [
+        names::UNCHANGED,
+        names::CHANGED,
+        names::FAILED,
+        names::DELIVERED,
+        names::REFUSED,
+    ];
+    DONE.iter().filter_map(|name| numbers.get(*name)).sum()
+}
+
+/// A whole number in shares by weight; their sum is the whole, where there is any weight.
+fn shared_out(whole: u64, weights: &[u64]) -> Vec<u64> {
+    let all: u128 = weights.iter().map(|it| u128::from(*it)).sum();
+    let (mut before, mut given) = (0_u128, 0_u64);
+    weights
+        .iter()
+        .map(|weight| {
+            before += u128::from(*weight);
+            let until = (u128::from(whole) * before).checked_div(all).unwrap_or(0);
+            let until = u64::try_from(until).unwrap_or(whole);
+            let share = until - given;
+            given = until;
+            share
+        })
+        .collect()
 }
 
 fn logged(error: &StoreError) {
@@ -144,14 +187,17 @@ fn halves(units: f64) -> u64 {
 
 impl okra_refresh::Observer for Tally {
     fn refreshed(&self, refreshed: &okra_refresh::Refreshed) {
+        let Some(app) = refreshed.app else {
+            return;
+        };
         match &refreshed.outcome {
-            Outcome::Unchanged => self.add(names::UNCHANGED),
-            Outcome::Changed(_) => self.add(names::CHANGED),
-            Outcome::Failed => self.add(names::FAILED),
+            Outcome::Unchanged => self.add(app, names::UNCHANGED),
+            Outcome::Changed(_) => self.add(app, names::CHANGED),
+            Outcome::Failed => self.add(app, names::FAILED),
             Outcome::Contended | Outcome::Gone | Outcome::Held => {}
         }
         for (_, _, fault) in &refreshed.faults {
-            self.add(&format!("{}{}", names::FAULT, fault.class.as_str()));
+            self.add(app, &format!("{}{}", names::FAULT, fault.class.as_str()));
         }
     }
 }
@@ -159,10 +205,34 @@ impl okra_refresh::Observer for Tally {
 impl okra_webhooks::Observer for Tally {
     fn attempted(&self, attempted: &okra_webhooks::Attempted) {
         let taken = attempted.outcome == okra_core::retry::Outcome::Ok;
-        self.add(if taken {
+        let name = if taken {
             names::DELIVERED
         } else {
             names::REFUSED
-        });
+        };
+        self.add(attempted.app, name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_is_shared_out_and_nothing_of_it_is_lost() {
+        let check = |whole, weights: &[u64], expected: &[u64]| {
+            assert_eq!(shared_out(whole, weights), expected, "{whole} {weights:?}");
+        };
+        check(10, &[1, 1], &[5, 5]);
+        check(10, &[1, 1, 1], &[3, 3, 4]);
+        check(1, &[5, 0, 5], &[0, 0, 1]);
+        check(7, &[0, 3], &[0, 7]);
+        check(7, &[0], &[0]);
+        check(
+            u64::MAX,
+            &[u64::MAX, u64::MAX],
+            &[u64::MAX / 2, u64::MAX / 2 + 1],
+        );
+        check(3, &[], &[]);
     }
 }

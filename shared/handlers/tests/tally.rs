@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::{AwsConfig, Clock};
-use okra_core::ids::{BankId, RecordId};
+use okra_core::ids::{AppId, BankId, RecordId};
 use okra_emulator::Emulator;
 use okra_handlers::{Tally, tally::names};
 use okra_refresh::{Observer, Outcome, Refreshed};
@@ -22,10 +22,14 @@ async fn store() -> Store {
     store
 }
 
-fn unchanged(tally: &Tally, refreshes: u64) {
+const APP: AppId = AppId::from_bytes([1; 12]);
+const OTHER: AppId = AppId::from_bytes([2; 12]);
+
+fn unchanged(tally: &Tally, app: AppId, refreshes: u64) {
     for _ in 0..refreshes {
         tally.refreshed(&Refreshed {
             record: RecordId::derive(&[b"record"]),
+            app: Some(app),
             bank: BankId::derive(&[b"bank"]),
             products: Vec::new(),
             outcome: Outcome::Unchanged,
@@ -35,10 +39,10 @@ fn unchanged(tally: &Tally, refreshes: u64) {
     }
 }
 
-/// What was counted in the minute of `at`.
-async fn counted(store: &Store, at: Timestamp) -> BTreeMap<String, u64> {
+/// What was counted of an app in the minute of `at`.
+async fn counted(store: &Store, app: AppId, at: Timestamp) -> BTreeMap<String, u64> {
     let minute = u64::try_from(at.as_second() / 60).unwrap();
-    let counts = store.counts(minute, minute).await.unwrap();
+    let counts = store.counts(app, minute, minute).await.unwrap();
     counts.into_iter().flat_map(|it| it.by_name).collect()
 }
 
@@ -51,7 +55,7 @@ async fn a_minute_costs_one_write_and_its_refreshes_none() {
     let before = store.capacity();
     for second in 0..50 {
         tally.turn(&store, after(second)).await;
-        unchanged(&tally, REFRESHES);
+        unchanged(&tally, APP, REFRESHES);
     }
     assert_eq!(store.capacity() - before, CapacityUsed::default());
 
@@ -59,16 +63,16 @@ async fn a_minute_costs_one_write_and_its_refreshes_none() {
     tally.turn(&store, after(60)).await;
     assert!((store.capacity() - before).write_units <= 1.0);
     assert_eq!(
-        counted(&store, start).await[names::UNCHANGED],
+        counted(&store, APP, start).await[names::UNCHANGED],
         50 * REFRESHES
     );
-    assert!(counted(&store, after(60)).await.is_empty());
+    assert!(counted(&store, APP, after(60)).await.is_empty());
 
     // What is counted from now on is of the new minute, whenever the next event comes.
-    unchanged(&tally, 1);
+    unchanged(&tally, APP, 1);
     let read = store.capacity();
     tally.turn(&store, after(600)).await;
-    let next = counted(&store, after(60)).await;
+    let next = counted(&store, APP, after(60)).await;
     assert_eq!(next[names::UNCHANGED], 1);
     assert!(next[names::HALF_READS] > 0, "{read:?}");
 
@@ -76,4 +80,24 @@ async fn a_minute_costs_one_write_and_its_refreshes_none() {
     let before = store.capacity();
     tally.turn(&store, after(1200)).await;
     assert_eq!(store.capacity() - before, CapacityUsed::default());
+}
+
+/// Each app sees what was done for it, and the share of the capacity that it has in the work.
+#[tokio::test]
+async fn apps_are_counted_apart() {
+    let (store, tally) = (store().await, Tally::default());
+    let now: Timestamp = "2026-03-15T12:00:05Z".parse().unwrap();
+    store.count(APP, now, &[("used", 1)]).await.unwrap();
+    unchanged(&tally, APP, 30);
+    unchanged(&tally, OTHER, 10);
+    tally.flush(&store, now).await;
+    let (own, other) = (
+        counted(&store, APP, now).await,
+        counted(&store, OTHER, now).await,
+    );
+    assert_eq!(own[names::UNCHANGED], 30);
+    assert_eq!(other[names::UNCHANGED], 10);
+    let used = |counts: &BTreeMap<String, u64>| counts[names::HALF_WRITES];
+    assert!(used(&own) > used(&other), "{own:?} {other:?}");
+    assert_eq!(counted(&store, AppId::from_bytes([3; 12]), now).await.len(), 0);
 }

@@ -227,6 +227,7 @@ impl Refresher {
         let elapsed_ms = self.clock.now().as_millisecond() - started.as_millisecond();
         let refreshed = Refreshed {
             record: entry.key.record,
+            app: consent.app,
             bank: bank.id,
             products,
             outcome,

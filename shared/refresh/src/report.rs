@@ -2,7 +2,7 @@
 
 use okra_core::{
     fault::BankFault,
-    ids::{AccountId, BankId, RecordId, Seq},
+    ids::{AccountId, AppId, BankId, RecordId, Seq},
     model::Product,
 };
 use serde::Serialize;
@@ -110,6 +110,8 @@ pub struct Changes {
 pub struct Refreshed {
     /// The record.
     pub record: RecordId,
+    /// Its app, where its consent says whose it is.
+    pub app: Option<AppId>,
     /// Its bank.
     pub bank: BankId,
     /// The products asked for.

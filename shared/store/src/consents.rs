@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use okra_core::{
     consent::ConsentClock,
-    ids::{AccountId, BankId, RecordId},
+    ids::{AccountId, AppId, BankId, RecordId},
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,7 @@ const EXPIRES: &str = "xp";
 const NOTICED: &str = "xn";
 
 const SEALED: &str = "s";
+const APP: &str = "app";
 
 /// Until when one refresh has claimed the renewal of the tokens.
 const CLAIM: &str = "rn";
@@ -41,6 +42,8 @@ pub struct ConsentAccount {
 pub struct Consent {
     /// The record.
     pub record: RecordId,
+    /// Its app, for which its refreshes are counted; unknown to what was stored before they were.
+    pub app: Option<AppId>,
     /// Its bank.
     pub bank: BankId,
     /// The secret as the vault sealed it.
@@ -66,6 +69,7 @@ fn key(record: RecordId) -> Key {
 
 pub(crate) fn write(consent: &Consent) -> Result<Attributes, StoreError> {
     Ok(Draft::new(key(consent.record))
+        .maybe(APP, consent.app.map(|it| s(it.to_string())))
         .with("ins", s(consent.bank.to_string()))
         .with(SEALED, bytes(consent.sealed.as_slice()))
         .with(JSON, json(KIND, &consent.accounts)?)
@@ -81,6 +85,7 @@ fn read(item: &Attributes) -> Result<Consent, StoreError> {
         record: record
             .and_then(|id| id.parse().ok())
             .ok_or_else(|| reader.corrupt("pk"))?,
+        app: reader.optional(APP, Reader::parse)?,
         bank: reader.parse("ins")?,
         sealed: reader.bytes(SEALED)?.to_vec(),
         accounts: reader.json(JSON)?,

@@ -1,12 +1,13 @@
-//! Counts by the minute, of the whole system: what the overview's charts are drawn from.
+//! Counts by the minute, for each app: what its overview's charts are drawn from.
 //!
-//! A function adds what it counted since its last event in one write (a chunk of 100 refreshes, a batch
-//! of webhooks), never one for each refresh. An item is one minute, and well below 1 KB.
+//! A process adds what it counted in one write for each app, never one for each refresh. An item is one
+//! minute of one app, and well below 1 KB.
 
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
+use okra_core::ids::AppId;
 
 use crate::{
     Consistency, Store, StoreError,
@@ -33,8 +34,8 @@ pub struct Counts {
     pub by_name: BTreeMap<String, u64>,
 }
 
-fn partition(minute: u64) -> String {
-    format!("CNT#{}", minute / MINUTES_PER_HOUR)
+fn partition(app: AppId, minute: u64) -> String {
+    format!("CNT#{app}#{}", minute / MINUTES_PER_HOUR)
 }
 
 fn sort_key(minute: u64) -> String {
@@ -66,14 +67,19 @@ fn read(hour: u64, item: &Attributes) -> Result<Counts, StoreError> {
 }
 
 impl Store {
-    /// Adds numbers to those of the minute of `now`: one write, whatever their number.
+    /// Adds numbers to those of an app in the minute of `now`: one write, whatever their number.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn count(&self, now: Timestamp, numbers: &[(&str, u64)]) -> Result<(), StoreError> {
+    pub async fn count(
+        &self,
+        app: AppId,
+        now: Timestamp,
+        numbers: &[(&str, u64)],
+    ) -> Result<(), StoreError> {
         let minute = u64::try_from(now.as_second().div_euclid(60)).unwrap_or(0);
-        let key = Key::new(partition(minute), sort_key(minute));
+        let key = Key::new(partition(app, minute), sort_key(minute));
         let update = Update::new(key).set(TTL, ttl(now, KEPT_S));
         let update = numbers
             .iter()
@@ -82,31 +88,32 @@ impl Store {
         self.update(update).await.map(drop)
     }
 
-    /// What was counted in the minutes from `from` to `to` (both inclusive, since 1970), in order;
+    /// What was counted of an app in the minutes from `from` to `to` (both inclusive, since 1970), in order;
     /// minutes in which nothing was are left out. At most [`MAX_COUNTED_MINUTES`], the last ones.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn counts(&self, from: u64, to: u64) -> Result<Vec<Counts>, StoreError> {
+    pub async fn counts(&self, app: AppId, from: u64, to: u64) -> Result<Vec<Counts>, StoreError> {
         let most = u64::try_from(MAX_COUNTED_MINUTES).unwrap_or(u64::MAX);
         let from = from.max(to.saturating_sub(most - 1));
         let hours = from / MINUTES_PER_HOUR..=to / MINUTES_PER_HOUR;
         let hours = hours.map(|hour| async move {
             let take = Take::First(usize::try_from(MINUTES_PER_HOUR).unwrap_or(60));
-            let range = Range::all(partition(hour * MINUTES_PER_HOUR));
+            let first = from.max(hour * MINUTES_PER_HOUR);
+            let last = to.min(hour * MINUTES_PER_HOUR + MINUTES_PER_HOUR - 1);
+            let range = Range::between(partition(app, first), sort_key(first), sort_key(last));
             let items = self.query(range, take, Consistency::Eventual).await?;
             items
                 .iter()
                 .map(|item| read(hour, item))
                 .collect::<Result<Vec<_>, _>>()
         });
-        let mut counts: Vec<Counts> = futures::future::try_join_all(hours)
+        let counts = futures::future::try_join_all(hours)
             .await?
             .into_iter()
             .flatten()
             .collect();
-        counts.retain(|it| (from..=to).contains(&it.minute));
         Ok(counts)
     }
 }

@@ -160,6 +160,26 @@ impl Store {
             .transpose()
     }
 
+    /// Those of these due entries that there are, in any order; read eventually. No key may be there
+    /// twice.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn due_entries(&self, of: &[DueKey]) -> Result<Vec<DueEntry>, StoreError> {
+        let keys = of.iter().map(key).collect();
+        let items = self.batch_get(keys, Consistency::Eventual).await?;
+        items
+            .iter()
+            .map(|item| {
+                let reader = Reader::new(KIND, item);
+                let interval = reader.text("pk")?.split('#').nth(1);
+                let interval = interval.and_then(|it| it.parse().ok());
+                read(interval.ok_or_else(|| reader.corrupt("pk"))?, item)
+            })
+            .collect()
+    }
+
     /// Moves the marks of a due entry, and its state watermark, forward: what they say was dispatched.
     /// A stream whose stored mark is further, or that is not on this interval any more, is left alone.
     /// True where every stream was moved. `trouble` takes the place of what was known of it.

@@ -8,26 +8,44 @@
     return at && main.contains(at) && /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
   };
 
+  // A form in which something was entered that was not sent.
+  const touched = (part) => [...part.querySelectorAll('input,select,textarea')].some((it) => {
+    if (it.type === 'checkbox' || it.type === 'radio') return it.checked !== it.defaultChecked;
+    if (it.tagName === 'SELECT') return [...it.options].some((option) => option.defaultSelected && !option.selected);
+    return it.value !== it.defaultValue;
+  });
+
+  // One part in place of another: what is open and what has the focus stay so.
+  const swap = (part, fresh) => {
+    const inner = (of) => [...of.querySelectorAll('a,button,summary,[tabindex]')];
+    const at = inner(part).indexOf(document.activeElement);
+    const open = [...part.querySelectorAll('details')].map((it) => it.open);
+    fresh.querySelectorAll('details').forEach((it, place) => { it.open = open[place] ?? it.open; });
+    const progress = part.querySelector('#progress');
+    if (progress) fresh.querySelector('#progress')?.replaceWith(progress);
+    part.replaceWith(fresh);
+    // Only for the eye: the attribute goes, so that the part compares as the server sent it.
+    fresh.dataset.fresh = '';
+    setTimeout(() => { delete fresh.dataset.fresh; }, 1600);
+    if (at >= 0) inner(fresh)[at]?.focus({ preventScroll: true });
+  };
+
   // Replaces the parts of the page that read otherwise now, and leaves the rest, its focus and scroll alone.
   const renew = async () => {
     const answer = await fetch(location.href, { headers: { accept: 'text/html' } });
     if (answer.redirected || !answer.ok) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').getElementById('main');
     if (!fresh || busy()) return;
-    const keep = document.getElementById('progress');
-    const said = keep && keep.textContent;
     const old = [...main.children], now = [...fresh.children];
     if (old.length !== now.length) {
-      main.replaceChildren(...now);
-    } else {
-      old.forEach((part, at) => {
-        if (part.outerHTML === now[at].outerHTML || part.contains(document.activeElement)) return;
-        now[at].classList.add('fresh');
-        part.replaceWith(now[at]);
-      });
+      if (!touched(main)) main.replaceChildren(...now);
+      return;
     }
-    const progress = document.getElementById('progress');
-    if (progress && said) progress.textContent = said;
+    old.forEach((part, at) => {
+      const progress = part.querySelector('#progress');
+      const same = part.outerHTML === now[at].outerHTML && !(progress && progress.children.length);
+      if (!same && !touched(part)) swap(part, now[at]);
+    });
   };
 
   let source, version;
@@ -40,7 +58,6 @@
       version = event.data;
       const seen = new URLSearchParams(main.dataset.live.split('?')[1]).get('seen');
       if (moved && (!first || (seen && seen !== version))) {
-        document.dispatchEvent(new Event('moved'));
         renew();
       }
     });
@@ -50,32 +67,42 @@
   });
   listen();
 
-  // "Refresh now": asks, and says what comes of it.
+  // "Refresh now": asks for each product, and says what comes of it as it comes.
+  const ask = async (form, list, product) => {
+    const line = document.createElement('li'), text = document.createElement('span'), clock = document.createElement('span');
+    const started = Date.now(), seconds = () => `${((Date.now() - started) / 1000).toFixed(1)} s`;
+    const say = (what) => { text.textContent = `${product[0].toUpperCase()}${product.slice(1)}: ${what} `; };
+    clock.ariaHidden = 'true';
+    clock.className = 'note';
+    line.append(text, clock);
+    list.append(line);
+    say('asking the bank…');
+    const ticking = setInterval(() => { clock.textContent = seconds(); }, 100);
+    try {
+      const body = new URLSearchParams(new FormData(form));
+      body.set('product', product);
+      const answer = await fetch(form.action, { method: 'POST', body });
+      const said = await answer.text();
+      const page = () => new DOMParser().parseFromString(said, 'text/html').querySelector('main p');
+      say(answer.ok ? said : page()?.textContent || 'it was refused');
+    } catch {
+      say('the server cannot be reached');
+    }
+    clearInterval(ticking);
+    clock.textContent = seconds();
+  };
+
   document.addEventListener('submit', async (event) => {
     const form = event.target;
-    if (!('progress' in form.dataset)) return;
+    if (!form.dataset.progress) return;
     event.preventDefault();
-    const button = form.querySelector('button'), say = (text) => { document.getElementById('progress').textContent = text; };
-    button.disabled = true;
-    say('Asking the bank…');
-    const started = Date.now();
-    const changed = new Promise((done) => document.addEventListener('moved', () => done(true), { once: true }));
-    const waited = new Promise((done) => setTimeout(() => done(false), 15000));
-    try {
-      const answer = await fetch(form.action, { method: 'POST', body: new URLSearchParams(new FormData(form)) });
-      if (!answer.ok) {
-        const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
-        say(page.querySelector('main p')?.textContent || 'It was refused.');
-      } else if (await Promise.race([changed, waited])) {
-        say(`Something changed, ${Math.max(1, Math.round((Date.now() - started) / 1000))} s after you asked.`);
-      } else {
-        say('Asked. Nothing has changed within 15 s: the bank says what is stored, or answers slowly.');
-      }
-    } catch {
-      say('The server cannot be reached.');
-    }
+    const list = document.getElementById('progress');
+    form.querySelector('button').disabled = true;
+    list.replaceChildren();
+    await Promise.all(form.dataset.progress.split(' ').map((product) => ask(form, list, product)));
     const again = document.querySelector('[data-progress] button');
     if (again) again.disabled = false;
+    renew();
   });
 
   document.addEventListener('click', async (event) => {

@@ -1,6 +1,7 @@
 //! The dashboard's pages.
 
 mod banks;
+mod freshness;
 mod keys;
 mod live;
 mod overview;
@@ -60,8 +61,39 @@ pub(crate) fn routes() -> Router<Arc<Web>> {
             "/dashboard/webhooks/{endpoint}/remove",
             post(webhooks::remove),
         )
+        .route("/dashboard/webhooks/{endpoint}/ping", post(webhooks::ping))
+        .route(
+            "/dashboard/webhooks/{endpoint}/enable",
+            post(webhooks::enable),
+        )
+        .route(
+            "/dashboard/webhooks/{endpoint}/disable",
+            post(webhooks::disable),
+        )
+        .route(
+            "/dashboard/webhooks/{endpoint}/replays",
+            post(webhooks::replays::start),
+        )
+        .route(
+            "/dashboard/webhooks/{endpoint}/replays/{replay}",
+            post(webhooks::replays::set),
+        )
+        .route("/dashboard/webhooks/secret", post(webhooks::secret))
+        .route("/dashboard/deliveries", get(webhooks::log::page))
+        .route("/dashboard/deliveries/live", get(webhooks::is_new))
+        .route(
+            "/dashboard/deliveries/{event}",
+            get(webhooks::log::delivery),
+        )
+        .route(
+            "/dashboard/deliveries/{event}/resend",
+            post(webhooks::log::resend),
+        )
+        .route("/dashboard/events/{event}", get(webhooks::log::of_event))
         .route("/dashboard/banks", get(banks::page))
         .route("/dashboard/keys", get(keys::page))
+        .route("/dashboard/keys/rotate", post(keys::rotate))
+        .route("/dashboard/keys/revoke", post(keys::revoke))
         .route("/dashboard/keys/public", post(keys::public))
         .route("/dashboard/keys/origins", post(keys::origins))
 }

@@ -63,6 +63,14 @@ pub(crate) fn clock(at: Timestamp) -> String {
     Offset::UTC.to_datetime(at).strftime("%H:%M").to_string()
 }
 
+/// `3 Nov, 12:04`.
+pub(crate) fn moment(at: Timestamp) -> String {
+    Offset::UTC
+        .to_datetime(at)
+        .strftime("%-d %b, %H:%M")
+        .to_string()
+}
+
 /// A length of time in its largest unit: `40 s`, `12 min`, `3 h`, `5 days`.
 pub(crate) fn length(length: SignedDuration) -> String {
     let seconds = length.as_secs().max(0);

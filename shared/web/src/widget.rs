@@ -34,6 +34,7 @@ use crate::{
     assets::{self, href},
     form::Fields,
     html as shell,
+    session::same,
     trouble::Trouble,
     widget::session::Link,
 };
@@ -193,7 +194,7 @@ async fn begin(
             "The app of that key is gone.",
         ));
     };
-    if app.client_token().to_string() != token {
+    if !same(&app.client_token().to_string(), token) {
         return Ok(refusal(
             StatusCode::UNAUTHORIZED,
             "token is not the client token of that key's app. It is on the dashboard, under Keys.",

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    ids::{EndpointId, EventId, Seq, Source},
+    ids::{AppId, EndpointId, EventId, Seq, Source},
     retry::Outcome,
 };
 use serde::Serialize;
@@ -18,6 +18,8 @@ pub struct Attempted {
     pub seq: Seq,
     /// Its name: `balance.success`.
     pub name: &'static str,
+    /// Whose endpoint it is.
+    pub app: AppId,
     /// The endpoint.
     pub endpoint: EndpointId,
     /// The host of the endpoint's URL.

@@ -234,9 +234,15 @@ async fn a_gap_is_filled_with_the_bodies_that_were_sent() {
         .feed(RECORD, Seq(0), 10, Consistency::Strong)
         .await
         .unwrap();
-    let bodies = bodies(&world.store, "https://okra.example", &head, &entries)
-        .await
-        .unwrap();
+    let bodies = bodies(
+        &world.store,
+        "https://okra.example",
+        &head,
+        &entries,
+        ("", PayloadMode::Full),
+    )
+    .await
+    .unwrap();
     for (headers, sent) in receiver.requests() {
         let seq: usize = headers["okra-event-sequence"]
             .to_str()

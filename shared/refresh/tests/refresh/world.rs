@@ -224,6 +224,7 @@ impl World {
         let consent = Consent {
             clock: None,
             record,
+            app: Some(APP),
             bank: BANK,
             sealed,
             accounts: accounts

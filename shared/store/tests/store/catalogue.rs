@@ -10,7 +10,7 @@ use okra_core::{
 };
 use okra_store::{
     App, AttemptResult, Customer, Delivery, DeliveryKey, DeliveryState, Direction, Endpoint,
-    Happened, KeyHash, NewAppEntry, Retry, StoredHealth, Subscription,
+    Happened, KeyHash, LinkSession, NewAppEntry, Retry, StoredHealth, Subscription,
 };
 
 use crate::support::{app, at, record, store};
@@ -54,6 +54,87 @@ async fn a_key_leads_to_its_app_until_it_is_revoked() {
             .unwrap(),
         None
     );
+}
+
+#[tokio::test]
+async fn a_public_key_leads_to_its_app_until_it_is_replaced() {
+    let store = store("public-keys").await;
+    let (old, new) = (KeyHash::of("pk-1"), KeyHash::of("pk-2"));
+    store.put_public_key(old, app()).await.unwrap();
+    assert_eq!(store.app_of_public_key(old).await.unwrap(), Some(app()));
+    assert_eq!(store.app_of_public_key(new).await.unwrap(), None);
+    // A public key is no secret key.
+    let as_secret = store.app_of_key(old, at(0)).await.unwrap();
+    assert_eq!(as_secret, None);
+    store.put_public_key(new, app()).await.unwrap();
+    store.delete_public_key(old).await.unwrap();
+    assert_eq!(store.app_of_public_key(old).await.unwrap(), None);
+    assert_eq!(store.app_of_public_key(new).await.unwrap(), Some(app()));
+}
+
+#[tokio::test]
+async fn of_two_steps_of_one_link_session_one_is_kept() {
+    let store = store("link-sessions").await;
+    let hash = KeyHash::of("token");
+    assert!(store.link_session(hash).await.unwrap().is_none());
+    let session = |version, sealed: u8| LinkSession {
+        version,
+        sealed: vec![sealed; 40],
+    };
+    let put = async |version, sealed| {
+        let session = session(version, sealed);
+        store.put_link_session(hash, &session, at(0)).await.unwrap()
+    };
+    assert!(put(1, 1).await);
+    assert!(put(2, 2).await);
+    // Another call read version 1 too, and comes second.
+    assert!(!put(2, 3).await);
+    assert!(!put(1, 3).await);
+    let kept = store.link_session(hash).await.unwrap();
+    assert!(kept == Some(session(2, 2)));
+    let other = store.link_session(KeyHash::of("other")).await.unwrap();
+    assert!(other.is_none());
+}
+
+#[tokio::test]
+async fn counts_add_up_by_the_minute_and_are_of_one_app() {
+    let store = store("counts").await;
+    let other = AppId::derive(&[b"another app"]);
+    // Around a full hour: the minutes lie in two partitions.
+    let minute = |after: i64| 1000 * 60 - 1 + after;
+    let time = |after: i64| jiff::Timestamp::from_second(minute(after) * 60 + 7).unwrap();
+    let count = async |of, after, numbers: &[(&str, u64)]| {
+        store.count(of, time(after), numbers).await.unwrap();
+    };
+    count(app(), 0, &[("changed", 2), ("failed", 0)]).await;
+    count(app(), 0, &[("changed", 3)]).await;
+    count(app(), 1, &[("unchanged", 9)]).await;
+    count(app(), 5, &[("unchanged", 1)]).await;
+    count(other, 1, &[("unchanged", 100)]).await;
+
+    let number = |after| u64::try_from(minute(after)).unwrap();
+    let read = async |of, from, to| {
+        let counts = store.counts(of, number(from), number(to)).await.unwrap();
+        let flat = |it: okra_store::Counts| -> Vec<(u64, String, u64)> {
+            let of = |(name, count)| (it.minute - number(0), name, count);
+            it.by_name.into_iter().map(of).collect()
+        };
+        counts.into_iter().flat_map(flat).collect::<Vec<_>>()
+    };
+    let row = |minute, name: &str, count| (minute, name.to_owned(), count);
+    assert_eq!(
+        read(app(), 0, 4).await,
+        [row(0, "changed", 5), row(1, "unchanged", 9)]
+    );
+    assert_eq!(read(app(), 1, 1).await, [row(1, "unchanged", 9)]);
+    assert_eq!(read(other, 0, 5).await, [row(1, "unchanged", 100)]);
+    assert_eq!(read(AppId::derive(&[b"nobody"]), 0, 5).await, []);
+
+    // What a live page asks again and again costs one small read.
+    let before = store.capacity();
+    read(app(), 4, 5).await;
+    let used = store.capacity() - before;
+    assert!(used.read_units <= 0.5, "{used:?}");
 }
 
 #[tokio::test]

@@ -131,6 +131,7 @@ pub(crate) fn new_record(n: u32, interval: Interval) -> NewRecord {
         consent: Consent {
             clock: None,
             record,
+            app: Some(app()),
             bank: bank(),
             sealed: vec![7; 400],
             accounts: vec![ConsentAccount {

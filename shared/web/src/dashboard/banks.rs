@@ -6,9 +6,13 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use maud::html;
-use okra_core::{bank::Standard, ids::BankId};
-use okra_store::RecordStatus;
+use maud::{Markup, html};
+use okra_core::{
+    bank::{BankConfig, Standard},
+    ids::BankId,
+    schedule::Interval,
+};
+use okra_store::{Head, RecordStatus};
 
 use super::overview;
 use crate::{
@@ -19,36 +23,77 @@ use crate::{
     trouble::Trouble,
 };
 
+/// What of a bank the app's records use.
+#[derive(Default)]
+struct Use {
+    records: u64,
+    waiting: u64,
+    /// Scheduled refreshes a minute.
+    per_minute: f64,
+    /// The shortest interval that a record is on.
+    shortest: Option<Interval>,
+}
+
+fn use_of(heads: &[Head]) -> HashMap<BankId, Use> {
+    let mut uses: HashMap<BankId, Use> = HashMap::new();
+    for head in heads {
+        let it = uses.entry(head.bank).or_default();
+        it.records += 1;
+        it.waiting += u64::from(head.status == RecordStatus::TokenRequired);
+        if head.status == RecordStatus::Active {
+            for key in head.due_keys() {
+                it.per_minute += 1.0 / f64::from(key.interval.minutes());
+                let known = it.shortest.unwrap_or(key.interval);
+                it.shortest = Some(known.min(key.interval));
+            }
+        }
+    }
+    uses
+}
+
+/// What of the refreshes that a bank allows a day, for each record, the schedule uses.
+fn quota(bank: &BankConfig, of: &Use) -> Markup {
+    html! {
+        @match (bank.limits.unattended_per_day, of.shortest) {
+            (None, _) => "no daily limit",
+            (Some(allowed), None) => { "0 of " (allowed) " a day" },
+            (Some(allowed), Some(shortest)) => {
+                (1440 / shortest.minutes()) " of " (allowed) " a day"
+                span.note { (bank.limits.user_reserve) " kept for users who ask" }
+            },
+        }
+    }
+}
+
 pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<Response, Trouble> {
     let banks = web.api.store.banks().await?;
     let heads = overview::heads(&web, &signed).await?;
-    let mut counts: HashMap<BankId, (u64, u64)> = HashMap::new();
-    for head in &heads.items {
-        let (all, waiting) = counts.entry(head.bank).or_default();
-        *all += 1;
-        *waiting += u64::from(head.status == RecordStatus::TokenRequired);
-    }
+    let uses = use_of(&heads.items);
     let body = html! {
-        div.head { h1 { "Banks" } p.sub { "What each bank speaks and allows, and the records this app has there." } }
+        div.head { h1 { "Banks" } p.sub { "How each bank is, what it allows, and the records this app has there." } }
         @if banks.is_empty() {
             (empty("No banks yet", &html! {
                 p { "Banks are configuration: a TOML file for " code { "--banks" } ", or " code { "POST /v2/banks/add" } "." }
             }))
         } @else {
             (table("Banks", &html! {
-                th { "Bank" } th.number { "Records" } th.number { "Need the user" }
-                th.wide { "Standard" } th.wide.number { "Records a second" } th.wide.number { "Calls at once" } th.wide { "Address" }
+                th { "Bank" } th.number { "Records" } th.number { "Need the user" } th.wide { "Shortest interval" }
+                th.wide { "Daily quota" } th.wide.number { "Refreshes a minute" } th.wide { "Standard" }
             }, &html! {
                 @for bank in &banks {
-                    @let (all, waiting) = counts.get(&bank.id).copied().unwrap_or_default();
+                    @let none = Use::default();
+                    @let of = uses.get(&bank.id).unwrap_or(&none);
                     tr {
-                        td { span.strong { (bank.name) } span.note { (bank.slug) } }
-                        td.number { a href={ "/dashboard/records?bank=" (bank.id) } { (show::count(all)) } }
-                        td.number { a href={ "/dashboard/records?status=token_required&bank=" (bank.id) } { (show::count(waiting)) } }
+                        td { span.strong { (bank.name) } span.note { (bank.base_url) } }
+                        td.number { a href={ "/dashboard/records?bank=" (bank.id) } { (show::count(of.records)) } }
+                        td.number { a href={ "/dashboard/records?status=token_required&bank=" (bank.id) } { (show::count(of.waiting)) } }
+                        td.wide {
+                            (bank.limits.shortest_interval().map_or("with the user only", show::interval))
+                            @if let Some(shortest) = of.shortest { span.note { "in use: " (show::interval(shortest)) } }
+                        }
+                        td.wide { (quota(bank, of)) }
+                        td.wide.number { (format!("{:.1}", of.per_minute)) span.note { "of " (show::count(bank.limits.records_per_second.saturating_mul(60))) } }
                         td.wide { (match bank.standard { Standard::Obie31 => "UK Open Banking 3.1", Standard::Obie40 => "UK Open Banking 4.0" }) }
-                        td.wide.number { (bank.limits.records_per_second) }
-                        td.wide.number { (bank.limits.concurrency) }
-                        td.wide { code { (bank.base_url) } }
                     }
                 }
             }))
@@ -58,7 +103,7 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
         signed: &signed,
         section: Section::Banks,
         title: "Banks",
-        live: None,
+        live: Some("/dashboard/live".to_owned()),
         body,
     };
     Ok(page.into_response())

@@ -7,21 +7,113 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use data_encoding::HEXLOWER;
-use maud::html;
+use jiff::Timestamp;
+use maud::{Markup, html};
 use okra_core::model::Environment;
-use okra_store::{App, KeyHash, MAX_ORIGINS};
+use okra_store::{App, KeyHash, MAX_KEYS_PER_APP, MAX_ORIGINS};
 use okra_vault::fresh_nonce;
+use serde::Deserialize;
+use serde_json::json;
 
+use super::call;
 use crate::{
     Web,
-    html::{Page, Section, csrf},
+    html::{Page, Section, csrf, table},
     session::{Posted, Signed},
     show,
     trouble::Trouble,
     widget,
 };
 
+/// A secret key as `keys/list` has it: without itself.
+#[derive(Deserialize)]
+struct Key {
+    id: String,
+    hint: String,
+    created_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+}
+
+/// The secret keys, and what can be done with them.
+fn secret_keys(signed: &Signed, keys: &[Key], now: Timestamp) -> Markup {
+    html! {
+        section aria-labelledby="secret-keys" {
+            h2 #secret-keys { "Secret keys" span.note { "at most " (MAX_KEYS_PER_APP) } }
+            (table("Secret keys", &html! { th { "Key" } th { "Made" } th { "Ends" } th { span.hidden { "Change" } } }, &html! {
+                @for key in keys {
+                    @let own = signed.key.to_hex().starts_with(&key.id);
+                    tr {
+                        td { code { "okra_sk_…" (key.hint) } @if own { span.note { "signed in with it" } } }
+                        td { @match key.created_at { Some(at) => (show::when(now, at)), None => "unknown" } }
+                        td { @match key.expires_at { Some(at) => (show::when(now, at)), None => "never" } }
+                        td {
+                            form method="post" action="/dashboard/keys/revoke" {
+                                (csrf(signed))
+                                input type="hidden" name="id" value=(key.id);
+                                button.danger disabled[keys.len() == 1] aria-label={ "Revoke the key that ends in " (key.hint) } { "Revoke" }
+                            }
+                        }
+                    }
+                }
+            }))
+            form.row method="post" action="/dashboard/keys/rotate" {
+                (csrf(signed))
+                label { span { "Keys before stay valid for" }
+                    select name="overlap_hours" {
+                        option value="24" { "24 hours" }
+                        option value="168" { "7 days" }
+                        option value="720" { "30 days" }
+                        option value="1" { "1 hour" }
+                    }
+                }
+                button.main disabled[keys.len() >= MAX_KEYS_PER_APP] { "Make a new key" }
+            }
+            p.note { "Roll the new one out while both are valid. Revoking ends a key, and who is signed in with it, at once." }
+        }
+    }
+}
+
+/// Makes a new key, shows it this once, and has those before end after a while.
+pub(crate) async fn rotate(
+    State(web): State<Arc<Web>>,
+    posted: Posted,
+) -> Result<Response, Trouble> {
+    let signed = &posted.signed;
+    let asked = json!({ "overlap_hours": posted.fields.get("overlap_hours") });
+    let made = call(&web, signed, "keys/rotate", asked).await?;
+    let body = html! {
+        div.head { h1 { "New secret key" } }
+        section.card.notice aria-labelledby="secret" {
+            h2 #secret { "Secret key" }
+            p { "Copy it now: it is shown this once, and only its hash is kept." }
+            p.secret { code #secret-text { (made["secret_key"].as_str().unwrap_or_default()) }
+                button type="button" data-copy="secret-text" { "Copy" } }
+        }
+        p { a.button href="/dashboard/keys" { "To the keys" } }
+    };
+    let page = Page {
+        signed,
+        section: Section::Keys,
+        title: "New secret key",
+        live: None,
+        body,
+    };
+    Ok(page.into_response())
+}
+
+/// Revokes a key.
+pub(crate) async fn revoke(
+    State(web): State<Arc<Web>>,
+    posted: Posted,
+) -> Result<Response, Trouble> {
+    let asked = json!({ "id": posted.fields.get("id") });
+    call(&web, &posted.signed, "keys/revoke", asked).await?;
+    Ok(Redirect::to("/dashboard/keys#secret-keys").into_response())
+}
+
 pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<Response, Trouble> {
+    let listed = call(&web, &signed, "keys/list", json!({})).await?;
+    let keys: Vec<Key> = serde_json::from_value(listed["keys"].clone())?;
     let app = &signed.app;
     let url = &web.api.public_url;
     let body = html! {
@@ -54,6 +146,7 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
                 }
             }
         }
+        (secret_keys(&signed, &keys, web.now()))
         section.card aria-labelledby="origins" {
             h2 #origins { "Pages that may open the widget" }
             form.stack method="post" action="/dashboard/keys/origins" {

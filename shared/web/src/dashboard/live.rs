@@ -30,7 +30,7 @@ pub(crate) fn of_record(head: &Head) -> String {
 }
 
 /// The event of a page whose content is now `version`.
-fn answer(headers: &HeaderMap, version: &str) -> Response {
+pub(crate) fn answer(headers: &HeaderMap, version: &str) -> Response {
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let text = if seen == Some(version) {
         format!("retry: {RETRY_MS}\n\n")
@@ -50,13 +50,16 @@ pub(crate) async fn record(
     Ok(answer(&headers, &of_record(&head)))
 }
 
-/// What the overview and the lists show: a new minute is new too.
+/// What the overview and the lists show: what was counted for the app in this minute and the last.
 pub(crate) async fn overview(
     State(web): State<Arc<Web>>,
-    _: Signed,
+    signed: Signed,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    const STRETCH_S: i64 = 10;
-    let version = web.now().as_second() / STRETCH_S;
-    Ok(answer(&headers, &version.to_string()))
+    let minute = u64::try_from(web.now().as_second().div_euclid(60)).unwrap_or(0);
+    let store = &web.api.store;
+    let counts = store.counts(signed.app.id, minute - 1, minute).await?;
+    let digest = Sha256::digest(format!("{counts:?}").as_bytes());
+    let version = data_encoding::HEXLOWER.encode(&digest[..8]);
+    Ok(answer(&headers, &version))
 }

@@ -12,7 +12,10 @@ use okra_core::{fault::FaultClass, schedule::Interval};
 use okra_handlers::tally::names;
 use okra_store::{Counts, Head, RecordStatus};
 
-use super::records;
+use super::{
+    freshness::{self, Share},
+    records,
+};
 use crate::{
     Web,
     chart::Bars,
@@ -52,13 +55,22 @@ pub(crate) async fn heads(web: &Web, signed: &Signed) -> Result<Heads, Trouble> 
 }
 
 pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<Response, Trouble> {
+    let (store, app) = (&web.api.store, signed.app.id);
     let now = minute_of(web.now());
     let (heads, endpoints, counts) = futures::future::try_join3(
         heads(&web, &signed),
-        async { Ok(web.api.store.endpoints(signed.app.id).await?) },
-        async { Ok(web.api.store.counts(now - (CHART_MINUTES - 1), now).await?) },
+        async { Ok(store.endpoints(app).await?) },
+        async { Ok(store.counts(app, now - (CHART_MINUTES - 1), now).await?) },
     )
     .await?;
+    let ids: Vec<_> = endpoints.iter().map(|it| it.id).collect();
+    let healths = store.healths(&ids).await?;
+    let parked = healths
+        .values()
+        .map(|it| &it.health)
+        .filter(|it| it.disabled.is_some() || it.probe_at().is_some())
+        .count();
+    let share = Share::of(&freshness::of(&web, &heads.items, web.now()).await?);
     let of = |status| {
         heads
             .items
@@ -77,23 +89,32 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
         .sum();
     let body = html! {
         div.head { h1 { "Overview" } }
-        @if heads.items.is_empty() {
-            (empty("Nothing is synced yet", &html! {
-                p { "First " a href="/dashboard/webhooks" { "add a webhook" } ", then " a href="/dashboard/records" { "link a customer" } "." }
-            }))
+        @if heads.items.is_empty() { (first_steps(&signed, endpoints.is_empty())) }
+        @if let Some(due) = stalled(now, per_minute, &counts) {
+            p.next role="status" { "No refresh was counted in the last " (STALLED_MINUTES) " minutes, though about " (due)
+                " were due. Look at the rules of EventBridge and the fetch function's logs." }
         }
         div.figures {
             (figure("Records", &all, "", "/dashboard/records"))
             (figure("Active", &show::count(of(RecordStatus::Active)), "", "/dashboard/records?status=active"))
             (figure("Need the user", &show::count(of(RecordStatus::TokenRequired)), "", "/dashboard/records?status=token_required"))
             (figure("Unlinked", &show::count(of(RecordStatus::Invalid)), "", "/dashboard/records?status=invalid"))
+            @let percent = share.percent().unwrap_or_else(|| "none".to_owned());
+            (figure("Fresh", &percent, "refreshed within their interval", "/dashboard/records?fresh=no"))
+            @match share.oldest {
+                Some((record, at)) => (figure("Oldest", &show::length(web.now().duration_since(at)), "ago, of those fresh", &format!("/dashboard/records/{record}"))),
+                None => (figure("Oldest", "none", "", "/dashboard/records")),
+            }
             (figure("Refreshes a minute", &format!("{per_minute:.1}"), "as scheduled", "#schedule"))
-            (figure("Webhooks", &show::count(endpoints.len()), "endpoints", "/dashboard/webhooks"))
+            @let note = if parked == 0 { "endpoints".to_owned() } else { format!("endpoints, {parked} parked") };
+            (figure("Webhooks", &show::count(endpoints.len()), &note, "/dashboard/webhooks"))
         }
         (activity(now, &counts))
-        section aria-labelledby="schedule" {
-            h2 #schedule { "Schedule" }
-            (schedule(&heads.items))
+        @if !heads.items.is_empty() {
+            section aria-labelledby="schedule" {
+                h2 #schedule { "Schedule" }
+                (schedule(&heads.items))
+            }
         }
     };
     let page = Page {
@@ -122,7 +143,44 @@ fn at(minute: u64) -> Timestamp {
     Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
 }
 
-/// What the whole system did in the last hours.
+/// What to do first, for an app without records.
+fn first_steps(signed: &Signed, no_webhook: bool) -> Markup {
+    empty(
+        "Nothing is synced yet",
+        &html! {
+            ol.steps {
+                li { a href="/dashboard/webhooks" { "Add a webhook" } @if no_webhook { ": the URL that is told of each change." } @else { ": done." } }
+                li { a href="/dashboard/keys" { "Make a public key" } @if signed.app.public_key.is_none() { " for the widget." } @else { ": done." } }
+                li { a href="/dashboard/records" { "Link a customer" } " with the widget, or make one at the sandbox bank." }
+            }
+        },
+    )
+}
+
+/// Minutes without any refresh after which that is said.
+const STALLED_MINUTES: u64 = 10;
+
+/// Refreshes that were due in the last minutes, where they were some and none was counted.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a small number of refreshes"
+)]
+fn stalled(now: u64, per_minute: f64, counts: &[Counts]) -> Option<u64> {
+    const SOME: f64 = 5.0;
+    let due = per_minute * STALLED_MINUTES as f64;
+    let lately = counts.iter().filter(|it| it.minute + STALLED_MINUTES > now);
+    let refreshed = |it: &Counts| {
+        [names::UNCHANGED, names::CHANGED, names::FAILED]
+            .iter()
+            .any(|name| it.by_name.contains_key(*name))
+    };
+    let alive = lately.into_iter().any(refreshed);
+    (due >= SOME && !alive).then_some(due as u64)
+}
+
+/// What was done for the app in the last hours.
 fn activity(now: u64, counts: &[Counts]) -> Markup {
     let from = now - (CHART_MINUTES - 1);
     let sum = |name: &str| -> u64 {
@@ -161,7 +219,7 @@ fn activity(now: u64, counts: &[Counts]) -> Markup {
     html! {
         div.columns {
             section.card aria-labelledby="refreshes" {
-                h2 #refreshes { "Refreshes a minute" span.note { "last " (CHART_MINUTES / 60) " hours, whole system" } }
+                h2 #refreshes { a href="/dashboard/records" { "Refreshes a minute" } span.note { "last " (CHART_MINUTES / 60) " hours" } }
                 (chart(
                     format!("Refreshes by the minute over {} hours: {unchanged} found nothing new, {changed} a change, {failed} failed", CHART_MINUTES / 60),
                     &[("nothing new", "idle"), ("changed", "good"), ("failed", "bad")],
@@ -169,7 +227,7 @@ fn activity(now: u64, counts: &[Counts]) -> Markup {
                 ))
             }
             section.card aria-labelledby="webhooks" {
-                h2 #webhooks { "Webhooks a minute" span.note { "last " (CHART_MINUTES / 60) " hours, whole system" } }
+                h2 #webhooks { a href="/dashboard/webhooks" { "Webhooks a minute" } span.note { "last " (CHART_MINUTES / 60) " hours" } }
                 (chart(
                     format!("Webhooks by the minute over {} hours: {delivered} delivered, {refused} attempts failed", CHART_MINUTES / 60),
                     &[("delivered", "good"), ("failed attempts", "bad")],
@@ -179,18 +237,23 @@ fn activity(now: u64, counts: &[Counts]) -> Markup {
         }
         div.columns {
             section.card aria-labelledby="errors" {
-                h2 #errors { "Errors of banks by class" }
+                h2 #errors { "Errors of banks by class" span.note { "last " (CHART_MINUTES / 60) " hours" } }
                 dl {
                     @for (class, meaning) in CLASSES {
                         dt { (meaning) }
-                        dd { (show::count(sum(&format!("{}{}", names::FAULT, class.as_str())))) }
+                        dd {
+                            @match sum(&format!("{}{}", names::FAULT, class.as_str())) {
+                                0 => "0",
+                                some => a href=(list_of(class)) { (show::count(some)) },
+                            }
+                        }
                     }
                 }
             }
             section.card aria-labelledby="cost" {
                 @let reads = sum(names::HALF_READS);
                 @let writes = sum(names::HALF_WRITES);
-                h2 #cost { "Capacity used" span.note { "last " (CHART_MINUTES / 60) " hours, whole system" } }
+                h2 #cost { "Capacity used" span.note { "last " (CHART_MINUTES / 60) " hours, this app's share" } }
                 dl {
                     dt { "Read units" } dd { (halved(reads)) }
                     dt { "Write units" } dd { (halved(writes)) }
@@ -211,6 +274,14 @@ const CLASSES: [(FaultClass, &str); 6] = [
     (FaultClass::Nonsense, "Unreadable answer"),
     (FaultClass::Internal, "Our own fault"),
 ];
+
+/// Where the records are that a fault of a class stops.
+const fn list_of(class: FaultClass) -> &'static str {
+    match class {
+        FaultClass::ConsentRefused => "/dashboard/records?status=token_required",
+        _ => "/dashboard/records?fresh=no",
+    }
+}
 
 fn halved(halves: u64) -> String {
     let half = if halves % 2 == 1 { ".5" } else { "" };

@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use okra_core::{
     fault::FaultClass,
     feed::{Change, Confidence, FeedEntry, Modified, Pull, TransactionsDiff},
-    ids::{AccountId, RecordId, Seq},
+    ids::{AccountId, EventId, RecordId, Seq},
     model::{
         BalanceFacts, BookingStatus, Direction, Product, Transaction, TransactionFacts, date_of,
     },
@@ -25,7 +25,7 @@ use okra_store::{
 };
 use serde_json::json;
 
-use super::{call, live};
+use super::{call, live, webhooks::log};
 use crate::{
     Web,
     chart::Steps,
@@ -159,13 +159,14 @@ impl Shown {
                 div.title {
                     h1 { (self.name()) }
                     (show::status(head.status))
-                    form.act method="post" action={ "/dashboard/records/" (head.record) "/refresh" } data-progress {
+                    @let on: Vec<_> = head.schedule.iter().map(|(product, _)| product.as_str()).collect();
+                    form.act method="post" action={ "/dashboard/records/" (head.record) "/refresh" } data-progress=(on.join(" ")) {
                         (csrf(signed))
                         @let gone = head.status == RecordStatus::Invalid;
                         button.main disabled[gone] { "Refresh now" }
                     }
                 }
-                p #progress .progress role="status" {}
+                ul #progress .progress role="status" {}
             }
             div.columns {
                 section.card aria-labelledby="state" { (self.state()) }
@@ -280,7 +281,12 @@ impl Shown {
             h2 #sync { "Data sync" }
             dl {
                 @for (product, interval) in head.schedule.iter() {
-                    dt { (product_name(product)) } dd { (show::interval(*interval)) }
+                    dt { (product_name(product)) }
+                    dd {
+                        (show::interval(*interval))
+                        @let asked = self.subscriptions.iter().filter(|it| it.products.contains(&product)).map(|it| it.interval).min();
+                        @if asked.is_some_and(|asked| asked < *interval) { span.note { "the bank allows no more" } }
+                    }
                 }
             }
             @if self.subscriptions.is_empty() {
@@ -293,7 +299,7 @@ impl Shown {
                             " " (show::interval(it.interval))
                             span.note {
                                 @match &it.webhook_url {
-                                    Some(url) => { "to " (url) },
+                                    Some(url) => { "to " a href=(log::href("", &[("url", url)])) { (url) } },
                                     None => "to the app's webhooks",
                                 }
                             }
@@ -454,6 +460,7 @@ impl Shown {
                                 (summary(&entry.change))
                                 @if let Some(account) = entry.account.filter(|_| self.accounts.len() > 1) { span.note { (self.account_name(account)) } }
                                 span.note { (show::when(self.now, entry.at)) }
+                                a.note href={ "/dashboard/events/" (EventId::of(entry.record, entry.seq)) } aria-label={ "Who was told of change " (entry.seq.0) } { "told" }
                             }
                             (details(&entry.change))
                         }
@@ -707,12 +714,23 @@ fn modified(it: &Modified) -> Markup {
     }
 }
 
-/// Enqueues a refresh of everything.
+/// Refreshes one product and waits for what comes of it, which is the answer, as a sentence: the page's
+/// script asks so. Without a product, enqueues a refresh of everything.
 pub(crate) async fn refresh(
     State(web): State<Arc<Web>>,
     Path(id): Path<RecordId>,
     posted: Posted,
 ) -> Result<Response, Trouble> {
+    let path = match posted.fields.get("product") {
+        "balance" => Some("balance/refresh"),
+        "transactions" => Some("transactions/refresh"),
+        _ => None,
+    };
+    if let Some(path) = path {
+        let asked = json!({ "record_id": id, "wait": true });
+        let answer = call(&web, &posted.signed, path, asked).await?;
+        return Ok(outcome(answer["outcome"].as_str()).into_response());
+    }
     call(
         &web,
         &posted.signed,
@@ -721,6 +739,21 @@ pub(crate) async fn refresh(
     )
     .await?;
     Ok(Redirect::to(&format!("/dashboard/records/{id}")).into_response())
+}
+
+/// What came of a refresh, in words.
+const fn outcome(outcome: Option<&str>) -> &'static str {
+    let Some(outcome) = outcome else {
+        return "still under way: the bank answers slowly";
+    };
+    match outcome.as_bytes() {
+        b"unchanged" => "the bank says what is stored",
+        b"changed" => "something changed",
+        b"failed" => "the bank did not answer as it should; it is tried again by itself",
+        b"contended" => "another refresh was faster",
+        b"held" => "the bank is not asked at the moment",
+        _ => "the record is gone",
+    }
 }
 
 /// Puts products of the record on another interval.

@@ -14,7 +14,10 @@ use okra_core::{
 };
 use okra_store::{Consistency, Head, RecordStatus};
 
-use super::customers;
+use super::{
+    customers,
+    freshness::{self, Freshness},
+};
 use crate::{
     Web,
     html::{Page, Section, empty, table},
@@ -39,6 +42,8 @@ struct Search {
     bank: Option<BankId>,
     interval: Option<Interval>,
     customer: Option<CustomerId>,
+    /// Those alone that are not as fresh as their interval promises.
+    late: bool,
     after: Option<RecordId>,
 }
 
@@ -57,6 +62,7 @@ impl Search {
             bank: get("bank").parse().ok(),
             interval: get("interval").parse().ok(),
             customer: get("customer").parse().ok(),
+            late: get("fresh") == "no",
             after: get("after").parse().ok(),
         }
     }
@@ -67,6 +73,7 @@ impl Search {
             || self.bank.is_some()
             || self.interval.is_some()
             || self.customer.is_some()
+            || self.late
     }
 
     /// The query of the page after a record.
@@ -77,6 +84,7 @@ impl Search {
         pairs.extend(self.bank.map(|it| ("bank", it.to_string())));
         pairs.extend(self.interval.map(|it| ("interval", it.to_string())));
         pairs.extend(self.customer.map(|it| ("customer", it.to_string())));
+        pairs.extend(self.late.then(|| ("fresh", "no".to_owned())));
         serde_urlencoded::to_string(pairs).unwrap_or_default()
     }
 
@@ -124,8 +132,17 @@ async fn find(web: &Web, signed: &Signed, search: &Search) -> Result<Found, Trou
     while found.looked_at < MAX_LOOKED_AT {
         let page = store.records_of_app(signed.app.id, after, BATCH).await?;
         let names = names(web, page.items.iter().map(|head| head.customer)).await?;
+        let late = match search.late {
+            true => Some(freshness::of(web, &page.items, web.now()).await?),
+            false => None,
+        };
         for head in page.items {
             found.looked_at += 1;
+            let is_late = |of: &HashMap<_, _>| of.get(&head.record) == Some(&Freshness::Late);
+            if !late.as_ref().is_none_or(is_late) {
+                after = Some(head.record);
+                continue;
+            }
             let customer = names.get(&head.customer).cloned().unwrap_or_default();
             after = Some(head.record);
             if search.takes(&head, &customer) {
@@ -209,6 +226,7 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
                 bank_options.iter().map(|(id, name)| (id.as_str(), *name)).collect();
             @let chosen = search.bank.map(|it| it.to_string());
             (select("bank", "Any bank", &bank_options, chosen.as_deref()))
+            (select("fresh", "Fresh or late", &[("no", "Late")], search.late.then_some("no")))
             button { "Search" }
         }
         @if found.rows.is_empty() {

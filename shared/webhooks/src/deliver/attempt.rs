@@ -150,6 +150,7 @@ impl Deliverer {
             source: event.source,
             seq: event.seq,
             name: event.name,
+            app: target.app,
             endpoint: target.endpoint,
             host: host_of(&target.url),
             attempt: number,

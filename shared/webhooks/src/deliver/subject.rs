@@ -110,8 +110,8 @@ impl Subject {
 /// Bytes of a body that carries the changed resources, at most; a larger one becomes a reference.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// The bodies of a record's events as endpoints in full mode get them, but for `callbackURL`, which is
-/// empty: they are read and not sent.
+/// The bodies of a record's events as the endpoint of a URL gets them in a payload mode; of an empty URL
+/// where they are read and not sent, which is what their `callbackURL` says then.
 ///
 /// # Errors
 ///
@@ -121,6 +121,7 @@ pub async fn bodies(
     public_url: &str,
     head: &Head,
     entries: &[FeedEntry],
+    to: (&str, PayloadMode),
 ) -> Result<Vec<Bytes>, DeliverError> {
     let record = head.record;
     let missing = |what| DeliverError::Missing { record, what };
@@ -137,7 +138,7 @@ pub async fn bodies(
     let mut bodies = Vec::with_capacity(entries.len());
     for entry in entries {
         let account = accounts.of(entry)?;
-        bodies.push(subject.render(public_url, account, entry, ("", PayloadMode::Full)));
+        bodies.push(subject.render(public_url, account, entry, to));
     }
     Ok(bodies)
 }

@@ -317,6 +317,7 @@ impl World {
             consent: Consent {
                 clock: None,
                 record: RECORD,
+                app: Some(APP),
                 bank: BANK,
                 sealed: vec![1],
                 accounts: vec![ConsentAccount {

@@ -1,0 +1,145 @@
+//! How fresh records are.
+//!
+//! A refresh that finds nothing new writes nothing, so when it was is stored nowhere. It follows: a
+//! record whose due entries know of no failure was refreshed in its last slot.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use okra_core::{ids::RecordId, plan::DueEntry, schedule::DueKey};
+use okra_store::{Head, RecordStatus};
+
+use super::record::next_due;
+use crate::{Web, trouble::Trouble};
+
+/// Whether a record is as fresh as its interval promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Everything of it was refreshed in its last slot; the older of them.
+    Fresh(Timestamp),
+    /// Something of it could not be, or never was.
+    Late,
+}
+
+/// The freshness of records; of those that are unlinked there is none.
+pub(crate) async fn of(
+    web: &Web,
+    heads: &[Head],
+    now: Timestamp,
+) -> Result<HashMap<RecordId, Freshness>, Trouble> {
+    let active = heads
+        .iter()
+        .filter(|head| head.status == RecordStatus::Active);
+    let keys: Vec<DueKey> = active.flat_map(Head::due_keys).collect();
+    let entries = web.api.store.due_entries(&keys).await?;
+    let mut by_record: HashMap<RecordId, Vec<DueEntry>> = HashMap::new();
+    for entry in entries {
+        by_record.entry(entry.key.record).or_default().push(entry);
+    }
+    let linked = heads
+        .iter()
+        .filter(|head| head.status != RecordStatus::Invalid);
+    Ok(linked
+        .map(|head| {
+            let entries = by_record.get(&head.record).map_or(&[][..], Vec::as_slice);
+            (head.record, judge(head, entries, now))
+        })
+        .collect())
+}
+
+fn judge(head: &Head, entries: &[DueEntry], now: Timestamp) -> Freshness {
+    let asked = head.due_keys();
+    let whole = !asked.is_empty() && asked.len() == entries.len();
+    let well = |entry: &DueEntry| {
+        entry.trouble.is_none() && entry.marks.iter().all(|(_, mark)| mark.digest.is_some())
+    };
+    if head.status != RecordStatus::Active || !whole || !entries.iter().all(well) {
+        return Freshness::Late;
+    }
+    let oldest = asked
+        .into_iter()
+        .map(|key| last_due(key, now).max(head.created_at))
+        .min();
+    oldest.map_or(Freshness::Late, Freshness::Fresh)
+}
+
+/// When a due entry's last slot was.
+fn last_due(key: DueKey, now: Timestamp) -> Timestamp {
+    let length = SignedDuration::from_secs(i64::from(key.interval.seconds()));
+    next_due(key, now).checked_sub(length).unwrap_or(now)
+}
+
+/// Freshness over many records.
+pub(crate) struct Share {
+    pub(crate) fresh: usize,
+    pub(crate) all: usize,
+    /// The record that was refreshed longest ago, of those that are fresh.
+    pub(crate) oldest: Option<(RecordId, Timestamp)>,
+}
+
+impl Share {
+    pub(crate) fn of(freshness: &HashMap<RecordId, Freshness>) -> Self {
+        let times = freshness.iter().filter_map(|(record, it)| match it {
+            Freshness::Fresh(at) => Some((*record, *at)),
+            Freshness::Late => None,
+        });
+        let times: Vec<_> = times.collect();
+        Self {
+            fresh: times.len(),
+            all: freshness.len(),
+            oldest: times.into_iter().min_by_key(|(record, at)| (*at, *record)),
+        }
+    }
+
+    /// In per cent, rounded down: 100 is said of all alone.
+    pub(crate) fn percent(&self) -> Option<String> {
+        let tenths = (self.fresh * 1000).checked_div(self.all)?;
+        Some(match tenths % 10 {
+            0 => format!("{} %", tenths / 10),
+            tenth => format!("{}.{tenth} %", tenths / 10),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use okra_core::{ids::BankId, schedule::Interval};
+
+    use super::*;
+
+    #[test]
+    fn a_share_is_rounded_down() {
+        let check = |fresh, all, expected: Option<&str>| {
+            let share = Share {
+                fresh,
+                all,
+                oldest: None,
+            };
+            assert_eq!(share.percent().as_deref(), expected, "{fresh} of {all}");
+        };
+        check(0, 0, None);
+        check(0, 3, Some("0 %"));
+        check(2, 3, Some("66.6 %"));
+        check(1999, 2000, Some("99.9 %"));
+        check(2000, 2000, Some("100 %"));
+    }
+
+    #[test]
+    fn the_last_slot_is_within_the_interval() {
+        for interval in Interval::ALL {
+            let key = DueKey {
+                interval,
+                bank: BankId::from_bytes([1; 12]),
+                record: RecordId::from_bytes([7; 12]),
+            };
+            let now = Timestamp::from_second(1_700_000_123).unwrap();
+            let at = last_due(key, now);
+            assert_eq!(interval.slot_at(at), key.slot());
+            let since = now.duration_since(at).as_secs();
+            assert!(
+                (0..i64::from(interval.seconds()) + 60).contains(&since),
+                "{interval}: {since}"
+            );
+        }
+    }
+}
