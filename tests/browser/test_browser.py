@@ -350,6 +350,25 @@ class Browser(unittest.TestCase):
         self.said(page, "close")
         self.assertEqual(page.evaluate("document.activeElement.id"), "go")
 
+    def test_a_bank_that_is_down_is_shown_as_such(self):
+        # Eight records in a row that find it down open its circuit.
+        records = [it["record"] for it in self.system.demo["customers"]]
+        self.system.control("PUT", "faults", {"outage": "unavailable"})
+        self.addCleanup(self.system.control, "PUT", "faults", {})
+        page = self.context().new_page()
+        self.sign_in(page)
+
+        def look():
+            for record in records:
+                self.system.post("customers/retry", {"record_id": record})
+            page.goto(f"{self.system.url}/dashboard/banks")
+            return page.locator("main table").get_by_text("Down", exact=True).count()
+
+        eventually("a bank's circuit opens", look)
+        self.assertIn("asked again in", page.locator("main table").text_content())
+        page, frame = self.embed(self.context())
+        frame.get_by_text("Down now").first.wait_for()
+
     # --- the dashboard ---------------------------------------------------------------------
 
     def test_the_dashboard_is_closed_without_a_key(self):

@@ -99,5 +99,8 @@ async fn apps_are_counted_apart() {
     assert_eq!(other[names::UNCHANGED], 10);
     let used = |counts: &BTreeMap<String, u64>| counts[names::HALF_WRITES];
     assert!(used(&own) > used(&other), "{own:?} {other:?}");
-    assert_eq!(counted(&store, AppId::from_bytes([3; 12]), now).await.len(), 0);
+    assert_eq!(
+        counted(&store, AppId::from_bytes([3; 12]), now).await.len(),
+        0
+    );
 }

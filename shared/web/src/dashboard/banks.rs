@@ -6,9 +6,11 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
     bank::{BankConfig, Standard},
+    breaker::{BankStatus, Breaker},
     ids::BankId,
     schedule::Interval,
 };
@@ -51,6 +53,21 @@ fn use_of(heads: &[Head]) -> HashMap<BankId, Use> {
     uses
 }
 
+/// How a bank does, since when, and when it is asked whether it is back.
+fn health(breaker: &Breaker, now: Timestamp) -> Markup {
+    html! {
+        @match breaker.status() {
+            BankStatus::Healthy => (show::badge("good", "Healthy")),
+            BankStatus::Degraded => (show::badge("warn", "Degraded")),
+            BankStatus::Down => (show::badge("bad", "Down")),
+        }
+        @if breaker.status() != BankStatus::Healthy {
+            @if let Some(at) = breaker.since() { span.note { "since " (show::when(now, at)) } }
+            @if let Some(at) = breaker.probe_at() { span.note { "asked again " (show::when(now, at)) } }
+        }
+    }
+}
+
 /// What of the refreshes that a bank allows a day, for each record, the schedule uses.
 fn quota(bank: &BankConfig, of: &Use) -> Markup {
     html! {
@@ -66,7 +83,9 @@ fn quota(bank: &BankConfig, of: &Use) -> Markup {
 }
 
 pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<Response, Trouble> {
-    let banks = web.api.store.banks().await?;
+    let store = &web.api.store;
+    let (banks, breakers) = futures::future::try_join(store.banks(), store.breakers()).await?;
+    let now = web.now();
     let heads = overview::heads(&web, &signed).await?;
     let uses = use_of(&heads.items);
     let body = html! {
@@ -77,7 +96,7 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
             }))
         } @else {
             (table("Banks", &html! {
-                th { "Bank" } th.number { "Records" } th.number { "Need the user" } th.wide { "Shortest interval" }
+                th { "Bank" } th { "State" } th.number { "Records" } th.number { "Need the user" } th.wide { "Shortest interval" }
                 th.wide { "Daily quota" } th.wide.number { "Refreshes a minute" } th.wide { "Standard" }
             }, &html! {
                 @for bank in &banks {
@@ -85,6 +104,7 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
                     @let of = uses.get(&bank.id).unwrap_or(&none);
                     tr {
                         td { span.strong { (bank.name) } span.note { (bank.base_url) } }
+                        td { (health(&breakers.get(&bank.id).copied().unwrap_or_default(), now)) }
                         td.number { a href={ "/dashboard/records?bank=" (bank.id) } { (show::count(of.records)) } }
                         td.number { a href={ "/dashboard/records?status=token_required&bank=" (bank.id) } { (show::count(of.waiting)) } }
                         td.wide {

@@ -9,7 +9,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use maud::{Markup, html};
-use okra_core::{bank::BankConfig, model::Product};
+use okra_core::{
+    bank::BankConfig,
+    breaker::{BankStatus, Breaker},
+    model::Product,
+};
 use okra_store::{App, Consistency, RecordStatus};
 use serde_json::{Value, json};
 
@@ -120,7 +124,8 @@ fn logo(bank: &BankConfig) -> Markup {
 }
 
 async fn banks(web: &Web, link: &Link) -> Result<Markup, Trouble> {
-    let mut banks = web.api.store.banks().await?;
+    let store = &web.api.store;
+    let (mut banks, breakers) = futures::future::try_join(store.banks(), store.breakers()).await?;
     banks.retain(|bank| link.asked.banks.is_empty() || link.asked.banks.contains(&bank.slug));
     banks.sort_by(|a, b| a.name.cmp(&b.name));
     let sentence = link
@@ -142,11 +147,17 @@ async fn banks(web: &Web, link: &Link) -> Result<Markup, Trouble> {
                     ul.banks id="banks" {
                         @for bank in &banks {
                         @let open = bank_side::has_page(bank);
+                        @let doing = breakers.get(&bank.id).map(Breaker::status).unwrap_or_default();
                         li data-name=(bank.name.to_lowercase()) {
                             button name="bank" value=(bank.id) disabled[!open] {
                                 (logo(bank))
                                 span.name { (bank.name) }
-                                @if !open { span.state { "Not available here" } }
+                                @match (open, doing) {
+                                    (false, _) => span.state { "Not available here" },
+                                    (true, BankStatus::Degraded) => span.state data-tone="warn" { "Some trouble now" },
+                                    (true, BankStatus::Down) => span.state data-tone="bad" { "Down now" },
+                                    (true, BankStatus::Healthy) => "",
+                                }
                             }
                         }
                     }
