@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import tempfile
 import unittest
@@ -406,7 +407,7 @@ class Browser(unittest.TestCase):
         self.sign_in(page)
         page.goto(f"{self.system.url}/dashboard/records/{demo['record']}")
         page.get_by_role("button", name="Refresh now").click()
-        page.get_by_text("Something changed").wait_for(timeout=20_000)
+        page.locator("#progress").get_by_text("Something changed").first.wait_for(timeout=20_000)
         page.locator("#main .feed").get_by_text("onerror").first.wait_for()
         page.locator("table").get_by_text("onerror").first.wait_for()
         self.assertEqual(page.locator("main img").count(), 0)
@@ -479,8 +480,10 @@ class Browser(unittest.TestCase):
         self.assertEqual(context.complaints, [])
 
     def test_an_endpoint_that_is_down_is_parked_and_replays_are_watched(self):
-        # Nobody listens there.
-        endpoint = self.endpoint(f"http://127.0.0.1:{self.system.port + 2}/nobody")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            nobody = probe.getsockname()[1]
+        endpoint = self.endpoint(f"http://127.0.0.1:{nobody}/hook")
         self.addCleanup(self.system.post, "webhooks/remove", {"id": endpoint})
         page = self.context().new_page()
         self.sign_in(page)
@@ -526,7 +529,7 @@ class Browser(unittest.TestCase):
         self.sign_in(page)
         page.goto(f"{self.system.url}/dashboard/webhooks/{endpoint}")
         page.get_by_label("Reference").check()
-        page.get_by_label("Balances").uncheck()
+        page.get_by_label("Balances", exact=True).uncheck()
         page.locator("summary").click()
         page.get_by_label("record.token_required").check()
         page.get_by_label("Events a second").fill("7")

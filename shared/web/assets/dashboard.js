@@ -69,7 +69,7 @@
 
   // "Refresh now": asks for each product, and says what comes of it as it comes.
   const ask = async (form, list, product) => {
-    const line = document.createElement('li'), text = document.createElement('span'), clock = document.createElement('span');
+    const line = document.createElement('p'), text = document.createElement('span'), clock = document.createElement('span');
     const started = Date.now(), seconds = () => `${((Date.now() - started) / 1000).toFixed(1)} s`;
     const say = (what) => { text.textContent = `${product[0].toUpperCase()}${product.slice(1)}: ${what} `; };
     clock.ariaHidden = 'true';

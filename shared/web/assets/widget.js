@@ -2,7 +2,11 @@
 // The frame of the widget. The server renders each step; this sends what the customer does, and speaks
 // Okra's postMessage protocol with the page.
 (() => {
-  if ('returned' in document.body.dataset) { setTimeout(() => window.close(), 900); return; }
+  if ('returned' in document.body.dataset) {
+    // A window may be closed by whoever opened it alone.
+    if (window.opener || window.name === 'okra-bank') setTimeout(() => window.close(), 900);
+    return;
+  }
 
   const step = document.getElementById('step');
   const framed = window.parent !== window;

@@ -180,15 +180,29 @@ fn stalled(now: u64, per_minute: f64, counts: &[Counts]) -> Option<u64> {
     (due >= SOME && !alive).then_some(due as u64)
 }
 
+/// Minutes that the charts show: of a system that was begun lately only those since.
+fn charted(now: u64, counts: &[Counts]) -> u64 {
+    const LEAST: u64 = 30;
+    let first = counts.first().map_or(now, |it| it.minute);
+    let since = now.saturating_sub(first) + 1;
+    let whole = since.next_multiple_of(LEAST);
+    whole.clamp(LEAST, CHART_MINUTES)
+}
+
 /// What was done for the app in the last hours.
 fn activity(now: u64, counts: &[Counts]) -> Markup {
-    let from = now - (CHART_MINUTES - 1);
+    let minutes = charted(now, counts);
+    let from = now - (minutes - 1);
+    let span = match minutes {
+        CHART_MINUTES => format!("last {} hours", CHART_MINUTES / 60),
+        _ => format!("last {minutes} minutes"),
+    };
     let sum = |name: &str| -> u64 {
         let of = |it: &Counts| it.by_name.get(name).copied().unwrap_or(0);
         counts.iter().map(of).sum()
     };
     let bars = |names: &[&str]| -> Vec<Vec<u64>> {
-        let mut bars = vec![vec![0; names.len()]; usize::try_from(CHART_MINUTES).unwrap_or(0)];
+        let mut bars = vec![vec![0; names.len()]; usize::try_from(minutes).unwrap_or(0)];
         for it in counts {
             let place = usize::try_from(it.minute.saturating_sub(from)).unwrap_or(usize::MAX);
             if let Some(bar) = bars.get_mut(place) {
@@ -219,17 +233,17 @@ fn activity(now: u64, counts: &[Counts]) -> Markup {
     html! {
         div.columns {
             section.card aria-labelledby="refreshes" {
-                h2 #refreshes { a href="/dashboard/records" { "Refreshes a minute" } span.note { "last " (CHART_MINUTES / 60) " hours" } }
+                h2 #refreshes { a href="/dashboard/records" { "Refreshes a minute" } span.note { (span) } }
                 (chart(
-                    format!("Refreshes by the minute over {} hours: {unchanged} found nothing new, {changed} a change, {failed} failed", CHART_MINUTES / 60),
+                    format!("Refreshes by the minute in the {span}: {unchanged} found nothing new, {changed} a change, {failed} failed"),
                     &[("nothing new", "idle"), ("changed", "good"), ("failed", "bad")],
                     &[names::UNCHANGED, names::CHANGED, names::FAILED],
                 ))
             }
             section.card aria-labelledby="webhooks" {
-                h2 #webhooks { a href="/dashboard/webhooks" { "Webhooks a minute" } span.note { "last " (CHART_MINUTES / 60) " hours" } }
+                h2 #webhooks { a href="/dashboard/webhooks" { "Webhooks a minute" } span.note { (span) } }
                 (chart(
-                    format!("Webhooks by the minute over {} hours: {delivered} delivered, {refused} attempts failed", CHART_MINUTES / 60),
+                    format!("Webhooks by the minute in the {span}: {delivered} delivered, {refused} attempts failed"),
                     &[("delivered", "good"), ("failed attempts", "bad")],
                     &[names::DELIVERED, names::REFUSED],
                 ))
@@ -237,7 +251,7 @@ fn activity(now: u64, counts: &[Counts]) -> Markup {
         }
         div.columns {
             section.card aria-labelledby="errors" {
-                h2 #errors { "Errors of banks by class" span.note { "last " (CHART_MINUTES / 60) " hours" } }
+                h2 #errors { "Errors of banks by class" span.note { (span) } }
                 dl {
                     @for (class, meaning) in CLASSES {
                         dt { (meaning) }
@@ -253,7 +267,7 @@ fn activity(now: u64, counts: &[Counts]) -> Markup {
             section.card aria-labelledby="cost" {
                 @let reads = sum(names::HALF_READS);
                 @let writes = sum(names::HALF_WRITES);
-                h2 #cost { "Capacity used" span.note { "last " (CHART_MINUTES / 60) " hours, this app's share" } }
+                h2 #cost { "Capacity used" span.note { (span) ", this app's share" } }
                 dl {
                     dt { "Read units" } dd { (halved(reads)) }
                     dt { "Write units" } dd { (halved(writes)) }

@@ -166,7 +166,7 @@ impl Shown {
                         button.main disabled[gone] { "Refresh now" }
                     }
                 }
-                ul #progress .progress role="status" {}
+                div #progress .progress role="status" {}
             }
             div.columns {
                 section.card aria-labelledby="state" { (self.state()) }

@@ -56,7 +56,8 @@ fn live_href(url: &str) -> String {
     log::href("/live", &[("url", url)])
 }
 
-/// What is new of a URL: its health, its newest delivery, and the app's replays.
+/// What is new of a URL: its health, its newest deliveries, the app's replays, and the delivery that a
+/// page is about.
 pub(super) async fn is_new(
     State(web): State<Arc<Web>>,
     signed: Signed,
@@ -71,7 +72,12 @@ pub(super) async fn is_new(
         store.replays(app),
     );
     let (health, newest, replays) = Box::pin(read).await?;
-    let digest = Sha256::digest(format!("{health:?} {newest:?} {replays:?}").as_bytes());
+    let one = match signed.query.get("event") {
+        "" => None,
+        event => Some(log::row(&web, &signed, endpoint, event).await?.0),
+    };
+    let state = format!("{health:?} {newest:?} {replays:?} {one:?}");
+    let digest = Sha256::digest(state.as_bytes());
     let version = data_encoding::HEXLOWER.encode(&digest[..8]);
     Ok(live::answer(&headers, &version))
 }

@@ -9,10 +9,10 @@ use axum::{
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
-    feed::PayloadMode,
-    ids::{EventId, Source},
+    feed::{FeedEntry, PayloadMode},
+    ids::{EndpointId, EventId, Seq, Source},
 };
-use okra_store::{Consistency, DeliveryKey};
+use okra_store::{Consistency, DeliveryKey, Head};
 use okra_webhooks::{bodies, endpoint_id};
 use serde::Deserialize;
 use serde_json::json;
@@ -132,7 +132,7 @@ pub(crate) fn rows(url: &str, log: &Log, now: Timestamp) -> Markup {
     table(
         "Deliveries",
         &html! {
-            th { "Event" } th { "State" } th { "Last attempt" }
+            th { "Event" } th { "State" } th.wide { "Last attempt" }
             th.wide.number { "Attempts" } th.wide.number { "Took" } th.wide { "Changed" }
         },
         &html! {
@@ -141,7 +141,7 @@ pub(crate) fn rows(url: &str, log: &Log, now: Timestamp) -> Markup {
                 tr {
                     td { a.strong href=(href(&format!("/{}", it.event_id), &[("url", url)])) { (it.event) } " " span.seq { "#" (it.sequence) } }
                     td { (state_badge(&it.state)) @if let Some(at) = it.next_at { span.note { (show::when(now, at)) } } }
-                    td { @match last {
+                    td.wide { @match last {
                         Some(last) => { @if let Some(status) = last.status { (status) " " } (outcome(&last.class)) },
                         None => "none yet",
                     } }
@@ -278,7 +278,7 @@ pub(crate) async fn delivery(
             @if it.log.is_empty() {
                 (empty("No attempt yet", &html! { p { "It waits its turn." } }))
             } @else {
-                (table("Attempts", &html! { th { "When" } th { "Outcome" } th.number { "Status" } th.number { "Took" } }, &html! {
+                (table("Attempts, newest first", &html! { th { "When" } th { "Outcome" } th.number { "Status" } th.number { "Took" } }, &html! {
                     @for attempt in it.log.iter().rev() {
                         tr {
                             td { (show::when(now, attempt.at)) }
@@ -305,49 +305,47 @@ pub(crate) async fn delivery(
             }
         }
     };
-    let live = Some(super::live_href(url));
-    Ok(shell(&signed, &it.event, live, body))
+    let live = href("/live", &[("url", url), ("event", &event)]);
+    Ok(shell(&signed, &it.event, Some(live), body))
 }
 
 struct Found {
     delivery: Delivery,
     source: Source,
+    /// As the URL is sent it; of a record's event alone.
     body: Option<String>,
     payload: Option<PayloadMode>,
 }
 
-/// The delivery of an event to a URL, with the body as that URL is sent it.
-async fn found(web: &Web, signed: &Signed, url: &str, event: &str) -> Result<Found, Trouble> {
+/// The event behind a delivery.
+pub(super) enum Told {
+    Record(Box<Head>, FeedEntry),
+    App,
+}
+
+/// What is stored of the delivery of an event of the app to an endpoint, and the event.
+pub(super) async fn row(
+    web: &Web,
+    signed: &Signed,
+    endpoint: EndpointId,
+    event: &str,
+) -> Result<(okra_store::Delivery, Told), Trouble> {
     let none = || Trouble::NotFound("delivery");
     let store = &web.api.store;
     let (source, seq) = EventId::parse(event).ok_or_else(none)?;
-    let endpoint = endpoint_id(signed.app.id, url);
-    let (at, body, payload) = match source {
+    let (at, told) = match source {
         Source::Record(record) => {
-            let head = super::super::record::own(web, signed, record, Consistency::Eventual);
-            let head = head.await.map_err(|_| none())?;
+            let head = store.head(record, Consistency::Eventual).await?;
+            let head = head.filter(|head| head.app == signed.app.id);
+            let head = Box::new(head.ok_or_else(none)?);
             let entry = store.entry(record, seq).await?.ok_or_else(none)?;
-            let known = store.endpoint(signed.app.id, endpoint).await?;
-            let payload = known.map(|it| it.payload).unwrap_or_default();
-            let to = (url, payload);
-            let rendered = bodies(
-                store,
-                &web.api.public_url,
-                &head,
-                std::slice::from_ref(&entry),
-                to,
-            );
-            let rendered = rendered
-                .await
-                .map_err(|error| Trouble::Internal(Box::new(error)))?;
-            let text = rendered.first().map(|body| indented(body));
-            (entry.at, text, Some(payload))
+            (entry.at, Told::Record(head, entry))
         }
         Source::App(app) if app == signed.app.id => {
-            let before = okra_core::ids::Seq(seq.0.saturating_sub(1));
+            let before = Seq(seq.0.saturating_sub(1));
             let entries = store.app_feed(app, before, 1).await?;
-            let entry = entries.into_iter().next().ok_or_else(none)?;
-            (entry.at, None, None)
+            let entry = entries.first().filter(|entry| entry.seq == seq);
+            (entry.ok_or_else(none)?.at, Told::App)
         }
         Source::App(_) => return Err(none()),
     };
@@ -358,10 +356,30 @@ async fn found(web: &Web, signed: &Signed, url: &str, event: &str) -> Result<Fou
         seq,
     };
     let row = store.delivery(&key).await?.ok_or_else(none)?;
+    Ok((row, told))
+}
+
+/// The delivery of an event to a URL, with the body as that URL is sent it.
+async fn found(web: &Web, signed: &Signed, url: &str, event: &str) -> Result<Found, Trouble> {
+    let store = &web.api.store;
+    let endpoint = endpoint_id(signed.app.id, url);
+    let (row, told) = row(web, signed, endpoint, event).await?;
+    let (body, payload) = match told {
+        Told::App => (None, None),
+        Told::Record(head, entry) => {
+            let known = store.endpoint(signed.app.id, endpoint).await?;
+            let payload = known.map(|it| it.payload).unwrap_or_default();
+            let entry = std::slice::from_ref(&entry);
+            let rendered = bodies(store, &web.api.public_url, &head, entry, (url, payload)).await;
+            let rendered = rendered.map_err(|error| Trouble::Internal(Box::new(error)))?;
+            (rendered.first().map(|body| indented(body)), Some(payload))
+        }
+    };
+    let source = row.key.source;
     let delivery = Delivery {
         event_id: row.event_id().to_string(),
-        sequence: seq.0,
-        committed_at: at,
+        sequence: row.key.seq.0,
+        committed_at: row.key.at,
         state: row.state.as_str().to_owned(),
         attempts: row.attempts,
         next_at: row.next_at,
@@ -464,7 +482,7 @@ pub(crate) async fn of_event(
 ) -> Result<Response, Trouble> {
     #[derive(Deserialize)]
     struct At {
-        endpoint: okra_core::ids::EndpointId,
+        endpoint: EndpointId,
         #[serde(flatten)]
         delivery: Delivery,
     }
