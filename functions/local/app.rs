@@ -7,7 +7,7 @@ use okra_core::{ids::AppId, model::Environment};
 use okra_store::{ApiKey, App, KeyHash, Store};
 
 use crate::{
-    cli::{AppArgs, KeyAction, KeyArgs, Options},
+    cli::{AppArgs, KeyAction, KeyArgs, LimitArgs, Options},
     keys,
     process::Process,
     replay::say,
@@ -88,6 +88,32 @@ pub(crate) async fn make_app(
     store.put_public_key(KeyHash::of(&public_key), id).await?;
     store.put_key(KeyHash::of(&key), id).await?;
     Ok((id, key))
+}
+
+/// Sets how many refreshes an app may ask for. Functions that know the app believe it within seconds.
+pub(crate) async fn limit(options: &Options, args: &LimitArgs) -> anyhow::Result<()> {
+    match &args.table {
+        Some(table) => {
+            let aws = AwsConfig::from_env().context("the AWS environment is not usable")?;
+            set_limit(&Store::new(aws.dynamodb(), table), args).await
+        }
+        None => {
+            let process = Process::open(options, Clock::system()).await?;
+            set_limit(&process.environment.store, args).await
+        }
+    }
+}
+
+async fn set_limit(store: &Store, args: &LimitArgs) -> anyhow::Result<()> {
+    let app = store.app(args.app).await?;
+    let mut app = app.with_context(|| format!("there is no app {}", args.app))?;
+    app.rate = args.rate;
+    store.put_app(&app).await?;
+    say(&format!(
+        "{} may ask for {} refreshes of one product in a minute",
+        app.name, app.rate
+    ));
+    Ok(())
 }
 
 /// Lists, rotates or revokes an app's keys.

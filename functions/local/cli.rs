@@ -35,6 +35,8 @@ pub(crate) enum Command {
     App(AppArgs),
     /// List, rotate or revoke the secret keys of an app
     Key(KeyArgs),
+    /// Say how many refreshes of one product an app may ask for in a minute
+    Limit(LimitArgs),
     /// Put the banks of a TOML file into a table on AWS
     Banks(BanksArgs),
     /// Load real transactions into the sandbox bank and play the days forward
@@ -96,6 +98,19 @@ pub(crate) struct AppArgs {
     /// For real banks, not for the sandbox
     #[arg(long)]
     pub(crate) production: bool,
+}
+
+/// What `limit` takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// The app's id
+    pub(crate) app: AppId,
+    /// Refreshes of one product in a minute; Okra's plans had 20, 40 and 60
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=6000))]
+    pub(crate) rate: u32,
+    /// A table on AWS instead of the embedded one, with the credentials of the environment
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
 }
 
 /// What `banks` takes.

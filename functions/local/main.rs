@@ -33,6 +33,7 @@ async fn main() -> ExitCode {
         Some(Command::Serve) => demo::run(options, false).await,
         Some(Command::App(args)) => app::run(&options, &args).await,
         Some(Command::Key(args)) => app::keys(&options, &args).await,
+        Some(Command::Limit(args)) => app::limit(&options, &args).await,
         Some(Command::Banks(args)) => banks::run(&args).await,
         Some(Command::Replay(replay)) => replay::run(&options, &replay).await,
         Some(Command::Listen(args)) => listen::run(&args).await,

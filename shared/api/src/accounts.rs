@@ -130,7 +130,8 @@ pub(crate) async fn get_by_balance(call: &Call) -> Answer {
 
 /// `products/accounts`: all of the app's, in an envelope of their own.
 pub(crate) async fn all(call: &Call) -> Answer {
-    let accounts = scope::app(call).await?;
+    let end = call.input.page_end()?;
+    let accounts = scope::app_until(call, |accounts| accounts.len() >= end).await?;
     let page = call.input.page(accounts.len())?.cut(accounts);
     let accounts = shown(call, &page).await?;
     let data = ListedAccounts {

@@ -1,23 +1,24 @@
 //! Whose key a call carries.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use okra_store::{App, KeyHash};
 
 use crate::{ApiState, envelope::Refusal};
 
 /// The app of a call's key.
-pub(crate) async fn app_of(state: &ApiState, headers: &HeaderMap) -> Result<App, Refusal> {
+pub(crate) async fn app_of(state: &ApiState, headers: &HeaderMap) -> Result<Arc<App>, Refusal> {
     let header = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
     let key = header.and_then(key_of).ok_or_else(Refusal::unauthorised)?;
     // Looked up by its hash: how long that takes says nothing about any key.
+    let hash = KeyHash::of(key);
     let app = state
-        .store
-        .app_of_key(KeyHash::of(key), state.clock.now())
+        .kept
+        .app(&state.store, hash, state.clock.now())
         .await?;
-    let app = app.ok_or_else(Refusal::unauthorised)?;
-    let app = state.store.app(app).await?;
     app.ok_or_else(Refusal::unauthorised)
 }
 

@@ -175,7 +175,11 @@ pub(crate) async fn process(call: &Call) -> Answer {
 
 /// `products/balances`: all of the app's, in an envelope of their own.
 pub(crate) async fn all(call: &Call) -> Answer {
-    let accounts = known(scope::app(call).await?);
+    let end = call.input.page_end()?;
+    let known_count =
+        |accounts: &[Account]| accounts.iter().filter(|it| it.balance.is_some()).count();
+    let accounts = scope::app_until(call, |accounts| known_count(accounts) >= end);
+    let accounts = known(accounts.await?);
     let page = call.input.page(accounts.len())?.cut(accounts);
     let balances = shown(call, &page, ListedBalance::new).await?;
     let data = ListedBalances {

@@ -1,10 +1,13 @@
 //! Banks: open to read, as Okra's clients do without a key.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use okra_banks::config::{check_bank, wants_secret};
 use okra_core::bank::BankConfig;
 use okra_refresh::{client_secret, seal_client_secret};
 use okra_store::{Consistency, MAX_BANKS};
+use okra_vault::same_secret;
 use okra_webhooks::check_url;
 use okra_wire::bank::{Bank, Banks};
 use serde_json::Value;
@@ -16,11 +19,14 @@ use crate::{
 };
 
 pub(crate) async fn list(call: &Call) -> Answer {
-    let store = &call.state.store;
-    let (banks, breakers) = futures::try_join!(store.banks(), store.breakers())?;
-    let shown = |bank: &BankConfig| {
+    let state = &call.state;
+    let (banks, breakers) = futures::try_join!(
+        state.kept.banks(&state.store, call.now()),
+        state.store.breakers()
+    )?;
+    let shown = |bank: &Arc<BankConfig>| {
         let breaker = breakers.get(&bank.id).copied().unwrap_or_default();
-        Bank::from(bank).doing(&breaker)
+        Bank::from(bank.as_ref()).doing(&breaker)
     };
     let banks = banks.iter().map(shown).collect();
     let data = Banks {
@@ -32,10 +38,10 @@ pub(crate) async fn list(call: &Call) -> Answer {
 
 pub(crate) async fn get_by_id(call: &Call) -> Answer {
     let id = call.input.needed_id(&["id", "bank"])?;
-    let bank = call.state.store.bank(id).await?;
+    let bank = call.named_bank(id).await?;
     let bank = bank.ok_or_else(|| Refusal::not_found("bank"))?;
     let breaker = call.state.store.breaker(id, Consistency::Eventual).await?;
-    let bank = Bank::from(&bank).doing(&breaker.unwrap_or_default());
+    let bank = Bank::from(bank.as_ref()).doing(&breaker.unwrap_or_default());
     success("Bank retrieved successfully", bank)
 }
 
@@ -68,6 +74,7 @@ pub(crate) async fn add(call: &Call) -> Answer {
                 client.sealed_secret = Some(sealed);
             }
             store.put_bank(&bank).await?;
+            call.state.kept.forget_banks();
         }
     }
     success("Bank added", Bank::from(&bank))
@@ -117,7 +124,7 @@ fn is_same(call: &Call, known: &BankConfig, bank: &BankConfig, secret: &str) -> 
         client.sealed_secret = None;
     }
     let known_secret = client_secret(&call.state.vault, known);
-    bare == *bank && known_secret.is_ok_and(|known| *known == secret)
+    bare == *bank && known_secret.is_ok_and(|known| same_secret(&known, secret))
 }
 
 documented! {

@@ -154,9 +154,25 @@ async fn answer_list(call: &Call, all: Vec<Customer>) -> Answer {
     success("Customers retrieved successfully", data)
 }
 
+/// The app's customers: which there are is known by their ids, and the page's are read.
 pub(crate) async fn list(call: &Call) -> Answer {
-    let all = all(call).await?;
-    answer_list(call, all).await
+    let (app, mut ids, mut after) = (call.app()?.id, Vec::new(), None);
+    for _ in 0..MAX_LISTED / MAX_LIMIT {
+        let some = call.state.store.customer_ids(app, after, MAX_LIMIT).await?;
+        after = some.last().copied();
+        ids.extend(&some);
+        if some.len() < MAX_LIMIT {
+            break;
+        }
+    }
+    let pagination = call.input.page(ids.len())?;
+    let customers = call.state.store.customers_of(&pagination.cut(ids)).await?;
+    let customers = customers.into_iter().map(|customer| shown(call, customer));
+    let data = Customers {
+        customers: customers.collect::<Result<_, _>>()?,
+        pagination,
+    };
+    success("Customers retrieved successfully", data)
 }
 
 /// Customers by one of what is known of them.
@@ -239,9 +255,20 @@ pub(crate) async fn get(call: &Call) -> Answer {
             let found = found(call, &["type", "key"]).await?.into_iter().next();
             found.ok_or_else(|| Refusal::not_found("customer"))?
         }
-        _ => call.customer().await?,
+        _ => {
+            let id = call.input.needed_id(CUSTOMER)?;
+            return one(call, id).await;
+        }
     };
-    let heads = call.state.store.records_of_customer(customer.id).await?;
+    one(call, customer.id).await
+}
+
+/// A customer with its records.
+async fn one(call: &Call, id: CustomerId) -> Answer {
+    let heads = call.records_of_customer(id).await?;
+    let customer = call.named_customer(id).await?;
+    let customer = customer.ok_or_else(|| Refusal::not_found("customer"))?;
+    let customer = Customer::clone(&customer);
     let shown_records = records::shown(call, &heads).await?;
     let ids = heads.iter().map(|head| head.record);
     let shown = shown(call, customer)?.with_records(ids.zip(shown_records).collect());

@@ -86,6 +86,11 @@ impl Refusal {
         }
     }
 
+    /// True for something that is not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     /// There is such an endpoint, but not for that method.
     pub(crate) fn method(allow: &'static str) -> Self {
         let message = format!("Call this endpoint with {allow}");
@@ -114,16 +119,21 @@ impl Refusal {
 
     /// A refresh may be asked for again at `at`.
     pub(crate) fn refresh_again(self, at: Timestamp, now: Timestamp) -> Self {
-        let wait_s = (at.duration_since(now).as_millis().max(0) + 999) / 1000;
         Self {
             next_refresh_at: Some(at),
-            ..self.retry_in(u32::try_from(wait_s).unwrap_or(u32::MAX))
+            ..self.retry_at(at, now)
         }
     }
 
-    /// More refreshes of one product in a minute than the app may ask for.
-    pub(crate) fn too_many(rate: u32) -> Self {
-        let message = format!("More than {rate} refreshes of one product in a minute; wait");
+    /// The caller is asked to come back at `at`.
+    pub(crate) fn retry_at(self, at: Timestamp, now: Timestamp) -> Self {
+        let wait_s = (at.duration_since(now).as_millis().max(0) + 999) / 1000;
+        self.retry_in(u32::try_from(wait_s).unwrap_or(u32::MAX))
+    }
+
+    /// More of something than the app may ask for in some time.
+    pub(crate) fn too_many(what: &str) -> Self {
+        let message = format!("More than {what}; wait");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message)
     }
 

@@ -12,7 +12,7 @@ use okra_core::{
     model::Product,
     money::{Currency, Money, MoneyError},
 };
-use okra_wire::envelope::{DEFAULT_LIMIT, Pagination};
+use okra_wire::envelope::{DEFAULT_LIMIT, MAX_LIMIT, Pagination};
 use serde_json::{Map, Value};
 
 use crate::envelope::Refusal;
@@ -243,6 +243,13 @@ impl Input {
         }
     }
 
+    /// How many of a list have to be looked at for the page asked for.
+    pub(crate) fn page_end(&self) -> Result<usize, Refusal> {
+        let page = self.counted("page")?.unwrap_or(1);
+        let limit = self.counted("limit")?.unwrap_or(DEFAULT_LIMIT);
+        Ok(page.saturating_mul(limit.min(MAX_LIMIT)))
+    }
+
     /// The page asked for of a list of `total`, with `limit` to a page where none is given.
     pub(crate) fn page_of(&self, total: usize, limit: usize) -> Result<Pagination, Refusal> {
         let page = self.counted("page")?.unwrap_or(1);
@@ -270,7 +277,9 @@ fn required(names: Names<'_>) -> Refusal {
 
 /// A body as JSON. What is labelled as JSON may be a form all the same; clients do that.
 fn body_of(body: &Bytes) -> Result<Value, Refusal> {
-    let trimmed = body.trim_ascii();
+    // .NET may begin with a byte order mark.
+    let bare = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    let trimmed = bare.trim_ascii();
     if trimmed.is_empty() {
         return Ok(Value::Null);
     }

@@ -58,12 +58,17 @@ impl From<&ApiKey> for Key {
     }
 }
 
+/// The keys that are valid, and those that are no longer.
+async fn split(call: &Call) -> Result<(Vec<ApiKey>, Vec<ApiKey>), Refusal> {
+    let keys = call.state.store.api_keys(call.app()?.id).await?;
+    let now = call.now();
+    let valid = |key: &ApiKey| key.expires_at.is_none_or(|at| now < at);
+    Ok(keys.into_iter().partition(valid))
+}
+
 /// The keys that are valid.
 async fn valid(call: &Call) -> Result<Vec<ApiKey>, Refusal> {
-    let mut keys = call.state.store.api_keys(call.app()?.id).await?;
-    let now = call.now();
-    keys.retain(|key| key.expires_at.is_none_or(|at| now < at));
-    Ok(keys)
+    Ok(split(call).await?.0)
 }
 
 fn shown(keys: &[ApiKey]) -> Vec<Key> {
@@ -85,7 +90,10 @@ pub(crate) async fn rotate(call: &Call) -> Answer {
         .filter(|_| overlap <= MAX_OVERLAP_H)
         .map(SignedDuration::from_hours)
         .ok_or_else(|| Refusal::field("overlap_hours", format!("is {MAX_OVERLAP_H} at most")))?;
-    let mut keys = valid(call).await?;
+    let (mut keys, over) = split(call).await?;
+    for key in over {
+        store.delete_api_key(app, key.hash).await?;
+    }
     if keys.len() >= MAX_KEYS_PER_APP {
         let message = format!("The app has {MAX_KEYS_PER_APP} keys, which is the most; revoke one");
         return Err(Refusal::new(StatusCode::CONFLICT, "CONFLICT", message));
@@ -101,6 +109,7 @@ pub(crate) async fn rotate(call: &Call) -> Answer {
     };
     // The new one first: a crash in between leaves a key too many and not one too few.
     store.put_api_key(app, &key).await?;
+    call.state.kept.forget_keys(app);
     for before in &mut keys {
         if before.expires_at.is_none_or(|at| ends < at) {
             before.expires_at = Some(ends);
@@ -131,6 +140,7 @@ pub(crate) async fn revoke(call: &Call) -> Answer {
         .store
         .delete_api_key(call.app()?.id, key.hash)
         .await?;
+    call.state.kept.forget_keys(call.app()?.id);
     let left: Vec<ApiKey> = keys.iter().filter(|it| it.id() != id).cloned().collect();
     success("Key revoked", Keys { keys: shown(&left) })
 }

@@ -16,12 +16,15 @@ mod call;
 mod callback;
 mod customers;
 mod deliveries;
+mod downloads;
 mod envelope;
 mod feed;
 mod history;
 mod input;
+mod kept;
 mod keys;
 mod link;
+mod links;
 mod names;
 #[cfg(feature = "openapi")]
 mod openapi;
@@ -46,6 +49,8 @@ use okra_banks::ConsentSecret;
 use okra_core::ids::BankId;
 use okra_handlers::Environment;
 use okra_webhooks::Keyring;
+
+pub use okra_vault::same_secret;
 
 pub use self::{
     input::MAX_BODY_BYTES,
@@ -100,6 +105,7 @@ pub struct NoRandomness;
 pub struct ApiState {
     environment: Environment,
     keyring: Keyring,
+    kept: Arc<kept::Kept>,
     sandbox: Option<Arc<dyn Sandbox>>,
     random: Random,
 }
@@ -111,6 +117,7 @@ impl ApiState {
         Self {
             environment,
             keyring,
+            kept: Arc::default(),
             sandbox,
             random: Arc::new(|bytes| getrandom::fill(bytes).map_err(|_| NoRandomness)),
         }
@@ -155,10 +162,12 @@ pub fn openapi_document() -> Result<serde_json::Value, String> {
         callback::documented(),
         customers::documented(),
         deliveries::documented(),
+        downloads::documented(),
         feed::documented(),
         history::documented(),
         keys::documented(),
         link::documented(),
+        links::documented(),
         products::documented(),
         records::documented(),
         reference::documented(),

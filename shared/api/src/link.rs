@@ -38,6 +38,11 @@ use crate::{
 /// What our own token is for, where a consent is asked after.
 const CONSENT_SCOPE: &str = "accounts";
 
+/// Links of one customer in an hour at most, as Okra's widget had it.
+const LINKS_PER_HOUR: u32 = 5;
+
+const HOUR_S: u32 = 3600;
+
 /// Whose record it becomes.
 pub(crate) enum Whom {
     /// A customer of the app.
@@ -349,6 +354,11 @@ async fn settle(call: &Call, whom: Whom) -> Result<Customer, Refusal> {
     match whom {
         Whom::Known(customer) => {
             unflagged(&customer)?;
+            let name = format!("link#{}", customer.id);
+            if let Some(until) = call.over_limit(&name, (LINKS_PER_HOUR, HOUR_S)).await? {
+                let what = format!("{LINKS_PER_HOUR} links of one customer in an hour");
+                return Err(Refusal::too_many(&what).retry_at(until, call.now()));
+            }
             let records = store.records_of_customer(customer.id).await?;
             if records.len() >= MAX_RECORDS_PER_CUSTOMER {
                 let problem = format!("has {MAX_RECORDS_PER_CUSTOMER} records, which is the most");
@@ -395,7 +405,7 @@ fn new_record(
     let accounts: Vec<Account> = facts
         .into_iter()
         .map(|facts| Account {
-            id: AccountId::derive(&[record.as_bytes(), facts.bank_account_id.as_bytes()]),
+            id: AccountId::of(customer.id, record, &facts.bank_account_id),
             record,
             app,
             customer: customer.id,

@@ -1,6 +1,6 @@
 //! The names around accounts: of their customers and banks, each read once for a call.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use okra_core::{
     bank::BankConfig,
@@ -17,8 +17,8 @@ use crate::{call::Call, envelope::Refusal};
 /// Names by their ids.
 #[derive(Default)]
 pub(crate) struct Names {
-    customers: HashMap<CustomerId, Customer>,
-    banks: HashMap<BankId, BankConfig>,
+    customers: HashMap<CustomerId, Arc<Customer>>,
+    banks: HashMap<BankId, Arc<BankConfig>>,
 }
 
 impl Names {
@@ -46,14 +46,13 @@ impl Names {
         customer: CustomerId,
         bank: BankId,
     ) -> Result<(), Refusal> {
-        let store = &call.state.store;
         if !self.customers.contains_key(&customer)
-            && let Some(known) = store.customer(customer).await?
+            && let Some(known) = call.named_customer(customer).await?
         {
             self.customers.insert(customer, known);
         }
         if !self.banks.contains_key(&bank)
-            && let Some(known) = store.bank(bank).await?
+            && let Some(known) = call.named_bank(bank).await?
         {
             self.banks.insert(bank, known);
         }
@@ -90,20 +89,23 @@ impl Names {
         })
     }
 
-    /// Customer and bank of a record with their names.
-    pub(crate) fn named(&self, head: &Head) -> (Named<CustomerId>, Named<BankId>) {
-        let customer = self.customers.get(&head.customer);
-        let bank = self.banks.get(&head.bank);
+    /// A customer and a bank with their names.
+    pub(crate) fn named(
+        &self,
+        customer: CustomerId,
+        bank: BankId,
+    ) -> (Named<CustomerId>, Named<BankId>) {
+        let (of_customer, of_bank) = (self.customers.get(&customer), self.banks.get(&bank));
         (
-            Named::new(head.customer, customer.map_or("", |it| it.name.as_str())),
-            Named::new(head.bank, bank.map_or("", |it| it.name.as_str())),
+            Named::new(customer, of_customer.map_or("", |it| it.name.as_str())),
+            Named::new(bank, of_bank.map_or("", |it| it.name.as_str())),
         )
     }
 
     /// A record with its names.
     pub(crate) fn record(&self, call: &Call, head: &Head) -> Result<RecordView, Refusal> {
         let app = call.app()?;
-        let (customer, bank) = self.named(head);
+        let (customer, bank) = self.named(head.customer, head.bank);
         Ok(RecordView {
             record: head.record,
             app: app.id,

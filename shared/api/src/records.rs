@@ -41,7 +41,8 @@ pub(crate) async fn shown(call: &Call, heads: &[Head]) -> Result<Vec<Record>, Re
 
 /// All of the app's.
 pub(crate) async fn list(call: &Call) -> Answer {
-    let heads = scope::records(call).await?;
+    let end = call.input.page_end()?;
+    let heads = scope::records_until(call, |heads| heads.len() >= end).await?;
     let page = call.input.page(heads.len())?.cut(heads);
     let records = shown(call, &page).await?;
     let data = Records {

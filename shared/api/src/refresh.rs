@@ -11,7 +11,7 @@ use okra_core::{
     plan::{Chunk, DueEntry, Requested},
 };
 use okra_queue::Lane;
-use okra_store::{Consistency, Head, RecordStatus};
+use okra_store::{Consistency, Head, MINUTE_S, RecordStatus};
 use okra_wire::record::Acknowledged;
 
 use crate::{
@@ -187,15 +187,13 @@ fn user(call: &Call) -> Result<Option<IpAddr>, Refusal> {
 
 /// Counts a refresh that is asked for; refuses it where the app has asked for too many this minute.
 async fn limit(call: &Call, product: Option<Product>) -> Result<(), Refusal> {
-    let (app, now) = (call.app()?, call.now());
+    let rate = call.app()?.rate;
     let name = product.map_or("all", Product::as_str);
-    let store = &call.state.store;
-    if store.count_call(app.id, name, app.rate, now).await? {
+    let Some(until) = call.over_limit(name, (rate, MINUTE_S)).await? else {
         return Ok(());
-    }
-    let left_s = 60 - now.as_second().rem_euclid(60);
-    let next_minute = now.saturating_add(SignedDuration::from_secs(left_s));
-    Err(Refusal::too_many(app.rate).refresh_again(next_minute.unwrap_or(now), now))
+    };
+    let what = format!("{rate} refreshes of one product in a minute");
+    Err(Refusal::too_many(&what).refresh_again(until, call.now()))
 }
 
 async fn refresh(

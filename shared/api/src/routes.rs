@@ -3,9 +3,16 @@
 use std::sync::Arc;
 
 use axum::{
+    body::Body,
     extract::Request,
-    http::{HeaderValue, Method, StatusCode},
-    response::Response,
+    http::{
+        HeaderValue, Method, StatusCode,
+        header::{
+            ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+            ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
+        },
+    },
+    response::{IntoResponse, Response},
 };
 use data_encoding::HEXLOWER;
 use okra_core::ids::AppId;
@@ -14,11 +21,11 @@ use serde_json::Value;
 use crate::{
     ApiState, Handled, accounts, auth, auths, balances, banks,
     call::Call,
-    callback, customers, deliveries,
+    callback, customers, deliveries, downloads,
     envelope::{Answer, Refusal},
     feed, history,
     input::Input,
-    keys, link, products, records, reference, refresh, removals, repeats, sync, system,
+    keys, link, links, products, records, reference, refresh, removals, repeats, sync, system,
     transactions, webhooks,
 };
 
@@ -142,6 +149,10 @@ routes! {
     Change Key Okra "customers/unflag" => customers::unflag;
     Post Key Okra "customers/dti/get" => customers::debt_to_income;
     Change Key Ours "records/link" => link::link;
+    Change Key Okra "links/new" => links::make;
+    Post Key Ours "links/list" => links::list;
+    Post Key Ours "links/get" => links::get;
+    Change Key Ours "links/remove" => links::remove;
     Change Key Ours "records/unlink" => removals::unlink;
     Post Key Ours "keys/list" => keys::list;
     Change Key Ours "keys/rotate" => keys::rotate;
@@ -236,6 +247,8 @@ routes! {
     Post Key Okra "transaction/process" => transactions::get_by_account;
     Post Key Okra "products/transactions" => transactions::counts;
     Post Key Okra "products/transactions/get" => transactions::counts;
+    Post Key Okra "products/transactions/download" => downloads::transactions;
+    Post Key Okra "products/record/download" => downloads::transactions;
     Both Key Okra "callback" => callback::callback;
 
     Post Key Ours "feed/read" => feed::read;
@@ -291,6 +304,13 @@ const MAX_PREFIX: usize = 3;
 /// The path after Okra's prefixes, with double slashes collapsed.
 fn normal(path: &str) -> String {
     let mut segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    // A stage that a gateway leaves in front of a prefix.
+    if let [stage, prefix, _, ..] = segments.as_slice()
+        && !PREFIXES.contains(stage)
+        && PREFIXES.contains(prefix)
+    {
+        segments.remove(0);
+    }
     for _ in 0..MAX_PREFIX {
         if segments.len() > 1
             && segments
@@ -325,9 +345,13 @@ pub(crate) async fn serve(state: Arc<ApiState>, request: Request) -> Response {
     // Zeros where there is no randomness: they name no request, and refuse none either.
     let request_id = HEXLOWER.encode(&state.random::<12>().unwrap_or_default());
     let path = normal(request.uri().path());
+    let is_head = request.method() == Method::HEAD;
     let answered = answer(state, &path, request).await;
     let mut response =
         answered.unwrap_or_else(|refusal| refusal.into_response(&request_id, family(&path)));
+    if is_head {
+        *response.body_mut() = Body::empty();
+    }
     if let Ok(id) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert("x-request-id", id);
     }
@@ -347,7 +371,11 @@ pub(crate) async fn call(
         let route = route.ok_or_else(|| unknown(path))?;
         let app = state.store.app(app).await?;
         let app = app.ok_or_else(Refusal::unauthorised)?;
-        let call = Call::new(Arc::clone(&state), Input::of_value(body)?, Some(app));
+        let call = Call::new(
+            Arc::clone(&state),
+            Input::of_value(body)?,
+            Some(Arc::new(app)),
+        );
         (route.handler)(&call).await
     };
     let response = match answered.await {
@@ -364,6 +392,9 @@ async fn answer(state: Arc<ApiState>, path: &str, request: Request) -> Answer {
     let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
         return Err(unknown(path));
     };
+    if request.method() == Method::OPTIONS {
+        return Ok(options(route));
+    }
     if !route.methods.answer(request.method()) {
         return Err(Refusal::method(route.methods.as_str()));
     }
@@ -379,10 +410,31 @@ async fn answer(state: Arc<ApiState>, path: &str, request: Request) -> Answer {
     };
     let call = Call::new(state, input, app);
     let run = (route.handler)(&call);
-    match named {
+    let mut answered = match named {
         Some(named) => repeats::once(&call.state, named, run).await,
         None => run.await,
+    };
+    if let (Access::Open, Ok(response)) = (route.access, &mut answered) {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     }
+    answered
+}
+
+/// What may be done with a route. Pages of any origin may call what is open; what wants a secret key is
+/// not for pages, so browsers are told of no origin that may.
+fn options(route: &Route) -> Response {
+    let methods = HeaderValue::from_static(route.methods.as_str());
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, methods.clone());
+    if route.access == Access::Open {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        let fields = HeaderValue::from_static("content-type");
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, fields);
+    }
+    response
 }
 
 fn unknown(path: &str) -> Refusal {
@@ -414,6 +466,7 @@ mod tests {
             "/v2/sandbox/balance/refresh",
             "/v2/sandbox/sandbox/balance/refresh",
             "/v2//balance//refresh/",
+            "/prod/v2/balance/refresh",
         ] {
             assert_eq!(normal(path), "balance/refresh", "{path}");
         }

@@ -1,16 +1,27 @@
 //! Which records and accounts a read is about.
 
-use okra_core::ids::{AccountId, BankId, RecordId};
-use okra_store::{Account, Consistency, Head};
+use std::collections::HashSet;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use okra_core::ids::{BankId, CustomerId, RecordId};
+use okra_store::{Account, Head};
 use serde_json::{Map, Value};
 
-use crate::{call::Call, envelope::Refusal, input::BANK};
+use crate::{
+    call::Call,
+    envelope::Refusal,
+    input::{BANK, CUSTOMER},
+};
 
-/// Records that a read over a whole app looks at, at most. An app with more asks customer by customer.
-const MAX_RECORDS: usize = 1000;
+/// Customers, or records, that a read over a whole app looks at, at most. An app with more asks
+/// customer by customer.
+const MAX_LOOKED_AT: usize = 1000;
 
-/// Records read at once.
+/// Links read at once.
 const PAGE: usize = 100;
+
+/// Customers read at the same time.
+const CONCURRENCY: usize = 16;
 
 /// The account asked for.
 pub(crate) async fn account(call: &Call) -> Result<Vec<Account>, Refusal> {
@@ -25,12 +36,16 @@ pub(crate) async fn record(call: &Call) -> Result<Vec<Account>, Refusal> {
 
 /// The accounts of the customer asked for.
 pub(crate) async fn customer(call: &Call) -> Result<Vec<Account>, Refusal> {
-    accounts_of(call, &records_of_customer(call).await?).await
+    let customer = call.input.needed_id(CUSTOMER)?;
+    call.accounts_of_customer(customer).await
 }
 
 /// The app's accounts at the bank asked for.
 pub(crate) async fn bank(call: &Call) -> Result<Vec<Account>, Refusal> {
-    accounts_of(call, &records_of_bank(call).await?).await
+    let bank: BankId = call.input.needed_id(BANK)?;
+    let mut accounts = app(call).await?;
+    accounts.retain(|account| account.bank == bank);
+    Ok(accounts)
 }
 
 /// The app's accounts whose records were linked with the options asked for, maybe among others.
@@ -40,13 +55,54 @@ pub(crate) async fn options(call: &Call) -> Result<Vec<Account>, Refusal> {
 
 /// All of the app's accounts.
 pub(crate) async fn app(call: &Call) -> Result<Vec<Account>, Refusal> {
-    accounts_of(call, &records(call).await?).await
+    app_until(call, |_| false).await
+}
+
+/// The app's accounts, customer by customer, until they are enough.
+pub(crate) async fn app_until(
+    call: &Call,
+    enough: impl Fn(&[Account]) -> bool,
+) -> Result<Vec<Account>, Refusal> {
+    let app = call.app()?.id;
+    let (mut accounts, mut after) = (Vec::new(), None);
+    for _ in 0..MAX_LOOKED_AT / PAGE {
+        let ids = call.state.store.customer_ids(app, after, PAGE).await?;
+        for some in ids.chunks(CONCURRENCY) {
+            accounts.extend(of_customers(call, some).await?);
+            if enough(&accounts) {
+                return Ok(accounts);
+            }
+        }
+        after = ids.last().copied();
+        if ids.len() < PAGE {
+            return Ok(accounts);
+        }
+    }
+    Err(too_large())
+}
+
+fn too_large() -> Refusal {
+    let problem = format!("is required: the app has {MAX_LOOKED_AT} customers or more");
+    Refusal::field("customer", problem)
+}
+
+/// The accounts of these customers, in their order. One that is removed meanwhile has none.
+async fn of_customers(call: &Call, customers: &[CustomerId]) -> Result<Vec<Account>, Refusal> {
+    let of_one = async |id: CustomerId| match call.accounts_of_customer(id).await {
+        Err(refusal) if refusal.is_not_found() => Ok(Vec::new()),
+        accounts => accounts,
+    };
+    let accounts: Vec<Vec<Account>> = stream::iter(customers.iter().copied().map(of_one))
+        .buffered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    Ok(accounts.into_iter().flatten().collect())
 }
 
 /// The records of the customer asked for.
 pub(crate) async fn records_of_customer(call: &Call) -> Result<Vec<Head>, Refusal> {
-    let customer = call.customer().await?;
-    Ok(call.state.store.records_of_customer(customer.id).await?)
+    let customer = call.input.needed_id(CUSTOMER)?;
+    call.records_of_customer(customer).await
 }
 
 /// The app's records at the bank asked for.
@@ -68,31 +124,36 @@ pub(crate) async fn records_of_options(call: &Call) -> Result<Vec<Head>, Refusal
 
 /// All of the app's records.
 pub(crate) async fn records(call: &Call) -> Result<Vec<Head>, Refusal> {
+    records_until(call, |_| false).await
+}
+
+/// The app's records until they are enough.
+pub(crate) async fn records_until(
+    call: &Call,
+    enough: impl Fn(&[Head]) -> bool,
+) -> Result<Vec<Head>, Refusal> {
     let app = call.app()?.id;
     let (mut heads, mut after) = (Vec::new(), None);
-    for _ in 0..MAX_RECORDS / PAGE {
+    for _ in 0..MAX_LOOKED_AT / PAGE {
         let page = call.state.store.records_of_app(app, after, PAGE).await?;
         heads.extend(page.items);
-        if page.next.is_none() {
+        if page.next.is_none() || enough(&heads) {
             return Ok(heads);
         }
         after = page.next;
     }
-    let problem = format!("is required: the app has {MAX_RECORDS} records or more");
-    Err(Refusal::field("customer", problem))
+    Err(too_large())
 }
 
-/// The accounts of these records, in their order.
+/// The accounts of these records, in their order: a query for each customer.
 pub(crate) async fn accounts_of(call: &Call, heads: &[Head]) -> Result<Vec<Account>, Refusal> {
-    let store = &call.state.store;
-    let records: Vec<RecordId> = heads.iter().map(|head| head.record).collect();
-    let mut ids: Vec<AccountId> = Vec::new();
-    for records in records.chunks(PAGE) {
-        let mut consents = store.consents(records).await?;
-        consents.sort_by_key(|it| records.iter().position(|record| *record == it.record));
-        ids.extend(consents.iter().flat_map(|it| &it.accounts).map(|it| it.id));
-    }
-    Ok(store.accounts(&ids, Consistency::Eventual).await?)
+    let records: HashSet<RecordId> = heads.iter().map(|head| head.record).collect();
+    let mut customers: Vec<CustomerId> = heads.iter().map(|head| head.customer).collect();
+    let mut seen = HashSet::new();
+    customers.retain(|customer| seen.insert(*customer));
+    let mut accounts = of_customers(call, &customers).await?;
+    accounts.retain(|account| records.contains(&account.record));
+    Ok(accounts)
 }
 
 fn has(options: &Value, wanted: &Map<String, Value>) -> bool {

@@ -8,7 +8,7 @@ use okra_core::{
     model::{Direction, Environment},
     money::Money,
 };
-use okra_store::{Account, Consistency, Head, StoredTransaction};
+use okra_store::{Account, Consistency, StoredTransaction};
 use okra_wire::{
     envelope::Pagination,
     origin::{Ids, Named, Times},
@@ -182,31 +182,29 @@ pub(crate) async fn get_by_nuban(call: &Call) -> Answer {
 
 /// `products/transactions`: how many there are of each customer at each bank.
 pub(crate) async fn counts(call: &Call) -> Answer {
-    let mut groups: BTreeMap<(CustomerId, BankId), Vec<Head>> = BTreeMap::new();
-    for head in scope::records(call).await? {
-        let group = groups.entry((head.customer, head.bank)).or_default();
-        group.push(head);
+    let mut groups: BTreeMap<(CustomerId, BankId), Vec<Account>> = BTreeMap::new();
+    for account in scope::app(call).await? {
+        let group = groups.entry((account.customer, account.bank)).or_default();
+        group.push(account);
     }
-    let groups: Vec<Vec<Head>> = groups.into_values().collect();
+    let groups: Vec<_> = groups.into_iter().collect();
     let pagination = call.input.page(groups.len())?;
     let env = call.app()?.env;
     let (mut trans, mut left) = (Vec::new(), MAX_ROWS);
-    for heads in pagination.cut(groups) {
-        let rows = rows_of(call, scope::accounts_of(call, &heads).await?).await?;
+    for ((customer, bank), accounts) in pagination.cut(groups) {
+        let names = Names::of_accounts(call, &accounts).await?;
+        let rows = rows_of(call, accounts).await?;
         left = left.checked_sub(rows.len()).ok_or_else(|| {
             let problem = format!("is too many: they have more than {MAX_ROWS} transactions");
             Refusal::field("limit", problem)
         })?;
-        let names = Names::of_records(call, &heads).await?;
-        if let Some(head) = heads.first() {
-            let (customer, bank) = names.named(head);
-            trans.push(CustomerCount {
-                bank,
-                customer,
-                count: rows.len(),
-                env,
-            });
-        }
+        let (customer, bank) = names.named(customer, bank);
+        trans.push(CustomerCount {
+            bank,
+            customer,
+            count: rows.len(),
+            env,
+        });
     }
     let pagination = ();
     success(

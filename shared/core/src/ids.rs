@@ -115,16 +115,50 @@ ids! {
     EndpointId "endpoint";
     /// A replay of events to an endpoint.
     ReplayId "replay";
+    /// A short link that opens the widget.
+    LinkId "link";
 }
 
 /// Bytes of an account id that are repeated in the ids of its transactions.
 pub const ACCOUNT_TAG_BYTES: usize = 5;
 
-/// The first five bytes of an account id: the partition that holds the account and its transactions.
+/// Bytes of a customer id that are repeated in the ids of its accounts.
+pub const CUSTOMER_TAG_BYTES: usize = 5;
+
+/// The first five bytes of a customer id: the partition that holds the customer and its accounts.
+/// Two customers may share a tag, so a reader checks the customer.
+pub type CustomerTag = [u8; CUSTOMER_TAG_BYTES];
+
+impl CustomerId {
+    /// The tag of the customer: see [`CustomerTag`].
+    pub fn tag(&self) -> CustomerTag {
+        let mut tag = [0; CUSTOMER_TAG_BYTES];
+        tag.copy_from_slice(&self.0[..CUSTOMER_TAG_BYTES]);
+        tag
+    }
+}
+
+/// The first five bytes of an account id: the partition that holds the account's transactions.
 /// Two accounts may share a tag (about 45 pairs among 10^7 accounts), so a reader checks the account.
 pub type AccountTag = [u8; ACCOUNT_TAG_BYTES];
 
 impl AccountId {
+    /// The id of an account of a customer's record. It carries its keys: the account's own tag (5
+    /// bytes), the customer's (5 bytes), and 2 bytes more of the hash of record and bank id. So an
+    /// account is found by its id alone, and all accounts of a customer by one query.
+    pub fn of(customer: CustomerId, record: RecordId, bank_account_id: &str) -> Self {
+        let mut id = Self::derive(&[record.as_bytes(), bank_account_id.as_bytes()]);
+        id.0[ACCOUNT_TAG_BYTES..][..CUSTOMER_TAG_BYTES].copy_from_slice(&customer.tag());
+        id
+    }
+
+    /// The tag of the account's customer: see [`AccountId::of`].
+    pub fn customer_tag(&self) -> CustomerTag {
+        let mut tag = [0; CUSTOMER_TAG_BYTES];
+        tag.copy_from_slice(&self.0[ACCOUNT_TAG_BYTES..][..CUSTOMER_TAG_BYTES]);
+        tag
+    }
+
     /// The tag of the account: see [`AccountTag`].
     pub fn tag(&self) -> AccountTag {
         let mut tag = [0; ACCOUNT_TAG_BYTES];
@@ -357,6 +391,18 @@ mod tests {
             prop_assert_eq!(BalanceId::of(account).account(), account);
             let balance = BalanceId::of(account);
             prop_assert_ne!(balance.as_bytes(), account.as_bytes());
+        }
+
+        #[test]
+        fn an_account_carries_its_customers_tag(
+            customer in any::<[u8; ID_BYTES]>(), record in any::<[u8; ID_BYTES]>(), text: String
+        ) {
+            let (customer, record) = (CustomerId::from_bytes(customer), RecordId::from_bytes(record));
+            let account = AccountId::of(customer, record, &text);
+            prop_assert_eq!(account.customer_tag(), customer.tag());
+            prop_assert_eq!(BalanceId::of(account).account().customer_tag(), customer.tag());
+            let derived = AccountId::derive(&[record.as_bytes(), text.as_bytes()]);
+            prop_assert_eq!(account.tag(), derived.tag());
         }
 
         #[test]

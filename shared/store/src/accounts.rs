@@ -2,18 +2,17 @@
 
 use std::fmt;
 
-use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use okra_core::{
     doubt::Doubt,
-    ids::{AccountId, AccountTag, AppId, BankId, CustomerId, RecordId, Seq},
+    ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq},
     model::{AccountFacts, BalanceFacts, ByProduct, Product},
     state::{ProductChange, ProductState},
     tieout::TieOut,
 };
 
 use crate::{
-    Consent, Consistency, Store, StoreError,
+    Consent, Consistency, Store, StoreError, customers,
     expression::{Update, When},
     item::{Attributes, Draft, JSON, Key, Reader, json, millis, n, s},
 };
@@ -74,13 +73,15 @@ impl fmt::Debug for Account {
     }
 }
 
-/// The partition of an account and its transactions.
-pub(crate) fn partition(tag: AccountTag) -> String {
-    format!("ACC#{}", HEXLOWER.encode(&tag))
-}
+/// What the sort keys of accounts begin with.
+pub(crate) const PREFIX: &str = "ACC#";
 
-fn key(account: AccountId) -> Key {
-    Key::new(partition(account.tag()), account.to_string())
+/// The key of an account: beside its customer, under whose tag its id leads there.
+pub(crate) fn key(account: AccountId) -> Key {
+    Key::new(
+        customers::partition(account.customer_tag()),
+        format!("{PREFIX}{account}"),
+    )
 }
 
 const fn state_name(product: Product) -> &'static str {
@@ -132,10 +133,11 @@ pub(crate) fn write(account: &Account) -> Result<Attributes, StoreError> {
         .done())
 }
 
-fn read(item: &Attributes) -> Result<Account, StoreError> {
+pub(crate) fn read(item: &Attributes) -> Result<Account, StoreError> {
     let reader = Reader::new(KIND, item);
+    let id = reader.after(PREFIX)?.parse();
     Ok(Account {
-        id: reader.parse("sk")?,
+        id: id.map_err(|_| reader.corrupt("sk"))?,
         record: reader.parse("rec")?,
         app: reader.parse("app")?,
         customer: reader.parse("cus")?,

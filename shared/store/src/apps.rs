@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Consistency, Store, StoreError,
     call::{Range, Take},
-    item::{Draft, JSON, Key, Reader, document, millis, s},
+    item::{Draft, JSON, Key, Reader, TTL, document, millis, s, ttl},
 };
 
 const KIND: &str = "app";
@@ -52,6 +52,9 @@ const fn default_rate() -> u32 {
 /// Secret keys of one app at most.
 pub const MAX_KEYS_PER_APP: usize = 20;
 
+/// Seconds that an expired key is kept to be looked at.
+const EXPIRED_KEPT_S: i64 = 24 * 3600;
+
 /// Digits of a key's id, which begins its hash.
 const KEY_ID_DIGITS: usize = 24;
 
@@ -76,6 +79,22 @@ impl ApiKey {
         let mut id = self.hash.to_hex();
         id.truncate(KEY_ID_DIGITS);
         id
+    }
+}
+
+/// Whose an API key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyOwner {
+    /// The app.
+    pub app: AppId,
+    /// From when on the key is refused.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl KeyOwner {
+    /// True where the key has not expired.
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|at| now < at)
     }
 }
 
@@ -198,11 +217,14 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_api_key(&self, app: AppId, key: &ApiKey) -> Result<(), StoreError> {
+        let gone = key.expires_at.map(|at| ttl(at, EXPIRED_KEPT_S));
         let item = Draft::new(key.hash.key())
             .with("app", s(app.to_string()))
             .maybe("x", key.expires_at.map(millis))
+            .maybe(TTL, gone.clone())
             .done();
-        let link = document("API key", key.hash.link(app), key)?;
+        let mut link = document("API key", key.hash.link(app), key)?;
+        link.extend(gone.map(|gone| (TTL.to_owned(), gone)));
         let actions = vec![self.put_action(item, vec![]), self.put_action(link, vec![])];
         self.transact(actions).await.map(drop)
     }
@@ -213,7 +235,7 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn api_keys(&self, app: AppId) -> Result<Vec<ApiKey>, StoreError> {
-        // Expired ones are there until they are revoked.
+        // Expired ones are there for a while.
         let take = Take::First(10 * MAX_KEYS_PER_APP);
         let range = Range::prefix(partition(app), "KEY#");
         let items = self.query(range, take, Consistency::Strong).await?;
@@ -221,6 +243,22 @@ impl Store {
             .iter()
             .map(|item| Reader::new("API key", item).json(JSON))
             .collect()
+    }
+
+    /// Whose an API key is, whether it has expired or not.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn owner_of_key(&self, hash: KeyHash) -> Result<Option<KeyOwner>, StoreError> {
+        let Some(item) = self.get(hash.key(), Consistency::Eventual).await? else {
+            return Ok(None);
+        };
+        let reader = Reader::new("API key", &item);
+        Ok(Some(KeyOwner {
+            app: reader.parse("app")?,
+            expires_at: reader.optional("x", Reader::millis)?,
+        }))
     }
 
     /// The app of an API key that has not expired at `now`.
@@ -233,15 +271,8 @@ impl Store {
         hash: KeyHash,
         now: Timestamp,
     ) -> Result<Option<AppId>, StoreError> {
-        let Some(item) = self.get(hash.key(), Consistency::Eventual).await? else {
-            return Ok(None);
-        };
-        let reader = Reader::new("API key", &item);
-        let expires_at = reader.optional("x", Reader::millis)?;
-        if expires_at.is_some_and(|at| at <= now) {
-            return Ok(None);
-        }
-        reader.parse("app").map(Some)
+        let owner = self.owner_of_key(hash).await?;
+        Ok(owner.filter(|it| it.is_valid(now)).map(|it| it.app))
     }
 
     /// Revokes an API key of an app.

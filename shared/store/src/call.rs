@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::{
 use crate::{
     Consistency, Store, StoreError,
     expression::{Parameters, Update, When},
-    item::{Attributes, Key, PK, Reader, SK, s},
+    item::{AFTER_ALL, Attributes, Key, PK, Reader, SK, s},
 };
 
 /// Keys of one batch read; DynamoDB's limit.
@@ -31,9 +31,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Begins a range of all sort keys: below every character used in them.
 const BEFORE_ALL: &str = " ";
-
-/// Ends a range of sort keys that begin alike: above every character used in them.
-const AFTER_ALL: char = '~';
 
 /// Sort keys of one partition, both ends included.
 #[derive(Clone, Debug)]
@@ -259,19 +256,18 @@ impl Store {
     }
 
     /// At most `limit` ids that link items of a partition point to, after `after`: what their sort
-    /// keys hold after `prefix`. Read strongly: a link is followed right after it was made.
+    /// keys hold after `prefix`.
     pub(crate) async fn linked<T: FromStr + Display>(
         &self,
         pk: String,
         prefix: &str,
         after: Option<T>,
         limit: usize,
+        consistency: Consistency,
     ) -> Result<Vec<T>, StoreError> {
         let last = after.map(|id| id.to_string());
         let range = Range::prefix_after(pk, prefix, last.as_deref());
-        let links = self
-            .query(range, Take::First(limit), Consistency::Strong)
-            .await?;
+        let links = self.query(range, Take::First(limit), consistency).await?;
         links
             .iter()
             .map(|link| {

@@ -2,17 +2,23 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use okra_core::ids::{AppId, CustomerId};
+use okra_core::ids::{AppId, CustomerId, CustomerTag, RecordId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Consistency, Page, Store, StoreError, apps,
-    item::{Attributes, JSON, Key, Reader, document},
+    Account, Consistency, Head, MAX_ACCOUNTS_PER_RECORD, MAX_RECORDS_PER_CUSTOMER, Page, Store,
+    StoreError, accounts, apps,
+    call::{Range, Take},
+    item::{AFTER_ALL, Attributes, JSON, Key, Reader, SK, document},
 };
 
 const KIND: &str = "customer";
 const LINK: &str = "CUS#";
+
+/// Customers that share a tag, taken together, have at most so many times what one may have.
+const MAX_NAMESAKES: usize = 2;
 
 /// A person of an app, across banks.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,13 +48,24 @@ impl fmt::Debug for Customer {
     }
 }
 
-/// The partition of a customer and the links to its records.
-pub(crate) fn partition(customer: CustomerId) -> String {
+/// The partition of a customer, its accounts and the links to its records. In the order of their sort
+/// keys: accounts, customer, records, so that one query reads the customer with either.
+pub(crate) fn partition(tag: CustomerTag) -> String {
+    format!("{LINK}{}", HEXLOWER.encode(&tag))
+}
+
+pub(crate) fn key(customer: CustomerId) -> Key {
+    Key::new(partition(customer.tag()), link(customer))
+}
+
+/// The sort key of a customer, and of the link from its app.
+pub(crate) fn link(customer: CustomerId) -> String {
     format!("{LINK}{customer}")
 }
 
-fn key(customer: CustomerId) -> Key {
-    Key::new(partition(customer), "CUS")
+/// What the sort keys of the links to a customer's records begin with.
+pub(crate) fn records(customer: CustomerId) -> String {
+    format!("REC#{customer}#")
 }
 
 fn read(item: &Attributes) -> Result<Customer, StoreError> {
@@ -62,7 +79,7 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_customer(&self, customer: &Customer) -> Result<(), StoreError> {
-        let link = Key::new(apps::partition(customer.app), partition(customer.id));
+        let link = Key::new(apps::partition(customer.app), link(customer.id));
         let actions = vec![
             self.put_action(document(KIND, key(customer.id), customer)?, vec![]),
             self.put_action(link.attributes(), vec![]),
@@ -80,7 +97,88 @@ impl Store {
         item.as_ref().map(read).transpose()
     }
 
-    /// At most `limit` customers of an app with ids after `after`, in the order of their ids.
+    /// A customer with all accounts, in the order they were linked in. One query, which costs what the
+    /// items weigh; read eventually.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn customer_with_accounts(
+        &self,
+        customer: CustomerId,
+    ) -> Result<Option<(Customer, Vec<Account>)>, StoreError> {
+        const BOUND: usize =
+            MAX_NAMESAKES * (1 + MAX_RECORDS_PER_CUSTOMER * MAX_ACCOUNTS_PER_RECORD);
+        let Key { pk, sk } = key(customer);
+        let range = Range::between(pk, accounts::PREFIX, sk.clone());
+        let take = Take::All {
+            bound: BOUND,
+            what: "accounts of a customer",
+        };
+        let (mut found, mut of) = (None, Vec::new());
+        for item in &self.query(range, take, Consistency::Eventual).await? {
+            let reader = Reader::new(KIND, item);
+            if reader.text(SK)?.starts_with(accounts::PREFIX) {
+                of.push(accounts::read(item)?);
+            } else if reader.text(SK)? == sk {
+                found = Some(read(item)?);
+            }
+        }
+        of.retain(|account| account.customer == customer);
+        of.sort_by_key(|account| (account.created_at, account.id));
+        Ok(found.map(|customer| (customer, of)))
+    }
+
+    /// A customer with all records, in the order of their ids: one query, and half a unit for each
+    /// record; read eventually.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Bound`] for more than [`MAX_RECORDS_PER_CUSTOMER`] records.
+    pub async fn customer_with_records(
+        &self,
+        customer: CustomerId,
+    ) -> Result<Option<(Customer, Vec<Head>)>, StoreError> {
+        let Key { pk, sk } = key(customer);
+        let prefix = records(customer);
+        let range = Range::between(pk, sk.clone(), format!("{prefix}{AFTER_ALL}"));
+        let take = Take::All {
+            bound: MAX_NAMESAKES * (1 + MAX_RECORDS_PER_CUSTOMER),
+            what: "records of a customer",
+        };
+        let (mut found, mut ids) = (None, Vec::<RecordId>::new());
+        for item in &self.query(range, take, Consistency::Eventual).await? {
+            let reader = Reader::new(KIND, item);
+            if reader.text(SK)? == sk {
+                found = Some(read(item)?);
+            } else if let Ok(id) = reader.after(&prefix) {
+                ids.push(id.parse().map_err(|_| reader.corrupt(SK))?);
+            }
+        }
+        let Some(found) = found else { return Ok(None) };
+        let heads = self.heads(&ids, Consistency::Eventual).await?;
+        Ok(Some((found, heads)))
+    }
+
+    /// The ids of at most `limit` customers of an app after `after`, in their order; read eventually.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn customer_ids(
+        &self,
+        app: AppId,
+        after: Option<CustomerId>,
+        limit: usize,
+    ) -> Result<Vec<CustomerId>, StoreError> {
+        let partition = apps::partition(app);
+        let consistency = Consistency::Eventual;
+        self.linked(partition, LINK, after, limit, consistency)
+            .await
+    }
+
+    /// At most `limit` customers of an app with ids after `after`, in the order of their ids; read
+    /// eventually.
     ///
     /// # Errors
     ///
@@ -91,16 +189,24 @@ impl Store {
         after: Option<CustomerId>,
         limit: usize,
     ) -> Result<Page<Customer, CustomerId>, StoreError> {
-        let ids = self
-            .linked(apps::partition(app), LINK, after, limit)
-            .await?;
+        let ids = self.customer_ids(app, after, limit).await?;
+        Ok(Page {
+            items: self.customers_of(&ids).await?,
+            next: ids.last().copied().filter(|_| ids.len() == limit),
+        })
+    }
+
+    /// The customers of these ids that exist, in the order of their ids; read eventually. No id may be
+    /// there twice.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn customers_of(&self, ids: &[CustomerId]) -> Result<Vec<Customer>, StoreError> {
         let keys = ids.iter().copied().map(key).collect();
         let items = self.batch_get(keys, Consistency::Eventual).await?;
         let mut items = items.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         items.sort_by_key(|customer| customer.id);
-        Ok(Page {
-            items,
-            next: ids.last().copied().filter(|_| ids.len() == limit),
-        })
+        Ok(items)
     }
 }

@@ -13,6 +13,8 @@ pub(crate) type Attributes = HashMap<String, AttributeValue>;
 
 pub(crate) const PK: &str = "pk";
 pub(crate) const SK: &str = "sk";
+/// Ends a range of sort keys that begin alike: above every character used in them.
+pub(crate) const AFTER_ALL: char = '~';
 /// Seconds since 1970 after which DynamoDB may delete the item.
 pub(crate) const TTL: &str = "ttl";
 /// The attribute that holds an item's JSON text.

@@ -9,15 +9,15 @@
 //! | bank | `INS` | `INS#<bank>` | banks |
 //! | allowance of a bank | `ALW#<bank>` | `ALW` | allowances |
 //! | circuit breaker of a bank | `BRK` | `BRK#<bank>` | breakers |
-//! | customer | `CUS#<customer>` | `CUS`; link `APP#<app>`/`CUS#<customer>` | customers |
-//! | head | `REC#<record>` | `HEAD`; links `CUS#..`/`REC#<record>`, `APP#..`/`REC#<record>` | records |
+//! | customer | `CUS#<customer's tag>` | `CUS#<customer>`; link `APP#<app>`/`CUS#<customer>` | customers |
+//! | account | `CUS#<customer's tag>` | `ACC#<account>` | accounts |
+//! | head | `REC#<record>` | `HEAD`; links `CUS#..`/`REC#<customer>#<record>`, `APP#..`/`REC#<record>` | records |
 //! | consent | `REC#<record>` | `CRED` | consents |
 //! | subscription | `REC#<record>` | `SUB#<subscription>` | subscriptions |
 //! | job | `REC#<record>` | `JOB#<product>` | jobs |
 //! | history | `REC#<record>` | `HIST` | histories |
 //! | feed entry | `REC#<record>` | `FED#<seq, 12 digits>` | feed |
-//! | account | `ACC#<tag>` | `<account>` | accounts |
-//! | transaction | `ACC#<tag>` | `T#<day>#<hash>#<rest of account>` | transactions |
+//! | transaction | `ACC#<account's tag>` | `T#<day>#<hash>#<rest of account>` | transactions |
 //! | due entry | `DUE#<interval>#<slot>#<lane>` | `<bank>#<record>` | due |
 //! | interval counter | `INT#<interval>` | `N#<lane>` | intervals |
 //! | endpoint | `APP#<app>` | `WHK#<endpoint>` | endpoints |
@@ -28,6 +28,7 @@
 //! | due retry | `RTY#<minute>#<lane>` | `<source>#<seq>#<endpoint>` | retries |
 //! | counts of a minute | `CNT#<hour>` | `<minute>` | counts |
 //! | public key | `PUB#<sha-256>` | `PUB` | apps |
+//! | short link | `SHL#<name>` | `SHL`; link `APP#..`/`SHL#<name>` | short_links |
 //! | link session | `LNK#<sha-256>` | `LNK` | link_sessions |
 //! | replay | `APP#<app>` | `RPL#<replay>` | replays |
 //! | state | `SYS#<name>` | `SYS` | states |
@@ -69,6 +70,7 @@ mod removal;
 mod replays;
 mod replies;
 mod retries;
+mod short_links;
 mod states;
 mod subscriptions;
 mod table;
@@ -79,7 +81,7 @@ use std::sync::Arc;
 pub use self::{
     accounts::{Account, Checks, MAX_ACCOUNTS_PER_RECORD},
     allowances::Place,
-    apps::{ApiKey, App, DEFAULT_RATE, KeyHash, MAX_KEYS_PER_APP, MAX_ORIGINS},
+    apps::{ApiKey, App, DEFAULT_RATE, KeyHash, KeyOwner, MAX_KEYS_PER_APP, MAX_ORIGINS},
     banks::MAX_BANKS,
     call::Direction,
     capacity::CapacityUsed,
@@ -97,12 +99,14 @@ pub use self::{
     healths::{AppEntry, Happened, MAX_APP_FEED_PAGE, NewAppEntry, Ping, StoredHealth},
     intervals::IntervalsTouched,
     jobs::Job,
+    limits::MINUTE_S,
     link_sessions::{LINK_SESSION_KEPT_S, LinkSession},
     records::{Head, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, Page},
     removal::{MAX_REMOVED_AT_ONCE, Removed},
     replays::{MAX_REPLAYS_LISTED, Replay, ReplayOf, ReplayState},
     replies::{Claim, MAX_REPLY_BYTES, NamedCall, REPLY_KEPT},
     retries::{MAX_RETRIES_PER_LANE, Retry},
+    short_links::{MAX_SHORT_LINK_BYTES, MAX_SHORT_LINKS_PER_APP, ShortLink},
     subscriptions::{MAX_SUBSCRIPTIONS_PER_RECORD, Subscription},
     transactions::{MAX_ROWS, SLACK_DAYS, StoredTransaction},
 };

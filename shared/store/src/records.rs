@@ -2,9 +2,9 @@
 
 use crate::{
     Account, Consent, Consistency, IntervalsTouched, MAX_ACCOUNTS_PER_RECORD, Store, StoreError,
-    accounts,
+    accounts, apps,
     call::Transacted,
-    consents, due,
+    consents, customers, due,
     expression::{Update, When},
     feed, intervals,
     item::{Attributes, Draft, Key, Reader, json, millis, n, s},
@@ -139,6 +139,15 @@ pub(crate) fn key(record: RecordId) -> Key {
     Key::new(partition(record), HEAD)
 }
 
+/// The links to a record: from its customer, and from its app.
+pub(crate) fn links(head: &Head) -> [Key; 2] {
+    let of_customer = format!("{}{}", customers::records(head.customer), head.record);
+    [
+        Key::new(customers::partition(head.customer.tag()), of_customer),
+        Key::new(apps::partition(head.app), format!("{LINK}{}", head.record)),
+    ]
+}
+
 fn write(head: &Head) -> Result<Attributes, StoreError> {
     let options = json(KIND, &head.options)?;
     if options
@@ -219,11 +228,7 @@ impl Store {
             });
         }
         let head = &new.head;
-        let link = || format!("{LINK}{}", head.record);
-        let links = [
-            Key::new(crate::customers::partition(head.customer), link()),
-            Key::new(crate::apps::partition(head.app), link()),
-        ];
+        let links = links(head);
         let mut items = vec![write(head)?, consents::write(&new.consent)?];
         for account in &new.accounts {
             items.push(accounts::write(account)?);
@@ -282,7 +287,7 @@ impl Store {
         Ok(heads)
     }
 
-    /// The records of a customer, in the order of their ids.
+    /// The records of a customer, in the order of their ids; which there are is read strongly.
     ///
     /// # Errors
     ///
@@ -290,10 +295,11 @@ impl Store {
     pub async fn records_of_customer(&self, customer: CustomerId) -> Result<Vec<Head>, StoreError> {
         let records: Vec<RecordId> = self
             .linked(
-                crate::customers::partition(customer),
-                LINK,
+                customers::partition(customer.tag()),
+                &customers::records(customer),
                 None,
                 MAX_RECORDS_PER_CUSTOMER + 1,
+                Consistency::Strong,
             )
             .await?;
         if records.len() > MAX_RECORDS_PER_CUSTOMER {
@@ -305,7 +311,8 @@ impl Store {
         self.heads(&records, Consistency::Eventual).await
     }
 
-    /// At most `limit` records of an app with ids after `after`, in the order of their ids.
+    /// At most `limit` records of an app with ids after `after`, in the order of their ids; read
+    /// eventually.
     ///
     /// # Errors
     ///
@@ -317,7 +324,13 @@ impl Store {
         limit: usize,
     ) -> Result<Page<Head, RecordId>, StoreError> {
         let ids = self
-            .linked(crate::apps::partition(app), LINK, after, limit)
+            .linked(
+                apps::partition(app),
+                LINK,
+                after,
+                limit,
+                Consistency::Eventual,
+            )
             .await?;
         Ok(Page {
             items: self.heads(&ids, Consistency::Eventual).await?,

@@ -13,7 +13,7 @@ use crate::{
     call::{Range, Take},
     customers, deliveries,
     item::{Attributes, Key, Reader},
-    records,
+    records, transactions,
 };
 
 /// Items that one call removes at most.
@@ -111,20 +111,20 @@ impl Store {
         let left = |removed: &Removed| MAX_REMOVED_AT_ONCE.saturating_sub(removed.items());
         let consent = self.consent(record, Consistency::Strong).await?;
         for account in consent.iter().flat_map(|consent| &consent.accounts) {
-            let partition = accounts::partition(account.id.tag());
+            let partition = transactions::partition(account.id.tag());
             // Two accounts may share a tag: a row is this one's where its key ends in the rest of the id.
             let rest = account
                 .id
                 .to_string()
                 .split_off(2 * okra_core::ids::ACCOUNT_TAG_BYTES);
-            let rows = Range::prefix(partition.as_str(), "T#");
+            let rows = Range::prefix(partition, "T#");
             let of_account = |key: &Key| key.sk.ends_with(&rest);
             removed.transactions += self.delete_range(rows, left(&removed), of_account).await?;
             if left(&removed) == 0 {
                 return Ok((removed, false));
             }
-            let only = Key::new(partition, account.id.to_string());
-            removed.accounts += self.delete_all(vec![only]).await?;
+            let only = vec![accounts::key(account.id)];
+            removed.accounts += self.delete_all(only).await?;
         }
         let (told, mut after) = (self.told(head).await?, Seq::ZERO);
         while after < head.seq && !told.is_empty() {
@@ -163,11 +163,9 @@ impl Store {
         if left(&removed) == 0 {
             return Ok((removed, false));
         }
-        let link = format!("REC#{record}");
-        self.delete(Key::new(customers::partition(head.customer), link.as_str()))
-            .await?;
-        self.delete(Key::new(apps::partition(head.app), link))
-            .await?;
+        for link in records::links(head) {
+            self.delete(link).await?;
+        }
         self.delete(head_key.clone()).await?;
         removed.records += 1;
         Ok((removed, true))
@@ -201,10 +199,9 @@ impl Store {
         app: AppId,
         customer: CustomerId,
     ) -> Result<(), StoreError> {
-        let link = customers::partition(customer);
-        self.delete(Key::new(apps::partition(app), link.as_str()))
-            .await?;
-        self.delete(Key::new(link, "CUS")).await
+        let link = customers::link(customer);
+        self.delete(Key::new(apps::partition(app), link)).await?;
+        self.delete(customers::key(customer)).await
     }
 
     /// Keeps the receipt of a removal under its app.

@@ -4,12 +4,12 @@
 use data_encoding::HEXLOWER;
 use jiff::{Timestamp, civil::Date};
 use okra_core::{
-    ids::{ACCOUNT_TAG_BYTES, AccountId, Day, ID_BYTES, Seq, TransactionId},
+    ids::{ACCOUNT_TAG_BYTES, AccountId, AccountTag, Day, ID_BYTES, Seq, TransactionId},
     model::{Transaction, TransactionFacts},
 };
 
 use crate::{
-    Consistency, Store, StoreError, accounts,
+    Consistency, Store, StoreError,
     call::{Range, Take},
     expression::{Update, When},
     item::{Attributes, JSON, Key, Reader, TTL, json, millis, n, ttl},
@@ -44,12 +44,14 @@ pub struct StoredTransaction {
     pub last_updated: Timestamp,
 }
 
+/// The partition of an account's transactions.
+pub(crate) fn partition(tag: AccountTag) -> String {
+    format!("ACC#{}", HEXLOWER.encode(&tag))
+}
+
 fn key(account: AccountId, id: TransactionId) -> Key {
     let rest = HEXLOWER.encode(&account.as_bytes()[ACCOUNT_TAG_BYTES..]);
-    Key::new(
-        accounts::partition(account.tag()),
-        format!("{}{rest}", prefix(id)),
-    )
+    Key::new(partition(account.tag()), format!("{}{rest}", prefix(id)))
 }
 
 /// What the sort keys of an id begin with, in whichever account.
@@ -146,7 +148,7 @@ impl Store {
         let first = Day::of(from).0.saturating_sub(SLACK_DAYS);
         let last = to.map_or(u16::MAX, |to| Day::of(to).0.saturating_add(SLACK_DAYS));
         let range = Range::between(
-            accounts::partition(account.tag()),
+            partition(account.tag()),
             format!("T#{}", day_text(Day(first))),
             format!("T#{}~", day_text(Day(last))),
         );
@@ -176,7 +178,7 @@ impl Store {
     ) -> Result<Option<StoredTransaction>, StoreError> {
         // Accounts that share a tag could share an id; one account in 10^5 shares its tag at all.
         const MAX_NAMESAKES: usize = 4;
-        let range = Range::prefix(accounts::partition(id.account_tag()), &prefix(id));
+        let range = Range::prefix(partition(id.account_tag()), &prefix(id));
         let items = self
             .query(range, Take::First(MAX_NAMESAKES), Consistency::Eventual)
             .await?;
@@ -198,7 +200,7 @@ impl Store {
         &self,
         id: TransactionId,
     ) -> Result<Option<(AccountId, Seq)>, StoreError> {
-        let range = Range::prefix(accounts::partition(id.account_tag()), &prefix(id));
+        let range = Range::prefix(partition(id.account_tag()), &prefix(id));
         let items = self
             .query(range, Take::First(1), Consistency::Eventual)
             .await?;

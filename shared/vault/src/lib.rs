@@ -151,6 +151,11 @@ pub fn fresh_nonce() -> Result<[u8; NONCE_BYTES], VaultError> {
     Ok(nonce)
 }
 
+/// Whether two secrets are the same, in a time that tells no more of them than their lengths.
+pub fn same_secret(one: &str, other: &str) -> bool {
+    subtle::ConstantTimeEq::ct_eq(one.as_bytes(), other.as_bytes()).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,5 +255,18 @@ mod tests {
         assert!(text(&[1; MAX_KEYS]).is_ok());
         assert!(text(&[1; MAX_KEYS + 1]).is_err());
         assert!(Vault::from_base64(&format!("{},", BASE64.encode(&[7; 32]))).is_err());
+    }
+
+    #[test]
+    fn secrets_are_the_same_where_every_byte_is() {
+        for (one, other, same) in [
+            ("", "", true),
+            ("abc", "abc", true),
+            ("abc", "abd", false),
+            ("abc", "ab", false),
+            ("abc", "abcd", false),
+        ] {
+            assert_eq!(same_secret(one, other), same, "{one} {other}");
+        }
     }
 }

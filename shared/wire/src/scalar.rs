@@ -1,5 +1,7 @@
 //! How Okra writes amounts and instants.
 
+use std::fmt;
+
 use jiff::{Timestamp, tz::Offset};
 use okra_core::money::Money;
 use serde::{Serialize, Serializer};
@@ -22,10 +24,16 @@ impl Serialize for Number {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instant(pub Timestamp);
 
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = Offset::UTC.to_datetime(self.0);
+        write!(f, "{}", time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ"))
+    }
+}
+
 impl Serialize for Instant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let time = Offset::UTC.to_datetime(self.0);
-        serializer.collect_str(&format_args!("{}", time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ")))
+        serializer.collect_str(self)
     }
 }
 

@@ -166,7 +166,7 @@ impl World {
         }
         let from = window_start(date_of(self.now()));
         for account in &accounts {
-            let id = AccountId::derive(&[record.as_bytes(), account.id.as_bytes()]);
+            let id = AccountId::of(head.customer, record, &account.id);
             let view = views.remove(&id).unwrap_or_default();
             self.check_stored(id, &view, broken).await;
             if account.broken {

@@ -170,6 +170,21 @@ fields! {
         F::new(&["noOfAccount"], Kind::Count { most: 5 }, "Accounts of the login, 1 to 5."),
         F::new(&["volume"], Kind::OneOf(&["low", "medium", "high"]), "How many transactions."),
     ];
+    LINK = [
+        F::new(&["billable_products", "products"], Kind::Texts, "Products the customer is asked for."),
+        F::new(&["countries"], Kind::Texts, "ISO 3166."),
+        F::new(&["callback_url"], Kind::Url, "Who is told, besides the app's endpoints."),
+        F::new(&["success_url", "redirect_url"], Kind::Url, "Where the customer goes after linking."),
+        F::new(&["color"], Kind::Text, "The widget's colour."),
+        F::new(&["logo"], Kind::Text, "The address of the app's logo."),
+        F::new(&["support_email"], Kind::Text, "Whom the customer asks."),
+        F::new(&["continue_cta"], Kind::Text, "What the last button says."),
+        F::new(&["filter"], Kind::Object, "{banks: [slugs]}: the banks to choose among."),
+        F::new(&["refresh"], Kind::Object, "{interval, products, webhook_url}: data sync."),
+        F::new(&["options"], Kind::Object, "Echoed in webhooks, searched by byOptions."),
+    ];
+    SHORT_URL = [F::new(&["short_url", "name", "ref"], Kind::Text, "The link's short name, or its address.").needed()];
+    DOWNLOAD = [F::new(&["downloadType", "download_type", "type"], Kind::OneOf(&["csv", "json"]), "The form of the file; csv where absent.")];
     NUMBER = [F::new(&["number"], Kind::Count { most: 10 }, "How many, 1 to 10.")];
     URL = [F::new(&["url", "webhook_url"], Kind::Url, "The endpoint's https URL.").needed()];
     TOKEN = [F::new(&["token"], Kind::Text, "A bearer token sent along.")];

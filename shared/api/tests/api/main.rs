@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod access;
+mod clients;
+mod costs;
 mod decoders;
 mod every_route;
 mod feeding;
+mod gateway;
 mod keeping;
 mod linking;
 mod reading;

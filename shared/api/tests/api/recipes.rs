@@ -14,6 +14,7 @@ pub(crate) struct There {
     pub(crate) hook: String,
     pub(crate) subscription: String,
     pub(crate) key: String,
+    pub(crate) link: String,
     pub(crate) replay: String,
 }
 
@@ -39,7 +40,12 @@ pub(crate) struct Recipe {
 impl There {
     /// Links a customer, refreshes it, and asks for everything that an app can have.
     pub(crate) async fn new(world: &World) -> Self {
-        let linked = world.refreshed().await;
+        Self::with(world, json!({})).await
+    }
+
+    /// The same, with what is asked for of the login besides.
+    pub(crate) async fn with(world: &World, login: Value) -> Self {
+        let linked = world.refreshed_with(login).await;
         let customer = linked.customer();
         let rows = json!({ "customer": customer });
         let rows = world.post("transactions/getByCustomer", rows).await.data();
@@ -51,6 +57,8 @@ impl There {
         });
         let sync = world.post("data-sync", sync).await.data();
         let key = world.post("keys/rotate", json!({})).await.data();
+        let link = json!({ "name": "Loans", "callback_url": "https://ours.example/link" });
+        let link = world.post("links/new", link).await.data();
         let replay = json!({ "id": hook["id"], "record_id": linked.record(), "from": 1, "to": 9 });
         let replay = world.post("webhooks/replay", replay).await.data();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -60,6 +68,7 @@ impl There {
             row: text(&row["_id"]),
             hook: text(&hook["id"]),
             key: text(&key["id"]),
+            link: text(&link["link"]["short_url"]),
             replay: text(&replay["id"]),
             subscription: text(&sync["subscriptions"][0]["id"]),
             linked,
@@ -105,10 +114,15 @@ impl There {
             ("webhooks", "set") => open(json!({ "url": "https://new.example/hook" })),
             ("webhooks", "secret") | ("keys", "list" | "rotate") => open(json!({})),
             ("products", "list") => open(json!({})),
+            ("links", "new") => open(json!({ "name": "Loans", "billable_products": ["balance"] })),
+            ("links", "get" | "remove") => missing(json!({ "short_url": self.link })),
+            ("products/transactions" | "products/record", "download") => {
+                missing(json!({ "record": record, "downloadType": "csv" }))
+            }
 
             ("products", "records" | "auths" | "accounts" | "balances" | "transactions")
             | ("products/auth" | "products/transactions", "get")
-            | ("customers" | "webhooks", "list") => empty(json!({})),
+            | ("customers" | "webhooks" | "links", "list") => empty(json!({})),
             (_, "getByBank") => empty(json!({ "bank": BANK })),
             (_, "byOptions" | "getByOptions") => empty(options),
             (_, "getByDate") => empty(days),
@@ -180,7 +194,7 @@ impl There {
             _ => return None,
         };
         let ends = match path {
-            "data-sync/cancel" | "webhooks/remove" | "keys/revoke" => 1,
+            "data-sync/cancel" | "webhooks/remove" | "keys/revoke" | "links/remove" => 1,
             "records/unlink" => 2,
             "customers/remove" => 3,
             _ => 0,

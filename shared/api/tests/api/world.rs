@@ -210,6 +210,15 @@ impl World {
         self.send(request.body(body.into()).unwrap()).await
     }
 
+    /// The API on a port of this machine.
+    pub(crate) async fn listen(&self) -> std::net::SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = self.router.clone();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+
     /// Sends a request.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
@@ -241,7 +250,13 @@ impl World {
 
     /// A customer that is linked and was refreshed once.
     pub(crate) async fn refreshed(&self) -> Linked {
-        let linked = self.create(json!({ "options": { "UserId": 42 } })).await;
+        self.refreshed_with(json!({})).await
+    }
+
+    /// The same, with what is asked for of the login besides.
+    pub(crate) async fn refreshed_with(&self, mut login: Value) -> Linked {
+        login["options"] = json!({ "UserId": 42 });
+        let linked = self.create(login).await;
         self.work().await;
         linked
     }

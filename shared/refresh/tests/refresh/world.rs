@@ -206,7 +206,7 @@ impl World {
         let accounts: Vec<Account> = facts
             .into_iter()
             .map(|facts| Account {
-                id: AccountId::derive(&[record.as_bytes(), facts.bank_account_id.as_bytes()]),
+                id: AccountId::of(customer, record, &facts.bank_account_id),
                 record,
                 app: APP,
                 customer,

@@ -1,0 +1,294 @@
+//! Calls as API Gateway hands them to the function (payload version 2.0), sloppy, broken and hostile:
+//! each is served or refused in the envelope, and none is a fault of ours.
+
+use axum::{body::Body, http::StatusCode};
+use data_encoding::BASE64;
+use lambda_http::Body as LambdaBody;
+use okra_api::MAX_BODY_BYTES;
+use serde_json::{Value, json};
+
+use crate::world::{Answer, KEY, World};
+
+/// An event of API Gateway.
+fn event(method: &str, path: &str, query: &str) -> Value {
+    json!({
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": {
+            "authorization": format!("Bearer {KEY}"),
+            "content-type": "application/json",
+            "host": "abcdefghij.execute-api.eu-west-1.amazonaws.com",
+            "x-forwarded-for": "192.0.2.1",
+            "x-forwarded-proto": "https"
+        },
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "abcdefghij",
+            "domainName": "abcdefghij.execute-api.eu-west-1.amazonaws.com",
+            "domainPrefix": "abcdefghij",
+            "http": {
+                "method": method,
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "192.0.2.1",
+                "userAgent": "test"
+            },
+            "requestId": "JKJaXmPLvHcESHA=",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "15/Mar/2026:12:00:30 +0000",
+            "timeEpoch": 1_773_576_030_000_u64
+        },
+        "isBase64Encoded": false
+    })
+}
+
+fn post(path: &str, body: impl Into<Value>) -> Value {
+    let mut event = event("POST", path, "");
+    event["body"] = body.into();
+    event
+}
+
+/// With a body of any bytes, which the gateway encodes.
+fn post_bytes(path: &str, body: &[u8]) -> Value {
+    let mut event = post(path, BASE64.encode(body));
+    event["isBase64Encoded"] = json!(true);
+    event
+}
+
+fn with_header(mut event: Value, name: &str, value: &str) -> Value {
+    event["headers"][name] = json!(value);
+    event
+}
+
+async fn send(world: &World, event: &Value) -> Answer {
+    let request = lambda_http::request::from_str(&event.to_string()).unwrap();
+    let request = request.map(|body| match body {
+        LambdaBody::Text(text) => Body::from(text),
+        LambdaBody::Binary(bytes) => Body::from(bytes),
+        _ => Body::empty(),
+    });
+    world.send(request).await
+}
+
+#[tokio::test]
+async fn what_a_gateway_hands_over_is_served_or_refused_in_the_envelope() {
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    let customer = linked.customer();
+    let by_customer = "/v2/balance/getByCustomer";
+    let asked = json!({ "customer": customer }).to_string();
+    let form = format!("customer={customer}");
+    let nested = |open: &str, depth: usize| open.repeat(depth);
+    let long = "x".repeat(MAX_BODY_BYTES + 1);
+    let many: String = (0..5000).map(|n| format!("a{n}=1&")).collect();
+    let (ok, bad) = (StatusCode::OK, StatusCode::BAD_REQUEST);
+    let missing = StatusCode::NOT_FOUND;
+    let no_method = StatusCode::METHOD_NOT_ALLOWED;
+    let cases: Vec<(&str, Value, StatusCode)> = vec![
+        ("a body", post(by_customer, asked.as_str()), ok),
+        (
+            "an encoded body",
+            post_bytes(by_customer, asked.as_bytes()),
+            ok,
+        ),
+        (
+            "an encoded form",
+            post_bytes(by_customer, form.as_bytes()),
+            ok,
+        ),
+        (
+            "a form as a browser sends it",
+            with_header(
+                post_bytes(by_customer, form.as_bytes()),
+                "content-type",
+                "application/x-www-form-urlencoded",
+            ),
+            ok,
+        ),
+        ("no body", event("POST", "/v2/products/balances", ""), ok),
+        (
+            "a null body",
+            post("/v2/products/balances", Value::Null),
+            ok,
+        ),
+        ("the text null", post("/v2/products/balances", "null"), ok),
+        (
+            "a byte order mark",
+            post_bytes(by_customer, &[b"\xEF\xBB\xBF", asked.as_bytes()].concat()),
+            ok,
+        ),
+        (
+            "a stage before the prefix",
+            post(&format!("/prod{by_customer}"), asked.as_str()),
+            ok,
+        ),
+        (
+            "two slashes",
+            post("/v2//balance//getByCustomer/", asked.as_str()),
+            ok,
+        ),
+        (
+            "a dangling &",
+            event("GET", "/v2/banks/list", "page=1&"),
+            ok,
+        ),
+        (
+            "a query that is no form",
+            event("GET", "/v2/banks/list", "%%%=%zz&&&==&%ff=%fe"),
+            ok,
+        ),
+        (
+            "five thousand parameters",
+            event("GET", "/v2/banks/list", &many),
+            ok,
+        ),
+        ("HEAD", event("HEAD", "/v2/banks/list", ""), ok),
+        (
+            "OPTIONS",
+            event("OPTIONS", "/v2/banks/list", ""),
+            StatusCode::NO_CONTENT,
+        ),
+        (
+            "OPTIONS of what wants a key",
+            event("OPTIONS", by_customer, ""),
+            StatusCode::NO_CONTENT,
+        ),
+        (
+            "a key in quotes",
+            with_header(post(by_customer, asked.as_str()), "authorization", "\"\""),
+            StatusCode::UNAUTHORIZED,
+        ),
+        (
+            "a key that is no ASCII",
+            with_header(
+                post(by_customer, asked.as_str()),
+                "authorization",
+                "Bearer ключ",
+            ),
+            StatusCode::UNAUTHORIZED,
+        ),
+        (
+            "a name that is no ASCII",
+            with_header(
+                post("/v2/customers/generate", "{}"),
+                "idempotency-key",
+                "ключ",
+            ),
+            bad,
+        ),
+        ("GET of a POST", event("GET", by_customer, ""), no_method),
+        ("PUT", event("PUT", by_customer, ""), no_method),
+        ("PATCH", event("PATCH", by_customer, ""), no_method),
+        ("DELETE", event("DELETE", "/v2/banks/list", ""), no_method),
+        ("TRACE", event("TRACE", "/v2/banks/list", ""), no_method),
+        ("nothing", event("GET", "/v2/", ""), missing),
+        ("a climb", event("GET", "/v2/../../etc/passwd", ""), missing),
+        (
+            "an encoded slash",
+            event("POST", "/v2/balance%2FgetByCustomer", ""),
+            missing,
+        ),
+        (
+            "a nul",
+            event("POST", "/v2/balance%00/getByCustomer", ""),
+            missing,
+        ),
+        (
+            "a long path",
+            event("GET", &format!("/v2/{}", "a/".repeat(3000)), ""),
+            missing,
+        ),
+        (
+            "too large a body",
+            post(by_customer, long.as_str()),
+            StatusCode::PAYLOAD_TOO_LARGE,
+        ),
+        (
+            "half a body",
+            post(by_customer, &asked[..asked.len() - 1]),
+            bad,
+        ),
+        (
+            "two bodies",
+            post(by_customer, format!("{asked}{asked}")),
+            bad,
+        ),
+        (
+            "a body that is no UTF-8",
+            post_bytes(by_customer, b"{\"customer\": \"\xff\xfe\"}"),
+            bad,
+        ),
+        (
+            "a form that is no UTF-8",
+            post_bytes(by_customer, b"customer=\xff\xfe"),
+            bad,
+        ),
+        ("deep lists", post(by_customer, nested("[", 100_000)), bad),
+        (
+            "deep objects",
+            post(by_customer, nested("{\"a\":", 50_000)),
+            bad,
+        ),
+        (
+            "a deep form",
+            post(by_customer, format!("customer{}=1", nested("[", 50_000))),
+            bad,
+        ),
+        (
+            "half a surrogate",
+            post(by_customer, r#"{"customer": "\ud800"}"#),
+            bad,
+        ),
+        (
+            "too large a number",
+            post(by_customer, r#"{"customer": 1e999}"#),
+            bad,
+        ),
+        (
+            "a number for an id",
+            post(by_customer, r#"{"customer": 12345}"#),
+            bad,
+        ),
+        (
+            "a list for an id",
+            post(by_customer, r#"{"customer": ["a"]}"#),
+            bad,
+        ),
+        (
+            "many items",
+            post(by_customer, format!("[{}1]", "1,".repeat(100_000))),
+            bad,
+        ),
+    ];
+    for (name, event, expected) in cases {
+        let answer = send(&world, &event).await;
+        assert_eq!(answer.status, expected, "{name}: {}", answer.text);
+        assert_eq!(answer.headers["x-request-id"].len(), 24, "{name}");
+        match answer.status.as_u16() {
+            200 if name == "HEAD" => assert_eq!(answer.text, ""),
+            200 => drop(answer.data()),
+            204 => assert_eq!(answer.text, "", "{name}"),
+            _ => drop(answer.refusal(expected)),
+        }
+    }
+}
+
+/// Pages may read what is open to all; a secret key is not for pages.
+#[tokio::test]
+async fn browsers_are_told_who_may_call() {
+    let world = World::new().await;
+    let allowed = "access-control-allow-origin";
+    let open = send(&world, &event("OPTIONS", "/v2/banks/list", "")).await;
+    assert_eq!(open.headers[allowed], "*");
+    assert_eq!(open.headers["access-control-allow-methods"], "GET, POST");
+    let banks = send(&world, &event("GET", "/v2/banks/list", "")).await;
+    assert_eq!(banks.headers[allowed], "*");
+    let keyed = send(&world, &event("OPTIONS", "/v2/customers/list", "")).await;
+    assert_eq!(keyed.headers["allow"], "POST");
+    assert_eq!(keyed.headers.get(allowed), None);
+    let listed = send(&world, &event("POST", "/v2/customers/list", "")).await;
+    assert_eq!(listed.headers.get(allowed), None);
+}

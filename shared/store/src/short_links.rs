@@ -1,0 +1,131 @@
+//! Short links: the widget's options under a short name, so that a link opens it.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use okra_core::ids::{AppId, LinkId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    Consistency, Store, StoreError, apps,
+    call::{Range, Take},
+    item::{JSON, Key, Reader, document},
+};
+
+const KIND: &str = "short link";
+const PREFIX: &str = "SHL#";
+
+/// Short links of one app at most.
+pub const MAX_SHORT_LINKS_PER_APP: usize = 1000;
+
+/// Bytes of a short link's options as JSON at most.
+pub const MAX_SHORT_LINK_BYTES: usize = 8 * 1024;
+
+/// A short link.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShortLink {
+    /// Its id.
+    pub id: LinkId,
+    /// The last part of its address: lower-case letters and digits.
+    pub name: String,
+    /// Whose it is.
+    pub app: AppId,
+    /// What the widget is opened with, in the names of its options; at most
+    /// [`MAX_SHORT_LINK_BYTES`].
+    pub options: Map<String, Value>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl fmt::Debug for ShortLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShortLink")
+            .field("id", &self.id)
+            .field("app", &self.app)
+            .finish_non_exhaustive()
+    }
+}
+
+fn key(name: &str) -> Key {
+    Key::new(format!("{PREFIX}{name}"), "SHL")
+}
+
+fn link(app: AppId, name: &str) -> Key {
+    Key::new(apps::partition(app), format!("{PREFIX}{name}"))
+}
+
+impl Store {
+    /// Stores a short link.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Bound`] for more than [`MAX_SHORT_LINK_BYTES`] of options.
+    pub async fn put_short_link(&self, of: &ShortLink) -> Result<(), StoreError> {
+        let item = document(KIND, key(&of.name), of)?;
+        if crate::item::size(&item) > MAX_SHORT_LINK_BYTES + 512 {
+            return Err(StoreError::Bound {
+                what: "bytes of options",
+                bound: MAX_SHORT_LINK_BYTES,
+            });
+        }
+        let actions = vec![
+            self.put_action(item, vec![]),
+            self.put_action(link(of.app, &of.name).attributes(), vec![]),
+        ];
+        self.transact(actions).await.map(drop)
+    }
+
+    /// The short link of a name; read eventually.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn short_link(&self, name: &str) -> Result<Option<ShortLink>, StoreError> {
+        let item = self.get(key(name), Consistency::Eventual).await?;
+        item.as_ref()
+            .map(|item| Reader::new(KIND, item).json(JSON))
+            .transpose()
+    }
+
+    /// The short links of an app, in the order of their names.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Bound`] for more than [`MAX_SHORT_LINKS_PER_APP`].
+    pub async fn short_links(&self, app: AppId) -> Result<Vec<ShortLink>, StoreError> {
+        let names = self.short_link_names(app).await?;
+        let keys = names.iter().map(|name| key(name)).collect();
+        let items = self.batch_get(keys, Consistency::Eventual).await?;
+        let read = |item| Reader::new(KIND, item).json::<ShortLink>(JSON);
+        let mut links = items.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        links.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(links)
+    }
+
+    /// The names of an app's short links, in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Bound`] for more than [`MAX_SHORT_LINKS_PER_APP`].
+    pub async fn short_link_names(&self, app: AppId) -> Result<Vec<String>, StoreError> {
+        let take = Take::All {
+            bound: MAX_SHORT_LINKS_PER_APP,
+            what: "short links",
+        };
+        let range = Range::prefix(apps::partition(app), PREFIX);
+        let links = self.query(range, take, Consistency::Eventual).await?;
+        let name = |link| Reader::new(KIND, link).after(PREFIX).map(str::to_owned);
+        links.iter().map(name).collect()
+    }
+
+    /// Removes a short link: it opens nothing any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn remove_short_link(&self, of: &ShortLink) -> Result<(), StoreError> {
+        self.delete(key(&of.name)).await?;
+        self.delete(link(of.app, &of.name)).await
+    }
+}
