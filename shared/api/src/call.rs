@@ -120,10 +120,14 @@ impl Call {
 
     pub(crate) async fn own_account(&self, id: AccountId) -> Result<Account, Refusal> {
         let app = self.app()?.id;
-        let account = self.state.store.account(id).await?;
-        account
-            .filter(|it| it.app == app)
-            .ok_or_else(|| Refusal::not_found("account"))
+        let found = self.state.store.account_with_customer(id).await?;
+        let (account, customer) = found
+            .filter(|(account, _)| account.app == app)
+            .ok_or_else(|| Refusal::not_found("account"))?;
+        if let Some(customer) = customer {
+            self.remember(customer);
+        }
+        Ok(account)
     }
 
     pub(crate) async fn own_record(

@@ -58,10 +58,10 @@ struct Everything {
 
 /// All products of these records; the page is of the transactions.
 async fn everything(call: &Call, heads: &[Head]) -> Answer {
+    let of = scope::accounts_of(call, heads).await?;
     let names = Names::of_records(call, heads).await?;
     let views: Result<Vec<RecordView>, Refusal> =
         heads.iter().map(|head| names.record(call, head)).collect();
-    let of = scope::accounts_of(call, heads).await?;
     let rows = transactions::rows_of(call, of.clone()).await?;
     let pagination = call.input.page(rows.len())?;
     let data = Everything {

@@ -55,11 +55,13 @@ pub(crate) async fn list(call: &Call) -> Answer {
 /// One. `records` is the record itself: so it was.
 pub(crate) async fn get(call: &Call) -> Answer {
     let head = call.record().await?;
+    // The state first: what it reads has the customer with it.
+    let state = states::of(call, &head).await?;
     let names = Names::of_records(call, std::slice::from_ref(&head)).await?;
     let data = OneRecord {
         pagination: (),
         records: Record::from(&names.record(call, &head)?),
-        state: states::of(call, &head).await?,
+        state,
     };
     success("Record retrieved successfully", data)
 }

@@ -13,7 +13,7 @@ use okra_store::{Consistency, Head};
 use okra_wire::scalar::Instant;
 use serde::Serialize;
 
-use crate::{call::Call, envelope::Refusal};
+use crate::{call::Call, envelope::Refusal, scope};
 
 /// What can be had of a record now.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -75,10 +75,7 @@ struct HistoryEndState {
 pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal> {
     let store = &call.state.store;
     let consent = store.consent(head.record, Consistency::Eventual).await?;
-    let accounts = match &consent {
-        Some(consent) => store.accounts_of(consent, Consistency::Eventual).await?,
-        None => Vec::new(),
-    };
+    let accounts = scope::accounts_of(call, std::slice::from_ref(head)).await?;
     let mut due = Vec::new();
     for key in head.due_keys() {
         due.extend(store.due_entry(key, Consistency::Eventual).await?);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use okra_core::ids::{AppId, CustomerId, CustomerTag, RecordId};
+use okra_core::ids::{AccountId, AppId, CustomerId, CustomerTag, RecordId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -127,6 +127,41 @@ impl Store {
         of.retain(|account| account.customer == customer);
         of.sort_by_key(|account| (account.created_at, account.id));
         Ok(found.map(|customer| (customer, of)))
+    }
+
+    /// An account with its customer: one query; read eventually.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn account_with_customer(
+        &self,
+        account: AccountId,
+    ) -> Result<Option<(Account, Option<Customer>)>, StoreError> {
+        let Key { pk, sk } = accounts::key(account);
+        let range = Range::between(pk, sk, format!("{LINK}{AFTER_ALL}"));
+        let take = Take::All {
+            bound: MAX_NAMESAKES * (1 + MAX_RECORDS_PER_CUSTOMER * MAX_ACCOUNTS_PER_RECORD),
+            what: "accounts of a customer",
+        };
+        let items = self.query(range, take, Consistency::Eventual).await?;
+        let Some(first) = items.first() else {
+            return Ok(None);
+        };
+        let found = match Reader::new(KIND, first).after(accounts::PREFIX) {
+            Ok(_) => accounts::read(first)?,
+            Err(_) => return Ok(None),
+        };
+        if found.id != account {
+            return Ok(None);
+        }
+        let theirs = link(found.customer);
+        let is_theirs = |item: &&Attributes| {
+            let key = Reader::new(KIND, item).text(SK);
+            key.is_ok_and(|key| key == theirs)
+        };
+        let customer = items.iter().find(is_theirs).map(read).transpose()?;
+        Ok(Some((found, customer)))
     }
 
     /// A customer with all records, in the order of their ids: one query, and half a unit for each
