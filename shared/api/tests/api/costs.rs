@@ -37,6 +37,8 @@ fn beyond(path: &str) -> f64 {
         ("products/records", "get") => 2.5,
         // Which records there are is read strongly, and each has a list of its own.
         ("data-sync", "list") => 1.5,
+        // The row, its account, and the feed.
+        ("history", _) => 0.5,
         // The entry, and what is known of each endpoint.
         ("events", "deliveries") => 3.0,
         _ => 0.0,
