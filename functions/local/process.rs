@@ -95,6 +95,7 @@ impl Process {
             store,
             queues,
             rules,
+            bus: None,
             vault: Arc::new(Vault::new(keys::key(&options.data, "vault.key")?)),
             connectors: Connectors::new(okra_aws::rustls_client_config())?,
             addresses: AddressPolicy::AllowLoopback,

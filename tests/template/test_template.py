@@ -33,6 +33,7 @@ VARIABLES = {
     "FETCH_QUEUE_URL",
     "PRIORITY_QUEUE_URL",
     "DELIVER_QUEUE_URL",
+    "EVENT_BUS_ARN",
     "OKRA_VAULT_KEY",
     "PUBLIC_URL",
     "RULE_PREFIX",
@@ -253,6 +254,8 @@ class Permissions(unittest.TestCase):
             name: [s for policy in role["Policies"] for s in policy["PolicyDocument"]["Statement"]]
             for name, role in self.roles.items()
         }
+        for policy in of_type("AWS::IAM::RolePolicy").values():
+            self.statements[policy["RoleName"]["Ref"]] += policy["PolicyDocument"]["Statement"]
 
     def granted(self, role):
         return {
@@ -286,7 +289,13 @@ class Permissions(unittest.TestCase):
         for role, actions in {"FetchRole": {"DisableRule", "EnableRule"}, "ApiRole": {"EnableRule"}}.items():
             granted = {(a, r) for a, r in self.granted(role) if a.startswith("events:")}
             self.assertEqual(granted, {(f"events:{action}", rule) for action in actions for rule in rules})
-        self.assertFalse([a for a, _ in self.granted("DeliverRole") if a.startswith("events:")])
+        granted = {(a, r) for a, r in self.granted("DeliverRole") if a.startswith("events:")}
+        self.assertEqual(granted, {("events:PutEvents", "${EventBusArn}")})
+
+    def test_events_may_be_put_where_there_is_a_bus_and_nowhere_else(self):
+        template = yaml_parse((ROOT / "template.yaml").read_text())["Resources"]
+        policies = [r for r in template.values() if "events:PutEvents" in json.dumps(r, default=str)]
+        self.assertEqual([p["Condition"] for p in policies], ["HasEventBus"])
 
     def test_every_call_the_code_makes_is_granted(self):
         """And nothing is granted that no code calls. Tables and queues are made by the template."""

@@ -12,7 +12,7 @@ use okra_core::{
 };
 use okra_queue::Tend;
 use okra_store::{Endpoint, MAX_ENDPOINTS_PER_APP, StoredHealth};
-use okra_webhooks::{Bearer, SigningSecrets, check_url, endpoint_id};
+use okra_webhooks::{Bearer, SigningSecrets, check_endpoint, endpoint_id};
 use okra_wire::{
     scalar::Instant,
     webhook::{EVENT_NAMES, is_event_filter},
@@ -270,7 +270,7 @@ async fn own(call: &Call) -> Result<Endpoint, Refusal> {
 pub(crate) async fn set(call: &Call) -> Answer {
     let (app, state, input) = (call.app()?.id, &call.state, &call.input);
     let url = input.needed_text(URL)?;
-    check_url(&url, state.addresses).map_err(|rule| {
+    check_endpoint(&url, state.addresses, state.bus.as_ref()).map_err(|rule| {
         refused(
             "WEBHOOK_URL",
             format!("url is refused: {rule} ({})", rule.rule()),

@@ -1,11 +1,13 @@
-//! The shell's edge to AWS: SDK clients, TLS, the tick rules and the clock. The same in a Lambda
+//! The shell's edge to AWS: SDK clients, TLS, the tick rules, the event bus and the clock. The same in a Lambda
 //! and in the local process, which differ only in the HTTP client underneath.
 
+pub mod bus;
 mod clock;
 mod config;
 pub mod rules;
 mod tls;
 
+pub use bus::Bus;
 pub use clock::Clock;
 pub use config::{AwsConfig, ConfigError};
 pub use rules::{Rules, RulesError};

@@ -118,7 +118,7 @@ impl Services {
         match service {
             Service::DynamoDb => self.dynamodb.call_half(operation, body).await,
             Service::Sqs => self.sqs.call_half(operation, body).await,
-            Service::EventBridge => self.events.call(operation, body).await,
+            Service::EventBridge => self.events.call_half(operation, body).await,
         }
     }
 }

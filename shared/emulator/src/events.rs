@@ -1,6 +1,9 @@
 //! EventBridge: rules that are kept, and events that are taken.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use http::StatusCode;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
@@ -28,11 +31,18 @@ const SCHEMA: &str = "
 /// Entries of one `PutEvents` (EventBridge).
 const MAX_EVENTS: usize = 10;
 
-/// The rules.
+/// Bytes of the `Detail` of one entry at most.
+const MAX_DETAIL_BYTES: usize = 256 * 1024;
+
+/// Entries that are remembered, the last ones.
+const MAX_REMEMBERED: usize = 1000;
+
+/// The rules, and the last events that were taken.
 #[derive(Debug)]
 pub(crate) struct Events {
     connection: Arc<Mutex<Connection>>,
     place: Place,
+    taken: Mutex<VecDeque<Value>>,
 }
 
 /// A rule, as it is put and described.
@@ -109,10 +119,64 @@ impl From<Refusal> for Answer {
 impl Events {
     pub(crate) fn open(place: Place) -> Result<Self, OpenError> {
         let connection = Arc::new(Mutex::new(sqlite::open(&place, FILE, SCHEMA)?));
-        Ok(Self { connection, place })
+        let taken = Mutex::default();
+        Ok(Self {
+            connection,
+            place,
+            taken,
+        })
+    }
+
+    /// The entries that were taken, the last [`MAX_REMEMBERED`], in order.
+    pub(crate) fn taken(&self) -> Vec<Value> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.iter().cloned().collect()
+    }
+
+    /// Takes the first half of the entries, and fails the others.
+    pub(crate) async fn call_half(&self, operation: &str, body: &[u8]) -> Answer {
+        match operation {
+            "PutEvents" => self.take(body, true),
+            _ => self.call(operation, body).await,
+        }
+    }
+
+    fn take(&self, body: &[u8], half: bool) -> Answer {
+        let put: PutEvents = match serde_json::from_slice(body) {
+            Ok(put) => put,
+            Err(error) => return Answer::unreadable(&error),
+        };
+        let count = put.entries.len();
+        if count == 0 || count > MAX_EVENTS {
+            return Refusal::Entries.into();
+        }
+        let served = if half { count.div_ceil(2) } else { count };
+        let mut remembered = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut answers, mut failed) = (Vec::new(), 0);
+        for (n, entry) in put.entries.into_iter().enumerate() {
+            let fault = if n >= served {
+                Some("ThrottlingException")
+            } else {
+                fault(&entry)
+            };
+            if let Some(code) = fault {
+                failed += 1;
+                answers.push(json!({ "ErrorCode": code, "ErrorMessage": "not taken" }));
+                continue;
+            }
+            answers.push(json!({ "EventId": format!("event-{n}") }));
+            if remembered.len() == MAX_REMEMBERED {
+                remembered.pop_front();
+            }
+            remembered.push_back(entry);
+        }
+        Answer::ok(&json!({ "FailedEntryCount": failed, "Entries": answers }))
     }
 
     pub(crate) async fn call(&self, operation: &str, body: &[u8]) -> Answer {
+        if operation == "PutEvents" {
+            return self.take(body, false);
+        }
         let connection = Arc::clone(&self.connection);
         let (operation, body) = (operation.to_owned(), body.to_vec());
         self.place
@@ -134,7 +198,6 @@ fn serve(connection: &Connection, operation: &str, body: &[u8]) -> Result<Value,
         "DisableRule" => switch(connection, serde_json::from_slice(body)?, "DISABLED"),
         "DescribeRule" => describe(connection, serde_json::from_slice(body)?),
         "ListRules" => list(connection, &serde_json::from_slice(body)?),
-        "PutEvents" => take(&serde_json::from_slice(body)?),
         _ => Err(Refusal::Unknown(operation.to_owned())),
     }
 }
@@ -195,13 +258,14 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Rule> {
     })
 }
 
-/// No rule here matches events, so they are taken and forgotten.
-fn take(PutEvents { entries }: &PutEvents) -> Result<Value, Refusal> {
-    if entries.is_empty() || entries.len() > MAX_EVENTS {
-        return Err(Refusal::Entries);
+/// What is wrong with an entry.
+fn fault(entry: &Value) -> Option<&'static str> {
+    let detail = entry["Detail"].as_str().unwrap_or("{}");
+    if detail.len() > MAX_DETAIL_BYTES {
+        return Some("EntrySizeExceeded");
     }
-    let taken: Vec<Value> = (0..entries.len())
-        .map(|n| json!({ "EventId": format!("event-{n}") }))
-        .collect();
-    Ok(json!({ "FailedEntryCount": 0, "Entries": taken }))
+    match serde_json::from_str(detail) {
+        Ok(Value::Object(_)) => None,
+        _ => Some("MalformedDetail"),
+    }
 }

@@ -23,7 +23,7 @@ pub enum Fate {
     /// The call is served, and the connection breaks before the answer.
     LoseAnswer,
     /// Of a batch the first half (rounded up) is served and the rest is handed back: unprocessed
-    /// keys and items of DynamoDB, failed entries of SQS. Other calls are served.
+    /// keys and items of DynamoDB, failed entries of SQS and EventBridge. Other calls are served.
     Partial,
 }
 

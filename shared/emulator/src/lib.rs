@@ -98,6 +98,11 @@ impl Emulator {
         self.services.sqs.wake();
     }
 
+    /// The entries that were put on event buses, the last thousand, in order, as `PutEvents` had them.
+    pub fn events(&self) -> Vec<serde_json::Value> {
+        self.services.events.taken()
+    }
+
     /// Deletes the rows whose time to live is over; DynamoDB does so within days. Returns how many
     /// were deleted. In a folder this goes by the system's clock.
     ///

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use okra_aws::{AwsConfig, Clock, rules::Rules};
+use okra_aws::{AwsConfig, Bus, Clock, rules::Rules};
 use okra_banks::Connectors;
 use okra_core::pace::Rate;
 use okra_queue::{QueueUrls, Queues};
@@ -43,6 +43,8 @@ pub struct Environment {
     pub queues: Queues,
     /// The interval rules.
     pub rules: Rules,
+    /// The event bus that endpoints may be, where the deployment has one.
+    pub bus: Option<Bus>,
     /// Encrypts consents and endpoint secrets.
     pub vault: Arc<Vault>,
     /// Calls banks.
@@ -57,7 +59,8 @@ pub struct Environment {
 
 impl Environment {
     /// What the template's variables name: `TABLE_NAME`, `FETCH_QUEUE_URL`, `PRIORITY_QUEUE_URL`,
-    /// `DELIVER_QUEUE_URL`, `OKRA_VAULT_KEY`, `RULE_PREFIX`, `PUBLIC_URL`, and the SDK's own.
+    /// `DELIVER_QUEUE_URL`, `OKRA_VAULT_KEY`, `RULE_PREFIX`, `PUBLIC_URL`, `EVENT_BUS_ARN` (may be
+    /// empty), and the SDK's own.
     pub fn from_env() -> Result<Self, EnvironmentError> {
         let aws = AwsConfig::from_env()?;
         let queues = QueueUrls {
@@ -74,6 +77,7 @@ impl Environment {
             store: Store::new(aws.dynamodb(), variable("TABLE_NAME")?),
             queues: Queues::new(aws.sqs(), queues),
             rules: Rules::new(aws.eventbridge(), variable("RULE_PREFIX")?),
+            bus: optional("EVENT_BUS_ARN").map(|arn| Bus::new(aws.eventbridge(), arn)),
             vault: Arc::new(Vault::from_env()?),
             connectors: Connectors::new(okra_aws::rustls_client_config())?,
             addresses: AddressPolicy::PublicOnly,
@@ -109,11 +113,14 @@ impl Environment {
     ///
     /// As [`deliverer`](Self::deliverer).
     pub fn deliverer_at(&self, rate: Rate) -> Result<Deliverer, EnvironmentError> {
-        let sender = Sender::new(
+        let mut sender = Sender::new(
             okra_aws::rustls_client_config(),
             self.addresses,
             Limits::default(),
         )?;
+        if let Some(bus) = &self.bus {
+            sender = sender.with_bus(bus.clone());
+        }
         Ok(Deliverer::new(
             self.store.clone(),
             self.queues.clone(),
@@ -128,9 +135,10 @@ impl Environment {
     }
 }
 
+fn optional(name: &'static str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 fn variable(name: &'static str) -> Result<String, EnvironmentError> {
-    std::env::var(name)
-        .ok()
-        .filter(|value| !value.is_empty())
-        .ok_or(EnvironmentError::Missing(name))
+    optional(name).ok_or(EnvironmentError::Missing(name))
 }

@@ -19,6 +19,7 @@ mod report;
 mod resolver;
 mod secret;
 mod sender;
+mod sink;
 mod target;
 mod transport;
 
@@ -31,6 +32,6 @@ pub use self::{
     resolver::Lookup,
     secret::{Bearer, MAX_BEARER_BYTES, MAX_SECRETS, SECRET_BYTES, SecretError, SigningSecrets},
     sender::{Answer, Control, Limits, Message, SendFault, Sender, SenderError},
-    target::{MAX_URL_BYTES, UrlRefused, check_url, endpoint_id},
+    target::{BUS_SCHEME, MAX_URL_BYTES, UrlRefused, check_endpoint, check_url, endpoint_id},
     transport::{Fault, Reply, Request, Transport},
 };

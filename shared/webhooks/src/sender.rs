@@ -8,6 +8,7 @@ use ::http::{
 };
 use bytes::Bytes;
 use jiff::Timestamp;
+use okra_aws::bus::{Bus, BusEvent, BusFault};
 use okra_core::{
     ids::{EventId, Seq},
     retry::{Outcome, retry_after_s},
@@ -21,6 +22,8 @@ use crate::{
     http::HttpTransport,
     resolver::{Lookup, SystemLookup},
     secret::{Bearer, SecretError, SigningSecrets},
+    sink::{self, Sink},
+    target::BUS_SCHEME,
     target::check_url,
     transport::{Fault, Reply, Request, Transport},
 };
@@ -74,7 +77,7 @@ pub enum SendFault {
 /// What is sent.
 #[derive(Clone, Debug)]
 pub struct Message<'a> {
-    /// Where to.
+    /// Where to: a URL, or [`BUS_SCHEME`] and a bus.
     pub url: &'a str,
     /// What it tells of; sent as `webhook-id`.
     pub event: &'a EventId,
@@ -125,6 +128,7 @@ pub struct Answer {
 pub struct Sender {
     transport: Arc<dyn Transport>,
     policy: AddressPolicy,
+    sink: Option<Arc<Sink>>,
 }
 
 impl Sender {
@@ -158,7 +162,18 @@ impl Sender {
 
     /// A sender over another transport than HTTP; URLs are checked and messages signed all the same.
     pub fn over(transport: Arc<dyn Transport>, policy: AddressPolicy) -> Self {
-        Self { transport, policy }
+        Self {
+            transport,
+            policy,
+            sink: None,
+        }
+    }
+
+    /// The same sender, which also puts events on a bus where that is the endpoint.
+    #[must_use]
+    pub fn with_bus(mut self, bus: Bus) -> Self {
+        self.sink = Some(Arc::new(Sink::new(bus)));
+        self
     }
 
     /// Makes one attempt. Whatever the receiver does is an [`Answer`].
@@ -168,6 +183,9 @@ impl Sender {
     /// [`SendFault`]: our own fault.
     pub async fn send(&self, message: &Message<'_>) -> Result<Answer, SendFault> {
         let started = Instant::now();
+        if let Some(bus) = message.url.strip_prefix(BUS_SCHEME) {
+            return Ok(self.put(bus, message, started).await);
+        }
         // Names are checked by the resolver, but nobody resolves an address.
         let Ok(url) = check_url(message.url, self.policy) else {
             return Ok(Answer::without_status(Outcome::Blocked, started));
@@ -181,6 +199,41 @@ impl Sender {
             Err(fault) => Ok(Answer::without_status(charged(fault)?, started)),
         }
     }
+}
+
+impl Sender {
+    /// Puts a message on the bus of this name, where it is the deployment's.
+    async fn put(&self, bus: &str, message: &Message<'_>, started: Instant) -> Answer {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            event: String,
+        }
+        let sink = self.sink.as_ref().filter(|sink| sink.is(bus));
+        let text = str::from_utf8(&message.body).ok();
+        let named = serde_json::from_slice(&message.body).ok();
+        let (Some(sink), Some(text), Some(Named { event })) = (sink, text, named) else {
+            return Answer::without_status(Outcome::Blocked, started);
+        };
+        let event = BusEvent {
+            detail_type: event,
+            detail: text.to_owned(),
+            at: message.sent_at,
+        };
+        let result = sink.put(event).await;
+        Answer {
+            excerpt: result.as_ref().err().map(shown),
+            ..Answer::without_status(sink::outcome(&result), started)
+        }
+    }
+}
+
+/// What EventBridge said, as much as is kept of an answer.
+fn shown(fault: &BusFault) -> String {
+    let mut text = fault.to_string();
+    while text.len() > MAX_EXCERPT_BYTES {
+        text.pop();
+    }
+    text
 }
 
 impl fmt::Debug for Sender {

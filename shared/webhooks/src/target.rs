@@ -1,6 +1,7 @@
 //! Which URLs may be called.
 
 use ::http::Uri;
+use okra_aws::Bus;
 use okra_core::ids::{AppId, EndpointId};
 use url::{Host, Url};
 
@@ -15,6 +16,9 @@ const MAX_LABEL_BYTES: usize = 63;
 
 /// The ports a public receiver may listen on.
 const PUBLIC_PORTS: [u16; 2] = [443, 8443];
+
+/// What the URL of an endpoint begins with that is an event bus; its ARN or name follows.
+pub const BUS_SCHEME: &str = "eventbridge:";
 
 /// Last labels of names that only mean something inside a network: reserved for that, withheld by
 /// ICANN because networks use them, or in a resolver's search path of clusters.
@@ -59,6 +63,9 @@ pub enum UrlRefused {
     /// Its port is not one for `https`.
     #[error("the webhook URL has to use port 443 or 8443")]
     Port,
+    /// It is an event bus, and not the one that this deployment puts events on.
+    #[error("the deployment puts events on another event bus, or on none")]
+    EventBus,
 }
 
 impl UrlRefused {
@@ -72,6 +79,7 @@ impl UrlRefused {
             Self::Literal => "ip_literal",
             Self::InternalName => "internal_name",
             Self::Port => "port",
+            Self::EventBus => "event_bus",
         }
     }
 }
@@ -82,7 +90,25 @@ pub fn endpoint_id(app: AppId, url: &str) -> EndpointId {
     EndpointId::of_url(app, url)
 }
 
-/// Checks a URL that is to be registered.
+/// Checks the URL of an endpoint that is to be registered: one that [`check_url`] lets pass, or
+/// [`BUS_SCHEME`] and the bus that the deployment puts events on, by its ARN or its name.
+///
+/// # Errors
+///
+/// [`UrlRefused`]: its text is fit to be shown to whoever registers the URL.
+pub fn check_endpoint(
+    text: &str,
+    policy: AddressPolicy,
+    bus: Option<&Bus>,
+) -> Result<(), UrlRefused> {
+    match text.strip_prefix(BUS_SCHEME) {
+        Some(name) if bus.is_some_and(|bus| bus.is(name)) => Ok(()),
+        Some(_) => Err(UrlRefused::EventBus),
+        None => check_url(text, policy).map(drop),
+    }
+}
+
+/// Checks a URL that is to be called.
 ///
 /// A URL of this host passes under [`AddressPolicy::AllowLoopback`], by `http` and on any port.
 ///

@@ -118,7 +118,7 @@ async fn what_was_parked_is_sent_at_the_endpoints_rate() {
         assert!(sent <= 50 + 25, "{sent} in a second");
         seconds += 1;
         assert!(
-            seconds < 60 + 40,
+            seconds < 300 + 40,
             "{:?} wait",
             world.parked(&receiver).await
         );

@@ -221,6 +221,7 @@ impl World {
             store: store.clone(),
             queues: Queues::new(aws.sqs(), urls),
             rules: rules.clone(),
+            bus: None,
             vault: Arc::new(Vault::new([1; 32])),
             connectors,
             addresses: AddressPolicy::PublicOnly,

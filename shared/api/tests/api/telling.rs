@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use okra_webhooks::{AddressPolicy, Keyring};
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{BUS, World};
 
 const URL: &str = "https://app.example/okra/hook";
 
@@ -102,6 +102,36 @@ async fn what_cannot_be_an_endpoint_is_refused() {
             "(port)",
         ),
         (
+            json!({ "url": format!("https://app.example/{}", "a".repeat(2048)) }),
+            "WEBHOOK_URL",
+            "(too_long)",
+        ),
+        (
+            json!({ "url": "https://app.example/a b" }),
+            "WEBHOOK_URL",
+            "(unreadable)",
+        ),
+        (
+            json!({ "url": "eventbridge:elsewhere" }),
+            "WEBHOOK_URL",
+            "(event_bus)",
+        ),
+        (
+            json!({ "url": "eventbridge:" }),
+            "WEBHOOK_URL",
+            "(event_bus)",
+        ),
+        (
+            json!({ "url": URL, "secret": "whsec_not base64" }),
+            "INVALID_SECRET",
+            "whsec_",
+        ),
+        (
+            json!({ "url": URL, "secret": format!("whsec_{}", "QUJD".repeat(22)) }),
+            "INVALID_SECRET",
+            "24 to 64",
+        ),
+        (
             json!({ "url": URL, "events": ["income.success"] }),
             "UNKNOWN_EVENT",
             "income.success",
@@ -133,6 +163,13 @@ async fn what_cannot_be_an_endpoint_is_refused() {
     let listed = world.post("webhooks/list", json!({})).await.data();
     assert_eq!(listed["webhooks"], json!([]));
 
+    // The bus of the deployment is an endpoint, by its name and by its ARN.
+    for url in ["eventbridge:okra".to_owned(), format!("eventbridge:{BUS}")] {
+        world
+            .post("webhooks/set", json!({ "url": url }))
+            .await
+            .data();
+    }
     let local = World::with(AddressPolicy::AllowLoopback, true).await;
     let loopback = json!({ "url": "http://127.0.0.1:3002/hook" });
     local.post("webhooks/set", loopback).await.data();

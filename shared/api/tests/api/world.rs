@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderMap, Method, Request, StatusCode},
 };
 use okra_api::{ApiState, Sandbox, SandboxAsk, SandboxLogin};
-use okra_aws::{AwsConfig, Clock, rules::Rules};
+use okra_aws::{AwsConfig, Bus, Clock, rules::Rules};
 use okra_banks::{Connectors, ConsentSecret};
 use okra_core::{
     bank::{BankConfig, BankLimits, Standard},
@@ -32,6 +32,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 /// The sandbox's bank.
+/// The event bus of the deployment.
+pub(crate) const BUS: &str = "arn:aws:events:local:000000000000:event-bus/okra";
 pub(crate) const BANK: BankId = BankId::from_bytes([0xba; 12]);
 
 /// The key of the app that most tests call as, and of another app.
@@ -171,6 +173,7 @@ impl World {
             store,
             queues: Queues::new(aws.sqs(), urls),
             rules,
+            bus: Some(Bus::new(aws.eventbridge(), BUS)),
             vault: Arc::new(Vault::new([1; 32])),
             connectors: Connectors::new(okra_aws::rustls_client_config()).unwrap(),
             addresses,

@@ -18,6 +18,7 @@ use super::{DeliverError, Deliverer, Event, Kind, LEASE_S, Mode, Step, Target, s
 use crate::{
     report::{Attempted, Told},
     sender::{Answer, Control, Message},
+    target::BUS_SCHEME,
 };
 
 /// The class of an attempt after which the receiver wanted no more of the event.
@@ -145,7 +146,8 @@ impl Deliverer {
             self.store.park(&key, answered_at).await?;
         }
         self.record(target, &delivery, told, class).await?;
-        self.say(&Attempted {
+        let at_once = number == 1 && mode == Mode::FIRST;
+        let attempted = Attempted {
             event: id,
             source: event.source,
             seq: event.seq,
@@ -162,7 +164,8 @@ impl Deliverer {
             committed_at: event.at,
             answered_at,
             next_at: delivery.next_at,
-        });
+        };
+        self.say(&attempted, at_once);
         // Also where another process went on from the row, or seems to have: one wake-up too many does
         // no harm.
         if let (Told::Deferred, Some(next_at)) = (told, delivery.next_at) {
@@ -201,6 +204,13 @@ impl Deliverer {
             .put_delivery_telling(target.app, delivery, &entry, now)
             .await?;
         if told.is_some() {
+            tracing::warn!(
+                event.id = delivery.event_id().as_str(),
+                endpoint.id = %target.endpoint,
+                attempts = delivery.attempts,
+                class,
+                "delivery exhausted"
+            );
             self.queues.send_app_feed(target.app).await?;
         }
         Ok(())
@@ -311,7 +321,9 @@ impl Deliverer {
         wait_s.min(okra_queue::MAX_DELAY_S)
     }
 
-    fn say(&self, attempted: &Attempted) {
+    /// `at_once` for an event that nothing but the queue held up before this attempt.
+    fn say(&self, attempted: &Attempted, at_once: bool) {
+        let lag = attempted.answered_at.duration_since(attempted.committed_at);
         tracing::info!(
             event.id = attempted.event.as_str(),
             endpoint.id = %attempted.endpoint,
@@ -320,6 +332,7 @@ impl Deliverer {
             status = attempted.status,
             location.host = attempted.location_host,
             latency_ms = attempted.latency_ms,
+            lag_ms = at_once.then_some(lag.as_millis()),
             next_at = attempted.next_at.map(tracing::field::display),
             "webhook"
         );
@@ -378,6 +391,9 @@ pub(super) fn later(at: Timestamp, seconds: i64) -> Timestamp {
 
 /// The host alone: paths and queries of webhook URLs carry tokens.
 fn host_of(url: &str) -> String {
+    if url.starts_with(BUS_SCHEME) {
+        return BUS_SCHEME.trim_end_matches(':').to_owned();
+    }
     let url = Url::parse(url).ok();
     url.and_then(|url| url.host_str().map(str::to_owned))
         .unwrap_or_default()

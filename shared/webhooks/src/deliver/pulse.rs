@@ -208,6 +208,7 @@ impl Deliverer {
             if let Some(due) = due {
                 self.tend_at(Tend { app, endpoint }, due).await?;
             }
+            let parked = notices.iter().any(|it| matches!(it, Notice::Parked { .. }));
             let entries: Vec<NewAppEntry> = notices
                 .into_iter()
                 .map(|notice| NewAppEntry {
@@ -221,6 +222,9 @@ impl Deliverer {
                 .put_health(app, endpoint, &stored, &entries, now)
                 .await?;
             if let Some(told) = put {
+                if parked {
+                    tracing::warn!(endpoint.id = %endpoint, failures = after.failures, "endpoint parked");
+                }
                 if !told.is_empty() {
                     self.queues.send_app_feed(app).await?;
                 }

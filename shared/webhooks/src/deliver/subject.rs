@@ -107,8 +107,9 @@ impl Subject {
     }
 }
 
-/// Bytes of a body that carries the changed resources, at most; a larger one becomes a reference.
-const MAX_BODY_BYTES: usize = 256 * 1024;
+/// Bytes of a body that carries the changed resources, at most; a larger one becomes a reference. An
+/// entry of an event bus has 256 KiB with what surrounds the body.
+const MAX_BODY_BYTES: usize = 255 * 1024;
 
 /// The bodies of a record's events as the endpoint of a URL gets them in a payload mode; of an empty URL
 /// where they are read and not sent, which is what their `callbackURL` says then.

@@ -123,15 +123,9 @@ impl Receiver {
     ///
     /// Each body is what is documented.
     pub(crate) fn requests(&self) -> Vec<(HeaderMap, Bytes)> {
-        static DOCUMENTED: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
-            let mut schema: serde_json::Value = serde_json::from_str(SCHEMAS).unwrap();
-            schema["$ref"] = "#/components/schemas/WebhookEvent".into();
-            jsonschema::draft202012::new(&schema).unwrap()
-        });
         let requests = self.memory.lock().unwrap().requests.clone();
         for (_, body) in &requests {
-            let body = serde_json::from_slice(body).unwrap();
-            assert!(DOCUMENTED.is_valid(&body), "{body:#}");
+            assert_documented(&serde_json::from_slice(body).unwrap());
         }
         requests
     }
@@ -148,6 +142,16 @@ impl Receiver {
         values.sort();
         values
     }
+}
+
+/// A body is what is documented.
+pub(crate) fn assert_documented(body: &serde_json::Value) {
+    static DOCUMENTED: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
+        let mut schema: serde_json::Value = serde_json::from_str(SCHEMAS).unwrap();
+        schema["$ref"] = "#/components/schemas/WebhookEvent".into();
+        jsonschema::draft202012::new(&schema).unwrap()
+    });
+    assert!(DOCUMENTED.is_valid(body), "{body:#}");
 }
 
 #[derive(Default)]
@@ -246,6 +250,12 @@ impl World {
         };
         world.link().await;
         world
+    }
+
+    /// Another way to receivers.
+    pub(crate) fn send_by(&mut self, sender: Sender) {
+        self.sender = sender;
+        self.restart(Random::seeded(0));
     }
 
     /// Another process in place of the one there was: it remembers nothing but what is in the table.
@@ -572,6 +582,11 @@ impl World {
             .iter()
             .map(|message| serde_json::from_str(&message.body).unwrap())
             .collect()
+    }
+
+    /// How many attempts were made.
+    pub(crate) fn attempted(&self) -> usize {
+        self.log.0.lock().unwrap().len()
     }
 
     /// The attempts but for the first `known`.

@@ -1,0 +1,155 @@
+//! An EventBridge bus that events are put on, for consumers inside AWS.
+
+use aws_sdk_eventbridge::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    primitives::DateTime,
+    types::PutEventsRequestEntry,
+};
+use jiff::Timestamp;
+
+/// Entries of one `PutEvents` at most.
+pub const MAX_ENTRIES: usize = 10;
+
+/// Bytes of one entry, and of all entries of one `PutEvents` together, at most.
+pub const MAX_ENTRY_BYTES: usize = 256 * 1024;
+
+/// Bytes that EventBridge counts for the time of an entry.
+const TIME_BYTES: usize = 14;
+
+/// Who puts the events, as rules know it.
+pub const SOURCE: &str = "okra-sync";
+
+/// An event.
+#[derive(Clone, Debug)]
+pub struct BusEvent {
+    /// Its name: `balance.success`.
+    pub detail_type: String,
+    /// JSON.
+    pub detail: String,
+    /// When it happened.
+    pub at: Timestamp,
+}
+
+impl BusEvent {
+    /// Bytes as EventBridge counts them.
+    pub const fn size(&self) -> usize {
+        TIME_BYTES + SOURCE.len() + self.detail_type.len() + self.detail.len()
+    }
+}
+
+/// Why an event is not on the bus.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BusFault {
+    /// EventBridge takes no more for now, or failed by itself.
+    #[error("EventBridge could not take the event for now: {0}")]
+    Overloaded(String),
+    /// EventBridge did not answer in time, or could not be reached.
+    #[error("EventBridge did not answer")]
+    Unreachable,
+    /// It refuses the event: there is no such bus, or the function may not put events on it.
+    #[error("EventBridge refused the event: {0}")]
+    Refused(String),
+}
+
+impl BusFault {
+    fn of(code: Option<&str>, message: Option<&str>) -> Self {
+        let code = code.unwrap_or("unknown");
+        let text = match message {
+            Some(message) => format!("{code}: {message}"),
+            None => code.to_owned(),
+        };
+        match code {
+            "ThrottlingException"
+            | "InternalFailure"
+            | "InternalException"
+            | "InternalError"
+            | "ServiceUnavailable" => Self::Overloaded(text),
+            _ => Self::Refused(text),
+        }
+    }
+}
+
+/// The bus that a deployment puts events on.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    client: Client,
+    arn: String,
+}
+
+impl Bus {
+    /// A bus by its ARN or, in the account and region of the client, its name.
+    pub fn new(client: Client, arn: impl Into<String>) -> Self {
+        Self {
+            client,
+            arn: arn.into(),
+        }
+    }
+
+    /// True where this bus is called so: by its ARN, or by its name alone.
+    pub fn is(&self, text: &str) -> bool {
+        let name = self.arn.rsplit_once("event-bus/").map(|(_, name)| name);
+        !text.is_empty() && (text == self.arn || Some(text) == name)
+    }
+
+    /// Puts at most [`MAX_ENTRIES`] events of together [`MAX_ENTRY_BYTES`]; says for each what became of
+    /// it, in their order.
+    pub async fn put(&self, events: &[BusEvent]) -> Vec<Result<(), BusFault>> {
+        let mut entries = Vec::with_capacity(events.len());
+        for event in events {
+            let entry = PutEventsRequestEntry::builder()
+                .event_bus_name(&self.arn)
+                .source(SOURCE)
+                .detail_type(&event.detail_type)
+                .detail(&event.detail)
+                .time(DateTime::from_millis(event.at.as_millisecond()));
+            entries.push(entry.build());
+        }
+        let put = self.client.put_events().set_entries(Some(entries));
+        let results = match put.send().await {
+            Ok(answer) => answer.entries.unwrap_or_default(),
+            Err(error) => {
+                let fault = match &error {
+                    SdkError::ServiceError(_) => BusFault::of(error.code(), error.message()),
+                    _ => BusFault::Unreachable,
+                };
+                return vec![Err(fault); events.len()];
+            }
+        };
+        let mut results = results.into_iter();
+        events
+            .iter()
+            .map(|_| match results.next() {
+                Some(entry) if entry.error_code.is_none() => Ok(()),
+                Some(entry) => Err(BusFault::of(entry.error_code(), entry.error_message())),
+                // An entry of which nothing is said may not be there.
+                None => Err(BusFault::Unreachable),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_of_its_kind() {
+        for (code, overloaded) in [
+            (Some("ThrottlingException"), true),
+            (Some("InternalFailure"), true),
+            (Some("ResourceNotFoundException"), false),
+            (Some("AccessDeniedException"), false),
+            (Some("MalformedDetail"), false),
+            (None, false),
+        ] {
+            let fault = BusFault::of(code, Some("why"));
+            assert_eq!(
+                matches!(fault, BusFault::Overloaded(_)),
+                overloaded,
+                "{code:?}"
+            );
+            assert!(fault.to_string().ends_with(": why"), "{fault}");
+        }
+    }
+}
