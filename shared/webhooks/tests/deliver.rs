@@ -491,6 +491,38 @@ async fn a_sweep_that_failed_is_made_up_for() {
     assert_eq!(world.messages().await.len(), 1);
 }
 
+/// The usual change is small; one that is too large for a body is told by its ids, in each attempt.
+#[tokio::test]
+async fn a_body_that_would_be_too_large_becomes_a_reference() {
+    let world = World::new().await;
+    let receiver = Receiver::answering(&[500, 200, 200, 200]).await;
+    world.endpoint(&receiver, &[], None).await;
+    let long = "A".repeat(500);
+    for (rows, text, full) in [
+        (350, long.as_str(), false),
+        (100, long.as_str(), true),
+        (3, "AIRTIME", true),
+    ] {
+        let before = receiver.count();
+        let dispatch = world.commit_transactions(rows, text).await;
+        world.dispatch(&dispatch).await;
+        world.advance(SignedDuration::from_secs(7));
+        world.settle().await;
+        for (_, body) in &receiver.requests()[before..] {
+            let shown = std::str::from_utf8(body).unwrap().contains(text);
+            assert_eq!(shown, full, "{rows} rows, {} bytes", body.len());
+            assert!(
+                body.len() <= 255 * 1024 && (rows > 3 || body.len() < 20_000),
+                "{}",
+                body.len()
+            );
+        }
+    }
+    let requests = receiver.requests();
+    assert_eq!(requests.len(), 4);
+    assert_eq!(requests[0].1, requests[1].1);
+}
+
 #[tokio::test]
 async fn entries_that_are_not_there_are_our_own_fault() {
     let world = World::new().await;

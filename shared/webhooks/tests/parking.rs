@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use jiff::SignedDuration;
 use okra_core::{
     health::{Circuit, DisabledBy, OPEN_AFTER},
+    model::Product,
     pace::Rate,
 };
 use okra_emulator::{Fate, Service};
@@ -394,6 +395,21 @@ async fn an_endpoint_is_told_of_the_events_it_named() {
     assert_eq!(world.dispatch(&balances).await.delivered, 2);
     assert_eq!(world.dispatch(&transaction).await.delivered, 0);
     assert_eq!(taken(&receiver), HashSet::from([1, 2]));
+
+    // By product and by name: both have to fit.
+    let both = Receiver::answering(&[]).await;
+    world.endpoint(&both, &[Product::Balance], None).await;
+    world.narrow(&both, &["transaction.*"]).await;
+    for dispatch in [&balances, &transaction] {
+        assert_eq!(world.dispatch(dispatch).await.delivered, 0);
+    }
+    world
+        .narrow(&both, &["transaction.*", "balance.success"])
+        .await;
+    for dispatch in [&balances, &transaction] {
+        world.dispatch(dispatch).await;
+    }
+    assert_eq!(taken(&both), HashSet::from([1, 2]));
 }
 
 #[tokio::test]

@@ -433,26 +433,37 @@ impl World {
 
     /// Commits one transaction more, and returns the dispatch that tells of it.
     pub(crate) async fn commit_transaction(&self) -> Dispatch {
+        self.commit_transactions(1, "AIRTIME \u{20a6}").await
+    }
+
+    /// Commits one change with so many new transactions of this description.
+    pub(crate) async fn commit_transactions(&self, rows: u64, description: &str) -> Dispatch {
         let row = |seq: Seq| {
             let day = Day::of(date(2026, 3, 1));
             let booked_at = "2026-03-01T00:00:00Z".parse().unwrap();
             Change::Transactions(TransactionsDiff {
                 pull: Pull::Periodic,
-                added: vec![Transaction {
-                    id: TransactionId::new(ACCOUNT, day, &[&seq.0.to_be_bytes()]),
-                    facts: TransactionFacts {
-                        bank_id: None,
-                        status: BookingStatus::Booked,
-                        direction: Direction::Debit,
-                        amount: Money::new(12_50, Currency::NGN),
-                        booked_at,
-                        value_at: None,
-                        description: "AIRTIME \u{20a6}".to_owned(),
-                        reference: None,
-                        code: None,
-                        balance_after: None,
-                    },
-                }],
+                added: (0..rows)
+                    .map(|n| Transaction {
+                        id: TransactionId::new(
+                            ACCOUNT,
+                            day,
+                            &[&seq.0.to_be_bytes(), &n.to_be_bytes()],
+                        ),
+                        facts: TransactionFacts {
+                            bank_id: None,
+                            status: BookingStatus::Booked,
+                            direction: Direction::Debit,
+                            amount: Money::new(12_50, Currency::NGN),
+                            booked_at,
+                            value_at: None,
+                            description: description.to_owned(),
+                            reference: None,
+                            code: None,
+                            balance_after: None,
+                        },
+                    })
+                    .collect(),
                 modified: vec![],
                 removed: vec![],
                 previous: std::collections::BTreeMap::new(),
