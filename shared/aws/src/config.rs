@@ -3,6 +3,7 @@
 use std::{env, time::Duration};
 
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_runtime_api::client::{behavior_version::BehaviorVersion, http::SharedHttpClient};
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
@@ -62,6 +63,8 @@ impl Endpoints {
 pub struct AwsConfig {
     shared: SdkConfig,
     endpoints: Endpoints,
+    /// Over an engine in this process; see [`Self::with_http_client`].
+    embedded: bool,
 }
 
 impl AwsConfig {
@@ -109,25 +112,25 @@ impl AwsConfig {
             Trust::Amazon
         };
         let http = tls::http_client(trust)?;
-        Ok(Self::new(region, credentials, endpoints, http))
+        Ok(Self::new(region, Some(credentials), endpoints, http))
     }
 
-    /// Over an embedded engine: region `local`, made-up credentials, every call goes to `http`.
+    /// Over an embedded engine: region `local`, every call goes to `http`, unsigned. Each client has a
+    /// retry budget of its own, so that engines in one process do not touch each other.
     pub fn with_http_client(http: SharedHttpClient) -> Self {
-        let credentials = Credentials::new("local", "local", None, None, "embedded");
-        Self::new("local".to_owned(), credentials, Endpoints::default(), http)
+        Self::new("local".to_owned(), None, Endpoints::default(), http)
     }
 
     fn new(
         region: String,
-        credentials: Credentials,
+        credentials: Option<Credentials>,
         endpoints: Endpoints,
         http: SharedHttpClient,
     ) -> Self {
-        let shared = SdkConfig::builder()
+        let embedded = credentials.is_none();
+        let mut shared = SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(region))
-            .credentials_provider(SharedCredentialsProvider::new(credentials))
             .http_client(http)
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
             .retry_config(
@@ -135,15 +138,28 @@ impl AwsConfig {
                     .with_max_attempts(MAX_ATTEMPTS)
                     .with_max_backoff(MAX_BACKOFF),
             )
-            .timeout_config(timeouts(ATTEMPT_TIMEOUT, OPERATION_TIMEOUT))
-            .build();
-        Self { shared, endpoints }
+            .timeout_config(timeouts(ATTEMPT_TIMEOUT, OPERATION_TIMEOUT));
+        shared.set_credentials_provider(credentials.map(SharedCredentialsProvider::new));
+        Self {
+            shared: shared.build(),
+            endpoints,
+            embedded,
+        }
+    }
+
+    fn retries(&self, service: &'static str) -> Option<RetryPartition> {
+        self.embedded
+            .then(|| RetryPartition::custom(service).build())
     }
 
     /// A client of DynamoDB.
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         let mut config = aws_sdk_dynamodb::config::Builder::from(&self.shared);
         config.set_endpoint_url(self.endpoints.dynamodb.clone());
+        config.set_retry_partition(self.retries("dynamodb"));
+        if self.embedded {
+            config.set_allow_no_auth();
+        }
         aws_sdk_dynamodb::Client::from_conf(config.build())
     }
 
@@ -159,6 +175,10 @@ impl AwsConfig {
                 LONG_POLL_OPERATION_TIMEOUT,
             ));
         config.set_endpoint_url(self.endpoints.sqs.clone());
+        config.set_retry_partition(self.retries("sqs"));
+        if self.embedded {
+            config.set_allow_no_auth();
+        }
         aws_sdk_sqs::Client::from_conf(config.build())
     }
 
@@ -166,6 +186,10 @@ impl AwsConfig {
     pub fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
         let mut config = aws_sdk_eventbridge::config::Builder::from(&self.shared);
         config.set_endpoint_url(self.endpoints.eventbridge.clone());
+        config.set_retry_partition(self.retries("eventbridge"));
+        if self.embedded {
+            config.set_allow_no_auth();
+        }
         aws_sdk_eventbridge::Client::from_conf(config.build())
     }
 }
