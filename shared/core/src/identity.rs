@@ -149,6 +149,10 @@ impl<'a> Seen<'a> {
     }
 }
 
+/// How much speaks for a known and a row of one bank id: what agrees, the likeness of the texts, and the
+/// days between them, less being more.
+type SameId = (u8, u32, i32);
+
 /// Open known rows by day, so that those near a day are found without looking at the others.
 type ByDay = BTreeSet<(i32, usize)>;
 
@@ -301,32 +305,46 @@ impl<'a> Matcher<'a> {
             .grouped(|row| row.facts.bank_id.as_deref())
             .into_values()
         {
-            if rows.is_empty() {
+            if rows.is_empty() || known.is_empty() {
                 continue;
             }
             let mut candidates = self.by_day(known.into_iter());
-            for row in rows {
-                let after = self.rows[row];
-                let best = near(&candidates, after.day)
-                    .inspect(|_| comparisons += 1)
-                    .filter_map(|(day, known)| {
-                        let before = self.known[known];
-                        let like = similarity_of(before.facts, after.facts);
-                        let agreeing = u8::from(before.facts.amount == after.facts.amount)
-                            + u8::from(before.day == after.day)
-                            + u8::from(like > 0);
-                        (!contradicts(before, after, like))
-                            .then_some(((agreeing, like, -(day - after.day).abs()), (day, known)))
-                    })
-                    .max_by_key(|(score, (day, known))| (*score, -day, usize::MAX - known));
-                if let Some((_, (day, known))) = best {
-                    candidates.remove(&(day, known));
+            // Where an id stands for several rows, the likest go first: else a new one under it could
+            // take the place of one that was edited.
+            let mut scored: Vec<_> = rows
+                .iter()
+                .flat_map(|&row| {
+                    let near = near(&candidates, self.rows[row].day);
+                    near.map(move |(_, known)| (known, row))
+                })
+                .inspect(|_| comparisons += 1)
+                .filter_map(|(known, row)| Some((self.speaks(known, row)?, known, row)))
+                .collect();
+            scored.sort_unstable_by_key(|&(score, known, row)| {
+                std::cmp::Reverse((score, usize::MAX - known, usize::MAX - row))
+            });
+            let mut taken = HashSet::new();
+            for (_, known, row) in scored {
+                let candidate = (self.known[known].day, known);
+                if candidates.contains(&candidate) && taken.insert(row) {
+                    candidates.remove(&candidate);
                     pairs.push((known, row, Confidence::Exact));
                 }
             }
         }
         self.comparisons += comparisons;
         self.settle(pairs);
+    }
+
+    /// How much speaks for a row being the known of the same bank id; `None` where it cannot be.
+    fn speaks(&self, known: usize, row: usize) -> Option<SameId> {
+        let (before, after) = (self.known[known], self.rows[row]);
+        let like = similarity_of(before.facts, after.facts);
+        let agreeing = 2 * u8::from(before.facts.amount == after.facts.amount)
+            + u8::from(before.day == after.day)
+            + u8::from(like > 0);
+        let apart = (before.day - after.day).abs();
+        (!contradicts(before, after, like)).then_some((agreeing, like, -apart))
     }
 
     /// Rule 3.
