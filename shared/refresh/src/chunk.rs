@@ -108,7 +108,9 @@ impl Refresher {
                     over = announce::consent_clock(store, queues, record, clock, now).await?;
                 }
                 // An ended consent is not used but for who asks in person: it may have been prolonged.
-                if held || (over && !on_demand) {
+                // A bank that wants the user there is asked when he is.
+                let alone = !on_demand && bank.limits.user_present_only;
+                if held || alone || (over && !on_demand) {
                     return Ok(Outcome::Held);
                 }
                 let outcome = self.record(calls, consent, entry, strong).await?;

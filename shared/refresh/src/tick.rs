@@ -1,6 +1,6 @@
 //! A rule's call: what is due this minute, planned and sent off.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::SignedDuration;
 use okra_core::{
@@ -26,21 +26,11 @@ impl Refresher {
         if self.clock.now() > tick.not_after() {
             return Ok(TickReport::default());
         }
-        let mut due = self.store.due(tick.interval, tick.slot()).await?;
+        let due = self.store.due(tick.interval, tick.slot()).await?;
         if due.is_empty() {
             self.rest(tick.interval).await?;
             return Ok(TickReport::default());
         }
-        let banks: BTreeSet<BankId> = due.iter().map(|entry| entry.key.bank).collect();
-        let mut attended = BTreeSet::new();
-        for bank in banks {
-            let limits = self.bank(bank).await.map(|config| config.limits);
-            if limits.is_ok_and(|it| it.user_present_only) {
-                attended.insert(bank);
-            }
-        }
-        // A bank that wants the user there is asked when he is.
-        due.retain(|entry| !attended.contains(&entry.key.bank));
         let total = due.len();
         let breakers = self.store.breakers().await?;
         let end = tick.at.saturating_add(MINUTE).unwrap_or(tick.at);

@@ -20,7 +20,7 @@ use okra_refresh::Outcome;
 use okra_sandbox::{Amend, Book, ConsentState, Faults, NewTransaction, Outage, Target, Volume};
 use okra_store::{Consistency, RecordStatus};
 
-use self::world::{Linked, World};
+use self::world::{BANK, Linked, World};
 
 fn spent(amount: &str, text: &str, status: BookingStatus) -> NewTransaction {
     NewTransaction {
@@ -542,6 +542,25 @@ async fn the_end_of_a_consent_is_told_before_it_comes() {
     assert_eq!(last(&world.feed(&linked).await), StateChange::Recovered);
     // The window has slid since; what it left is kept.
     check_laws_since(&world, &linked, jiff::civil::date(2026, 2, 1)).await;
+}
+
+/// The tick of a bank that wants the user there asks it nothing, and still minds the end of a consent.
+#[tokio::test]
+async fn a_consent_ends_where_only_its_user_may_ask_too() {
+    let world = World::new().await;
+    let linked = world.link_on(Interval::OneMinute, 1, Volume::Low).await;
+    world.tick(Interval::OneMinute, 0).await;
+    world.ends_in(&linked, 1).await;
+    let mut bank = world.store.bank(BANK).await.unwrap().unwrap();
+    bank.limits.user_present_only = true;
+    world.store.put_bank(&bank).await.unwrap();
+    world.go_to_day(2);
+    let calls = world.bank.calls();
+    let report = world.tick(Interval::OneMinute, 0).await;
+    assert_eq!(report.inline.unwrap().held, 1);
+    assert_eq!(world.bank.calls(), calls);
+    let status = world.head(&linked).await.status;
+    assert_eq!(status, RecordStatus::TokenRequired);
 }
 
 #[tokio::test]
