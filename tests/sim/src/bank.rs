@@ -39,6 +39,8 @@ pub(crate) struct Account {
     pub(crate) rows: Vec<Row>,
     /// Answers nothing but an error, for good.
     pub(crate) broken: bool,
+    /// Its ids count from 1, as those of the login's other accounts do.
+    own_ids: Option<u32>,
     /// What it showed once, for a bank that shows A, then B, then A again.
     saved: Option<(i64, Vec<Row>)>,
 }
@@ -49,6 +51,15 @@ pub(crate) struct Login {
     pub(crate) accounts: Vec<Account>,
     /// The consent is over.
     pub(crate) refused: bool,
+    /// When it is over by itself.
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+impl Login {
+    /// True where the bank lets nobody in.
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
+        self.refused || self.expires_at.is_some_and(|at| now >= at)
+    }
 }
 
 /// How often a bank misbehaves, in a thousand.
@@ -81,6 +92,12 @@ pub(crate) struct Banks {
 /// Rows of a page, where a bank pages at all.
 const PAGE: usize = 5;
 
+/// Accounts with enough rows to be paged, in a thousand.
+const LONG: u16 = 120;
+
+/// Logins whose accounts use the same ids, in a thousand.
+const SAME_IDS: u16 = 150;
+
 impl Banks {
     pub(crate) fn new(gate: Gate, now: crate::cloud::Now, random: Random) -> Self {
         let books = Books {
@@ -112,15 +129,22 @@ impl Banks {
         let now = self.time();
         let mut books = self.books();
         let n = books.logins.len();
+        let own_ids = books.random.chance(SAME_IDS).then_some(0);
         let accounts = (0..accounts)
             .map(|m| {
                 let mut account = Account {
                     id: format!("acc-{n}-{m}"),
                     number: format!("{:010}", 10 * n + m),
                     ledger: 100_000,
+                    own_ids,
                     ..Account::default()
                 };
-                for _ in 0..books.random.below(4) {
+                let rows = if books.random.chance(LONG) {
+                    2 * PAGE + books.random.below(PAGE)
+                } else {
+                    books.random.below(4)
+                };
+                for _ in 0..rows {
                     books.spend(&mut account, now);
                 }
                 account
@@ -131,6 +155,7 @@ impl Banks {
             token: token.clone(),
             accounts,
             refused: false,
+            expires_at: None,
         });
         token
     }
@@ -173,9 +198,10 @@ impl Http for Banks {
 type Answered = (u16, Vec<(&'static str, String)>, Vec<u8>);
 
 impl Books {
-    fn fresh_id(&mut self) -> String {
-        self.next_id += 1;
-        format!("T{:06}", self.next_id)
+    fn fresh_id(&mut self, account: &mut Account) -> String {
+        let next = account.own_ids.as_mut().unwrap_or(&mut self.next_id);
+        *next += 1;
+        format!("T{next:06}")
     }
 
     fn spend(&mut self, account: &mut Account, now: Timestamp) -> u32 {
@@ -189,7 +215,7 @@ impl Books {
         let row = Row {
             truth,
             twin: false,
-            id: Some(self.fresh_id()),
+            id: Some(self.fresh_id(account)),
             pending: false,
             minor,
             at,
@@ -217,7 +243,7 @@ impl Books {
         let pending: Vec<usize> = (0..account.rows.len())
             .filter(|&at| account.rows[at].pending)
             .collect();
-        match self.random.below(if flips { 12 } else { 10 }) {
+        match self.random.below(if flips { 13 } else { 11 }) {
             0 | 1 => format!("spent {}", self.spend(account, now)),
             2 | 3 => {
                 let truth = self.spend(account, now);
@@ -234,7 +260,7 @@ impl Books {
                 };
                 // Most banks give a booked row another id than the pending one had.
                 let id = if self.random.chance(700) {
-                    Some(self.fresh_id())
+                    Some(self.fresh_id(account))
                 } else {
                     account.rows[at].id.clone()
                 };
@@ -287,6 +313,18 @@ impl Books {
                     row.id = None;
                 }
                 format!("spent {truth} without an id")
+            }
+            10 => {
+                let known = account.rows.iter().filter(|row| !row.twin);
+                let ids: Vec<String> = known.filter_map(|row| row.id.clone()).collect();
+                let Some(id) = self.random.pick(&ids).cloned() else {
+                    return "nothing".to_owned();
+                };
+                let truth = self.spend(account, now);
+                if let Some(row) = account.rows.last_mut() {
+                    row.id = Some(id.clone());
+                }
+                format!("spent {truth} under the id {id} of another")
             }
             _ => match account.saved.take() {
                 None => {
@@ -344,7 +382,7 @@ impl Books {
         let Some(login) = self.logins.iter().find(|login| login.token == token) else {
             return Ok((401, vec![], vec![]));
         };
-        if login.refused {
+        if login.is_over(now) {
             return Ok((403, vec![], br#"{"Code":"403","Id":"x","Message":"consent","Errors":[{"ErrorCode":"UK.OBIE.Resource.ConsentMismatch","Message":"expired"}]}"#.to_vec()));
         }
         let path: Vec<&str> = request.url().path().split('/').collect();
@@ -377,7 +415,6 @@ impl Books {
             }
             _ => return Ok((404, vec![], vec![])),
         };
-        let _ = now;
         Ok((
             200,
             vec![("content-type", "application/json".to_owned())],

@@ -16,17 +16,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use okra_core::{
     decide::window_start,
     diff::AccountView,
-    feed::{Change, FeedEntry},
-    ids::{AccountId, RecordId, Seq, TransactionId},
+    feed::{Change, FeedEntry, Stream},
+    ids::{AccountId, EventId, RecordId, Seq, Source, TransactionId},
     model::{BookingStatus, TransactionFacts, date_of},
     state::StateChange,
 };
-use okra_store::{Consistency, Head, RecordStatus};
+use okra_store::{Consistency, DeliveryKey, DeliveryState, Head, RecordStatus, Subscription};
+use okra_webhooks::endpoint_id;
 
-use crate::world::{Linked, World};
+use crate::world::{APP, APP_HOOK, Linked, OPS_HOOK, World};
 
 /// Feed entries of a record that are read at most; no world makes as many.
 const MAX_ENTRIES: usize = 5_000;
+
+/// Milliseconds until every read sees a new subscription, and a world's longest stale read.
+const SETTLED_MS: i64 = 2_500;
 
 /// What of a row the bank and we must agree on.
 type Shown = (Option<String>, bool, i64, i64, String);
@@ -46,10 +50,18 @@ fn shown(facts: &TransactionFacts) -> Shown {
 fn check_states(head: &Head, entries: &[FeedEntry], broken: &mut Vec<String>) {
     let record = head.record;
     let mut waits = false;
+    let mut notices = BTreeSet::new();
     for entry in entries {
         let Change::State(state) = &entry.change else {
             continue;
         };
+        if let StateChange::ConsentExpiring { expires_at, days } = state
+            && !notices.insert((expires_at.as_millisecond(), *days))
+        {
+            broken.push(format!(
+                "law 8: record {record} is told twice that its consent ends in {days} days"
+            ));
+        }
         let now = match state {
             StateChange::TokenRequired { .. } => true,
             StateChange::Recovered => false,
@@ -103,25 +115,30 @@ impl World {
     pub(crate) async fn check(&mut self) {
         let mut broken = std::mem::take(&mut self.cloud.services().broken);
         broken.append(&mut self.receivers.desk().broken);
-        let mut minted = BTreeSet::new();
+        let mut all = self.check_app_feed(&mut broken).await;
         for linked in self.linked.clone() {
             let entries = self.feed(linked.record).await;
             self.check_record(&linked, &entries, &mut broken).await;
-            for entry in &entries {
-                minted.insert(entry.event_id().as_str().to_owned());
-            }
         }
         // Records whose link was answered into nothing are there as well.
-        let mut all = minted.clone();
         for record in self.records() {
             let entries = self.feed(record).await;
+            for entry in &entries {
+                self.log(|| format!("feed {record} {} {:?}", entry.seq, entry.change));
+            }
+            // The link of such a record was answered into nothing, and no tick may ask its bank: it is
+            // told of when its user asks.
+            let known = self.linked.iter().any(|linked| linked.record == record);
+            if known || !self.weather.in_person {
+                self.check_told(record, &entries, &mut broken).await;
+            }
             all.extend(
                 entries
                     .iter()
                     .map(|entry| entry.event_id().as_str().to_owned()),
             );
         }
-        self.check_inboxes(&minted, &all, &mut broken);
+        self.check_invented(&all, &mut broken);
         self.broken.append(&mut broken);
     }
 
@@ -145,7 +162,7 @@ impl World {
         let (refused, accounts) = {
             let books = self.banks.books();
             let login = &books.logins[linked.login];
-            (login.refused, login.accounts.clone())
+            (login.is_over(self.now()), login.accounts.clone())
         };
         let waits = head.status == RecordStatus::TokenRequired;
         if waits != refused {
@@ -298,38 +315,109 @@ impl World {
         }
     }
 
-    fn check_inboxes(
-        &self,
-        minted: &BTreeSet<String>,
-        all: &BTreeSet<String>,
-        broken: &mut Vec<String>,
-    ) {
+    /// Every record whose consent is over says so once it was asked for.
+    pub(crate) async fn check_ends(&mut self) {
+        self.gate.set_open(true);
+        for linked in self.linked.clone() {
+            let over = self.banks.books().logins[linked.login].is_over(self.now());
+            let head = self.head(linked.record).await;
+            let waits = head.is_some_and(|head| head.status == RecordStatus::TokenRequired);
+            if over && !waits {
+                self.broken.push(format!(
+                    "law 8: record {} does not say that its consent is over",
+                    linked.record
+                ));
+            }
+        }
+        self.gate.set_open(false);
+    }
+
+    /// The app's own feed, what became of its endpoints: everyone who asked for it was told.
+    async fn check_app_feed(&self, broken: &mut Vec<String>) -> BTreeSet<String> {
+        let entries = self.store.app_feed(APP, Seq::ZERO, MAX_ENTRIES).await;
+        let entries = entries.unwrap_or_default();
+        let asked = self.store.endpoint(APP, endpoint_id(APP, OPS_HOOK)).await;
+        let asked = asked.ok().flatten().is_some();
+        for entry in entries.iter().filter(|it| asked && it.url != OPS_HOOK) {
+            if !self.took(OPS_HOOK, &entry.event_id()) {
+                broken.push(format!(
+                    "law 3: nobody told {OPS_HOOK} of {}: {:?}",
+                    entry.event_id(),
+                    entry.happened
+                ));
+            }
+        }
+        let events = entries.iter().map(|entry| entry.event_id());
+        events.map(|event| event.as_str().to_owned()).collect()
+    }
+
+    /// Nobody is told what no feed has, but for pings of their own.
+    fn check_invented(&self, all: &BTreeSet<String>, broken: &mut Vec<String>) {
         let desk = self.receivers.desk();
         for (url, inbox) in &desk.inboxes {
-            for event in inbox.events.keys().filter(|event| !all.contains(*event)) {
+            let ping = format!("ping_{}_", endpoint_id(APP, url));
+            let invented = inbox
+                .events
+                .keys()
+                .filter(|event| !all.contains(*event) && !event.starts_with(&ping));
+            for event in invented {
                 broken.push(format!(
                     "law 3: {url} was told of {event}, which no feed has"
                 ));
             }
         }
-        // The app's own endpoint was there before the first record.
-        let told = desk
-            .inboxes
-            .get("https://app.example/hook/")
-            .or_else(|| desk.inboxes.get("https://app.example/hook"));
-        for event in minted {
-            let taken = told
-                .and_then(|inbox| inbox.events.get(event))
-                .map_or(0, |(_, taken)| *taken);
-            if taken == 0 && !self.given_up(event) {
-                broken.push(format!("law 3: nobody told the app of {event}"));
+    }
+
+    /// Every entry reached everyone who was there before it, or waits for one who is visibly gone.
+    async fn check_told(&self, record: RecordId, entries: &[FeedEntry], broken: &mut Vec<String>) {
+        let subscriptions = self.store.subscriptions(record).await.unwrap_or_default();
+        let mut wanted: Vec<(String, Option<Subscription>)> = vec![(APP_HOOK.to_owned(), None)];
+        for subscription in subscriptions {
+            if let Some(url) = subscription.webhook_url.clone() {
+                wanted.push((url, Some(subscription)));
+            }
+        }
+        for (url, subscription) in wanted {
+            let endpoint = endpoint_id(APP, &url);
+            let disabled = self
+                .store
+                .health(endpoint)
+                .await
+                .is_ok_and(|stored| stored.health.disabled.is_some());
+            for entry in entries {
+                let wants = subscription.as_ref().is_none_or(|it| {
+                    let stream = entry.change.stream();
+                    let product = it.products.iter().any(|&of| Stream::from(of) == stream);
+                    let before = it.created_at.as_millisecond() + SETTLED_MS;
+                    entry.at.as_millisecond() > before && (product || stream == Stream::State)
+                });
+                if !wants || self.took(&url, &entry.event_id()) {
+                    continue;
+                }
+                let key = DeliveryKey {
+                    endpoint,
+                    at: entry.at,
+                    source: Source::Record(record),
+                    seq: entry.seq,
+                };
+                let delivery = self.store.delivery(&key).await.ok().flatten();
+                let state = delivery.map(|delivery| delivery.state);
+                if !(disabled && state == Some(DeliveryState::Parked)) {
+                    broken.push(format!(
+                        "law 3: nobody told {url} of {}: {state:?}",
+                        entry.event_id()
+                    ));
+                }
             }
         }
     }
 
-    /// True where some delivery of the event says that it was given up, for all to see.
-    fn given_up(&self, _event: &str) -> bool {
-        false
+    fn took(&self, url: &str, event: &EventId) -> bool {
+        let desk = self.receivers.desk();
+        let inbox = desk.inboxes.get(url);
+        inbox
+            .and_then(|inbox| inbox.events.get(event.as_str()))
+            .is_some_and(|(_, taken)| *taken > 0)
     }
 
     /// Rounds of ticks until nothing more is to be said of accounts that never answer.
@@ -343,20 +431,26 @@ impl World {
         }
     }
 
-    /// Ticks over banks that say the same in other words.
+    /// Ticks over banks that say the same in other words. Where a history ended after the last tick of a
+    /// record, its digests are settled once more, which tells nobody anything.
     pub(crate) async fn check_unchanged(&mut self) {
         let count = |world: &Self| {
             let services = world.cloud.services();
             (services.written, services.sent)
         };
-        let before = count(self);
-        self.tick_all().await;
-        let after = count(self);
-        if before != after {
+        let (mut items, mut messages) = (0, 0);
+        for _ in 0..2 {
+            let before = count(self);
+            self.tick_all().await;
+            let after = count(self);
+            (items, messages) = (after.0 - before.0, after.1 - before.1);
+            if items == 0 || messages > 0 {
+                break;
+            }
+        }
+        if (items, messages) != (0, 0) {
             self.broken.push(format!(
-                "law 4: a round without changes wrote {} items and sent {} messages",
-                after.0 - before.0,
-                after.1 - before.1
+                "law 4: a round without changes wrote {items} items and sent {messages} messages"
             ));
         }
     }

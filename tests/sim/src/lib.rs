@@ -90,12 +90,14 @@ pub fn run(seed: u64, keep_trace: bool) -> Report {
         let mut world = World::new(seed, keep_trace).await;
         world.storm().await;
         world.calm().await;
+        world.end_consents().await;
         world.relink_all().await;
         world.tick_all().await;
         // A consent that was replaced by an older one shows itself only now.
         world.relink_all().await;
-        if world.weather.flips {
-            // What a bank showed twice around a crash is found by a strong read.
+        if world.weather.flips || world.weather.in_person {
+            // What a bank showed twice around a crash is found by a strong read, and what it shows only
+            // to its user by asking in person.
             world.ask_all().await;
         }
         // An account that never answers is reported step by step.

@@ -11,6 +11,7 @@ use http::HeaderMap;
 use okra_webhooks::{Fault, Reply, Request, Transport};
 
 use crate::{
+    cloud::Now,
     gate::{Fate, Gate, Kind, Side},
     random::Random,
 };
@@ -22,6 +23,8 @@ pub(crate) struct Inbox {
     pub(crate) events: BTreeMap<String, (Bytes, u32)>,
     /// Answers 410 from now on.
     pub(crate) gone: bool,
+    /// Answers nothing good until then, in milliseconds since 1970.
+    pub(crate) down_until: i64,
 }
 
 #[derive(Debug)]
@@ -39,10 +42,11 @@ pub(crate) struct Desk {
 pub(crate) struct Receivers {
     desk: Arc<Mutex<Desk>>,
     gate: Gate,
+    now: Now,
 }
 
 impl Receivers {
-    pub(crate) fn new(gate: Gate, random: Random) -> Self {
+    pub(crate) fn new(gate: Gate, now: Now, random: Random) -> Self {
         let desk = Desk {
             inboxes: BTreeMap::new(),
             failing: 0,
@@ -52,6 +56,7 @@ impl Receivers {
         Self {
             desk: Arc::new(Mutex::new(desk)),
             gate,
+            now,
         }
     }
 
@@ -82,7 +87,11 @@ impl Transport for Receivers {
                 .await;
             let answer = match fate {
                 Fate::Unreachable => Err(Fault::Connect),
-                _ => self.desk().take(request.url.as_str(), &id, &request.body),
+                _ => {
+                    let now = (self.now)();
+                    self.desk()
+                        .take(request.url.as_str(), &id, &request.body, now)
+                }
             };
             self.gate.pass(Side::After, Kind::Receiver, label).await;
             answer
@@ -92,7 +101,7 @@ impl Transport for Receivers {
 }
 
 impl Desk {
-    fn take(&mut self, url: &str, id: &str, body: &Bytes) -> Result<Reply, Fault> {
+    fn take(&mut self, url: &str, id: &str, body: &Bytes, now: i64) -> Result<Reply, Fault> {
         let inbox = self.inboxes.entry(url.to_owned()).or_default();
         let (first, taken) = inbox
             .events
@@ -115,6 +124,13 @@ impl Desk {
         }
         if inbox.gone {
             return reply(410, None);
+        }
+        if now < inbox.down_until {
+            return match self.random.below(3) {
+                0 => Err(Fault::Timeout),
+                1 => Err(Fault::Connect),
+                _ => reply(503, None),
+            };
         }
         if self.random.chance(self.failing) {
             return match self.random.below(8) {

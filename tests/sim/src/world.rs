@@ -46,12 +46,21 @@ use crate::{
 pub(crate) const BANK: BankId = BankId::from_bytes([0xba; 12]);
 pub(crate) const APP: AppId = AppId::from_bytes([0xa0; 12]);
 const KEY: &str = "sk_sim";
+/// The app's own endpoint, which is there before the first record and wants all that records bring.
+pub(crate) const APP_HOOK: &str = "https://app.example/hook";
+/// The endpoint, in some worlds, that is told what becomes of the others.
+pub(crate) const OPS_HOOK: &str = "https://ops.example/hook";
 
 /// When every world begins: mid-month, so that no window slides while it lasts.
 const BEGINS: &str = "2026-03-08T12:00:30Z";
 
 /// Milliseconds a received message stays invisible: six times a function's timeout.
 const VISIBILITY_MS: i64 = 360_000;
+
+const DAY_MS: i64 = 24 * 3600 * 1000;
+
+/// Where a user calls from.
+const USER_IP: &str = "203.0.113.7";
 
 /// Times Lambda repeats an asynchronous call that failed.
 const LAMBDA_TRIES: u32 = 2;
@@ -76,6 +85,12 @@ pub(crate) struct Weather {
     pub(crate) twice: u16,
     /// Whether banks show A, then B, then A again.
     pub(crate) flips: bool,
+    /// Whether the bank wants the user there for each refresh.
+    pub(crate) in_person: bool,
+    /// Whether consents have an end that is known.
+    pub(crate) ends: bool,
+    /// Receivers that go down for hours, in a thousand calls.
+    pub(crate) down: u16,
     /// Processes at the same time at most.
     pub(crate) width: usize,
     /// Steps of the storm.
@@ -93,6 +108,9 @@ impl Weather {
             receivers: level(random, &[0, 100, 400]),
             twice: level(random, &[0, 20, 200]),
             flips: random.chance(300),
+            in_person: random.chance(80),
+            ends: random.chance(120),
+            down: level(random, &[0, 0, 60]),
             width: 1 + random.below(4),
             steps: 100 + random.below(160),
         }
@@ -206,7 +224,7 @@ impl World {
         };
         let cloud = Cloud::new(gate.clone(), Arc::clone(&now));
         let banks = Banks::new(gate.clone(), Arc::clone(&now), random.fork());
-        let receivers = Receivers::new(gate.clone(), random.fork());
+        let receivers = Receivers::new(gate.clone(), Arc::clone(&now), random.fork());
         let aws = AwsConfig::with_http_client(cloud.http_client());
         let store = Store::new(aws.dynamodb(), "okra");
         let rules = Rules::new(aws.eventbridge(), "sim");
@@ -278,7 +296,10 @@ impl World {
             financial_id: None,
             country: "NG".to_owned(),
             oauth: None,
-            limits: BankLimits::default(),
+            limits: BankLimits {
+                user_present_only: self.weather.in_person,
+                ..BankLimits::default()
+            },
         };
         let app = App {
             id: APP,
@@ -303,8 +324,12 @@ impl World {
             self.broken.push(format!("set up: {error}"));
         }
         // One endpoint of the app that is told of everything.
-        self.call_now("webhooks/set", json!({ "url": "https://app.example/hook" }))
+        self.call_now("webhooks/set", json!({ "url": APP_HOOK }))
             .await;
+        if self.random.chance(300) {
+            let named = json!({ "url": OPS_HOOK, "events": ["endpoint.*", "delivery.*"] });
+            self.call_now("webhooks/set", named).await;
+        }
         let records = 1 + self.random.below(2);
         for _ in 0..records {
             let (path, body) = self.link_call();
@@ -337,6 +362,17 @@ impl World {
             }
         }
         let mut body = json!({ "access_token": token, "bank": BANK, "name": "Ada Obi" });
+        if self.weather.ends {
+            let minutes = self.random.between(1, 3 * 24 * 60);
+            let ends = later(self.now(), minutes * 60_000);
+            if let Some(login) = self.banks.books().logins.last_mut() {
+                login.expires_at = Some(ends);
+            }
+            body["consent_expires_at"] = json!(ends);
+        }
+        if self.random.chance(500) {
+            body["limit"] = json!(1 + self.random.below(3));
+        }
         if self.random.chance(600) {
             let interval = self
                 .random
@@ -357,7 +393,7 @@ impl World {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    fn log(&mut self, text: impl FnOnce() -> String) {
+    pub(crate) fn log(&mut self, text: impl FnOnce() -> String) {
         let at = self.clock.now().as_millisecond() - self.begins_ms;
         self.trace.say(at, text);
     }
@@ -751,6 +787,10 @@ impl World {
                 };
                 if self.rule_is_on(tick.interval) {
                     self.start(Job::Tick { tick, tries: 0 });
+                    let twice = self.weather.twice;
+                    if self.random.chance(twice) {
+                        self.start(Job::Tick { tick, tries: 0 });
+                    }
                 }
             }
             5..=13 => {
@@ -795,7 +835,11 @@ impl World {
                     .random
                     .pick(&["balance/refresh", "transactions/refresh", "customers/retry"])
                     .copied()?;
-                Some((path, json!({ "record_id": linked?.record })))
+                let mut body = json!({ "record_id": linked?.record });
+                if self.weather.in_person || self.random.chance(200) {
+                    body["customer_ip"] = json!(USER_IP);
+                }
+                Some((path, body))
             }
             4 | 5 => {
                 let interval = self.random.pick(&Interval::ALL).copied()?;
@@ -825,15 +869,30 @@ impl World {
                 Some(("records/link", self.relink(&linked)))
             }
             8 => {
+                let down = self.weather.down;
+                if self.random.chance(down.saturating_mul(10)) {
+                    let url = match self.random.below(3) {
+                        0 => APP_HOOK.to_owned(),
+                        n => format!("https://r{n}.example/hook"),
+                    };
+                    let minutes = self.random.between(5, 20 * 60);
+                    let until = self.now().as_millisecond() + minutes * 60_000;
+                    self.log(|| format!("{url} is down for {minutes} minutes"));
+                    self.count("receivers down");
+                    self.receivers
+                        .desk()
+                        .inboxes
+                        .entry(url)
+                        .or_default()
+                        .down_until = until;
+                    return None;
+                }
                 let url = format!("https://r{}.example/hook", self.random.below(3));
                 if self.random.chance(200) {
                     self.receivers.desk().inboxes.entry(url).or_default().gone = true;
                     return None;
                 }
-                Some((
-                    "webhooks/set",
-                    json!({ "url": "https://app.example/hook", "rotate": true }),
-                ))
+                Some(("webhooks/set", json!({ "url": APP_HOOK, "rotate": true })))
             }
             _ => None,
         }
@@ -851,7 +910,29 @@ impl World {
             .unwrap_or(0);
         login.token = format!("token-{}-{}", linked.login, turn + 1);
         login.refused = false;
-        json!({ "record_id": linked.record, "access_token": login.token })
+        let mut body = json!({ "record_id": linked.record, "access_token": login.token });
+        if self.weather.ends {
+            // Beyond the end of every world.
+            let ends = later(self.clock.now(), 90 * DAY_MS);
+            login.expires_at = Some(ends);
+            body["consent_expires_at"] = json!(ends);
+        }
+        body
+    }
+
+    /// Consents that have an end come to it, and everybody is asked for.
+    pub(crate) async fn end_consents(&mut self) {
+        let ends = {
+            let books = self.banks.books();
+            let ends = books.logins.iter().filter_map(|login| login.expires_at);
+            ends.map(Timestamp::as_millisecond).collect::<Vec<_>>()
+        };
+        let soon = self.now().as_millisecond() + 30 * DAY_MS;
+        if let Some(last) = ends.into_iter().filter(|at| *at < soon).max() {
+            self.pass_until(last + 1).await;
+            self.tick_all().await;
+            self.check_ends().await;
+        }
     }
 
     fn rule_is_on(&self, interval: Interval) -> bool {
@@ -1031,7 +1112,7 @@ impl World {
     /// Everybody whose consent was refused consents again.
     pub(crate) async fn relink_all(&mut self) {
         for linked in self.linked.clone() {
-            let refused = self.banks.books().logins[linked.login].refused;
+            let refused = self.banks.books().logins[linked.login].is_over(self.now());
             self.gate.set_open(true);
             let head = self.head(linked.record).await;
             self.gate.set_open(false);
@@ -1051,7 +1132,7 @@ impl World {
     /// Every record is asked for in person, which takes the strong read.
     pub(crate) async fn ask_all(&mut self) {
         for linked in self.linked.clone() {
-            let body = json!({ "record_id": linked.record });
+            let body = json!({ "record_id": linked.record, "customer_ip": USER_IP });
             self.start(Job::Call {
                 path: "customers/retry",
                 body,
@@ -1104,6 +1185,10 @@ fn name(job: &Job) -> String {
         Job::Batch { queue, messages } => format!("batch {queue} {messages:?}"),
         Job::Call { path, body, tries } => format!("call {path} {body} try {tries}"),
     }
+}
+
+fn later(at: Timestamp, ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond() + ms).unwrap_or(at)
 }
 
 fn minute(at: Timestamp) -> Timestamp {
