@@ -83,7 +83,7 @@ impl Default for BankLimits {
     fn default() -> Self {
         Self {
             records_per_second: 50,
-            concurrency: 16,
+            concurrency: 32,
             deadline_ms: 15_000,
             max_pages: 50,
             max_body_bytes: 4 * 1024 * 1024,

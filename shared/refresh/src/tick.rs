@@ -26,7 +26,7 @@ impl Refresher {
         if self.clock.now() > tick.not_after() {
             return Ok(TickReport::default());
         }
-        let due = self.store.due(tick.interval, tick.slot()).await?;
+        let mut due = self.store.due(tick.interval, tick.slot()).await?;
         if due.is_empty() {
             self.rest(tick.interval).await?;
             return Ok(TickReport::default());

@@ -1,12 +1,16 @@
 //! The feed: committed diffs, in order. A commit moves the head and adds the entries in one
 //! transaction, so that the numbers of a feed are dense and no entry is without its head.
+//!
+//! Entries of one commit and one account share an item as long as it stays within a write unit: a
+//! transaction pays two units for each item. The item's key has the number of its last entry, so that
+//! whatever is read from a number on begins with the item that holds it.
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 use okra_core::{
     consent::ConsentClock,
     decide::Mark,
-    feed::{FeedEntry, MAX_ENTRIES_PER_COMMIT, Stream},
+    feed::{Change, FeedEntry, MAX_ENTRIES_PER_COMMIT, Stream},
     history::History,
     ids::{RecordId, Seq},
     model::ByProduct,
@@ -36,8 +40,14 @@ pub const MAX_COMMIT_BYTES: usize = 3_900_000;
 /// The largest number a feed entry's key can hold.
 const MAX_SEQ: u64 = 999_999_999_999;
 
+/// Bytes of an item that several entries share, at most: one write unit.
+const MAX_SHARED_BYTES: usize = 1024;
+
 const KIND: &str = "feed entry";
 const PREFIX: &str = "FED#";
+
+/// How many entries an item holds; absent where it is one.
+const COUNT: &str = "c";
 
 /// A change of a record, to be committed.
 #[derive(Clone, Copy, Debug)]
@@ -80,32 +90,75 @@ pub enum CommitError {
     Store(#[from] StoreError),
 }
 
-fn key(record: RecordId, seq: Seq) -> Key {
-    Key::new(records::partition(record), sort_key(seq))
-}
-
 fn sort_key(seq: Seq) -> String {
     format!("{PREFIX}{:012}", seq.0)
 }
 
-pub(crate) fn write(entry: &FeedEntry) -> Result<Attributes, StoreError> {
-    Ok(Draft::new(key(entry.record, entry.seq))
-        .maybe("a", entry.account.map(|account| s(account.to_string())))
-        .with("t", millis(entry.at))
-        .with(JSON, json(KIND, &entry.change)?)
-        .done())
+/// The items of the entries of one commit.
+pub(crate) fn write(entries: &[FeedEntry]) -> Result<Vec<Attributes>, StoreError> {
+    let mut items: Vec<Attributes> = Vec::with_capacity(entries.len());
+    let mut first = 0;
+    for (at, entry) in entries.iter().enumerate() {
+        let shares = entries[first..at]
+            .last()
+            .is_some_and(|before| before.account == entry.account && before.at == entry.at);
+        if shares {
+            let shared = draft(&entries[first..=at], entry)?;
+            if size(&shared) <= MAX_SHARED_BYTES {
+                items.pop();
+                items.push(shared);
+                continue;
+            }
+        }
+        first = at;
+        items.push(draft(&entries[at..=at], entry)?);
+    }
+    Ok(items)
 }
 
-fn read(record: RecordId, item: &Attributes) -> Result<FeedEntry, StoreError> {
+/// The item of entries of one account and time; `last` is the last of them.
+fn draft(entries: &[FeedEntry], last: &FeedEntry) -> Result<Attributes, StoreError> {
+    let changes: Vec<&Change> = entries.iter().map(|entry| &entry.change).collect();
+    let (count, changes) = match changes.as_slice() {
+        [one] => (None, json(KIND, one)?),
+        several => (Some(n(several.len())), json(KIND, &several)?),
+    };
+    Ok(Draft::new(Key::new(
+        records::partition(last.record),
+        sort_key(last.seq),
+    ))
+    .maybe("a", last.account.map(|account| s(account.to_string())))
+    .maybe(COUNT, count)
+    .with("t", millis(last.at))
+    .with(JSON, changes)
+    .done())
+}
+
+/// The entries of an item, in order.
+fn read(record: RecordId, item: &Attributes) -> Result<Vec<FeedEntry>, StoreError> {
     let reader = Reader::new(KIND, item);
-    let seq = reader.after(PREFIX)?.parse();
-    Ok(FeedEntry {
+    let last: u64 = reader
+        .after(PREFIX)?
+        .parse()
+        .map_err(|_| reader.corrupt("sk"))?;
+    let changes: Vec<Change> = if reader.has(COUNT) {
+        reader.json(JSON)?
+    } else {
+        vec![reader.json(JSON)?]
+    };
+    let (at, account) = (reader.millis("t")?, reader.optional("a", Reader::parse)?);
+    let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
+    let before = last
+        .checked_sub(count)
+        .ok_or_else(|| reader.corrupt("sk"))?;
+    let entry = |(seq, change)| FeedEntry {
         record,
-        seq: Seq(seq.map_err(|_| reader.corrupt("sk"))?),
-        at: reader.millis("t")?,
-        account: reader.optional("a", Reader::parse)?,
-        change: reader.json(JSON)?,
-    })
+        seq: Seq(seq),
+        at,
+        account,
+        change,
+    };
+    Ok((before + 1..).zip(changes).map(entry).collect())
 }
 
 /// The head after the commit, where it still is what was read. The digests are compared too: two
@@ -188,18 +241,14 @@ impl Store {
         if !follows(&commit) {
             return Err(CommitError::NotNext);
         }
-        let items = commit
-            .entries
-            .iter()
-            .map(write)
-            .collect::<Result<Vec<_>, _>>()?;
+        let items = write(commit.entries)?;
         let bytes = items.iter().map(size).sum();
-        if items.len() > MAX_ENTRIES_PER_COMMIT
+        if commit.entries.len() > MAX_ENTRIES_PER_COMMIT
             || bytes > MAX_COMMIT_BYTES
             || items.iter().any(|item| size(item) > MAX_ENTRY_BYTES)
         {
             return Err(CommitError::TooLarge {
-                entries: items.len(),
+                entries: commit.entries.len(),
                 bytes,
             });
         }
@@ -271,9 +320,15 @@ impl Store {
             sort_key(after.next()),
             sort_key(Seq(MAX_SEQ)),
         );
-        let take = Take::First(limit.min(MAX_FEED_PAGE));
-        let items = self.query(range, take, consistency).await?;
-        items.iter().map(|item| read(record, item)).collect()
+        let limit = limit.min(MAX_FEED_PAGE);
+        let items = self.query(range, Take::First(limit), consistency).await?;
+        let mut entries = Vec::with_capacity(items.len());
+        for item in &items {
+            entries.extend(read(record, item)?);
+        }
+        entries.retain(|entry| entry.seq > after);
+        entries.truncate(limit);
+        Ok(entries)
     }
 
     /// One entry of a feed; read eventually, and strongly where it was not found so.
@@ -282,9 +337,11 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn entry(&self, record: RecordId, seq: Seq) -> Result<Option<FeedEntry>, StoreError> {
+        let before = Seq(seq.0.saturating_sub(1));
         for consistency in [Consistency::Eventual, Consistency::Strong] {
-            if let Some(item) = self.get(key(record, seq), consistency).await? {
-                return read(record, &item).map(Some);
+            let found = self.feed(record, before, 1, consistency).await?;
+            if let Some(entry) = found.into_iter().find(|entry| entry.seq == seq) {
+                return Ok(Some(entry));
             }
         }
         Ok(None)
@@ -294,9 +351,9 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use okra_core::{
-        feed::{Change, Pull, TransactionsDiff},
+        feed::{Pull, TransactionsDiff},
         ids::{AccountId, Day, TransactionId},
-        model::{BookingStatus, Direction, Transaction, TransactionFacts},
+        model::{BalanceFacts, BookingStatus, Direction, Transaction, TransactionFacts},
         money::{Currency, Money},
     };
     use proptest::prelude::*;
@@ -322,25 +379,75 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_entry_of_three_usual_rows_is_one_write_unit() {
-        let account = AccountId::derive(&[b"account"]);
-        let entry = FeedEntry {
+    fn entry(seq: u64, account: AccountId, change: Change) -> FeedEntry {
+        FeedEntry {
             record: RecordId::derive(&[b"record"]),
-            seq: Seq(123_456),
+            seq: Seq(seq),
             at: Timestamp::from_second(1_774_828_805).unwrap(),
             account: Some(account),
-            change: Change::Transactions(TransactionsDiff {
-                pull: Pull::Periodic,
-                added: (0..3).map(|n| usual_row(account, n)).collect(),
-                modified: vec![],
-                removed: vec![],
-                previous: std::collections::BTreeMap::new(),
-            }),
+            change,
+        }
+    }
+
+    fn rows(account: AccountId, count: u8) -> Change {
+        Change::Transactions(TransactionsDiff {
+            pull: Pull::Periodic,
+            added: (0..count).map(|n| usual_row(account, n)).collect(),
+            modified: vec![],
+            removed: vec![],
+            previous: std::collections::BTreeMap::new(),
+        })
+    }
+
+    fn balance(minor: i64) -> Change {
+        let facts = |minor| BalanceFacts {
+            available: Some(Money::new(minor, Currency::NGN)),
+            ledger: Some(Money::new(minor, Currency::NGN)),
         };
-        let item = write(&entry).unwrap();
-        assert!(size(&item) <= 1024, "{} bytes", size(&item));
-        assert_eq!(read(entry.record, &item).unwrap(), entry);
+        Change::Balance {
+            before: Some(facts(98_765_432)),
+            after: facts(minor),
+        }
+    }
+
+    fn read_all(items: &[Attributes]) -> Vec<FeedEntry> {
+        let record = RecordId::derive(&[b"record"]);
+        let read = items.iter().flat_map(|item| read(record, item).unwrap());
+        read.collect()
+    }
+
+    #[test]
+    fn three_usual_rows_and_the_balance_are_one_write_unit() {
+        let account = AccountId::derive(&[b"account"]);
+        let entries = [
+            entry(123_456, account, balance(95_015_282)),
+            entry(123_457, account, rows(account, 3)),
+        ];
+        let items = write(&entries).unwrap();
+        assert_eq!(items.len(), 1);
+        assert!(size(&items[0]) <= 1024, "{} bytes", size(&items[0]));
+        assert_eq!(read_all(&items), entries);
+    }
+
+    proptest! {
+        /// Whatever is committed together comes back in order, and what shares an item is small, of one
+        /// account and without a gap.
+        #[test]
+        fn entries_that_share_an_item_come_back(made in prop::collection::vec((0..3_u8, 0..6_u8), 0..12)) {
+            let entries: Vec<FeedEntry> = (1..)
+                .zip(made)
+                .map(|(seq, (account, count))| {
+                    let account = AccountId::derive(&[&[account]]);
+                    let change = if count == 0 { balance(i64::from(count)) } else { rows(account, count) };
+                    entry(seq, account, change)
+                })
+                .collect();
+            let items = write(&entries).unwrap();
+            for item in items.iter().filter(|item| item.contains_key(COUNT)) {
+                prop_assert!(size(item) <= MAX_SHARED_BYTES);
+            }
+            prop_assert_eq!(read_all(&items), entries);
+        }
     }
 
     proptest! {

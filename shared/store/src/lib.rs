@@ -16,7 +16,7 @@
 //! | subscription | `REC#<record>` | `SUB#<subscription>` | subscriptions |
 //! | job | `REC#<record>` | `JOB#<product>` | jobs |
 //! | history | `REC#<record>` | `HIST` | histories |
-//! | feed entry | `REC#<record>` | `FED#<seq, 12 digits>` | feed |
+//! | feed entries | `REC#<record>` | `FED#<seq of the last, 12 digits>` | feed |
 //! | transaction | `ACC#<account's tag>` | `T#<day>#<hash>#<rest of account>` | transactions |
 //! | due entry | `DUE#<interval>#<slot>#<lane>` | `<bank>#<record>` | due |
 //! | interval counter | `INT#<interval>` | `N#<lane>` | intervals |

@@ -234,9 +234,7 @@ impl Store {
             items.push(accounts::write(account)?);
         }
         items.extend(new.due.iter().map(due::write));
-        for entry in &new.entries {
-            items.push(feed::write(entry)?);
-        }
+        items.extend(feed::write(&new.entries)?);
         items.extend(links.map(Key::attributes));
         let mut actions: Vec<_> = items
             .into_iter()

@@ -219,7 +219,7 @@ impl Books {
             pending: false,
             minor,
             at,
-            text: format!("PURCHASE {truth}"),
+            text: format!("SHOP {truth}"),
         };
         account.ledger += minor;
         account.rows.push(row);

@@ -82,16 +82,15 @@ impl Services {
                     self.broken
                         .push(format!("law 2: feed entry {pk} {seq} was written twice"));
                 }
-                let seq: u64 = seq.parse().unwrap_or(0);
-                let before = (
-                    pk.clone(),
-                    format!(
-                        "FED#{:0width$}",
-                        seq.saturating_sub(1),
-                        width = sk.len() - 4
-                    ),
-                );
-                let dense = seq == 1 || self.table.holds(&before);
+                let last: u64 = seq.parse().unwrap_or(0);
+                let count = write.after.as_ref().and_then(|item| {
+                    let count = item.get("c")?;
+                    count["N"].as_str()?.parse().ok()
+                });
+                let before = last.saturating_sub(count.unwrap_or(1));
+                let width = sk.len() - 4;
+                let before_key = (pk.clone(), format!("FED#{before:0width$}"));
+                let dense = before == 0 || self.table.holds(&before_key);
                 if !dense {
                     self.broken.push(format!(
                         "law 2: feed entry {pk} {seq} does not follow another"

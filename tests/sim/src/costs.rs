@@ -1,10 +1,11 @@
-//! What a million refreshes cost, from measured units and [`prices`](crate::prices).
+//! What a million refreshes cost, from counted units, stated assumptions and [`prices`](crate::prices).
 
 use std::fmt::Write as _;
 
 use crate::prices;
 
-/// Units of one refresh or one change, each measured by the command beside it in `docs/COSTS.md`.
+/// Units of one refresh or one change. Those of the table are counted by the commands in
+/// `docs/COSTS.md`; bytes of messages, calls, webhooks and logs are estimated from one of each.
 #[derive(Clone, Copy, Debug)]
 pub struct Units {
     /// Read units of an unchanged refresh: its share of the slot's query, its consent, its share of audits.
@@ -21,7 +22,9 @@ pub struct Units {
     pub events: [f64; 2],
     /// Bytes of a chunk's message for each of its records.
     pub chunk_bytes: f64,
-    /// Bytes sent to a bank for each of a refresh's calls: request, TLS and TCP with acknowledgements.
+    /// Bytes sent to a bank for each of a refresh's calls. A request is about 280; its TLS record and its
+    /// packet add 80, and every second packet of the answer is acknowledged with 52: 10 for 28 KB of
+    /// transactions, 1 for a balance.
     pub call_bytes: f64,
     /// Bytes of a webhook sent, with its headers.
     pub webhook_bytes: f64,
@@ -29,19 +32,22 @@ pub struct Units {
     pub log_bytes: (f64, f64),
 }
 
-/// As measured.
-pub const MEASURED: Units = Units {
+/// The units of the product as it is.
+pub const UNITS: Units = Units {
     unchanged_reads: 0.536,
     changed_reads: 7.0,
-    changed_writes: [8.0, 11.0],
+    changed_writes: [8.0, 9.0],
     delivery_reads: 5.0,
     delivery_writes: 1.0,
     events: [1.0, 2.0],
     chunk_bytes: 210.0,
-    call_bytes: 800.0,
+    call_bytes: 650.0,
     webhook_bytes: 2_400.0,
     log_bytes: (420.0, 330.0),
 };
+
+/// Gigabytes at which Lambda gives a function a whole core; less memory, less of it.
+const CORE_GB: f64 = 1.769;
 
 /// What the world around is taken to be.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +62,7 @@ pub struct Assumptions {
     pub in_flight: f64,
     /// Gigabytes of the fetch and deliver functions.
     pub memory_gb: f64,
-    /// Processor seconds of a refresh, and of a delivery.
+    /// Seconds of a whole core for a refresh, and for a delivery.
     pub busy_s: (f64, f64),
     /// Seconds a receiver takes, and deliveries in flight in one invocation.
     pub receiver: (f64, f64),
@@ -73,8 +79,8 @@ pub const USUAL: Assumptions = Assumptions {
     chunk: 100.0,
     calls: 2.0,
     bank_s: 0.4,
-    in_flight: 50.0,
-    memory_gb: 0.25,
+    in_flight: 32.0,
+    memory_gb: 0.125,
     busy_s: (0.000_5, 0.001),
     receiver: (0.3, 10.0),
     changed: 0.0,
@@ -108,8 +114,11 @@ pub fn costs(units: Units, of: Assumptions) -> Costs {
     let chunk = (of.chunk * units.chunk_bytes / prices::SQS_REQUEST_BYTES).ceil();
     let chunk_requests = chunk * (1.0 / of.batch + 2.0);
     let dispatch_requests = 1.0 + per_change * 2.0 / of.batch;
-    let seconds = chunks * of.chunk / of.in_flight * of.calls * of.bank_s + refreshes * of.busy_s.0;
-    let telling = events * of.receiver.0 / of.receiver.1 + events * of.busy_s.1;
+    // The function waits in waves and computes besides; taken one after the other, which is the most.
+    let share = (of.memory_gb / CORE_GB).min(1.0);
+    let waves = (of.chunk / of.in_flight).ceil();
+    let seconds = chunks * waves * of.calls * of.bank_s + refreshes * of.busy_s.0 / share;
+    let telling = events * (of.receiver.0 / of.receiver.1 + of.busy_s.1 / share);
     let tellings = changes / of.receiver.1;
     Costs(vec![
         (
@@ -169,7 +178,7 @@ pub fn costs(units: Units, of: Assumptions) -> Costs {
 fn columns(of: Assumptions) -> [Costs; 3] {
     [(0.0, false), (0.05, false), (0.05, true)].map(|(changed, balance)| {
         costs(
-            MEASURED,
+            UNITS,
             Assumptions {
                 changed,
                 balance,
@@ -197,9 +206,10 @@ pub fn table() -> String {
     );
     text.push_str("\n| a bank takes, for a call | in flight | unchanged | 5 %, transactions | 5 %, and balance |\n|---|---|---|---|---|\n");
     for (bank_s, in_flight) in [
-        (0.2, 16.0),
+        (0.2, 32.0),
         (0.4, 16.0),
-        (0.4, 50.0),
+        (0.4, 32.0),
+        (0.8, 32.0),
         (0.8, 50.0),
         (2.0, 50.0),
     ] {
@@ -223,9 +233,9 @@ mod tests {
 
     #[test]
     fn a_million_refreshes_are_within_budget() {
-        let [unchanged, changed, _] = columns(USUAL).map(|costs| costs.total());
+        let [unchanged, rows, all] = columns(USUAL).map(|costs| costs.total());
         assert!(unchanged <= 0.35, "{unchanged}");
-        assert!(changed <= 0.80, "{changed}");
+        assert!(rows <= 0.80 && all <= 0.80, "{rows} {all}");
     }
 
     #[test]

@@ -46,6 +46,12 @@ fn shown(facts: &TransactionFacts) -> Shown {
     )
 }
 
+/// Which real-world purchase a row is, where its text says so.
+fn purchase(facts: &TransactionFacts) -> Option<u32> {
+    let number = facts.description.strip_prefix("SHOP ")?;
+    number.split(' ').next()?.parse().ok()
+}
+
 /// The head's status is what the feed last said of it, and what it says alternates.
 fn check_states(head: &Head, entries: &[FeedEntry], broken: &mut Vec<String>) {
     let record = head.record;
@@ -284,32 +290,30 @@ impl World {
     /// A purchase that its bank never took back has one identity from its first sight on.
     fn check_identity(&self, record: RecordId, entries: &[FeedEntry], broken: &mut Vec<String>) {
         let vanished = self.banks.books().vanished.clone();
+        let kept = |facts: &TransactionFacts| purchase(facts).filter(|it| !vanished.contains(it));
         let mut known: BTreeMap<u32, TransactionId> = BTreeMap::new();
-        let mut see = |transaction: TransactionId, facts: &TransactionFacts| {
-            let mut words = facts.description.split(' ');
-            let truth = (words.next() == Some("PURCHASE"))
-                .then(|| words.next()?.parse::<u32>().ok())
-                .flatten();
-            let Some(truth) = truth.filter(|truth| !vanished.contains(truth)) else {
-                return;
-            };
-            let first = *known.entry(truth).or_insert(transaction);
-            if first != transaction {
-                broken.push(format!(
-                    "law 6: purchase {truth} of {record} was {first} and became {transaction}"
-                ));
-            }
-        };
         for entry in entries {
-            if let Change::Transactions(diff) = &entry.change {
-                for added in &diff.added {
-                    see(added.id, &added.facts);
+            let Change::Transactions(diff) = &entry.change else {
+                continue;
+            };
+            for removed in &diff.removed {
+                if let Some(truth) = kept(&removed.facts) {
+                    broken.push(format!(
+                        "law 1: purchase {truth} of {record} is told to be removed, and its bank never took it back"
+                    ));
                 }
-                for modified in &diff.modified {
-                    see(modified.after.id, &modified.after.facts);
-                }
-                for removed in &diff.removed {
-                    see(removed.id, &removed.facts);
+            }
+            let added = diff.added.iter();
+            for row in added.chain(diff.modified.iter().map(|modified| &modified.after)) {
+                let Some(truth) = kept(&row.facts) else {
+                    continue;
+                };
+                let first = *known.entry(truth).or_insert(row.id);
+                if first != row.id {
+                    broken.push(format!(
+                        "law 6: purchase {truth} of {record} was {first} and became {}",
+                        row.id
+                    ));
                 }
             }
         }

@@ -1,7 +1,7 @@
-//! AWS list prices in US dollars, us-east-1, as published on [`AS_OF`]; to be checked before a claim is made
-//! of them. Free tiers and discounts are left out.
+//! AWS list prices in US dollars, us-east-1, as they were known on [`AS_OF`]; to be checked before a claim is
+//! made of them. Free tiers and discounts are left out.
 
-/// When they were looked up.
+/// When they were written down here.
 pub const AS_OF: &str = "2026-11-25";
 
 /// A million on-demand write request units of DynamoDB.

@@ -25,7 +25,7 @@ use okra_core::{
     schedule::{DueKey, Interval, Tick},
 };
 use okra_handlers::{DeliverEvent, DeliverResponse, Environment, FetchEvent, FetchResponse};
-use okra_queue::{QueueUrls, Queues};
+use okra_queue::{FetchMessage, QueueUrls, Queues};
 use okra_refresh::Refresher;
 use okra_store::{App, Consistency, Head, KeyHash, RecordStatus, Store};
 use okra_vault::Vault;
@@ -205,6 +205,8 @@ pub(crate) struct World {
     processes: Vec<Process>,
     next_process: u64,
     root: Arc<Mutex<Option<Waker>>>,
+    /// Processes that were handed nothing but chunks whose time is over: they may call no bank.
+    late: BTreeSet<u64>,
     /// Asynchronous calls that have to come again, and when, in milliseconds since 1970.
     again: Vec<(i64, Job)>,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -279,6 +281,7 @@ impl World {
             processes: Vec::new(),
             next_process: 1,
             root: Arc::default(),
+            late: BTreeSet::new(),
             again: Vec::new(),
             counts: BTreeMap::new(),
         };
@@ -423,6 +426,12 @@ impl World {
         let id = self.next_process;
         self.next_process += 1;
         self.log(|| format!("start {id} {}", name(&job)));
+        if let Job::Batch { messages, .. } = &job
+            && self.all_late(messages)
+        {
+            self.count("late chunks");
+            self.late.insert(id);
+        }
         let (refresher, deliverer) = (Arc::clone(&self.refresher), Arc::clone(&self.deliverer));
         let future: Pin<Box<dyn Future<Output = Ended>>> = match &job {
             Job::Tick { tick, .. } => {
@@ -495,6 +504,15 @@ impl World {
             future,
             flag,
         });
+    }
+
+    fn all_late(&self, messages: &[u64]) -> bool {
+        let (services, now) = (self.cloud.services(), self.now());
+        messages.iter().all(|id| {
+            let message = services.queues.get(id);
+            let message = message.and_then(|it| serde_json::from_str(&it.body).ok());
+            matches!(message, Some(FetchMessage::ChunkV1(chunk)) if chunk.not_after < now)
+        })
     }
 
     /// What Lambda hands to a function for these messages.
@@ -728,6 +746,10 @@ impl World {
             self.log(|| format!("{process} dies {side:?} {}", label.unwrap_or_default()));
             self.crash(process);
             return true;
+        }
+        if kind == Kind::Bank && side == Side::Before && self.late.contains(&process) {
+            self.broken
+                .push("law 9: a bank is called for a chunk whose time is over".to_owned());
         }
         let fate = if calm || side == Side::After {
             Fate::Pass

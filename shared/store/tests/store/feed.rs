@@ -64,6 +64,32 @@ async fn a_commit_moves_the_head_and_the_feed_together() {
 }
 
 #[tokio::test]
+async fn a_page_may_begin_and_end_within_a_commit() {
+    let store = store("within").await;
+    let head = linked(&store, 1, Interval::Daily).await;
+    let mut entries = balances(1..=5);
+    entries.iter_mut().for_each(|entry| entry.at = at(7));
+    let marks = only_balance(mark(1, 5));
+    let head = commit(&store, &head, &entries, marks).await.unwrap();
+    let more = balances(6..=7);
+    let marks = only_balance(mark(2, 7));
+    commit(&store, &head, &more, marks).await.unwrap();
+    entries.extend(more);
+    for after in 0..=7 {
+        for limit in 1..=7 {
+            let seq = Seq(u64::try_from(after).unwrap());
+            let page = store.feed(record(1), seq, limit, Strong).await.unwrap();
+            let expected: Vec<_> = entries.iter().skip(after).take(limit).cloned().collect();
+            assert_eq!(page, expected, "{limit} after {after}");
+        }
+    }
+    for entry in &entries {
+        let found = store.entry(record(1), entry.seq).await.unwrap();
+        assert_eq!(found.as_ref(), Some(entry));
+    }
+}
+
+#[tokio::test]
 async fn a_commit_on_an_old_head_is_lost_and_leaves_nothing() {
     let store = store("lost").await;
     let old = linked(&store, 1, Interval::Daily).await;
