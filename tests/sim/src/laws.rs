@@ -351,7 +351,7 @@ impl World {
                 ));
             }
         }
-        let events = entries.iter().map(|entry| entry.event_id());
+        let events = entries.iter().map(okra_store::AppEntry::event_id);
         events.map(|event| event.as_str().to_owned()).collect()
     }
 

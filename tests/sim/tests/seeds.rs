@@ -134,7 +134,15 @@ fn the_laws_hold_in_every_world() {
 #[test]
 fn a_seed_tells_the_same_story_byte_by_byte() {
     for seed in 0..8 {
-        let (first, second) = (run(seed, true), run(seed, true));
+        // One alone, one after another world of its thread, at the same time.
+        let (first, second) = std::thread::scope(|scope| {
+            let alone = scope.spawn(|| run(seed, true));
+            let after = scope.spawn(|| {
+                run(seed + 1, false);
+                run(seed, true)
+            });
+            (alone.join().unwrap(), after.join().unwrap())
+        });
         let mut lines = first.trace.iter().zip(&second.trace).enumerate();
         if let Some((at, (a, b))) = lines.find(|(_, (a, b))| a != b) {
             panic!("seed {seed}, line {at}:\n{a}\n{b}");

@@ -645,3 +645,28 @@ async fn unchanged_refreshes_cost_half_a_unit_to_read_and_nothing_to_write() {
         "{read}"
     );
 }
+
+/// The budget of a changed refresh: three new transactions and the balance, in an account of 100 rows.
+#[tokio::test]
+async fn three_new_transactions_and_a_balance_cost_nine_units_to_write() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Medium).await;
+    world.refresh(&linked).await;
+    let (_, account) = linked.accounts().remove(0);
+    for n in 1..=3 {
+        world.tick_clock();
+        let row = spent(
+            &format!("{n}.00"),
+            "NIP/UBA/ADAEZE OKONKWO/RENT",
+            BookingStatus::Booked,
+        );
+        world.bank.add(linked.place(&account), row).unwrap();
+    }
+    let before = world.store.capacity();
+    let outcome = world.refresh(&linked).await;
+    let used = world.store.capacity() - before;
+    assert!(matches!(outcome, Outcome::Changed(_)), "{outcome:?}");
+    assert!(used.write_units <= 9.0, "{used:?}");
+    // Half a unit of it is the consent, which an unchanged refresh reads too.
+    assert!(used.read_units <= 7.5, "{used:?}");
+}
