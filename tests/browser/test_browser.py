@@ -44,6 +44,14 @@ EMBED = """<!doctype html><html lang="en"><title>An app</title><main><h1>An app<
 </script></html>"""
 
 
+SHORT = """<!doctype html><title>s</title><script src="{bundle}"></script><script>
+  window.said = [];
+  const say = (kind) => (data) => {{ window.said.push([kind, data === undefined ? null : JSON.parse(JSON.stringify(data))]); }};
+  addEventListener('load', () => Okra.buildWithShortUrl({{
+    short_url: "{name}", onSuccess: say('success'), onClose: say('close'), onError: say('error') }}));
+</script>"""
+
+
 def axe():
     import axe_playwright_python
 
@@ -350,6 +358,38 @@ class Browser(unittest.TestCase):
         page.keyboard.press("Escape")
         self.said(page, "close")
         self.assertEqual(page.evaluate("document.activeElement.id"), "go")
+
+    def test_a_short_link_opens_the_widget_alone_and_on_a_page(self):
+        refresh = {"interval": "one_hour", "products": ["balance"]}
+        asked = {"name": "Short & Co", "refresh": refresh, "redirect_url": self.pages.url("back.html")}
+        made = self.system.post("links/new", asked)["link"]
+        self.pages.write("back.html", "<!doctype html><title>b</title><h1>Welcome back</h1>")
+        context = self.context()
+        page = context.new_page()
+        page.goto(made["url"])
+        page.get_by_role("heading", name="Choose your bank").wait_for()
+        self.assertEqual(page.text_content("#app-name"), "Short & Co")
+        self.examine(page, "link", "desktop", "light")
+        page.get_by_role("button", name="Access Bank").click()
+        window = self.log_in(page, page, "new")
+        window.get_by_role("button", name="Allow").click()
+        page.get_by_role("button", name="Share and continue").click()
+        page.get_by_role("heading", name="Account linked").wait_for(timeout=40_000)
+        page.get_by_text("every hour").wait_for()
+        page.get_by_role("button", name="Done").click()
+        page.get_by_role("heading", name="Welcome back").wait_for()
+        self.assertEqual(context.complaints, [])
+        self.assertEqual(page.goto(f"{self.system.url}/link/nothing000").status, 404)
+
+        def by_short_url(name):
+            self.pages.write("short.html", SHORT.format(bundle=f"{self.system.url}/v2/bundle.js", name=name))
+            page = self.context().new_page()
+            page.goto(self.pages.url("short.html"))
+            return page
+
+        page = by_short_url(made["short_url"])
+        self.link(page, page.frame_locator("iframe"))
+        self.assertIn("no short link", self.said(by_short_url("nothing000"), "error")["message"])
 
     def test_a_bank_that_is_down_is_shown_as_such(self):
         # Eight records in a row that find it down open its circuit.

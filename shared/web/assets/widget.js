@@ -10,6 +10,7 @@
 
   const step = document.getElementById('step');
   const framed = window.parent !== window;
+  const link = document.body.dataset.link;
   let page = '*', session = null, timer = null, popup = null, told = null, closing = false;
 
   // Each message has exactly one of ifameLoaded (as Okra spells it), success, error, close, beforeClose, event.
@@ -40,17 +41,17 @@
     if (now.dataset.again) {
       timer = setTimeout(() => send({ action: now.dataset.again, look: now.dataset.look || 0 }, true), Number(now.dataset.after));
     }
-    const link = now.querySelector('[data-go]');
-    if (link && !quiet && popup) {
-      if (popup.closed) popup = null; else popup.location.replace(link.href);
+    const go = now.querySelector('[data-go]');
+    if (go && !quiet && popup) {
+      if (popup.closed) popup = null; else popup.location.replace(go.href);
     }
     return now;
   };
 
-  const fail = (message) => {
+  const say = (heading, message) => {
     const section = document.createElement('section'), title = document.createElement('h1'), text = document.createElement('p');
-    section.dataset.step = 'failed';
-    title.textContent = 'This does not work';
+    section.dataset.step = 'said';
+    title.textContent = heading;
     title.tabIndex = -1;
     text.textContent = message;
     section.append(title, text);
@@ -58,6 +59,7 @@
     step.replaceChildren(section);
     title.focus();
   };
+  const fail = (message) => say('This does not work', message);
 
   const send = async (fields, quiet) => {
     stop();
@@ -75,14 +77,14 @@
     }
   };
 
-  const begin = async (options, origin) => {
+  const begin = async (options, origin, alone) => {
     session = '';
     page = origin || '*';
     try {
       const answer = await fetch('/widget/begin', {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({ origin, options }),
+        body: JSON.stringify({ origin, options, alone }),
       });
       const said = await answer.json();
       if (!answer.ok) {
@@ -112,6 +114,12 @@
     tell('beforeClose', {});
     tell('close', {});
     closing = false;
+    if (framed) return;
+    // The page of a short link stands in no other page, so nothing takes it away.
+    const done = step.querySelector('section[data-success]');
+    if (done && done.dataset.redirect) location.assign(done.dataset.redirect);
+    else if (done) say('All done', 'You can close this window.');
+    else say('Closed', 'Nothing was linked. Open the link again to start anew.');
   };
 
   document.addEventListener('submit', (event) => {
@@ -161,5 +169,6 @@
   });
 
   if (framed) tell('ifameLoaded', {});
+  else if (link) begin({ ref: link }, '', true);
   else fail('This page is opened by the widget on a page of the app.');
 })();

@@ -12,6 +12,7 @@ use axum::{
 };
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::SignedDuration;
+use okra_api::same_secret;
 use okra_core::ids::AppId;
 use okra_store::{App, KeyHash};
 use okra_vault::fresh_nonce;
@@ -171,11 +172,6 @@ impl FromRequest<Arc<Web>> for Posted {
     }
 }
 
-/// True for equal texts. Their digests are compared: how long that takes says nothing of the texts.
-pub(crate) fn same(a: &str, b: &str) -> bool {
-    KeyHash::of(a) == KeyHash::of(b)
-}
-
 /// The fields of a form, where it comes from a page of ours.
 pub(crate) async fn checked(
     headers: &HeaderMap,
@@ -192,7 +188,7 @@ pub(crate) async fn checked(
         return Err(forged());
     }
     let fields = Fields::read(body).await.ok_or_else(forged)?;
-    if csrf.is_empty() || !same(fields.get("csrf"), csrf) {
+    if csrf.is_empty() || !same_secret(fields.get("csrf"), csrf) {
         return Err(forged());
     }
     Ok(fields)

@@ -18,13 +18,15 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::{Body, to_bytes},
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use maud::{DOCTYPE, html};
-use okra_store::KeyHash;
+use maud::{DOCTYPE, Markup, html};
+use okra_api::same_secret;
+use okra_core::ids::AppId;
+use okra_store::{App, KeyHash};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -34,7 +36,6 @@ use crate::{
     assets::{self, href},
     form::Fields,
     html as shell,
-    session::same,
     trouble::Trouble,
     widget::session::Link,
 };
@@ -48,6 +49,7 @@ pub(crate) fn routes() -> Router<Arc<Web>> {
         .route("/v2/bundle.js", get(|| async { assets::bundle() }))
         .route("/v1/bundle.js", get(|| async { assets::bundle() }))
         .route("/widget", get(frame))
+        .route("/link/{name}", get(link))
         .route("/widget/begin", post(begin))
         .route("/widget/step", post(steps::step))
         .route("/widget/callback", get(bank_side::callback))
@@ -66,7 +68,35 @@ async fn root(state: State<Arc<Web>>, uri: Uri) -> Response {
 /// public key, the browser itself refuses to show it on other origins than the app's.
 async fn frame(State(web): State<Arc<Web>>, uri: Uri) -> Response {
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
-    let page = html! {
+    let ancestors = ancestors(&web, query.get("key")).await;
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors {ancestors}"
+    );
+    let mut response = shell::respond(StatusCode::OK, dialog(None));
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    // A frame on a page of another origin is what this is for.
+    response.headers_mut().insert(
+        "cross-origin-resource-policy",
+        HeaderValue::from_static("cross-origin"),
+    );
+    response
+}
+
+/// The page of a short link: the widget by itself, in no page of anybody's.
+async fn link(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+    let known = web.api.store.short_link(&name).await?;
+    let known = known.ok_or(Trouble::NotFound("link"))?;
+    Ok(shell::respond(StatusCode::OK, dialog(Some(&known.name))))
+}
+
+/// The widget's document, which its script fills; of a short link where it names one.
+fn dialog(short_url: Option<&str>) -> Markup {
+    html! {
         (DOCTYPE)
         html lang="en" {
             head {
@@ -78,7 +108,7 @@ async fn frame(State(web): State<Arc<Web>>, uri: Uri) -> Response {
                 link rel="stylesheet" href=(href("widget.css"));
                 script src=(href("widget.js")) defer {}
             }
-            body {
+            body data-link=[short_url] {
                 div.dialog role="dialog" aria-modal="true" aria-label="Link a bank account" {
                     header {
                         button.back type="button" id="back" hidden { "Back" }
@@ -92,24 +122,7 @@ async fn frame(State(web): State<Arc<Web>>, uri: Uri) -> Response {
                 }
             }
         }
-    };
-    let ancestors = ancestors(&web, query.get("key")).await;
-    let policy = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-         form-action 'self'; base-uri 'none'; frame-ancestors {ancestors}"
-    );
-    let mut response = shell::respond(StatusCode::OK, page);
-    if let Ok(policy) = HeaderValue::from_str(&policy) {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-    // A frame on a page of another origin is what this is for.
-    response.headers_mut().insert(
-        "cross-origin-resource-policy",
-        HeaderValue::from_static("cross-origin"),
-    );
-    response
 }
 
 /// Who may embed the frame, as far as the key tells. Okra's own packages name none: then the session
@@ -137,6 +150,9 @@ struct Begin {
     origin: String,
     #[serde(default)]
     options: Map<String, Value>,
+    /// True on the page of a short link, which stands in no other page.
+    #[serde(default)]
+    alone: bool,
 }
 
 /// A refusal as the frame hands it to the page: Okra's error object.
@@ -146,6 +162,57 @@ pub(crate) fn refusal(status: StatusCode, message: &str) -> Response {
         "method": "Widget", "message": message,
     });
     (status, axum::Json(body)).into_response()
+}
+
+/// The app of the short link that the options name, where they name one: what was set with the link
+/// stands below what the page says. What is wrong is a sentence.
+async fn short_url(
+    web: &Web,
+    begin: &mut Begin,
+) -> Result<Result<Option<AppId>, &'static str>, Trouble> {
+    let name = ["ref", "short_url"]
+        .iter()
+        .find_map(|name| begin.options.get(*name)?.as_str());
+    let Some(name) = name.map(str::trim).filter(|name| !name.is_empty()) else {
+        return Ok(Ok(None));
+    };
+    let Some(link) = web.api.store.short_link(name).await? else {
+        return Ok(Err(
+            "There is no short link of that name here. They are made with links/new.",
+        ));
+    };
+    let page = std::mem::replace(&mut begin.options, link.options);
+    begin.options.extend(page);
+    Ok(Ok(Some(link.app)))
+}
+
+/// The app of the options' public key and client token. What is wrong with them is a sentence.
+async fn by_key(
+    web: &Web,
+    options: &Map<String, Value>,
+) -> Result<Result<App, &'static str>, Trouble> {
+    let text = |name: &str| {
+        options
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let (key, token) = (text("key").trim(), text("token").trim());
+    let store = &web.api.store;
+    let Some(app) = store.app_of_public_key(KeyHash::of(key)).await? else {
+        return Ok(Err(
+            "key is not a public key of any app here. It is on the dashboard, under Keys; a secret key never belongs into a page.",
+        ));
+    };
+    let Some(app) = store.app(app).await? else {
+        return Ok(Err("The app of that key is gone."));
+    };
+    if !same_secret(&app.client_token().to_string(), token) {
+        return Ok(Err(
+            "token is not the client token of that key's app. It is on the dashboard, under Keys.",
+        ));
+    }
+    Ok(Ok(app))
 }
 
 /// Begins a session.
@@ -161,46 +228,29 @@ async fn begin(
         ));
     }
     let body = to_bytes(body, MAX_OPTIONS_BYTES).await.unwrap_or_default();
-    let Ok(begin) = serde_json::from_slice::<Begin>(&body) else {
+    let Ok(mut begin) = serde_json::from_slice::<Begin>(&body) else {
         return Ok(refusal(
             StatusCode::BAD_REQUEST,
             "The options cannot be read: they have to be plain data of at most 32 KB.",
         ));
     };
-    let text = |name: &str| {
-        begin
-            .options
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .trim()
+    let by_link = short_url(&web, &mut begin).await?;
+    let app = match by_link {
+        Ok(Some(app)) => web.api.store.app(app).await?,
+        Ok(None) => match by_key(&web, &begin.options).await? {
+            Ok(app) => Some(app),
+            Err(problem) => return Ok(refusal(StatusCode::UNAUTHORIZED, problem)),
+        },
+        Err(problem) => return Ok(refusal(StatusCode::NOT_FOUND, problem)),
     };
-    if !text("ref").is_empty() || !text("short_url").is_empty() {
-        return Ok(refusal(
-            StatusCode::NOT_FOUND,
-            "There is no short link of that name here: short links were made in Okra's App Builder. Use Okra.buildWithOptions.",
-        ));
-    }
-    let (key, token) = (text("key"), text("token"));
-    let Some(app) = web.api.store.app_of_public_key(KeyHash::of(key)).await? else {
-        return Ok(refusal(
-            StatusCode::UNAUTHORIZED,
-            "key is not a public key of any app here. It is on the dashboard, under Keys; a secret key never belongs into a page.",
-        ));
-    };
-    let Some(app) = web.api.store.app(app).await? else {
+    let Some(app) = app else {
         return Ok(refusal(
             StatusCode::UNAUTHORIZED,
             "The app of that key is gone.",
         ));
     };
-    if !same(&app.client_token().to_string(), token) {
-        return Ok(refusal(
-            StatusCode::UNAUTHORIZED,
-            "token is not the client token of that key's app. It is on the dashboard, under Keys.",
-        ));
-    }
-    if !options::may_embed(&app, &begin.origin) {
+    let alone = begin.alone && matches!(by_link, Ok(Some(_)));
+    if !alone && !options::may_embed(&app, &begin.origin) {
         let message = format!(
             "Pages of {} may not open the widget of this app. Add that origin on the dashboard, under Keys.",
             if begin.origin.is_empty() {

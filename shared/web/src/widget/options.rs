@@ -28,6 +28,8 @@ pub(crate) struct Asked {
     pub(crate) connect_message: Option<String>,
     pub(crate) success_title: Option<String>,
     pub(crate) success_message: Option<String>,
+    /// Where the page of a short link leads in the end.
+    pub(crate) redirect_url: Option<String>,
 }
 
 /// True where a page of this origin may open the app's widget.
@@ -62,6 +64,11 @@ pub(crate) fn origin(text: &str) -> Option<String> {
 
 const MAX_TEXT: usize = 300;
 
+/// True for what can be the address of a page or a server.
+fn is_url(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
+}
+
 /// Reads the options. What is wrong with them is a sentence for the developer who wrote them.
 pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
     let text = |name: &str| -> Option<String> {
@@ -79,6 +86,7 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
             .cloned()
             .unwrap_or_default(),
         connect_message: text("connectMessage"),
+        redirect_url: text("redirect_url").filter(|url| is_url(url)),
         success_title: text("success_title"),
         success_message: text("success_message").or_else(|| text("widget_success")),
         ..Asked::default()
@@ -172,9 +180,7 @@ fn refresh(value: Option<&Value>, asked: &mut Asked) -> Result<(), String> {
         asked.products.dedup();
     }
     if let Some(url) = sync.get("webhook_url") {
-        let url = url
-            .as_str()
-            .filter(|url| url.starts_with("https://") || url.starts_with("http://"));
+        let url = url.as_str().filter(|url| is_url(url));
         let url = url.ok_or("refresh.webhook_url has to be a URL that begins with https://.")?;
         asked.webhook_url = Some(url.to_owned());
     }

@@ -283,7 +283,7 @@ fn success(link: &Link, pulled: bool) -> Markup {
     let app = link.asked.app_name.as_deref().unwrap_or("the app");
     let message = link.linked.as_ref().map(Value::to_string);
     html! {
-        section data-step="success" data-success=[message] {
+        section data-step="success" data-success=[message] data-redirect=[link.asked.redirect_url.as_deref()] {
             div.tick aria-hidden="true" { svg viewBox="0 0 40 40" width="56" height="56" {
                 circle cx="20" cy="20" r="19" {} path d="M12 20.5l5.5 5.5L28.5 15" {}
             } }
