@@ -309,7 +309,7 @@ pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked,
         state.rules.enable(interval).await?;
     }
     announce::tell(&state.store, &state.queues, head).await?;
-    refresh::enqueue(call, head.record, None, None).await?;
+    refresh::enqueue(call, head.record).await?;
     Ok(linked(head, customer.name, &new.accounts))
 }
 
@@ -415,6 +415,7 @@ fn new_record(
             balance_seq: Seq::ZERO,
             balance_at: None,
             checks: okra_store::Checks::default(),
+            drift_told: false,
             states: ByProduct::default(),
             created_at: now,
             last_updated: now,
@@ -561,7 +562,7 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
     if head.status == RecordStatus::TokenRequired {
         history::resume(store, queues, head, now).await?;
     }
-    refresh::enqueue(call, head.record, None, None).await?;
+    refresh::enqueue(call, head.record).await?;
     Ok(linked(head, customer.name, &accounts))
 }
 

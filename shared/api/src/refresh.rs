@@ -3,18 +3,21 @@
 use std::{net::IpAddr, time::Duration};
 
 use axum::http::StatusCode;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use okra_core::{
+    bank::BankLimits,
     breaker::{Gate, down},
-    ids::{AccountId, RecordId},
+    decide::Mark,
+    ids::{AccountId, BankId, RecordId},
     model::{ByProduct, Product},
-    plan::{Chunk, DueEntry, Requested},
+    plan::{Chunk, DueEntry, JOB_PREFIX, MAX_DELAY_S, Requested},
 };
 use okra_queue::Lane;
-use okra_store::{Consistency, Head, MINUTE_S, RecordStatus};
-use okra_wire::record::Acknowledged;
+use okra_store::{Consistency, Found, Head, MINUTE_S, NewJob, Place, RecordStatus};
+use okra_wire::record::{Acknowledged, FoundChanges};
 
 use crate::{
+    balances,
     call::Call,
     envelope::{Answer, Refusal, success},
     input::{ACCOUNT, CUSTOMER_IP, RECORD},
@@ -26,6 +29,12 @@ const WORTH_WAITING: SignedDuration = SignedDuration::from_mins(15);
 /// How long a refresh is waited for: the gateway gives up after 30 seconds.
 const MAX_WAIT: Duration = Duration::from_secs(25);
 
+/// How far ahead a refresh on demand may be put off where its bank is busy; beyond that it is refused.
+const AHEAD: SignedDuration = SignedDuration::from_secs(20);
+
+/// How far ahead the first refresh of a record may be put off.
+const FIRST_AHEAD: SignedDuration = SignedDuration::from_mins(10);
+
 /// Between two looks at a job.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -35,77 +44,86 @@ const WAIT: &str = "wait";
 /// Times a record's due entries are looked for while it is being rescheduled.
 const MAX_LOOKS: u32 = 3;
 
-/// Enqueues a refresh of a record on the priority queue, of one product or of all.
-pub(crate) async fn enqueue(
-    call: &Call,
-    record: RecordId,
-    product: Option<Product>,
-    user: Option<IpAddr>,
-) -> Result<(), Refusal> {
+/// Enqueues a first refresh of a record on the priority queue, when its bank has room for it.
+pub(crate) async fn enqueue(call: &Call, record: RecordId) -> Result<(), Refusal> {
+    let (state, now) = (&call.state, call.now());
     for _ in 0..MAX_LOOKS {
         let head = call.own_record(record, Consistency::Strong).await?;
-        let chunks = chunks(call, &head, product, user).await?;
+        let entries = entries(call, &head, None).await?;
+        let mut chunks = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let place = place(call, head.bank, FIRST_AHEAD).await?;
+            // A bank that is busier than that is asked for it all the same: the user is there.
+            let (Place::At(at) | Place::Full(at)) = place;
+            let id = format!("first-{record}-{}", entry.key.interval);
+            chunks.push(chunk(id, &head, None, None, entry, (now, at)));
+        }
         if !chunks.is_empty() {
-            return Ok(call
-                .state
-                .queues
-                .send_chunks(Lane::Priority, &chunks)
-                .await?);
+            return Ok(state.queues.send_chunks(Lane::Priority, &chunks).await?);
         }
         // Its due entries moved between the two reads: both are looked at again.
     }
     Err(Refusal::busy())
 }
 
-/// One chunk for each due entry that holds what is asked for.
-async fn chunks(
+/// The record's due entries, with the marks of the product asked for or of all.
+async fn entries(
     call: &Call,
     head: &Head,
     product: Option<Product>,
-    user: Option<IpAddr>,
-) -> Result<Vec<Chunk>, Refusal> {
-    let now = call.now();
-    let mut chunks = Vec::new();
+) -> Result<Vec<DueEntry>, Refusal> {
+    let mut entries = Vec::new();
     for key in head.due_keys() {
         let entry = call.state.store.due_entry(key, Consistency::Strong).await?;
-        let Some(DueEntry {
-            key,
-            mut marks,
-            state,
-            trouble,
-        }) = entry
-        else {
+        let Some(mut entry) = entry else {
             continue;
         };
         if let Some(product) = product {
-            let only = marks.get(product).copied();
-            marks = ByProduct::default();
-            *marks.slot(product) = only;
+            entry.marks = only(entry.marks, product);
         }
-        if marks.is_empty() {
-            continue;
+        if !entry.marks.is_empty() {
+            entries.push(entry);
         }
-        chunks.push(Chunk {
-            id: format!(
-                "on-demand-{}-{}-{}-{}",
-                head.record,
-                product.map_or("all", Product::as_str),
-                key.interval,
-                now.as_millisecond()
-            ),
-            bank: head.bank,
-            requested: Requested::OnDemand { product, user },
-            not_after: now.saturating_add(WORTH_WAITING).unwrap_or(now),
-            delay_s: 0,
-            records: vec![DueEntry {
-                key,
-                marks,
-                state,
-                trouble,
-            }],
-        });
     }
-    Ok(chunks)
+    Ok(entries)
+}
+
+fn only(marks: ByProduct<Mark>, product: Product) -> ByProduct<Mark> {
+    let mut only = ByProduct::default();
+    *only.slot(product) = marks.get(product).copied();
+    only
+}
+
+/// A chunk of one record, which is received at `at`.
+fn chunk(
+    id: String,
+    head: &Head,
+    product: Option<Product>,
+    user: Option<IpAddr>,
+    entry: DueEntry,
+    (now, at): (Timestamp, Timestamp),
+) -> Chunk {
+    let wait_s = (at.duration_since(now).as_millis().max(0) + 999) / 1000;
+    let delay_s = u16::try_from(wait_s.min(MAX_DELAY_S.into())).unwrap_or(0);
+    Chunk {
+        id,
+        bank: head.bank,
+        requested: Requested::OnDemand { product, user },
+        not_after: at.saturating_add(WORTH_WAITING).unwrap_or(at),
+        delay_s,
+        records: vec![entry],
+    }
+}
+
+/// Takes a place of what the bank allows beside its ticks.
+async fn place(call: &Call, bank: BankId, ahead: SignedDuration) -> Result<Place, Refusal> {
+    let store = &call.state.store;
+    let config = store.bank(bank).await?;
+    let limits = config.map(|it| it.limits).unwrap_or_default();
+    let now = call.now();
+    Ok(store
+        .take_unplanned(bank, limits.records_per_second, now, ahead)
+        .await?)
 }
 
 /// The record asked for, by itself or by one of its accounts.
@@ -126,52 +144,194 @@ async fn asked(call: &Call) -> Result<RecordId, Refusal> {
     }
 }
 
-/// Begins a refresh of one product, or joins the one that runs; its id.
+/// Refreshes that run for a caller, and when another can be begun.
+struct Begun {
+    jobs: ByProduct<String>,
+    next_at: Timestamp,
+}
+
+/// Begins a refresh of a product or of all, and joins those that run.
 async fn begin_or_join(
     call: &Call,
     record: RecordId,
-    product: Product,
+    wanted: Option<Product>,
     user: Option<IpAddr>,
-) -> Result<String, Refusal> {
-    let (store, now) = (&call.state.store, call.now());
+    limits: &BankLimits,
+) -> Result<Begun, Refusal> {
     for _ in 0..MAX_LOOKS {
         let head = call.own_record(record, Consistency::Strong).await?;
-        let chunks = chunks(call, &head, Some(product), user).await?;
-        // A product is on one due entry, so there is one chunk.
-        let Some(chunk) = chunks.first() else {
-            continue;
+        let mut begun = Begun {
+            jobs: ByProduct::default(),
+            next_at: call.now(),
         };
-        if store.begin_job(record, product, &chunk.id, now).await? {
-            call.state
-                .queues
-                .send_chunks(Lane::Priority, &chunks)
-                .await?;
-            return Ok(chunk.id.clone());
+        let mut refused = None;
+        for entry in entries(call, &head, wanted).await? {
+            let asked = Asked {
+                head: &head,
+                wanted,
+                user,
+                limits,
+            };
+            match asked.of(call, entry, &mut begun).await {
+                Ok(()) => {}
+                Err(refusal) => refused = Some(refusal),
+            }
         }
-        if let Some(job) = store.job(record, product).await? {
-            return Ok(job.id);
+        match refused {
+            // What could be begun is: the other product says so for itself.
+            Some(refusal) if begun.jobs.is_empty() => return Err(refusal),
+            _ if begun.jobs.is_empty() => {}
+            _ => return Ok(begun),
         }
     }
     Err(Refusal::busy())
 }
 
-/// What came of a job, where it is done before the wait is over.
+/// What is asked of a record.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    head: &'a Head,
+    wanted: Option<Product>,
+    user: Option<IpAddr>,
+    limits: &'a BankLimits,
+}
+
+impl Asked<'_> {
+    /// Begins what is asked of a due entry, as one chunk.
+    async fn of(&self, call: &Call, mut entry: DueEntry, begun: &mut Begun) -> Result<(), Refusal> {
+        let (store, now, head) = (&call.state.store, call.now(), self.head);
+        let record = head.record;
+        // The bank does not count refreshes in which the user is there.
+        let per_day = match self.user {
+            Some(_) => None,
+            None => self.limits.on_demand_per_day(entry.key.interval),
+        };
+        let (mut open, mut before, mut refused) = (ByProduct::default(), Vec::new(), None);
+        for (product, mark) in entry.marks.iter() {
+            let last = store.job(record, product, Consistency::Strong).await?;
+            if let Some(last) = last.as_ref().filter(|it| it.is_running(now)) {
+                *begun.jobs.slot(product) = Some(last.id.clone());
+                continue;
+            }
+            let asked = last.as_ref().map(|it| it.asked.clone()).unwrap_or_default();
+            if let Some(until) = per_day.and_then(|per_day| asked.spent_until(per_day, now)) {
+                refused = Some(quota_spent(until, now));
+                continue;
+            }
+            *open.slot(product) = Some(*mark);
+            before.push((product, last, asked));
+        }
+        if open.is_empty() {
+            return refused.map_or(Ok(()), Err);
+        }
+        let at = match place(call, head.bank, AHEAD).await? {
+            Place::At(at) => at,
+            Place::Full(at) => return Err(bank_busy(at, now)),
+        };
+        let name = self.wanted.map_or("all", Product::as_str);
+        let interval = entry.key.interval;
+        let id = format!(
+            "{JOB_PREFIX}{record}-{name}-{interval}-{}",
+            now.as_millisecond()
+        );
+        for (product, last, asked) in before {
+            let asked = match per_day {
+                Some(_) => asked.and(at),
+                None => asked,
+            };
+            let new = NewJob {
+                record,
+                product,
+                id: &id,
+                starts_at: at,
+                asked: &asked,
+            };
+            if store.begin_job(new, last.as_ref(), now).await? {
+                *begun.jobs.slot(product) = Some(id.clone());
+                let spent = per_day.and_then(|per_day| asked.spent_until(per_day, at));
+                begun.next_at = begun.next_at.max(spent.unwrap_or(at));
+            } else {
+                // Another began meanwhile: it is joined.
+                *open.slot(product) = None;
+                let other = store.job(record, product, Consistency::Strong).await?;
+                *begun.jobs.slot(product) = other.map(|it| it.id);
+            }
+        }
+        if open.is_empty() {
+            return Ok(());
+        }
+        entry.marks = open;
+        let chunk = chunk(id, head, self.wanted, self.user, entry, (now, at));
+        Ok(call
+            .state
+            .queues
+            .send_chunks(Lane::Priority, &[chunk])
+            .await?)
+    }
+}
+
+fn quota_spent(until: Timestamp, now: Timestamp) -> Refusal {
+    let message = "The bank allows no more refreshes without the user today; with customer_ip, the \
+                   address that the user calls you from, it may";
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, "QUOTA_SPENT", message).refresh_again(until, now)
+}
+
+fn bank_busy(at: Timestamp, now: Timestamp) -> Refusal {
+    let message = "The bank is being asked as often as it allows; wait";
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message).refresh_again(at, now)
+}
+
+/// What came of jobs, where all are done before the wait is over: the worst outcome of them, and all that
+/// they found.
 async fn outcome_of(
     call: &Call,
     record: RecordId,
-    product: Product,
-    job: &str,
-) -> Result<Option<String>, Refusal> {
+    jobs: &ByProduct<String>,
+) -> Result<Option<(String, Found)>, Refusal> {
+    let mut done: Vec<(String, Found)> = Vec::new();
+    let mut left = jobs.clone();
     for _ in 0..MAX_WAIT.as_millis() / POLL.as_millis() {
-        match call.state.store.job(record, product).await? {
-            Some(last) if last.id == job && last.outcome.is_none() => {}
-            // A later one began, so this one is done.
-            Some(last) => return Ok(last.outcome.filter(|_| last.id == job)),
-            None => return Ok(None),
+        for (product, id) in jobs.iter() {
+            if left.get(product).is_none() {
+                continue;
+            }
+            let last = call.state.store.job(record, product, Consistency::Strong);
+            match last.await? {
+                Some(last) if last.id == *id && last.outcome.is_none() => continue,
+                Some(last) if last.id == *id => {
+                    done.extend(last.outcome.map(|outcome| (outcome, last.found)));
+                }
+                // A later one began, so this one is done.
+                Some(_) | None => {}
+            }
+            *left.slot(product) = None;
+        }
+        if left.is_empty() {
+            break;
         }
         tokio::time::sleep(POLL).await;
     }
-    Ok(None)
+    if done.len() < jobs.products().len() {
+        return Ok(None);
+    }
+    let rank = |outcome: &str| match outcome {
+        "unchanged" => 0,
+        "changed" => 1,
+        _ => 2,
+    };
+    let outcome = done
+        .iter()
+        .map(|(outcome, _)| outcome)
+        .max_by_key(|it| rank(it));
+    // One chunk found what all of its products share.
+    let found = done.iter().map(|(_, found)| *found);
+    let found = found.fold(Found::default(), |all, one| Found {
+        balances: all.balances.max(one.balances),
+        added: all.added.max(one.added),
+        modified: all.modified.max(one.modified),
+        removed: all.removed.max(one.removed),
+    });
+    Ok(outcome.map(|outcome| (outcome.clone(), found)))
 }
 
 /// The address of the user, where the app says that he is there.
@@ -213,7 +373,8 @@ async fn refresh(
     }
     let user = user(call)?;
     let bank = call.state.store.bank(head.bank).await?;
-    if bank.is_some_and(|bank| bank.limits.user_present_only) && user.is_none() {
+    let limits = bank.map(|bank| bank.limits).unwrap_or_default();
+    if limits.user_present_only && user.is_none() {
         let message = "The bank wants the user there for each refresh: pass customer_ip, the address \
                        that the user calls you from";
         return Err(Refusal::new(StatusCode::CONFLICT, "USER_NEEDED", message));
@@ -227,21 +388,37 @@ async fn refresh(
     if let Gate::Hold { until } = breaker.unwrap_or_default().gate(now) {
         return Err(Refusal::from(down(until, now)).refresh_again(until, now));
     }
-    let job = match product {
-        Some(product) => Some(begin_or_join(call, record, product, user).await?),
-        None => {
-            enqueue(call, record, None, user).await?;
-            None
-        }
+    let begun = begin_or_join(call, record, product, user, &limits).await?;
+    let job = begun.jobs.iter().next().map(|(_, id)| id.clone());
+    let acknowledged =
+        Acknowledged::new(&call.state.public_url, record, method).of_job(job, begun.next_at);
+    if !call.input.flag(WAIT) {
+        return success(message, acknowledged);
+    }
+    let Some((outcome, found)) = outcome_of(call, record, &begun.jobs).await? else {
+        return success(message, acknowledged);
     };
-    let outcome = match (product, &job) {
-        (Some(product), Some(job)) if call.input.flag(WAIT) => {
-            outcome_of(call, record, product, job).await?
+    let found = FoundChanges {
+        balances: found.balances,
+        added: found.added,
+        modified: found.modified,
+        removed: found.removed,
+    };
+    let balances = match begun.jobs.get(Product::Balance) {
+        Some(_) if outcome != "failed" => {
+            let consent = call
+                .state
+                .store
+                .consent(record, Consistency::Eventual)
+                .await?;
+            let consent = consent.ok_or_else(|| Refusal::not_found("record"))?;
+            let store = &call.state.store;
+            let accounts = store.accounts_of(&consent, Consistency::Strong).await?;
+            Some(balances::for_callback(call, &accounts).await?)
         }
         _ => None,
     };
-    let acknowledged = Acknowledged::new(&call.state.public_url, record, method);
-    success(message, acknowledged.of_job(job, outcome))
+    success(message, acknowledged.done(outcome, found, balances))
 }
 
 async fn of_balance(call: &Call, method: &'static str) -> Answer {

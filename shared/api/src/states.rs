@@ -4,10 +4,12 @@
 use jiff::Timestamp;
 use okra_core::{
     fault::FaultClass,
+    history::History,
     ids::AccountId,
-    model::{ByProduct, Product},
+    model::Product,
     plan::DueEntry,
-    state::{Availability, ProductState, RecordStatus},
+    state::{Availability, HistoryEnd, ProductState, RecordStatus},
+    trouble::Places,
 };
 use okra_store::{Consistency, Head};
 use okra_wire::scalar::Instant;
@@ -22,6 +24,9 @@ pub(crate) struct RecordState {
     accounts: Vec<AccountState>,
     history: Option<HistoryState>,
     next_refresh_at: Option<Instant>,
+    /// True where the bank wants the user there for every refresh: then there is no `next_refresh_at`,
+    /// and who refreshes on demand passes `customer_ip`.
+    needs_user: bool,
     /// How the bank does: `HEALTHY`, `DEGRADED` or `DOWN`.
     bank_status: &'static str,
     /// When the consent ends, where that is known.
@@ -42,7 +47,8 @@ struct AccountState {
 struct DataState {
     /// `AVAILABLE`, `PARTIAL`, `UNAVAILABLE` or `FAILED`.
     data_status: &'static str,
-    /// The class of the failure, where it is not available.
+    /// The class of the failure, where it is not available; where it is partial, `rows_missing` (the last
+    /// answer lacked rows that are not known to be gone), `history_refused` or `history_gave_up`.
     reason: Option<&'static str>,
     since: Option<Instant>,
     next_refresh_at: Option<Instant>,
@@ -84,35 +90,47 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
     let breaker = breaker.unwrap_or_default();
     let now = call.now();
     let waits = head.status != RecordStatus::Active;
-    let next = |product| match waits {
-        true => None,
-        false => next_at(&due, product, now.max(breaker.probe_at().unwrap_or(now))),
+    let bank = store.bank(head.bank).await?;
+    let limits = bank.map(|it| it.limits).unwrap_or_default();
+    // A bank that wants the user there is not asked before he comes.
+    let waits_for_user = waits || limits.user_present_only;
+    let mut order: Vec<AccountId> = accounts.iter().map(|it| it.id).collect();
+    order.sort_unstable();
+    let next = |account: AccountId, product| {
+        let nth = order.iter().position(|id| *id == account).unwrap_or(0);
+        let place = Places::of(nth, product);
+        let from = now.max(breaker.probe_at().unwrap_or(now));
+        next_at(&due, place, product, from).filter(|_| !waits_for_user)
     };
-    let next = ByProduct {
-        balance: next(Product::Balance),
-        transactions: next(Product::Transactions),
+    let history = store.history(head.record, Consistency::Eventual).await?;
+    let partial = |account: &okra_store::Account, product| {
+        (product == Product::Transactions)
+            .then(|| partial(account, history.as_ref()))
+            .flatten()
     };
-    let shown = |states: &ByProduct<ProductState>, product| {
+    let shown = |account: &okra_store::Account, product| {
+        let states = &account.states;
         let refused = waits.then_some(("consent_refused", head.last_changed_at));
         let down = breaker.since().filter(|_| breaker.is_open());
         let down = down.map(|since| (FaultClass::BankUnavailable.as_str(), since));
         // What is wrong with the record alone is told before what is wrong with its bank.
         let down = down.filter(|_| states.get(product).is_none_or(ProductState::is_available));
-        shown(
-            states.get(product),
-            refused.or(down),
-            next.get(product).copied(),
-        )
+        let next = next(account.id, product);
+        let told = refused.or(down);
+        shown(states.get(product), told, partial(account, product), next)
     };
     let accounts = accounts
         .iter()
         .map(|account| AccountState {
             account: account.id,
-            balance: shown(&account.states, Product::Balance),
-            transactions: shown(&account.states, Product::Transactions),
+            balance: shown(account, Product::Balance),
+            transactions: shown(account, Product::Transactions),
         })
         .collect();
-    let history = store.history(head.record, Consistency::Eventual).await?;
+    let all = order
+        .iter()
+        .flat_map(|id| Product::ALL.map(|product| next(*id, product)));
+    let next_of_all = all.flatten().min();
     let history = history.map(|history| {
         let progress = history.progress();
         let ends = history.accounts.iter().filter_map(|it| {
@@ -136,7 +154,8 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
     Ok(RecordState {
         accounts,
         history,
-        next_refresh_at: next.iter().map(|(_, at)| *at).min().map(Instant),
+        next_refresh_at: next_of_all.map(Instant),
+        needs_user: limits.user_present_only,
         bank_status: breaker.status().as_str(),
         consent_expires_at: consent
             .and_then(|it| it.clock)
@@ -145,25 +164,47 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
 }
 
 /// When a product is refreshed next without anybody asking.
-fn next_at(due: &[DueEntry], product: Product, now: Timestamp) -> Option<Timestamp> {
+fn next_at(due: &[DueEntry], place: Places, product: Product, now: Timestamp) -> Option<Timestamp> {
     let entry = due.iter().find(|it| it.marks.get(product).is_some())?;
-    let held = entry.trouble.and_then(|it| it.held_until(now));
+    let trouble = entry.trouble.filter(|it| it.left_alone(now).holds(place));
+    let held = trouble.and_then(|it| it.held_until(now));
     Some(entry.key.next_at(held.unwrap_or(now)))
+}
+
+/// Why the transactions of an account are not whole, where they can be had: its last answer lacked rows
+/// that are not known to be gone, or its history could not be had as far back as the bank has it.
+fn partial(
+    account: &okra_store::Account,
+    history: Option<&History>,
+) -> Option<(&'static str, Option<Timestamp>)> {
+    if let Some(doubt) = &account.checks.doubt {
+        return Some(("rows_missing", Some(doubt.since)));
+    }
+    let of = history?.accounts.iter().find(|it| it.account == account.id);
+    match of?.end? {
+        HistoryEnd::BankRefused => Some(("history_refused", None)),
+        HistoryEnd::GaveUp => Some(("history_gave_up", None)),
+        HistoryEnd::Limit | HistoryEnd::BankLimit => None,
+    }
 }
 
 fn shown(
     state: Option<&ProductState>,
     refused: Option<(&'static str, Timestamp)>,
+    partial: Option<(&'static str, Option<Timestamp>)>,
     next: Option<Timestamp>,
 ) -> DataState {
     let (availability, reason, since) = match (refused, state) {
         (Some((reason, since)), _) => (Availability::Unavailable, Some(reason), Some(since)),
-        (None, Some(state)) => (
+        (None, Some(state)) if !state.is_available() => (
             state.availability,
             state.class.map(FaultClass::as_str),
             Some(state.since),
         ),
-        (None, None) => (Availability::Available, None, None),
+        (None, state) => match partial {
+            Some((reason, since)) => (Availability::Partial, Some(reason), since),
+            None => (Availability::Available, None, state.map(|it| it.since)),
+        },
     };
     DataState {
         data_status: availability.as_str(),

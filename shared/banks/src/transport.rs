@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use okra_core::{
     bank::BankLimits,
     fault::{BankFault, FaultClass},
-    retry::retry_after_s,
+    retry::retry_after_within,
 };
 use reqwest::{
     Client, Method, Request, RequestBuilder, Response, StatusCode, header::RETRY_AFTER,
@@ -30,6 +30,9 @@ const IDLE: Duration = Duration::from_secs(20);
 
 /// How long a bank may take to be reached.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// Seconds that a bank can ask us to wait at most: a day, as long as any quota lasts.
+const MAX_WAIT_S: u32 = 24 * 3_600;
 
 /// Bytes of a refusal's body at most; a longer one is not looked at.
 const MAX_REFUSAL_BYTES: usize = 16 * 1024;
@@ -180,7 +183,10 @@ impl Transport {
         let fault = refused(&response, status, now);
         let explained = matches!(
             status,
-            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+            StatusCode::BAD_REQUEST
+                | StatusCode::UNAUTHORIZED
+                | StatusCode::FORBIDDEN
+                | StatusCode::TOO_MANY_REQUESTS
         );
         let body = if explained {
             let read = timeout_at(deadline, capped(response, MAX_REFUSAL_BYTES)).await;
@@ -229,7 +235,7 @@ fn refused(response: &Response, status: StatusCode, now: Timestamp) -> BankFault
     BankFault {
         class,
         detail: format!("status {}", status.as_u16()),
-        retry_after_s: header.and_then(|header| retry_after_s(header, now)),
+        retry_after_s: header.and_then(|header| retry_after_within(header, now, MAX_WAIT_S)),
         status: Some(status.as_u16()),
     }
 }

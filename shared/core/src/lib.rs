@@ -29,6 +29,7 @@ pub mod net;
 pub mod normal;
 pub mod pace;
 pub mod plan;
+pub mod quota;
 pub mod retry;
 pub mod schedule;
 #[cfg(feature = "schema")]

@@ -64,6 +64,9 @@ pub struct Chunk {
     pub records: Vec<DueEntry>,
 }
 
+/// Ids of chunks that somebody waits for, a job, begin so.
+pub const JOB_PREFIX: &str = "on-demand-";
+
 /// Records in a chunk at most: one BatchGetItem reads 100 consents.
 pub const MAX_RECORDS_PER_CHUNK: usize = 100;
 

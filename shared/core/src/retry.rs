@@ -177,6 +177,11 @@ pub fn next(attempt: u32, outcome: Outcome, retry_after_s: Option<u32>, jitter: 
 /// Seconds that a `Retry-After` header asks to wait from `now`, as a number or as an HTTP date; at
 /// most [`MAX_RETRY_AFTER_S`]. What is neither, negative or past is `None`: it asks for nothing.
 pub fn retry_after_s(header: &str, now: Timestamp) -> Option<u32> {
+    retry_after_within(header, now, MAX_RETRY_AFTER_S)
+}
+
+/// The same with another longest wait, in seconds.
+pub fn retry_after_within(header: &str, now: Timestamp, most_s: u32) -> Option<u32> {
     let header = header.trim();
     let seconds = if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
         header.parse::<u32>().unwrap_or(u32::MAX)
@@ -185,9 +190,9 @@ pub fn retry_after_s(header: &str, now: Timestamp) -> Option<u32> {
             .parse_timestamp(header)
             .ok()?;
         let seconds = at.as_second().saturating_sub(now.as_second());
-        u32::try_from(seconds.min(i64::from(MAX_RETRY_AFTER_S))).ok()?
+        u32::try_from(seconds.min(i64::from(most_s))).ok()?
     };
-    (seconds > 0).then_some(seconds.min(MAX_RETRY_AFTER_S))
+    (seconds > 0).then_some(seconds.min(most_s))
 }
 
 #[cfg(test)]

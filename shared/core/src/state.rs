@@ -4,7 +4,7 @@
 use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
 
-use crate::{fault::FaultClass, model::Product};
+use crate::{fault::FaultClass, model::Product, tieout::Drift};
 
 /// A change of state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,13 @@ pub enum StateChange {
     /// The history of the entry's account is complete: Okra's `FULL_TRANSACTIONS`.
     #[serde(rename = "h")]
     HistoryComplete(HistoryComplete),
+    /// Balance and transactions of the entry's account disagree, or agree again.
+    #[serde(rename = "d")]
+    Drift {
+        /// How they disagree; `None`: they agree again.
+        #[serde(rename = "d", skip_serializing_if = "Option::is_none", default)]
+        drift: Option<Drift>,
+    },
     /// The record was unlinked and is refreshed no more.
     #[serde(rename = "u")]
     Unlinked,

@@ -7,6 +7,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{bank::BankConfig, ids::BankId};
+use okra_store::Place;
 
 use crate::{RefreshError, Refresher};
 
@@ -38,6 +39,13 @@ impl BankCache {
 }
 
 impl Refresher {
+    /// Takes a place of what a bank allows beside its ticks, where one is free now.
+    pub(crate) async fn take_place(&self, bank: &BankConfig) -> Result<Place, RefreshError> {
+        let (rate, now) = (bank.limits.records_per_second, self.clock.now());
+        let ahead = SignedDuration::ZERO;
+        Ok(self.store.take_unplanned(bank.id, rate, now, ahead).await?)
+    }
+
     pub(crate) async fn bank(&self, bank: BankId) -> Result<Arc<BankConfig>, RefreshError> {
         let now = self.clock.now();
         if let Some(config) = self.banks.get(bank, now) {

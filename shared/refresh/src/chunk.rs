@@ -9,12 +9,12 @@ use okra_core::{
     bank::BankConfig,
     breaker::Heard,
     decide::{Observed, observe, window_start},
-    ids::RecordId,
-    model::date_of,
-    plan::{Chunk, DueEntry, Requested},
-    trouble::Trouble,
+    ids::{AccountId, RecordId},
+    model::{Product, Snapshot, date_of},
+    plan::{Chunk, DueEntry, JOB_PREFIX, Requested},
+    trouble::{Places, Told, Trouble},
 };
-use okra_store::Consent;
+use okra_store::{Consent, Found};
 
 use crate::{
     ChunkReport, Outcome, RefreshError, Refreshed, Refresher, announce,
@@ -39,6 +39,46 @@ impl AddAssign for ChunkReport {
         self.stale += other.stale;
         self.held += other.held;
     }
+}
+
+/// What is asked of a bank for a record: what is not left alone.
+struct Asked<'a> {
+    /// Accounts of which the same products are asked for; one group where nothing is left alone.
+    groups: Vec<(Vec<Product>, Vec<AccountRef<'a>>)>,
+    left_alone: Places,
+}
+
+impl<'a> Asked<'a> {
+    fn of(consent: &'a Consent, products: &[Product], left_alone: Places) -> Self {
+        let order = in_order(consent);
+        let mut groups: Vec<(Vec<Product>, Vec<AccountRef<'a>>)> = Vec::with_capacity(1);
+        for account in &consent.accounts {
+            let nth = order.iter().position(|id| *id == account.id).unwrap_or(0);
+            let mut asked = products.to_vec();
+            asked.retain(|product| !left_alone.holds(Places::of(nth, *product)));
+            let account = AccountRef {
+                id: account.id,
+                bank_account_id: &account.bank_account_id,
+            };
+            match groups.iter_mut().find(|(group, _)| *group == asked) {
+                Some((_, accounts)) => accounts.push(account),
+                None if asked.is_empty() => {}
+                None => groups.push((asked, vec![account])),
+            }
+        }
+        Self { groups, left_alone }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+}
+
+/// A record's accounts, in the order of their ids.
+pub(crate) fn in_order(consent: &Consent) -> Vec<AccountId> {
+    let mut order: Vec<AccountId> = consent.accounts.iter().map(|it| it.id).collect();
+    order.sort_unstable();
+    order
 }
 
 /// How the records of a chunk call their bank.
@@ -81,16 +121,17 @@ impl Refresher {
         }
         let bank = self.bank(chunk.bank).await?;
         let watch = self.watch(chunk.bank).await?;
-        let (on_demand, user, wanted) = match chunk.requested {
-            Requested::OnDemand { user, product } => (true, user, product),
-            Requested::Scheduled { .. } => (false, None, None),
+        let (on_demand, user) = match chunk.requested {
+            Requested::OnDemand { user, .. } => (true, user),
+            Requested::Scheduled { .. } => (false, None),
         };
         let job = chunk.id.as_str();
         let now = self.clock.now();
         let work = chunk.records.iter().map(|entry| {
             let consent = consents.get(&entry.key.record);
             // Who asks in person is not held.
-            let held = !on_demand && entry.trouble.is_some_and(|it| it.held_until(now).is_some());
+            let held = entry.trouble.filter(|_| !on_demand);
+            let held = held.map_or_else(Places::default, |it| it.left_alone(now));
             let (bank, strong) = (&bank, redelivered || on_demand || self.audited(entry));
             let calls = Calls {
                 bank,
@@ -110,15 +151,20 @@ impl Refresher {
                 // An ended consent is not used but for who asks in person: it may have been prolonged.
                 // A bank that wants the user there is asked when he is.
                 let alone = !on_demand && bank.limits.user_present_only;
-                if held || alone || (over && !on_demand) {
+                let products = entry.marks.products();
+                let asked = Asked::of(consent, &products, held);
+                if asked.is_empty() || alone || (over && !on_demand) {
                     return Ok(Outcome::Held);
                 }
-                let outcome = self.record(calls, consent, entry, strong).await?;
-                if let Some(product) = wanted {
+                let outcome = self.record(calls, consent, entry, (asked, strong)).await?;
+                if job.starts_with(JOB_PREFIX) {
                     let (record, ended_at) = (consent.record, self.clock.now());
-                    self.store
-                        .end_job(record, product, job, outcome.as_str(), ended_at)
-                        .await?;
+                    let ended = (outcome.as_str(), found(&outcome));
+                    for product in entry.marks.products() {
+                        self.store
+                            .end_job(record, product, job, ended, ended_at)
+                            .await?;
+                    }
                 }
                 if over && matches!(outcome, Outcome::Changed(_) | Outcome::Unchanged) {
                     self.store.stop_clock(consent.record).await?;
@@ -163,38 +209,37 @@ impl Refresher {
         calls: Calls<'_>,
         consent: &Consent,
         entry: &DueEntry,
-        mut strong: bool,
+        (asked, mut strong): (Asked<'_>, bool),
     ) -> Result<Outcome, RefreshError> {
         let Calls { bank, watch, user } = calls;
         let mut tokens = self.tokens(consent)?;
         let products = entry.marks.products();
-        let accounts: Vec<AccountRef<'_>> = consent
-            .accounts
-            .iter()
-            .map(|account| AccountRef {
-                id: account.id,
-                bank_account_id: &account.bank_account_id,
-            })
-            .collect();
         let started = self.clock.now();
         let (mut outcome, mut faults) = (Outcome::Contended, Vec::new());
         for _ in 0..MAX_FETCHES {
             let asked_at = self.clock.now();
             let from = window_start(date_of(asked_at));
-            let ask = Ask {
-                products: &products,
-                from,
-                now: asked_at,
-                user_present: user,
-            };
-            let snapshot = if let Some(fault) = watch.refuses() {
-                none_but(&fault, &accounts, &products)
-            } else {
-                let asked = self.ask(bank, consent, &mut tokens, &accounts, ask);
-                let snapshot = asked.await?;
+            let mut snapshot = Snapshot::default();
+            let refusal = watch.refuses();
+            for (products, accounts) in &asked.groups {
+                let ask = Ask {
+                    products,
+                    from,
+                    now: asked_at,
+                    user_present: user,
+                };
+                let answer = match &refusal {
+                    Some(fault) => none_but(fault, accounts, products),
+                    None => {
+                        let asked = self.ask(bank, consent, &mut tokens, accounts, ask);
+                        asked.await?
+                    }
+                };
+                snapshot.accounts.extend(answer.accounts);
+            }
+            if refusal.is_none() {
                 watch.hear(Heard::of(&snapshot)).await?;
-                snapshot
-            };
+            }
             let observed = observe(&snapshot);
             faults.clone_from(&observed.faults);
             if !strong {
@@ -202,7 +247,9 @@ impl Refresher {
                     outcome = Outcome::Unchanged;
                     break;
                 }
-                if failing_as_before(entry, &observed, consent.accounts.len(), asked_at) {
+                if asked.left_alone.is_empty()
+                    && failing_as_before(entry, &observed, consent, asked_at)
+                {
                     outcome = Outcome::Failed;
                     break;
                 }
@@ -211,6 +258,7 @@ impl Refresher {
                 bank,
                 secret: tokens.secret(),
                 consent,
+                left_alone: asked.left_alone,
                 from,
                 asked_at,
                 snapshot: &snapshot,
@@ -241,6 +289,19 @@ impl Refresher {
     }
 }
 
+/// What a refresh found, as its job says it.
+fn found(outcome: &Outcome) -> Found {
+    match outcome {
+        Outcome::Changed(changes) => Found {
+            balances: changes.balances,
+            added: changes.added,
+            modified: changes.modified,
+            removed: changes.removed,
+        },
+        _ => Found::default(),
+    }
+}
+
 /// True where every product asked for reads as it did when it was last dispatched.
 fn settled(entry: &DueEntry, observed: &Observed) -> bool {
     entry.trouble.is_none()
@@ -254,11 +315,18 @@ fn settled(entry: &DueEntry, observed: &Observed) -> bool {
 fn failing_as_before(
     entry: &DueEntry,
     observed: &Observed,
-    accounts: usize,
+    consent: &Consent,
     now: Timestamp,
 ) -> bool {
+    let order = in_order(consent);
+    let told = Told {
+        faults: &observed.faults,
+        left_alone: Places::default(),
+        accounts: &order,
+    };
+    let accounts = order.len();
     let known = entry.trouble.is_some_and(Trouble::is_told)
-        && Trouble::after(entry.trouble, &observed.faults, now) == entry.trouble;
+        && Trouble::after(entry.trouble, told, now) == entry.trouble;
     known
         && entry.marks.iter().all(|(product, mark)| {
             let failed = observed.faults.iter().filter(|(_, of, _)| *of == product);

@@ -10,11 +10,15 @@ use okra_core::{
     ids::{AccountId, TransactionId},
     model::{AccountSnapshot, Product, Snapshot},
     plan::DueEntry,
+    state::StateChange,
     tieout::tie_out,
 };
-use okra_store::{Account, Checks, Consistency, Head};
+use okra_store::{Account, Checks, Consistency, Head, Place};
 
 use crate::{RefreshError, Refresher, reconcile::Fetched};
+
+/// A drift of an account that began or ended.
+type DriftChange = (Option<AccountId>, StateChange);
 
 /// What is compared: the products of the snapshot that read otherwise than committed, and what is
 /// known of them.
@@ -36,31 +40,33 @@ impl Refresher {
         due: &DueEntry,
         head: &Head,
         fetched: &Fetched<'_>,
-    ) -> Result<(Decision, Observed), RefreshError> {
+    ) -> Result<(Decision, Observed, Vec<DriftChange>), RefreshError> {
         let mut observed = fetched.observed.clone();
         let Some(mut known) = self.known(due, head, fetched).await? else {
-            return Ok((Decision::default(), observed));
+            return Ok((Decision::default(), observed, Vec::new()));
         };
         let now = self.clock.now();
         let mut decision = decide(&known.snapshot, &known.states, &BTreeSet::new(), now);
-        let missed = self.ask_again(&mut known.snapshot, &decision.suspects, fetched);
-        let missed = missed.await;
+        let missed = self
+            .ask_again(&mut known.snapshot, &decision.suspects, fetched)
+            .await?;
         if !missed.is_empty() {
             observed.digests.transactions = observe(&known.snapshot).digests.transactions;
             decision = decide(&known.snapshot, &known.states, &missed, now);
         }
-        self.note_checks(&known, &decision, fetched).await?;
-        Ok((decision, observed))
+        let drifts = self.note_checks(&known, &decision, fetched).await?;
+        Ok((decision, observed, drifts))
     }
 
     /// The suspects that a second answer was given about; that answer is in the snapshot now. Where the
-    /// bank does not give one, its rows are held, and the next refresh asks.
+    /// bank does not give one, or has no room for the question, its rows are held, and the next refresh
+    /// asks.
     async fn ask_again(
         &self,
         snapshot: &mut Snapshot,
         suspects: &[Suspects],
         fetched: &Fetched<'_>,
-    ) -> BTreeSet<TransactionId> {
+    ) -> Result<BTreeSet<TransactionId>, RefreshError> {
         let mut missed = BTreeSet::new();
         for suspect in suspects {
             let linked = fetched.consent.accounts.iter();
@@ -71,6 +77,9 @@ impl Refresher {
                 id: linked.id,
                 bank_account_id: &linked.bank_account_id,
             };
+            if let Place::Full(_) = self.take_place(fetched.bank).await? {
+                break;
+            }
             let ask = Ask {
                 products: &[Product::Transactions],
                 from: suspect.from,
@@ -90,16 +99,18 @@ impl Refresher {
                 missed.extend(&suspect.rows);
             }
         }
-        missed
+        Ok(missed)
     }
 
-    /// Writes what changed of how far each account can be believed.
+    /// Writes what changed of how far each account can be believed, and returns the drifts that began or
+    /// ended and were not told.
     async fn note_checks(
         &self,
         known: &Known,
         decision: &Decision,
         fetched: &Fetched<'_>,
-    ) -> Result<(), RefreshError> {
+    ) -> Result<Vec<DriftChange>, RefreshError> {
+        let mut drifts = Vec::new();
         let doubts: BTreeMap<_, _> = decision.doubts.iter().cloned().collect();
         for account in &known.accounts {
             let old = &account.checks;
@@ -128,8 +139,13 @@ impl Refresher {
             if checks != *old {
                 self.store.set_checks(account.id, &checks).await?;
             }
+            // Compared with what was told, not with what was stored before: a crash may lie between.
+            let drift = checks.tie_out.and_then(|it| it.drift);
+            if drift.is_some() != account.drift_told {
+                drifts.push((Some(account.id), StateChange::Drift { drift }));
+            }
         }
-        Ok(())
+        Ok(drifts)
     }
 
     /// Reads what the snapshot is to be compared with, and no more than that: nothing where the digests

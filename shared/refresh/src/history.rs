@@ -21,7 +21,7 @@ use okra_core::{
     state::{HistoryComplete, RecordStatus, StateChange},
 };
 use okra_queue::Queues;
-use okra_store::{CommitError, Consistency, Head, Store};
+use okra_store::{CommitError, Consistency, Head, Place, Store};
 
 use crate::{RefreshError, Refresher, reconcile::number};
 
@@ -182,10 +182,18 @@ impl Refresher {
             return Ok(HistoryOutcome::Nothing);
         };
         let watch = self.watch(head.bank).await?;
-        if let Some(down) = watch.refuses() {
-            let wait_s = down.retry_after_s.unwrap_or(0).max(PAUSE_S);
-            let until = now.saturating_add(SignedDuration::from_secs(wait_s.into()));
-            let next_at = until.unwrap_or(now);
+        let later = match watch.refuses() {
+            Some(down) => {
+                let wait_s = down.retry_after_s.unwrap_or(0).max(PAUSE_S);
+                let until = now.saturating_add(SignedDuration::from_secs(wait_s.into()));
+                Some(until.unwrap_or(now))
+            }
+            None => match self.take_place(&bank).await? {
+                Place::At(_) => None,
+                Place::Full(until) => Some(until),
+            },
+        };
+        if let Some(next_at) = later {
             send(&self.queues, &head, &History { next_at, ..history }, now).await?;
             return Ok(HistoryOutcome::Waiting);
         }
@@ -264,8 +272,9 @@ impl Refresher {
             Err(fault) => HistoryAnswer::Fault(fault),
         };
         // Where the bank counts refreshes, a step takes one of the day's; else one of the pace.
-        let pause_s = match bank.limits.unattended_per_day {
-            Some(allowed) => 86_400 / u32::from(allowed.max(1)),
+        let interval = head.schedule.transactions.unwrap_or_default();
+        let pause_s = match bank.limits.history_per_day(interval) {
+            Some(steps) => 86_400 / u32::from(steps.max(1)),
             None => PAUSE_S,
         };
         Ok((Some(answer), pause_s))

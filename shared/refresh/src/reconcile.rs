@@ -15,12 +15,12 @@ use okra_core::{
     plan::DueEntry,
     schedule::DueKey,
     state::{Happening, RecordStatus, StateChange, product_after, status_after},
-    trouble::Trouble,
+    trouble::{Places, Told, Trouble},
 };
 use okra_queue::Dispatch;
 use okra_store::{Commit, CommitError, Consent, Consistency, Head};
 
-use crate::{Changes, Outcome, RefreshError, Refresher, history};
+use crate::{Changes, Outcome, RefreshError, Refresher, chunk::in_order, history};
 
 /// Feed entries read at once while healing.
 const HEAL_PAGE: usize = 500;
@@ -36,6 +36,8 @@ pub(crate) struct Fetched<'a> {
     pub(crate) bank: &'a BankConfig,
     pub(crate) secret: &'a ConsentSecret,
     pub(crate) consent: &'a Consent,
+    /// What was not asked for, because it is left alone.
+    pub(crate) left_alone: Places,
     pub(crate) from: Date,
     pub(crate) asked_at: Timestamp,
     pub(crate) snapshot: &'a Snapshot,
@@ -65,7 +67,7 @@ impl Refresher {
             return Ok(Reconciled::Overtaken);
         }
         let mut changes = self.heal(&due, &head).await?;
-        let (decision, observed) = self.decided(&due, &head, &fetched).await?;
+        let (decision, observed, drifts) = self.decided(&due, &head, &fetched).await?;
         let fetched = Fetched {
             observed: &observed,
             ..fetched
@@ -79,7 +81,14 @@ impl Refresher {
             Some(trouble) if faults.is_empty() && asked != due.marks.products() => {
                 Some(trouble.released())
             }
-            before => Trouble::after(before, &faults, self.clock.now()),
+            before => {
+                let told = Told {
+                    faults: &faults,
+                    left_alone: fetched.left_alone,
+                    accounts: &in_order(fetched.consent),
+                };
+                Trouble::after(before, told, self.clock.now())
+            }
         };
         let (status, change) = status_after(head.status, happening(&asked, &fetched));
         let mut states: Vec<_> = change.map(|change| (None, change)).into_iter().collect();
@@ -88,6 +97,7 @@ impl Refresher {
                 .product_changes(&due, &fetched, (&asked, &faults), trouble)
                 .await?;
             states.extend(of_products);
+            states.extend(drifts);
         }
         let status = (status != head.status).then_some(status);
         let told = self.told(&due, &head, &states).await?;
@@ -254,6 +264,9 @@ impl Refresher {
         let mut changes = Vec::new();
         for account in &accounts {
             for &product in asked {
+                if !was_asked(fetched.snapshot, account.id, product) {
+                    continue;
+                }
                 let fault = faults
                     .iter()
                     .find(|(of, which, _)| *of == account.id && *which == product);
@@ -328,6 +341,15 @@ impl Refresher {
     }
 }
 
+/// True where the bank was asked for a product of an account.
+fn was_asked(snapshot: &Snapshot, account: AccountId, product: Product) -> bool {
+    let of = snapshot.accounts.iter().find(|it| it.account == account);
+    of.is_some_and(|it| match product {
+        Product::Balance => it.balance.is_some(),
+        Product::Transactions => it.transactions.is_some(),
+    })
+}
+
 /// The products that the bank was asked for.
 fn asked(snapshot: &Snapshot) -> Vec<Product> {
     let asked = |product| {
@@ -342,7 +364,14 @@ fn asked(snapshot: &Snapshot) -> Vec<Product> {
 /// What the answers say of the record as a whole.
 fn happening(asked: &[Product], fetched: &Fetched<'_>) -> Happening {
     let faults = &fetched.observed.faults;
-    let asked = asked.len() * fetched.snapshot.accounts.len();
+    let accounts = fetched.snapshot.accounts.iter();
+    let asked: usize = accounts
+        .map(|of| {
+            let each = asked.iter();
+            let was = |product: &&Product| was_asked(fetched.snapshot, of.account, **product);
+            each.filter(was).count()
+        })
+        .sum();
     if faults.len() < asked || faults.is_empty() {
         Happening::Answered
     } else if faults

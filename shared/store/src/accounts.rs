@@ -23,6 +23,9 @@ pub const MAX_ACCOUNTS_PER_RECORD: usize = 25;
 const KIND: &str = "account";
 const DOUBT: &str = "dt";
 const TIE_OUT: &str = "to";
+/// There while a drift is told of, and the feed entry that told of it or of its end.
+const DRIFT_TOLD: &str = "dr";
+const DRIFT_SEQ: &str = "drq";
 
 /// What is known of how far an account's answers can be believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct Account {
     pub balance_at: Option<Timestamp>,
     /// How far its answers can be believed.
     pub checks: Checks,
+    /// A drift was told, and not its end.
+    pub drift_told: bool,
     /// What is recorded of each product; one that has nothing is available.
     pub states: ByProduct<ProductState>,
     /// When it was linked.
@@ -150,6 +155,7 @@ pub(crate) fn read(item: &Attributes) -> Result<Account, StoreError> {
             doubt: reader.optional(DOUBT, Reader::json)?,
             tie_out: reader.optional(TIE_OUT, Reader::json)?,
         },
+        drift_told: reader.has(DRIFT_TOLD),
         states: ByProduct {
             balance: reader.optional(state_name(Product::Balance), Reader::json)?,
             transactions: reader.optional(state_name(Product::Transactions), Reader::json)?,
@@ -193,6 +199,15 @@ pub(crate) fn state(
         .set(of, n(seq))
         .when(When::Exists)
         .when(When::AbsentOrBelow(of, n(seq))))
+}
+
+/// Whether a drift is told of, from a feed entry, taken where the stored one is older.
+pub(crate) fn drift(account: AccountId, seq: Seq, told: bool) -> Update {
+    Update::new(key(account))
+        .assign(DRIFT_TOLD, told.then(|| n(1)))
+        .set(DRIFT_SEQ, n(seq))
+        .when(When::Exists)
+        .when(When::AbsentOrBelow(DRIFT_SEQ, n(seq)))
 }
 
 impl Store {

@@ -64,9 +64,7 @@ fn read(interval: Interval, item: &Attributes) -> Result<DueEntry, StoreError> {
         marks: marks::read(&reader)?,
         state: reader.optional(STATE_SEQ, Reader::number)?.map(Seq),
         trouble: reader.optional(TROUBLE, |reader, name| {
-            let bytes = reader.bytes(name)?;
-            let bytes = bytes.try_into().map_err(|_| reader.corrupt(name))?;
-            Ok(Trouble::from_bytes(bytes))
+            Trouble::from_bytes(reader.bytes(name)?).ok_or_else(|| reader.corrupt(name))
         })?,
     })
 }
@@ -260,7 +258,7 @@ mod tests {
     use crate::item::size;
 
     /// Bytes of a due entry at most: 25 of them make a 4 KB read unit.
-    const MAX_DUE_BYTES: usize = 163;
+    const MAX_DUE_BYTES: usize = 171;
 
     fn mark() -> impl Strategy<Value = Mark> {
         (any::<Option<[u8; 16]>>(), any::<u64>()).prop_map(|(digest, seq)| Mark {
@@ -277,7 +275,7 @@ mod tests {
             balance in prop::option::of(mark()),
             transactions in prop::option::of(mark()),
             state in prop::option::of(any::<u64>()),
-            trouble in prop::option::of(any::<[u8; 8]>()),
+            trouble in prop::option::of((any::<[u8; 8]>(), 0..u64::MAX)),
         ) -> DueEntry {
             DueEntry {
                 key: DueKey {
@@ -287,7 +285,11 @@ mod tests {
                 },
                 marks: ByProduct { balance, transactions },
                 state: state.map(Seq),
-                trouble: trouble.map(Trouble::from_bytes),
+                trouble: trouble.and_then(|(bytes, places)| {
+                    let bytes = [bytes.as_slice(), &places.to_be_bytes()].concat();
+                    // As it is written: nothing is left alone until no time.
+                    Trouble::from_bytes(&Trouble::from_bytes(&bytes)?.to_bytes())
+                }),
             }
         }
     }

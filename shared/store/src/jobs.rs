@@ -1,12 +1,13 @@
 //! Jobs: refreshes on demand of one product of a record. A second request joins the one that runs.
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::{ids::RecordId, model::Product};
+use okra_core::{ids::RecordId, model::Product, quota::OnDemand};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
     expression::{Update, When},
-    item::{Attributes, Draft, Key, Reader, TTL, millis, n, s, ttl},
+    item::{Attributes, Draft, JSON, Key, Reader, TTL, json, millis, n, s, ttl},
     records,
 };
 
@@ -16,12 +17,13 @@ const ID: &str = "id";
 const UNTIL: &str = "u";
 const OUTCOME: &str = "o";
 const DONE_AT: &str = "d";
+const FOUND: &str = "c";
 
 /// How long a job counts as running: whoever ran it has crashed then.
 const RUNNING_FOR: SignedDuration = SignedDuration::from_secs(120);
 
-/// Seconds that a job is remembered.
-const KEPT_S: i64 = 24 * 60 * 60;
+/// Seconds that a job is remembered: longer than any day's quota looks back.
+const KEPT_S: i64 = 25 * 60 * 60;
 
 /// A refresh on demand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +32,48 @@ pub struct Job {
     pub id: String,
     /// What came of it; `None` while it runs.
     pub outcome: Option<String>,
+    /// What it found, once it is done.
+    pub found: Found,
     /// When it was done.
     pub done_at: Option<Timestamp>,
+    /// When the refreshes of the last day began that were asked for without the user.
+    pub asked: OnDemand,
+    running_until: Timestamp,
+}
+
+/// What a job found that was new.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// Balances that changed.
+    pub balances: usize,
+    /// Transactions added.
+    pub added: usize,
+    /// Transactions modified.
+    pub modified: usize,
+    /// Transactions removed.
+    pub removed: usize,
+}
+
+impl Job {
+    /// True while it runs, as far as one knows.
+    pub fn is_running(&self, now: Timestamp) -> bool {
+        self.running_until > now
+    }
+}
+
+/// A job to be begun.
+#[derive(Clone, Copy, Debug)]
+pub struct NewJob<'a> {
+    /// The record.
+    pub record: RecordId,
+    /// The product.
+    pub product: Product,
+    /// Its id.
+    pub id: &'a str,
+    /// Its chunk is not received before this time.
+    pub starts_at: Timestamp,
+    /// What is asked for of the day's quota, with this one.
+    pub asked: &'a OnDemand,
 }
 
 fn key(record: RecordId, product: Product) -> Key {
@@ -46,40 +88,52 @@ fn read(item: &Attributes) -> Result<Job, StoreError> {
     Ok(Job {
         id: reader.text(ID)?.to_owned(),
         outcome: reader.optional(OUTCOME, Reader::text)?.map(str::to_owned),
+        found: reader.optional(FOUND, Reader::json)?.unwrap_or_default(),
         done_at: reader.optional(DONE_AT, Reader::millis)?,
+        asked: reader.optional(JSON, Reader::json)?.unwrap_or_default(),
+        running_until: reader.millis(UNTIL)?,
     })
 }
 
 impl Store {
-    /// Begins a job, where none of this record and product is running. False where one is: join it.
+    /// Begins a job where the last one still is `before`, which does not run. False where it is not:
+    /// another began meanwhile.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn begin_job(
         &self,
-        record: RecordId,
-        product: Product,
-        id: &str,
+        new: NewJob<'_>,
+        before: Option<&Job>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let until = now.saturating_add(RUNNING_FOR).unwrap_or(now);
-        let item = Draft::new(key(record, product))
-            .with(ID, s(id))
-            .with(UNTIL, millis(until))
+        let until = new.starts_at.saturating_add(RUNNING_FOR);
+        let item = Draft::new(key(new.record, new.product))
+            .with(ID, s(new.id))
+            .with(UNTIL, millis(until.unwrap_or(now)))
+            .with(JSON, json(KIND, new.asked)?)
             .expiring(now, KEPT_S)
             .done();
-        self.put_when(item, vec![When::AbsentOrBelow(UNTIL, millis(now))])
-            .await
+        let unmoved = match before {
+            Some(before) => When::Is(ID, Some(s(before.id.as_str()))),
+            None => When::Absent,
+        };
+        self.put_when(item, vec![unmoved]).await
     }
 
-    /// The last job of a record and product; read strongly.
+    /// The last job of a record and product.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn job(&self, record: RecordId, product: Product) -> Result<Option<Job>, StoreError> {
-        let item = self.get(key(record, product), Consistency::Strong).await?;
+    pub async fn job(
+        &self,
+        record: RecordId,
+        product: Product,
+        consistency: Consistency,
+    ) -> Result<Option<Job>, StoreError> {
+        let item = self.get(key(record, product), consistency).await?;
         item.as_ref().map(read).transpose()
     }
 
@@ -93,12 +147,13 @@ impl Store {
         record: RecordId,
         product: Product,
         id: &str,
-        outcome: &str,
+        (outcome, found): (&str, Found),
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let update = Update::new(key(record, product))
             .set(UNTIL, n(0))
             .set(OUTCOME, s(outcome))
+            .set(FOUND, json(KIND, &found)?)
             .set(DONE_AT, millis(now))
             .set(TTL, ttl(now, KEPT_S))
             .when(When::Is(ID, Some(s(id))));

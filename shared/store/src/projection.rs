@@ -31,6 +31,7 @@ const CONCURRENCY: usize = 16;
 struct Projection<'a> {
     balances: BTreeMap<AccountId, (&'a FeedEntry, &'a BalanceFacts)>,
     states: BTreeMap<(AccountId, Product), (&'a FeedEntry, &'a ProductChange)>,
+    drifts: BTreeMap<AccountId, (&'a FeedEntry, bool)>,
     /// `None`: removed.
     rows: BTreeMap<(AccountId, TransactionId), (&'a FeedEntry, Option<&'a TransactionFacts>)>,
 }
@@ -55,6 +56,9 @@ impl<'a> Projection<'a> {
             Change::State(StateChange::Product(change)) => {
                 self.states
                     .insert((account, change.product), (entry, change));
+            }
+            Change::State(StateChange::Drift { drift }) => {
+                self.drifts.insert(account, (entry, drift.is_some()));
             }
             Change::State(_) => {}
             Change::Balance { after, .. } => {
@@ -90,7 +94,11 @@ impl<'a> Projection<'a> {
             .map(|((account, _), (entry, change))| {
                 accounts::state(account, entry.seq, entry.at, change)
             });
-        balances.chain(rows).chain(states)
+        let drifts = self
+            .drifts
+            .into_iter()
+            .map(|(account, (entry, told))| Ok(accounts::drift(account, entry.seq, told)));
+        balances.chain(rows).chain(states).chain(drifts)
     }
 }
 

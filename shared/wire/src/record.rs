@@ -1,5 +1,6 @@
 //! Records, authorisations, and the acknowledgement of what runs on them.
 
+use jiff::Timestamp;
 use okra_core::{
     ids::{AppId, BankId, CustomerId, RecordId, Seq},
     model::{ByProduct, Environment, Product},
@@ -9,33 +10,73 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    balance::CallbackBalance,
     origin::{Named, Times},
     scalar::{Empty, Instant},
 };
 
 /// The acknowledgement of a refresh: `callback_url` is what clients poll.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Acknowledged {
     record: RecordId,
     method: &'static str,
     callback_url: String,
-    /// The refresh that was begun or joined, where it is of one product.
+    /// The refresh that was begun or joined.
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<String>,
+    /// From when on another can be begun. Until this one is done, asking again joins it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_refresh_available_at: Option<Instant>,
     /// What came of it, where it was waited for and is done: `unchanged`, `changed`, `failed`. The
     /// data is at `callback_url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<String>,
+    /// What it found that was new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<FoundChanges>,
+    /// The balances as they are now, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    balances: Option<Vec<CallbackBalance>>,
+}
+
+/// How much a refresh found that was new.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct FoundChanges {
+    /// Balances that changed.
+    pub balances: usize,
+    /// Transactions added.
+    pub added: usize,
+    /// Transactions modified.
+    pub modified: usize,
+    /// Transactions removed.
+    pub removed: usize,
 }
 
 impl Acknowledged {
-    /// The same acknowledgement of a job, and what came of it where that is known.
+    /// The same acknowledgement of a job, and when another can be begun.
     #[must_use]
-    pub fn of_job(self, job: Option<String>, outcome: Option<String>) -> Self {
+    pub fn of_job(self, job: Option<String>, next_at: Timestamp) -> Self {
         Self {
             job,
-            outcome,
+            next_refresh_available_at: Some(Instant(next_at)),
+            ..self
+        }
+    }
+
+    /// The same of a job that is done.
+    #[must_use]
+    pub fn done(
+        self,
+        outcome: String,
+        changes: FoundChanges,
+        balances: Option<Vec<CallbackBalance>>,
+    ) -> Self {
+        Self {
+            outcome: Some(outcome),
+            changes: Some(changes),
+            balances,
             ..self
         }
     }
@@ -47,7 +88,10 @@ impl Acknowledged {
             method,
             callback_url: callback_url(public_url, record, method),
             job: None,
+            next_refresh_available_at: None,
             outcome: None,
+            changes: None,
+            balances: None,
         }
     }
 }

@@ -29,6 +29,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     balance::{Periodic, amounts},
+    feed::Drift,
     origin::{Ids, Times},
     record::callback_url,
     scalar::{Empty, Instant, Number},
@@ -196,6 +197,10 @@ enum Resource<'a> {
         data_status: &'static str,
         reason: Option<&'static str>,
         since: Instant,
+    },
+    Drift {
+        /// Null: they agree again.
+        drift: Option<Drift>,
     },
     History {
         new_transactions: u64,
@@ -382,6 +387,7 @@ pub const fn event_name(change: &Change) -> &'static str {
             StateChange::ConsentExpiring { .. } => "record.consent_expiring",
             StateChange::Product(_) => "product.state",
             StateChange::HistoryComplete(_) => "transaction.history_complete",
+            StateChange::Drift { .. } => "account.drift",
             StateChange::Unlinked => "record.unlinked",
         },
         Change::Balance { .. } => "balance.success",
@@ -391,13 +397,14 @@ pub const fn event_name(change: &Change) -> &'static str {
 
 /// The events that records bring, and those about an app's endpoints, which are sent to those alone
 /// who ask for them.
-pub const EVENT_NAMES: [&str; 15] = [
+pub const EVENT_NAMES: [&str; 16] = [
     "auth.success",
     "accounts.success",
     "balance.success",
     "transaction.success",
     "transaction.history_complete",
     "product.state",
+    "account.drift",
     "record.token_required",
     "record.recovered",
     "record.consent_expiring",
@@ -610,6 +617,14 @@ fn state<'a>(
                 new_transactions_camel: history.rows,
                 oldest_date: history.oldest.to_string(),
                 history_end: history.end.as_str(),
+            },
+        ),
+        StateChange::Drift { drift } => (
+            "BALANCE",
+            "DRIFT",
+            "Balance and transactions of an account disagree, or agree again",
+            Resource::Drift {
+                drift: drift.as_ref().map(Drift::from),
             },
         ),
         StateChange::Unlinked => (
@@ -847,6 +862,7 @@ mod tests {
                 StateChange::AccountLinked
                     | StateChange::Product(_)
                     | StateChange::HistoryComplete(_)
+                    | StateChange::Drift { .. }
             ),
             Change::Balance { .. } | Change::Transactions(_) => true,
         };
@@ -922,6 +938,14 @@ mod tests {
             end: HistoryEnd::Limit,
         };
         check("history_complete", StateChange::HistoryComplete(history));
+        let drift = okra_core::tieout::Drift {
+            amount: Money::new(-2_500, Currency::NGN),
+            since: "2023-06-04T00:27:46Z".parse().unwrap(),
+            check: okra_core::tieout::Check::Movement,
+            days: 0,
+        };
+        check("drift", StateChange::Drift { drift: Some(drift) });
+        check("drift_over", StateChange::Drift { drift: None });
     }
 
     #[test]

@@ -261,6 +261,93 @@ async fn each_status_is_a_fault_of_its_class() {
     }
 }
 
+/// How banks say that a quota is spent, as their customers' logs have it; and what reads like it and is
+/// something else. Who takes one for the other asks a user to link again for nothing.
+#[tokio::test]
+async fn the_ways_of_saying_that_a_quota_is_spent_are_heard() {
+    use FaultClass::{ConsentRefused, Nonsense, QuotaSpent, RateLimited};
+    let long = Some("43200");
+    let berlin = r#"{"tppMessages":[{"category":"ERROR","code":"ACCESS_EXCEEDED","text":""}]}"#;
+    let cases = [
+        // 1. By the Berlin Group's code: under its own status and under others.
+        (429, None, berlin, QuotaSpent),
+        (403, None, berlin, QuotaSpent),
+        (400, None, berlin, QuotaSpent),
+        // 2. In words under 429.
+        (
+            429,
+            None,
+            r#"{"detail":"Daily request limit set by the Institution has been exceeded"}"#,
+            QuotaSpent,
+        ),
+        (429, None, "Maximum daily access exceeded", QuotaSpent),
+        (429, None, "Access exceeded", QuotaSpent),
+        // 3. In words under a status that else means a refused consent.
+        (
+            401,
+            None,
+            "[HUB046] Allowed number of accesses exceeded for consent",
+            QuotaSpent,
+        ),
+        (
+            403,
+            None,
+            r#"{"Code":"403","Message":"You have exceeded the 4 requests allowed in 24 hours"}"#,
+            QuotaSpent,
+        ),
+        // 4. In words under a status that else means a wrong request.
+        (
+            400,
+            None,
+            "The frequencyPerDay of this consent: maximum number of calls per day reached",
+            QuotaSpent,
+        ),
+        // 5. By nothing but a long Retry-After.
+        (429, long, "", QuotaSpent),
+        // A rate, which passes within minutes.
+        (429, None, "", RateLimited),
+        (429, None, "Too many requests", RateLimited),
+        (
+            429,
+            Some("30"),
+            r#"{"error":"ASPSP_RATE_LIMIT_EXCEEDED"}"#,
+            RateLimited,
+        ),
+        // What is the user's to mend, and what is wrong.
+        (
+            401,
+            None,
+            r#"{"tppMessages":[{"category":"ERROR","code":"CONSENT_EXPIRED"}]}"#,
+            ConsentRefused,
+        ),
+        (
+            403,
+            None,
+            r#"{"Errors":[{"ErrorCode":"UK.OBIE.Reauthenticate","Message":"limit"}]}"#,
+            ConsentRefused,
+        ),
+        (
+            400,
+            None,
+            r#"{"Errors":[{"ErrorCode":"UK.OBIE.Field.Invalid"}]}"#,
+            Nonsense,
+        ),
+    ];
+    for (code, retry_after, body, class) in cases {
+        let bank = Bank::answering(move |_| {
+            let mut response = match retry_after {
+                Some(header) => status_after(code, header),
+                None => status(code),
+            };
+            *response.body_mut() = body.into();
+            response
+        })
+        .await;
+        let fault = bank.fault().await;
+        assert_eq!(fault.class, class, "{code} {body}");
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_is_explained_by_its_error_code_alone() {
     let check = async |code: u16, error: &'static str, expected: &str| {
@@ -301,10 +388,11 @@ async fn a_bank_may_ask_for_time() {
     let cases = [
         (429, "7", Some(7)),
         (503, "30", Some(30)),
-        (429, "999999", Some(3600)),
+        (429, "40000", Some(40_000)),
+        (429, "999999", Some(86_400)),
         // One minute after the time that the call was given as now.
         (429, "Sun, 15 Mar 2026 12:01:00 GMT", Some(60)),
-        (503, "Mon, 15 Mar 2027 12:01:00 GMT", Some(3600)),
+        (503, "Mon, 15 Mar 2027 12:01:00 GMT", Some(86_400)),
         (429, "Sun, 15 Mar 2026 11:59:00 GMT", None),
         (429, "soon", None),
         (429, "-5", None),

@@ -1,6 +1,7 @@
 //! Refreshes end to end: a sandbox bank over real HTTP, the embedded DynamoDB and SQS, the real code.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod alone;
 mod believing;
 mod breaking;
 mod histories;

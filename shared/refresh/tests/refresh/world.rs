@@ -216,6 +216,7 @@ impl World {
                 balance_seq: Seq::ZERO,
                 balance_at: None,
                 checks: okra_store::Checks::default(),
+                drift_told: false,
                 states: ByProduct::default(),
                 created_at: now,
                 last_updated: now,

@@ -156,6 +156,7 @@ pub(crate) fn new_record(n: u32, interval: Interval) -> NewRecord {
             balance_seq: Seq::ZERO,
             balance_at: None,
             checks: okra_store::Checks::default(),
+            drift_told: false,
             states: ByProduct::default(),
             created_at: at(0),
             last_updated: at(0),

@@ -579,6 +579,11 @@ fn state_change(change: &StateChange) -> Markup {
                     HistoryEnd::GaveUp => "the bank failed too often",
                 })
             },
+            StateChange::Drift { drift: Some(it) } => {
+                (show::badge("warn", "Drift")) " The balance has " (it.amount.to_string())
+                " more than the transactions explain"
+            },
+            StateChange::Drift { drift: None } => { (show::badge("good", "Ties")) " Balance and transactions agree again" },
             StateChange::Unlinked => { (show::badge("idle", "Unlinked")) " Nothing is asked of the bank any more" },
         }
     }

@@ -1,0 +1,148 @@
+//! What fails is left alone by itself, and what was found to disagree is told.
+
+use okra_core::{
+    model::{BookingStatus, Product, date_of},
+    money::Money,
+    state::{Availability, StateChange},
+    tieout::{Check, TieOut},
+};
+use okra_refresh::Outcome;
+use okra_sandbox::{Faults, Malformed, Target, Volume};
+use okra_store::{Checks, Consistency};
+
+use crate::{check_laws, spent, states, world::World};
+
+/// Law 7: an account that answers nonsense is left alone for a while, and the record's other account is
+/// refreshed at each turn all the same.
+#[tokio::test]
+async fn an_account_that_answers_nonsense_delays_no_other() {
+    let world = World::new().await;
+    let linked = world.link(2, Volume::Low).await;
+    world.refresh(&linked).await;
+    let [(bad, at_bank), (_, good)] = <[_; 2]>::try_from(linked.accounts()).unwrap();
+    let faults = Faults {
+        malformed: Some(Malformed::Truncated),
+        account: Some(at_bank),
+        ..Faults::default()
+    };
+    let target = Target::Login(linked.login);
+    world.bank.set_faults(target, faults).unwrap();
+    let mut asked_bad = 0;
+    for minute in 0..32 {
+        let row = spent("1.00", &format!("ROW {minute}"), BookingStatus::Booked);
+        world.bank.add(linked.place(&good), row).unwrap();
+        let calls = world.bank.calls();
+        let Outcome::Changed(changes) = world.refresh(&linked).await else {
+            panic!("minute {minute}: the good account waits")
+        };
+        assert_eq!(changes.added, 1, "minute {minute}");
+        // Two calls for the good account, and two more where the other's time has come.
+        let calls = world.bank.calls() - calls;
+        assert!(calls == 2 || calls == 4, "{calls}");
+        asked_bad += u32::from(calls == 4);
+        world.pass(59);
+    }
+    assert_eq!(asked_bad, 5, "after 1, 2, 4, 8 and 16 minutes");
+    let stored = world.store.account(bad).await.unwrap().unwrap();
+    for product in Product::ALL {
+        let state = stored.states.get(product).unwrap();
+        assert_eq!(state.availability, Availability::Failed);
+    }
+    let told = states(&world.feed(&linked).await);
+    assert_eq!(told.len(), 2, "each product of one account, once: {told:?}");
+
+    world.bank.set_faults(target, Faults::default()).unwrap();
+    world.pass(3600);
+    world.refresh(&linked).await;
+    let stored = world.store.account(bad).await.unwrap().unwrap();
+    assert!(stored.states.iter().all(|(_, state)| state.is_available()));
+    check_laws(&world, &linked).await;
+}
+
+/// A drift is told when it appears and when it goes, each once, whatever crashes between.
+#[tokio::test]
+async fn a_drift_is_told_when_it_appears_and_when_it_goes() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    let (account, at_bank) = linked.accounts().remove(0);
+    let told = async || {
+        let feed = world.feed(&linked).await;
+        let drifts = states(&feed)
+            .into_iter()
+            .filter_map(|(_, change)| match change {
+                StateChange::Drift { drift } => Some(drift),
+                _ => None,
+            });
+        drifts.collect::<Vec<_>>()
+    };
+    let row = |text: &str| {
+        let row = spent("2.00", text, BookingStatus::Booked);
+        world.bank.add(linked.place(&at_bank), row).unwrap();
+    };
+    row("FIRST");
+    world.refresh(&linked).await;
+    assert_eq!(told().await, []);
+
+    // What was on the account before its window is said to have been 5.00 less: no row explains them.
+    let shift = async |minor: i64| {
+        let stored = world.store.account(account).await.unwrap().unwrap();
+        let (from, opening) = stored.checks.tie_out.unwrap().opening.unwrap();
+        assert!(from <= date_of(world.clock.now()));
+        let opening = Money::new(opening.minor + minor, opening.currency);
+        let checks = Checks {
+            tie_out: Some(TieOut {
+                opening: Some((from, opening)),
+                ..stored.checks.tie_out.unwrap()
+            }),
+            ..stored.checks
+        };
+        world.store.set_checks(account, &checks).await.unwrap();
+    };
+    shift(-500).await;
+    row("SECOND");
+    // The crash is after the checks are noted and the change is committed, and before anybody is told.
+    world.break_effect("dispatch");
+    assert!(world.try_refresh(&linked).await.is_err());
+    world.mend();
+    row("THIRD");
+    world.redeliver(&linked).await;
+    row("FOURTH");
+    world.refresh(&linked).await;
+    let drifts = told().await;
+    assert_eq!(drifts.len(), 1, "{drifts:?}");
+    let drift = drifts[0].unwrap();
+    assert_eq!((drift.amount.minor, drift.check), (500, Check::Movement));
+    assert!(
+        world
+            .store
+            .account(account)
+            .await
+            .unwrap()
+            .unwrap()
+            .drift_told
+    );
+
+    shift(500).await;
+    row("FIFTH");
+    world.refresh(&linked).await;
+    row("SIXTH");
+    world.refresh(&linked).await;
+    let drifts = told().await;
+    assert_eq!((drifts.len(), drifts[1]), (2, None));
+    assert!(
+        !world
+            .store
+            .account(account)
+            .await
+            .unwrap()
+            .unwrap()
+            .drift_told
+    );
+    let entry = world.store.due_entry(linked.key, Consistency::Strong).await;
+    assert_eq!(
+        entry.unwrap().unwrap().marks,
+        world.head(&linked).await.marks
+    );
+    check_laws(&world, &linked).await;
+}
