@@ -154,8 +154,9 @@ class OkraPy(unittest.TestCase):
     def check_acknowledged(self, response, method, message):
         data = self.data(response, message)
         url = f"http://127.0.0.1:{running.port}/v2/callback?record={self.record}&method={method}"
-        # The job is ours.
+        # The job is ours, and so is the time of the next.
         self.assertRegex(data.pop("job"), f"^on-demand-{self.record}-")
+        self.assertRegex(data.pop("next_refresh_available_at"), "^20[0-9]{2}-.*Z$")
         self.assertEqual(data, {"record": self.record, "method": method, "callback_url": url})
 
     def test_refreshes(self):

@@ -3,6 +3,8 @@
 
 use jiff::Timestamp;
 use okra_core::{
+    bank::BankLimits,
+    breaker::Breaker,
     fault::FaultClass,
     history::History,
     ids::AccountId,
@@ -24,6 +26,8 @@ pub(crate) struct RecordState {
     accounts: Vec<AccountState>,
     history: Option<HistoryState>,
     next_refresh_at: Option<Instant>,
+    /// From when on a refresh can be asked for, without the user; null where the bank wants the user there.
+    next_refresh_available_at: Option<RefreshAvailable>,
     /// True where the bank wants the user there for every refresh: then there is no `next_refresh_at`,
     /// and who refreshes on demand passes `customer_ip`.
     needs_user: bool,
@@ -31,6 +35,15 @@ pub(crate) struct RecordState {
     bank_status: &'static str,
     /// When the consent ends, where that is known.
     consent_expires_at: Option<Instant>,
+}
+
+/// From when on a refresh of each product can be asked for: now, but for a bank that is down and for a
+/// day's quota that is spent.
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct RefreshAvailable {
+    balance: Instant,
+    transactions: Instant,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -155,12 +168,48 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
         accounts,
         history,
         next_refresh_at: next_of_all.map(Instant),
+        next_refresh_available_at: match waits_for_user {
+            true => None,
+            false => Some(RefreshAvailable {
+                balance: available(call, head, &limits, &breaker, Product::Balance).await?,
+                transactions: available(call, head, &limits, &breaker, Product::Transactions)
+                    .await?,
+            }),
+        },
         needs_user: limits.user_present_only,
         bank_status: breaker.status().as_str(),
         consent_expires_at: consent
             .and_then(|it| it.clock)
             .map(|it| Instant(it.expires_at)),
     })
+}
+
+/// From when on a refresh of a product can be asked for. Reads the product's job where its bank has a
+/// day's quota.
+async fn available(
+    call: &Call,
+    head: &Head,
+    limits: &BankLimits,
+    breaker: &Breaker,
+    product: Product,
+) -> Result<Instant, Refusal> {
+    let now = call.now();
+    let interval = head.schedule.get(product).copied().unwrap_or_default();
+    let spent = match limits.on_demand_per_day(interval) {
+        None => None,
+        Some(per_day) => {
+            let store = &call.state.store;
+            let job = store
+                .job(head.record, product, Consistency::Eventual)
+                .await?;
+            let asked = job.map(|job| job.asked).unwrap_or_default();
+            asked.spent_until(per_day, now)
+        }
+    };
+    let probe = breaker.probe_at();
+    Ok(Instant(
+        now.max(spent.unwrap_or(now)).max(probe.unwrap_or(now)),
+    ))
 }
 
 /// When a product is refreshed next without anybody asking.

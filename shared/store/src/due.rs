@@ -257,7 +257,8 @@ mod tests {
     use super::*;
     use crate::item::size;
 
-    /// Bytes of a due entry at most: 25 of them make a 4 KB read unit.
+    /// Bytes of a due entry at most: 25 of them make a 4 KB read unit, but for those of which some
+    /// accounts are left alone, which have eight bytes more.
     const MAX_DUE_BYTES: usize = 171;
 
     fn mark() -> impl Strategy<Value = Mark> {

@@ -61,7 +61,7 @@ async fn a_bank_that_is_down_is_said_to_who_asks_with_the_time_of_its_probe() {
         .post("products/records/get", body.clone())
         .await
         .data();
-    let state = &record["records"][0]["state"];
+    let state = &record["state"];
     assert_eq!(state["bank_status"], "DOWN", "{record}");
     let balance = &state["accounts"][0]["balance"];
     assert_eq!(balance["data_status"], "UNAVAILABLE");
@@ -96,6 +96,13 @@ async fn a_days_quota_is_kept_and_its_end_is_said() {
     assert_eq!(kind, "QUOTA_SPENT");
     assert_eq!(next_at(&third.json()["data"]), again);
     assert_eq!(third.headers["retry-after"], "86201");
+    let record = world
+        .post("products/records/get", body.clone())
+        .await
+        .data();
+    let shown = &record["state"]["next_refresh_available_at"];
+    let balance: Timestamp = shown["balance"].as_str().unwrap().parse().unwrap();
+    assert_eq!(balance, again, "{record}");
     // Another product has its own, and the user who is there is not counted.
     world
         .post("transactions/refresh", body.clone())

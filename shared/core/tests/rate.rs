@@ -1,0 +1,85 @@
+//! Law 9 over a virtual clock: all that a bank is asked in a minute, by the ticks of all intervals and by
+//! what no tick planned, is no more than its rate.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use okra_core::{
+    ids::{BankId, RecordId},
+    model::ByProduct,
+    pace::{Pace as Bucket, Slot, UNPLANNED_S},
+    plan::{DueEntry, Pace, SPREAD_S, fair_shares, plan},
+    schedule::{DueKey, Interval, Tick},
+};
+use proptest::prelude::*;
+
+const BANK: BankId = BankId::from_bytes([0xba; 12]);
+
+/// A minute: records due on each interval, and the milliseconds at which somebody asks.
+fn minute() -> impl Strategy<Value = (Vec<u32>, Vec<i64>)> {
+    let due = prop::collection::vec(0..200_u32, Interval::ALL.len());
+    (due, prop::collection::vec(0..60_000_i64, 0..80))
+}
+
+fn entry(interval: Interval, n: u32) -> DueEntry {
+    let mut id = [0; 12];
+    id[..4].copy_from_slice(&n.to_be_bytes());
+    id[4] = u8::try_from(interval.minutes() % 251).unwrap();
+    DueEntry {
+        key: DueKey {
+            interval,
+            bank: BANK,
+            record: RecordId::from_bytes(id),
+        },
+        marks: ByProduct::default(),
+        state: None,
+        trouble: None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_minute_of_a_bank_holds_more_than_its_rate(
+        records_per_second in 1..5_u32,
+        ahead_ms in prop::sample::select(vec![0, 20_000]),
+        minutes in prop::collection::vec(minute(), 1..6),
+    ) {
+        let start = 1_700_000_040_i64;
+        let whole = Pace::of(records_per_second);
+        let (mut planned, mut unplanned) = (BTreeMap::new(), BTreeMap::new());
+        let mut bucket = Bucket::default();
+        for (at, (due, asked)) in (start..).step_by(60).zip(minutes) {
+            // Each tick sees what the others need, and comes to the same division.
+            let shares = fair_shares(&due, whole.per_minute);
+            for ((interval, count), share) in Interval::ALL.into_iter().zip(&due).zip(shares) {
+                let tick = Tick { interval, at: Timestamp::from_second(at).unwrap() };
+                let entries = (0..*count).map(|n| entry(interval, n)).collect();
+                let pace = if *count <= whole.guaranteed() { whole } else { whole.sharing(share) };
+                for chunk in plan(tick, entries, |_| pace).chunks {
+                    let minute = (at + i64::from(chunk.delay_s)).div_euclid(60);
+                    *planned.entry(minute).or_insert(0) += chunk.records.len();
+                }
+            }
+            let mut asked = asked;
+            asked.sort_unstable();
+            for ms in asked {
+                let now_us = (at * 1000 + ms) * 1000;
+                let slot = bucket.take_unplanned(now_us, records_per_second, ahead_ms * 1000);
+                if let Slot::At(us) = slot {
+                    *unplanned.entry(us.div_euclid(60_000_000)).or_insert(0) += 1;
+                }
+            }
+        }
+        let rate = records_per_second as usize;
+        for (minute, count) in &planned {
+            prop_assert!(*count <= rate * SPREAD_S as usize, "{count} planned");
+            let all = count + unplanned.get(minute).copied().unwrap_or(0);
+            prop_assert!(all <= rate * 60, "{all} in a minute at {rate} a second");
+        }
+        for count in unplanned.values() {
+            prop_assert!(*count <= rate * UNPLANNED_S as usize, "{count} unplanned");
+        }
+    }
+}
