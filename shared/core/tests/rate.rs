@@ -24,7 +24,7 @@ fn minute() -> impl Strategy<Value = (Vec<u32>, Vec<i64>)> {
 fn entry(interval: Interval, n: u32) -> DueEntry {
     let mut id = [0; 12];
     id[..4].copy_from_slice(&n.to_be_bytes());
-    id[4] = u8::try_from(interval.minutes() % 251).unwrap();
+    id[4] = u8::try_from(interval.minutes() % 251).unwrap_or(0);
     DueEntry {
         key: DueKey {
             interval,
