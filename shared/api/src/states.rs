@@ -103,7 +103,7 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
     let breaker = breaker.unwrap_or_default();
     let now = call.now();
     let waits = head.status != RecordStatus::Active;
-    let bank = store.bank(head.bank).await?;
+    let bank = call.named_bank(head.bank).await?;
     let limits = bank.map(|it| it.limits).unwrap_or_default();
     // A bank that wants the user there is not asked before he comes.
     let waits_for_user = waits || limits.user_present_only;
