@@ -130,6 +130,35 @@ fn injected_changes_are_all_told_and_none_is_invented() {
     run.succeeds(PATIENCE);
 }
 
+/// The same on rows of a real bank, where they are at hand.
+#[test]
+fn injected_changes_on_real_rows_are_all_told_and_none_is_invented() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/pkdd99/trans.csv");
+    let Ok(text) = fs::read_to_string(&file) else {
+        println!("skipped: {} is not there", file.display());
+        return;
+    };
+    const ACCOUNTS: usize = 3;
+    let mut accounts: Vec<&str> = Vec::new();
+    let mut part = String::new();
+    for (at, line) in text.lines().enumerate() {
+        let account = line.split(';').nth(1).unwrap_or_default();
+        if at > 0 && accounts.len() < ACCOUNTS && !accounts.contains(&account) {
+            accounts.push(account);
+        }
+        if at == 0 || accounts.contains(&account) {
+            writeln!(part, "{line}").unwrap();
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("trans.csv");
+    fs::write(&file, part).unwrap();
+    let mut run = replay(folder.path(), ports(), &file, &["--inject", "7"]);
+    run.wait_for("0 missed, 0 false", PATIENCE);
+    run.wait_for("every transaction was announced exactly once", PATIENCE);
+    run.succeeds(PATIENCE);
+}
+
 #[test]
 fn a_malformed_row_is_named_and_what_is_before_it_is_kept() {
     let folder = tempfile::tempdir().unwrap();
