@@ -102,7 +102,7 @@ async fn what_is_delivered_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_retry_has_the_same_id_and_bytes_and_a_fresh_signature() {
-    let world = World::new().await;
+    let world = World::impatient().await;
     let receiver = Receiver::answering(&[500, 0, 200]).await;
     world.endpoint(&receiver, &[], None).await;
     let dispatch = world.commit_transaction().await;
@@ -157,7 +157,7 @@ async fn a_retry_has_the_same_id_and_bytes_and_a_fresh_signature() {
 
 #[tokio::test]
 async fn an_endpoint_that_fails_or_hangs_leaves_the_others_alone() {
-    let world = World::new().await;
+    let world = World::impatient().await;
     let failing = Receiver::answering(&[503, 503]).await;
     let hanging = Receiver::answering(&[0, 0]).await;
     let good = Receiver::answering(&[]).await;

@@ -161,7 +161,13 @@ impl Deliverer {
     }
 
     async fn drain(&self, tend: Tend) -> Result<Tended, DeliverError> {
-        let parked = self.store.parked(tend.endpoint, DRAIN_AT_ONCE).await?;
+        let endpoint = self.store.endpoint(tend.app, tend.endpoint).await?;
+        let rate = endpoint.and_then(|endpoint| endpoint.rate);
+        let rate = rate.map_or(self.config.rate.per_s, u32::from);
+        // No more than a second takes: each that asks in vain costs the reads of an attempt.
+        let at_once = usize::try_from(rate).unwrap_or(DRAIN_AT_ONCE);
+        let at_once = at_once.clamp(1, DRAIN_AT_ONCE);
+        let parked = self.store.parked(tend.endpoint, at_once).await?;
         let count = parked.len();
         // Boxed, because a borrowing closure inside the stream would make it not `Send`.
         let work: Vec<_> = parked
@@ -182,7 +188,7 @@ impl Deliverer {
                 Told::Deferred | Told::Exhausted | Told::Unwanted => {}
             }
         }
-        if left + held > 0 || count == DRAIN_AT_ONCE {
+        if left + held > 0 || count == at_once {
             let pause = match (left, held) {
                 (0, 0) => 0,
                 (0, _) if held == count => LEASE_S,
