@@ -19,6 +19,7 @@ mod deliveries;
 mod downloads;
 mod envelope;
 mod feed;
+pub mod gateway;
 mod history;
 mod input;
 mod kept;

@@ -1,10 +1,9 @@
 //! Calls as API Gateway hands them to the function (payload version 2.0), sloppy, broken and hostile:
 //! each is served or refused in the envelope, and none is a fault of ours.
 
-use axum::{body::Body, http::StatusCode};
+use axum::http::StatusCode;
 use data_encoding::BASE64;
-use lambda_http::Body as LambdaBody;
-use okra_api::MAX_BODY_BYTES;
+use okra_api::{MAX_BODY_BYTES, gateway};
 use serde_json::{Value, json};
 
 use crate::world::{Answer, KEY, World};
@@ -64,13 +63,8 @@ fn with_header(mut event: Value, name: &str, value: &str) -> Value {
 }
 
 async fn send(world: &World, event: &Value) -> Answer {
-    let request = lambda_http::request::from_str(&event.to_string()).unwrap();
-    let request = request.map(|body| match body {
-        LambdaBody::Text(text) => Body::from(text),
-        LambdaBody::Binary(bytes) => Body::from(bytes),
-        _ => Body::empty(),
-    });
-    world.send(request).await
+    let event = serde_json::from_str(&event.to_string()).unwrap();
+    world.send(gateway::request(event)).await
 }
 
 #[tokio::test]

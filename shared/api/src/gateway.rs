@@ -1,0 +1,306 @@
+//! API Gateway's events (HTTP API, payload format 2.0) as HTTP requests, and answers as its responses.
+//!
+//! Of our own, because `lambda_http` panics on a `Host` or `X-Forwarded-Proto` that makes no URL, which
+//! ends a function that aborts on panics, and because its answers know 39 encodings of text, which are
+//! 100 KB of zip. Ours are UTF-8.
+
+use std::{collections::BTreeMap, convert::Infallible};
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header},
+    response::IntoResponse,
+};
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use tower::{Service, ServiceExt};
+
+/// Bytes of an answer at most: Lambda takes 6 MB, base64 and JSON included.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// What API Gateway sends; what nobody here reads is left out.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    raw_path: String,
+    #[serde(default)]
+    raw_query_string: String,
+    #[serde(default)]
+    cookies: Option<Vec<String>>,
+    #[serde(default)]
+    headers: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    is_base64_encoded: bool,
+    request_context: Context,
+}
+
+#[derive(Deserialize)]
+struct Context {
+    http: Http,
+}
+
+#[derive(Deserialize)]
+struct Http {
+    method: String,
+}
+
+/// What API Gateway answers with.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer {
+    /// The HTTP status.
+    pub status_code: u16,
+    /// Names in small letters; several values of one name are joined by commas.
+    pub headers: BTreeMap<String, String>,
+    /// Values of `Set-Cookie`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cookies: Vec<String>,
+    /// Text, or base64 of what is none.
+    pub body: String,
+    /// Which of the two.
+    pub is_base64_encoded: bool,
+}
+
+/// An answer that is too long, or broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("an answer could not be read whole")]
+pub struct Unreadable(#[source] axum::Error);
+
+/// Lets a router answer an event.
+///
+/// # Errors
+///
+/// [`Unreadable`].
+pub async fn serve<S, R>(router: S, event: Event) -> Result<Answer, Unreadable>
+where
+    S: Service<Request<Body>, Response = R, Error = Infallible>,
+    R: IntoResponse,
+{
+    let response = match router.oneshot(request(event)).await {
+        Ok(response) => response.into_response(),
+        Err(never) => match never {},
+    };
+    answer(response).await
+}
+
+/// The request that an event stands for. No event is too odd for one.
+pub fn request(event: Event) -> Request<Body> {
+    let method = Method::from_bytes(event.request_context.http.method.as_bytes());
+    let mut headers = HeaderMap::new();
+    for (name, value) in event.headers.unwrap_or_default() {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(name),
+            HeaderValue::from_bytes(value.as_bytes()),
+        ) {
+            headers.append(name, value);
+        }
+    }
+    let cookies = event.cookies.unwrap_or_default().join("; ");
+    if !cookies.is_empty()
+        && let Ok(cookies) = HeaderValue::try_from(cookies)
+    {
+        headers.insert(header::COOKIE, cookies);
+    }
+    let text = event.body.unwrap_or_default().into_bytes();
+    let body = if event.is_base64_encoded {
+        // API Gateway's own encoding: where it is none, the text itself is what was sent.
+        BASE64.decode(&text).unwrap_or(text)
+    } else {
+        text
+    };
+    let mut request = Request::new(Body::from(body));
+    *request.method_mut() = method.unwrap_or_default();
+    *request.uri_mut() = uri(&event.raw_path, &event.raw_query_string);
+    *request.headers_mut() = headers;
+    request
+}
+
+/// The path as it was decoded by API Gateway, encoded again; what makes no URI at all is no resource of
+/// ours.
+fn uri(path: &str, query: &str) -> Uri {
+    let mut target = String::with_capacity(path.len() + query.len() + 2);
+    if !path.starts_with('/') {
+        target.push('/');
+    }
+    encode(path, &mut target);
+    if !query.is_empty() {
+        target.push('?');
+        encode(query, &mut target);
+    }
+    Uri::try_from(target).unwrap_or_else(|_| Uri::from_static("/v2/no-such-path"))
+}
+
+/// Bytes that cannot stand in a request's target; a `%` is taken to be the client's.
+fn encode(text: &str, target: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && !b"\"#<>?\\^`{|}".contains(&byte)
+            || (byte == b'?' && target.contains('?'))
+        {
+            target.push(char::from(byte));
+        } else {
+            target.push('%');
+            target.push(char::from(HEX[usize::from(byte >> 4)]));
+            target.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+async fn answer(response: Response<Body>) -> Result<Answer, Unreadable> {
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, MAX_ANSWER_BYTES).await.map_err(Unreadable)?;
+    let (mut headers, mut cookies) = (BTreeMap::<String, String>::new(), Vec::new());
+    for (name, value) in &parts.headers {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        if name == header::SET_COOKIE {
+            cookies.push(text.into_owned());
+            continue;
+        }
+        let joined = headers.entry(name.as_str().to_owned()).or_default();
+        if !joined.is_empty() {
+            joined.push_str(", ");
+        }
+        joined.push_str(&text);
+    }
+    let (body, is_base64_encoded) = match String::from_utf8(body.into()) {
+        Ok(text) => (text, false),
+        Err(error) => (BASE64.encode(error.as_bytes()), true),
+    };
+    Ok(Answer {
+        status_code: parts.status.as_u16(),
+        headers,
+        cookies,
+        body,
+        is_base64_encoded,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::any};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Says what it was asked.
+    fn echo() -> Router {
+        let said = async |request: Request<Body>| {
+            let (parts, body) = request.into_parts();
+            let body = to_bytes(body, 1000).await.unwrap();
+            let cookie = parts.headers.get(header::COOKIE);
+            let said = json!({
+                "method": parts.method.as_str(),
+                "target": parts.uri.to_string(),
+                "cookie": cookie.map(|it| it.to_str().unwrap()),
+                "key": parts.headers.get("authorization").map(|it| it.to_str().unwrap()),
+                "body": body.to_vec(),
+            });
+            let headers = [("set-cookie", "a=1"), ("vary", "origin")];
+            (headers, [("vary", "accept")], axum::Json(said))
+        };
+        Router::new().fallback(any(said))
+    }
+
+    fn event(change: &Value) -> Event {
+        let mut event = json!({
+            "version": "2.0", "routeKey": "$default", "rawPath": "/v2/banks/list", "rawQueryString": "",
+            "headers": { "authorization": "Bearer k", "host": "x" }, "isBase64Encoded": false,
+            "requestContext": { "http": { "method": "POST", "path": "/" }, "stage": "$default" },
+        });
+        let changes = change.as_object().unwrap().clone();
+        event.as_object_mut().unwrap().extend(changes);
+        serde_json::from_value(event).unwrap()
+    }
+
+    async fn said(change: Value) -> Value {
+        let answer = serve(echo(), event(&change)).await.unwrap();
+        assert_eq!(answer.status_code, 200);
+        serde_json::from_str(&answer.body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_event_is_the_request_that_it_was() {
+        let said = said(json!({
+            "cookies": ["s=1", "t=2"], "body": "eyJhIjoxfQ==", "isBase64Encoded": true,
+            "rawQueryString": "a=%20b&",
+        }))
+        .await;
+        assert_eq!(said["method"], "POST");
+        assert_eq!(said["target"], "/v2/banks/list?a=%20b&");
+        assert_eq!(said["cookie"], "s=1; t=2");
+        assert_eq!(said["key"], "Bearer k");
+        assert_eq!(said["body"], json!(br#"{"a":1}"#.to_vec()));
+    }
+
+    #[tokio::test]
+    async fn no_event_is_too_odd_to_be_answered() {
+        let check = async |change: Value, target: &str| {
+            assert_eq!(said(change.clone()).await["target"], target, "{change}");
+        };
+        check(json!({ "rawPath": "//v2//banks/list" }), "//v2//banks/list").await;
+        check(
+            json!({ "rawPath": "/v2/naïve name" }),
+            "/v2/na%C3%AFve%20name",
+        )
+        .await;
+        check(
+            json!({ "rawPath": "http://x/v2?/a#b" }),
+            "/http://x/v2%3F/a%23b",
+        )
+        .await;
+        check(json!({ "rawPath": "" }), "/").await;
+        check(
+            json!({ "rawQueryString": "a=?&b=\u{7f}{" }),
+            "/v2/banks/list?a=?&b=%7F%7B",
+        )
+        .await;
+        check(
+            json!({ "rawPath": format!("/{}", "a".repeat(70_000)) }),
+            "/v2/no-such-path",
+        )
+        .await;
+        check(
+            json!({ "headers": null, "cookies": null, "body": null }),
+            "/v2/banks/list",
+        )
+        .await;
+        let odd = json!({ "headers": { "host": "a b", "x-forwarded-proto": "%%", "bad name": "x", "y": "a\nb" } });
+        check(odd, "/v2/banks/list").await;
+        let not_base64 = json!({ "isBase64Encoded": true, "body": "{}" });
+        assert_eq!(said(not_base64).await["body"], json!(b"{}".to_vec()));
+        let method = json!({ "requestContext": { "http": { "method": "not a method" } } });
+        assert_eq!(said(method).await["method"], "GET");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_text_where_it_is_and_base64_where_not() {
+        let text = serve(echo(), event(&json!({}))).await.unwrap();
+        assert_eq!(text.cookies, ["a=1"]);
+        assert_eq!(text.headers["content-type"], "application/json");
+        assert!(!text.headers.contains_key("set-cookie"));
+        let bytes = Router::new().fallback(any(async || vec![0xff_u8, 0]));
+        let answer = serve(bytes, event(&json!({}))).await.unwrap();
+        assert_eq!(
+            (answer.body.as_str(), answer.is_base64_encoded),
+            ("/wA=", true)
+        );
+    }
+
+    #[test]
+    fn the_events_of_the_repository_are_read() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/events");
+        let mut read = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name.starts_with("api-") {
+                let event = std::fs::read(&path).unwrap();
+                serde_json::from_slice::<Event>(&event).unwrap();
+                read += 1;
+            }
+        }
+        assert!(read >= 3, "{read}");
+    }
+}
