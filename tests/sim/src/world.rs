@@ -333,6 +333,8 @@ impl World {
             let named = json!({ "url": OPS_HOOK, "events": ["endpoint.*", "delivery.*"] });
             self.call_now("webhooks/set", named).await;
         }
+        // Every read sees the endpoints from now on.
+        self.pass(3_000).await;
         let records = 1 + self.random.below(2);
         for _ in 0..records {
             let (path, body) = self.link_call();
