@@ -17,8 +17,8 @@ use crate::{
     world::{BANK, Linked, World},
 };
 
-/// More records than open the circuit.
-const RECORDS: usize = 20;
+/// More records than are asked for at once and open the circuit.
+const RECORDS: usize = 60;
 
 async fn world_of_many() -> (World, Vec<Linked>) {
     let world = World::new().await;
@@ -57,7 +57,7 @@ async fn a_bank_that_is_down_is_asked_by_one_probe_and_every_record_is_told() {
         assert_eq!(world.refresh_all().await.failed, RECORDS);
     });
     let made = made.await;
-    // Those that were under way when it opened are not called back: 16 of this bank's.
+    // Those that were under way when it opened are not called back.
     assert!(made < 2 * RECORDS as u64, "{made}");
     assert_eq!(status(&world).await, BankStatus::Down);
 
