@@ -1,8 +1,8 @@
 //! Unlinking records and removing customers: what was kept of them is deleted, and a receipt says so.
 
-use okra_core::ids::{CustomerId, RecordId};
-use okra_store::{Consistency, Head, RecordStatus, Removed};
-use okra_wire::scalar::Instant;
+use okra_core::ids::{BankId, CustomerId, ReceiptId, RecordId};
+use okra_store::{Consistency, Head, Removal, Removed, Revocation};
+use okra_wire::{envelope::Pagination, scalar::Instant};
 use serde::Serialize;
 
 use crate::{
@@ -11,16 +11,33 @@ use crate::{
     input::RECORD,
 };
 
-/// What was deleted, and whether anything is left: then the same call goes on.
+/// Receipts that a list looks at, at most.
+const MAX_RECEIPTS: usize = 1000;
+
+/// What was deleted.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 struct Receipt {
-    receipt: RecordId,
+    receipt: ReceiptId,
     customer: CustomerId,
-    /// False where the bounds of one call were reached: call again, until it is true.
+    /// False where the bounds of one call were reached: the removal goes on by itself.
     completed: bool,
+    records: Vec<RemovedRecord>,
     deleted: Deleted,
     at: Instant,
+    completed_at: Option<Instant>,
+    /// When the event that tells of it was deleted as well.
+    ended_at: Option<Instant>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct RemovedRecord {
+    record: RecordId,
+    bank: BankId,
+    /// What became of the consent at the bank: `revoked`, `not_possible`, `failed`; `pending` where the
+    /// bank was not asked yet.
+    consent: &'static str,
 }
 
 /// Items.
@@ -32,6 +49,13 @@ struct Deleted {
     transactions: usize,
     feed_entries: usize,
     deliveries: usize,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct Receipts {
+    pagination: Pagination,
+    receipts: Vec<Receipt>,
 }
 
 impl From<Removed> for Deleted {
@@ -46,70 +70,76 @@ impl From<Removed> for Deleted {
     }
 }
 
-/// Removes these records as far as one call may. They are refused refreshes before anything is
-/// deleted.
-async fn remove(call: &Call, heads: &[Head]) -> Result<(Removed, bool), Refusal> {
-    let store = &call.state.store;
-    let mut removed = Removed::default();
-    for head in heads {
-        if head.status != RecordStatus::Invalid {
-            store.set_status(head.record, RecordStatus::Invalid).await?;
+impl From<Removal> for Receipt {
+    fn from(removal: Removal) -> Self {
+        let records = removal.records.into_iter().map(|of| RemovedRecord {
+            record: of.record,
+            bank: of.bank,
+            consent: of.consent.map_or("pending", Revocation::as_str),
+        });
+        Self {
+            receipt: removal.receipt,
+            customer: removal.customer,
+            completed: removal.completed_at.is_some(),
+            records: records.collect(),
+            deleted: removal.removed.into(),
+            at: Instant(removal.at),
+            completed_at: removal.completed_at.map(Instant),
+            ended_at: removal.ended_at.map(Instant),
         }
     }
-    for head in heads {
-        let (of_record, completed) = store.remove_record(head).await?;
-        removed = removed.plus(of_record);
-        if !completed || removed.items() >= okra_store::MAX_REMOVED_AT_ONCE {
-            return Ok((removed, completed && heads.last() == Some(head)));
-        }
-    }
-    Ok((removed, true))
 }
 
-async fn answer(
+async fn remove(
     call: &Call,
-    customer: CustomerId,
-    completed: bool,
-    removed: Removed,
+    (customer, whole): (CustomerId, bool),
+    heads: &[Head],
     message: &str,
 ) -> Answer {
-    let receipt = Receipt {
-        receipt: RecordId::from_bytes(call.state.random()?),
-        customer,
-        completed,
-        deleted: removed.into(),
-        at: Instant(call.now()),
-    };
-    let kept = serde_json::to_value(&receipt)?;
-    let store = &call.state.store;
-    store
-        .put_receipt(call.app()?.id, &receipt.receipt.to_string(), &kept)
-        .await?;
-    success(message, receipt)
+    let receipt = ReceiptId::from_bytes(call.state.random()?);
+    let of = (call.app()?.id, customer, whole);
+    let removal = call.state.refresher().remove(receipt, of, heads).await?;
+    success(message, Receipt::from(removal))
 }
 
 /// Unlinks a record: it is refreshed no more, and what was kept of it is deleted.
 pub(crate) async fn unlink(call: &Call) -> Answer {
     let record = call.input.needed_id(RECORD)?;
     let head = call.own_record(record, Consistency::Strong).await?;
-    let customer = head.customer;
-    let (removed, completed) = remove(call, &[head]).await?;
-    answer(call, customer, completed, removed, "Record unlinked").await
+    remove(call, (head.customer, false), &[head], "Record unlinked").await
 }
 
 /// Removes a customer with all records.
 pub(crate) async fn customer(call: &Call) -> Answer {
     let customer = call.customer().await?;
+    let heads = call.state.store.records_of_customer(customer.id).await?;
+    remove(call, (customer.id, true), &heads, "Customer removed").await
+}
+
+/// How far a removal has come.
+pub(crate) async fn receipt(call: &Call) -> Answer {
+    let receipt = call.input.needed_id(&["receipt", "id"])?;
+    let removal = call.state.store.removal(call.app()?.id, receipt).await?;
+    let removal = removal.ok_or_else(|| Refusal::not_found("receipt"))?;
+    success("Receipt retrieved successfully", Receipt::from(removal))
+}
+
+pub(crate) async fn receipts(call: &Call) -> Answer {
     let store = &call.state.store;
-    let heads = store.records_of_customer(customer.id).await?;
-    let (removed, completed) = remove(call, &heads).await?;
-    if completed {
-        store.remove_customer(call.app()?.id, customer.id).await?;
-    }
-    answer(call, customer.id, completed, removed, "Customer removed").await
+    let removals = store.removals(call.app()?.id, None, MAX_RECEIPTS).await?;
+    let pagination = call.input.page(removals.len())?;
+    let receipts = pagination.cut(removals).into_iter().map(Receipt::from);
+    let receipts = receipts.collect();
+    let data = Receipts {
+        pagination,
+        receipts,
+    };
+    success("Receipts retrieved successfully", data)
 }
 
 documented! {
     unlink(RECORD) -> Receipt: "Unlinks a record and deletes what was kept of it.";
     customer(CUSTOMER) -> Receipt: "Removes a customer with all records, and deletes what was kept.";
+    receipt(RECEIPT) -> Receipt: "The receipt of a removal.";
+    receipts(PAGE) -> Receipts: "The receipts of the app's removals.";
 }

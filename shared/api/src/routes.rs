@@ -154,6 +154,8 @@ routes! {
     Post Key Ours "links/get" => links::get;
     Change Key Ours "links/remove" => links::remove;
     Change Key Ours "records/unlink" => removals::unlink;
+    Post Key Ours "receipts/get" => removals::receipt;
+    Post Key Ours "receipts/list" => removals::receipts;
     Post Key Ours "keys/list" => keys::list;
     Change Key Ours "keys/rotate" => keys::rotate;
     Change Key Ours "keys/revoke" => keys::revoke;

@@ -117,6 +117,8 @@ ids! {
     ReplayId "replay";
     /// A short link that opens the widget.
     LinkId "link";
+    /// A removal, and the receipt of it.
+    ReceiptId "receipt";
 }
 
 /// Bytes of an account id that are repeated in the ids of its transactions.

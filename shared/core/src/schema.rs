@@ -12,8 +12,8 @@ use utoipa::{
 
 use crate::{
     ids::{
-        AccountId, AppId, BalanceId, BankId, CustomerId, EndpointId, EventId, LinkId, RecordId,
-        ReplayId, SubscriptionId, TransactionId,
+        AccountId, AppId, BalanceId, BankId, CustomerId, EndpointId, EventId, LinkId, ReceiptId,
+        RecordId, ReplayId, SubscriptionId, TransactionId,
     },
     money::Currency,
 };
@@ -52,6 +52,7 @@ texts! {
     EventId, "EventId", "^evt_[0-9a-f]{24}_[0-9]+$", "An event: its record and sequence number.";
     RecordId, "RecordId", "^[0-9a-f]{24}$", "One login of a customer at one bank.";
     LinkId, "LinkId", "^[0-9a-f]{24}$", "A short link that opens the widget.";
+    ReceiptId, "ReceiptId", "^[0-9a-f]{24}$", "A removal, and the receipt of it.";
     ReplayId, "ReplayId", "^[0-9a-f]{24}$", "A replay of events to an endpoint.";
     SubscriptionId, "SubscriptionId", "^[0-9a-f]{24}$", "Data sync asked for.";
     TransactionId, "TransactionId", "^[0-9a-f]{24}$", "A transaction; it stays when the bank changes its own id.";

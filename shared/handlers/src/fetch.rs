@@ -75,6 +75,11 @@ async fn chunk(refresher: &Refresher, message: &SqsMessage) -> Result<(), ChunkE
             tracing::info!(record.id = %of.record, ?outcome, "follow-up");
             return Ok(());
         }
+        FetchMessage::RemovalV1(of) => {
+            let outcome = refresher.go_on_removing(of).await?;
+            tracing::info!(receipt.id = %of.receipt, ?outcome, "removal");
+            return Ok(());
+        }
     };
     let id = chunk.id.clone();
     let report = refresher

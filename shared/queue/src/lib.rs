@@ -18,7 +18,8 @@ use okra_core::{history::HistoryStep, ids::AppId, plan::Chunk};
 use serde::Serialize;
 
 pub use self::message::{
-    AppFeed, DeliverMessage, Dispatch, FetchMessage, FollowUp, ReplayStep, Resend, Retry, Tend,
+    AppFeed, DeliverMessage, Dispatch, FetchMessage, FollowUp, RemovalOf, ReplayStep, Resend,
+    Retry, Tend,
 };
 
 /// Entries of one batch (SQS).
@@ -194,6 +195,17 @@ impl Queues {
     pub async fn send_follow_up(&self, of: FollowUp, delay_s: u16) -> Result<(), SendError> {
         let message = FetchMessage::FollowUpV1(of);
         let entry = Entry::new(&message, of.bank.to_string(), delay_s)?;
+        self.send(Queue::Priority, vec![entry]).await
+    }
+
+    /// Enqueues a removal to be gone on with, after `delay_s` seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`].
+    pub async fn send_removal(&self, of: RemovalOf, delay_s: u16) -> Result<(), SendError> {
+        let message = FetchMessage::RemovalV1(of);
+        let entry = Entry::new(&message, of.app.to_string(), delay_s)?;
         self.send(Queue::Priority, vec![entry]).await
     }
 

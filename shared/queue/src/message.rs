@@ -4,7 +4,7 @@
 use okra_core::{
     feed::Stream,
     history::HistoryStep,
-    ids::{AppId, BankId, EndpointId, RecordId, ReplayId, Seq, Source},
+    ids::{AppId, BankId, EndpointId, ReceiptId, RecordId, ReplayId, Seq, Source},
     plan::Chunk,
 };
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,18 @@ pub enum FetchMessage {
     /// See to it that what was begun with a record's link was done.
     #[serde(rename = "follow_up_v1")]
     FollowUpV1(FollowUp),
+    /// Go on with a removal, or look for what came after it.
+    #[serde(rename = "removal_v1")]
+    RemovalV1(RemovalOf),
+}
+
+/// A removal that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovalOf {
+    /// The app: the message group.
+    pub app: AppId,
+    /// The removal.
+    pub receipt: ReceiptId,
 }
 
 /// A record whose link is followed up.

@@ -17,6 +17,7 @@ mod confirm;
 pub mod follow_up;
 pub mod history;
 mod reconcile;
+pub mod removal;
 mod report;
 mod tick;
 mod tokens;

@@ -90,6 +90,11 @@ pub enum CommitError {
     Store(#[from] StoreError),
 }
 
+/// The key of the item of a commit whose last entry has this number.
+pub(crate) fn key(record: RecordId, seq: Seq) -> Key {
+    Key::new(records::partition(record), sort_key(seq))
+}
+
 fn sort_key(seq: Seq) -> String {
     format!("{PREFIX}{:012}", seq.0)
 }

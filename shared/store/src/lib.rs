@@ -102,7 +102,7 @@ pub use self::{
     limits::MINUTE_S,
     link_sessions::{LINK_SESSION_KEPT_S, LinkSession},
     records::{Head, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, Page},
-    removal::{MAX_REMOVED_AT_ONCE, Removed},
+    removal::{MAX_REMOVED_AT_ONCE, RecordRemoval, Removal, Removed, Revocation},
     replays::{MAX_REPLAYS_LISTED, Replay, ReplayOf, ReplayState},
     replies::{Claim, MAX_REPLY_BYTES, NamedCall, REPLY_KEPT},
     retries::{MAX_RETRIES_PER_LANE, Retry},

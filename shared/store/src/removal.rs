@@ -1,20 +1,28 @@
 //! Removing a record with everything that was kept of it: in pieces, so that a call is bounded, and
-//! with its head last, so that a removal that was cut short is seen and goes on.
+//! with its head last, so that a removal that was cut short is seen and goes on. How far it has come is
+//! an item of its own, which in the end is the receipt.
 
 use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use okra_core::{
-    ids::{AppId, CustomerId, EndpointId, RecordId, Seq},
+    ids::{AccountId, AppId, BankId, CustomerId, EndpointId, ReceiptId, RecordId, Seq},
     model::ByProduct,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Consistency, DeliveryKey, DeliveryState, Head, Store, StoreError, accounts, apps,
+    Consistency, Delivery, DeliveryKey, DeliveryState, Head, Store, StoreError, accounts, apps,
     call::{Range, Take},
-    customers, deliveries,
-    item::{Attributes, Key, Reader},
-    records, transactions,
+    customers, deliveries, feed,
+    item::{Attributes, JSON, Key, Reader, TTL, document, ttl},
+    records, subscriptions, transactions,
 };
+
+const KIND: &str = "removal";
+const RECEIPT: &str = "RCP#";
+
+/// Seconds that a receipt is kept: 400 days.
+const RECEIPT_KEPT_S: i64 = 400 * 24 * 3600;
 
 /// Items that one call removes at most.
 pub const MAX_REMOVED_AT_ONCE: usize = 4000;
@@ -59,6 +67,71 @@ impl Removed {
     }
 }
 
+/// A removal that was asked for: how far it has come, and in the end the receipt of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// Its id, which is the receipt's.
+    pub receipt: ReceiptId,
+    /// The app.
+    pub app: AppId,
+    /// The customer.
+    pub customer: CustomerId,
+    /// Whether the customer goes too.
+    pub whole: bool,
+    /// The records that are removed.
+    pub records: Vec<RecordRemoval>,
+    /// What was deleted so far. A run that was cut short may have deleted more than it counted.
+    pub removed: Removed,
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// When everything was deleted but what tells of it.
+    pub completed_at: Option<Timestamp>,
+    /// When that was deleted as well, and nothing had come after it.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// How far a record's removal has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordRemoval {
+    /// The record.
+    pub record: RecordId,
+    /// Its bank.
+    pub bank: BankId,
+    /// Its accounts, which are known before anything is deleted.
+    pub accounts: Vec<AccountId>,
+    /// What became of its consent at the bank; absent where the bank was not asked yet.
+    pub consent: Option<Revocation>,
+    /// True where it was emptied: what tells of it may be left.
+    pub emptied: bool,
+}
+
+/// What became of a consent at its bank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Revocation {
+    /// The bank took it back.
+    Revoked,
+    /// The bank has no way to take it back, or its id there is not known.
+    NotPossible,
+    /// The bank was asked and did not.
+    Failed,
+}
+
+impl Revocation {
+    /// The stable name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::NotPossible => "not_possible",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+fn receipt_key(app: AppId, receipt: ReceiptId) -> Key {
+    Key::new(apps::partition(app), format!("{RECEIPT}{receipt}"))
+}
+
 fn key_of(item: &Attributes) -> Result<Key, StoreError> {
     let reader = Reader::new("item", item);
     Ok(Key::new(reader.text("pk")?, reader.text("sk")?))
@@ -96,35 +169,84 @@ impl Store {
         Ok(deleted)
     }
 
-    /// Removes a record, [`MAX_REMOVED_AT_ONCE`] items at most; true in the answer where nothing of it
-    /// is left. Its schedule goes first, so that no tick finds it, and its head last.
+    /// Stores a removal in place of what was stored of it, with its receipt.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn put_removal(&self, removal: &Removal) -> Result<(), StoreError> {
+        let key = receipt_key(removal.app, removal.receipt);
+        let mut item = document(KIND, key, removal)?;
+        item.insert(TTL.to_owned(), ttl(removal.at, RECEIPT_KEPT_S));
+        self.put(item).await
+    }
+
+    /// A removal of an app; read strongly.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn removal(
+        &self,
+        app: AppId,
+        receipt: ReceiptId,
+    ) -> Result<Option<Removal>, StoreError> {
+        let item = self
+            .get(receipt_key(app, receipt), Consistency::Strong)
+            .await?;
+        item.as_ref()
+            .map(|item| Reader::new(KIND, item).json(JSON))
+            .transpose()
+    }
+
+    /// At most `limit` removals of an app with receipts after `after`, in the order of their ids; read
+    /// eventually.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn removals(
+        &self,
+        app: AppId,
+        after: Option<ReceiptId>,
+        limit: usize,
+    ) -> Result<Vec<Removal>, StoreError> {
+        let last = after.map(|id| id.to_string());
+        let range = Range::prefix_after(apps::partition(app), RECEIPT, last.as_deref());
+        let items = self
+            .query(range, Take::First(limit), Consistency::Eventual)
+            .await?;
+        let read = |item| Reader::new(KIND, item).json(JSON);
+        items.iter().map(read).collect()
+    }
+
+    /// Deletes what is kept of a record but its head, its subscriptions and the entry that tells of the
+    /// removal, [`MAX_REMOVED_AT_ONCE`] items at most; true in the answer where nothing else is left.
+    /// Its schedule goes first, so that no tick finds it.
     ///
     /// # Errors
     ///
     /// [`StoreError`]; what was removed stays removed, and the next call goes on.
-    pub async fn remove_record(&self, head: &Head) -> Result<(Removed, bool), StoreError> {
+    pub async fn empty_record(
+        &self,
+        head: &Head,
+        accounts: &[AccountId],
+    ) -> Result<(Removed, bool), StoreError> {
         let record = head.record;
         if !head.due_keys().is_empty() {
             self.reschedule(head, ByProduct::default()).await?;
         }
         let mut removed = Removed::default();
         let left = |removed: &Removed| MAX_REMOVED_AT_ONCE.saturating_sub(removed.items());
-        let consent = self.consent(record, Consistency::Strong).await?;
-        for account in consent.iter().flat_map(|consent| &consent.accounts) {
-            let partition = transactions::partition(account.id.tag());
-            // Two accounts may share a tag: a row is this one's where its key ends in the rest of the id.
-            let rest = account
-                .id
-                .to_string()
-                .split_off(2 * okra_core::ids::ACCOUNT_TAG_BYTES);
-            let rows = Range::prefix(partition, "T#");
-            let of_account = |key: &Key| key.sk.ends_with(&rest);
-            removed.transactions += self.delete_range(rows, left(&removed), of_account).await?;
+        for &account in accounts {
+            removed.transactions += self.delete_rows(account, left(&removed)).await?;
             if left(&removed) == 0 {
                 return Ok((removed, false));
             }
-            let only = vec![accounts::key(account.id)];
-            removed.accounts += self.delete_all(only).await?;
+            let key = accounts::key(account);
+            if self.get(key.clone(), Consistency::Strong).await?.is_some() {
+                removed.accounts += self.delete_all(vec![key]).await?;
+            }
         }
         let (told, mut after) = (self.told(head).await?, Seq::ZERO);
         while after < head.seq && !told.is_empty() {
@@ -133,8 +255,10 @@ impl Store {
                 break;
             };
             after = last.seq;
+            // What was delivered of the entry that tells of the removal stays until it is told.
             let keys: Vec<DeliveryKey> = entries
                 .iter()
+                .filter(|entry| entry.seq != head.state)
                 .flat_map(|entry| {
                     told.iter().map(|&endpoint| DeliveryKey {
                         endpoint,
@@ -146,19 +270,15 @@ impl Store {
                 .collect();
             let rows = self.deliveries(&keys).await?;
             for row in rows.iter().take(left(&removed)) {
-                // What is parked first: a row without its parked event would never be found again.
-                if row.state == DeliveryState::Parked {
-                    self.unpark(&row.key).await?;
-                }
-                removed.deliveries += self.delete_all(vec![deliveries::key(&row.key)]).await?;
+                removed.deliveries += self.delete_delivery(&row.key, row.state).await?;
             }
             if left(&removed) == 0 {
                 return Ok((removed, false));
             }
         }
         let entries = Range::all(records::partition(record));
-        let head_key = records::key(record);
-        let rest = |key: &Key| *key != head_key;
+        let kept = [records::key(record), feed::key(record, head.state)];
+        let rest = |key: &Key| !kept.contains(key) && !subscriptions::is_key(key);
         removed.entries += self.delete_range(entries, left(&removed), rest).await?;
         if left(&removed) == 0 {
             return Ok((removed, false));
@@ -166,9 +286,84 @@ impl Store {
         for link in records::links(head) {
             self.delete(link).await?;
         }
+        Ok((removed, true))
+    }
+
+    /// Deletes what [`empty_record`](Self::empty_record) left of a record: its subscriptions, the entry
+    /// that told of the removal with its deliveries, and its head.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn end_record(&self, head: &Head) -> Result<Removed, StoreError> {
+        let mut removed = Removed::default();
+        for row in self.last_told(head).await?.into_iter().flatten() {
+            removed.deliveries += self.delete_delivery(&row.key, row.state).await?;
+        }
+        let head_key = records::key(head.record);
+        let rest = |key: &Key| *key != head_key;
+        let range = Range::all(records::partition(head.record));
+        removed.entries += self.delete_range(range, MAX_REMOVED_AT_ONCE, rest).await?;
         self.delete(head_key.clone()).await?;
         removed.records += 1;
-        Ok((removed, true))
+        Ok(removed)
+    }
+
+    /// What became of a record's last change of state at each endpoint that its events go to; `None` at one of
+    /// which nothing is known.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn last_told(&self, head: &Head) -> Result<Vec<Option<Delivery>>, StoreError> {
+        let told = self.told(head).await?;
+        let before = Seq(head.state.0.saturating_sub(1));
+        let entries = self
+            .feed(head.record, before, 1, Consistency::Strong)
+            .await?;
+        let entry = entries.first().filter(|entry| entry.seq == head.state);
+        let Some(entry) = entry else {
+            return Ok(Vec::new());
+        };
+        let keys: Vec<DeliveryKey> = told
+            .iter()
+            .map(|&endpoint| DeliveryKey {
+                endpoint,
+                at: entry.at,
+                source: head.record.into(),
+                seq: entry.seq,
+            })
+            .collect();
+        let rows = self.deliveries(&keys).await?;
+        let of = |key: &DeliveryKey| rows.iter().find(|row| row.key == *key).cloned();
+        Ok(keys.iter().map(of).collect())
+    }
+
+    async fn delete_delivery(
+        &self,
+        key: &DeliveryKey,
+        state: DeliveryState,
+    ) -> Result<usize, StoreError> {
+        // What is parked first: a row without its parked event would never be found again.
+        if state == DeliveryState::Parked {
+            self.unpark(key).await?;
+        }
+        self.delete_all(vec![deliveries::key(key)]).await
+    }
+
+    /// Deletes the transactions of an account, `most` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn delete_rows(&self, account: AccountId, most: usize) -> Result<usize, StoreError> {
+        // Two accounts may share a tag: a row is this one's where its key ends in the rest of the id.
+        let rest = account
+            .to_string()
+            .split_off(2 * okra_core::ids::ACCOUNT_TAG_BYTES);
+        let rows = Range::prefix(transactions::partition(account.tag()), "T#");
+        let of_account = |key: &Key| key.sk.ends_with(&rest);
+        self.delete_range(rows, most, of_account).await
     }
 
     /// The endpoints that a record's events go to. Deliveries to one that was removed are not found so;
@@ -202,38 +397,5 @@ impl Store {
         let link = customers::link(customer);
         self.delete(Key::new(apps::partition(app), link)).await?;
         self.delete(customers::key(customer)).await
-    }
-
-    /// Keeps the receipt of a removal under its app.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
-    pub async fn put_receipt(
-        &self,
-        app: AppId,
-        id: &str,
-        receipt: &serde_json::Value,
-    ) -> Result<(), StoreError> {
-        let key = Key::new(apps::partition(app), format!("RCP#{id}"));
-        self.put(crate::item::document("receipt", key, receipt)?)
-            .await
-    }
-
-    /// The receipt of a removal.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
-    pub async fn receipt(
-        &self,
-        app: AppId,
-        id: RecordId,
-    ) -> Result<Option<serde_json::Value>, StoreError> {
-        let key = Key::new(apps::partition(app), format!("RCP#{id}"));
-        let item = self.get(key, Consistency::Strong).await?;
-        item.as_ref()
-            .map(|item| Reader::new("receipt", item).json(crate::item::JSON))
-            .transpose()
     }
 }

@@ -39,6 +39,11 @@ pub struct Subscription {
     pub created_at: Timestamp,
 }
 
+/// True for the key of a subscription.
+pub(crate) fn is_key(key: &Key) -> bool {
+    key.sk.starts_with(PREFIX)
+}
+
 fn key(record: RecordId, id: SubscriptionId) -> Key {
     Key::new(records::partition(record), format!("{PREFIX}{id}"))
 }

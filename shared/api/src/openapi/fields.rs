@@ -185,6 +185,7 @@ fields! {
     ];
     SHORT_URL = [F::new(&["short_url", "name", "ref"], Kind::Text, "The link's short name, or its address.").needed()];
     DOWNLOAD = [F::new(&["downloadType", "download_type", "type"], Kind::OneOf(&["csv", "json"]), "The form of the file; csv where absent.")];
+    RECEIPT = [F::new(&["receipt", "id"], Kind::Id, "The receipt's id.").needed()];
     NUMBER = [F::new(&["number"], Kind::Count { most: 10 }, "How many, 1 to 10.")];
     URL = [F::new(&["url", "webhook_url"], Kind::Url, "The endpoint's https URL, or `eventbridge:` and the deployment's event bus.").needed()];
     TOKEN = [F::new(&["token"], Kind::Text, "A bearer token sent along.")];

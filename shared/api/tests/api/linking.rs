@@ -313,7 +313,7 @@ async fn a_client_secret_is_sealed_and_never_shown() {
 }
 
 /// The sandbox bank once more, configured with its token endpoint.
-async fn with_oauth(world: &World) -> BankId {
+pub(crate) async fn with_oauth(world: &World) -> BankId {
     let bank = BankId::from_bytes([7; 12]);
     let mut config = world.environment.store.bank(BANK).await.unwrap().unwrap();
     let (origin, _) = config.base_url.split_once("/open-banking").unwrap();

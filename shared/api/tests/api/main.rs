@@ -14,6 +14,7 @@ mod keeping;
 mod linking;
 mod reading;
 mod recipes;
+mod removing;
 mod syncing;
 mod telling;
 mod world;

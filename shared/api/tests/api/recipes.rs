@@ -15,6 +15,7 @@ pub(crate) struct There {
     pub(crate) subscription: String,
     pub(crate) key: String,
     pub(crate) link: String,
+    pub(crate) receipt: String,
     pub(crate) replay: String,
 }
 
@@ -45,6 +46,10 @@ impl There {
 
     /// The same, with what is asked for of the login besides.
     pub(crate) async fn with(world: &World, login: Value) -> Self {
+        // Before the other, whose login is then the last.
+        let gone = world.create(json!({})).await;
+        let gone = json!({ "record_id": gone.record() });
+        let gone = world.post("records/unlink", gone).await.data();
         let linked = world.refreshed_with(login).await;
         let customer = linked.customer();
         let rows = json!({ "customer": customer });
@@ -68,6 +73,7 @@ impl There {
             row: text(&row["_id"]),
             hook: text(&hook["id"]),
             key: text(&key["id"]),
+            receipt: text(&gone["receipt"]),
             link: text(&link["link"]["short_url"]),
             replay: text(&replay["id"]),
             subscription: text(&sync["subscriptions"][0]["id"]),
@@ -114,6 +120,8 @@ impl There {
             ("webhooks", "set") => open(json!({ "url": "https://new.example/hook" })),
             ("webhooks", "secret") | ("keys", "list" | "rotate") => open(json!({})),
             ("products", "list") => open(json!({})),
+            ("receipts", "get") => missing(json!({ "receipt": self.receipt })),
+            ("receipts", "list") => empty(json!({})),
             ("links", "new") => open(json!({ "name": "Loans", "billable_products": ["balance"] })),
             ("links", "get" | "remove") => missing(json!({ "short_url": self.link })),
             ("products/transactions" | "products/record", "download") => {

@@ -40,7 +40,9 @@ use okra_core::{
     pace::Rate,
 };
 use okra_queue::{Dispatch, Queues, Retry, SendError};
-use okra_store::{App, Consistency, Delivery, DeliveryKey, DeliveryState, Store, StoreError};
+use okra_store::{
+    App, Consistency, Delivery, DeliveryKey, DeliveryState, RecordStatus, Store, StoreError,
+};
 use okra_vault::Vault;
 use okra_wire::webhook::event_name;
 
@@ -290,6 +292,9 @@ impl Deliverer {
             Source::App(app) => return self.attempt_of_app(app, seq, endpoint, stored, mode).await,
         };
         let Some(entry) = self.store.entry(record, seq).await? else {
+            if self.is_removed(record).await? {
+                return Ok(Told::Unwanted);
+            }
             return Err(DeliverError::Gap {
                 record,
                 from: seq,
@@ -355,12 +360,19 @@ impl Deliverer {
                 .store
                 .feed(record, before, expected, consistency)
                 .await?;
-            if entries.len() == expected {
+            let whole = entries.len() == expected;
+            if whole || (consistency == Consistency::Strong && self.is_removed(record).await?) {
                 entries.retain(|entry| entry.change.stream() == stream);
                 return Ok(entries);
             }
         }
         Err(DeliverError::Gap { record, from, to })
+    }
+
+    /// True where a record is gone or going: entries that are missing were removed with it.
+    async fn is_removed(&self, record: RecordId) -> Result<bool, DeliverError> {
+        let head = self.store.head(record, Consistency::Strong).await?;
+        Ok(head.is_none_or(|head| head.status == RecordStatus::Invalid))
     }
 }
 
