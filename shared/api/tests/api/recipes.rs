@@ -48,8 +48,8 @@ impl There {
     pub(crate) async fn with(world: &World, login: Value) -> Self {
         // Before the other, whose login is then the last.
         let gone = world.create(json!({})).await;
-        let gone = json!({ "record_id": gone.record() });
-        let gone = world.post("records/unlink", gone).await.data();
+        let gone = json!({ "customer": gone.customer() });
+        let gone = world.post("customers/remove", gone).await.data();
         let linked = world.refreshed_with(login).await;
         let customer = linked.customer();
         let rows = json!({ "customer": customer });
