@@ -193,13 +193,13 @@ impl World {
 
     /// With places for so many attempts at once, in all and at one endpoint.
     pub(crate) async fn with_places(concurrency: usize, per_endpoint: usize) -> Self {
-        Self::with(DeliverConfig {
+        let config = DeliverConfig {
             concurrency,
             per_endpoint,
             rate: Rate::of(100_000),
             ..DeliverConfig::new("https://okra.example")
-        })
-        .await
+        };
+        Self::waiting(DEADLINE, config).await
     }
 
     /// With little patience, for receivers that hang.
