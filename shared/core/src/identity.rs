@@ -6,7 +6,8 @@
 //!
 //! 1. **Unchanged**: it says what it said: `Exact`.
 //! 2. **Same bank id**, not contradicted by the content ([`contradicts`]): `Exact`. Where an id stands
-//!    for several rows, equal content goes first.
+//!    for several rows, equal content goes first. A pending row whose id now stands only on rows of
+//!    another amount and day was booked under another id where a row there reads as it did: `High`.
 //! 3. **Same content** (direction, amount, date, text) under another id or none: `High`. Rows that
 //!    read alike pair off one to one, so three equal purchases stay three.
 //! 4. **A pending row that was booked**, within [`BOOKING_WINDOW_DAYS`]: equal amount and like text:
@@ -300,6 +301,7 @@ impl<'a> Matcher<'a> {
             |row| Some((row.facts.bank_id.as_deref()?, content(row.facts))),
             exact,
         );
+        self.booked_elsewhere();
         let (mut pairs, mut comparisons) = (Vec::new(), 0);
         for (known, rows) in self
             .grouped(|row| row.facts.bank_id.as_deref())
@@ -333,6 +335,42 @@ impl<'a> Matcher<'a> {
             }
         }
         self.comparisons += comparisons;
+        self.settle(pairs);
+    }
+
+    /// Pairs pending rows whose ids went to other payments with the booked rows that read as they did.
+    fn booked_elsewhere(&mut self) {
+        let mut ids: HashSet<&str> = HashSet::new();
+        let mut amounts: HashSet<(&str, i64)> = HashSet::new();
+        let mut days: HashSet<(&str, i32)> = HashSet::new();
+        for row in self.open_rows.iter().map(|&index| self.rows[index]) {
+            if let Some(id) = row.facts.bank_id.as_deref() {
+                ids.insert(id);
+                amounts.insert((id, row.facts.amount.minor));
+                days.insert((id, row.day));
+            }
+        }
+        let mut displaced: BTreeMap<Content<'_>, Vec<usize>> = BTreeMap::new();
+        for &index in self.open_known.iter().rev() {
+            let row = self.known[index];
+            let went = row.facts.bank_id.as_deref().is_some_and(|id| {
+                ids.contains(id)
+                    && !amounts.contains(&(id, row.facts.amount.minor))
+                    && !days.contains(&(id, row.day))
+            });
+            if went && row.is(BookingStatus::Pending) {
+                displaced.entry(content(row.facts)).or_default().push(index);
+            }
+        }
+        let mut pairs = Vec::new();
+        for &index in &self.open_rows {
+            let row = self.rows[index];
+            if row.is(BookingStatus::Booked)
+                && let Some(known) = displaced.get_mut(&content(row.facts)).and_then(Vec::pop)
+            {
+                pairs.push((known, index, Confidence::High));
+            }
+        }
         self.settle(pairs);
     }
 

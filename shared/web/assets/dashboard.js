@@ -48,18 +48,16 @@
     });
   };
 
-  let source, version;
+  // What the page shows, where it says so. One that does not is read again when it first hears a version:
+  // what it shows may have moved on between its reading and its listening.
+  let source, version = new URLSearchParams(main?.dataset.live?.split('?')[1]).get('seen');
   const listen = () => {
     if (!main || !main.dataset.live || source || document.hidden) return;
     source = new EventSource(main.dataset.live);
     source.addEventListener('version', (event) => {
-      const first = version === undefined;
-      const moved = version !== event.data;
+      if (version === event.data) return;
       version = event.data;
-      const seen = new URLSearchParams(main.dataset.live.split('?')[1]).get('seen');
-      if (moved && (!first || (seen && seen !== version))) {
-        renew();
-      }
+      renew();
     });
   };
   document.addEventListener('visibilitychange', () => {
