@@ -33,7 +33,7 @@ def chromium():
 
 
 def binary():
-    named = os.environ.get("OKRA_SYNC_BINARY")
+    named = os.environ.get("OKRA_TEST_BINARY")
     if named:
         return named
     target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
