@@ -4,7 +4,7 @@ use okra_core::{ids::Seq, model::ByProduct, schedule::Interval};
 use okra_store::{CapacityUsed, Consistency::Strong, Store};
 
 use crate::support::{
-    account, balance_change, commit, entry, linked, mark, meters, new_record, record, row,
+    account, app, balance_change, commit, entry, linked, mark, meters, new_record, record, row,
     rows_change, store,
 };
 
@@ -110,4 +110,20 @@ async fn capacity_is_shared_by_clones_and_reads_are_not_writes() {
     store.feed(record(1), Seq(0), 10, Strong).await.unwrap();
     let (read, written) = since(&store, before);
     assert!(read > 1.0 && written.abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn what_a_live_page_asks_again_and_again_is_one_small_read() {
+    if !meters() {
+        return;
+    }
+    let store = store("live").await;
+    let minute = 60_000;
+    let time = jiff::Timestamp::from_second(minute * 60).unwrap();
+    store.count(app(), time, &[("changed", 2)]).await.unwrap();
+    let before = store.capacity();
+    let minute = u64::try_from(minute).unwrap();
+    store.counts(app(), minute, minute + 1).await.unwrap();
+    let (read, _) = since(&store, before);
+    assert!(read > 0.0 && read <= 0.5, "{read}");
 }
