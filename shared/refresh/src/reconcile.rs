@@ -77,8 +77,12 @@ impl Refresher {
         faults.extend(decision.faults.iter().cloned());
         let asked = asked(fetched.snapshot);
         let trouble = match due.trouble {
-            // What is wrong may be wrong with what was not asked for now.
-            Some(trouble) if faults.is_empty() && asked != due.marks.products() => {
+            // What is wrong may be wrong with what was not asked for now. What was left alone still is.
+            Some(trouble)
+                if faults.is_empty()
+                    && fetched.left_alone.is_empty()
+                    && asked != due.marks.products() =>
+            {
                 Some(trouble.released())
             }
             before => {

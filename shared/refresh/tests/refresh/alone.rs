@@ -7,7 +7,7 @@ use okra_core::{
     tieout::{Check, TieOut},
 };
 use okra_refresh::Outcome;
-use okra_sandbox::{Faults, Malformed, Target, Volume};
+use okra_sandbox::{Faults, Malformed, Resource, Target, Volume};
 use okra_store::{Checks, Consistency};
 
 use crate::{check_laws, spent, states, world::World};
@@ -57,6 +57,45 @@ async fn an_account_that_answers_nonsense_delays_no_other() {
     let stored = world.store.account(bad).await.unwrap().unwrap();
     assert!(stored.states.iter().all(|(_, state)| state.is_available()));
     check_laws(&world, &linked).await;
+}
+
+/// The other product of the same account neither waits nor ends the wait.
+#[tokio::test]
+async fn a_product_that_answers_nonsense_is_left_alone_while_the_other_is_refreshed() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    let (account, at_bank) = linked.accounts().remove(0);
+    let faults = Faults {
+        malformed: Some(Malformed::Truncated),
+        resource: Some(Resource::Transactions),
+        ..Faults::default()
+    };
+    let target = Target::Login(linked.login);
+    world.bank.set_faults(target, faults).unwrap();
+    let mut asked_bad = 0;
+    for minute in 0..32 {
+        let row = spent("1.00", &format!("ROW {minute}"), BookingStatus::Booked);
+        world.bank.add(linked.place(&at_bank), row).unwrap();
+        let calls = world.bank.calls();
+        let Outcome::Changed(changes) = world.refresh(&linked).await else {
+            panic!("minute {minute}: the balance waits")
+        };
+        assert_eq!(changes.balances, 1, "minute {minute}");
+        let calls = world.bank.calls() - calls;
+        assert!(calls == 1 || calls == 2, "{calls}");
+        asked_bad += u32::from(calls == 2);
+        world.pass(59);
+    }
+    assert_eq!(asked_bad, 5, "after 1, 2, 4, 8 and 16 minutes");
+    let stored = world.store.account(account).await.unwrap().unwrap();
+    let of = |product| {
+        stored
+            .states
+            .get(product)
+            .is_none_or(|it| it.is_available())
+    };
+    assert!(of(Product::Balance) && !of(Product::Transactions));
 }
 
 /// A drift is told when it appears and when it goes, each once, whatever crashes between.
