@@ -9,6 +9,7 @@
 use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
 use okra_banks::HistoryAnswer;
 use okra_core::{
+    bank::BankConfig,
     breaker::Heard,
     decide::Mark,
     diff::diff_transactions,
@@ -181,6 +182,34 @@ impl Refresher {
         let Some(stretch) = history.next(once) else {
             return Ok(HistoryOutcome::Nothing);
         };
+        let pulled = match stretch.is_empty() {
+            true => Ok(Pulled::nothing(history, stretch)),
+            false => self.pull(&bank, &head, history, stretch).await?,
+        };
+        let pulled = match pulled {
+            Ok(pulled) => pulled,
+            Err(outcome) => return Ok(outcome),
+        };
+        let Some(history) = self.commit_history(record, pulled).await? else {
+            return Ok(HistoryOutcome::Nothing);
+        };
+        let progress = history.progress();
+        if history.is_complete() {
+            return Ok(HistoryOutcome::Complete(progress));
+        }
+        send(&self.queues, &head, &history, self.clock.now()).await?;
+        Ok(HistoryOutcome::Step(progress))
+    }
+
+    /// Asks the bank for a stretch, where its circuit and its pace let it; else what became of the step.
+    async fn pull(
+        &self,
+        bank: &BankConfig,
+        head: &Head,
+        history: History,
+        stretch: Stretch,
+    ) -> Result<Result<Pulled, HistoryOutcome>, RefreshError> {
+        let now = self.clock.now();
         let watch = self.watch(head.bank).await?;
         let later = match watch.refuses() {
             Some(down) => {
@@ -188,20 +217,20 @@ impl Refresher {
                 let until = now.saturating_add(SignedDuration::from_secs(wait_s.into()));
                 Some(until.unwrap_or(now))
             }
-            None => match self.take_place(&bank).await? {
+            None => match self.take_place(bank).await? {
                 Place::At(_) => None,
                 Place::Full(until) => Some(until),
             },
         };
         if let Some(next_at) = later {
-            send(&self.queues, &head, &History { next_at, ..history }, now).await?;
-            return Ok(HistoryOutcome::Waiting);
+            send(&self.queues, head, &History { next_at, ..history }, now).await?;
+            return Ok(Err(HistoryOutcome::Waiting));
         }
-        let (answer, pause_s) = self.ask_history(&head, &stretch).await?;
+        let (answer, pause_s) = self.ask_history(head, &stretch).await?;
         watch.hear(heard(answer.as_ref())).await?;
         watch.settle().await?;
         let Some(answer) = answer else {
-            return Ok(HistoryOutcome::Nothing);
+            return Ok(Err(HistoryOutcome::Nothing));
         };
         let (asked, window) = match answer {
             HistoryAnswer::Rows {
@@ -220,28 +249,19 @@ impl Refresher {
                 // The regular refresh says that the user is needed; nothing is counted against him.
                 if fault.class == FaultClass::ConsentRefused && history.failures + 1 >= MAX_FAILURES
                 {
-                    return Ok(HistoryOutcome::Parked);
+                    return Ok(Err(HistoryOutcome::Parked));
                 }
                 let retry_after_s = fault.retry_after_s;
                 (Asked::Failed { retry_after_s }, None)
             }
         };
-        let pulled = Pulled {
+        Ok(Ok(Pulled {
             history,
             stretch,
             asked,
             window,
             pause_s,
-        };
-        let Some(history) = self.commit_history(record, pulled).await? else {
-            return Ok(HistoryOutcome::Nothing);
-        };
-        let progress = history.progress();
-        if history.is_complete() {
-            return Ok(HistoryOutcome::Complete(progress));
-        }
-        send(&self.queues, &head, &history, self.clock.now()).await?;
-        Ok(HistoryOutcome::Step(progress))
+        }))
     }
 
     /// Asks the bank, where the record is still linked; and how long to pause until the next step.
@@ -442,4 +462,20 @@ struct Pulled {
     asked: Asked,
     window: Option<TransactionWindow>,
     pause_s: u32,
+}
+
+impl Pulled {
+    /// Of a stretch without a day.
+    fn nothing(history: History, stretch: Stretch) -> Self {
+        Self {
+            history,
+            stretch,
+            asked: Asked::Answered {
+                rows: 0,
+                first_available: None,
+            },
+            window: None,
+            pause_s: 0,
+        }
+    }
 }

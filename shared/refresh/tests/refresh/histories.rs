@@ -49,6 +49,25 @@ async fn settled(world: &World, linked: &Linked) {
 }
 
 #[tokio::test]
+async fn a_history_that_the_first_pull_holds_is_told_to_be_complete_without_a_call() {
+    let world = World::new().await;
+    let linked = world.link_with_months(2, 1).await;
+    world.refresh(&linked).await;
+    let calls = world.bank.calls();
+    let progress = last(&world.pull_histories().await);
+    assert_eq!(world.bank.calls(), calls);
+    assert_eq!((progress.accounts_done, progress.percent), (2, 100));
+    let complete = completed(&world.feed(&linked).await);
+    assert_eq!(complete.len(), 2, "each account is told once");
+    assert!(
+        complete
+            .iter()
+            .all(|it| (it.rows, it.end) == (0, HistoryEnd::Limit))
+    );
+    settled(&world, &linked).await;
+}
+
+#[tokio::test]
 async fn the_history_is_pulled_whole_after_the_first_pull() {
     let world = World::new().await;
     let linked = world.link_with_history(2).await;

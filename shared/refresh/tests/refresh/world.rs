@@ -169,21 +169,28 @@ impl World {
             volume,
             ..NewLogin::default()
         };
-        self.link_login(interval, login).await
+        self.link_login(interval, login, okra_core::history::MAX_MONTHS)
+            .await
     }
 
     /// Links a login with a year of history.
     pub(crate) async fn link_with_history(&self, accounts: u8) -> Linked {
+        self.link_with_months(accounts, okra_core::history::MAX_MONTHS)
+            .await
+    }
+
+    /// Links a login with a year of history, of which so many months are wanted.
+    pub(crate) async fn link_with_months(&self, accounts: u8, months: u8) -> Linked {
         let login = NewLogin {
             accounts,
             history_days: 365,
             history_rows: Some(400),
             ..NewLogin::default()
         };
-        self.link_login(Interval::Daily, login).await
+        self.link_login(Interval::Daily, login, months).await
     }
 
-    async fn link_login(&self, interval: Interval, login: NewLogin) -> Linked {
+    async fn link_login(&self, interval: Interval, login: NewLogin, months: u8) -> Linked {
         let accounts = login.accounts;
         let login = self.bank.create_login(login).unwrap().id;
         let secret = ConsentSecret::bearer(self.bank.link(login).unwrap().into_string());
@@ -256,7 +263,7 @@ impl World {
             status: RecordStatus::Active,
             first_pull_done: false,
             options: serde_json::json!({}),
-            months: okra_core::history::MAX_MONTHS,
+            months,
             created_at: now,
             last_changed_at: now,
         };
