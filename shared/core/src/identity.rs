@@ -6,8 +6,9 @@
 //!
 //! 1. **Unchanged**: it says what it said: `Exact`.
 //! 2. **Same bank id**, not contradicted by the content ([`contradicts`]): `Exact`. Where an id stands
-//!    for several rows, equal content goes first. A pending row whose id now stands only on rows of
-//!    another amount and day was booked under another id where a row there reads as it did: `High`.
+//!    for several rows, equal content goes first. A pending row whose id now stands only on rows
+//!    that it cannot have become ([`may_become`]) was booked under a new id, where one has a row of its
+//!    amount and of like text: `High`.
 //! 3. **Same content** (direction, amount, date, text) under another id or none: `High`. Rows that
 //!    read alike pair off one to one, so three equal purchases stay three.
 //! 4. **A pending row that was booked**, within [`BOOKING_WINDOW_DAYS`]: equal amount and like text:
@@ -338,40 +339,42 @@ impl<'a> Matcher<'a> {
         self.settle(pairs);
     }
 
-    /// Pairs pending rows whose ids went to other payments with the booked rows that read as they did.
+    /// Pairs pending rows whose ids went to other payments with the booked rows that they became. Their
+    /// ids say less than an equal amount and a like text under an id that is new.
     fn booked_elsewhere(&mut self) {
-        let mut ids: HashSet<&str> = HashSet::new();
-        let mut amounts: HashSet<(&str, i64)> = HashSet::new();
-        let mut days: HashSet<(&str, i32)> = HashSet::new();
-        for row in self.open_rows.iter().map(|&index| self.rows[index]) {
-            if let Some(id) = row.facts.bank_id.as_deref() {
-                ids.insert(id);
-                amounts.insert((id, row.facts.amount.minor));
-                days.insert((id, row.day));
+        let (mut displaced, mut comparisons) = (HashSet::new(), 0);
+        let mut standing: HashSet<&str> = HashSet::new();
+        let groups = self.grouped(|row| row.facts.bank_id.as_deref());
+        for (id, (known, rows)) in groups {
+            let rows: ByDay = rows.iter().map(|&row| (self.rows[row].day, row)).collect();
+            for known in known {
+                let before = self.known[known];
+                let fits = near(&rows, before.day)
+                    .inspect(|_| comparisons += 1)
+                    .any(|(_, row)| may_become(before, self.rows[row]));
+                if !rows.is_empty() && before.is(BookingStatus::Pending) && !fits {
+                    displaced.insert(known);
+                } else {
+                    standing.insert(id);
+                }
             }
         }
-        let mut displaced: BTreeMap<Content<'_>, Vec<usize>> = BTreeMap::new();
-        for &index in self.open_known.iter().rev() {
-            let row = self.known[index];
-            let went = row.facts.bank_id.as_deref().is_some_and(|id| {
-                ids.contains(id)
-                    && !amounts.contains(&(id, row.facts.amount.minor))
-                    && !days.contains(&(id, row.day))
-            });
-            if went && row.is(BookingStatus::Pending) {
-                displaced.entry(content(row.facts)).or_default().push(index);
-            }
+        self.comparisons += comparisons;
+        if displaced.is_empty() {
+            return;
         }
-        let mut pairs = Vec::new();
-        for &index in &self.open_rows {
-            let row = self.rows[index];
-            if row.is(BookingStatus::Booked)
-                && let Some(known) = displaced.get_mut(&content(row.facts)).and_then(Vec::pop)
-            {
-                pairs.push((known, index, Confidence::High));
-            }
-        }
-        self.settle(pairs);
+        let moved = |row: &TransactionFacts| {
+            let id = row.bank_id.as_deref();
+            id.is_none_or(|id| !standing.contains(id))
+        };
+        let like = |matcher: &Self, known: usize, row: usize| {
+            similarity_of(matcher.known[known].facts, matcher.rows[row].facts)
+        };
+        self.book(
+            |known, row| displaced.contains(&known) && moved(row),
+            like,
+            ALIKE,
+        );
     }
 
     /// How much speaks for a row being the known of the same bank id; `None` where it cannot be.
@@ -400,6 +403,21 @@ impl<'a> Matcher<'a> {
 
     /// Rule 4, equal amounts.
     fn booked(&mut self, words: &Words) {
+        self.book(
+            |_, _| true,
+            |matcher, known, row| words.similarity(matcher, known, row),
+            1,
+        );
+    }
+
+    /// Pairs pending rows with booked ones of equal amount that may be theirs and whose texts are so alike
+    /// at least.
+    fn book(
+        &mut self,
+        may: impl Fn(usize, &TransactionFacts) -> bool,
+        like: impl Fn(&Self, usize, usize) -> u32,
+        least: u32,
+    ) {
         let (mut pairs, mut comparisons) = (Vec::new(), 0);
         for (known, rows) in self
             .grouped(|row| {
@@ -419,9 +437,10 @@ impl<'a> Matcher<'a> {
                 }
                 let best = bookable(&candidates, after.day)
                     .inspect(|_| comparisons += 1)
+                    .filter(|&(_, known)| may(known, after.facts))
                     .filter_map(|(day, known)| {
-                        let like = words.similarity(self, known, row);
-                        (like > 0).then_some(((like, -(after.day - day).abs()), (day, known)))
+                        let like = like(self, known, row);
+                        (like >= least).then_some(((like, -(after.day - day).abs()), (day, known)))
                     })
                     .max_by_key(|(score, (day, known))| (*score, -day, usize::MAX - known));
                 if let Some(((like, _), (day, known))) = best {
@@ -673,6 +692,19 @@ fn contradicts(before: Seen<'_>, after: Seen<'_>, like: u32) -> bool {
         return !(booked && like > 0);
     }
     !booked && before.facts.amount != after.facts.amount && before.day != after.day && like < AKIN
+}
+
+/// True where a row under a pending row's own id may be what it became: the amount is equal, or has
+/// drifted, or was a round hold; or day and text are equal.
+fn may_become(before: Seen<'_>, after: Seen<'_>) -> bool {
+    let (was, is) = (before.facts.amount, after.facts.amount);
+    let like = similarity_of(before.facts, after.facts);
+    let held =
+        is_round(was) && !is_round(is) && (0..=HOLD_DAYS).contains(&(after.day - before.day));
+    was == is
+        || (like >= AKIN && drifted(was, is))
+        || (like >= ALIKE && held)
+        || (before.day == after.day && before.facts.description == after.facts.description)
 }
 
 /// The words of the open rows' texts as numbers: two texts are compared without reading them again.

@@ -982,6 +982,20 @@ impl World {
         keys.collect()
     }
 
+    /// True where a bank's earlier faults still leave something of a record alone.
+    pub(crate) async fn is_held(&self) -> bool {
+        let now = self.now();
+        self.gate.set_open(true);
+        let mut held = false;
+        for key in self.due_keys() {
+            let entry = self.store.due_entry(key, Consistency::Strong).await;
+            let trouble = entry.ok().flatten().and_then(|entry| entry.trouble);
+            held |= trouble.is_some_and(|it| it.held_until(now).is_some());
+        }
+        self.gate.set_open(false);
+        held
+    }
+
     fn some_due_key(&mut self) -> Option<DueKey> {
         let keys = self.due_keys();
         self.random.pick(&keys).copied()
