@@ -1,11 +1,11 @@
 //! Balances, in the form of `balance/getBy*`.
 
 use okra_core::{
-    ids::{BalanceId, CustomerId},
+    ids::{BalanceId, CustomerId, RecordId},
     model::{BalanceFacts, date_of},
     money::Money,
 };
-use okra_store::Account;
+use okra_store::{Account, Consistency, Head};
 use okra_wire::{
     balance::{Balance, CallbackBalance, ListedBalance, TypedBalance},
     envelope::Pagination,
@@ -46,9 +46,10 @@ struct ListedBalances {
 async fn shown<T>(
     call: &Call,
     accounts: &[Account],
+    heads: &[Head],
     form: fn(&Origin<'_>, &BalanceFacts, Times) -> T,
 ) -> Result<Vec<T>, Refusal> {
-    let names = Names::of_accounts(call, accounts).await?;
+    let names = Names::of_accounts(call, accounts).await?.with_states(heads);
     let mut balances = Vec::with_capacity(accounts.len());
     for account in accounts {
         if let Some(facts) = &account.balance {
@@ -62,12 +63,13 @@ async fn shown<T>(
     Ok(balances)
 }
 
-/// Balances as callback data has them.
+/// Balances of records as callback data has them.
 pub(crate) async fn for_callback(
     call: &Call,
+    heads: &[Head],
     accounts: &[Account],
 ) -> Result<Vec<CallbackBalance>, Refusal> {
-    shown(call, accounts, CallbackBalance::new).await
+    shown(call, accounts, heads, CallbackBalance::new).await
 }
 
 fn known(mut accounts: Vec<Account>) -> Vec<Account> {
@@ -82,7 +84,7 @@ async fn answer(call: &Call, accounts: Vec<Account>) -> Answer {
 }
 
 async fn answer_page(call: &Call, pagination: Pagination, accounts: Vec<Account>) -> Answer {
-    let mut balance = shown(call, &pagination.cut(accounts), Balance::new).await?;
+    let mut balance = shown(call, &pagination.cut(accounts), &[], Balance::new).await?;
     if call.input.denies("includePeriodic") {
         balance = balance.into_iter().map(Balance::without_periodic).collect();
     }
@@ -153,7 +155,7 @@ pub(crate) async fn get_by_type(call: &Call) -> Answer {
         })
     });
     let pagination = call.input.page(accounts.len())?;
-    let balance = shown(call, &pagination.cut(accounts), TypedBalance::new).await?;
+    let balance = shown(call, &pagination.cut(accounts), &[], TypedBalance::new).await?;
     let data = TypedBalances {
         pagination,
         balance,
@@ -181,7 +183,13 @@ pub(crate) async fn all(call: &Call) -> Answer {
     let accounts = scope::app_until(call, |accounts| known_count(accounts) >= end);
     let accounts = known(accounts.await?);
     let page = call.input.page(accounts.len())?.cut(accounts);
-    let balances = shown(call, &page, ListedBalance::new).await?;
+    // Whether they are connected is a matter of their records.
+    let mut records: Vec<RecordId> = page.iter().map(|account| account.record).collect();
+    records.sort_unstable();
+    records.dedup();
+    let heads = call.state.store.heads(&records, Consistency::Eventual);
+    let heads = heads.await?;
+    let balances = shown(call, &page, &heads, ListedBalance::new).await?;
     let data = ListedBalances {
         pagination: (),
         balances,

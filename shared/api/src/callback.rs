@@ -47,7 +47,9 @@ pub(crate) async fn callback(call: &Call) -> Answer {
         Family::Balance => {
             let accounts = accounts().await?;
             let page = page(accounts.len())?;
-            let shown = balances::for_callback(call, &page.cut(accounts)).await?;
+            let shown =
+                balances::for_callback(call, std::slice::from_ref(&head), &page.cut(accounts))
+                    .await?;
             let resource = Resource::balances(shown, page);
             (pulled(Product::Balance), None, resource)
         }

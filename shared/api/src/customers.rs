@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use okra_core::ids::{BankId, CustomerId};
 use okra_store::Customer;
 use okra_wire::{
-    customer::Customer as Shown,
+    customer::{Credential, Customer as Shown},
     envelope::{MAX_LIMIT, Pagination},
     origin::{Named, Times},
 };
@@ -14,8 +14,9 @@ use crate::{
     Sandbox, SandboxAsk,
     call::Call,
     envelope::{Answer, Refusal, success},
-    input::{BANK, CUSTOMER, Input, Names},
+    input::{self, BANK, CUSTOMER, Input},
     link::{Linked, Linking, Terms, Whom, link_record},
+    names::Names,
     records,
 };
 
@@ -176,7 +177,7 @@ pub(crate) async fn list(call: &Call) -> Answer {
 }
 
 /// Customers by one of what is known of them.
-async fn found(call: &Call, key: Names<'_>) -> Result<Vec<Customer>, Refusal> {
+async fn found(call: &Call, key: input::Names<'_>) -> Result<Vec<Customer>, Refusal> {
     let name = key[0];
     let (key, value) = (
         call.input.needed_text(key)?,
@@ -269,9 +270,19 @@ async fn one(call: &Call, id: CustomerId) -> Answer {
     let customer = call.named_customer(id).await?;
     let customer = customer.ok_or_else(|| Refusal::not_found("customer"))?;
     let customer = Customer::clone(&customer);
-    let shown_records = records::shown(call, &heads).await?;
+    let accounts = call.accounts_of_customer(id).await?;
+    let shown_records = records::shown(call, &heads, &accounts).await?;
     let ids = heads.iter().map(|head| head.record);
-    let shown = shown(call, customer)?.with_records(ids.zip(shown_records).collect());
+    let names = Names::of_accounts(call, &accounts)
+        .await?
+        .with_states(&heads);
+    let credentials = accounts
+        .iter()
+        .map(|account| Ok(Credential::new(&names.origin(call, account)?)))
+        .collect::<Result<_, Refusal>>()?;
+    let shown = shown(call, customer)?
+        .with_credentials(credentials)
+        .with_records(ids.zip(shown_records).collect());
     success("Customer retrieved successfully", shown)
 }
 
@@ -279,6 +290,7 @@ fn shown(call: &Call, customer: Customer) -> Result<Shown, Refusal> {
     let blocked = customer.blocked;
     Ok(Shown::new(
         Named::new(customer.id, customer.name),
+        Named::new(call.app()?.id, call.app()?.name.clone()),
         customer.email,
         call.app()?.env,
         Times::at(customer.created_at),

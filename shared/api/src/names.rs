@@ -2,12 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use jiff::Timestamp;
 use okra_core::{
     bank::BankConfig,
-    ids::{BankId, CustomerId},
+    ids::{BankId, CustomerId, RecordId},
+    model::{ByProduct, Product},
 };
-use okra_store::{Account, Customer, Head};
+use okra_store::{Account, Customer, Head, RecordStatus};
 use okra_wire::{
+    lack::Lack,
     origin::{Ids, Named, Origin, Times},
     record::RecordView,
 };
@@ -19,6 +22,8 @@ use crate::{call::Call, envelope::Refusal};
 pub(crate) struct Names {
     customers: HashMap<CustomerId, Arc<Customer>>,
     banks: HashMap<BankId, Arc<BankConfig>>,
+    /// Records whose consent the bank takes no more, and since when.
+    waiting: HashMap<RecordId, Timestamp>,
 }
 
 impl Names {
@@ -29,6 +34,15 @@ impl Names {
             names.learn(call, account.customer, account.bank).await?;
         }
         Ok(names)
+    }
+
+    /// The same names, with what is known of the accounts' records.
+    #[must_use]
+    pub(crate) fn with_states(mut self, heads: &[Head]) -> Self {
+        let waiting = heads.iter().filter(|it| it.status != RecordStatus::Active);
+        self.waiting
+            .extend(waiting.map(|head| (head.record, head.last_changed_at)));
+        self
     }
 
     /// The names around these records.
@@ -67,7 +81,23 @@ impl Names {
     ) -> Result<Origin<'a>, Refusal> {
         let (app, customer) = (call.app()?, self.customers.get(&account.customer));
         let bank = self.banks.get(&account.bank);
+        let mut lacks = ByProduct::default();
+        for (product, state) in account.states.iter() {
+            *lacks.slot(product) = Lack::of(state);
+        }
+        let waiting = self.waiting.get(&account.record);
+        if let Some(since) = waiting {
+            for product in Product::ALL {
+                *lacks.slot(product) = Some(Lack::of_consent(*since));
+            }
+        }
+        if let (None, Some(doubt)) = (lacks.transactions, &account.checks.doubt) {
+            lacks.transactions = Some(Lack::of_rows(doubt.since));
+        }
         Ok(Origin {
+            lacks,
+            connected: waiting.is_none(),
+            needs_user: bank.is_some_and(|it| it.limits.user_present_only),
             ids: Ids {
                 app: app.id,
                 env: app.env,
@@ -116,6 +146,8 @@ impl Names {
             schedule: head.schedule,
             sequence: head.seq,
             pulled: head.first_pull_done,
+            months: head.months,
+            currency: None,
             options: head.options.clone(),
             times: Times {
                 created_at: head.created_at,

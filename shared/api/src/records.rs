@@ -1,7 +1,7 @@
 //! Records.
 
 use okra_core::ids::BankId;
-use okra_store::Head;
+use okra_store::{Account, Head};
 use okra_wire::record::Record;
 use serde::Serialize;
 
@@ -30,12 +30,21 @@ struct OneRecord {
     state: RecordState,
 }
 
-/// Records in Okra's shape.
-pub(crate) async fn shown(call: &Call, heads: &[Head]) -> Result<Vec<Record>, Refusal> {
+/// Records in Okra's shape; with their currencies, where their accounts are at hand.
+pub(crate) async fn shown(
+    call: &Call,
+    heads: &[Head],
+    accounts: &[Account],
+) -> Result<Vec<Record>, Refusal> {
     let names = Names::of_records(call, heads).await?;
     heads
         .iter()
-        .map(|head| Ok(Record::from(&names.record(call, head)?)))
+        .map(|head| {
+            let mut view = names.record(call, head)?;
+            let account = accounts.iter().find(|it| it.record == head.record);
+            view.currency = account.map(|it| it.facts.currency);
+            Ok(Record::from(&view))
+        })
         .collect()
 }
 
@@ -44,7 +53,7 @@ pub(crate) async fn list(call: &Call) -> Answer {
     let end = call.input.page_end()?;
     let heads = scope::records_until(call, |heads| heads.len() >= end).await?;
     let page = call.input.page(heads.len())?.cut(heads);
-    let records = shown(call, &page).await?;
+    let records = shown(call, &page, &[]).await?;
     let data = Records {
         pagination: (),
         records,
@@ -56,11 +65,13 @@ pub(crate) async fn list(call: &Call) -> Answer {
 pub(crate) async fn get(call: &Call) -> Answer {
     let head = call.record().await?;
     // The state first: what it reads has the customer with it.
-    let state = states::of(call, &head).await?;
+    let (state, accounts) = states::of(call, &head).await?;
     let names = Names::of_records(call, std::slice::from_ref(&head)).await?;
+    let mut view = names.record(call, &head)?;
+    view.currency = accounts.first().map(|account| account.facts.currency);
     let data = OneRecord {
         pagination: (),
-        records: Record::from(&names.record(call, &head)?),
+        records: Record::from(&view),
         state,
     };
     success("Record retrieved successfully", data)
@@ -74,7 +85,7 @@ pub(crate) async fn get_by_customer_by_bank(call: &Call) -> Answer {
     let page = call.input.page(heads.len())?.cut(heads);
     let data = Records {
         pagination: (),
-        records: shown(call, &page).await?,
+        records: shown(call, &page, &[]).await?,
     };
     success("Records retrieved successfully", data)
 }

@@ -13,7 +13,7 @@ use okra_core::{
     state::{Availability, HistoryEnd, ProductState, RecordStatus},
     trouble::Places,
 };
-use okra_store::{Consistency, Head};
+use okra_store::{Account, Consistency, Head};
 use okra_wire::scalar::Instant;
 use serde::Serialize;
 
@@ -90,8 +90,8 @@ struct HistoryEndState {
     history_end: &'static str,
 }
 
-/// The state of a record.
-pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal> {
+/// The state of a record, and its accounts, which were read for it.
+pub(crate) async fn of(call: &Call, head: &Head) -> Result<(RecordState, Vec<Account>), Refusal> {
     let store = &call.state.store;
     let consent = store.consent(head.record, Consistency::Eventual).await?;
     let accounts = scope::accounts_of(call, std::slice::from_ref(head)).await?;
@@ -116,12 +116,12 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
         next_at(&due, place, product, from).filter(|_| !waits_for_user)
     };
     let history = store.history(head.record, Consistency::Eventual).await?;
-    let partial = |account: &okra_store::Account, product| {
+    let partial = |account: &Account, product| {
         (product == Product::Transactions)
             .then(|| partial(account, history.as_ref()))
             .flatten()
     };
-    let shown = |account: &okra_store::Account, product| {
+    let shown = |account: &Account, product| {
         let states = &account.states;
         let refused = waits.then_some(("consent_refused", head.last_changed_at));
         let down = breaker.since().filter(|_| breaker.is_open());
@@ -132,7 +132,7 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
         let told = refused.or(down);
         shown(states.get(product), told, partial(account, product), next)
     };
-    let accounts = accounts
+    let shown_accounts = accounts
         .iter()
         .map(|account| AccountState {
             account: account.id,
@@ -164,8 +164,8 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
             ends: ends.collect(),
         }
     });
-    Ok(RecordState {
-        accounts,
+    let state = RecordState {
+        accounts: shown_accounts,
         history,
         next_refresh_at: next_of_all.map(Instant),
         next_refresh_available_at: match waits_for_user {
@@ -181,7 +181,8 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<RecordState, Refusal>
         consent_expires_at: consent
             .and_then(|it| it.clock)
             .map(|it| Instant(it.expires_at)),
-    })
+    };
+    Ok((state, accounts))
 }
 
 /// From when on a refresh of a product can be asked for. Reads the product's job where its bank has a
@@ -223,7 +224,7 @@ fn next_at(due: &[DueEntry], place: Places, product: Product, now: Timestamp) ->
 /// Why the transactions of an account are not whole, where they can be had: its last answer lacked rows
 /// that are not known to be gone, or its history could not be had as far back as the bank has it.
 fn partial(
-    account: &okra_store::Account,
+    account: &Account,
     history: Option<&History>,
 ) -> Option<(&'static str, Option<Timestamp>)> {
     if let Some(doubt) = &account.checks.doubt {

@@ -35,6 +35,11 @@ impl OnDemand {
             .ok()
     }
 
+    /// How many began in the last day.
+    pub fn count(&self, now: Timestamp) -> usize {
+        self.since(now).len()
+    }
+
     /// The same with one that begins at `at`; those of more than a day ago are forgotten.
     #[must_use]
     pub fn and(&self, at: Timestamp) -> Self {
@@ -93,5 +98,7 @@ mod tests {
         assert_eq!(OnDemand::default().spent_until(0, at(0)), Some(at(0) + DAY));
         let asked = OnDemand::default().and(at(0));
         assert_eq!(serde_json::to_string(&asked).unwrap(), "[1800000001]");
+        let counts = [0, 86_400, 86_401].map(|second| asked.count(at(second)));
+        assert_eq!(counts, [1, 1, 0]);
     }
 }

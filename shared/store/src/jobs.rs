@@ -1,5 +1,7 @@
 //! Jobs: refreshes on demand of one product of a record. A second request joins the one that runs.
 
+use std::collections::HashMap;
+
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{ids::RecordId, model::Product, quota::OnDemand};
 use serde::{Deserialize, Serialize};
@@ -7,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Consistency, Store, StoreError,
     expression::{Update, When},
-    item::{Attributes, Draft, JSON, Key, Reader, TTL, json, millis, n, s, ttl},
+    item::{Attributes, Draft, JSON, Key, PK, Reader, SK, TTL, json, millis, n, s, ttl},
     records,
 };
 
@@ -135,6 +137,37 @@ impl Store {
     ) -> Result<Option<Job>, StoreError> {
         let item = self.get(key(record, product), consistency).await?;
         item.as_ref().map(read).transpose()
+    }
+
+    /// The last jobs of these records and products, where there are any; read eventually. No pair may be
+    /// there twice.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn jobs(
+        &self,
+        of: &[(RecordId, Product)],
+    ) -> Result<HashMap<(RecordId, Product), Job>, StoreError> {
+        let places: HashMap<_, _> = of
+            .iter()
+            .map(|&(record, product)| {
+                let Key { pk, sk } = key(record, product);
+                ((pk, sk), (record, product))
+            })
+            .collect();
+        let keys = of.iter().map(|&(record, product)| key(record, product));
+        let items = self
+            .batch_get(keys.collect(), Consistency::Eventual)
+            .await?;
+        let mut jobs = HashMap::with_capacity(items.len());
+        for item in &items {
+            let reader = Reader::new(KIND, item);
+            let place = (reader.text(PK)?.to_owned(), reader.text(SK)?.to_owned());
+            let place = places.get(&place).ok_or_else(|| reader.corrupt(SK))?;
+            jobs.insert(*place, read(item)?);
+        }
+        Ok(jobs)
     }
 
     /// Ends a job, where it is the last one.

@@ -15,6 +15,16 @@
     return it.value !== it.defaultValue;
   });
 
+  // What is marked where it is new.
+  const LINES = 'tr,.feed>li,dd,.figure,.title';
+
+  // What a part says, without how long ago that was: time alone is no news.
+  const still = (part) => {
+    const copy = part.cloneNode(true);
+    copy.querySelectorAll('time').forEach((it) => { it.textContent = ''; it.removeAttribute('datetime'); });
+    return copy.outerHTML;
+  };
+
   // One part in place of another: what is open and what has the focus stay so.
   const swap = (part, fresh) => {
     const inner = (of) => [...of.querySelectorAll('a,button,summary,[tabindex]')];
@@ -23,16 +33,20 @@
     fresh.querySelectorAll('details').forEach((it, place) => { it.open = open[place] ?? it.open; });
     const progress = part.querySelector('#progress');
     if (progress) fresh.querySelector('#progress')?.replaceWith(progress);
+    const known = new Set([...part.querySelectorAll(LINES)].map(still));
     part.replaceWith(fresh);
     // Only for the eye: the attribute goes, so that the part compares as the server sent it.
-    fresh.dataset.fresh = '';
-    setTimeout(() => { delete fresh.dataset.fresh; }, 1600);
+    const news = [...fresh.querySelectorAll(LINES)].filter((it) => !known.has(still(it)));
+    news.forEach((it) => { it.dataset.fresh = ''; });
+    setTimeout(() => news.forEach((it) => { delete it.dataset.fresh; }), 1600);
     if (at >= 0) inner(fresh)[at]?.focus({ preventScroll: true });
   };
 
   // Replaces the parts of the page that read otherwise now, and leaves the rest, its focus and scroll alone.
   const renew = async () => {
     const answer = await fetch(location.href, { headers: { accept: 'text/html' } });
+    // Somebody signed out, or the session is over.
+    if (answer.redirected && new URL(answer.url).pathname === '/dashboard/sign-in') return location.assign(answer.url);
     if (answer.redirected || !answer.ok) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').getElementById('main');
     if (!fresh || busy()) return;
@@ -59,6 +73,8 @@
       version = event.data;
       renew();
     });
+    // Refused for good, and not for a moment: the page finds out why.
+    source.addEventListener('error', () => { if (source && source.readyState === EventSource.CLOSED) renew(); });
   };
   document.addEventListener('visibilitychange', () => {
     if (document.hidden && source) { source.close(); source = undefined; } else listen();

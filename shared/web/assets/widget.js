@@ -11,6 +11,8 @@
   const step = document.getElementById('step');
   const framed = window.parent !== window;
   const link = document.body.dataset.link;
+  // The grey behind the dialog is for a page that lies behind it.
+  if (!framed) document.body.classList.add('alone');
   let page = '*', session = null, timer = null, popup = null, told = null, closing = false;
 
   // Each message has exactly one of ifameLoaded (as Okra spells it), success, error, close, beforeClose, event.

@@ -1,6 +1,7 @@
 //! The dashboard's pages.
 
 mod banks;
+mod failing;
 mod freshness;
 mod keys;
 mod live;
@@ -8,6 +9,7 @@ mod overview;
 mod record;
 mod records;
 mod sign_in;
+mod state;
 mod webhooks;
 
 use std::sync::Arc;

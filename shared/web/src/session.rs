@@ -8,7 +8,11 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, Request},
-    http::{HeaderMap, Method, StatusCode, header::COOKIE, request::Parts},
+    http::{
+        HeaderMap, Method, StatusCode,
+        header::{ACCEPT, COOKIE},
+        request::Parts,
+    },
 };
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::SignedDuration;
@@ -136,7 +140,13 @@ impl FromRequestParts<Arc<Web>> for Signed {
             Method::GET => at.to_owned(),
             _ => "/dashboard".to_owned(),
         };
-        let sign_in = || Trouble::SignIn { next: next.clone() };
+        // What listens is no page that could be sent to the form: it is told, and its page asks anew.
+        let accept = parts.headers.get(ACCEPT);
+        let listens = accept.is_some_and(|it| it.as_bytes() == b"text/event-stream");
+        let sign_in = || match listens {
+            true => Trouble::Refused(StatusCode::UNAUTHORIZED, "Sign in again.".to_owned()),
+            false => Trouble::SignIn { next: next.clone() },
+        };
         let session = Session::of(web, &parts.headers).ok_or_else(sign_in)?;
         let of = session.of.ok_or_else(sign_in)?;
         let hash = HEXLOWER.decode(of.key.as_bytes()).ok();

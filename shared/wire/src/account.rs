@@ -8,6 +8,7 @@ use okra_core::{
 use serde::Serialize;
 
 use crate::{
+    lack::Lacks,
     origin::{Named, Origin, Times},
     scalar::{Empty, Instant},
 };
@@ -33,6 +34,9 @@ pub struct Account {
     created_at: Instant,
     last_updated: Instant,
     __v: u8,
+    /// What of it cannot be had at the moment; absent where all can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lacking: Option<Lacks>,
 }
 
 impl Account {
@@ -56,6 +60,7 @@ impl Account {
             created_at: Instant(times.created_at),
             last_updated: Instant(times.last_updated),
             __v: 0,
+            lacking: Lacks::of(&of.lacks),
         }
     }
 }
@@ -90,7 +95,7 @@ impl AccountBank {
             v2_icon: "",
             v2_logo: "",
             status: true,
-            is_mfa: false,
+            is_mfa: of.needs_user,
             mfa_type: "",
             corp: false,
         }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::{
     account::AccountOf,
     feed::Drift,
+    lack::Lack,
     origin::{Named, Origin, Times},
     scalar::{Empty, Instant, Number},
 };
@@ -52,6 +53,9 @@ pub struct Balance {
     /// Where balance and transactions disagree; absent where they do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     drift: Option<Drift>,
+    /// Why the balance cannot be had at the moment; absent where it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lacking: Option<Lack>,
 }
 
 impl Balance {
@@ -74,6 +78,7 @@ impl Balance {
             created_at: Instant(times.created_at),
             last_updated: Instant(times.last_updated),
             drift: of.drift.map(Drift::from),
+            lacking: of.lacks.balance,
         }
     }
 }
@@ -104,6 +109,9 @@ pub struct TypedBalance {
     env: Environment,
     created_at: Instant,
     last_updated: Instant,
+    /// Why the balance cannot be had at the moment; absent where it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lacking: Option<Lack>,
 }
 
 impl TypedBalance {
@@ -124,6 +132,7 @@ impl TypedBalance {
             env: of.ids.env,
             created_at: Instant(times.created_at),
             last_updated: Instant(times.last_updated),
+            lacking: of.lacks.balance,
         }
     }
 }
@@ -144,6 +153,9 @@ pub struct ListedBalance {
     /// Where balance and transactions disagree; absent where they do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     drift: Option<Drift>,
+    /// Why the balance cannot be had at the moment; absent where it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lacking: Option<Lack>,
 }
 
 impl ListedBalance {
@@ -156,11 +168,12 @@ impl ListedBalance {
             ledger_balance,
             available_balance,
             currency: of.facts.currency,
-            connected: true,
+            connected: of.connected,
             env: of.ids.env,
             created_at: Instant(times.created_at),
             last_updated: Instant(times.last_updated),
             drift: of.drift.map(Drift::from),
+            lacking: of.lacks.balance,
         }
     }
 }
@@ -179,6 +192,9 @@ pub struct CallbackBalance {
     connected: bool,
     created_at: Instant,
     last_updated: Instant,
+    /// Why the balance cannot be had at the moment; absent where it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lacking: Option<Lack>,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -224,9 +240,10 @@ impl CallbackBalance {
             available_balance,
             ledger_balance,
             currency: of.facts.currency,
-            connected: true,
+            connected: of.connected,
             created_at: Instant(times.created_at),
             last_updated: Instant(times.last_updated),
+            lacking: of.lacks.balance,
         }
     }
 }

@@ -87,7 +87,8 @@ impl From<&BankConfig> for Bank {
             corporate: true,
             individual: true,
             ussd: false,
-            secret_question_or_otp: false,
+            // Without the customer there it gives nothing: that is what these flags warned of.
+            secret_question_or_otp: bank.limits.user_present_only,
             secret_question_or_otp_mobile: false,
             secret_question_or_otp_corp: false,
             payments: Payments::default(),

@@ -168,7 +168,7 @@ impl Callback {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Products {
+pub(crate) struct Products {
     periodic_transactions: Counted,
     guarantors: Counted,
     directors: Counted,

@@ -11,6 +11,7 @@ pub mod callback;
 pub mod customer;
 pub mod envelope;
 pub mod feed;
+pub mod lack;
 pub mod operation;
 pub mod origin;
 pub mod record;

@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use okra_core::{
     ids::{AccountId, AppId, BankId, CustomerId, RecordId},
-    model::{AccountFacts, Environment},
+    model::{AccountFacts, ByProduct, Environment},
     tieout::Drift,
 };
 use serde::Serialize;
+
+use crate::lack::Lack;
 
 /// An id with a name, as Okra populates references.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -61,6 +63,12 @@ pub struct Origin<'a> {
     pub facts: &'a AccountFacts,
     /// Where its balance and its transactions disagree.
     pub drift: Option<&'a Drift>,
+    /// What of it cannot be had at the moment.
+    pub lacks: ByProduct<Lack>,
+    /// The bank takes the record's consent, as far as is known.
+    pub connected: bool,
+    /// The bank wants the customer there for each refresh.
+    pub needs_user: bool,
 }
 
 impl Origin<'_> {

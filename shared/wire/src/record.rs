@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use okra_core::{
     ids::{AppId, BankId, CustomerId, RecordId, Seq},
     model::{ByProduct, Environment, Product},
+    money::Currency,
     schedule::Interval,
 };
 use serde::Serialize;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use crate::{
     balance::CallbackBalance,
+    callback::Products,
     origin::{Named, Times},
     scalar::{Empty, Instant},
 };
@@ -160,6 +162,10 @@ pub struct RecordView {
     pub sequence: Seq,
     /// True after its first pull.
     pub pulled: bool,
+    /// Months of history that were asked for.
+    pub months: u8,
+    /// The currency of its accounts, where they were read.
+    pub currency: Option<Currency>,
     /// What the app gave when linking.
     pub options: Value,
     /// When it was linked and when it last changed.
@@ -183,7 +189,16 @@ pub struct Record {
     customer: Named<CustomerId>,
     env: Environment,
     owner: AppId,
+    #[serde(rename = "usedProduct")]
+    used_product: Products,
     products: [&'static str; 4],
+    billable_products: [&'static str; 4],
+    source: &'static str,
+    /// Months of history that were asked for.
+    limit: u8,
+    /// That of its accounts, where one record is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<Currency>,
     status: Status,
     connection: &'static str,
     schedule: Schedule,
@@ -191,7 +206,11 @@ pub struct Record {
     options: Value,
     created_at: Instant,
     last_updated: Instant,
+    __v: u8,
 }
+
+/// Products as they are named here.
+const PRODUCTS: [&str; 4] = ["auth", "accounts", "balance", "transactions"];
 
 /// Which interval each product of a record is refreshed on.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -219,7 +238,12 @@ impl From<&RecordView> for Record {
             customer: view.customer.clone(),
             env: view.env,
             owner: view.app,
-            products: ["auth", "accounts", "balance", "transactions"],
+            used_product: Products::default(),
+            products: PRODUCTS,
+            billable_products: PRODUCTS,
+            source: "integration",
+            limit: view.months,
+            currency: view.currency,
             status: Status::new(view.pulled, view.is_active()),
             connection: view.connection,
             schedule: view.schedule.into(),
@@ -227,6 +251,7 @@ impl From<&RecordView> for Record {
             options: view.options.clone(),
             created_at: Instant(view.times.created_at),
             last_updated: Instant(view.times.last_updated),
+            __v: 0,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use okra_core::{
     bank::{BankConfig, BankLimits, Standard},
+    fault::FaultClass,
     ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
     model::{
         AccountFacts, BalanceFacts, BookingStatus, ByProduct, Direction, Environment,
@@ -11,14 +12,16 @@ use okra_core::{
     },
     money::{Currency, Money},
     schedule::Interval,
+    state::{Availability, ProductState},
 };
 use okra_wire::{
     account::Account,
     balance::{Balance, CallbackBalance, ListedBalance},
     bank::{Bank, Banks},
     callback::{Callback, Family, OrEmpty, Resource},
-    customer::Customer,
+    customer::{Credential, Customer},
     envelope::{Failure, FailureData, Pagination, Success},
+    lack::Lack,
     origin::{Ids, Named, Origin, Times},
     record::{Acknowledged, Auth, ListedAuth, PopulatedAuth, Record, RecordView, Status},
     scalar::Instant,
@@ -58,6 +61,9 @@ fn origin(facts: &AccountFacts) -> Origin<'_> {
         bank_slug: "guaranty-trust-bank",
         facts,
         drift: None,
+        lacks: ByProduct::default(),
+        connected: true,
+        needs_user: false,
     }
 }
 
@@ -152,6 +158,28 @@ fn accounts_and_balances() {
     check("balance_listed", &listed);
 }
 
+/// What cannot be had is said beside what was had last, and what a bank with its customer there means.
+#[test]
+fn what_is_lacking_is_said() {
+    let facts = facts();
+    let mut of = origin(&facts);
+    let since = times().last_updated;
+    let state = |availability, class| ProductState {
+        availability,
+        class,
+        since,
+    };
+    let available = state(Availability::Available, None);
+    assert!(Lack::of(&available).is_none());
+    let down = state(Availability::Unavailable, Some(FaultClass::BankUnavailable));
+    of.lacks.balance = Lack::of(&down);
+    of.lacks.transactions = Some(Lack::of_rows(since));
+    (of.connected, of.needs_user) = (false, true);
+    check("account_lacking", &Account::new(&of, times()));
+    let listed = ListedBalance::new(&of, &balance(), times());
+    check("balance_listed_lacking", &listed);
+}
+
 #[test]
 fn transactions() {
     let facts = facts();
@@ -186,6 +214,8 @@ fn view() -> RecordView {
         },
         sequence: Seq(7),
         pulled: true,
+        months: 24,
+        currency: Some(Currency::NGN),
         options: serde_json::json!({ "UserId": 42 }),
         times: times(),
     }
@@ -198,9 +228,13 @@ fn records_and_customers() {
     check("auth", &PopulatedAuth::from(&view));
     check("auth_listed", &ListedAuth::from(&view));
     let email = Some("ada@app.example".to_owned());
-    let customer = Customer::new(view.customer.clone(), email, view.env, times());
+    let owner = Named::new(view.app, "Ledger");
+    let customer = Customer::new(view.customer.clone(), owner, email, view.env, times());
     check("customer", &customer);
-    let customer = customer.with_records(vec![(RECORD, Record::from(&view))]);
+    let facts = facts();
+    let customer = customer
+        .with_credentials(vec![Credential::new(&origin(&facts))])
+        .with_records(vec![(RECORD, Record::from(&view))]);
     check("customer_with_records", &customer);
     let acknowledged = Acknowledged::new("https://sync.example", RECORD, "BALANCE");
     check("acknowledged", &acknowledged);

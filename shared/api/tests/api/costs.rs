@@ -35,6 +35,10 @@ fn beyond(path: &str) -> f64 {
         | ("webhooks", "list") => list,
         // Head, history, due entries and consent.
         ("products/records", "get") => 2.5,
+        // The heads of their records, which say whether they are connected.
+        ("products", "balances") => 0.5,
+        // Its accounts.
+        ("customers", "get") => 0.5,
         // Which records there are is read strongly, and each has a list of its own.
         ("data-sync", "list") => 1.5,
         // The row, its account, and the feed.

@@ -6,6 +6,7 @@
     reason = "what is decoded is not read: decoding is the test"
 )]
 
+use okra_api::{Origin, ROUTES, Route};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Number, Value};
 
@@ -355,10 +356,33 @@ struct Customers {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Credential {
+    bank: Named,
+    nuban: String,
+    account_name: String,
+    connected: bool,
+}
+
+#[derive(Deserialize)]
+struct CustomerOwner {
+    _id: String,
+    name: String,
+    app_name: String,
+}
+
+#[derive(Deserialize)]
 struct Customer {
     _id: String,
     name: String,
-    credentials: Vec<Value>,
+    credentials: Vec<Credential>,
+    owner: Vec<CustomerOwner>,
+    #[serde(rename = "linkLater")]
+    link_later: bool,
+    #[serde(rename = "debitLater")]
+    debit_later: bool,
+    #[serde(rename = "otherInfo")]
+    other_info: Vec<String>,
     record: Vec<String>,
     email: Vec<String>,
     phone: Vec<String>,
@@ -372,12 +396,279 @@ struct Customer {
 }
 
 #[derive(Deserialize)]
-struct Callback {
+struct Callback<D> {
     product: String,
     record: String,
-    products: Value,
-    status: Value,
+    last_transaction_date: Option<String>,
+    msg: Null,
+    products: Flags,
+    status: Status,
+    #[serde(flatten)]
+    resource: D,
+}
+
+#[derive(Deserialize)]
+struct Flag {
+    status: bool,
+    number: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Flags {
+    periodic_transactions: Flag,
+    guarantors: Flag,
+    directors: Flag,
+    auth: bool,
+    balance: bool,
+    accounts: bool,
+    transactions: bool,
+    income: bool,
+    identity: bool,
+    direct_debit: bool,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    process: Process,
+    transactions: LastRuns,
+    last_callback: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Process {
+    running: bool,
+    completed: bool,
+}
+
+#[derive(Deserialize)]
+struct LastRuns {
+    last_success_at: Option<String>,
+    last_fail_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct OfBalance {
     balances: Vec<CallbackBalance>,
+}
+
+#[derive(Deserialize)]
+struct OfAccounts {
+    accounts: Vec<Account>,
+}
+
+#[derive(Deserialize)]
+struct OfTransactions {
+    transactions: Vec<PlainTransaction>,
+}
+
+#[derive(Deserialize)]
+struct OfAuth {
+    auth: CallbackAuth,
+}
+
+#[derive(Deserialize)]
+struct CallbackAuth {
+    _id: String,
+    record: String,
+    bank: String,
+    customer: String,
+    env: String,
+    validated: bool,
+    owner: String,
+    current_project: String,
+    projects: Vec<String>,
+    created_at: String,
+    last_updated: String,
+    __v: i64,
+}
+
+/// In callback data, ids are plain.
+#[derive(Deserialize)]
+struct PlainTransaction {
+    _id: String,
+    trans_date: String,
+    credit: Option<Number>,
+    debit: Option<Number>,
+    currency: String,
+    notes: Notes,
+    bank: String,
+    customer: String,
+    account: String,
+    record: Vec<String>,
+    created_at: String,
+    last_updated: String,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    _id: String,
+    #[serde(rename = "usedProduct")]
+    used_product: Flags,
+    status: Status,
+    products: Vec<String>,
+    billable_products: Vec<String>,
+    source: String,
+    limit: i64,
+    bank: Named,
+    customer: Named,
+    env: String,
+    owner: String,
+    created_at: String,
+    last_updated: String,
+    __v: i64,
+}
+
+#[derive(Deserialize)]
+struct Records {
+    pagination: Null,
+    records: Vec<Record>,
+}
+
+#[derive(Deserialize)]
+struct OneRecord {
+    pagination: Null,
+    records: RecordWithCurrency,
+}
+
+#[derive(Deserialize)]
+struct RecordWithCurrency {
+    currency: String,
+    #[serde(flatten)]
+    record: Record,
+}
+
+#[derive(Deserialize)]
+struct ProductNames {
+    products: Vec<ProductName>,
+}
+
+#[derive(Deserialize)]
+struct ProductName {
+    name: String,
+    status: bool,
+}
+
+/// `products/all/*`.
+#[derive(Deserialize)]
+struct Everything {
+    pagination: Pagination,
+    auth: Vec<ListedAuth>,
+    accounts: Vec<Account>,
+    balance: Vec<CallbackBalance>,
+    transactions: Vec<PlainTransaction>,
+}
+
+#[derive(Deserialize)]
+struct Spending {
+    currency: String,
+    months: Vec<Month>,
+}
+
+#[derive(Deserialize)]
+struct Month {
+    month: String,
+    credit: Number,
+    debit: Number,
+    count: i64,
+}
+
+#[derive(Deserialize)]
+struct File {
+    file_name: String,
+    content_type: String,
+    rows: i64,
+    content: String,
+}
+
+#[derive(Deserialize)]
+struct NoRatio {
+    customer: String,
+    income: Null,
+    debt: Null,
+    dti: Null,
+    msg: String,
+}
+
+#[derive(Deserialize)]
+struct OneLink {
+    link: ShortLink,
+}
+
+#[derive(Deserialize)]
+struct ShortLink {
+    _id: String,
+    short_url: String,
+    url: String,
+    callback_url: Option<String>,
+    billable_products: Vec<String>,
+    env: String,
+    reauth: bool,
+    current_project: String,
+    count: i64,
+    past_refs: Vec<String>,
+    filter: LinkFilter,
+    owner: Named,
+    app: LinkApp,
+}
+
+#[derive(Deserialize)]
+struct LinkFilter {
+    banks: Vec<String>,
+    corp_banks: Vec<String>,
+    ind_banks: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct LinkApp {
+    _id: String,
+    tracking_id: String,
+}
+
+/// `customers/create` and `generate`.
+#[derive(Deserialize)]
+struct Created {
+    record_id: String,
+    customer_id: String,
+    bank_id: String,
+    accounts: Vec<LinkedAccount>,
+    customers: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct LinkedAccount {
+    id: String,
+    name: String,
+    nuban: String,
+    customer: String,
+}
+
+#[derive(Deserialize)]
+struct Subscriptions {
+    subscriptions: Vec<Subscription>,
+}
+
+#[derive(Deserialize)]
+struct Subscription {
+    id: String,
+    record: String,
+    bank: String,
+    customer: String,
+    products: Vec<String>,
+    interval: String,
+    webhook_url: Option<String>,
+    created_at: String,
+}
+
+#[derive(Deserialize)]
+struct Triggered {
+    events: i64,
+    records: i64,
+}
+
+#[derive(Deserialize)]
+struct Removed {
+    receipt: String,
 }
 
 #[derive(Deserialize)]
@@ -469,12 +760,46 @@ pub(crate) fn decode(path: &str, text: &str) {
         ("banks", _) => read::<Bank>(path, text),
         ("customers", "list" | "find-customers-by") => read::<Customers>(path, text),
         ("customers", "get" | "flag" | "unflag") => read::<Customer>(path, text),
-        ("", "callback") => read::<Callback>(path, text),
+        ("", "callback") => callback(path, text),
+        ("callback", "trigger") => read::<Triggered>(path, text),
+        ("products", "records") | ("products/records", "getByCustomerByBank") => {
+            read::<Records>(path, text);
+        }
+        ("products/records", "get") => read::<OneRecord>(path, text),
+        ("products", "list") => read::<ProductNames>(path, text),
+        ("products/all", _) => read::<Everything>(path, text),
+        ("products/transactions", "spending-pattern")
+        | ("products/spending-patterns", "process") => read::<Spending>(path, text),
+        (_, "download") => read::<File>(path, text),
+        ("customers/dti", "get") => read::<NoRatio>(path, text),
+        ("customers", "create" | "generate") => read::<Created>(path, text),
+        ("customers", "remove") => read::<Removed>(path, text),
+        ("links", "new") => read::<OneLink>(path, text),
+        ("", "auto-refresh" | "data-sync") => read::<Subscriptions>(path, text),
         ("products", "total-debits-credits") | ("products/records/credit-debit", "get") => {
             read::<Totals>(path, text);
         }
         ("", "openapi.json" | "docs") => {}
-        // Ours, or without a typed client: an object at least.
-        _ => read::<serde_json::Map<String, Value>>(path, text),
+        // Ours: an object at least.
+        _ => {
+            let of_okra = |it: &&Route| it.path == path && it.origin == Origin::Okra;
+            assert!(
+                !ROUTES.iter().any(|it| of_okra(&it)),
+                "{path} has no decoder"
+            );
+            read::<serde_json::Map<String, Value>>(path, text);
+        }
+    }
+}
+
+/// Decodes callback data by the product that it says it is of.
+#[track_caller]
+fn callback(path: &str, text: &str) {
+    let json: Value = serde_json::from_str(text).unwrap();
+    match json["data"]["product"].as_str().unwrap() {
+        "AUTH" => read::<Callback<OfAuth>>(path, text),
+        "ACCOUNTS" => read::<Callback<OfAccounts>>(path, text),
+        product if product.contains("BALANCE") => read::<Callback<OfBalance>>(path, text),
+        _ => read::<Callback<OfTransactions>>(path, text),
     }
 }

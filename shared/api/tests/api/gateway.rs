@@ -270,6 +270,33 @@ async fn what_a_gateway_hands_over_is_served_or_refused_in_the_envelope() {
     }
 }
 
+/// The events that stand in `tests/events` for `sam local invoke`, as they are, and with what a caller fills
+/// in.
+#[tokio::test]
+async fn the_events_for_trying_the_function_are_answered() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/events");
+    let read = |name: &str| -> Value {
+        let text = std::fs::read_to_string(format!("{folder}/{name}.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let world = World::new().await;
+    let customer = world.refreshed().await.customer();
+    let health = send(&world, &read("api-health")).await;
+    assert_eq!(health.status, StatusCode::OK, "{}", health.text);
+    for refused in ["api-unauthorised", "api-balance-by-customer"] {
+        let answer = send(&world, &read(refused)).await;
+        assert_eq!(answer.refusal(StatusCode::UNAUTHORIZED).0, "API");
+    }
+    let mut known = read("api-balance-by-customer");
+    known["headers"]["authorization"] = json!(format!("Bearer {KEY}"));
+    let sent: Value = serde_json::from_str(known["body"].as_str().unwrap()).unwrap();
+    assert_eq!(sent["limit"], "20", "as texts, as one of Okra's clients sends them");
+    let body = known["body"].as_str().unwrap();
+    known["body"] = json!(body.replace(sent["customer"].as_str().unwrap(), &customer));
+    let balances = send(&world, &known).await.data();
+    assert_eq!(balances["balance"].as_array().unwrap().len(), 1);
+}
+
 /// Pages may read what is open to all; a secret key is not for pages.
 #[tokio::test]
 async fn browsers_are_told_who_may_call() {

@@ -7,10 +7,13 @@ use okra_core::{
     model::{BalanceFacts, BookingStatus, Direction, Transaction, TransactionFacts},
     money::{Currency, Money},
 };
-use okra_sandbox::ConsentState;
+use okra_sandbox::{ConsentState, Faults, Malformed, Resource, Target};
 use serde_json::{Value, json};
 
-use crate::world::{BANK, KEY, Linked, World};
+use crate::{
+    decoders,
+    world::{BANK, KEY, Linked, World},
+};
 
 async fn rows(world: &World, path: &str, body: Value) -> Vec<Value> {
     let data = world.post(path, body).await.data();
@@ -243,7 +246,92 @@ fn callback(linked: &Linked, method: &str) -> String {
 async fn call_back(world: &World, linked: &Linked, method: &str) -> Value {
     let key = format!("Bearer {KEY}");
     let uri = callback(linked, method);
-    world.call(Method::GET, &uri, Some(&key), "").await.data()
+    let answer = world.call(Method::GET, &uri, Some(&key), "").await;
+    decoders::decode("callback", &answer.text);
+    answer.data()
+}
+
+/// A balance that cannot be had, and a consent that the bank takes no more, are said where the last
+/// balance is read.
+#[tokio::test]
+async fn what_cannot_be_had_is_said_beside_what_was_had_last() {
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    let (login, customer) = (world.login(), json!({ "customer": linked.customer() }));
+    let record = json!({ "record_id": linked.record() });
+    let refresh = async || {
+        world.post("customers/retry", record.clone()).await.data();
+        world.work().await;
+    };
+    let read = async |path: &str| world.post(path, customer.clone()).await.data();
+    let before = read("balance/getByCustomer").await["balance"][0].clone();
+    assert_eq!(before["lacking"], Value::Null);
+    let faults = Faults {
+        malformed: Some(Malformed::Html),
+        resource: Some(Resource::Balances),
+        ..Faults::default()
+    };
+    world.bank.set_faults(Target::Login(login), faults).unwrap();
+    refresh().await;
+    let now = read("balance/getByCustomer").await["balance"][0].clone();
+    assert_eq!(now["available_balance"], before["available_balance"]);
+    assert_eq!(now["lacking"]["data_status"], "FAILED");
+    assert_eq!(now["lacking"]["reason"], "nonsense");
+    assert!(now["lacking"]["since"].is_string());
+    let account = read("accounts/getByCustomer").await["account"][0].clone();
+    assert_eq!(account["lacking"]["balance"], now["lacking"]);
+    assert_eq!(account["lacking"]["transactions"], Value::Null);
+    let listed =
+        async || world.post("products/balances", json!({})).await.data()["balances"][0].clone();
+    assert_eq!(listed().await["connected"], true);
+    world
+        .bank
+        .set_faults(Target::Login(login), Faults::default())
+        .unwrap();
+    refresh().await;
+    let now = read("balance/getByCustomer").await["balance"][0].clone();
+    assert_eq!(now["lacking"], Value::Null);
+    world
+        .bank
+        .set_consent(login, ConsentState::Revoked)
+        .unwrap();
+    refresh().await;
+    assert_eq!(listed().await["connected"], false);
+    assert_eq!(listed().await["lacking"]["reason"], "consent_refused");
+    let credentials = &read("customers/get").await["credentials"];
+    assert_eq!(credentials[0]["connected"], false);
+    assert_eq!(credentials[0]["nuban"], json!(linked.nuban()));
+    let data = call_back(&world, &linked, "BALANCE").await;
+    assert_eq!(data["balances"][0]["connected"], false);
+}
+
+/// A bank that wants its customer there for each refresh, as Okra's flags and errors have it.
+#[tokio::test]
+async fn a_bank_with_its_customer_there_is_flagged_and_says_what_it_needs() {
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    let store = &world.environment.store;
+    let mut bank = store.bank(BANK).await.unwrap().unwrap();
+    bank.limits.user_present_only = true;
+    store.put_bank(&bank).await.unwrap();
+    let clock = &world.environment.clock;
+    clock.set(clock.now() + jiff::SignedDuration::from_secs(60));
+    let shown = world
+        .post("banks/getById", json!({ "id": BANK }))
+        .await
+        .data();
+    assert_eq!(shown["secret_question_or_otp"], true);
+    let customer = json!({ "customer": linked.customer() });
+    let account = world.post("accounts/getByCustomer", customer).await.data();
+    assert_eq!(account["account"][0]["bank"]["isMFA"], true);
+    let asked = json!({ "record_id": linked.record(), "wait": true });
+    let refused = world.post("balance/refresh", asked).await;
+    let (kind, message) = refused.refusal(StatusCode::CONFLICT);
+    assert_eq!(kind, "USER_NEEDED");
+    assert!(message.contains("customer_ip"), "{message}");
+    let there = json!({ "record_id": linked.record(), "customer_ip": "203.0.113.7" });
+    world.post("balance/refresh", there).await.data();
+    world.work().await;
 }
 
 #[tokio::test]

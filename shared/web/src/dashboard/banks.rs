@@ -1,6 +1,9 @@
 //! The banks that are configured.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use axum::{
     extract::State,
@@ -11,7 +14,8 @@ use maud::{Markup, html};
 use okra_core::{
     bank::{BankConfig, Standard},
     breaker::{BankStatus, Breaker},
-    ids::BankId,
+    ids::{BankId, RecordId},
+    model::Product,
     schedule::Interval,
 };
 use okra_store::{Head, RecordStatus};
@@ -68,17 +72,79 @@ fn health(breaker: &Breaker, now: Timestamp) -> Markup {
     }
 }
 
-/// What of the refreshes that a bank allows a day, for each record, the schedule uses.
-fn quota(bank: &BankConfig, of: &Use) -> Markup {
-    html! {
-        @match (bank.limits.unattended_per_day, of.shortest) {
-            (None, _) => "no daily limit",
-            (Some(allowed), None) => { "0 of " (allowed) " a day" },
-            (Some(allowed), Some(shortest)) => {
-                (1440 / shortest.minutes()) " of " (allowed) " a day"
-                span.note { (bank.limits.user_reserve) " kept for users who ask" }
-            },
+/// Records whose refreshes on demand are counted at most: two are read for half a unit each.
+const MAX_COUNTED: usize = 500;
+
+/// Refreshes on demand of the last 24 hours that count against a bank's daily quota.
+#[derive(Default)]
+struct Asked {
+    /// Of all records.
+    all: usize,
+    /// Of one product of one record: what the quota is for.
+    most: Option<(usize, RecordId)>,
+    /// Records that were left out.
+    left_out: usize,
+}
+
+/// What was asked for in person at the banks that have a daily quota.
+async fn asked_of(
+    web: &Web,
+    banks: &[BankConfig],
+    heads: &[Head],
+) -> Result<HashMap<BankId, Asked>, Trouble> {
+    let limited: HashSet<BankId> = banks
+        .iter()
+        .filter(|bank| bank.limits.unattended_per_day.is_some())
+        .map(|bank| bank.id)
+        .collect();
+    let mut asked: HashMap<BankId, Asked> = HashMap::new();
+    let (mut places, mut bank_of) = (Vec::new(), HashMap::new());
+    for head in heads.iter().filter(|head| limited.contains(&head.bank)) {
+        if bank_of.len() == MAX_COUNTED {
+            asked.entry(head.bank).or_default().left_out += 1;
+            continue;
         }
+        bank_of.insert(head.record, head.bank);
+        places.extend(Product::ALL.map(|product| (head.record, product)));
+    }
+    let jobs = web.api.store.jobs(&places).await?;
+    // In the order of the records, so that the page reads alike each time.
+    for (record, product) in places {
+        let (Some(job), Some(bank)) = (jobs.get(&(record, product)), bank_of.get(&record)) else {
+            continue;
+        };
+        let count = job.asked.count(web.now());
+        let of = asked.entry(*bank).or_default();
+        of.all += count;
+        if count > of.most.map_or(0, |(most, _)| most) {
+            of.most = Some((count, record));
+        }
+    }
+    Ok(asked)
+}
+
+/// What of the refreshes that a bank allows a day, for each product of a record, is used: the turns of the
+/// schedule, and what was asked for.
+fn quota(bank: &BankConfig, of: &Use, asked: Option<&Asked>) -> Markup {
+    let Some(allowed) = bank.limits.unattended_per_day else {
+        return html! { "no daily limit" };
+    };
+    let scheduled = of.shortest.map_or(0, |it| 1440 / it.minutes());
+    html! {
+        (scheduled) " of " (allowed) " a day by the schedule"
+        span.note {
+            @match asked {
+                Some(Asked { all, most: Some((most, record)), .. }) => {
+                    a href={ "/dashboard/records?bank=" (bank.id) } { (show::count(*all)) }
+                    " asked for in 24 hours, "
+                    a href={ "/dashboard/records/" (record) } { (show::count(*most)) }
+                    " of one record and product at most"
+                },
+                _ => "none asked for in 24 hours",
+            }
+            @if let Some(left_out) = asked.map(|it| it.left_out).filter(|it| *it > 0) { "; " (show::count(left_out)) " records not counted" }
+        }
+        span.note { (bank.limits.user_reserve) " kept for users who ask" }
     }
 }
 
@@ -88,6 +154,7 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
     let now = web.now();
     let heads = overview::heads(&web, &signed).await?;
     let uses = use_of(&heads.items);
+    let asked = asked_of(&web, &banks, &heads.items).await?;
     let body = html! {
         div.head { h1 { "Banks" } p.sub { "How each bank is, what it allows, and the records this app has there." } }
         @if banks.is_empty() {
@@ -96,22 +163,27 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
             }))
         } @else {
             (table("Banks", &html! {
-                th { "Bank" } th { "State" } th.number { "Records" } th.number { "Need the user" } th.wide { "Shortest interval" }
+                th { "Bank" } th { "State" } th.number { "Records" } th.wide.number { "Need the user" } th.wide { "Shortest interval" }
                 th.wide { "Daily quota" } th.wide.number { "Refreshes a minute" } th.wide { "Standard" }
             }, &html! {
                 @for bank in &banks {
                     @let none = Use::default();
                     @let of = uses.get(&bank.id).unwrap_or(&none);
                     tr {
-                        td { span.strong { (bank.name) } span.note { (bank.base_url) } }
+                        td {
+                            span.strong { (bank.name) } span.note.wide { (bank.base_url) }
+                            // What has no column on a narrow screen.
+                            span.note.narrow { (bank.limits.shortest_interval().map_or("with the user only", show::interval)) " at most" }
+                            span.note.narrow { (quota(bank, of, asked.get(&bank.id))) }
+                        }
                         td { (health(&breakers.get(&bank.id).copied().unwrap_or_default(), now)) }
                         td.number { a href={ "/dashboard/records?bank=" (bank.id) } { (show::count(of.records)) } }
-                        td.number { a href={ "/dashboard/records?status=token_required&bank=" (bank.id) } { (show::count(of.waiting)) } }
+                        td.wide.number { a href={ "/dashboard/records?status=token_required&bank=" (bank.id) } { (show::count(of.waiting)) } }
                         td.wide {
                             (bank.limits.shortest_interval().map_or("with the user only", show::interval))
                             @if let Some(shortest) = of.shortest { span.note { "in use: " (show::interval(shortest)) } }
                         }
-                        td.wide { (quota(bank, of)) }
+                        td.wide { (quota(bank, of, asked.get(&bank.id))) }
                         td.wide.number { (format!("{:.1}", of.per_minute)) span.note { "of " (show::count(bank.limits.records_per_second.saturating_mul(60))) } }
                         td.wide { (match bank.standard { Standard::Obie31 => "UK Open Banking 3.1", Standard::Obie40 => "UK Open Banking 4.0" }) }
                     }

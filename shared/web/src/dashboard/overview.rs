@@ -8,11 +8,12 @@ use axum::{
 };
 use jiff::Timestamp;
 use maud::{Markup, html};
-use okra_core::{fault::FaultClass, schedule::Interval};
+use okra_core::schedule::Interval;
 use okra_handlers::tally::names;
 use okra_store::{Counts, Head, RecordStatus};
 
 use super::{
+    failing,
     freshness::{self, Share},
     records,
 };
@@ -253,12 +254,11 @@ fn activity(now: u64, counts: &[Counts]) -> Markup {
             section.card aria-labelledby="errors" {
                 h2 #errors { "Errors of banks by class" span.note { (span) } }
                 dl {
-                    @for (class, meaning) in CLASSES {
+                    @for (class, meaning) in failing::CLASSES {
                         dt { (meaning) }
                         dd {
-                            @match sum(&format!("{}{}", names::FAULT, class.as_str())) {
-                                0 => "0",
-                                some => a href=(list_of(class)) { (show::count(some)) },
+                            a href={ "/dashboard/records?failing=" (class.as_str()) } {
+                                (show::count(sum(&format!("{}{}", names::FAULT, class.as_str()))))
                             }
                         }
                     }
@@ -272,28 +272,10 @@ fn activity(now: u64, counts: &[Counts]) -> Markup {
                     dt { "Read units" } dd { (halved(reads)) }
                     dt { "Write units" } dd { (halved(writes)) }
                     dt { "At list price" } dd { (dollars(reads, writes)) }
-                    dt { "Refreshes" } dd { (show::count(unchanged + changed + failed)) }
+                    dt { "Refreshes" } dd { a href="/dashboard/records" { (show::count(unchanged + changed + failed)) } }
                 }
             }
         }
-    }
-}
-
-/// The classes of a bank's fault, and what they mean.
-const CLASSES: [(FaultClass, &str); 6] = [
-    (FaultClass::BankUnavailable, "Bank unavailable"),
-    (FaultClass::RateLimited, "Rate limit"),
-    (FaultClass::QuotaSpent, "Quota spent"),
-    (FaultClass::ConsentRefused, "Consent refused"),
-    (FaultClass::Nonsense, "Unreadable answer"),
-    (FaultClass::Internal, "Our own fault"),
-];
-
-/// Where the records are that a fault of a class stops.
-const fn list_of(class: FaultClass) -> &'static str {
-    match class {
-        FaultClass::ConsentRefused => "/dashboard/records?status=token_required",
-        _ => "/dashboard/records?fresh=no",
     }
 }
 

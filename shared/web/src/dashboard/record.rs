@@ -10,22 +10,28 @@ use axum::{
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 use okra_core::{
+    bank::BankLimits,
     fault::FaultClass,
     feed::{Change, Confidence, FeedEntry, Modified, Pull, TransactionsDiff},
     ids::{AccountId, EventId, RecordId, Seq},
     model::{
-        BalanceFacts, BookingStatus, Direction, Product, Transaction, TransactionFacts, date_of,
+        BalanceFacts, BookingStatus, ByProduct, Direction, Product, Transaction, TransactionFacts,
+        date_of,
     },
     money::Money,
     schedule::{DueKey, Interval},
-    state::{Availability, HistoryEnd, ProductChange, StateChange, TokenReason},
+    state::{Availability, HistoryEnd, StateChange, TokenReason},
 };
 use okra_store::{
     Account, Consistency, Customer, Head, RecordStatus, StoredTransaction, Subscription,
 };
 use serde_json::json;
 
-use super::{call, live, webhooks::log};
+use super::{
+    call, live,
+    state::{RecordState, names},
+    webhooks::log,
+};
 use crate::{
     Web,
     chart::Steps,
@@ -68,6 +74,10 @@ struct Shown {
     head: Head,
     customer: Option<Customer>,
     bank: String,
+    limits: BankLimits,
+    /// Refreshes of each product that were asked for in the last day, where the bank counts them.
+    asked: ByProduct<usize>,
+    state: RecordState,
     accounts: Vec<Account>,
     subscriptions: Vec<Subscription>,
     /// Newest first.
@@ -77,8 +87,9 @@ struct Shown {
     now: Timestamp,
 }
 
-async fn gather(web: &Web, head: Head) -> Result<Shown, Trouble> {
+async fn gather(web: &Web, signed: &Signed, head: Head) -> Result<Shown, Trouble> {
     let (store, now) = (&web.api.store, web.now());
+    let state = RecordState::of(web, signed, head.record).await?;
     let after = Seq(head.seq.0.saturating_sub(MAX_ENTRIES));
     let limit = usize::try_from(MAX_ENTRIES).unwrap_or(usize::MAX);
     let read = futures::future::try_join5(
@@ -102,8 +113,19 @@ async fn gather(web: &Web, head: Head) -> Result<Shown, Trouble> {
     let of_accounts = futures::future::try_join_all(of_accounts).await?;
     let mut rows: Vec<StoredTransaction> = of_accounts.into_iter().flatten().collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.transaction.facts.booked_at));
+    let limits = bank.as_ref().map(|bank| bank.limits).unwrap_or_default();
+    let mut asked = ByProduct::default();
+    if limits.unattended_per_day.is_some() {
+        let places = Product::ALL.map(|product| (head.record, product));
+        for ((_, product), job) in store.jobs(&places).await? {
+            *asked.slot(product) = Some(job.asked.count(now));
+        }
+    }
     Ok(Shown {
         bank: bank.map_or_else(|| "Unknown bank".to_owned(), |bank| bank.name),
+        limits,
+        asked,
+        state,
         head,
         customer,
         accounts,
@@ -120,7 +142,7 @@ pub(crate) async fn page(
     Path(id): Path<RecordId>,
 ) -> Result<Response, Trouble> {
     let head = own(&web, &signed, id, Consistency::Strong).await?;
-    let shown = gather(&web, head).await?;
+    let shown = gather(&web, &signed, head).await?;
     let name = shown.name();
     let live = format!(
         "/dashboard/records/{id}/live?seen={}",
@@ -197,27 +219,27 @@ impl Shown {
             h2 #state { "State" }
             p { (reason) }
             @if !next.is_empty() { p.next { (next) } }
-            @for (account, trouble) in self.troubles() {
-                p.next {
-                    (product_name(trouble.product)) " " (available(trouble.availability))
-                    @if let Some(account) = account { " of " (self.account_name(account)) }
-                    @if let Some(class) = trouble.class { ": " (fault(class)) }
-                    ". It is tried again by itself; the other products go on."
-                }
-            }
+            // A consent that is refused as a whole is said above.
+            @if head.status == RecordStatus::Active { (self.state.troubles(now, |id| self.account_name(id))) }
             dl {
                 @if head.status == RecordStatus::Active {
                     @for key in head.due_keys() {
-                        @let at = next_due(key, now);
-                        dt { "Next refresh" }
-                        dd {
-                            (show::when(now, at)) span.note { (products(head, key.interval)) }
+                        @let products = on(head, key.interval);
+                        @if let Some(at) = self.state.next_refresh(&products) {
+                            dt { "Next refresh" }
+                            dd { (show::when(now, at)) span.note { (names(&products)) } }
                         }
+                    }
+                    @for (at, products) in self.state.waits(now) {
+                        dt { "Refresh now" }
+                        dd { "again " (show::when(now, at)) span.note { (names(&products)) } }
                     }
                 }
                 dt { "Last change" } dd { (show::when(now, head.last_changed_at)) }
                 dt { "Linked" } dd { (show::when(now, head.created_at)) }
-                dt { "Bank" } dd { (self.bank) }
+                dt { "History" } dd { (self.state.history()) }
+                @if let Some(at) = self.state.consent_expires_at { dt { "Consent ends" } dd { (show::when(now, at)) } }
+                dt { "Bank" } dd { (self.bank) (self.state.bank()) }
                 dt { "Record" } dd { (show::id(head.record)) }
                 dt { "Customer" } dd {
                     a href={ "/dashboard/records?customer=" (head.customer) } { (show::id(head.customer)) }
@@ -232,6 +254,10 @@ impl Shown {
     /// Why the record is in its state, and what happens or has to happen next.
     fn reason(&self) -> (&'static str, &'static str) {
         match self.head.status {
+            RecordStatus::Active if self.state.needs_user => (
+                "The bank's consent holds, and the bank wants the customer there for each refresh.",
+                "Nothing is asked of it on a schedule: refresh with customer_ip when the customer is there.",
+            ),
             RecordStatus::Active => (
                 "The bank's consent holds, and the record is refreshed at its interval.",
                 "",
@@ -260,21 +286,6 @@ impl Shown {
         }
     }
 
-    /// What cannot be had at the moment, with the reason: the last word on each account's products.
-    fn troubles(&self) -> Vec<(Option<AccountId>, &ProductChange)> {
-        let mut last: Vec<(Option<AccountId>, &ProductChange)> = Vec::new();
-        for entry in &self.entries {
-            if let Change::State(StateChange::Product(change)) = &entry.change {
-                last.retain(|(account, it)| {
-                    (*account, it.product) != (entry.account, change.product)
-                });
-                last.push((entry.account, change));
-            }
-        }
-        last.retain(|(_, it)| it.availability != Availability::Available);
-        last
-    }
-
     fn sync(&self, signed: &Signed) -> Markup {
         let head = &self.head;
         html! {
@@ -286,6 +297,7 @@ impl Shown {
                         (show::interval(*interval))
                         @let asked = self.subscriptions.iter().filter(|it| it.products.contains(&product)).map(|it| it.interval).min();
                         @if asked.is_some_and(|asked| asked < *interval) { span.note { "the bank allows no more" } }
+                        (self.quota(product, *interval))
                     }
                 }
             }
@@ -327,6 +339,22 @@ impl Shown {
                     }
                     button { "Change" }
                 }
+            }
+        }
+    }
+
+    /// What of the bank's daily quota a product uses, where there is one.
+    fn quota(&self, product: Product, interval: Interval) -> Markup {
+        let allowed = self.limits.unattended_per_day;
+        let Some((allowed, on_demand)) = allowed.zip(self.limits.on_demand_per_day(interval))
+        else {
+            return html! {};
+        };
+        let asked = self.asked.get(product).copied().unwrap_or(0);
+        html! {
+            span.line.note {
+                "of the bank's " (allowed) " a day " (1440 / interval.minutes()) " are the schedule's; asked for in 24 hours: "
+                (asked) " of " (on_demand)
             }
         }
     }
@@ -474,22 +502,17 @@ impl Shown {
     }
 }
 
-fn product_name(product: Product) -> &'static str {
+const fn product_name(product: Product) -> &'static str {
     match product {
         Product::Balance => "Balance",
         Product::Transactions => "Transactions",
     }
 }
 
-/// The products that a due entry is for, where not all are.
-fn products(head: &Head, interval: Interval) -> String {
-    let on: Vec<_> = head
-        .schedule
-        .iter()
-        .filter(|(_, it)| **it == interval)
-        .map(|(product, _)| product_name(product).to_lowercase())
-        .collect();
-    on.join(" and ")
+/// The products that are on an interval.
+fn on(head: &Head, interval: Interval) -> Vec<Product> {
+    let on = head.schedule.iter().filter(|(_, it)| **it == interval);
+    on.map(|(product, _)| product).collect()
 }
 
 /// The last four digits of an account number: enough to tell accounts apart.

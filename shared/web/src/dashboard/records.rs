@@ -1,6 +1,9 @@
 //! The app's records: searched, filtered, page by page.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use axum::{
     extract::State,
@@ -9,13 +12,14 @@ use axum::{
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
+    fault::FaultClass,
     ids::{AccountId, BankId, CustomerId, RecordId},
     schedule::Interval,
 };
 use okra_store::{Consistency, Head, RecordStatus};
 
 use super::{
-    customers,
+    customers, failing,
     freshness::{self, Freshness},
 };
 use crate::{
@@ -44,6 +48,8 @@ struct Search {
     customer: Option<CustomerId>,
     /// Those alone that are not as fresh as their interval promises.
     late: bool,
+    /// Those alone of which something cannot be had, for a reason of this class.
+    failing: Option<FaultClass>,
     after: Option<RecordId>,
 }
 
@@ -63,6 +69,7 @@ impl Search {
             interval: get("interval").parse().ok(),
             customer: get("customer").parse().ok(),
             late: get("fresh") == "no",
+            failing: failing::class(get("failing")),
             after: get("after").parse().ok(),
         }
     }
@@ -74,6 +81,7 @@ impl Search {
             || self.interval.is_some()
             || self.customer.is_some()
             || self.late
+            || self.failing.is_some()
     }
 
     /// The query of the page after a record.
@@ -85,6 +93,7 @@ impl Search {
         pairs.extend(self.interval.map(|it| ("interval", it.to_string())));
         pairs.extend(self.customer.map(|it| ("customer", it.to_string())));
         pairs.extend(self.late.then(|| ("fresh", "no".to_owned())));
+        pairs.extend(self.failing.map(|it| ("failing", it.as_str().to_owned())));
         serde_urlencoded::to_string(pairs).unwrap_or_default()
     }
 
@@ -136,10 +145,15 @@ async fn find(web: &Web, signed: &Signed, search: &Search) -> Result<Found, Trou
             true => Some(freshness::of(web, &page.items, web.now()).await?),
             false => None,
         };
+        let failing = match search.failing {
+            Some(class) => Some(failing::with(web, &page.items, class).await?),
+            None => None,
+        };
         for head in page.items {
             found.looked_at += 1;
             let is_late = |of: &HashMap<_, _>| of.get(&head.record) == Some(&Freshness::Late);
-            if !late.as_ref().is_none_or(is_late) {
+            let fails = |of: &HashSet<_>| of.contains(&head.record);
+            if !(late.as_ref().is_none_or(is_late) && failing.as_ref().is_none_or(fails)) {
                 after = Some(head.record);
                 continue;
             }
@@ -227,6 +241,8 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
             @let chosen = search.bank.map(|it| it.to_string());
             (select("bank", "Any bank", &bank_options, chosen.as_deref()))
             (select("fresh", "Fresh or late", &[("no", "Late")], search.late.then_some("no")))
+            (select("failing", "Failing or not", &failing::CLASSES.map(|(class, name)| (class.as_str(), name)),
+                search.failing.map(FaultClass::as_str)))
             button { "Search" }
         }
         @if found.rows.is_empty() {
@@ -285,6 +301,15 @@ pub(crate) fn intervals(head: &Head) -> Markup {
 }
 
 fn nothing(search: &Search, looked_at: usize) -> Markup {
+    if search.failing.is_some() {
+        return empty(
+            "Nothing fails so now",
+            &html! {
+                p { "Looked through " (show::count(looked_at)) " records. The overview counts every call that failed; a record is \
+                     listed here from its second failure in a row until it is answered again. " a href="/dashboard/records" { "Show all" } "." }
+            },
+        );
+    }
     if search.is_filtered() {
         return empty(
             "Nothing matches",

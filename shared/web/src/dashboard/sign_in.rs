@@ -15,12 +15,20 @@ use crate::{
     assets::href,
     form::Fields,
     html as shell,
-    session::{Posted, Session, checked},
+    session::{Posted, Session, Signed, checked},
     trouble::Trouble,
 };
 
-pub(crate) async fn page(State(web): State<Arc<Web>>, uri: Uri) -> Result<Response, Trouble> {
+pub(crate) async fn page(
+    State(web): State<Arc<Web>>,
+    signed: Result<Signed, Trouble>,
+    uri: Uri,
+) -> Result<Response, Trouble> {
     let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+    // Who is signed in stays so: the form would put a session of nobody in the place of theirs.
+    if signed.is_ok() {
+        return Ok(Redirect::to(local(query.get("next"))).into_response());
+    }
     form(&web, query.get("next"), None)
 }
 

@@ -185,10 +185,12 @@ async fn returned(web: &Web, query: &Fields) -> Result<Option<bool>, Trouble> {
     let Some(visit) = visit.filter(|visit| visit.nonce == state.nonce) else {
         return Ok(None);
     };
+    open.link.reading_s = Some(web.now().as_second());
     if !open.save(web).await? {
         return Ok(None);
     }
     let mut open = open.next();
+    open.link.reading_s = None;
     let bank = match open.link.bank {
         Some(bank) => web.api.store.bank(bank).await?,
         None => None,

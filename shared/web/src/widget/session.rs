@@ -28,6 +28,9 @@ pub(crate) struct Link {
     pub(crate) bank: Option<BankId>,
     /// The way to the bank that is open now.
     pub(crate) visit: Option<Visit>,
+    /// Since when the bank is asked for its accounts, the customer having come back: seconds since 1970.
+    #[serde(default)]
+    pub(crate) reading_s: Option<i64>,
     /// What the bank gave, until the record is made.
     pub(crate) consent: Option<ConsentSecret>,
     pub(crate) offered: Vec<Offered>,
@@ -84,6 +87,7 @@ impl Link {
             reauth: None,
             bank: None,
             visit: None,
+            reading_s: None,
             consent: None,
             offered: vec![],
             problem: None,

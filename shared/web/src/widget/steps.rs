@@ -32,6 +32,9 @@ const LOOK_MS: u32 = 1200;
 /// Looks at the first pull until the customer is told that it goes on without them.
 const MAX_LOOKS: u32 = 25;
 
+/// Seconds that a bank may take to be asked for its accounts; whoever asked has crashed after that.
+const READING_S: i64 = 60;
+
 /// Checks what the options name against what the app has.
 pub(crate) async fn prepare(
     web: &Web,
@@ -149,7 +152,7 @@ async fn banks(web: &Web, link: &Link) -> Result<Markup, Trouble> {
                         @let open = bank_side::has_page(bank);
                         @let doing = breakers.get(&bank.id).map(Breaker::status).unwrap_or_default();
                         li data-name=(bank.name.to_lowercase()) {
-                            button name="bank" value=(bank.id) disabled[!open] {
+                            button name="bank" value=(bank.id) disabled[!open || doing == BankStatus::Down] {
                                 (logo(bank))
                                 span.name { (bank.name) }
                                 @match (open, doing) {
@@ -228,6 +231,21 @@ fn at_bank(bank: &BankConfig, url: &str, look: u32) -> Markup {
                 a.button href=(url) target="okra-bank" rel="opener" data-go { "Open the bank's page" }
                 button type="button" data-action="retry" { "Start again" }
             }
+        },
+    )
+}
+
+/// The customer is back, and the bank has not yet said which accounts there are.
+fn reading(bank: &BankConfig, look: u32) -> Markup {
+    waiting(
+        "reading",
+        "Reading your accounts",
+        "wait",
+        look,
+        &html! {
+            div.bank { (logo(bank)) strong { (bank.name) } }
+            div.bar { span {} }
+            p.wait role="status" { "The bank is asked for your accounts…" }
         },
     )
 }
@@ -349,7 +367,7 @@ async fn pick(web: &Web, open: &mut Open, bank: &str) -> Result<Markup, Trouble>
     };
     if open.link.reauth.is_none() && open.link.linked.is_none() {
         open.link.bank = Some(bank);
-        (open.link.visit, open.link.problem) = (None, None);
+        (open.link.visit, open.link.reading_s, open.link.problem) = (None, None, None);
         open.save(web).await?;
     }
     let bank = bank_of(web, &open.link).await?;
@@ -375,7 +393,7 @@ async fn go(web: &Web, open: &mut Open, token: &str) -> Result<Markup, Trouble> 
 }
 
 async fn again(web: &Web, open: &mut Open) -> Result<Markup, Trouble> {
-    open.link.visit = None;
+    (open.link.visit, open.link.reading_s) = (None, None);
     open.save(web).await?;
     let bank = bank_of(web, &open.link).await?;
     Ok(consent(&open.link, &bank))
@@ -393,6 +411,13 @@ async fn came_back(web: &Web, link: &Link, look: u32) -> Result<Markup, Trouble>
     match (&link.consent, &link.visit) {
         (Some(_), _) => Ok(choose(link, &bank)),
         (None, Some(visit)) => Ok(at_bank(&bank, &visit.url, look.saturating_add(1))),
+        (None, None)
+            if link
+                .reading_s
+                .is_some_and(|since| web.now().as_second() < since + READING_S) =>
+        {
+            Ok(reading(&bank, look.saturating_add(1)))
+        }
         (None, None) => Ok(consent(link, &bank)),
     }
 }
