@@ -819,6 +819,10 @@ class Browser(unittest.TestCase):
                 self.set_origins(page, "app.example/path")
                 self.assertIn("app.example/path is no origin", page.text_content("main"))
                 self.examine(page, "origins-refused", device, scheme)
+                # What was entered is still there.
+                page.get_by_role("link", name="Back to the form").click()
+                page.wait_for_url("**/dashboard/keys")
+                self.assertEqual(page.input_value("#origin-list"), "app.example/path")
                 page.goto(f"{self.system.url}/dashboard/keys")
                 page.get_by_role("button", name="Make a new key").click()
                 hint = page.text_content("#secret-text")[-4:]
@@ -876,6 +880,8 @@ class Browser(unittest.TestCase):
         self.system.control("PUT", "faults", {"outage": "unavailable"})
         frame.get_by_role("button", name="Share and continue").click()
         frame.get_by_role("heading", name="It could not be linked").wait_for()
+        frame.get_by_text("out of order at the moment").wait_for()
+        self.assertIn("bank could not be read", self.said(page, "error")["message"])
         self.system.control("PUT", "faults", {})
         look("not-linked")
         page, frame = self.embed(context)

@@ -229,6 +229,27 @@ class Bootstraps(unittest.TestCase):
             self.assertEqual(refused["statusCode"], 401)
             self.assertEqual(json.loads(refused["body"])["status"], "error")
 
+    def test_api_serves_the_dashboard_and_the_widget(self):
+        def get(path, query=""):
+            event = sample("api-health")
+            event["requestContext"]["http"]["path"] = event["rawPath"] = path
+            return event | {"rawQueryString": query}
+
+        dashboard, form, bundle, frame = self.answers(
+            "api", get("/dashboard"), get("/dashboard/sign-in"), get("/v2/bundle.js"), get("/", "isIframe=true")
+        )
+        self.assertEqual(dashboard["statusCode"], 303)
+        self.assertEqual(dashboard["headers"]["location"], "/dashboard/sign-in?next=%2Fdashboard")
+        self.assertIn("Sign in to okra-sync", form["body"])
+        [cookie] = form["cookies"]
+        self.assertIn("HttpOnly; SameSite=Strict", cookie)
+        self.assertIn("Secure", cookie)
+        self.assertIn("buildWithOptions", bundle["body"])
+        self.assertIn("frame-ancestors", frame["headers"]["content-security-policy"])
+        style = re.search(r"/assets/widget\.[0-9a-f]{16}\.css", frame["body"])[0]
+        [asset] = self.answers("api", get(style))
+        self.assertEqual(asset["headers"]["cache-control"], "public, max-age=31536000, immutable")
+
     def test_a_missing_variable_is_named(self):
         function = self.start("fetch", TABLE_NAME="")
         function.post(sample("tick"))

@@ -1,5 +1,6 @@
 //! The pull half of webhooks and refreshes: `callback?record=..&method=..`.
 
+use axum::http::StatusCode;
 use okra_core::{ids::Seq, model::Product};
 use okra_store::RecordStatus;
 use okra_wire::{
@@ -17,11 +18,22 @@ use crate::{
     scope, transactions,
 };
 
+/// Methods that Okra had and this system does not.
+const NOT_HERE: [&str; 2] = ["IDENTITY", "INCOME"];
+
 /// What is known of a record, of one of Okra's methods. Receivers read all of it in one go, so a page
 /// is as long as it can be unless they ask for less; transactions come newest first.
 pub(crate) async fn callback(call: &Call) -> Answer {
     let head = call.record().await?;
     let method = call.input.needed_text(&["method"])?;
+    if NOT_HERE.iter().any(|it| method.eq_ignore_ascii_case(it)) {
+        let message = format!("{method} is not part of this system, which syncs bank data");
+        return Err(Refusal::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "NOT_IMPLEMENTED",
+            message,
+        ));
+    }
     let (method, family) = Family::of_method(&method).ok_or_else(|| {
         let known = Family::METHODS.map(|(name, _)| name).join(", ");
         Refusal::field("method", format!("is one of {known}"))

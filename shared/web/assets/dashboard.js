@@ -16,7 +16,7 @@
   });
 
   // What is marked where it is new.
-  const LINES = 'tr,.feed>li,dd,.figure,.title';
+  const LINES = 'tr,.feed>li,dd,.figure';
 
   // What a part says, without how long ago that was: time alone is no news.
   const still = (part) => {
@@ -117,6 +117,12 @@
     const again = document.querySelector('[data-progress] button');
     if (again) again.disabled = false;
     renew();
+  });
+
+  document.addEventListener('click', (event) => {
+    if (!event.target.closest('[data-back]') || history.length < 2) return;
+    event.preventDefault();
+    history.back();
   });
 
   document.addEventListener('click', async (event) => {

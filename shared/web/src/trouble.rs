@@ -51,12 +51,22 @@ impl IntoResponse for Trouble {
                 (StatusCode::INTERNAL_SERVER_ERROR, sentence.to_owned())
             }
         };
-        let title = status.canonical_reason().unwrap_or("Not shown");
+        let title = match status {
+            StatusCode::NOT_FOUND => "Not found",
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => "Not allowed",
+            status if status.is_server_error() => "This did not work",
+            _ => "This was refused",
+        };
+        // A form that was refused keeps what was entered: its page is the one before.
+        let form = status == StatusCode::BAD_REQUEST;
         let body = html! {
             main.alone {
                 h1 { (title) }
                 p { (sentence) }
-                p { a href="/dashboard" { "Back to the overview" } }
+                p {
+                    @if form { a.button href="/dashboard" data-back { "Back to the form" } " " }
+                    a.button href="/dashboard" { "To the overview" }
+                }
             }
         };
         page::document(status, title, &body)

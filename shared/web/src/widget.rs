@@ -89,9 +89,34 @@ async fn frame(State(web): State<Arc<Web>>, uri: Uri) -> Response {
 
 /// The page of a short link: the widget by itself, in no page of anybody's.
 async fn link(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Result<Response, Trouble> {
-    let known = web.api.store.short_link(&name).await?;
-    let known = known.ok_or(Trouble::NotFound("link"))?;
+    let Some(known) = web.api.store.short_link(&name).await? else {
+        let sentence =
+            "It was mistyped, or it was taken back. Ask whoever sent it to you for a new one.";
+        let page = said("This link does not exist", sentence, false);
+        return Ok(shell::respond(StatusCode::NOT_FOUND, page));
+    };
     Ok(shell::respond(StatusCode::OK, dialog(Some(&known.name))))
+}
+
+/// A document that says one thing, to a customer; in a window that `closes` by itself.
+pub(crate) fn said(title: &str, sentence: &str, closes: bool) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                link rel="icon" href=(href("icon.svg"));
+                link rel="stylesheet" href=(href("widget.css"));
+                @if closes { script src=(href("widget.js")) defer {} }
+            }
+            body.returned data-returned[closes] {
+                div.dialog { main { h1 { (title) } p { (sentence) } } }
+            }
+        }
+    }
 }
 
 /// The widget's document, which its script fills; of a short link where it names one.

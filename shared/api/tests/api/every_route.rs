@@ -1,6 +1,9 @@
 //! What holds for every route there is: each is called as its recipe says.
 
-use axum::http::{Method, StatusCode};
+use axum::{
+    body::Body,
+    http::{Method, Request, StatusCode},
+};
 use okra_api::{Access, ROUTES, Route};
 use serde_json::{Value, json};
 
@@ -134,6 +137,53 @@ async fn every_route_answers_as_it_is_documented() {
             }
         }
     }
+}
+
+/// Each call that changes something runs once under its name, and is answered alike the second time.
+#[tokio::test]
+async fn every_route_that_changes_something_runs_once_under_its_name() {
+    let world = World::new().await;
+    let there = There::new(&world).await;
+    let login = world.login();
+    let mut changing = 0;
+    for (route, recipe) in recipes(&there) {
+        if !route.changes() {
+            continue;
+        }
+        changing += 1;
+        let mut body = recipe.body.clone();
+        if route.path == "records/link" {
+            let token = world.bank.link(login).unwrap();
+            body["access_token"] = json!(token.as_str());
+        }
+        let send = async || {
+            let request = Request::builder()
+                .method(Method::POST)
+                .uri(format!("/v2/{}", route.path))
+                .header("authorization", format!("Bearer {KEY}"))
+                .header("idempotency-key", route.path)
+                .body(Body::from(body.to_string()))
+                .unwrap();
+            world.send(request).await
+        };
+        let first = send().await;
+        assert_eq!(
+            first.status,
+            StatusCode::OK,
+            "{}: {}",
+            route.path,
+            first.text
+        );
+        assert_eq!(first.headers.get("idempotency-replayed"), None);
+        let again = send().await;
+        assert_eq!(
+            again.headers["idempotency-replayed"], "true",
+            "{}",
+            route.path
+        );
+        assert_eq!(again.text, first.text, "{}", route.path);
+    }
+    assert!(changing > 30, "{changing}");
 }
 
 /// Whatever another app calls, with all the ids there are, it neither learns nor changes anything.

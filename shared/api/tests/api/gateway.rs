@@ -290,7 +290,10 @@ async fn the_events_for_trying_the_function_are_answered() {
     let mut known = read("api-balance-by-customer");
     known["headers"]["authorization"] = json!(format!("Bearer {KEY}"));
     let sent: Value = serde_json::from_str(known["body"].as_str().unwrap()).unwrap();
-    assert_eq!(sent["limit"], "20", "as texts, as one of Okra's clients sends them");
+    assert_eq!(
+        sent["limit"], "20",
+        "as texts, as one of Okra's clients sends them"
+    );
     let body = known["body"].as_str().unwrap();
     known["body"] = json!(body.replace(sent["customer"].as_str().unwrap(), &customer));
     let balances = send(&world, &known).await.data();

@@ -399,7 +399,13 @@ async fn callback_data_is_there_for_every_method() {
     let posted = world.post("callback", body).await.data();
     assert_eq!(posted, call_back(&world, &linked, "AUTH").await);
     let key = format!("Bearer {KEY}");
-    for method in ["IDENTITY", ""] {
+    let uri = callback(&linked, "IDENTITY");
+    let answer = world.call(Method::GET, &uri, Some(&key), "").await;
+    assert_eq!(
+        answer.refusal(StatusCode::NOT_IMPLEMENTED).0,
+        "NOT_IMPLEMENTED"
+    );
+    for method in ["BALANCES", ""] {
         let uri = callback(&linked, method);
         let answer = world.call(Method::GET, &uri, Some(&key), "").await;
         let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);

@@ -107,7 +107,8 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
                 None => (figure("Oldest", "none", "", "/dashboard/records")),
             }
             (figure("Refreshes a minute", &format!("{per_minute:.1}"), "as scheduled", "#schedule"))
-            @let note = if parked == 0 { "endpoints".to_owned() } else { format!("endpoints, {parked} parked") };
+            @let noun = if endpoints.len() == 1 { "endpoint" } else { "endpoints" };
+            @let note = if parked == 0 { noun.to_owned() } else { format!("{noun}, {parked} parked") };
             (figure("Webhooks", &show::count(endpoints.len()), &note, "/dashboard/webhooks"))
         }
         (activity(now, &counts))

@@ -9,7 +9,6 @@ use axum::{
     response::Response,
 };
 use data_encoding::BASE64URL_NOPAD;
-use maud::{DOCTYPE, html};
 use okra_banks::oauth::Grant;
 use okra_core::{
     bank::{BankConfig, OAuthClient},
@@ -21,7 +20,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::session::{self, Offered, Problem, State as Returned, Visit};
-use crate::{Web, assets::href, form::Fields, html as shell, trouble::Trouble};
+use crate::{Web, form::Fields, html as shell, trouble::Trouble};
 
 /// What OBIE calls what we read.
 const SCOPE: &str = "accounts";
@@ -152,23 +151,7 @@ pub(crate) async fn callback(State(web): State<Arc<Web>>, uri: Uri) -> Result<Re
             "It was used before or took too long. Close this window and start again.",
         ),
     };
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) }
-                link rel="icon" href=(href("icon.svg"));
-                link rel="stylesheet" href=(href("widget.css"));
-                script src=(href("widget.js")) defer {}
-            }
-            body.returned data-returned {
-                div.dialog { main { h1 { (title) } p { (sentence) } } }
-            }
-        }
-    };
+    let page = super::said(title, sentence, true);
     Ok(shell::respond(status, page))
 }
 

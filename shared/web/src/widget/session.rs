@@ -78,6 +78,20 @@ pub(crate) enum Problem {
     Busy,
 }
 
+impl Problem {
+    /// What the customer is told.
+    pub(crate) const fn sentence(self) -> &'static str {
+        match self {
+            Self::Denied => "The bank did not let you in, or you cancelled. Nothing was shared.",
+            Self::Down => "The bank is out of order at the moment. Try again in a few minutes.",
+            Self::Nonsense => {
+                "The bank gave an answer that we cannot read. Try again, or choose another bank."
+            }
+            Self::Busy => "The bank asks us to wait. Try again in a minute.",
+        }
+    }
+}
+
 impl Link {
     pub(crate) fn new(app: AppId, origin: String, asked: Asked) -> Self {
         Self {

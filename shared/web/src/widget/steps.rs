@@ -182,14 +182,7 @@ fn consent(link: &Link, bank: &BankConfig) -> Markup {
     } else {
         "What you agree to"
     };
-    let problem = link.problem.map(|problem| match problem {
-        Problem::Denied => "The bank did not let you in, or you cancelled. Nothing was shared.",
-        Problem::Down => "The bank is out of order at the moment. Try again in a few minutes.",
-        Problem::Nonsense => {
-            "The bank gave an answer that we cannot read. Try again, or choose another bank."
-        }
-        Problem::Busy => "The bank asks us to wait. Try again in a minute.",
-    });
+    let problem = link.problem.map(Problem::sentence);
     fragment(
         "consent",
         title,
@@ -468,7 +461,12 @@ async fn share(web: &Web, open: &mut Open, chosen: &[&str]) -> Result<Markup, Tr
             .as_str()
             .unwrap_or("The bank could not be linked.")
             .to_owned();
-        return Ok(refused(&bank, &message));
+        let plain = match status {
+            StatusCode::TOO_MANY_REQUESTS => Some(Problem::Busy),
+            status if status.is_server_error() => Some(Problem::Down),
+            _ => None,
+        };
+        return Ok(refused(&bank, &message, plain.map(Problem::sentence)));
     }
     let linked = &answer["data"];
     now.link.record = linked["record_id"].as_str().and_then(|id| id.parse().ok());
@@ -477,7 +475,8 @@ async fn share(web: &Web, open: &mut Open, chosen: &[&str]) -> Result<Markup, Tr
     Ok(pulling(0))
 }
 
-fn refused(bank: &BankConfig, message: &str) -> Markup {
+/// A link that was refused: `message` is for the app, `plain` for the customer where there is one.
+fn refused(bank: &BankConfig, message: &str, plain: Option<&str>) -> Markup {
     let error = json!({
         "type": "error", "error": true, "status": false, "code": 1008,
         "method": "Link", "message": message,
@@ -485,7 +484,7 @@ fn refused(bank: &BankConfig, message: &str) -> Markup {
     html! {
         section data-step="refused" data-error=(error.to_string()) {
             h1 tabindex="-1" { "It could not be linked" }
-            p { (message) }
+            p { (plain.unwrap_or(message)) }
             p.sub { (bank.name) " has not shared anything that was kept." }
             div.actions { button.main type="button" data-action="retry" { "Try again" } button type="button" data-close { "Close" } }
         }
