@@ -241,7 +241,7 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
             @let chosen = search.bank.map(|it| it.to_string());
             (select("bank", "Any bank", &bank_options, chosen.as_deref()))
             (select("fresh", "Fresh or late", &[("no", "Late")], search.late.then_some("no")))
-            (select("failing", "Failing or not", &failing::CLASSES.map(|(class, name)| (class.as_str(), name)),
+            (select("failing", "Any failure", &failing::CLASSES.map(|(class, name)| (class.as_str(), name)),
                 search.failing.map(FaultClass::as_str)))
             button { "Search" }
         }
