@@ -93,7 +93,7 @@ async fn a_product_that_answers_nonsense_is_left_alone_while_the_other_is_refres
         stored
             .states
             .get(product)
-            .is_none_or(|it| it.is_available())
+            .is_none_or(okra_core::state::ProductState::is_available)
     };
     assert!(of(Product::Balance) && !of(Product::Transactions));
 }
