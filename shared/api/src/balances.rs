@@ -63,8 +63,16 @@ async fn shown<T>(
     Ok(balances)
 }
 
-/// Balances of records as callback data has them.
+/// Balances as callback data has them, of a record that the bank has just answered.
 pub(crate) async fn for_callback(
+    call: &Call,
+    accounts: &[Account],
+) -> Result<Vec<CallbackBalance>, Refusal> {
+    of_records(call, &[], accounts).await
+}
+
+/// Balances of records as callback data has them.
+pub(crate) async fn of_records(
     call: &Call,
     heads: &[Head],
     accounts: &[Account],

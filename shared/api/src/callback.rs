@@ -60,7 +60,7 @@ pub(crate) async fn callback(call: &Call) -> Answer {
             let accounts = accounts().await?;
             let page = page(accounts.len())?;
             let shown =
-                balances::for_callback(call, std::slice::from_ref(&head), &page.cut(accounts))
+                balances::of_records(call, std::slice::from_ref(&head), &page.cut(accounts))
                     .await?;
             let resource = Resource::balances(shown, page);
             (pulled(Product::Balance), None, resource)

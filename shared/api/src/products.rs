@@ -67,7 +67,7 @@ async fn everything(call: &Call, heads: &[Head]) -> Answer {
     let data = Everything {
         auth: views?.iter().map(ListedAuth::from).collect(),
         accounts: accounts::shown(call, &of).await?,
-        balance: balances::for_callback(call, heads, &of).await?,
+        balance: balances::of_records(call, heads, &of).await?,
         transactions: transactions::for_callback(call, &pagination.cut(rows))?,
         pagination,
     };

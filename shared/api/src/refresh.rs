@@ -414,7 +414,7 @@ async fn refresh(
             let consent = consent.ok_or_else(|| Refusal::not_found("record"))?;
             let store = &call.state.store;
             let accounts = store.accounts_of(&consent, Consistency::Strong).await?;
-            Some(balances::for_callback(call, std::slice::from_ref(&head), &accounts).await?)
+            Some(balances::for_callback(call, &accounts).await?)
         }
         _ => None,
     };
