@@ -93,6 +93,9 @@ impl App {
         // Never twice: the third attempt would come after five minutes.
         let acknowledges =
             told.events.contains_key(&id) || !told.arrivals.is_multiple_of(ONE_REFUSED_OF);
+        if let Err(wrong) = okra_wire::documented::check(body) {
+            told.wrong.push(wrong);
+        }
         if !verified {
             told.wrong.push(format!("{id}: its signature"));
         }

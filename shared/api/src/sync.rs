@@ -10,7 +10,7 @@ use okra_core::{
 use okra_store::{
     Consistency, Head, MAX_SUBSCRIPTIONS_PER_RECORD, RecordStatus, StoreError, Subscription,
 };
-use okra_webhooks::check_url;
+use okra_webhooks::check_webhook;
 use okra_wire::record::Schedule;
 use serde::Serialize;
 
@@ -18,6 +18,7 @@ use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
     input::{BANK, Input, WEBHOOK_URL},
+    webhooks::refused_url,
 };
 
 /// Times a record is rescheduled against others that do so at the same time.
@@ -38,8 +39,8 @@ pub(crate) fn interval(input: &Input) -> Result<Option<Interval>, Refusal> {
 pub(crate) fn webhook_url(call: &Call, input: &Input) -> Result<Option<String>, Refusal> {
     let url = input.text(WEBHOOK_URL);
     if let Some(url) = &url {
-        check_url(url, call.state.addresses)
-            .map_err(|refused| Refusal::field("webhook_url", format!("is refused: {refused}")))?;
+        check_webhook(url, call.state.addresses, &call.state.public_url)
+            .map_err(|rule| refused_url("webhook_url", rule))?;
     }
     Ok(url)
 }

@@ -12,7 +12,7 @@ use okra_core::{
 };
 use okra_queue::Tend;
 use okra_store::{Endpoint, MAX_ENDPOINTS_PER_APP, StoredHealth};
-use okra_webhooks::{Bearer, SigningSecrets, check_endpoint, endpoint_id};
+use okra_webhooks::{Bearer, SigningSecrets, UrlRefused, check_endpoint, endpoint_id};
 use okra_wire::{
     scalar::Instant,
     webhook::{EVENT_NAMES, is_event_filter},
@@ -189,6 +189,12 @@ fn refused(kind: &'static str, message: impl Into<String>) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, kind, message)
 }
 
+/// A URL that cannot be told, and the rule it breaks.
+pub(crate) fn refused_url(field: &str, rule: UrlRefused) -> Refusal {
+    let message = format!("{field} is refused: {rule} ({})", rule.rule());
+    refused("WEBHOOK_URL", message)
+}
+
 /// The names of events asked for.
 fn events(call: &Call) -> Result<Option<Vec<String>>, Refusal> {
     let Some(mut names) = call.input.texts("events") else {
@@ -270,12 +276,8 @@ async fn own(call: &Call) -> Result<Endpoint, Refusal> {
 pub(crate) async fn set(call: &Call) -> Answer {
     let (app, state, input) = (call.app()?.id, &call.state, &call.input);
     let url = input.needed_text(URL)?;
-    check_endpoint(&url, state.addresses, state.bus.as_ref()).map_err(|rule| {
-        refused(
-            "WEBHOOK_URL",
-            format!("url is refused: {rule} ({})", rule.rule()),
-        )
-    })?;
+    check_endpoint(&url, state.addresses, state.bus.as_ref(), &state.public_url)
+        .map_err(|rule| refused_url("url", rule))?;
     let (events, rate, given) = (events(call)?, rate(call)?, own_secret(call)?);
     let payload = match input.text(&["payload"]).as_deref() {
         None => None,

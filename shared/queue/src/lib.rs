@@ -290,14 +290,14 @@ impl Queues {
         self.send(Queue::Deliver, vec![entry]).await
     }
 
-    /// Enqueues that an app's own feed has something new.
+    /// Enqueues, `delay_s` from now, that an app's own feed has something new.
     ///
     /// # Errors
     ///
     /// [`SendError`].
-    pub async fn send_app_feed(&self, app: AppId) -> Result<(), SendError> {
+    pub async fn send_app_feed(&self, app: AppId, delay_s: u16) -> Result<(), SendError> {
         let message = DeliverMessage::AppFeedV1(AppFeed { app });
-        let entry = Entry::new(&message, app.to_string(), 0)?;
+        let entry = Entry::new(&message, app.to_string(), delay_s)?;
         self.send(Queue::Deliver, vec![entry]).await
     }
 

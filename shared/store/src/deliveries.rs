@@ -105,6 +105,8 @@ pub struct Delivery {
     pub excerpt: Option<String>,
     /// When it is tried again, in state [`DeliveryState::Retry`].
     pub next_at: Option<Timestamp>,
+    /// True from when somebody asked for it again.
+    pub replayed: bool,
     /// Counts the times this was stored. A new one has 1; who stores it again adds 1.
     pub version: u32,
 }
@@ -142,6 +144,8 @@ struct Body {
     excerpt: Option<String>,
     #[serde(rename = "n", skip_serializing_if = "Option::is_none", default)]
     next_at: Option<Timestamp>,
+    #[serde(rename = "r", skip_serializing_if = "std::ops::Not::not", default)]
+    replayed: bool,
 }
 
 fn partition(endpoint: EndpointId) -> String {
@@ -185,6 +189,7 @@ pub(crate) fn write(delivery: &Delivery, now: Timestamp) -> Result<Attributes, S
         log: delivery.log.clone(),
         excerpt: delivery.excerpt.clone(),
         next_at: delivery.next_at,
+        replayed: delivery.replayed,
     };
     Ok(Draft::new(key(&delivery.key))
         .with("n", n(delivery.attempts))
@@ -209,6 +214,7 @@ fn read(item: &Attributes) -> Result<Delivery, StoreError> {
         log: body.log,
         excerpt: body.excerpt,
         next_at: body.next_at,
+        replayed: body.replayed,
         version: reader.number("v")?,
     })
 }
@@ -344,6 +350,7 @@ mod tests {
             log: vec![attempt; log],
             excerpt: None,
             next_at: Some(at),
+            replayed: true,
             version: 20,
         }
     }

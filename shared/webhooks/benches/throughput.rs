@@ -331,6 +331,10 @@ fn main() {
             runtime.block_on(work);
         }
     };
+    println!(
+        "| | events | p50, commit to acknowledgement | p99 | CPU s per 1,000 | resident at most |"
+    );
+    println!("|---|---|---|---|---|---|");
     run("speed", Box::pin(speed()));
     run("steady", Box::pin(steady()));
     run("noise", Box::pin(noise()));

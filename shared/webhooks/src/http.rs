@@ -61,7 +61,7 @@ struct Dialler {
 #[derive(Clone)]
 struct Resolver(Arc<Guarded>);
 
-/// A connection was not there within [`Limits::connect`].
+/// A connection was not there in the time that [`Limits`] allow for its parts.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no connection within the deadline")]
 struct ConnectTimeout;
@@ -89,6 +89,7 @@ impl HttpTransport {
         let mut tcp = HttpConnector::new_with_resolver(Resolver(Arc::new(guarded)));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(limits.connect));
         tcp.set_happy_eyeballs_timeout(Some(HAPPY_EYEBALLS));
         let https = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
@@ -103,7 +104,7 @@ impl HttpTransport {
             .http1_ignore_invalid_headers_in_responses(true)
             .build(Connector {
                 https,
-                deadline: limits.connect,
+                deadline: limits.resolve + limits.connect + limits.tls,
             });
         Ok(Self { client, limits })
     }

@@ -32,6 +32,9 @@ pub use self::{
     resolver::Lookup,
     secret::{Bearer, MAX_BEARER_BYTES, MAX_SECRETS, SECRET_BYTES, SecretError, SigningSecrets},
     sender::{Answer, Control, Limits, Message, SendFault, Sender, SenderError},
-    target::{BUS_SCHEME, MAX_URL_BYTES, UrlRefused, check_endpoint, check_url, endpoint_id},
+    target::{
+        BUS_SCHEME, MAX_URL_BYTES, UrlRefused, check_endpoint, check_url, check_webhook,
+        endpoint_id,
+    },
     transport::{Fault, Reply, Request, Transport},
 };

@@ -39,10 +39,12 @@ const MAX_HOST_BYTES: usize = 253;
 pub struct Limits {
     /// The whole exchange, from resolving the name to the last byte that is read.
     pub exchange: Duration,
-    /// Resolving, connecting and the TLS handshake together.
-    pub connect: Duration,
-    /// Resolving alone.
+    /// Resolving the name.
     pub resolve: Duration,
+    /// Connecting to one of its addresses.
+    pub connect: Duration,
+    /// The TLS handshake, and what the two before left of their time.
+    pub tls: Duration,
     /// Bytes of the answer that are read. A longer one is cut, which is no failure.
     pub response_bytes: usize,
 }
@@ -51,8 +53,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             exchange: Duration::from_secs(15),
-            connect: Duration::from_secs(3),
             resolve: Duration::from_secs(2),
+            connect: Duration::from_secs(3),
+            tls: Duration::from_secs(5),
             response_bytes: 16 * 1024,
         }
     }
@@ -85,6 +88,8 @@ pub struct Message<'a> {
     pub seq: Seq,
     /// Which attempt this is, from 1; sent as `okra-attempt`.
     pub attempt: u32,
+    /// Somebody asked for it again; then sent as `okra-replay`.
+    pub replayed: bool,
     /// The body, JSON; the same bytes in each attempt.
     pub body: Bytes,
     /// Sign it.
@@ -268,6 +273,9 @@ fn headers(message: &Message<'_>) -> Result<HeaderMap, SecretError> {
     headers.insert("webhook-signature", signature);
     headers.insert("okra-event-sequence", message.seq.0.into());
     headers.insert("okra-attempt", message.attempt.into());
+    if message.replayed {
+        headers.insert("okra-replay", HeaderValue::from_static("true"));
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(bearer) = message.bearer {

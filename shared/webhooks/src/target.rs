@@ -60,6 +60,9 @@ pub enum UrlRefused {
     /// Its host is a name of an internal network.
     #[error("the webhook URL has to name a public host")]
     InternalName,
+    /// It is this system's own: events would call what makes events.
+    #[error("the webhook URL must not lead to this system itself")]
+    OwnHost,
     /// Its port is not one for `https`.
     #[error("the webhook URL has to use port 443 or 8443")]
     Port,
@@ -78,6 +81,7 @@ impl UrlRefused {
             Self::UserInfo => "user_info",
             Self::Literal => "ip_literal",
             Self::InternalName => "internal_name",
+            Self::OwnHost => "own_host",
             Self::Port => "port",
             Self::EventBus => "event_bus",
         }
@@ -90,7 +94,7 @@ pub fn endpoint_id(app: AppId, url: &str) -> EndpointId {
     EndpointId::of_url(app, url)
 }
 
-/// Checks the URL of an endpoint that is to be registered: one that [`check_url`] lets pass, or
+/// Checks the URL of an endpoint that is to be registered: one that [`check_webhook`] lets pass, or
 /// [`BUS_SCHEME`] and the bus that the deployment puts events on, by its ARN or its name.
 ///
 /// # Errors
@@ -100,12 +104,36 @@ pub fn check_endpoint(
     text: &str,
     policy: AddressPolicy,
     bus: Option<&Bus>,
+    own: &str,
 ) -> Result<(), UrlRefused> {
     match text.strip_prefix(BUS_SCHEME) {
         Some(name) if bus.is_some_and(|bus| bus.is(name)) => Ok(()),
         Some(_) => Err(UrlRefused::EventBus),
-        None => check_url(text, policy).map(drop),
+        None => check_webhook(text, policy, own),
     }
+}
+
+/// Checks a URL that is to be told: one that [`check_url`] lets pass and that is not on the host of
+/// `own`, where the API is reached.
+///
+/// # Errors
+///
+/// [`UrlRefused`]: its text is fit to be shown to whoever registers the URL.
+pub fn check_webhook(text: &str, policy: AddressPolicy, own: &str) -> Result<(), UrlRefused> {
+    let url = check_url(text, policy)?;
+    match Url::parse(own) {
+        Ok(own) if is_same_host(&url, &own) => Err(UrlRefused::OwnHost),
+        _ => Ok(()),
+    }
+}
+
+/// True for two URLs of one host, whatever their ports; of this host, where many listen, of one port.
+fn is_same_host(a: &Url, b: &Url) -> bool {
+    if is_this_host(a) && is_this_host(b) {
+        return a.port_or_known_default() == b.port_or_known_default();
+    }
+    let name = |url: &Url| Some(url.host_str()?.trim_end_matches('.').to_owned());
+    name(a).is_some_and(|host| name(b) == Some(host))
 }
 
 /// Checks a URL that is to be called.
@@ -189,6 +217,28 @@ mod tests {
         let check = |url: &str| check_url(url, AddressPolicy::PublicOnly).err();
         assert_eq!(check(&url(MAX_URL_BYTES)), None);
         assert_eq!(check(&url(MAX_URL_BYTES + 1)), Some(UrlRefused::TooLong));
+    }
+
+    #[test]
+    fn nobody_has_the_system_call_itself() {
+        let check = |url: &str, own: &str, refused: bool| {
+            let result = check_webhook(url, AddressPolicy::AllowLoopback, own);
+            let expected = refused.then_some(UrlRefused::OwnHost);
+            assert_eq!(result.err(), expected, "{url} {own}");
+        };
+        let own = "https://sync.example";
+        check("https://sync.example/v2/balance/refresh", own, true);
+        check("https://SYNC.example.:8443/", own, true);
+        check("https://app.sync.example/", own, false);
+        check("https://sync.example.app.example/", own, false);
+        // A developer's receiver listens beside the system.
+        let own = "http://127.0.0.1:3000";
+        check("http://127.0.0.1:3000/hook", own, true);
+        check("http://localhost:3000/hook", own, true);
+        check("http://[::1]:3000/hook", own, true);
+        check("http://127.0.0.1:3001/hook", own, false);
+        check("https://app.example/", own, false);
+        check("https://app.example/", "", false);
     }
 
     #[test]

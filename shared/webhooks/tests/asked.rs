@@ -99,6 +99,11 @@ async fn an_event_is_sent_again_as_the_same_event() {
         assert_eq!(headers["webhook-id"], requests[0].0["webhook-id"]);
         assert_eq!(body, &requests[0].1);
     }
+    // That somebody asked for it is said in each attempt since, and not in the body.
+    let asked_for = requests
+        .iter()
+        .map(|(it, _)| it.get("okra-replay").is_some());
+    assert_eq!(asked_for.collect::<Vec<_>>(), [false, true, true]);
 }
 
 #[tokio::test]

@@ -51,8 +51,9 @@ fn put(world: &World) -> Vec<u64> {
                 (&entry["Source"], &entry["DetailType"]),
                 (&"okra-sync".into(), &"balance.success".into())
             );
-            let detail: Value = serde_json::from_str(entry["Detail"].as_str().unwrap()).unwrap();
-            support::assert_documented(&detail);
+            let detail = entry["Detail"].as_str().unwrap();
+            assert_eq!(okra_wire::documented::check(detail.as_bytes()), Ok(()));
+            let detail: Value = serde_json::from_str(detail).unwrap();
             detail["sequence"].as_u64().unwrap()
         })
         .collect();

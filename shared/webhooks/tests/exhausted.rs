@@ -26,6 +26,7 @@ async fn a_machine_without_files_does_not_charge_the_receiver() {
         event: &EventId::of(RecordId::from_bytes([1; 12]), Seq(1)),
         seq: Seq(1),
         attempt: 1,
+        replayed: false,
         body: Bytes::from_static(b"{}"),
         secrets: &SigningSecrets::fresh(&[0; SECRET_BYTES]),
         bearer: None,

@@ -194,7 +194,9 @@ fn hasty() -> Sender {
 fn trusting(tls: rustls::ClientConfig) -> Sender {
     let limits = Limits {
         exchange: EXCHANGE,
-        connect: EXCHANGE / 2,
+        resolve: EXCHANGE / 6,
+        connect: EXCHANGE / 6,
+        tls: EXCHANGE / 6,
         ..Limits::default()
     };
     Sender::new(tls, AddressPolicy::AllowLoopback, limits).unwrap()
@@ -206,6 +208,7 @@ async fn post(sender: &Sender, url: &str) -> Answer {
         event: &EventId::of(RecordId::from_bytes([0xab; 12]), Seq(17)),
         seq: Seq(17),
         attempt: 3,
+        replayed: false,
         body: Bytes::from_static(BODY),
         secrets: &SigningSecrets::fresh(&[1; SECRET_BYTES]),
         bearer: None,

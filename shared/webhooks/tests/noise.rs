@@ -52,6 +52,7 @@ struct Receivers {
 
 impl Transport for Receivers {
     fn post(&self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>> {
+        assert_eq!(okra_wire::documented::check(&request.body), Ok(()));
         let hangs = self.hangs && request.url.as_str() == HANGING;
         let spread: usize = request.headers["webhook-signature"]
             .as_bytes()

@@ -278,6 +278,33 @@ async fn a_receiver_can_refuse_an_event_or_all_of_them() {
     assert_eq!(by, DisabledBy::Receiver);
 }
 
+/// The entry that tells of it is committed, and the process ends before it has said so to anybody.
+#[tokio::test]
+async fn an_event_that_is_given_up_is_told_also_by_a_process_that_ends() {
+    let world = World::new().await;
+    let abort = Some(("webhook-delivery", "abort-message"));
+    let receiver = Receiver::replying(&[(422, abort)]).await;
+    let operator = Receiver::answering(&[]).await;
+    world.endpoint(&receiver, &[], None).await;
+    world.endpoint(&operator, &[], None).await;
+    world.narrow(&operator, &["delivery.exhausted"]).await;
+    let committed = std::sync::atomic::AtomicBool::new(false);
+    let dispatch = world.commit_balances(1).await;
+    world.emulator.inject(move |service, operation| {
+        use std::sync::atomic::Ordering::SeqCst;
+        committed.fetch_or(operation == "TransactWriteItems", SeqCst);
+        if service == Service::Sqs && committed.load(SeqCst) {
+            return Fate::Fail;
+        }
+        Fate::Pass
+    });
+    world.deliverer.dispatch(dispatch).await.unwrap_err();
+    world.emulator.inject(|_, _| Fate::Pass);
+    assert_eq!(world.dispatch(&dispatch).await.skipped, 1);
+    world.pass(MINUTE * 2, MINUTE).await;
+    assert_eq!(told(&operator), ["delivery.exhausted"]);
+}
+
 #[tokio::test]
 async fn a_success_of_a_healthy_endpoint_writes_once_and_one_of_a_troubled_one_twice() {
     let world = World::new().await;

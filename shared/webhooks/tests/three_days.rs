@@ -260,6 +260,9 @@ impl Desk {
         if header("webhook-signature") != signatures.join(" ") {
             broken("not signed with the secrets that there are");
         }
+        if let Err(wrong) = okra_wire::documented::check(&request.body) {
+            broken(&wrong);
+        }
         let first = inbox
             .bodies
             .entry(id.clone())

@@ -9,6 +9,8 @@ pub mod balance;
 pub mod bank;
 pub mod callback;
 pub mod customer;
+#[cfg(any(test, feature = "documented"))]
+pub mod documented;
 pub mod envelope;
 pub mod feed;
 pub mod lack;

@@ -103,6 +103,11 @@ impl Transport for Receivers {
 impl Desk {
     fn take(&mut self, url: &str, id: &str, body: &Bytes, now: i64) -> Result<Reply, Fault> {
         let inbox = self.inboxes.entry(url.to_owned()).or_default();
+        if !inbox.events.contains_key(id)
+            && let Err(wrong) = okra_wire::documented::check(body)
+        {
+            self.broken.push(format!("delivery: {url}: {wrong}"));
+        }
         let (first, taken) = inbox
             .events
             .entry(id.to_owned())

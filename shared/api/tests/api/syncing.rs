@@ -108,12 +108,6 @@ async fn what_is_wrong_with_data_sync_is_named() {
         ("products", json!([])),
         ("products", Value::Null),
         ("customer", json!("me")),
-        ("webhook_url", json!("ftp://app.example/")),
-        ("webhook_url", json!("http://app.example/")),
-        ("webhook_url", json!("https://localhost/")),
-        ("webhook_url", json!("https://10.0.0.1/")),
-        ("webhook_url", json!("https://[::1]/")),
-        ("webhook_url", json!("https://169.254.169.254/")),
     ] {
         let mut body = good.clone();
         body[field] = value;
@@ -121,6 +115,27 @@ async fn what_is_wrong_with_data_sync_is_named() {
         let (kind, message) = answer.refusal(StatusCode::BAD_REQUEST);
         assert_eq!(kind, "VALIDATION", "{body}");
         assert!(message.starts_with(field), "{message}");
+    }
+    for (url, rule) in [
+        ("ftp://app.example/", "scheme"),
+        ("http://app.example/", "scheme"),
+        ("https://localhost/", "internal_name"),
+        ("https://10.0.0.1/", "ip_literal"),
+        ("https://[::1]/", "ip_literal"),
+        ("https://169.254.169.254/", "ip_literal"),
+        ("https://me:pw@app.example/", "user_info"),
+        ("https://app.example:22/", "port"),
+        ("https://sync.example/hook", "own_host"),
+        // A bus is an endpoint, and not data sync's.
+        ("eventbridge:okra", "scheme"),
+    ] {
+        let mut body = good.clone();
+        body["webhook_url"] = url.into();
+        let answer = world.post("auto-refresh", body.clone()).await;
+        let (kind, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        assert_eq!(kind, "WEBHOOK_URL", "{body}");
+        assert!(message.starts_with("webhook_url"), "{message}");
+        assert!(message.ends_with(&format!("({rule})")), "{url} {message}");
     }
     let store = &world.environment.store;
     assert!(

@@ -112,6 +112,16 @@ async fn what_cannot_be_an_endpoint_is_refused() {
             "(unreadable)",
         ),
         (
+            json!({ "url": "https://sync.example/v2/webhooks/set" }),
+            "WEBHOOK_URL",
+            "(own_host)",
+        ),
+        (
+            json!({ "url": "https://SYNC.example.:8443/" }),
+            "WEBHOOK_URL",
+            "(own_host)",
+        ),
+        (
             json!({ "url": "eventbridge:elsewhere" }),
             "WEBHOOK_URL",
             "(event_bus)",
@@ -340,6 +350,7 @@ async fn events_are_read_and_their_deliveries_looked_up_and_sent_again() {
             }],
             excerpt: Some("short and stout".to_owned()),
             next_at: None,
+            replayed: false,
             version: 1,
         };
         store.put_delivery(&delivery, entry.at).await.unwrap();

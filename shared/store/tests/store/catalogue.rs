@@ -256,6 +256,7 @@ fn delivery(endpoint: u8, seq: u64, version: u32, state: DeliveryState) -> Deliv
         }],
         excerpt: Some("busy".to_owned()),
         next_at: Some(at(60)),
+        replayed: seq.is_multiple_of(2),
         version,
     }
 }

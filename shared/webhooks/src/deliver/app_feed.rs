@@ -13,7 +13,17 @@ use okra_wire::operation;
 use super::{DeliverError, Deliverer, Event, Mode, Target};
 use crate::report::{DispatchReport, Told};
 
+/// Seconds after which an app's feed is looked at in any case: longer than a process that commits an entry
+/// to it may live.
+const ANYWAY_S: u16 = 60;
+
 impl Deliverer {
+    /// Has an app's feed looked at although this process may be gone: to be called before an entry is
+    /// committed. After it, nobody would know that it is to be told.
+    pub(super) async fn tell_anyway(&self, app: AppId) -> Result<(), DeliverError> {
+        Ok(self.queues.send_app_feed(app, ANYWAY_S).await?)
+    }
+
     /// Tells of what is new in an app's own feed. May be repeated.
     ///
     /// # Errors
@@ -43,7 +53,7 @@ impl Deliverer {
         let to = entries.last().map_or(last, |entry| entry.seq);
         self.store.app_feed_told(app, to).await?;
         if to < last {
-            self.queues.send_app_feed(app).await?;
+            self.queues.send_app_feed(app, 0).await?;
         }
         Ok(report)
     }

@@ -90,6 +90,7 @@ impl Deliverer {
                 log: Vec::new(),
                 excerpt: None,
                 next_at: None,
+                replayed: false,
                 version: 0,
             },
             Some(row) => match self.claim(row).await? {
@@ -105,6 +106,7 @@ impl Deliverer {
                 }
             },
         };
+        delivery.replayed |= mode.kind == Kind::Resend;
         let body = body();
         let (bytes, id) = (body.len(), event.id());
         let message = Message {
@@ -112,6 +114,7 @@ impl Deliverer {
             event: &id,
             seq: event.seq,
             attempt: number,
+            replayed: delivery.replayed,
             body,
             secrets: &target.secrets,
             bearer: target.bearer.as_ref(),
@@ -199,6 +202,7 @@ impl Deliverer {
                 class: class.to_owned(),
             },
         };
+        self.tell_anyway(target.app).await?;
         let told = self
             .store
             .put_delivery_telling(target.app, delivery, &entry, now)
@@ -211,7 +215,7 @@ impl Deliverer {
                 class,
                 "delivery exhausted"
             );
-            self.queues.send_app_feed(target.app).await?;
+            self.queues.send_app_feed(target.app, 0).await?;
         }
         Ok(())
     }

@@ -565,6 +565,7 @@ mod tests {
                 log: vec![],
                 excerpt: None,
                 next_at,
+                replayed: false,
                 version: 3,
             };
             assert_eq!(step(Some(&row), now, Mode::FIRST), expected, "{row:?}");

@@ -57,6 +57,7 @@ impl Deliverer {
                 log: Vec::new(),
                 excerpt: None,
                 next_at: None,
+                replayed: false,
                 version: 1,
             },
         };

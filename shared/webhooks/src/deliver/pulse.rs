@@ -217,6 +217,9 @@ impl Deliverer {
                     happened: Happened::Health(notice),
                 })
                 .collect();
+            if !entries.is_empty() {
+                self.tell_anyway(app).await?;
+            }
             let put = self
                 .store
                 .put_health(app, endpoint, &stored, &entries, now)
@@ -226,7 +229,7 @@ impl Deliverer {
                     tracing::warn!(endpoint.id = %endpoint, failures = after.failures, "endpoint parked");
                 }
                 if !told.is_empty() {
-                    self.queues.send_app_feed(app).await?;
+                    self.queues.send_app_feed(app, 0).await?;
                 }
                 return Ok(after);
             }

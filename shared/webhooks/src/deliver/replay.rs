@@ -69,6 +69,7 @@ impl Deliverer {
             event: &event,
             seq: Seq::ZERO,
             attempt: 1,
+            replayed: false,
             body: operation::body(&context, &Operation::Ping).into(),
             secrets: &target.secrets,
             bearer: target.bearer.as_ref(),

@@ -93,6 +93,7 @@ async fn post(sender: &Sender, url: &str) -> Outcome {
         event: &EventId::of(RecordId::from_bytes([1; 12]), Seq(1)),
         seq: Seq(1),
         attempt: 1,
+        replayed: false,
         body: Bytes::from_static(b"{}"),
         secrets: &SigningSecrets::fresh(&[0; SECRET_BYTES]),
         bearer: None,

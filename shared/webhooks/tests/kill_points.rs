@@ -1,0 +1,479 @@
+//! The process dies between every two effects of a delivery, one place after the other: of each write to
+//! the table and the queue once before it is served, and once after, with the answer lost. Another
+//! process takes over; the queue gives again what was not finished. Then every committed event has
+//! arrived, none was invented, every attempt had the same id and bytes, and no crash used up an attempt.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use http::HeaderMap;
+use jiff::{SignedDuration, Timestamp};
+use okra_aws::Clock;
+use okra_core::{
+    ids::{EventId, ReplayId, Seq},
+    pace::Rate,
+};
+use okra_emulator::Fate;
+use okra_queue::{Queue, ReplayStep};
+use okra_store::{Delivery, DeliveryKey, DeliveryState, Replay, ReplayOf, ReplayState};
+use okra_webhooks::{
+    AddressPolicy, DeliverConfig, Fault, Random, Reply, Request, Sender, Transport, endpoint_id,
+};
+use tokio::sync::Notify;
+
+use crate::support::{APP, RECORD, START, World};
+
+const URL: &str = "https://app.example/hook";
+const OPERATOR: &str = "https://operator.example/";
+
+/// Places to die at, far more than there are: a story that has not ended by then never does.
+const MAX_PLACES: usize = 500;
+
+/// How the clock moves on: slowly while something happens.
+const STEP: SignedDuration = SignedDuration::from_secs(5);
+const MOST: SignedDuration = SignedDuration::from_secs(60);
+
+/// Calls that change nothing: to die before one is to die after the effect before it.
+const READS: [&str; 3] = ["BatchGetItem", "GetItem", "Query"];
+
+/// One request, as a receiver saw it.
+struct Seen {
+    attempt: u32,
+    body: Bytes,
+    status: u16,
+}
+
+/// Receivers: the endpoint answers 503 until it is well, and anybody else 200.
+#[derive(Clone)]
+struct Desk {
+    clock: Clock,
+    well_at: Timestamp,
+    /// By URL and event.
+    seen: Arc<Mutex<BTreeMap<(String, String), Vec<Seen>>>>,
+}
+
+impl Transport for Desk {
+    fn post(&self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>> {
+        async move {
+            let header = |name: &str| request.headers[name].to_str().unwrap().to_owned();
+            let (url, id) = (request.url.to_string(), header("webhook-id"));
+            assert_eq!(okra_wire::documented::check(&request.body), Ok(()));
+            let down = url == URL && self.clock.now() < self.well_at;
+            let status = if down { 503 } else { 200 };
+            let seen = Seen {
+                attempt: header("okra-attempt").parse().unwrap(),
+                body: request.body,
+                status,
+            };
+            let mut all = self.seen.lock().unwrap();
+            all.entry((url, id)).or_default().push(seen);
+            Ok(Reply {
+                status,
+                headers: HeaderMap::new(),
+                body: Ok(Bytes::new()),
+            })
+        }
+        .boxed()
+    }
+}
+
+/// What happens, and for how long things may take to settle.
+#[derive(Clone, Copy)]
+struct Story {
+    name: &'static str,
+    events: u64,
+    /// How long the endpoint is down.
+    down: SignedDuration,
+    /// The endpoint is there only after the commit, and is told by a replay.
+    replayed: bool,
+    settles: SignedDuration,
+    /// What its other endpoint is told: parked and recovered, or nothing.
+    told: usize,
+}
+
+const STORIES: [Story; 4] = [
+    Story {
+        name: "two tries",
+        events: 2,
+        down: SignedDuration::from_secs(3),
+        replayed: false,
+        settles: SignedDuration::from_mins(8),
+        told: 0,
+    },
+    // After the third failure the next attempt waits for the sweep.
+    Story {
+        name: "a sweep",
+        events: 1,
+        down: SignedDuration::from_mins(12),
+        replayed: false,
+        settles: SignedDuration::from_mins(60),
+        told: 0,
+    },
+    // One failure more opens the circuit, the first probe fails, the second closes it.
+    Story {
+        name: "an outage",
+        events: 2,
+        down: SignedDuration::from_mins(3),
+        replayed: false,
+        settles: SignedDuration::from_mins(20),
+        told: 2,
+    },
+    Story {
+        name: "a replay",
+        events: 3,
+        down: SignedDuration::ZERO,
+        replayed: true,
+        settles: SignedDuration::from_mins(4),
+        told: 0,
+    },
+];
+
+/// Where the process dies.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Before or after which write.
+    call: usize,
+    /// The call was served.
+    served: bool,
+}
+
+/// A life of the process: its writes are counted, and at its place it is killed.
+struct Life {
+    calls: AtomicUsize,
+    /// What the platform does for it is not its own.
+    handling: AtomicBool,
+    killed: Notify,
+    dead: AtomicBool,
+}
+
+async fn world(clock: Clock, desk: &Desk) -> World {
+    let sender = Sender::over(Arc::new(desk.clone()), AddressPolicy::PublicOnly);
+    let config = DeliverConfig {
+        rate: Rate::of(100_000),
+        ..DeliverConfig::new("https://okra.example")
+    };
+    World::sending_by(clock, sender, config).await
+}
+
+impl Life {
+    fn of(world: &World, place: Option<Place>) -> Arc<Self> {
+        let life = Arc::new(Self {
+            calls: AtomicUsize::new(0),
+            handling: AtomicBool::new(false),
+            killed: Notify::new(),
+            dead: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&life);
+        world.emulator.inject(move |_, operation| {
+            if !shared.handling.load(Ordering::SeqCst) {
+                return Fate::Pass;
+            }
+            if shared.dead.load(Ordering::SeqCst) {
+                return Fate::Unreachable;
+            }
+            if READS.contains(&operation) {
+                return Fate::Pass;
+            }
+            let call = shared.calls.fetch_add(1, Ordering::SeqCst);
+            match place {
+                Some(place) if place.call == call => {
+                    shared.dead.store(true, Ordering::SeqCst);
+                    shared.killed.notify_one();
+                    if place.served {
+                        Fate::LoseAnswer
+                    } else {
+                        Fate::Unreachable
+                    }
+                }
+                _ => Fate::Pass,
+            }
+        });
+        life
+    }
+
+    fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    /// Does something of the process; nothing where it died over it.
+    async fn lives<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.handling.store(true, Ordering::SeqCst);
+        let done = tokio::select! {
+            biased;
+            () = self.killed.notified() => None,
+            done = work => Some(done),
+        };
+        self.handling.store(false, Ordering::SeqCst);
+        done.filter(|_| !self.is_dead())
+    }
+}
+
+/// Tells the story with a process that dies at this place. False where it came to its end before.
+async fn tell(story: Story, place: Option<Place>) -> bool {
+    let clock = Clock::driven(START.parse().unwrap());
+    let desk = Desk {
+        well_at: clock.now() + story.down,
+        clock: clock.clone(),
+        seen: Arc::default(),
+    };
+    let mut world = world(clock, &desk).await;
+    if !story.replayed {
+        world.endpoint_at(URL).await;
+    }
+    world.endpoint_at(OPERATOR).await;
+    let mut operator = world
+        .store
+        .endpoint(APP, endpoint_id(APP, OPERATOR))
+        .await
+        .unwrap()
+        .unwrap();
+    operator.events = vec!["endpoint.*".to_owned()];
+    world.store.put_endpoint(&operator).await.unwrap();
+    if story.told > 0 {
+        let endpoint = endpoint_id(APP, URL);
+        let mut stored = world.store.health(endpoint).await.unwrap();
+        stored.health.on_trial();
+        let now = world.clock.now();
+        let put = world.store.put_health(APP, endpoint, &stored, &[], now);
+        assert!(put.await.unwrap().is_some());
+    }
+    let dispatch = world.commit_balances(story.events).await;
+    if story.replayed {
+        world.endpoint_at(URL).await;
+        world
+            .queues
+            .send_replay(started(&world).await, 0)
+            .await
+            .unwrap();
+    } else {
+        world.queues.send_dispatches(&[dispatch], 0).await.unwrap();
+    }
+
+    let mut life = Life::of(&world, place);
+    let mut died = false;
+    let end = world.clock.now() + story.settles;
+    let mut swept = None;
+    let mut step = STEP;
+    while world.clock.now() < end {
+        let handled = handle_all(&world, &life).await;
+        let depth = world.emulator.depth("deliver").unwrap();
+        let at_rest = depth.visible + depth.in_flight + depth.delayed == 0;
+        if at_rest && !life.is_dead() {
+            let minute = world.clock.now().as_second() / 60;
+            match due(&world, story).await {
+                Due::Never => break,
+                Due::Later => {}
+                Due::Now => {
+                    // The minutes before are empty, and not looked through.
+                    if swept.is_none() {
+                        let state = serde_json::json!({ "minute": minute - 2 });
+                        world.store.put_state("sweep", &state).await.unwrap();
+                    }
+                    let sweep = world.deliverer.sweep(world.clock.now());
+                    if swept != Some(minute)
+                        && let Some(report) = life.lives(sweep).await
+                    {
+                        report.unwrap();
+                        swept = Some(minute);
+                    }
+                }
+            }
+        }
+        if life.is_dead() {
+            died = true;
+            world.restart(Random::seeded(1));
+            life = Life::of(&world, None);
+        }
+        step = if handled { STEP } else { (step * 2).min(MOST) };
+        world.advance(step);
+    }
+    check(&world, &desk, story, place).await;
+    died
+}
+
+/// Handles what is in the queue now, as the platform does: what is not finished comes again. True where
+/// there was anything.
+async fn handle_all(world: &World, life: &Life) -> bool {
+    let mut handled = false;
+    loop {
+        let received = world.queues.receive(Queue::Deliver, 10, 0).await.unwrap();
+        if received.is_empty() {
+            return handled;
+        }
+        handled = true;
+        for message in received.into_iter().take_while(|_| !life.is_dead()) {
+            let parsed = serde_json::from_str(&message.body).unwrap();
+            if let Some(done) = life.lives(world.handle(parsed)).await {
+                done.unwrap();
+                let receipts = [message.receipt];
+                world
+                    .queues
+                    .delete(Queue::Deliver, &receipts)
+                    .await
+                    .unwrap();
+            }
+        }
+    }
+}
+
+/// When a sweep has something to wake.
+enum Due {
+    Now,
+    Later,
+    /// Everything is delivered.
+    Never,
+}
+
+async fn due(world: &World, story: Story) -> Due {
+    const LATE: SignedDuration = SignedDuration::from_secs(60);
+    let mut due = Due::Never;
+    for seq in 1..=story.events {
+        let row = row(world, seq).await;
+        if row
+            .as_ref()
+            .is_some_and(|row| row.state == DeliveryState::Delivered)
+        {
+            continue;
+        }
+        due = Due::Later;
+        let at = row.and_then(|row| row.next_at);
+        if at.is_some_and(|at| at + LATE < world.clock.now()) {
+            return Due::Now;
+        }
+    }
+    due
+}
+
+async fn row(world: &World, seq: u64) -> Option<Delivery> {
+    let entry = world.store.entry(RECORD, Seq(seq)).await.unwrap().unwrap();
+    let key = DeliveryKey {
+        endpoint: endpoint_id(APP, URL),
+        at: entry.at,
+        source: RECORD.into(),
+        seq: Seq(seq),
+    };
+    world.store.delivery(&key).await.unwrap()
+}
+
+/// A replay of what is missing at the endpoint.
+async fn started(world: &World) -> ReplayStep {
+    let now = world.clock.now();
+    let mut replay = Replay {
+        id: ReplayId::from_bytes([7; 12]),
+        app: APP,
+        endpoint: endpoint_id(APP, URL),
+        record: Some(RECORD),
+        places: (Seq(1), Seq(u64::MAX)),
+        times: (Timestamp::UNIX_EPOCH, Timestamp::MAX),
+        of: ReplayOf::Missing,
+        rate: 200,
+        state: ReplayState::Running,
+        cursor: None,
+        looked_at: 0,
+        sent: 0,
+        created_at: now,
+        updated_at: now,
+        version: 0,
+    };
+    assert!(world.store.put_replay(&mut replay).await.unwrap());
+    ReplayStep {
+        app: APP,
+        replay: replay.id,
+        version: replay.version,
+    }
+}
+
+async fn check(world: &World, desk: &Desk, story: Story, place: Option<Place>) {
+    let at = format!("{} {place:?}", story.name);
+    let depth = world.emulator.depth("deliver").unwrap();
+    assert_eq!(
+        (depth.visible, depth.in_flight, depth.delayed),
+        (0, 0, 0),
+        "{at}: the queue"
+    );
+    let endpoint = endpoint_id(APP, URL);
+    assert_eq!(
+        world.store.parked(endpoint, 10).await.unwrap(),
+        [],
+        "{at}: parked"
+    );
+    let mut told = BTreeSet::new();
+    let mut of_operator = 0;
+    for ((url, id), seen) in &*desk.seen.lock().unwrap() {
+        let taken = seen.iter().filter(|it| it.status == 200).count();
+        assert!(taken > 0, "{at}: {id} never arrived at {url}");
+        let same = seen.iter().all(|it| it.body == seen[0].body);
+        assert!(same, "{at}: {id} has two bodies");
+        let mut refused = 0;
+        for request in seen {
+            let attempt = request.attempt;
+            assert!(
+                attempt <= refused + 1,
+                "{at}: attempt {attempt} of {id} after {refused} refusals"
+            );
+            refused += u32::from(request.status != 200);
+        }
+        if url == URL {
+            told.insert(id.clone());
+        } else {
+            of_operator += 1;
+        }
+    }
+    let committed = (1..=story.events).map(|seq| EventId::of(RECORD, Seq(seq)).to_string());
+    assert_eq!(told, committed.collect(), "{at}");
+    assert_eq!(of_operator, story.told, "{at}: parked and recovered");
+    for seq in 1..=story.events {
+        let row = row(world, seq).await.unwrap();
+        assert_eq!(row.state, DeliveryState::Delivered, "{at}: {row:?}");
+    }
+}
+
+async fn everywhere(story: Story) {
+    assert!(!tell(story, None).await);
+    let mut places = 0;
+    for served in [false, true] {
+        for call in 0.. {
+            assert!(call < MAX_PLACES, "{} never ends", story.name);
+            if !tell(story, Some(Place { call, served })).await {
+                break;
+            }
+            places += 1;
+        }
+    }
+    assert!(
+        places >= 10,
+        "{}: only {places} places to die at",
+        story.name
+    );
+}
+
+#[tokio::test]
+async fn killed_between_two_tries() {
+    everywhere(STORIES[0]).await;
+}
+
+#[tokio::test]
+async fn killed_around_a_sweep() {
+    everywhere(STORIES[1]).await;
+}
+
+#[tokio::test]
+async fn killed_in_an_outage() {
+    everywhere(STORIES[2]).await;
+}
+
+#[tokio::test]
+async fn killed_in_a_replay() {
+    everywhere(STORIES[3]).await;
+}
