@@ -122,37 +122,77 @@ pub(crate) async fn run(args: &ListenArgs) -> anyhow::Result<()> {
         api.root, args.forward_to
     ));
     let mut known: BTreeMap<String, u64> = BTreeMap::new();
+    let mut cut = false;
+    let mut lost = false;
     for look in 0_u64.. {
         if look % RECORDS_EVERY == 0 {
-            for record in api.records().await? {
-                if known.contains_key(&record) {
-                    continue;
-                }
-                // What was there before is passed over, what is linked later is not.
-                let from_start = args.from_start || look > 0;
-                let after = match from_start {
-                    true => 0,
-                    false => api.events(&record, END).await?.last_sequence,
-                };
-                known.insert(record, after);
+            let from_start = args.from_start || look > 0;
+            match find(&api, &mut known, from_start).await {
+                Ok(()) => {}
+                Err(error) if look == 0 => return Err(error),
+                Err(error) => say(&format!("{error:#}; trying again")),
+            }
+            if known.len() >= MAX_RECORDS && !cut {
+                cut = true;
+                say(&format!(
+                    "Events of {MAX_RECORDS} records are forwarded, of others none"
+                ));
             }
         }
-        for (record, after) in &mut known {
-            loop {
-                let page = api.events(record, *after).await?;
-                for event in &page.events {
-                    let head: Head = serde_json::from_str(event.get())?;
-                    forward(&client, &args.forward_to, &signer, &head, event.get()).await?;
-                    *after = head.sequence;
-                }
-                if !page.has_more || page.events.is_empty() {
-                    break;
-                }
-            }
+        // A laptop sleeps and changes networks; what it missed comes when the API is there again.
+        let looked = look_at(&api, &client, &args.forward_to, &signer, &mut known).await;
+        match (&looked, lost) {
+            (Err(error), false) => say(&format!("{error:#}; trying again")),
+            (Ok(()), true) => say(&format!("{} is there again", api.root)),
+            _ => {}
         }
+        lost = looked.is_err();
         tokio::select! {
             stopped = tokio::signal::ctrl_c() => return Ok(stopped?),
             () = sleep(LOOK) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Listens to records that are new. What was there before is passed over, what is linked later is not.
+async fn find(
+    api: &Api,
+    known: &mut BTreeMap<String, u64>,
+    from_start: bool,
+) -> anyhow::Result<()> {
+    for record in api.records().await? {
+        if known.contains_key(&record) || known.len() >= MAX_RECORDS {
+            continue;
+        }
+        let after = match from_start {
+            true => 0,
+            false => api.events(&record, END).await?.last_sequence,
+        };
+        known.insert(record, after);
+    }
+    Ok(())
+}
+
+/// Posts what is new of all records.
+async fn look_at(
+    api: &Api,
+    client: &Client,
+    url: &str,
+    signer: &Webhook,
+    known: &mut BTreeMap<String, u64>,
+) -> anyhow::Result<()> {
+    for (record, after) in known {
+        loop {
+            let page = api.events(record, *after).await?;
+            for event in &page.events {
+                let head: Head = serde_json::from_str(event.get())?;
+                forward(client, url, signer, &head, event.get()).await?;
+                *after = head.sequence;
+            }
+            if !page.has_more || page.events.is_empty() {
+                break;
+            }
         }
     }
     Ok(())

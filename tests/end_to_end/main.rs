@@ -253,6 +253,12 @@ fn listen_posts_an_apps_events_to_a_laptop_signed() {
         assert_eq!(header("webhook-signature"), signature.to_lowercase());
     }
     listening.wait_for("#4 of", PATIENCE);
+    // The API goes and comes back: listening goes on.
+    drop(listener);
+    demo.kill_9();
+    listening.wait_for("cannot be reached; trying again", PATIENCE);
+    let mut demo = okra_sync(&["--data", data, "--port", &port]);
+    listening.wait_for("is there again", PATIENCE);
     listening.kill_9();
     let mut refused = okra_sync(&[
         "listen",

@@ -3,7 +3,7 @@
 
 use jiff::{Timestamp, civil::Date, tz::Offset};
 use okra_core::{
-    feed::{FeedEntry, PayloadMode},
+    feed::PayloadMode,
     ids::{AppId, EndpointId, EventId, RecordId, ReplayId, Seq, Source},
     pace::RATE_RANGE,
 };
@@ -271,19 +271,45 @@ pub(crate) async fn list(call: &Call) -> Answer {
     )
 }
 
-/// The event asked for, its commit, and the record it is of.
-async fn event(call: &Call) -> Result<(EventId, FeedEntry, Head), Refusal> {
+/// An event of a record or, about an endpoint, of the app itself.
+struct Event {
+    source: Source,
+    seq: Seq,
+    /// When it was committed.
+    at: Timestamp,
+    /// The endpoints it may go to.
+    endpoints: Vec<EndpointId>,
+}
+
+/// The event asked for.
+async fn event(call: &Call) -> Result<Event, Refusal> {
     let text = call.input.needed_text(EVENT)?;
     let not_found = || Refusal::not_found("event");
     let (source, seq) = EventId::parse(&text).ok_or_else(not_found)?;
-    let Source::Record(record) = source else {
-        return Err(not_found());
+    let store = &call.state.store;
+    let (at, endpoints) = match source {
+        Source::Record(record) => {
+            let head = call.own_record(record, Consistency::Eventual).await;
+            let head = head.map_err(|refusal| refusal.about("event"))?;
+            let entry = store.entry(record, seq).await?.ok_or_else(not_found)?;
+            (entry.at, endpoints_of(call, &head).await?)
+        }
+        Source::App(app) if app == call.app()?.id => {
+            let before = Seq(seq.0.saturating_sub(1));
+            let entries = store.app_feed(app, before, 1).await?;
+            let entry = entries.first().filter(|entry| entry.seq == seq);
+            let endpoints = store.endpoints(app).await?;
+            let ids = endpoints.iter().map(|it| it.id).collect();
+            (entry.ok_or_else(not_found)?.at, ids)
+        }
+        Source::App(_) => return Err(not_found()),
     };
-    let head = call.own_record(record, Consistency::Eventual).await;
-    let head = head.map_err(|refusal| refusal.about("event"))?;
-    let entry = call.state.store.entry(record, seq).await?;
-    let entry = entry.ok_or_else(not_found)?;
-    Ok((EventId::of(record, seq), entry, head))
+    Ok(Event {
+        source,
+        seq,
+        at,
+        endpoints,
+    })
 }
 
 /// The endpoints that a record's events may go to.
@@ -307,17 +333,19 @@ async fn endpoints_of(call: &Call, head: &Head) -> Result<Vec<EndpointId>, Refus
 
 /// What became of an event at each endpoint.
 pub(crate) async fn of_event(call: &Call) -> Answer {
-    let (_, entry, head) = event(call).await?;
-    let keys: Vec<DeliveryKey> = endpoints_of(call, &head)
-        .await?
-        .into_iter()
-        .map(|endpoint| DeliveryKey {
-            endpoint,
-            at: entry.at,
-            source: entry.record.into(),
-            seq: entry.seq,
-        })
-        .collect();
+    let Event {
+        source,
+        seq,
+        at,
+        endpoints,
+    } = event(call).await?;
+    let key = |endpoint| DeliveryKey {
+        endpoint,
+        at,
+        source,
+        seq,
+    };
+    let keys: Vec<DeliveryKey> = endpoints.into_iter().map(key).collect();
     let mut rows = call.state.store.deliveries(&keys).await?;
     rows.sort_by_key(|row| row.key.endpoint);
     let deliveries = rows.into_iter().map(Shown::new).collect();
@@ -332,14 +360,15 @@ pub(crate) async fn of_event(call: &Call) -> Answer {
 
 /// Sends an event to an endpoint again, whatever came of it before.
 pub(crate) async fn resend(call: &Call) -> Answer {
-    let (id, entry, head) = event(call).await?;
+    let event = event(call).await?;
     let endpoint = webhooks::named(call).await?;
-    if !endpoints_of(call, &head).await?.contains(&endpoint) {
+    if !event.endpoints.contains(&endpoint) {
         return Err(Refusal::not_found("webhook"));
     }
+    let id = EventId::of_source(event.source, event.seq);
     let resend = Resend {
-        source: entry.record.into(),
-        seq: entry.seq,
+        source: event.source,
+        seq: event.seq,
         endpoint,
         paced: false,
     };

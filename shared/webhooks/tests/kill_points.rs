@@ -54,13 +54,15 @@ struct Seen {
     status: u16,
 }
 
+/// What came to a URL of an event, in the order of arrival.
+type SeenByEvent = BTreeMap<(String, String), Vec<Seen>>;
+
 /// Receivers: the endpoint answers 503 until it is well, and anybody else 200.
 #[derive(Clone)]
 struct Desk {
     clock: Clock,
     well_at: Timestamp,
-    /// By URL and event.
-    seen: Arc<Mutex<BTreeMap<(String, String), Vec<Seen>>>>,
+    seen: Arc<Mutex<SeenByEvent>>,
 }
 
 impl Transport for Desk {
@@ -266,7 +268,7 @@ async fn tell(story: Story, place: Option<Place>) -> bool {
     let mut swept = None;
     let mut step = STEP;
     while world.clock.now() < end {
-        let handled = handle_all(&world, &life).await;
+        let handled = Box::pin(handle_all(&world, &life)).await;
         let depth = world.emulator.depth("deliver").unwrap();
         let at_rest = depth.visible + depth.in_flight + depth.delayed == 0;
         if at_rest && !life.is_dead() {
@@ -280,7 +282,7 @@ async fn tell(story: Story, place: Option<Place>) -> bool {
                         let state = serde_json::json!({ "minute": minute - 2 });
                         world.store.put_state("sweep", &state).await.unwrap();
                     }
-                    let sweep = world.deliverer.sweep(world.clock.now());
+                    let sweep = Box::pin(world.deliverer.sweep(world.clock.now()));
                     if swept != Some(minute)
                         && let Some(report) = life.lives(sweep).await
                     {
@@ -314,7 +316,7 @@ async fn handle_all(world: &World, life: &Life) -> bool {
         handled = true;
         for message in received.into_iter().take_while(|_| !life.is_dead()) {
             let parsed = serde_json::from_str(&message.body).unwrap();
-            if let Some(done) = life.lives(world.handle(parsed)).await {
+            if let Some(done) = life.lives(Box::pin(world.handle(parsed))).await {
                 done.unwrap();
                 let receipts = [message.receipt];
                 world
@@ -440,12 +442,13 @@ async fn check(world: &World, desk: &Desk, story: Story, place: Option<Place>) {
 }
 
 async fn everywhere(story: Story) {
-    assert!(!tell(story, None).await);
+    assert!(!Box::pin(tell(story, None)).await);
     let mut places = 0;
     for served in [false, true] {
         for call in 0.. {
             assert!(call < MAX_PLACES, "{} never ends", story.name);
-            if !tell(story, Some(Place { call, served })).await {
+            let place = Some(Place { call, served });
+            if !Box::pin(tell(story, place)).await {
                 break;
             }
             places += 1;
@@ -460,20 +463,20 @@ async fn everywhere(story: Story) {
 
 #[tokio::test]
 async fn killed_between_two_tries() {
-    everywhere(STORIES[0]).await;
+    Box::pin(everywhere(STORIES[0])).await;
 }
 
 #[tokio::test]
 async fn killed_around_a_sweep() {
-    everywhere(STORIES[1]).await;
+    Box::pin(everywhere(STORIES[1])).await;
 }
 
 #[tokio::test]
 async fn killed_in_an_outage() {
-    everywhere(STORIES[2]).await;
+    Box::pin(everywhere(STORIES[2])).await;
 }
 
 #[tokio::test]
 async fn killed_in_a_replay() {
-    everywhere(STORIES[3]).await;
+    Box::pin(everywhere(STORIES[3])).await;
 }

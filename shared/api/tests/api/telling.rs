@@ -409,6 +409,50 @@ async fn events_are_read_and_their_deliveries_looked_up_and_sent_again() {
 }
 
 #[tokio::test]
+async fn an_event_about_an_endpoint_is_looked_up_and_sent_again_by_its_app_alone() {
+    let world = World::new().await;
+    let hook = world
+        .post(
+            "webhooks/set",
+            json!({ "url": URL, "events": "endpoint.*" }),
+        )
+        .await
+        .data();
+    let endpoint = hook["id"].as_str().unwrap().parse().unwrap();
+    let app = okra_core::ids::AppId::from_bytes([0xa0; 12]);
+    let now = world.environment.clock.now();
+    let store = &world.environment.store;
+    let mut stored = store.health(endpoint).await.unwrap();
+    stored.health.disable(now);
+    let entries = [okra_store::NewAppEntry {
+        endpoint,
+        url: URL.to_owned(),
+        happened: okra_store::Happened::Health(okra_core::health::Notice::Parked { since: now }),
+    }];
+    let put = store.put_health(app, endpoint, &stored, &entries, now);
+    let committed = put.await.unwrap().unwrap();
+    assert_eq!(committed.len(), 1);
+    messages(&world, "resend_v1").await;
+
+    let id = format!("evt_app_{app}_1");
+    let asked = json!({ "event_id": id, "url": URL });
+    let known = world.post("events/deliveries", asked.clone()).await.data();
+    assert_eq!(known["deliveries"], json!([]));
+    let sent = world.post("events/resend", asked).await.data();
+    assert_eq!(sent["event_id"], id);
+    let sent = messages(&world, "resend_v1").await;
+    assert_eq!(sent.len(), 1);
+    for strange in [
+        format!("evt_app_{app}_2"),
+        "evt_app_b0b0b0b0b0b0b0b0b0b0b0b0_1".to_owned(),
+    ] {
+        let asked = json!({ "event_id": strange, "url": URL });
+        let answer = world.post("events/resend", asked).await;
+        answer.refusal(StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
 async fn a_replay_has_a_beginning_and_an_end_within_what_is_kept() {
     let world = World::new().await;
     let linked = world.refreshed().await;
