@@ -130,7 +130,7 @@ pub(crate) async fn run(args: &ListenArgs) -> anyhow::Result<()> {
             match find(&api, &mut known, from_start).await {
                 Ok(()) => {}
                 Err(error) if look == 0 => return Err(error),
-                Err(error) => say(&format!("{error:#}; trying again")),
+                Err(error) => say(&format!("{error}; trying again")),
             }
             if known.len() >= MAX_RECORDS && !cut {
                 cut = true;
@@ -142,7 +142,7 @@ pub(crate) async fn run(args: &ListenArgs) -> anyhow::Result<()> {
         // A laptop sleeps and changes networks; what it missed comes when the API is there again.
         let looked = look_at(&api, &client, &args.forward_to, &signer, &mut known).await;
         match (&looked, lost) {
-            (Err(error), false) => say(&format!("{error:#}; trying again")),
+            (Err(error), false) => say(&format!("{error}; trying again")),
             (Ok(()), true) => say(&format!("{} is there again", api.root)),
             _ => {}
         }
