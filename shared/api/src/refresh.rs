@@ -111,6 +111,7 @@ fn chunk(
         requested: Requested::OnDemand { product, user },
         not_after: at.saturating_add(WORTH_WAITING).unwrap_or(at),
         delay_s,
+        again: 0,
         records: vec![entry],
     }
 }

@@ -694,17 +694,18 @@ fn contradicts(before: Seen<'_>, after: Seen<'_>, like: u32) -> bool {
     !booked && before.facts.amount != after.facts.amount && before.day != after.day && like < AKIN
 }
 
-/// True where a row under a pending row's own id may be what it became: the amount is equal, or has
-/// drifted, or was a round hold; or day and text are equal.
+/// True where a row under a pending row's own id may be what it became: the amount is equal; or, within
+/// the booking window, has drifted or was a round hold; or day and text are equal.
 fn may_become(before: Seen<'_>, after: Seen<'_>) -> bool {
     let (was, is) = (before.facts.amount, after.facts.amount);
     let like = similarity_of(before.facts, after.facts);
-    let held =
-        is_round(was) && !is_round(is) && (0..=HOLD_DAYS).contains(&(after.day - before.day));
+    let days = after.day - before.day;
+    let booked = (-BACK_DATED_DAYS..=BOOKING_WINDOW_DAYS).contains(&days);
+    let held = is_round(was) && !is_round(is) && (0..=HOLD_DAYS).contains(&days);
     was == is
-        || (like >= AKIN && drifted(was, is))
+        || (like >= AKIN && booked && drifted(was, is))
         || (like >= ALIKE && held)
-        || (before.day == after.day && before.facts.description == after.facts.description)
+        || (days == 0 && before.facts.description == after.facts.description)
 }
 
 /// The words of the open rows' texts as numbers: two texts are compared without reading them again.

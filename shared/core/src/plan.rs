@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     decide::Mark,
-    ids::{BankId, Seq},
+    ids::{BankId, RecordId, Seq},
     model::{ByProduct, Product},
     schedule::{DueKey, Interval, Tick},
     trouble::Trouble,
@@ -60,8 +60,69 @@ pub struct Chunk {
     /// Seconds the message waits in the queue, so that the bank is paced.
     #[serde(skip)]
     pub delay_s: u16,
+    /// Times that it was put off.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub again: u8,
     /// The records.
     pub records: Vec<DueEntry>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+/// Seconds after its tick from which on a chunk is late: by then other ticks' chunks have what the bank
+/// allows in the minute.
+const LATE_AFTER_S: i64 = 120;
+
+/// Seconds that a chunk is put off at least.
+const MIN_PUT_OFF_S: u32 = 60;
+
+/// Records of this interval, in minutes, and longer ones do not wait for their next turn where their bank
+/// could not be asked, or did not answer.
+pub const WORTH_PUTTING_OFF_MIN: u16 = 60;
+
+/// Times that a record whose bank does not answer is asked again before its next turn. Records of a bank
+/// that is known to be down are not asked, and are put off as often as it takes.
+pub const MAX_ASKED_AGAIN: u8 = 4;
+
+impl Chunk {
+    /// The tick it is of, where nobody asked for it.
+    pub const fn tick(&self) -> Option<Tick> {
+        match self.requested {
+            Requested::Scheduled { tick } => Some(tick),
+            Requested::OnDemand { .. } => None,
+        }
+    }
+
+    /// True where it comes out of a queue so late that what the bank allows is planned for others.
+    pub fn is_late(&self, now: Timestamp) -> bool {
+        self.tick()
+            .is_some_and(|tick| now.as_second() - tick.at.as_second() > LATE_AFTER_S)
+    }
+
+    /// True where its records' next turn is so far off that they are asked again before it.
+    pub fn is_worth_putting_off(&self) -> bool {
+        self.tick()
+            .is_some_and(|tick| tick.interval.minutes() >= WORTH_PUTTING_OFF_MIN)
+    }
+
+    /// Some of its records, to come again after `wait_s` seconds, or after as many as a message can wait;
+    /// `None` where nobody else has to see to them: there are none, their next turn comes before, or
+    /// somebody waits for them now.
+    #[must_use]
+    pub fn put_off(&self, records: Vec<DueEntry>, wait_s: u32, now: Timestamp) -> Option<Self> {
+        let delay_s = wait_s.clamp(MIN_PUT_OFF_S, MAX_DELAY_S);
+        let at = now.as_second() + i64::from(delay_s);
+        let in_time = self.tick().is_some() && at < self.not_after.as_second();
+        (in_time && !records.is_empty()).then(|| Self {
+            delay_s: u16::try_from(delay_s).unwrap_or(u16::MAX),
+            again: self.again.saturating_add(1),
+            records,
+            ..self.clone()
+        })
+    }
 }
 
 /// Ids of chunks that somebody waits for, a job, begin so.
@@ -81,6 +142,16 @@ pub const CHUNK_SECONDS: u32 = 10;
 /// needs the bank's allowance for records of its own. The last ten are left for refreshes on demand, and
 /// for a chunk that comes late to be in time all the same.
 pub const SPREAD_S: u32 = 50;
+
+/// Seconds for which a chunk waits whose bank's pace is spent: another for each, and in a range that
+/// doubles with each time in a row that it finds no place, so that they do not all come back at once.
+pub fn spread_s(record: RecordId, now: Timestamp, in_vain: u8) -> u32 {
+    let [.., a, b, c, d] = *record.as_bytes();
+    let minute = u32::try_from(now.as_second().div_euclid(60).rem_euclid(1 << 31)).unwrap_or(0);
+    let mixed = (u32::from_be_bytes([a, b, c, d]) ^ minute).wrapping_mul(0x9E37_79B1);
+    let range = (MIN_PUT_OFF_S << in_vain.min(4)).min(MAX_DELAY_S - MIN_PUT_OFF_S);
+    MIN_PUT_OFF_S + mixed % range
+}
 
 /// What a tick may ask of a bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +246,7 @@ pub fn plan(tick: Tick, mut due: Vec<DueEntry>, pace: impl Fn(BankId) -> Pace) -
                 requested: Requested::Scheduled { tick },
                 not_after: tick.not_after(),
                 delay_s: u16::try_from(delay_s).unwrap_or(u16::MAX),
+                again: 0,
                 records: records.by_ref().take(size).collect(),
             });
         }
@@ -205,7 +277,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ids::RecordId;
 
     fn entry(interval: Interval, bank: u8, record: u32) -> DueEntry {
         DueEntry {

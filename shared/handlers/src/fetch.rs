@@ -94,6 +94,7 @@ async fn chunk(refresher: &Refresher, message: &SqsMessage) -> Result<(), ChunkE
         gone = report.gone,
         stale = report.stale,
         held = report.held,
+        put_off = report.put_off,
         "chunk"
     );
     Ok(())

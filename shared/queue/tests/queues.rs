@@ -95,6 +95,7 @@ fn chunk(bank: u8, n: u8, records: u32) -> Chunk {
         requested: Requested::Scheduled { tick },
         not_after: tick.not_after(),
         delay_s: n.into(),
+        again: 0,
         records: (0..records).map(entry).collect(),
     }
 }

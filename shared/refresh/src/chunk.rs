@@ -6,14 +6,16 @@ use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use okra_banks::{AccountRef, Ask};
 use okra_core::{
-    bank::BankConfig,
+    bank::{BankConfig, BankLimits},
     breaker::Heard,
     decide::{Observed, observe, window_start},
+    fault::{BankFault, FaultClass},
     ids::{AccountId, RecordId},
     model::{Product, Snapshot, date_of},
-    plan::{Chunk, DueEntry, JOB_PREFIX, Requested},
+    plan::{Chunk, DueEntry, JOB_PREFIX, MAX_ASKED_AGAIN, MAX_DELAY_S, Requested, spread_s},
     trouble::{Places, Told, Trouble},
 };
+use okra_queue::Lane;
 use okra_store::{Consent, Found};
 
 use crate::{
@@ -38,6 +40,7 @@ impl AddAssign for ChunkReport {
         self.gone += other.gone;
         self.stale += other.stale;
         self.held += other.held;
+        self.put_off += other.put_off;
     }
 }
 
@@ -95,15 +98,44 @@ impl Refresher {
     /// crash may have left work half done, so each record takes the strong read. A fault of our own
     /// on one record does not stop the others; it is returned at the end, so that the message comes
     /// again.
+    ///
+    /// What comes late has no part in what the bank is planned to be asked: it takes places of its pace, one
+    /// for each record, and what gets none is put off. So is what could not be asked because the bank
+    /// is down, or was not answered, where the next turn is far off.
     pub async fn chunk(
         &self,
-        chunk: Chunk,
+        mut chunk: Chunk,
         redelivered: bool,
     ) -> Result<ChunkReport, RefreshError> {
         let mut report = ChunkReport::default();
-        if self.clock.now() > chunk.not_after {
+        let now = self.clock.now();
+        if now > chunk.not_after {
             report.stale = chunk.records.len();
             return Ok(report);
+        }
+        let watch = self.watch(chunk.bank).await?;
+        let refused = watch.refuses();
+        if let Some(down) = &refused
+            && chunk.is_worth_putting_off()
+            && everyone_knows(&chunk)
+        {
+            report.held = chunk.records.len();
+            let records = chunk.records.clone();
+            report.put_off = self.put_off(&chunk, records, wait_of(down)).await?;
+            return Ok(report);
+        }
+        if refused.is_none() && chunk.is_late(now) {
+            let bank = self.bank(chunk.bank).await?;
+            let rate = bank.limits.records_per_second;
+            let wanted = chunk.records.len();
+            let places = self.store.take_places(bank.id, rate, now, wanted).await?;
+            let rest = chunk.records.split_off(places.min(wanted));
+            report.held = rest.len();
+            let in_vain = if places == 0 { chunk.again } else { 0 };
+            let wait_s = rest
+                .first()
+                .map_or(0, |it| spread_s(it.key.record, now, in_vain));
+            report.put_off = self.put_off(&chunk, rest, wait_s).await?;
         }
         let ids: Vec<RecordId> = chunk.records.iter().map(|entry| entry.key.record).collect();
         let mut consents: HashMap<RecordId, Consent> = HashMap::with_capacity(ids.len());
@@ -117,22 +149,22 @@ impl Refresher {
 
         if consents.is_empty() {
             report.gone = chunk.records.len();
+            watch.settle().await?;
             return Ok(report);
         }
         let bank = self.bank(chunk.bank).await?;
-        let watch = self.watch(chunk.bank).await?;
         let (on_demand, user) = match chunk.requested {
             Requested::OnDemand { user, .. } => (true, user),
             Requested::Scheduled { .. } => (false, None),
         };
         let job = chunk.id.as_str();
-        let now = self.clock.now();
         let work = chunk.records.iter().map(|entry| {
             let consent = consents.get(&entry.key.record);
             // Who asks in person is not held.
             let held = entry.trouble.filter(|_| !on_demand);
             let held = held.map_or_else(Places::default, |it| it.left_alone(now));
-            let (bank, strong) = (&bank, redelivered || on_demand || self.audited(entry));
+            let seen_before = redelivered || chunk.again > 0;
+            let (bank, strong) = (&bank, seen_before || on_demand || self.audited(entry));
             let calls = Calls {
                 bank,
                 watch: &watch,
@@ -140,7 +172,7 @@ impl Refresher {
             };
             let work = async move {
                 let Some(consent) = consent else {
-                    return Ok(Outcome::Gone);
+                    return Ok((Outcome::Gone, None));
                 };
                 let mut over = false;
                 if let Some(clock) = consent.clock.filter(|it| it.next_at() <= now) {
@@ -154,9 +186,17 @@ impl Refresher {
                 let products = entry.marks.products();
                 let asked = Asked::of(consent, &products, held);
                 if asked.is_empty() || alone || (over && !on_demand) {
-                    return Ok(Outcome::Held);
+                    return Ok((Outcome::Held, None));
                 }
-                let outcome = self.record(calls, consent, entry, (asked, strong)).await?;
+                let called = calls.watch.refuses().is_none();
+                let refreshed = self.record(calls, consent, entry, (asked, strong)).await?;
+                let called = called.then_some(&bank.limits);
+                // A bank that does not answer this record alone is asked again when that is new, a few times.
+                let new =
+                    !entry.trouble.is_some_and(Trouble::is_told) && chunk.again < MAX_ASKED_AGAIN;
+                let worth = new || calls.watch.refuses().is_some();
+                let wait_s = passes_in(&refreshed, called).filter(|_| worth);
+                let outcome = refreshed.outcome;
                 if job.starts_with(JOB_PREFIX) {
                     let (record, ended_at) = (consent.record, self.clock.now());
                     let ended = (outcome.as_str(), found(&outcome));
@@ -169,17 +209,22 @@ impl Refresher {
                 if over && matches!(outcome, Outcome::Changed(_) | Outcome::Unchanged) {
                     self.store.stop_clock(consent.record).await?;
                 }
-                Ok(outcome)
+                Ok((outcome, wait_s.map(|wait_s| (entry, wait_s))))
             };
             work.boxed()
         });
         // Collected, because a borrowing closure inside the stream would make it not `Send`.
         let mut work = work.collect::<Vec<_>>().into_iter();
-        let mut fault = None;
-        let mut count = |outcome| match outcome {
-            Ok(outcome) => report.count(&outcome),
-            Err(error) => fault = Some(error),
-        };
+        let (mut fault, mut rest, mut wait_s) = (None, Vec::new(), 0);
+        let mut count =
+            |outcome: Result<(Outcome, Option<(&DueEntry, u32)>), RefreshError>| match outcome {
+                Ok((outcome, again)) => {
+                    report.count(&outcome);
+                    rest.extend(again.map(|(entry, _)| entry.clone()));
+                    wait_s = wait_s.max(again.map_or(0, |(_, wait_s)| wait_s));
+                }
+                Err(error) => fault = Some(error),
+            };
         while watch.is_probing()
             && let Some(work) = work.next()
         {
@@ -191,7 +236,27 @@ impl Refresher {
             count(outcome);
         }
         watch.settle().await?;
+        if chunk.is_worth_putting_off() {
+            report.put_off += self.put_off(&chunk, rest, wait_s).await?;
+        }
         fault.map_or(Ok(report), Err)
+    }
+
+    /// Sees to it that records of a chunk are asked again after `wait_s` seconds; says how many are.
+    async fn put_off(
+        &self,
+        chunk: &Chunk,
+        records: Vec<DueEntry>,
+        wait_s: u32,
+    ) -> Result<usize, RefreshError> {
+        let count = records.len();
+        match chunk.put_off(records, wait_s, self.clock.now()) {
+            Some(later) => {
+                self.queues.send_chunks(Lane::Scheduled, &[later]).await?;
+                Ok(count)
+            }
+            None => Ok(0),
+        }
     }
 
     /// A hash of record and minute, so that a record whose turn always comes in the same minute of the
@@ -210,7 +275,7 @@ impl Refresher {
         consent: &Consent,
         entry: &DueEntry,
         (asked, mut strong): (Asked<'_>, bool),
-    ) -> Result<Outcome, RefreshError> {
+    ) -> Result<Refreshed, RefreshError> {
         let Calls { bank, watch, user } = calls;
         let mut tokens = self.tokens(consent)?;
         let products = entry.marks.products();
@@ -285,8 +350,36 @@ impl Refresher {
             elapsed_ms,
         };
         self.observer.refreshed(&refreshed);
-        Ok(refreshed.outcome)
+        Ok(refreshed)
     }
+}
+
+/// Seconds to the next probe of a bank that is down.
+fn wait_of(down: &BankFault) -> u32 {
+    down.retry_after_s.unwrap_or(MAX_DELAY_S)
+}
+
+/// True where nobody has to be told of an outage any more: every app was, or two refreshes could tell them.
+fn everyone_knows(chunk: &Chunk) -> bool {
+    let told = |entry: &DueEntry| entry.trouble.is_some_and(Trouble::is_told);
+    chunk.again >= 2 || chunk.records.iter().all(told)
+}
+
+/// Seconds after which a record is asked again that was not answered for a reason that passes by itself;
+/// `None` where it waits for its next turn. Where the bank was `called`, a day's quota is not spent on it.
+fn passes_in(refreshed: &Refreshed, called: Option<&BankLimits>) -> Option<u32> {
+    let spends = called.is_some_and(|limits| limits.unattended_per_day.is_some());
+    let failed = refreshed.outcome == Outcome::Failed && !refreshed.faults.is_empty();
+    if !failed || spends {
+        return None;
+    }
+    let waits = refreshed.faults.iter().map(|(_, _, fault)| {
+        use FaultClass::{BankUnavailable, RateLimited};
+        let passes = matches!(fault.class, BankUnavailable | RateLimited);
+        let wait_s = fault.retry_after_s.unwrap_or(MAX_DELAY_S);
+        (passes && wait_s <= MAX_DELAY_S).then_some(wait_s)
+    });
+    waits.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 /// What a refresh found, as its job says it.

@@ -68,6 +68,7 @@ impl Refresher {
                 },
                 not_after: self.clock.now(),
                 delay_s: 0,
+                again: 0,
                 records: vec![entry],
             };
             // As if it came again: what a crash left half done is looked for.

@@ -39,6 +39,8 @@ pub struct ChunkReport {
     pub stale: usize,
     /// Left alone until a time that the bank named, or until a backoff is over.
     pub held: usize,
+    /// Of those above, how many are asked again before their next turn.
+    pub put_off: usize,
 }
 
 impl Outcome {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::SignedDuration;
 use okra_core::{
     ids::BankId,
-    plan::{Pace, fair_shares, plan},
+    plan::{Pace, WORTH_PUTTING_OFF_MIN, fair_shares, plan},
     schedule::{Interval, Tick},
 };
 use okra_queue::Lane;
@@ -34,9 +34,11 @@ impl Refresher {
         let total = due.len();
         let breakers = self.store.breakers().await?;
         let end = tick.at.saturating_add(MINUTE).unwrap_or(tick.at);
+        // Records of long intervals are planned all the same: their chunks are put off until the bank is back.
         due.retain(|entry| {
             let breaker = breakers.get(&entry.key.bank);
-            !breaker.is_some_and(|it| it.leaves_out(entry, end))
+            let left_out = breaker.is_some_and(|it| it.leaves_out(entry, end));
+            !left_out || tick.interval.minutes() >= WORTH_PUTTING_OFF_MIN
         });
         let left_out = total - due.len();
         let mut counts: BTreeMap<BankId, usize> = BTreeMap::new();

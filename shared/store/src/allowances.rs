@@ -54,6 +54,47 @@ impl Store {
         ahead: SignedDuration,
     ) -> Result<Place, StoreError> {
         let ahead_us = i64::try_from(ahead.as_micros()).unwrap_or(i64::MAX);
+        let taken = self.change_pace(bank, |pace| {
+            match pace.take_unplanned(now.as_microsecond(), records_per_second, ahead_us) {
+                Slot::At(us) => (true, Place::At(at(us))),
+                Slot::Full(us) => (false, Place::Full(at(us))),
+            }
+        });
+        let soon = now.saturating_add(SignedDuration::from_secs(1));
+        Ok(taken.await?.unwrap_or(Place::Full(soon.unwrap_or(now))))
+    }
+
+    /// Takes as many of a bank's places as are free now, `wanted` at most; says how many. One write unit
+    /// for all, none where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn take_places(
+        &self,
+        bank: BankId,
+        records_per_second: u32,
+        now: Timestamp,
+        wanted: usize,
+    ) -> Result<usize, StoreError> {
+        let taken = self.change_pace(bank, |pace| {
+            let mut free = || {
+                let slot = pace.take_unplanned(now.as_microsecond(), records_per_second, 0);
+                matches!(slot, Slot::At(_))
+            };
+            let places = (0..wanted).take_while(|_| free()).count();
+            (places > 0, places)
+        });
+        Ok(taken.await?.unwrap_or(0))
+    }
+
+    /// Changes a bank's pace, where `change` says that it did; what it found, or `None` where others
+    /// changed it at the same moment each time.
+    async fn change_pace<T>(
+        &self,
+        bank: BankId,
+        change: impl Fn(&mut Pace) -> (bool, T),
+    ) -> Result<Option<T>, StoreError> {
         for round in 0..MAX_ROUNDS {
             let item = self.get(key(bank), Consistency::Strong).await?;
             let before = match &item {
@@ -61,20 +102,18 @@ impl Store {
                 None => None,
             };
             let mut pace = Pace::idle_from(before.unwrap_or(0));
-            let slot = pace.take_unplanned(now.as_microsecond(), records_per_second, ahead_us);
-            let place = match slot {
-                Slot::Full(us) => return Ok(Place::Full(at(us))),
-                Slot::At(us) => Place::At(at(us)),
-            };
+            let (changed, found) = change(&mut pace);
+            if !changed {
+                return Ok(Some(found));
+            }
             let update = Update::new(key(bank))
                 .set(IDLE_AT, n(pace.idle_at_us()))
                 .when(When::Is(IDLE_AT, before.map(n)));
             if self.update(update).await? {
-                return Ok(place);
+                return Ok(Some(found));
             }
             pause(round).await;
         }
-        let soon = now.saturating_add(SignedDuration::from_secs(1));
-        Ok(Place::Full(soon.unwrap_or(now)))
+        Ok(None)
     }
 }

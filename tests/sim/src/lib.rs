@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use cloud::Cloud;
 use gate::Gate;
+use okra_core::doubt::MOST_BELIEVED_AFTER;
 use world::World;
 
 pub use random::Random;
@@ -114,6 +115,15 @@ pub fn run(seed: u64, keep_trace: bool) -> Report {
                 break;
             }
             world.tick_all().await;
+        }
+        // A bank that shows nothing more of an account is believed a day later.
+        if world.is_doubted().await {
+            let wait_ms = i64::try_from(MOST_BELIEVED_AFTER.as_millis()).unwrap_or(i64::MAX);
+            world.pass(wait_ms).await;
+            world.tick_all().await;
+            if world.weather.in_person {
+                world.ask_all().await;
+            }
         }
         world.gate.set_open(true);
         world.check().await;

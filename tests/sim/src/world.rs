@@ -20,7 +20,7 @@ use okra_aws::{AwsConfig, Clock, rules::Rules};
 use okra_banks::Connectors;
 use okra_core::{
     bank::{BankConfig, BankLimits, Standard},
-    ids::{AppId, BankId, RecordId},
+    ids::{AccountId, AppId, BankId, RecordId},
     model::Environment as Env,
     schedule::{DueKey, Interval, Tick},
 };
@@ -404,7 +404,7 @@ impl World {
     }
 
     /// Time passes, for the timers of the code as well.
-    async fn pass(&mut self, ms: i64) {
+    pub(crate) async fn pass(&mut self, ms: i64) {
         let ms = u64::try_from(ms).unwrap_or(0);
         if ms > 0 {
             tokio::time::advance(Duration::from_millis(ms)).await;
@@ -994,6 +994,24 @@ impl World {
         }
         self.gate.set_open(false);
         held
+    }
+
+    /// True where an account's bank shows so little that it is not believed yet.
+    pub(crate) async fn is_doubted(&self) -> bool {
+        self.gate.set_open(true);
+        let mut doubted = false;
+        for linked in &self.linked {
+            let accounts = self.banks.books().logins[linked.login].accounts.clone();
+            let customer = self.head(linked.record).await.map(|head| head.customer);
+            for account in &accounts {
+                let Some(customer) = customer else { continue };
+                let id = AccountId::of(customer, linked.record, &account.id);
+                let stored = self.store.account(id).await.ok().flatten();
+                doubted |= stored.is_some_and(|it| it.checks.doubt.is_some());
+            }
+        }
+        self.gate.set_open(false);
+        doubted
     }
 
     fn some_due_key(&mut self) -> Option<DueKey> {

@@ -5,6 +5,7 @@ mod alone;
 mod believing;
 mod breaking;
 mod histories;
+mod putting_off;
 mod tokens;
 mod world;
 

@@ -42,10 +42,10 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     emulator: Emulator,
-    queues: Queues,
+    pub(crate) queues: Queues,
     connectors: Connectors,
     vault: Arc<Vault>,
-    refresher: Refresher,
+    pub(crate) refresher: Refresher,
     last: Arc<Last>,
 }
 
@@ -318,6 +318,7 @@ impl World {
             },
             not_after: self.clock.now(),
             delay_s: 0,
+            again: 0,
             records: vec![entry.unwrap().unwrap()],
         };
         self.refresher.chunk(chunk, false).await.unwrap();
@@ -393,6 +394,7 @@ impl World {
             requested: Requested::Scheduled { tick },
             not_after: at,
             delay_s: 0,
+            again: 0,
             records: vec![entry],
         };
         let report = self.refresher.chunk(chunk, redelivered).await?;
