@@ -84,6 +84,9 @@ pub(crate) fn in_order(consent: &Consent) -> Vec<AccountId> {
     order
 }
 
+/// What came of a record, and after how many seconds it is asked again before its next turn.
+type Turn<'a> = (Outcome, Option<(&'a DueEntry, u32)>);
+
 /// How the records of a chunk call their bank.
 #[derive(Clone, Copy)]
 struct Calls<'a> {
@@ -129,13 +132,18 @@ impl Refresher {
             let rate = bank.limits.records_per_second;
             let wanted = chunk.records.len();
             let places = self.store.take_places(bank.id, rate, now, wanted).await?;
-            let rest = chunk.records.split_off(places.min(wanted));
+            // A probe that is claimed is made.
+            let kept = places.max(watch.is_probing().into()).min(wanted);
+            let rest = chunk.records.split_off(kept);
             report.held = rest.len();
             let in_vain = if places == 0 { chunk.again } else { 0 };
             let wait_s = rest
                 .first()
                 .map_or(0, |it| spread_s(it.key.record, now, in_vain));
             report.put_off = self.put_off(&chunk, rest, wait_s).await?;
+            if chunk.records.is_empty() {
+                return Ok(report);
+            }
         }
         let ids: Vec<RecordId> = chunk.records.iter().map(|entry| entry.key.record).collect();
         let mut consents: HashMap<RecordId, Consent> = HashMap::with_capacity(ids.len());
@@ -149,7 +157,6 @@ impl Refresher {
 
         if consents.is_empty() {
             report.gone = chunk.records.len();
-            watch.settle().await?;
             return Ok(report);
         }
         let bank = self.bank(chunk.bank).await?;
@@ -216,15 +223,14 @@ impl Refresher {
         // Collected, because a borrowing closure inside the stream would make it not `Send`.
         let mut work = work.collect::<Vec<_>>().into_iter();
         let (mut fault, mut rest, mut wait_s) = (None, Vec::new(), 0);
-        let mut count =
-            |outcome: Result<(Outcome, Option<(&DueEntry, u32)>), RefreshError>| match outcome {
-                Ok((outcome, again)) => {
-                    report.count(&outcome);
-                    rest.extend(again.map(|(entry, _)| entry.clone()));
-                    wait_s = wait_s.max(again.map_or(0, |(_, wait_s)| wait_s));
-                }
-                Err(error) => fault = Some(error),
-            };
+        let mut count = |turn: Result<Turn<'_>, RefreshError>| match turn {
+            Ok((outcome, again)) => {
+                report.count(&outcome);
+                rest.extend(again.map(|(entry, _)| entry.clone()));
+                wait_s = wait_s.max(again.map_or(0, |(_, wait_s)| wait_s));
+            }
+            Err(error) => fault = Some(error),
+        };
         while watch.is_probing()
             && let Some(work) = work.next()
         {

@@ -61,7 +61,9 @@ impl Store {
             }
         });
         let soon = now.saturating_add(SignedDuration::from_secs(1));
-        Ok(taken.await?.unwrap_or(Place::Full(soon.unwrap_or(now))))
+        Ok(taken
+            .await?
+            .unwrap_or_else(|| Place::Full(soon.unwrap_or(now))))
     }
 
     /// Takes as many of a bank's places as are free now, `wanted` at most; says how many. One write unit
