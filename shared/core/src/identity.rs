@@ -700,7 +700,7 @@ fn may_become(before: Seen<'_>, after: Seen<'_>) -> bool {
     let (was, is) = (before.facts.amount, after.facts.amount);
     let like = similarity_of(before.facts, after.facts);
     let days = after.day - before.day;
-    let booked = (-BACK_DATED_DAYS..=BOOKING_WINDOW_DAYS).contains(&days);
+    let booked = (0..=BOOKING_WINDOW_DAYS).contains(&days);
     let held = is_round(was) && !is_round(is) && (0..=HOLD_DAYS).contains(&days);
     was == is
         || (like >= AKIN && booked && drifted(was, is))

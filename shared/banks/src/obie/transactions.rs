@@ -233,21 +233,27 @@ pub fn parse_transactions(body: &[u8]) -> Result<Page<TransactionFacts>, Nonsens
 /// Rows at the edge of a page that are compared with the next page's, at most.
 const MAX_OVERLAP: usize = 64;
 
-/// The dates of rows without ids that end a page and begin the next: either purchases that read alike,
-/// or a page that moved and shows its last rows again. Nothing in the answer tells which.
+/// Rows by which pages move while others of them change, at most.
+const MAX_MOVED: usize = 8;
+
+/// The dates of rows without ids that stand at the end of a page and at the beginning of the next: either
+/// purchases that read alike, or a page that moved and shows its last rows again. Nothing in the answer
+/// tells which.
 pub fn doubtful_dates(pages: &[Vec<TransactionFacts>]) -> Option<(Date, Date)> {
-    let overlaps = pages.windows(2).flat_map(|pair| {
+    let nameless = |row: &&TransactionFacts| row.bank_id.is_none();
+    let seams = pages.windows(2).flat_map(|pair| {
         let (page, next) = (pair[0].as_slice(), pair[1].as_slice());
         let longest = page.len().min(next.len()).min(MAX_OVERLAP);
         let overlap = (1..=longest)
             .rev()
             .find(|&rows| page[page.len() - rows..] == next[..rows]);
-        &next[..overlap.unwrap_or(0)]
+        let overlap = &next[..overlap.unwrap_or(0)];
+        // A row between them may have changed at the same moment, so that the edges are not alike.
+        let end = &page[page.len().saturating_sub(MAX_MOVED)..];
+        let moved = next.iter().take(MAX_MOVED).filter(|row| end.contains(row));
+        overlap.iter().chain(moved)
     });
-    let dates: Vec<Date> = overlaps
-        .filter(|row| row.bank_id.is_none())
-        .map(TransactionFacts::date)
-        .collect();
+    let dates: Vec<Date> = seams.filter(nameless).map(TransactionFacts::date).collect();
     Some((*dates.iter().min()?, *dates.iter().max()?))
 }
 
