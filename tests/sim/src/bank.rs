@@ -79,6 +79,8 @@ pub(crate) struct Books {
     pub(crate) vanished: HashSet<u32>,
     /// A movement since the last look, for the trace.
     pub(crate) calls: u64,
+    /// Questions that no tick planned, for some dates alone: steps of histories, and second questions.
+    pub(crate) narrow: u64,
 }
 
 /// All banks of a world. Clones are one.
@@ -108,6 +110,7 @@ impl Banks {
             next_id: 0,
             vanished: HashSet::new(),
             calls: 0,
+            narrow: 0,
         };
         Self {
             books: Arc::new(Mutex::new(books)),
@@ -348,6 +351,8 @@ impl Books {
         now: Timestamp,
     ) -> Result<Answered, Unreached> {
         self.calls += 1;
+        let query = request.url().query().unwrap_or_default();
+        self.narrow += u64::from(query.contains("toBookingDateTime") && !query.contains("page="));
         if self.random.chance(self.moods.failing) {
             match self.random.below(9) {
                 0 => {
@@ -508,7 +513,8 @@ fn transactions(account: &Account, from: &str, page: usize, random: &mut Random)
         .filter(|row| format!("{}T00:00:00Z", date_of(row.at)).as_str() >= from)
         .collect();
     rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.truth));
-    let paged = rows.len() > 2 * PAGE;
+    // A list that was begun in pages is read to its end in pages, though it has become short.
+    let paged = rows.len() > 2 * PAGE || page > 0;
     let (shown, next) = if paged {
         let rest = rows.get(page * PAGE..).unwrap_or_default();
         let shown: Vec<&Row> = rest.iter().take(PAGE).copied().collect();
