@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     sync::Arc,
 };
 
@@ -101,6 +102,7 @@ impl Process {
             addresses: AddressPolicy::AllowLoopback,
             clock,
             public_url: format!("http://127.0.0.1:{}", options.port),
+            deliverers: NonZeroU32::MIN,
         };
         if let Some(file) = &options.banks {
             banks::put(file, &environment.store, &environment.vault).await?;

@@ -7,8 +7,8 @@
 //! The way of a refresh through this crate: [`schedule`] says which records a minute is for,
 //! [`plan`] cuts them into chunks, [`normal`] digests what the bank answered, [`decide`] turns a
 //! snapshot into feed entries with [`identity`] and [`diff`], and [`retry`] says when a failed
-//! delivery is tried again, [`health`] when an endpoint is left alone, [`pace`] how fast it is told, [`breaker`] when a bank is
-//! not called.
+//! delivery is tried again, [`health`] when an endpoint is left alone, [`pace`] how fast it is told,
+//! [`share`] by several processes together, and [`breaker`] when a bank is not called.
 
 pub mod bank;
 pub mod breaker;
@@ -34,6 +34,7 @@ pub mod retry;
 pub mod schedule;
 #[cfg(feature = "schema")]
 mod schema;
+pub mod share;
 pub mod state;
 pub mod tieout;
 pub mod trouble;

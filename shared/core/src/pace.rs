@@ -2,7 +2,8 @@
 //!
 //! An event that comes too soon is given the moment at which it may go, so that a burst leaves in
 //! order and evenly; only one that would have to wait too long is told to ask again. The same keeps a
-//! bank from more than it allows beside its ticks ([`Pace::take_unplanned`]).
+//! bank from more than it allows beside its ticks ([`Pace::take_unplanned`]). How several processes keep
+//! one endpoint's pace together is in [`share`](crate::share).
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +42,7 @@ impl Rate {
     }
 
     /// Microseconds from one event to the next.
-    fn step_us(self) -> i64 {
+    pub(crate) fn step_us(self) -> i64 {
         1_000_000 / i64::from(self.per_s.max(1))
     }
 }
@@ -84,7 +85,7 @@ impl Pace {
         self.take(now_us, step_us.max(1), half, ahead_us)
     }
 
-    fn take(&mut self, now_us: i64, step_us: i64, burst: u32, ahead_us: i64) -> Slot {
+    pub(crate) fn take(&mut self, now_us: i64, step_us: i64, burst: u32, ahead_us: i64) -> Slot {
         let idle = self.0.max(now_us);
         let tolerance = step_us.saturating_mul(i64::from(burst.max(1)) - 1);
         let at = idle.saturating_sub(tolerance).max(now_us);

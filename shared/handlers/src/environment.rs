@@ -1,6 +1,6 @@
 //! What the functions stand on, built once for each process: clients, table, queues, vault.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use okra_aws::{AwsConfig, Bus, Clock, rules::Rules};
 use okra_banks::Connectors;
@@ -20,6 +20,9 @@ pub enum EnvironmentError {
     /// A variable that has to be there is not.
     #[error("the environment variable {0} is missing")]
     Missing(&'static str),
+    /// A variable that has to be a number from 1 on is something else.
+    #[error("the environment variable {0} is not a number from 1 on")]
+    NoNumber(&'static str),
     /// The SDK's configuration.
     #[error("the AWS configuration is not usable")]
     Aws(#[from] okra_aws::ConfigError),
@@ -55,12 +58,14 @@ pub struct Environment {
     pub clock: Clock,
     /// Where the API is reached, without a trailing slash; the root of each `callback_url`.
     pub public_url: String,
+    /// Deliver functions that run at the same time at most.
+    pub deliverers: NonZeroU32,
 }
 
 impl Environment {
     /// What the template's variables name: `TABLE_NAME`, `FETCH_QUEUE_URL`, `PRIORITY_QUEUE_URL`,
     /// `DELIVER_QUEUE_URL`, `OKRA_VAULT_KEY`, `RULE_PREFIX`, `PUBLIC_URL`, `EVENT_BUS_ARN` (may be
-    /// empty), and the SDK's own.
+    /// empty), `DELIVER_CONCURRENCY`, and the SDK's own.
     pub fn from_env() -> Result<Self, EnvironmentError> {
         let aws = AwsConfig::from_env()?;
         let queues = QueueUrls {
@@ -83,6 +88,9 @@ impl Environment {
             addresses: AddressPolicy::PublicOnly,
             clock: Clock::system(),
             public_url: public_url.trim_end_matches('/').to_owned(),
+            deliverers: variable("DELIVER_CONCURRENCY")?
+                .parse()
+                .map_err(|_| EnvironmentError::NoNumber("DELIVER_CONCURRENCY"))?,
         })
     }
 
@@ -129,6 +137,7 @@ impl Environment {
             self.clock.clone(),
             DeliverConfig {
                 rate,
+                processes: self.deliverers.get(),
                 ..DeliverConfig::new(self.public_url.clone())
             },
         ))

@@ -2,23 +2,9 @@
 //! what no tick planned and never for a scheduled refresh.
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::{
-    ids::BankId,
-    pace::{Pace, Slot},
-};
+use okra_core::{ids::BankId, pace::Slot};
 
-use crate::{
-    Consistency, Store, StoreError,
-    call::pause,
-    expression::{Update, When},
-    item::{Key, Reader, n},
-};
-
-const KIND: &str = "allowance";
-const IDLE_AT: &str = "i";
-
-/// Times a place is taken against others that take one at the same moment; after that it counts as full.
-const MAX_ROUNDS: u32 = 8;
+use crate::{Store, StoreError, item::Key};
 
 /// A place of a bank's allowance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +40,7 @@ impl Store {
         ahead: SignedDuration,
     ) -> Result<Place, StoreError> {
         let ahead_us = i64::try_from(ahead.as_micros()).unwrap_or(i64::MAX);
-        let taken = self.change_pace(bank, |pace| {
+        let taken = self.change_pace(key(bank), now, |pace| {
             match pace.take_unplanned(now.as_microsecond(), records_per_second, ahead_us) {
                 Slot::At(us) => (true, Place::At(at(us))),
                 Slot::Full(us) => (false, Place::Full(at(us))),
@@ -79,7 +65,7 @@ impl Store {
         now: Timestamp,
         wanted: usize,
     ) -> Result<usize, StoreError> {
-        let taken = self.change_pace(bank, |pace| {
+        let taken = self.change_pace(key(bank), now, |pace| {
             let mut free = || {
                 let slot = pace.take_unplanned(now.as_microsecond(), records_per_second, 0);
                 matches!(slot, Slot::At(_))
@@ -88,34 +74,5 @@ impl Store {
             (places > 0, places)
         });
         Ok(taken.await?.unwrap_or(0))
-    }
-
-    /// Changes a bank's pace, where `change` says that it did; what it found, or `None` where others
-    /// changed it at the same moment each time.
-    async fn change_pace<T>(
-        &self,
-        bank: BankId,
-        change: impl Fn(&mut Pace) -> (bool, T),
-    ) -> Result<Option<T>, StoreError> {
-        for round in 0..MAX_ROUNDS {
-            let item = self.get(key(bank), Consistency::Strong).await?;
-            let before = match &item {
-                Some(item) => Some(Reader::new(KIND, item).number::<i64>(IDLE_AT)?),
-                None => None,
-            };
-            let mut pace = Pace::idle_from(before.unwrap_or(0));
-            let (changed, found) = change(&mut pace);
-            if !changed {
-                return Ok(Some(found));
-            }
-            let update = Update::new(key(bank))
-                .set(IDLE_AT, n(pace.idle_at_us()))
-                .when(When::Is(IDLE_AT, before.map(n)));
-            if self.update(update).await? {
-                return Ok(Some(found));
-            }
-            pause(round).await;
-        }
-        Ok(None)
     }
 }

@@ -24,6 +24,7 @@
 //! | delivery | `DLV#<endpoint>` | `<commit, ms>#<source>#<seq>` | deliveries |
 //! | parked event | `PRK#<endpoint>` | `<commit, ms>#<source>#<seq>` | parked |
 //! | endpoint health | `HLT#<endpoint>` | `HLT` | healths |
+//! | pace of an endpoint | `PAC#<endpoint>` | `PAC` | paces |
 //! | app feed | `AEV#<app>` | `HEAD`, `FED#<seq>` | healths |
 //! | due retry | `RTY#<minute>#<lane>` | `<source>#<seq>#<endpoint>` | retries |
 //! | counts of a minute | `CNT#<hour>` | `<minute>` | counts |
@@ -63,6 +64,7 @@ mod jobs;
 mod limits;
 mod link_sessions;
 mod marks;
+mod paces;
 mod parked;
 mod projection;
 mod records;

@@ -163,6 +163,7 @@ async fn world(clock: Clock, desk: &Desk) -> World {
     let sender = Sender::over(Arc::new(desk.clone()), AddressPolicy::PublicOnly);
     let config = DeliverConfig {
         rate: Rate::of(100_000),
+        processes: 32,
         ..DeliverConfig::new("https://okra.example")
     };
     World::sending_by(clock, sender, config).await

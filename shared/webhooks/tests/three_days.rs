@@ -368,6 +368,7 @@ impl Run {
         let sender = Sender::over(Arc::new(receivers.clone()), AddressPolicy::PublicOnly);
         let config = DeliverConfig {
             rate: Rate::default(),
+            processes: 32,
             ..DeliverConfig::new("https://okra.example")
         };
         let mut world = World::sending_by(clock, sender, config).await;

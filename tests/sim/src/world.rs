@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::poll_fn,
+    num::NonZeroU32,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -247,6 +248,7 @@ impl World {
             addresses: AddressPolicy::PublicOnly,
             clock: clock.clone(),
             public_url: "https://sync.example".to_owned(),
+            deliverers: DELIVERERS,
         };
         let numbers = Mutex::new(random.fork());
         let state = ApiState::new(environment.clone(), None).with_random(Arc::new(move |bytes| {
@@ -1261,6 +1263,9 @@ fn next_tick(key: &DueKey, now: Timestamp) -> i64 {
     (this + ahead) * 60_000
 }
 
+/// Deliver functions that the deployment may run at the same time.
+const DELIVERERS: NonZeroU32 = NonZeroU32::new(32).expect("it is not 0");
+
 fn deliverer(environment: &Environment, receivers: &Receivers, seed: u64) -> Deliverer {
     let sender = Sender::over(Arc::new(receivers.clone()), AddressPolicy::PublicOnly);
     let Environment {
@@ -1269,9 +1274,13 @@ fn deliverer(environment: &Environment, receivers: &Receivers, seed: u64) -> Del
         vault,
         clock,
         public_url,
+        deliverers,
         ..
     } = environment.clone();
-    let config = DeliverConfig::new(public_url);
+    let config = DeliverConfig {
+        processes: deliverers.get(),
+        ..DeliverConfig::new(public_url)
+    };
     Deliverer::new(store, queues, vault, sender, clock, config)
         .drawing_from(okra_webhooks::Random::seeded(seed))
 }

@@ -1,9 +1,12 @@
 //! A world to call: the router, what it stands on, and a bank over loopback HTTP. Clock and random
 //! numbers are driven, so that every run answers the same.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use axum::{
@@ -179,6 +182,7 @@ impl World {
             addresses,
             clock,
             public_url: "https://sync.example".to_owned(),
+            deliverers: NonZeroU32::MIN,
         };
         let logins = Arc::default();
         let door = Door {

@@ -64,11 +64,9 @@ impl Deliverer {
             }
         }
         if !mode.paced && mode.kind != Kind::Probe {
-            let now = self.clock.now();
             // What is drained stays where it is and is asked for again.
             let comes_back = mode.kind != Kind::Drain;
-            let usual = self.config.rate;
-            if let Some((at, paced)) = self.pulses.reserve(target, now, usual, comes_back) {
+            if let Some((at, paced)) = self.place(target, comes_back).await? {
                 match mode.kind {
                     Kind::Resend => self.resend_at(event, target, at, paced).await?,
                     Kind::Scheduled => self.wake(&key, made, at, paced).await?,

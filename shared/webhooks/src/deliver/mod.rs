@@ -122,10 +122,13 @@ pub struct DeliverConfig {
     pub per_endpoint: usize,
     /// How fast an endpoint is sent events that has no rate of its own.
     pub rate: Rate,
+    /// Processes that deliver at the same time at most, this one with them. They keep an endpoint's
+    /// rate together, by the table; one that is alone keeps it by itself.
+    pub processes: u32,
 }
 
 impl DeliverConfig {
-    /// The usual concurrency: well below the 1,024 files that a Lambda may have open, and enough for
+    /// One process with the usual concurrency: well below the 1,024 files that a Lambda may have open, and enough for
     /// an endpoint to take two whole dispatches at once.
     pub fn new(public_url: impl Into<String>) -> Self {
         Self {
@@ -133,6 +136,7 @@ impl DeliverConfig {
             concurrency: 256,
             per_endpoint: 64,
             rate: Rate::default(),
+            processes: 1,
         }
     }
 }

@@ -6,14 +6,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use jiff::Timestamp;
 use okra_core::{
     health::{Circuit, Failure, Health, Notice},
     ids::EndpointId,
-    pace::{Pace, Rate, Slot},
+    pace::Rate,
+    share::{Share, Turn},
 };
 use okra_queue::Tend;
 use okra_store::{Happened, NewAppEntry, StoreError};
@@ -30,6 +34,9 @@ const SLOW_MS: u32 = 2_000;
 /// Times a change of an endpoint's health is tried against other processes.
 const MAX_ROUNDS: u32 = 16;
 
+/// Seconds after which a place is asked for again that others took at the same moment each time.
+const TAKEN_AGAIN_S: i64 = 1;
+
 /// Events parked by this process before they are added to the endpoint's count.
 const PARKED_AT_ONCE: u64 = 16;
 
@@ -43,11 +50,16 @@ pub(super) struct Pulse {
     known: Mutex<Known>,
     /// Held while its health is written: what comes in meanwhile is written together.
     writing: tokio::sync::Mutex<()>,
+    /// Held while places are taken from those of all processes: who waits meanwhile is brought one.
+    taking: tokio::sync::Mutex<()>,
+    /// How many wait for a place who come back at its time, and how many who do not.
+    come_back: AtomicU32,
+    others: AtomicU32,
 }
 
 #[derive(Default)]
 struct Known {
-    pace: Pace,
+    share: Share,
     /// The usual time of an answer: a moving average in which each counts an eighth.
     usual_ms: u32,
     successes: u32,
@@ -62,6 +74,26 @@ impl Pulse {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Counts somebody who waits for a place.
+    fn wait(&self, comes_back: bool) -> Waiting<'_> {
+        let count = if comes_back {
+            &self.come_back
+        } else {
+            &self.others
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+/// Somebody waits for a place, until this is dropped.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Pulses {
@@ -71,31 +103,6 @@ impl Pulses {
             pulses.retain(|_, pulse| Arc::strong_count(pulse) > 1);
         }
         Arc::clone(pulses.entry(endpoint).or_default())
-    }
-
-    /// A place in the endpoint's pace; `None` where it is taken now. Else when there is one, and
-    /// whether it is reserved: not for those who do not come back at that time.
-    pub(super) fn reserve(
-        &self,
-        target: &Target,
-        now: Timestamp,
-        usual: Rate,
-        comes_back: bool,
-    ) -> Option<(Timestamp, bool)> {
-        let rate = target.rate.map_or(usual, |per_s| Rate::of(per_s.into()));
-        let pulse = self.of(target.endpoint);
-        let (mut known, now_us) = (pulse.lock(), now.as_microsecond());
-        let (at_us, reserved) = if comes_back {
-            match known.pace.reserve(now_us, rate) {
-                Slot::At(at) if at <= now_us => return None,
-                Slot::At(at) => (at, true),
-                Slot::Full(at) => (at, false),
-            }
-        } else {
-            (known.pace.take_now(now_us, rate).err()?, false)
-        };
-        let at = Timestamp::from_microsecond(at_us).unwrap_or(Timestamp::MAX);
-        Some((at, reserved))
     }
 
     /// Counts a parked event; says how many are to be added to the endpoint's count now.
@@ -108,6 +115,70 @@ impl Pulses {
 }
 
 impl Deliverer {
+    /// A place in the endpoint's pace; `None` where it is taken now. Else when there is one, and
+    /// whether it is reserved: not for those who do not come back at that time.
+    pub(super) async fn place(
+        &self,
+        target: &Target,
+        comes_back: bool,
+    ) -> Result<Option<(Timestamp, bool)>, DeliverError> {
+        let usual = self.config.rate;
+        let rate = target.rate.map_or(usual, |per_s| Rate::of(per_s.into()));
+        let pulse = self.pulses.of(target.endpoint);
+        let turn = match self.turn(&pulse, rate, comes_back) {
+            Turn::Ask => self.ask(&pulse, target.endpoint, rate, comes_back).await?,
+            turn => turn,
+        };
+        let at = |us| Timestamp::from_microsecond(us).unwrap_or(Timestamp::MAX);
+        Ok(match turn {
+            Turn::Now => None,
+            Turn::At(us) => Some((at(us), true)),
+            Turn::Full(us) => Some((at(us), false)),
+            Turn::Ask => Some((later(self.clock.now(), TAKEN_AGAIN_S), false)),
+        })
+    }
+
+    fn turn(&self, pulse: &Pulse, rate: Rate, comes_back: bool) -> Turn {
+        let (now_us, processes) = (self.clock.now().as_microsecond(), self.config.processes);
+        let mut known = pulse.lock();
+        known.share.turn(now_us, rate, processes, comes_back)
+    }
+
+    /// Takes a block of places from those of all processes, for all who wait here, unless somebody
+    /// brought one meanwhile.
+    async fn ask(
+        &self,
+        pulse: &Pulse,
+        endpoint: EndpointId,
+        rate: Rate,
+        comes_back: bool,
+    ) -> Result<Turn, DeliverError> {
+        let _waiting = pulse.wait(comes_back);
+        let _taking = pulse.taking.lock().await;
+        let turn = self.turn(pulse, rate, comes_back);
+        if turn != Turn::Ask {
+            return Ok(turn);
+        }
+        let now = self.clock.now();
+        let ask = || {
+            pulse.lock().share.ask(
+                now.as_microsecond(),
+                rate,
+                pulse.come_back.load(Ordering::Relaxed),
+                pulse.others.load(Ordering::Relaxed),
+            )
+        };
+        let block = self.store.take_block(endpoint, rate, now, ask).await?;
+        let Some(block) = block else {
+            return Ok(Turn::Ask);
+        };
+        let (now_us, processes) = (self.clock.now().as_microsecond(), self.config.processes);
+        // At once, so that nobody who comes by takes the place of the one who asked.
+        let mut known = pulse.lock();
+        known.share.brought(now_us, block);
+        Ok(known.share.turn(now_us, rate, processes, comes_back))
+    }
+
     /// True for an endpoint that usually takes long or mostly fails: it goes in the slow lane.
     pub(super) fn is_slow(&self, target: &Target) -> bool {
         let usual_ms = self.pulses.of(target.endpoint).lock().usual_ms;

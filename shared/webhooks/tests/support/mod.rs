@@ -204,6 +204,15 @@ impl World {
         Self::waiting(DEADLINE, config).await
     }
 
+    /// As one of so many processes.
+    pub(crate) async fn among(processes: u32) -> Self {
+        Self::with(DeliverConfig {
+            processes,
+            ..DeliverConfig::new("https://okra.example")
+        })
+        .await
+    }
+
     async fn with(config: DeliverConfig) -> Self {
         Self::waiting(PATIENCE, config).await
     }
@@ -270,7 +279,12 @@ impl World {
 
     /// Another process in place of the one there was: it remembers nothing but what is in the table.
     pub(crate) fn restart(&mut self, random: Random) {
-        self.deliverer = Deliverer::new(
+        self.deliverer = self.another(random);
+    }
+
+    /// Another process beside the one there is.
+    pub(crate) fn another(&self, random: Random) -> Deliverer {
+        Deliverer::new(
             self.store.clone(),
             self.queues.clone(),
             Arc::new(Vault::new([9; 32])),
@@ -279,7 +293,7 @@ impl World {
             self.config.clone(),
         )
         .observed_by(self.log.clone())
-        .drawing_from(random);
+        .drawing_from(random)
     }
 
     async fn link(&self) {
@@ -567,15 +581,7 @@ impl World {
     }
 
     pub(crate) async fn handle(&self, message: DeliverMessage) -> Result<(), DeliverError> {
-        match message {
-            DeliverMessage::DispatchV1(it) => self.deliverer.dispatch(it).await.map(drop_it),
-            DeliverMessage::RetryV1(it) => self.deliverer.retry(it).await.map(drop_it),
-            DeliverMessage::TendV1(it) => self.deliverer.tend(it).await.map(drop_it),
-            DeliverMessage::ResendV1(it) => self.deliverer.resend(it).await.map(drop_it),
-            DeliverMessage::PingV1(it) => self.deliverer.ping(it).await,
-            DeliverMessage::ReplayV1(it) => self.deliverer.replay(it).await.map(drop_it),
-            DeliverMessage::AppFeedV1(it) => self.deliverer.app_feed(it).await.map(drop_it),
-        }
+        handle_by(&self.deliverer, message).await
     }
 
     /// Lets time pass in steps, handling the messages that become due in each.
@@ -652,5 +658,18 @@ impl World {
             }
         }
         messages.len()
+    }
+}
+
+/// Handles a message as the function does.
+pub(crate) async fn handle_by(by: &Deliverer, message: DeliverMessage) -> Result<(), DeliverError> {
+    match message {
+        DeliverMessage::DispatchV1(it) => by.dispatch(it).await.map(drop_it),
+        DeliverMessage::RetryV1(it) => by.retry(it).await.map(drop_it),
+        DeliverMessage::TendV1(it) => by.tend(it).await.map(drop_it),
+        DeliverMessage::ResendV1(it) => by.resend(it).await.map(drop_it),
+        DeliverMessage::PingV1(it) => by.ping(it).await,
+        DeliverMessage::ReplayV1(it) => by.replay(it).await.map(drop_it),
+        DeliverMessage::AppFeedV1(it) => by.app_feed(it).await.map(drop_it),
     }
 }
