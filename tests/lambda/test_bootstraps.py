@@ -89,7 +89,7 @@ def create_cloud(endpoint):
         "OKRA_VAULT_KEY": base64.b64encode(bytes(range(32))).decode(),
         "PUBLIC_URL": "https://okra.example",
         "RULE_PREFIX": PREFIX,
-        "DELIVER_CONCURRENCY": "200",
+        "DELIVER_CONCURRENCY": "32",
         "RUST_LOG": "info",
     }
 

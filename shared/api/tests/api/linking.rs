@@ -119,7 +119,7 @@ async fn a_link_that_fails_leaves_nothing() {
     check(
         json!({ "webhook_url": url }),
         400,
-        "VALIDATION",
+        "WEBHOOK_URL",
         "webhook_url",
     )
     .await;
