@@ -277,10 +277,10 @@ async fn tell(story: Story, place: Option<Place>) -> bool {
             match due(&world, story).await {
                 Due::Never => break,
                 Due::Later => {}
-                Due::Now => {
+                Due::Since(at) => {
                     // The minutes before are empty, and not looked through.
                     if swept.is_none() {
-                        let state = serde_json::json!({ "minute": minute - 2 });
+                        let state = serde_json::json!({ "minute": at.as_second() / 60 - 2 });
                         world.store.put_state("sweep", &state).await.unwrap();
                     }
                     let sweep = Box::pin(world.deliverer.sweep(world.clock.now()));
@@ -332,7 +332,8 @@ async fn handle_all(world: &World, life: &Life) -> bool {
 
 /// When a sweep has something to wake.
 enum Due {
-    Now,
+    /// The time of the first retry that is due.
+    Since(Timestamp),
     Later,
     /// Everything is delivered.
     Never,
@@ -340,7 +341,7 @@ enum Due {
 
 async fn due(world: &World, story: Story) -> Due {
     const LATE: SignedDuration = SignedDuration::from_secs(60);
-    let mut due = Due::Never;
+    let (mut due, mut first) = (Due::Never, None);
     for seq in 1..=story.events {
         let row = row(world, seq).await;
         if row
@@ -351,11 +352,10 @@ async fn due(world: &World, story: Story) -> Due {
         }
         due = Due::Later;
         let at = row.and_then(|row| row.next_at);
-        if at.is_some_and(|at| at + LATE < world.clock.now()) {
-            return Due::Now;
-        }
+        let late = at.filter(|at| *at + LATE < world.clock.now());
+        first = first.into_iter().chain(late).min();
     }
-    due
+    first.map_or(due, Due::Since)
 }
 
 async fn row(world: &World, seq: u64) -> Option<Delivery> {
