@@ -36,9 +36,9 @@ NAMES = ("fetch", "deliver", "api")
 REGION = "eu-west-1"
 PREFIX = "okra-test"
 
-# 3 MB as Lambda counts its own limits, in units of 1,048,576 bytes; half a one more for the function
-# that also serves the dashboard, the widget and the reference.
-MAX_ZIP_BYTES = {"fetch": 3 * 1024 * 1024, "deliver": 3 * 1024 * 1024, "api": 7 * 512 * 1024}
+# 3 MB as Lambda counts its own limits, in units of 1,048,576 bytes; three quarters of a one more for the
+# function that also serves the dashboard, the widget and the reference.
+MAX_ZIP_BYTES = {"fetch": 3 * 1024 * 1024, "deliver": 3 * 1024 * 1024, "api": 15 * 256 * 1024}
 # Far above what an invocation takes, also on a busy machine: a hang fails instead of hanging the suite.
 MAX_INVOCATION_S = 60
 MAX_START_S = 20
