@@ -236,24 +236,30 @@ const MAX_OVERLAP: usize = 64;
 /// Rows by which pages move while others of them change, at most.
 const MAX_MOVED: usize = 8;
 
-/// The dates of rows without ids that stand at the end of a page and at the beginning of the next: either
-/// purchases that read alike, or a page that moved and shows its last rows again. Nothing in the answer
-/// tells which.
+/// The dates of rows without ids that stand at the end of a page and at the beginning of the next, and of
+/// rows that read otherwise there under the same id: either several purchases, or a page that moved and
+/// shows its last rows again, edited perhaps. Nothing in the answer tells which.
 pub fn doubtful_dates(pages: &[Vec<TransactionFacts>]) -> Option<(Date, Date)> {
-    let nameless = |row: &&TransactionFacts| row.bank_id.is_none();
     let seams = pages.windows(2).flat_map(|pair| {
         let (page, next) = (pair[0].as_slice(), pair[1].as_slice());
         let longest = page.len().min(next.len()).min(MAX_OVERLAP);
         let overlap = (1..=longest)
             .rev()
             .find(|&rows| page[page.len() - rows..] == next[..rows]);
-        let overlap = &next[..overlap.unwrap_or(0)];
+        let overlap = next[..overlap.unwrap_or(0)].iter();
+        let nameless = overlap.filter(|row| row.bank_id.is_none());
         // A row between them may have changed at the same moment, so that the edges are not alike.
         let end = &page[page.len().saturating_sub(MAX_MOVED)..];
-        let moved = next.iter().take(MAX_MOVED).filter(|row| end.contains(row));
-        overlap.iter().chain(moved)
+        let moved = next
+            .iter()
+            .take(MAX_MOVED)
+            .filter(|row| match &row.bank_id {
+                None => end.contains(row),
+                Some(_) => end.iter().any(|it| it.bank_id == row.bank_id && it != *row),
+            });
+        nameless.chain(moved)
     });
-    let dates: Vec<Date> = seams.filter(nameless).map(TransactionFacts::date).collect();
+    let dates: Vec<Date> = seams.map(TransactionFacts::date).collect();
     Some((*dates.iter().min()?, *dates.iter().max()?))
 }
 
