@@ -79,8 +79,6 @@ pub(crate) struct Books {
     pub(crate) vanished: HashSet<u32>,
     /// A movement since the last look, for the trace.
     pub(crate) calls: u64,
-    /// Questions that no tick planned, for some dates alone: steps of histories, and second questions.
-    pub(crate) narrow: u64,
 }
 
 /// All banks of a world. Clones are one.
@@ -110,7 +108,6 @@ impl Banks {
             next_id: 0,
             vanished: HashSet::new(),
             calls: 0,
-            narrow: 0,
         };
         Self {
             books: Arc::new(Mutex::new(books)),
@@ -351,8 +348,6 @@ impl Books {
         now: Timestamp,
     ) -> Result<Answered, Unreached> {
         self.calls += 1;
-        let query = request.url().query().unwrap_or_default();
-        self.narrow += u64::from(query.contains("toBookingDateTime") && !query.contains("page="));
         if self.random.chance(self.moods.failing) {
             match self.random.below(9) {
                 0 => {

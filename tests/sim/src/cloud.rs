@@ -47,8 +47,6 @@ pub(crate) struct Services {
     pub(crate) sent: u64,
     /// Items written, for the same.
     pub(crate) written: u64,
-    /// Places that were taken of a bank's pace for what no tick planned.
-    pub(crate) places: u64,
     /// Broken promises of single writes, found as they are made.
     pub(crate) broken: Vec<String>,
 }
@@ -79,7 +77,6 @@ impl Services {
         for write in writes {
             let (pk, sk) = &write.key;
             self.written += 1;
-            self.places += u64::from(pk.starts_with("ALW#"));
             if let Some(seq) = sk.strip_prefix("FED#") {
                 if write.before.is_some() {
                     self.broken

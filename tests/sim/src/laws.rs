@@ -10,7 +10,6 @@
 //! | 6 | a purchase keeps its transaction's id while its bank shows it |
 //! | 7 | an account that never answers holds no other back |
 //! | 8 | a record waits for its user exactly where its bank refuses its consent |
-//! | 9 | what no tick planned was asked with a place of the bank's pace (the rate itself: `core::pace`, `core::plan`) |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -146,12 +145,6 @@ impl World {
             );
         }
         self.check_invented(&all, &mut broken);
-        let (narrow, places) = (self.banks.books().narrow, self.cloud.services().places);
-        if narrow > places {
-            broken.push(format!(
-                "law 9: {narrow} questions were asked beside the plan, with {places} places"
-            ));
-        }
         self.broken.append(&mut broken);
     }
 
