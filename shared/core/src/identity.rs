@@ -349,10 +349,11 @@ impl<'a> Matcher<'a> {
             let rows: ByDay = rows.iter().map(|&row| (self.rows[row].day, row)).collect();
             for known in known {
                 let before = self.known[known];
-                let fits = near(&rows, before.day)
-                    .inspect(|_| comparisons += 1)
-                    .any(|(_, row)| may_become(before, self.rows[row]));
-                if !rows.is_empty() && before.is(BookingStatus::Pending) && !fits {
+                let mut looked_at = near(&rows, before.day).inspect(|_| comparisons += 1);
+                let went = before.is(BookingStatus::Pending)
+                    && !rows.is_empty()
+                    && !looked_at.any(|(_, row)| may_become(before, self.rows[row]));
+                if went {
                     displaced.insert(known);
                 } else {
                     standing.insert(id);

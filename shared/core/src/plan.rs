@@ -81,11 +81,16 @@ const MIN_PUT_OFF_S: u32 = 60;
 
 /// Records of this interval, in minutes, and longer ones do not wait for their next turn where their bank
 /// could not be asked, or did not answer.
-pub const WORTH_PUTTING_OFF_MIN: u16 = 60;
+const WORTH_PUTTING_OFF_MIN: u16 = 60;
 
 /// Times that a record whose bank does not answer is asked again before its next turn. Records of a bank
 /// that is known to be down are not asked, and are put off as often as it takes.
 pub const MAX_ASKED_AGAIN: u8 = 4;
+
+/// True where the turns of an interval are so far apart that one is not given up for an outage.
+pub const fn is_long(interval: Interval) -> bool {
+    interval.minutes() >= WORTH_PUTTING_OFF_MIN
+}
 
 impl Chunk {
     /// The tick it is of, where nobody asked for it.
@@ -104,8 +109,7 @@ impl Chunk {
 
     /// True where its records' next turn is so far off that they are asked again before it.
     pub fn is_worth_putting_off(&self) -> bool {
-        self.tick()
-            .is_some_and(|tick| tick.interval.minutes() >= WORTH_PUTTING_OFF_MIN)
+        self.tick().is_some_and(|tick| is_long(tick.interval))
     }
 
     /// Some of its records, to come again after `wait_s` seconds, or after as many as a message can wait;
@@ -117,10 +121,13 @@ impl Chunk {
         let at = now.as_second() + i64::from(delay_s);
         let in_time = self.tick().is_some() && at < self.not_after.as_second();
         (in_time && !records.is_empty()).then(|| Self {
+            id: self.id.clone(),
+            bank: self.bank,
+            requested: self.requested,
+            not_after: self.not_after,
             delay_s: u16::try_from(delay_s).unwrap_or(u16::MAX),
             again: self.again.saturating_add(1),
             records,
-            ..self.clone()
         })
     }
 }
@@ -143,14 +150,20 @@ pub const CHUNK_SECONDS: u32 = 10;
 /// for a chunk that comes late to be in time all the same.
 pub const SPREAD_S: u32 = 50;
 
+/// A hash of a record and a minute, evenly from all of `u32`: what is drawn for a record at its turn, and not
+/// always the same for those whose turn comes in the same minute of each day.
+pub fn draw(record: RecordId, now: Timestamp) -> u32 {
+    let [.., a, b, c, d] = *record.as_bytes();
+    let minute = now.as_second().div_euclid(60).rem_euclid(1 << 31);
+    let minute = u32::try_from(minute).unwrap_or(0);
+    (u32::from_be_bytes([a, b, c, d]) ^ minute).wrapping_mul(0x9E37_79B1)
+}
+
 /// Seconds for which a chunk waits whose bank's pace is spent: another for each, and in a range that
 /// doubles with each time in a row that it finds no place, so that they do not all come back at once.
 pub fn spread_s(record: RecordId, now: Timestamp, in_vain: u8) -> u32 {
-    let [.., a, b, c, d] = *record.as_bytes();
-    let minute = u32::try_from(now.as_second().div_euclid(60).rem_euclid(1 << 31)).unwrap_or(0);
-    let mixed = (u32::from_be_bytes([a, b, c, d]) ^ minute).wrapping_mul(0x9E37_79B1);
     let range = (MIN_PUT_OFF_S << in_vain.min(4)).min(MAX_DELAY_S - MIN_PUT_OFF_S);
-    MIN_PUT_OFF_S + mixed % range
+    MIN_PUT_OFF_S + draw(record, now) % range
 }
 
 /// What a tick may ask of a bank.

@@ -12,7 +12,7 @@ use okra_core::{
     fault::{BankFault, FaultClass},
     ids::{AccountId, RecordId},
     model::{Product, Snapshot, date_of},
-    plan::{Chunk, DueEntry, JOB_PREFIX, MAX_ASKED_AGAIN, MAX_DELAY_S, Requested, spread_s},
+    plan::{Chunk, DueEntry, JOB_PREFIX, MAX_ASKED_AGAIN, MAX_DELAY_S, Requested, draw, spread_s},
     trouble::{Places, Told, Trouble},
 };
 use okra_queue::Lane;
@@ -123,7 +123,7 @@ impl Refresher {
             && everyone_knows(&chunk)
         {
             report.held = chunk.records.len();
-            let records = chunk.records.clone();
+            let records = std::mem::take(&mut chunk.records);
             report.put_off = self.put_off(&chunk, records, wait_of(down)).await?;
             return Ok(report);
         }
@@ -265,14 +265,10 @@ impl Refresher {
         }
     }
 
-    /// A hash of record and minute, so that a record whose turn always comes in the same minute of the
-    /// day is audited as often as any other.
+    /// Drawn anew each time, so that a record whose turn always comes in the same minute of the day is
+    /// audited as often as any other.
     fn audited(&self, entry: &DueEntry) -> bool {
-        let [.., a, b, c, d] = *entry.key.record.as_bytes();
-        let minute = self.clock.now().as_second().div_euclid(60);
-        let minute = u32::try_from(minute.rem_euclid(1 << 31)).unwrap_or(0);
-        let mixed = (u32::from_be_bytes([a, b, c, d]) ^ minute).wrapping_mul(0x9E37_79B1);
-        mixed < u32::MAX / AUDIT_ONE_IN
+        draw(entry.key.record, self.clock.now()) < u32::MAX / AUDIT_ONE_IN
     }
 
     async fn record(

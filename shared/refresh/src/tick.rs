@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::SignedDuration;
 use okra_core::{
     ids::BankId,
-    plan::{Pace, WORTH_PUTTING_OFF_MIN, fair_shares, plan},
+    plan::{Pace, fair_shares, is_long, plan},
     schedule::{Interval, Tick},
 };
 use okra_queue::Lane;
@@ -38,7 +38,7 @@ impl Refresher {
         due.retain(|entry| {
             let breaker = breakers.get(&entry.key.bank);
             let left_out = breaker.is_some_and(|it| it.leaves_out(entry, end));
-            !left_out || tick.interval.minutes() >= WORTH_PUTTING_OFF_MIN
+            !left_out || is_long(tick.interval)
         });
         let left_out = total - due.len();
         let mut counts: BTreeMap<BankId, usize> = BTreeMap::new();

@@ -98,20 +98,27 @@ async fn link(State(web): State<Arc<Web>>, Path(name): Path<String>) -> Result<R
     Ok(shell::respond(StatusCode::OK, dialog(Some(&known.name))))
 }
 
+/// The head of each document of the widget, with its script where it is `scripted`.
+fn head(title: &str, scripted: bool) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            title { (title) }
+            link rel="icon" href=(href("icon.svg"));
+            link rel="stylesheet" href=(href("widget.css"));
+            @if scripted { script src=(href("widget.js")) defer {} }
+        }
+    }
+}
+
 /// A document that says one thing, to a customer; in a window that `closes` by itself.
 pub(crate) fn said(title: &str, sentence: &str, closes: bool) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) }
-                link rel="icon" href=(href("icon.svg"));
-                link rel="stylesheet" href=(href("widget.css"));
-                @if closes { script src=(href("widget.js")) defer {} }
-            }
+            (head(title, closes))
             body.returned data-returned[closes] {
                 div.dialog { main { h1 { (title) } p { (sentence) } } }
             }
@@ -124,15 +131,7 @@ fn dialog(short_url: Option<&str>) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { "Link a bank account" }
-                link rel="icon" href=(href("icon.svg"));
-                link rel="stylesheet" href=(href("widget.css"));
-                script src=(href("widget.js")) defer {}
-            }
+            (head("Link a bank account", true))
             body data-link=[short_url] {
                 div.dialog role="dialog" aria-modal="true" aria-label="Link a bank account" {
                     header {
