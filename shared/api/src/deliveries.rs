@@ -519,22 +519,12 @@ pub(crate) async fn replay(call: &Call) -> Answer {
         Some(_) => return Err(Refusal::field("which", "is failed, missing or all")),
     };
     let rate = webhooks::rate(call)?.unwrap_or(*RATE_RANGE.start() * 10);
+    let id = ReplayId::from_bytes(call.state.random()?);
     let mut replay = Replay {
-        id: ReplayId::from_bytes(call.state.random()?),
-        app,
-        endpoint,
         record,
         places,
         times,
-        of,
-        rate,
-        state: ReplayState::Running,
-        cursor: None,
-        looked_at: 0,
-        sent: 0,
-        created_at: now,
-        updated_at: now,
-        version: 0,
+        ..Replay::begun(id, (app, endpoint), of, rate, now)
     };
     call.state.store.put_replay(&mut replay).await?;
     let step = ReplayStep {

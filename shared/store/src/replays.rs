@@ -101,6 +101,35 @@ pub struct Replay {
     pub version: u32,
 }
 
+impl Replay {
+    /// A replay that begins at `now`: of everything of every record, unless it is said otherwise.
+    pub const fn begun(
+        id: ReplayId,
+        (app, endpoint): (AppId, EndpointId),
+        of: ReplayOf,
+        rate: u16,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            app,
+            endpoint,
+            record: None,
+            places: (Seq(1), Seq(u64::MAX)),
+            times: (Timestamp::UNIX_EPOCH, Timestamp::MAX),
+            of,
+            rate,
+            state: ReplayState::Running,
+            cursor: None,
+            looked_at: 0,
+            sent: 0,
+            created_at: now,
+            updated_at: now,
+            version: 0,
+        }
+    }
+}
+
 fn key(app: AppId, id: ReplayId) -> Key {
     Key::new(apps::partition(app), format!("{PREFIX}{id}"))
 }

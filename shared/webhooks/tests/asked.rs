@@ -4,7 +4,7 @@
 
 mod support;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use okra_core::{
     feed::PayloadMode,
     ids::{ReplayId, Seq},
@@ -17,22 +17,13 @@ use serde_json::Value;
 use crate::support::{APP, RECORD, Receiver, World};
 
 fn replay(world: &World, receiver: &Receiver, of: ReplayOf) -> Replay {
+    let (id, endpoint) = (
+        ReplayId::from_bytes([7; 12]),
+        endpoint_id(APP, &receiver.url),
+    );
     Replay {
-        id: ReplayId::from_bytes([7; 12]),
-        app: APP,
-        endpoint: endpoint_id(APP, &receiver.url),
         record: Some(RECORD),
-        places: (Seq(1), Seq(u64::MAX)),
-        times: (Timestamp::UNIX_EPOCH, Timestamp::MAX),
-        of,
-        rate: 50,
-        state: ReplayState::Running,
-        cursor: None,
-        looked_at: 0,
-        sent: 0,
-        created_at: world.clock.now(),
-        updated_at: world.clock.now(),
-        version: 0,
+        ..Replay::begun(id, (APP, endpoint), of, 50, world.clock.now())
     }
 }
 

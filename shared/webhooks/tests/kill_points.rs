@@ -26,7 +26,7 @@ use okra_core::{
 };
 use okra_emulator::Fate;
 use okra_queue::{Queue, ReplayStep};
-use okra_store::{Delivery, DeliveryKey, DeliveryState, Replay, ReplayOf, ReplayState};
+use okra_store::{Delivery, DeliveryKey, DeliveryState, Replay, ReplayOf};
 use okra_webhooks::{
     AddressPolicy, DeliverConfig, Fault, Random, Reply, Request, Sender, Transport, endpoint_id,
 };
@@ -372,22 +372,10 @@ async fn row(world: &World, seq: u64) -> Option<Delivery> {
 /// A replay of what is missing at the endpoint.
 async fn started(world: &World) -> ReplayStep {
     let now = world.clock.now();
+    let (id, endpoint) = (ReplayId::from_bytes([7; 12]), endpoint_id(APP, URL));
     let mut replay = Replay {
-        id: ReplayId::from_bytes([7; 12]),
-        app: APP,
-        endpoint: endpoint_id(APP, URL),
         record: Some(RECORD),
-        places: (Seq(1), Seq(u64::MAX)),
-        times: (Timestamp::UNIX_EPOCH, Timestamp::MAX),
-        of: ReplayOf::Missing,
-        rate: 200,
-        state: ReplayState::Running,
-        cursor: None,
-        looked_at: 0,
-        sent: 0,
-        created_at: now,
-        updated_at: now,
-        version: 0,
+        ..Replay::begun(id, (APP, endpoint), ReplayOf::Missing, 200, now)
     };
     assert!(world.store.put_replay(&mut replay).await.unwrap());
     ReplayStep {

@@ -29,9 +29,7 @@ use okra_core::{
     pace::Rate,
 };
 use okra_queue::{ReplayStep, Tend};
-use okra_store::{
-    Delivery, DeliveryState, Direction, Endpoint, Replay, ReplayOf, ReplayState, Retry,
-};
+use okra_store::{Delivery, DeliveryState, Direction, Endpoint, Replay, ReplayOf, Retry};
 use okra_webhooks::{
     AddressPolicy, DeliverConfig, Fault, Random, Reply, Request, SECRET_BYTES, Sender,
     SigningSecrets, Transport, endpoint_id,
@@ -590,21 +588,9 @@ impl Run {
             [u8::try_from(self.slots[slot].moved * SLOTS + slot).unwrap(); 12],
         );
         let mut replay = Replay {
-            id,
-            app: APP,
-            endpoint: self.id(slot),
             record: Some(RECORD),
-            places: (Seq(1), Seq(u64::MAX)),
             times: (Timestamp::UNIX_EPOCH, now),
-            of: ReplayOf::Missing,
-            rate: 200,
-            state: ReplayState::Running,
-            cursor: None,
-            looked_at: 0,
-            sent: 0,
-            created_at: now,
-            updated_at: now,
-            version: 0,
+            ..Replay::begun(id, (APP, self.id(slot)), ReplayOf::Missing, 200, now)
         };
         let known = self.world.store.replay(APP, id).await.unwrap();
         replay.version = known.map_or(0, |known| known.version);
