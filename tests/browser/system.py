@@ -145,6 +145,11 @@ class Pages:
             def log_message(self, *_):
                 pass
 
+            def end_headers(self):
+                # A page written twice within a second has the same Last-Modified: a browser would keep the first.
+                self.send_header("Cache-Control", "no-store")
+                super().end_headers()
+
         handler = functools.partial(Quiet, directory=str(self.folder))
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.port = self.server.server_address[1]
