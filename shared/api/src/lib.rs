@@ -29,6 +29,7 @@ mod links;
 mod names;
 #[cfg(feature = "openapi")]
 mod openapi;
+mod places;
 mod products;
 mod records;
 mod reference;
@@ -55,6 +56,7 @@ pub use okra_vault::same_secret;
 
 pub use self::{
     input::MAX_BODY_BYTES,
+    places::place_at,
     repeats::IDEMPOTENCY_KEY,
     routes::{Access, Origin, ROUTES, Route},
 };

@@ -32,7 +32,9 @@ use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
     input::{BANK, CONSENT_EXPIRES_AT, CONSENT_ID, CUSTOMER, Input, LIMIT_MONTHS, RECORD},
-    refresh, sync,
+    places::place_at,
+    refresh::{self, bank_busy},
+    sync,
 };
 
 /// What our own token is for, where a consent is asked after.
@@ -271,6 +273,13 @@ async fn ready(
     Ok(renewed)
 }
 
+/// Waits for a place of what the bank allows beside its ticks.
+async fn place(call: &Call, bank: &BankConfig) -> Result<(), Refusal> {
+    let now = call.now();
+    let place = place_at(&call.state, bank, now).await?;
+    place.map_err(|at| bank_busy(at, now))
+}
+
 /// Asks the bank for the accounts, stores everything at once, and sends off the first refresh.
 pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked, Refusal> {
     let state = &call.state;
@@ -283,6 +292,7 @@ pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked,
     } = linking;
     let bank = state.store.bank(bank).await?;
     let bank = bank.ok_or_else(|| Refusal::not_found("bank"))?;
+    place(call, &bank).await?;
     let consent = ready(call, &bank, consent).await?;
     let facts = chosen(facts(call, &bank, &consent).await?, &account_ids)?;
     let customer = settle(call, whom).await?;
@@ -517,6 +527,7 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
     );
     let bank = bank.ok_or_else(|| Refusal::not_found("bank"))?;
     let known = known.ok_or_else(|| Refusal::not_found("record"))?;
+    place(call, &bank).await?;
     let consent = ready(call, &bank, consent).await?;
     let facts = facts(call, &bank, &consent).await?;
     let accounts = state.store.accounts_of(&known, Consistency::Strong).await?;

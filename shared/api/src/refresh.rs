@@ -277,7 +277,7 @@ fn quota_spent(until: Timestamp, now: Timestamp) -> Refusal {
     Refusal::new(StatusCode::TOO_MANY_REQUESTS, "QUOTA_SPENT", message).refresh_again(until, now)
 }
 
-fn bank_busy(at: Timestamp, now: Timestamp) -> Refusal {
+pub(crate) fn bank_busy(at: Timestamp, now: Timestamp) -> Refusal {
     let message = "The bank is being asked as often as it allows; wait";
     Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message).refresh_again(at, now)
 }

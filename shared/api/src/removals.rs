@@ -20,7 +20,8 @@ const MAX_RECEIPTS: usize = 1000;
 struct Receipt {
     receipt: ReceiptId,
     customer: CustomerId,
-    /// False where the bounds of one call were reached: the removal goes on by itself.
+    /// False where the bounds of one call were reached, or a bank has no place yet to be asked to take a consent back:
+    /// the removal goes on by itself.
     completed: bool,
     records: Vec<RemovedRecord>,
     deleted: Deleted,

@@ -18,7 +18,9 @@ pub enum Standard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BankLimits {
-    /// Records refreshed per second at most, over all our processes; at least 1.
+    /// Records asked for per second at most, over all our processes; at least 1. A record's turn is all that is asked for
+    /// it then: its token, its accounts' products, their pages. A step of its linking, one of its history and
+    /// its end are turns too.
     pub records_per_second: u32,
     /// Calls in flight from one chunk at most; at least 1.
     pub concurrency: u16,

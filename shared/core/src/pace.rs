@@ -14,7 +14,7 @@ pub const RATE_RANGE: std::ops::RangeInclusive<u16> = 1..=200;
 pub const MAX_AHEAD_MS: i64 = 60_000;
 
 /// Seconds of a bank's allowance in each minute that are for what no tick planned: refreshes on demand,
-/// second questions, steps of histories.
+/// second questions, steps of histories and of links, consents taken back.
 pub const UNPLANNED_S: u32 = 60 - crate::plan::SPREAD_S;
 
 /// How fast an endpoint is sent events.

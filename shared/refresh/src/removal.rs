@@ -6,22 +6,28 @@
 //! way any longer, and deletes what one may have written after the removal.
 
 use jiff::SignedDuration;
-use okra_banks::oauth::Grant;
+use okra_banks::{ConsentId, oauth::Grant};
 use okra_core::{
+    bank::BankConfig,
     fault::BankFault,
     ids::{AppId, CustomerId, ReceiptId},
     state::{RecordStatus, StateChange},
 };
 use okra_queue::RemovalOf;
 use okra_store::{
-    Consistency, DeliveryState, Head, MAX_REMOVED_AT_ONCE, RecordRemoval, Removal, Removed,
+    Consistency, DeliveryState, Head, MAX_REMOVED_AT_ONCE, Place, RecordRemoval, Removal, Removed,
     Revocation,
 };
+
+use zeroize::Zeroizing;
 
 use crate::{RefreshError, Refresher, announce, client_secret};
 
 /// Seconds after which a removal that was cut short is gone on with: longer than an API call can take.
 const GO_ON_S: u16 = 60;
+
+/// Seconds after which a bank that had no place is asked to take a consent back.
+const PLACE_AFTER_S: u16 = 10;
 
 /// Seconds after which it is looked at again, to end what tells of it and to delete what came after it:
 /// longer than any refresh, and the longest delay of a message.
@@ -40,10 +46,23 @@ pub enum Removing {
     Unknown,
     /// There is more to delete.
     Going,
+    /// A bank is asked as often as it allows; it is asked to take a consent back when it has a place.
+    Waiting,
     /// All is deleted but what tells of it, or it may still come again.
     Completed,
     /// Nothing is left.
     Ended,
+}
+
+/// What became of a record that is removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Emptied {
+    /// All of it is deleted.
+    Wholly,
+    /// There is more than one call may delete.
+    Partly,
+    /// Its bank has no place now to be asked to take the consent back.
+    NotYet,
 }
 
 impl Refresher {
@@ -107,6 +126,7 @@ impl Refresher {
         match removing {
             Removing::Unknown | Removing::Ended => {}
             Removing::Going => self.queues.send_removal(of, 0).await?,
+            Removing::Waiting => self.queues.send_removal(of, PLACE_AFTER_S).await?,
             Removing::Completed => self.queues.send_removal(of, LOOK_AGAIN_S).await?,
         }
         Ok(removing)
@@ -123,12 +143,19 @@ impl Refresher {
                 self.bar(removal).await?;
             }
             let before = removal.removed.items();
+            let mut waiting = false;
             for at in 0..removal.records.len() {
-                let whole = self.empty(removal, at).await?;
-                if !whole || removal.removed.items() - before >= MAX_REMOVED_AT_ONCE {
+                let emptied = self.empty(removal, at).await?;
+                let enough = removal.removed.items() - before >= MAX_REMOVED_AT_ONCE;
+                if enough || emptied == Emptied::Partly {
                     store.put_removal(removal).await?;
                     return Ok(Removing::Going);
                 }
+                waiting |= emptied == Emptied::NotYet;
+            }
+            if waiting {
+                store.put_removal(removal).await?;
+                return Ok(Removing::Waiting);
             }
             if removal.whole {
                 let customer = removal.customer;
@@ -161,15 +188,12 @@ impl Refresher {
         Ok(store.put_removal(removal).await?)
     }
 
-    /// Tells of a record's removal, takes its consent back, and deletes what is kept of it; false where
-    /// there is more than one call may delete.
-    async fn empty(&self, removal: &mut Removal, at: usize) -> Result<bool, RefreshError> {
-        let Some(of) = removal.records.get(at).cloned() else {
-            return Ok(true);
+    /// Tells of a record's removal, takes its consent back, and deletes what is kept of it.
+    async fn empty(&self, removal: &mut Removal, at: usize) -> Result<Emptied, RefreshError> {
+        let of = removal.records.get(at).filter(|of| !of.emptied);
+        let Some(of) = of.cloned() else {
+            return Ok(Emptied::Wholly);
         };
-        if of.emptied {
-            return Ok(true);
-        }
         let (store, queues, now) = (&self.store, &self.queues, self.clock.now());
         // It may have been committed and not dispatched: whoever was told already is not told again.
         let unlinked = |head: &Head| {
@@ -178,20 +202,24 @@ impl Refresher {
         };
         let head = announce::announce(store, queues, of.record, now, unlinked).await?;
         let Some(head) = head else {
-            return self.note(removal, at, |it| it.emptied = true).await;
+            self.note(removal, at, |it| it.emptied = true).await?;
+            return Ok(Emptied::Wholly);
         };
         announce::tell(store, queues, &head).await?;
         if of.consent.is_none() {
-            let revocation = self.revoke(&of).await?;
+            let Some(revocation) = self.revoke(&of).await? else {
+                return Ok(Emptied::NotYet);
+            };
             self.note(removal, at, |it| it.consent = Some(revocation))
                 .await?;
         }
         let (removed, whole) = store.empty_record(&head, &of.accounts).await?;
         removal.removed = removal.removed.plus(removed);
         if !whole {
-            return Ok(false);
+            return Ok(Emptied::Partly);
         }
-        self.note(removal, at, |it| it.emptied = true).await
+        self.note(removal, at, |it| it.emptied = true).await?;
+        Ok(Emptied::Wholly)
     }
 
     async fn note(
@@ -199,47 +227,32 @@ impl Refresher {
         removal: &mut Removal,
         at: usize,
         change: impl FnOnce(&mut RecordRemoval),
-    ) -> Result<bool, RefreshError> {
+    ) -> Result<(), RefreshError> {
         if let Some(of) = removal.records.get_mut(at) {
             change(of);
         }
-        self.store.put_removal(removal).await?;
-        Ok(true)
+        Ok(self.store.put_removal(removal).await?)
     }
 
     /// Asks the bank to take a record's consent back. It is asked once: what it does not do is in the
-    /// receipt, and the tokens are deleted whatever it says.
-    async fn revoke(&self, of: &RecordRemoval) -> Result<Revocation, RefreshError> {
-        let consent = self.store.consent(of.record, Consistency::Strong).await?;
-        let Some(consent) = consent else {
-            return Ok(Revocation::NotPossible);
+    /// receipt, and the tokens are deleted whatever it says. `None`: it is asked as often as it allows.
+    async fn revoke(&self, of: &RecordRemoval) -> Result<Option<Revocation>, RefreshError> {
+        let Some((bank, id, secret)) = self.revocable(of).await? else {
+            return Ok(Some(Revocation::NotPossible));
         };
-        let bank = self.store.bank(of.bank).await?;
-        let opened = self.tokens(&consent);
-        let (Some(bank), Ok(tokens)) = (bank, opened) else {
-            return Ok(Revocation::NotPossible);
-        };
-        let Some(id) = tokens
-            .secret()
-            .consent_id
-            .as_ref()
-            .filter(|_| bank.oauth.is_some())
-        else {
-            return Ok(Revocation::NotPossible);
-        };
-        let Ok(secret) = client_secret(&self.vault, &bank) else {
-            return Ok(Revocation::NotPossible);
-        };
+        if let Place::Full(_) = self.take_place(&bank).await? {
+            return Ok(None);
+        }
         let now = self.clock.now();
         let grant = Grant::ClientCredentials {
             scope: CONSENT_SCOPE,
         };
         let asked: Result<(), BankFault> = async {
             let ours = self.connectors.token(&bank, &secret, grant, now).await?;
-            self.connectors.revoke_consent(&bank, &ours, id, now).await
+            self.connectors.revoke_consent(&bank, &ours, &id, now).await
         }
         .await;
-        Ok(match asked {
+        Ok(Some(match asked {
             Ok(()) => Revocation::Revoked,
             Err(fault) => {
                 tracing::warn!(
@@ -250,7 +263,24 @@ impl Refresher {
                 );
                 Revocation::Failed
             }
-        })
+        }))
+    }
+
+    /// A record's consent, its bank and our secret there, where the bank can be asked to take it back.
+    async fn revocable(
+        &self,
+        of: &RecordRemoval,
+    ) -> Result<Option<(BankConfig, ConsentId, Zeroizing<String>)>, RefreshError> {
+        let consent = self.store.consent(of.record, Consistency::Strong).await?;
+        let bank = self.store.bank(of.bank).await?;
+        let bank = bank.filter(|bank| bank.oauth.is_some());
+        let (Some(consent), Some(bank)) = (consent, bank) else {
+            return Ok(None);
+        };
+        let id = self.tokens(&consent).ok();
+        let id = id.and_then(|tokens| tokens.secret().consent_id.clone());
+        let secret = client_secret(&self.vault, &bank).ok();
+        Ok(id.zip(secret).map(|(id, secret)| (bank, id, secret)))
     }
 
     /// Deletes what tells of the removal, once it is told, and what refreshes wrote after it, once none

@@ -542,3 +542,32 @@ async fn a_link_is_followed_up_whatever_became_of_it() {
     let followed = refresher.follow_up(found[0]).await.unwrap();
     assert_eq!(followed, FollowedUp::NotLinked);
 }
+
+/// A link asks its bank as a refresh does, and takes its part of what the bank allows.
+#[tokio::test]
+async fn links_ask_a_bank_no_more_often_than_it_allows() {
+    let world = World::new().await;
+    let bank = with_oauth(&world).await;
+    let store = &world.environment.store;
+    let mut config = store.bank(bank).await.unwrap().unwrap();
+    config.limits.records_per_second = 1;
+    store.put_bank(&config).await.unwrap();
+    let login = world.bank.create_login(NewLogin::default()).unwrap().id;
+    let link = async || {
+        let consent = world.bank.link(login).unwrap().into_string();
+        let body = json!({ "name": "Bola", "bank": bank, "access_token": consent });
+        world.post("records/link", body).await
+    };
+    // Five places at once, two for each link: its accounts and its first refresh, which can be put off.
+    for _ in 0..3 {
+        link().await.data();
+    }
+    let answer = link().await;
+    let (kind, message) = answer.refusal(StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(kind, "RATE_LIMIT");
+    assert!(message.starts_with("The bank"), "{message}");
+    assert_eq!(answer.headers["retry-after"], "24");
+    let clock = &world.environment.clock;
+    clock.set(clock.now() + jiff::SignedDuration::from_secs(24));
+    link().await.data();
+}

@@ -244,3 +244,38 @@ async fn a_consent_is_taken_back_where_the_bank_can() {
     world.environment.store.put_bank(&config).await.unwrap();
     assert_eq!(unlink(&linked).await, "failed");
 }
+
+/// A bank that is asked as often as it allows is asked to take a consent back when it has a place.
+#[tokio::test]
+async fn a_removal_waits_for_its_bank() {
+    let world = World::new().await;
+    let bank = with_oauth(&world).await;
+    let login = world.bank.create_login(NewLogin::default()).unwrap().id;
+    let terms = TokenTerms {
+        life_s: 300,
+        rotate: true,
+    };
+    let (consent, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
+    let body = json!({
+        "name": "Bola", "bank": bank, "refresh_token": tokens.refresh_token.as_str(),
+        "consent_id": consent,
+    });
+    let linked = world.post("records/link", body).await.data();
+    let (store, now) = (&world.environment.store, world.environment.clock.now());
+    let rate = store.bank(bank).await.unwrap().unwrap().limits;
+    let places = usize::MAX;
+    store
+        .take_places(bank, rate.records_per_second, now, places)
+        .await
+        .unwrap();
+    let record = json!({ "record_id": linked["record_id"] });
+    let receipt = world.post("records/unlink", record).await.data();
+    assert_eq!(receipt["completed"], false, "{receipt}");
+    assert_eq!(receipt["records"][0]["consent"], "pending", "{receipt}");
+    let came = world.settle().await;
+    assert_eq!(came.last(), Some(&Removing::Ended), "{came:?}");
+    let receipt = json!({ "receipt": receipt["receipt"] });
+    let receipt = world.post("receipts/get", receipt).await.data();
+    assert_eq!(receipt["completed"], true, "{receipt}");
+    assert_eq!(receipt["records"][0]["consent"], "revoked", "{receipt}");
+}

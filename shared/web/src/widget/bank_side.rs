@@ -9,6 +9,7 @@ use axum::{
     response::Response,
 };
 use data_encoding::BASE64URL_NOPAD;
+use okra_api::place_at;
 use okra_banks::oauth::Grant;
 use okra_core::{
     bank::{BankConfig, OAuthClient},
@@ -65,6 +66,9 @@ pub(crate) async fn visit(
     };
     let secret = client_secret(&web.api.vault, bank)?;
     let (connectors, now) = (&web.api.connectors, web.now());
+    if place_at(&web.api, bank, now).await?.is_err() {
+        return Ok(Err(Problem::Busy));
+    }
     let grant = Grant::ClientCredentials { scope: SCOPE };
     let ours = match connectors.token(bank, &secret, grant, now).await {
         Ok(ours) => ours,
@@ -215,6 +219,9 @@ async fn exchange(
         verifier: Some(&visit.verifier),
     };
     let (connectors, now) = (&web.api.connectors, web.now());
+    if place_at(&web.api, bank, now).await?.is_err() {
+        return Ok(Err(Problem::Busy));
+    }
     let consent = match connectors.token(bank, &secret, grant, now).await {
         Ok(mut secret) => {
             secret.consent_id = Some(visit.consent.clone());

@@ -1,0 +1,34 @@
+//! Places of what a bank allows beside its ticks, for what is asked of it on the way to a linked record.
+
+use jiff::{SignedDuration, Timestamp};
+use okra_core::bank::BankConfig;
+use okra_store::{Place, StoreError};
+
+use crate::ApiState;
+
+/// How long a caller waits for a place: the bank's answer has to come within the gateway's 30 seconds.
+const AHEAD: SignedDuration = SignedDuration::from_secs(5);
+
+/// Takes a bank's next place and waits for it, 5 seconds at most: one for all calls of a step, which are that a
+/// customer is sent to the bank, comes back, or a record is linked. Where the bank is asked as often as it allows,
+/// the inner error is when it has another.
+///
+/// # Errors
+///
+/// [`StoreError`].
+pub async fn place_at(
+    api: &ApiState,
+    bank: &BankConfig,
+    now: Timestamp,
+) -> Result<Result<(), Timestamp>, StoreError> {
+    let rate = bank.limits.records_per_second;
+    let place = api.store.take_unplanned(bank.id, rate, now, AHEAD).await?;
+    match place {
+        Place::At(at) => {
+            let wait = at.duration_since(now).unsigned_abs();
+            tokio::time::sleep(wait.min(AHEAD.unsigned_abs())).await;
+            Ok(Ok(()))
+        }
+        Place::Full(at) => Ok(Err(at)),
+    }
+}
