@@ -15,6 +15,7 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::body::SdkBody;
 use http::StatusCode;
+use okra_queue::FetchMessage;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -47,11 +48,27 @@ pub(crate) struct Services {
     pub(crate) sent: u64,
     /// Items written, for the same.
     pub(crate) written: u64,
+    /// Places of the bank's pace that each process has taken, beside what ticks plan.
+    places: BTreeMap<u64, usize>,
+    /// What each process asked the bank beside its ticks, itself or by a message.
+    asked: BTreeMap<u64, BTreeSet<String>>,
     /// Broken promises of single writes, found as they are made.
     pub(crate) broken: Vec<String>,
 }
 
 impl Services {
+    /// A process asks the bank beside its ticks: law 9 wants a place of its pace for each time.
+    pub(crate) fn asks(&mut self, process: u64, what: &str) {
+        let asked = self.asked.entry(process).or_default();
+        let new = asked.insert(what.to_owned());
+        let places = self.places.get(&process).copied().unwrap_or(0);
+        if new && asked.len() > places {
+            self.broken.push(format!(
+                "law 9: the bank is asked for {what} without a place, {places} taken"
+            ));
+        }
+    }
+
     fn put_message(&mut self, queue: &str, entry: &Value, now: i64) -> u64 {
         self.next_message += 1;
         let id = self.next_message;
@@ -177,7 +194,7 @@ impl Cloud {
     }
 
     fn answer(&self, service: &str, operation: &str, mut body: Value, fate: Fate) -> HttpResponse {
-        let now = (self.now)();
+        let (now, process) = ((self.now)(), self.gate.current());
         let mut services = self.services();
         match service {
             "DynamoDB_20120810" => {
@@ -194,6 +211,8 @@ impl Cloud {
                 services.table.now = now;
                 let answered = services.table.call(operation, &body, sight, &mut writes);
                 services.check(&writes);
+                let taken = writes.iter().filter(|it| it.key.0.starts_with("ALW#"));
+                *services.places.entry(process).or_default() += taken.count();
                 match answered {
                     Ok(mut answer) => {
                         if let Some(left) = left {
@@ -227,6 +246,9 @@ impl Cloud {
                         let (mut successful, mut refused) = (Vec::new(), Vec::new());
                         for (at, entry) in entries.iter().enumerate() {
                             if at < served {
+                                if let Some(job) = on_demand(entry) {
+                                    services.asks(process, &job);
+                                }
                                 let id = services.put_message(&queue, entry, now);
                                 successful.push(json!({ "Id": entry["Id"], "MessageId": id.to_string(), "MD5OfMessageBody": "-" }));
                             } else {
@@ -273,6 +295,15 @@ fn kind(service: &str, operation: &str, body: &Value) -> Kind {
         ("AmazonSQS", _) => Kind::Queue,
         _ => Kind::Rule,
     }
+}
+
+/// The id of a chunk that no tick planned.
+fn on_demand(entry: &Value) -> Option<String> {
+    let message = serde_json::from_str(entry["MessageBody"].as_str()?).ok()?;
+    let FetchMessage::ChunkV1(chunk) = message else {
+        return None;
+    };
+    chunk.tick().is_none().then_some(chunk.id)
 }
 
 /// What an effect is about, for the trace: keys, and nothing whose form varies.

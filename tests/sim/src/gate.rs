@@ -93,6 +93,11 @@ impl Gate {
         self.state().current = process;
     }
 
+    /// Whose future is polled now.
+    pub(crate) fn current(&self) -> u64 {
+        self.state().current
+    }
+
     /// The points where processes wait, oldest first, with what is known of them.
     pub(crate) fn waiting<T>(&self, look: impl Fn(u64, &Point) -> T) -> Vec<T> {
         let state = self.state();

@@ -10,6 +10,7 @@
 //! | 6 | a purchase keeps its transaction's id while its bank shows it |
 //! | 7 | an account that never answers holds no other back |
 //! | 8 | a record waits for its user exactly where its bank refuses its consent |
+//! | 9 | what is asked of a bank beside its ticks has a place of its pace, and nothing is asked for a chunk whose time is over (at every call and message, in `cloud` and `world`) |
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -208,6 +208,8 @@ pub(crate) struct World {
     root: Arc<Mutex<Option<Waker>>>,
     /// Processes that were handed nothing but chunks whose time is over: they may call no bank.
     late: BTreeSet<u64>,
+    /// Processes whose calls of the bank no tick planned: they need a place of its pace.
+    beside: BTreeSet<u64>,
     /// Asynchronous calls that have to come again, and when, in milliseconds since 1970.
     again: Vec<(i64, Job)>,
     pub(crate) counts: BTreeMap<&'static str, u64>,
@@ -284,6 +286,7 @@ impl World {
             next_process: 1,
             root: Arc::default(),
             late: BTreeSet::new(),
+            beside: BTreeSet::new(),
             again: Vec::new(),
             counts: BTreeMap::new(),
         };
@@ -436,6 +439,9 @@ impl World {
             self.count("late chunks");
             self.late.insert(id);
         }
+        if self.is_beside(&job) {
+            self.beside.insert(id);
+        }
         let (refresher, deliverer) = (Arc::clone(&self.refresher), Arc::clone(&self.deliverer));
         let future: Pin<Box<dyn Future<Output = Ended>>> = match &job {
             Job::Tick { tick, .. } => {
@@ -508,6 +514,26 @@ impl World {
             future,
             flag,
         });
+    }
+
+    /// True where whatever is asked of the bank is asked beside its ticks: by a link, by steps of histories, by
+    /// chunks that come late. What is asked on demand took its place when it was sent.
+    fn is_beside(&self, job: &Job) -> bool {
+        let messages = match job {
+            Job::Batch { messages, .. } => messages,
+            Job::Call { .. } => return true,
+            Job::Tick { .. } | Job::Sweep { .. } => return false,
+        };
+        let (services, now) = (self.cloud.services(), self.now());
+        messages.iter().all(|id| {
+            let message = services.queues.get(id);
+            let message = message.and_then(|it| serde_json::from_str(&it.body).ok());
+            match message {
+                Some(FetchMessage::ChunkV1(chunk)) => chunk.is_late(now),
+                Some(FetchMessage::HistoryV1(_)) => true,
+                _ => false,
+            }
+        })
     }
 
     fn all_late(&self, messages: &[u64]) -> bool {
@@ -754,6 +780,9 @@ impl World {
         if kind == Kind::Bank && side == Side::Before && self.late.contains(&process) {
             self.broken
                 .push("law 9: a bank is called for a chunk whose time is over".to_owned());
+        }
+        if kind == Kind::Bank && side == Side::Before && self.beside.contains(&process) {
+            self.cloud.services().asks(process, "a turn of its own");
         }
         let fate = if calm || side == Side::After {
             Fate::Pass
