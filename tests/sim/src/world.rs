@@ -90,6 +90,8 @@ pub(crate) struct Weather {
     pub(crate) in_person: bool,
     /// Whether consents have an end that is known.
     pub(crate) ends: bool,
+    /// Whether the bank allows so little that it is often asked as much as it allows.
+    pub(crate) narrow: bool,
     /// Receivers that go down for hours, in a thousand calls.
     pub(crate) down: u16,
     /// Processes at the same time at most.
@@ -111,6 +113,7 @@ impl Weather {
             flips: random.chance(300),
             in_person: random.chance(80),
             ends: random.chance(120),
+            narrow: random.chance(150),
             down: level(random, &[0, 0, 60]),
             width: 1 + random.below(4),
             steps: 100 + random.below(160),
@@ -306,6 +309,7 @@ impl World {
             oauth: None,
             limits: BankLimits {
                 user_present_only: self.weather.in_person,
+                records_per_second: if self.weather.narrow { 1 } else { 50 },
                 ..BankLimits::default()
             },
         };
@@ -644,6 +648,9 @@ impl World {
             }
             Ended::Answered(status, answer) => {
                 self.log(|| format!("end {id} {status}"));
+                if status == 429 {
+                    self.count("asked too often");
+                }
                 if let Job::Call { path, .. } = &process.job {
                     self.answered(path, &process.job, status, &answer);
                 }
