@@ -2,7 +2,7 @@
 //!
 //! An event that comes too soon is given the moment at which it may go, so that a burst leaves in
 //! order and evenly; only one that would have to wait too long is told to ask again. The same keeps a
-//! bank from more than it allows beside its ticks ([`Pace::take_unplanned`]). How several processes keep
+//! bank from more than it allows beside its ticks ([`Allowance`]). How several processes keep
 //! one endpoint's pace together is in [`share`](crate::share).
 
 use serde::{Deserialize, Serialize};
@@ -76,15 +76,6 @@ impl Pace {
         self.take(now_us, rate.step_us(), rate.burst, MAX_AHEAD_MS * 1000)
     }
 
-    /// Takes the next of a bank's places for what no tick planned, where it is `ahead_us` away at most.
-    /// A bank whose limit is R records a second has 5 R of them a minute, and 5 R at once: 10 R in any
-    /// minute, which is what the [plan](crate::plan) leaves of it.
-    pub fn take_unplanned(&mut self, now_us: i64, records_per_second: u32, ahead_us: i64) -> Slot {
-        let half = records_per_second.max(1).saturating_mul(UNPLANNED_S) / 2;
-        let step_us = 60_000_000 / i64::from(half);
-        self.take(now_us, step_us.max(1), half, ahead_us)
-    }
-
     pub(crate) fn take(&mut self, now_us: i64, step_us: i64, burst: u32, ahead_us: i64) -> Slot {
         let idle = self.0.max(now_us);
         let tolerance = step_us.saturating_mul(i64::from(burst.max(1)) - 1);
@@ -111,6 +102,103 @@ impl Pace {
                 *self = before;
                 Err(at)
             }
+        }
+    }
+}
+
+/// What a bank allows beside its ticks. One whose limit is R records a second has 5 R places a minute for
+/// what no tick planned, and 5 R at once: 10 R in any minute, which is what the [plan](crate::plan)
+/// leaves of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    step_us: i64,
+    tolerance_us: i64,
+}
+
+/// How places are taken while others take some too: one change of the pace that does what it says whatever
+/// they did meanwhile, or nothing. Of many who come at once none has to begin again for the others' sake
+/// but those who found the pace idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// Where the pace is idle by now, it is so again at `until_us`.
+    Anew {
+        /// Places taken.
+        places: u32,
+        /// Microseconds since 1970.
+        until_us: i64,
+    },
+    /// Where the pace is idle after now and by `last_us`, it is so `more_us` later.
+    Behind {
+        /// Places taken.
+        places: u32,
+        /// Microseconds.
+        more_us: i64,
+        /// Microseconds since 1970.
+        last_us: i64,
+    },
+    /// There is none so soon; the next is there at this moment, in microseconds since 1970.
+    Full(i64),
+}
+
+impl Allowance {
+    /// Of a bank that allows so many records a second; 0 counts as 1.
+    pub fn of(records_per_second: u32) -> Self {
+        let half = records_per_second.max(1).saturating_mul(UNPLANNED_S) / 2;
+        let step_us = (60_000_000 / i64::from(half)).max(1);
+        let tolerance_us = step_us.saturating_mul(i64::from(half) - 1);
+        Self {
+            step_us,
+            tolerance_us,
+        }
+    }
+
+    /// The next places, `wanted` at most, of those that are `ahead_us` away at most.
+    pub fn take(self, pace: Pace, now_us: i64, ahead_us: i64, wanted: u32) -> Taking {
+        let idle_us = pace.0.max(now_us);
+        let reach_us = now_us
+            .saturating_add(ahead_us)
+            .saturating_add(self.tolerance_us);
+        if idle_us > reach_us || wanted == 0 {
+            return Taking::Full(idle_us.saturating_sub(self.tolerance_us).max(now_us));
+        }
+        let free = (reach_us - idle_us) / self.step_us + 1;
+        let places = wanted.min(u32::try_from(free).unwrap_or(u32::MAX));
+        let more_us = self.step_us.saturating_mul(places.into());
+        if pace.0 <= now_us {
+            let until_us = now_us.saturating_add(more_us);
+            return Taking::Anew { places, until_us };
+        }
+        Taking::Behind {
+            places,
+            more_us,
+            last_us: reach_us.saturating_sub(more_us - self.step_us),
+        }
+    }
+
+    /// When the first of so many places is, the last of which made the `pace` what it is: `now_us` or later.
+    pub fn first_at(self, pace: Pace, places: u32, now_us: i64) -> i64 {
+        let taken_us = self.step_us.saturating_mul(places.into());
+        let before_us = pace.0.saturating_sub(taken_us);
+        before_us.saturating_sub(self.tolerance_us).max(now_us)
+    }
+}
+
+impl Taking {
+    /// The pace afterwards, and the places that are taken; `None` where it is not as it has to be.
+    pub fn apply(self, pace: Pace, now_us: i64) -> Option<(Pace, u32)> {
+        match self {
+            Self::Anew { places, until_us } => {
+                (pace.0 <= now_us).then_some((Pace(until_us), places))
+            }
+            Self::Behind {
+                places,
+                more_us,
+                last_us,
+            } => {
+                let holds = pace.0 > now_us && pace.0 <= last_us;
+                holds.then_some((Pace(pace.0.saturating_add(more_us)), places))
+            }
+            Self::Full(_) => None,
         }
     }
 }
@@ -152,21 +240,37 @@ mod tests {
     }
 
     proptest! {
-        /// No minute of a bank, wherever it begins, has more than what the plan leaves of it.
+        /// No minute of a bank, wherever it begins, has more than what the plan leaves of it, also where those
+        /// who take places know the pace as it was some takings ago.
         #[test]
         fn no_minute_holds_more_of_a_bank_than_the_plan_leaves(
             records_per_second in 1..100_u32,
             ahead_ms in 0..60_000_i64,
-            gaps_ms in prop::collection::vec(0..3_000_i64, 1..2_000),
+            takers in prop::collection::vec((0..3_000_i64, 1..4_u32, 0..5_usize), 1..2_000),
         ) {
-            let (mut pace, mut now_us, mut went) = (Pace::default(), 1_000_000_000_i64, Vec::new());
-            for gap_ms in gaps_ms {
+            let allowance = Allowance::of(records_per_second);
+            let (mut paces, mut now_us) = (vec![Pace::default()], 1_000_000_000_i64);
+            let mut went = Vec::new();
+            for (gap_ms, wanted, behind) in takers {
                 now_us += gap_ms * 1000 / i64::from(records_per_second);
-                let slot = pace.take_unplanned(now_us, records_per_second, ahead_ms * 1000);
-                if let Slot::At(at) = slot {
-                    prop_assert!(at >= now_us && at - now_us <= ahead_ms * 1000);
+                let pace = *paces.last().unwrap();
+                let known = paces[(paces.len() - 1).saturating_sub(behind)];
+                let taking = allowance.take(known, now_us, ahead_ms * 1000, wanted);
+                let Some((after, places)) = taking.apply(pace, now_us) else {
+                    // Who knew the pace as it is takes a place where there is one.
+                    let none = matches!(taking, Taking::Full(at) if at - now_us > ahead_ms * 1000);
+                    prop_assert!(none || known != pace, "{:?} {:?}", taking, pace);
+                    continue;
+                };
+                prop_assert!((1..=wanted).contains(&places));
+                let first = allowance.first_at(after, places, now_us);
+                for n in 0..i64::from(places) {
+                    let at = allowance.first_at(after, places, i64::MIN) + n * allowance.step_us;
+                    let at = at.max(now_us);
+                    prop_assert!(at >= first && at - now_us <= ahead_ms * 1000);
                     went.push(at);
                 }
+                paces.push(after);
             }
             went.sort_unstable();
             let most = (records_per_second * UNPLANNED_S) as usize;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use okra_core::{
     ids::{BankId, RecordId},
     model::ByProduct,
-    pace::{Pace as Bucket, Slot, UNPLANNED_S},
+    pace::{Allowance, Pace as Bucket, UNPLANNED_S},
     plan::{DueEntry, Pace, SPREAD_S, fair_shares, plan},
     schedule::{DueKey, Interval, Tick},
 };
@@ -49,7 +49,7 @@ proptest! {
         let start = 1_700_000_040_i64;
         let whole = Pace::of(records_per_second);
         let (mut planned, mut unplanned) = (BTreeMap::new(), BTreeMap::new());
-        let mut bucket = Bucket::default();
+        let (mut bucket, allowance) = (Bucket::default(), Allowance::of(records_per_second));
         for (at, (due, asked)) in (start..).step_by(60).zip(minutes) {
             // Each tick sees what the others need, and comes to the same division.
             let shares = fair_shares(&due, whole.per_minute);
@@ -66,8 +66,10 @@ proptest! {
             asked.sort_unstable();
             for ms in asked {
                 let now_us = (at * 1000 + ms) * 1000;
-                let slot = bucket.take_unplanned(now_us, records_per_second, ahead_ms * 1000);
-                if let Slot::At(us) = slot {
+                let taking = allowance.take(bucket, now_us, ahead_ms * 1000, 1);
+                if let Some((after, places)) = taking.apply(bucket, now_us) {
+                    bucket = after;
+                    let us = allowance.first_at(after, places, now_us);
                     *unplanned.entry(us.div_euclid(60_000_000)).or_insert(0) += 1;
                 }
             }

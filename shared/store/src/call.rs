@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::{
     error::{ProvideErrorMetadata, SdkError},
     operation::transact_write_items::TransactWriteItemsError,
     types::{
-        Delete, KeysAndAttributes, Put, ReturnConsumedCapacity, TransactWriteItem,
+        Delete, KeysAndAttributes, Put, ReturnConsumedCapacity, ReturnValue, TransactWriteItem,
         Update as UpdateAction,
     },
 };
@@ -161,6 +161,19 @@ impl Store {
 
     /// False where the conditions do not hold.
     pub(crate) async fn update(&self, update: Update) -> Result<bool, StoreError> {
+        Ok(self.change(update, ReturnValue::None).await?.is_some())
+    }
+
+    /// The same, and what was set or added to as it is now.
+    pub(crate) async fn updated(&self, update: Update) -> Result<Option<Attributes>, StoreError> {
+        self.change(update, ReturnValue::UpdatedNew).await
+    }
+
+    async fn change(
+        &self,
+        update: Update,
+        wanted: ReturnValue,
+    ) -> Result<Option<Attributes>, StoreError> {
         let rendered = update.render();
         let (names, values) = rendered.parameters.into_maps();
         let answer = self
@@ -172,13 +185,14 @@ impl Store {
             .set_condition_expression(rendered.condition)
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(values)
+            .return_values(wanted)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await;
         let done = held("UpdateItem", answer)?;
         self.meter
             .write(done.iter().filter_map(|answer| answer.consumed_capacity()));
-        Ok(done.is_some())
+        Ok(done.map(|answer| answer.attributes.unwrap_or_default()))
     }
 
     pub(crate) async fn delete(&self, key: Key) -> Result<(), StoreError> {

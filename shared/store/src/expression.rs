@@ -18,6 +18,8 @@ pub(crate) enum When {
     Is(&'static str, Option<AttributeValue>),
     /// The attribute is at most this.
     AtMost(&'static str, AttributeValue),
+    /// The attribute is more than this.
+    Above(&'static str, AttributeValue),
     /// The attribute is not there or less than this.
     AbsentOrBelow(&'static str, AttributeValue),
 }
@@ -63,6 +65,9 @@ impl Parameters {
                 }
                 When::AtMost(name, value) => {
                     format!("{} <= {}", self.name(name), self.value(value))
+                }
+                When::Above(name, value) => {
+                    format!("{} > {}", self.name(name), self.value(value))
                 }
                 When::AbsentOrBelow(name, value) => {
                     let name = self.name(name);

@@ -15,14 +15,14 @@ use crate::{
     item::{Key, Reader, TTL, n, ttl},
 };
 
-const KIND: &str = "pace";
-const IDLE_AT: &str = "i";
+pub(crate) const KIND: &str = "pace";
+pub(crate) const IDLE_AT: &str = "i";
 
 /// Times a place is taken against others that take one at the same moment; after that it counts as full.
 const MAX_ROUNDS: u32 = 8;
 
 /// Seconds that an item is kept after it was written: it says nothing once it is idle.
-const KEPT_S: i64 = 24 * 3600;
+pub(crate) const KEPT_S: i64 = 24 * 3600;
 
 fn key(endpoint: EndpointId) -> Key {
     Key::new(format!("PAC#{endpoint}"), "PAC")
@@ -53,19 +53,15 @@ impl Store {
 
     /// Changes a pace, where `change` says that it did; what it found, or `None` where others changed it
     /// at the same moment each time.
-    pub(crate) async fn change_pace<T>(
+    async fn change_pace<T>(
         &self,
         key: Key,
         now: Timestamp,
         change: impl Fn(&mut Pace) -> (bool, T),
     ) -> Result<Option<T>, StoreError> {
         for round in 0..MAX_ROUNDS {
-            let item = self.get(key.clone(), Consistency::Strong).await?;
-            let before = match &item {
-                Some(item) => Some(Reader::new(KIND, item).number::<i64>(IDLE_AT)?),
-                None => None,
-            };
-            let mut pace = Pace::idle_from(before.unwrap_or(0));
+            let before = self.pace(&key).await?;
+            let mut pace = before.unwrap_or_default();
             let (changed, found) = change(&mut pace);
             if !changed {
                 return Ok(Some(found));
@@ -73,12 +69,18 @@ impl Store {
             let update = Update::new(key.clone())
                 .set(IDLE_AT, n(pace.idle_at_us()))
                 .set(TTL, ttl(now, KEPT_S))
-                .when(When::Is(IDLE_AT, before.map(n)));
+                .when(When::Is(IDLE_AT, before.map(|it| n(it.idle_at_us()))));
             if self.update(update).await? {
                 return Ok(Some(found));
             }
             pause(round).await;
         }
         Ok(None)
+    }
+
+    pub(crate) async fn pace(&self, key: &Key) -> Result<Option<Pace>, StoreError> {
+        let item = self.get(key.clone(), Consistency::Strong).await?;
+        let idle_us = item.map(|item| Reader::new(KIND, &item).number(IDLE_AT));
+        Ok(idle_us.transpose()?.map(Pace::idle_from))
     }
 }

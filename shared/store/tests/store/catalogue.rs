@@ -1,5 +1,6 @@
 //! Apps, keys, banks, customers, subscriptions, endpoints, deliveries, retries and states.
 
+use jiff::{SignedDuration, Timestamp};
 use okra_core::{
     bank::{BankConfig, BankLimits, Standard},
     feed::PayloadMode,
@@ -10,7 +11,7 @@ use okra_core::{
 };
 use okra_store::{
     App, AttemptResult, Customer, Delivery, DeliveryKey, DeliveryState, Direction, Endpoint,
-    Happened, KeyHash, LinkSession, NewAppEntry, Retry, StoredHealth, Subscription,
+    Happened, KeyHash, LinkSession, NewAppEntry, Place, Retry, StoredHealth, Subscription,
 };
 
 use crate::support::{app, at, record, store};
@@ -396,4 +397,29 @@ async fn a_state_is_kept_by_name() {
         assert_eq!(store.state("sweep").await.unwrap(), Some(state));
     }
     assert_eq!(store.state("other").await.unwrap(), None);
+}
+
+/// Many who ask a bank at once each find the place that is there for them, and no more than there are.
+#[tokio::test]
+async fn places_of_a_bank_are_taken_by_many_at_once() {
+    let store = store("places").await;
+    let (bank, now) = (
+        BankId::from_bytes([7; 12]),
+        Timestamp::from_second(1_800_000_000).unwrap(),
+    );
+    let take = || store.take_unplanned(bank, 4, now, SignedDuration::from_secs(6));
+    let places = futures::future::try_join_all((0..32).map(|_| take()));
+    let mut waits: Vec<i64> = Vec::new();
+    for place in places.await.unwrap() {
+        match place {
+            Place::At(at) => waits.push(at.duration_since(now).as_secs()),
+            Place::Full(at) => assert_eq!(at.duration_since(now).as_secs(), 9),
+        }
+    }
+    waits.sort_unstable();
+    // Twenty at once, and one each three seconds.
+    assert_eq!(waits, [vec![0; 20], vec![3, 6]].concat());
+    let later = now + SignedDuration::from_secs(30);
+    let left = store.take_places(bank, 4, later, 100).await.unwrap();
+    assert_eq!(left, 8, "as many as thirty seconds gave back");
 }
