@@ -53,6 +53,8 @@ pub(crate) struct Login {
     pub(crate) refused: bool,
     /// When it is over by itself.
     pub(crate) expires_at: Option<Timestamp>,
+    /// When the bank let somebody with a token of this login not in, in milliseconds since 1970.
+    pub(crate) refusals: Vec<i64>,
 }
 
 impl Login {
@@ -156,6 +158,7 @@ impl Banks {
             accounts,
             refused: false,
             expires_at: None,
+            refusals: Vec::new(),
         });
         token
     }
@@ -266,11 +269,20 @@ impl Books {
                 };
                 let days = self.random.between(0, 2);
                 let row = &mut account.rows[at];
-                row.id = id;
+                let before = std::mem::replace(&mut row.id, id);
                 row.pending = false;
                 let later = row.at.saturating_add(SignedDuration::from_hours(24 * days));
                 row.at = later.unwrap_or(row.at).min(now);
-                format!("booked {}", row.truth)
+                let (booked, moved) = (row.truth, row.id != before && before.is_some());
+                // A few give the id of the pending row to another payment.
+                if moved && self.random.chance(200) {
+                    let truth = self.spend(account, now);
+                    if let Some(row) = account.rows.last_mut() {
+                        row.id = before;
+                    }
+                    return format!("booked {booked}, whose id went to {truth}");
+                }
+                format!("booked {booked}")
             }
             6 => {
                 let Some(row) = (!account.rows.is_empty())
@@ -380,9 +392,16 @@ impl Books {
             .unwrap_or_default();
         let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
         let Some(login) = self.logins.iter().find(|login| login.token == token) else {
+            // One that was replaced.
+            let number = token.split('-').nth(1).and_then(|it| it.parse().ok());
+            if let Some(login) = number.and_then(|n: usize| self.logins.get_mut(n)) {
+                login.refusals.push(now.as_millisecond());
+            }
             return Ok((401, vec![], vec![]));
         };
         if login.is_over(now) {
+            let of = self.logins.iter_mut().filter(|login| login.token == token);
+            of.for_each(|login| login.refusals.push(now.as_millisecond()));
             return Ok((403, vec![], br#"{"Code":"403","Id":"x","Message":"consent","Errors":[{"ErrorCode":"UK.OBIE.Resource.ConsentMismatch","Message":"expired"}]}"#.to_vec()));
         }
         let path: Vec<&str> = request.url().path().split('/').collect();

@@ -9,7 +9,7 @@
 //! | 5 | the same round makes no feed entry |
 //! | 6 | a purchase keeps its transaction's id while its bank shows it |
 //! | 7 | an account that never answers holds no other back |
-//! | 8 | a record waits for its user exactly where its bank refuses its consent |
+//! | 8 | a record waits for its user exactly where its bank refuses its consent, and is said to only after it did |
 //! | 9 | what is asked of a bank beside its ticks has a place of its pace, and nothing is asked for a chunk whose time is over (at every call and message, in `cloud` and `world`) |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,9 +54,14 @@ fn purchase(facts: &TransactionFacts) -> Option<u32> {
 }
 
 /// The head's status is what the feed last said of it, and what it says alternates.
-fn check_states(head: &Head, entries: &[FeedEntry], broken: &mut Vec<String>) {
+fn check_states(
+    head: &Head,
+    entries: &[FeedEntry],
+    refusals: Option<&[i64]>,
+    broken: &mut Vec<String>,
+) {
     let record = head.record;
-    let mut waits = false;
+    let (mut waits, mut since) = (false, i64::MIN);
     let mut notices = BTreeSet::new();
     for entry in entries {
         let Change::State(state) = &entry.change else {
@@ -80,6 +85,20 @@ fn check_states(head: &Head, entries: &[FeedEntry], broken: &mut Vec<String>) {
             ));
         }
         waits = now;
+        // From one refusal to the next recovery.
+        if let Some(refusals) = refusals {
+            let at = entry.at.as_millisecond();
+            let later = entries.iter().filter(|it| it.seq > entry.seq);
+            let mut later =
+                later.filter(|it| matches!(it.change, Change::State(StateChange::Recovered)));
+            let end = later.next().map_or(i64::MAX, |it| it.at.as_millisecond());
+            if now && !refusals.iter().any(|it| (since..=end).contains(it)) {
+                broken.push(format!(
+                    "law 8: record {record} is said to wait for its user at {at}, and no bank refused it"
+                ));
+            }
+            since = if now { at } else { since };
+        }
     }
     if waits != (head.status == RecordStatus::TokenRequired) {
         broken.push(format!(
@@ -166,11 +185,14 @@ impl World {
                 head.seq
             ));
         }
-        let (refused, accounts) = {
+        let (refused, accounts, refusals) = {
             let books = self.banks.books();
             let login = &books.logins[linked.login];
-            (login.is_over(self.now()), login.accounts.clone())
+            let refusals = login.refusals.clone();
+            (login.is_over(self.now()), login.accounts.clone(), refusals)
         };
+        // Of a consent whose end is known we say so ourselves.
+        let refusals = (!self.weather.ends).then_some(refusals.as_slice());
         let waits = head.status == RecordStatus::TokenRequired;
         if waits != refused {
             broken.push(format!(
@@ -178,7 +200,7 @@ impl World {
                 head.status.as_str()
             ));
         }
-        check_states(&head, entries, broken);
+        check_states(&head, entries, refusals, broken);
         let mut views: BTreeMap<AccountId, AccountView> = BTreeMap::new();
         for entry in entries {
             if let Some(account) = entry.account {
