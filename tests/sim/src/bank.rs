@@ -100,6 +100,12 @@ const LONG: u16 = 120;
 /// Logins whose accounts use the same ids, in a thousand.
 const SAME_IDS: u16 = 150;
 
+/// Answers of a failing bank that lack a row, in a thousand. Asked for its dates alone the bank shows it.
+const LACKING: u16 = 200;
+
+/// Rows from which on an answer may lack one: of fewer, none but one would be most.
+const LACKING_FROM: usize = 3;
+
 impl Banks {
     pub(crate) fn new(gate: Gate, now: crate::cloud::Now, random: Random) -> Self {
         let books = Books {
@@ -429,7 +435,10 @@ impl Books {
                     let page = value("page", &mut query)
                         .and_then(|it| it.parse().ok())
                         .unwrap_or(0);
-                    transactions(account, &from, page, &mut random)
+                    let wide =
+                        value("toBookingDateTime", &mut request.url().query_pairs()).is_none();
+                    let lacks = wide && self.moods.failing > 0 && random.chance(LACKING);
+                    transactions(account, &from, page, lacks, &mut random)
                 }
             }
             _ => return Ok((404, vec![], vec![])),
@@ -520,13 +529,22 @@ fn balances(account: &Account, random: &mut Random) -> String {
     )
 }
 
-fn transactions(account: &Account, from: &str, page: usize, random: &mut Random) -> String {
+fn transactions(
+    account: &Account,
+    from: &str,
+    page: usize,
+    lacks: bool,
+    random: &mut Random,
+) -> String {
     let mut rows: Vec<&Row> = account
         .rows
         .iter()
         .filter(|row| format!("{}T00:00:00Z", date_of(row.at)).as_str() >= from)
         .collect();
     rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.truth));
+    if lacks && rows.len() >= LACKING_FROM {
+        rows.remove(random.below(rows.len()));
+    }
     // A list that was begun in pages is read to its end in pages, though it has become short.
     let paged = rows.len() > 2 * PAGE || page > 0;
     let (shown, next) = if paged {
