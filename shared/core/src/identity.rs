@@ -8,7 +8,8 @@
 //! 2. **Same bank id**, not contradicted by the content ([`contradicts`]): `Exact`. Where an id stands
 //!    for several rows, equal content goes first. A pending row whose id now stands only on rows
 //!    that it cannot have become ([`may_become`]) was booked under a new id, where one has a row of its
-//!    amount and of like text: `High`.
+//!    amount and of like text, or where its own id's rows have neither its amount nor its text, of the
+//!    same text: `High`.
 //! 3. **Same content** (direction, amount, date, text) under another id or none: `High`. Rows that
 //!    read alike pair off one to one, so three equal purchases stay three.
 //! 4. **A pending row that was booked**, within [`BOOKING_WINDOW_DAYS`]: equal amount and like text:
@@ -55,6 +56,9 @@ const MAX_WORDS: usize = 16;
 
 /// From this similarity on two texts name the same party.
 const ALIKE: u32 = 60;
+
+/// The similarity of equal texts.
+const SAME: u32 = 100;
 
 /// From this similarity on two texts have something in common.
 const AKIN: u32 = 40;
@@ -340,24 +344,37 @@ impl<'a> Matcher<'a> {
     }
 
     /// Pairs pending rows whose ids went to other payments with the booked rows that they became. Their
-    /// ids say less than an equal amount and a like text under an id that is new.
+    /// ids say less than an equal amount and a like text under an id that is new, and where nothing else
+    /// speaks for their ids' rows, less than an equal amount and the same text.
     fn booked_elsewhere(&mut self) {
-        let (mut displaced, mut comparisons) = (HashSet::new(), 0);
+        let (mut displaced, mut comparisons) = (HashMap::new(), 0);
         let mut standing: HashSet<&str> = HashSet::new();
         let groups = self.grouped(|row| row.facts.bank_id.as_deref());
         for (id, (known, rows)) in groups {
             let rows: ByDay = rows.iter().map(|&row| (self.rows[row].day, row)).collect();
             for known in known {
                 let before = self.known[known];
-                let mut looked_at = near(&rows, before.day).inspect(|_| comparisons += 1);
-                let went = before.is(BookingStatus::Pending)
-                    && !rows.is_empty()
-                    && !looked_at.any(|(_, row)| may_become(before, self.rows[row]));
-                if went {
-                    displaced.insert(known);
-                } else {
+                if !before.is(BookingStatus::Pending) || rows.is_empty() {
                     standing.insert(id);
+                    continue;
                 }
+                let looked_at = near(&rows, before.day).inspect(|_| comparisons += 1);
+                let its: Vec<_> = looked_at
+                    .map(|(_, row)| self.rows[row])
+                    .filter(|row| may_become(before, *row))
+                    .collect();
+                let said = |row: &Seen<'_>| {
+                    let (was, is) = (before.facts, row.facts);
+                    was.amount == is.amount || was.description == is.description
+                };
+                if its.is_empty() {
+                    displaced.insert(known, ALIKE);
+                    continue;
+                }
+                if !its.iter().any(said) {
+                    displaced.insert(known, SAME);
+                }
+                standing.insert(id);
             }
         }
         self.comparisons += comparisons;
@@ -369,10 +386,12 @@ impl<'a> Matcher<'a> {
             id.is_none_or(|id| !standing.contains(id))
         };
         let like = |matcher: &Self, known: usize, row: usize| {
-            similarity_of(matcher.known[known].facts, matcher.rows[row].facts)
+            let like = similarity_of(matcher.known[known].facts, matcher.rows[row].facts);
+            let least = displaced.get(&known).copied().unwrap_or(SAME);
+            if like >= least { like } else { 0 }
         };
         self.book(
-            |known, row| displaced.contains(&known) && moved(row),
+            |known, row| displaced.contains_key(&known) && moved(row),
             like,
             ALIKE,
         );
@@ -799,7 +818,7 @@ fn similarity(before: &TransactionFacts, after: &TransactionFacts, a: &[u32], b:
     match (before.description.is_empty(), after.description.is_empty()) {
         (true, true) => return 30,
         (true, false) | (false, true) => return 20,
-        (false, false) if before.description == after.description => return 100,
+        (false, false) if before.description == after.description => return SAME,
         (false, false) => {}
     }
     let common = a

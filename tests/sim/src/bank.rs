@@ -101,10 +101,10 @@ const LONG: u16 = 120;
 const SAME_IDS: u16 = 150;
 
 /// Answers of a failing bank that lack a row, in a thousand. Asked for its dates alone the bank shows it.
-const LACKING: u16 = 200;
+const LACKING: u16 = 300;
 
-/// Rows from which on an answer may lack one: of fewer, none but one would be most.
-const LACKING_FROM: usize = 3;
+/// Rows from which on an answer may lack one: an empty answer is another matter.
+const LACKING_FROM: usize = 2;
 
 impl Banks {
     pub(crate) fn new(gate: Gate, now: crate::cloud::Now, random: Random) -> Self {
