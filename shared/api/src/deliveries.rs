@@ -3,7 +3,7 @@
 
 use jiff::{Timestamp, civil::Date, tz::Offset};
 use okra_core::{
-    feed::PayloadMode,
+    feed::{BodyVersion, PayloadMode},
     ids::{AppId, EndpointId, EventId, RecordId, ReplayId, Seq, Source},
     pace::RATE_RANGE,
 };
@@ -391,7 +391,7 @@ pub(crate) async fn events(call: &Call) -> Answer {
         .feed(head.record, after, limit, Consistency::Strong)
         .await?;
     let last = entries.last().map_or(after, |entry| entry.seq);
-    let to = ("", PayloadMode::Full);
+    let to = ("", PayloadMode::Full, BodyVersion::LATEST);
     let bodies = bodies(store, &call.state.public_url, &head, &entries, to).await?;
     let events = bodies
         .into_iter()

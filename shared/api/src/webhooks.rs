@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
-    feed::PayloadMode,
+    feed::{BodyVersion, PayloadMode},
     health::{Circuit, Health},
     ids::EndpointId,
     model::Product,
@@ -43,6 +43,8 @@ struct Shown {
     id: EndpointId,
     url: String,
     payload: PayloadMode,
+    /// The version of its bodies: that of its registration, unless it was set to another.
+    version: BodyVersion,
     products: Vec<Product>,
     /// Whether a bearer token is sent along.
     token: bool,
@@ -50,6 +52,8 @@ struct Shown {
     events: Vec<String>,
     /// Events a second at most.
     rate: u32,
+    /// Whether the events of a record come one after another.
+    ordered: bool,
     created_at: Instant,
     /// When the secret before the last rotation ceases to sign.
     previous_secret_until: Option<Instant>,
@@ -171,12 +175,14 @@ impl Shown {
             id: endpoint.id,
             url: endpoint.url,
             payload: endpoint.payload,
+            version: endpoint.version,
             products: endpoint.products,
             token: endpoint.bearer.is_some(),
             events: endpoint.events,
             rate: endpoint
                 .rate
                 .map_or_else(|| Rate::default().per_s, u32::from),
+            ordered: endpoint.ordered_since.is_some(),
             created_at: Instant(endpoint.created_at),
             previous_secret_until: still.map(Instant),
             health: HealthShown::new(stored, counted),
@@ -224,6 +230,27 @@ pub(crate) fn rate(call: &Call) -> Result<Option<u16>, Refusal> {
     known.map(Some).ok_or_else(problem)
 }
 
+/// Since when an endpoint is told a record's events in order, that told them since `since` until now. What
+/// it was not told of before holds nothing up: `changed` says that it is told of others from now on.
+fn ordered_since(call: &Call, since: Option<Timestamp>, changed: bool) -> Option<Timestamp> {
+    let input = &call.input;
+    let ordered = input.flag("ordered") || since.is_some() && !input.denies("ordered");
+    ordered.then(|| since.filter(|_| !changed).unwrap_or_else(|| call.now()))
+}
+
+/// The version of bodies asked for.
+fn version(call: &Call) -> Result<Option<BodyVersion>, Refusal> {
+    let Some(name) = call.input.text(&["version"]) else {
+        return Ok(None);
+    };
+    let problem = || {
+        let known = BodyVersion::ALL.map(BodyVersion::as_str).join(", ");
+        let message = format!("version {name} is no version of bodies; known are {known}");
+        refused("UNKNOWN_VERSION", message)
+    };
+    BodyVersion::named(&name).map(Some).ok_or_else(problem)
+}
+
 /// When the secret before a rotation ceases to sign.
 fn previous_until(call: &Call) -> Result<Timestamp, Refusal> {
     let (usual, most) = OVERLAP_HOURS;
@@ -267,8 +294,8 @@ async fn own(call: &Call) -> Result<Endpoint, Refusal> {
     endpoint.ok_or_else(|| Refusal::not_found("webhook"))
 }
 
-/// Sets an endpoint: `{url, token?, payload?, products?, events?, rate?, secret?, rotate?,
-/// overlap_hours?}`.
+/// Sets an endpoint: `{url, token?, payload?, version?, products?, events?, rate?, ordered?,
+/// secret?, rotate?, overlap_hours?}`.
 ///
 /// Answers the secret that signs where the endpoint is new or `rotate` is set; after a rotation the
 /// secret before signs too, for the overlap. Set again, an endpoint keeps what is not given. A new one
@@ -285,7 +312,7 @@ pub(crate) async fn set(call: &Call) -> Answer {
         Some("reference") => Some(PayloadMode::Reference),
         Some(_) => return Err(Refusal::field("payload", "is full or reference")),
     };
-    let products = input.products()?;
+    let (products, version) = (input.products()?, version(call)?);
     let bearer = input
         .text(&["token"])
         .map(|token| Bearer::new(&token).map_err(|error| Refusal::field("token", error)))
@@ -314,9 +341,13 @@ pub(crate) async fn set(call: &Call) -> Answer {
                 None
             };
             endpoint.bearer = bearer.or(endpoint.bearer);
-            endpoint.products = products.unwrap_or(endpoint.products);
+            let products = products.unwrap_or_else(|| endpoint.products.clone());
+            let events = events.unwrap_or_else(|| endpoint.events.clone());
+            let changed = products != endpoint.products || events != endpoint.events;
+            endpoint.ordered_since = ordered_since(call, endpoint.ordered_since, changed);
+            (endpoint.products, endpoint.events) = (products, events);
             endpoint.payload = payload.unwrap_or(endpoint.payload);
-            endpoint.events = events.unwrap_or(endpoint.events);
+            endpoint.version = version.unwrap_or(endpoint.version);
             endpoint.rate = rate.or(endpoint.rate);
             (endpoint, made)
         }
@@ -341,6 +372,8 @@ pub(crate) async fn set(call: &Call) -> Answer {
                 events: events.unwrap_or_default(),
                 rate,
                 payload: payload.unwrap_or_default(),
+                version: version.unwrap_or(BodyVersion::LATEST),
+                ordered_since: ordered_since(call, None, false),
                 created_at: call.now(),
             };
             (endpoint, Some(made))

@@ -215,3 +215,34 @@ pub enum PayloadMode {
     /// Their ids and a `callback_url` to read them from.
     Reference,
 }
+
+/// The version of the bodies that an endpoint is sent. An endpoint keeps the one it was registered
+/// with; a change that a receiver could stumble over gets a new one.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BodyVersion {
+    /// The first, and that of whoever was registered before versions were kept.
+    #[default]
+    #[serde(rename = "2026-03-01")]
+    V20260301,
+}
+
+impl BodyVersion {
+    /// Those there are, the oldest first.
+    pub const ALL: [Self; 1] = [Self::V20260301];
+
+    /// That of an endpoint that is registered now and names none.
+    pub const LATEST: Self = Self::V20260301;
+
+    /// As in bodies and in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V20260301 => "2026-03-01",
+        }
+    }
+
+    /// The version of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == name)
+    }
+}

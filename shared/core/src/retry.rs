@@ -114,6 +114,12 @@ pub const MAX_RETRY_AFTER_S: u32 = HOUR_S;
 /// Seconds that a receiver who is overloaded is left alone at least.
 pub const OVERLOAD_FLOOR_S: u32 = 60;
 
+/// Seconds for which an event that fails holds up those that must not come before it.
+pub const HOLD_S: i64 = 3600;
+
+/// Attempts after which it does no more.
+pub const HOLD_ATTEMPTS: u32 = 5;
+
 /// Parts of a thousand by which a delay varies, either way.
 const SPREAD: u64 = 200;
 
@@ -172,6 +178,12 @@ pub fn next(attempt: u32, outcome: Outcome, retry_after_s: Option<u32>, jitter: 
     Retry::After {
         delay_s: jitter.apply(scheduled).max(asked).max(floor),
     }
+}
+
+/// True where an event that failed so often, was first tried at `first` and is tried again at `next`
+/// still holds up those that must not come before it.
+pub fn holds_up(attempts: u32, first: Timestamp, next: Timestamp) -> bool {
+    attempts < HOLD_ATTEMPTS && next.as_second() - first.as_second() <= HOLD_S
 }
 
 /// Seconds that a `Retry-After` header asks to wait from `now`, as a number or as an HTTP date; at
@@ -281,6 +293,30 @@ mod tests {
         }
         assert_eq!(attempts, MAX_ATTEMPTS);
         assert_eq!(total, 75 * HOUR_S + 35 * MINUTE_S + 5);
+    }
+
+    #[test]
+    fn an_event_holds_others_up_for_an_hour_or_five_attempts() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (attempts, next, expected) in [
+            (1, 5, true),
+            (1, HOLD_S, true),
+            (1, HOLD_S + 1, false),
+            (HOLD_ATTEMPTS - 1, 1, true),
+            (HOLD_ATTEMPTS, 1, false),
+        ] {
+            let holds = holds_up(attempts, at(0), at(next));
+            assert_eq!(holds, expected, "{attempts} {next}");
+        }
+        // By the schedule it is the fourth failure after which no try falls within the hour.
+        let (mut now, mut attempts) = (0, 1);
+        while let Some(delay) = delay(attempts, Outcome::Rejected, None, Jitter::NONE)
+            && holds_up(attempts, at(0), at(now + i64::from(delay)))
+        {
+            now += i64::from(delay);
+            attempts += 1;
+        }
+        assert_eq!((attempts, now), (4, 35 * 60 + 5));
     }
 
     #[test]

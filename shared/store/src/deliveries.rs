@@ -5,7 +5,10 @@
 //! each endpoint.
 
 use jiff::Timestamp;
-use okra_core::ids::{EndpointId, EventId, Seq, Source};
+use okra_core::{
+    ids::{EndpointId, EventId, Seq, Source},
+    retry::holds_up,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -58,6 +61,29 @@ impl DeliveryState {
     }
 }
 
+/// Where an event stands in the line of its record's events, at an endpoint that is told them one after
+/// another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Line {
+    /// In none.
+    #[default]
+    #[serde(rename = "-")]
+    None,
+    /// In it: whoever settles it goes on with those behind it.
+    #[serde(rename = "i")]
+    In,
+    /// It had its turn, and neither it nor any before it holds up those behind it any more.
+    #[serde(rename = "p")]
+    Past,
+}
+
+impl Line {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde passes it")]
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptResult {
@@ -107,6 +133,8 @@ pub struct Delivery {
     pub next_at: Option<Timestamp>,
     /// True from when somebody asked for it again.
     pub replayed: bool,
+    /// Where it stands in the line of its record's events.
+    pub line: Line,
     /// Counts the times this was stored. A new one has 1; who stores it again adds 1.
     pub version: u32,
 }
@@ -120,6 +148,24 @@ impl Delivery {
     /// The last attempt.
     pub fn last(&self) -> Option<&AttemptResult> {
         self.log.last()
+    }
+
+    /// True where no attempt is to be made any more.
+    pub const fn is_over(&self) -> bool {
+        matches!(
+            self.state,
+            DeliveryState::Delivered | DeliveryState::Exhausted | DeliveryState::Cancelled
+        )
+    }
+
+    /// True where it holds up no event behind it in line: it is over, or was tried in vain for long
+    /// enough.
+    pub fn is_settled(&self) -> bool {
+        let tried = self.log.first().zip(self.next_at);
+        let in_vain = |(first, next): (&AttemptResult, _)| {
+            self.state == DeliveryState::Retry && !holds_up(self.attempts, first.at, next)
+        };
+        self.is_over() || self.line == Line::Past || tried.is_some_and(in_vain)
     }
 
     /// Remembers an attempt.
@@ -146,6 +192,8 @@ struct Body {
     next_at: Option<Timestamp>,
     #[serde(rename = "r", skip_serializing_if = "std::ops::Not::not", default)]
     replayed: bool,
+    #[serde(rename = "o", skip_serializing_if = "Line::is_none", default)]
+    line: Line,
 }
 
 fn partition(endpoint: EndpointId) -> String {
@@ -190,6 +238,7 @@ pub(crate) fn write(delivery: &Delivery, now: Timestamp) -> Result<Attributes, S
         excerpt: delivery.excerpt.clone(),
         next_at: delivery.next_at,
         replayed: delivery.replayed,
+        line: delivery.line,
     };
     Ok(Draft::new(key(&delivery.key))
         .with("n", n(delivery.attempts))
@@ -215,6 +264,7 @@ fn read(item: &Attributes) -> Result<Delivery, StoreError> {
         excerpt: body.excerpt,
         next_at: body.next_at,
         replayed: body.replayed,
+        line: body.line,
         version: reader.number("v")?,
     })
 }
@@ -351,6 +401,7 @@ mod tests {
             excerpt: None,
             next_at: Some(at),
             replayed: true,
+            line: Line::Past,
             version: 20,
         }
     }

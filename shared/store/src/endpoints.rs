@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use okra_core::{
-    feed::PayloadMode,
+    feed::{BodyVersion, PayloadMode},
     ids::{AppId, EndpointId},
     model::Product,
 };
@@ -43,6 +43,10 @@ pub struct Endpoint {
     pub events: Vec<String>,
     /// What it is sent.
     pub payload: PayloadMode,
+    /// The version of the bodies it is sent.
+    pub version: BodyVersion,
+    /// It is told the events of a record one after another, of those committed from then on.
+    pub ordered_since: Option<Timestamp>,
     /// Events a second at most; the usual rate where there is none.
     pub rate: Option<u16>,
     /// When it was made.
@@ -69,6 +73,10 @@ struct Plain {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     events: Vec<String>,
     payload: PayloadMode,
+    #[serde(default)]
+    version: BodyVersion,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    ordered_since: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     rate: Option<u16>,
     created_at: Timestamp,
@@ -85,6 +93,8 @@ fn write(endpoint: &Endpoint) -> Result<Attributes, StoreError> {
         products: endpoint.products.clone(),
         events: endpoint.events.clone(),
         payload: endpoint.payload,
+        version: endpoint.version,
+        ordered_since: endpoint.ordered_since,
         rate: endpoint.rate,
         created_at: endpoint.created_at,
     };
@@ -109,6 +119,8 @@ fn read(app: AppId, item: &Attributes) -> Result<Endpoint, StoreError> {
         products: plain.products,
         events: plain.events,
         payload: plain.payload,
+        version: plain.version,
+        ordered_since: plain.ordered_since,
         rate: plain.rate,
         created_at: plain.created_at,
     })

@@ -91,7 +91,7 @@ pub use self::{
     counts::{Counts, MAX_COUNTED_MINUTES},
     customers::Customer,
     deliveries::{
-        AttemptResult, Delivery, DeliveryKey, DeliveryState, MAX_ATTEMPTS_KEPT,
+        AttemptResult, Delivery, DeliveryKey, DeliveryState, Line, MAX_ATTEMPTS_KEPT,
         MAX_DELIVERIES_PER_PAGE, MAX_EXCERPT_BYTES,
     },
     due::MAX_DUE_PER_LANE,

@@ -53,7 +53,25 @@ impl Store {
         endpoint: EndpointId,
         limit: usize,
     ) -> Result<Vec<DeliveryKey>, StoreError> {
-        let range = Range::all(partition(endpoint));
+        self.parked_after(endpoint, None, limit).await
+    }
+
+    /// The same beyond `after`, where it is given.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn parked_after(
+        &self,
+        endpoint: EndpointId,
+        after: Option<&DeliveryKey>,
+        limit: usize,
+    ) -> Result<Vec<DeliveryKey>, StoreError> {
+        let all = Range::all(partition(endpoint));
+        let range = match after {
+            Some(after) => all.after(&sort_key(after)),
+            None => all,
+        };
         let items = self
             .query(range, Take::First(limit), Consistency::Strong)
             .await?;

@@ -69,6 +69,8 @@ pub enum Told {
     Parked,
     /// It waits its turn: the endpoint is sent no more events a second than it wants.
     Paced,
+    /// It waits behind an earlier event of its record: the endpoint is told them in order.
+    Held,
     /// An attempt failed and was the last.
     Exhausted,
     /// Nothing was due: it was delivered or given up before, or its time has not come.
@@ -90,6 +92,8 @@ pub struct DispatchReport {
     pub parked: usize,
     /// Deliveries that wait their turn.
     pub paced: usize,
+    /// Deliveries that wait behind an earlier one.
+    pub held: usize,
     /// Deliveries that failed for the last time.
     pub exhausted: usize,
     /// Deliveries where nothing was due.
@@ -103,6 +107,7 @@ impl DispatchReport {
             Told::Deferred => self.deferred += 1,
             Told::Parked => self.parked += 1,
             Told::Paced => self.paced += 1,
+            Told::Held => self.held += 1,
             Told::Exhausted => self.exhausted += 1,
             Told::Skipped | Told::Unwanted => self.skipped += 1,
         }

@@ -90,6 +90,9 @@ pub struct Message<'a> {
     pub attempt: u32,
     /// Somebody asked for it again; then sent as `okra-replay`.
     pub replayed: bool,
+    /// Those of its record that did not come before it, though they should have; sent as
+    /// `okra-event-gap`.
+    pub gap: &'a [Seq],
     /// The body, JSON; the same bytes in each attempt.
     pub body: Bytes,
     /// Sign it.
@@ -267,7 +270,7 @@ fn headers(message: &Message<'_>) -> Result<HeaderMap, SecretError> {
     let secrets = message.secrets;
     let signature = secrets.sign(message.event, message.sent_at, &message.body)?;
     let id = HeaderValue::try_from(message.event.as_str()).map_err(|_| SecretError::Signing)?;
-    let mut headers = HeaderMap::with_capacity(8);
+    let mut headers = HeaderMap::with_capacity(10);
     headers.insert("webhook-id", id);
     headers.insert("webhook-timestamp", message.sent_at.as_second().into());
     headers.insert("webhook-signature", signature);
@@ -275,6 +278,11 @@ fn headers(message: &Message<'_>) -> Result<HeaderMap, SecretError> {
     headers.insert("okra-attempt", message.attempt.into());
     if message.replayed {
         headers.insert("okra-replay", HeaderValue::from_static("true"));
+    }
+    if !message.gap.is_empty() {
+        let gap: Vec<String> = message.gap.iter().map(|seq| seq.0.to_string()).collect();
+        let gap = HeaderValue::try_from(gap.join(",")).map_err(|_| SecretError::Signing)?;
+        headers.insert("okra-event-gap", gap);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

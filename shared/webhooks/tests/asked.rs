@@ -6,7 +6,7 @@ mod support;
 
 use jiff::SignedDuration;
 use okra_core::{
-    feed::PayloadMode,
+    feed::{BodyVersion, PayloadMode},
     ids::{ReplayId, Seq},
 };
 use okra_queue::{ReplayStep, Resend, Tend};
@@ -235,7 +235,7 @@ async fn a_gap_is_filled_with_the_bodies_that_were_sent() {
         "https://okra.example",
         &head,
         &entries,
-        ("", PayloadMode::Full),
+        ("", PayloadMode::Full, BodyVersion::LATEST),
     )
     .await
     .unwrap();

@@ -27,6 +27,7 @@ async fn a_machine_without_files_does_not_charge_the_receiver() {
         seq: Seq(1),
         attempt: 1,
         replayed: false,
+        gap: &[],
         body: Bytes::from_static(b"{}"),
         secrets: &SigningSecrets::fresh(&[0; SECRET_BYTES]),
         bearer: None,

@@ -209,6 +209,7 @@ async fn post(sender: &Sender, url: &str) -> Answer {
         seq: Seq(17),
         attempt: 3,
         replayed: false,
+        gap: &[],
         body: Bytes::from_static(BODY),
         secrets: &SigningSecrets::fresh(&[1; SECRET_BYTES]),
         bearer: None,

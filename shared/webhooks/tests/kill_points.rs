@@ -26,7 +26,7 @@ use okra_core::{
 };
 use okra_emulator::Fate;
 use okra_queue::{Queue, ReplayStep};
-use okra_store::{Delivery, DeliveryKey, DeliveryState, Replay, ReplayOf};
+use okra_store::{AttemptResult, Delivery, DeliveryKey, DeliveryState, Line, Replay, ReplayOf};
 use okra_webhooks::{
     AddressPolicy, DeliverConfig, Fault, Random, Reply, Request, Sender, Transport, endpoint_id,
 };
@@ -44,11 +44,17 @@ const MAX_PLACES: usize = 500;
 const STEP: SignedDuration = SignedDuration::from_secs(5);
 const MOST: SignedDuration = SignedDuration::from_secs(60);
 
+/// At most once the endpoint was well for as long.
+const MOST_OF_HOURS: SignedDuration = SignedDuration::from_mins(8);
+
 /// Calls that change nothing: to die before one is to die after the effect before it.
 const READS: [&str; 3] = ["BatchGetItem", "GetItem", "Query"];
 
 /// One request, as a receiver saw it.
 struct Seen {
+    /// Its place among all.
+    place: usize,
+    gap: Option<String>,
     attempt: u32,
     body: Bytes,
     status: u16,
@@ -73,12 +79,16 @@ impl Transport for Desk {
             assert_eq!(okra_wire::documented::check(&request.body), Ok(()));
             let down = url == URL && self.clock.now() < self.well_at;
             let status = if down { 503 } else { 200 };
+            let gap = request.headers.get("okra-event-gap");
+            let gap = gap.map(|it| it.to_str().unwrap().to_owned());
+            let mut all = self.seen.lock().unwrap();
             let seen = Seen {
+                place: all.values().map(Vec::len).sum(),
+                gap,
                 attempt: header("okra-attempt").parse().unwrap(),
                 body: request.body,
                 status,
             };
-            let mut all = self.seen.lock().unwrap();
             all.entry((url, id)).or_default().push(seen);
             Ok(Reply {
                 status,
@@ -97,6 +107,10 @@ struct Story {
     events: u64,
     /// How long the endpoint is down.
     down: SignedDuration,
+    /// The endpoint is told in order, each event by a message of its own.
+    ordered: bool,
+    /// So often the first event failed within the last half an hour.
+    failed: u32,
     /// The endpoint is there only after the commit, and is told by a replay.
     replayed: bool,
     settles: SignedDuration,
@@ -104,11 +118,13 @@ struct Story {
     told: usize,
 }
 
-const STORIES: [Story; 4] = [
+const STORIES: [Story; 7] = [
     Story {
         name: "two tries",
         events: 2,
         down: SignedDuration::from_secs(3),
+        ordered: false,
+        failed: 0,
         replayed: false,
         settles: SignedDuration::from_mins(8),
         told: 0,
@@ -118,6 +134,8 @@ const STORIES: [Story; 4] = [
         name: "a sweep",
         events: 1,
         down: SignedDuration::from_mins(12),
+        ordered: false,
+        failed: 0,
         replayed: false,
         settles: SignedDuration::from_mins(60),
         told: 0,
@@ -127,6 +145,8 @@ const STORIES: [Story; 4] = [
         name: "an outage",
         events: 2,
         down: SignedDuration::from_mins(3),
+        ordered: false,
+        failed: 0,
         replayed: false,
         settles: SignedDuration::from_mins(20),
         told: 2,
@@ -135,9 +155,42 @@ const STORIES: [Story; 4] = [
         name: "a replay",
         events: 3,
         down: SignedDuration::ZERO,
+        ordered: false,
+        failed: 0,
         replayed: true,
         settles: SignedDuration::from_mins(4),
         told: 0,
+    },
+    Story {
+        name: "a line",
+        events: 3,
+        down: SignedDuration::from_secs(3),
+        ordered: true,
+        failed: 0,
+        replayed: false,
+        settles: SignedDuration::from_mins(10),
+        told: 0,
+    },
+    // With its fourth failure the first holds the other up no more. It comes by the sweep.
+    Story {
+        name: "a line with a gap",
+        events: 2,
+        down: SignedDuration::from_mins(5),
+        ordered: true,
+        failed: 3,
+        replayed: false,
+        settles: SignedDuration::from_mins(240),
+        told: 0,
+    },
+    Story {
+        name: "a line in an outage",
+        events: 3,
+        down: SignedDuration::from_mins(3),
+        ordered: true,
+        failed: 0,
+        replayed: false,
+        settles: SignedDuration::from_mins(20),
+        told: 2,
     },
 ];
 
@@ -251,7 +304,20 @@ async fn tell(story: Story, place: Option<Place>) -> bool {
         let put = world.store.put_health(APP, endpoint, &stored, &[], now);
         assert!(put.await.unwrap().is_some());
     }
-    let dispatch = world.commit_balances(story.events).await;
+    if story.ordered {
+        world.order(URL, true).await;
+    }
+    let (messages, each) = match story.ordered {
+        true => (story.events, 1),
+        false => (1, story.events),
+    };
+    let mut dispatches = Vec::new();
+    for _ in 0..messages {
+        dispatches.push(world.commit_balances(each).await);
+    }
+    if story.failed > 0 {
+        fail(&world, story.failed).await;
+    }
     if story.replayed {
         world.endpoint_at(URL).await;
         world
@@ -260,7 +326,7 @@ async fn tell(story: Story, place: Option<Place>) -> bool {
             .await
             .unwrap();
     } else {
-        world.queues.send_dispatches(&[dispatch], 0).await.unwrap();
+        world.queues.send_dispatches(&dispatches, 0).await.unwrap();
     }
 
     let mut life = Life::of(&world, place);
@@ -279,7 +345,7 @@ async fn tell(story: Story, place: Option<Place>) -> bool {
                 Due::Later => {}
                 Due::Since(at) => {
                     // The minutes before are empty, and not looked through.
-                    if swept.is_none() {
+                    if swept != Some(minute) {
                         let state = serde_json::json!({ "minute": at.as_second() / 60 - 2 });
                         world.store.put_state("sweep", &state).await.unwrap();
                     }
@@ -298,7 +364,9 @@ async fn tell(story: Story, place: Option<Place>) -> bool {
             world.restart(Random::seeded(1));
             life = Life::of(&world, None);
         }
-        step = if handled { STEP } else { (step * 2).min(MOST) };
+        let late = world.clock.now() > desk.well_at + MOST_OF_HOURS;
+        let most = if late { MOST_OF_HOURS } else { MOST };
+        step = if handled { STEP } else { (step * 2).min(most) };
         world.advance(step);
     }
     check(&world, &desk, story, place).await;
@@ -369,6 +437,35 @@ async fn row(world: &World, seq: u64) -> Option<Delivery> {
     world.store.delivery(&key).await.unwrap()
 }
 
+/// The first event failed so often, and is tried again.
+async fn fail(world: &World, times: u32) {
+    let now = world.clock.now();
+    let attempt = AttemptResult {
+        status: Some(503),
+        class: "throttled".to_owned(),
+        at: now - SignedDuration::from_mins(30),
+        latency_ms: 9,
+    };
+    let failed = Delivery {
+        key: DeliveryKey {
+            endpoint: endpoint_id(APP, URL),
+            at: now,
+            source: RECORD.into(),
+            seq: Seq(1),
+        },
+        event: "balance.success".to_owned(),
+        state: DeliveryState::Retry,
+        attempts: times,
+        log: vec![attempt],
+        excerpt: None,
+        next_at: Some(now),
+        replayed: false,
+        line: Line::In,
+        version: times,
+    };
+    assert!(world.store.put_delivery(&failed, now).await.unwrap());
+}
+
 /// A replay of what is missing at the endpoint.
 async fn started(world: &World) -> ReplayStep {
     let now = world.clock.now();
@@ -406,7 +503,8 @@ async fn check(world: &World, desk: &Desk, story: Story, place: Option<Place>) {
         assert!(taken > 0, "{at}: {id} never arrived at {url}");
         let same = seen.iter().all(|it| it.body == seen[0].body);
         assert!(same, "{at}: {id} has two bodies");
-        let mut refused = 0;
+        let first = EventId::of(RECORD, Seq(1)).to_string() == *id;
+        let mut refused = if first { story.failed } else { 0 };
         for request in seen {
             let attempt = request.attempt;
             assert!(
@@ -421,6 +519,9 @@ async fn check(world: &World, desk: &Desk, story: Story, place: Option<Place>) {
             of_operator += 1;
         }
     }
+    if story.ordered {
+        in_order(desk, story, &at);
+    }
     let committed = (1..=story.events).map(|seq| EventId::of(RECORD, Seq(seq)).to_string());
     assert_eq!(told, committed.collect(), "{at}");
     assert_eq!(of_operator, story.told, "{at}: parked and recovered");
@@ -430,10 +531,36 @@ async fn check(world: &World, desk: &Desk, story: Story, place: Option<Place>) {
     }
 }
 
+/// No event was taken before another, unless that was told to be missing.
+fn in_order(desk: &Desk, story: Story, at: &str) {
+    let all = desk.seen.lock().unwrap();
+    let of = |seq: u64| &all[&(URL.to_owned(), EventId::of(RECORD, Seq(seq)).to_string())];
+    let taken = |seq: u64| of(seq).iter().find(|it| it.status == 200).unwrap();
+    for seq in 2..=story.events {
+        let (before, this) = (taken(seq - 1), taken(seq));
+        let missing = this
+            .gap
+            .as_ref()
+            .is_some_and(|gap| gap.contains(&(seq - 1).to_string()));
+        assert!(before.place < this.place || missing, "{at}: {seq}");
+    }
+    let late = story.failed > 0;
+    assert_eq!(
+        taken(1).place > taken(2).place,
+        late,
+        "{at}: the first is late"
+    );
+}
+
 async fn everywhere(story: Story) {
+    Box::pin(each(story, &[false, true])).await;
+}
+
+/// Dies at each write, before it or after it.
+async fn each(story: Story, served: &[bool]) {
     assert!(!Box::pin(tell(story, None)).await);
     let mut places = 0;
-    for served in [false, true] {
+    for &served in served {
         for call in 0.. {
             assert!(call < MAX_PLACES, "{} never ends", story.name);
             let place = Some(Place { call, served });
@@ -468,4 +595,29 @@ async fn killed_in_an_outage() {
 #[tokio::test]
 async fn killed_in_a_replay() {
     Box::pin(everywhere(STORIES[3])).await;
+}
+
+#[tokio::test]
+async fn killed_in_a_line() {
+    Box::pin(everywhere(STORIES[4])).await;
+}
+
+#[tokio::test]
+async fn killed_before_a_write_where_a_line_goes_on_without_one() {
+    Box::pin(each(STORIES[5], &[false])).await;
+}
+
+#[tokio::test]
+async fn killed_after_a_write_where_a_line_goes_on_without_one() {
+    Box::pin(each(STORIES[5], &[true])).await;
+}
+
+#[tokio::test]
+async fn killed_before_a_write_in_a_line_in_an_outage() {
+    Box::pin(each(STORIES[6], &[false])).await;
+}
+
+#[tokio::test]
+async fn killed_after_a_write_in_a_line_in_an_outage() {
+    Box::pin(each(STORIES[6], &[true])).await;
 }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use jiff::SignedDuration;
 use okra_core::{
-    health::{Circuit, DisabledBy, OPEN_AFTER},
+    health::{Circuit, DisabledBy, MAX_PARKED, OPEN_AFTER},
     model::Product,
     pace::Rate,
 };
@@ -201,6 +201,53 @@ async fn what_is_parked_too_long_is_given_up_and_the_gap_is_told() {
     assert_eq!(row.state, DeliveryState::Exhausted);
     let gap = world.health(&receiver).await.health.gap.unwrap();
     assert_eq!((gap.events, gap.from), (2, row.key.at));
+}
+
+/// A million events wait for an endpoint at most; what comes beyond is given up, and the gap is shown.
+#[tokio::test]
+async fn what_cannot_be_parked_any_more_is_given_up_and_the_gap_is_shown() {
+    // Events that one process parks before it adds them to the count.
+    const COUNTED_AT_ONCE: u64 = 16;
+    let world = World::new().await;
+    let receiver = Receiver::answering(&[410]).await;
+    world.endpoint(&receiver, &[], None).await;
+    let dispatch = world.commit_balances(1).await;
+    world.dispatch(&dispatch).await;
+    let endpoint = endpoint_id(APP, &receiver.url);
+    let known = MAX_PARKED - COUNTED_AT_ONCE;
+    world.store.count_parked(endpoint, known).await.unwrap();
+    let dispatch = world.commit_balances(COUNTED_AT_ONCE).await;
+    let fits = world.dispatch(&dispatch).await;
+    assert_eq!((fits.parked, fits.exhausted), (16, 0));
+    assert_eq!(world.health(&receiver).await.parked, MAX_PARKED);
+
+    world.advance(MINUTE);
+    let lost = world.commit_balances(3).await;
+    for _ in 0..2 {
+        let report = world.dispatch(&lost).await;
+        assert_eq!(report.parked, 0);
+    }
+    assert_eq!(world.parked(&receiver).await.len(), 17);
+    for seq in lost.from.0..=lost.to.0 {
+        let row = world.row(seq, &receiver).await.unwrap();
+        assert_eq!((row.state, row.attempts), (DeliveryState::Exhausted, 0));
+    }
+    let gap = world.health(&receiver).await.health.gap.unwrap();
+    let at = world.row(lost.from.0, &receiver).await.unwrap().key.at;
+    assert_eq!((gap.events, gap.from, gap.until), (3, at, at));
+
+    // What was parked comes when it is back, and there is room again.
+    let mut stored = world.health(&receiver).await;
+    stored.health.enable();
+    let put = world
+        .store
+        .put_health(APP, endpoint, &stored, &[], world.clock.now());
+    assert!(put.await.unwrap().is_some());
+    world.deliverer.tend(tend(&receiver)).await.unwrap();
+    world.settle().await;
+    assert_eq!(taken(&receiver), (1..=17).collect());
+    let health = world.health(&receiver).await;
+    assert_eq!((health.parked, health.health.gap), (0, Some(gap)));
 }
 
 #[tokio::test]

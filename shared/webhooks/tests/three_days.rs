@@ -22,7 +22,7 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::Clock;
 use okra_core::{
-    feed::{PayloadMode, Stream},
+    feed::{BodyVersion, PayloadMode, Stream},
     health::{Gate, Health},
     ids::{EndpointId, ReplayId, Seq},
     model::Product,
@@ -441,6 +441,8 @@ impl Run {
             } else {
                 PayloadMode::Full
             },
+            version: BodyVersion::LATEST,
+            ordered_since: None,
             rate: (slot == 0).then_some(200),
             created_at: self.now(),
         };

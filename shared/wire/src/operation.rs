@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use okra_core::{
+    feed::BodyVersion,
     health::{DisabledBy, Gap},
     ids::{AppId, EndpointId, EventId, Seq, Source},
 };
 use serde::Serialize;
 
-use crate::{scalar::Instant, webhook::BODY_VERSION};
+use crate::scalar::Instant;
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +95,8 @@ pub struct Context<'a> {
     pub public_url: &'a str,
     /// The URL this is sent to.
     pub endpoint_url: &'a str,
+    /// The version of the body.
+    pub version: BodyVersion,
     /// The app.
     pub app: AppId,
     /// The place in the app's own feed.
@@ -186,7 +189,7 @@ pub fn body(context: &Context<'_>, operation: &Operation<'_>) -> Vec<u8> {
             Operation::Ping => EventId::ping(context.subject, context.at),
             _ => EventId::of_source(Source::App(context.app), context.seq),
         },
-        version: BODY_VERSION,
+        version: context.version.as_str(),
         sequence: context.seq.0,
         previous_sequence: context.seq.0.saturating_sub(1),
         method,
@@ -292,6 +295,7 @@ pub(crate) mod tests {
         let context = Context {
             public_url: "https://sync.example",
             endpoint_url: "https://operator.example/",
+            version: BodyVersion::LATEST,
             app: AppId::from_bytes([0xa0; 12]),
             seq: Seq(4),
             at,

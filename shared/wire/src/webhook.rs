@@ -15,7 +15,9 @@
 //! Endpoints in reference mode are sent ids and counts; those in full mode the rows too.
 
 use okra_core::{
-    feed::{Change, Confidence, FeedEntry, Modified, PayloadMode, Pull, TransactionsDiff},
+    feed::{
+        BodyVersion, Change, Confidence, FeedEntry, Modified, PayloadMode, Pull, TransactionsDiff,
+    },
     ids::{AccountId, AppId, BalanceId, BankId, CustomerId, EventId, RecordId, TransactionId},
     model::{
         AccountFacts, BalanceFacts, BookingStatus, Direction, Environment, Product,
@@ -36,9 +38,6 @@ use crate::{
     transaction::Transaction,
 };
 
-/// The version of all bodies. A change that a receiver could stumble over gets a new one.
-pub const BODY_VERSION: &str = "2026-03-01";
-
 /// JSON schemas of all bodies, `components.schemas`, and the `webhooks` of an OpenAPI 3.1 document that
 /// refer to them; `WebhookEvent` is any of them.
 pub const SCHEMAS: &str = include_str!("../webhooks.json");
@@ -52,6 +51,8 @@ pub struct Context<'a> {
     pub endpoint_url: &'a str,
     /// What the endpoint is sent.
     pub payload: PayloadMode,
+    /// The version of the body.
+    pub version: BodyVersion,
     /// The app.
     pub app: AppId,
     /// Its environment.
@@ -460,7 +461,7 @@ impl<'a> Body<'a> {
         Self {
             event: event_name(&entry.change),
             event_id: entry.event_id(),
-            version: BODY_VERSION,
+            version: context.version.as_str(),
             sequence: entry.seq.0,
             previous_sequence: entry.seq.0.saturating_sub(1),
             method,
@@ -840,6 +841,7 @@ mod tests {
             public_url: "https://sync.example",
             endpoint_url: "https://app.example/okra/hook/",
             payload,
+            version: BodyVersion::LATEST,
             app: AppId::from_bytes([0xa0; 12]),
             env: Environment::Sandbox,
             customer: CustomerId::from_bytes([0xc0; 12]),

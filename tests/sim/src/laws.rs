@@ -5,6 +5,7 @@
 //! | 1 | a record's feed, replayed from 0, is what its bank shows and what is stored |
 //! | 2 | sequence numbers are dense; an entry is written once (at every write, in `cloud`) |
 //! | 3 | every entry reached every endpoint that was there all along, or its delivery says that it was given up; no event is invented; every attempt has the same body (at every attempt, in `receiver`) |
+//! | 3, in order | where it is asked for, no event of a record is taken before another that was not told to be missing (at every attempt, in `receiver`) |
 //! | 4 | a round of ticks over banks that say the same in other words writes nothing and sends nothing |
 //! | 5 | the same round makes no feed entry |
 //! | 6 | a purchase keeps its transaction's id while its bank shows it |

@@ -1,13 +1,14 @@
 //! Receivers of webhooks: what they took, and how they fail.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use http::HeaderMap;
+use okra_core::ids::{EventId, Source};
 use okra_webhooks::{Fault, Reply, Request, Transport};
 
 use crate::{
@@ -21,6 +22,10 @@ use crate::{
 pub(crate) struct Inbox {
     /// By event id: the body of the first attempt, and how often it was taken.
     pub(crate) events: BTreeMap<String, (Bytes, u32)>,
+    /// It asked for the events of a record one after another.
+    pub(crate) ordered: bool,
+    /// By record: the events that were taken, or of which another said that they are missing.
+    lines: BTreeMap<String, BTreeSet<u64>>,
     /// Answers 410 from now on.
     pub(crate) gone: bool,
     /// Answers nothing good until then, in milliseconds since 1970.
@@ -80,6 +85,9 @@ impl Transport for Receivers {
                 .and_then(|it| it.to_str().ok())
                 .unwrap_or("?")
                 .to_owned();
+            let header = |name: &str| request.headers.get(name).and_then(|it| it.to_str().ok());
+            let gap = header("okra-event-gap").map(str::to_owned);
+            let asked = header("okra-replay").is_some();
             let label = format!("post {} {id} attempt {attempt}", request.url);
             let fate = self
                 .gate
@@ -89,8 +97,11 @@ impl Transport for Receivers {
                 Fate::Unreachable => Err(Fault::Connect),
                 _ => {
                     let now = (self.now)();
-                    self.desk()
-                        .take(request.url.as_str(), &id, &request.body, now)
+                    let mut desk = self.desk();
+                    let url = request.url.as_str();
+                    let (answer, takes) = desk.take(url, &id, &request.body, now);
+                    desk.in_line(url, &id, gap.as_deref(), takes, asked);
+                    answer
                 }
             };
             self.gate.pass(Side::After, Kind::Receiver, label).await;
@@ -101,7 +112,18 @@ impl Transport for Receivers {
 }
 
 impl Desk {
-    fn take(&mut self, url: &str, id: &str, body: &Bytes, now: i64) -> Result<Reply, Fault> {
+    pub(crate) fn ask_for_order(&mut self, url: &str, ordered: bool) {
+        self.inboxes.entry(url.to_owned()).or_default().ordered = ordered;
+    }
+
+    /// The answer, and whether the event was taken.
+    fn take(
+        &mut self,
+        url: &str,
+        id: &str,
+        body: &Bytes,
+        now: i64,
+    ) -> (Result<Reply, Fault>, bool) {
         let inbox = self.inboxes.entry(url.to_owned()).or_default();
         if !inbox.events.contains_key(id)
             && let Err(wrong) = okra_wire::documented::check(body)
@@ -128,17 +150,18 @@ impl Desk {
             ));
         }
         if inbox.gone {
-            return reply(410, None);
+            return (reply(410, None), false);
         }
         if now < inbox.down_until {
-            return match self.random.below(3) {
+            let answer = match self.random.below(3) {
                 0 => Err(Fault::Timeout),
                 1 => Err(Fault::Connect),
                 _ => reply(503, None),
             };
+            return (answer, false);
         }
         if self.random.chance(self.failing) {
-            return match self.random.below(8) {
+            let answer = match self.random.below(8) {
                 0 => Err(Fault::Timeout),
                 1 => Err(Fault::Connect),
                 2 => reply(429, Some(self.random.between(1, 4000).to_string())),
@@ -148,17 +171,44 @@ impl Desk {
                 // Taken, but the answer is cut off.
                 6 => {
                     *taken += 1;
-                    Ok(Reply {
+                    let answer = Reply {
                         status: 200,
                         headers: HeaderMap::new(),
                         body: Err(Fault::Connect),
-                    })
+                    };
+                    return (Ok(answer), true);
                 }
                 _ => reply(500, None),
             };
+            return (answer, false);
         }
         *taken += 1;
-        reply(204, None)
+        (reply(204, None), true)
+    }
+
+    /// One that asked for order takes no event of a record before another that it was not told is
+    /// missing.
+    fn in_line(&mut self, url: &str, id: &str, gap: Option<&str>, takes: bool, asked: bool) {
+        let Some((Source::Record(record), seq)) = EventId::parse(id) else {
+            return;
+        };
+        let Some(inbox) = self.inboxes.get_mut(url).filter(|inbox| inbox.ordered) else {
+            return;
+        };
+        let line = inbox.lines.entry(record.to_string()).or_default();
+        let gap = gap.unwrap_or_default().split(',');
+        line.extend(gap.filter_map(|seq| seq.parse::<u64>().ok()));
+        if takes && !asked {
+            let before = (1..seq.0).find(|before| !line.contains(before));
+            if let Some(before) = before.filter(|_| !line.contains(&seq.0)) {
+                self.broken.push(format!(
+                    "law 3: {url} asked for order and was told of {id} before {before}, and not that that is missing"
+                ));
+            }
+        }
+        if takes {
+            line.insert(seq.0);
+        }
     }
 }
 

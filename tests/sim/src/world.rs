@@ -336,8 +336,10 @@ impl World {
             self.broken.push(format!("set up: {error}"));
         }
         // One endpoint of the app that is told of everything.
-        self.call_now("webhooks/set", json!({ "url": APP_HOOK }))
-            .await;
+        let ordered = self.random.chance(400);
+        self.receivers.desk().ask_for_order(APP_HOOK, ordered);
+        let hook = json!({ "url": APP_HOOK, "ordered": ordered });
+        self.call_now("webhooks/set", hook).await;
         if self.random.chance(300) {
             let named = json!({ "url": OPS_HOOK, "events": ["endpoint.*", "delivery.*"] });
             self.call_now("webhooks/set", named).await;

@@ -194,6 +194,8 @@ fields! {
     WEBHOOK = [
         F::new(&["events"], Kind::Texts, "The names of events it is told of, or family.*, or *; all that records bring where absent."),
         F::new(&["rate"], Kind::Count { most: 200 }, "Events a second at most."),
+        F::new(&["ordered"], Kind::Flag, "Tells the events of a record one after another; in the order of arrival where false."),
+        F::new(&["version"], Kind::OneOf(&[okra_core::feed::BodyVersion::V20260301.as_str()]), "The version of its bodies; a new endpoint has the latest, and keeps it."),
         F::new(&["secret"], Kind::Text, "A secret of your own, whsec_ and base64 of 24 to 64 bytes."),
     ];
     SECRET_OVERLAP = [F::new(&["overlap_hours"], Kind::Text, "Hours for which the secret before a rotation still signs, 0 to 168; 24 where absent.")];

@@ -152,6 +152,11 @@ async fn what_cannot_be_an_endpoint_is_refused() {
             "bal*",
         ),
         (
+            json!({ "url": URL, "version": "2024-01-01" }),
+            "UNKNOWN_VERSION",
+            "known are 2026-03-01",
+        ),
+        (
             json!({ "url": URL, "secret": "hunter2" }),
             "INVALID_SECRET",
             "whsec_",
@@ -223,6 +228,36 @@ async fn messages(world: &World, kind: &str) -> Vec<Value> {
             .await
             .unwrap();
     }
+}
+
+/// An endpoint is told in order from when that was asked for, or from when it was told of others.
+#[tokio::test]
+async fn an_endpoint_asks_for_order_and_keeps_its_version() {
+    let world = World::new().await;
+    let (clock, store) = (&world.environment.clock, &world.environment.store);
+    let app = okra_core::ids::AppId::from_bytes([0xa0; 12]);
+    let mut since: Vec<Option<jiff::Timestamp>> = Vec::new();
+    for (body, ordered) in [
+        (json!({}), false),
+        (json!({ "ordered": true }), true),
+        (json!({ "rate": 5 }), true),
+        (json!({ "ordered": "true", "version": "2026-03-01" }), true),
+        (json!({ "events": ["balance.*"] }), true),
+        (json!({ "ordered": false }), false),
+    ] {
+        clock.set(clock.now() + jiff::SignedDuration::from_secs(1));
+        let mut set = body.clone();
+        set["url"] = json!(URL);
+        let made = world.post("webhooks/set", set).await.data();
+        assert_eq!(made["ordered"], json!(ordered), "{body}");
+        assert_eq!(made["version"], "2026-03-01");
+        let listed = world.post("webhooks/list", json!({})).await.data();
+        assert_eq!(listed["webhooks"][0]["ordered"], json!(ordered), "{body}");
+        let endpoint = store.endpoints(app).await.unwrap().remove(0);
+        since.push(endpoint.ordered_since);
+    }
+    assert_eq!((since[1], since[2]), (since[2], since[3]));
+    assert!(since[3] < since[4], "{since:?}");
 }
 
 #[tokio::test]
@@ -351,6 +386,7 @@ async fn events_are_read_and_their_deliveries_looked_up_and_sent_again() {
             excerpt: Some("short and stout".to_owned()),
             next_at: None,
             replayed: false,
+            line: okra_store::Line::None,
             version: 1,
         };
         store.put_delivery(&delivery, entry.at).await.unwrap();

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
     bank::{BankConfig, BankLimits, Standard},
-    feed::PayloadMode,
+    feed::{BodyVersion, PayloadMode},
     health::Notice,
     ids::{AppId, BankId, CustomerId, EndpointId, Seq, SubscriptionId},
     model::{Environment, Product},
@@ -11,7 +11,7 @@ use okra_core::{
 };
 use okra_store::{
     App, AttemptResult, Customer, Delivery, DeliveryKey, DeliveryState, Direction, Endpoint,
-    Happened, KeyHash, LinkSession, NewAppEntry, Place, Retry, StoredHealth, Subscription,
+    Happened, KeyHash, Line, LinkSession, NewAppEntry, Place, Retry, StoredHealth, Subscription,
 };
 
 use crate::support::{app, at, record, store};
@@ -222,6 +222,8 @@ async fn endpoints_come_and_go_and_tell_no_secrets() {
         events: vec!["balance.*".to_owned()],
         rate: Some(5),
         payload: PayloadMode::Reference,
+        version: BodyVersion::LATEST,
+        ordered_since: (n == 1).then(|| at(3)),
         created_at: at(0),
     };
     for n in [1, 2] {
@@ -258,6 +260,7 @@ fn delivery(endpoint: u8, seq: u64, version: u32, state: DeliveryState) -> Deliv
         excerpt: Some("busy".to_owned()),
         next_at: Some(at(60)),
         replayed: seq.is_multiple_of(2),
+        line: if seq == 3 { Line::Past } else { Line::None },
         version,
     }
 }

@@ -247,6 +247,11 @@ fn settings(endpoint: Option<&Endpoint>) -> Markup {
         label { span { "Events a second" span.note { (RATE_RANGE.start()) " to " (RATE_RANGE.end()) } }
             input type="number" name="rate" min=(RATE_RANGE.start()) max=(RATE_RANGE.end())
                 value=(endpoint.and_then(|it| it.rate).map_or_else(|| Rate::default().per_s, u32::from)); }
+        fieldset {
+            legend { "Order" }
+            label.check { input type="checkbox" name="ordered" value="true" checked[endpoint.is_some_and(|it| it.ordered_since.is_some())];
+                span { "One after another" span.note { "the events of a record in their order; one that fails holds up those behind it, an hour at most" } } }
+        }
         label { span { "Bearer token" span.note { "optional, sent along as Okra did" } }
             input type="password" name="token" autocomplete="off" placeholder=[endpoint.and_then(|it| it.bearer.as_ref()).map(|_| "kept unless you enter another")]; }
     }
@@ -267,6 +272,7 @@ fn asked(fields: &Fields, url: &str) -> Result<Value, Trouble> {
         "token": fields.get("token"),
         "events": fields.all("events").collect::<Vec<_>>(),
         "rate": fields.get("rate"),
+        "ordered": fields.get("ordered") == "true",
     }))
 }
 

@@ -10,7 +10,7 @@ use okra_queue::AppFeed;
 use okra_store::{AppEntry, Happened, MAX_APP_FEED_PAGE};
 use okra_wire::operation;
 
-use super::{DeliverError, Deliverer, Event, Mode, Target};
+use super::{DeliverError, Deliverer, Event, Mode, Target, Turn};
 use crate::report::{DispatchReport, Told};
 
 /// Seconds after which an app's feed is looked at in any case: longer than a process that commits an entry
@@ -66,8 +66,9 @@ impl Deliverer {
     ) -> Result<Told, DeliverError> {
         let event = event(entry);
         let row = self.store.delivery(&event.key(target.endpoint)).await?;
-        let body = || body(entry, &self.config.public_url, &target.url);
-        self.tell(&event, target, row, mode, body).await
+        let body = || body(entry, &self.config.public_url, target);
+        let came = self.tell(&event, target, row, mode, &Turn::Free, body);
+        Ok(came.await?.told)
     }
 
     pub(super) async fn attempt_of_app(
@@ -92,8 +93,9 @@ impl Deliverer {
         let wanted = |target: &&Target| target.endpoint == endpoint && wants(target, entry, &event);
         match targets.iter().find(wanted) {
             Some(target) => {
-                let body = || body(entry, &self.config.public_url, &target.url);
-                self.tell(&event, target, row, mode, body).await
+                let body = || body(entry, &self.config.public_url, target);
+                let came = self.tell(&event, target, row, mode, &Turn::Free, body);
+                Ok(came.await?.told)
             }
             None => self.close(&event, endpoint, row).await,
         }
@@ -155,10 +157,11 @@ pub(crate) fn operation_of(entry: &AppEntry) -> operation::Operation<'_> {
     }
 }
 
-fn body(entry: &AppEntry, public_url: &str, endpoint_url: &str) -> Bytes {
+fn body(entry: &AppEntry, public_url: &str, target: &Target) -> Bytes {
     let context = operation::Context {
         public_url,
-        endpoint_url,
+        endpoint_url: &target.url,
+        version: target.version,
         app: entry.app,
         seq: entry.seq,
         at: entry.at,

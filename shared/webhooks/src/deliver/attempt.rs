@@ -10,11 +10,11 @@ use okra_core::{
 };
 use okra_queue::{Resend, Retry};
 use okra_store::{
-    self as store, AttemptResult, Delivery, DeliveryKey, DeliveryState, Happened, NewAppEntry,
+    self as store, AttemptResult, Delivery, DeliveryKey, DeliveryState, Happened, Line, NewAppEntry,
 };
 use url::Url;
 
-use super::{DeliverError, Deliverer, Event, Kind, LEASE_S, Mode, Step, Target, step};
+use super::{DeliverError, Deliverer, Event, Kind, LEASE_S, Mode, Step, Target, Turn, step};
 use crate::{
     report::{Attempted, Told},
     sender::{Answer, Control, Message},
@@ -24,6 +24,22 @@ use crate::{
 /// The class of an attempt after which the receiver wanted no more of the event.
 const ABORTED: &str = "aborted";
 
+/// What came of one event at one endpoint, and whether it holds up those behind it no more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Came {
+    pub(super) told: Told,
+    pub(super) settled: bool,
+}
+
+impl From<Told> for Came {
+    fn from(told: Told) -> Self {
+        Self {
+            told,
+            settled: told == Told::Exhausted,
+        }
+    }
+}
+
 impl Deliverer {
     /// Makes the attempt that is due by the delivery's row, if one is and the endpoint takes events.
     pub(super) async fn tell(
@@ -32,35 +48,39 @@ impl Deliverer {
         target: &Target,
         row: Option<Delivery>,
         mode: Mode,
+        turn: &Turn,
         body: impl FnOnce() -> Bytes,
-    ) -> Result<Told, DeliverError> {
+    ) -> Result<Came, DeliverError> {
         let key = event.key(target.endpoint);
         let made = row.as_ref().map_or(0, |row| row.attempts);
         let number = match step(row.as_ref(), self.clock.now(), mode) {
-            Step::Done => return Ok(Told::Skipped),
+            Step::Done => return Ok(Told::Skipped.into()),
             Step::Attempt { number } => number,
             Step::Wait { until } => {
                 self.wake(&key, made, until, false).await?;
-                return Ok(Told::Skipped);
+                return Ok(Told::Skipped.into());
             }
         };
         if matches!(mode.kind, Kind::Scheduled | Kind::Resend) {
             match target.health.health.gate(self.clock.now()) {
-                Gate::Park => return self.park(event, target, row).await,
+                Gate::Park => {
+                    let line = turn.line(Line::None, false);
+                    return Ok(self.park(event, target, row, line).await?.into());
+                }
                 Gate::Wait { until } if mode.kind == Kind::Scheduled => {
                     self.wake(&key, made, until, false).await?;
-                    return Ok(Told::Paced);
+                    return Ok(Told::Paced.into());
                 }
                 Gate::Wait { until } => {
                     self.resend_at(event, target, until, false).await?;
-                    return Ok(Told::Paced);
+                    return Ok(Told::Paced.into());
                 }
                 Gate::Send => {}
             }
             // Others wait in this message.
             if mode.shared && self.is_slow(target) {
                 self.wake(&key, made, self.clock.now(), false).await?;
-                return Ok(Told::Paced);
+                return Ok(Told::Paced.into());
             }
         }
         if !mode.paced && mode.kind != Kind::Probe {
@@ -72,7 +92,7 @@ impl Deliverer {
                     Kind::Scheduled => self.wake(&key, made, at, paced).await?,
                     Kind::Drain | Kind::Probe => {}
                 }
-                return Ok(Told::Paced);
+                return Ok(Told::Paced.into());
             }
         }
         let slow = self.is_slow(target);
@@ -89,6 +109,7 @@ impl Deliverer {
                 excerpt: None,
                 next_at: None,
                 replayed: false,
+                line: Line::None,
                 version: 0,
             },
             Some(row) => match self.claim(row).await? {
@@ -100,7 +121,7 @@ impl Deliverer {
                         let over = later(self.clock.now(), LEASE_S);
                         self.wake(&key, made, over, false).await?;
                     }
-                    return Ok(Told::Skipped);
+                    return Ok(Told::Skipped.into());
                 }
             },
         };
@@ -113,6 +134,7 @@ impl Deliverer {
             seq: event.seq,
             attempt: number,
             replayed: delivery.replayed,
+            gap: turn.gap(),
             body,
             secrets: &target.secrets,
             bearer: target.bearer.as_ref(),
@@ -143,10 +165,11 @@ impl Deliverer {
         );
         delivery.excerpt.clone_from(&answer.excerpt);
         delivery.version += 1;
+        delivery.line = turn.line(delivery.line, delivery.is_settled());
         if told == Told::Parked {
             self.store.park(&key, answered_at).await?;
         }
-        self.record(target, &delivery, told, class).await?;
+        let stored = self.record(target, &delivery, told, class).await?;
         let at_once = number == 1 && mode == Mode::FIRST;
         let attempted = Attempted {
             event: id,
@@ -172,23 +195,31 @@ impl Deliverer {
         if let (Told::Deferred, Some(next_at)) = (told, delivery.next_at) {
             self.wake(&key, delivery.attempts, next_at, false).await?;
         }
-        Ok(told)
+        let settled = match turn {
+            Turn::Free => false,
+            _ if stored => delivery.is_settled(),
+            // Another process went on from the row, or this one's own answer was lost.
+            _ => {
+                let row = self.store.delivery(&key).await?;
+                row.is_some_and(|row| row.is_settled())
+            }
+        };
+        Ok(Came { told, settled })
     }
 
     /// Stores what came of an attempt where no other process went on from what this one had read, and
-    /// tells the app where it was the last.
+    /// tells the app where it was the last. False where another did.
     async fn record(
         &self,
         target: &Target,
         delivery: &Delivery,
         told: Told,
         class: &str,
-    ) -> Result<(), DeliverError> {
+    ) -> Result<bool, DeliverError> {
         let now = self.clock.now();
         // An app is not told that it could not be told.
         if told != Told::Exhausted || matches!(delivery.key.source, Source::App(_)) {
-            self.store.put_delivery(delivery, now).await?;
-            return Ok(());
+            return Ok(self.store.put_delivery(delivery, now).await?);
         }
         let entry = NewAppEntry {
             endpoint: target.endpoint,
@@ -215,7 +246,7 @@ impl Deliverer {
             );
             self.queues.send_app_feed(target.app, 0).await?;
         }
-        Ok(())
+        Ok(told.is_some())
     }
 
     /// Has a resend looked at again at `at`, or as late as a message can wait. `paced` as in
@@ -258,7 +289,8 @@ impl Deliverer {
         endpoint: EndpointId,
         row: Option<Delivery>,
     ) -> Result<Told, DeliverError> {
-        if let Some(row) = row {
+        let over = row.as_ref().is_some_and(Delivery::is_over);
+        if let Some(row) = row.filter(|_| !over) {
             let closed = Delivery {
                 state: DeliveryState::Cancelled,
                 next_at: None,

@@ -21,6 +21,7 @@
 mod app_feed;
 mod attempt;
 mod lanes;
+mod ordered;
 mod parking;
 mod pulse;
 mod replay;
@@ -41,12 +42,12 @@ use okra_core::{
 };
 use okra_queue::{Dispatch, Queues, Retry, SendError};
 use okra_store::{
-    App, Consistency, Delivery, DeliveryKey, DeliveryState, RecordStatus, Store, StoreError,
+    App, Consistency, Delivery, DeliveryKey, DeliveryState, Line, RecordStatus, Store, StoreError,
 };
 use okra_vault::Vault;
 use okra_wire::webhook::event_name;
 
-use self::{lanes::Lanes, pulse::Pulses, subject::Subject, targets::Target};
+use self::{lanes::Lanes, ordered::Turn, pulse::Pulses, subject::Subject, targets::Target};
 pub use self::{
     replay::{RETENTION_S, retained_since},
     subject::bodies,
@@ -224,6 +225,15 @@ impl Deliverer {
             )
         })
         .await?;
+        report.events = entries.len();
+        let (ordered, targets): (Vec<Target>, Vec<Target>) = targets
+            .into_iter()
+            .partition(|target| target.ordered_since.is_some());
+        let lines = self.tell_in_order(&subject, &entries, &ordered, &mut report);
+        Box::pin(lines).await?;
+        if targets.is_empty() {
+            return Ok(report);
+        }
         let accounts = self.accounts_of(&entries).await?;
         let events: Vec<Event> = entries.iter().map(Event::of).collect();
         let wanted: Vec<(usize, &Target)> = events
@@ -243,17 +253,45 @@ impl Deliverer {
             let account = accounts.of(entry)?;
             let body = move || subject.body(public_url, account, entry, target);
             // Boxed, because a borrowing closure inside the stream would make it not `Send`.
-            work.push(self.tell(event, target, row, Mode::FIRST, body).boxed());
+            let turn = &Turn::Free;
+            work.push(
+                self.tell(event, target, row, Mode::FIRST, turn, body)
+                    .boxed(),
+            );
         }
         let told: Vec<_> = stream::iter(work)
             .buffer_unordered(MAX_TOLD_AT_ONCE)
             .collect()
             .await;
-        report.events = entries.len();
-        for told in told {
-            report.count(told?);
+        for came in told {
+            report.count(came?.told);
         }
         Ok(report)
+    }
+
+    /// Tells these entries to endpoints that are told in order: each from the first on that it wants.
+    async fn tell_in_order(
+        &self,
+        subject: &Subject,
+        entries: &[FeedEntry],
+        targets: &[Target],
+        report: &mut DispatchReport,
+    ) -> Result<(), DeliverError> {
+        let first = |target: &Target| entries.iter().find(|entry| target.takes(entry)).cloned();
+        let lines = targets.iter().filter_map(|target| {
+            let first = first(target)?;
+            let line = async move {
+                let key = Event::of(&first).key(target.endpoint);
+                let row = self.store.delivery(&key).await?;
+                self.line(subject, target, (first, row), Mode::FIRST).await
+            };
+            Some(line.boxed())
+        });
+        let lines: Vec<_> = lines.collect();
+        for walk in futures::future::join_all(lines).await {
+            walk?.told.into_iter().for_each(|told| report.count(told));
+        }
+        Ok(())
     }
 
     /// The deliveries that there are of these events to these targets.
@@ -287,17 +325,32 @@ impl Deliverer {
     /// Makes an attempt at one delivery, where it is due; `stored` says that it must be stored.
     pub(super) async fn attempt_of(
         &self,
-        (source, seq, endpoint): (Source, Seq, EndpointId),
+        of: (Source, Seq, EndpointId),
         stored: bool,
         mode: Mode,
     ) -> Result<Told, DeliverError> {
+        let told = Box::pin(self.attempts_of(of, stored, mode)).await?;
+        Ok(told.first().copied().unwrap_or(Told::Skipped))
+    }
+
+    /// The same, and attempts at those behind it whose turn comes by that, where its endpoint is told in
+    /// order.
+    pub(super) async fn attempts_of(
+        &self,
+        (source, seq, endpoint): (Source, Seq, EndpointId),
+        stored: bool,
+        mode: Mode,
+    ) -> Result<Vec<Told>, DeliverError> {
         let record = match source {
             Source::Record(record) => record,
-            Source::App(app) => return self.attempt_of_app(app, seq, endpoint, stored, mode).await,
+            Source::App(app) => {
+                let told = self.attempt_of_app(app, seq, endpoint, stored, mode);
+                return Ok(vec![told.await?]);
+            }
         };
         let Some(entry) = self.store.entry(record, seq).await? else {
             if self.is_removed(record).await? {
-                return Ok(Told::Unwanted);
+                return Ok(vec![Told::Unwanted]);
             }
             return Err(DeliverError::Gap {
                 record,
@@ -307,21 +360,36 @@ impl Deliverer {
         };
         let event = Event::of(&entry);
         let row = self.store.delivery(&event.key(endpoint)).await?;
-        if let Some(told) = self.undue(row.as_ref(), stored, mode).await? {
-            return Ok(told);
+        // Also where nothing is due for it, those behind it in line may have to be gone on with.
+        let in_line = row.as_ref().is_some_and(|row| row.line != Line::None);
+        if !in_line && let Some(told) = self.undue(row.as_ref(), stored, mode).await? {
+            return Ok(vec![told]);
         }
-        let Some(subject) = Subject::load(self, record).await? else {
-            return self.close(&event, endpoint, row).await;
+        let subject = Subject::load(self, record).await?;
+        let target = match &subject {
+            Some(subject) => self.target_of_record(&subject.head, endpoint).await?,
+            None => None,
         };
-        let targets = self.targets(&subject.head, entry.change.stream()).await?;
-        let wanted = |target: &&Target| target.endpoint == endpoint && target.wants(event.name);
-        let Some(target) = targets.iter().find(wanted) else {
-            return self.close(&event, endpoint, row).await;
+        let (Some(subject), Some(target)) = (subject, target) else {
+            return Ok(vec![self.close(&event, endpoint, row).await?]);
         };
+        if !target.takes(&entry) {
+            let told = self.close(&event, endpoint, row).await?;
+            if in_line || target.ordered_since.is_some() {
+                let behind = self.line_behind(&subject, &target, &entry, mode);
+                Box::pin(behind).await?;
+            }
+            return Ok(vec![told]);
+        }
+        if in_line || target.ordered_since.is_some() {
+            let line = self.line(&subject, &target, (entry, row), mode);
+            return Ok(Box::pin(line).await?.told);
+        }
         let accounts = self.accounts_of(std::slice::from_ref(&entry)).await?;
         let account = accounts.of(&entry)?;
-        let body = || subject.body(&self.config.public_url, account, &entry, target);
-        self.tell(&event, target, row, mode, body).await
+        let body = || subject.body(&self.config.public_url, account, &entry, &target);
+        let came = self.tell(&event, &target, row, mode, &Turn::Free, body);
+        Ok(vec![Box::pin(came).await?.told])
     }
 
     /// What is to be said of a delivery for which nothing is due; `None` where something is.
@@ -570,6 +638,7 @@ mod tests {
                 excerpt: None,
                 next_at,
                 replayed: false,
+                line: Line::None,
                 version: 3,
             };
             assert_eq!(step(Some(&row), now, Mode::FIRST), expected, "{row:?}");

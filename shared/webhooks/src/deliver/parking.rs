@@ -1,12 +1,14 @@
 //! Parking: what is for an endpoint that is down, and what becomes of it.
 
+use std::collections::HashMap;
+
 use futures::{FutureExt, StreamExt, stream};
 use okra_core::{
     health::{Circuit, Gate, MAX_PARKED, PARKED_DAYS},
-    ids::AppId,
+    ids::{AppId, Source},
 };
 use okra_queue::Tend;
-use okra_store::{Delivery, DeliveryKey, DeliveryState, Endpoint};
+use okra_store::{Delivery, DeliveryKey, DeliveryState, Endpoint, Line};
 
 use super::{DeliverError, Deliverer, Event, Kind, LEASE_S, Mode, Target, attempt::later};
 use crate::report::{Tended, Told};
@@ -15,7 +17,7 @@ use crate::report::{Tended, Told};
 const DRAIN_AT_ONCE: usize = 32;
 
 /// Seconds until a drain goes on whose endpoint takes no more for now.
-const DRAIN_AGAIN_S: i64 = 1;
+pub(super) const DRAIN_AGAIN_S: i64 = 1;
 
 /// Parked events that turn out to be settled, and that one message passes over at most.
 const MAX_SETTLED: usize = 100;
@@ -26,13 +28,36 @@ const MAX_EXPIRED: usize = 500;
 const DAY_S: i64 = 24 * 3600;
 
 impl Deliverer {
-    /// Parks an event: it is sent when the endpoint is back. Beyond [`MAX_PARKED`] it is exhausted
-    /// at once, and the gap is remembered.
+    /// Parks an event: it is sent when the endpoint is back.
     pub(super) async fn park(
         &self,
         event: &Event,
         target: &Target,
         row: Option<Delivery>,
+        line: Line,
+    ) -> Result<Told, DeliverError> {
+        let told = self.park_row(event, target, row, line).await?;
+        if told != Told::Parked {
+            return Ok(told);
+        }
+        // It may have come back while this was parked; then nobody else would look here.
+        let now = self.clock.now();
+        let health = self.store.health(target.endpoint).await?.health;
+        if health.gate(now) != Gate::Park || self.probe_is_lost(&health) {
+            let (app, endpoint) = (target.app, target.endpoint);
+            self.tend_at(Tend { app, endpoint }, now).await?;
+        }
+        Ok(told)
+    }
+
+    /// Parks an event for an endpoint that somebody looks after. Beyond [`MAX_PARKED`] it is exhausted
+    /// at once, and the gap is remembered.
+    pub(super) async fn park_row(
+        &self,
+        event: &Event,
+        target: &Target,
+        row: Option<Delivery>,
+        line: Line,
     ) -> Result<Told, DeliverError> {
         let (key, now) = (event.key(target.endpoint), self.clock.now());
         let full = target.health.parked >= MAX_PARKED;
@@ -46,6 +71,7 @@ impl Deliverer {
             Some(row) => Delivery {
                 state,
                 next_at: None,
+                line: row.line.max(line),
                 version: row.version.saturating_add(1),
                 ..row
             },
@@ -58,6 +84,7 @@ impl Deliverer {
                 excerpt: None,
                 next_at: None,
                 replayed: false,
+                line,
                 version: 1,
             },
         };
@@ -68,12 +95,6 @@ impl Deliverer {
         }
         if let Some(more) = self.pulses.parked(target.endpoint) {
             self.store.count_parked(target.endpoint, more).await?;
-        }
-        // It may have come back while this was parked; then nobody else would look here.
-        let health = self.store.health(target.endpoint).await?.health;
-        if health.gate(now) != Gate::Park || self.probe_is_lost(&health) {
-            let (app, endpoint) = (target.app, target.endpoint);
-            self.tend_at(Tend { app, endpoint }, now).await?;
         }
         Ok(Told::Parked)
     }
@@ -128,7 +149,8 @@ impl Deliverer {
         for key in self.store.parked(tend.endpoint, MAX_SETTLED).await? {
             match self.attempt_parked(&key, Kind::Probe).await? {
                 Told::Delivered => {
-                    self.store.unpark(&key).await?;
+                    // In order it was perhaps another, before this one.
+                    self.settled(&key).await?;
                     // The circuit is closed; what else is parked goes now.
                     self.tend_at(tend, self.clock.now()).await?;
                     return Ok(Tended::Recovered);
@@ -140,7 +162,7 @@ impl Deliverer {
                     }
                     return Ok(Tended::StillDown);
                 }
-                Told::Exhausted | Told::Skipped | Told::Unwanted => {
+                Told::Exhausted | Told::Skipped | Told::Unwanted | Told::Held => {
                     held |= !self.settled(&key).await?;
                 }
             }
@@ -163,11 +185,17 @@ impl Deliverer {
 
     async fn drain(&self, tend: Tend) -> Result<Tended, DeliverError> {
         let endpoint = self.store.endpoint(tend.app, tend.endpoint).await?;
+        let ordered = endpoint
+            .as_ref()
+            .is_some_and(|it| it.ordered_since.is_some());
         let rate = endpoint.and_then(|endpoint| endpoint.rate);
         let rate = rate.map_or(self.config.rate.per_s, u32::from);
         // No more than a second takes: each that asks in vain costs the reads of an attempt.
         let at_once = usize::try_from(rate).unwrap_or(DRAIN_AT_ONCE);
         let at_once = at_once.clamp(1, DRAIN_AT_ONCE);
+        if ordered {
+            return Box::pin(self.drain_lines(tend, at_once)).await;
+        }
         let parked = self.store.parked(tend.endpoint, at_once).await?;
         let count = parked.len();
         // Boxed, because a borrowing closure inside the stream would make it not `Send`.
@@ -185,7 +213,7 @@ impl Deliverer {
                 Told::Delivered => sent += 1,
                 Told::Paced | Told::Parked => left += 1,
                 // Another worker is at it; should it vanish, this one goes on.
-                Told::Skipped => held += 1,
+                Told::Skipped | Told::Held => held += 1,
                 Told::Deferred | Told::Exhausted | Told::Unwanted => {}
             }
         }
@@ -202,10 +230,10 @@ impl Deliverer {
         Ok(Tended::Drained { sent })
     }
 
-    async fn drain_one(&self, key: DeliveryKey) -> Result<Told, DeliverError> {
+    pub(super) async fn drain_one(&self, key: DeliveryKey) -> Result<Told, DeliverError> {
         let told = self.attempt_parked(&key, Kind::Drain).await?;
         match told {
-            Told::Paced | Told::Parked => {}
+            Told::Paced | Told::Parked | Told::Held => {}
             Told::Skipped if self.settled(&key).await? => return Ok(Told::Unwanted),
             Told::Skipped => {}
             Told::Delivered | Told::Deferred | Told::Exhausted | Told::Unwanted => {
@@ -244,6 +272,8 @@ impl Deliverer {
             return Ok(());
         }
         let mut lost: Vec<DeliveryKey> = Vec::new();
+        // The last of each line that is settled by it: what comes behind it has its turn.
+        let mut lines: HashMap<Source, DeliveryKey> = HashMap::new();
         for key in self.store.parked(tend.endpoint, MAX_EXPIRED).await? {
             if key.at > over {
                 break;
@@ -258,9 +288,15 @@ impl Deliverer {
                     ..row
                 };
                 self.store.put_delivery(&exhausted, now).await?;
+                if exhausted.line != Line::None {
+                    lines.insert(key.source, key);
+                }
                 lost.push(key);
             }
             self.store.unpark(&key).await?;
+        }
+        for key in lines.values() {
+            self.wake(key, 0, now, false).await?;
         }
         if let (Some(first), Some(last)) = (lost.first(), lost.last())
             && let Some(target) = self.target_of(tend.app, tend.endpoint).await?
@@ -289,10 +325,13 @@ impl Deliverer {
                 endpoint,
                 url: String::new(),
                 payload: okra_core::feed::PayloadMode::default(),
+                version: okra_core::feed::BodyVersion::default(),
                 secrets: self.keyring.app_secrets(app, self.clock.now()).await?,
                 bearer: None,
                 events: Vec::new(),
                 rate: None,
+                ordered_since: None,
+                streams: Vec::new(),
                 health,
             })),
         }
@@ -309,10 +348,13 @@ impl Deliverer {
             endpoint: endpoint.id,
             url: endpoint.url.clone(),
             payload: endpoint.payload,
+            version: endpoint.version,
             secrets: self.keyring.secrets_at(endpoint, self.clock.now())?,
             bearer: self.keyring.bearer(endpoint)?,
             events: endpoint.events.clone(),
             rate: endpoint.rate,
+            ordered_since: endpoint.ordered_since,
+            streams: Vec::new(),
             health,
         })
     }

@@ -57,6 +57,7 @@ impl Deliverer {
         let context = operation::Context {
             public_url: &self.config.public_url,
             endpoint_url: &target.url,
+            version: target.version,
             app: of.app,
             seq: Seq::ZERO,
             at,
@@ -70,6 +71,7 @@ impl Deliverer {
             seq: Seq::ZERO,
             attempt: 1,
             replayed: false,
+            gap: &[],
             body: operation::body(&context, &Operation::Ping).into(),
             secrets: &target.secrets,
             bearer: target.bearer.as_ref(),

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use okra_core::{
     bank::BankConfig,
-    feed::{FeedEntry, PayloadMode},
+    feed::{BodyVersion, FeedEntry, PayloadMode},
     ids::{AccountId, RecordId},
     model::Environment,
 };
@@ -69,7 +69,7 @@ impl Subject {
         entry: &FeedEntry,
         target: &Target,
     ) -> Bytes {
-        let to = (target.url.as_str(), target.payload);
+        let to = (target.url.as_str(), target.payload, target.version);
         self.render(public_url, account, entry, to)
     }
 
@@ -78,12 +78,13 @@ impl Subject {
         public_url: &str,
         account: Option<&Account>,
         entry: &FeedEntry,
-        (endpoint_url, payload): (&str, PayloadMode),
+        (endpoint_url, payload, version): (&str, PayloadMode, BodyVersion),
     ) -> Bytes {
         let context = webhook::Context {
             public_url,
             endpoint_url,
             payload,
+            version,
             app: self.head.app,
             env: self.env,
             customer: self.head.customer,
@@ -111,7 +112,7 @@ impl Subject {
 /// entry of an event bus has 256 KiB with what surrounds the body.
 const MAX_BODY_BYTES: usize = 255 * 1024;
 
-/// The bodies of a record's events as the endpoint of a URL gets them in a payload mode; of an empty URL
+/// The bodies of a record's events as the endpoint of a URL gets them in a payload mode and version; of an empty URL
 /// where they are read and not sent, which is what their `callbackURL` says then.
 ///
 /// # Errors
@@ -122,7 +123,7 @@ pub async fn bodies(
     public_url: &str,
     head: &Head,
     entries: &[FeedEntry],
-    to: (&str, PayloadMode),
+    to: (&str, PayloadMode, BodyVersion),
 ) -> Result<Vec<Bytes>, DeliverError> {
     let record = head.record;
     let missing = |what| DeliverError::Missing { record, what };

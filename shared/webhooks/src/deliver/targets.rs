@@ -1,13 +1,14 @@
 //! Who is told of a record's changes: the app's endpoints and the URLs of the record's
 //! subscriptions, each URL once.
 
+use jiff::Timestamp;
 use okra_core::{
-    feed::{PayloadMode, Stream},
+    feed::{BodyVersion, FeedEntry, PayloadMode, Stream},
     ids::{AppId, EndpointId},
     model::Product,
 };
 use okra_store::{Endpoint, Head, StoredHealth, Subscription};
-use okra_wire::webhook::event_matches;
+use okra_wire::webhook::{event_matches, event_name};
 
 use super::{DeliverError, Deliverer};
 use crate::{
@@ -21,11 +22,16 @@ pub(super) struct Target {
     pub(super) endpoint: EndpointId,
     pub(super) url: String,
     pub(super) payload: PayloadMode,
+    pub(super) version: BodyVersion,
     pub(super) secrets: SigningSecrets,
     pub(super) bearer: Option<Bearer>,
     /// The names it asked for; none: all that records bring.
     pub(super) events: Vec<String>,
     pub(super) rate: Option<u16>,
+    /// It is told a record's events in order, of those committed from then on.
+    pub(super) ordered_since: Option<Timestamp>,
+    /// The streams of the record that it is told of.
+    pub(super) streams: Vec<Stream>,
     /// As it was when this was read.
     pub(super) health: StoredHealth,
 }
@@ -34,6 +40,11 @@ impl Target {
     /// True where it wants such an event of a record.
     pub(super) fn wants(&self, name: &str) -> bool {
         self.events.is_empty() || self.asks_for(name)
+    }
+
+    /// True where it wants the event of an entry of the record it was read for.
+    pub(super) fn takes(&self, entry: &FeedEntry) -> bool {
+        self.streams.contains(&entry.change.stream()) && self.wants(event_name(&entry.change))
     }
 
     /// True where it asked for such an event by its name or its family.
@@ -81,30 +92,65 @@ impl Deliverer {
         head: &Head,
         stream: Stream,
     ) -> Result<Vec<Target>, DeliverError> {
+        self.those(head, |streams, _| streams.contains(&stream))
+            .await
+    }
+
+    /// An endpoint as it is told of a record, whatever of it; `None` where it is not told at all.
+    pub(super) async fn target_of_record(
+        &self,
+        head: &Head,
+        endpoint: EndpointId,
+    ) -> Result<Option<Target>, DeliverError> {
+        let mut targets = self.those(head, |_, id| id == endpoint).await?;
+        Ok(targets.pop())
+    }
+
+    /// The targets of a record whose streams and id fit.
+    async fn those(
+        &self,
+        head: &Head,
+        fit: impl Fn(&[Stream], EndpointId) -> bool,
+    ) -> Result<Vec<Target>, DeliverError> {
         let (endpoints, subscriptions) = futures::try_join!(
             self.store.endpoints(head.app),
             self.store.subscriptions(head.record)
         )?;
-        let chosen = choose(&endpoints, &subscriptions, stream);
-        let ids: Vec<EndpointId> = chosen
-            .iter()
-            .map(|(url, endpoint)| endpoint.map_or_else(|| endpoint_id(head.app, url), |it| it.id))
-            .collect();
+        let mut chosen: Vec<(Chosen<'_>, EndpointId, Vec<Stream>)> = Vec::new();
+        for stream in [Stream::Balance, Stream::Transactions, Stream::State] {
+            for (url, endpoint) in choose(&endpoints, &subscriptions, stream) {
+                match chosen.iter_mut().find(|((known, _), ..)| *known == url) {
+                    Some((.., streams)) => streams.push(stream),
+                    None => {
+                        let id = endpoint.map_or_else(|| endpoint_id(head.app, url), |it| it.id);
+                        chosen.push(((url, endpoint), id, vec![stream]));
+                    }
+                }
+            }
+        }
+        chosen.retain(|(_, id, streams)| fit(streams, *id));
+        let ids: Vec<EndpointId> = chosen.iter().map(|(_, id, _)| *id).collect();
         let mut healths = self.store.healths(&ids).await?;
         let mut targets = Vec::with_capacity(chosen.len());
-        for ((url, endpoint), id) in chosen.into_iter().zip(ids) {
+        for ((url, endpoint), id, streams) in chosen {
             let health = healths.remove(&id).unwrap_or_default();
             targets.push(match endpoint {
-                Some(endpoint) => self.target(endpoint, health)?,
+                Some(endpoint) => Target {
+                    streams,
+                    ..self.target(endpoint, health)?
+                },
                 None => Target {
                     app: head.app,
                     endpoint: id,
                     url: url.to_owned(),
                     payload: PayloadMode::default(),
+                    version: BodyVersion::default(),
                     secrets: self.keyring.app_secrets(head.app, self.clock.now()).await?,
                     bearer: None,
                     events: Vec::new(),
                     rate: None,
+                    ordered_since: None,
+                    streams,
                     health,
                 },
             });
@@ -115,7 +161,6 @@ impl Deliverer {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use okra_core::{
         ids::{RecordId, SubscriptionId},
         schedule::Interval,
@@ -138,6 +183,8 @@ mod tests {
             products: products.to_vec(),
             events: Vec::new(),
             payload: PayloadMode::Full,
+            version: BodyVersion::LATEST,
+            ordered_since: None,
             rate: None,
             created_at: Timestamp::UNIX_EPOCH,
         }

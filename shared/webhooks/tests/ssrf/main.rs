@@ -94,6 +94,7 @@ async fn post(sender: &Sender, url: &str) -> Outcome {
         seq: Seq(1),
         attempt: 1,
         replayed: false,
+        gap: &[],
         body: Bytes::from_static(b"{}"),
         secrets: &SigningSecrets::fresh(&[0; SECRET_BYTES]),
         bearer: None,

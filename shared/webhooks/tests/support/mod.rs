@@ -18,7 +18,7 @@ use jiff::{SignedDuration, Timestamp, civil::date};
 use okra_aws::{AwsConfig, Clock};
 use okra_core::{
     bank::{BankConfig, BankLimits, Standard},
-    feed::{Change, FeedEntry, PayloadMode, Pull, Stream, TransactionsDiff},
+    feed::{BodyVersion, Change, FeedEntry, PayloadMode, Pull, Stream, TransactionsDiff},
     ids::{
         AccountId, AppId, BankId, CustomerId, Day, RecordId, Seq, SubscriptionId, TransactionId,
     },
@@ -48,7 +48,7 @@ pub(crate) const APP: AppId = AppId::from_bytes([1; 12]);
 pub(crate) const RECORD: RecordId = RecordId::from_bytes([2; 12]);
 const CUSTOMER: CustomerId = CustomerId::from_bytes([3; 12]);
 const BANK: BankId = BankId::from_bytes([4; 12]);
-const ACCOUNT: AccountId = AccountId::from_bytes([5; 12]);
+pub(crate) const ACCOUNT: AccountId = AccountId::from_bytes([5; 12]);
 
 fn drop_it<T>(_: T) {}
 
@@ -330,10 +330,16 @@ impl World {
             created_at: now,
         };
         store.put_customer(&customer).await.unwrap();
+        self.link_record(RECORD, ACCOUNT).await;
+    }
+
+    /// Links one more record of the customer, with one account.
+    pub(crate) async fn link_record(&self, record: RecordId, account: AccountId) {
+        let now = self.clock.now();
         let bank_account_id = "b-1".to_owned();
         let new = NewRecord {
             head: Head {
-                record: RECORD,
+                record,
                 app: APP,
                 customer: CUSTOMER,
                 bank: BANK,
@@ -350,18 +356,18 @@ impl World {
             },
             consent: Consent {
                 clock: None,
-                record: RECORD,
+                record,
                 app: Some(APP),
                 bank: BANK,
                 sealed: vec![1],
                 accounts: vec![ConsentAccount {
-                    id: ACCOUNT,
+                    id: account,
                     bank_account_id: bank_account_id.clone(),
                 }],
             },
             accounts: vec![Account {
-                id: ACCOUNT,
-                record: RECORD,
+                id: account,
+                record,
                 app: APP,
                 customer: CUSTOMER,
                 bank: BANK,
@@ -384,7 +390,7 @@ impl World {
             due: vec![],
             entries: vec![],
         };
-        store.create_record(&new).await.unwrap();
+        self.store.create_record(&new).await.unwrap();
     }
 
     /// Makes a receiver's URL an endpoint of the app; returns its signing secret.
@@ -421,6 +427,8 @@ impl World {
             products: products.to_vec(),
             events: Vec::new(),
             payload: PayloadMode::Full,
+            version: BodyVersion::LATEST,
+            ordered_since: None,
             rate: None,
             created_at: self.clock.now(),
         };
@@ -443,16 +451,6 @@ impl World {
 
     /// Commits changes of the balance, and returns the dispatch that tells of them.
     pub(crate) async fn commit_balances(&self, count: u64) -> Dispatch {
-        let balance = |seq: Seq| {
-            let minor = i64::try_from(seq.0).unwrap() * 100;
-            Change::Balance {
-                before: None,
-                after: BalanceFacts {
-                    available: Some(Money::new(minor, Currency::NGN)),
-                    ledger: Some(Money::new(minor, Currency::NGN)),
-                },
-            }
-        };
         self.commit(count, Stream::Balance, balance).await
     }
 
@@ -498,19 +496,31 @@ impl World {
     }
 
     async fn commit(&self, count: u64, stream: Stream, change: impl Fn(Seq) -> Change) -> Dispatch {
+        self.commit_to((RECORD, ACCOUNT), count, stream, change)
+            .await
+    }
+
+    /// Commits changes of a record's account, and returns the dispatch that tells of them.
+    pub(crate) async fn commit_to(
+        &self,
+        (record, account): (RecordId, AccountId),
+        count: u64,
+        stream: Stream,
+        change: impl Fn(Seq) -> Change,
+    ) -> Dispatch {
         let head = self
             .store
-            .head(RECORD, Consistency::Strong)
+            .head(record, Consistency::Strong)
             .await
             .unwrap()
             .unwrap();
         let now = self.clock.now();
         let entries: Vec<_> = (1..=count)
             .map(|n| FeedEntry {
-                record: RECORD,
+                record,
                 seq: head.seq.plus(n),
                 at: now,
-                account: Some(ACCOUNT),
+                account: Some(account),
                 change: change(head.seq.plus(n)),
             })
             .collect();
@@ -524,7 +534,7 @@ impl World {
         };
         self.store.commit(commit).await.unwrap();
         Dispatch {
-            record: RECORD,
+            record,
             from: head.seq.next(),
             to: head.seq.plus(count),
             stream,
@@ -552,6 +562,14 @@ impl World {
         let id = endpoint_id(APP, &receiver.url);
         let mut endpoint = self.store.endpoint(APP, id).await.unwrap().unwrap();
         endpoint.events = events.iter().map(|&name| name.to_owned()).collect();
+        self.store.put_endpoint(&endpoint).await.unwrap();
+    }
+
+    /// Has an endpoint told in order from now on, or no longer.
+    pub(crate) async fn order(&self, url: &str, ordered: bool) {
+        let id = endpoint_id(APP, url);
+        let mut endpoint = self.store.endpoint(APP, id).await.unwrap().unwrap();
+        endpoint.ordered_since = ordered.then(|| self.clock.now());
         self.store.put_endpoint(&endpoint).await.unwrap();
     }
 
@@ -658,6 +676,18 @@ impl World {
             }
         }
         messages.len()
+    }
+}
+
+/// A change of the balance: another at each place.
+pub(crate) fn balance(seq: Seq) -> Change {
+    let minor = i64::try_from(seq.0).unwrap() * 100;
+    Change::Balance {
+        before: None,
+        after: BalanceFacts {
+            available: Some(Money::new(minor, Currency::NGN)),
+            ledger: Some(Money::new(minor, Currency::NGN)),
+        },
     }
 }
 

@@ -368,9 +368,17 @@ async fn found(web: &Web, signed: &Signed, url: &str, event: &str) -> Result<Fou
         Told::App => (None, None),
         Told::Record(head, entry) => {
             let known = store.endpoint(signed.app.id, endpoint).await?;
-            let payload = known.map(|it| it.payload).unwrap_or_default();
+            let to = known.map(|it| (it.payload, it.version));
+            let (payload, version) = to.unwrap_or_default();
             let entry = std::slice::from_ref(&entry);
-            let rendered = bodies(store, &web.api.public_url, &head, entry, (url, payload)).await;
+            let rendered = bodies(
+                store,
+                &web.api.public_url,
+                &head,
+                entry,
+                (url, payload, version),
+            )
+            .await;
             let rendered = rendered.map_err(|error| Trouble::Internal(Box::new(error)))?;
             (rendered.first().map(|body| indented(body)), Some(payload))
         }
