@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::Semaphore;
+
 /// Name of the file that is locked while the folder is in use.
 const LOCK_FILE: &str = "lock";
 
@@ -52,8 +54,14 @@ pub(crate) enum Place {
     Folder(
         PathBuf,
         #[expect(dead_code, reason = "held for its lock")] Arc<File>,
+        /// Threads that work in it.
+        Arc<Semaphore>,
     ),
 }
+
+/// Threads that work in a folder at once. Each database is behind one lock: more threads would wait for it,
+/// and each keeps memory of its own (94 of them, 150 MB).
+const MAX_AT_WORK: usize = 4;
 
 impl Place {
     /// Takes a folder.
@@ -67,7 +75,11 @@ impl Place {
             .open(folder.join(LOCK_FILE))
             .map_err(not_writable)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self::Folder(folder.to_owned(), Arc::new(file))),
+            Ok(()) => Ok(Self::Folder(
+                folder.to_owned(),
+                Arc::new(file),
+                Arc::new(Semaphore::new(MAX_AT_WORK)),
+            )),
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),
             Err(TryLockError::Error(error)) => Err(not_writable(error)),
         }
@@ -77,7 +89,7 @@ impl Place {
     pub(crate) fn database(&self, name: &str) -> String {
         match self {
             Self::Memory => ":memory:".to_owned(),
-            Self::Folder(folder, _) => folder.join(name).to_string_lossy().into_owned(),
+            Self::Folder(folder, ..) => folder.join(name).to_string_lossy().into_owned(),
         }
     }
 
@@ -88,14 +100,23 @@ impl Place {
     ) -> T {
         match self {
             Self::Memory => work(),
-            Self::Folder(..) => match tokio::task::spawn_blocking(work).await {
-                Ok(done) => done,
-                Err(error) => match error.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    // The runtime is shutting down: nobody is going to see an answer.
-                    Err(_) => std::future::pending().await,
-                },
-            },
+            Self::Folder(_, _, at_work) => {
+                // It is never closed. Work that was begun keeps its place, though nobody waits for it any more.
+                let place = Arc::clone(at_work).acquire_owned().await;
+                let placed = move || {
+                    let done = work();
+                    drop(place);
+                    done
+                };
+                match tokio::task::spawn_blocking(placed).await {
+                    Ok(done) => done,
+                    Err(error) => match error.try_into_panic() {
+                        Ok(panic) => std::panic::resume_unwind(panic),
+                        // The runtime is shutting down: nobody is going to see an answer.
+                        Err(_) => std::future::pending().await,
+                    },
+                }
+            }
         }
     }
 }
