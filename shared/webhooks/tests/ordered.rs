@@ -346,6 +346,28 @@ async fn what_waits_comes_also_after_the_endpoint_was_changed() {
 }
 
 /// Order that is asked for later begins with what is committed then.
+/// What waited for an endpoint that is removed goes with it; set again, its line begins anew.
+#[tokio::test]
+async fn what_waits_for_a_removed_endpoint_goes_with_it() {
+    let (world, receiver) = ordered_world(&[500]).await;
+    let dispatch = world.commit_balances(3).await;
+    world.dispatch(&dispatch).await;
+    let endpoint = endpoint_id(APP, &receiver.url);
+    world.store.delete_endpoint(APP, endpoint).await.unwrap();
+    world.pass(MINUTE * 5, SECOND * 5).await;
+    assert_eq!(
+        sent(&receiver),
+        [1],
+        "nothing comes to an endpoint that is gone"
+    );
+    world.endpoint(&receiver, &[], None).await;
+    world.order(&receiver.url, true).await;
+    let dispatch = world.commit_balances(2).await;
+    assert_eq!(world.dispatch(&dispatch).await.delivered, 2);
+    assert_eq!(sent(&receiver), [1, 4, 5]);
+    assert_eq!(gaps(&receiver), [""; 0]);
+}
+
 #[tokio::test]
 async fn order_begins_where_it_is_asked_for() {
     let world = World::new().await;
