@@ -379,6 +379,7 @@ impl Replay {
         let started = Instant::now();
         let mut date = self.next;
         while date <= last {
+            self.still().await?;
             self.clock.set(noon(date));
             let today = self.bank.advance_to(date);
             if let Some(injector) = &mut self.injector {
@@ -468,6 +469,23 @@ impl Replay {
                 report.failed
             );
             self.counted += report;
+        }
+        Ok(())
+    }
+
+    /// Waits until no step of a history is under way: one that saw the day change would find a bank's pace taken
+    /// for a day ahead, and come again when nobody waits for it any more.
+    async fn still(&self) -> anyhow::Result<()> {
+        let since = Instant::now();
+        while let Some(depth) = self.process.emulator.depth("fetch")
+            && depth.visible + depth.in_flight > 0
+        {
+            ensure!(
+                since.elapsed() < PATIENCE,
+                "{} steps of histories are under way, for a minute",
+                depth.in_flight
+            );
+            sleep(Duration::from_millis(2)).await;
         }
         Ok(())
     }
