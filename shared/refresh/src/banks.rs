@@ -46,6 +46,15 @@ impl Refresher {
         Ok(self.store.take_unplanned(bank.id, rate, now, ahead).await?)
     }
 
+    /// How many of its records may be asked for in a second; `None` of a bank that is configured no more.
+    pub(crate) async fn rate_of(&self, bank: BankId) -> Result<Option<u32>, RefreshError> {
+        match self.bank(bank).await {
+            Ok(config) => Ok(Some(config.limits.records_per_second)),
+            Err(RefreshError::UnknownBank(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(crate) async fn bank(&self, bank: BankId) -> Result<Arc<BankConfig>, RefreshError> {
         let now = self.clock.now();
         if let Some(config) = self.banks.get(bank, now) {

@@ -127,11 +127,13 @@ impl Refresher {
             report.put_off = self.put_off(&chunk, records, wait_of(down)).await?;
             return Ok(report);
         }
-        if refused.is_none() && chunk.is_late(now) {
-            let bank = self.bank(chunk.bank).await?;
-            let rate = bank.limits.records_per_second;
+        let late = refused.is_none() && chunk.is_late(now);
+        if late && let Some(rate) = self.rate_of(chunk.bank).await? {
             let wanted = chunk.records.len();
-            let places = self.store.take_places(bank.id, rate, now, wanted).await?;
+            let places = self
+                .store
+                .take_places(chunk.bank, rate, now, wanted)
+                .await?;
             // A probe that is claimed is made.
             let kept = places.max(watch.is_probing().into()).min(wanted);
             let rest = chunk.records.split_off(kept);

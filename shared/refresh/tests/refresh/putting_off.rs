@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use okra_core::{
     bank::BankLimits,
+    ids::{BankId, RecordId},
     plan::{Chunk, MAX_ASKED_AGAIN, Requested},
     schedule::{Interval, Tick},
 };
@@ -164,6 +165,18 @@ async fn late_chunks_do_not_hurry_a_bank() {
 }
 
 /// A record that alone is not answered is asked a few times more, where a day's quota is not spent on it.
+/// Of records that are gone with their bank, nothing is asked: there is no pace to keep.
+#[tokio::test]
+async fn a_late_chunk_of_a_bank_that_is_gone_does_nothing() {
+    let world = World::new().await;
+    let all = linked(&world, 1, Interval::OneHour).await;
+    let mut turn = chunk(&world, &all, 600).await;
+    turn.bank = BankId::from_bytes([9; 12]);
+    turn.records[0].key.record = RecordId::from_bytes([9; 12]);
+    let report = world.refresher.chunk(turn, false).await.unwrap();
+    assert_eq!(report.gone, 1, "{report:?}");
+}
+
 #[tokio::test]
 async fn a_record_that_fails_alone_is_asked_again_a_few_times() {
     for quota in [None, Some(4)] {
