@@ -39,6 +39,8 @@ pub(crate) struct Account {
     pub(crate) rows: Vec<Row>,
     /// Answers nothing but an error, for good.
     pub(crate) broken: bool,
+    /// An id of it stood for two payments: of an answer that lacks one of them nobody can tell whether it was edited.
+    reused: bool,
     /// Its ids count from 1, as those of the login's other accounts do.
     own_ids: Option<u32>,
     /// What it showed once, for a bank that shows A, then B, then A again.
@@ -286,6 +288,7 @@ impl Books {
                     if let Some(row) = account.rows.last_mut() {
                         row.id = before;
                     }
+                    account.reused = true;
                     return format!("booked {booked}, whose id went to {truth}");
                 }
                 format!("booked {booked}")
@@ -342,6 +345,7 @@ impl Books {
                 if let Some(row) = account.rows.last_mut() {
                     row.id = Some(id.clone());
                 }
+                account.reused = true;
                 format!("spent {truth} under the id {id} of another")
             }
             _ => match account.saved.take() {
@@ -542,8 +546,11 @@ fn transactions(
         .filter(|row| format!("{}T00:00:00Z", date_of(row.at)).as_str() >= from)
         .collect();
     rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.truth));
-    if lacks && rows.len() >= LACKING_FROM {
-        rows.remove(random.below(rows.len()));
+    if lacks && rows.len() >= LACKING_FROM && !account.reused {
+        let at = random.below(rows.len());
+        if !rows[at].twin && rows[at].id.is_some() {
+            rows.remove(at);
+        }
     }
     // A list that was begun in pages is read to its end in pages, though it has become short.
     let paged = rows.len() > 2 * PAGE || page > 0;
