@@ -18,7 +18,6 @@ use okra_store::{
     Consistency, DeliveryState, Head, MAX_REMOVED_AT_ONCE, Place, RecordRemoval, Removal, Removed,
     Revocation,
 };
-
 use zeroize::Zeroizing;
 
 use crate::{RefreshError, Refresher, announce, client_secret};

@@ -21,6 +21,7 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::Clock;
 use okra_core::{
+    health::Health,
     ids::{EventId, ReplayId, Seq},
     pace::Rate,
 };
@@ -298,11 +299,7 @@ async fn tell(story: Story, place: Option<Place>) -> bool {
     world.store.put_endpoint(&operator).await.unwrap();
     if story.told > 0 {
         let endpoint = endpoint_id(APP, URL);
-        let mut stored = world.store.health(endpoint).await.unwrap();
-        stored.health.on_trial();
-        let now = world.clock.now();
-        let put = world.store.put_health(APP, endpoint, &stored, &[], now);
-        assert!(put.await.unwrap().is_some());
+        world.change_health(endpoint, Health::on_trial).await;
     }
     if story.ordered {
         world.order(URL, true).await;

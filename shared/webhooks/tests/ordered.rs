@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use okra_aws::Clock;
 use okra_core::{
     feed::Stream,
-    health::{Circuit, MAX_PARKED},
+    health::{Circuit, Health, MAX_PARKED},
     ids::{AccountId, EventId, RecordId, Seq, Source},
     model::Product,
     pace::Rate,
@@ -166,14 +166,8 @@ async fn what_waits_is_parked_with_what_it_waits_for_and_drained_in_order() {
     let dispatch = world.commit_balances(3).await;
     world.dispatch(&dispatch).await;
     // Others open the circuit while the first waits for its retry.
-    let mut stored = world.health(&receiver).await;
-    stored.health.on_trial();
     let endpoint = endpoint_id(APP, &receiver.url);
-    world
-        .store
-        .put_health(APP, endpoint, &stored, &[], world.clock.now())
-        .await
-        .unwrap();
+    world.change_health(endpoint, Health::on_trial).await;
     let other = world.commit_to(OTHER, 2, Stream::Balance, balance).await;
     world.dispatch(&other).await;
     let health = world.health(&receiver).await.health;
@@ -221,18 +215,16 @@ async fn a_probe_goes_in_order_too() {
     }
     // The third failure was made; the next try is half an hour away.
     assert_eq!(sent(&receiver), [1, 1, 1]);
-    let mut stored = world.health(&receiver).await;
-    stored.health.circuit = Circuit::Open {
-        since: world.clock.now(),
-        probes: 0,
-        probe_at: world.clock.now() + MINUTE,
-    };
     let endpoint = endpoint_id(APP, &receiver.url);
+    let now = world.clock.now();
+    let open = Circuit::Open {
+        since: now,
+        probes: 0,
+        probe_at: now + MINUTE,
+    };
     world
-        .store
-        .put_health(APP, endpoint, &stored, &[], world.clock.now())
-        .await
-        .unwrap();
+        .change_health(endpoint, |health| health.circuit = open)
+        .await;
     let dispatch = world.commit_balances(2).await;
     assert_eq!(world.dispatch(&dispatch).await.parked, 2);
     world.advance(MINUTE);
@@ -250,23 +242,13 @@ async fn a_drain_waits_for_an_event_that_is_being_retried() {
     let dispatch = world.commit_balances(1).await;
     world.dispatch(&dispatch).await;
     let endpoint = endpoint_id(APP, &receiver.url);
-    let disable = async |disabled: bool| {
-        let mut stored = world.health(&receiver).await;
-        if disabled {
-            stored.health.disable(world.clock.now());
-        } else {
-            stored.health.enable();
-        }
-        world
-            .store
-            .put_health(APP, endpoint, &stored, &[], world.clock.now())
-            .await
-            .unwrap();
-    };
-    disable(true).await;
+    let now = world.clock.now();
+    world
+        .change_health(endpoint, |health| health.disable(now))
+        .await;
     let dispatch = world.commit_balances(2).await;
     assert_eq!(world.dispatch(&dispatch).await.parked, 2);
-    disable(false).await;
+    world.change_health(endpoint, Health::enable).await;
     let tend = Tend { app: APP, endpoint };
     assert_eq!(
         world.deliverer.tend(tend).await.unwrap(),
@@ -410,11 +392,10 @@ async fn a_success_in_order_writes_once() {
 async fn what_is_lost_to_the_bound_of_parked_events_is_missed_in_the_next() {
     let (world, receiver) = ordered_world(&[]).await;
     let endpoint = endpoint_id(APP, &receiver.url);
-    let mut stored = world.health(&receiver).await;
-    stored.health.disable(world.clock.now());
     let now = world.clock.now();
-    let put = world.store.put_health(APP, endpoint, &stored, &[], now);
-    assert!(put.await.unwrap().is_some());
+    world
+        .change_health(endpoint, |health| health.disable(now))
+        .await;
     let dispatch = world.commit_balances(1).await;
     assert_eq!(world.dispatch(&dispatch).await.parked, 1);
     world
@@ -424,10 +405,7 @@ async fn what_is_lost_to_the_bound_of_parked_events_is_missed_in_the_next() {
         .unwrap();
     let dispatch = world.commit_balances(2).await;
     assert_eq!(world.dispatch(&dispatch).await.exhausted, 2);
-    let mut stored = world.health(&receiver).await;
-    stored.health.enable();
-    let put = world.store.put_health(APP, endpoint, &stored, &[], now);
-    assert!(put.await.unwrap().is_some());
+    world.change_health(endpoint, Health::enable).await;
     // The next comes before the drain, and is parked behind what is parked: there is no room.
     let tend = Tend { app: APP, endpoint };
     world.deliverer.tend(tend).await.unwrap();
@@ -736,16 +714,12 @@ impl Storm {
         }
     }
 
-    async fn health(&self, change: impl Fn(&mut okra_core::health::Health, Timestamp)) {
+    async fn health(&self, change: impl Fn(&mut Health, Timestamp)) {
         let endpoint = endpoint_id(APP, URL);
         let now = self.world.clock.now();
-        let mut stored = self.world.store.health(endpoint).await.unwrap();
-        change(&mut stored.health, now);
-        let put = self
-            .world
-            .store
-            .put_health(APP, endpoint, &stored, &[], now);
-        assert!(put.await.unwrap().is_some());
+        self.world
+            .change_health(endpoint, |health| change(health, now))
+            .await;
         let tend = Tend { app: APP, endpoint };
         self.world.queues.send_tends(&[(tend, 0)]).await.unwrap();
     }
@@ -759,7 +733,7 @@ impl Storm {
                 *self.desk.failing.lock().unwrap() = failing;
             }
             5 if self.dice.chance(300) => {
-                self.health(okra_core::health::Health::disable).await;
+                self.health(Health::disable).await;
             }
             5 | 6 => self.health(|health, _| health.enable()).await,
             7 if self.dice.chance(300) => {

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use jiff::SignedDuration;
 use okra_core::{
-    health::{Circuit, DisabledBy, MAX_PARKED, OPEN_AFTER},
+    health::{Circuit, DisabledBy, Health, MAX_PARKED, OPEN_AFTER},
     model::Product,
     pace::Rate,
 };
@@ -170,13 +170,8 @@ async fn a_dead_endpoint_is_disabled_after_five_days_and_loses_nothing() {
 
     // Its app enables it.
     receiver.usually(200);
-    let mut stored = world.health(&receiver).await;
-    stored.health.enable();
     let endpoint = endpoint_id(APP, &receiver.url);
-    let put = world
-        .store
-        .put_health(APP, endpoint, &stored, &[], world.clock.now());
-    assert!(put.await.unwrap().is_some());
+    world.change_health(endpoint, Health::enable).await;
     world.deliverer.tend(tend(&receiver)).await.unwrap();
     world.settle().await;
     assert_eq!(taken(&receiver), (1..=21).collect());
@@ -237,12 +232,7 @@ async fn what_cannot_be_parked_any_more_is_given_up_and_the_gap_is_shown() {
     assert_eq!((gap.events, gap.from, gap.until), (3, at, at));
 
     // What was parked comes when it is back, and there is room again.
-    let mut stored = world.health(&receiver).await;
-    stored.health.enable();
-    let put = world
-        .store
-        .put_health(APP, endpoint, &stored, &[], world.clock.now());
-    assert!(put.await.unwrap().is_some());
+    world.change_health(endpoint, Health::enable).await;
     world.deliverer.tend(tend(&receiver)).await.unwrap();
     world.settle().await;
     assert_eq!(taken(&receiver), (1..=17).collect());

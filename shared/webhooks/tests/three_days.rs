@@ -480,13 +480,7 @@ impl Run {
     }
 
     async fn change_health(&self, endpoint: EndpointId, change: impl Fn(&mut Health)) {
-        let store = &self.world.store;
-        let mut stored = store.health(endpoint).await.unwrap();
-        change(&mut stored.health);
-        let put = store
-            .put_health(APP, endpoint, &stored, &[], self.now())
-            .await;
-        assert!(put.unwrap().is_some());
+        self.world.change_health(endpoint, change).await;
         let tend = Tend { app: APP, endpoint };
         self.world.queues.send_tends(&[(tend, 0)]).await.unwrap();
     }

@@ -401,7 +401,8 @@ impl Books {
             .and_then(|it| it.to_str().ok())
             .unwrap_or_default();
         let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
-        let Some(login) = self.logins.iter().find(|login| login.token == token) else {
+        let known = self.logins.iter_mut().find(|login| login.token == token);
+        let Some(login) = known else {
             // One that was replaced.
             let number = token.split('-').nth(1).and_then(|it| it.parse().ok());
             if let Some(login) = number.and_then(|n: usize| self.logins.get_mut(n)) {
@@ -410,8 +411,7 @@ impl Books {
             return Ok((401, vec![], vec![]));
         };
         if login.is_over(now) {
-            let of = self.logins.iter_mut().filter(|login| login.token == token);
-            of.for_each(|login| login.refusals.push(now.as_millisecond()));
+            login.refusals.push(now.as_millisecond());
             return Ok((403, vec![], br#"{"Code":"403","Id":"x","Message":"consent","Errors":[{"ErrorCode":"UK.OBIE.Resource.ConsentMismatch","Message":"expired"}]}"#.to_vec()));
         }
         let path: Vec<&str> = request.url().path().split('/').collect();

@@ -530,24 +530,29 @@ impl World {
             Job::Call { .. } => return true,
             Job::Tick { .. } | Job::Sweep { .. } => return false,
         };
-        let (services, now) = (self.cloud.services(), self.now());
-        messages.iter().all(|id| {
-            let message = services.queues.get(id);
-            let message = message.and_then(|it| serde_json::from_str(&it.body).ok());
-            match message {
-                Some(FetchMessage::ChunkV1(chunk)) => chunk.is_late(now),
-                Some(FetchMessage::HistoryV1(_)) => true,
-                _ => false,
-            }
+        let now = self.now();
+        self.all(messages, |message| match message {
+            FetchMessage::ChunkV1(chunk) => chunk.is_late(now),
+            FetchMessage::HistoryV1(_) => true,
+            FetchMessage::FollowUpV1(_) | FetchMessage::RemovalV1(_) => false,
         })
     }
 
     fn all_late(&self, messages: &[u64]) -> bool {
-        let (services, now) = (self.cloud.services(), self.now());
+        let now = self.now();
+        self.all(
+            messages,
+            |message| matches!(message, FetchMessage::ChunkV1(chunk) if chunk.not_after < now),
+        )
+    }
+
+    /// True where each of these messages is one of the fetch queues, and `fits`.
+    fn all(&self, messages: &[u64], fits: impl Fn(&FetchMessage) -> bool) -> bool {
+        let services = self.cloud.services();
         messages.iter().all(|id| {
             let message = services.queues.get(id);
             let message = message.and_then(|it| serde_json::from_str(&it.body).ok());
-            matches!(message, Some(FetchMessage::ChunkV1(chunk)) if chunk.not_after < now)
+            message.is_some_and(|message| fits(&message))
         })
     }
 

@@ -9,13 +9,13 @@ use axum::http::StatusCode;
 use jiff::SignedDuration;
 use okra_core::{
     feed::{Change, FeedEntry},
-    ids::Seq,
+    ids::{BankId, Seq},
     state::StateChange,
 };
 use okra_emulator::Fate;
 use okra_queue::{DeliverMessage, FetchMessage, Queue, RemovalOf};
 use okra_refresh::removal::Removing;
-use okra_sandbox::{NewLogin, TokenTerms};
+use okra_sandbox::{LoginId, NewLogin, TokenTerms};
 use okra_store::{Consistency, RecordStatus};
 use serde_json::{Value, json};
 
@@ -28,6 +28,20 @@ impl World {
     fn later(&self, seconds: i64) {
         let clock = &self.environment.clock;
         clock.set(clock.now() + SignedDuration::from_secs(seconds));
+    }
+
+    /// A record of a login at a bank, by a consent whose id is known.
+    async fn link_by_consent(&self, bank: BankId, login: LoginId) -> Value {
+        let terms = TokenTerms {
+            life_s: 300,
+            rotate: true,
+        };
+        let (consent, tokens) = self.bank.authorised_by_user(login, terms).unwrap();
+        let body = json!({
+            "name": "Bola", "bank": bank, "refresh_token": tokens.refresh_token.as_str(),
+            "consent_id": consent,
+        });
+        self.post("records/link", body).await.data()
     }
 
     /// The removals that ask to be gone on with, once their messages' delays are over.
@@ -213,16 +227,7 @@ async fn a_consent_is_taken_back_where_the_bank_can() {
     let world = World::new().await;
     let bank = with_oauth(&world).await;
     let login = world.bank.create_login(NewLogin::default()).unwrap().id;
-    let terms = TokenTerms {
-        life_s: 300,
-        rotate: true,
-    };
-    let (consent, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
-    let body = json!({
-        "name": "Bola", "bank": bank, "refresh_token": tokens.refresh_token.as_str(),
-        "consent_id": consent,
-    });
-    let linked = world.post("records/link", body).await.data();
+    let linked = world.link_by_consent(bank, login).await;
     let unlink = async |linked: &Value| {
         let record = json!({ "record_id": linked["record_id"] });
         let receipt = world.post("records/unlink", record).await.data();
@@ -233,12 +238,7 @@ async fn a_consent_is_taken_back_where_the_bank_can() {
     let linked = world.refreshed().await;
     assert_eq!(unlink(&linked.0).await, "not_possible");
     // And a bank that is not there does not hold the removal up.
-    let (consent, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
-    let body = json!({
-        "name": "Bola", "bank": bank, "refresh_token": tokens.refresh_token.as_str(),
-        "consent_id": consent,
-    });
-    let linked = world.post("records/link", body).await.data();
+    let linked = world.link_by_consent(bank, login).await;
     let mut config = world.environment.store.bank(bank).await.unwrap().unwrap();
     config.base_url = "http://127.0.0.1:9/open-banking/v3.1/aisp".to_owned();
     world.environment.store.put_bank(&config).await.unwrap();
@@ -251,23 +251,12 @@ async fn a_removal_waits_for_its_bank() {
     let world = World::new().await;
     let bank = with_oauth(&world).await;
     let login = world.bank.create_login(NewLogin::default()).unwrap().id;
-    let terms = TokenTerms {
-        life_s: 300,
-        rotate: true,
-    };
-    let (consent, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
-    let body = json!({
-        "name": "Bola", "bank": bank, "refresh_token": tokens.refresh_token.as_str(),
-        "consent_id": consent,
-    });
-    let linked = world.post("records/link", body).await.data();
+    let linked = world.link_by_consent(bank, login).await;
     let (store, now) = (&world.environment.store, world.environment.clock.now());
-    let rate = store.bank(bank).await.unwrap().unwrap().limits;
-    let places = usize::MAX;
-    store
-        .take_places(bank, rate.records_per_second, now, places)
-        .await
-        .unwrap();
+    let config = store.bank(bank).await.unwrap().unwrap();
+    let rate = config.limits.records_per_second;
+    let all = store.take_places(bank, rate, now, usize::MAX).await;
+    assert!(all.unwrap() > 0);
     let record = json!({ "record_id": linked["record_id"] });
     let receipt = world.post("records/unlink", record).await.data();
     assert_eq!(receipt["completed"], false, "{receipt}");

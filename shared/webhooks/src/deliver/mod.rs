@@ -495,15 +495,13 @@ fn step(row: Option<&Delivery>, now: Timestamp, mode: Mode) -> Step {
     match (row.state, row.next_at) {
         // Whoever asks for it gets the whole schedule anew.
         _ if mode.kind == Kind::Resend => Step::Attempt { number: 1 },
-        (DeliveryState::Delivered | DeliveryState::Exhausted | DeliveryState::Cancelled, _) => {
-            Step::Done
-        }
+        _ if row.is_over() => Step::Done,
         // Whoever tends the endpoint sees to it.
         (DeliveryState::Parked, _) if mode.kind == Kind::Scheduled => Step::Done,
         // Somebody else is at it.
         (DeliveryState::Parked, Some(until)) if until > now => Step::Done,
         (DeliveryState::Retry, Some(until)) if until > now => Step::Wait { until },
-        (DeliveryState::Parked | DeliveryState::Retry, _) => attempt,
+        _ => attempt,
     }
 }
 

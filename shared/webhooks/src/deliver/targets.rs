@@ -53,35 +53,42 @@ impl Target {
     }
 }
 
-/// A URL that is to be told, and the endpoint of the app that it is, where it is one.
-type Chosen<'a> = (&'a str, Option<&'a Endpoint>);
+/// A URL that is to be told.
+struct Chosen<'a> {
+    url: &'a str,
+    /// The endpoint of the app that it is, where it is one.
+    endpoint: Option<&'a Endpoint>,
+    streams: Vec<Stream>,
+}
 
-/// The URLs that are to be told of a stream, each once, the app's endpoints first. A change of state
+/// The URLs that are to be told of a record, each once, the app's endpoints first. A change of state
 /// concerns whoever wants any product.
-fn choose<'a>(
-    endpoints: &'a [Endpoint],
-    subscriptions: &'a [Subscription],
-    stream: Stream,
-) -> Vec<Chosen<'a>> {
-    let wanted = |products: &[Product]| {
-        stream == Stream::State || products.iter().any(|&it| Stream::from(it) == stream)
-    };
-    let mut chosen: Vec<Chosen<'a>> = Vec::new();
-    let mut add = |url: &'a str| {
-        if !chosen.iter().any(|(known, _)| *known == url) {
-            let endpoint = endpoints.iter().find(|endpoint| endpoint.url == url);
-            chosen.push((url, endpoint));
+fn choose<'a>(endpoints: &'a [Endpoint], subscriptions: &'a [Subscription]) -> Vec<Chosen<'a>> {
+    let mut chosen: Vec<Chosen<'a>> = Vec::with_capacity(endpoints.len());
+    let mut add = |url: &'a str, endpoint: Option<&'a Endpoint>, products: &[Product]| {
+        let wanted = products.iter().map(|&product| Stream::from(product));
+        let wanted = wanted.chain([Stream::State]);
+        match chosen.iter_mut().find(|known| known.url == url) {
+            Some(known) => known.streams.extend(wanted),
+            None => chosen.push(Chosen {
+                url,
+                endpoint,
+                streams: wanted.collect(),
+            }),
         }
     };
-    endpoints
-        .iter()
-        .filter(|endpoint| endpoint.products.is_empty() || wanted(&endpoint.products))
-        .for_each(|endpoint| add(&endpoint.url));
-    subscriptions
-        .iter()
-        .filter(|subscription| wanted(&subscription.products))
-        .filter_map(|subscription| subscription.webhook_url.as_deref())
-        .for_each(&mut add);
+    for endpoint in endpoints {
+        let products = match endpoint.products.as_slice() {
+            [] => &Product::ALL,
+            products => products,
+        };
+        add(&endpoint.url, Some(endpoint), products);
+    }
+    for subscription in subscriptions {
+        if let Some(url) = &subscription.webhook_url {
+            add(url, None, &subscription.products);
+        }
+    }
     chosen
 }
 
@@ -116,23 +123,21 @@ impl Deliverer {
             self.store.endpoints(head.app),
             self.store.subscriptions(head.record)
         )?;
-        let mut chosen: Vec<(Chosen<'_>, EndpointId, Vec<Stream>)> = Vec::new();
-        for stream in [Stream::Balance, Stream::Transactions, Stream::State] {
-            for (url, endpoint) in choose(&endpoints, &subscriptions, stream) {
-                match chosen.iter_mut().find(|((known, _), ..)| *known == url) {
-                    Some((.., streams)) => streams.push(stream),
-                    None => {
-                        let id = endpoint.map_or_else(|| endpoint_id(head.app, url), |it| it.id);
-                        chosen.push(((url, endpoint), id, vec![stream]));
-                    }
-                }
-            }
-        }
-        chosen.retain(|(_, id, streams)| fit(streams, *id));
-        let ids: Vec<EndpointId> = chosen.iter().map(|(_, id, _)| *id).collect();
+        let chosen = choose(&endpoints, &subscriptions).into_iter();
+        let chosen = chosen.map(|it| {
+            let id = it.endpoint.map(|endpoint| endpoint.id);
+            (id.unwrap_or_else(|| endpoint_id(head.app, it.url)), it)
+        });
+        let fitting = chosen.filter(|(id, it)| fit(&it.streams, *id));
+        let (ids, chosen): (Vec<EndpointId>, Vec<Chosen<'_>>) = fitting.unzip();
         let mut healths = self.store.healths(&ids).await?;
         let mut targets = Vec::with_capacity(chosen.len());
-        for ((url, endpoint), id, streams) in chosen {
+        for (id, it) in ids.into_iter().zip(chosen) {
+            let Chosen {
+                url,
+                endpoint,
+                streams,
+            } = it;
             let health = healths.remove(&id).unwrap_or_default();
             targets.push(match endpoint {
                 Some(endpoint) => Target {
@@ -217,9 +222,10 @@ mod tests {
             subscription(None, BALANCE),
         ];
         let chosen = |stream| -> Vec<(&str, bool)> {
-            choose(&endpoints, &subscriptions, stream)
+            choose(&endpoints, &subscriptions)
                 .into_iter()
-                .map(|(url, endpoint)| (url, endpoint.is_some()))
+                .filter(|it| it.streams.contains(&stream))
+                .map(|it| (it.url, it.endpoint.is_some()))
                 .collect()
         };
         assert_eq!(

@@ -19,8 +19,10 @@ use okra_aws::{AwsConfig, Clock};
 use okra_core::{
     bank::{BankConfig, BankLimits, Standard},
     feed::{BodyVersion, Change, FeedEntry, PayloadMode, Pull, Stream, TransactionsDiff},
+    health::Health,
     ids::{
-        AccountId, AppId, BankId, CustomerId, Day, RecordId, Seq, SubscriptionId, TransactionId,
+        AccountId, AppId, BankId, CustomerId, Day, EndpointId, RecordId, Seq, SubscriptionId,
+        TransactionId,
     },
     model::{
         AccountFacts, BalanceFacts, BookingStatus, ByProduct, Direction, Environment, Product,
@@ -571,6 +573,19 @@ impl World {
         let mut endpoint = self.store.endpoint(APP, id).await.unwrap().unwrap();
         endpoint.ordered_since = ordered.then(|| self.clock.now());
         self.store.put_endpoint(&endpoint).await.unwrap();
+    }
+
+    /// Changes what is known of an endpoint's health.
+    pub(crate) async fn change_health(
+        &self,
+        endpoint: EndpointId,
+        change: impl FnOnce(&mut Health),
+    ) {
+        let mut stored = self.store.health(endpoint).await.unwrap();
+        change(&mut stored.health);
+        let now = self.clock.now();
+        let put = self.store.put_health(APP, endpoint, &stored, &[], now);
+        assert!(put.await.unwrap().is_some());
     }
 
     pub(crate) async fn health(&self, receiver: &Receiver) -> StoredHealth {
