@@ -138,7 +138,7 @@ const STORIES: [Story; 7] = [
         ordered: false,
         failed: 0,
         replayed: false,
-        settles: SignedDuration::from_mins(60),
+        settles: SignedDuration::from_mins(120),
         told: 0,
     },
     // One failure more opens the circuit, the first probe fails, the second closes it.

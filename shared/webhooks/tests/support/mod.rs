@@ -258,7 +258,8 @@ impl World {
             clock.clone(),
             config.clone(),
         )
-        .observed_by(log.clone());
+        .observed_by(log.clone())
+        .drawing_from(Random::seeded(0));
         let world = Self {
             store,
             deliverer,
