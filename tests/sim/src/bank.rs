@@ -41,6 +41,8 @@ pub(crate) struct Account {
     pub(crate) broken: bool,
     /// An id of it stood for two payments: of an answer that lacks one of them nobody can tell whether it was edited.
     reused: bool,
+    /// Purchases that an answer lacked once. Of one that two answers lack nobody can tell that it is not gone.
+    lacked: HashSet<u32>,
     /// Its ids count from 1, as those of the login's other accounts do.
     own_ids: Option<u32>,
     /// What it showed once, for a bank that shows A, then B, then A again.
@@ -69,7 +71,10 @@ impl Login {
 /// How often a bank misbehaves, in a thousand.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Moods {
+    /// Of calls.
     pub(crate) failing: u16,
+    /// Of answers that lack a row. Asked for its dates alone the bank shows it.
+    pub(crate) lacking: u16,
 }
 
 #[derive(Debug)]
@@ -81,8 +86,10 @@ pub(crate) struct Books {
     next_id: u32,
     /// Purchases that a bank took back: their rows may get a new identity if they come again.
     pub(crate) vanished: HashSet<u32>,
-    /// A movement since the last look, for the trace.
-    pub(crate) calls: u64,
+    /// Answers that lacked a row.
+    pub(crate) lacking: u64,
+    /// Questions for the dates alone of rows that were missing.
+    pub(crate) second_questions: u64,
 }
 
 /// All banks of a world. Clones are one.
@@ -102,9 +109,6 @@ const LONG: u16 = 120;
 /// Logins whose accounts use the same ids, in a thousand.
 const SAME_IDS: u16 = 150;
 
-/// Answers of a failing bank that lack a row, in a thousand. Asked for its dates alone the bank shows it.
-const LACKING: u16 = 300;
-
 /// Rows from which on an answer may lack one: an empty answer is another matter.
 const LACKING_FROM: usize = 2;
 
@@ -117,7 +121,8 @@ impl Banks {
             next_truth: 0,
             next_id: 0,
             vanished: HashSet::new(),
-            calls: 0,
+            lacking: 0,
+            second_questions: 0,
         };
         Self {
             books: Arc::new(Mutex::new(books)),
@@ -369,7 +374,6 @@ impl Books {
         request: &reqwest::Request,
         now: Timestamp,
     ) -> Result<Answered, Unreached> {
-        self.calls += 1;
         if self.random.chance(self.moods.failing) {
             match self.random.below(9) {
                 0 => {
@@ -419,7 +423,7 @@ impl Books {
         let body = match path.as_slice() {
             [.., "accounts"] => accounts(login),
             [.., "accounts", id, resource] => {
-                let Some(account) = login.accounts.iter().find(|it| it.id == *id) else {
+                let Some(account) = login.accounts.iter_mut().find(|it| it.id == *id) else {
                     return Ok((404, vec![], vec![]));
                 };
                 if account.broken {
@@ -428,21 +432,13 @@ impl Books {
                 if *resource == "balances" {
                     balances(account, &mut random)
                 } else {
-                    let mut query = request.url().query_pairs();
-                    let value = |name: &str, query: &mut url::form_urlencoded::Parse<'_>| {
-                        query
-                            .find(|(key, _)| key == name)
-                            .map(|(_, value)| value.into_owned())
-                    };
-                    let from = value("fromBookingDateTime", &mut query).unwrap_or_default();
-                    let mut query = request.url().query_pairs();
-                    let page = value("page", &mut query)
-                        .and_then(|it| it.parse().ok())
-                        .unwrap_or(0);
-                    let wide =
-                        value("toBookingDateTime", &mut request.url().query_pairs()).is_none();
-                    let lacks = wide && self.moods.failing > 0 && random.chance(LACKING);
-                    transactions(account, &from, page, lacks, &mut random)
+                    let question = Question::of(request.url());
+                    let narrow = question.to.is_some();
+                    self.second_questions += u64::from(narrow);
+                    let lacks = !narrow && random.chance(self.moods.lacking);
+                    let shown = account.shown(&question, lacks, &mut random);
+                    self.lacking += u64::from(shown.lacks);
+                    transactions(&shown, &question, &mut random)
                 }
             }
             _ => return Ok((404, vec![], vec![])),
@@ -533,26 +529,67 @@ fn balances(account: &Account, random: &mut Random) -> String {
     )
 }
 
-fn transactions(
-    account: &Account,
-    from: &str,
+/// Which transactions are asked for. A bank answers with later ones too.
+struct Question {
+    from: String,
+    to: Option<String>,
     page: usize,
-    lacks: bool,
-    random: &mut Random,
-) -> String {
-    let mut rows: Vec<&Row> = account
-        .rows
-        .iter()
-        .filter(|row| format!("{}T00:00:00Z", date_of(row.at)).as_str() >= from)
-        .collect();
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.truth));
-    if lacks && rows.len() >= LACKING_FROM && !account.reused {
-        let at = random.below(rows.len());
-        if !rows[at].twin && rows[at].id.is_some() {
-            rows.remove(at);
+}
+
+impl Question {
+    fn of(url: &url::Url) -> Self {
+        let value = |name: &str| {
+            let mut query = url.query_pairs();
+            query.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
+        };
+        Self {
+            from: value("fromBookingDateTime").unwrap_or_default(),
+            to: value("toBookingDateTime"),
+            page: value("page").and_then(|it| it.parse().ok()).unwrap_or(0),
         }
     }
+
+    /// The link to the page after this one.
+    fn next(&self) -> String {
+        let to = self.to.as_ref();
+        let to = to.map_or_else(String::new, |to| format!("&toBookingDateTime={to}"));
+        let (from, page) = (&self.from, self.page + 1);
+        format!(r#","Links":{{"Next":"?fromBookingDateTime={from}{to}&page={page}"}}"#)
+    }
+}
+
+/// What an answer is made of: rows from the latest on.
+struct Shown {
+    rows: Vec<Row>,
+    /// A row is not among them.
+    lacks: bool,
+}
+
+impl Account {
+    fn shown(&mut self, question: &Question, lacks: bool, random: &mut Random) -> Shown {
+        let from = question.from.as_str();
+        let inside = |row: &&Row| format!("{}T00:00:00Z", date_of(row.at)).as_str() >= from;
+        let mut rows: Vec<Row> = self.rows.iter().filter(inside).cloned().collect();
+        rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.truth));
+        // What the pages before showed is not lacking.
+        let first = question.page * PAGE;
+        let mut shown = Shown { rows, lacks: false };
+        if lacks && !self.reused && shown.rows.len() >= LACKING_FROM.max(first + 1) {
+            let at = first + random.below(shown.rows.len() - first);
+            let row = &shown.rows[at];
+            if !row.twin && row.id.is_some() && self.lacked.insert(row.truth) {
+                shown.rows.remove(at);
+                shown.lacks = true;
+            }
+        }
+        shown
+    }
+}
+
+fn transactions(shown: &Shown, question: &Question, random: &mut Random) -> String {
+    let mut rows: Vec<&Row> = shown.rows.iter().collect();
     // A list that was begun in pages is read to its end in pages, though it has become short.
+    let page = question.page;
     let paged = rows.len() > 2 * PAGE || page > 0;
     let (shown, next) = if paged {
         let rest = rows.get(page * PAGE..).unwrap_or_default();
@@ -605,14 +642,7 @@ fn transactions(
             object(members, random)
         })
         .collect();
-    let links = if next {
-        format!(
-            r#","Links":{{"Next":"?fromBookingDateTime={from}&page={}"}}"#,
-            page + 1
-        )
-    } else {
-        String::new()
-    };
+    let links = if next { question.next() } else { String::new() };
     format!(
         r#"{{"Data":{{"Transaction":[{}]}}{links}}}"#,
         rendered.join(",")

@@ -98,6 +98,10 @@ pub fn run(seed: u64, keep_trace: bool) -> Report {
         world.end_consents().await;
         world.relink_all().await;
         world.tick_all().await;
+        if world.weather.lacking > 0 {
+            world.lack_nothing();
+            world.tick_all().await;
+        }
         // A consent that was replaced by an older one shows itself only now.
         world.relink_all().await;
         if world.weather.flips || world.weather.in_person {
@@ -133,6 +137,7 @@ pub fn run(seed: u64, keep_trace: bool) -> Report {
         world.gate.set_open(true);
         world.check().await;
         world.broken.dedup();
+        world.count_answers();
         Report {
             seed,
             broken: world.broken,

@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::{
-    bank::Banks,
+    bank::{Banks, Moods},
     cloud::{Cloud, Now},
     gate::{Fate, Gate, Kind, Side},
     random::Random,
@@ -80,6 +80,8 @@ pub(crate) struct Weather {
     pub(crate) crash: u16,
     /// Banks, in a thousand calls.
     pub(crate) banks: u16,
+    /// Rows that an answer of a bank lacks, in a thousand answers.
+    pub(crate) lacking: u16,
     /// Receivers, in a thousand calls.
     pub(crate) receivers: u16,
     /// Messages delivered twice, in a thousand.
@@ -108,6 +110,7 @@ impl Weather {
             stale: level(random, &[0, 100, 500]),
             crash: level(random, &[0, 5, 20, 60]),
             banks: level(random, &[0, 50, 300]),
+            lacking: level(random, &[0, 0, 500]),
             receivers: level(random, &[0, 100, 400]),
             twice: level(random, &[0, 20, 200]),
             flips: random.chance(300),
@@ -116,7 +119,7 @@ impl Weather {
             narrow: random.chance(150),
             down: level(random, &[0, 0, 60]),
             width: 1 + random.below(4),
-            steps: 100 + random.below(160),
+            steps: 100 + random.below(120),
         }
     }
 }
@@ -409,6 +412,17 @@ impl World {
         *self.counts.entry(what).or_default() += 1;
     }
 
+    /// What the banks answered and were asked, beside what happened here.
+    pub(crate) fn count_answers(&mut self) {
+        let books = self.banks.books();
+        let counted = [
+            ("answers that lacked a row", books.lacking),
+            ("second questions", books.second_questions),
+        ];
+        drop(books);
+        self.counts.extend(counted);
+    }
+
     pub(crate) fn log(&mut self, text: impl FnOnce() -> String) {
         let at = self.clock.now().as_millisecond() - self.begins_ms;
         self.trace.say(at, text);
@@ -667,7 +681,7 @@ impl World {
 
     fn answered(&mut self, path: &'static str, job: &Job, status: u16, answer: &Value) {
         let Job::Call { body, .. } = job else { return };
-        if status >= 500 {
+        if status >= 500 || status == 429 {
             // Whoever asked for a link or a consent asks again; others give up.
             if path == "records/link" {
                 self.come_again(job);
@@ -817,7 +831,10 @@ impl World {
     /// The storm: jobs start, effects happen in any order, processes die, banks move.
     pub(crate) async fn storm(&mut self) {
         self.gate.set_open(false);
-        self.banks.books().moods.failing = self.weather.banks;
+        self.banks.books().moods = Moods {
+            failing: self.weather.banks,
+            lacking: self.weather.lacking,
+        };
         self.receivers.desk().failing = self.weather.receivers;
         for _ in 0..self.weather.steps {
             match self.random.below(100) {
@@ -1122,6 +1139,11 @@ impl World {
             self.effect(true).await;
         }
         self.broken.push("a process does not end".to_owned());
+    }
+
+    /// From now on banks show all they have.
+    pub(crate) fn lack_nothing(&self) {
+        self.banks.books().moods.lacking = 0;
     }
 
     /// The storm is over: what was begun is finished, what failed comes again, until nothing is left to
