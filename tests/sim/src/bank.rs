@@ -41,8 +41,9 @@ pub(crate) struct Account {
     pub(crate) broken: bool,
     /// An id of it stood for two payments: of an answer that lacks one of them nobody can tell whether it was edited.
     reused: bool,
-    /// Purchases that an answer lacked once. Of one that two answers lack nobody can tell that it is not gone.
-    lacked: HashSet<u32>,
+    /// Purchases that no answer lacks: one that was pending, since another may be taken for its booking, and
+    /// one that was lacking before, since nobody could tell it from one that is gone.
+    never_lacking: HashSet<u32>,
     /// Its ids count from 1, as those of the login's other accounts do.
     own_ids: Option<u32>,
     /// What it showed once, for a bank that shows A, then B, then A again.
@@ -287,6 +288,7 @@ impl Books {
                 let later = row.at.saturating_add(SignedDuration::from_hours(24 * days));
                 row.at = later.unwrap_or(row.at).min(now);
                 let (booked, moved) = (row.truth, row.id != before && before.is_some());
+                account.never_lacking.insert(booked);
                 // A few give the id of the pending row to another payment.
                 if moved && self.random.chance(200) {
                     let truth = self.spend(account, now);
@@ -577,7 +579,8 @@ impl Account {
         if lacks && !self.reused && shown.rows.len() >= LACKING_FROM.max(first + 1) {
             let at = first + random.below(shown.rows.len() - first);
             let row = &shown.rows[at];
-            if !row.twin && row.id.is_some() && self.lacked.insert(row.truth) {
+            let certain = !row.twin && !row.pending && row.id.is_some();
+            if certain && self.never_lacking.insert(row.truth) {
                 shown.rows.remove(at);
                 shown.lacks = true;
             }
