@@ -559,9 +559,7 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
         ..known
     };
     follow_up::ask(&state.queues, head).await?;
-    if head.status == RecordStatus::TokenRequired {
-        history::reopen(&state.store, head, call.now()).await?;
-    }
+    history::retry(&state.store, head.record, call.now()).await?;
     state.store.put_consent(&renewed).await?;
     let recovered = |head: &Head| {
         let waited = head.status == RecordStatus::TokenRequired;
@@ -570,9 +568,7 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
     let (store, queues) = (&state.store, &state.queues);
     let now = call.now();
     announce::announce(store, queues, head.record, now, recovered).await?;
-    if head.status == RecordStatus::TokenRequired {
-        history::resume(store, queues, head, now).await?;
-    }
+    history::resume(store, queues, head, now).await?;
     refresh::enqueue(call, head.record).await?;
     Ok(linked(head, customer.name, &accounts))
 }

@@ -6,7 +6,7 @@ use okra_core::{
     bank::BankLimits,
     breaker::Breaker,
     fault::FaultClass,
-    history::History,
+    history::{History, Hole},
     ids::AccountId,
     model::Product,
     plan::DueEntry,
@@ -88,6 +88,17 @@ struct HistoryEndState {
     oldest_date: String,
     rows: u64,
     history_end: &'static str,
+    /// Days that could not be read, each with what is wrong in the bank's answer.
+    unreadable: Vec<UnreadableDay>,
+    /// Where something is lacking that may be had later: from when on a refresh asks for it again.
+    retries_at: Option<Instant>,
+}
+
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[derive(Serialize)]
+struct UnreadableDay {
+    date: String,
+    why: String,
 }
 
 /// The state of a record, and its accounts, which were read for it.
@@ -152,6 +163,8 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<(RecordState, Vec<Acc
                 oldest_date: it.reached.to_string(),
                 rows: it.rows,
                 history_end: it.end?.as_str(),
+                unreadable: it.holes.iter().map(unreadable).collect(),
+                retries_at: it.lacks(false).then(|| Instant(history.retries_at())),
             })
         });
         HistoryState {
@@ -183,6 +196,13 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<(RecordState, Vec<Acc
             .map(|it| Instant(it.expires_at)),
     };
     Ok((state, accounts))
+}
+
+fn unreadable(hole: &Hole) -> UnreadableDay {
+    UnreadableDay {
+        date: hole.date.to_string(),
+        why: hole.why.clone(),
+    }
 }
 
 /// From when on a refresh of a product can be asked for. Reads the product's job where its bank has a
@@ -222,7 +242,8 @@ fn next_at(due: &[DueEntry], place: Places, product: Product, now: Timestamp) ->
 }
 
 /// Why the transactions of an account are not whole, where they can be had: its last answer lacked rows
-/// that are not known to be gone, or its history could not be had as far back as the bank has it.
+/// that are not known to be gone, a part of its history is being asked for again, or could not be read, or
+/// its history could not be had as far back as the bank has it.
 fn partial(
     account: &Account,
     history: Option<&History>,
@@ -230,8 +251,17 @@ fn partial(
     if let Some(doubt) = &account.checks.doubt {
         return Some(("rows_missing", Some(doubt.since)));
     }
-    let of = history?.accounts.iter().find(|it| it.account == account.id);
-    match of?.end? {
+    let of = history?
+        .accounts
+        .iter()
+        .find(|it| it.account == account.id)?;
+    if of.end.is_none() && of.beyond.is_some() {
+        return Some(("history_gap", None));
+    }
+    if !of.holes.is_empty() {
+        return Some(("history_unreadable", None));
+    }
+    match of.end? {
         HistoryEnd::BankRefused => Some(("history_refused", None)),
         HistoryEnd::GaveUp => Some(("history_gave_up", None)),
         HistoryEnd::Limit | HistoryEnd::BankLimit => None,

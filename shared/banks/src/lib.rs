@@ -97,8 +97,9 @@ pub enum HistoryAnswer {
         /// The first date that the bank has anything of, where it says so.
         first_available: Option<Date>,
     },
-    /// More than is read at once: ask for less.
-    TooLong,
+    /// It cannot be read, although the answer for today can: more than is read at once, or a row of it is
+    /// nonsense. Ask for less.
+    Unreadable(BankFault),
     /// Dates this old are refused, newer ones are not.
     Refused,
     /// It could not be read.
@@ -147,8 +148,9 @@ impl Connectors {
             .await
     }
 
-    /// What the bank says of an account's history. Where it refuses, it is asked for today's rows: if
-    /// it answers those, it is the dates that it refuses, and not us.
+    /// What the bank says of an account's history. Where it refuses or answers nonsense, it is asked for
+    /// today's rows, unless it counts unattended calls: if it answers those, the old ones are the matter,
+    /// and not us or the bank.
     pub async fn history(
         &self,
         bank: &BankConfig,
@@ -168,17 +170,22 @@ impl Connectors {
             Err(fault) => fault,
         };
         if fault.detail.starts_with(obie::TOO_MANY_PAGES) {
-            return HistoryAnswer::TooLong;
+            return HistoryAnswer::Unreadable(fault);
         }
-        let doubtful = matches!(
-            fault.class,
-            FaultClass::ConsentRefused | FaultClass::Nonsense
-        );
+        // Where the bank counts unattended calls, one beside would be one too many.
+        let doubtful = bank.limits.unattended_per_day.is_none()
+            && matches!(
+                fault.class,
+                FaultClass::ConsentRefused | FaultClass::Nonsense
+            );
         let today = date_of(now);
-        if doubtful && session.transactions(account, today).await.is_ok() {
-            return HistoryAnswer::Refused;
+        if !doubtful || session.transactions(account, today).await.is_err() {
+            return HistoryAnswer::Fault(fault);
         }
-        HistoryAnswer::Fault(fault)
+        match fault.class {
+            FaultClass::Nonsense => HistoryAnswer::Unreadable(fault),
+            _ => HistoryAnswer::Refused,
+        }
     }
 
     /// What the bank says of these accounts now. Calls are made one after the other, each within the

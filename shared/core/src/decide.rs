@@ -264,14 +264,21 @@ fn split(diff: TransactionsDiff) -> Vec<TransactionsDiff> {
     parts
 }
 
-/// Days that the first pull reaches back at least; Okra's `INITIAL` pull.
-const WINDOW_DAYS: i32 = 30;
+/// Days that a window reaches back at least. Okra's `INITIAL` pull is of 30; one more, and no day lies
+/// between the windows of one month and the next, whenever in them they were asked for.
+const WINDOW_DAYS: i32 = 31;
 
-/// The first date a bank is asked for: the first of the month that was 30 days ago, so that the window
-/// is 30 to 60 days long and slides once a month. A window that slid with each day would give every
+/// The first date a bank is asked for: the first of the month that was 31 days ago, so that the window
+/// is 31 to 61 days long and slides once a month. A window that slid with each day would give every
 /// record another digest each day, and a write, although nothing changed.
 pub fn window_start(today: Date) -> Date {
     today
         .saturating_sub(jiff::Span::new().days(WINDOW_DAYS))
         .first_of_month()
+}
+
+/// The date through which an answer for the window that begins at `start` was given at the least: before
+/// it nobody asks for that window.
+pub fn answered_through(start: Date) -> Date {
+    start.saturating_add(jiff::Span::new().days(WINDOW_DAYS))
 }

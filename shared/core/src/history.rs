@@ -1,10 +1,11 @@
 //! The pull of a record's history: after the first pull, backwards in time, a bounded stretch of one
 //! account at a time, as far as the bank allows.
 
-use jiff::{Timestamp, ToSpan, civil::Date};
+use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    decide::answered_through,
     ids::{AccountId, BankId, RecordId},
     state::HistoryEnd,
 };
@@ -21,6 +22,18 @@ pub const MAX_FAILURES: u8 = 12;
 /// Seconds past its time after which a step's message is taken to be lost: twice what a queue can hold
 /// one back.
 const LOST_AFTER_S: i64 = 1_800;
+
+/// Days of an account that may be left out as unreadable; with one more it is given up.
+pub const MAX_HOLES: usize = 31;
+
+/// Characters of a [`Hole::why`], at most.
+const MAX_WHY_CHARS: usize = 200;
+
+/// How long what could not be had is let be, before it is asked for again.
+pub const RETRY_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Days before the last answer that a gap is filled from: the bank may have back-dated.
+const GAP_MARGIN_DAYS: i32 = 7;
 
 /// How far the history of a record has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +59,10 @@ pub struct History {
     /// When the next step may be made.
     #[serde(rename = "t")]
     pub next_at: Timestamp,
+    /// The first date of the regular refreshes' last whole answer, as far as it was noted: once a month,
+    /// when it moves, and not while the history is pulled.
+    #[serde(rename = "w", skip_serializing_if = "Option::is_none", default)]
+    pub window: Option<Date>,
 }
 
 /// How far the history of an account has come.
@@ -63,6 +80,74 @@ pub struct AccountHistory {
     /// Why it is over; `None`: it is not.
     #[serde(rename = "w", skip_serializing_if = "Option::is_none", default)]
     pub end: Option<HistoryEnd>,
+    /// Days that were left out; [`MAX_HOLES`] at most.
+    #[serde(rename = "h", skip_serializing_if = "Vec::is_empty", default)]
+    pub holes: Vec<Hole>,
+    /// Where a part within what had been reached is asked for: what lies beyond it.
+    #[serde(rename = "b", skip_serializing_if = "Option::is_none", default)]
+    pub beyond: Option<Beyond>,
+}
+
+/// A day that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hole {
+    /// The day.
+    #[serde(rename = "d")]
+    pub date: Date,
+    /// Why, for people: the path of what is wrong in the bank's answer.
+    #[serde(rename = "y")]
+    pub why: String,
+}
+
+/// How far an account's history had come before a part of it was asked for again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beyond {
+    /// The first date of that part.
+    #[serde(rename = "f")]
+    pub from: Date,
+    /// What had been reached.
+    #[serde(rename = "r")]
+    pub reached: Date,
+    /// Why it had gone no further.
+    #[serde(rename = "w")]
+    pub end: HistoryEnd,
+}
+
+impl AccountHistory {
+    /// The stretch between what a pull of this part goes back to and where it begins.
+    fn again(&mut self, from: Date, to: Date, end: HistoryEnd) {
+        self.beyond = Some(match self.beyond {
+            Some(beyond) => Beyond {
+                from: beyond.from.min(from),
+                ..beyond
+            },
+            None => Beyond {
+                from,
+                reached: self.reached,
+                end,
+            },
+        });
+        self.reached = to;
+        self.end = None;
+    }
+
+    /// The pull came to `end`; where it was of a part, what lay beyond counts again.
+    fn come_to(&mut self, end: HistoryEnd) {
+        self.end = Some(end);
+        if let Some(beyond) = self.beyond.take() {
+            self.reached = self.reached.min(beyond.reached);
+            self.end = Some(beyond.end);
+        }
+    }
+
+    /// True where something is lacking that might be had later. What a bank refuses it refuses until its
+    /// customer was there.
+    pub fn lacks(&self, user_was_there: bool) -> bool {
+        let refused = self.end == Some(HistoryEnd::BankRefused);
+        !self.holes.is_empty()
+            || self.end == Some(HistoryEnd::GaveUp)
+            || (refused && user_was_there)
+    }
 }
 
 /// A stretch of one account's history: from a date (inclusive) to another (exclusive).
@@ -84,7 +169,7 @@ impl Stretch {
 }
 
 /// What came of asking for a stretch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// The bank answered.
     Answered {
@@ -93,8 +178,12 @@ pub enum Asked {
         /// The first date that the bank says it has, where it says so.
         first_available: Option<Date>,
     },
-    /// The answer was longer than is read at once.
-    TooLong,
+    /// The answer cannot be read, while the bank's answer for today can: it is longer than is read at once,
+    /// or a row of it is nonsense. Less is asked for, and what is unreadable in a day is left out.
+    Unreadable {
+        /// Why, for people.
+        why: String,
+    },
     /// The bank refuses dates this old, although it answers for newer ones.
     Refused,
     /// It failed; it is tried again after a wait.
@@ -135,6 +224,8 @@ impl History {
             reached: start,
             rows: 0,
             end: None,
+            holes: Vec::new(),
+            beyond: None,
         };
         Self {
             step: 0,
@@ -144,6 +235,7 @@ impl History {
             days: FIRST_DAYS,
             failures: 0,
             next_at: now,
+            window: Some(start),
         }
     }
 
@@ -151,20 +243,17 @@ impl History {
     /// asked for all that is left at `once`.
     pub fn next(&self, once: bool) -> Option<Stretch> {
         let account = self.accounts.iter().find(|it| it.end.is_none())?;
+        let from = account.beyond.map_or(self.from, |beyond| beyond.from);
         let whole = once && self.days == FIRST_DAYS;
         let back = account.reached.saturating_sub(i32::from(self.days).days());
         Some(Stretch {
             account: account.account,
-            from: if whole {
-                self.from
-            } else {
-                back.max(self.from)
-            },
+            from: if whole { from } else { back.max(from) },
             to: account.reached,
         })
     }
 
-    /// The history after a stretch was asked for. Every `Answered`, `Refused` and `TooLong` comes
+    /// The history after a stretch was asked for. Every `Answered`, `Refused` and `Unreadable` comes
     /// nearer to the end, and so do [`MAX_FAILURES`] failures: it does end.
     #[must_use]
     pub fn after(mut self, stretch: Stretch, asked: Asked, now: Timestamp, pause_s: u32) -> Self {
@@ -181,9 +270,9 @@ impl History {
             }
         };
         self.next_at = now
-            .checked_add(jiff::SignedDuration::from_secs(wait_s.into()))
+            .checked_add(SignedDuration::from_secs(wait_s.into()))
             .unwrap_or(now);
-        let (from, failures) = (self.from, self.failures);
+        let failures = self.failures;
         let Some(account) = self
             .accounts
             .iter_mut()
@@ -191,6 +280,7 @@ impl History {
         else {
             return self;
         };
+        let from = account.beyond.map_or(self.from, |beyond| beyond.from);
         match asked {
             Asked::Answered {
                 rows,
@@ -198,15 +288,28 @@ impl History {
             } => {
                 account.rows += u64::try_from(rows).unwrap_or(u64::MAX);
                 account.reached = stretch.from;
+                // A bank that counts calls would be asked for all that is left, and fail again.
+                self.days = self.days.max((self.days * 2).min(FIRST_DAYS / 2));
                 if stretch.from <= from {
-                    account.end = Some(HistoryEnd::Limit);
+                    account.come_to(HistoryEnd::Limit);
                 } else if first_available.is_some_and(|first| first >= stretch.from) {
-                    account.end = Some(HistoryEnd::BankLimit);
+                    account.come_to(HistoryEnd::BankLimit);
                 }
             }
-            // One day that is too long to be read is left out, and said to be.
-            Asked::TooLong if self.days <= 1 => account.end = Some(HistoryEnd::BankLimit),
-            Asked::TooLong => self.days /= 2,
+            Asked::Unreadable { .. } if self.days > 1 => self.days /= 2,
+            Asked::Unreadable { .. } if account.holes.len() >= MAX_HOLES => {
+                account.end = Some(HistoryEnd::GaveUp);
+            }
+            Asked::Unreadable { why } => {
+                account.holes.push(Hole {
+                    date: stretch.from,
+                    why: why.chars().take(MAX_WHY_CHARS).collect(),
+                });
+                account.reached = stretch.from;
+                if stretch.from <= from {
+                    account.come_to(HistoryEnd::Limit);
+                }
+            }
             Asked::Refused => account.end = Some(HistoryEnd::BankRefused),
             Asked::Failed { .. } if failures >= MAX_FAILURES => {
                 account.end = Some(HistoryEnd::GaveUp);
@@ -217,17 +320,71 @@ impl History {
         self
     }
 
-    /// The complete history of a record opened again for a gap: the dates from `from` to `start`.
+    /// The history after a whole answer of a regular refresh, whose window begins at `window`; `None`
+    /// where there is nothing to note. Where months lie between it and the last that was noted, because
+    /// nothing ran, the bank failed or its customer was away, they are asked for. A history that is being
+    /// pulled is let be: what it misses is noted after its end.
     #[must_use]
-    pub fn reopened(mut self, from: Date, start: Date, now: Timestamp) -> Self {
-        self.step = self.step.saturating_add(1);
-        (self.from, self.start) = (from, start);
-        (self.days, self.failures, self.next_at) = (FIRST_DAYS, 0, now);
-        for account in &mut self.accounts {
-            account.reached = start;
-            account.end = None;
+    pub fn seen(&self, window: Date, now: Timestamp) -> Option<Self> {
+        if self.window == Some(window) || !self.is_complete() {
+            return None;
         }
-        self
+        let mut seen = Self {
+            window: Some(window),
+            ..self.next_step(now)
+        };
+        let through = self.window.map(answered_through);
+        if let Some(through) = through.filter(|through| *through < window) {
+            let gap = through.saturating_sub(GAP_MARGIN_DAYS.days());
+            for account in &mut seen.accounts {
+                let end = account.end.unwrap_or(HistoryEnd::Limit);
+                account.again(gap, window, end);
+            }
+        }
+        Some(seen)
+    }
+
+    /// The history with what it lacks asked for again; `None` where it lacks nothing that may be had now. At
+    /// once where the bank's customer `user_was_there`, else [`RETRY_AFTER`] its last step.
+    #[must_use]
+    pub fn retried(&self, user_was_there: bool, now: Timestamp) -> Option<Self> {
+        let lacks = self.accounts.iter().any(|it| it.lacks(user_was_there));
+        if !self.is_complete() || !lacks || (!user_was_there && now < self.retries_at()) {
+            return None;
+        }
+        let mut retried = self.next_step(now);
+        for account in &mut retried.accounts {
+            if !account.lacks(user_was_there) {
+                continue;
+            }
+            let holes = std::mem::take(&mut account.holes);
+            let dates = || holes.iter().map(|hole| hole.date);
+            match (dates().min(), dates().max(), account.end) {
+                (Some(first), Some(last), Some(end)) => {
+                    account.again(first, last.tomorrow().unwrap_or(last), end);
+                }
+                _ => account.end = None,
+            }
+        }
+        Some(retried)
+    }
+
+    /// From when on what it lacks is asked for again, with the next refresh that reads the history.
+    pub fn retries_at(&self) -> Timestamp {
+        self.next_at
+            .saturating_add(RETRY_AFTER)
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    /// Another step, which may be made now.
+    fn next_step(&self, now: Timestamp) -> Self {
+        Self {
+            step: self.step.saturating_add(1),
+            days: FIRST_DAYS,
+            failures: 0,
+            next_at: now,
+            ..self.clone()
+        }
     }
 
     /// The history with another step in the place of one whose message is taken to be lost at `now`;
@@ -254,9 +411,10 @@ impl History {
         let covered: i32 = self
             .accounts
             .iter()
-            .map(|it| match it.end {
-                Some(_) => wanted,
-                None => days(it.reached, self.start).min(wanted),
+            .map(|it| match (it.end, it.beyond) {
+                (Some(_), _) => wanted,
+                (None, Some(beyond)) => (wanted - days(beyond.from, it.reached)).max(0),
+                (None, None) => days(it.reached, self.start).min(wanted),
             })
             .sum();
         let all = wanted.saturating_mul(i32::try_from(self.accounts.len()).unwrap_or(i32::MAX));
@@ -287,6 +445,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::decide::window_start;
+
+    /// Two accounts of two years, a day at a step, and each of them failing in between as often as may be.
+    const MAX_STEPS: usize = 2 * 760 * 13;
 
     fn asked() -> impl Strategy<Value = Asked> {
         prop_oneof![
@@ -294,7 +456,7 @@ mod tests {
                 rows,
                 first_available: ago.map(|ago| date(2026, 3, 15).saturating_sub(ago.days())),
             }),
-            1 => Just(Asked::TooLong),
+            2 => Just(Asked::Unreadable { why: "Data.Transaction[3].Amount: 12,50".repeat(20) }),
             1 => Just(Asked::Refused),
             2 => prop::option::of(any::<u32>()).prop_map(|retry_after_s| Asked::Failed { retry_after_s }),
         ]
@@ -323,12 +485,154 @@ mod tests {
                 prop_assert!(history.progress().percent >= percent);
                 percent = history.progress().percent;
                 steps += 1;
-                prop_assert!(steps < 2_000, "it does not end");
+                prop_assert!(steps < MAX_STEPS, "it does not end");
             }
             prop_assert!(history.is_complete());
             prop_assert_eq!(history.progress().percent, 100);
             prop_assert_eq!(history.progress().accounts_done, 2);
             prop_assert!(history.revived(Timestamp::MAX).is_none());
+        }
+    }
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    /// Asks for everything that is to be asked for, of a bank that answers so.
+    fn pulled(
+        mut history: History,
+        mut bank: impl FnMut(&Stretch) -> Asked,
+    ) -> (History, Vec<Stretch>) {
+        let mut asked = Vec::new();
+        while let Some(stretch) = history.next(false) {
+            history = history.after(stretch, bank(&stretch), NOW, 1);
+            asked.push(stretch);
+            assert!(asked.len() < MAX_STEPS, "it does not end");
+        }
+        (history, asked)
+    }
+
+    fn well(_: &Stretch) -> Asked {
+        Asked::Answered {
+            rows: 1,
+            first_available: None,
+        }
+    }
+
+    fn unreadable() -> Asked {
+        Asked::Unreadable {
+            why: "Data.Transaction[3].Amount".to_owned(),
+        }
+    }
+
+    fn of_one_account(months: u8) -> History {
+        let (start, today) = (date(2026, 2, 1), date(2026, 3, 15));
+        History::new([AccountId::derive(&[b"a"])], start, today, months, NOW)
+    }
+
+    #[test]
+    fn a_day_that_cannot_be_read_is_left_out_alone() {
+        let bad = date(2025, 8, 17);
+        let bank = |stretch: &Stretch| match (stretch.from..stretch.to).contains(&bad) {
+            true => unreadable(),
+            false => well(stretch),
+        };
+        let (history, asked) = pulled(of_one_account(24), bank);
+        let account = &history.accounts[0];
+        assert_eq!(
+            (account.end, account.reached),
+            (Some(HistoryEnd::Limit), date(2024, 3, 15))
+        );
+        let holes: Vec<_> = account
+            .holes
+            .iter()
+            .map(|hole| (hole.date, hole.why.as_str()))
+            .collect();
+        assert_eq!(holes, [(bad, "Data.Transaction[3].Amount")]);
+        assert!(asked.len() < 50, "{} questions", asked.len());
+
+        // A week later that day is asked for again, and nothing else.
+        assert_eq!(history.retried(false, NOW), None);
+        let again = history.retried(false, history.retries_at()).unwrap();
+        assert_eq!(again.progress().oldest_date, bad.tomorrow().ok());
+        let (history, asked) = pulled(again, well);
+        let asked: Vec<_> = asked
+            .iter()
+            .map(|stretch| (stretch.from, stretch.to))
+            .collect();
+        assert_eq!(asked, [(bad, bad.tomorrow().unwrap())]);
+        let account = &history.accounts[0];
+        assert_eq!(
+            (account.end, account.reached),
+            (Some(HistoryEnd::Limit), date(2024, 3, 15))
+        );
+        assert_eq!(account.holes, []);
+        assert_eq!(history.retried(false, history.retries_at()), None);
+    }
+
+    #[test]
+    fn a_history_of_which_nothing_can_be_read_is_given_up_and_begun_again() {
+        let (history, _) = pulled(of_one_account(24), |_| unreadable());
+        let account = &history.accounts[0];
+        assert_eq!(
+            (account.end, account.holes.len()),
+            (Some(HistoryEnd::GaveUp), MAX_HOLES)
+        );
+        let again = history.retried(false, history.retries_at()).unwrap();
+        let (history, _) = pulled(again, well);
+        // First what was left out, and a week later what was never asked for.
+        assert_eq!(history.accounts[0].end, Some(HistoryEnd::GaveUp));
+        let again = history.retried(false, history.retries_at()).unwrap();
+        let (history, _) = pulled(again, well);
+        let account = &history.accounts[0];
+        assert_eq!(
+            (account.end, account.reached),
+            (Some(HistoryEnd::Limit), date(2024, 3, 15))
+        );
+    }
+
+    #[test]
+    fn what_a_bank_refuses_is_asked_for_again_once_its_customer_was_there() {
+        let (history, _) = pulled(of_one_account(24), |_| Asked::Refused);
+        assert_eq!(history.accounts[0].end, Some(HistoryEnd::BankRefused));
+        assert_eq!(history.retried(false, Timestamp::MAX), None);
+        let (history, _) = pulled(history.retried(true, NOW).unwrap(), well);
+        assert_eq!(history.accounts[0].end, Some(HistoryEnd::Limit));
+        assert_eq!(history.retried(true, NOW), None, "it lacks nothing");
+    }
+
+    proptest! {
+        /// Whenever the bank answers, after whatever pauses: what regular refreshes and histories asked for,
+        /// together, leaves out no day.
+        #[test]
+        fn no_pause_leaves_a_gap(pauses in prop::collection::vec(1..200_i32, 1..12), gives_up: bool) {
+            let mut today = date(2026, 3, 15);
+            let mut window = window_start(today);
+            let mut history = History::new([AccountId::derive(&[b"a"])], window, today, 24, NOW);
+            // Everything before this date was asked for.
+            let mut known_through = today;
+            for pause in pauses {
+                history = pulled(history, well).0;
+                today = today.saturating_add(pause.days());
+                window = window_start(today);
+                let oldest = history.accounts[0].reached;
+                if let Some(seen) = history.seen(window, NOW) {
+                    prop_assert_eq!(seen.step, history.step + 1);
+                    history = seen;
+                }
+                let (first, rest) = pulled(history.clone(), well);
+                if gives_up && !rest.is_empty() {
+                    // What fails too often is not forgotten.
+                    let (failed, _) = pulled(history, |_| Asked::Failed { retry_after_s: None });
+                    prop_assert_eq!(failed.accounts[0].end, Some(HistoryEnd::GaveUp));
+                    history = pulled(failed.retried(false, failed.retries_at()).unwrap(), well).0;
+                } else {
+                    history = first;
+                }
+                let asked_from = rest.iter().map(|stretch| stretch.from).min().unwrap_or(window);
+                prop_assert!(asked_from <= known_through, "{asked_from} {known_through}");
+                prop_assert!(rest.is_empty() || rest[0].to == window);
+                prop_assert_eq!(history.accounts[0].reached, oldest, "it is as old as it was");
+                known_through = today;
+            }
         }
     }
 }

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{Timestamp, civil::date};
+use jiff::{Timestamp, ToSpan, civil::date};
 use okra_core::{
-    decide::{AccountState, Decision, decide, observe, window_start},
+    decide::{AccountState, Decision, answered_through, decide, observe, window_start},
     diff::{AccountView, diff_transactions},
     fault::{BankFault, FaultClass},
     feed::{Change, MAX_CHANGES_PER_ENTRY, Pull},
@@ -416,7 +416,20 @@ fn a_large_pull_is_split_into_bounded_entries() {
 #[test]
 fn the_window_slides_once_a_month() {
     assert_eq!(window_start(date(2026, 3, 1)), date(2026, 1, 1));
-    assert_eq!(window_start(date(2026, 3, 2)), date(2026, 1, 1));
-    assert_eq!(window_start(date(2026, 3, 31)), date(2026, 3, 1));
+    assert_eq!(window_start(date(2026, 3, 3)), date(2026, 1, 1));
+    assert_eq!(window_start(date(2026, 3, 4)), date(2026, 2, 1));
+    assert_eq!(window_start(date(2026, 3, 31)), date(2026, 2, 1));
     assert_eq!(window_start(date(2026, 1, 15)), date(2025, 12, 1));
+}
+
+#[test]
+fn no_day_lies_between_the_windows_of_one_month_and_the_next() {
+    let mut day = date(2023, 1, 1);
+    while day < date(2029, 1, 1) {
+        let start = window_start(day);
+        assert!(answered_through(start) <= day, "{day}");
+        let next = start.saturating_add(1_i32.months());
+        assert!(next <= answered_through(start), "{day}");
+        day = day.tomorrow().unwrap();
+    }
 }

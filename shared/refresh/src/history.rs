@@ -13,7 +13,7 @@ use okra_core::{
     breaker::Heard,
     decide::Mark,
     diff::diff_transactions,
-    fault::FaultClass,
+    fault::{BankFault, FaultClass},
     feed::{Change, MAX_CHANGES_PER_ENTRY, Pull, TransactionsDiff},
     history::{Asked, History, HistoryStep, MAX_FAILURES, Progress, Stretch},
     identity::BOOKING_WINDOW_DAYS,
@@ -34,9 +34,6 @@ const PAUSE_S: u32 = 2;
 
 /// Seconds that a message can wait.
 const MAX_WAIT_S: i64 = 900;
-
-/// Days before the last good answer that a gap is filled from: the bank may have back-dated.
-const GAP_MARGIN_DAYS: i32 = 7;
 
 /// What came of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,22 +71,47 @@ pub(crate) async fn begin(
     }
 }
 
-/// Opens the history of a record again that is about to be active, for the gap that it left without
-/// consent: from its last answer to what its refreshes ask for. Done before the record is active: after
-/// a crash in between, [`revive`] finds a history that is not complete.
+/// Notes that the record's transactions were all answered from `window` on, and opens its history again
+/// for the months that no answer covered before. Done before that answer is committed: after a crash in
+/// between, [`tend`] finds a history that is not complete. Returns the history as it is then; `None`
+/// where there is none, or somebody else made a step.
+pub(crate) async fn note_window(
+    store: &Store,
+    record: RecordId,
+    window: Date,
+    now: Timestamp,
+) -> Result<Option<Noted>, RefreshError> {
+    let Some(history) = store.history(record, Consistency::Eventual).await? else {
+        return Ok(None);
+    };
+    let Some(seen) = history.seen(window, now) else {
+        let opened = false;
+        return Ok(Some(Noted { history, opened }));
+    };
+    let noted = store.put_history(record, &seen).await?;
+    Ok(noted.then(|| Noted {
+        opened: !seen.is_complete(),
+        history: seen,
+    }))
+}
+
+/// The history of a record that a refresh has looked at.
+pub(crate) struct Noted {
+    history: History,
+    /// It was complete before; its next step has no message yet.
+    opened: bool,
+}
+
+/// Asks again for what the history of a record lacks, now that its bank's customer was there: he may
+/// have allowed more.
 ///
 /// # Errors
 ///
 /// [`RefreshError`].
-pub async fn reopen(store: &Store, before: &Head, now: Timestamp) -> Result<(), RefreshError> {
-    let Some(history) = store.history(before.record, Consistency::Strong).await? else {
-        return Ok(());
-    };
-    let start = okra_core::decide::window_start(date_of(now));
-    let gap = date_of(before.last_changed_at).saturating_sub(GAP_MARGIN_DAYS.days());
-    if history.is_complete() && gap < start {
-        let reopened = history.reopened(gap, start, now);
-        store.put_history(before.record, &reopened).await?;
+pub async fn retry(store: &Store, record: RecordId, now: Timestamp) -> Result<(), RefreshError> {
+    let history = store.history(record, Consistency::Strong).await?;
+    if let Some(retried) = history.and_then(|history| history.retried(true, now)) {
+        store.put_history(record, &retried).await?;
     }
     Ok(())
 }
@@ -111,20 +133,27 @@ pub async fn resume(
     }
 }
 
-/// Makes the next step of a history whose message was lost. Looked for by each refresh that reads the
-/// head, at half a read unit.
-pub(crate) async fn revive(
+/// Makes the next step of a history that was opened again, whose message was lost, or that lacks
+/// something for long enough. Looked for by each refresh that reads the head, at half a read unit.
+pub(crate) async fn tend(
     store: &Store,
     queues: &Queues,
     head: &Head,
+    noted: Option<Noted>,
     now: Timestamp,
 ) -> Result<(), RefreshError> {
-    let history = store.history(head.record, Consistency::Eventual).await?;
-    let Some(revived) = history.and_then(|history| history.revived(now)) else {
-        return Ok(());
+    let history = match noted {
+        Some(Noted { history, opened }) if opened => {
+            return send(queues, head, &history, now).await;
+        }
+        Some(Noted { history, .. }) => Some(history),
+        None => store.history(head.record, Consistency::Eventual).await?,
     };
-    if store.put_history(head.record, &revived).await? {
-        send(queues, head, &revived, now).await?;
+    let due = history.and_then(|it| it.revived(now).or_else(|| it.retried(false, now)));
+    if let Some(due) = due
+        && store.put_history(head.record, &due).await?
+    {
+        send(queues, head, &due, now).await?;
     }
     Ok(())
 }
@@ -243,8 +272,11 @@ impl Refresher {
                 },
                 Some(window),
             ),
-            HistoryAnswer::TooLong => (Asked::TooLong, None),
+            HistoryAnswer::Unreadable(fault) => (Asked::Unreadable { why: fault.detail }, None),
             HistoryAnswer::Refused => (Asked::Refused, None),
+            HistoryAnswer::Fault(fault) if bank.limits.unattended_per_day.is_some() => {
+                (counted(fault, history.failures), None)
+            }
             HistoryAnswer::Fault(fault) => {
                 // The regular refresh says that the user is needed; nothing is counted against him.
                 if fault.class == FaultClass::ConsentRefused && history.failures + 1 >= MAX_FAILURES
@@ -326,7 +358,7 @@ impl Refresher {
                 Some(window) => self.new_rows(&pulled.stretch, window).await?,
                 None => Vec::new(),
             };
-            let asked = match pulled.asked {
+            let asked = match pulled.asked.clone() {
                 Asked::Answered {
                     first_available, ..
                 } => Asked::Answered {
@@ -434,6 +466,22 @@ impl Refresher {
             .await?;
         let known: Vec<_> = known.into_iter().map(|row| row.transaction).collect();
         Ok(diff_transactions(stretch.account, &known, window, Pull::Full).added)
+    }
+}
+
+/// What a fault says at a bank that counts calls, which is not asked for today's rows as well. A day later
+/// its refreshes have done that: had they failed, the history would be parked.
+fn counted(fault: BankFault, failures: u8) -> Asked {
+    let again = failures > 0;
+    match fault.class {
+        FaultClass::ConsentRefused if again => Asked::Refused,
+        FaultClass::Nonsense if again => Asked::Unreadable { why: fault.detail },
+        FaultClass::ConsentRefused | FaultClass::Nonsense => Asked::Failed {
+            retry_after_s: Some(86_400),
+        },
+        _ => Asked::Failed {
+            retry_after_s: fault.retry_after_s,
+        },
     }
 }
 

@@ -108,9 +108,13 @@ impl Refresher {
         let states_empty = states.is_empty();
         let entries = number(&head, decision.changes, states, self.clock.now());
         let recovered = status == Some(RecordStatus::Active);
-        if recovered {
-            history::reopen(&self.store, &head, self.clock.now()).await?;
-        }
+        let whole = fetched.observed.digests.transactions.is_some()
+            && marks.transactions.is_some_and(|mark| mark.digest.is_some());
+        let (store, now) = (&self.store, self.clock.now());
+        let noted = match whole && head.first_pull_done {
+            true => history::note_window(store, head.record, fetched.from, now).await?,
+            false => None,
+        };
         let (mut state, mut pulled) = (head.state, head.first_pull_done);
         if !entries.is_empty()
             || marks
@@ -141,7 +145,7 @@ impl Refresher {
         if recovered {
             history::resume(store, queues, &head, now).await?;
         } else if pulled && !unsettled && head.status == RecordStatus::Active {
-            history::revive(store, queues, &head, now).await?;
+            history::tend(store, queues, &head, noted, now).await?;
         }
         let behind = due.state.is_some_and(|told| told < state);
         if due.marks != marks || behind || !states_empty || due.trouble != trouble {

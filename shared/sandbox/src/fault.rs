@@ -1,5 +1,6 @@
 //! What can be made to go wrong.
 
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds an answer is held back at most.
@@ -66,6 +67,8 @@ pub struct Faults {
     pub rate_limit: Option<RateLimit>,
     /// Answers cannot be read.
     pub malformed: Option<Malformed>,
+    /// Only lists of transactions with a row of this date (of UTC) are malformed.
+    pub malformed_date: Option<Date>,
     /// Lists of transactions are empty.
     pub empty: bool,
     /// Rows by which pages after the first start too early (positive: rows come twice) or too late

@@ -218,3 +218,94 @@ async fn a_gap_is_filled_in_although_the_recovery_crashed() {
     assert_eq!(last(&world.pull_histories().await).percent, 100);
     check_laws_since(&world, &linked, BEGINNING).await;
 }
+
+/// Nothing ran for a hundred days: what the bank booked in them is there in the end, and until then it
+/// is said that something is lacking.
+#[tokio::test]
+async fn what_happened_while_nothing_ran_is_filled_in() {
+    let world = World::new().await;
+    let linked = world.link(1, Volume::Low).await;
+    world.refresh(&linked).await;
+    world.pull_histories().await;
+    let (account_id, account) = linked.accounts().remove(0);
+    for day in 0..100_i64 {
+        world.pass(86_400);
+        if day % 10 == 0 {
+            let booked = okra_core::model::BookingStatus::Booked;
+            let row = crate::spent("12.00", &format!("DAY {day}"), booked);
+            world.bank.add(linked.place(&account), row).unwrap();
+        }
+    }
+    world.refresh(&linked).await;
+    let history = world
+        .store
+        .history(linked.key.record, Consistency::Strong)
+        .await;
+    let history = history.unwrap().unwrap();
+    assert!(!history.is_complete());
+    let of = history
+        .accounts
+        .iter()
+        .find(|it| it.account == account_id)
+        .unwrap();
+    assert!(of.beyond.is_some(), "{of:?}");
+    let progress = last(&world.pull_histories().await);
+    assert_eq!(progress.percent, 100);
+    check_laws_since(&world, &linked, BEGINNING).await;
+    settled(&world, &linked).await;
+    assert!(world.pull_histories().await.is_empty(), "it is filled once");
+}
+
+/// A row of five months ago is nonsense: that day is left out and said to be, and is there once the bank
+/// has mended it.
+#[tokio::test]
+async fn a_day_that_is_nonsense_is_left_out_alone_and_asked_for_again() {
+    let world = World::new().await;
+    let linked = world.link_with_history(1).await;
+    let (_, account) = linked.accounts().remove(0);
+    let date =
+        okra_core::model::date_of(world.clock.now()).saturating_sub(jiff::ToSpan::days(150_i32));
+    let dated = format!("{date}T12:00:00Z").parse().unwrap();
+    let booked = okra_core::model::BookingStatus::Booked;
+    let row = okra_sandbox::NewTransaction {
+        dated: Some(dated),
+        ..crate::spent("12.50", "OLD", booked)
+    };
+    world.bank.add(linked.place(&account), row).unwrap();
+    let faults = Faults {
+        malformed: Some(okra_sandbox::Malformed::CommaAmount),
+        malformed_date: Some(date),
+        ..Faults::default()
+    };
+    let target = Target::Login(linked.login);
+    world.bank.set_faults(target, faults).unwrap();
+    world.refresh(&linked).await;
+    world.pull_histories().await;
+    let history = world
+        .store
+        .history(linked.key.record, Consistency::Strong)
+        .await;
+    let of = history.unwrap().unwrap().accounts.remove(0);
+    assert_eq!(of.end, Some(HistoryEnd::BankLimit));
+    assert_eq!(
+        of.holes.iter().map(|hole| hole.date).collect::<Vec<_>>(),
+        [date]
+    );
+    assert!(
+        of.holes[0].why.contains("Data.Transaction["),
+        "{}",
+        of.holes[0].why
+    );
+    assert!(of.rows > 200, "{}", of.rows);
+
+    world.bank.set_faults(target, Faults::default()).unwrap();
+    world.pass(8 * 86_400);
+    world
+        .bank
+        .add(linked.place(&account), crate::spent("1.00", "NEW", booked))
+        .unwrap();
+    world.refresh(&linked).await;
+    assert_eq!(last(&world.pull_histories().await).percent, 100);
+    check_laws_since(&world, &linked, BEGINNING).await;
+    settled(&world, &linked).await;
+}

@@ -3,6 +3,7 @@
 use axum::extract::Query as FromQuery;
 use bytes::Bytes;
 use http::Uri;
+use jiff::{civil::Date, tz::Offset};
 use okra_core::bank::Standard;
 use serde::Serialize;
 
@@ -16,8 +17,8 @@ use super::{
     window::{Query, Window},
 };
 use crate::{
-    account::Account,
-    bank::Bank,
+    account::{Account, Listed},
+    bank::{Bank, timestamp},
     fault::{ConsentState, Faults, Malformed, Outage, RateLimit, Resource},
     movement::Second,
 };
@@ -55,6 +56,7 @@ struct Upset {
     outage: Option<Outage>,
     refused: Option<RateLimit>,
     malformed: Option<Malformed>,
+    malformed_date: Option<Date>,
     empty: bool,
     page_shift: i32,
     history_days: Option<u16>,
@@ -71,6 +73,7 @@ impl Upset {
             self.refused = self.refused.or_else(|| faults.refuse());
         }
         self.malformed = self.malformed.or(faults.malformed);
+        self.malformed_date = self.malformed_date.or(faults.malformed_date);
         self.empty |= faults.empty;
         self.history_days = self.history_days.or(faults.history_days);
         if self.page_shift == 0 {
@@ -88,7 +91,10 @@ impl Upset {
 
     /// True where an answer is as it would be without faults, and may be kept.
     const fn is_plain(&self) -> bool {
-        !self.empty && self.page_shift == 0 && self.history_days.is_none()
+        !self.empty
+            && self.page_shift == 0
+            && self.history_days.is_none()
+            && self.malformed_date.is_none()
     }
 }
 
@@ -141,7 +147,7 @@ fn reply(bank: &Bank, ask: &Ask<'_>, upset: &mut Upset) -> Result<Reply, Problem
                     balances(account, ask, now)
                 })?,
                 Resource::Transactions => kept(account, ask, now, upset.is_plain(), |account| {
-                    transactions(account, ask, now, bank.options().page_size as usize, *upset)
+                    transactions(account, ask, now, bank.options().page_size as usize, upset)
                 })?,
             }
         }
@@ -203,7 +209,7 @@ fn transactions(
     ask: &Ask<'_>,
     now: Second,
     page_size: usize,
-    upset: Upset,
+    upset: &mut Upset,
 ) -> Result<Bytes, Problem> {
     let FromQuery(query) = FromQuery::<Query>::try_from_uri(ask.uri).map_err(|_| Problem::Page)?;
     let window = Window::of(&query)?;
@@ -224,6 +230,11 @@ fn transactions(
     };
     let page = rows.get(start.min(rows.len())..).unwrap_or_default();
     let page = &page[..page.len().min(page_size)];
+    if let Some(date) = upset.malformed_date {
+        let dated = |row: &Listed| Offset::UTC.to_datetime(timestamp(row.stage.dated)).date();
+        let concerned = page.iter().any(|row| dated(row) == date);
+        upset.malformed = upset.malformed.filter(|_| concerned);
+    }
     let total_pages = rows.len().div_ceil(page_size).max(1);
     let path = ask.url.split_once('?').map_or(ask.url, |(path, _)| path);
     let link = |offset| format!("{path}?page={}", window.page(offset));
