@@ -47,6 +47,7 @@ const MAX_LOOKS: u32 = 3;
 /// Enqueues a first refresh of a record on the priority queue, when its bank has room for it.
 pub(crate) async fn enqueue(call: &Call, record: RecordId) -> Result<(), Refusal> {
     let (state, now) = (&call.state, call.now());
+    let user = user(call)?;
     for _ in 0..MAX_LOOKS {
         let head = call.own_record(record, Consistency::Strong).await?;
         let entries = entries(call, &head, None).await?;
@@ -56,7 +57,7 @@ pub(crate) async fn enqueue(call: &Call, record: RecordId) -> Result<(), Refusal
             // A bank that is busier than that is asked for it all the same: the user is there.
             let (Place::At(at) | Place::Full(at)) = place;
             let id = format!("first-{record}-{}", entry.key.interval);
-            chunks.push(chunk(id, &head, None, None, entry, (now, at)));
+            chunks.push(chunk(id, &head, None, user, entry, (now, at)));
         }
         if !chunks.is_empty() {
             return Ok(state.queues.send_chunks(Lane::Priority, &chunks).await?);

@@ -9,7 +9,7 @@ use crate::{
     diff::diff_transactions,
     doubt::{Doubt, Loss},
     fault::{BankFault, FaultClass},
-    feed::{Change, MAX_CHANGES_PER_ENTRY, Pull, TransactionsDiff},
+    feed::{Change, MAX_CHANGES_PER_ENTRY, Modified, Pull, TransactionsDiff},
     ids::{AccountId, Seq, TransactionId},
     model::{BalanceFacts, ByProduct, Product, Snapshot, Transaction, TransactionWindow},
     normal::{Digest, digest_balances, digest_transactions},
@@ -209,7 +209,7 @@ pub fn decide(
             decision.doubts.push((account.account, doubt));
         }
         if !diff.is_empty() || state.first_pull {
-            for mut part in split(diff) {
+            for mut part in split(&diff) {
                 let modified = part.modified.iter().map(|row| row.after.id);
                 let rows = modified.chain(part.removed.iter().map(|row| row.id));
                 part.previous = rows
@@ -234,32 +234,29 @@ const fn nothing_of(pull: Pull) -> TransactionsDiff {
     }
 }
 
-/// Cuts a diff into diffs of at most [`MAX_CHANGES_PER_ENTRY`] rows; at least one.
-fn split(diff: TransactionsDiff) -> Vec<TransactionsDiff> {
-    if diff.len() <= MAX_CHANGES_PER_ENTRY {
-        return vec![diff];
-    }
+/// Cuts a diff into diffs of at most [`MAX_CHANGES_PER_ENTRY`] rows; at least one. Removals come in diffs of
+/// their own: Okra's receivers know them by a code that is theirs alone.
+fn split(diff: &TransactionsDiff) -> Vec<TransactionsDiff> {
     let pull = diff.pull;
-    let mut parts = vec![nothing_of(pull)];
-    let mut room = MAX_CHANGES_PER_ENTRY;
-    let mut place = |put: &mut dyn FnMut(&mut TransactionsDiff)| {
-        if room == 0 {
-            parts.push(nothing_of(pull));
-            room = MAX_CHANGES_PER_ENTRY;
-        }
-        room -= 1;
-        if let Some(part) = parts.last_mut() {
-            put(part);
-        }
-    };
-    for row in diff.removed {
-        place(&mut |part| part.removed.push(row.clone()));
+    let part =
+        |removed: &[Transaction], modified: &[Modified], added: &[Transaction]| TransactionsDiff {
+            removed: removed.to_vec(),
+            modified: modified.to_vec(),
+            added: added.to_vec(),
+            ..nothing_of(pull)
+        };
+    let chunks = diff.removed.chunks(MAX_CHANGES_PER_ENTRY);
+    let mut parts: Vec<_> = chunks.map(|removed| part(removed, &[], &[])).collect();
+    let (mut modified, mut added) = (diff.modified.as_slice(), diff.added.as_slice());
+    while !(modified.is_empty() && added.is_empty()) {
+        let (edits, later) = modified.split_at(modified.len().min(MAX_CHANGES_PER_ENTRY));
+        let room = MAX_CHANGES_PER_ENTRY - edits.len();
+        let (rows, rest) = added.split_at(added.len().min(room));
+        parts.push(part(&[], edits, rows));
+        (modified, added) = (later, rest);
     }
-    for row in diff.modified {
-        place(&mut |part| part.modified.push(row.clone()));
-    }
-    for row in diff.added {
-        place(&mut |part| part.added.push(row.clone()));
+    if parts.is_empty() {
+        parts.push(nothing_of(pull));
     }
     parts
 }

@@ -391,6 +391,46 @@ fn an_empty_answer_does_not_delete_a_history() {
 }
 
 #[test]
+fn what_is_gone_is_told_in_entries_of_its_own() {
+    let (stored, _) = known(vec![
+        row(Some("a"), 0, 100, "A"),
+        row(Some("b"), 1, 200, "B"),
+        row(Some("c"), 2, 300, "C"),
+    ]);
+    let gone = stored.iter().find(|row| row.facts.description == "A");
+    let gone = BTreeSet::from([gone.unwrap().id]);
+    let rows = vec![
+        row(Some("b"), 1, 200, "B EDITED"),
+        row(Some("c"), 2, 300, "C"),
+        row(Some("d"), 3, 400, "NEW"),
+    ];
+    let snapshot = Snapshot {
+        accounts: vec![AccountSnapshot {
+            account: ACCOUNT,
+            balance: None,
+            transactions: Some(Ok(window(rows))),
+        }],
+    };
+    let state = AccountState {
+        transactions: stored,
+        ..AccountState::default()
+    };
+    let states = BTreeMap::from([(ACCOUNT, state)]);
+    let decision = decide(&snapshot, &states, &gone, at(0));
+    let sizes: Vec<_> = decision
+        .changes
+        .iter()
+        .map(|(_, change)| match change {
+            Change::Transactions(diff) => {
+                (diff.removed.len(), diff.modified.len(), diff.added.len())
+            }
+            Change::Balance { .. } | Change::State(_) => panic!("{change:?}"),
+        })
+        .collect();
+    assert_eq!(sizes, [(1, 0, 0), (0, 1, 1)]);
+}
+
+#[test]
 fn a_large_pull_is_split_into_bounded_entries() {
     let rows: Vec<_> = (0..250)
         .map(|n| row(Some(&n.to_string()), n / 10, 100 + n, "A"))

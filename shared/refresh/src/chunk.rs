@@ -327,6 +327,7 @@ impl Refresher {
                 bank,
                 secret: tokens.secret(),
                 consent,
+                user,
                 left_alone: asked.left_alone,
                 from,
                 asked_at,

@@ -60,7 +60,7 @@ impl Refresher {
 
     /// The suspects that a second answer was given about; that answer is in the snapshot now. Where the
     /// bank does not give one, or has no room for the question, its rows are held, and the next refresh
-    /// asks.
+    /// asks. A bank that counts the calls without its customer has none while he is not there.
     async fn ask_again(
         &self,
         snapshot: &mut Snapshot,
@@ -68,6 +68,9 @@ impl Refresher {
         fetched: &Fetched<'_>,
     ) -> Result<BTreeSet<TransactionId>, RefreshError> {
         let mut missed = BTreeSet::new();
+        if fetched.user.is_none() && fetched.bank.limits.unattended_per_day.is_some() {
+            return Ok(missed);
+        }
         for suspect in suspects {
             let linked = fetched.consent.accounts.iter();
             let Some(linked) = linked.into_iter().find(|it| it.id == suspect.account) else {
@@ -84,7 +87,7 @@ impl Refresher {
                 products: &[Product::Transactions],
                 from: suspect.from,
                 now: fetched.asked_at,
-                user_present: None,
+                user_present: fetched.user,
             };
             let dates = (suspect.from, suspect.to);
             let narrow = self

@@ -1,6 +1,6 @@
 //! The changed path: strong reads, decide, commit, project, dispatch, advance.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 use jiff::{Timestamp, civil::Date};
 use okra_banks::ConsentSecret;
@@ -36,6 +36,8 @@ pub(crate) struct Fetched<'a> {
     pub(crate) bank: &'a BankConfig,
     pub(crate) secret: &'a ConsentSecret,
     pub(crate) consent: &'a Consent,
+    /// The bank's customer, where he is there.
+    pub(crate) user: Option<IpAddr>,
     /// What was not asked for, because it is left alone.
     pub(crate) left_alone: Places,
     pub(crate) from: Date,

@@ -2,10 +2,10 @@
 //! to process: an id, a dense sequence number, and the changed rows.
 //!
 //! There is one event for each feed entry. Its `callback_code` follows from the entry: for a balance
-//! `BALANCE_SUCCESS`; for transactions `TRANSACTIONS_DELETED` where rows are gone and nothing else
-//! happened, else by the pull that found them `INITIAL_TRANSACTION` (also where it found nothing: an
-//! app waits for it) or `PERIODIC_TRANSACTIONS`. An entry with new, changed and
-//! gone rows is one event; each kind has its own list.
+//! `BALANCE_SUCCESS`; for transactions `TRANSACTIONS_DELETED` where rows are gone, else by the pull that
+//! found them `INITIAL_TRANSACTION` (also where it found nothing: an app waits for it) or
+//! `PERIODIC_TRANSACTIONS`. New and changed rows are one event, each kind in its own list; what is gone has
+//! an entry, and so an event, of its own.
 //!
 //! Changes of state are events too: `AUTH_SUCCESS` and `ACCOUNTS_SUCCESS` when a record is linked,
 //! `FULL_TRANSACTIONS` when an account's history is complete, and, as extensions, `TOKEN_REQUIRED`,

@@ -152,3 +152,34 @@ async fn an_answer_that_breaks_the_standard_keeps_the_last_good_state() {
         check_laws(&world, &linked).await;
     }
 }
+
+/// A bank that counts the calls without its customer is asked nothing beside: what its answer lacks is
+/// held until the next. With the customer there it is asked again at once.
+#[tokio::test]
+async fn a_bank_that_counts_calls_is_asked_no_second_question_but_for_its_customer() {
+    for user in [None, Some("192.0.2.7".parse().unwrap())] {
+        let (world, linked) = with_two_pages(None).await;
+        let (account, at_bank) = linked.accounts().remove(0);
+        world
+            .limit(|limits| limits.unattended_per_day = Some(4))
+            .await;
+        let before = world.bank.calls();
+        world.refresh_for(&linked, user).await;
+        let plain = world.bank.calls() - before;
+
+        let rows = world.bank.rows(&linked.place(&at_bank)).unwrap();
+        world
+            .bank
+            .remove(linked.place(&at_bank), rows[0].row)
+            .unwrap();
+        let (before, stored) = (world.bank.calls(), world.stored(account).await.len());
+        world.refresh_for(&linked, user).await;
+        let asked_again = world.bank.calls() > before + plain;
+        assert_eq!(asked_again, user.is_some());
+        let gone = stored - world.stored(account).await.len();
+        assert_eq!(gone, usize::from(user.is_some()));
+        pass(&world, 6);
+        world.refresh_for(&linked, user).await;
+        check_laws(&world, &linked).await;
+    }
+}

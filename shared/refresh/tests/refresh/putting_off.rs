@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    bank::BankLimits,
     ids::{BankId, RecordId},
     plan::{Chunk, MAX_ASKED_AGAIN, Requested},
     schedule::{Interval, Tick},
@@ -70,13 +69,6 @@ fn after(world: &World, minutes: i64) -> Timestamp {
     world.clock.now() + jiff::SignedDuration::from_mins(minutes)
 }
 
-async fn limit(world: &World, change: impl FnOnce(&mut BankLimits)) {
-    let mut bank = world.store.bank(BANK).await.unwrap().unwrap();
-    change(&mut bank.limits);
-    world.store.put_bank(&bank).await.unwrap();
-    world.pass(61);
-}
-
 fn break_bank(world: &World, outage: Option<Outage>) {
     let faults = Faults {
         outage,
@@ -137,7 +129,7 @@ async fn late_chunks_do_not_hurry_a_bank() {
     const RECORDS: usize = 40;
     let world = World::new().await;
     let all = linked(&world, RECORDS, Interval::OneHour).await;
-    limit(&world, |limits| limits.records_per_second = 1).await;
+    world.limit(|limits| limits.records_per_second = 1).await;
     for late_s in [0, 600] {
         let begun = world.clock.now();
         let turn = chunk(&world, &all, late_s).await;
@@ -182,7 +174,9 @@ async fn a_record_that_fails_alone_is_asked_again_a_few_times() {
     for quota in [None, Some(4)] {
         let world = World::new().await;
         let all = linked(&world, 1, Interval::SixHours).await;
-        limit(&world, |limits| limits.unattended_per_day = quota).await;
+        world
+            .limit(|limits| limits.unattended_per_day = quota)
+            .await;
         let faults = Faults {
             outage: Some(Outage::Unavailable),
             ..Faults::default()

@@ -1,5 +1,6 @@
 //! A world to refresh in: sandbox bank over loopback HTTP, embedded DynamoDB and SQS, a driven clock.
 
+use std::net::IpAddr;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -305,8 +306,21 @@ impl World {
         self.store.put_consent(&consent).await.unwrap();
     }
 
+    /// Another policy of the bank, once it is known everywhere.
+    pub(crate) async fn limit(&self, change: impl FnOnce(&mut BankLimits)) {
+        let mut bank = self.store.bank(BANK).await.unwrap().unwrap();
+        change(&mut bank.limits);
+        self.store.put_bank(&bank).await.unwrap();
+        self.pass(61);
+    }
+
     /// A refresh that the app asked for.
     pub(crate) async fn refresh_on_demand(&self, linked: &Linked) -> Outcome {
+        self.refresh_for(linked, None).await
+    }
+
+    /// A refresh that the app asked for, maybe while its user is there.
+    pub(crate) async fn refresh_for(&self, linked: &Linked, user: Option<IpAddr>) -> Outcome {
         self.tick_clock();
         let entry = self.store.due_entry(linked.key, Consistency::Strong).await;
         let chunk = Chunk {
@@ -314,7 +328,7 @@ impl World {
             bank: BANK,
             requested: Requested::OnDemand {
                 product: None,
-                user: None,
+                user,
             },
             not_after: self.clock.now(),
             delay_s: 0,
