@@ -59,10 +59,6 @@ pub struct History {
     /// When the next step may be made.
     #[serde(rename = "t")]
     pub next_at: Timestamp,
-    /// The first date of the regular refreshes' last whole answer, as far as it was noted: once a month,
-    /// when it moves, and not while the history is pulled.
-    #[serde(rename = "w", skip_serializing_if = "Option::is_none", default)]
-    pub window: Option<Date>,
 }
 
 /// How far the history of an account has come.
@@ -86,6 +82,10 @@ pub struct AccountHistory {
     /// Where a part within what had been reached is asked for: what lies beyond it.
     #[serde(rename = "b", skip_serializing_if = "Option::is_none", default)]
     pub beyond: Option<Beyond>,
+    /// The first date of its last answer to a regular refresh, as far as it was noted: once a month, when it
+    /// moves, and not while the history is pulled.
+    #[serde(rename = "v", skip_serializing_if = "Option::is_none", default)]
+    pub window: Option<Date>,
 }
 
 /// A day that could not be read.
@@ -114,6 +114,27 @@ pub struct Beyond {
 }
 
 impl AccountHistory {
+    fn new(account: AccountId, start: Date) -> Self {
+        Self {
+            account,
+            reached: start,
+            rows: 0,
+            end: None,
+            holes: Vec::new(),
+            beyond: None,
+            window: Some(start),
+        }
+    }
+
+    /// Answered from `window` on; what lies between that and the window before is to be asked for.
+    fn seen(&mut self, window: Date) {
+        let through = self.window.replace(window).map(answered_through);
+        if let Some(through) = through.filter(|through| *through < window) {
+            let gap = through.saturating_sub(GAP_MARGIN_DAYS.days());
+            self.again(gap, window, self.end.unwrap_or(HistoryEnd::Limit));
+        }
+    }
+
     /// The stretch between what a pull of this part goes back to and where it begins.
     fn again(&mut self, from: Date, to: Date, end: HistoryEnd) {
         self.beyond = Some(match self.beyond {
@@ -219,23 +240,15 @@ impl History {
         now: Timestamp,
     ) -> Self {
         let from = today.saturating_sub(i32::from(months.min(MAX_MONTHS)).months());
-        let account = |account| AccountHistory {
-            account,
-            reached: start,
-            rows: 0,
-            end: None,
-            holes: Vec::new(),
-            beyond: None,
-        };
+        let accounts = accounts.into_iter();
         Self {
             step: 0,
             from: from.min(start),
             start,
-            accounts: accounts.into_iter().map(account).collect(),
+            accounts: accounts.map(|it| AccountHistory::new(it, start)).collect(),
             days: FIRST_DAYS,
             failures: 0,
             next_at: now,
-            window: Some(start),
         }
     }
 
@@ -320,25 +333,25 @@ impl History {
         self
     }
 
-    /// The history after a whole answer of a regular refresh, whose window begins at `window`; `None`
-    /// where there is nothing to note. Where months lie between it and the last that was noted, because
-    /// nothing ran, the bank failed or its customer was away, they are asked for. A history that is being
-    /// pulled is let be: what it misses is noted after its end.
+    /// The history after these accounts answered a regular refresh whose window begins at `window`; `None`
+    /// where there is nothing to note. An account that never answered before is pulled from now on. Where
+    /// months lie between the window and the last that was noted, because nothing ran, the bank failed or
+    /// its customer was away, they are asked for. A history that is being pulled is let be: what it misses
+    /// is noted after its end.
     #[must_use]
-    pub fn seen(&self, window: Date, now: Timestamp) -> Option<Self> {
-        if self.window == Some(window) || !self.is_complete() {
+    pub fn seen(&self, answered: &[AccountId], window: Date, now: Timestamp) -> Option<Self> {
+        let known = |account| self.accounts.iter().find(|it| it.account == account);
+        let moved =
+            |account: &&AccountId| known(**account).is_none_or(|it| it.window != Some(window));
+        let moved: Vec<AccountId> = answered.iter().filter(moved).copied().collect();
+        if !self.is_complete() || moved.is_empty() {
             return None;
         }
-        let mut seen = Self {
-            window: Some(window),
-            ..self.next_step(now)
-        };
-        let through = self.window.map(answered_through);
-        if let Some(through) = through.filter(|through| *through < window) {
-            let gap = through.saturating_sub(GAP_MARGIN_DAYS.days());
-            for account in &mut seen.accounts {
-                let end = account.end.unwrap_or(HistoryEnd::Limit);
-                account.again(gap, window, end);
+        let mut seen = self.next_step(now);
+        for id in moved {
+            match seen.accounts.iter_mut().find(|it| it.account == id) {
+                Some(account) => account.seen(window),
+                None => seen.accounts.push(AccountHistory::new(id, window)),
             }
         }
         Some(seen)
@@ -614,7 +627,7 @@ mod tests {
                 today = today.saturating_add(pause.days());
                 window = window_start(today);
                 let oldest = history.accounts[0].reached;
-                if let Some(seen) = history.seen(window, NOW) {
+                if let Some(seen) = history.seen(&[history.accounts[0].account], window, NOW) {
                     prop_assert_eq!(seen.step, history.step + 1);
                     history = seen;
                 }

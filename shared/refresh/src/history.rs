@@ -56,10 +56,10 @@ pub(crate) async fn begin(
     store: &Store,
     queues: &Queues,
     head: &Head,
-    accounts: impl IntoIterator<Item = AccountId>,
-    start: Date,
+    (answered, start): (&[AccountId], Date),
     now: Timestamp,
 ) -> Result<(), RefreshError> {
+    let accounts = answered.iter().copied();
     let history = History::new(accounts, start, date_of(now), head.months, now);
     if store.put_history(head.record, &history).await? {
         return send(queues, head, &history, now).await;
@@ -71,20 +71,20 @@ pub(crate) async fn begin(
     }
 }
 
-/// Notes that the record's transactions were all answered from `window` on, and opens its history again
-/// for the months that no answer covered before. Done before that answer is committed: after a crash in
+/// Notes which accounts' transactions were answered from `window` on, and opens the history again for the
+/// months that no answer covered before. Done before that answer is committed: after a crash in
 /// between, [`tend`] finds a history that is not complete. Returns the history as it is then; `None`
 /// where there is none, or somebody else made a step.
 pub(crate) async fn note_window(
     store: &Store,
     record: RecordId,
-    window: Date,
+    (answered, window): (&[AccountId], Date),
     now: Timestamp,
 ) -> Result<Option<Noted>, RefreshError> {
     let Some(history) = store.history(record, Consistency::Eventual).await? else {
         return Ok(None);
     };
-    let Some(seen) = history.seen(window, now) else {
+    let Some(seen) = history.seen(answered, window, now) else {
         let opened = false;
         return Ok(Some(Noted { history, opened }));
     };
@@ -135,15 +135,16 @@ pub async fn resume(
 
 /// Makes the next step of a history that was opened again, whose message was lost, or that lacks
 /// something for long enough. Looked for by each refresh that reads the head, at half a read unit.
+/// `unsettled` says that whoever began it may have crashed.
 pub(crate) async fn tend(
     store: &Store,
     queues: &Queues,
     head: &Head,
-    noted: Option<Noted>,
+    (noted, unsettled): (Option<Noted>, bool),
     now: Timestamp,
 ) -> Result<(), RefreshError> {
     let history = match noted {
-        Some(Noted { history, opened }) if opened => {
+        Some(Noted { history, opened }) if opened || (unsettled && history.step == 0) => {
             return send(queues, head, &history, now).await;
         }
         Some(Noted { history, .. }) => Some(history),

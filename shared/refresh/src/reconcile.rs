@@ -106,25 +106,31 @@ impl Refresher {
             states.extend(drifts);
         }
         let status = (status != head.status).then_some(status);
+        let answered = match decision.doubtful {
+            true => Vec::new(),
+            false => answered(fetched.snapshot),
+        };
         let told = self.told(&due, &head, &states).await?;
         let states_empty = states.is_empty();
         let entries = number(&head, decision.changes, states, self.clock.now());
         let recovered = status == Some(RecordStatus::Active);
-        let whole = fetched.observed.digests.transactions.is_some()
-            && marks.transactions.is_some_and(|mark| mark.digest.is_some());
         let (store, now) = (&self.store, self.clock.now());
-        let noted = match whole && head.first_pull_done {
-            true => history::note_window(store, head.record, fetched.from, now).await?,
+        let pulled_before = pulled(&head.marks);
+        let noted = match pulled_before && !answered.is_empty() {
+            true => {
+                let answered = (answered.as_slice(), fetched.from);
+                history::note_window(store, head.record, answered, now).await?
+            }
             false => None,
         };
-        let (mut state, mut pulled) = (head.state, head.first_pull_done);
+        let mut state = head.state;
         if !entries.is_empty()
             || marks
                 .iter()
                 .any(|(product, mark)| head.marks.get(product) != Some(mark))
         {
             match self.commit(&head, &entries, marks, status, None).await {
-                Ok(committed) => (state, pulled) = (committed.state, committed.first_pull_done),
+                Ok(committed) => state = committed.state,
                 Err(CommitError::Lost) => return Ok(Reconciled::Overtaken),
                 Err(error) => return Err(RefreshError::Commit(error)),
             }
@@ -136,18 +142,16 @@ impl Refresher {
         changes.count(&entries);
         self.dispatch(&due, marks, told.map(|told| (told.0, state)), &mut changes)
             .await?;
-        // A product that was never dispatched whole: its history may not have begun.
-        let unsettled = due.marks.transactions.is_some_and(|it| it.digest.is_none());
-        if unsettled && pulled {
-            let accounts = fetched.consent.accounts.iter().map(|it| it.id);
-            let (store, queues, now) = (&self.store, &self.queues, self.clock.now());
-            history::begin(store, queues, &head, accounts, fetched.from, now).await?;
-        }
         let (store, queues, now) = (&self.store, &self.queues, self.clock.now());
-        if recovered {
+        // Who was to dispatch the first of it may have crashed before its history's first step was sent.
+        let unsettled = due.marks.transactions.is_some_and(|it| it.digest.is_none());
+        if noted.is_none() && pulled(&marks) && !answered.is_empty() {
+            let answered = (answered.as_slice(), fetched.from);
+            history::begin(store, queues, &head, answered, now).await?;
+        } else if recovered {
             history::resume(store, queues, &head, now).await?;
-        } else if pulled && !unsettled && head.status == RecordStatus::Active {
-            history::tend(store, queues, &head, noted, now).await?;
+        } else if pulled_before && head.status == RecordStatus::Active {
+            history::tend(store, queues, &head, (noted, unsettled), now).await?;
         }
         let behind = due.state.is_some_and(|told| told < state);
         if due.marks != marks || behind || !states_empty || due.trouble != trouble {
@@ -450,6 +454,22 @@ fn new_marks(
         *marks.slot(product) = Some(mark);
     }
     marks
+}
+
+/// True where transactions were committed, of any account.
+fn pulled(marks: &ByProduct<Mark>) -> bool {
+    marks
+        .transactions
+        .is_some_and(|mark| mark != Mark::default())
+}
+
+/// The accounts that answered for their transactions.
+fn answered(snapshot: &Snapshot) -> Vec<AccountId> {
+    let answers = snapshot.accounts.iter();
+    answers
+        .filter(|it| matches!(it.transactions, Some(Ok(_))))
+        .map(|it| it.account)
+        .collect()
 }
 
 /// The marks after a part of a commit: how far each product has come, and no digest that an answer

@@ -245,13 +245,25 @@ impl Books {
 
     /// Something happens at a bank; says what. `flips` allows it to show again what it showed before.
     pub(crate) fn move_something(&mut self, now: Timestamp, flips: bool) -> Option<String> {
+        self.somewhere(|books, account| books.change(account, now, flips))
+    }
+
+    /// Somebody pays at a bank; says who.
+    pub(crate) fn spend_something(&mut self, now: Timestamp) -> Option<String> {
+        self.somewhere(|books, account| format!("spent {}", books.spend(account, now)))
+    }
+
+    fn somewhere(
+        &mut self,
+        what: impl FnOnce(&mut Self, &mut Account) -> String,
+    ) -> Option<String> {
         if self.logins.is_empty() {
             return None;
         }
         let n = self.random.below(self.logins.len());
         let m = self.random.below(self.logins[n].accounts.len());
         let mut account = std::mem::take(&mut self.logins[n].accounts[m]);
-        let what = self.change(&mut account, now, flips);
+        let what = what(self, &mut account);
         self.logins[n].accounts[m] = account;
         Some(format!("bank moves acc-{n}-{m}: {what}"))
     }

@@ -26,7 +26,10 @@ use okra_core::{
 use okra_store::{Consistency, DeliveryKey, DeliveryState, Head, RecordStatus, Subscription};
 use okra_webhooks::endpoint_id;
 
-use crate::world::{APP, APP_HOOK, Linked, OPS_HOOK, World};
+use crate::{
+    bank::Row,
+    world::{APP, APP_HOOK, Linked, OPS_HOOK, World},
+};
 
 /// Feed entries of a record that are read at most; no world makes as many.
 const MAX_ENTRIES: usize = 5_000;
@@ -36,6 +39,16 @@ const SETTLED_MS: i64 = 2_500;
 
 /// What of a row the bank and we must agree on.
 type Shown = (Option<String>, bool, i64, i64, String);
+
+fn at_bank(row: &Row) -> Shown {
+    (
+        row.id.clone(),
+        row.pending,
+        row.minor,
+        row.at.as_millisecond(),
+        row.text.clone(),
+    )
+}
 
 fn shown(facts: &TransactionFacts) -> Shown {
     let pending = facts.status == BookingStatus::Pending;
@@ -212,6 +225,7 @@ impl World {
             return;
         }
         let from = window_start(date_of(self.now()));
+        let begins = window_start(date_of(self.begins()));
         for account in &accounts {
             let id = AccountId::of(head.customer, record, &account.id);
             let view = views.remove(&id).unwrap_or_default();
@@ -225,26 +239,25 @@ impl World {
                 }
                 continue;
             }
+            let known: Vec<_> = view.transactions.values().map(shown).collect();
+            let before = account.rows.iter().filter(|row| {
+                let date = date_of(row.at);
+                date >= begins && date < from
+            });
+            for row in before.filter(|row| !known.contains(&at_bank(row))) {
+                broken.push(format!(
+                    "law 1: {} of {record}: purchase {} of before the window was never read",
+                    account.id, row.truth
+                ));
+            }
             let mut ours: Vec<Shown> = view
                 .transactions
                 .values()
                 .filter(|facts| facts.date() >= from)
                 .map(shown)
                 .collect();
-            let mut theirs: Vec<Shown> = account
-                .rows
-                .iter()
-                .filter(|row| date_of(row.at) >= from)
-                .map(|row| {
-                    (
-                        row.id.clone(),
-                        row.pending,
-                        row.minor,
-                        row.at.as_millisecond(),
-                        row.text.clone(),
-                    )
-                })
-                .collect();
+            let inside = account.rows.iter().filter(|row| date_of(row.at) >= from);
+            let mut theirs: Vec<Shown> = inside.map(at_bank).collect();
             ours.sort();
             theirs.sort();
             if ours != theirs {

@@ -136,6 +136,12 @@ pub fn run(seed: u64, keep_trace: bool) -> Report {
         world.rest_rules().await;
         world.gate.set_open(true);
         world.check().await;
+        if world.weather.pause && !world.weather.ends {
+            world.gate.set_open(false);
+            world.sleep_for_months().await;
+            world.gate.set_open(true);
+            world.check().await;
+        }
         world.broken.dedup();
         world.count_answers();
         Report {

@@ -52,13 +52,19 @@ pub(crate) const APP_HOOK: &str = "https://app.example/hook";
 /// The endpoint, in some worlds, that is told what becomes of the others.
 pub(crate) const OPS_HOOK: &str = "https://ops.example/hook";
 
-/// When every world begins: mid-month, so that no window slides while it lasts.
+/// When every world begins: mid-month, so that no window slides until it pauses.
 const BEGINS: &str = "2026-03-08T12:00:30Z";
 
 /// Milliseconds a received message stays invisible: six times a function's timeout.
 const VISIBILITY_MS: i64 = 360_000;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
+
+/// How long nothing runs, where a world pauses: longer than any window.
+const ASLEEP_MS: i64 = 80 * DAY_MS;
+
+/// Purchases while nothing runs.
+const SPENT_ASLEEP: i64 = 8;
 
 /// Where a user calls from.
 const USER_IP: &str = "203.0.113.7";
@@ -92,6 +98,8 @@ pub(crate) struct Weather {
     pub(crate) in_person: bool,
     /// Whether consents have an end that is known.
     pub(crate) ends: bool,
+    /// Whether nothing runs for months, in the end.
+    pub(crate) pause: bool,
     /// Whether the bank allows so little that it is often asked as much as it allows.
     pub(crate) narrow: bool,
     /// Receivers that go down for hours, in a thousand calls.
@@ -118,6 +126,7 @@ impl Weather {
             ends: random.chance(120),
             narrow: random.chance(150),
             down: level(random, &[0, 0, 60]),
+            pause: random.chance(100),
             width: 1 + random.below(4),
             steps: 100 + random.below(120),
         }
@@ -435,6 +444,10 @@ impl World {
             tokio::time::advance(Duration::from_millis(ms)).await;
         }
         self.keep_time();
+    }
+
+    pub(crate) fn begins(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.begins_ms).unwrap_or_default()
     }
 
     fn keep_time(&self) {
@@ -1249,6 +1262,20 @@ impl World {
                 });
                 self.calm().await;
             }
+        }
+    }
+
+    /// Nothing runs for months, in which people go on to pay. Then everything runs again.
+    pub(crate) async fn sleep_for_months(&mut self) {
+        self.count("pauses");
+        for _ in 0..SPENT_ASLEEP {
+            self.pass(ASLEEP_MS / SPENT_ASLEEP).await;
+            let moved = self.banks.books().spend_something(self.now());
+            self.log(|| moved.unwrap_or_default());
+        }
+        self.tick_all().await;
+        if self.weather.in_person {
+            self.ask_all().await;
         }
     }
 

@@ -7,7 +7,7 @@ use okra_core::{
     state::{HistoryComplete, HistoryEnd, StateChange},
 };
 use okra_refresh::{Outcome, history::HistoryOutcome};
-use okra_sandbox::{ConsentState, Faults, Target, Volume};
+use okra_sandbox::{ConsentState, Faults, Malformed, Target, Volume};
 use okra_store::{Consistency, RecordStatus};
 
 use crate::{
@@ -273,7 +273,7 @@ async fn a_day_that_is_nonsense_is_left_out_alone_and_asked_for_again() {
     };
     world.bank.add(linked.place(&account), row).unwrap();
     let faults = Faults {
-        malformed: Some(okra_sandbox::Malformed::CommaAmount),
+        malformed: Some(Malformed::CommaAmount),
         malformed_date: Some(date),
         ..Faults::default()
     };
@@ -306,6 +306,31 @@ async fn a_day_that_is_nonsense_is_left_out_alone_and_asked_for_again() {
         .unwrap();
     world.refresh(&linked).await;
     assert_eq!(last(&world.pull_histories().await).percent, 100);
+    check_laws_since(&world, &linked, BEGINNING).await;
+    settled(&world, &linked).await;
+}
+
+/// An account that does not answer holds back no other's history, and gets its own once it answers.
+#[tokio::test]
+async fn an_account_that_does_not_answer_holds_no_others_history_back() {
+    let world = World::new().await;
+    let linked = world.link_with_history(2).await;
+    let (_, silent) = linked.accounts().remove(1);
+    let faults = Faults {
+        malformed: Some(Malformed::WrongTypes),
+        account: Some(silent),
+        ..Faults::default()
+    };
+    let target = Target::Login(linked.login);
+    world.bank.set_faults(target, faults).unwrap();
+    world.refresh(&linked).await;
+    let progress = last(&world.pull_histories().await);
+    assert_eq!((progress.accounts_done, progress.accounts), (1, 1));
+    world.bank.set_faults(target, Faults::default()).unwrap();
+    world.pass(7 * 3_600);
+    world.refresh(&linked).await;
+    let progress = last(&world.pull_histories().await);
+    assert_eq!((progress.accounts_done, progress.accounts), (2, 2));
     check_laws_since(&world, &linked, BEGINNING).await;
     settled(&world, &linked).await;
 }
