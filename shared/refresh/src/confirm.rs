@@ -8,7 +8,7 @@ use okra_core::{
     decide::{AccountState, Decision, Observed, Suspects, decide, merge, observe},
     identity::BOOKING_WINDOW_DAYS,
     ids::{AccountId, TransactionId},
-    model::{AccountSnapshot, Product, Snapshot},
+    model::{AccountSnapshot, BalanceFacts, Product, Snapshot},
     plan::DueEntry,
     state::StateChange,
     tieout::tie_out,
@@ -54,7 +54,10 @@ impl Refresher {
             observed.digests.transactions = observe(&known.snapshot).digests.transactions;
             decision = decide(&known.snapshot, &known.states, &missed, now);
         }
-        let drifts = self.note_checks(&known, &decision, fetched).await?;
+        let beside = self.balances_beside(head, &known, fetched).await?;
+        let drifts = self
+            .note_checks(&known, &decision, &beside, fetched)
+            .await?;
         Ok((decision, observed, drifts))
     }
 
@@ -68,7 +71,7 @@ impl Refresher {
         fetched: &Fetched<'_>,
     ) -> Result<BTreeSet<TransactionId>, RefreshError> {
         let mut missed = BTreeSet::new();
-        if fetched.user.is_none() && fetched.bank.limits.unattended_per_day.is_some() {
+        if fetched.counts_calls() {
             return Ok(missed);
         }
         for suspect in suspects {
@@ -105,12 +108,61 @@ impl Refresher {
         Ok(missed)
     }
 
+    /// The balances of accounts whose transactions changed in a refresh that did not ask for balances,
+    /// because they are on another interval: a balance of another hour would not tie with these rows.
+    /// None where the bank has no room for the question.
+    async fn balances_beside(
+        &self,
+        head: &Head,
+        known: &Known,
+        fetched: &Fetched<'_>,
+    ) -> Result<BTreeMap<AccountId, BalanceFacts>, RefreshError> {
+        let mut balances = BTreeMap::new();
+        if head.schedule.balance.is_none() || fetched.counts_calls() {
+            return Ok(balances);
+        }
+        for account in &known.snapshot.accounts {
+            let asked = of(fetched.snapshot, account.account);
+            let asked = asked.is_some_and(|it| it.balance.is_some());
+            let linked = fetched.consent.accounts.iter();
+            let Some(linked) = linked.into_iter().find(|it| it.id == account.account) else {
+                continue;
+            };
+            if asked || !matches!(account.transactions, Some(Ok(_))) {
+                continue;
+            }
+            if let Place::Full(_) = self.take_place(fetched.bank).await? {
+                break;
+            }
+            let accounts = [AccountRef {
+                id: linked.id,
+                bank_account_id: &linked.bank_account_id,
+            }];
+            let ask = Ask {
+                products: &[Product::Balance],
+                from: fetched.from,
+                now: fetched.asked_at,
+                user_present: fetched.user,
+            };
+            let answer = self
+                .connectors
+                .fetch(fetched.bank, fetched.secret, &accounts, ask);
+            let answers = answer.await.accounts;
+            let answers = answers
+                .into_iter()
+                .filter_map(|it| Some((it.account, it.balance?.ok()?)));
+            balances.extend(answers);
+        }
+        Ok(balances)
+    }
+
     /// Writes what changed of how far each account can be believed, and returns the drifts that began or
     /// ended and were not told.
     async fn note_checks(
         &self,
         known: &Known,
         decision: &Decision,
+        beside: &BTreeMap<AccountId, BalanceFacts>,
         fetched: &Fetched<'_>,
     ) -> Result<Vec<DriftChange>, RefreshError> {
         let mut drifts = Vec::new();
@@ -121,7 +173,8 @@ impl Refresher {
             let (first, merged) = (fetched.snapshot, &known.snapshot);
             let balance = of(first, account.id)
                 .and_then(|it| it.balance.as_ref())
-                .and_then(|balance| balance.as_ref().ok());
+                .and_then(|balance| balance.as_ref().ok())
+                .or_else(|| beside.get(&account.id));
             let window = [merged, first]
                 .into_iter()
                 .filter_map(|snapshot| of(snapshot, account.id))

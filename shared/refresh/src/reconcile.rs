@@ -46,6 +46,13 @@ pub(crate) struct Fetched<'a> {
     pub(crate) observed: &'a Observed,
 }
 
+impl Fetched<'_> {
+    /// True where the bank counts what it is asked: it is asked nothing beside.
+    pub(crate) const fn counts_calls(&self) -> bool {
+        self.user.is_none() && self.bank.limits.unattended_per_day.is_some()
+    }
+}
+
 pub(crate) enum Reconciled {
     Done(Outcome, Vec<(AccountId, Product, BankFault)>),
     /// Another refresh committed after the bank was asked.

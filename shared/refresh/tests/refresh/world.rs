@@ -15,7 +15,7 @@ use okra_core::{
     consent::ConsentClock,
     feed::FeedEntry,
     ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
-    model::{BookingStatus, ByProduct, Direction, TransactionFacts, date_of},
+    model::{BookingStatus, ByProduct, Direction, Product, TransactionFacts, date_of},
     money::{Currency, Money},
     plan::{Chunk, DueEntry, Pace, Requested, plan},
     schedule::{DueKey, Interval, Slot, Tick},
@@ -321,19 +321,35 @@ impl World {
 
     /// A refresh that the app asked for, maybe while its user is there.
     pub(crate) async fn refresh_for(&self, linked: &Linked, user: Option<IpAddr>) -> Outcome {
+        self.refresh_of(linked, None, user).await
+    }
+
+    /// A refresh of transactions alone, as where balances are on another interval.
+    pub(crate) async fn refresh_transactions(&self, linked: &Linked) -> Outcome {
+        let product = Some(Product::Transactions);
+        self.refresh_of(linked, product, None).await
+    }
+
+    async fn refresh_of(
+        &self,
+        linked: &Linked,
+        product: Option<Product>,
+        user: Option<IpAddr>,
+    ) -> Outcome {
         self.tick_clock();
         let entry = self.store.due_entry(linked.key, Consistency::Strong).await;
+        let mut entry = entry.unwrap().unwrap();
+        if product == Some(Product::Transactions) {
+            entry.marks.balance = None;
+        }
         let chunk = Chunk {
             id: "on-demand".into(),
             bank: BANK,
-            requested: Requested::OnDemand {
-                product: None,
-                user,
-            },
+            requested: Requested::OnDemand { product, user },
             not_after: self.clock.now(),
             delay_s: 0,
             again: 0,
-            records: vec![entry.unwrap().unwrap()],
+            records: vec![entry],
         };
         self.refresher.chunk(chunk, false).await.unwrap();
         self.last.0.lock().unwrap().take().unwrap()
