@@ -54,7 +54,7 @@ impl Refresher {
             observed.digests.transactions = observe(&known.snapshot).digests.transactions;
             decision = decide(&known.snapshot, &known.states, &missed, now);
         }
-        let beside = self.balances_beside(head, &known, fetched).await?;
+        let beside = self.balances_beside(head, &decision, fetched).await?;
         let drifts = self
             .note_checks(&known, &decision, &beside, fetched)
             .await?;
@@ -114,21 +114,21 @@ impl Refresher {
     async fn balances_beside(
         &self,
         head: &Head,
-        known: &Known,
+        decision: &Decision,
         fetched: &Fetched<'_>,
     ) -> Result<BTreeMap<AccountId, BalanceFacts>, RefreshError> {
         let mut balances = BTreeMap::new();
         if head.schedule.balance.is_none() || fetched.counts_calls() {
             return Ok(balances);
         }
-        for account in &known.snapshot.accounts {
-            let asked = of(fetched.snapshot, account.account);
-            let asked = asked.is_some_and(|it| it.balance.is_some());
-            let linked = fetched.consent.accounts.iter();
-            let Some(linked) = linked.into_iter().find(|it| it.id == account.account) else {
-                continue;
-            };
-            if asked || !matches!(account.transactions, Some(Ok(_))) {
+        let changes = decision.changes.iter();
+        let changed: BTreeSet<AccountId> = changes
+            .filter(|(_, change)| change.is_of(Product::Transactions))
+            .map(|(account, _)| *account)
+            .collect();
+        for linked in &fetched.consent.accounts {
+            let asked = of(fetched.snapshot, linked.id).is_some_and(|it| it.balance.is_some());
+            if asked || !changed.contains(&linked.id) {
                 continue;
             }
             if let Place::Full(_) = self.take_place(fetched.bank).await? {
