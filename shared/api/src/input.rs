@@ -40,9 +40,18 @@ pub(crate) struct Input {
     items: Vec<Self>,
 }
 
+/// What a call was read from. It may hold tokens, so there is no `Debug`.
+pub(crate) struct Said {
+    /// The fields of its query that say something; by name, so that their order does not matter.
+    pub(crate) query: Map<String, Value>,
+    /// Its body, as it came.
+    pub(crate) body: Bytes,
+}
+
 impl Input {
-    /// The fields of a request: those of its query, and those of its body over them; and the body.
-    pub(crate) async fn read(request: Request) -> Result<(Self, Bytes), Refusal> {
+    /// The fields of a request: those of its query, and those of its body over them; and what it was
+    /// read from.
+    pub(crate) async fn read(request: Request) -> Result<(Self, Said), Refusal> {
         let query = form(request.uri().query().unwrap_or_default().as_bytes());
         // A body that breaks off fails here too; whoever sent it is gone.
         let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await;
@@ -50,7 +59,11 @@ impl Input {
             let message = format!("The body has more than {MAX_BODY_BYTES} bytes");
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "VALIDATION", message)
         })?;
-        Ok((Self::of(query, &body)?, body))
+        let said = Said {
+            query: Self::from(query.clone()).fields,
+            body: body.clone(),
+        };
+        Ok((Self::of(query, &body)?, said))
     }
 
     /// The fields of a body that is JSON already.

@@ -1,7 +1,7 @@
 //! Calls that are named with `Idempotency-Key`: repeated, they are answered alike and not run again.
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
+    body::{Body, to_bytes},
     http::{HeaderMap, HeaderName, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
@@ -11,6 +11,7 @@ use okra_vault::fresh_nonce;
 use crate::{
     ApiState,
     envelope::{Answer, Refusal},
+    input::Said,
 };
 
 /// The header that names a call.
@@ -27,7 +28,7 @@ pub(crate) fn name(
     headers: &HeaderMap,
     app: okra_core::ids::AppId,
     path: &str,
-    body: &Bytes,
+    said: &Said,
 ) -> Result<Option<NamedCall>, Refusal> {
     let Some(name) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
@@ -40,7 +41,14 @@ pub(crate) fn name(
             format!("is 1 to {MAX_NAME} ASCII characters"),
         )
     })?;
-    let asked = [path.as_bytes(), b"\n", body].concat();
+    let mut asked = path.as_bytes().to_vec();
+    if !said.query.is_empty() {
+        // No path has a question mark.
+        asked.push(b'?');
+        asked.extend(serde_json::to_vec(&said.query)?);
+    }
+    asked.push(b'\n');
+    asked.extend_from_slice(&said.body);
     Ok(Some(NamedCall {
         app,
         name: KeyHash::of(name),
@@ -64,7 +72,7 @@ pub(crate) async fn once(
             );
         }
         Claim::Mismatch => {
-            let message = "This Idempotency-Key was used with another body or path";
+            let message = "This Idempotency-Key was used with another body, query or path";
             let kind = "IDEMPOTENCY_MISMATCH";
             return Err(Refusal::new(
                 StatusCode::UNPROCESSABLE_ENTITY,

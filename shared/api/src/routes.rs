@@ -405,9 +405,9 @@ async fn answer(state: Arc<ApiState>, path: &str, request: Request) -> Answer {
         Access::Key => Some(auth::app_of(&state, request.headers()).await?),
     };
     let headers = request.headers().clone();
-    let (input, body) = Input::read(request).await?;
+    let (input, said) = Input::read(request).await?;
     let named = match &app {
-        Some(app) if route.changes() => repeats::name(&headers, app.id, path, &body)?,
+        Some(app) if route.changes() => repeats::name(&headers, app.id, path, &said)?,
         _ => None,
     };
     let call = Call::new(state, input, app);

@@ -72,6 +72,34 @@ async fn a_named_call_runs_once() {
     }
 }
 
+/// What a query says is asked for as much as what a body says, in whatever order and spelling.
+#[tokio::test]
+async fn the_query_is_part_of_what_was_asked() {
+    let world = World::new().await;
+    let first = named(
+        &world,
+        "q",
+        "customers/create?name=Ada&email=a%40b",
+        &json!({}),
+    )
+    .await;
+    for same in [
+        "email=a@b&name=Ada",
+        "name=Ada&email=a%40b&",
+        "name=%41da&email=a@b&bank=",
+    ] {
+        let path = format!("customers/create?{same}");
+        let again = named(&world, "q", &path, &json!({})).await;
+        assert_eq!(again.headers["idempotency-replayed"], "true", "{same}");
+        assert_eq!(again.data(), first.data(), "{same}");
+    }
+    for other in ["", "?name=Bola&email=a@b", "?name=Ada"] {
+        let answer = named(&world, "q", &format!("customers/create{other}"), &json!({})).await;
+        let (kind, _) = answer.refusal(StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(kind, "IDEMPOTENCY_MISMATCH", "{other}");
+    }
+}
+
 #[tokio::test]
 async fn a_secret_that_is_shown_once_is_shown_again_to_its_own_call_alone() {
     let world = World::new().await;
