@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use okra_core::{ids::Seq, model::Product};
-use okra_store::RecordStatus;
+use okra_store::{Account, RecordStatus};
 use okra_wire::{
     callback::{Callback, Family, Resource},
     envelope::MAX_LIMIT,
@@ -14,6 +14,7 @@ use crate::{
     accounts, balances,
     call::Call,
     envelope::{Answer, Refusal, success},
+    jobs::Last,
     names::Names,
     scope, transactions,
 };
@@ -44,6 +45,22 @@ pub(crate) async fn callback(call: &Call) -> Answer {
         let mark = head.marks.get(product).copied().unwrap_or_default();
         mark.digest.is_some() || mark.seq > Seq::ZERO
     };
+    let product = match family {
+        Family::Balance => Some(Product::Balance),
+        Family::Transactions => Some(Product::Transactions),
+        Family::Auth | Family::Accounts => None,
+    };
+    // Before the data, so that a refresh that is told to be done is in it. None asks for the accounts.
+    let last = match family {
+        Family::Accounts => Last::default(),
+        _ => Last::of(call, head.record, product).await?,
+    };
+    let (mut had, mut lacking) = (last.answered_at, last.failed_at);
+    let mut of_accounts = |accounts: &[Account], product| {
+        let states = accounts.iter().filter_map(|it| it.states.get(product));
+        let lacks = states.filter(|state| !state.is_available());
+        lacking = lacking.max(lacks.map(|state| state.since).max());
+    };
     let (completed, latest, resource) = match family {
         Family::Auth => {
             let names = Names::of_records(call, std::slice::from_ref(&head)).await?;
@@ -58,6 +75,8 @@ pub(crate) async fn callback(call: &Call) -> Answer {
         }
         Family::Balance => {
             let accounts = accounts().await?;
+            of_accounts(&accounts, Product::Balance);
+            had = had.max(accounts.iter().filter_map(|it| it.balance_at).max());
             let page = page(accounts.len())?;
             let shown =
                 balances::of_records(call, std::slice::from_ref(&head), &page.cut(accounts))
@@ -66,7 +85,10 @@ pub(crate) async fn callback(call: &Call) -> Answer {
             (pulled(Product::Balance), None, resource)
         }
         Family::Transactions => {
-            let rows = transactions::rows_of(call, accounts().await?).await?;
+            let accounts = accounts().await?;
+            of_accounts(&accounts, Product::Transactions);
+            let rows = transactions::rows_of(call, accounts).await?;
+            had = had.max(rows.iter().map(|(_, row)| row.last_updated).max());
             let latest = rows.first().map(|(_, row)| row.transaction.facts.booked_at);
             let pagination = page(rows.len())?;
             let transactions = transactions::for_callback(call, &pagination.cut(rows))?;
@@ -78,6 +100,11 @@ pub(crate) async fn callback(call: &Call) -> Answer {
         }
     };
     let status = Status::new(completed, head.status == RecordStatus::Active);
+    let status = status.with_runs(had, lacking);
+    let status = match last.job {
+        Some(job) => status.after(job),
+        None => status,
+    };
     let data = Callback::new(method, head.record, status, latest, resource);
     success("Data retrieved successfully", data)
 }

@@ -30,6 +30,7 @@ pub(crate) const RECORD: Names<'_> = &["record_id", "record", "recordId"];
 pub(crate) const CUSTOMER_IP: Names<'_> = &["customer_ip", "customerIp"];
 pub(crate) const CONSENT_EXPIRES_AT: Names<'_> = &["consent_expires_at", "consentExpiresAt"];
 pub(crate) const CONSENT_ID: Names<'_> = &["consent_id", "consentId"];
+pub(crate) const JOB: Names<'_> = &["job", "job_id", "jobId", "id"];
 pub(crate) const LIMIT_MONTHS: Names<'_> = &["limit"];
 pub(crate) const WEBHOOK_URL: Names<'_> = &["webhook_url", "webhookUrl"];
 

@@ -22,6 +22,7 @@ mod feed;
 pub mod gateway;
 mod history;
 mod input;
+mod jobs;
 mod kept;
 mod keys;
 mod link;
@@ -168,6 +169,7 @@ pub fn openapi_document() -> Result<serde_json::Value, String> {
         downloads::documented(),
         feed::documented(),
         history::documented(),
+        jobs::documented(),
         keys::documented(),
         link::documented(),
         links::documented(),

@@ -13,14 +13,15 @@ use okra_core::{
     plan::{Chunk, DueEntry, JOB_PREFIX, MAX_DELAY_S, Requested},
 };
 use okra_queue::Lane;
-use okra_store::{Consistency, Found, Head, MINUTE_S, NewJob, Place, RecordStatus};
-use okra_wire::record::{Acknowledged, FoundChanges};
+use okra_store::{Consistency, FAILED, Head, Job, MINUTE_S, NewJob, Place, RecordStatus};
+use okra_wire::record::Acknowledged;
 
 use crate::{
     balances,
     call::Call,
     envelope::{Answer, Refusal, success},
     input::{ACCOUNT, CUSTOMER_IP, RECORD},
+    jobs::{ALL, Summary},
 };
 
 /// How long somebody is taken to wait for a refresh; after that it is dropped.
@@ -230,7 +231,7 @@ impl Asked<'_> {
             Place::At(at) => at,
             Place::Full(at) => return Err(bank_busy(at, now)),
         };
-        let name = self.wanted.map_or("all", Product::as_str);
+        let name = self.wanted.map_or(ALL, Product::as_str);
         let interval = entry.key.interval;
         let id = format!(
             "{JOB_PREFIX}{record}-{name}-{interval}-{}",
@@ -283,14 +284,13 @@ pub(crate) fn bank_busy(at: Timestamp, now: Timestamp) -> Refusal {
     Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message).refresh_again(at, now)
 }
 
-/// What came of jobs, where all are done before the wait is over: the worst outcome of them, and all that
-/// they found.
-async fn outcome_of(
+/// Jobs as they ended, where all are done before the wait is over.
+async fn ended(
     call: &Call,
     record: RecordId,
     jobs: &ByProduct<String>,
-) -> Result<Option<(String, Found)>, Refusal> {
-    let mut done: Vec<(String, Found)> = Vec::new();
+) -> Result<Option<ByProduct<Job>>, Refusal> {
+    let mut done = ByProduct::default();
     let mut left = jobs.clone();
     for _ in 0..MAX_WAIT.as_millis() / POLL.as_millis() {
         for (product, id) in jobs.iter() {
@@ -298,13 +298,11 @@ async fn outcome_of(
                 continue;
             }
             let last = call.state.store.job(record, product, Consistency::Strong);
-            match last.await? {
-                Some(last) if last.id == *id && last.outcome.is_none() => continue,
-                Some(last) if last.id == *id => {
-                    done.extend(last.outcome.map(|outcome| (outcome, last.found)));
-                }
+            match last.await?.filter(|last| last.id == *id) {
+                Some(last) if last.outcome.is_none() => continue,
+                Some(last) => *done.slot(product) = Some(last),
                 // A later one began, so this one is done.
-                Some(_) | None => {}
+                None => {}
             }
             *left.slot(product) = None;
         }
@@ -313,27 +311,7 @@ async fn outcome_of(
         }
         tokio::time::sleep(POLL).await;
     }
-    if done.len() < jobs.products().len() {
-        return Ok(None);
-    }
-    let rank = |outcome: &str| match outcome {
-        "unchanged" => 0,
-        "changed" => 1,
-        _ => 2,
-    };
-    let outcome = done
-        .iter()
-        .map(|(outcome, _)| outcome)
-        .max_by_key(|it| rank(it));
-    // One chunk found what all of its products share.
-    let found = done.iter().map(|(_, found)| *found);
-    let found = found.fold(Found::default(), |all, one| Found {
-        balances: all.balances.max(one.balances),
-        added: all.added.max(one.added),
-        modified: all.modified.max(one.modified),
-        removed: all.removed.max(one.removed),
-    });
-    Ok(outcome.map(|outcome| (outcome.clone(), found)))
+    Ok((done.products() == jobs.products()).then_some(done))
 }
 
 /// The address of the user, where the app says that he is there.
@@ -350,7 +328,7 @@ fn user(call: &Call) -> Result<Option<IpAddr>, Refusal> {
 /// Counts a refresh that is asked for; refuses it where the app has asked for too many this minute.
 async fn limit(call: &Call, product: Option<Product>) -> Result<(), Refusal> {
     let rate = call.app()?.rate;
-    let name = product.map_or("all", Product::as_str);
+    let name = product.map_or(ALL, Product::as_str);
     let Some(until) = call.over_limit(name, (rate, MINUTE_S)).await? else {
         return Ok(());
     };
@@ -391,23 +369,23 @@ async fn refresh(
         return Err(Refusal::from(down(until, now)).refresh_again(until, now));
     }
     let begun = begin_or_join(call, record, product, user, &limits).await?;
-    let job = begun.jobs.iter().next().map(|(_, id)| id.clone());
-    let acknowledged =
-        Acknowledged::new(&call.state.public_url, record, method).of_job(job, begun.next_at);
+    let acknowledged = Acknowledged::new(&call.state.public_url, record, method);
+    let acknowledged = |next_at| acknowledged.of_jobs(&begun.jobs, next_at);
     if !call.input.flag(WAIT) {
-        return success(message, acknowledged);
+        return success(message, acknowledged(begun.next_at));
     }
-    let Some((outcome, found)) = outcome_of(call, record, &begun.jobs).await? else {
-        return success(message, acknowledged);
+    let Some(ended) = ended(call, record, &begun.jobs).await? else {
+        return success(message, acknowledged(begun.next_at));
     };
-    let found = FoundChanges {
-        balances: found.balances,
-        added: found.added,
-        modified: found.modified,
-        removed: found.removed,
+    let of_products: Vec<&Job> = ended.iter().map(|(_, job)| job).collect();
+    let summary = Summary::of(&of_products);
+    let next_at = begun.next_at.max(summary.retry_at.unwrap_or(begun.next_at));
+    let is_had = |product| {
+        let job = ended.get(product);
+        job.is_some_and(|job| job.outcome.as_deref() != Some(FAILED))
     };
-    let balances = match begun.jobs.get(Product::Balance) {
-        Some(_) if outcome != "failed" => {
+    let balances = match is_had(Product::Balance) {
+        true => {
             let consent = call
                 .state
                 .store
@@ -418,9 +396,11 @@ async fn refresh(
             let accounts = store.accounts_of(&consent, Consistency::Strong).await?;
             Some(balances::for_callback(call, &accounts).await?)
         }
-        _ => None,
+        false => None,
     };
-    success(message, acknowledged.done(outcome, found, balances))
+    let outcome = summary.outcome.unwrap_or_default();
+    let done = acknowledged(next_at).done(outcome, summary.reason, summary.found, balances);
+    success(message, done)
 }
 
 async fn of_balance(call: &Call, method: &'static str) -> Answer {

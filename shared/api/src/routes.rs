@@ -25,8 +25,8 @@ use crate::{
     envelope::{Answer, Refusal},
     feed, history,
     input::Input,
-    keys, link, links, products, records, reference, refresh, removals, repeats, sync, system,
-    transactions, webhooks,
+    jobs, keys, link, links, products, records, reference, refresh, removals, repeats, sync,
+    system, transactions, webhooks,
 };
 
 /// Who may call a route.
@@ -252,6 +252,7 @@ routes! {
     Post Key Okra "products/transactions/download" => downloads::transactions;
     Post Key Okra "products/record/download" => downloads::transactions;
     Both Key Okra "callback" => callback::callback;
+    Both Key Ours "jobs/get" => jobs::get;
 
     Post Key Ours "feed/read" => feed::read;
     Post Key Ours "transactions/sync" => feed::read;

@@ -33,6 +33,27 @@ impl FaultClass {
             Self::Internal => "internal",
         }
     }
+
+    /// A sentence for whoever integrates: what it means, and what is done about it.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::BankUnavailable => "The bank did not answer, or said that it is down",
+            Self::RateLimited => {
+                "The bank is being asked as often as it allows; it passes within minutes"
+            }
+            Self::QuotaSpent => "The bank allows no more refreshes for now; it passes within a day",
+            Self::ConsentRefused => {
+                "The bank does not accept the consent any more; the user has to authorise again"
+            }
+            Self::Nonsense => "The bank's answer could not be used; what was had before is kept",
+            Self::Internal => "Something went wrong on our side",
+        }
+    }
+
+    /// True where nothing but the user can mend it.
+    pub const fn needs_user(self) -> bool {
+        matches!(self, Self::ConsentRefused)
+    }
 }
 
 /// A failure of one call to a bank.

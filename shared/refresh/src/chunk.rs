@@ -1,9 +1,13 @@
 //! A chunk: records of one bank, fetched with bounded concurrency.
 
-use std::{collections::HashMap, net::IpAddr, ops::AddAssign};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    ops::AddAssign,
+};
 
 use futures::{FutureExt, StreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use okra_banks::{AccountRef, Ask};
 use okra_core::{
     bank::{BankConfig, BankLimits},
@@ -16,7 +20,7 @@ use okra_core::{
     trouble::{Places, Told, Trouble},
 };
 use okra_queue::Lane;
-use okra_store::{Consent, Found};
+use okra_store::{Consent, FAILED, Found, JobEnd};
 
 use crate::{
     ChunkReport, Outcome, RefreshError, Refreshed, Refresher, announce,
@@ -205,16 +209,17 @@ impl Refresher {
                     !entry.trouble.is_some_and(Trouble::is_told) && chunk.again < MAX_ASKED_AGAIN;
                 let worth = new || calls.watch.refuses().is_some();
                 let wait_s = passes_in(&refreshed, called).filter(|_| worth);
-                let outcome = refreshed.outcome;
                 if job.starts_with(JOB_PREFIX) {
                     let (record, ended_at) = (consent.record, self.clock.now());
-                    let ended = (outcome.as_str(), found(&outcome));
+                    let accounts = consent.accounts.len();
                     for product in entry.marks.products() {
+                        let end = end_of(&refreshed, product, accounts, ended_at);
                         self.store
-                            .end_job(record, product, job, ended, ended_at)
+                            .end_job(record, product, job, end, ended_at)
                             .await?;
                     }
                 }
+                let outcome = refreshed.outcome;
                 if over && matches!(outcome, Outcome::Changed(_) | Outcome::Unchanged) {
                     self.store.stop_clock(consent.record).await?;
                 }
@@ -385,6 +390,39 @@ fn passes_in(refreshed: &Refreshed, called: Option<&BankLimits>) -> Option<u32> 
         (passes && wait_s <= MAX_DELAY_S).then_some(wait_s)
     });
     waits.collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+/// What came of one product of a record with so many accounts, as its job says it: where none of them had
+/// an answer it failed, whatever came of the other product.
+fn end_of(
+    refreshed: &Refreshed,
+    product: Product,
+    accounts: usize,
+    ended_at: Timestamp,
+) -> JobEnd<'static> {
+    let faults = refreshed.faults.iter();
+    let faults = || faults.clone().filter(|(_, of, _)| *of == product);
+    let failed: HashSet<AccountId> = faults().map(|(account, ..)| *account).collect();
+    let silent = !failed.is_empty() && failed.len() >= accounts;
+    let classes = || faults().map(|(_, _, fault)| fault.class);
+    // What the user has to mend comes before what passes by itself.
+    let reason = classes().find(|class| class.needs_user());
+    let wait_s = faults()
+        .filter_map(|(_, _, fault)| fault.retry_after_s)
+        .max();
+    let retry_at = wait_s.and_then(|wait_s| {
+        let wait = SignedDuration::from_secs(wait_s.into());
+        ended_at.checked_add(wait).ok()
+    });
+    JobEnd {
+        outcome: match silent {
+            true => FAILED,
+            false => refreshed.outcome.as_str(),
+        },
+        reason: reason.or_else(|| classes().next()),
+        retry_at,
+        found: found(&refreshed.outcome),
+    }
 }
 
 /// What a refresh found, as its job says it.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::{ids::RecordId, model::Product, quota::OnDemand};
+use okra_core::{fault::FaultClass, ids::RecordId, model::Product, quota::OnDemand};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,6 +20,15 @@ const UNTIL: &str = "u";
 const OUTCOME: &str = "o";
 const DONE_AT: &str = "d";
 const FOUND: &str = "c";
+const STARTED_AT: &str = "b";
+const REASON: &str = "f";
+const RETRY_AT: &str = "n";
+/// When the last one ended that had an answer, and that had none.
+const ANSWERED_AT: &str = "y";
+const FAILED_AT: &str = "x";
+
+/// The outcome of a job that had no answer.
+pub const FAILED: &str = "failed";
 
 /// How long a job counts as running: whoever ran it has crashed then.
 const RUNNING_FOR: SignedDuration = SignedDuration::from_secs(120);
@@ -34,10 +43,20 @@ pub struct Job {
     pub id: String,
     /// What came of it; `None` while it runs.
     pub outcome: Option<String>,
+    /// Why the bank's answer could not be had of an account or more, once it is done.
+    pub reason: Option<FaultClass>,
+    /// From when on the bank may be asked again, where it said so.
+    pub retry_at: Option<Timestamp>,
     /// What it found, once it is done.
     pub found: Found,
+    /// When it was begun; `None` where it was before that was kept.
+    pub started_at: Option<Timestamp>,
     /// When it was done.
     pub done_at: Option<Timestamp>,
+    /// When the last job ended that had an answer: this one, or one before it.
+    pub answered_at: Option<Timestamp>,
+    /// When the last job ended that had none.
+    pub failed_at: Option<Timestamp>,
     /// When the refreshes of the last day began that were asked for without the user.
     pub asked: OnDemand,
     running_until: Timestamp,
@@ -61,6 +80,19 @@ impl Job {
     pub fn is_running(&self, now: Timestamp) -> bool {
         self.running_until > now
     }
+}
+
+/// What came of a job.
+#[derive(Clone, Copy, Debug)]
+pub struct JobEnd<'a> {
+    /// The outcome's name; [`FAILED`] where there was no answer.
+    pub outcome: &'a str,
+    /// Why the bank's answer could not be had of an account or more.
+    pub reason: Option<FaultClass>,
+    /// From when on the bank may be asked again, where it said so.
+    pub retry_at: Option<Timestamp>,
+    /// What was found.
+    pub found: Found,
 }
 
 /// A job to be begun.
@@ -90,6 +122,11 @@ fn read(item: &Attributes) -> Result<Job, StoreError> {
     Ok(Job {
         id: reader.text(ID)?.to_owned(),
         outcome: reader.optional(OUTCOME, Reader::text)?.map(str::to_owned),
+        reason: reader.optional(REASON, Reader::json)?,
+        retry_at: reader.optional(RETRY_AT, Reader::millis)?,
+        started_at: reader.optional(STARTED_AT, Reader::millis)?,
+        answered_at: reader.optional(ANSWERED_AT, Reader::millis)?,
+        failed_at: reader.optional(FAILED_AT, Reader::millis)?,
         found: reader.optional(FOUND, Reader::json)?.unwrap_or_default(),
         done_at: reader.optional(DONE_AT, Reader::millis)?,
         asked: reader.optional(JSON, Reader::json)?.unwrap_or_default(),
@@ -114,9 +151,18 @@ impl Store {
         let item = Draft::new(key(new.record, new.product))
             .with(ID, s(new.id))
             .with(UNTIL, millis(until.unwrap_or(now)))
+            .with(STARTED_AT, millis(now))
             .with(JSON, json(KIND, new.asked)?)
-            .expiring(now, KEPT_S)
-            .done();
+            .expiring(now, KEPT_S);
+        let ends = [
+            (ANSWERED_AT, before.and_then(|it| it.answered_at)),
+            (FAILED_AT, before.and_then(|it| it.failed_at)),
+        ];
+        let item = ends.into_iter().fold(item, |item, (name, at)| match at {
+            Some(at) => item.with(name, millis(at)),
+            None => item,
+        });
+        let item = item.done();
         let unmoved = match before {
             Some(before) => When::Is(ID, Some(s(before.id.as_str()))),
             None => When::Absent,
@@ -180,13 +226,21 @@ impl Store {
         record: RecordId,
         product: Product,
         id: &str,
-        (outcome, found): (&str, Found),
+        end: JobEnd<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        let ended = match end.outcome {
+            FAILED => FAILED_AT,
+            _ => ANSWERED_AT,
+        };
+        let reason = end.reason.map(|reason| json(KIND, &reason)).transpose()?;
         let update = Update::new(key(record, product))
             .set(UNTIL, n(0))
-            .set(OUTCOME, s(outcome))
-            .set(FOUND, json(KIND, &found)?)
+            .set(OUTCOME, s(end.outcome))
+            .assign(REASON, reason)
+            .assign(RETRY_AT, end.retry_at.map(millis))
+            .set(FOUND, json(KIND, &end.found)?)
+            .set(ended, millis(now))
             .set(DONE_AT, millis(now))
             .set(TTL, ttl(now, KEPT_S))
             .when(When::Is(ID, Some(s(id))));

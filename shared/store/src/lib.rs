@@ -100,7 +100,7 @@ pub use self::{
     feed::{Commit, CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FEED_PAGE},
     healths::{AppEntry, Happened, MAX_APP_FEED_PAGE, NewAppEntry, Ping, StoredHealth},
     intervals::IntervalsTouched,
-    jobs::{Found, Job, NewJob},
+    jobs::{FAILED, Found, Job, JobEnd, NewJob},
     limits::MINUTE_S,
     link_sessions::{LINK_SESSION_KEPT_S, LinkSession},
     records::{Head, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, Page},

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use okra_core::{
+    fault::FaultClass,
     ids::{AppId, BankId, CustomerId, RecordId, Seq},
     model::{ByProduct, Environment, Product},
     money::Currency,
@@ -30,16 +31,53 @@ pub struct Acknowledged {
     /// From when on another can be begun. Until this one is done, asking again joins it.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_refresh_available_at: Option<Instant>,
-    /// What came of it, where it was waited for and is done: `unchanged`, `changed`, `failed`. The
-    /// data is at `callback_url`.
+    /// The refresh of each product, where they are not all the same one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<Jobs>,
+    /// What came of it, where it was waited for and is done: `unchanged`, `changed`, `failed` (a product
+    /// had no answer), or `contended` (other refreshes committed what is newer). The data is at
+    /// `callback_url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<String>,
+    /// Why something of it could not be had; always there where it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
     /// What it found that was new.
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<FoundChanges>,
     /// The balances as they are now, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     balances: Option<Vec<CallbackBalance>>,
+}
+
+/// The refresh of each product.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Serialize)]
+struct Jobs {
+    balance: Option<String>,
+    transactions: Option<String>,
+}
+
+/// Why a bank's answer could not be had.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Reason {
+    /// `bank_unavailable`, `rate_limited`, `quota_spent`, `consent_refused`, `nonsense`, `internal`.
+    class: &'static str,
+    /// The same in a sentence.
+    message: &'static str,
+    /// True where nothing but the user can mend it, by authorising again.
+    needs_user: bool,
+}
+
+impl From<FaultClass> for Reason {
+    fn from(class: FaultClass) -> Self {
+        Self {
+            class: class.as_str(),
+            message: class.sentence(),
+            needs_user: class.needs_user(),
+        }
+    }
 }
 
 /// How much a refresh found that was new.
@@ -57,26 +95,34 @@ pub struct FoundChanges {
 }
 
 impl Acknowledged {
-    /// The same acknowledgement of a job, and when another can be begun.
+    /// The same acknowledgement of the jobs of its products, and when another can be begun.
     #[must_use]
-    pub fn of_job(self, job: Option<String>, next_at: Timestamp) -> Self {
+    pub fn of_jobs(self, jobs: &ByProduct<String>, next_at: Timestamp) -> Self {
+        let first = jobs.iter().next().map(|(_, id)| id);
+        let one = jobs.iter().all(|(_, id)| Some(id) == first);
         Self {
-            job,
+            job: first.cloned(),
+            jobs: (!one).then(|| Jobs {
+                balance: jobs.get(Product::Balance).cloned(),
+                transactions: jobs.get(Product::Transactions).cloned(),
+            }),
             next_refresh_available_at: Some(Instant(next_at)),
             ..self
         }
     }
 
-    /// The same of a job that is done.
+    /// The same of jobs that are done.
     #[must_use]
     pub fn done(
         self,
         outcome: String,
+        reason: Option<FaultClass>,
         changes: FoundChanges,
         balances: Option<Vec<CallbackBalance>>,
     ) -> Self {
         Self {
             outcome: Some(outcome),
+            reason: reason.map(Reason::from),
             changes: Some(changes),
             balances,
             ..self
@@ -90,8 +136,10 @@ impl Acknowledged {
             method,
             callback_url: callback_url(public_url, record, method),
             job: None,
+            jobs: None,
             next_refresh_available_at: None,
             outcome: None,
+            reason: None,
             changes: None,
             balances: None,
         }
@@ -103,13 +151,22 @@ pub fn callback_url(public_url: &str, record: RecordId, method: &str) -> String 
     format!("{public_url}/v2/callback?record={record}&method={method}")
 }
 
-/// How far a record's first pull of a product has come.
+/// How far a record's first pull of a product has come, or the last refresh on demand after it.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Status {
     process: Process,
     transactions: LastRuns,
     last_callback: (),
+    /// The last refresh on demand of what is asked for, of the last 25 hours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    /// What came of it, once it is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<String>,
+    /// Why something of it could not be had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -122,8 +179,24 @@ struct Process {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct LastRuns {
-    last_success_at: (),
-    last_fail_at: (),
+    /// When what is asked for was last had, as far as that is known: a scheduled refresh that finds
+    /// nothing new leaves no trace.
+    last_success_at: Option<Instant>,
+    /// When it was last known not to be had.
+    last_fail_at: Option<Instant>,
+}
+
+/// A refresh on demand, as the status of a record tells of it.
+#[derive(Clone, Debug)]
+pub struct LastJob {
+    /// Its id.
+    pub job: String,
+    /// True while it runs.
+    pub running: bool,
+    /// What came of it.
+    pub outcome: Option<String>,
+    /// Why something of it could not be had.
+    pub reason: Option<FaultClass>,
 }
 
 impl Status {
@@ -137,6 +210,39 @@ impl Status {
             },
             transactions: LastRuns::default(),
             last_callback: (),
+            job: None,
+            outcome: None,
+            reason: None,
+        }
+    }
+
+    /// The same after a refresh on demand: while that runs nothing is completed.
+    #[must_use]
+    pub fn after(self, last: LastJob) -> Self {
+        Self {
+            process: match last.running {
+                true => Process {
+                    running: true,
+                    completed: false,
+                },
+                false => self.process,
+            },
+            job: Some(last.job),
+            outcome: last.outcome,
+            reason: last.reason.map(Reason::from),
+            ..self
+        }
+    }
+
+    /// The same with when it was last had and last not, where that is known.
+    #[must_use]
+    pub fn with_runs(self, success: Option<Timestamp>, fail: Option<Timestamp>) -> Self {
+        Self {
+            transactions: LastRuns {
+                last_success_at: success.map(Instant),
+                last_fail_at: fail.map(Instant),
+            },
+            ..self
         }
     }
 }

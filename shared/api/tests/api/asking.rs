@@ -8,7 +8,7 @@ use okra_core::{
     breaker::{Breaker, Heard, OPEN_AFTER},
     model::{BookingStatus, Direction},
 };
-use okra_sandbox::{NewTransaction, Place};
+use okra_sandbox::{ConsentState, Faults, NewTransaction, Place, RateLimit, Resource, Target};
 use serde_json::{Value, json};
 
 use crate::world::{BANK, Linked, World};
@@ -189,4 +189,195 @@ async fn who_waits_is_told_what_was_found() {
     let balances = answer["balances"].as_array().unwrap();
     assert!(balances[0]["available_balance"].is_number(), "{answer}");
     assert!(answer["callback_url"].is_string());
+}
+
+/// Callback data says of a refresh what `jobs/get` says: that it runs, and what came of it.
+#[tokio::test]
+async fn a_refresh_is_followed_to_its_end() {
+    let (world, linked) = limited(|_| {}).await;
+    let record = json!({ "record_id": linked.record() });
+    let callback = async |method: &str| {
+        let body = json!({ "record": linked.record(), "method": method });
+        world.post("callback", body).await.data()["status"].clone()
+    };
+    let job = async |job: &Value| world.post("jobs/get", json!({ "job": job })).await.data();
+    let process =
+        |running: bool, completed: bool| json!({ "running": running, "completed": completed });
+    let linked_at = world.environment.clock.now().to_string();
+    let before = callback("BALANCE").await;
+    assert_eq!(before["process"], process(false, true), "{before}");
+    assert_eq!(before.get("job"), None);
+
+    pass(&world, 60);
+    let began = world.environment.clock.now();
+    let first = world.post("balance/refresh", record.clone()).await.data();
+    for method in ["BALANCE", "CHECK_BALANCE"] {
+        let running = callback(method).await;
+        assert_eq!(running["process"], process(true, false), "{running}");
+        assert_eq!(running["job"], first["job"]);
+        assert_eq!(running.get("outcome"), None);
+    }
+    // It says nothing of what it does not ask for.
+    for method in ["TRANSACTIONS", "AUTH", "ACCOUNTS"] {
+        let other = callback(method).await;
+        assert_eq!(other["process"], process(false, true), "{other}");
+    }
+    let shown = job(&first["job"]).await;
+    assert_eq!(shown["state"], "running", "{shown}");
+    assert_eq!(shown["products"], json!(["balance"]));
+    assert_eq!(
+        (&shown["outcome"], &shown["ended_at"]),
+        (&Value::Null, &Value::Null)
+    );
+
+    pass(&world, 5);
+    world.work().await;
+    let text = |at: Timestamp| json!(okra_wire::scalar::Instant(at));
+    let ended = world.environment.clock.now();
+    let done = callback("BALANCE").await;
+    assert_eq!(done["process"], process(false, true), "{done}");
+    assert_eq!(
+        (&done["job"], &done["outcome"]),
+        (&first["job"], &json!("unchanged"))
+    );
+    assert_eq!(done["transactions"]["last_success_at"], text(ended));
+    assert_eq!(done["transactions"]["last_fail_at"], Value::Null);
+    assert!(done["transactions"]["last_success_at"].as_str() > Some(linked_at.as_str()));
+    let shown = job(&first["job"]).await;
+    assert_eq!(
+        (&shown["state"], &shown["outcome"]),
+        (&json!("done"), &json!("unchanged"))
+    );
+    assert_eq!(shown["started_at"], text(began), "{shown}");
+    assert_eq!(shown["ended_at"], text(ended));
+
+    // One that fails says why, and when it was last had.
+    let login = world.login();
+    world
+        .bank
+        .set_consent(login, ConsentState::Revoked)
+        .unwrap();
+    pass(&world, 60);
+    let second = world.post("customers/retry", record.clone()).await.data();
+    assert_eq!(callback("AUTH").await["process"], process(true, false));
+    world.work().await;
+    let failed = callback("AUTH").await;
+    assert_eq!(
+        (&failed["job"], &failed["outcome"]),
+        (&second["job"], &json!("failed"))
+    );
+    for method in ["BALANCE", "TRANSACTIONS"] {
+        let failed = callback(method).await;
+        assert_eq!(failed["process"], process(false, true), "{failed}");
+        assert_eq!(failed["reason"]["class"], "consent_refused", "{failed}");
+        let last_fail = &failed["transactions"]["last_fail_at"];
+        assert_eq!(*last_fail, text(world.environment.clock.now()), "{method}");
+    }
+    let balance = callback("BALANCE").await;
+    assert_eq!(balance["transactions"]["last_success_at"], text(ended));
+    let shown = job(&second["job"]).await;
+    let reason = &shown["reason"];
+    assert_eq!(
+        (&reason["class"], &reason["needs_user"]),
+        (&json!("consent_refused"), &json!(true))
+    );
+    assert!(
+        reason["message"]
+            .as_str()
+            .unwrap()
+            .contains("authorise again"),
+        "{reason}"
+    );
+    // The first one's place was taken.
+    let gone = world.post("jobs/get", json!({ "job": first["job"] })).await;
+    gone.refusal(StatusCode::NOT_FOUND);
+    for strange in [
+        "on-demand-",
+        "on-demand-zz",
+        "é",
+        &format!("on-demand-{}-x", linked.record()),
+    ] {
+        let answer = world.post("jobs/get", json!({ "job": strange })).await;
+        answer.refusal(StatusCode::NOT_FOUND);
+    }
+}
+
+/// A worker that crashed is not waited for for ever.
+#[tokio::test]
+async fn a_refresh_that_nobody_hears_of_again_is_lost() {
+    let (world, linked) = limited(|_| {}).await;
+    let record = json!({ "record_id": linked.record() });
+    let asked = world.post("balance/refresh", record).await.data();
+    world.take_chunks().await;
+    pass(&world, 121);
+    let shown = world
+        .post("jobs/get", json!({ "job": asked["job"] }))
+        .await
+        .data();
+    assert_eq!(
+        (&shown["state"], &shown["outcome"]),
+        (&json!("lost"), &Value::Null)
+    );
+    let body = json!({ "record": linked.record(), "method": "BALANCE" });
+    let status = world.post("callback", body).await.data()["status"].clone();
+    assert_eq!(
+        status["process"],
+        json!({ "running": false, "completed": true })
+    );
+}
+
+/// Who waits for a refresh that fails is told why, and when to ask again.
+#[tokio::test]
+async fn who_waits_is_told_why_it_failed() {
+    let (world, linked) = limited(|_| {}).await;
+    let login = world.bank.logins().remove(0).id;
+    let waited = async |path: &str| {
+        let body = json!({ "record_id": linked.record(), "wait": true });
+        let done = async {
+            let mut chunks = Vec::new();
+            while chunks.is_empty() {
+                chunks = world.take_chunks().await;
+                tokio::task::yield_now().await;
+            }
+            let refresher = world.environment.refresher();
+            refresher.chunk(chunks.remove(0), false).await.unwrap();
+        };
+        tokio::join!(world.post(path, body), done).0.data()
+    };
+    // One product alone: what was had of the other is told.
+    let faults = Faults {
+        rate_limit: Some(RateLimit {
+            calls: 9,
+            retry_after_s: Some(90),
+        }),
+        resource: Some(Resource::Transactions),
+        ..Faults::default()
+    };
+    world.bank.set_faults(Target::Login(login), faults).unwrap();
+    let answer = waited("customers/retry").await;
+    assert_eq!(answer["outcome"], "failed", "{answer}");
+    assert_eq!(answer["reason"]["class"], "rate_limited");
+    assert_eq!(answer["reason"]["needs_user"], false);
+    let again = world.environment.clock.now() + SignedDuration::from_secs(90);
+    assert_eq!(next_at(&answer), again);
+    assert_eq!(answer["balances"].as_array().unwrap().len(), 1, "{answer}");
+    let answer = waited("balance/refresh").await;
+    assert_eq!(
+        (&answer["outcome"], answer.get("reason")),
+        (&json!("unchanged"), None)
+    );
+
+    world
+        .bank
+        .set_faults(Target::Login(login), Faults::default())
+        .unwrap();
+    world
+        .bank
+        .set_consent(login, ConsentState::Revoked)
+        .unwrap();
+    let answer = waited("balance/refresh").await;
+    assert_eq!(answer["outcome"], "failed", "{answer}");
+    assert_eq!(answer["reason"]["class"], "consent_refused");
+    assert_eq!(answer["reason"]["needs_user"], true);
+    assert_eq!(answer.get("balances"), None);
 }

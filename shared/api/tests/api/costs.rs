@@ -39,6 +39,9 @@ fn beyond(path: &str) -> f64 {
         ("products", "balances") => 0.5,
         // Its accounts.
         ("customers", "get") => 0.5,
+        // The last refresh on demand is read strongly: whoever was just told of one finds it.
+        ("", "callback") => 1.0,
+        ("jobs", "get") => 0.5,
         // Which records there are is read strongly, and each has a list of its own.
         ("data-sync", "list") => 1.5,
         // The row, its account, and the feed.

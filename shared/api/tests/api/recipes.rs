@@ -17,6 +17,7 @@ pub(crate) struct There {
     pub(crate) link: String,
     pub(crate) receipt: String,
     pub(crate) replay: String,
+    pub(crate) job: String,
 }
 
 /// What another app is answered that calls with these ids.
@@ -66,6 +67,8 @@ impl There {
         let link = world.post("links/new", link).await.data();
         let replay = json!({ "id": hook["id"], "record_id": linked.record(), "from": 1, "to": 9 });
         let replay = world.post("webhooks/replay", replay).await.data();
+        let job = json!({ "record_id": linked.record() });
+        let job = world.post("balance/check", job).await.data();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let row = &rows["transaction"][0];
         Self {
@@ -76,6 +79,7 @@ impl There {
             receipt: text(&gone["receipt"]),
             link: text(&link["link"]["short_url"]),
             replay: text(&replay["id"]),
+            job: text(&job["job"]),
             subscription: text(&sync["subscriptions"][0]["id"]),
             linked,
         }
@@ -166,6 +170,7 @@ impl There {
             (_, "byRecord") | ("records/transactions" | "products/records", "get") => {
                 missing(json!({ "record_id": record }))
             }
+            ("jobs", "get") => missing(json!({ "job": self.job })),
             ("", "callback") => missing(json!({ "record": record, "method": "BALANCE" })),
             (_, "refresh" | "check" | "periodic" | "retry") => {
                 missing(json!({ "account_id": account, "record_id": record }))
