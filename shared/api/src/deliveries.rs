@@ -27,6 +27,10 @@ use crate::{
 /// Deliveries or events of one page at most.
 const MAX_PAGE: usize = 100;
 
+/// Bytes of the events of one page at most, the first aside: what a gateway takes, with room for the
+/// escapes of its own JSON.
+const MAX_PAGE_BYTES: usize = 3 * 1024 * 1024;
+
 /// Deliveries that are looked through for those in a state, at most; the cursor goes on from there.
 const MAX_LOOKED_AT: usize = 1000;
 
@@ -390,19 +394,26 @@ pub(crate) async fn events(call: &Call) -> Answer {
     let entries = store
         .feed(head.record, after, limit, Consistency::Strong)
         .await?;
-    let last = entries.last().map_or(after, |entry| entry.seq);
+    let newest = entries.last().map_or(head.seq, |it| it.seq.max(head.seq));
     let to = ("", PayloadMode::Full, BodyVersion::LATEST);
     let bodies = bodies(store, &call.state.public_url, &head, &entries, to).await?;
-    let events = bodies
-        .into_iter()
-        .map(|body| serde_json::from_slice(&body))
-        .collect::<Result<_, _>>()?;
+    let mut bytes = 0;
+    let fitting = bodies.iter().take_while(|body| {
+        let is_first = bytes == 0;
+        bytes += body.len();
+        is_first || bytes <= MAX_PAGE_BYTES
+    });
+    let events = fitting
+        .map(|body| serde_json::from_slice(body))
+        .collect::<Result<Vec<_>, _>>()?;
+    let is_cut = events.len() < entries.len();
+    let last = entries.last().map_or(after, |entry| entry.seq);
     success(
         "Events retrieved successfully",
         Events {
             events,
-            last_sequence: entries.last().map_or(head.seq, |it| it.seq.max(head.seq)).0,
-            has_more: entries.len() == limit && last < head.seq,
+            last_sequence: newest.0,
+            has_more: is_cut || entries.len() == limit && last < newest,
         },
     )
 }

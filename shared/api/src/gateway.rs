@@ -7,16 +7,23 @@
 use std::{collections::BTreeMap, convert::Infallible};
 
 use axum::{
-    body::{Body, to_bytes},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header},
+    body::{Body, HttpBody, to_bytes},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+    },
     response::IntoResponse,
 };
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use tower::{Service, ServiceExt};
 
+use crate::{envelope::Refusal, routes};
+
 /// Bytes of an answer at most: Lambda takes 6 MB, base64 and JSON included.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of a text at most with the escapes that it has within JSON.
+const MAX_ESCAPED_BYTES: usize = MAX_ANSWER_BYTES * 4 / 3;
 
 /// What API Gateway sends; what nobody here reads is left out.
 #[derive(Deserialize)]
@@ -63,12 +70,12 @@ pub struct Answer {
     pub is_base64_encoded: bool,
 }
 
-/// An answer that is too long, or broke off.
+/// An answer that broke off.
 #[derive(Debug, thiserror::Error)]
 #[error("an answer could not be read whole")]
 pub struct Unreadable(#[source] axum::Error);
 
-/// Lets a router answer an event.
+/// Lets a router answer an event. An answer that is too long for Lambda is refused in its place.
 ///
 /// # Errors
 ///
@@ -78,11 +85,44 @@ where
     S: Service<Request<Body>, Response = R, Error = Infallible>,
     R: IntoResponse,
 {
+    let path = event.raw_path.clone();
     let response = match router.oneshot(request(event)).await {
         Ok(response) => response.into_response(),
         Err(never) => match never {},
     };
-    answer(response).await
+    let id = response.headers().get("x-request-id").cloned();
+    match answer(response).await? {
+        Some(answer) => Ok(answer),
+        None => {
+            let refused = answer(too_long(&path, id)).await?;
+            refused.ok_or_else(|| Unreadable(axum::Error::new("a refusal is too long")))
+        }
+    }
+}
+
+/// The refusal that stands in the place of an answer that is too long.
+fn too_long(path: &str, id: Option<HeaderValue>) -> Response<Body> {
+    let message = format!(
+        "The answer has more than {MAX_ANSWER_BYTES} bytes; ask for less, with a smaller limit or a narrower span"
+    );
+    let refusal = Refusal::new(StatusCode::BAD_REQUEST, "ANSWER_TOO_LONG", message);
+    let text = id.as_ref().and_then(|id| id.to_str().ok());
+    let family = routes::family(&routes::normal(path));
+    let mut response = refusal.into_response(text.unwrap_or_default(), family);
+    if let Some(id) = id {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    response
+}
+
+/// How long a text is within JSON, its quotes aside.
+fn escaped_len(text: &str) -> usize {
+    let len = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0x00..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(len).sum()
 }
 
 /// The request that an event stands for. No event is too odd for one.
@@ -148,8 +188,12 @@ fn encode(text: &str, target: &mut String) {
     }
 }
 
-async fn answer(response: Response<Body>) -> Result<Answer, Unreadable> {
+/// `None` where it is too long.
+async fn answer(response: Response<Body>) -> Result<Option<Answer>, Unreadable> {
     let (parts, body) = response.into_parts();
+    if body.size_hint().lower() > MAX_ANSWER_BYTES as u64 {
+        return Ok(None);
+    }
     let body = to_bytes(body, MAX_ANSWER_BYTES).await.map_err(Unreadable)?;
     let (mut headers, mut cookies) = (BTreeMap::<String, String>::new(), Vec::new());
     for (name, value) in &parts.headers {
@@ -168,13 +212,16 @@ async fn answer(response: Response<Body>) -> Result<Answer, Unreadable> {
         Ok(text) => (text, false),
         Err(error) => (BASE64.encode(error.as_bytes()), true),
     };
-    Ok(Answer {
+    if !is_base64_encoded && escaped_len(&body) > MAX_ESCAPED_BYTES {
+        return Ok(None);
+    }
+    Ok(Some(Answer {
         status_code: parts.status.as_u16(),
         headers,
         cookies,
         body,
         is_base64_encoded,
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -286,6 +333,29 @@ mod tests {
             (answer.body.as_str(), answer.is_base64_encoded),
             ("/wA=", true)
         );
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_long_is_refused_in_its_place() {
+        let check = async |text: String, fits: bool| {
+            let length = text.len();
+            let said = async move || ([("x-request-id", "0123")], text);
+            let router = Router::new().fallback(any(said));
+            let answer = serve(router, event(&json!({}))).await.unwrap();
+            assert_eq!(answer.headers["x-request-id"], "0123");
+            assert_eq!(answer.status_code == 200, fits, "{length}");
+            if !fits {
+                let refused: Value = serde_json::from_str(&answer.body).unwrap();
+                assert_eq!(refused["data"]["type"], "ANSWER_TOO_LONG", "{refused}");
+                assert_eq!(refused["data"]["method"], "BANKS");
+                assert_eq!(refused["request_id"], "0123");
+            }
+            assert!(serde_json::to_vec(&answer).unwrap().len() < 6_000_000);
+        };
+        check("a".repeat(MAX_ANSWER_BYTES), true).await;
+        check("a".repeat(MAX_ANSWER_BYTES + 1), false).await;
+        check("\"a\\\n".repeat(MAX_ANSWER_BYTES / 4), false).await;
+        check("\"aaa".repeat(MAX_ANSWER_BYTES / 4), true).await;
     }
 
     #[test]

@@ -305,7 +305,7 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 const MAX_PREFIX: usize = 3;
 
 /// The path after Okra's prefixes, with double slashes collapsed.
-fn normal(path: &str) -> String {
+pub(crate) fn normal(path: &str) -> String {
     let mut segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     // A stage that a gateway leaves in front of a prefix.
     if let [stage, prefix, _, ..] = segments.as_slice()
@@ -327,7 +327,7 @@ fn normal(path: &str) -> String {
 }
 
 /// Okra's family of a path, as errors name it.
-fn family(path: &str) -> &'static str {
+pub(crate) fn family(path: &str) -> &'static str {
     let families = [
         ("balance", "BALANCE"),
         ("transaction", "TRANSACTIONS"),

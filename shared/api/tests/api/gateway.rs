@@ -1,9 +1,19 @@
 //! Calls as API Gateway hands them to the function (payload version 2.0), sloppy, broken and hostile:
 //! each is served or refused in the envelope, and none is a fault of ours.
 
+use std::collections::BTreeMap;
+
 use axum::http::StatusCode;
 use data_encoding::BASE64;
+use jiff::SignedDuration;
 use okra_api::{MAX_BODY_BYTES, gateway};
+use okra_core::{
+    feed::{Change, FeedEntry, Pull, TransactionsDiff},
+    ids::{AccountId, Day, Seq, TransactionId},
+    model::{BookingStatus, Direction, Transaction, TransactionFacts},
+    money::{Currency, Money},
+};
+use okra_store::{Commit, Consistency};
 use serde_json::{Value, json};
 
 use crate::world::{Answer, KEY, World};
@@ -315,4 +325,92 @@ async fn browsers_are_told_who_may_call() {
     assert_eq!(keyed.headers.get(allowed), None);
     let listed = send(&world, &event("POST", "/v2/customers/list", "")).await;
     assert_eq!(listed.headers.get(allowed), None);
+}
+
+/// As many rows as an entry may have, with texts as long as they may be.
+fn long_rows(account: AccountId) -> Change {
+    let row = |n: u8| Transaction {
+        id: TransactionId::new(account, Day(20_000), &[&[n]]),
+        facts: TransactionFacts {
+            bank_id: Some(format!("{n}")),
+            status: BookingStatus::Booked,
+            direction: Direction::Debit,
+            amount: Money::new(1_250_050, Currency::NGN),
+            booked_at: "2026-03-01T12:00:00Z".parse().unwrap(),
+            value_at: None,
+            description: "RENT ".repeat(100),
+            reference: None,
+            code: None,
+            balance_after: None,
+        },
+    };
+    Change::Transactions(TransactionsDiff {
+        pull: Pull::Periodic,
+        added: (0..100).map(row).collect(),
+        modified: vec![],
+        removed: vec![],
+        previous: BTreeMap::new(),
+    })
+}
+
+/// A gap is filled through the gateway whatever it weighs: a page ends where its bytes do, and the next one
+/// goes on there.
+#[tokio::test]
+async fn a_gap_of_heavy_events_is_filled_page_by_page() {
+    const ENTRIES: u64 = 60;
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    let store = &world.environment.store;
+    let head = store.head(linked.record(), Consistency::Strong).await;
+    let mut head = head.unwrap().unwrap();
+    let before = head.seq;
+    let now = world.environment.clock.now() + SignedDuration::from_secs(1);
+    let change = long_rows(linked.account().parse().unwrap());
+    for _ in 0..ENTRIES {
+        let entry = FeedEntry {
+            record: head.record,
+            seq: head.seq.next(),
+            at: now,
+            account: Some(linked.account().parse().unwrap()),
+            change: change.clone(),
+        };
+        let mut marks = head.marks;
+        if let Some(mark) = &mut marks.transactions {
+            mark.seq = entry.seq;
+        }
+        let commit = Commit {
+            head: &head,
+            entries: &[entry],
+            marks,
+            status: None,
+            history: None,
+            now,
+        };
+        head = store.commit(commit).await.unwrap();
+    }
+    let (mut after, mut pages, mut more) = (before.0, 0, true);
+    while more {
+        let body = json!({ "record_id": linked.record(), "after": after }).to_string();
+        let asked = post("/v2/events/list", body);
+        let asked = serde_json::from_str(&asked.to_string()).unwrap();
+        let answer = gateway::serve(world.router(), asked).await.unwrap();
+        assert_eq!(answer.status_code, 200, "{}", answer.body);
+        assert!(serde_json::to_vec(&answer).unwrap().len() < 6_000_000);
+        let page: Value = serde_json::from_str(&answer.body).unwrap();
+        let events = page["data"]["events"].as_array().unwrap();
+        for event in events {
+            assert_eq!(event["sequence"], after + 1);
+            assert_eq!(
+                event["added_transactions"].as_array().map(Vec::len),
+                Some(100)
+            );
+            after += 1;
+        }
+        assert!(!events.is_empty());
+        assert_eq!(page["data"]["last_sequence"], before.0 + ENTRIES);
+        more = page["data"]["has_more"].as_bool().unwrap();
+        pages += 1;
+    }
+    assert_eq!(Seq(after), head.seq);
+    assert!(pages > 1, "{pages}");
 }
