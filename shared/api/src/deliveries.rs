@@ -497,7 +497,7 @@ fn refused_range(kind: &'static str, message: impl Into<String>) -> Refusal {
 /// Starts a replay: `{url | id, record?, from?, to?, since?, until?, which?, rate?}`.
 pub(crate) async fn replay(call: &Call) -> Answer {
     let (app, now) = (call.app()?.id, call.now());
-    let endpoint = webhooks::named(call).await?;
+    let endpoint = webhooks::told(call).await?.id;
     let record = match call.input.id(RECORD)? {
         Some(record) => Some(call.own_record(record, Consistency::Eventual).await?.record),
         None => None,
@@ -601,7 +601,7 @@ documented! {
     resend(EVENT, optional(ID), optional(URL)) -> Resent: "Sends an event to an endpoint again, whatever came of it before.";
     events(RECORD, AFTER) -> Events: "The events of a record after a place in its feed, as webhooks carry them.";
     trigger(TRIGGER, optional(URL)) -> Triggered: "Sends the newest event of each kind of each record again.";
-    replay(optional(ID), optional(URL), optional(RECORD), PLACES, SPAN, REPLAY) -> ShownReplay: "Tells an endpoint again of a range of events.";
+    replay(optional(ID), optional(URL), optional(CUSTOMER), optional(RECORD), PLACES, SPAN, REPLAY) -> ShownReplay: "Tells an endpoint again of a range of events.";
     replay_get(ID) -> ShownReplay: "A replay, with how far it came.";
     replay_list() -> Replays: "The app's replays.";
     replay_cancel(ID, RESUME) -> ShownReplay: "Cancels a replay, or has it go on from where it stopped.";

@@ -38,6 +38,8 @@ pub(crate) const WEBHOOK_URL: Names<'_> = &["webhook_url", "webhookUrl"];
 #[derive(Clone, Default)]
 pub(crate) struct Input {
     fields: Map<String, Value>,
+    /// Fields that say nothing: null, or an empty text.
+    blank: Map<String, Value>,
     items: Vec<Self>,
 }
 
@@ -149,6 +151,16 @@ impl Input {
 
     pub(crate) fn object(&self, name: &str) -> Option<&Map<String, Value>> {
         self.fields.get(name)?.as_object()
+    }
+
+    /// True where a field is given as an empty text.
+    pub(crate) fn is_emptied(&self, name: &str) -> bool {
+        self.blank.get(name).is_some_and(Value::is_string)
+    }
+
+    /// True where a field is given as null, or as an empty text.
+    pub(crate) fn is_cleared(&self, name: &str) -> bool {
+        self.blank.contains_key(name)
     }
 
     /// True where a field says so.
@@ -273,15 +285,20 @@ impl Input {
 }
 
 impl From<Map<String, Value>> for Input {
-    /// Fields without those that say nothing.
-    fn from(mut fields: Map<String, Value>) -> Self {
-        fields.retain(|_, value| match value {
+    /// Fields, and those apart that say nothing.
+    fn from(fields: Map<String, Value>) -> Self {
+        let says = |(_, value): &(String, Value)| match value {
             Value::Null => false,
             Value::String(text) => !text.trim().is_empty(),
             _ => true,
-        });
+        };
+        let (fields, blank) = fields.into_iter().partition(says);
         let items = Vec::new();
-        Self { fields, items }
+        Self {
+            fields,
+            blank,
+            items,
+        }
     }
 }
 

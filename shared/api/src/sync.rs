@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use okra_core::{
     bank::BankLimits,
-    ids::{BankId, CustomerId, RecordId, SubscriptionId},
+    ids::{BankId, CustomerId, EndpointId, RecordId, SubscriptionId},
     model::{ByProduct, Product},
     schedule::Interval,
 };
 use okra_store::{
     Consistency, Head, MAX_SUBSCRIPTIONS_PER_RECORD, RecordStatus, StoreError, Subscription,
 };
-use okra_webhooks::check_webhook;
+use okra_webhooks::{check_webhook, endpoint_id};
 use okra_wire::record::Schedule;
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
     input::{BANK, Input, WEBHOOK_URL},
-    webhooks::refused_url,
+    webhooks::{HealthShown, refused_url},
 };
 
 /// Times a record is rescheduled against others that do so at the same time.
@@ -197,6 +197,9 @@ struct Shown {
     interval: Interval,
     effective_interval: Schedule,
     webhook_url: Option<String>,
+    /// How the URL does, where it is asked for with `data-sync/list`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthShown>,
     created_at: okra_wire::scalar::Instant,
 }
 
@@ -211,6 +214,7 @@ impl Shown {
             interval: subscription.interval,
             effective_interval: schedule.into(),
             webhook_url: subscription.webhook_url,
+            health: None,
             created_at: okra_wire::scalar::Instant(subscription.created_at),
         }
     }
@@ -287,6 +291,18 @@ pub(crate) async fn list(call: &Call) -> Answer {
                 .into_iter()
                 .map(|it| Shown::new(&head, head.schedule, it)),
         );
+    }
+    let app = call.app()?.id;
+    let id = |it: &Shown| Some(endpoint_id(app, it.webhook_url.as_deref()?));
+    let mut ids: Vec<EndpointId> = subscriptions.iter().filter_map(id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let healths = call.state.store.healths(&ids).await?;
+    for shown in &mut subscriptions {
+        if let Some(id) = id(shown) {
+            let stored = healths.get(&id).cloned().unwrap_or_default();
+            shown.health = Some(HealthShown::of(call, id, stored).await?);
+        }
     }
     success(
         "Data sync retrieved successfully",

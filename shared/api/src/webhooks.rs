@@ -1,18 +1,21 @@
 //! The app's webhook endpoints: extensions; Okra had them in its dashboard.
 
 use axum::http::StatusCode;
+use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
     feed::{BodyVersion, PayloadMode},
     health::{Circuit, Health},
-    ids::EndpointId,
+    ids::{AppId, EndpointId},
     model::Product,
     pace::{RATE_RANGE, Rate},
     retry::Outcome,
 };
-use okra_queue::Tend;
-use okra_store::{Endpoint, MAX_ENDPOINTS_PER_APP, StoredHealth};
-use okra_webhooks::{Bearer, SigningSecrets, UrlRefused, check_endpoint, endpoint_id};
+use okra_queue::{Ping, Tend};
+use okra_store::{Direction, Endpoint, MAX_ENDPOINTS_PER_APP, StoredHealth};
+use okra_webhooks::{
+    Bearer, SigningSecrets, UrlRefused, check_endpoint, endpoint_id, retained_since,
+};
 use okra_wire::{
     scalar::Instant,
     webhook::{EVENT_NAMES, is_event_filter},
@@ -22,7 +25,8 @@ use serde::Serialize;
 use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
-    input::Names,
+    input::{CUSTOMER, Names},
+    scope,
 };
 
 const URL: Names<'_> = &["url", "webhook_url"];
@@ -33,6 +37,9 @@ const OVERLAP_HOURS: (u64, u64) = (24, 7 * 24);
 /// Parked events that are counted one by one; of more it is said about how many there are.
 const MAX_COUNTED: usize = 1000;
 
+/// Records whose data sync is looked through at the same time.
+const CONCURRENCY: usize = 16;
+
 /// Times a change of an endpoint's health is tried against deliveries that change it too.
 const MAX_ROUNDS: usize = 16;
 
@@ -42,6 +49,9 @@ const MAX_ROUNDS: usize = 16;
 struct Shown {
     id: EndpointId,
     url: String,
+    /// `endpoint`, or `data_sync`: the URL of a data sync that is no endpoint besides. That one is told of the
+    /// products that `data-sync/list` names, signed with the app's own secret.
+    of: &'static str,
     payload: PayloadMode,
     /// The version of its bodies: that of its registration, unless it was set to another.
     version: BodyVersion,
@@ -54,7 +64,8 @@ struct Shown {
     rate: u32,
     /// Whether the events of a record come one after another.
     ordered: bool,
-    created_at: Instant,
+    /// Null for the URL of a data sync.
+    created_at: Option<Instant>,
     /// When the secret before the last rotation ceases to sign.
     previous_secret_until: Option<Instant>,
     health: HealthShown,
@@ -66,7 +77,7 @@ struct Shown {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = WebhookHealth))]
 #[derive(Serialize)]
-struct HealthShown {
+pub(crate) struct HealthShown {
     /// `healthy`, `failing`, `parked` (down: events wait, a probe asks now and then) or `disabled`
     /// (events wait until it is enabled).
     status: &'static str,
@@ -104,6 +115,21 @@ struct PingShown {
 }
 
 impl HealthShown {
+    /// With what is parked for the endpoint.
+    pub(crate) async fn of(
+        call: &Call,
+        endpoint: EndpointId,
+        stored: StoredHealth,
+    ) -> Result<Self, Refusal> {
+        let counted = if stored.version > 0 {
+            let parked = call.state.store.parked(endpoint, MAX_COUNTED).await?;
+            parked.len()
+        } else {
+            0
+        };
+        Ok(Self::new(stored, counted))
+    }
+
     fn new(stored: StoredHealth, counted: usize) -> Self {
         let StoredHealth {
             health,
@@ -163,17 +189,17 @@ impl Shown {
         endpoint: Endpoint,
         secret: Option<&SigningSecrets>,
     ) -> Result<Self, Refusal> {
-        let store = &call.state.store;
-        let stored = store.health(endpoint.id).await?;
-        let counted = if stored.version > 0 {
-            store.parked(endpoint.id, MAX_COUNTED).await?.len()
-        } else {
-            0
-        };
+        let stored = call.state.store.health(endpoint.id).await?;
+        let health = HealthShown::of(call, endpoint.id, stored).await?;
+        let is_sync = endpoint.secrets.is_empty();
         let still = endpoint.previous_until.filter(|until| *until > call.now());
         Ok(Self {
             id: endpoint.id,
             url: endpoint.url,
+            of: match is_sync {
+                true => "data_sync",
+                false => "endpoint",
+            },
             payload: endpoint.payload,
             version: endpoint.version,
             products: endpoint.products,
@@ -183,9 +209,9 @@ impl Shown {
                 .rate
                 .map_or_else(|| Rate::default().per_s, u32::from),
             ordered: endpoint.ordered_since.is_some(),
-            created_at: Instant(endpoint.created_at),
+            created_at: (!is_sync).then_some(Instant(endpoint.created_at)),
             previous_secret_until: still.map(Instant),
-            health: HealthShown::new(stored, counted),
+            health,
             secret: secret.map(|secret| secret.current().to_owned()),
         })
     }
@@ -283,6 +309,74 @@ pub(crate) async fn named(call: &Call) -> Result<EndpointId, Refusal> {
     }
 }
 
+/// The endpoint that a call names by its id or URL, or the URL of a data sync of the app's, as an endpoint
+/// without secrets of its own.
+///
+/// By its URL such a one is found where it was told anything, or is not well; else the data sync of the
+/// customer named, or of all, is looked through.
+pub(crate) async fn told(call: &Call) -> Result<Endpoint, Refusal> {
+    let refused = match own(call).await {
+        Err(refusal) if refusal.is_not_found() => refusal,
+        own => return own,
+    };
+    let (app, store, now) = (call.app()?.id, &call.state.store, call.now());
+    if let Some(url) = call
+        .input
+        .text(URL)
+        .filter(|_| call.input.text(&["id"]).is_none())
+    {
+        let id = endpoint_id(app, &url);
+        let times = (retained_since(now), now);
+        let newest = Direction::Backward;
+        if store.health(id).await?.version > 0
+            || !store
+                .deliveries_of(id, times, None, newest, 1)
+                .await?
+                .is_empty()
+        {
+            return Ok(of_data_sync(app, url));
+        }
+    }
+    let wanted = match call.input.id(&["id"])? {
+        Some(id) => id,
+        None => endpoint_id(app, &call.input.needed_text(URL)?),
+    };
+    let heads = match call.input.text(CUSTOMER) {
+        Some(_) => scope::records_of_customer(call).await?,
+        None => scope::records(call).await?,
+    };
+    for heads in heads.chunks(CONCURRENCY) {
+        let subscriptions = heads.iter().map(|head| store.subscriptions(head.record));
+        for subscription in try_join_all(subscriptions).await?.concat() {
+            if let Some(url) = subscription.webhook_url
+                && endpoint_id(app, &url) == wanted
+            {
+                return Ok(of_data_sync(app, url));
+            }
+        }
+    }
+    Err(refused)
+}
+
+/// The URL of a data sync, as an endpoint.
+fn of_data_sync(app: AppId, url: String) -> Endpoint {
+    Endpoint {
+        id: endpoint_id(app, &url),
+        app,
+        url,
+        secrets: Vec::new(),
+        bearer: None,
+        previous_until: None,
+        products: Vec::new(),
+        events: Vec::new(),
+        payload: PayloadMode::default(),
+        version: BodyVersion::default(),
+        ordered_since: None,
+        rate: None,
+        created_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
 /// The app's endpoint that a call names by its id or URL.
 async fn own(call: &Call) -> Result<Endpoint, Refusal> {
     let app = call.app()?.id;
@@ -295,7 +389,7 @@ async fn own(call: &Call) -> Result<Endpoint, Refusal> {
 }
 
 /// Sets an endpoint: `{url, token?, payload?, version?, products?, events?, rate?, ordered?,
-/// secret?, rotate?, overlap_hours?}`.
+/// secret?, rotate?, overlap_hours?}`. An empty `token` takes the token away, `rate: null` the rate.
 ///
 /// Answers the secret that signs where the endpoint is new or `rotate` is set; after a rotation the
 /// secret before signs too, for the overlap. Set again, an endpoint keeps what is not given. A new one
@@ -313,6 +407,7 @@ pub(crate) async fn set(call: &Call) -> Answer {
         Some(_) => return Err(Refusal::field("payload", "is full or reference")),
     };
     let (products, version) = (input.products()?, version(call)?);
+    let (no_bearer, no_rate) = (input.is_emptied("token"), input.is_cleared("rate"));
     let bearer = input
         .text(&["token"])
         .map(|token| Bearer::new(&token).map_err(|error| Refusal::field("token", error)))
@@ -340,7 +435,7 @@ pub(crate) async fn set(call: &Call) -> Answer {
             } else {
                 None
             };
-            endpoint.bearer = bearer.or(endpoint.bearer);
+            endpoint.bearer = bearer.or_else(|| endpoint.bearer.filter(|_| !no_bearer));
             let products = products.unwrap_or_else(|| endpoint.products.clone());
             let events = events.unwrap_or_else(|| endpoint.events.clone());
             let changed = products != endpoint.products || events != endpoint.events;
@@ -348,7 +443,7 @@ pub(crate) async fn set(call: &Call) -> Answer {
             (endpoint.products, endpoint.events) = (products, events);
             endpoint.payload = payload.unwrap_or(endpoint.payload);
             endpoint.version = version.unwrap_or(endpoint.version);
-            endpoint.rate = rate.or(endpoint.rate);
+            endpoint.rate = rate.or_else(|| endpoint.rate.filter(|_| !no_rate));
             (endpoint, made)
         }
         // One more than can be read would stop every delivery of the app.
@@ -385,8 +480,7 @@ pub(crate) async fn set(call: &Call) -> Answer {
     }
     state.store.put_endpoint(&endpoint).await?;
     if is_new {
-        let (app, endpoint) = (endpoint.app, endpoint.id);
-        state.queues.send_ping(Tend { app, endpoint }).await?;
+        state.queues.send_ping(ping_of(&endpoint)).await?;
     }
     success(
         "Webhook set successfully",
@@ -394,14 +488,18 @@ pub(crate) async fn set(call: &Call) -> Answer {
     )
 }
 
-/// Sends a signed ping to an endpoint; `health.ping` of the list tells what came of it.
-pub(crate) async fn test(call: &Call) -> Answer {
-    let endpoint = own(call).await?;
-    let tend = Tend {
+fn ping_of(endpoint: &Endpoint) -> Ping {
+    Ping {
         app: endpoint.app,
         endpoint: endpoint.id,
-    };
-    call.state.queues.send_ping(tend).await?;
+        url: endpoint.secrets.is_empty().then(|| endpoint.url.clone()),
+    }
+}
+
+/// Sends a signed ping to an endpoint; `health.ping` of the list tells what came of it.
+pub(crate) async fn test(call: &Call) -> Answer {
+    let endpoint = told(call).await?;
+    call.state.queues.send_ping(ping_of(&endpoint)).await?;
     success(
         "Ping enqueued successfully",
         Shown::new(call, endpoint, None).await?,
@@ -410,7 +508,7 @@ pub(crate) async fn test(call: &Call) -> Answer {
 
 /// Enables an endpoint: what was parked for it is sent.
 pub(crate) async fn enable(call: &Call) -> Answer {
-    let endpoint = own(call).await?;
+    let endpoint = told(call).await?;
     let tend = Tend {
         app: endpoint.app,
         endpoint: endpoint.id,
@@ -426,7 +524,7 @@ pub(crate) async fn enable(call: &Call) -> Answer {
 
 /// Disables an endpoint: what is for it is parked until it is enabled, and nothing of it is lost.
 pub(crate) async fn disable(call: &Call) -> Answer {
-    let (endpoint, now) = (own(call).await?, call.now());
+    let (endpoint, now) = (told(call).await?, call.now());
     change_health(call, &endpoint, |health| health.disable(now)).await?;
     success(
         "Webhook disabled successfully",
@@ -469,9 +567,13 @@ async fn change_health(
     Err(Refusal::busy())
 }
 
-/// The endpoints, without their secrets.
+/// The endpoints, without their secrets; the one named, which may be the URL of a data sync.
 pub(crate) async fn list(call: &Call) -> Answer {
-    let endpoints = call.state.store.endpoints(call.app()?.id).await?;
+    let names = [&["id"], URL].concat();
+    let endpoints = match call.input.text(&names) {
+        Some(_) => vec![told(call).await?],
+        None => call.state.store.endpoints(call.app()?.id).await?,
+    };
     let mut webhooks = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
         webhooks.push(Shown::new(call, endpoint, None).await?);
@@ -510,10 +612,10 @@ pub(crate) async fn secret(call: &Call) -> Answer {
 
 documented! {
     set(URL, TOKEN, PAYLOAD, PRODUCTS, WEBHOOK, ROTATE, SECRET_OVERLAP) -> Shown: "Sets an endpoint, and pings it where it is new.";
-    test(optional(ID), optional(URL)) -> Shown: "Sends a signed ping to an endpoint.";
-    enable(optional(ID), optional(URL)) -> Shown: "Enables an endpoint: what was parked for it is sent.";
-    disable(optional(ID), optional(URL)) -> Shown: "Disables an endpoint: what is for it is parked, and nothing of it is lost.";
-    list() -> Webhooks: "The endpoints, without their secrets.";
+    test(optional(ID), optional(URL), optional(CUSTOMER)) -> Shown: "Sends a signed ping to an endpoint.";
+    enable(optional(ID), optional(URL), optional(CUSTOMER)) -> Shown: "Enables an endpoint: what was parked for it is sent.";
+    disable(optional(ID), optional(URL), optional(CUSTOMER)) -> Shown: "Disables an endpoint: what is for it is parked, and nothing of it is lost.";
+    list(optional(ID), optional(URL), optional(CUSTOMER)) -> Webhooks: "The endpoints, without their secrets; or one, which may be the URL of a data sync.";
     remove(optional(ID), optional(URL)) -> Shown: "Removes an endpoint by its id or its URL.";
     secret(ROTATE, SECRET_OVERLAP) -> Secret: "The secret that signs for the URLs of data sync.";
 }

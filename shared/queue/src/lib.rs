@@ -18,7 +18,7 @@ use okra_core::{history::HistoryStep, ids::AppId, plan::Chunk};
 use serde::Serialize;
 
 pub use self::message::{
-    AppFeed, DeliverMessage, Dispatch, FetchMessage, FollowUp, RemovalOf, ReplayStep, Resend,
+    AppFeed, DeliverMessage, Dispatch, FetchMessage, FollowUp, Ping, RemovalOf, ReplayStep, Resend,
     Retry, Tend,
 };
 
@@ -274,8 +274,9 @@ impl Queues {
     /// # Errors
     ///
     /// [`SendError`].
-    pub async fn send_ping(&self, of: Tend) -> Result<(), SendError> {
-        let entry = Entry::new(&DeliverMessage::PingV1(of), of.endpoint.to_string(), 0)?;
+    pub async fn send_ping(&self, of: Ping) -> Result<(), SendError> {
+        let group = of.endpoint.to_string();
+        let entry = Entry::new(&DeliverMessage::PingV1(of), group, 0)?;
         self.send(Queue::Deliver, vec![entry]).await
     }
 

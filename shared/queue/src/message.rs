@@ -46,7 +46,7 @@ pub struct FollowUp {
 }
 
 /// A message of the deliver queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DeliverMessage {
     /// Tell everyone of these feed entries.
@@ -66,7 +66,7 @@ pub enum DeliverMessage {
     ResendV1(Resend),
     /// Ping an endpoint.
     #[serde(rename = "ping_v1")]
-    PingV1(Tend),
+    PingV1(Ping),
     /// Take a replay one step further.
     #[serde(rename = "replay_v1")]
     ReplayV1(ReplayStep),
@@ -110,6 +110,18 @@ pub struct Tend {
     pub app: AppId,
     /// The endpoint.
     pub endpoint: EndpointId,
+}
+
+/// An endpoint that is to be sent a ping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// Its app.
+    pub app: AppId,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Its URL where it is that of a data sync, which only its records know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// An event that somebody asked to be sent again.

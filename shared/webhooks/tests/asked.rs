@@ -9,7 +9,7 @@ use okra_core::{
     feed::{BodyVersion, PayloadMode},
     ids::{ReplayId, Seq},
 };
-use okra_queue::{ReplayStep, Resend, Tend};
+use okra_queue::{Ping, ReplayStep, Resend};
 use okra_store::{Consistency, DeliveryState, Replay, ReplayOf, ReplayState};
 use okra_webhooks::{bodies, endpoint_id};
 use serde_json::Value;
@@ -174,6 +174,25 @@ async fn a_replay_keeps_its_rate_has_no_cap_and_goes_on_where_it_was_cancelled()
     assert_eq!(taken(&receiver), (1..=360).collect::<Vec<_>>());
 }
 
+/// The URL of a data sync comes with the ping; one that was removed is pinged no more.
+#[tokio::test]
+async fn a_url_that_is_no_endpoint_is_pinged_where_it_comes_along() {
+    let world = World::new().await;
+    let receiver = Receiver::answering(&[204]).await;
+    let endpoint = endpoint_id(APP, &receiver.url);
+    for (url, sent) in [(None, 0), (Some(receiver.url.clone()), 1)] {
+        let ping = Ping {
+            app: APP,
+            endpoint,
+            url,
+        };
+        world.deliverer.ping(ping).await.unwrap();
+        assert_eq!(receiver.requests().len(), sent);
+        let health = world.health(&receiver).await;
+        assert_eq!(health.ping.is_some(), sent > 0);
+    }
+}
+
 #[tokio::test]
 async fn a_ping_is_signed_and_what_came_of_it_is_known() {
     let world = World::new().await;
@@ -183,7 +202,11 @@ async fn a_ping_is_signed_and_what_came_of_it_is_known() {
     for class in ["ok", "rejected"] {
         world
             .deliverer
-            .ping(Tend { app: APP, endpoint })
+            .ping(Ping {
+                app: APP,
+                endpoint,
+                url: None,
+            })
             .await
             .unwrap();
         let health = world.health(&receiver).await;

@@ -615,7 +615,7 @@ impl Run {
             }
             for message in messages {
                 for _ in 0..=usize::from(self.twice) {
-                    self.world.handle(message).await.unwrap();
+                    self.world.handle(message.clone()).await.unwrap();
                 }
             }
         }

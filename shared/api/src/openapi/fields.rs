@@ -189,12 +189,12 @@ fields! {
     RECEIPT = [F::new(&["receipt", "id"], Kind::Id, "The receipt's id.").needed()];
     NUMBER = [F::new(&["number"], Kind::Count { most: 10 }, "How many, 1 to 10.")];
     URL = [F::new(&["url", "webhook_url"], Kind::Url, "The endpoint's https URL, or `eventbridge:` and the deployment's event bus.").needed()];
-    TOKEN = [F::new(&["token"], Kind::Text, "A bearer token sent along.")];
+    TOKEN = [F::new(&["token"], Kind::Text, "A bearer token sent along; an empty text takes it away.")];
     PAYLOAD = [F::new(&["payload"], Kind::OneOf(&["full", "reference"]), "The changed resources, or their ids and where to read them.")];
     PRODUCTS = [F::new(&["products"], Kind::Products, "The products it is told of.")];
     WEBHOOK = [
         F::new(&["events"], Kind::Texts, "The names of events it is told of, or family.*, or *; all that records bring where absent."),
-        F::new(&["rate"], Kind::Count { most: 200 }, "Events a second at most."),
+        F::new(&["rate"], Kind::Count { most: 200 }, "Events a second at most; null: 25."),
         F::new(&["ordered"], Kind::Flag, "Tells the events of a record one after another; in the order of arrival where false."),
         F::new(&["version"], Kind::OneOf(&[okra_core::feed::BodyVersion::V20260301.as_str()]), "The version of its bodies; a new endpoint has the latest, and keeps it."),
         F::new(&["secret"], Kind::Text, "A secret of your own, whsec_ and base64 of 24 to 64 bytes."),

@@ -42,8 +42,8 @@ fn beyond(path: &str) -> f64 {
         // The last refresh on demand is read strongly: whoever was just told of one finds it.
         ("", "callback") => 1.0,
         ("jobs", "get") => 0.5,
-        // Which records there are is read strongly, and each has a list of its own.
-        ("data-sync", "list") => 1.5,
+        // Which records there are is read strongly, each has a list of its own, and each URL its health.
+        ("data-sync", "list") => 2.0,
         // The row, its account, and the feed.
         ("history", _) => 0.5,
         // The entry, and what is known of each endpoint.

@@ -557,3 +557,94 @@ async fn a_replay_has_a_beginning_and_an_end_within_what_is_kept() {
     let listed = world.post("webhooks/replay/list", json!({})).await.data();
     assert_eq!(listed["replays"].as_array().unwrap().len(), 1);
 }
+
+/// The URL of a data sync is seen, tried, switched off and on, and told again, like an endpoint; by nobody else.
+#[tokio::test]
+async fn the_url_of_a_data_sync_is_looked_after_like_an_endpoint() {
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    let url = "https://app.example/sync";
+    let sync = json!({
+        "customer": linked.customer(), "products": ["balance"], "webhook_url": url,
+    });
+    world.post("data-sync", sync).await.data();
+    let listed = async || {
+        let body = json!({ "customer": linked.customer() });
+        world.post("data-sync/list", body).await.data()["subscriptions"][0]["health"].clone()
+    };
+    assert_eq!(listed().await["status"], "healthy");
+    messages(&world, "").await;
+    let named = json!({ "url": url });
+    let tried = world.post("webhooks/test", named.clone()).await.data();
+    assert_eq!(
+        (&tried["of"], &tried["created_at"]),
+        (&json!("data_sync"), &Value::Null)
+    );
+    let pings = messages(&world, "ping_v1").await;
+    assert_eq!(
+        (&pings[0]["url"], &pings[0]["endpoint"]),
+        (&json!(url), &tried["id"])
+    );
+
+    let off = world.post("webhooks/disable", named.clone()).await.data();
+    assert_eq!(off["health"]["status"], "disabled");
+    assert_eq!(listed().await, off["health"]);
+    let one = world.post("webhooks/list", named.clone()).await.data();
+    assert_eq!(one["webhooks"][0]["health"], off["health"]);
+    // By its id, and with the customer whose it is; also when the data sync is over.
+    let by_id = json!({ "id": off["id"], "customer": linked.customer() });
+    let on = world.post("webhooks/enable", by_id).await.data();
+    assert_eq!(on["health"]["status"], "healthy");
+    assert_eq!(messages(&world, "tend_v1").await[0]["endpoint"], on["id"]);
+    let times = json!({ "url": url, "since": "2026-03-14", "until": "2026-03-15T12:00:00Z" });
+    let replay = world.post("webhooks/replay", times.clone()).await.data();
+    assert_eq!(replay["endpoint"], on["id"]);
+
+    let nobodys = "https://app.example/nobodys";
+    for path in ["test", "enable", "disable", "list", "replay"] {
+        let path = format!("webhooks/{path}");
+        let mut body = times.clone();
+        body["url"] = json!(nobodys);
+        let answer = world.post(&path, body).await;
+        assert_eq!(
+            answer.refusal(StatusCode::NOT_FOUND).0,
+            "NOT_FOUND",
+            "{path}"
+        );
+        for by in [json!({ "url": url }), json!({ "id": on["id"] })] {
+            let mut body = times.clone();
+            body.as_object_mut().unwrap().remove("url");
+            body.as_object_mut()
+                .unwrap()
+                .extend(by.as_object().unwrap().clone());
+            let answer = world.post_as(crate::world::OTHER_KEY, &path, &body).await;
+            assert_eq!(
+                answer.refusal(StatusCode::NOT_FOUND).0,
+                "NOT_FOUND",
+                "{path}"
+            );
+        }
+    }
+    assert_eq!(
+        world.post("webhooks/list", json!({})).await.data()["webhooks"],
+        json!([])
+    );
+}
+
+#[tokio::test]
+async fn a_token_and_a_rate_are_taken_away() {
+    let world = World::new().await;
+    let set = async |mut body: Value| {
+        body["url"] = json!(URL);
+        let set = world.post("webhooks/set", body).await.data();
+        (set["token"].clone(), set["rate"].clone())
+    };
+    let both = (json!(true), json!(7));
+    assert_eq!(set(json!({ "token": "t0ken", "rate": 7 })).await, both);
+    assert_eq!(set(json!({ "token": null })).await, both, "not given");
+    assert_eq!(set(json!({ "token": "" })).await, (json!(false), json!(7)));
+    assert_eq!(
+        set(json!({ "rate": null })).await,
+        (json!(false), json!(25))
+    );
+}

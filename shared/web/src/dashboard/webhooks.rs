@@ -265,15 +265,20 @@ fn asked(fields: &Fields, url: &str) -> Result<Value, Trouble> {
             "Choose balances, transactions, or both: an endpoint that is told of nothing is of no use.",
         ));
     }
-    Ok(json!({
+    let mut body = json!({
         "url": url,
         "products": products,
         "payload": fields.get("payload"),
-        "token": fields.get("token"),
         "events": fields.all("events").collect::<Vec<_>>(),
-        "rate": fields.get("rate"),
         "ordered": fields.get("ordered") == "true",
-    }))
+    });
+    // What is left empty is kept; the API would clear it.
+    for name in ["token", "rate"] {
+        if !fields.get(name).is_empty() {
+            body[name] = json!(fields.get(name));
+        }
+    }
+    Ok(body)
 }
 
 /// Makes an endpoint, and shows its secret this once.

@@ -7,7 +7,7 @@ use okra_core::{
     feed::{FeedEntry, Stream},
     ids::{EventId, RecordId, Seq},
 };
-use okra_queue::{ReplayStep, Resend, Tend};
+use okra_queue::{Ping as PingOf, ReplayStep, Resend};
 use okra_store::{
     Consistency, DeliveryState, Head, MAX_FEED_PAGE, Ping, Replay, ReplayOf, ReplayState,
 };
@@ -48,11 +48,16 @@ impl Deliverer {
     /// # Errors
     ///
     /// [`DeliverError`]: repeat it.
-    pub async fn ping(&self, of: Tend) -> Result<(), DeliverError> {
-        let Some(endpoint) = self.store.endpoint(of.app, of.endpoint).await? else {
+    pub async fn ping(&self, of: PingOf) -> Result<(), DeliverError> {
+        let Some(mut target) = self.target_of(of.app, of.endpoint).await? else {
             return Ok(());
         };
-        let target = self.target(&endpoint, okra_store::StoredHealth::default())?;
+        match of.url {
+            Some(url) if target.url.is_empty() => target.url = url,
+            // It was removed meanwhile.
+            None if target.url.is_empty() => return Ok(()),
+            Some(_) | None => {}
+        }
         let at = self.clock.now();
         let context = operation::Context {
             public_url: &self.config.public_url,
