@@ -92,6 +92,7 @@ async fn answer(call: &Call, accounts: Vec<Account>) -> Answer {
 }
 
 async fn answer_page(call: &Call, pagination: Pagination, accounts: Vec<Account>) -> Answer {
+    call.input.refuse_pdf()?;
     let mut balance = shown(call, &pagination.cut(accounts), &[], Balance::new).await?;
     if call.input.denies("includePeriodic") {
         balance = balance.into_iter().map(Balance::without_periodic).collect();
@@ -146,6 +147,7 @@ pub(crate) async fn get_by_customer_date(call: &Call) -> Answer {
 
 /// Balances of which the one named in `type` is `value`; all where there is no value.
 pub(crate) async fn get_by_type(call: &Call) -> Answer {
+    call.input.refuse_pdf()?;
     let of: fn(&BalanceFacts) -> Option<Money> = match call.input.needed_text(&["type"])?.as_str() {
         "available_balance" => |facts| facts.available.or(facts.ledger),
         "ledger_balance" => |facts| facts.ledger.or(facts.available),
@@ -185,6 +187,7 @@ pub(crate) async fn process(call: &Call) -> Answer {
 
 /// `products/balances`: all of the app's, in an envelope of their own.
 pub(crate) async fn all(call: &Call) -> Answer {
+    call.input.refuse_pdf()?;
     let end = call.input.page_end()?;
     let known_count =
         |accounts: &[Account]| accounts.iter().filter(|it| it.balance.is_some()).count();

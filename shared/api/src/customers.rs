@@ -251,8 +251,8 @@ pub(crate) async fn debt_to_income(call: &Call) -> Answer {
 
 /// One customer, by its id or as [`find`] finds it.
 pub(crate) async fn get(call: &Call) -> Answer {
-    let customer = match call.input.text(CUSTOMER) {
-        None if call.input.text(&["type", "key"]).is_some() => {
+    let customer = match call.input.is_given(CUSTOMER) {
+        false if call.input.text(&["type", "key"]).is_some() => {
             let found = found(call, &["type", "key"]).await?.into_iter().next();
             found.ok_or_else(|| Refusal::not_found("customer"))?
         }

@@ -58,7 +58,7 @@ pub(crate) async fn read(call: &Call) -> Answer {
             (Scope::Record(record), vec![head])
         }
         None => {
-            if call.input.text(CUSTOMER).is_none() {
+            if !call.input.is_given(CUSTOMER) {
                 return Err(Refusal::field("record_id", "or customer is required"));
             }
             let customer = call.customer().await?;

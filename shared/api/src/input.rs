@@ -129,8 +129,37 @@ impl Input {
         (!text.is_empty()).then_some(text)
     }
 
+    /// The same; a list or an object that says something is refused. `expected` is what it should be.
+    pub(crate) fn scalar(
+        &self,
+        names: Names<'_>,
+        expected: &str,
+    ) -> Result<Option<String>, Refusal> {
+        let found = match self.value(names) {
+            Some(Value::Array(items)) if !items.is_empty() => "a list",
+            Some(Value::Object(fields)) if !fields.is_empty() => "an object without an id",
+            _ => return Ok(self.text(names)),
+        };
+        match self.text(names) {
+            None => Err(Refusal::field(
+                names[0],
+                format!("is {expected}, not {found}"),
+            )),
+            text => Ok(text),
+        }
+    }
+
+    /// True where a field says something, be it of a wrong type.
+    pub(crate) fn is_given(&self, names: Names<'_>) -> bool {
+        self.value(names).is_some_and(|value| match value {
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+            _ => true,
+        })
+    }
+
     pub(crate) fn needed_text(&self, names: Names<'_>) -> Result<String, Refusal> {
-        self.text(names).ok_or_else(|| required(names))
+        self.scalar(names, "a text")?.ok_or_else(|| required(names))
     }
 
     /// Texts: a list, or one with commas.
@@ -149,8 +178,29 @@ impl Input {
         Some(texts)
     }
 
-    pub(crate) fn object(&self, name: &str) -> Option<&Map<String, Value>> {
-        self.fields.get(name)?.as_object()
+    /// A JSON object, or the text of one, as a form has it. PHP writes an empty one as a list.
+    pub(crate) fn object(&self, name: &str) -> Result<Option<Map<String, Value>>, Refusal> {
+        let object = match self.fields.get(name) {
+            None => return Ok(None),
+            Some(Value::Array(items)) if items.is_empty() => return Ok(None),
+            Some(Value::Object(object)) => Some(object.clone()),
+            Some(Value::String(text)) => serde_json::from_str(text).ok(),
+            Some(_) => None,
+        };
+        let object = object.ok_or_else(|| Refusal::field(name, "is no JSON object"))?;
+        Ok(Some(object))
+    }
+
+    /// Refuses `pdf`, which asks for a rendering that is not made here: an answer in another shape than asked
+    /// for would be worse than none.
+    pub(crate) fn refuse_pdf(&self) -> Result<(), Refusal> {
+        match self.flag("pdf") {
+            true => Err(Refusal::field(
+                "pdf",
+                "is not made here; read the data without it",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// True where a field is given as an empty text.
@@ -173,7 +223,7 @@ impl Input {
     where
         I: std::str::FromStr<Err = ParseIdError>,
     {
-        self.text(names)
+        self.scalar(names, "an id, a text of 24 hexadecimal digits")?
             .map(|text| {
                 text.parse()
                     .map_err(|error| Refusal::field(names[0], format!("is no id: {error}")))
@@ -190,7 +240,7 @@ impl Input {
 
     /// A decimal number in major units, as it was written.
     pub(crate) fn amount(&self, names: Names<'_>) -> Result<Option<String>, Refusal> {
-        let amount = self.text(names);
+        let amount = self.scalar(names, "an amount in major units")?;
         match amount
             .as_deref()
             .map(|text| Money::parse(text, Currency::NGN))
@@ -209,7 +259,7 @@ impl Input {
     }
 
     pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
-        self.text(&[name])
+        self.scalar(&[name], "a whole number")?
             .map(|text| {
                 text.parse()
                     .map_err(|_| Refusal::field(name, "is no whole number"))
@@ -219,7 +269,7 @@ impl Input {
 
     /// A date: `2020-04-02`, `2020/04/02`, `2020-4-02`, or a date-time, of which the date is taken.
     pub(crate) fn date(&self, name: &str) -> Result<Option<Date>, Refusal> {
-        self.text(&[name])
+        self.scalar(&[name], "a date")?
             .map(|text| parse_date(&text).ok_or_else(|| Refusal::field(name, "is no date")))
             .transpose()
     }

@@ -68,7 +68,7 @@ pub(crate) struct Terms {
 impl Terms {
     /// Reads and checks them, before anything is made.
     pub(crate) fn of(call: &Call, input: &Input) -> Result<Self, Refusal> {
-        let options = input.object("options").cloned().unwrap_or_default();
+        let options = input.object("options")?.unwrap_or_default();
         if serde_json::to_vec(&options)?.len() > MAX_OPTIONS_BYTES {
             let problem = format!("has more than {MAX_OPTIONS_BYTES} bytes");
             return Err(Refusal::field("options", problem));
@@ -96,14 +96,12 @@ fn expires_at(input: &Input) -> Result<Option<Timestamp>, Refusal> {
 
 /// Months of history asked for: Okra's `limit`, all that can be had where it is absent.
 fn months(input: &Input) -> Result<u8, Refusal> {
-    let Some(text) = input.text(LIMIT_MONTHS) else {
+    let expected = format!("a number of months of history, 1 to {MAX_MONTHS}");
+    let Some(text) = input.scalar(LIMIT_MONTHS, &expected)? else {
         return Ok(MAX_MONTHS);
     };
     let months = text.parse().ok().filter(|it| (1..=MAX_MONTHS).contains(it));
-    months.ok_or_else(|| {
-        let problem = format!("is a number of months of history, 1 to {MAX_MONTHS}");
-        Refusal::field("limit", problem)
-    })
+    months.ok_or_else(|| Refusal::field("limit", format!("is {expected}")))
 }
 
 /// What the bank says of a consent, where it can be asked. A link does not fail for want of it: a consent

@@ -167,8 +167,9 @@ fn options(call: &Call) -> Result<Map<String, Value>, Refusal> {
     sync::interval(input)?;
     for name in ["callback_url", "success_url", "redirect_url"] {
         if let Some(url) = input.text(&[name]) {
-            check_url(&url, call.state.addresses)
-                .map_err(|refused| Refusal::field(name, format!("is refused: {refused}")))?;
+            check_url(&url, call.state.addresses).map_err(|rule| {
+                Refusal::field(name, format!("is refused: {rule} ({})", rule.rule()))
+            })?;
         }
     }
     let lists = ["billable_products", "products", "countries"];
@@ -182,13 +183,11 @@ fn options(call: &Call) -> Result<Map<String, Value>, Refusal> {
         else {
             continue;
         };
-        let value = match lists.contains(&name.as_str()) {
-            true => input.texts(name).unwrap_or_default().into(),
-            false => value.clone(),
+        let value = match name.as_str() {
+            name if lists.contains(&name) => input.texts(name).unwrap_or_default().into(),
+            name if objects.contains(&name) => input.object(name)?.unwrap_or_default().into(),
+            _ => value.clone(),
         };
-        if objects.contains(&name.as_str()) && !value.is_object() {
-            return Err(Refusal::field(name, "is no object"));
-        }
         options.insert(of_widget.to_owned(), value);
     }
     if serde_json::to_vec(&options)?.len() > MAX_SHORT_LINK_BYTES {

@@ -86,11 +86,11 @@ pub(crate) async fn all_by_customer(call: &Call) -> Answer {
 
 /// The accounts asked for: of a customer, a record or an account.
 async fn asked(call: &Call) -> Result<Vec<okra_store::Account>, Refusal> {
-    if call.input.text(ACCOUNT).is_some() {
+    if call.input.is_given(ACCOUNT) {
         scope::account(call).await
-    } else if call.input.text(RECORD).is_some() {
+    } else if call.input.is_given(RECORD) {
         scope::record(call).await
-    } else if call.input.text(CUSTOMER).is_some() {
+    } else if call.input.is_given(CUSTOMER) {
         scope::customer(call).await
     } else {
         Err(Refusal::field("customer", "is required"))

@@ -115,10 +115,10 @@ pub(crate) async fn records_of_bank(call: &Call) -> Result<Vec<Head>, Refusal> {
 
 /// The app's records that were linked with the options asked for, maybe among others.
 pub(crate) async fn records_of_options(call: &Call) -> Result<Vec<Head>, Refusal> {
-    let wanted = call.input.object("options");
+    let wanted = call.input.object("options")?;
     let wanted = wanted.ok_or_else(|| Refusal::field("options", "is required"))?;
     let mut heads = records(call).await?;
-    heads.retain(|head| has(&head.options, wanted));
+    heads.retain(|head| has(&head.options, &wanted));
     Ok(heads)
 }
 
@@ -157,7 +157,19 @@ pub(crate) async fn accounts_of(call: &Call, heads: &[Head]) -> Result<Vec<Accou
 }
 
 fn has(options: &Value, wanted: &Map<String, Value>) -> bool {
-    wanted
-        .iter()
-        .all(|(name, value)| options.get(name) == Some(value))
+    wanted.iter().all(|(name, value)| {
+        options
+            .get(name)
+            .is_some_and(|known| known == value || is_same_text(known, value))
+    })
+}
+
+/// True for numbers and booleans that read as the other, which a form has as a text.
+fn is_same_text(a: &Value, b: &Value) -> bool {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    };
+    text(a).is_some_and(|a| text(b) == Some(a))
 }

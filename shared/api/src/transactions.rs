@@ -56,17 +56,9 @@ struct CustomerCount {
 }
 
 /// Rows of accounts between the dates asked for, newest first.
-///
-/// `pdf` asks for a rendering that is not made here: an answer in another shape than asked for would
-/// be worse than none.
 pub(crate) async fn rows_of(call: &Call, accounts: Vec<Account>) -> Result<Vec<Row>, Refusal> {
     let (from, to) = call.input.dates()?;
-    if call.input.flag("pdf") {
-        return Err(Refusal::field(
-            "pdf",
-            "is not made here; read the rows without it",
-        ));
-    }
+    call.input.refuse_pdf()?;
     let mut rows: Vec<Row> = Vec::new();
     for account in accounts {
         let stored = call

@@ -341,9 +341,9 @@ pub(crate) async fn told(call: &Call) -> Result<Endpoint, Refusal> {
         Some(id) => id,
         None => endpoint_id(app, &call.input.needed_text(URL)?),
     };
-    let heads = match call.input.text(CUSTOMER) {
-        Some(_) => scope::records_of_customer(call).await?,
-        None => scope::records(call).await?,
+    let heads = match call.input.is_given(CUSTOMER) {
+        true => scope::records_of_customer(call).await?,
+        false => scope::records(call).await?,
     };
     for heads in heads.chunks(CONCURRENCY) {
         let subscriptions = heads.iter().map(|head| store.subscriptions(head.record));

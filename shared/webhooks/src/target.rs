@@ -39,32 +39,32 @@ const INTERNAL_SUFFIXES: [&str; 14] = [
     "svc",
 ];
 
-/// Why a URL cannot be a webhook's.
+/// Why a URL cannot be called, or told to a browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlRefused {
     /// It does not read as a URL with a host, or not everybody reads it as the same.
-    #[error("the webhook URL is not a URL")]
+    #[error("it is not a URL")]
     Unreadable,
     /// It is longer than [`MAX_URL_BYTES`].
-    #[error("the webhook URL is longer than {MAX_URL_BYTES} bytes")]
+    #[error("it is longer than {MAX_URL_BYTES} bytes")]
     TooLong,
     /// It is not `https`.
-    #[error("the webhook URL has to be https")]
+    #[error("it has to be https")]
     Scheme,
     /// It carries a user name or a password, which would be logged along the way.
-    #[error("the webhook URL must not contain a user name or password")]
+    #[error("it must not contain a user name or password")]
     UserInfo,
     /// It names an address instead of a host.
-    #[error("the webhook URL has to name a host, not an IP address")]
+    #[error("it has to name a host, not an IP address")]
     Literal,
     /// Its host is a name of an internal network.
-    #[error("the webhook URL has to name a public host")]
+    #[error("it has to name a public host")]
     InternalName,
     /// It is this system's own: events would call what makes events.
-    #[error("the webhook URL must not lead to this system itself")]
+    #[error("it must not lead to this system itself")]
     OwnHost,
     /// Its port is not one for `https`.
-    #[error("the webhook URL has to use port 443 or 8443")]
+    #[error("it has to use port 443 or 8443")]
     Port,
     /// It is an event bus, and not the one that this deployment puts events on.
     #[error("the deployment puts events on another event bus, or on none")]

@@ -499,3 +499,154 @@ async fn amounts_are_exact_to_the_last_kobo() {
         assert!(!fraction, "whole amounts have no fraction: {text}");
     }
 }
+
+/// What a field is not is said by its name, with what it should be; it never counts as not given.
+#[tokio::test]
+async fn a_field_of_a_wrong_type_is_named() {
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    let customer = linked.customer();
+    let list = json!([customer]);
+    for (path, body, says) in [
+        (
+            "transactions/getByCustomer",
+            json!({ "customer": customer, "limit": [1] }),
+            "limit is a whole number, not a list",
+        ),
+        (
+            "customers/list",
+            json!({ "page": { "a": 1 } }),
+            "page is a whole number, not an object",
+        ),
+        (
+            "transactions/getByCustomer",
+            json!({ "customer": list }),
+            "customer is an id, a text of 24 hexadecimal digits, not a list",
+        ),
+        (
+            "balance/getByCustomer",
+            json!({ "customer": list }),
+            "customer is an id",
+        ),
+        (
+            "products/total-debits-credits",
+            json!({ "customer": list }),
+            "customer is an id",
+        ),
+        (
+            "feed/read",
+            json!({ "customer": list }),
+            "customer is an id",
+        ),
+        (
+            "customers/get",
+            json!({ "customer": list, "type": "name", "value": "x" }),
+            "customer is an id",
+        ),
+        (
+            "transactions/getByCustomer",
+            json!({ "customer": customer, "from": [1] }),
+            "from is a date",
+        ),
+        (
+            "balance/getByType",
+            json!({ "type": ["x"] }),
+            "type is a text, not a list",
+        ),
+        (
+            "customers/create",
+            json!({ "limit": [3] }),
+            "limit is a number of months",
+        ),
+        (
+            "balance/byOptions",
+            json!({ "options": [1] }),
+            "options is no JSON object",
+        ),
+        (
+            "balance/byOptions",
+            json!({ "options": "{" }),
+            "options is no JSON object",
+        ),
+    ] {
+        let (kind, message) = world
+            .post(path, body.clone())
+            .await
+            .refusal(StatusCode::BAD_REQUEST);
+        assert_eq!(kind, "VALIDATION", "{path} {body}");
+        assert!(message.starts_with(says), "{path} {body}: {message}");
+    }
+    // An empty list is how PHP writes that nothing is given.
+    let none = json!({ "customer": customer, "limit": [], "bank": [], "from": [] });
+    let rows = rows(&world, "transactions/getByCustomer", none).await;
+    assert!(!rows.is_empty());
+}
+
+/// Options are found as they were linked or as a form has them: as texts, in fields or as JSON.
+#[tokio::test]
+async fn options_are_found_in_the_form_they_come_in() {
+    let world = World::new().await;
+    let options = json!({ "options": { "UserId": 7, "vip": true, "ref": "09" } });
+    let linked = world.create(options).await;
+    world.work().await;
+    let key = format!("Bearer {KEY}");
+    for (body, found) in [
+        (r#"{"options": {"UserId": 7}}"#, 1),
+        (r#"{"options": {"UserId": "7", "vip": true}}"#, 1),
+        (r#"{"options": "{\"UserId\": 7}"}"#, 1),
+        ("options[UserId]=7", 1),
+        ("options[UserId]=7&options[vip]=true&options[ref]=09", 1),
+        ("options=%7B%22UserId%22%3A7%7D", 1),
+        ("options[UserId]=8", 0),
+        ("options[ref]=9", 0),
+        (r#"{"options": {"UserId": null}}"#, 0),
+    ] {
+        for path in ["balance/byOptions", "auth/byOptions"] {
+            let uri = format!("/v2/{path}");
+            let data = world
+                .call(Method::POST, &uri, Some(&key), body)
+                .await
+                .data();
+            let shown = data.get("balance").or_else(|| data.get("auths"));
+            let count = shown.and_then(Value::as_array).map(Vec::len);
+            assert_eq!(count, Some(found), "{path} {body}: {data}");
+        }
+    }
+    // So are those of a link.
+    let text = json!({ "options": r#"{"UserId": 9}"# });
+    world.create(text).await;
+    let nine = json!({ "options": { "UserId": 9 } });
+    let auths = world.post("auth/byOptions", nine).await.data()["auths"].clone();
+    assert_eq!(auths.as_array().unwrap().len(), 1);
+    assert_ne!(auths[0]["record"], json!(linked.record()));
+}
+
+#[tokio::test]
+async fn what_is_not_made_here_is_refused_by_every_read_that_okra_made_it_for() {
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    for path in [
+        "balance/getByCustomer",
+        "balance/getByType",
+        "balance/process",
+        "products/balances",
+        "transactions/getByCustomer",
+    ] {
+        let body = json!({
+            "customer": linked.customer(), "account": linked.account(),
+            "type": "ledger_balance", "pdf": "true",
+        });
+        let answer = world.post(path, body).await;
+        let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        assert!(message.starts_with("pdf"), "{path}: {message}");
+    }
+    let link = json!({ "name": "Loans", "success_url": "ftp://app.example/" });
+    let (_, message) = world
+        .post("links/new", link)
+        .await
+        .refusal(StatusCode::BAD_REQUEST);
+    assert_eq!(
+        message,
+        "success_url is refused: it has to be https (scheme)"
+    );
+}

@@ -623,7 +623,7 @@ impl World {
         let end = self.clock.now() + whole;
         while self.clock.now() < end {
             self.advance(step);
-            self.settle().await;
+            Box::pin(self.settle()).await;
         }
     }
 
