@@ -145,10 +145,10 @@ documented! {
     get_by_id(ID) -> Accounts: "One account, in a list.";
     details(ACCOUNT) -> Shown: "One account.";
     get_by_customer(CUSTOMER, PAGE) -> Accounts: "The accounts of a customer.";
-    get_by_bank(BANK, PAGE) -> Accounts: "The accounts at a bank.";
-    get_by_date(DATES, PAGE) -> Accounts: "Accounts linked between two days.";
+    get_by_bank(BANK, optional(CUSTOMER), PAGE) -> Accounts: "The accounts at a bank.";
+    get_by_date(optional(CUSTOMER), DATES, PAGE) -> Accounts: "Accounts linked between two days.";
     get_by_customer_date(CUSTOMER, DATES, PAGE) -> Accounts: "A customer's accounts linked between two days.";
-    get_by_name(NAME, PAGE) -> Accounts: "Accounts whose holder's name has this in it, in any case.";
-    get_by_balance(BALANCE, PAGE) -> Accounts: "Accounts whose available or ledger balance is this.";
-    all(PAGE) -> ListedAccounts: "All accounts of the app.";
+    get_by_name(NAME, optional(CUSTOMER), PAGE) -> Accounts: "Accounts whose holder's name has this in it, in any case.";
+    get_by_balance(BALANCE, optional(CUSTOMER), PAGE) -> Accounts: "Accounts whose available or ledger balance is this.";
+    all(optional(CUSTOMER), PAGE) -> ListedAccounts: "All accounts of the app.";
 }

@@ -100,9 +100,9 @@ pub(crate) async fn all(call: &Call) -> Answer {
 documented! {
     get_by_id(ID) -> Auths: "One authorisation, in a list.";
     get_by_customer(CUSTOMER, PAGE) -> Auths: "The authorisations of a customer.";
-    get_by_bank(BANK, PAGE) -> Auths: "The authorisations at a bank.";
-    get_by_options(OPTIONS, PAGE) -> Auths: "The authorisations of records linked with these options.";
-    get_by_date(DATES, PAGE) -> Auths: "Authorisations given between two days.";
+    get_by_bank(BANK, optional(CUSTOMER), PAGE) -> Auths: "The authorisations at a bank.";
+    get_by_options(OPTIONS, optional(CUSTOMER), PAGE) -> Auths: "The authorisations of records linked with these options.";
+    get_by_date(optional(CUSTOMER), DATES, PAGE) -> Auths: "Authorisations given between two days.";
     get_by_customer_date(CUSTOMER, DATES, PAGE) -> Auths: "A customer's authorisations given between two days.";
-    all(PAGE) -> ListedAuths: "All authorisations of the app.";
+    all(optional(CUSTOMER), PAGE) -> ListedAuths: "All authorisations of the app.";
 }

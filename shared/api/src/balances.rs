@@ -212,11 +212,11 @@ documented! {
     get_by_id(ID) -> Balances: "One balance, in a list.";
     get_by_customer(CUSTOMER, PERIODIC, PAGE) -> Balances: "The balances of a customer.";
     get_by_account(ACCOUNT, PAGE) -> Balances: "The balance of an account.";
-    get_by_bank(BANK, PAGE) -> Balances: "The balances at a bank.";
-    get_by_options(OPTIONS, PAGE) -> Balances: "The balances of records linked with these options.";
-    get_by_date(DATES, PAGE) -> Balances: "Balances that last changed between two days.";
+    get_by_bank(BANK, optional(CUSTOMER), PAGE) -> Balances: "The balances at a bank.";
+    get_by_options(OPTIONS, optional(CUSTOMER), PAGE) -> Balances: "The balances of records linked with these options.";
+    get_by_date(optional(CUSTOMER), DATES, PAGE) -> Balances: "Balances that last changed between two days.";
     get_by_customer_date(CUSTOMER, DATES, PAGE) -> Balances: "A customer's balances that last changed between two days.";
-    get_by_type(BALANCE_TYPE, VALUE, PAGE) -> TypedBalances: "Balances of which one kind has this value.";
+    get_by_type(BALANCE_TYPE, VALUE, optional(CUSTOMER), PAGE) -> TypedBalances: "Balances of which one kind has this value.";
     process(ACCOUNT, optional(CUSTOMER), DATES, PAGE) -> Balances: "The balance of an account; nothing is derived from it.";
-    all(PAGE) -> ListedBalances: "All balances of the app.";
+    all(optional(CUSTOMER), PAGE) -> ListedBalances: "All balances of the app.";
 }

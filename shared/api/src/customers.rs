@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use okra_core::ids::{BankId, CustomerId};
-use okra_store::Customer;
+use okra_store::{Customer, Page};
 use okra_wire::{
     customer::{Credential, Customer as Shown},
     envelope::{MAX_LIMIT, Pagination},
@@ -20,8 +20,11 @@ use crate::{
     records,
 };
 
-/// Customers that `customers/list` looks at, at most, in pages of [`MAX_LIMIT`].
+/// Customers that a list with pages looks at, at most. An app with more goes through them with a cursor.
 const MAX_LISTED: usize = 10_000;
+
+/// The cursor of a list that begins.
+const START: &str = "start";
 
 /// Customers that one call makes at most.
 const MAX_GENERATED: usize = 10;
@@ -51,7 +54,11 @@ struct DebtToIncome {
 #[derive(Serialize)]
 struct Customers {
     customers: Vec<Shown>,
-    pagination: Pagination,
+    /// Null where there was a `cursor`.
+    pagination: Option<Pagination>,
+    /// What `cursor` has to be to go on; absent at the end, and where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<CustomerId>,
 }
 
 /// Makes customers with logins at the sandbox bank, and links them: one, or a list of them, each
@@ -130,54 +137,101 @@ fn answer(linked: Vec<Linked>) -> Answer {
     success("Customer created successfully", data)
 }
 
-/// The app's customers, [`MAX_LISTED`] at most.
-async fn all(call: &Call) -> Result<Vec<Customer>, Refusal> {
-    let (app, mut all, mut after) = (call.app()?, Vec::new(), None);
-    for _ in 0..MAX_LISTED / MAX_LIMIT {
-        let page = call.state.store.customers(app.id, after, MAX_LIMIT).await?;
-        all.extend(page.items);
-        after = page.next;
-        if after.is_none() {
+/// After which customer a list goes on that has a cursor.
+enum Paged {
+    /// It has pages.
+    ByNumber,
+    /// It has a cursor; `None`: it begins.
+    After(Option<CustomerId>),
+}
+
+impl Paged {
+    fn of(call: &Call) -> Result<Self, Refusal> {
+        let cursor = &["cursor"];
+        match call.input.text(cursor) {
+            None => Ok(Self::ByNumber),
+            Some(_) if call.input.is_given(&["page"]) => {
+                Err(Refusal::field("page", "is not taken with a cursor"))
+            }
+            Some(text) if text == START => Ok(Self::After(None)),
+            Some(_) => Ok(Self::After(call.input.id(cursor)?)),
+        }
+    }
+}
+
+/// A total of what was not all looked at would be wrong.
+fn too_many() -> Refusal {
+    let problem = format!(
+        "is required: the app has {MAX_LISTED} customers or more; begin with {START} and go on with next_cursor"
+    );
+    Refusal::field("cursor", problem)
+}
+
+/// So many of the app's customers after one of them, rounded up to [`MAX_LIMIT`].
+async fn some(
+    call: &Call,
+    after: Option<CustomerId>,
+    most: usize,
+) -> Result<Page<Customer, CustomerId>, Refusal> {
+    let app = call.app()?.id;
+    let (mut items, mut next) = (Vec::new(), after);
+    for _ in 0..most.div_ceil(MAX_LIMIT) {
+        let page = call.state.store.customers(app, next, MAX_LIMIT).await?;
+        items.extend(page.items);
+        next = page.next;
+        if next.is_none() {
             break;
         }
     }
-    Ok(all)
+    Ok(Page { items, next })
 }
 
-async fn answer_list(call: &Call, all: Vec<Customer>) -> Answer {
-    let pagination = call.input.page(all.len())?;
-    let customers = pagination.cut(all).into_iter();
-    let customers = customers.map(|customer| shown(call, customer));
+fn answer_list(
+    call: &Call,
+    customers: Vec<Customer>,
+    pagination: Option<Pagination>,
+    next_cursor: Option<CustomerId>,
+) -> Answer {
+    let customers = customers.into_iter().map(|customer| shown(call, customer));
     let data = Customers {
         customers: customers.collect::<Result<_, _>>()?,
         pagination,
+        next_cursor,
     };
     success("Customers retrieved successfully", data)
 }
 
 /// The app's customers: which there are is known by their ids, and the page's are read.
 pub(crate) async fn list(call: &Call) -> Answer {
-    let (app, mut ids, mut after) = (call.app()?.id, Vec::new(), None);
-    for _ in 0..MAX_LISTED / MAX_LIMIT {
-        let some = call.state.store.customer_ids(app, after, MAX_LIMIT).await?;
+    let (app, store) = (call.app()?.id, &call.state.store);
+    if let Paged::After(after) = Paged::of(call)? {
+        let limit = call.input.page_end()?;
+        let page = store.customers(app, after, limit).await?;
+        return answer_list(call, page.items, None, page.next);
+    }
+    let (mut ids, mut after) = (Vec::new(), None);
+    loop {
+        let some = store.customer_ids(app, after, MAX_LIMIT).await?;
         after = some.last().copied();
         ids.extend(&some);
         if some.len() < MAX_LIMIT {
             break;
         }
+        if ids.len() >= MAX_LISTED {
+            return Err(too_many());
+        }
     }
     let pagination = call.input.page(ids.len())?;
-    let customers = call.state.store.customers_of(&pagination.cut(ids)).await?;
-    let customers = customers.into_iter().map(|customer| shown(call, customer));
-    let data = Customers {
-        customers: customers.collect::<Result<_, _>>()?,
-        pagination,
-    };
-    success("Customers retrieved successfully", data)
+    let customers = store.customers_of(&pagination.cut(ids)).await?;
+    answer_list(call, customers, Some(pagination), None)
 }
 
-/// Customers by one of what is known of them.
-async fn found(call: &Call, key: input::Names<'_>) -> Result<Vec<Customer>, Refusal> {
+/// Customers by one of what is known of them, of those looked at.
+async fn found(
+    call: &Call,
+    key: input::Names<'_>,
+    (after, most): (Option<CustomerId>, usize),
+) -> Result<Page<Customer, CustomerId>, Refusal> {
     let name = key[0];
     let (key, value) = (
         call.input.needed_text(key)?,
@@ -188,7 +242,8 @@ async fn found(call: &Call, key: input::Names<'_>) -> Result<Vec<Customer>, Refu
             let id = value
                 .parse()
                 .map_err(|error| Refusal::field("value", format!("is no id: {error}")))?;
-            return Ok(vec![call.own_customer(id).await?]);
+            let items = vec![call.own_customer(id).await?];
+            return Ok(Page { items, next: None });
         }
         "name" => |customer, value| customer.name.to_lowercase() == value,
         "email" => |customer, value| {
@@ -197,14 +252,25 @@ async fn found(call: &Call, key: input::Names<'_>) -> Result<Vec<Customer>, Refu
         },
         _ => return Err(Refusal::field(name, "is one of id, name, email")),
     };
-    let (mut customers, value) = (all(call).await?, value.to_lowercase());
-    customers.retain(|customer| is(customer, &value));
-    Ok(customers)
+    let (mut page, value) = (some(call, after, most).await?, value.to_lowercase());
+    page.items.retain(|customer| is(customer, &value));
+    Ok(page)
 }
 
+/// Customers by what is known of them, in pages or, a thousand looked at with each call, with a cursor.
 pub(crate) async fn find(call: &Call) -> Answer {
-    let found = found(call, &["key", "type"]).await?;
-    answer_list(call, found).await
+    let key = &["key", "type"];
+    if let Paged::After(after) = Paged::of(call)? {
+        let page = found(call, key, (after, MAX_LIMIT)).await?;
+        return answer_list(call, page.items, None, page.next);
+    }
+    let page = found(call, key, (None, MAX_LISTED)).await?;
+    if page.next.is_some() {
+        return Err(too_many());
+    }
+    let pagination = call.input.page(page.items.len())?;
+    let customers = pagination.cut(page.items);
+    answer_list(call, customers, Some(pagination), None)
 }
 
 /// Sets whether a customer is flagged: a flagged one links nothing more until the flag is taken away.
@@ -253,8 +319,17 @@ pub(crate) async fn debt_to_income(call: &Call) -> Answer {
 pub(crate) async fn get(call: &Call) -> Answer {
     let customer = match call.input.is_given(CUSTOMER) {
         false if call.input.text(&["type", "key"]).is_some() => {
-            let found = found(call, &["type", "key"]).await?.into_iter().next();
-            found.ok_or_else(|| Refusal::not_found("customer"))?
+            let page = found(call, &["type", "key"], (None, MAX_LISTED)).await?;
+            match (page.items.into_iter().next(), page.next) {
+                (Some(found), _) => found,
+                (None, None) => return Err(Refusal::not_found("customer")),
+                (None, Some(_)) => {
+                    let problem = format!(
+                        "is required: it is none of the first {MAX_LISTED}; look on with customers/find-customers-by"
+                    );
+                    return Err(Refusal::field("customer", problem));
+                }
+            }
         }
         _ => {
             let id = call.input.needed_id(CUSTOMER)?;
@@ -301,8 +376,8 @@ fn shown(call: &Call, customer: Customer) -> Result<Shown, Refusal> {
 documented! {
     create(optional(NAME), EMAIL, optional(BANK), SANDBOX, SYNC, LINK_OPTIONS) -> Created: "Makes a customer with a login at the sandbox bank, or a list of them, and links them.";
     generate(NUMBER, SANDBOX, SYNC, LINK_OPTIONS) -> Created: "Makes customers of the sandbox's choice, and links them.";
-    list(PAGE) -> Customers: "The customers of the app.";
-    find(KEY, TEXT_VALUE, PAGE) -> Customers: "Customers by id, name or address.";
+    list(PAGE, AFTER_CUSTOMER) -> Customers: "The customers of the app.";
+    find(KEY, TEXT_VALUE, PAGE, AFTER_CUSTOMER) -> Customers: "Customers by id, name or address.";
     flag(CUSTOMER, optional(BANK)) -> Shown: "Flags a customer: one that is flagged links nothing more.";
     unflag(CUSTOMER, optional(BANK)) -> Shown: "Takes a customer's flag away.";
     debt_to_income(CUSTOMER) -> DebtToIncome: "Says that no ratio is computed here.";

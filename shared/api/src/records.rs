@@ -92,6 +92,6 @@ pub(crate) async fn get_by_customer_by_bank(call: &Call) -> Answer {
 
 documented! {
     get_by_customer_by_bank(CUSTOMER, BANK, PAGE) -> Records: "A customer's records at one bank.";
-    list(PAGE) -> Records: "All records of the app.";
+    list(optional(CUSTOMER), PAGE) -> Records: "All records of the app.";
     get(RECORD) -> OneRecord: "One record.";
 }

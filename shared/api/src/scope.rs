@@ -13,9 +13,12 @@ use crate::{
     input::{BANK, CUSTOMER},
 };
 
-/// Customers, or records, that a read over a whole app looks at, at most. An app with more asks
-/// customer by customer.
+/// Customers whose accounts a read over a whole app looks at, at most. An app with more asks customer by
+/// customer.
 const MAX_LOOKED_AT: usize = 1000;
+
+/// Records that a read over a whole app looks at, at most: of each its head alone.
+const MAX_RECORDS_LOOKED_AT: usize = 10_000;
 
 /// Links read at once.
 const PAGE: usize = 100;
@@ -53,7 +56,7 @@ pub(crate) async fn options(call: &Call) -> Result<Vec<Account>, Refusal> {
     accounts_of(call, &records_of_options(call).await?).await
 }
 
-/// All of the app's accounts.
+/// All of the app's accounts; the customer's where one is given.
 pub(crate) async fn app(call: &Call) -> Result<Vec<Account>, Refusal> {
     app_until(call, |_| false).await
 }
@@ -63,6 +66,9 @@ pub(crate) async fn app_until(
     call: &Call,
     enough: impl Fn(&[Account]) -> bool,
 ) -> Result<Vec<Account>, Refusal> {
+    if call.input.is_given(CUSTOMER) {
+        return customer(call).await;
+    }
     let app = call.app()?.id;
     let (mut accounts, mut after) = (Vec::new(), None);
     for _ in 0..MAX_LOOKED_AT / PAGE {
@@ -78,11 +84,11 @@ pub(crate) async fn app_until(
             return Ok(accounts);
         }
     }
-    Err(too_large())
+    Err(too_large(MAX_LOOKED_AT, "customers"))
 }
 
-fn too_large() -> Refusal {
-    let problem = format!("is required: the app has {MAX_LOOKED_AT} customers or more");
+fn too_large(most: usize, what: &str) -> Refusal {
+    let problem = format!("is required: {most} {what} or more would be looked at");
     Refusal::field("customer", problem)
 }
 
@@ -122,7 +128,7 @@ pub(crate) async fn records_of_options(call: &Call) -> Result<Vec<Head>, Refusal
     Ok(heads)
 }
 
-/// All of the app's records.
+/// All of the app's records; the customer's where one is given.
 pub(crate) async fn records(call: &Call) -> Result<Vec<Head>, Refusal> {
     records_until(call, |_| false).await
 }
@@ -132,9 +138,12 @@ pub(crate) async fn records_until(
     call: &Call,
     enough: impl Fn(&[Head]) -> bool,
 ) -> Result<Vec<Head>, Refusal> {
+    if call.input.is_given(CUSTOMER) {
+        return records_of_customer(call).await;
+    }
     let app = call.app()?.id;
     let (mut heads, mut after) = (Vec::new(), None);
-    for _ in 0..MAX_LOOKED_AT / PAGE {
+    for _ in 0..MAX_RECORDS_LOOKED_AT / PAGE {
         let page = call.state.store.records_of_app(app, after, PAGE).await?;
         heads.extend(page.items);
         if page.next.is_none() || enough(&heads) {
@@ -142,7 +151,7 @@ pub(crate) async fn records_until(
         }
         after = page.next;
     }
-    Err(too_large())
+    Err(too_large(MAX_RECORDS_LOOKED_AT, "records"))
 }
 
 /// The accounts of these records, in their order: a query for each customer.
@@ -151,6 +160,9 @@ pub(crate) async fn accounts_of(call: &Call, heads: &[Head]) -> Result<Vec<Accou
     let mut customers: Vec<CustomerId> = heads.iter().map(|head| head.customer).collect();
     let mut seen = HashSet::new();
     customers.retain(|customer| seen.insert(*customer));
+    if customers.len() > MAX_LOOKED_AT {
+        return Err(too_large(MAX_LOOKED_AT, "customers"));
+    }
     let mut accounts = of_customers(call, &customers).await?;
     accounts.retain(|account| records.contains(&account.record));
     Ok(accounts)

@@ -223,14 +223,14 @@ pub(crate) async fn get_by_type(call: &Call) -> Answer {
 }
 
 documented! {
-    get_by_nuban(NUBAN, DATES, PAGE) -> Transactions: "The transactions of the account with this number.";
-    counts(PAGE) -> Counts: "How many transactions there are of each customer at each bank.";
+    get_by_nuban(NUBAN, optional(CUSTOMER), DATES, PAGE) -> Transactions: "The transactions of the account with this number.";
+    counts(optional(CUSTOMER), PAGE) -> Counts: "How many transactions there are of each customer at each bank.";
     get_by_id(ID) -> Transactions: "One transaction, in a list.";
     get_by_account(ACCOUNT, DATES, PAGE) -> Transactions: "The transactions of an account.";
     get_by_customer(CUSTOMER, DATES, PAGE) -> Transactions: "The transactions of a customer.";
-    get_by_bank(BANK, DATES, PAGE) -> Transactions: "The transactions at a bank.";
-    get_by_date(DATES, PAGE) -> Transactions: "The transactions between two days.";
-    get_by_options(OPTIONS, DATES, PAGE) -> Transactions: "The transactions of records linked with these options.";
+    get_by_bank(BANK, optional(CUSTOMER), DATES, PAGE) -> Transactions: "The transactions at a bank.";
+    get_by_date(optional(CUSTOMER), DATES, PAGE) -> Transactions: "The transactions between two days.";
+    get_by_options(OPTIONS, optional(CUSTOMER), DATES, PAGE) -> Transactions: "The transactions of records linked with these options.";
     by_record(RECORD, DATES, PAGE) -> Transactions: "The transactions of a record.";
-    get_by_type(DIRECTION, VALUE, DATES, PAGE) -> Transactions: "Credits or debits, of one amount where one is given.";
+    get_by_type(DIRECTION, VALUE, optional(CUSTOMER), DATES, PAGE) -> Transactions: "Credits or debits, of one amount where one is given.";
 }

@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
-    input::{CUSTOMER, Names},
+    input::Names,
     scope,
 };
 
@@ -341,10 +341,7 @@ pub(crate) async fn told(call: &Call) -> Result<Endpoint, Refusal> {
         Some(id) => id,
         None => endpoint_id(app, &call.input.needed_text(URL)?),
     };
-    let heads = match call.input.is_given(CUSTOMER) {
-        true => scope::records_of_customer(call).await?,
-        false => scope::records(call).await?,
-    };
+    let heads = scope::records(call).await?;
     for heads in heads.chunks(CONCURRENCY) {
         let subscriptions = heads.iter().map(|head| store.subscriptions(head.record));
         for subscription in try_join_all(subscriptions).await?.concat() {

@@ -125,6 +125,7 @@ fields! {
         F::new(&["page"], Kind::Count { most: 2_147_483_600 }, "The page, from 1."),
         F::new(&["limit"], Kind::Count { most: 2_147_483_600 }, "Documents of a page; brought within bounds."),
     ];
+    AFTER_CUSTOMER = [F::new(&["cursor"], Kind::Text, "`start`, then the `next_cursor` of the answer before: in the place of pages, and needed from 10000 customers on.")];
     METHOD = [F::new(&["method"], Kind::Text, "What is asked for: AUTH, ACCOUNTS, BALANCE, TRANSACTIONS, CHECK_BALANCE, PERIODIC_BALANCE, REFRESH_TRANSACTIONS, PERIODIC_TRANSACTIONS.").needed()];
     DIRECTION = [F::new(&["type"], Kind::OneOf(&["credit", "debit"]), "Credits or debits.").needed()];
     CURSOR = [

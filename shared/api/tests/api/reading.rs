@@ -1,13 +1,16 @@
 //! Reads, and callback data.
 
+use std::collections::BTreeSet;
+
 use axum::http::{Method, StatusCode};
 use okra_core::{
     feed::{Change, FeedEntry, Pull, TransactionsDiff},
-    ids::{BalanceId, Day, Seq, TransactionId},
+    ids::{BalanceId, CustomerId, Day, RecordId, Seq, TransactionId},
     model::{BalanceFacts, BookingStatus, Direction, Transaction, TransactionFacts},
     money::{Currency, Money},
 };
 use okra_sandbox::{ConsentState, Faults, Malformed, Resource, Target};
+use okra_store::{Consent, Consistency, Customer, Head, NewRecord};
 use serde_json::{Value, json};
 
 use crate::{
@@ -649,4 +652,126 @@ async fn what_is_not_made_here_is_refused_by_every_read_that_okra_made_it_for() 
         message,
         "success_url is refused: it has to be https (scheme)"
     );
+}
+
+/// An app with more than a call looks at is told no wrong total and no false "not found": it is asked for a
+/// cursor, or for a customer.
+#[tokio::test]
+async fn an_app_that_is_larger_than_a_call_looks_at_is_read_on() {
+    const CUSTOMERS: u32 = 10_001;
+    const RECORDS: u32 = 1_001;
+    let world = World::new().await;
+    let linked = world.refreshed().await;
+    let store = &world.environment.store;
+    let one = store.customer(linked.customer().parse().unwrap()).await;
+    let one = one.unwrap().unwrap();
+    for n in 1..CUSTOMERS {
+        let id = CustomerId::derive(&[&n.to_be_bytes()]);
+        let name = format!("Customer {n}");
+        let customer = Customer {
+            id,
+            name,
+            ..one.clone()
+        };
+        store.put_customer(&customer).await.unwrap();
+    }
+    let head = store.head(linked.record(), Consistency::Strong).await;
+    let (head, consent) = (
+        head.unwrap().unwrap(),
+        store.consent(linked.record(), Consistency::Strong).await,
+    );
+    let consent = consent.unwrap().unwrap();
+    for n in 1..RECORDS {
+        let record = RecordId::derive(&[&n.to_be_bytes()]);
+        let new = NewRecord {
+            head: Head {
+                record,
+                customer: CustomerId::derive(&[&n.to_be_bytes()]),
+                options: json!({ "UserId": format!("other-{n}") }),
+                ..head.clone()
+            },
+            consent: Consent {
+                record,
+                ..consent.clone()
+            },
+            accounts: vec![],
+            due: vec![],
+            entries: vec![],
+        };
+        store.create_record(&new).await.unwrap();
+    }
+
+    // By options all records are looked at; what wants accounts of all asks for the customer, and takes it.
+    let options = json!({ "options": { "UserId": 42 } });
+    assert_eq!(
+        rows(&world, "transactions/byOptions", options).await.len(),
+        9
+    );
+    for path in [
+        "balance/getByDate",
+        "transactions/getByDate",
+        "products/accounts",
+    ] {
+        let mut body =
+            json!({ "from": "2020-01-01", "to": "2030-01-01", "limit": 1000, "page": 2 });
+        let answer = world.post(path, body.clone()).await;
+        let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        assert!(
+            message.starts_with("customer is required"),
+            "{path}: {message}"
+        );
+        body["customer"] = json!(linked.customer());
+        world.post(path, body).await.data();
+    }
+
+    for (path, body) in [
+        ("customers/list", json!({})),
+        (
+            "customers/find-customers-by",
+            json!({ "key": "name", "value": "nobody" }),
+        ),
+    ] {
+        let (kind, message) = world
+            .post(path, body)
+            .await
+            .refusal(StatusCode::BAD_REQUEST);
+        assert_eq!(kind, "VALIDATION");
+        assert!(message.starts_with("cursor is required"), "{message}");
+    }
+    let body = json!({ "type": "name", "value": "nobody" });
+    let answer = world.post("customers/get", body).await;
+    let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
+    assert!(message.starts_with("customer is required"), "{message}");
+
+    // With a cursor each comes once.
+    let mut seen = BTreeSet::new();
+    let mut cursor = json!("start");
+    while !cursor.is_null() {
+        let body = json!({ "cursor": cursor, "limit": 1000 });
+        let page = world.post("customers/list", body).await.data();
+        assert_eq!(page["pagination"], Value::Null);
+        for customer in page["customers"].as_array().unwrap() {
+            assert!(seen.insert(customer["_id"].as_str().unwrap().to_owned()));
+        }
+        cursor = page["next_cursor"].clone();
+    }
+    assert_eq!(seen.len(), usize::try_from(CUSTOMERS).unwrap());
+    let mut found = Vec::new();
+    let mut cursor = json!("start");
+    while !cursor.is_null() {
+        let body = json!({ "key": "name", "value": "customer 77", "cursor": cursor });
+        let page = world.post("customers/find-customers-by", body).await.data();
+        found.extend(page["customers"].as_array().unwrap().clone());
+        cursor = page["next_cursor"].clone();
+    }
+    assert_eq!(found.len(), 1, "{found:?}");
+    for body in [
+        json!({ "cursor": "x" }),
+        json!({ "cursor": "start", "page": 2 }),
+    ] {
+        world
+            .post("customers/list", body)
+            .await
+            .refusal(StatusCode::BAD_REQUEST);
+    }
 }
