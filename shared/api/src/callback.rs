@@ -87,10 +87,11 @@ pub(crate) async fn callback(call: &Call) -> Answer {
         Family::Transactions => {
             let accounts = accounts().await?;
             of_accounts(&accounts, Product::Transactions);
-            let rows = transactions::rows_of(call, accounts).await?;
+            let whole = transactions::Whole::Yes;
+            let page = transactions::page_of_rows(call, accounts, whole, MAX_LIMIT);
+            let (pagination, rows) = page.await?;
             had = had.max(rows.iter().map(|(_, row)| row.last_updated).max());
             let latest = rows.first().map(|(_, row)| row.transaction.facts.booked_at);
-            let pagination = page(rows.len())?;
             let transactions = transactions::for_callback(call, &pagination.cut(rows))?;
             let resource = Resource::Transactions {
                 transactions,

@@ -321,8 +321,13 @@ impl Input {
 
     /// How many of a list have to be looked at for the page asked for.
     pub(crate) fn page_end(&self) -> Result<usize, Refusal> {
+        self.page_end_of(DEFAULT_LIMIT)
+    }
+
+    /// The same with `limit` to a page where none is given.
+    pub(crate) fn page_end_of(&self, limit: usize) -> Result<usize, Refusal> {
         let page = self.counted("page")?.unwrap_or(1);
-        let limit = self.counted("limit")?.unwrap_or(DEFAULT_LIMIT);
+        let limit = self.counted("limit")?.unwrap_or(limit);
         Ok(page.saturating_mul(limit.min(MAX_LIMIT)))
     }
 

@@ -465,6 +465,7 @@ fn new_record(
         schedule,
         status: RecordStatus::Active,
         first_pull_done: false,
+        rows: Some(0),
         options: Value::Object(terms.options.clone()),
         months: months_opened(at_bank, terms.months, now),
         created_at: now,

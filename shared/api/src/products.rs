@@ -10,7 +10,7 @@ use okra_store::Head;
 use okra_wire::{
     account::Account,
     balance::CallbackBalance,
-    envelope::Pagination,
+    envelope::{DEFAULT_LIMIT, Pagination},
     record::{ListedAuth, RecordView},
     scalar::Number,
     transaction::Transaction,
@@ -62,8 +62,9 @@ async fn everything(call: &Call, heads: &[Head]) -> Answer {
     let names = Names::of_records(call, heads).await?;
     let views: Result<Vec<RecordView>, Refusal> =
         heads.iter().map(|head| names.record(call, head)).collect();
-    let rows = transactions::rows_of(call, of.clone()).await?;
-    let pagination = call.input.page(rows.len())?;
+    let whole = transactions::Whole::Yes;
+    let rows = transactions::page_of_rows(call, of.clone(), whole, DEFAULT_LIMIT);
+    let (pagination, rows) = rows.await?;
     let data = Everything {
         auth: views?.iter().map(ListedAuth::from).collect(),
         accounts: accounts::shown(call, &of).await?,

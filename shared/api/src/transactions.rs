@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use okra_core::{
-    ids::{BankId, CustomerId, TransactionId},
+    ids::{BankId, CustomerId, Day, RecordId, TransactionId},
     model::{Direction, Environment},
     money::Money,
 };
-use okra_store::{Account, Consistency, StoredTransaction};
+use okra_store::{Account, Consistency, Older, StoredTransaction};
 use okra_wire::{
-    envelope::Pagination,
+    envelope::{DEFAULT_LIMIT, Pagination},
     origin::{Ids, Named, Times},
     transaction::Transaction,
 };
@@ -66,18 +66,146 @@ pub(crate) async fn rows_of(call: &Call, accounts: Vec<Account>) -> Result<Vec<R
             .store
             .transactions(account.id, from.unwrap_or(EVER), to, Consistency::Eventual)
             .await?;
-        if rows.len() + stored.len() > MAX_ROWS {
-            let problem = format!("has to be later: there are more than {MAX_ROWS} transactions");
-            return Err(Refusal::field("from", problem));
-        }
         rows.extend(stored.into_iter().map(|row| (account.clone(), row)));
+        bounded(&rows)?;
     }
+    sort(&mut rows);
+    Ok(rows)
+}
+
+/// Rows of an account that are read at once where a page's are looked for, at least.
+const AT_ONCE: usize = 20;
+
+/// How many of the newest rows of a page's accounts are read at once, at most.
+const MAX_AT_ONCE: usize = 500;
+
+/// Accounts, and what is known of them.
+pub(crate) enum Whole {
+    /// They are all that their records have.
+    Yes,
+    /// Perhaps not.
+    Unknown,
+}
+
+/// The page asked for of rows of accounts, newest first, `limit` to a page where none is given; and all rows
+/// that were read for it, of which the page is to be cut.
+///
+/// Where no days are asked for, no more is read than it takes: the total is known from the records, which
+/// count their rows. Where it is not, or the end is near, all rows are read.
+pub(crate) async fn page_of_rows(
+    call: &Call,
+    accounts: Vec<Account>,
+    whole: Whole,
+    limit: usize,
+) -> Result<(Pagination, Vec<Row>), Refusal> {
+    let of_all = |rows: &[Row]| call.input.page_of(rows.len(), limit);
+    if call.input.dates()? != (None, None) {
+        let rows = rows_of(call, accounts).await?;
+        return Ok((of_all(&rows)?, rows));
+    }
+    call.input.refuse_pdf()?;
+    let end = call.input.page_end_of(limit)?;
+    let (mut rows, mut rest): (Vec<Row>, Vec<(Account, Older)>) = (Vec::new(), Vec::new());
+    for account in &accounts {
+        let (newest, older) = newest_of(call, account, end).await?;
+        rows.extend(newest.into_iter().map(|row| (account.clone(), row)));
+        rest.extend(older.map(|older| (account.clone(), older)));
+        bounded(&rows)?;
+    }
+    let total = match rest.is_empty() {
+        true => None,
+        false => total_of(call, &accounts, whole).await?,
+    };
+    if total.is_none() {
+        for (account, older) in rest {
+            let store = &call.state.store;
+            let newest = store.newest_transactions(account.id, Some(&older), MAX_ROWS);
+            let newest = newest.await?;
+            rows.extend(newest.rows.into_iter().map(|row| (account.clone(), row)));
+            if newest.rest.is_some() {
+                return Err(too_many());
+            }
+            bounded(&rows)?;
+        }
+    }
+    sort(&mut rows);
+    let total = total.map_or(rows.len(), |total| total.max(rows.len()));
+    Ok((call.input.page_of(total, limit)?, rows))
+}
+
+/// The newest rows of an account, `end` at least, but for its end; and where older ones begin.
+async fn newest_of(
+    call: &Call,
+    account: &Account,
+    end: usize,
+) -> Result<(Vec<StoredTransaction>, Option<Older>), Refusal> {
+    let (mut rows, mut older): (Vec<StoredTransaction>, Option<Older>) = (Vec::new(), None);
+    let at_once = end.clamp(AT_ONCE, MAX_AT_ONCE);
+    // One more than the rows that may be there, for what is no row any more.
+    for _ in 0..=2 * MAX_ROWS / at_once {
+        let store = &call.state.store;
+        let newest = store.newest_transactions(account.id, older.as_ref(), at_once);
+        let newest = newest.await?;
+        rows.extend(newest.rows);
+        let Some((next, latest)) = newest.rest else {
+            return Ok((rows, None));
+        };
+        older = Some(next);
+        let settled = |row: &&StoredTransaction| Day::of(row.transaction.facts.date()) > latest;
+        if rows.iter().filter(settled).count() >= end {
+            return Ok((rows, older));
+        }
+    }
+    Err(too_many())
+}
+
+/// How many rows these accounts have, where their records know it.
+async fn total_of(
+    call: &Call,
+    accounts: &[Account],
+    whole: Whole,
+) -> Result<Option<usize>, Refusal> {
+    let mut records: Vec<RecordId> = accounts.iter().map(|it| it.record).collect();
+    records.sort_unstable();
+    records.dedup();
+    if matches!(whole, Whole::Unknown) {
+        for account in accounts {
+            let all = call.accounts_of_customer(account.customer).await?;
+            let of_record = all.iter().filter(|it| it.record == account.record);
+            let known = |it: &Account| accounts.iter().any(|known| known.id == it.id);
+            if !of_record.clone().all(known) {
+                return Ok(None);
+            }
+        }
+    }
+    let heads = call.state.store.heads(&records, Consistency::Eventual);
+    let heads = heads.await?;
+    if heads.len() < records.len() {
+        return Ok(None);
+    }
+    let rows: Option<u64> = heads.iter().map(|head| head.rows).sum();
+    Ok(rows.and_then(|rows| usize::try_from(rows).ok()))
+}
+
+fn too_many() -> Refusal {
+    let problem = format!("has to be later: there are more than {MAX_ROWS} transactions");
+    Refusal::field("from", problem)
+}
+
+fn bounded(rows: &[Row]) -> Result<(), Refusal> {
+    match rows.len() > MAX_ROWS {
+        true => Err(too_many()),
+        false => Ok(()),
+    }
+}
+
+/// Newest first.
+fn sort(rows: &mut [Row]) {
     rows.sort_by(|(_, a), (_, b)| {
         let (a, b) = (&a.transaction, &b.transaction);
         let newest = b.facts.booked_at.cmp(&a.facts.booked_at);
         newest.then_with(|| a.id.cmp(&b.id))
     });
-    Ok(rows)
 }
 
 const fn times(row: &StoredTransaction) -> Times {
@@ -124,8 +252,14 @@ async fn answer_page(call: &Call, pagination: Pagination, rows: Vec<Row>) -> Ans
     success("Transactions retrieved succesfully", data)
 }
 
+/// Of all accounts of records.
 async fn answer_of(call: &Call, accounts: Vec<Account>) -> Answer {
-    answer(call, rows_of(call, accounts).await?).await
+    answer_page_of(call, accounts, Whole::Yes).await
+}
+
+async fn answer_page_of(call: &Call, accounts: Vec<Account>, whole: Whole) -> Answer {
+    let (pagination, rows) = page_of_rows(call, accounts, whole, DEFAULT_LIMIT).await?;
+    answer_page(call, pagination, rows).await
 }
 
 pub(crate) async fn get_by_id(call: &Call) -> Answer {
@@ -141,7 +275,7 @@ pub(crate) async fn get_by_id(call: &Call) -> Answer {
 }
 
 pub(crate) async fn get_by_account(call: &Call) -> Answer {
-    answer_of(call, scope::account(call).await?).await
+    answer_page_of(call, scope::account(call).await?, Whole::Unknown).await
 }
 
 pub(crate) async fn get_by_customer(call: &Call) -> Answer {
@@ -169,7 +303,7 @@ pub(crate) async fn get_by_nuban(call: &Call) -> Answer {
     let number = call.input.needed_text(&["nuban"])?;
     let mut accounts = scope::app(call).await?;
     accounts.retain(|account| account.facts.number == number);
-    answer_of(call, accounts).await
+    answer_page_of(call, accounts, Whole::Unknown).await
 }
 
 /// `products/transactions`: how many there are of each customer at each bank.

@@ -65,6 +65,12 @@ impl Range {
         self
     }
 
+    /// The part of this range up to a sort key of it, which is in it.
+    pub(crate) fn until(mut self, sk: &str) -> Self {
+        sk.clone_into(&mut self.to);
+        self
+    }
+
     /// All sort keys that begin with `prefix` and come after `prefix` and `last`.
     pub(crate) fn prefix_after(pk: impl Into<String>, prefix: &str, last: Option<&str>) -> Self {
         match last {

@@ -182,6 +182,10 @@ fn moved(commit: &Commit<'_>) -> Update {
     if let Some(status) = commit.status {
         update = update.set("st", s(status.as_str()));
     }
+    let rows = rows(commit);
+    if let Some(rows) = rows.filter(|_| rows != head.rows) {
+        update = update.set(records::ROWS, n(rows));
+    }
     if pulls(commit) {
         update = update.set("fp", aws_sdk_dynamodb::types::AttributeValue::Bool(true));
     }
@@ -208,6 +212,23 @@ fn last_seq(commit: &Commit<'_>) -> Seq {
         .entries
         .last()
         .map_or(commit.head.seq, |entry| entry.seq)
+}
+
+/// How many transactions there are after the commit, where they are counted.
+fn rows(commit: &Commit<'_>) -> Option<u64> {
+    let diffs = commit
+        .entries
+        .iter()
+        .filter_map(|entry| match &entry.change {
+            Change::Transactions(diff) => {
+                Some((diff.added.len() as u64, diff.removed.len() as u64))
+            }
+            Change::Balance { .. } | Change::State(_) => None,
+        });
+    let rows = commit.head.rows?;
+    Some(diffs.fold(rows, |rows, (added, removed)| {
+        rows.saturating_add(added).saturating_sub(removed)
+    }))
 }
 
 /// True for the first commit with a full answer for the transactions.
@@ -282,6 +303,7 @@ impl Store {
         head.state = last_state(commit.entries).unwrap_or(head.state);
         head.status = commit.status.unwrap_or(head.status);
         head.first_pull_done |= pulls(&commit);
+        head.rows = rows(&commit);
         head.last_changed_at = commit.now;
         for (product, mark) in commit.marks.iter() {
             *head.marks.slot(product) = Some(*mark);

@@ -110,7 +110,7 @@ pub use self::{
     retries::{MAX_RETRIES_PER_LANE, Retry},
     short_links::{MAX_SHORT_LINK_BYTES, MAX_SHORT_LINKS_PER_APP, ShortLink},
     subscriptions::{MAX_SUBSCRIPTIONS_PER_RECORD, Subscription},
-    transactions::{MAX_ROWS, SLACK_DAYS, StoredTransaction},
+    transactions::{MAX_ROWS, Newest, Older, SLACK_DAYS, StoredTransaction},
 };
 use aws_sdk_dynamodb::Client;
 pub use okra_core::state::RecordStatus;

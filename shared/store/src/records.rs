@@ -31,6 +31,8 @@ pub const MAX_RECORDS_PER_CUSTOMER: usize = 100;
 const KIND: &str = "head";
 const HEAD: &str = "HEAD";
 const LINK: &str = "REC#";
+/// How many transactions there are.
+pub(crate) const ROWS: &str = "n";
 
 /// What is committed of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,9 @@ pub struct Head {
     pub status: RecordStatus,
     /// True after the first commit that had a full answer for its transactions.
     pub first_pull_done: bool,
+    /// How many transactions its accounts have, all together; `None` for a record that was linked before
+    /// they were counted.
+    pub rows: Option<u64>,
     /// A JSON object that the app gave when linking, echoed in webhooks; at most
     /// [`MAX_OPTIONS_BYTES`].
     pub options: serde_json::Value,
@@ -170,6 +175,7 @@ fn write(head: &Head) -> Result<Attributes, StoreError> {
             "fp",
             aws_sdk_dynamodb::types::AttributeValue::Bool(head.first_pull_done),
         )
+        .maybe(ROWS, head.rows.map(n))
         .with("op", options)
         .with("mo", n(head.months))
         .with("c", millis(head.created_at))
@@ -205,6 +211,7 @@ fn read(item: &Attributes) -> Result<Head, StoreError> {
         schedule,
         status: RecordStatus::parse(reader.text("st")?).ok_or_else(|| reader.corrupt("st"))?,
         first_pull_done: reader.flag("fp")?,
+        rows: reader.optional(ROWS, Reader::number)?,
         options: reader.json("op")?,
         months: reader.number("mo")?,
         created_at: reader.millis("c")?,
@@ -388,6 +395,7 @@ mod tests {
             },
             status: RecordStatus::TokenRequired,
             first_pull_done: true,
+            rows: Some(u64::from(u32::MAX)),
             options: serde_json::json!({ "note": "x".repeat(MAX_OPTIONS_BYTES - 11) }),
             months: okra_core::history::MAX_MONTHS,
             created_at: at,

@@ -10,7 +10,7 @@ use okra_core::{
 
 use crate::{
     Consistency, Store, StoreError,
-    call::{Range, Take},
+    call::{Direction, Range, Take},
     expression::{Update, When},
     item::{Attributes, JSON, Key, Reader, TTL, json, millis, n, ttl},
 };
@@ -130,7 +130,61 @@ pub(crate) fn removed(account: AccountId, id: TransactionId, seq: Seq, at: Times
         .when(When::AbsentOrBelow("q", n(seq)))
 }
 
+/// Where a reading of the newest transactions of an account goes on: at the sort key of the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Older(String);
+
+/// Some of the newest transactions of an account.
+#[derive(Clone, Debug)]
+pub struct Newest {
+    /// They, in no order.
+    pub rows: Vec<StoredTransaction>,
+    /// Where to go on, and a day after which none of those not read is; `None` where all are read.
+    pub rest: Option<(Older, Day)>,
+}
+
 impl Store {
+    /// At most `limit` transactions of an account, of those first seen under the last days, from `older` on;
+    /// read eventually.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn newest_transactions(
+        &self,
+        account: AccountId,
+        older: Option<&Older>,
+        limit: usize,
+    ) -> Result<Newest, StoreError> {
+        let mut range = Range::prefix(partition(account.tag()), "T#");
+        if let Some(Older(sk)) = older {
+            range = range.until(sk);
+        }
+        let take = Take::First(limit.saturating_add(1));
+        let items = self
+            .query_to(range, take, Consistency::Eventual, Direction::Backward)
+            .await?;
+        let mut newest = Newest {
+            rows: Vec::with_capacity(items.len()),
+            rest: None,
+        };
+        for (nth, item) in items.iter().enumerate() {
+            if nth == limit {
+                let reader = Reader::new(KIND, item);
+                let sk = reader.text("sk")?;
+                let (_, id) =
+                    parse_key(reader.text("pk")?, sk).ok_or_else(|| reader.corrupt("sk"))?;
+                let latest = Day(id.day().0.saturating_add(SLACK_DAYS));
+                newest.rest = Some((Older(sk.to_owned()), latest));
+                break;
+            }
+            newest
+                .rows
+                .extend(read(item)?.filter(|row| row.account == account));
+        }
+        Ok(newest)
+    }
+
     /// The transactions of an account with dates from `from` to `to`, both inclusive, in the order of
     /// the days they were first seen under. Finds rows whose date is within [`SLACK_DAYS`] of that
     /// day.

@@ -104,6 +104,7 @@ fn records(count: usize) -> impl Iterator<Item = NewRecord> {
                 },
                 status: RecordStatus::Active,
                 first_pull_done: true,
+                rows: Some(0),
                 options: serde_json::json!({}),
                 months: 1,
                 created_at: tick().at,

@@ -1,12 +1,22 @@
 //! What reads cost: units that the table counted, against the bytes that were answered.
 
+use std::collections::BTreeMap;
+
 use axum::http::{Method, StatusCode};
+use jiff::SignedDuration;
 use okra_api::{Access, ROUTES};
-use serde_json::json;
+use okra_core::{
+    feed::{Change, FeedEntry, Pull, TransactionsDiff},
+    ids::{AccountId, Day, TransactionId},
+    model::{BookingStatus, Direction, Transaction, TransactionFacts},
+    money::{Currency, Money},
+};
+use okra_store::{Commit, Consistency};
+use serde_json::{Value, json};
 
 use crate::{
     recipes::There,
-    world::{KEY, World},
+    world::{KEY, Linked, World},
 };
 
 /// Bytes that one read unit pays for: 8 KB, read eventually.
@@ -106,5 +116,136 @@ async fn a_customers_balances_cost_half_a_unit() {
         assert_eq!(u32::try_from(count), Ok(accounts));
         let units = cost.read_units;
         assert!((units - 0.5).abs() < 0.01, "{units} units");
+    }
+}
+
+/// Commits so many rows to an account, one each two days back from now; some were first seen days before
+/// their date, as pending rows are.
+async fn long_history(world: &World, linked: &Linked, rows: i64) {
+    let store = &world.environment.store;
+    let account: AccountId = linked.account().parse().unwrap();
+    let now = world.environment.clock.now();
+    let row = |n: i64| {
+        let booked_at = now - SignedDuration::from_hours(48 * n);
+        let seen = booked_at - SignedDuration::from_hours(24 * (n * 7 % 30));
+        let facts = TransactionFacts {
+            bank_id: Some(format!("long-{n}")),
+            status: BookingStatus::Booked,
+            direction: Direction::Debit,
+            amount: Money::new(1_250_050, Currency::NGN),
+            booked_at,
+            value_at: None,
+            description: "NIP/UBA/ADAEZE OKONKWO/RENT MARCH PART 2".to_owned(),
+            reference: None,
+            code: None,
+            balance_after: None,
+        };
+        let day = Day::of(okra_core::model::date_of(seen));
+        let id = TransactionId::new(account, day, &[&n.to_be_bytes()]);
+        Transaction { id, facts }
+    };
+    let rows: Vec<Transaction> = (0..rows).map(row).collect();
+    for added in rows.chunks(100) {
+        let head = store.head(linked.record(), Consistency::Strong).await;
+        let head = head.unwrap().unwrap();
+        let entry = FeedEntry {
+            record: head.record,
+            seq: head.seq.next(),
+            at: now,
+            account: Some(account),
+            change: Change::Transactions(TransactionsDiff {
+                pull: Pull::Periodic,
+                added: added.to_vec(),
+                modified: vec![],
+                removed: vec![],
+                previous: BTreeMap::new(),
+            }),
+        };
+        let commit = Commit {
+            head: &head,
+            entries: std::slice::from_ref(&entry),
+            marks: head.marks,
+            status: None,
+            history: None,
+            now,
+        };
+        store.commit(commit).await.unwrap();
+        store.project(&[entry]).await.unwrap();
+    }
+}
+
+/// The newest rows of a long history cost what they weigh, and every page is the one that a reading of all
+/// rows has.
+#[tokio::test]
+async fn a_page_of_a_long_history_costs_what_it_answers() {
+    for accounts in [1, 2] {
+        check_pages(accounts).await;
+    }
+}
+
+async fn check_pages(accounts: u32) {
+    let world = World::new().await;
+    let login = json!({ "noOfAccount": accounts });
+    let linked = world.refreshed_with(login).await;
+    long_history(&world, &linked, 300).await;
+    let (customer, account) = (linked.customer(), linked.account());
+    let ways = [
+        (
+            "transactions/getByCustomer",
+            json!({ "customer": customer }),
+        ),
+        ("transactions/getByAccount", json!({ "account": account })),
+        (
+            "transactions/byRecord",
+            json!({ "record": linked.record() }),
+        ),
+        (
+            "callback",
+            json!({ "record": linked.record(), "method": "TRANSACTIONS" }),
+        ),
+    ];
+    let with = |body: &Value, more: Value| {
+        let mut body = body.clone();
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        body
+    };
+    for (path, body) in ways {
+        let rows = |data: &Value| {
+            let rows = data.get("transaction").or_else(|| data.get("transactions"));
+            let id = |row: &Value| row["id"].as_str().unwrap().to_owned();
+            let rows = rows.unwrap().as_array().unwrap();
+            rows.iter().map(id).collect::<Vec<_>>()
+        };
+        let days = json!({ "from": "2000-01-01", "to": "2030-01-01", "limit": 1000 });
+        let all = world.post(path, with(&body, days)).await.data();
+        let total = all["pagination"]["totalDocs"].clone();
+        let all = rows(&all);
+        assert_eq!(total, json!(all.len()), "{path}");
+        assert!(all.len() > 300, "{}", all.len());
+
+        let one = with(&body, json!({ "limit": 1 }));
+        world.post(path, one.clone()).await.data();
+        let before = world.environment.store.capacity();
+        let first = world.post(path, one).await.data();
+        let units = (world.environment.store.capacity() - before).read_units;
+        // Its accounts, some rows of a month, the count, and for callback data the last refresh.
+        // What an account among others has is not counted.
+        let counted = accounts == 1 || !path.ends_with("getByAccount");
+        let most = 0.5f64.mul_add(accounts.into(), 3.0);
+        assert!(units <= most || !counted, "{path}: {units} units");
+        assert_eq!(rows(&first), all[..1], "{path}");
+
+        for limit in [40, 150] {
+            let mut read = Vec::new();
+            for page in 1..=all.len().div_ceil(limit) {
+                let body = with(&body, json!({ "limit": limit, "page": page }));
+                let data = world.post(path, body).await.data();
+                assert_eq!(data["pagination"]["totalDocs"], total, "{path} {page}");
+                read.extend(rows(&data));
+            }
+            assert_eq!(read, all, "{path} {limit}");
+        }
     }
 }

@@ -51,6 +51,7 @@ async fn check_laws_since(world: &World, linked: &Linked, since: jiff::civil::Da
         (1..=numbers.len() as u64).collect::<Vec<_>>(),
         "dense"
     );
+    let mut rows = 0;
     for (account, bank_account) in linked.accounts() {
         let mut view = AccountView::default();
         for entry in feed.iter().filter(|entry| entry.account == Some(account)) {
@@ -76,11 +77,17 @@ async fn check_laws_since(world: &World, linked: &Linked, since: jiff::civil::Da
         );
 
         let stored = world.stored(account).await;
+        rows += stored.len() as u64;
         let replayed: Vec<_> = view.transactions.into_iter().collect();
         assert_eq!(stored, replayed, "the projection");
         let stored = world.store.account(account).await.unwrap().unwrap();
         assert_eq!(stored.balance, view.balance, "the balance");
     }
+    let head = world
+        .store
+        .head(linked.key.record, Consistency::Strong)
+        .await;
+    assert_eq!(head.unwrap().unwrap().rows, Some(rows), "the count");
 }
 
 #[tokio::test]

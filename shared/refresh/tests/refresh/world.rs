@@ -263,6 +263,7 @@ impl World {
             schedule,
             status: RecordStatus::Active,
             first_pull_done: false,
+            rows: Some(0),
             options: serde_json::json!({}),
             months,
             created_at: now,

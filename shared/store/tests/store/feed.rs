@@ -47,6 +47,7 @@ async fn a_commit_moves_the_head_and_the_feed_together() {
         seq: Seq(2),
         marks,
         first_pull_done: true,
+        rows: Some(1),
         last_changed_at: at(1000),
         ..head
     };

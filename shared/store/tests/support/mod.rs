@@ -122,6 +122,7 @@ pub(crate) fn new_record(n: u32, interval: Interval) -> NewRecord {
         schedule: both(interval),
         status: RecordStatus::Active,
         first_pull_done: false,
+        rows: Some(0),
         options: serde_json::json!({ "first_name": "Ada" }),
         months: okra_core::history::MAX_MONTHS,
         created_at: at(0),

@@ -352,6 +352,7 @@ impl World {
                 schedule: ByProduct::default(),
                 status: RecordStatus::Active,
                 first_pull_done: false,
+                rows: Some(0),
                 options: serde_json::json!({ "user": 7 }),
                 months: okra_core::history::MAX_MONTHS,
                 created_at: now,
