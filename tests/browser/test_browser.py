@@ -298,6 +298,7 @@ class Browser(unittest.TestCase):
         options = {"reauth_account": account, "reauth_bank": linked["bank_id"]}
         page, frame = self.embed(self.context(), options)
         frame.get_by_role("heading", name="Renew your consent").wait_for()
+        self.assertIn("your balances", frame.locator("ul.ticks").text_content())
         window = self.log_in(page, frame, f"customer{login}")
         window.get_by_role("button", name="Allow").click()
         frame.get_by_role("button", name="Share and continue").click()
@@ -317,7 +318,10 @@ class Browser(unittest.TestCase):
 
         check({"refresh": {"interval": "hourly"}}, 'refresh.interval is "hourly"')
         check({"refresh": {"products": ["income"]}}, 'refresh.products is ["income"]')
-        check({"refresh": "daily"}, "refresh is true, false, or an object")
+        check({"refresh": "daily"}, "refresh is true or an object")
+        check({"refresh": False}, "refresh is false")
+        check({"products": ["identity"]}, 'products is ["identity"]')
+        check({"limit": 25}, "limit has to be")
         check({"key": "okra_sk_x"}, "key is a secret key")
         check({"key": "0000"}, "key is not a public key")
         check({"token": "0" * 24}, "token is not the client token")

@@ -45,6 +45,9 @@ const LINKS_PER_HOUR: u32 = 5;
 
 const HOUR_S: u32 = 3600;
 
+/// The field that says which products the interval is for.
+pub(crate) const SYNC_PRODUCTS: &str = "sync_products";
+
 /// Whose record it becomes.
 pub(crate) enum Whom {
     /// A customer of the app.
@@ -56,7 +59,10 @@ pub(crate) enum Whom {
 /// What is asked for with a link: data sync, and what webhooks echo.
 pub(crate) struct Terms {
     interval: Option<Interval>,
+    /// All that is read.
     products: Vec<Product>,
+    /// Those of them that are read at `interval`; the others daily.
+    synced: Vec<Product>,
     webhook_url: Option<String>,
     /// Months of history.
     months: u8,
@@ -73,15 +79,31 @@ impl Terms {
             let problem = format!("has more than {MAX_OPTIONS_BYTES} bytes");
             return Err(Refusal::field("options", problem));
         }
+        let products = input.products()?.unwrap_or_else(|| Product::ALL.to_vec());
         Ok(Self {
             interval: sync::interval(input)?,
-            products: input.products()?.unwrap_or_else(|| Product::ALL.to_vec()),
+            synced: synced(input, &products)?,
+            products,
             webhook_url: sync::webhook_url(call, input)?,
             months: months(input)?,
             expires_at: expires_at(input)?,
             options,
         })
     }
+}
+
+/// Which of `products` are read at the interval: all where nothing else is said.
+fn synced(input: &Input, products: &[Product]) -> Result<Vec<Product>, Refusal> {
+    let Some(named) = input.texts(SYNC_PRODUCTS) else {
+        return Ok(products.to_vec());
+    };
+    let mut synced = products.to_vec();
+    synced.retain(|product| named.iter().any(|name| name == product.as_str()));
+    let known = |name: &String| synced.iter().any(|product| product.as_str() == name);
+    if synced.is_empty() || !named.iter().all(known) {
+        return Err(Refusal::field(SYNC_PRODUCTS, "are any of products"));
+    }
+    Ok(synced)
 }
 
 /// When the consent ends, where the app knows.
@@ -304,7 +326,7 @@ pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked,
     if terms.interval.is_some() || terms.webhook_url.is_some() {
         let subscription = sync::subscription(
             head.record,
-            &terms.products,
+            &terms.synced,
             terms.interval.unwrap_or_default(),
             terms.webhook_url.as_deref(),
             call.now(),
@@ -443,8 +465,8 @@ fn new_record(
             })
             .collect(),
     };
-    let mut schedule = sync::fastest(&[]);
-    for &product in &terms.products {
+    let mut schedule = sync::fastest(&terms.products, &[]);
+    for &product in &terms.synced {
         *schedule.slot(product) = Some(terms.interval.unwrap_or_default());
     }
     let schedule = sync::limited(&limits, schedule);

@@ -145,7 +145,7 @@ impl Names {
             connection: head.status.as_str(),
             schedule: head.schedule,
             sequence: head.seq,
-            pulled: head.first_pull_done,
+            pulled: head.is_pulled(),
             months: head.months,
             currency: None,
             options: head.options.clone(),

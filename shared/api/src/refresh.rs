@@ -163,6 +163,13 @@ async fn begin_or_join(
 ) -> Result<Begun, Refusal> {
     for _ in 0..MAX_LOOKS {
         let head = call.own_record(record, Consistency::Strong).await?;
+        if let Some(product) = wanted
+            && head.status != RecordStatus::Invalid
+            && head.schedule.get(product).is_none()
+        {
+            let problem = crate::sync::without(&head, product);
+            return Err(Refusal::field("products", problem));
+        }
         let mut begun = Begun {
             jobs: ByProduct::default(),
             next_at: call.now(),

@@ -101,6 +101,9 @@ struct UnreadableDay {
     why: String,
 }
 
+/// Why a product cannot be had that the record was linked without.
+const NOT_SHARED: &str = "not_shared";
+
 /// The state of a record, and its accounts, which were read for it.
 pub(crate) async fn of(call: &Call, head: &Head) -> Result<(RecordState, Vec<Account>), Refusal> {
     let store = &call.state.store;
@@ -134,6 +137,10 @@ pub(crate) async fn of(call: &Call, head: &Head) -> Result<(RecordState, Vec<Acc
     };
     let shown = |account: &Account, product| {
         let states = &account.states;
+        if !waits && head.schedule.get(product).is_none() {
+            let told = Some((NOT_SHARED, head.created_at));
+            return shown(None, told, None, None);
+        }
         let refused = waits.then_some(("consent_refused", head.last_changed_at));
         let down = breaker.since().filter(|_| breaker.is_open());
         let down = down.map(|since| (FaultClass::BankUnavailable.as_str(), since));

@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::{
     call::Call,
     envelope::{Answer, Refusal, success},
-    input::{BANK, Input, WEBHOOK_URL},
+    input::{BANK, Input, RECORD, WEBHOOK_URL},
     webhooks::{HealthShown, refused_url},
 };
 
@@ -65,20 +65,37 @@ pub(crate) fn subscription(
     }
 }
 
-/// The fastest interval that any subscription asks for each product; daily where none does. A product
-/// sits on one interval only: on two it would have two marks, and each would dispatch again what the
-/// other had dispatched.
-pub(crate) fn fastest(subscriptions: &[Subscription]) -> ByProduct<Interval> {
-    let fastest = |product| {
+/// The fastest interval that any subscription asks for each product of `kept`; daily where none does. A
+/// product sits on one interval only: on two it would have two marks, and each would dispatch again what
+/// the other had dispatched. What the record was linked without is on none, whoever asks.
+pub(crate) fn fastest(kept: &[Product], subscriptions: &[Subscription]) -> ByProduct<Interval> {
+    let mut schedule = ByProduct::default();
+    for &product in kept {
         let asked = subscriptions
             .iter()
             .filter(|it| it.products.contains(&product));
-        Some(asked.map(|it| it.interval).min().unwrap_or_default())
-    };
-    ByProduct {
-        balance: fastest(Product::Balance),
-        transactions: fastest(Product::Transactions),
+        *schedule.slot(product) = Some(asked.map(|it| it.interval).min().unwrap_or_default());
     }
+    schedule
+}
+
+/// Refuses products that a record was linked without: its customer was not asked for them.
+fn kept(head: &Head, products: &[Product]) -> Result<(), Refusal> {
+    let mut others = products
+        .iter()
+        .filter(|it| head.schedule.get(**it).is_none());
+    let Some(other) = others.next() else {
+        return Ok(());
+    };
+    Err(Refusal::field("products", without(head, *other)))
+}
+
+/// What is wrong with asking a record for a product that it was linked without.
+pub(crate) fn without(head: &Head, product: Product) -> String {
+    let (record, product) = (head.record, product.as_str());
+    format!(
+        "has {product}, which record {record} was linked without: its customer has to link anew"
+    )
 }
 
 /// How the subscriptions of a record change when one more is asked for.
@@ -226,13 +243,17 @@ struct Subscriptions {
     subscriptions: Vec<Shown>,
 }
 
-/// The records asked for: the customer's, at one bank where one is given. Unlinked ones are left out.
+/// The records asked for: the customer's, at one bank or the one record where that is given. Unlinked ones
+/// are left out.
 async fn asked(call: &Call) -> Result<Vec<Head>, Refusal> {
     let bank: Option<BankId> = call.input.id(BANK)?;
+    let record: Option<RecordId> = call.input.id(RECORD)?;
     let customer = call.customer().await?;
     let mut heads = call.state.store.records_of_customer(customer.id).await?;
     heads.retain(|head| {
-        head.status != RecordStatus::Invalid && bank.is_none_or(|bank| bank == head.bank)
+        head.status != RecordStatus::Invalid
+            && bank.is_none_or(|bank| bank == head.bank)
+            && record.is_none_or(|record| record == head.record)
     });
     if heads.is_empty() {
         return Err(Refusal::not_found("record"));
@@ -248,8 +269,10 @@ pub(crate) async fn subscribe(call: &Call) -> Answer {
     let interval = interval(input)?.unwrap_or_default();
     let webhook_url = webhook_url(call, input)?;
     let store = &call.state.store;
+    let heads = asked(call).await?;
+    heads.iter().try_for_each(|head| kept(head, &products))?;
     let mut subscriptions = Vec::new();
-    for head in asked(call).await? {
+    for head in heads {
         let new = subscription(
             head.record,
             &products,
@@ -270,7 +293,12 @@ pub(crate) async fn subscribe(call: &Call) -> Answer {
         for id in change.delete {
             store.delete_subscription(head.record, id).await?;
         }
-        let schedule = effective(call, head.bank, fastest(&change.after)).await?;
+        let schedule = effective(
+            call,
+            head.bank,
+            fastest(&head.schedule.products(), &change.after),
+        )
+        .await?;
         reschedule(call, head.clone(), schedule).await?;
         let stored = change.put.into_iter().next();
         subscriptions.extend(stored.map(|it| Shown::new(&head, schedule, it)));
@@ -321,7 +349,8 @@ pub(crate) async fn cancel(call: &Call) -> Answer {
         };
         let ended = known.remove(at);
         store.delete_subscription(head.record, id).await?;
-        let schedule = effective(call, head.bank, fastest(&known)).await?;
+        let schedule =
+            effective(call, head.bank, fastest(&head.schedule.products(), &known)).await?;
         reschedule(call, head.clone(), schedule).await?;
         let subscriptions = vec![Shown::new(&head, schedule, ended)];
         return success("Data sync ended", Subscriptions { subscriptions });
@@ -330,8 +359,8 @@ pub(crate) async fn cancel(call: &Call) -> Answer {
 }
 
 documented! {
-    subscribe(CUSTOMER, SYNC, needed(PRODUCTS), optional(BANK)) -> Subscriptions: "Asks for data sync of a customer's records.";
-    list(CUSTOMER, optional(BANK)) -> Subscriptions: "The data sync that was asked for.";
+    subscribe(CUSTOMER, SYNC, needed(PRODUCTS), optional(BANK), optional(RECORD)) -> Subscriptions: "Asks for data sync of a customer's records.";
+    list(CUSTOMER, optional(BANK), optional(RECORD)) -> Subscriptions: "The data sync that was asked for.";
     cancel(CUSTOMER, ID) -> Subscriptions: "Ends a data sync.";
 }
 
@@ -381,7 +410,7 @@ mod tests {
             .collect();
         found.sort();
         assert_eq!(found, expected);
-        let schedule = fastest(&known);
+        let schedule = fastest(&Product::ALL, &known);
         assert_eq!(
             (schedule.balance, schedule.transactions),
             (Some(balance), Some(transactions))

@@ -7,7 +7,7 @@ use jiff::{Timestamp, civil::Date};
 use okra_core::{
     bank::BankConfig,
     fault::{BankFault, FaultClass},
-    model::date_of,
+    model::{Product, date_of},
 };
 use reqwest::{
     RequestBuilder,
@@ -19,15 +19,24 @@ use url::Url;
 
 use crate::{Connectors, ConsentSecret, transport::Reply};
 
-/// What we read, as the standard names it.
-const PERMISSIONS: [&str; 6] = [
-    "ReadAccountsDetail",
-    "ReadBalances",
+/// What we read, as the standard names it: who holds the accounts, and each product.
+const ACCOUNTS: [&str; 1] = ["ReadAccountsDetail"];
+const BALANCES: [&str; 1] = ["ReadBalances"];
+const TRANSACTIONS: [&str; 4] = [
     "ReadTransactionsBasic",
     "ReadTransactionsDetail",
     "ReadTransactionsCredits",
     "ReadTransactionsDebits",
 ];
+
+/// What has to be permitted for these products.
+fn permissions(products: &[Product]) -> Vec<&'static str> {
+    let of_product = products.iter().flat_map(|product| match product {
+        Product::Balance => BALANCES.iter(),
+        Product::Transactions => TRANSACTIONS.iter(),
+    });
+    ACCOUNTS.iter().chain(of_product).copied().collect()
+}
 
 /// Characters of a consent's id at most, as in the standard.
 const MAX_ID: usize = 128;
@@ -89,7 +98,7 @@ struct Terms {
 }
 
 impl Connectors {
-    /// Makes a consent to accounts, balances and transactions, for a user to authorise. `ours` is the
+    /// Makes a consent to accounts and these products, for a user to authorise. `ours` is the
     /// token of our own credentials ([`Grant::ClientCredentials`](crate::oauth::Grant)); `now` is what
     /// a date to wait for counts from. The consent has no end of its own: the bank sets one.
     ///
@@ -100,9 +109,10 @@ impl Connectors {
         &self,
         bank: &BankConfig,
         ours: &ConsentSecret,
+        products: &[Product],
         now: Timestamp,
     ) -> Result<ConsentId, BankFault> {
-        let body = json!({ "Data": { "Permissions": PERMISSIONS }, "Risk": {} });
+        let body = json!({ "Data": { "Permissions": permissions(products) }, "Risk": {} });
         let request = self
             .transport
             .post(resource(bank, None)?)

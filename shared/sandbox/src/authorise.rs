@@ -659,10 +659,22 @@ fn one_time_code(name: &str, id: &str, visit: &Visit, problem: Option<&str>) -> 
 
 fn allow(bank: &Bank, name: &str, id: &str, visit: &Visit, login: LoginId) -> Response {
     let login = bank.login(login);
+    let consent = visit.asked.consent();
+    let permitted = consent.and_then(|id| bank.desk().consents.get(&id, bank.now()));
+    let permits = |name: &str| {
+        let mut permitted = permitted.iter().flatten();
+        permitted.any(|it| it.starts_with(name))
+    };
+    let read = match (permits("ReadBalances"), permits("ReadTransactions")) {
+        (true, true) => "who holds them, their balances and their transactions",
+        (true, false) => "who holds them and their balances",
+        (false, true) => "who holds them and their transactions",
+        (false, false) => "who holds them",
+    };
     let body = html! {
         @if let Some(login) = &login {
             p { "You are logged in as " strong { (login.name) } "." }
-            p { "okra-sync asks to read of these accounts who holds them, their balances and their transactions. It cannot move money." }
+            p { "okra-sync asks to read of these accounts " (read) ". It cannot move money." }
             ul { @for account in &login.accounts {
                 li { (account.kind) " " (account.number) }
             } }

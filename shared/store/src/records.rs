@@ -89,6 +89,16 @@ impl Head {
         Some(self.due_key(interval))
     }
 
+    /// True once all that the record is kept for was read: a record without transactions has no first pull
+    /// of them.
+    pub fn is_pulled(&self) -> bool {
+        let read = |product| {
+            let mark = self.marks.get(product);
+            mark.is_some_and(|mark| mark.digest.is_some())
+        };
+        self.first_pull_done || (self.schedule.transactions.is_none() && read(Product::Balance))
+    }
+
     /// The key of the record's due entry on an interval.
     pub const fn due_key(&self, interval: Interval) -> DueKey {
         DueKey {

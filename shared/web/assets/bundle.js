@@ -19,8 +19,9 @@
     if (/^okra_sk_/.test(options.key)) return 'key is a secret key. Never put it into a page: use the public key, from the dashboard, under Keys.';
     if (!options.token) return 'token is missing: the client token of your app, from the dashboard, under Keys.';
     var refresh = options.refresh;
-    if (refresh === undefined || refresh === null || typeof refresh === 'boolean') return '';
-    if (typeof refresh !== 'object' || Array.isArray(refresh)) return 'refresh is true, false, or an object {interval, products, webhook_url}.';
+    if (refresh === undefined || refresh === null || refresh === true) return '';
+    if (refresh === false) return 'refresh is false, and a linked record is always kept fresh here: leave refresh out for daily.';
+    if (typeof refresh !== 'object' || Array.isArray(refresh)) return 'refresh is true or an object {interval, products, webhook_url}.';
     for (var name in refresh) if (['interval', 'products', 'webhook_url'].indexOf(name) < 0) return 'refresh.' + name + ' is not known: refresh takes interval, products and webhook_url.';
     if ('interval' in refresh && INTERVALS.indexOf(refresh.interval) < 0) return 'refresh.interval is ' + JSON.stringify(refresh.interval) + ', and has to be one of ' + INTERVALS.join(', ') + '.';
     if ('products' in refresh) {

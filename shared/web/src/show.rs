@@ -1,6 +1,6 @@
 //! Times, money and ids as people read them.
 
-use jiff::{SignedDuration, Timestamp, tz::Offset};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::Offset};
 use maud::{Markup, html};
 use okra_core::{money::Money, schedule::Interval};
 use okra_store::RecordStatus;
@@ -56,6 +56,11 @@ pub(crate) fn day(at: Timestamp) -> String {
         .to_datetime(at)
         .strftime("%-d %b %Y")
         .to_string()
+}
+
+/// `3 Nov 2026`.
+pub(crate) fn date(date: Date) -> String {
+    date.strftime("%-d %b %Y").to_string()
 }
 
 /// `12:04`.

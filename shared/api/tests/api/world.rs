@@ -129,6 +129,15 @@ impl World {
     }
 
     pub(crate) async fn with(addresses: AddressPolicy, sandbox: bool) -> Self {
+        Self::serving(okra_api::router, addresses, sandbox).await
+    }
+
+    /// The same, behind another router than the API's own.
+    pub(crate) async fn serving(
+        router: fn(ApiState) -> Router,
+        addresses: AddressPolicy,
+        sandbox: bool,
+    ) -> Self {
         let clock = Clock::driven("2026-03-15T12:00:30Z".parse().unwrap());
         let now = clock.clone();
         let bank = Bank::memory(Options::default(), Arc::new(move || now.now()));
@@ -191,7 +200,7 @@ impl World {
         };
         let door = sandbox.then(|| Arc::new(door) as Arc<dyn Sandbox>);
         let state = ApiState::new(environment.clone(), door).with_random(counting());
-        let router = okra_api::router(state);
+        let router = router(state);
         Self {
             bank,
             emulator,

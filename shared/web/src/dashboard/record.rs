@@ -237,7 +237,11 @@ impl Shown {
                 }
                 dt { "Last change" } dd { (show::when(now, head.last_changed_at)) }
                 dt { "Linked" } dd { (show::when(now, head.created_at)) }
-                dt { "History" } dd { (self.state.history()) }
+                @if head.schedule.transactions.is_some() || head.status == RecordStatus::Invalid {
+                    dt { "History" } dd { (self.state.history()) }
+                } @else {
+                    dt { "Transactions" } dd { "not read: the customer was asked for balances alone" }
+                }
                 @if let Some(at) = self.state.consent_expires_at { dt { "Consent ends" } dd { (show::when(now, at)) } }
                 dt { "Bank" } dd { (self.bank) (self.state.bank()) }
                 dt { "Record" } dd { (show::id(head.record)) }
@@ -332,9 +336,12 @@ impl Shown {
                     }
                     label { span { "Products" }
                         select name="products" {
-                            option value="balance,transactions" { "Balance and transactions" }
-                            option value="balance" { "Balance" }
-                            option value="transactions" { "Transactions" }
+                            @if head.schedule.products().len() > 1 {
+                                option value="balance,transactions" { "Balance and transactions" }
+                            }
+                            @for product in head.schedule.products() {
+                                option value=(product.as_str()) { (product_name(product)) }
+                            }
                         }
                     }
                     button { "Change" }

@@ -118,7 +118,9 @@ impl RecordState {
         for it in &self.accounts {
             for product in Product::ALL {
                 let state = it.of(product);
-                if state.data_status == "AVAILABLE" {
+                // What the record was linked without is no trouble.
+                let lacks_nothing = state.data_status == "AVAILABLE";
+                if lacks_nothing || state.reason.as_deref() == Some("not_shared") {
                     continue;
                 }
                 let of = (it.account, product);

@@ -14,6 +14,7 @@ use okra_banks::oauth::Grant;
 use okra_core::{
     bank::{BankConfig, OAuthClient},
     fault::{BankFault, FaultClass},
+    model::Product,
 };
 use okra_refresh::client_secret;
 use okra_vault::fresh_nonce;
@@ -52,11 +53,12 @@ fn problem(fault: &BankFault) -> Problem {
     }
 }
 
-/// Makes a consent at the bank, and the address to send the customer to.
+/// Makes a consent to these products at the bank, and the address to send the customer to.
 pub(crate) async fn visit(
     web: &Web,
     bank: &BankConfig,
     session: &str,
+    products: &[Product],
 ) -> Result<Result<Visit, Problem>, Trouble> {
     let Some(client) = bank.oauth.as_ref() else {
         return Ok(Err(Problem::Down));
@@ -74,7 +76,7 @@ pub(crate) async fn visit(
         Ok(ours) => ours,
         Err(fault) => return Ok(Err(problem(&fault))),
     };
-    let consent = match connectors.new_consent(bank, &ours, now).await {
+    let consent = match connectors.new_consent(bank, &ours, products, now).await {
         Ok(consent) => consent,
         Err(fault) => return Ok(Err(problem(&fault))),
     };

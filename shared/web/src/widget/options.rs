@@ -1,8 +1,9 @@
 //! What a page asks of the widget: Okra's options, read and checked.
 
 use okra_core::{
+    history::MAX_MONTHS,
     ids::{AccountId, BankId, CustomerId},
-    model::{Environment, Product},
+    model::{ByProduct, Environment, Product},
     schedule::Interval,
 };
 use okra_store::App;
@@ -17,7 +18,12 @@ pub(crate) struct Asked {
     /// A customer who comes back.
     pub(crate) customer: Option<CustomerId>,
     pub(crate) interval: Interval,
+    /// All that is read.
     pub(crate) products: Vec<Product>,
+    /// Those of them that are read at `interval`; the others daily.
+    pub(crate) synced: Vec<Product>,
+    /// Months of history.
+    pub(crate) months: u8,
     pub(crate) webhook_url: Option<String>,
     /// Echoed in webhooks.
     pub(crate) options: Map<String, Value>,
@@ -30,6 +36,21 @@ pub(crate) struct Asked {
     pub(crate) success_message: Option<String>,
     /// Where the page of a short link leads in the end.
     pub(crate) redirect_url: Option<String>,
+}
+
+impl Asked {
+    /// How often each product is asked for; one that is not asked for has no interval.
+    pub(crate) fn schedule(&self) -> ByProduct<Interval> {
+        let mut schedule = ByProduct::default();
+        for product in &self.products {
+            let interval = match self.synced.contains(product) {
+                true => self.interval,
+                false => Interval::Daily,
+            };
+            *schedule.slot(*product) = Some(interval);
+        }
+        schedule
+    }
 }
 
 /// True where a page of this origin may open the app's widget.
@@ -79,7 +100,9 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
         app_name: text("name").or_else(|| text("clientName")),
         customer: customer(options.get("customer"))?,
         products: Product::ALL.to_vec(),
-        webhook_url: text("callback_url"),
+        months: months(options.get("limit"))?,
+        webhook_url: url(options.get("callback_url"))
+            .map_err(|()| "callback_url has to be a URL that begins with https://.")?,
         options: options
             .get("options")
             .and_then(Value::as_object)
@@ -110,8 +133,70 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
         }
         _ => return Err("reauth_account and reauth_bank go together: the account that has to be linked again, and its bank.".to_owned()),
     };
-    refresh(options.get("refresh"), &mut asked)?;
+    let named = named(options.get("products"))?;
+    let synced = refresh(options.get("refresh"), &mut asked)?;
+    // What neither names is not read: refresh alone says what is kept, and products what else is read.
+    asked.products = match (named, &synced) {
+        (Some(named), Some(synced)) => {
+            if let Some(other) = synced.iter().find(|it| !named.contains(it)) {
+                let other = other.as_str();
+                return Err(format!(
+                    "refresh.products has {other}, and products does not: what is kept fresh has to be asked for."
+                ));
+            }
+            named
+        }
+        (Some(products), None) => products,
+        (None, Some(products)) => products.clone(),
+        (None, None) => Product::ALL.to_vec(),
+    };
+    asked.synced = synced.unwrap_or_else(|| asked.products.clone());
     Ok(asked)
+}
+
+/// A URL, where there is one.
+fn url(value: Option<&Value>) -> Result<Option<String>, ()> {
+    let text = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => value.as_str().ok_or(())?.trim(),
+    };
+    match text.is_empty() {
+        true => Ok(None),
+        false if is_url(text) => Ok(Some(text.to_owned())),
+        false => Err(()),
+    }
+}
+
+/// Okra's `limit`: months of history.
+fn months(value: Option<&Value>) -> Result<u8, String> {
+    let months = match value {
+        None | Some(Value::Null) => return Ok(MAX_MONTHS),
+        Some(Value::Number(number)) => number.as_u64(),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(_) => None,
+    };
+    let months = months.and_then(|it| u8::try_from(it).ok());
+    let months = months.filter(|it| (1..=MAX_MONTHS).contains(it));
+    months
+        .ok_or_else(|| format!("limit has to be a number of months of history, 1 to {MAX_MONTHS}."))
+}
+
+/// Okra's `products`: those of them that are read here; `None` where it is absent. The others have no data
+/// that is read, and accounts come with each link.
+fn named(value: Option<&Value>) -> Result<Option<Vec<Product>>, String> {
+    let list = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(value) => value,
+    };
+    let names = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut named = Product::ALL.to_vec();
+    named.retain(|product| names.iter().any(|it| it.as_str() == Some(product.as_str())));
+    if named.is_empty() {
+        return Err(format!(
+            "products is {list}, and has to be a list with \"balance\", \"transactions\", or both: nothing else is read."
+        ));
+    }
+    Ok(Some(named))
 }
 
 /// A returning customer: `{id}`, or the id alone.
@@ -133,15 +218,19 @@ fn customer(value: Option<&Value>) -> Result<Option<CustomerId>, String> {
         .map_err(|_| "customer.id is no id of a customer: it is 24 hexadecimal digits.".to_owned())
 }
 
-/// `true`: daily, balance and transactions. `{interval, products, webhook_url}`: what it says.
-fn refresh(value: Option<&Value>, asked: &mut Asked) -> Result<(), String> {
+/// `true`: daily, all that is read. `{interval, products, webhook_url}`: what it says; its products, where
+/// it names some.
+fn refresh(value: Option<&Value>, asked: &mut Asked) -> Result<Option<Vec<Product>>, String> {
     let sync = match value {
-        None | Some(Value::Null | Value::Bool(_)) => return Ok(()),
+        None | Some(Value::Null | Value::Bool(true)) => return Ok(None),
+        // Nothing is read that was not asked for, so this cannot be taken for "daily".
+        Some(Value::Bool(false)) => {
+            return Err("refresh is false, and a linked record is always kept fresh here: leave refresh out for daily.".to_owned());
+        }
         Some(Value::Object(sync)) => sync,
         Some(_) => {
             return Err(
-                "refresh is true, false, or an object {interval, products, webhook_url}."
-                    .to_owned(),
+                "refresh is true or an object {interval, products, webhook_url}.".to_owned(),
             );
         }
     };
@@ -162,6 +251,7 @@ fn refresh(value: Option<&Value>, asked: &mut Asked) -> Result<(), String> {
             )
         })?;
     }
+    let mut named = None;
     if let Some(products) = sync.get("products") {
         let parse = |it: &Value| {
             let name = it.as_str()?;
@@ -173,18 +263,17 @@ fn refresh(value: Option<&Value>, asked: &mut Asked) -> Result<(), String> {
             .as_array()
             .and_then(|list| list.iter().map(parse).collect());
         let parsed = parsed.filter(|list| !list.is_empty());
-        asked.products = parsed.ok_or_else(|| {
+        let mut parsed = parsed.ok_or_else(|| {
             format!("refresh.products is {products}, and has to be a list of \"balance\", \"transactions\", or both.")
         })?;
-        asked.products.sort_unstable();
-        asked.products.dedup();
+        parsed.sort_unstable();
+        parsed.dedup();
+        named = Some(parsed);
     }
-    if let Some(url) = sync.get("webhook_url") {
-        let url = url.as_str().filter(|url| is_url(url));
-        let url = url.ok_or("refresh.webhook_url has to be a URL that begins with https://.")?;
-        asked.webhook_url = Some(url.to_owned());
-    }
-    Ok(())
+    let webhook = url(sync.get("webhook_url"))
+        .map_err(|()| "refresh.webhook_url has to be a URL that begins with https://.")?;
+    asked.webhook_url = webhook.or_else(|| asked.webhook_url.take());
+    Ok(named)
 }
 
 #[cfg(test)]
@@ -214,15 +303,67 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_asked_for_is_read() {
+        use Interval::{Daily, OneHour};
+        let (balance, rows) = (json!(["balance"]), json!(["auth", "transactions"]));
+        let both = json!(["auth", "balance", "identity", "transactions"]);
+        let check = |options: Value, months: u8, expected: (Option<Interval>, Option<Interval>)| {
+            let asked = of(&options).unwrap();
+            let schedule = asked.schedule();
+            let found = (schedule.balance, schedule.transactions);
+            assert_eq!((asked.months, found), (months, expected), "{options}");
+        };
+        check(json!({}), 24, (Some(Daily), Some(Daily)));
+        check(json!({"products": both}), 24, (Some(Daily), Some(Daily)));
+        check(
+            json!({"products": rows, "limit": 6}),
+            6,
+            (None, Some(Daily)),
+        );
+        let hourly = |products: &Value| json!({"interval": "one_hour", "products": products});
+        check(
+            json!({"products": balance, "limit": "2", "refresh": hourly(&balance)}),
+            2,
+            (Some(OneHour), None),
+        );
+        check(
+            json!({"refresh": hourly(&balance)}),
+            24,
+            (Some(OneHour), None),
+        );
+        check(
+            json!({"products": both, "refresh": hourly(&balance)}),
+            24,
+            (Some(OneHour), Some(Daily)),
+        );
+        check(
+            json!({"products": balance, "refresh": {"interval": "one_hour"}}),
+            24,
+            (Some(OneHour), None),
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_said_in_words() {
         let check = |options: Value, expected: &str| {
             let problem = of(&options).err().unwrap();
             assert!(problem.starts_with(expected), "{options}: {problem}");
         };
+        check(json!({"refresh": "daily"}), "refresh is true or an object");
+        check(json!({"refresh": false}), "refresh is false");
         check(
-            json!({"refresh": "daily"}),
-            "refresh is true, false, or an object",
+            json!({"products": ["identity"]}),
+            "products is [\"identity\"]",
         );
+        check(json!({"products": "balance"}), "products is \"balance\"");
+        check(
+            json!({"products": ["balance"], "refresh": {"products": ["transactions"]}}),
+            "refresh.products has transactions",
+        );
+        check(json!({"limit": 0}), "limit has to be");
+        check(json!({"limit": 25}), "limit has to be");
+        check(json!({"limit": "all"}), "limit has to be");
+        check(json!({"callback_url": "a"}), "callback_url has to be");
         check(
             json!({"refresh": {"interval": "hourly"}}),
             "refresh.interval is \"hourly\", and has to be one of one_minute",

@@ -1,8 +1,13 @@
 //! What a customer on the way through the widget has got so far.
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use jiff::civil::Date;
 use okra_banks::{ConsentId, ConsentSecret};
-use okra_core::ids::{AppId, BankId, RecordId};
+use okra_core::{
+    ids::{AppId, BankId, RecordId},
+    model::ByProduct,
+    schedule::Interval,
+};
 use okra_store::{KeyHash, LINK_SESSION_KEPT_S, LinkSession};
 use okra_vault::fresh_nonce;
 use serde::{Deserialize, Serialize};
@@ -25,11 +30,12 @@ pub(crate) struct Link {
     pub(crate) asked: Asked,
     /// The record that is linked again, if one is.
     pub(crate) reauth: Option<RecordId>,
+    /// What that record reads.
+    pub(crate) renewed: Option<Renewed>,
     pub(crate) bank: Option<BankId>,
     /// The way to the bank that is open now.
     pub(crate) visit: Option<Visit>,
     /// Since when the bank is asked for its accounts, the customer having come back: seconds since 1970.
-    #[serde(default)]
     pub(crate) reading_s: Option<i64>,
     /// What the bank gave, until the record is made.
     pub(crate) consent: Option<ConsentSecret>,
@@ -41,6 +47,15 @@ pub(crate) struct Link {
     pub(crate) record: Option<RecordId>,
     /// Seconds since 1970 after which nothing goes on.
     expires_s: i64,
+}
+
+/// What a record reads whose consent is renewed.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Renewed {
+    /// How often, each product.
+    pub(crate) schedule: ByProduct<Interval>,
+    /// The first day whose transactions are read.
+    pub(crate) since: Date,
 }
 
 /// One way to the bank and back.
@@ -99,6 +114,7 @@ impl Link {
             origin,
             asked,
             reauth: None,
+            renewed: None,
             bank: None,
             visit: None,
             reading_s: None,
@@ -140,7 +156,10 @@ pub(crate) async fn open(web: &Web, token: &str) -> Result<Option<Open>, Trouble
         return Ok(None);
     };
     let plain = web.api.vault.open(PURPOSE, &stored.sealed)?;
-    let link: Link = serde_json::from_slice(&plain)?;
+    // What an older version began is over: its customer was shown something else.
+    let Ok(link) = serde_json::from_slice::<Link>(&plain) else {
+        return Ok(None);
+    };
     let over = link.expires_s <= web.now().as_second();
     Ok((!over).then_some(Open {
         link,

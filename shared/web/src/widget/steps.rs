@@ -8,18 +8,21 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use jiff::{ToSpan, civil::Date};
 use maud::{Markup, html};
 use okra_core::{
     bank::BankConfig,
     breaker::{BankStatus, Breaker},
-    model::Product,
+    decide::window_start,
+    model::{ByProduct, Product, date_of},
+    schedule::Interval,
 };
 use okra_store::{App, Consistency, RecordStatus};
 use serde_json::{Value, json};
 
 use super::{
     bank_side, from_ourselves,
-    session::{self, Link, Open, Problem},
+    session::{self, Link, Open, Problem, Renewed},
 };
 use crate::{Web, form::Fields, html as shell, show, trouble::Trouble};
 
@@ -59,12 +62,17 @@ pub(crate) async fn prepare(
             ));
         }
         let head = store.head(known.record, Consistency::Eventual).await?;
-        if head.is_none_or(|head| head.status == RecordStatus::Invalid) {
+        let Some(head) = head.filter(|head| head.status != RecordStatus::Invalid) else {
             return Ok(Err(
                 "The record of reauth_account was unlinked: link it as a new one.".to_owned(),
             ));
-        }
+        };
         link.reauth = Some(known.record);
+        // What is consented to anew is what the record is, whatever this page says.
+        link.renewed = Some(Renewed {
+            schedule: head.schedule,
+            since: reaches_back(date_of(head.created_at), head.months),
+        });
         link.bank = Some(bank);
     }
     Ok(Ok(()))
@@ -74,7 +82,7 @@ pub(crate) async fn prepare(
 pub(crate) async fn first(web: &Web, link: &Link) -> Result<Markup, Trouble> {
     match link.bank {
         Some(bank) => match web.api.store.bank(bank).await? {
-            Some(bank) => Ok(consent(link, &bank)),
+            Some(bank) => Ok(consent(link, &bank, date_of(web.now()))),
             None => Ok(over("The bank of that account is not configured any more.")),
         },
         None => banks(web, link).await,
@@ -172,10 +180,47 @@ async fn banks(web: &Web, link: &Link) -> Result<Markup, Trouble> {
     ))
 }
 
-/// What the customer agrees to, in plain words: what, how long, how often.
-fn consent(link: &Link, bank: &BankConfig) -> Markup {
+/// The first day whose transactions are read of a record that is linked on `day`: so many months back, and
+/// the window of each refresh.
+fn reaches_back(day: Date, months: u8) -> Date {
+    let asked = day.saturating_sub(i32::from(months).months());
+    asked.min(window_start(day))
+}
+
+/// How often each product is read: what the bank allows of what is asked for.
+fn schedule(link: &Link, bank: &BankConfig) -> ByProduct<Interval> {
+    let mut schedule = match &link.renewed {
+        Some(renewed) => renewed.schedule,
+        None => link.asked.schedule(),
+    };
+    for product in Product::ALL {
+        let slot = schedule.slot(product);
+        *slot = slot.map(|interval| bank.limits.effective(interval));
+    }
+    schedule
+}
+
+/// `every hour`; or each product's own where they differ.
+fn how_often(schedule: ByProduct<Interval>) -> String {
+    match (schedule.balance, schedule.transactions) {
+        (Some(balance), Some(transactions)) if balance != transactions => format!(
+            "balances {}, transactions {}",
+            show::interval(balance),
+            show::interval(transactions)
+        ),
+        (Some(one), _) | (None, Some(one)) => show::interval(one).to_owned(),
+        (None, None) => "never".to_owned(),
+    }
+}
+
+/// What the customer agrees to, in plain words: what, since when, how often, how long.
+fn consent(link: &Link, bank: &BankConfig, today: Date) -> Markup {
     let app = link.asked.app_name.as_deref().unwrap_or("This app");
-    let products = &link.asked.products;
+    let schedule = schedule(link, bank);
+    let since = match &link.renewed {
+        Some(renewed) => renewed.since,
+        None => reaches_back(today, link.asked.months),
+    };
     let again = link.reauth.is_some();
     let title = if again {
         "Renew your consent"
@@ -192,11 +237,12 @@ fn consent(link: &Link, bank: &BankConfig) -> Markup {
             p { (app) " asks to read from your bank:" }
             ul.ticks {
                 li { "your name and account numbers" }
-                @if products.contains(&Product::Balance) { li { "your balances" } }
-                @if products.contains(&Product::Transactions) { li { "your transactions, past and new" } }
+                @if schedule.balance.is_some() { li { "your balances" } }
+                @if schedule.transactions.is_some() { li { "your transactions, past and new" } }
             }
             dl {
-                dt { "How often" } dd { (show::interval(link.asked.interval)) }
+                @if schedule.transactions.is_some() { dt { "Since" } dd { (show::date(since)) } }
+                dt { "How often" } dd { (how_often(schedule)) "; " (app) " can change how often, and not what" }
                 dt { "How long" } dd { "until you or the bank end it; most banks ask again after 90 days" }
                 dt { "Never" } dd { "your password, and moving money" }
             }
@@ -280,12 +326,12 @@ fn pulling(look: u32) -> Markup {
         look,
         &html! {
             div.bar { span {} }
-            p.wait role="status" { "Your account is linked. The first balances and transactions are on their way…" }
+            p.wait role="status" { "Your account is linked. The first data are on their way…" }
         },
     )
 }
 
-fn success(link: &Link, pulled: bool) -> Markup {
+fn success(link: &Link, bank: &BankConfig, pulled: bool) -> Markup {
     let title = link
         .asked
         .success_title
@@ -301,9 +347,9 @@ fn success(link: &Link, pulled: bool) -> Markup {
             h1 tabindex="-1" { (title) }
             @match &link.asked.success_message {
                 Some(message) => p { (message) },
-                None => p { "From now on " (app) " is kept up to date, " (show::interval(link.asked.interval)) "." },
+                None => p { "From now on " (app) " is kept up to date, " (how_often(schedule(link, bank))) "." },
             }
-            @if !pulled { p.sub { "The first transactions take a little longer; you need not wait for them." } }
+            @if !pulled { p.sub { "The first data take a little longer; you need not wait for them." } }
             div.actions { button.main type="button" data-close { "Done" } }
         }
     }
@@ -364,13 +410,14 @@ async fn pick(web: &Web, open: &mut Open, bank: &str) -> Result<Markup, Trouble>
         open.save(web).await?;
     }
     let bank = bank_of(web, &open.link).await?;
-    Ok(consent(&open.link, &bank))
+    Ok(consent(&open.link, &bank, date_of(web.now())))
 }
 
 /// Sends the customer to the bank.
 async fn go(web: &Web, open: &mut Open, token: &str) -> Result<Markup, Trouble> {
     let bank = bank_of(web, &open.link).await?;
-    match bank_side::visit(web, &bank, token).await? {
+    let products = schedule(&open.link, &bank).products();
+    match bank_side::visit(web, &bank, token, &products).await? {
         Ok(visit) => {
             let url = visit.url.clone();
             open.link.visit = Some(visit);
@@ -380,7 +427,7 @@ async fn go(web: &Web, open: &mut Open, token: &str) -> Result<Markup, Trouble> 
         }
         Err(problem) => {
             open.link.problem = Some(problem);
-            Ok(consent(&open.link, &bank))
+            Ok(consent(&open.link, &bank, date_of(web.now())))
         }
     }
 }
@@ -389,7 +436,7 @@ async fn again(web: &Web, open: &mut Open) -> Result<Markup, Trouble> {
     (open.link.visit, open.link.reading_s) = (None, None);
     open.save(web).await?;
     let bank = bank_of(web, &open.link).await?;
-    Ok(consent(&open.link, &bank))
+    Ok(consent(&open.link, &bank, date_of(web.now())))
 }
 
 /// Whether the customer has come back from the bank.
@@ -399,7 +446,7 @@ async fn came_back(web: &Web, link: &Link, look: u32) -> Result<Markup, Trouble>
         return progress(web, link, look).await;
     }
     if link.problem.is_some() {
-        return Ok(consent(link, &bank));
+        return Ok(consent(link, &bank, date_of(web.now())));
     }
     match (&link.consent, &link.visit) {
         (Some(_), _) => Ok(choose(link, &bank)),
@@ -411,7 +458,7 @@ async fn came_back(web: &Web, link: &Link, look: u32) -> Result<Markup, Trouble>
         {
             Ok(reading(&bank, look.saturating_add(1)))
         }
-        (None, None) => Ok(consent(link, &bank)),
+        (None, None) => Ok(consent(link, &bank, date_of(web.now()))),
     }
 }
 
@@ -423,7 +470,7 @@ async fn share(web: &Web, open: &mut Open, chosen: &[&str]) -> Result<Markup, Tr
         return progress(web, link, 0).await;
     }
     let Some(secret) = link.consent.take() else {
-        return Ok(consent(link, &bank));
+        return Ok(consent(link, &bank, date_of(web.now())));
     };
     let holder = link
         .offered
@@ -434,9 +481,12 @@ async fn share(web: &Web, open: &mut Open, chosen: &[&str]) -> Result<Markup, Tr
         "access_token": secret.access_token,
         "refresh_token": secret.refresh_token,
         "expires_in": secret.expires_at.map(|at| at.duration_since(web.now()).as_secs().max(0)),
+        "consent_id": secret.consent_id,
         "bank": bank.id,
         "interval": link.asked.interval,
         "products": link.asked.products,
+        "sync_products": link.asked.synced,
+        "limit": link.asked.months,
         "options": link.asked.options,
     });
     match (link.reauth, link.asked.customer) {
@@ -526,17 +576,16 @@ async fn progress(web: &Web, link: &Link, look: u32) -> Result<Markup, Trouble> 
         return Ok(pulling(look.saturating_add(1)));
     };
     let head = web.api.store.head(record, Consistency::Eventual).await?;
-    let wants_rows = link.asked.products.contains(&Product::Transactions);
     let pulled = head.is_some_and(|head| {
         let all = head.schedule.iter().all(|(product, _)| {
             head.marks
                 .get(product)
                 .is_some_and(|mark| mark.digest.is_some())
         });
-        all && (head.first_pull_done || !wants_rows)
+        all && head.is_pulled()
     });
     if pulled || look >= MAX_LOOKS {
-        return Ok(success(link, pulled));
+        return Ok(success(link, &bank_of(web, link).await?, pulled));
     }
     Ok(pulling(look.saturating_add(1)))
 }

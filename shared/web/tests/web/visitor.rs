@@ -1,0 +1,195 @@
+//! Who calls pages: a page of an app that opens the widget, and the customer at the bank.
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{Method, Request, StatusCode, header::LOCATION},
+};
+use okra_core::{
+    bank::{BankConfig, ClientAuth, OAuthClient},
+    ids::AppId,
+};
+use okra_refresh::seal_client_secret;
+use okra_sandbox::{AUTHORIZE_PATH, CLIENT_ID, CLIENT_SECRET, PASSWORD, TOKEN_PATH};
+use okra_store::KeyHash;
+use okra_webhooks::AddressPolicy;
+use serde_json::{Map, Value, json};
+use tower::ServiceExt;
+
+use crate::world::{Answer, BANK, KEY, World};
+
+/// The public key of the app that most tests call as.
+const PUBLIC_KEY: &str = "okra_pk_ours";
+
+/// A page of this machine, which may open the widget of a sandbox app.
+const ORIGIN: &str = "http://localhost:5000";
+
+/// The pages and the API, with a bank that has a page for its customers.
+pub(crate) async fn world() -> World {
+    let world = World::serving(okra_web::router, AddressPolicy::PublicOnly, true).await;
+    let store = &world.environment.store;
+    let mut bank = store.bank(BANK).await.unwrap().unwrap();
+    with_pages(&world, &mut bank);
+    store.put_bank(&bank).await.unwrap();
+    let key = KeyHash::of(PUBLIC_KEY);
+    let mut app = store
+        .app(AppId::from_bytes([0xa0; 12]))
+        .await
+        .unwrap()
+        .unwrap();
+    app.public_key = Some(PUBLIC_KEY.to_owned());
+    store.put_app(&app).await.unwrap();
+    store.put_public_key(key, app.id).await.unwrap();
+    world
+}
+
+/// Gives a bank of the sandbox its login page.
+pub(crate) fn with_pages(world: &World, bank: &mut BankConfig) {
+    let (origin, _) = bank.base_url.split_once("/open-banking").unwrap();
+    let secret = seal_client_secret(&world.environment.vault, bank.id, CLIENT_SECRET).unwrap();
+    bank.oauth = Some(OAuthClient {
+        token_url: format!("{origin}{TOKEN_PATH}"),
+        authorization_url: Some(format!("{origin}{AUTHORIZE_PATH}/{}", bank.slug)),
+        client_id: CLIENT_ID.to_owned(),
+        client_auth: ClientAuth::ClientSecretPost,
+        sealed_secret: Some(secret),
+    });
+}
+
+/// Opens the widget with these options besides key and token.
+pub(crate) async fn begin(world: &World, options: &Value) -> Answer {
+    let store = &world.environment.store;
+    let app = store
+        .app(AppId::from_bytes([0xa0; 12]))
+        .await
+        .unwrap()
+        .unwrap();
+    let mut all: Map<String, Value> = options.as_object().unwrap().clone();
+    all.insert("key".to_owned(), json!(PUBLIC_KEY));
+    all.insert("token".to_owned(), json!(app.client_token().to_string()));
+    let body = json!({ "origin": ORIGIN, "options": all });
+    world
+        .call(Method::POST, "/widget/begin", None, body.to_string())
+        .await
+}
+
+/// A widget that is open.
+pub(crate) struct Widget<'a> {
+    world: &'a World,
+    session: String,
+    /// What it shows.
+    pub(crate) html: String,
+}
+
+impl<'a> Widget<'a> {
+    pub(crate) async fn open(world: &'a World, options: &Value) -> Self {
+        let answer = begin(world, options).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        let began = answer.json();
+        Self {
+            world,
+            session: began["session"].as_str().unwrap().to_owned(),
+            html: began["html"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// Does one step: what it shows then.
+    pub(crate) async fn step(&mut self, fields: &[(&str, &str)]) -> &str {
+        let body = serde_urlencoded::to_string(fields).unwrap();
+        let request = Request::post("/widget/step").header("x-okra-link", &self.session);
+        let answer = self
+            .world
+            .send(request.body(Body::from(body)).unwrap())
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        self.html = answer.text;
+        &self.html
+    }
+
+    /// Reads what is consented to at the bank, and goes there and back: the accounts are to be chosen then.
+    pub(crate) async fn consent(&mut self) -> &str {
+        self.step(&[("action", "go")]).await;
+        let href = self.html.split_once("href=\"").unwrap().1;
+        let href = href.split_once('"').unwrap().0.replace("&amp;", "&");
+        let (_, path) = href.split_once("/open-banking").unwrap();
+        let bank = self.world.bank.router();
+        let path = format!("/open-banking{path}");
+        let get = Request::get(&path).body(Body::empty()).unwrap();
+        let page = bank.clone().oneshot(get).await.unwrap();
+        let page = to_bytes(page.into_body(), usize::MAX).await.unwrap();
+        let page = String::from_utf8(page.to_vec()).unwrap();
+        let visit = page.split_once("name=\"visit\" value=\"").unwrap().1;
+        let visit = visit.split_once('"').unwrap().0.to_owned();
+        let form = |fields: &[(&str, &str)]| {
+            let path = path.split('?').next().unwrap();
+            let body = serde_urlencoded::to_string(fields).unwrap();
+            let post =
+                Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+            post.body(Body::from(body)).unwrap()
+        };
+        let who = [
+            ("visit", visit.as_str()),
+            ("username", "new"),
+            ("password", PASSWORD),
+        ];
+        bank.clone().oneshot(form(&who)).await.unwrap();
+        let allow = [("visit", visit.as_str()), ("action", "allow")];
+        let back = bank.oneshot(form(&allow)).await.unwrap();
+        let back = back.headers()[LOCATION].to_str().unwrap().to_owned();
+        let back = back.strip_prefix("https://sync.example").unwrap();
+        let returned = self.world.call(Method::GET, back, None, "").await;
+        assert_eq!(returned.status, StatusCode::OK, "{}", returned.text);
+        self.step(&[("action", "wait")]).await
+    }
+
+    /// The accounts that can be chosen.
+    pub(crate) fn accounts(&self) -> Vec<String> {
+        let after = self.html.split("name=\"account\" value=\"").skip(1);
+        let ids = after.map(|rest| rest.split_once('"').unwrap().0.to_owned());
+        ids.collect()
+    }
+
+    /// Links a bank with all of its accounts: what the page is handed.
+    pub(crate) async fn link(&mut self) -> Value {
+        self.step(&[("action", "bank"), ("bank", &BANK.to_string())])
+            .await;
+        self.consent().await;
+        self.share().await;
+        self.world.work().await;
+        self.step(&[("action", "progress"), ("look", "99")]).await;
+        let success = self.html.split_once("data-success=\"").unwrap().1;
+        let success = success.split_once('"').unwrap().0.replace("&quot;", "\"");
+        serde_json::from_str(&success).unwrap()
+    }
+
+    /// Shares all accounts.
+    pub(crate) async fn share(&mut self) -> &str {
+        let accounts = self.accounts();
+        let mut fields = vec![("action", "accounts")];
+        fields.extend(accounts.iter().map(|id| ("account", id.as_str())));
+        self.step(&fields).await
+    }
+}
+
+/// What a page says: its text without tags, each stretch of white space one space.
+pub(crate) fn text(html: &str) -> String {
+    let mut text = String::new();
+    let mut inside = false;
+    for letter in html.chars() {
+        match letter {
+            '<' => {
+                inside = true;
+                text.push(' ');
+            }
+            '>' => inside = false,
+            _ if !inside => text.push(letter),
+            _ => {}
+        }
+    }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ")
+}
+
+/// A call of the API as the app of [`KEY`].
+pub(crate) async fn post(world: &World, path: &str, body: Value) -> Answer {
+    world.post_as(KEY, path, &body).await
+}

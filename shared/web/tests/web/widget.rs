@@ -1,0 +1,178 @@
+//! The widget: what it says is what is read.
+
+use axum::http::StatusCode;
+use okra_core::{model::Product, schedule::Interval};
+use okra_store::Consistency;
+use serde_json::{Value, json};
+
+use crate::{
+    visitor::{Widget, post, text, world},
+    world::{BANK, World},
+};
+
+/// Opens the widget with these options, reads what the customer agrees to, and links.
+async fn link(world: &World, options: Value) -> (String, Value) {
+    let mut widget = Widget::open(world, &options).await;
+    let consent = widget
+        .step(&[("action", "bank"), ("bank", &BANK.to_string())])
+        .await;
+    let consent = text(consent);
+    (consent, widget.link().await)
+}
+
+#[tokio::test]
+async fn what_is_read_is_what_the_customer_was_shown() {
+    use Interval::{Daily, OneHour};
+    let both = json!(["balance", "transactions"]);
+    let check = async |options: Value,
+                       says: &[&str],
+                       expected: (Option<Interval>, Option<Interval>),
+                       months: u8| {
+        let world = world().await;
+        let (consent, linked) = link(&world, options.clone()).await;
+        for says in says {
+            assert!(consent.contains(says), "{options}: {consent}");
+        }
+        let (balance, transactions) = expected;
+        assert_eq!(consent.contains("your balances"), balance.is_some());
+        assert_eq!(
+            consent.contains("your transactions"),
+            transactions.is_some()
+        );
+        let record = linked["record_id"].as_str().unwrap().parse().unwrap();
+        let store = &world.environment.store;
+        let head = store
+            .head(record, Consistency::Strong)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (head.schedule.balance, head.schedule.transactions),
+            expected
+        );
+        assert_eq!(head.months, months);
+        assert!(head.is_pulled());
+        let read: Vec<Product> = Product::ALL
+            .into_iter()
+            .filter(|product| {
+                head.marks
+                    .get(*product)
+                    .is_some_and(|mark| mark.digest.is_some())
+            })
+            .collect();
+        assert_eq!(read, head.schedule.products(), "{options}");
+        let account = linked["accounts"][0]["id"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let from = jiff::civil::Date::MIN;
+        let rows = store
+            .transactions(account, from, None, Consistency::Strong)
+            .await
+            .unwrap();
+        assert_eq!(rows.is_empty(), transactions.is_none());
+        // The bank's word on when the consent ends was asked for.
+        let record = json!({ "record_id": linked["record_id"] });
+        let state = post(&world, "products/records/get", record).await.data();
+        assert!(state["state"]["consent_expires_at"].is_string(), "{state}");
+        let process = &state["records"]["status"]["process"];
+        assert_eq!(process["completed"], true, "{state:#}");
+    };
+    check(
+        json!({
+            "refresh": { "interval": "one_hour", "products": ["balance"] }, "products": ["balance"],
+            "limit": 2,
+        }),
+        &["How often every hour; This app can change how often, and not what"],
+        (Some(OneHour), None),
+        2,
+    )
+    .await;
+    check(
+        json!({
+            "refresh": { "interval": "one_hour", "products": ["balance"] }, "products": both,
+            "limit": 3, "name": "Ledger",
+        }),
+        &[
+            "Since 15 Dec 2025",
+            "How often balances every hour, transactions daily; Ledger can change how often",
+        ],
+        (Some(OneHour), Some(Daily)),
+        3,
+    )
+    .await;
+    // A refresh reads from the first of a month on, which is longer than one month.
+    check(
+        json!({ "products": ["transactions"], "limit": 1 }),
+        &["Since 1 Feb 2026", "How often daily; "],
+        (None, Some(Daily)),
+        1,
+    )
+    .await;
+    check(
+        json!({}),
+        &["Since 15 Mar 2024"],
+        (Some(Daily), Some(Daily)),
+        24,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_not_consented_to_cannot_be_asked_for_later() {
+    let world = world().await;
+    let (_, linked) = link(&world, json!({ "products": ["balance"] })).await;
+    let record = &linked["record_id"];
+    let check = async |path: &str, body: Value, status: StatusCode| {
+        let answer = post(&world, path, body).await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text);
+        answer.text
+    };
+    let (bad, ok) = (StatusCode::BAD_REQUEST, StatusCode::OK);
+    let sync = |products: Value| json!({ "customer": linked["customer_id"], "products": products, "interval": "one_hour" });
+    let said = check("data-sync", sync(json!(["balance", "transactions"])), bad).await;
+    assert!(said.contains("linked without"), "{said}");
+    check("data-sync", sync(json!(["balance"])), ok).await;
+    let said = check("transactions/refresh", json!({ "record_id": record }), bad).await;
+    assert!(said.contains("linked without"), "{said}");
+    check("balance/refresh", json!({ "record_id": record }), ok).await;
+    check("customers/retry", json!({ "record_id": record }), ok).await;
+    world.work().await;
+    let store = &world.environment.store;
+    let record = record.as_str().unwrap().parse().unwrap();
+    let head = store
+        .head(record, Consistency::Strong)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(head.schedule.products(), [Product::Balance]);
+    assert_eq!(head.marks.products(), [Product::Balance]);
+    let state = post(
+        &world,
+        "products/records/get",
+        json!({ "record_id": record }),
+    )
+    .await
+    .data();
+    let of_account = &state["state"]["accounts"][0];
+    assert_eq!(of_account["transactions"]["reason"], "not_shared");
+    assert_eq!(of_account["balance"]["data_status"], "AVAILABLE");
+}
+
+#[tokio::test]
+async fn a_renewed_consent_is_for_what_the_record_reads() {
+    let world = world().await;
+    let options = json!({ "products": ["balance"], "refresh": { "interval": "six_hours" } });
+    let (_, linked) = link(&world, options).await;
+    let again = json!({
+        "reauth_account": linked["accounts"][0]["id"], "reauth_bank": BANK,
+        "products": ["balance", "transactions"], "limit": 24, "refresh": { "interval": "one_minute" },
+    });
+    let widget = Widget::open(&world, &again).await;
+    let consent = text(&widget.html);
+    assert!(consent.contains("Renew your consent"), "{consent}");
+    assert!(consent.contains("your balances"), "{consent}");
+    assert!(!consent.contains("transactions"), "{consent}");
+    assert!(consent.contains("How often every 6 hours"), "{consent}");
+}
