@@ -9,17 +9,24 @@ use crate::{ApiState, envelope::Refusal};
 
 /// The app of a call's key.
 pub(crate) async fn app_of(state: &ApiState, headers: &HeaderMap) -> Result<Arc<App>, Refusal> {
+    // Looked up by its hash: how long that takes says nothing about any key.
+    let app = known_app(state, headers).await?;
+    app.ok_or_else(Refusal::unauthorised)
+}
+
+/// The app of a call's key, where it carries one that is known: a route that is open refuses no other.
+pub(crate) async fn known_app(
+    state: &ApiState,
+    headers: &HeaderMap,
+) -> Result<Option<Arc<App>>, Refusal> {
     let header = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
-    let key = header.and_then(key_of).ok_or_else(Refusal::unauthorised)?;
-    // Looked up by its hash: how long that takes says nothing about any key.
-    let hash = KeyHash::of(key);
-    let app = state
-        .kept
-        .app(&state.store, hash, state.clock.now())
-        .await?;
-    app.ok_or_else(Refusal::unauthorised)
+    let Some(key) = header.and_then(key_of) else {
+        return Ok(None);
+    };
+    let (hash, now) = (KeyHash::of(key), state.clock.now());
+    Ok(state.kept.app(&state.store, hash, now).await?)
 }
 
 /// The key in a header: `Bearer <key>`, or the key alone, with or without stray spaces.

@@ -13,7 +13,7 @@ use okra_core::{
     bank::BankConfig,
     ids::{AccountId, BankId, CustomerId, RecordId},
 };
-use okra_store::{Account, App, Consistency, Customer, Head};
+use okra_store::{Account, App, Consistency, Customer, Head, OwnedBank};
 
 use crate::{
     ApiState,
@@ -113,9 +113,17 @@ impl Call {
     }
 
     /// A bank, as it was some seconds ago: for its name. What depends on its settings reads it anew.
-    pub(crate) async fn named_bank(&self, id: BankId) -> Result<Option<Arc<BankConfig>>, Refusal> {
+    pub(crate) async fn named_bank(&self, id: BankId) -> Result<Option<Arc<OwnedBank>>, Refusal> {
         let state = &self.state;
         Ok(state.kept.bank(&state.store, id, self.now()).await?)
+    }
+
+    /// A bank that the app may use.
+    pub(crate) async fn own_bank(&self, id: BankId) -> Result<BankConfig, Refusal> {
+        let app = self.app()?.id;
+        let bank = self.state.store.owned_bank(id).await?;
+        let bank = bank.filter(|bank| bank.is_for(Some(app)));
+        Ok(bank.ok_or_else(|| Refusal::not_found("bank"))?.config)
     }
 
     pub(crate) async fn own_account(&self, id: AccountId) -> Result<Account, Refusal> {

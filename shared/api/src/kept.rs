@@ -7,11 +7,8 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::{
-    bank::BankConfig,
-    ids::{AppId, BankId},
-};
-use okra_store::{App, KeyHash, KeyOwner, Store, StoreError};
+use okra_core::ids::{AppId, BankId};
+use okra_store::{App, KeyHash, KeyOwner, OwnedBank, Store, StoreError};
 
 /// How long something is kept.
 const KEPT_FOR: SignedDuration = SignedDuration::from_secs(5);
@@ -20,7 +17,7 @@ const KEPT_FOR: SignedDuration = SignedDuration::from_secs(5);
 const MAX_KEYS: usize = 1000;
 
 /// Banks in the order of their ids.
-pub(crate) type Banks = Arc<Vec<Arc<BankConfig>>>;
+pub(crate) type Banks = Arc<Vec<Arc<OwnedBank>>>;
 
 struct KeptApp {
     app: Arc<App>,
@@ -102,12 +99,12 @@ impl Kept {
         store: &Store,
         bank: BankId,
         now: Timestamp,
-    ) -> Result<Option<Arc<BankConfig>>, StoreError> {
+    ) -> Result<Option<Arc<OwnedBank>>, StoreError> {
         let banks = self.banks(store, now).await?;
         if let Ok(at) = banks.binary_search_by_key(&bank, |it| it.id) {
             return Ok(banks.get(at).cloned());
         }
-        Ok(store.bank(bank).await?.map(Arc::new))
+        Ok(store.owned_bank(bank).await?.map(Arc::new))
     }
 
     /// Forgets the banks: they have changed.

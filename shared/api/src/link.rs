@@ -310,8 +310,7 @@ pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked,
         account_ids,
         terms,
     } = linking;
-    let bank = state.store.bank(bank).await?;
-    let bank = bank.ok_or_else(|| Refusal::not_found("bank"))?;
+    let bank = call.own_bank(bank).await?;
     place(call, &bank).await?;
     let consent = ready(call, &bank, consent).await?;
     let facts = chosen(facts(call, &bank, &consent).await?, &account_ids)?;

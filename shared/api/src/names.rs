@@ -4,11 +4,10 @@ use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use okra_core::{
-    bank::BankConfig,
     ids::{BankId, CustomerId, RecordId},
     model::{ByProduct, Product},
 };
-use okra_store::{Account, Customer, Head, RecordStatus};
+use okra_store::{Account, Customer, Head, OwnedBank, RecordStatus};
 use okra_wire::{
     lack::Lack,
     origin::{Ids, Named, Origin, Times},
@@ -21,7 +20,7 @@ use crate::{call::Call, envelope::Refusal};
 #[derive(Default)]
 pub(crate) struct Names {
     customers: HashMap<CustomerId, Arc<Customer>>,
-    banks: HashMap<BankId, Arc<BankConfig>>,
+    banks: HashMap<BankId, Arc<OwnedBank>>,
     /// Records whose consent the bank takes no more, and since when.
     waiting: HashMap<RecordId, Timestamp>,
 }

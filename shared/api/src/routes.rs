@@ -34,6 +34,8 @@ use crate::{
 pub enum Access {
     /// Anybody.
     Open,
+    /// Anybody; an app with its secret key sees its own besides.
+    Either,
     /// An app, with its secret key.
     Key,
 }
@@ -134,9 +136,10 @@ routes! {
     Both Open Ours "health" => system::health;
     Get Open Ours "openapi.json" => reference::openapi;
     Get Open Ours "docs" => reference::page;
-    Both Open Okra "banks/list" => banks::list;
-    Both Open Okra "banks/getById" => banks::get_by_id;
+    Both Either Okra "banks/list" => banks::list;
+    Both Either Okra "banks/getById" => banks::get_by_id;
     Change Key Ours "banks/add" => banks::add;
+    Change Key Ours "banks/remove" => banks::remove;
 
     Change Key Okra "customers/create" => customers::create;
     Change Key Okra "customers/generate" => customers::generate;
@@ -403,6 +406,7 @@ async fn answer(state: Arc<ApiState>, path: &str, request: Request) -> Answer {
     }
     let app = match route.access {
         Access::Open => None,
+        Access::Either => auth::known_app(&state, request.headers()).await?,
         Access::Key => Some(auth::app_of(&state, request.headers()).await?),
     };
     let headers = request.headers().clone();
@@ -417,7 +421,7 @@ async fn answer(state: Arc<ApiState>, path: &str, request: Request) -> Answer {
         Some(named) => repeats::once(&call.state, named, run).await,
         None => run.await,
     };
-    if let (Access::Open, Ok(response)) = (route.access, &mut answered) {
+    if let (Access::Open | Access::Either, Ok(response)) = (route.access, &mut answered) {
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     }
@@ -431,7 +435,7 @@ fn options(route: &Route) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert(ALLOW, methods.clone());
-    if route.access == Access::Open {
+    if route.access != Access::Key {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
         let fields = HeaderValue::from_static("content-type");

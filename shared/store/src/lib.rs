@@ -84,7 +84,7 @@ pub use self::{
     accounts::{Account, Checks, MAX_ACCOUNTS_PER_RECORD},
     allowances::Place,
     apps::{ApiKey, App, DEFAULT_RATE, KeyHash, KeyOwner, MAX_KEYS_PER_APP, MAX_ORIGINS},
-    banks::MAX_BANKS,
+    banks::{MAX_BANKS, MAX_BANKS_OF_APP, OwnedBank},
     call::Direction,
     capacity::CapacityUsed,
     consents::{Consent, ConsentAccount},

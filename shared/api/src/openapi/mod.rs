@@ -156,7 +156,7 @@ fn operation(route: &Route, doc: &Doc, method: &str, several: bool, same_as: &st
     if route.changes() {
         operation["parameters"] = json!([{ "$ref": "#/components/parameters/IdempotencyKey" }]);
     }
-    if route.access == Access::Open {
+    if route.access != Access::Key {
         operation["security"] = json!([]);
     }
     if doc.fields.is_empty() {

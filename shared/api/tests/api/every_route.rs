@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     decoders,
-    recipes::{Foreign, Recipe, There},
+    recipes::{Foreign, OWN_BANK, OWN_BANK_NAME, Recipe, There},
     world::{Answer, EMPTY_KEY, KEY, NAME, OTHER_KEY, World},
 };
 
@@ -203,6 +203,7 @@ async fn no_route_leads_to_another_apps_data() {
             store.head(linked.record(), strong).await.unwrap().unwrap(),
             store.subscriptions(linked.record()).await.unwrap(),
             (hooks, customer.data()),
+            store.owned_bank(OWN_BANK.parse().unwrap()).await.unwrap(),
         )
     };
     world.take_chunks().await;
@@ -215,6 +216,7 @@ async fn no_route_leads_to_another_apps_data() {
             let answer = call(&world, route, method, OTHER_KEY, &recipe.body).await;
             let wanted = match recipe.foreign {
                 Foreign::Missing => StatusCode::NOT_FOUND,
+                Foreign::Taken => StatusCode::CONFLICT,
                 Foreign::Empty | Foreign::Open => StatusCode::OK,
             };
             assert_eq!(answer.status, wanted, "{}: {}", route.path, answer.text);
@@ -222,7 +224,8 @@ async fn no_route_leads_to_another_apps_data() {
             let ours = ours
                 .into_iter()
                 .chain([linked.record().to_string(), NAME.to_owned()]);
-            for ours in ours.chain([there.hook.clone(), there.row.clone()]) {
+            let ids = [there.hook.clone(), there.row.clone()];
+            for ours in ours.chain(ids).chain([OWN_BANK_NAME.to_owned()]) {
                 assert!(
                     !answer.text.contains(&ours),
                     "{}: {}",

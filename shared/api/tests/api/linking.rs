@@ -3,10 +3,10 @@
 use axum::http::StatusCode;
 use okra_banks::{ConsentId, ConsentSecret, oauth::Grant};
 use okra_core::{
-    bank::{ClientAuth, OAuthClient},
+    bank::{BankConfig, ClientAuth, OAuthClient},
     fault::FaultClass,
     feed::Stream,
-    ids::{BankId, RecordId},
+    ids::{AppId, BankId, RecordId},
     schedule::Interval,
 };
 use okra_emulator::Fate;
@@ -21,7 +21,7 @@ use okra_store::{Consistency, RecordStatus};
 use okra_webhooks::AddressPolicy;
 use serde_json::{Value, json};
 
-use crate::world::{BANK, World, config};
+use crate::world::{BANK, KEY, OTHER_KEY, World, config};
 
 /// A login at the bank that nobody linked yet, and its token.
 fn token(world: &World, accounts: u8) -> String {
@@ -222,7 +222,7 @@ async fn sandbox_customers_are_made_in_one_go() {
 }
 
 #[tokio::test]
-async fn a_bank_is_added_and_not_moved() {
+async fn a_bank_is_added_for_its_app_alone() {
     let world = World::new().await;
     let mut bank = config(BankId::from_bytes([7; 12]), "");
     bank.base_url = "https://bank.example/aisp".to_owned();
@@ -231,16 +231,68 @@ async fn a_bank_is_added_and_not_moved() {
         let added = world.post("banks/add", json!(bank)).await.data();
         assert_eq!(added["slug"], "new-bank");
     }
-    let by_id = format!("/v2/banks/getById?id={}", bank.id);
-    let get = axum::http::Method::GET;
-    let shown = world.call(get, &by_id, None, "").await.data();
+    let by_id = json!({ "id": bank.id });
+    let shown = world.post("banks/getById", by_id.clone()).await.data();
     insta::assert_json_snapshot!("bank", shown);
+    let seen = async |key: Option<&str>| {
+        let get = axum::http::Method::GET;
+        let listed = world.call(get.clone(), "/v2/banks/list", key, "").await;
+        let path = format!("/v2/banks/getById?id={}", bank.id);
+        let found = world.call(get, &path, key, "").await.status;
+        (listed.text.contains("new-bank"), found == StatusCode::OK)
+    };
+    assert_eq!(seen(Some(KEY)).await, (true, true));
+    for key in [None, Some(OTHER_KEY), Some("nobody's")] {
+        assert_eq!(seen(key).await, (false, false), "{key:?}");
+    }
 
     let moved = "https://elsewhere.example/aisp".to_owned();
     let mut elsewhere = bank.clone();
-    elsewhere.base_url = moved;
-    let answer = world.post("banks/add", json!(elsewhere)).await;
+    elsewhere.base_url.clone_from(&moved);
+    let answer = world
+        .post_as(OTHER_KEY, "banks/add", &json!(elsewhere))
+        .await;
     assert_eq!(answer.refusal(StatusCode::CONFLICT).0, "CONFLICT");
+    let theirs = json!({ "bank": bank.id, "access_token": token(&world, 1), "name": "Bola" });
+    let answer = world.post_as(OTHER_KEY, "records/link", &theirs).await;
+    answer.refusal(StatusCode::NOT_FOUND);
+    // What the operator configured is nobody's to change.
+    let mut operators = elsewhere.clone();
+    operators.id = BANK;
+    let answer = world.post("banks/add", json!(operators)).await;
+    assert_eq!(answer.refusal(StatusCode::CONFLICT).0, "CONFLICT");
+    let stored = async || world.environment.store.bank(bank.id).await.unwrap();
+    world.post("banks/add", json!(elsewhere)).await.data();
+    assert_eq!(stored().await.unwrap().base_url, moved);
+
+    // A bank goes when nothing is linked there.
+    let (bank_id, served) = (bank.id, world.environment.store.bank(BANK).await.unwrap());
+    let app = AppId::from_bytes([0xa0; 12]);
+    let served = BankConfig {
+        id: bank_id,
+        slug: bank.slug.clone(),
+        ..served.unwrap()
+    };
+    world
+        .environment
+        .store
+        .put_bank_of(app, &served)
+        .await
+        .unwrap();
+    let ours = json!({ "bank": bank_id, "access_token": token(&world, 1), "name": "Bola" });
+    let linked = world.post("records/link", ours).await.data();
+    let answer = world.post("banks/remove", by_id.clone()).await;
+    assert_eq!(answer.refusal(StatusCode::CONFLICT).0, "CONFLICT");
+    let answer = world.post_as(OTHER_KEY, "banks/remove", &by_id).await;
+    answer.refusal(StatusCode::NOT_FOUND);
+    let unlink = json!({ "record_id": linked["record_id"] });
+    world.post("records/unlink", unlink).await.data();
+    world.post("banks/remove", by_id.clone()).await.data();
+    assert_eq!(stored().await, None);
+    world
+        .post("banks/remove", by_id)
+        .await
+        .refusal(StatusCode::NOT_FOUND);
 
     for url in [
         "http://127.0.0.1:9001/2018-06-01",
@@ -295,8 +347,7 @@ async fn a_client_secret_is_sealed_and_never_shown() {
         assert!(message.contains(said), "{message}");
         assert!(!answer.text.contains("s3cret"));
     };
-    let (bad, conflict) = (StatusCode::BAD_REQUEST, StatusCode::CONFLICT);
-    check("client_secret", json!("other"), conflict, "another bank").await;
+    let bad = StatusCode::BAD_REQUEST;
     check("client_secret", json!(null), bad, "client_secret").await;
     check("sealed_secret", json!("AAAA"), bad, "sealed_secret").await;
     check(

@@ -25,10 +25,25 @@ pub(crate) struct There {
 pub(crate) enum Foreign {
     /// That there is no such thing.
     Missing,
+    /// That the id is somebody's already.
+    Taken,
     /// Its own things, of which there are none.
     Empty,
     /// What belongs to nobody, or what it has just made itself.
     Open,
+}
+
+/// A bank that the app has added.
+pub(crate) const OWN_BANK: &str = "0707070707070707070707f7";
+
+/// What nobody else may be shown of it.
+pub(crate) const OWN_BANK_NAME: &str = "Bank of Our Own";
+
+fn own_bank() -> Value {
+    json!({
+        "id": OWN_BANK, "name": OWN_BANK_NAME, "slug": "own-bank",
+        "standard": "obie-3.1", "base_url": "https://bank.example/aisp", "country": "NG",
+    })
 }
 
 /// How a route is called.
@@ -40,7 +55,7 @@ pub(crate) struct Recipe {
 }
 
 impl There {
-    /// Links a customer, refreshes it, and asks for everything that an app can have.
+    /// Links a customer, refreshes it, adds a bank, and asks for everything that an app can have.
     pub(crate) async fn new(world: &World) -> Self {
         Self::with(world, json!({})).await
     }
@@ -52,6 +67,7 @@ impl There {
         let gone = json!({ "customer": gone.customer() });
         let gone = world.post("customers/remove", gone).await.data();
         let linked = world.refreshed_with(login).await;
+        world.post("banks/add", own_bank()).await.data();
         let customer = linked.customer();
         let rows = json!({ "customer": customer });
         let rows = world.post("transactions/getByCustomer", rows).await.data();
@@ -114,11 +130,8 @@ impl There {
         };
         let (body, foreign) = match (family, call) {
             ("", "health" | "openapi.json" | "docs") | ("banks", "list") => open(json!({})),
-            ("banks", "getById") => open(json!({ "id": BANK })),
-            ("banks", "add") => open(json!({
-                "id": "0707070707070707070707f7", "name": "New", "slug": "new-bank",
-                "standard": "obie-3.1", "base_url": "https://bank.example/aisp", "country": "NG",
-            })),
+            ("banks", "getById" | "remove") => missing(json!({ "id": OWN_BANK })),
+            ("banks", "add") => (own_bank(), Foreign::Taken),
             ("customers", "create") => open(json!({ "name": "Bola" })),
             ("customers", "generate") => open(json!({ "number": 1 })),
             ("webhooks", "set") => open(json!({ "url": "https://new.example/hook" })),
@@ -207,7 +220,8 @@ impl There {
             _ => return None,
         };
         let ends = match path {
-            "data-sync/cancel" | "webhooks/remove" | "keys/revoke" | "links/remove" => 1,
+            "banks/remove" | "data-sync/cancel" | "webhooks/remove" | "keys/revoke"
+            | "links/remove" => 1,
             "records/unlink" => 2,
             "customers/remove" => 3,
             _ => 0,

@@ -11,7 +11,8 @@ use okra_core::{
 };
 use okra_store::{
     App, AttemptResult, Customer, Delivery, DeliveryKey, DeliveryState, Direction, Endpoint,
-    Happened, KeyHash, Line, LinkSession, NewAppEntry, Place, Retry, StoredHealth, Subscription,
+    Happened, KeyHash, Line, LinkSession, NewAppEntry, OwnedBank, Place, Retry, StoredHealth,
+    Subscription,
 };
 
 use crate::support::{app, at, record, store};
@@ -149,7 +150,11 @@ async fn banks_are_listed_as_configured() {
     for n in [3, 1, 2] {
         store.put_bank(&bank(n)).await.unwrap();
     }
-    assert_eq!(store.banks().await.unwrap(), [bank(1), bank(2), bank(3)]);
+    let all = |banks: Vec<OwnedBank>| banks.into_iter().map(|it| it.config).collect::<Vec<_>>();
+    assert_eq!(
+        all(store.banks().await.unwrap()),
+        [bank(1), bank(2), bank(3)]
+    );
     assert_eq!(store.bank(bank(2).id).await.unwrap(), Some(bank(2)));
     assert_eq!(store.bank(BankId::from_bytes([9; 12])).await.unwrap(), None);
 }

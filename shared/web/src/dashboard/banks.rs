@@ -150,7 +150,10 @@ fn quota(bank: &BankConfig, of: &Use, asked: Option<&Asked>) -> Markup {
 
 pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<Response, Trouble> {
     let store = &web.api.store;
-    let (banks, breakers) = futures::future::try_join(store.banks(), store.breakers()).await?;
+    let (banks, breakers) = {
+        let banks = store.banks_for(signed.app.id);
+        futures::future::try_join(banks, store.breakers()).await?
+    };
     let now = web.now();
     let heads = overview::heads(&web, &signed).await?;
     let uses = use_of(&heads.items);

@@ -212,7 +212,7 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
         return Ok(axum::response::Redirect::to(&to).into_response());
     }
     let found = find(&web, &signed, &search).await?;
-    let banks = web.api.store.banks().await?;
+    let banks = web.api.store.banks_for(signed.app.id).await?;
     let bank_names: HashMap<BankId, &str> = banks
         .iter()
         .map(|bank| (bank.id, bank.name.as_str()))

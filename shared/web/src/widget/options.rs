@@ -1,6 +1,7 @@
 //! What a page asks of the widget: Okra's options, read and checked.
 
 use okra_core::{
+    bank::BankConfig,
     history::MAX_MONTHS,
     ids::{AccountId, BankId, CustomerId},
     model::{ByProduct, Environment, Product},
@@ -39,6 +40,11 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// True where a bank is among those to choose from.
+    pub(crate) fn offers(&self, bank: &BankConfig) -> bool {
+        self.banks.is_empty() || self.banks.contains(&bank.slug)
+    }
+
     /// How often each product is asked for; one that is not asked for has no interval.
     pub(crate) fn schedule(&self) -> ByProduct<Interval> {
         let mut schedule = ByProduct::default();

@@ -17,7 +17,7 @@ use okra_core::{
     model::{ByProduct, Product, date_of},
     schedule::Interval,
 };
-use okra_store::{App, Consistency, RecordStatus};
+use okra_store::{App, Consistency, OwnedBank, RecordStatus};
 use serde_json::{Value, json};
 
 use super::{
@@ -136,8 +136,9 @@ fn logo(bank: &BankConfig) -> Markup {
 
 async fn banks(web: &Web, link: &Link) -> Result<Markup, Trouble> {
     let store = &web.api.store;
-    let (mut banks, breakers) = futures::future::try_join(store.banks(), store.breakers()).await?;
-    banks.retain(|bank| link.asked.banks.is_empty() || link.asked.banks.contains(&bank.slug));
+    let banks = store.banks_for(link.app);
+    let (mut banks, breakers) = futures::future::try_join(banks, store.breakers()).await?;
+    banks.retain(|bank| link.asked.offers(bank));
     banks.sort_by(|a, b| a.name.cmp(&b.name));
     let sentence = link
         .asked
@@ -405,6 +406,12 @@ async fn pick(web: &Web, open: &mut Open, bank: &str) -> Result<Markup, Trouble>
         return banks(web, &open.link).await;
     };
     if open.link.reauth.is_none() && open.link.linked.is_none() {
+        let known = web.api.store.owned_bank(bank).await?;
+        let app = open.link.app;
+        let offered = |it: &OwnedBank| it.is_for(Some(app)) && open.link.asked.offers(&it.config);
+        if !known.as_ref().is_some_and(offered) {
+            return banks(web, &open.link).await;
+        }
         open.link.bank = Some(bank);
         (open.link.visit, open.link.reading_s, open.link.problem) = (None, None, None);
         open.save(web).await?;

@@ -1,5 +1,7 @@
 //! The widget and the dashboard by their routes: no browser, the bank over loopback HTTP.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 #[path = "../../../api/tests/api/world.rs"]
 #[expect(
     dead_code,
