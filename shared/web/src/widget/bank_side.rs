@@ -10,7 +10,7 @@ use axum::{
 };
 use data_encoding::BASE64URL_NOPAD;
 use okra_api::place_at;
-use okra_banks::oauth::Grant;
+use okra_banks::{ConsentSecret, oauth::Grant};
 use okra_core::{
     bank::{BankConfig, OAuthClient},
     fault::{BankFault, FaultClass},
@@ -109,6 +109,35 @@ pub(crate) async fn visit(
         consent,
         url: format!("{authorize}{sign}{query}"),
     }))
+}
+
+/// Takes a consent back at the bank that no record was made of. False where the bank could not be asked to,
+/// or did not do it: then the consent ends by itself, and its tokens are forgotten here.
+pub(crate) async fn take_back(
+    web: &Web,
+    bank: &BankConfig,
+    consent: &ConsentSecret,
+) -> Result<bool, Trouble> {
+    let Some(id) = &consent.consent_id else {
+        return Ok(false);
+    };
+    let secret = client_secret(&web.api.vault, bank)?;
+    let (connectors, now) = (&web.api.connectors, web.now());
+    if place_at(&web.api, bank, now).await?.is_err() {
+        return Ok(false);
+    }
+    let grant = Grant::ClientCredentials { scope: SCOPE };
+    let asked = async {
+        let ours = connectors.token(bank, &secret, grant, now).await?;
+        connectors.revoke_consent(bank, &ours, id, now).await
+    };
+    match asked.await {
+        Ok(()) => Ok(true),
+        Err(fault) => {
+            tracing::warn!(bank = %bank.id, fault.detail, "a consent without a record could not be taken back");
+            Ok(false)
+        }
+    }
 }
 
 /// The request object that names the consent (OBIE security profile): unsigned, `alg` is `none`. Banks

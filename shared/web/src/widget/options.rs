@@ -8,6 +8,7 @@ use okra_core::{
     schedule::Interval,
 };
 use okra_store::App;
+use okra_webhooks::{AddressPolicy, check_webhook};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -26,6 +27,8 @@ pub(crate) struct Asked {
     /// Months of history.
     pub(crate) months: u8,
     pub(crate) webhook_url: Option<String>,
+    /// It is `refresh`'s, and not `callback_url`.
+    pub(crate) webhook_of_refresh: bool,
     /// Echoed in webhooks.
     pub(crate) options: Map<String, Value>,
     /// Slugs of the banks to choose among; all where empty.
@@ -96,6 +99,19 @@ fn is_url(text: &str) -> bool {
     text.starts_with("https://") || text.starts_with("http://")
 }
 
+impl Asked {
+    /// What is wrong with who is to be told: the option, and the rule that its URL breaks.
+    pub(crate) fn webhook_problem(&self, policy: AddressPolicy, own: &str) -> Option<String> {
+        let url = self.webhook_url.as_deref()?;
+        let refused = check_webhook(url, policy, own).err()?;
+        let option = match self.webhook_of_refresh {
+            true => "refresh.webhook_url",
+            false => "callback_url",
+        };
+        Some(format!("{option} cannot be told: {refused}."))
+    }
+}
+
 /// Reads the options. What is wrong with them is a sentence for the developer who wrote them.
 pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
     let text = |name: &str| -> Option<String> {
@@ -125,10 +141,9 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
         .and_then(|it| it.get("banks"))
         .and_then(Value::as_array)
     {
-        asked.banks = banks
-            .iter()
-            .filter_map(|it| it.as_str().map(str::to_owned))
-            .collect();
+        let slug = |it: &Value| it.as_str().map(str::to_owned);
+        let slugs: Option<Vec<String>> = banks.iter().map(slug).collect();
+        asked.banks = slugs.ok_or("filter.banks has to be a list of the banks' slugs.")?;
     }
     asked.reauth = match (text("reauth_account"), text("reauth_bank")) {
         (None, None) => None,
@@ -278,6 +293,7 @@ fn refresh(value: Option<&Value>, asked: &mut Asked) -> Result<Option<Vec<Produc
     }
     let webhook = url(sync.get("webhook_url"))
         .map_err(|()| "refresh.webhook_url has to be a URL that begins with https://.")?;
+    asked.webhook_of_refresh = webhook.is_some();
     asked.webhook_url = webhook.or_else(|| asked.webhook_url.take());
     Ok(named)
 }

@@ -45,6 +45,19 @@ pub(crate) async fn prepare(
     link: &mut Link,
 ) -> Result<Result<(), String>, Trouble> {
     let store = &web.api.store;
+    let (policy, own) = (web.api.addresses, &web.api.public_url);
+    if let Some(problem) = link.asked.webhook_problem(policy, own) {
+        return Ok(Err(problem));
+    }
+    if !link.asked.banks.is_empty() {
+        let known = store.banks_for(app.id).await?;
+        let is_known = |slug: &&String| known.iter().any(|bank| bank.slug == **slug);
+        if let Some(unknown) = link.asked.banks.iter().find(|it| !is_known(it)) {
+            return Ok(Err(format!(
+                "filter.banks has {unknown:?}, which is no bank here. Slugs are in banks/list."
+            )));
+        }
+    }
     if let Some(customer) = link.asked.customer {
         let known = store.customer(customer).await?;
         if known.is_none_or(|known| known.app != app.id) {
@@ -523,7 +536,11 @@ async fn share(web: &Web, open: &mut Open, chosen: &[&str]) -> Result<Markup, Tr
             status if status.is_server_error() => Some(Problem::Down),
             _ => None,
         };
-        return Ok(refused(&bank, &message, plain.map(Problem::sentence)));
+        // A fault of ours may have come after the record was made, which then needs the consent.
+        let taken_back =
+            !status.is_server_error() && bank_side::take_back(web, &bank, &secret).await?;
+        let plain = plain.map(Problem::sentence);
+        return Ok(refused(&bank, &message, plain, taken_back));
     }
     let linked = &answer["data"];
     now.link.record = linked["record_id"].as_str().and_then(|id| id.parse().ok());
@@ -533,7 +550,7 @@ async fn share(web: &Web, open: &mut Open, chosen: &[&str]) -> Result<Markup, Tr
 }
 
 /// A link that was refused: `message` is for the app, `plain` for the customer where there is one.
-fn refused(bank: &BankConfig, message: &str, plain: Option<&str>) -> Markup {
+fn refused(bank: &BankConfig, message: &str, plain: Option<&str>, taken_back: bool) -> Markup {
     let error = json!({
         "type": "error", "error": true, "status": false, "code": 1008,
         "method": "Link", "message": message,
@@ -542,7 +559,11 @@ fn refused(bank: &BankConfig, message: &str, plain: Option<&str>) -> Markup {
         section data-step="refused" data-error=(error.to_string()) {
             h1 tabindex="-1" { "It could not be linked" }
             p { (plain.unwrap_or(message)) }
-            p.sub { (bank.name) " has not shared anything that was kept." }
+            p.sub {
+                "Nothing that " (bank.name) " shared was kept"
+                @if taken_back { ", and your consent was taken back there." }
+                @else { ". You can take your consent back at the bank." }
+            }
             div.actions { button.main type="button" data-action="retry" { "Try again" } button type="button" data-close { "Close" } }
         }
     }

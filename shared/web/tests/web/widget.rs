@@ -6,7 +6,7 @@ use okra_store::Consistency;
 use serde_json::{Value, json};
 
 use crate::{
-    visitor::{Widget, post, text, world},
+    visitor::{Widget, begin, post, text, world},
     world::{BANK, World},
 };
 
@@ -175,4 +175,60 @@ async fn a_renewed_consent_is_for_what_the_record_reads() {
     assert!(consent.contains("your balances"), "{consent}");
     assert!(!consent.contains("transactions"), "{consent}");
     assert!(consent.contains("How often every 6 hours"), "{consent}");
+}
+
+#[tokio::test]
+async fn what_cannot_come_of_a_link_is_said_to_the_developer_before_it() {
+    let world = world().await;
+    let check = async |options: Value, says: &str| {
+        let answer = begin(&world, &options).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text);
+        let refusal = answer.json();
+        assert_eq!(refusal["error"], true);
+        let message = refusal["message"].as_str().unwrap();
+        assert!(message.contains(says), "{message}");
+    };
+    for url in [
+        "http://10.0.0.1/x",
+        "https://10.0.0.1/x",
+        "https://sync.example/hook",
+    ] {
+        check(
+            json!({ "callback_url": url }),
+            "callback_url cannot be told: the webhook URL",
+        )
+        .await;
+        let refresh = json!({ "refresh": { "webhook_url": url } });
+        check(
+            refresh,
+            "refresh.webhook_url cannot be told: the webhook URL",
+        )
+        .await;
+    }
+    let banks = json!({ "filter": { "banks": ["guaranty-trust-bank", "no-bank"] } });
+    check(banks, "filter.banks has \"no-bank\"").await;
+    check(
+        json!({ "filter": { "banks": [1] } }),
+        "filter.banks has to be",
+    )
+    .await;
+    let good = json!({
+        "callback_url": "https://app.example/hook", "filter": { "banks": ["guaranty-trust-bank"] },
+    });
+    Widget::open(&world, &good).await;
+}
+
+#[tokio::test]
+async fn a_consent_of_which_nothing_comes_is_taken_back() {
+    let world = world().await;
+    // Refused by the API alone: a session's options are checked for what a page can know.
+    let options = json!({ "options": { "note": "x".repeat(600) } });
+    let mut widget = Widget::open(&world, &options).await;
+    let bank = BANK.to_string();
+    widget.step(&[("action", "bank"), ("bank", &bank)]).await;
+    widget.consent().await;
+    let refused = widget.share().await;
+    assert!(refused.contains("data-error"), "{refused}");
+    let said = text(refused);
+    assert!(said.contains("your consent was taken back there"), "{said}");
 }
