@@ -88,7 +88,7 @@
       if (wrong) return refuse(options, wrong);
       if (open) open.close();
       var sent = plain(options);
-      sent.env = options.env === 'production' ? 'production' : 'production-sandbox';
+      if (options.env) sent.env = options.env === 'production' ? 'production' : 'production-sandbox';
       sent.source = options.source || 'integration';
       sent.hideCardOnExit = sent.iframeData = sent.withOptions = true;
       var again = options.reauth_account && options.reauth_bank ? '&isQuickRUX=true' : '';

@@ -79,6 +79,18 @@
     }
   };
 
+  // The app's colour, and black or white on it, whichever is easier to read.
+  const paint = (color) => {
+    const [red, green, blue] = [1, 3, 5].map((at) => {
+      const part = parseInt(color.slice(at, at + 2), 16) / 255;
+      return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    const light = 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+    const style = document.documentElement.style;
+    style.setProperty('--brand', color);
+    style.setProperty('--on-brand', light > 0.179 ? '#000' : '#fff');
+  };
+
   const begin = async (options, origin, alone) => {
     session = '';
     page = origin || '*';
@@ -96,6 +108,8 @@
       }
       session = said.session;
       document.getElementById('app-name').textContent = said.app;
+      for (const warning of said.warnings) console.warn('Okra: ' + warning);
+      if (said.color) paint(said.color);
       show(said.html);
     } catch {
       fail('The server cannot be reached. Check your connection, close this window and try again.');

@@ -289,6 +289,7 @@ async fn begin(
         Ok(asked) => asked,
         Err(problem) => return Ok(refusal(StatusCode::BAD_REQUEST, &problem)),
     };
+    let warnings = options::warnings(&begin.options, app.env);
     let mut link = Link::new(app.id, begin.origin, asked);
     if let Err(problem) = steps::prepare(&web, &app, &mut link).await? {
         return Ok(refusal(StatusCode::BAD_REQUEST, &problem));
@@ -299,6 +300,8 @@ async fn begin(
         "session": token,
         "app": link.asked.app_name.as_deref().unwrap_or(&app.name),
         "html": first.into_string(),
+        "color": options::color(&begin.options),
+        "warnings": warnings,
     }))
     .into_response())
 }

@@ -33,6 +33,8 @@ pub(crate) struct Asked {
     pub(crate) options: Map<String, Value>,
     /// Slugs of the banks to choose among; all where empty.
     pub(crate) banks: Vec<String>,
+    /// Countries whose banks are to choose among, ISO 3166 in capitals; all where empty.
+    pub(crate) countries: Vec<String>,
     /// An account whose bank has to be asked again, and that bank.
     pub(crate) reauth: Option<(AccountId, BankId)>,
     pub(crate) connect_message: Option<String>,
@@ -45,7 +47,9 @@ pub(crate) struct Asked {
 impl Asked {
     /// True where a bank is among those to choose from.
     pub(crate) fn offers(&self, bank: &BankConfig) -> bool {
-        self.banks.is_empty() || self.banks.contains(&bank.slug)
+        let is_in = |country: &String| country.eq_ignore_ascii_case(&bank.country);
+        (self.banks.is_empty() || self.banks.contains(&bank.slug))
+            && (self.countries.is_empty() || self.countries.iter().any(is_in))
     }
 
     /// How often each product is asked for; one that is not asked for has no interval.
@@ -145,6 +149,13 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
         let slugs: Option<Vec<String>> = banks.iter().map(slug).collect();
         asked.banks = slugs.ok_or("filter.banks has to be a list of the banks' slugs.")?;
     }
+    if let Some(countries) = options.get("countries").filter(|it| !it.is_null()) {
+        let code = |it: &Value| it.as_str().filter(|it| it.len() == 2).map(str::to_owned);
+        let list = countries.as_array().map(Vec::as_slice);
+        let codes: Option<Vec<String>> = list.and_then(|list| list.iter().map(code).collect());
+        asked.countries =
+            codes.ok_or("countries has to be a list of countries in two letters, as \"NG\".")?;
+    }
     asked.reauth = match (text("reauth_account"), text("reauth_bank")) {
         (None, None) => None,
         (Some(account), Some(bank)) => {
@@ -173,6 +184,65 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
     };
     asked.synced = synced.unwrap_or_else(|| asked.products.clone());
     Ok(asked)
+}
+
+/// Okra's options that mean nothing here.
+const IGNORED: [&str; 17] = [
+    "account_type",
+    "charge",
+    "debitLater",
+    "exp",
+    "garnish",
+    "geoLocation",
+    "guarantors",
+    "isCorporate",
+    "logo",
+    "manual",
+    "meta",
+    "multi_account",
+    "payment",
+    "selection_type",
+    "showBalance",
+    "ussd",
+    "widget_failed",
+];
+
+/// What of the options is passed over, in sentences for the developer's console.
+pub(crate) fn warnings(options: &Map<String, Value>, env: Environment) -> Vec<String> {
+    let asks = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(true) | Value::Number(_) => true,
+    };
+    let asked = |name: &&str| options.get(*name).is_some_and(asks);
+    let ignored: Vec<&str> = IGNORED.into_iter().filter(|name| asked(name)).collect();
+    let mut warnings = Vec::new();
+    if !ignored.is_empty() {
+        let names = ignored.join(", ");
+        warnings.push(format!("passed over, for nothing here reads it: {names}."));
+    }
+    let production = options
+        .get("env")
+        .and_then(Value::as_str)
+        .map(|it| it == "production");
+    if production.is_some_and(|it| it != (env == Environment::Production)) {
+        let env = env.as_str();
+        warnings.push(format!("env is passed over: the key is of a {env} app."));
+    }
+    if options.get("color").is_some_and(asks) && color(options).is_none() {
+        warnings.push("color is passed over: it has to be #RRGGBB.".to_owned());
+    }
+    warnings
+}
+
+/// The colour of what a customer presses: `#RRGGBB`.
+pub(crate) fn color(options: &Map<String, Value>) -> Option<&str> {
+    let color = options.get("color")?.as_str()?.trim();
+    let digits = color.strip_prefix('#')?;
+    let hex = digits.len() == 6 && digits.bytes().all(|it| it.is_ascii_hexdigit());
+    hex.then_some(color)
 }
 
 /// A URL, where there is one.
@@ -366,6 +436,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_passed_over_is_named() {
+        let check = |options: Value, expected: &[&str]| {
+            let found = warnings(options.as_object().unwrap(), Environment::Sandbox);
+            assert_eq!(found, expected, "{options}");
+        };
+        check(
+            json!({"env": "production-sandbox", "color": "#3AB795", "logo": ""}),
+            &[],
+        );
+        check(
+            json!({"meta": {"a": 1}, "logo": "https://a.example/l.png", "charge": {}, "isCorporate": false}),
+            &["passed over, for nothing here reads it: logo, meta."],
+        );
+        check(
+            json!({"env": "production", "color": "green"}),
+            &[
+                "env is passed over: the key is of a production-sandbox app.",
+                "color is passed over: it has to be #RRGGBB.",
+            ],
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_said_in_words() {
         let check = |options: Value, expected: &str| {
             let problem = of(&options).err().unwrap();
@@ -386,6 +479,7 @@ mod tests {
         check(json!({"limit": 25}), "limit has to be");
         check(json!({"limit": "all"}), "limit has to be");
         check(json!({"callback_url": "a"}), "callback_url has to be");
+        check(json!({"countries": ["Nigeria"]}), "countries has to be");
         check(
             json!({"refresh": {"interval": "hourly"}}),
             "refresh.interval is \"hourly\", and has to be one of one_minute",
