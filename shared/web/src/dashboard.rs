@@ -26,78 +26,53 @@ use serde_json::Value;
 
 use crate::{Web, session::Signed, trouble::Trouble};
 
-pub(crate) fn routes() -> Router<Arc<Web>> {
-    Router::new()
-        .route("/dashboard", get(overview::page))
-        .route(
-            "/dashboard/",
-            get(|| async { Redirect::permanent("/dashboard") }),
-        )
-        .route(
-            "/dashboard/sign-in",
-            get(sign_in::page).post(sign_in::submit),
-        )
-        .route("/dashboard/sign-out", post(sign_in::sign_out))
-        .route("/dashboard/live", get(live::overview))
-        .route("/dashboard/records", get(records::page))
-        .route("/dashboard/records/{record}", get(record::page))
-        .route("/dashboard/records/{record}/live", get(live::record))
-        .route("/dashboard/records/{record}/refresh", post(record::refresh))
-        .route(
-            "/dashboard/records/{record}/interval",
-            post(record::interval),
-        )
-        .route(
-            "/dashboard/webhooks",
-            get(webhooks::page).post(webhooks::set),
-        )
-        .route(
-            "/dashboard/webhooks/{endpoint}",
-            get(webhooks::endpoint).post(webhooks::change),
-        )
-        .route(
-            "/dashboard/webhooks/{endpoint}/rotate",
-            post(webhooks::rotate),
-        )
-        .route(
-            "/dashboard/webhooks/{endpoint}/remove",
-            post(webhooks::remove),
-        )
-        .route("/dashboard/webhooks/{endpoint}/ping", post(webhooks::ping))
-        .route(
-            "/dashboard/webhooks/{endpoint}/enable",
-            post(webhooks::enable),
-        )
-        .route(
-            "/dashboard/webhooks/{endpoint}/disable",
-            post(webhooks::disable),
-        )
-        .route(
-            "/dashboard/webhooks/{endpoint}/replays",
-            post(webhooks::replays::start),
-        )
-        .route(
-            "/dashboard/webhooks/{endpoint}/replays/{replay}",
-            post(webhooks::replays::set),
-        )
-        .route("/dashboard/webhooks/secret", post(webhooks::secret))
-        .route("/dashboard/deliveries", get(webhooks::log::page))
-        .route("/dashboard/deliveries/live", get(webhooks::is_new))
-        .route(
-            "/dashboard/deliveries/{event}",
-            get(webhooks::log::delivery),
-        )
-        .route(
-            "/dashboard/deliveries/{event}/resend",
-            post(webhooks::log::resend),
-        )
-        .route("/dashboard/events/{event}", get(webhooks::log::of_event))
-        .route("/dashboard/banks", get(banks::page))
-        .route("/dashboard/keys", get(keys::page))
-        .route("/dashboard/keys/rotate", post(keys::rotate))
-        .route("/dashboard/keys/revoke", post(keys::revoke))
-        .route("/dashboard/keys/public", post(keys::public))
-        .route("/dashboard/keys/origins", post(keys::origins))
+/// Makes one table of the pages: what is served, and what a test goes through.
+macro_rules! pages {
+    ($($method:ident $path:literal => $handler:expr;)+) => {
+        /// Each page and form of the dashboard: its method, and its path with the names of its parts.
+        pub const ROUTES: &[(&str, &str)] = &[$((stringify!($method), $path)),+];
+
+        pub(crate) fn routes() -> Router<Arc<Web>> {
+            Router::new()$(.route($path, $method($handler)))+
+        }
+    };
+}
+
+pages! {
+    get "/dashboard" => overview::page;
+    get "/dashboard/" => || async { Redirect::permanent("/dashboard") };
+    get "/dashboard/sign-in" => sign_in::page;
+    post "/dashboard/sign-in" => sign_in::submit;
+    post "/dashboard/sign-out" => sign_in::sign_out;
+    get "/dashboard/live" => live::overview;
+    get "/dashboard/records" => records::page;
+    get "/dashboard/records/{record}" => record::page;
+    get "/dashboard/records/{record}/live" => live::record;
+    post "/dashboard/records/{record}/refresh" => record::refresh;
+    post "/dashboard/records/{record}/interval" => record::interval;
+    get "/dashboard/webhooks" => webhooks::page;
+    post "/dashboard/webhooks" => webhooks::set;
+    post "/dashboard/webhooks/secret" => webhooks::secret;
+    get "/dashboard/webhooks/{endpoint}" => webhooks::endpoint;
+    post "/dashboard/webhooks/{endpoint}" => webhooks::change;
+    post "/dashboard/webhooks/{endpoint}/rotate" => webhooks::rotate;
+    post "/dashboard/webhooks/{endpoint}/remove" => webhooks::remove;
+    post "/dashboard/webhooks/{endpoint}/ping" => webhooks::ping;
+    post "/dashboard/webhooks/{endpoint}/enable" => webhooks::enable;
+    post "/dashboard/webhooks/{endpoint}/disable" => webhooks::disable;
+    post "/dashboard/webhooks/{endpoint}/replays" => webhooks::replays::start;
+    post "/dashboard/webhooks/{endpoint}/replays/{replay}" => webhooks::replays::set;
+    get "/dashboard/deliveries" => webhooks::log::page;
+    get "/dashboard/deliveries/live" => webhooks::is_new;
+    get "/dashboard/deliveries/{event}" => webhooks::log::delivery;
+    post "/dashboard/deliveries/{event}/resend" => webhooks::log::resend;
+    get "/dashboard/events/{event}" => webhooks::log::of_event;
+    get "/dashboard/banks" => banks::page;
+    get "/dashboard/keys" => keys::page;
+    post "/dashboard/keys/rotate" => keys::rotate;
+    post "/dashboard/keys/revoke" => keys::revoke;
+    post "/dashboard/keys/public" => keys::public;
+    post "/dashboard/keys/origins" => keys::origins;
 }
 
 /// Calls a route of the API as the app that is signed in: its `data`, or its refusal as a sentence.
@@ -110,10 +85,10 @@ async fn call(web: &Web, signed: &Signed, path: &str, body: Value) -> Result<Val
         .as_str()
         .unwrap_or("It was refused")
         .to_owned();
-    let status = if status.is_server_error() {
-        status
-    } else {
-        StatusCode::BAD_REQUEST
+    let status = match status {
+        StatusCode::NOT_FOUND => status,
+        status if status.is_server_error() => status,
+        _ => StatusCode::BAD_REQUEST,
     };
     Err(Trouble::Refused(status, sentence))
 }

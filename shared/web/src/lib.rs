@@ -26,6 +26,8 @@ use axum::{
 };
 use okra_api::ApiState;
 
+pub use self::dashboard::ROUTES as DASHBOARD;
+
 /// What pages stand on.
 pub(crate) struct Web {
     pub(crate) api: Arc<ApiState>,

@@ -9,5 +9,10 @@
 )]
 mod world;
 
+#[path = "../../../api/tests/api/recipes.rs"]
+#[expect(dead_code, reason = "pages have recipes of their own")]
+mod recipes;
+
+mod tenancy;
 mod visitor;
 mod widget;
