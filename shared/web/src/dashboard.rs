@@ -48,6 +48,7 @@ pages! {
     get "/dashboard/records" => records::page;
     get "/dashboard/records/{record}" => record::page;
     get "/dashboard/records/{record}/live" => live::record;
+    get "/dashboard/records/{record}/changes/{seq}" => record::change;
     post "/dashboard/records/{record}/refresh" => record::refresh;
     post "/dashboard/records/{record}/interval" => record::interval;
     get "/dashboard/webhooks" => webhooks::page;

@@ -135,8 +135,7 @@ fn quota(bank: &BankConfig, of: &Use, asked: Option<&Asked>) -> Markup {
         span.note {
             @match asked {
                 Some(Asked { all, most: Some((most, record)), .. }) => {
-                    a href={ "/dashboard/records?bank=" (bank.id) } { (show::count(*all)) }
-                    " asked for in 24 hours, "
+                    (show::count(*all)) " asked for in 24 hours, "
                     a href={ "/dashboard/records/" (record) } { (show::count(*most)) }
                     " of one record and product at most"
                 },

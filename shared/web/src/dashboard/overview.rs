@@ -87,7 +87,8 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
         .filter(|head| head.status == RecordStatus::Active)
         .flat_map(Head::due_keys)
         .map(|key| 1.0 / f64::from(key.interval.minutes()))
-        .sum();
+        // Not `sum`: that of nothing is -0.0.
+        .fold(0.0, |all, one| all + one);
     let body = html! {
         div.head { h1 { "Overview" } }
         @if heads.items.is_empty() { (first_steps(&signed, endpoints.is_empty())) }
@@ -253,14 +254,13 @@ fn activity(now: u64, counts: &[Counts]) -> Markup {
         }
         div.columns {
             section.card aria-labelledby="errors" {
-                h2 #errors { "Errors of banks by class" span.note { (span) } }
+                h2 #errors { "Errors of banks by class" span.note { "calls that failed, " (span) } }
                 dl {
                     @for (class, meaning) in failing::CLASSES {
                         dt { (meaning) }
                         dd {
-                            a href={ "/dashboard/records?failing=" (class.as_str()) } {
-                                (show::count(sum(&format!("{}{}", names::FAULT, class.as_str()))))
-                            }
+                            span.strong { (show::count(sum(&format!("{}{}", names::FAULT, class.as_str())))) }
+                            a.note href={ "/dashboard/records?failing=" (class.as_str()) } { "records that fail so now" }
                         }
                     }
                 }
@@ -273,7 +273,7 @@ fn activity(now: u64, counts: &[Counts]) -> Markup {
                     dt { "Read units" } dd { (halved(reads)) }
                     dt { "Write units" } dd { (halved(writes)) }
                     dt { "At list price" } dd { (dollars(reads, writes)) }
-                    dt { "Refreshes" } dd { a href="/dashboard/records" { (show::count(unchanged + changed + failed)) } }
+                    dt { "Refreshes" } dd { (show::count(unchanged + changed + failed)) }
                 }
             }
         }

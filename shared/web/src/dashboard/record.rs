@@ -7,13 +7,13 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Redirect, Response},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::{Timestamp, ToSpan, civil::Date};
 use maud::{Markup, html};
 use okra_core::{
     bank::BankLimits,
     fault::FaultClass,
     feed::{Change, Confidence, FeedEntry, Modified, Pull, TransactionsDiff},
-    ids::{AccountId, EventId, RecordId, Seq},
+    ids::{AccountId, EventId, RecordId, Seq, TransactionId},
     model::{
         BalanceFacts, BookingStatus, ByProduct, Direction, Product, Transaction, TransactionFacts,
         date_of,
@@ -50,8 +50,11 @@ const CHANGES_SHOWN: usize = 40;
 /// Rows of one change that are shown; the rest is counted.
 const ROWS_OF_CHANGE: usize = 8;
 
+/// Rows of one change on a page of its own.
+const ROWS_OF_PAGE: usize = 200;
+
 /// Days of transactions that are read, and rows that are shown.
-const DAYS: i64 = 90;
+const DAYS: i32 = 90;
 const ROWS_SHOWN: usize = 100;
 
 /// Points of a chart at most: more would not be seen, and a page is below 100 KB.
@@ -80,14 +83,128 @@ struct Shown {
     state: RecordState,
     accounts: Vec<Account>,
     subscriptions: Vec<Subscription>,
-    /// Newest first.
-    rows: Vec<StoredTransaction>,
+    rows: Rows,
     /// In order, the last [`MAX_ENTRIES`].
     entries: Vec<FeedEntry>,
+    /// Those that are listed, newest first.
+    listed: Vec<FeedEntry>,
     now: Timestamp,
 }
 
+/// Where a page of transactions begins: below a day, and in it below a row.
+#[derive(Clone)]
+struct Below {
+    day: Date,
+    row: Option<TransactionId>,
+}
+
+impl Below {
+    fn parse(text: &str) -> Option<Self> {
+        let (day, row) = match text.split_once('_') {
+            Some((day, row)) => (day, Some(row.parse().ok()?)),
+            None => (text, None),
+        };
+        let day = day.parse().ok()?;
+        Some(Self { day, row })
+    }
+
+    fn of(row: &StoredTransaction) -> Self {
+        Self {
+            day: row.transaction.facts.date(),
+            row: Some(row.transaction.id),
+        }
+    }
+
+    fn href(&self, record: RecordId) -> String {
+        let row = self.row.map_or_else(String::new, |row| format!("_{row}"));
+        let day = self.day;
+        format!("/dashboard/records/{record}?below={day}{row}#transactions")
+    }
+}
+
+/// A page of transactions.
+struct Rows {
+    /// Newest first.
+    shown: Vec<StoredTransaction>,
+    /// The days that were read; `None`: to the newest.
+    days: (Date, Option<Date>),
+    /// Rows in these days.
+    count: usize,
+    /// Where the next page begins.
+    next: Option<Below>,
+}
+
+/// The transactions of accounts below a place, or the newest; a page at most.
+async fn rows(
+    web: &Web,
+    head: &Head,
+    accounts: &[Account],
+    below: Option<Below>,
+) -> Result<Rows, Trouble> {
+    let last = below.as_ref().map(|below| below.day);
+    let first = last
+        .unwrap_or_else(|| date_of(web.now()))
+        .saturating_sub(DAYS.days());
+    let store = &web.api.store;
+    let of_accounts = accounts
+        .iter()
+        .map(|it| store.transactions(it.id, first, last, Consistency::Eventual));
+    let of_accounts = futures::future::try_join_all(of_accounts).await?;
+    let mut rows: Vec<StoredTransaction> = of_accounts.into_iter().flatten().collect();
+    rows.sort_by_key(|row| {
+        let it = &row.transaction;
+        std::cmp::Reverse((it.facts.booked_at, it.id))
+    });
+    let count = rows.len();
+    // A row that is gone since: its day is shown anew.
+    let row = below.and_then(|below| below.row);
+    let at = row.and_then(|id| rows.iter().position(|it| it.transaction.id == id));
+    let mut shown = rows.split_off(at.map_or(0, |at| at + 1));
+    let more = shown.len() > ROWS_SHOWN;
+    shown.truncate(ROWS_SHOWN);
+    // Nothing is older than the history that was asked for, or than the window of the first pull.
+    let months = i32::from(head.months.max(2));
+    let oldest = date_of(head.created_at).saturating_sub(months.months());
+    let next = match more {
+        true => shown.last().map(Below::of),
+        false if first > oldest => Some(Below {
+            day: first.saturating_sub(1.day()),
+            row: None,
+        }),
+        false => None,
+    };
+    Ok(Rows {
+        shown,
+        days: (first, last),
+        count,
+        next,
+    })
+}
+
+/// Which part of a record's lists a page shows.
+struct Part {
+    /// Changes below this number; the newest where there is none.
+    before: Option<Seq>,
+    below: Option<Below>,
+}
+
+impl Part {
+    fn of(signed: &Signed) -> Self {
+        Self {
+            before: signed.query.get("before").parse().ok().map(Seq),
+            below: Below::parse(signed.query.get("below")),
+        }
+    }
+}
+
+/// Where a change is listed.
+pub(crate) fn change_href(record: RecordId, seq: Seq) -> String {
+    let before = seq.0.saturating_add(1);
+    format!("/dashboard/records/{record}?before={before}#seq-{seq}")
+}
+
 async fn gather(web: &Web, signed: &Signed, head: Head) -> Result<Shown, Trouble> {
+    let part = Part::of(signed);
     let (store, now) = (&web.api.store, web.now());
     let state = RecordState::of(web, signed, head.record).await?;
     let after = Seq(head.seq.0.saturating_sub(MAX_ENTRIES));
@@ -104,15 +221,18 @@ async fn gather(web: &Web, signed: &Signed, head: Head) -> Result<Shown, Trouble
         Some(consent) => store.accounts_of(consent, Consistency::Eventual).await?,
         None => vec![],
     };
-    let from = now
-        .checked_sub(SignedDuration::from_hours(24 * DAYS))
-        .unwrap_or(Timestamp::UNIX_EPOCH);
-    let of_accounts = accounts
-        .iter()
-        .map(|it| store.transactions(it.id, date_of(from), None, Consistency::Eventual));
-    let of_accounts = futures::future::try_join_all(of_accounts).await?;
-    let mut rows: Vec<StoredTransaction> = of_accounts.into_iter().flatten().collect();
-    rows.sort_by_key(|row| std::cmp::Reverse(row.transaction.facts.booked_at));
+    let rows = rows(web, &head, &accounts, part.below).await?;
+    let mut listed = match part.before {
+        Some(before) => {
+            let after = Seq(before.0.saturating_sub(CHANGES_SHOWN as u64 + 1));
+            let part = store.feed(head.record, after, CHANGES_SHOWN, Consistency::Eventual);
+            let mut part = part.await?;
+            part.retain(|entry| entry.seq < before);
+            part
+        }
+        None => entries[entries.len().saturating_sub(CHANGES_SHOWN)..].to_vec(),
+    };
+    listed.reverse();
     let limits = bank.as_ref().map(|bank| bank.limits).unwrap_or_default();
     let mut asked = ByProduct::default();
     if limits.unattended_per_day.is_some() {
@@ -132,6 +252,7 @@ async fn gather(web: &Web, signed: &Signed, head: Head) -> Result<Shown, Trouble
         subscriptions,
         rows,
         entries,
+        listed,
         now,
     })
 }
@@ -205,7 +326,13 @@ impl Shown {
             section aria-labelledby="transactions" {
                 h2 #transactions {
                     "Transactions"
-                    span.note { "last " (DAYS) " days, " (show::count(self.rows.len())) " rows" }
+                    span.note {
+                        @match self.rows.days {
+                            (_, None) => { "last " (DAYS) " days" },
+                            (first, Some(last)) => { (show::date(first)) " to " (show::date(last)) },
+                        }
+                        ", " (show::count(self.rows.count)) " rows"
+                    }
                 }
                 (self.transactions())
             }
@@ -432,23 +559,37 @@ impl Shown {
     }
 
     fn transactions(&self) -> Markup {
-        if self.rows.is_empty() {
-            return empty(
-                "No transactions",
-                &html! {
-                    p { "The bank has shown none in the last " (DAYS) " days. The first pull takes a moment after linking." }
-                },
-            );
+        html! {
+            @if self.rows.shown.is_empty() {
+                (empty("No transactions", &html! {
+                    p { "The bank has shown none in these days. The first pull takes a moment after linking." }
+                }))
+            } @else {
+                (self.rows_shown())
+            }
+            @let record = self.head.record;
+            p.more {
+                @if self.rows.days.1.is_some() {
+                    a.button href={ "/dashboard/records/" (record) "#transactions" } { "Newest transactions" } " "
+                }
+                @if let Some(next) = &self.rows.next {
+                    a.button href=(next.href(record)) { "Older transactions" }
+                }
+            }
         }
+    }
+
+    fn rows_shown(&self) -> Markup {
+        let rows = &self.rows.shown;
         let several = self.accounts.len() > 1;
         let stated = |row: &StoredTransaction| row.transaction.facts.balance_after.is_some();
-        let balances = self.rows.iter().any(stated);
+        let balances = rows.iter().any(stated);
         html! {
             (table("Transactions", &html! {
                 th { "Date" } th { "Description" } th.number { "Amount" }
                 @if balances { th.wide.number { "Balance" } } @if several { th.wide { "Account" } }
             }, &html! {
-                @for row in self.rows.iter().take(ROWS_SHOWN) {
+                @for row in rows {
                     @let facts = &row.transaction.facts;
                     tr {
                         td.nowrap { (show::day(facts.booked_at)) }
@@ -463,10 +604,6 @@ impl Shown {
                     }
                 }
             }))
-            @if self.rows.len() > ROWS_SHOWN {
-                p.note { "The newest " (ROWS_SHOWN) " of " (show::count(self.rows.len()))
-                    ". All of them: " code { "POST /v2/transactions/byRecord" } "." }
-            }
         }
     }
 
@@ -476,9 +613,9 @@ impl Shown {
     }
 
     fn feed(&self) -> Markup {
-        if self.entries.is_empty() {
+        if self.listed.is_empty() {
             return empty(
-                "Nothing has changed yet",
+                "Nothing has changed",
                 &html! {
                     p { "Each change that a refresh finds is kept here with the record's next number, old and new values. \
                          A refresh that finds nothing new writes nothing." }
@@ -487,7 +624,7 @@ impl Shown {
         }
         html! {
             ol.feed {
-                @for entry in self.entries.iter().rev().take(CHANGES_SHOWN) {
+                @for entry in &self.listed {
                     li id={ "seq-" (entry.seq.0) } {
                         div.seq { "#" (entry.seq.0) }
                         div.what {
@@ -497,13 +634,21 @@ impl Shown {
                                 span.note { (show::when(self.now, entry.at)) }
                                 a.note href={ "/dashboard/events/" (EventId::of(entry.record, entry.seq)) } aria-label={ "Who was told of change " (entry.seq.0) } { "told" }
                             }
-                            (details(&entry.change))
+                            (details(entry))
                         }
                     }
                 }
             }
-            @if self.head.seq.0 > CHANGES_SHOWN as u64 {
-                p.note { "The newest " (CHANGES_SHOWN) " of " (show::count(self.head.seq.0)) "." }
+            @let record = self.head.record;
+            @let newest = self.listed.first().map_or(0, |entry| entry.seq.0);
+            @let oldest = self.listed.last().map_or(0, |entry| entry.seq.0);
+            p.more {
+                @if newest < self.head.seq.0 {
+                    a.button href={ "/dashboard/records/" (record) "#feed" } { "Newest changes" } " "
+                }
+                @if oldest > 1 {
+                    a.button href={ "/dashboard/records/" (record) "?before=" (oldest) "#feed" } { "Older changes" }
+                }
             }
         }
     }
@@ -562,14 +707,7 @@ fn summary(change: &Change) -> Markup {
     html! {
         @match change {
             Change::Balance { before, after } => {
-                @let old = before.and_then(main_amount);
-                @let new = main_amount(*after);
-                "Balance "
-                @if let Some(old) = old { del { (show::amount(old)) } span.arrow { " → " } }
-                @match new {
-                    Some(new) => ins { (show::money(new)) },
-                    None => ins { "unknown" },
-                }
+                @for part in balance_parts(*before, *after) { (part) }
             }
             Change::Transactions(diff) => {
                 (counted(diff))
@@ -582,6 +720,33 @@ fn summary(change: &Change) -> Markup {
             Change::State(change) => (state_change(change)),
         }
     }
+}
+
+/// Each part of a balance that changed, by its name: what can be spent, and what is on the books. A part
+/// that the bank did not say is unknown.
+fn balance_parts(before: Option<BalanceFacts>, after: BalanceFacts) -> Vec<Markup> {
+    let amount = |it: Option<Money>| it.map_or_else(|| "unknown".to_owned(), show::amount);
+    let of = |facts: fn(BalanceFacts) -> Option<Money>| (before.map(facts), facts(after));
+    let parts = [
+        ("Available", of(|it| it.available)),
+        ("On the books", of(|it| it.ledger)),
+    ];
+    let said = |old: Option<Option<Money>>, new: Option<Money>| match old {
+        None => new.is_some(),
+        Some(old) => old != new,
+    };
+    let changed = parts.into_iter().filter(|(_, (old, new))| said(*old, *new));
+    let part = |(name, (old, new)): (&str, (Option<Option<Money>>, Option<Money>))| {
+        html! {
+            span.part {
+                (name) " "
+                @if let Some(old) = old { del { (amount(old)) } span.arrow { " → " } }
+                ins { @match new { Some(new) => (show::money(new)), None => "unknown" } }
+                " "
+            }
+        }
+    };
+    changed.map(part).collect()
 }
 
 /// What a change of state says.
@@ -669,11 +834,32 @@ fn counted(diff: &TransactionsDiff) -> String {
     format!("{} {noun}", parts.join(", "))
 }
 
-fn details(change: &Change) -> Markup {
-    let Change::Transactions(diff) = change else {
+/// The rows of a change: the first of them, and a page with all where there are more.
+fn details(entry: &FeedEntry) -> Markup {
+    let rows = change_rows(&entry.change);
+    if rows.is_empty() {
         return html! {};
+    }
+    let left = rows.len().saturating_sub(ROWS_OF_CHANGE);
+    html! {
+        ul.rows {
+            @for row in rows.into_iter().take(ROWS_OF_CHANGE) { (row) }
+            @if left > 0 {
+                li.note {
+                    a href={ "/dashboard/records/" (entry.record) "/changes/" (entry.seq.0) } {
+                        "and " (show::count(left)) " more"
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Each row of a change.
+fn change_rows(change: &Change) -> Vec<Markup> {
+    let Change::Transactions(diff) = change else {
+        return vec![];
     };
-    let left = diff.len().saturating_sub(ROWS_OF_CHANGE);
     let row = |sign: &'static str, tone: &'static str, it: &Transaction| {
         html! {
             li data-tone=(tone) { span.sign aria-hidden="true" { (sign) } span.text { (described(&it.facts)) } (signed_amount(&it.facts)) }
@@ -682,12 +868,58 @@ fn details(change: &Change) -> Markup {
     let mut rows: Vec<Markup> = diff.modified.iter().map(modified).collect();
     rows.extend(diff.removed.iter().map(|it| row("−", "removed", it)));
     rows.extend(diff.added.iter().map(|it| row("+", "added", it)));
-    html! {
-        ul.rows {
-            @for row in rows.into_iter().take(ROWS_OF_CHANGE) { (row) }
-            @if left > 0 { li.note { "and " (show::count(left)) " more" } }
+    rows
+}
+
+/// One change with all of its rows, page by page.
+pub(crate) async fn change(
+    State(web): State<Arc<Web>>,
+    signed: Signed,
+    Path((id, seq)): Path<(RecordId, u64)>,
+) -> Result<Response, Trouble> {
+    let head = own(&web, &signed, id, Consistency::Eventual).await?;
+    let (seq, now) = (Seq(seq), web.now());
+    let store = &web.api.store;
+    let entry = store.entry(head.record, seq).await?;
+    let entry = entry.ok_or(Trouble::NotFound("change"))?;
+    let number = match entry.account {
+        Some(account) => store.account(account).await?.map(|it| it.facts.number),
+        None => None,
+    };
+    let rows = change_rows(&entry.change);
+    let all = rows.len();
+    let first: usize = signed.query.get("from").parse().unwrap_or(0);
+    let next = first.saturating_add(ROWS_OF_PAGE);
+    let body = html! {
+        div.head {
+            p.crumb { a href=(change_href(id, seq)) { "Record" } " / #" (seq.0) }
+            h1 { "Change #" (seq.0) }
+            p.sub {
+                (summary(&entry.change))
+                @if let Some(number) = &number { span.note { (masked(number)) } }
+                span.note { (show::when(now, entry.at)) }
+                a.note href={ "/dashboard/events/" (EventId::of(id, seq)) } { "told" }
+            }
         }
-    }
+        @if all == 0 {
+            (empty("No rows", &html! { p { "This change is about no transactions." } }))
+        } @else {
+            ol.feed { li { div.seq {} div.what {
+                ul.rows { @for row in rows.into_iter().skip(first).take(ROWS_OF_PAGE) { (row) } }
+            } } }
+        }
+        @if next < all {
+            p.more { a.button href={ "?from=" (next) } { "The next of " (show::count(all)) " rows" } }
+        }
+    };
+    let page = Page {
+        signed: &signed,
+        section: Section::Records,
+        title: "Change",
+        live: None,
+        body,
+    };
+    Ok(page.into_response())
 }
 
 /// A row that reads otherwise now: each fact with its old and its new value.

@@ -13,6 +13,8 @@ mod world;
 #[expect(dead_code, reason = "pages have recipes of their own")]
 mod recipes;
 
+mod record;
+mod signed;
 mod tenancy;
 mod visitor;
 mod widget;

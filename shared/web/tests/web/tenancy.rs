@@ -1,13 +1,7 @@
 //! No page of the dashboard leads to another app's data: each route of its table is asked for with the ids
 //! of another app, and each form is posted with them.
 
-use axum::{
-    body::Body,
-    http::{
-        Method, Request, StatusCode,
-        header::{COOKIE, SET_COOKIE},
-    },
-};
+use axum::http::StatusCode;
 use okra_queue::Queue;
 use okra_store::Consistency;
 use okra_web::DASHBOARD;
@@ -15,68 +9,10 @@ use serde_json::{Value, json};
 
 use crate::{
     recipes::{OWN_BANK_NAME, There},
+    signed::Signed,
     visitor::{post, world},
-    world::{Answer, KEY, NAME, OTHER_KEY, World},
+    world::{KEY, NAME, OTHER_KEY, World},
 };
-
-/// An app at the dashboard.
-struct Signed<'a> {
-    world: &'a World,
-    cookie: String,
-    csrf: String,
-}
-
-/// What stands between two texts of a page.
-fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
-    let (_, rest) = text.split_once(before).unwrap();
-    rest.split_once(after).unwrap().0
-}
-
-fn cookie(answer: &Answer) -> String {
-    let cookie = answer.headers[SET_COOKIE].to_str().unwrap();
-    cookie.split(';').next().unwrap().to_owned()
-}
-
-impl<'a> Signed<'a> {
-    async fn sign_in(world: &'a World, key: &str) -> Self {
-        let page = world
-            .call(Method::GET, "/dashboard/sign-in", None, "")
-            .await;
-        let guest = Self {
-            world,
-            cookie: cookie(&page),
-            csrf: between(&page.text, "name=\"csrf\" value=\"", "\"").to_owned(),
-        };
-        let fields = [("key", key.to_owned())];
-        let entered = guest.send("post", "/dashboard/sign-in", &fields).await;
-        assert_eq!(entered.status, StatusCode::SEE_OTHER, "{}", entered.text);
-        let mut signed = Self {
-            cookie: cookie(&entered),
-            ..guest
-        };
-        let page = signed.send("get", "/dashboard/keys", &[]).await;
-        signed.csrf = between(&page.text, "name=\"csrf\" value=\"", "\"").to_owned();
-        signed
-    }
-
-    async fn send(&self, method: &str, path: &str, fields: &[(&str, String)]) -> Answer {
-        let mut request = Request::builder().header(COOKIE, &self.cookie);
-        let mut sent = fields.to_vec();
-        let body = match method {
-            "get" => {
-                let query = serde_urlencoded::to_string(sent).unwrap();
-                request = request.uri(format!("{path}?{query}"));
-                Body::empty()
-            }
-            _ => {
-                sent.push(("csrf", self.csrf.clone()));
-                request = request.method(Method::POST).uri(path);
-                Body::from(serde_urlencoded::to_string(sent).unwrap())
-            }
-        };
-        self.world.send(request.body(body).unwrap()).await
-    }
-}
 
 /// What an app meets that asks for another's.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -127,7 +63,7 @@ fn recipe(method: &str, path: &str, there: &There) -> Recipe {
         ("get", "/records/{record}" | "/records/{record}/live" | "/webhooks/{endpoint}") => {
             (vec![], Missing, 0)
         }
-        ("get", "/events/{event}") => (vec![], Missing, 0),
+        ("get", "/records/{record}/changes/{seq}" | "/events/{event}") => (vec![], Missing, 0),
         ("get", "/deliveries" | "/deliveries/live") => (url(), Own, 0),
         ("get", "/deliveries/{event}") => (url(), Missing, 0),
         ("post", "/deliveries/{event}/resend") => (url(), Missing, 0),
@@ -198,6 +134,7 @@ fn filled(path: &str, there: &There) -> String {
         .replace("{endpoint}", &there.hook)
         .replace("{event}", &format!("evt_{record}_1"))
         .replace("{replay}", &there.replay)
+        .replace("{seq}", "1")
 }
 
 #[tokio::test]

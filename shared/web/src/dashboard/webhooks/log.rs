@@ -17,7 +17,7 @@ use okra_webhooks::{bodies, endpoint_id};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::super::call;
+use super::super::{call, record::change_href};
 use crate::{
     Web,
     html::{Page, Section, csrf, empty, table},
@@ -256,7 +256,7 @@ pub(crate) async fn delivery(
                     @match source {
                         Source::Record(record) => {
                             dt { "Record" } dd { a href={ "/dashboard/records/" (record) } { (show::id(record)) } }
-                            dt { "Change" } dd { a href={ "/dashboard/records/" (record) "#seq-" (it.sequence) } { "#" (it.sequence) } }
+                            dt { "Change" } dd { a href=(change_href(*record, Seq(it.sequence))) { "#" (it.sequence) } }
                         },
                         Source::App(_) => { dt { "About" } dd { "the app's own endpoints" } },
                     }
@@ -508,7 +508,7 @@ pub(crate) async fn of_event(
     let now = web.now();
     let body = html! {
         div.head {
-            p.crumb { a href={ "/dashboard/records/" (record) "#seq-" (seq) } { "Record" } " / #" (seq) }
+            p.crumb { a href=(change_href(record, seq)) { "Record" } " / #" (seq) }
             h1 { "Who was told" }
         }
         @if answer.deliveries.is_empty() {

@@ -1,0 +1,153 @@
+//! The page of a record: everything that is counted on it can be reached.
+
+use axum::http::StatusCode;
+use okra_core::{
+    feed::{Change, FeedEntry},
+    ids::Seq,
+    model::{BookingStatus, Direction},
+};
+use okra_sandbox::{NewTransaction, Place};
+use okra_store::Consistency;
+use serde_json::json;
+
+use crate::{
+    signed::Signed,
+    visitor::{post, text, world},
+    world::{KEY, Linked, World},
+};
+
+/// Adds rows to the first account, one day after the other, and has them read.
+async fn spend(world: &World, linked: &Linked, rows: usize) {
+    let login = world.bank.login(world.login()).unwrap();
+    let place = Place {
+        login: login.id,
+        account: login.accounts[0].account_id.clone(),
+    };
+    for row in 0..rows {
+        let new = NewTransaction {
+            direction: Direction::Debit,
+            amount: format!("{}.25", 100 + row),
+            text: format!("Purchase number {row}"),
+            status: BookingStatus::Booked,
+            dated: None,
+            id: None,
+        };
+        world.bank.add(place.clone(), new).unwrap();
+    }
+    let clock = &world.environment.clock;
+    clock.set(clock.now() + jiff::SignedDuration::from_mins(10));
+    let refresh = json!({ "record_id": linked.record() });
+    post(world, "customers/retry", refresh).await.data();
+    world.work().await;
+}
+
+/// The addresses on a page that lead to what this text is on.
+fn link<'a>(html: &'a str, says: &str) -> Option<&'a str> {
+    let (before, _) = html.split_once(says)?;
+    let (_, href) = before.rsplit_once("href=\"")?;
+    Some(href.split_once('"')?.0)
+}
+
+#[tokio::test]
+async fn each_change_and_each_transaction_has_a_page() {
+    let world = world().await;
+    let linked = world.refreshed().await;
+    spend(&world, &linked, 130).await;
+    for _ in 0..45 {
+        spend(&world, &linked, 1).await;
+    }
+    let own = Signed::sign_in(&world, KEY).await;
+    let record = format!("/dashboard/records/{}", linked.record());
+    let head = world
+        .environment
+        .store
+        .head(linked.record(), Consistency::Strong)
+        .await;
+    let head = head.unwrap().unwrap();
+
+    // All changes, from page to page.
+    let mut path = record.clone();
+    let mut seen = Vec::new();
+    for _ in 0..10 {
+        let page = own.send("get", &path, &[]).await;
+        assert_eq!(page.status, StatusCode::OK);
+        let ids = page.text.split("id=\"seq-").skip(1);
+        seen.extend(ids.map(|it| it.split_once('"').unwrap().0.parse::<u64>().unwrap()));
+        let Some(older) = link(&page.text, "Older changes") else {
+            break;
+        };
+        path = older.split('#').next().unwrap().to_owned();
+    }
+    let all: Vec<u64> = (1..=head.seq.0).rev().collect();
+    assert_eq!(seen, all);
+
+    // A page that shows a change, whichever it is.
+    for seq in [1, head.seq.0 / 2, head.seq.0] {
+        let href = format!("{record}?before={}", seq + 1);
+        let page = own.send("get", &href, &[]).await;
+        assert!(page.text.contains(&format!("id=\"seq-{seq}\"")), "{seq}");
+        let event = format!("/dashboard/events/evt_{}_{seq}", linked.record());
+        let event = own.send("get", &event, &[]).await;
+        assert_eq!(
+            link(&event.text, "Record</a>"),
+            Some(format!("{href}#seq-{seq}").as_str())
+        );
+    }
+
+    // All rows of a large change, on a page of its own.
+    let store = &world.environment.store;
+    let feed = store.feed(linked.record(), Seq(0), 500, Consistency::Strong);
+    let feed = feed.await.unwrap();
+    let rows = |entry: &FeedEntry| match &entry.change {
+        Change::Transactions(diff) => diff.added.len(),
+        Change::Balance { .. } | Change::State(_) => 0,
+    };
+    let large = feed.iter().max_by_key(|entry| rows(entry)).unwrap();
+    assert!(rows(large) > 20, "{}", rows(large));
+    let page = format!("{record}?before={}", large.seq.0 + 1);
+    let page = own.send("get", &page, &[]).await;
+    let left = format!("and {} more", rows(large) - 8);
+    let rest = link(&page.text, &left).unwrap();
+    let rest = own.send("get", rest, &[]).await;
+    assert_eq!(
+        rest.text.matches("data-tone=\"added\"").count(),
+        rows(large)
+    );
+
+    // All transactions, from page to page.
+    let mut path = record.clone();
+    let mut rows = 0;
+    for _ in 0..20 {
+        let page = own.send("get", &path, &[]).await;
+        assert_eq!(page.status, StatusCode::OK);
+        rows += page.text.matches("<td class=\"nowrap\">").count();
+        let Some(older) = link(&page.text, "Older transactions") else {
+            break;
+        };
+        path = older.split('#').next().unwrap().to_owned();
+    }
+    let listed = json!({ "record_id": linked.record(), "limit": 1 });
+    let listed = post(&world, "transactions/byRecord", listed).await.data();
+    assert_eq!(json!(rows), listed["pagination"]["totalDocs"]);
+}
+
+#[tokio::test]
+async fn each_part_of_a_balance_that_changed_is_named() {
+    let world = world().await;
+    let linked = world.refreshed().await;
+    spend(&world, &linked, 1).await;
+    let own = Signed::sign_in(&world, KEY).await;
+    let record = format!("/dashboard/records/{}", linked.record());
+    let page = text(&own.send("get", &record, &[]).await.text);
+    let (_, changes) = page.split_once("newest first").unwrap();
+    assert!(changes.contains("On the books"), "{changes}");
+    assert!(changes.contains("Available"), "{changes}");
+}
+
+#[tokio::test]
+async fn an_app_without_records_refreshes_nothing() {
+    let world = world().await;
+    let own = Signed::sign_in(&world, KEY).await;
+    let page = text(&own.send("get", "/dashboard", &[]).await.text);
+    assert!(page.contains("Refreshes a minute 0.0"), "{page}");
+}
