@@ -51,6 +51,7 @@ pages! {
     get "/dashboard/records/{record}/changes/{seq}" => record::change;
     post "/dashboard/records/{record}/refresh" => record::refresh;
     post "/dashboard/records/{record}/interval" => record::interval;
+    post "/dashboard/records/{record}/sync/end" => record::end_sync;
     get "/dashboard/webhooks" => webhooks::page;
     post "/dashboard/webhooks" => webhooks::set;
     post "/dashboard/webhooks/secret" => webhooks::secret;

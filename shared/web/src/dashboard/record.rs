@@ -428,6 +428,12 @@ impl Shown {
                         (show::interval(*interval))
                         @let asked = self.subscriptions.iter().filter(|it| it.products.contains(&product)).map(|it| it.interval).min();
                         @if asked.is_some_and(|asked| asked < *interval) { span.note { "the bank allows no more" } }
+                        @for (url, own) in self.kept_faster(product, *interval) {
+                            span.line.note {
+                                "still " (show::interval(*interval)) " because of " (url)
+                                ", though " (show::interval(own)) " is enough for the app's webhooks; end that data sync below"
+                            }
+                        }
                         (self.quota(product, *interval))
                     }
                 }
@@ -444,6 +450,14 @@ impl Shown {
                                 @match &it.webhook_url {
                                     Some(url) => { "to " a href=(log::href("", &[("url", url)])) { (url) } },
                                     None => "to the app's webhooks",
+                                }
+                            }
+                            @if head.status != RecordStatus::Invalid {
+                                form.end method="post" action={ "/dashboard/records/" (head.record) "/sync/end" } {
+                                    (csrf(signed))
+                                    input type="hidden" name="id" value=(it.id);
+                                    @let whose = it.webhook_url.as_deref().unwrap_or("the app's webhooks");
+                                    button aria-label={ "End the data sync to " (whose) } { "End" }
                                 }
                             }
                         }
@@ -475,6 +489,22 @@ impl Shown {
                 }
             }
         }
+    }
+
+    /// The URLs that keep a product on its interval, where the app's own data sync asks for a longer one:
+    /// changing that changes nothing then. With the interval that the app asks for.
+    fn kept_faster(&self, product: Product, interval: Interval) -> Vec<(&str, Interval)> {
+        let of = || {
+            let all = self.subscriptions.iter();
+            all.filter(move |it| it.products.contains(&product))
+        };
+        let own = of().find(|it| it.webhook_url.is_none());
+        let Some(own) = own.map(|it| it.interval).filter(|own| *own > interval) else {
+            return vec![];
+        };
+        let faster = of().filter(|it| it.interval < own);
+        let urls = faster.filter_map(|it| it.webhook_url.as_deref());
+        urls.map(|url| (url, own)).collect()
     }
 
     /// What of the bank's daily quota a product uses, where there is one.
@@ -1021,6 +1051,22 @@ const fn outcome(outcome: Option<&str>) -> &'static str {
         b"held" => "the bank is not asked at the moment",
         _ => "the record is gone",
     }
+}
+
+/// Ends one data sync of the record.
+pub(crate) async fn end_sync(
+    State(web): State<Arc<Web>>,
+    Path(id): Path<RecordId>,
+    posted: Posted,
+) -> Result<Response, Trouble> {
+    let head = own(&web, &posted.signed, id, Consistency::Eventual).await?;
+    let body = json!({
+        "customer": head.customer,
+        "record_id": id,
+        "id": posted.fields.get("id"),
+    });
+    call(&web, &posted.signed, "data-sync/cancel", body).await?;
+    Ok(Redirect::to(&format!("/dashboard/records/{id}#sync")).into_response())
 }
 
 /// Puts products of the record on another interval.

@@ -151,3 +151,44 @@ async fn an_app_without_records_refreshes_nothing() {
     let page = text(&own.send("get", "/dashboard", &[]).await.text);
     assert!(page.contains("Refreshes a minute 0.0"), "{page}");
 }
+
+#[tokio::test]
+async fn who_keeps_a_record_faster_than_the_app_is_named_and_can_be_ended() {
+    let world = world().await;
+    let linked = world.refreshed().await;
+    let url = "https://ours.example/sync";
+    let sync = json!({
+        "customer": linked.customer(), "products": ["balance"], "interval": "one_minute", "webhook_url": url,
+    });
+    let synced = post(&world, "data-sync", sync).await.data();
+    let own = Signed::sign_in(&world, KEY).await;
+    let record = format!("/dashboard/records/{}", linked.record());
+    let still = format!("still every minute because of {url}");
+    let shown = async || text(&own.send("get", &record, &[]).await.text);
+    assert!(!shown().await.contains(&still));
+    let hourly = [
+        ("interval", "one_hour".to_owned()),
+        ("products", "balance,transactions".to_owned()),
+    ];
+    let interval = format!("{record}/interval");
+    let changed = own.send("post", &interval, &hourly).await;
+    assert_eq!(changed.status, StatusCode::SEE_OTHER);
+    let page = shown().await;
+    assert!(page.contains(&still), "{page}");
+    assert_eq!(
+        page.matches("still every").count(),
+        1,
+        "transactions are not kept faster"
+    );
+    let id = synced["subscriptions"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let ended = own
+        .send("post", &format!("{record}/sync/end"), &[("id", id)])
+        .await;
+    assert_eq!(ended.status, StatusCode::SEE_OTHER);
+    let page = shown().await;
+    assert!(!page.contains(url), "{page}");
+    assert!(page.contains("Balance every hour"), "{page}");
+}

@@ -48,6 +48,7 @@ fn recipe(method: &str, path: &str, there: &There) -> Recipe {
         ("interval", "one_hour".to_owned()),
         ("products", "balance".to_owned()),
     ];
+    let ended = vec![("id", there.subscription.clone())];
     let replay = vec![
         ("since", "2026-03-15T00:00".to_owned()),
         ("until", "2026-03-15T12:00".to_owned()),
@@ -69,6 +70,7 @@ fn recipe(method: &str, path: &str, there: &There) -> Recipe {
         ("post", "/deliveries/{event}/resend") => (url(), Missing, 0),
         ("post", "/records/{record}/refresh") => (vec![], Missing, 0),
         ("post", "/records/{record}/interval") => (sync, Missing, 0),
+        ("post", "/records/{record}/sync/end") => (ended, Missing, 1),
         ("post", "/webhooks") => (made, Own, 0),
         ("post", "/webhooks/secret" | "/keys/public" | "/keys/origins") => (vec![], Own, 0),
         (
