@@ -158,7 +158,7 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
     let uses = use_of(&heads.items);
     let asked = asked_of(&web, &banks, &heads.items).await?;
     let body = html! {
-        div.head { h1 { "Banks" } p.sub { "How each bank is, what it allows, and the records this app has there." } }
+        div.head { h1 { "Banks" } p.sub { (heads.of("How each bank is, what it allows, and the records this app has there")) "." } }
         @if banks.is_empty() {
             (empty("No banks yet", &html! {
                 p { "Banks are configuration: a TOML file for " code { "--banks" } ", or " code { "POST /v2/banks/add" } "." }
@@ -179,14 +179,14 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
                             span.note.narrow { (quota(bank, of, asked.get(&bank.id))) }
                         }
                         td { (health(&breakers.get(&bank.id).copied().unwrap_or_default(), now)) }
-                        td.number { a href={ "/dashboard/records?bank=" (bank.id) } { (show::count(of.records)) } }
-                        td.wide.number { a href={ "/dashboard/records?status=token_required&bank=" (bank.id) } { (show::count(of.waiting)) } }
+                        td.number { a href={ "/dashboard/records?bank=" (bank.id) } { (heads.figure(show::count(of.records))) } }
+                        td.wide.number { a href={ "/dashboard/records?status=token_required&bank=" (bank.id) } { (heads.figure(show::count(of.waiting))) } }
                         td.wide {
                             (bank.limits.shortest_interval().map_or("with the user only", show::interval))
                             @if let Some(shortest) = of.shortest { span.note { "in use: " (show::interval(shortest)) } }
                         }
                         td.wide { (quota(bank, of, asked.get(&bank.id))) }
-                        td.wide.number { (format!("{:.1}", of.per_minute)) span.note { "of " (show::count(bank.limits.records_per_second.saturating_mul(60))) } }
+                        td.wide.number { (heads.figure(format!("{:.1}", of.per_minute))) span.note { "of " (show::count(bank.limits.records_per_second.saturating_mul(60))) } }
                         td.wide { (match bank.standard { Standard::Obie31 => "UK Open Banking 3.1", Standard::Obie40 => "UK Open Banking 4.0" }) }
                     }
                 }

@@ -33,6 +33,22 @@ pub(crate) struct Heads {
     pub(crate) more: bool,
 }
 
+impl Heads {
+    /// A figure that was counted in them: at least so much, where there are more.
+    pub(crate) fn figure(&self, text: impl std::fmt::Display) -> String {
+        let more = if self.more { "+" } else { "" };
+        format!("{text}{more}")
+    }
+
+    /// What a share was taken of, where there are more.
+    pub(crate) fn of(&self, what: &str) -> String {
+        match self.more {
+            true => format!("{what}, of the first {}", show::count(self.items.len())),
+            false => what.to_owned(),
+        }
+    }
+}
+
 /// The app's records, [`records::MAX_LOOKED_AT`] at most.
 pub(crate) async fn heads(web: &Web, signed: &Signed) -> Result<Heads, Trouble> {
     const BATCH: usize = 100;
@@ -73,14 +89,10 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
         .count();
     let share = Share::of(&freshness::of(&web, &heads.items, web.now()).await?);
     let of = |status| {
-        heads
-            .items
-            .iter()
-            .filter(|head| head.status == status)
-            .count()
+        let of = heads.items.iter().filter(|head| head.status == status);
+        heads.figure(show::count(of.count()))
     };
-    let all = show::count(heads.items.len());
-    let all = if heads.more { format!("{all}+") } else { all };
+    let all = heads.figure(show::count(heads.items.len()));
     let per_minute: f64 = heads
         .items
         .iter()
@@ -98,16 +110,16 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
         }
         div.figures {
             (figure("Records", &all, "", "/dashboard/records"))
-            (figure("Active", &show::count(of(RecordStatus::Active)), "", "/dashboard/records?status=active"))
-            (figure("Need the user", &show::count(of(RecordStatus::TokenRequired)), "", "/dashboard/records?status=token_required"))
-            (figure("Unlinked", &show::count(of(RecordStatus::Invalid)), "", "/dashboard/records?status=invalid"))
+            (figure("Active", &of(RecordStatus::Active), "", "/dashboard/records?status=active"))
+            (figure("Need the user", &of(RecordStatus::TokenRequired), "", "/dashboard/records?status=token_required"))
+            (figure("Unlinked", &of(RecordStatus::Invalid), "", "/dashboard/records?status=invalid"))
             @let percent = share.percent().unwrap_or_else(|| "none".to_owned());
-            (figure("Fresh", &percent, "refreshed within their interval", "/dashboard/records?fresh=no"))
+            (figure("Fresh", &percent, &heads.of("refreshed within their interval"), "/dashboard/records?fresh=no"))
             @match share.oldest {
-                Some((record, at)) => (figure("Oldest", &show::length(web.now().duration_since(at)), "ago, of those fresh", &format!("/dashboard/records/{record}"))),
+                Some((record, at)) => (figure("Oldest", &heads.figure(show::length(web.now().duration_since(at))), "ago, of those fresh", &format!("/dashboard/records/{record}"))),
                 None => (figure("Oldest", "none", "", "/dashboard/records")),
             }
-            (figure("Refreshes a minute", &format!("{per_minute:.1}"), "as scheduled", "#schedule"))
+            (figure("Refreshes a minute", &heads.figure(format!("{per_minute:.1}")), "as scheduled", "#schedule"))
             @let noun = if endpoints.len() == 1 { "endpoint" } else { "endpoints" };
             @let note = if parked == 0 { noun.to_owned() } else { format!("{noun}, {parked} parked") };
             (figure("Webhooks", &show::count(endpoints.len()), &note, "/dashboard/webhooks"))
@@ -116,7 +128,7 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
         @if !heads.items.is_empty() {
             section aria-labelledby="schedule" {
                 h2 #schedule { "Schedule" }
-                (schedule(&heads.items))
+                (schedule(&heads))
             }
         }
     };
@@ -294,10 +306,10 @@ fn dollars(half_reads: u64, half_writes: u64) -> String {
     )
 }
 
-fn schedule(heads: &[Head]) -> Markup {
+fn schedule(heads: &Heads) -> Markup {
     let on = |interval: Interval| {
         let on = |head: &&Head| head.schedule.iter().any(|(_, it)| *it == interval);
-        heads.iter().filter(on).count()
+        heads.items.iter().filter(on).count()
     };
     table(
         "Records by interval",
@@ -310,10 +322,28 @@ fn schedule(heads: &[Head]) -> Markup {
                 @if count > 0 {
                     tr {
                         td { (show::interval(interval)) }
-                        td.number { a href={ "/dashboard/records?interval=" (interval) } { (show::count(count)) } }
+                        td.number { a href={ "/dashboard/records?interval=" (interval) } { (heads.figure(show::count(count))) } }
                     }
                 }
             }
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_counted_to_the_end_says_so() {
+        let heads = |more| Heads {
+            items: vec![],
+            more,
+        };
+        assert_eq!(heads(false).figure(show::count(2000)), "2,000");
+        assert_eq!(heads(true).figure(show::count(2000)), "2,000+");
+        assert_eq!(heads(true).figure(format!("{:.1}", 0.5)), "0.5+");
+        assert_eq!(heads(false).of("in time"), "in time");
+        assert_eq!(heads(true).of("in time"), "in time, of the first 0");
+    }
 }
