@@ -69,15 +69,23 @@ pub(crate) struct Terms {
     /// When the consent ends.
     expires_at: Option<Timestamp>,
     options: Map<String, Value>,
+    /// Echoed in webhooks beside them.
+    meta: Map<String, Value>,
 }
 
 impl Terms {
     /// Reads and checks them, before anything is made.
     pub(crate) fn of(call: &Call, input: &Input) -> Result<Self, Refusal> {
         let options = input.object("options")?.unwrap_or_default();
-        if serde_json::to_vec(&options)?.len() > MAX_OPTIONS_BYTES {
-            let problem = format!("has more than {MAX_OPTIONS_BYTES} bytes");
-            return Err(Refusal::field("options", problem));
+        let meta = input.object("meta")?.unwrap_or_default();
+        let bytes = |it: &Map<String, Value>| match it.is_empty() {
+            true => Ok(0),
+            false => serde_json::to_vec(it).map(|it| it.len()),
+        };
+        if bytes(&options)? + bytes(&meta)? > MAX_OPTIONS_BYTES {
+            let field = if meta.is_empty() { "options" } else { "meta" };
+            let problem = format!("has more than {MAX_OPTIONS_BYTES} bytes, with options");
+            return Err(Refusal::field(field, problem));
         }
         let products = input.products()?.unwrap_or_else(|| Product::ALL.to_vec());
         Ok(Self {
@@ -88,6 +96,7 @@ impl Terms {
             months: months(input)?,
             expires_at: expires_at(input)?,
             options,
+            meta,
         })
     }
 }
@@ -488,6 +497,7 @@ fn new_record(
         first_pull_done: false,
         rows: Some(0),
         options: Value::Object(terms.options.clone()),
+        meta: terms.meta.clone(),
         months: months_opened(at_bank, terms.months, now),
         created_at: now,
         last_changed_at: now,

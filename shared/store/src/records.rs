@@ -21,7 +21,7 @@ use okra_core::{
     state::RecordStatus,
 };
 
-/// Bytes of a head's options as JSON at most: a head is written with each change, and one that is
+/// Bytes of a head's options and meta as JSON at most, together: a head is written with each change, and one that is
 /// larger than 1 KB costs a write unit more.
 pub const MAX_OPTIONS_BYTES: usize = 512;
 
@@ -63,6 +63,9 @@ pub struct Head {
     /// A JSON object that the app gave when linking, echoed in webhooks; at most
     /// [`MAX_OPTIONS_BYTES`].
     pub options: serde_json::Value,
+    /// A JSON object that the app gave besides, echoed in webhooks and not searched; empty where it gave
+    /// none.
+    pub meta: serde_json::Map<String, serde_json::Value>,
     /// Months of history that were asked for; Okra's `limit`.
     pub months: u8,
     /// When it was linked.
@@ -165,10 +168,12 @@ pub(crate) fn links(head: &Head) -> [Key; 2] {
 
 fn write(head: &Head) -> Result<Attributes, StoreError> {
     let options = json(KIND, &head.options)?;
-    if options
-        .as_s()
-        .is_ok_and(|text| text.len() > MAX_OPTIONS_BYTES)
-    {
+    let meta = match head.meta.is_empty() {
+        true => None,
+        false => Some(json(KIND, &head.meta)?),
+    };
+    let bytes = |it: &aws_sdk_dynamodb::types::AttributeValue| it.as_s().map_or(0, String::len);
+    if bytes(&options) + meta.as_ref().map_or(0, bytes) > MAX_OPTIONS_BYTES {
         return Err(StoreError::Bound {
             what: "bytes of options",
             bound: MAX_OPTIONS_BYTES,
@@ -187,6 +192,7 @@ fn write(head: &Head) -> Result<Attributes, StoreError> {
         )
         .maybe(ROWS, head.rows.map(n))
         .with("op", options)
+        .maybe("me", meta)
         .with("mo", n(head.months))
         .with("c", millis(head.created_at))
         .with("u", millis(head.last_changed_at));
@@ -223,6 +229,7 @@ fn read(item: &Attributes) -> Result<Head, StoreError> {
         first_pull_done: reader.flag("fp")?,
         rows: reader.optional(ROWS, Reader::number)?,
         options: reader.json("op")?,
+        meta: reader.optional("me", Reader::json)?.unwrap_or_default(),
         months: reader.number("mo")?,
         created_at: reader.millis("c")?,
         last_changed_at: reader.millis("u")?,
@@ -407,6 +414,7 @@ mod tests {
             first_pull_done: true,
             rows: Some(u64::from(u32::MAX)),
             options: serde_json::json!({ "note": "x".repeat(MAX_OPTIONS_BYTES - 11) }),
+            meta: serde_json::Map::new(),
             months: okra_core::history::MAX_MONTHS,
             created_at: at,
             last_changed_at: at,

@@ -30,11 +30,10 @@ fn replay(world: &World, receiver: &Receiver, of: ReplayOf) -> Replay {
 /// Starts a replay and lets it run for some seconds.
 async fn run(world: &World, mut replay: Replay, seconds: i64) -> Replay {
     assert!(world.store.put_replay(&mut replay).await.unwrap());
-    go_on(world, &replay).await;
+    Box::pin(go_on(world, &replay)).await;
     let second = SignedDuration::from_secs(1);
-    world
-        .pass(second * i32::try_from(seconds).unwrap(), second)
-        .await;
+    let seconds = i32::try_from(seconds).unwrap();
+    Box::pin(world.pass(second * seconds, second)).await;
     world.store.replay(APP, replay.id).await.unwrap().unwrap()
 }
 

@@ -73,6 +73,8 @@ pub struct Context<'a> {
     pub account: Option<&'a AccountFacts>,
     /// What the app gave when linking; receivers know their user by it.
     pub options: &'a Value,
+    /// What it gave besides.
+    pub meta: &'a Map<String, Value>,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -121,7 +123,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     nuban: Option<&'a str>,
     options: &'a Value,
-    meta: Map<String, Value>,
+    meta: &'a Map<String, Value>,
     extras: Map<String, Value>,
     owner: AppId,
     current_project: AppId,
@@ -495,7 +497,7 @@ impl<'a> Body<'a> {
             account_id: entry.account,
             nuban: context.account.map(|account| account.number.as_str()),
             options: context.options,
-            meta: Map::new(),
+            meta: context.meta,
             extras: Map::new(),
             owner: context.app,
             current_project: context.app,
@@ -833,7 +835,7 @@ mod tests {
     }
 
     fn context<'a>(
-        options: &'a Value,
+        (options, meta): (&'a Value, &'a Map<String, Value>),
         account: Option<&'a AccountFacts>,
         payload: PayloadMode,
     ) -> Context<'a> {
@@ -852,6 +854,7 @@ mod tests {
             country: "NG",
             account,
             options,
+            meta,
         }
     }
 
@@ -871,7 +874,8 @@ mod tests {
         if !of_account {
             entry.account = None;
         }
-        let context = context(&options, of_account.then_some(&holder), payload);
+        let meta = Map::new();
+        let context = context((&options, &meta), of_account.then_some(&holder), payload);
         let pretty = serde_json::to_string_pretty(&Body::new(&context, &entry)).unwrap();
         insta::assert_snapshot!(name, pretty);
         let sent = body(&context, &entry);
@@ -879,6 +883,20 @@ mod tests {
         let sent: Value = serde_json::from_slice(&sent).unwrap();
         assert_eq!(sent, serde_json::from_str::<Value>(&pretty).unwrap());
         crate::operation::tests::conforms(&sent);
+    }
+
+    #[test]
+    fn what_the_app_gave_comes_back() {
+        let options = serde_json::json!({ "UserId": 42 });
+        let meta = Map::from_iter([("plan".to_owned(), Value::from("gold"))]);
+        for payload in [PayloadMode::Full, PayloadMode::Reference] {
+            let context = context((&options, &meta), None, payload);
+            let mut entry = entry(Change::State(StateChange::Linked));
+            entry.account = None;
+            let sent: Value = serde_json::from_slice(&body(&context, &entry)).unwrap();
+            assert_eq!(sent["options"], options);
+            assert_eq!(sent["meta"]["plan"], "gold");
+        }
     }
 
     #[test]

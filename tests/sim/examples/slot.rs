@@ -106,6 +106,7 @@ fn records(count: usize) -> impl Iterator<Item = NewRecord> {
                 first_pull_done: true,
                 rows: Some(0),
                 options: serde_json::json!({}),
+                meta: serde_json::Map::new(),
                 months: 1,
                 created_at: tick().at,
                 last_changed_at: tick().at,

@@ -167,7 +167,7 @@ fields! {
     JOB = [F::new(input::JOB, Kind::Text, "A job's id, as a refresh answered it.").needed()];
     WAIT_FLAG = [F::new(&["wait"], Kind::Flag, "Waits up to 25 seconds for the refresh, and says what came of it.")];
     CUSTOMER_IP = [F::new(input::CUSTOMER_IP, Kind::Text, "The address of the user, where he is there: banks allow more then.")];
-    LINK_OPTIONS = [F::new(&[crate::link::SYNC_PRODUCTS], Kind::Products, "Those of products that interval is for; the others are read daily. All where absent."), F::new(input::CONSENT_EXPIRES_AT, Kind::Text, "When the consent ends (ISO 8601): notices come 14, 7 and 1 days before."), F::new(input::LIMIT_MONTHS, Kind::Count { most: 24 }, "Months of history that are pulled; 24 where absent."), F::new(&["options"], Kind::Object, "Echoed in webhooks, searched by byOptions; 512 bytes at most.")];
+    LINK_OPTIONS = [F::new(&[crate::link::SYNC_PRODUCTS], Kind::Products, "Those of products that interval is for; the others are read daily. All where absent."), F::new(input::CONSENT_EXPIRES_AT, Kind::Text, "When the consent ends (ISO 8601): notices come 14, 7 and 1 days before."), F::new(input::LIMIT_MONTHS, Kind::Count { most: 24 }, "Months of history that are pulled; 24 where absent."), F::new(&["options"], Kind::Object, "Echoed in webhooks, searched by byOptions; 512 bytes at most."), F::new(&["meta"], Kind::Object, "Echoed in webhooks, and not searched; 512 bytes at most, with options.")];
     SANDBOX = [
         F::new(&["noOfAccount"], Kind::Count { most: 5 }, "Accounts of the login, 1 to 5."),
         F::new(&["volume"], Kind::OneOf(&["low", "medium", "high"]), "How many transactions."),

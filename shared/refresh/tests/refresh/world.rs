@@ -265,6 +265,7 @@ impl World {
             first_pull_done: false,
             rows: Some(0),
             options: serde_json::json!({}),
+            meta: serde_json::Map::new(),
             months,
             created_at: now,
             last_changed_at: now,

@@ -124,6 +124,7 @@ pub(crate) fn new_record(n: u32, interval: Interval) -> NewRecord {
         first_pull_done: false,
         rows: Some(0),
         options: serde_json::json!({ "first_name": "Ada" }),
+        meta: serde_json::Map::new(),
         months: okra_core::history::MAX_MONTHS,
         created_at: at(0),
         last_changed_at: at(0),

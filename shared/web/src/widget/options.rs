@@ -31,6 +31,8 @@ pub(crate) struct Asked {
     pub(crate) webhook_of_refresh: bool,
     /// Echoed in webhooks.
     pub(crate) options: Map<String, Value>,
+    /// The same, and not searched.
+    pub(crate) meta: Map<String, Value>,
     /// Slugs of the banks to choose among; all where empty.
     pub(crate) banks: Vec<String>,
     /// Countries whose banks are to choose among, ISO 3166 in capitals; all where empty.
@@ -122,6 +124,10 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
         let text = options.get(name)?.as_str()?.trim();
         (!text.is_empty()).then(|| text.chars().take(MAX_TEXT).collect())
     };
+    let object = |name: &str| {
+        let object = options.get(name).and_then(Value::as_object);
+        object.cloned().unwrap_or_default()
+    };
     let mut asked = Asked {
         app_name: text("name").or_else(|| text("clientName")),
         customer: customer(options.get("customer"))?,
@@ -129,11 +135,8 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
         months: months(options.get("limit"))?,
         webhook_url: url(options.get("callback_url"))
             .map_err(|()| "callback_url has to be a URL that begins with https://.")?,
-        options: options
-            .get("options")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default(),
+        options: object("options"),
+        meta: object("meta"),
         connect_message: text("connectMessage"),
         redirect_url: text("redirect_url").filter(|url| is_url(url)),
         success_title: text("success_title"),
@@ -187,7 +190,7 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
 }
 
 /// Okra's options that mean nothing here.
-const IGNORED: [&str; 17] = [
+const IGNORED: [&str; 16] = [
     "account_type",
     "charge",
     "debitLater",
@@ -198,7 +201,6 @@ const IGNORED: [&str; 17] = [
     "isCorporate",
     "logo",
     "manual",
-    "meta",
     "multi_account",
     "payment",
     "selection_type",
@@ -446,8 +448,8 @@ mod tests {
             &[],
         );
         check(
-            json!({"meta": {"a": 1}, "logo": "https://a.example/l.png", "charge": {}, "isCorporate": false}),
-            &["passed over, for nothing here reads it: logo, meta."],
+            json!({"payment": {"a": 1}, "logo": "https://a.example/l.png", "charge": {}, "isCorporate": false}),
+            &["passed over, for nothing here reads it: logo, payment."],
         );
         check(
             json!({"env": "production", "color": "green"}),

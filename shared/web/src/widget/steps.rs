@@ -17,7 +17,7 @@ use okra_core::{
     model::{ByProduct, Product, date_of},
     schedule::Interval,
 };
-use okra_store::{App, Consistency, OwnedBank, RecordStatus};
+use okra_store::{App, Consistency, MAX_OPTIONS_BYTES, OwnedBank, RecordStatus};
 use serde_json::{Value, json};
 
 use super::{
@@ -48,6 +48,14 @@ pub(crate) async fn prepare(
     let (policy, own) = (web.api.addresses, &web.api.public_url);
     if let Some(problem) = link.asked.webhook_problem(policy, own) {
         return Ok(Err(problem));
+    }
+    let echoed = [&link.asked.options, &link.asked.meta];
+    let echoed = echoed.into_iter().filter(|it| !it.is_empty());
+    let bytes = echoed.map(|it| serde_json::to_vec(it).map(|it| it.len()));
+    if bytes.sum::<Result<usize, _>>()? > MAX_OPTIONS_BYTES {
+        return Ok(Err(format!(
+            "options and meta have more than {MAX_OPTIONS_BYTES} bytes together."
+        )));
     }
     if !link.asked.banks.is_empty() {
         let known = store.banks_for(app.id).await?;
@@ -508,6 +516,7 @@ async fn share(web: &Web, open: &mut Open, chosen: &[&str]) -> Result<Markup, Tr
         "sync_products": link.asked.synced,
         "limit": link.asked.months,
         "options": link.asked.options,
+        "meta": link.asked.meta,
     });
     match (link.reauth, link.asked.customer) {
         (Some(record), _) => body["record_id"] = json!(record),

@@ -52,6 +52,10 @@ async fn what_is_read_is_what_the_customer_was_shown() {
         );
         assert_eq!(head.months, months);
         assert!(head.is_pulled());
+        for (echoed, stored) in [("options", &head.options), ("meta", &json!(head.meta))] {
+            let asked = options.get(echoed).cloned().unwrap_or_else(|| json!({}));
+            assert_eq!(asked, *stored);
+        }
         let read: Vec<Product> = Product::ALL
             .into_iter()
             .filter(|product| {
@@ -92,7 +96,7 @@ async fn what_is_read_is_what_the_customer_was_shown() {
     check(
         json!({
             "refresh": { "interval": "one_hour", "products": ["balance"] }, "products": both,
-            "limit": 3, "name": "Ledger",
+            "limit": 3, "name": "Ledger", "options": { "UserId": 7 }, "meta": { "plan": "gold" },
         }),
         &[
             "Since 15 Dec 2025",
@@ -212,6 +216,8 @@ async fn what_cannot_come_of_a_link_is_said_to_the_developer_before_it() {
         "filter.banks has to be",
     )
     .await;
+    let large = json!({ "options": { "a": "x".repeat(300) }, "meta": { "b": "x".repeat(300) } });
+    check(large, "options and meta have more than 512 bytes").await;
     let good = json!({
         "callback_url": "https://app.example/hook", "filter": { "banks": ["guaranty-trust-bank"] },
     });
@@ -221,9 +227,11 @@ async fn what_cannot_come_of_a_link_is_said_to_the_developer_before_it() {
 #[tokio::test]
 async fn a_consent_of_which_nothing_comes_is_taken_back() {
     let world = world().await;
-    // Refused by the API alone: a session's options are checked for what a page can know.
-    let options = json!({ "options": { "note": "x".repeat(600) } });
-    let mut widget = Widget::open(&world, &options).await;
+    let linked = world.refreshed().await;
+    let customer = json!({ "customer": linked.customer() });
+    let mut widget = Widget::open(&world, &customer).await;
+    // Refused by the API alone: when the widget was opened nothing was wrong.
+    post(&world, "customers/flag", customer).await.data();
     let bank = BANK.to_string();
     widget.step(&[("action", "bank"), ("bank", &bank)]).await;
     widget.consent().await;

@@ -95,6 +95,7 @@ impl Subject {
             country: &self.bank.country,
             account: account.map(|account| &account.facts),
             options: &self.head.options,
+            meta: &self.head.meta,
         };
         let body = webhook::body(&context, entry);
         if body.len() <= MAX_BODY_BYTES {

@@ -354,6 +354,7 @@ impl World {
                 first_pull_done: false,
                 rows: Some(0),
                 options: serde_json::json!({ "user": 7 }),
+                meta: serde_json::Map::new(),
                 months: okra_core::history::MAX_MONTHS,
                 created_at: now,
                 last_changed_at: now,
