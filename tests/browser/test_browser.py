@@ -201,6 +201,30 @@ class Browser(unittest.TestCase):
         page.get_by_role("heading", name="Who was told").wait_for()
         page.locator("main table").get_by_text("Delivered").first.wait_for()
 
+    def test_the_consent_says_what_is_read_and_nothing_else_is(self):
+        context = self.context()
+        options = {
+            **{"products": ["balance"], "refresh": {"interval": "one_hour", "products": ["balance"]}},
+            **{"limit": 2, "color": "#ffcc00", "logo": "https://app.example/logo.png"},
+        }
+        page, frame = self.embed(context, options)
+        frame.get_by_role("button", name="Access Bank").click()
+        consent = frame.locator("section[data-step=consent]")
+        consent.wait_for()
+        self.assertIn("your balances", consent.text_content())
+        self.assertIn("every hour", consent.text_content())
+        self.assertNotIn("transactions", consent.text_content())
+        main = frame.locator("button.main").evaluate("it => [getComputedStyle(it).backgroundColor, getComputedStyle(it).color]")
+        self.assertEqual(main, ["rgb(255, 204, 0)", "rgb(0, 0, 0)"])
+        window = self.log_in(page, frame, "new")
+        window.get_by_role("button", name="Allow").click()
+        frame.get_by_role("button", name="Share and continue").click()
+        linked = self.said(page, "success")
+        self.assertEqual(linked["refresh"], {"balance": "one_hour", "transactions": None})
+        # What is passed over is named, once.
+        self.assertEqual(len(context.complaints), 1, context.complaints)
+        self.assertIn("nothing here reads it: logo.", context.complaints[0])
+
     def test_okras_published_packages_work_by_base_url(self):
         if shutil.which("npm") is None:
             self.skipTest("skipped: no npm to get Okra's packages with")
@@ -782,6 +806,8 @@ class Browser(unittest.TestCase):
             "overview": "",
             "records": "/records",
             "record": f"/records/{record}",
+            "record-older": f"/records/{record}?before=3&below=2020-01-01",
+            "change": f"/records/{record}/changes/1",
             "nothing": "/records?q=nobody-of-that-name",
             "nothing-fails": "/records?failing=internal",
             "webhooks": "/webhooks",
