@@ -621,5 +621,5 @@ fn linked(head: &Head, name: String, accounts: &[Account]) -> Linked {
 }
 
 documented! {
-    link(TOKENS, optional(BANK), optional(CUSTOMER), optional(RECORD), optional(NAME), EMAIL, ACCOUNT_IDS, SYNC, LINK_OPTIONS) -> Linked: "Links a record to a bank by its consent's tokens; with a record's id, renews that record's consent.";
+    link(TOKENS, optional(BANK), optional(CUSTOMER), optional(RECORD), optional(NAME), EMAIL, ACCOUNT_IDS, SYNC, LINK_OPTIONS, optional(CUSTOMER_IP)) -> Linked: "Links a record to a bank by its consent's tokens; with a record's id, renews that record's consent.";
 }

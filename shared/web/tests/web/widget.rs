@@ -199,15 +199,11 @@ async fn what_cannot_come_of_a_link_is_said_to_the_developer_before_it() {
     ] {
         check(
             json!({ "callback_url": url }),
-            "callback_url cannot be told: the webhook URL",
+            "callback_url cannot be told: it ",
         )
         .await;
         let refresh = json!({ "refresh": { "webhook_url": url } });
-        check(
-            refresh,
-            "refresh.webhook_url cannot be told: the webhook URL",
-        )
-        .await;
+        check(refresh, "refresh.webhook_url cannot be told: it ").await;
     }
     let banks = json!({ "filter": { "banks": ["guaranty-trust-bank", "no-bank"] } });
     check(banks, "filter.banks has \"no-bank\"").await;
