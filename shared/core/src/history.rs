@@ -336,18 +336,25 @@ impl History {
     /// The history after these accounts answered a regular refresh whose window begins at `window`; `None`
     /// where there is nothing to note. An account that never answered before is pulled from now on. Where
     /// months lie between the window and the last that was noted, because nothing ran, the bank failed or
-    /// its customer was away, they are asked for. A history that is being pulled is let be: what it misses
-    /// is noted after its end.
+    /// its customer was away, they are asked for. An account that is being pulled is let be: what it misses
+    /// is noted after its end. Should a step be under way, it has lost, and is made again.
     #[must_use]
     pub fn seen(&self, answered: &[AccountId], window: Date, now: Timestamp) -> Option<Self> {
         let known = |account| self.accounts.iter().find(|it| it.account == account);
-        let moved =
-            |account: &&AccountId| known(**account).is_none_or(|it| it.window != Some(window));
+        let moved = |account: &&AccountId| {
+            known(**account).is_none_or(|it| it.end.is_some() && it.window != Some(window))
+        };
         let moved: Vec<AccountId> = answered.iter().filter(moved).copied().collect();
-        if !self.is_complete() || moved.is_empty() {
+        if moved.is_empty() {
             return None;
         }
-        let mut seen = self.next_step(now);
+        let mut seen = match self.is_complete() {
+            true => self.next_step(now),
+            false => Self {
+                step: self.step.saturating_add(1),
+                ..self.clone()
+            },
+        };
         for id in moved {
             match seen.accounts.iter_mut().find(|it| it.account == id) {
                 Some(account) => account.seen(window),
@@ -610,6 +617,24 @@ mod tests {
         let (history, _) = pulled(history.retried(true, NOW).unwrap(), well);
         assert_eq!(history.accounts[0].end, Some(HistoryEnd::Limit));
         assert_eq!(history.retried(true, NOW), None, "it lacks nothing");
+    }
+
+    #[test]
+    fn an_account_that_answers_late_is_pulled_too_while_another_is_being_pulled() {
+        let late = AccountId::derive(&[b"late"]);
+        let history = of_one_account(24);
+        let first = history.accounts[0].account;
+        let stretch = history.next(false).unwrap();
+        let wait = Asked::Failed {
+            retry_after_s: Some(600),
+        };
+        let history = history.after(stretch, wait, NOW, 1);
+        let window = date(2026, 2, 1);
+        assert_eq!(history.seen(&[first], window, NOW), None);
+        let seen = history.seen(&[first, late], window, NOW).unwrap();
+        assert_eq!(seen.step, history.step + 1);
+        assert_eq!((seen.next_at, seen.failures), (history.next_at, 1));
+        assert_eq!(pulled(seen, well).0.progress().accounts_done, 2);
     }
 
     proptest! {

@@ -126,9 +126,9 @@ impl Weather {
             ends: random.chance(120),
             narrow: random.chance(150),
             down: level(random, &[0, 0, 60]),
-            pause: random.chance(100),
+            pause: random.chance(60),
             width: 1 + random.below(4),
-            steps: 100 + random.below(120),
+            steps: 90 + random.below(90),
         }
     }
 }
