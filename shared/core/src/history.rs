@@ -83,7 +83,7 @@ pub struct AccountHistory {
     #[serde(rename = "b", skip_serializing_if = "Option::is_none", default)]
     pub beyond: Option<Beyond>,
     /// The first date of its last answer to a regular refresh, as far as it was noted: once a month, when it
-    /// moves, and not while the history is pulled.
+    /// moves, and not while it is being pulled.
     #[serde(rename = "v", skip_serializing_if = "Option::is_none", default)]
     pub window: Option<Date>,
 }
@@ -131,12 +131,12 @@ impl AccountHistory {
         let through = self.window.replace(window).map(answered_through);
         if let Some(through) = through.filter(|through| *through < window) {
             let gap = through.saturating_sub(GAP_MARGIN_DAYS.days());
-            self.again(gap, window, self.end.unwrap_or(HistoryEnd::Limit));
+            self.again(gap, window);
         }
     }
 
-    /// The stretch between what a pull of this part goes back to and where it begins.
-    fn again(&mut self, from: Date, to: Date, end: HistoryEnd) {
+    /// The dates from `from` to `to` are to be asked for; then what had been reached counts again.
+    fn again(&mut self, from: Date, to: Date) {
         self.beyond = Some(match self.beyond {
             Some(beyond) => Beyond {
                 from: beyond.from.min(from),
@@ -145,7 +145,7 @@ impl AccountHistory {
             None => Beyond {
                 from,
                 reached: self.reached,
-                end,
+                end: self.end.unwrap_or(HistoryEnd::Limit),
             },
         });
         self.reached = to;
@@ -379,9 +379,9 @@ impl History {
             }
             let holes = std::mem::take(&mut account.holes);
             let dates = || holes.iter().map(|hole| hole.date);
-            match (dates().min(), dates().max(), account.end) {
-                (Some(first), Some(last), Some(end)) => {
-                    account.again(first, last.tomorrow().unwrap_or(last), end);
+            match (dates().min(), dates().max()) {
+                (Some(first), Some(last)) => {
+                    account.again(first, last.tomorrow().unwrap_or(last));
                 }
                 _ => account.end = None,
             }

@@ -20,7 +20,7 @@ use okra_core::{
     trouble::{Places, Told, Trouble},
 };
 use okra_queue::Lane;
-use okra_store::{Consent, FAILED, Found, JobEnd};
+use okra_store::{Consent, ConsentAccount, FAILED, Found, JobEnd};
 
 use crate::{
     ChunkReport, Outcome, RefreshError, Refreshed, Refresher, announce,
@@ -63,10 +63,7 @@ impl<'a> Asked<'a> {
             let nth = order.iter().position(|id| *id == account.id).unwrap_or(0);
             let mut asked = products.to_vec();
             asked.retain(|product| !left_alone.holds(Places::of(nth, *product)));
-            let account = AccountRef {
-                id: account.id,
-                bank_account_id: &account.bank_account_id,
-            };
+            let account = at_bank(account);
             match groups.iter_mut().find(|(group, _)| *group == asked) {
                 Some((_, accounts)) => accounts.push(account),
                 None if asked.is_empty() => {}
@@ -78,6 +75,14 @@ impl<'a> Asked<'a> {
 
     fn is_empty(&self) -> bool {
         self.groups.is_empty()
+    }
+}
+
+/// An account as its bank is asked for it.
+pub(crate) fn at_bank(account: &ConsentAccount) -> AccountRef<'_> {
+    AccountRef {
+        id: account.id,
+        bank_account_id: &account.bank_account_id,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::ToSpan;
-use okra_banks::{AccountRef, Ask};
+use okra_banks::Ask;
 use okra_core::{
     decide::{AccountState, Decision, Observed, Suspects, decide, merge, observe},
     identity::BOOKING_WINDOW_DAYS,
@@ -15,7 +15,7 @@ use okra_core::{
 };
 use okra_store::{Account, Checks, Consistency, Head, Place};
 
-use crate::{RefreshError, Refresher, reconcile::Fetched};
+use crate::{RefreshError, Refresher, chunk::at_bank, reconcile::Fetched};
 
 /// A drift of an account that began or ended.
 type DriftChange = (Option<AccountId>, StateChange);
@@ -79,10 +79,7 @@ impl Refresher {
             let Some(linked) = linked.into_iter().find(|it| it.id == suspect.account) else {
                 continue;
             };
-            let account = AccountRef {
-                id: linked.id,
-                bank_account_id: &linked.bank_account_id,
-            };
+            let account = at_bank(linked);
             if let Place::Full(_) = self.take_place(fetched.bank).await? {
                 break;
             }
@@ -134,10 +131,7 @@ impl Refresher {
             if let Place::Full(_) = self.take_place(fetched.bank).await? {
                 break;
             }
-            let accounts = [AccountRef {
-                id: linked.id,
-                bank_account_id: &linked.bank_account_id,
-            }];
+            let accounts = [at_bank(linked)];
             let ask = Ask {
                 products: &[Product::Balance],
                 from: fetched.from,

@@ -98,7 +98,7 @@ pub(crate) async fn note_window(
 /// The history of a record that a refresh has looked at.
 pub(crate) struct Noted {
     history: History,
-    /// It was complete before; its next step has no message yet.
+    /// It was opened again just now: its step has no message yet.
     opened: bool,
 }
 

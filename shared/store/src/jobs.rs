@@ -152,17 +152,14 @@ impl Store {
             .with(ID, s(new.id))
             .with(UNTIL, millis(until.unwrap_or(now)))
             .with(STARTED_AT, millis(now))
+            .maybe(
+                ANSWERED_AT,
+                before.and_then(|it| it.answered_at).map(millis),
+            )
+            .maybe(FAILED_AT, before.and_then(|it| it.failed_at).map(millis))
             .with(JSON, json(KIND, new.asked)?)
-            .expiring(now, KEPT_S);
-        let ends = [
-            (ANSWERED_AT, before.and_then(|it| it.answered_at)),
-            (FAILED_AT, before.and_then(|it| it.failed_at)),
-        ];
-        let item = ends.into_iter().fold(item, |item, (name, at)| match at {
-            Some(at) => item.with(name, millis(at)),
-            None => item,
-        });
-        let item = item.done();
+            .expiring(now, KEPT_S)
+            .done();
         let unmoved = match before {
             Some(before) => When::Is(ID, Some(s(before.id.as_str()))),
             None => When::Absent,

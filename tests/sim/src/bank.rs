@@ -89,8 +89,6 @@ pub(crate) struct Books {
     pub(crate) vanished: HashSet<u32>,
     /// Answers that lacked a row.
     pub(crate) lacking: u64,
-    /// Questions for the dates alone of rows that were missing.
-    pub(crate) second_questions: u64,
 }
 
 /// All banks of a world. Clones are one.
@@ -123,7 +121,6 @@ impl Banks {
             next_id: 0,
             vanished: HashSet::new(),
             lacking: 0,
-            second_questions: 0,
         };
         Self {
             books: Arc::new(Mutex::new(books)),
@@ -447,9 +444,7 @@ impl Books {
                     balances(account, &mut random)
                 } else {
                     let question = Question::of(request.url());
-                    let narrow = question.to.is_some();
-                    self.second_questions += u64::from(narrow);
-                    let lacks = !narrow && random.chance(self.moods.lacking);
+                    let lacks = question.to.is_none() && random.chance(self.moods.lacking);
                     let shown = account.shown(&question, lacks, &mut random);
                     self.lacking += u64::from(shown.lacks);
                     transactions(&shown, &question, &mut random)

@@ -23,6 +23,21 @@ async fn limited(change: impl FnOnce(&mut BankLimits)) -> (World, Linked) {
     (world, linked)
 }
 
+/// The answer to who waits for a refresh, which is made as soon as it is enqueued.
+async fn waited(world: &World, linked: &Linked, path: &str) -> Value {
+    let body = json!({ "record_id": linked.record(), "wait": true });
+    let done = async {
+        let mut chunks = Vec::new();
+        while chunks.is_empty() {
+            chunks = world.take_chunks().await;
+            tokio::task::yield_now().await;
+        }
+        let refresher = world.environment.refresher();
+        refresher.chunk(chunks.remove(0), false).await.unwrap();
+    };
+    tokio::join!(world.post(path, body), done).0.data()
+}
+
 fn pass(world: &World, seconds: i64) {
     let clock = &world.environment.clock;
     clock.set(clock.now() + SignedDuration::from_secs(seconds));
@@ -171,18 +186,7 @@ async fn who_waits_is_told_what_was_found() {
         id: None,
     };
     world.bank.add(place, row).unwrap();
-    let body = json!({ "record_id": linked.record(), "wait": true });
-    let done = async {
-        let mut chunks = Vec::new();
-        while chunks.is_empty() {
-            chunks = world.take_chunks().await;
-            tokio::task::yield_now().await;
-        }
-        let refresher = world.environment.refresher();
-        refresher.chunk(chunks.remove(0), false).await.unwrap();
-    };
-    let (answer, ()) = tokio::join!(world.post("customers/retry", body), done);
-    let answer = answer.data();
+    let answer = waited(&world, &linked, "customers/retry").await;
     assert_eq!(answer["outcome"], "changed", "{answer}");
     assert_eq!(answer["changes"]["added"], 1);
     assert_eq!(answer["changes"]["balances"], 1);
@@ -331,19 +335,6 @@ async fn a_refresh_that_nobody_hears_of_again_is_lost() {
 async fn who_waits_is_told_why_it_failed() {
     let (world, linked) = limited(|_| {}).await;
     let login = world.bank.logins().remove(0).id;
-    let waited = async |path: &str| {
-        let body = json!({ "record_id": linked.record(), "wait": true });
-        let done = async {
-            let mut chunks = Vec::new();
-            while chunks.is_empty() {
-                chunks = world.take_chunks().await;
-                tokio::task::yield_now().await;
-            }
-            let refresher = world.environment.refresher();
-            refresher.chunk(chunks.remove(0), false).await.unwrap();
-        };
-        tokio::join!(world.post(path, body), done).0.data()
-    };
     // One product alone: what was had of the other is told.
     let faults = Faults {
         rate_limit: Some(RateLimit {
@@ -354,14 +345,14 @@ async fn who_waits_is_told_why_it_failed() {
         ..Faults::default()
     };
     world.bank.set_faults(Target::Login(login), faults).unwrap();
-    let answer = waited("customers/retry").await;
+    let answer = waited(&world, &linked, "customers/retry").await;
     assert_eq!(answer["outcome"], "failed", "{answer}");
     assert_eq!(answer["reason"]["class"], "rate_limited");
     assert_eq!(answer["reason"]["needs_user"], false);
     let again = world.environment.clock.now() + SignedDuration::from_secs(90);
     assert_eq!(next_at(&answer), again);
     assert_eq!(answer["balances"].as_array().unwrap().len(), 1, "{answer}");
-    let answer = waited("balance/refresh").await;
+    let answer = waited(&world, &linked, "balance/refresh").await;
     assert_eq!(
         (&answer["outcome"], answer.get("reason")),
         (&json!("unchanged"), None)
@@ -375,7 +366,7 @@ async fn who_waits_is_told_why_it_failed() {
         .bank
         .set_consent(login, ConsentState::Revoked)
         .unwrap();
-    let answer = waited("balance/refresh").await;
+    let answer = waited(&world, &linked, "balance/refresh").await;
     assert_eq!(answer["outcome"], "failed", "{answer}");
     assert_eq!(answer["reason"]["class"], "consent_refused");
     assert_eq!(answer["reason"]["needs_user"], true);

@@ -7,7 +7,7 @@ use okra_core::{
     tieout::{Check, TieOut},
 };
 use okra_refresh::{Changes, Outcome};
-use okra_sandbox::{Faults, Malformed, Resource, Target, Volume};
+use okra_sandbox::{Faults, Malformed, Resource, Volume};
 use okra_store::{Checks, Consistency};
 
 use crate::{
@@ -54,8 +54,7 @@ async fn an_account_that_answers_nonsense_delays_no_other() {
         account: Some(at_bank),
         ..Faults::default()
     };
-    let target = Target::Login(linked.login);
-    world.bank.set_faults(target, faults).unwrap();
+    world.spoil(&linked, faults);
     // Two calls for the good account, and two more where the other's time has come.
     let asked_bad = asked_of_the_bad(&world, &linked, &good, 2, |changes| changes.added).await;
     assert_eq!(asked_bad, 5, "after 1, 2, 4, 8 and 16 minutes");
@@ -67,7 +66,7 @@ async fn an_account_that_answers_nonsense_delays_no_other() {
     let told = states(&world.feed(&linked).await);
     assert_eq!(told.len(), 2, "each product of one account, once: {told:?}");
 
-    world.bank.set_faults(target, Faults::default()).unwrap();
+    world.spoil(&linked, Faults::default());
     world.pass(3600);
     world.refresh(&linked).await;
     let stored = world.store.account(bad).await.unwrap().unwrap();
@@ -87,8 +86,7 @@ async fn a_product_that_answers_nonsense_is_left_alone_while_the_other_is_refres
         resource: Some(Resource::Transactions),
         ..Faults::default()
     };
-    let target = Target::Login(linked.login);
-    world.bank.set_faults(target, faults).unwrap();
+    world.spoil(&linked, faults);
     let asked_bad =
         asked_of_the_bad(&world, &linked, &at_bank, 1, |changes| changes.balances).await;
     assert_eq!(asked_bad, 5, "after 1, 2, 4, 8 and 16 minutes");

@@ -7,7 +7,7 @@ use okra_core::{
     model::BookingStatus,
 };
 use okra_refresh::Outcome;
-use okra_sandbox::{Faults, Malformed, NewTransaction, Options, ShownId, Target, Volume};
+use okra_sandbox::{Faults, Malformed, NewTransaction, Options, ShownId, Volume};
 
 use crate::{
     check_laws, spent,
@@ -31,11 +31,6 @@ async fn with_two_pages(id: Option<ShownId>) -> (World, Linked) {
     }
     world.refresh(&linked).await;
     (world, linked)
-}
-
-fn spoil(world: &World, linked: &Linked, faults: Faults) {
-    let target = Target::Login(linked.login);
-    world.bank.set_faults(target, faults).unwrap();
 }
 
 /// Time goes on: a record whose bank answered nonsense is left alone for a while.
@@ -63,12 +58,12 @@ async fn pages_that_move_while_they_are_read_change_nothing() {
                 page_shift,
                 ..Faults::default()
             };
-            spoil(&world, &linked, moved);
+            world.spoil(&linked, moved);
             world.redeliver(&linked).await;
             let feed = world.feed(&linked).await;
             assert_eq!(rows_changed(&feed), before, "shifted by {page_shift}");
         }
-        spoil(&world, &linked, Faults::default());
+        world.spoil(&linked, Faults::default());
         world.refresh(&linked).await;
         check_laws(&world, &linked).await;
     }
@@ -88,18 +83,18 @@ async fn an_empty_answer_is_believed_when_it_lasts() {
         ..Faults::default()
     };
     // A moment of it: nothing is removed, and the doubt ends with the next whole answer.
-    spoil(&world, &linked, empty.clone());
+    world.spoil(&linked, empty.clone());
     for _ in 0..2 {
         world.refresh(&linked).await;
         assert_eq!(rows_changed(&world.feed(&linked).await), before);
         assert!(doubt().await.is_some());
         pass(&world, 2);
     }
-    spoil(&world, &linked, Faults::default());
+    world.spoil(&linked, Faults::default());
     world.refresh(&linked).await;
     assert_eq!(doubt().await, None);
     pass(&world, 21);
-    spoil(&world, &linked, empty);
+    world.spoil(&linked, empty);
     world.refresh(&linked).await;
     assert_eq!(rows_changed(&world.feed(&linked).await), before);
     // It lasts: the account was emptied.
@@ -131,7 +126,7 @@ async fn an_answer_that_breaks_the_standard_keeps_the_last_good_state() {
                 malformed: Some(malformed),
                 ..Faults::default()
             };
-            spoil(&world, &linked, broken);
+            world.spoil(&linked, broken);
             for _ in 0..2 {
                 let outcome = world.refresh(&linked).await;
                 assert!(
@@ -144,7 +139,7 @@ async fn an_answer_that_breaks_the_standard_keeps_the_last_good_state() {
                 assert_eq!(world.stored(account).await, stored, "{malformed:?}");
                 pass(&world, 7);
             }
-            spoil(&world, &linked, Faults::default());
+            world.spoil(&linked, Faults::default());
             world.refresh(&linked).await;
             let now = world.feed(&linked).await;
             assert_eq!(products(&now), products(&feed), "mended");

@@ -7,7 +7,7 @@ use okra_core::{
     state::{HistoryComplete, HistoryEnd, StateChange},
 };
 use okra_refresh::{Outcome, history::HistoryOutcome};
-use okra_sandbox::{ConsentState, Faults, Malformed, Target, Volume};
+use okra_sandbox::{ConsentState, Faults, Malformed, Volume};
 use okra_store::{Consistency, RecordStatus};
 
 use crate::{
@@ -46,6 +46,18 @@ async fn settled(world: &World, linked: &Linked) {
         marks,
         "dispatched = committed"
     );
+}
+
+/// A hundred days, in every tenth of which the bank books a row.
+fn months_pass(world: &World, linked: &Linked, account: &str) {
+    for day in 0..100_i64 {
+        world.pass(86_400);
+        if day % 10 == 0 {
+            let booked = okra_core::model::BookingStatus::Booked;
+            let row = crate::spent("12.00", &format!("DAY {day}"), booked);
+            world.bank.add(linked.place(account), row).unwrap();
+        }
+    }
 }
 
 #[tokio::test]
@@ -120,8 +132,7 @@ async fn a_bank_that_refuses_old_dates_ends_the_history_and_not_the_consent() {
         history_days: Some(90),
         ..Faults::default()
     };
-    let target = Target::Login(linked.login);
-    world.bank.set_faults(target, faults).unwrap();
+    world.spoil(&linked, faults);
     world.refresh(&linked).await;
     world.pull_histories().await;
     let complete = completed(&world.feed(&linked).await);
@@ -143,14 +154,7 @@ async fn what_happened_while_the_user_was_needed_is_filled_in() {
     world.refresh(&linked).await;
     let waits = RecordStatus::TokenRequired;
     assert_eq!(world.head(&linked).await.status, waits);
-    for day in 0..100_i64 {
-        world.pass(86_400);
-        if day % 10 == 0 {
-            let booked = okra_core::model::BookingStatus::Booked;
-            let row = crate::spent("12.00", &format!("DAY {day}"), booked);
-            world.bank.add(linked.place(&account), row).unwrap();
-        }
-    }
+    months_pass(&world, &linked, &account);
     let active = ConsentState::Active;
     world.bank.set_consent(linked.login, active).unwrap();
     world.refresh(&linked).await;
@@ -195,14 +199,7 @@ async fn a_gap_is_filled_in_although_the_recovery_crashed() {
     let expired = ConsentState::Expired;
     world.bank.set_consent(linked.login, expired).unwrap();
     world.refresh(&linked).await;
-    for day in 0..100_i64 {
-        world.pass(86_400);
-        if day % 10 == 0 {
-            let booked = okra_core::model::BookingStatus::Booked;
-            let row = crate::spent("12.00", &format!("DAY {day}"), booked);
-            world.bank.add(linked.place(&account), row).unwrap();
-        }
-    }
+    months_pass(&world, &linked, &account);
     let active = ConsentState::Active;
     world.bank.set_consent(linked.login, active).unwrap();
     world.break_effect("dispatch");
@@ -228,20 +225,9 @@ async fn what_happened_while_nothing_ran_is_filled_in() {
     world.refresh(&linked).await;
     world.pull_histories().await;
     let (account_id, account) = linked.accounts().remove(0);
-    for day in 0..100_i64 {
-        world.pass(86_400);
-        if day % 10 == 0 {
-            let booked = okra_core::model::BookingStatus::Booked;
-            let row = crate::spent("12.00", &format!("DAY {day}"), booked);
-            world.bank.add(linked.place(&account), row).unwrap();
-        }
-    }
+    months_pass(&world, &linked, &account);
     world.refresh(&linked).await;
-    let history = world
-        .store
-        .history(linked.key.record, Consistency::Strong)
-        .await;
-    let history = history.unwrap().unwrap();
+    let history = world.history(&linked).await;
     assert!(!history.is_complete());
     let of = history
         .accounts
@@ -277,15 +263,10 @@ async fn a_day_that_is_nonsense_is_left_out_alone_and_asked_for_again() {
         malformed_date: Some(date),
         ..Faults::default()
     };
-    let target = Target::Login(linked.login);
-    world.bank.set_faults(target, faults).unwrap();
+    world.spoil(&linked, faults);
     world.refresh(&linked).await;
     world.pull_histories().await;
-    let history = world
-        .store
-        .history(linked.key.record, Consistency::Strong)
-        .await;
-    let of = history.unwrap().unwrap().accounts.remove(0);
+    let of = world.history(&linked).await.accounts.remove(0);
     assert_eq!(of.end, Some(HistoryEnd::BankLimit));
     assert_eq!(
         of.holes.iter().map(|hole| hole.date).collect::<Vec<_>>(),
@@ -298,7 +279,7 @@ async fn a_day_that_is_nonsense_is_left_out_alone_and_asked_for_again() {
     );
     assert!(of.rows > 200, "{}", of.rows);
 
-    world.bank.set_faults(target, Faults::default()).unwrap();
+    world.spoil(&linked, Faults::default());
     world.pass(8 * 86_400);
     world
         .bank
@@ -321,12 +302,11 @@ async fn an_account_that_does_not_answer_holds_no_others_history_back() {
         account: Some(silent),
         ..Faults::default()
     };
-    let target = Target::Login(linked.login);
-    world.bank.set_faults(target, faults).unwrap();
+    world.spoil(&linked, faults);
     world.refresh(&linked).await;
     let progress = last(&world.pull_histories().await);
     assert_eq!((progress.accounts_done, progress.accounts), (1, 1));
-    world.bank.set_faults(target, Faults::default()).unwrap();
+    world.spoil(&linked, Faults::default());
     world.pass(7 * 3_600);
     world.refresh(&linked).await;
     let progress = last(&world.pull_histories().await);

@@ -412,8 +412,7 @@ async fn a_product_that_keeps_failing_is_told_once_and_taken_back() {
         resource: Some(okra_sandbox::Resource::Balances),
         ..Faults::default()
     };
-    let target = Target::Login(linked.login);
-    world.bank.set_faults(target, faults).unwrap();
+    world.spoil(&linked, faults);
     world.refresh(&linked).await;
     assert_eq!(told().await, [], "a blip is nobody's business");
     world.refresh(&linked).await;
@@ -438,7 +437,7 @@ async fn a_product_that_keeps_failing_is_told_once_and_taken_back() {
         "failing the same writes nothing: {written}"
     );
 
-    world.bank.set_faults(target, Faults::default()).unwrap();
+    world.spoil(&linked, Faults::default());
     world.refresh(&linked).await;
     let available = StateChange::Product(ProductChange {
         product: Product::Balance,
@@ -463,8 +462,7 @@ async fn nonsense_is_retried_with_backoff_and_stated() {
         malformed: Some(okra_sandbox::Malformed::Truncated),
         ..Faults::default()
     };
-    let target = Target::Login(linked.login);
-    world.bank.set_faults(target, faults).unwrap();
+    world.spoil(&linked, faults);
     let rows = world.stored(account).await;
     let mut asked = 0;
     for _minute in 0..120 {
@@ -487,7 +485,7 @@ async fn nonsense_is_retried_with_backoff_and_stated() {
     );
     assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
 
-    world.bank.set_faults(target, Faults::default()).unwrap();
+    world.spoil(&linked, Faults::default());
     world.pass(6 * 3600);
     world.refresh(&linked).await;
     let stored = world.store.account(account).await.unwrap().unwrap();

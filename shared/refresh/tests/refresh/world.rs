@@ -14,6 +14,7 @@ use okra_core::{
     bank::{BankConfig, BankLimits, ClientAuth, OAuthClient, Standard},
     consent::ConsentClock,
     feed::FeedEntry,
+    history::{History, MAX_MONTHS},
     ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
     model::{BookingStatus, ByProduct, Direction, Product, TransactionFacts, date_of},
     money::{Currency, Money},
@@ -27,8 +28,8 @@ use okra_refresh::{
     history::HistoryOutcome, seal_client_secret,
 };
 use okra_sandbox::{
-    Bank, CLIENT_ID, CLIENT_SECRET, LoginId, NewLogin, Options, Place, TOKEN_PATH, TokenTerms,
-    Volume,
+    Bank, CLIENT_ID, CLIENT_SECRET, Faults, LoginId, NewLogin, Options, Place, TOKEN_PATH, Target,
+    TokenTerms, Volume,
 };
 use okra_store::{
     Account, Consent, ConsentAccount, Consistency, Head, NewRecord, RecordStatus, Store,
@@ -170,14 +171,12 @@ impl World {
             volume,
             ..NewLogin::default()
         };
-        self.link_login(interval, login, okra_core::history::MAX_MONTHS)
-            .await
+        self.link_login(interval, login, MAX_MONTHS).await
     }
 
     /// Links a login with a year of history.
     pub(crate) async fn link_with_history(&self, accounts: u8) -> Linked {
-        self.link_with_months(accounts, okra_core::history::MAX_MONTHS)
-            .await
+        self.link_with_months(accounts, MAX_MONTHS).await
     }
 
     /// Links a login with a year of history, of which so many months are wanted.
@@ -306,6 +305,19 @@ impl World {
             ..consent.unwrap().unwrap()
         };
         self.store.put_consent(&consent).await.unwrap();
+    }
+
+    /// What goes wrong at the bank for a record's login alone.
+    pub(crate) fn spoil(&self, linked: &Linked, faults: Faults) {
+        let target = Target::Login(linked.login);
+        self.bank.set_faults(target, faults).unwrap();
+    }
+
+    /// How far the history of a record has come.
+    pub(crate) async fn history(&self, linked: &Linked) -> History {
+        let record = linked.key.record;
+        let history = self.store.history(record, Consistency::Strong).await;
+        history.unwrap().unwrap()
     }
 
     /// Another policy of the bank, once it is known everywhere.
