@@ -2,14 +2,14 @@
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use okra_api::{ApiState, gateway};
-use okra_handlers::{Environment, log_json};
+use okra_handlers::{RuntimeContext, init_json_logging};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    log_json();
-    let router = &okra_web::router(ApiState::new(Environment::from_env()?, None));
-    let handle = async |event: LambdaEvent<gateway::Event>| {
-        let answer = gateway::serve(router.clone(), event.payload).await;
+    init_json_logging();
+    let router = &okra_web::build_router(ApiState::new(RuntimeContext::from_env()?, None));
+    let handle = async |event: LambdaEvent<gateway::GatewayEvent>| {
+        let answer = gateway::serve_event(router.clone(), event.payload).await;
         answer.map_err(Error::from)
     };
     run(service_fn(handle)).await

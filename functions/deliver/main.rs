@@ -3,19 +3,24 @@
 use std::sync::Arc;
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
-use okra_handlers::{DeliverEvent, Environment, Tally, deliver, log_json};
+use okra_handlers::{
+    DeliverEvent, MetricsCollector, RuntimeContext, handle_deliver_event, init_json_logging,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    log_json();
-    let environment = &Environment::from_env()?;
-    let tally = &Tally::default();
+    init_json_logging();
+    let environment = &RuntimeContext::from_env()?;
+    let tally = &MetricsCollector::default();
     let deliverer = &environment
-        .deliverer()?
-        .observed_by(Arc::new(tally.clone()));
+        .build_deliverer()?
+        .with_observer(Arc::new(tally.clone()));
     let handle = async |event: LambdaEvent<DeliverEvent>| {
-        let turn = tally.turn(&environment.store, environment.clock.now());
-        let ((), done) = tokio::join!(turn, Box::pin(deliver(deliverer, event.payload)));
+        let turn = tally.flush_previous_minutes(&environment.store, environment.clock.now());
+        let ((), done) = tokio::join!(
+            turn,
+            Box::pin(handle_deliver_event(deliverer, event.payload))
+        );
         done.map_err(Error::from)
     };
     run(service_fn(handle)).await

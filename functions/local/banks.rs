@@ -4,29 +4,29 @@ use std::path::Path;
 
 use anyhow::Context;
 use okra_aws::AwsConfig;
-use okra_banks::config::{BankFile, parse_bank_files};
+use okra_banks::config::{BankFileEntry, parse_bank_files};
 use okra_core::bank::BankConfig;
 use okra_refresh::seal_client_secret;
 use okra_store::Store;
 use okra_vault::Vault;
 
-use crate::{cli::BanksArgs, replay::say};
+use crate::{cli::BanksArgs, replay::print_line};
 
 /// Puts the banks of a file into a table on AWS, in place of those with the same ids. Client secrets are
 /// sealed with the stack's key, which has to be in `OKRA_VAULT_KEY`.
-pub(crate) async fn run(args: &BanksArgs) -> anyhow::Result<()> {
+pub(crate) async fn run_banks_command(args: &BanksArgs) -> anyhow::Result<()> {
     let aws = AwsConfig::from_env().context("the AWS environment is not usable")?;
     let vault = Vault::from_env().context("the stack's key is needed to seal client secrets")?;
-    let store = Store::new(aws.dynamodb(), &args.table);
-    for bank in put(&args.file, &store, &vault).await? {
-        say(&format!("{}  {}", bank.id, bank.name));
+    let store = Store::new(aws.dynamodb_client(), &args.table);
+    for bank in store_banks_file(&args.file, &store, &vault).await? {
+        print_line(&format!("{}  {}", bank.id, bank.name));
     }
-    say("The functions use them within a minute.");
+    print_line("The functions use them within a minute.");
     Ok(())
 }
 
 /// Stores the banks of a file, all of them or, where one is wrong, none.
-pub(crate) async fn put(
+pub(crate) async fn store_banks_file(
     file: &Path,
     store: &Store,
     vault: &Vault,
@@ -35,7 +35,7 @@ pub(crate) async fn put(
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut banks = Vec::new();
     for bank in parse_bank_files(&toml)? {
-        banks.push(sealed(bank, vault)?);
+        banks.push(seal_bank_secret(bank, vault)?);
     }
     for bank in &banks {
         store.put_bank(bank).await?;
@@ -44,8 +44,8 @@ pub(crate) async fn put(
 }
 
 /// The bank with its client's secret, which the environment holds, sealed.
-fn sealed(bank: BankFile, vault: &Vault) -> anyhow::Result<BankConfig> {
-    let BankFile {
+fn seal_bank_secret(bank: BankFileEntry, vault: &Vault) -> anyhow::Result<BankConfig> {
+    let BankFileEntry {
         mut config,
         secret_env,
     } = bank;

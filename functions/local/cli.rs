@@ -10,15 +10,15 @@ use okra_core::ids::AppId;
 /// Without a command it runs the demo: the system, a sandbox bank, and an app whose webhooks you can
 /// watch arrive.
 #[derive(Debug, Parser)]
-#[command(name = "okra-sync", version, about, after_help = EXAMPLES)]
+#[command(name = "okra-sync", version, about, after_help = COMMAND_EXAMPLES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<CliCommand>,
     #[command(flatten)]
-    pub(crate) options: Options,
+    pub(crate) options: GlobalOptions,
 }
 
-const EXAMPLES: &str = "Examples:
+const COMMAND_EXAMPLES: &str = "Examples:
   okra-sync                                  the demo on http://127.0.0.1:3000
   okra-sync serve --banks banks.toml         your own banks, no demo
   okra-sync replay trans.csv                 real transactions, day by day, as fast as it goes
@@ -28,7 +28,7 @@ const EXAMPLES: &str = "Examples:
                                              other stand-ins for AWS than the embedded ones";
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Run the system without the demo
     Serve,
     /// Make an app and its secret key, which is shown this once
@@ -64,7 +64,7 @@ pub(crate) struct ListenArgs {
 
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Options {
+pub(crate) struct GlobalOptions {
     /// Port of the API; the sandbox bank gets the next one, the demo's receiver the one after
     #[arg(long, global = true, default_value_t = 3000, env = "OKRA_PORT", value_parser = clap::value_parser!(u16).range(1..=65_533))]
     pub(crate) port: u16,

@@ -11,7 +11,7 @@ use okra_core::{
     ids::{AppId, RecordId},
     model::{BookingStatus, Direction, Environment as Env},
 };
-use okra_sandbox::{Bank, LoginId, NewTransaction, Place, RowKey, RowView};
+use okra_sandbox::{AccountAddress, LoginId, NewTransaction, RowKey, RowView, SandboxBank};
 use okra_store::Store;
 use reqwest::Client;
 use serde::{Deserialize, Serialize};
@@ -19,38 +19,38 @@ use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    app::make_app,
-    cli::Options,
-    lines::{Lines, Source},
+    app::create_app,
+    cli::GlobalOptions,
+    lines::{LinePrinter, LineSource},
     minute::MinuteClock,
-    process::{Process, listen, serve},
-    receiver::{Arrival, OnReceived, Received, Receiver},
-    sandbox::{self, Door},
+    process::{LocalSystem, bind_local_port, serve_router},
+    receiver::{EventArrival, ReceivedCallback, ReceivedEvent, WebhookReceiver},
+    sandbox::{self, LocalSandbox},
 };
 
 /// Where the demo app keeps what it was told once: its key and its signing secret.
-const FILE: &str = "demo.json";
+const DEMO_FILE: &str = "demo.json";
 
 /// How often the watcher looks at the bank.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often what was counted is written.
-const COUNTS: Duration = Duration::from_secs(5);
+const TALLY_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// When the demo app's customer first buys something.
-const FIRST_PURCHASE: Duration = Duration::from_secs(4);
+const FIRST_PURCHASE_DELAY: Duration = Duration::from_secs(4);
 
 /// What the demo app keeps.
 #[derive(Clone, Serialize, Deserialize)]
-struct Demo {
+struct DemoApp {
     app: AppId,
     secret_key: String,
     webhook_secret: String,
-    customers: Vec<Customer>,
+    customers: Vec<DemoCustomer>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
-struct Customer {
+struct DemoCustomer {
     customer: String,
     record: RecordId,
     account: String,
@@ -58,43 +58,55 @@ struct Customer {
 }
 
 /// Runs the system, the sandbox bank and, unless `quiet`, the demo app until the process is stopped.
-pub(crate) async fn run(options: Options, with_app: bool) -> anyhow::Result<()> {
+pub(crate) async fn run_demo(options: GlobalOptions, with_app: bool) -> anyhow::Result<()> {
     let (api, bank_port, hook) = (
-        listen(options.port).await?,
-        listen(options.port + 1).await?,
-        listen(options.port + 2).await?,
+        bind_local_port(options.port).await?,
+        bind_local_port(options.port + 1).await?,
+        bind_local_port(options.port + 2).await?,
     );
     let clock = Clock::system();
-    let lines = Lines::new(clock.clone());
-    let process = Process::open(&options, clock.clone()).await?;
-    let bank = sandbox::open(&options.data, options.port + 1)?;
-    sandbox::configure(&process.environment, options.port + 1).await?;
+    let lines = LinePrinter::new(clock.clone());
+    let process = LocalSystem::open_data_folder(&options, clock.clone()).await?;
+    let bank = sandbox::open_sandbox_bank(&options.data, options.port + 1)?;
+    sandbox::store_sandbox_banks(&process.environment, options.port + 1).await?;
 
     let observer = Arc::new(lines.clone());
     let refresher = process
         .environment
-        .refresher()
-        .observed_by(observer.clone());
-    let deliverer = Arc::new(process.environment.deliverer()?.observed_by(observer));
+        .build_refresher()
+        .with_observer(observer.clone());
+    let deliverer = Arc::new(
+        process
+            .environment
+            .build_deliverer()?
+            .with_observer(observer),
+    );
     let mut tasks = JoinSet::new();
-    process.serve(&mut tasks, api, Some(Arc::new(Door { bank: bank.clone() })));
-    serve(
+    process.serve_api(
+        &mut tasks,
+        api,
+        Some(Arc::new(LocalSandbox { bank: bank.clone() })),
+    );
+    serve_router(
         &mut tasks,
         bank_port,
-        bank.router().merge(bank.control_router()),
+        bank.api_router().merge(bank.control_router()),
     );
 
-    let receiver = Receiver::durable(&options.data.join("received.jsonl"), tell(&lines))?;
+    let receiver = WebhookReceiver::open_durable(
+        &options.data.join("received.jsonl"),
+        print_received_events(&lines),
+    )?;
     if with_app {
-        serve(&mut tasks, hook, receiver.router());
-        let demo = set_up(&options, &process, &receiver).await?;
-        introduce(&lines, &options, &demo, &receiver);
-        watch(&mut tasks, &lines, &bank, &demo);
-        first_purchase(&mut tasks, &lines, &bank, &demo, &options);
+        serve_router(&mut tasks, hook, receiver.webhook_router());
+        let demo = set_up_demo_app(&options, &process, &receiver).await?;
+        print_introduction(&lines, &options, &demo, &receiver);
+        print_bank_movements(&mut tasks, &lines, &bank, &demo);
+        schedule_first_purchase(&mut tasks, &lines, &bank, &demo, &options);
     } else {
         drop(hook);
-        let key = operator_key(&options.data, &process.environment.store, &clock).await?;
-        lines.plain(&format!(
+        let key = load_operator_key(&options.data, &process.environment.store, &clock).await?;
+        lines.print_text(&format!(
             "okra-sync {} serves on http://127.0.0.1:{}, its dashboard under /dashboard\n  secret key  {key}\n  sandbox bank  http://127.0.0.1:{}\n",
             env!("CARGO_PKG_VERSION"),
             options.port,
@@ -109,24 +121,24 @@ pub(crate) async fn run(options: Options, with_app: bool) -> anyhow::Result<()> 
         );
         async move {
             loop {
-                sleep(COUNTS).await;
-                lines.tally().flush(&store, clock.now()).await;
+                sleep(TALLY_FLUSH_INTERVAL).await;
+                lines.tally().flush_counts(&store, clock.now()).await;
             }
         }
     });
     // Started last: what happens from here on is told by name.
-    process.start(&mut tasks, &refresher, &deliverer);
+    process.start_workers(&mut tasks, &refresher, &deliverer);
     let minutes = MinuteClock {
         clock,
         store: process.environment.store.clone(),
         emulator: process.emulator.clone(),
         refresher,
         deliverer,
-        lines: lines.clone(),
+        printer: lines.clone(),
     };
-    tasks.spawn(minutes.run());
+    tasks.spawn(minutes.run_forever());
     tokio::signal::ctrl_c().await?;
-    lines.plain(
+    lines.print_text(
         "\nStopped. What was not finished is in the data folder and goes on with the next run.\n",
     );
     tasks.shutdown().await;
@@ -134,17 +146,17 @@ pub(crate) async fn run(options: Options, with_app: bool) -> anyhow::Result<()> 
 }
 
 /// The key of `serve`'s app: made at the first start, kept in a file for its owner alone.
-async fn operator_key(folder: &Path, store: &Store, clock: &Clock) -> anyhow::Result<String> {
+async fn load_operator_key(folder: &Path, store: &Store, clock: &Clock) -> anyhow::Result<String> {
     let path = folder.join("secret-key");
     if let Ok(key) = std::fs::read_to_string(&path) {
         return Ok(key.trim().to_owned());
     }
-    let (_, key) = make_app(store, "default", Env::Sandbox, clock).await?;
-    write_private(&path, key.as_bytes())?;
+    let (_, key) = create_app(store, "default", Env::Sandbox, clock).await?;
+    write_private_file(&path, key.as_bytes())?;
     Ok(key)
 }
 
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_private_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let aside = path.with_extension("new");
     let mut file = std::fs::OpenOptions::new()
         .write(true)
@@ -160,25 +172,31 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 /// The demo app of an earlier run, or a new one with three customers, all through the public API.
-async fn set_up(options: &Options, process: &Process, receiver: &Receiver) -> anyhow::Result<Demo> {
-    let path = options.data.join(FILE);
+async fn set_up_demo_app(
+    options: &GlobalOptions,
+    system: &LocalSystem,
+    receiver: &WebhookReceiver,
+) -> anyhow::Result<DemoApp> {
+    let path = options.data.join(DEMO_FILE);
     if let Ok(text) = std::fs::read(&path) {
-        let demo: Demo = serde_json::from_slice(&text)
+        let demo: DemoApp = serde_json::from_slice(&text)
             .with_context(|| format!("{} cannot be read", path.display()))?;
-        receiver.trust(&demo.webhook_secret)?;
+        receiver.set_signing_secret(&demo.webhook_secret)?;
         return Ok(demo);
     }
-    let environment = &process.environment;
+    let environment = &system.environment;
     let (app, secret_key) =
-        make_app(&environment.store, "demo", Env::Sandbox, &environment.clock).await?;
-    let api = Api::new(options.port, &secret_key)?;
+        create_app(&environment.store, "demo", Env::Sandbox, &environment.clock).await?;
+    let api = ApiClient::new(options.port, &secret_key)?;
     let url = format!("http://127.0.0.1:{}/hook", options.port + 2);
-    let set = api.post("webhooks/set", &json!({ "url": url })).await?;
+    let set = api
+        .post_json("webhooks/set", &json!({ "url": url }))
+        .await?;
     let webhook_secret = set["secret"]
         .as_str()
         .context("a signing secret")?
         .to_owned();
-    receiver.trust(&webhook_secret)?;
+    receiver.set_signing_secret(&webhook_secret)?;
     let mut customers = Vec::new();
     for (name, bank) in [
         ("Ada Obi", "5d6fe57a4099cc4b210bbeb3"),
@@ -186,38 +204,38 @@ async fn set_up(options: &Options, process: &Process, receiver: &Receiver) -> an
         ("Chidi Eze", "5d6fe57a4099cc4b210bbec2"),
     ] {
         let linked = api
-            .post(
+            .post_json(
                 "sandbox/customers/create",
                 &json!({ "name": name, "bank": bank, "noOfAccount": 1, "interval": "one_minute",
                          "options": { "UserId": name } }),
             )
             .await?;
         let text = |value: &Value| value.as_str().map(str::to_owned).context("an id");
-        customers.push(Customer {
+        customers.push(DemoCustomer {
             customer: text(&linked["customer_id"])?,
             record: text(&linked["record_id"])?.parse()?,
             account: text(&linked["accounts"][0]["id"])?,
             name: text(&linked["name"])?,
         });
     }
-    let demo = Demo {
+    let demo = DemoApp {
         app,
         secret_key,
         webhook_secret,
         customers,
     };
-    write_private(&path, &serde_json::to_vec_pretty(&demo)?)?;
+    write_private_file(&path, &serde_json::to_vec_pretty(&demo)?)?;
     Ok(demo)
 }
 
 /// The public API, as an app calls it.
-pub(crate) struct Api {
+pub(crate) struct ApiClient {
     client: Client,
-    root: String,
-    key: String,
+    base_url: String,
+    secret_key: String,
 }
 
-impl Api {
+impl ApiClient {
     pub(crate) fn new(port: u16, key: &str) -> anyhow::Result<Self> {
         let client = Client::builder()
             .tls_backend_preconfigured(okra_aws::rustls_client_config())
@@ -225,17 +243,17 @@ impl Api {
             .build()?;
         Ok(Self {
             client,
-            root: format!("http://127.0.0.1:{port}/v2"),
-            key: key.to_owned(),
+            base_url: format!("http://127.0.0.1:{port}/v2"),
+            secret_key: key.to_owned(),
         })
     }
 
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let url = format!("{}/{path}", self.root);
+    pub(crate) async fn post_json(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let url = format!("{}/{path}", self.base_url);
         let answer = self
             .client
             .post(url)
-            .bearer_auth(&self.key)
+            .bearer_auth(&self.secret_key)
             .json(body)
             .send()
             .await?;
@@ -250,9 +268,14 @@ impl Api {
     }
 }
 
-fn introduce(lines: &Lines, options: &Options, demo: &Demo, receiver: &Receiver) {
+fn print_introduction(
+    printer: &LinePrinter,
+    options: &GlobalOptions,
+    demo: &DemoApp,
+    receiver: &WebhookReceiver,
+) {
     for customer in &demo.customers {
-        lines.name(customer.record, customer.name.clone());
+        printer.set_record_name(customer.record, customer.name.clone());
     }
     let (port, key) = (options.port, &demo.secret_key);
     let known = match receiver.len() {
@@ -262,7 +285,7 @@ fn introduce(lines: &Lines, options: &Options, demo: &Demo, receiver: &Receiver)
     let first = demo.customers.first();
     let (customer, account) =
         first.map_or(("", ""), |it| (it.customer.as_str(), it.account.as_str()));
-    lines.plain(&format!(
+    printer.print_text(&format!(
         "okra-sync {version}, whole in one process
 {known}
   API           http://127.0.0.1:{port}/v2
@@ -290,12 +313,12 @@ Three customers are linked and refreshed every minute. Try next:
 }
 
 /// Says what the receiver was told.
-fn tell(lines: &Lines) -> OnReceived {
-    let lines = lines.clone();
-    Arc::new(move |received: &Received, event: &Value, arrival| {
-        if arrival == Arrival::Again {
-            lines.say(
-                Source::App,
+fn print_received_events(printer: &LinePrinter) -> ReceivedCallback {
+    let lines = printer.clone();
+    Arc::new(move |received: &ReceivedEvent, event: &Value, arrival| {
+        if arrival == EventArrival::Duplicate {
+            lines.print_line(
+                LineSource::App,
                 &format!("{} came again and was recognised", received.id),
             );
             return;
@@ -343,53 +366,61 @@ fn tell(lines: &Lines) -> OnReceived {
             )
         };
         let event_name = event["event"].as_str().unwrap_or_default();
-        lines.say(
-            Source::App,
+        lines.print_line(
+            LineSource::App,
             &format!("{event_name} #{}: {text}", received.seq),
         );
     })
 }
 
 /// Says what happens at the bank.
-fn watch(tasks: &mut JoinSet<()>, lines: &Lines, bank: &Bank, demo: &Demo) {
-    let (lines, bank) = (lines.clone(), bank.clone());
+fn print_bank_movements(
+    tasks: &mut JoinSet<()>,
+    printer: &LinePrinter,
+    bank: &SandboxBank,
+    demo: &DemoApp,
+) {
+    let (lines, bank) = (printer.clone(), bank.clone());
     let names: Vec<String> = demo.customers.iter().map(|it| it.name.clone()).collect();
     tasks.spawn(async move {
         let mut seen: HashMap<(LoginId, String, RowKey), BookingStatus> = HashMap::new();
         let mut first = true;
         loop {
             for login in bank
-                .logins()
+                .list_logins()
                 .into_iter()
                 .filter(|it| names.contains(&it.name))
             {
                 for account in &login.accounts {
-                    let place = Place {
+                    let place = AccountAddress {
                         login: login.id,
-                        account: account.account_id.clone(),
+                        account_id: account.account_id.clone(),
                     };
-                    for row in bank.rows(&place).unwrap_or_default() {
+                    for row in bank.list_rows(&place).unwrap_or_default() {
                         let key = (login.id, account.account_id.clone(), row.row);
                         let before = seen.insert(key, row.status);
                         if !first && before != Some(row.status) {
-                            lines.say(Source::Bank, &happened(&login.name, &row, before));
+                            lines.print_line(
+                                LineSource::Bank,
+                                &describe_movement(&login.name, &row, before),
+                            );
                         }
                     }
                 }
             }
             first = false;
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     });
 }
 
-fn happened(name: &str, row: &RowView, before: Option<BookingStatus>) -> String {
+fn describe_movement(name: &str, row: &RowView, previous_status: Option<BookingStatus>) -> String {
     let (amount, text) = (&row.amount, &row.text);
     let verb = match row.direction {
         Direction::Credit => "gets",
         Direction::Debit => "pays",
     };
-    match (before, row.status) {
+    match (previous_status, row.status) {
         (Some(_), _) => format!("{name}: {text} is booked, {amount}"),
         (None, BookingStatus::Pending) => format!("{name} {verb} {amount}, {text} (pending)"),
         (None, BookingStatus::Booked) => format!("{name} {verb} {amount}, {text}"),
@@ -398,26 +429,26 @@ fn happened(name: &str, row: &RowView, before: Option<BookingStatus>) -> String 
 
 /// A purchase soon after the start, and the app's customer pulling to refresh: so that a newcomer sees
 /// the whole way at once and not at the next minute.
-fn first_purchase(
+fn schedule_first_purchase(
     tasks: &mut JoinSet<()>,
-    lines: &Lines,
-    bank: &Bank,
-    demo: &Demo,
-    options: &Options,
+    printer: &LinePrinter,
+    bank: &SandboxBank,
+    demo: &DemoApp,
+    options: &GlobalOptions,
 ) {
     let Some(customer) = demo.customers.first().cloned() else {
         return;
     };
     let (lines, bank, key, port) = (
-        lines.clone(),
+        printer.clone(),
         bank.clone(),
         demo.secret_key.clone(),
         options.port,
     );
     tasks.spawn(async move {
-        sleep(FIRST_PURCHASE).await;
+        sleep(FIRST_PURCHASE_DELAY).await;
         let login = bank
-            .logins()
+            .list_logins()
             .into_iter()
             .find(|it| it.name == customer.name);
         let Some((login, account)) =
@@ -430,27 +461,39 @@ fn first_purchase(
             amount: "2450.00".to_owned(),
             text: "POS SHOPRITE IKEJA".to_owned(),
             status: BookingStatus::Booked,
-            dated: None,
+            booking_time: None,
             id: None,
         };
-        if let Err(error) = bank.add(Place { login, account }, purchase) {
-            lines.say(Source::Note, &format!("the first purchase failed: {error}"));
+        if let Err(error) = bank.add_row(
+            AccountAddress {
+                login,
+                account_id: account,
+            },
+            purchase,
+        ) {
+            lines.print_line(
+                LineSource::Note,
+                &format!("the first purchase failed: {error}"),
+            );
             return;
         }
-        sleep(LOOK * 2).await;
+        sleep(POLL_INTERVAL * 2).await;
         let text = format!(
             "{} pulls to refresh: POST /v2/transactions/refresh",
             customer.name
         );
-        lines.say(Source::App, &text);
+        lines.print_line(LineSource::App, &text);
         let body = json!({ "record_id": customer.record });
         let refreshed = async {
-            Api::new(port, &key)?
-                .post("transactions/refresh", &body)
+            ApiClient::new(port, &key)?
+                .post_json("transactions/refresh", &body)
                 .await
         };
         if let Err(error) = refreshed.await {
-            lines.say(Source::Note, &format!("the refresh was refused: {error}"));
+            lines.print_line(
+                LineSource::Note,
+                &format!("the refresh was refused: {error}"),
+            );
         }
     });
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, ensure};
 
 /// The key in `folder/name`: 32 random bytes, made when the file is not there.
-pub(crate) fn key(folder: &Path, name: &str) -> anyhow::Result<[u8; 32]> {
+pub(crate) fn load_or_create_key(folder: &Path, name: &str) -> anyhow::Result<[u8; 32]> {
     let path = folder.join(name);
     match fs::read(&path) {
         Ok(bytes) => {
@@ -20,7 +20,7 @@ pub(crate) fn key(folder: &Path, name: &str) -> anyhow::Result<[u8; 32]> {
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let mut key = [0; 32];
-            random(&mut key)?;
+            fill_random(&mut key)?;
             // Written aside and renamed: a crash never leaves half a key.
             let aside = folder.join(format!("{name}.new"));
             let mut file = OpenOptions::new()
@@ -40,7 +40,7 @@ pub(crate) fn key(folder: &Path, name: &str) -> anyhow::Result<[u8; 32]> {
 }
 
 /// Fills `bytes` from the operating system's random source.
-pub(crate) fn random(bytes: &mut [u8]) -> anyhow::Result<()> {
+pub(crate) fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
     getrandom::fill(bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))
 }
 
@@ -53,15 +53,18 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().unwrap();
-        let made = key(folder.path(), "vault.key").unwrap();
+        let made = load_or_create_key(folder.path(), "vault.key").unwrap();
         assert_ne!(made, [0; 32]);
-        assert_eq!(key(folder.path(), "vault.key").unwrap(), made);
+        assert_eq!(
+            load_or_create_key(folder.path(), "vault.key").unwrap(),
+            made
+        );
         let mode = fs::metadata(folder.path().join("vault.key"))
             .unwrap()
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::write(folder.path().join("vault.key"), b"short").unwrap();
-        assert!(key(folder.path(), "vault.key").is_err());
+        assert!(load_or_create_key(folder.path(), "vault.key").is_err());
     }
 }

@@ -12,12 +12,12 @@ use std::{
 use jiff::{Timestamp, tz::Offset};
 use okra_aws::Clock;
 use okra_core::{ids::RecordId, model::Product};
-use okra_handlers::Tally;
-use okra_refresh::{Outcome, Refreshed};
+use okra_handlers::MetricsCollector;
+use okra_refresh::{RefreshOutcome, RefreshReport};
 
 /// Where a line comes from, as its first word.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Source {
+pub(crate) enum LineSource {
     Bank,
     Refresh,
     Deliver,
@@ -25,8 +25,8 @@ pub(crate) enum Source {
     Note,
 }
 
-impl Source {
-    const fn word(self) -> &'static str {
+impl LineSource {
+    const fn label(self) -> &'static str {
         match self {
             Self::Bank => "bank",
             Self::Refresh => "refresh",
@@ -36,7 +36,7 @@ impl Source {
         }
     }
 
-    const fn colour(self) -> u8 {
+    const fn ansi_colour(self) -> u8 {
         match self {
             Self::Bank => 33,
             Self::Refresh => 36,
@@ -49,38 +49,42 @@ impl Source {
 
 /// Prints lines. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Lines(Arc<Inner>);
+pub(crate) struct LinePrinter(Arc<LinePrinterInner>);
 
-struct Inner {
+struct LinePrinterInner {
     clock: Clock,
-    coloured: bool,
-    names: Mutex<HashMap<RecordId, String>>,
-    unchanged: AtomicUsize,
-    tally: Tally,
+    is_coloured: bool,
+    record_names: Mutex<HashMap<RecordId, String>>,
+    unchanged_count: AtomicUsize,
+    tally: MetricsCollector,
 }
 
-impl Lines {
+impl LinePrinter {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(LinePrinterInner {
             clock,
-            coloured: std::io::stdout().is_terminal(),
-            names: Mutex::default(),
-            unchanged: AtomicUsize::new(0),
-            tally: Tally::default(),
+            is_coloured: std::io::stdout().is_terminal(),
+            record_names: Mutex::default(),
+            unchanged_count: AtomicUsize::new(0),
+            tally: MetricsCollector::default(),
         }))
     }
 
     /// What to call a record in lines about it.
-    pub(crate) fn name(&self, record: RecordId, name: String) {
+    pub(crate) fn set_record_name(&self, record: RecordId, name: String) {
         self.0
-            .names
+            .record_names
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(record, name);
     }
 
-    fn name_of(&self, record: RecordId) -> String {
-        let names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner);
+    fn record_name(&self, record: RecordId) -> String {
+        let names = self
+            .0
+            .record_names
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         names
             .get(&record)
             .cloned()
@@ -88,13 +92,13 @@ impl Lines {
     }
 
     /// Prints one line. What cannot be printed (a closed pipe) is let go: the work goes on.
-    pub(crate) fn say(&self, source: Source, text: &str) {
-        let time = time_of_day(self.0.clock.now());
-        let word = source.word();
-        let line = if self.0.coloured {
+    pub(crate) fn print_line(&self, source: LineSource, text: &str) {
+        let time = format_time_of_day(self.0.clock.now());
+        let word = source.label();
+        let line = if self.0.is_coloured {
             format!(
                 "\x1b[2m{time}\x1b[0m  \x1b[{}m{word:<8}\x1b[0m {text}\n",
-                source.colour()
+                source.ansi_colour()
             )
         } else {
             format!("{time}  {word:<8} {text}\n")
@@ -103,41 +107,41 @@ impl Lines {
     }
 
     /// Prints text as it stands.
-    pub(crate) fn plain(&self, text: &str) {
+    pub(crate) fn print_text(&self, text: &str) {
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
 
     /// What is counted for the dashboard.
-    pub(crate) fn tally(&self) -> &Tally {
+    pub(crate) fn tally(&self) -> &MetricsCollector {
         &self.0.tally
     }
 
     /// Records refreshed and found unchanged since the last call.
-    pub(crate) fn take_unchanged(&self) -> usize {
-        self.0.unchanged.swap(0, Ordering::Relaxed)
+    pub(crate) fn take_unchanged_count(&self) -> usize {
+        self.0.unchanged_count.swap(0, Ordering::Relaxed)
     }
 }
 
-fn time_of_day(at: Timestamp) -> String {
+fn format_time_of_day(at: Timestamp) -> String {
     Offset::UTC.to_datetime(at).strftime("%H:%M:%S").to_string()
 }
 
-impl okra_refresh::Observer for Lines {
-    fn refreshed(&self, refreshed: &Refreshed) {
-        okra_refresh::Observer::refreshed(&self.0.tally, refreshed);
-        let name = self.name_of(refreshed.record);
+impl okra_refresh::RefreshObserver for LinePrinter {
+    fn on_record_refreshed(&self, refreshed: &RefreshReport) {
+        okra_refresh::RefreshObserver::on_record_refreshed(&self.0.tally, refreshed);
+        let name = self.record_name(refreshed.record);
         for (_, product, fault) in &refreshed.faults {
             let product = product.as_str();
-            self.say(
-                Source::Refresh,
+            self.print_line(
+                LineSource::Refresh,
                 &format!("{name}: {product} not refreshed, {fault}"),
             );
         }
         match &refreshed.outcome {
-            Outcome::Unchanged => {
-                self.0.unchanged.fetch_add(1, Ordering::Relaxed);
+            RefreshOutcome::Unchanged => {
+                self.0.unchanged_count.fetch_add(1, Ordering::Relaxed);
             }
-            Outcome::Changed(changes) => {
+            RefreshOutcome::Changed(changes) => {
                 let mut parts = Vec::new();
                 if changes.balances > 0 {
                     parts.push(Product::Balance.as_str().to_owned());
@@ -152,13 +156,13 @@ impl okra_refresh::Observer for Lines {
                     }
                 }
                 let (what, took) = (parts.join(", "), refreshed.elapsed_ms);
-                let text = format!("{name}: {what}; feed at {}, {took} ms", changes.to);
-                self.say(Source::Refresh, &text);
+                let text = format!("{name}: {what}; feed at {}, {took} ms", changes.last_seq);
+                self.print_line(LineSource::Refresh, &text);
             }
-            Outcome::Failed | Outcome::Gone | Outcome::Held => {}
-            Outcome::Contended => {
-                self.say(
-                    Source::Refresh,
+            RefreshOutcome::Failed | RefreshOutcome::Gone | RefreshOutcome::Deferred => {}
+            RefreshOutcome::Contended => {
+                self.print_line(
+                    LineSource::Refresh,
                     &format!("{name}: refreshed by another at the same time"),
                 );
             }
@@ -166,28 +170,28 @@ impl okra_refresh::Observer for Lines {
     }
 }
 
-impl okra_webhooks::Observer for Lines {
-    fn attempted(&self, attempted: &okra_webhooks::Attempted) {
-        okra_webhooks::Observer::attempted(&self.0.tally, attempted);
+impl okra_webhooks::DeliveryObserver for LinePrinter {
+    fn on_attempt(&self, attempted: &okra_webhooks::AttemptReport) {
+        okra_webhooks::DeliveryObserver::on_attempt(&self.0.tally, attempted);
         let status = attempted.status.map_or_else(
             || attempted.outcome.as_str().to_owned(),
             |status| status.to_string(),
         );
         let next = attempted.next_at.map_or_else(String::new, |next_at| {
-            format!("; next attempt at {}", time_of_day(next_at))
+            format!("; next attempt at {}", format_time_of_day(next_at))
         });
         let text = format!(
             "{}: {} {} to {}, {status} in {} ms (attempt {}){next}",
             match attempted.source {
-                okra_core::ids::Source::Record(record) => self.name_of(record),
-                okra_core::ids::Source::App(_) => "the app".to_owned(),
+                okra_core::ids::FeedSource::Record(record) => self.record_name(record),
+                okra_core::ids::FeedSource::App(_) => "the app".to_owned(),
             },
-            attempted.name,
+            attempted.event_name,
             attempted.seq,
             attempted.host,
             attempted.latency_ms,
             attempted.attempt,
         );
-        self.say(Source::Deliver, &text);
+        self.print_line(LineSource::Deliver, &text);
     }
 }

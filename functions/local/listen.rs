@@ -14,63 +14,67 @@ use serde_json::{Value, json, value::RawValue};
 use standardwebhooks::Webhook;
 use tokio::time::sleep;
 
-use crate::{cli::ListenArgs, replay::say};
+use crate::{cli::ListenArgs, replay::print_line};
 
 /// How often the log is read.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often records that are new are looked for, in looks.
-const RECORDS_EVERY: u64 = 10;
+const POLLS_PER_RECORD_DISCOVERY: u64 = 10;
 
 /// Records that are listened to at most.
 const MAX_RECORDS: usize = 100;
 
 /// Events of one read.
-const PAGE: usize = 100;
+const EVENTS_PER_PAGE: usize = 100;
 
 /// Beyond every event: what is answered then is where the log ends.
-const END: u64 = 999_999_999_998;
+const LAST_SEQUENCE: u64 = 999_999_999_998;
 
 /// What a call, or the receiver, may take.
-const DEADLINE: Duration = Duration::from_secs(15);
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize)]
-struct Answer<D> {
+struct ListenResponse<D> {
     data: D,
 }
 
 #[derive(Deserialize)]
-struct Secret {
+struct SigningSecretData {
     secret: String,
 }
 
 #[derive(Deserialize)]
-struct Page {
+struct EventLogPage {
     events: Vec<Box<RawValue>>,
     last_sequence: u64,
     has_more: bool,
 }
 
 #[derive(Deserialize)]
-struct Head {
+struct EventHeader {
     event: String,
     event_id: String,
     sequence: u64,
     record: String,
 }
 
-struct Api {
+struct EventLogClient {
     client: Client,
-    root: String,
-    key: String,
+    base_url: String,
+    secret_key: String,
 }
 
-impl Api {
-    async fn post<D: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<D> {
-        let url = format!("{}/v2/{path}", self.root);
-        let call = self.client.post(&url).bearer_auth(&self.key).json(body);
+impl EventLogClient {
+    async fn post_json<D: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<D> {
+        let url = format!("{}/v2/{path}", self.base_url);
+        let call = self
+            .client
+            .post(&url)
+            .bearer_auth(&self.secret_key)
+            .json(body);
         let answer = call.send().await;
-        let answer = answer.with_context(|| format!("{} cannot be reached", self.root))?;
+        let answer = answer.with_context(|| format!("{} cannot be reached", self.base_url))?;
         let (status, text) = (answer.status(), answer.text().await?);
         let refused = || -> Option<String> {
             let refused: Value = serde_json::from_str(&text).ok()?;
@@ -81,20 +85,20 @@ impl Api {
             "{path} is refused with {status}: {}",
             refused().unwrap_or_default()
         );
-        let answer: Answer<D> = serde_json::from_str(&text)
+        let answer: ListenResponse<D> = serde_json::from_str(&text)
             .with_context(|| format!("{path} answered something unexpected"))?;
         Ok(answer.data)
     }
 
-    async fn events(&self, record: &str, after: u64) -> anyhow::Result<Page> {
-        let body = json!({ "record_id": record, "after": after, "limit": PAGE });
-        self.post("events/list", &body).await
+    async fn list_events(&self, record: &str, after: u64) -> anyhow::Result<EventLogPage> {
+        let body = json!({ "record_id": record, "after": after, "limit": EVENTS_PER_PAGE });
+        self.post_json("events/list", &body).await
     }
 
     /// The app's records.
-    async fn records(&self) -> anyhow::Result<Vec<String>> {
+    async fn list_records(&self) -> anyhow::Result<Vec<String>> {
         let listed: Value = self
-            .post("products/records", &json!({ "limit": MAX_RECORDS }))
+            .post_json("products/records", &json!({ "limit": MAX_RECORDS }))
             .await?;
         let records = listed["records"].as_array().into_iter().flatten();
         let id = |record: &Value| Some(record["_id"].as_str()?.to_owned());
@@ -103,71 +107,71 @@ impl Api {
 }
 
 /// Posts the events of an app to a URL until the process is stopped.
-pub(crate) async fn run(args: &ListenArgs) -> anyhow::Result<()> {
+pub(crate) async fn run_listen(args: &ListenArgs) -> anyhow::Result<()> {
     let client = Client::builder()
         .tls_backend_preconfigured(okra_aws::rustls_client_config())
-        .timeout(DEADLINE)
+        .timeout(CALL_TIMEOUT)
         .redirect(redirect::Policy::none())
         .no_proxy()
         .build()?;
-    let api = Api {
+    let api = EventLogClient {
         client: client.clone(),
-        root: args.api.trim_end_matches('/').to_owned(),
-        key: args.key.clone(),
+        base_url: args.api.trim_end_matches('/').to_owned(),
+        secret_key: args.key.clone(),
     };
-    let Secret { secret } = api.post("webhooks/secret", &json!({})).await?;
+    let SigningSecretData { secret } = api.post_json("webhooks/secret", &json!({})).await?;
     let signer = Webhook::new(&secret).context("the signing secret is not usable")?;
-    say(&format!(
+    print_line(&format!(
         "Events of {} go to {}, signed with {secret}",
-        api.root, args.forward_to
+        api.base_url, args.forward_to
     ));
     let mut known: BTreeMap<String, u64> = BTreeMap::new();
     let mut cut = false;
     let mut lost = false;
     for look in 0_u64.. {
-        if look % RECORDS_EVERY == 0 {
+        if look % POLLS_PER_RECORD_DISCOVERY == 0 {
             let from_start = args.from_start || look > 0;
-            match find(&api, &mut known, from_start).await {
+            match discover_records(&api, &mut known, from_start).await {
                 Ok(()) => {}
                 Err(error) if look == 0 => return Err(error),
-                Err(error) => say(&format!("{error}; trying again")),
+                Err(error) => print_line(&format!("{error}; trying again")),
             }
             if known.len() >= MAX_RECORDS && !cut {
                 cut = true;
-                say(&format!(
+                print_line(&format!(
                     "Events of {MAX_RECORDS} records are forwarded, of others none"
                 ));
             }
         }
         // A laptop sleeps and changes networks; what it missed comes when the API is there again.
-        let looked = look_at(&api, &client, &args.forward_to, &signer, &mut known).await;
+        let looked = forward_new_events(&api, &client, &args.forward_to, &signer, &mut known).await;
         match (&looked, lost) {
-            (Err(error), false) => say(&format!("{error}; trying again")),
-            (Ok(()), true) => say(&format!("{} is there again", api.root)),
+            (Err(error), false) => print_line(&format!("{error}; trying again")),
+            (Ok(()), true) => print_line(&format!("{} is there again", api.base_url)),
             _ => {}
         }
         lost = looked.is_err();
         tokio::select! {
             stopped = tokio::signal::ctrl_c() => return Ok(stopped?),
-            () = sleep(LOOK) => {}
+            () = sleep(POLL_INTERVAL) => {}
         }
     }
     Ok(())
 }
 
 /// Listens to records that are new. What was there before is passed over, what is linked later is not.
-async fn find(
-    api: &Api,
+async fn discover_records(
+    api: &EventLogClient,
     known: &mut BTreeMap<String, u64>,
     from_start: bool,
 ) -> anyhow::Result<()> {
-    for record in api.records().await? {
+    for record in api.list_records().await? {
         if known.contains_key(&record) || known.len() >= MAX_RECORDS {
             continue;
         }
         let after = match from_start {
             true => 0,
-            false => api.events(&record, END).await?.last_sequence,
+            false => api.list_events(&record, LAST_SEQUENCE).await?.last_sequence,
         };
         known.insert(record, after);
     }
@@ -175,8 +179,8 @@ async fn find(
 }
 
 /// Posts what is new of all records.
-async fn look_at(
-    api: &Api,
+async fn forward_new_events(
+    api: &EventLogClient,
     client: &Client,
     url: &str,
     signer: &Webhook,
@@ -184,10 +188,10 @@ async fn look_at(
 ) -> anyhow::Result<()> {
     for (record, after) in known {
         loop {
-            let page = api.events(record, *after).await?;
+            let page = api.list_events(record, *after).await?;
             for event in &page.events {
-                let head: Head = serde_json::from_str(event.get())?;
-                forward(client, url, signer, &head, event.get()).await?;
+                let head: EventHeader = serde_json::from_str(event.get())?;
+                forward_event(client, url, signer, &head, event.get()).await?;
                 *after = head.sequence;
             }
             if !page.has_more || page.events.is_empty() {
@@ -199,22 +203,22 @@ async fn look_at(
 }
 
 /// Posts one event and says what came of it. One that is not taken is not posted again.
-async fn forward(
+async fn forward_event(
     client: &Client,
     url: &str,
     signer: &Webhook,
-    head: &Head,
+    header: &EventHeader,
     body: &str,
 ) -> anyhow::Result<()> {
     let at = Clock::system().now().as_second();
-    let signature = signer.sign(&head.event_id, at, body.as_bytes())?;
+    let signature = signer.sign(&header.event_id, at, body.as_bytes())?;
     let started = Instant::now();
     let sent = client
         .post(url)
-        .header("webhook-id", &head.event_id)
+        .header("webhook-id", &header.event_id)
         .header("webhook-timestamp", at)
         .header("webhook-signature", signature)
-        .header("okra-event-sequence", head.sequence)
+        .header("okra-event-sequence", header.sequence)
         .header("okra-attempt", 1)
         .header(CONTENT_TYPE, "application/json")
         .body(body.to_owned())
@@ -226,13 +230,13 @@ async fn forward(
         Err(_) => "no connection".to_owned(),
     };
     let ms = started.elapsed().as_millis();
-    let Head {
+    let EventHeader {
         event,
         sequence,
         record,
         ..
-    } = head;
-    say(&format!(
+    } = header;
+    print_line(&format!(
         "{event} #{sequence} of {record}: {outcome} in {ms} ms"
     ));
     Ok(())

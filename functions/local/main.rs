@@ -19,24 +19,24 @@ use std::{io::Write, process::ExitCode};
 use clap::Parser;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use self::cli::{Cli, Command};
+use self::cli::{Cli, CliCommand};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Cli { command, options } = Cli::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(filter())
+        .with_env_filter(log_filter())
         .with_writer(std::io::stderr)
         .init();
     let ran = match command {
-        None => demo::run(options, true).await,
-        Some(Command::Serve) => demo::run(options, false).await,
-        Some(Command::App(args)) => app::run(&options, &args).await,
-        Some(Command::Key(args)) => app::keys(&options, &args).await,
-        Some(Command::Limit(args)) => app::limit(&options, &args).await,
-        Some(Command::Banks(args)) => banks::run(&args).await,
-        Some(Command::Replay(replay)) => replay::run(&options, &replay).await,
-        Some(Command::Listen(args)) => listen::run(&args).await,
+        None => demo::run_demo(options, true).await,
+        Some(CliCommand::Serve) => demo::run_demo(options, false).await,
+        Some(CliCommand::App(args)) => app::run_app_command(&options, &args).await,
+        Some(CliCommand::Key(args)) => app::run_key_command(&options, &args).await,
+        Some(CliCommand::Limit(args)) => app::run_limit_command(&options, &args).await,
+        Some(CliCommand::Banks(args)) => banks::run_banks_command(&args).await,
+        Some(CliCommand::Replay(replay)) => replay::run_replay(&options, &replay).await,
+        Some(CliCommand::Listen(args)) => listen::run_listen(&args).await,
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,
@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
 }
 
 /// What `RUST_LOG` says; errors without it.
-fn filter() -> EnvFilter {
+fn log_filter() -> EnvFilter {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
     // At the finest level the SDK writes out whole requests and answers, with what accounts hold.
     let quiet = ["aws_smithy_runtime=debug", "aws_smithy_http_client=debug"];

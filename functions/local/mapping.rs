@@ -6,67 +6,69 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use okra_queue::{Queue, Queues, Received};
+use okra_queue::{IncomingMessage, Queue, Queues};
 use tokio::{task::JoinSet, time::sleep};
 
 /// Seconds a receive waits for a message.
-const WAIT_S: u16 = 20;
+const RECEIVE_WAIT_S: u16 = 20;
 
 /// Pause after a receive failed, so that a queue that is down is not hammered.
-const PAUSE: Duration = Duration::from_secs(1);
+const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a queue is drained.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mapping {
+pub(crate) struct QueueMapping {
     /// The queue.
     pub(crate) queue: Queue,
     /// Messages handed over at once, at most 10.
-    pub(crate) batch: u8,
+    pub(crate) batch_size: u8,
     /// Batches handled at once.
     pub(crate) concurrency: u8,
 }
 
 /// Drains a queue until the process ends. The handler answers `None` where the whole batch failed.
-pub(crate) fn start<F>(
+pub(crate) fn start_mapping<F>(
     tasks: &mut JoinSet<()>,
     queues: &Queues,
-    mapping: Mapping,
-    handle: impl Fn(SqsEvent) -> F + Send + Sync + 'static,
+    mapping: QueueMapping,
+    handler: impl Fn(SqsEvent) -> F + Send + Sync + 'static,
 ) where
     F: Future<Output = Option<SqsBatchResponse>> + Send,
 {
-    let handle = Arc::new(handle);
+    let handle = Arc::new(handler);
     for _ in 0..mapping.concurrency {
         let (queues, handle) = (queues.clone(), Arc::clone(&handle));
         tasks.spawn(async move {
             loop {
-                if let Err(error) = one_batch(&queues, mapping, &*handle).await {
+                if let Err(error) = handle_one_batch(&queues, mapping, &*handle).await {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         "a queue could not be read"
                     );
-                    sleep(PAUSE).await;
+                    sleep(ERROR_PAUSE).await;
                 }
             }
         });
     }
 }
 
-async fn one_batch<F>(
+async fn handle_one_batch<F>(
     queues: &Queues,
-    mapping: Mapping,
-    handle: &(impl Fn(SqsEvent) -> F + Sync),
+    mapping: QueueMapping,
+    handler: &(impl Fn(SqsEvent) -> F + Sync),
 ) -> Result<(), okra_queue::ReceiveError>
 where
     F: Future<Output = Option<SqsBatchResponse>> + Send,
 {
-    let received = queues.receive(mapping.queue, mapping.batch, WAIT_S).await?;
+    let received = queues
+        .receive_messages(mapping.queue, mapping.batch_size, RECEIVE_WAIT_S)
+        .await?;
     if received.is_empty() {
         return Ok(());
     }
     let mut event = SqsEvent::default();
-    event.records.extend(received.iter().map(message));
-    let Some(response) = handle(event).await else {
+    event.records.extend(received.iter().map(to_sqs_message));
+    let Some(response) = handler(event).await else {
         return Ok(());
     };
     let failed: HashSet<&str> = response
@@ -76,15 +78,15 @@ where
         .collect();
     let done: Vec<String> = received
         .iter()
-        .filter(|it| !failed.contains(it.id.as_str()))
+        .filter(|it| !failed.contains(it.message_id.as_str()))
         .map(|it| it.receipt.clone())
         .collect();
-    queues.delete(mapping.queue, &done).await
+    queues.delete_messages(mapping.queue, &done).await
 }
 
-fn message(received: &Received) -> SqsMessage {
+fn to_sqs_message(received: &IncomingMessage) -> SqsMessage {
     let mut message = SqsMessage::default();
-    message.message_id = Some(received.id.clone());
+    message.message_id = Some(received.message_id.clone());
     message.receipt_handle = Some(received.receipt.clone());
     message.body = Some(received.body.clone());
     message.attributes = received.attributes.clone();

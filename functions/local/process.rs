@@ -7,12 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use okra_api::{ApiState, Sandbox};
-use okra_aws::{AwsConfig, Clock, rules::Rules};
+use okra_api::{ApiState, SandboxLoginFactory};
+use okra_aws::{AwsConfig, Clock, rules::TickRules};
 use okra_banks::Connectors;
 use okra_core::schedule::Interval;
 use okra_emulator::{Emulator, QueueSpec, Redrive};
-use okra_handlers::{DeliverEvent, DeliverResponse, Environment, FetchEvent, FetchResponse};
+use okra_handlers::{
+    DeliverEvent, DeliverEventResponse, FetchEvent, FetchEventResponse, RuntimeContext,
+};
 use okra_queue::{Queue, QueueUrls, Queues};
 use okra_refresh::Refresher;
 use okra_store::Store;
@@ -22,13 +24,13 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     banks,
-    cli::Options,
+    cli::GlobalOptions,
     keys,
-    mapping::{self, Mapping},
+    mapping::{self, QueueMapping},
 };
 
 /// The table's name.
-const TABLE: &str = "okra-sync";
+const TABLE_NAME: &str = "okra-sync";
 
 /// What rules' names begin with.
 const RULE_PREFIX: &str = "okra-sync";
@@ -37,75 +39,83 @@ const RULE_PREFIX: &str = "okra-sync";
 const MAX_RECEIVES: u32 = 5;
 
 /// Queues with the seconds a received message is invisible, as in the template.
-const QUEUES: [(&str, u32); 3] = [("fetch", 360), ("priority", 360), ("deliver", 180)];
+const QUEUE_VISIBILITY_S: [(&str, u32); 3] = [("fetch", 360), ("priority", 360), ("deliver", 180)];
 
 /// How the queues are drained. On one machine a few workers do what hundreds do in Lambda.
-const MAPPINGS: [Mapping; 3] = [
-    Mapping {
+const QUEUE_MAPPINGS: [QueueMapping; 3] = [
+    QueueMapping {
         queue: Queue::Fetch,
-        batch: 1,
+        batch_size: 1,
         concurrency: 4,
     },
-    Mapping {
+    QueueMapping {
         queue: Queue::Priority,
-        batch: 1,
+        batch_size: 1,
         concurrency: 4,
     },
-    Mapping {
+    QueueMapping {
         queue: Queue::Deliver,
-        batch: 10,
+        batch_size: 10,
         concurrency: 8,
     },
 ];
 
 /// The system, opened but not started.
-pub(crate) struct Process {
-    pub(crate) environment: Environment,
+pub(crate) struct LocalSystem {
+    pub(crate) environment: RuntimeContext,
     pub(crate) emulator: Emulator,
 }
 
 /// Binds a port of this machine.
-pub(crate) async fn listen(port: u16) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind_local_port(port: u16) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpListener::bind(address)
         .await
         .with_context(|| format!("port {port} cannot be used; choose another with --port"))
 }
 
-impl Process {
+impl LocalSystem {
     /// Opens the data folder and what lives in it. `clock` is the time the refreshes go by.
-    pub(crate) async fn open(options: &Options, clock: Clock) -> anyhow::Result<Self> {
-        let emulator = Emulator::open(&options.data, Clock::system())?;
+    pub(crate) async fn open_data_folder(
+        options: &GlobalOptions,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let emulator = Emulator::open_folder(&options.data, Clock::system())?;
         let embedded = AwsConfig::with_http_client(emulator.http_client());
         let dynamodb = match &options.dynamodb_endpoint {
-            Some(url) => remote("AWS_ENDPOINT_URL_DYNAMODB", url)?.dynamodb(),
-            None => embedded.dynamodb(),
+            Some(url) => remote_aws_config("AWS_ENDPOINT_URL_DYNAMODB", url)?.dynamodb_client(),
+            None => embedded.dynamodb_client(),
         };
-        let store = Store::new(dynamodb, TABLE);
+        let store = Store::new(dynamodb, TABLE_NAME);
         store
             .create_table()
             .await
             .context("the table cannot be created")?;
         let queues = match &options.sqs_endpoint {
-            Some(url) => remote_queues(&remote("AWS_ENDPOINT_URL_SQS", url)?).await?,
-            None => embedded_queues(&emulator, &embedded)?,
+            Some(url) => {
+                create_remote_queues(&remote_aws_config("AWS_ENDPOINT_URL_SQS", url)?).await?
+            }
+            None => create_embedded_queues(&emulator, &embedded)?,
         };
-        let rules = Rules::new(embedded.eventbridge(), RULE_PREFIX);
-        make_rules(&embedded, &rules, &store).await?;
-        let environment = Environment {
+        let rules = TickRules::new(embedded.eventbridge_client(), RULE_PREFIX);
+        create_rules(&embedded, &rules, &store).await?;
+        let environment = RuntimeContext {
             store,
             queues,
-            rules,
-            bus: None,
-            vault: Arc::new(Vault::new(keys::key(&options.data, "vault.key")?)),
+            tick_rules: rules,
+            event_bus: None,
+            vault: Arc::new(Vault::new(keys::load_or_create_key(
+                &options.data,
+                "vault.key",
+            )?)),
             connectors: Connectors::new(okra_aws::rustls_client_config())?,
-            addresses: AddressPolicy::AllowLoopback,
+            address_policy: AddressPolicy::AllowLoopback,
             clock,
             public_url: format!("http://127.0.0.1:{}", options.port),
-            deliverers: NonZeroU32::MIN,
+            deliver_concurrency: NonZeroU32::MIN,
         };
         if let Some(file) = &options.banks {
-            banks::put(file, &environment.store, &environment.vault).await?;
+            banks::store_banks_file(file, &environment.store, &environment.vault).await?;
         }
         Ok(Self {
             environment,
@@ -114,29 +124,29 @@ impl Process {
     }
 
     /// Drains the queues with the functions' own handlers.
-    pub(crate) fn start(
+    pub(crate) fn start_workers(
         &self,
         tasks: &mut JoinSet<()>,
         refresher: &Refresher,
         deliverer: &Arc<Deliverer>,
     ) {
-        for mapping in MAPPINGS {
+        for mapping in QUEUE_MAPPINGS {
             let (refresher, deliverer) = (refresher.clone(), Arc::clone(deliverer));
             let deliver = mapping.queue == Queue::Deliver;
-            mapping::start(tasks, &self.environment.queues, mapping, move |event| {
+            mapping::start_mapping(tasks, &self.environment.queues, mapping, move |event| {
                 let (refresher, deliverer) = (refresher.clone(), Arc::clone(&deliverer));
                 async move {
                     if deliver {
                         let event = DeliverEvent::Messages(event);
-                        match okra_handlers::deliver(&deliverer, event).await {
-                            Ok(DeliverResponse::Messages(response)) => Some(response),
-                            Ok(DeliverResponse::Sweep(_)) | Err(_) => None,
+                        match okra_handlers::handle_deliver_event(&deliverer, event).await {
+                            Ok(DeliverEventResponse::Messages(response)) => Some(response),
+                            Ok(DeliverEventResponse::Sweep(_)) | Err(_) => None,
                         }
                     } else {
                         let event = FetchEvent::Messages(event);
-                        match okra_handlers::fetch(&refresher, event).await {
-                            Ok(FetchResponse::Messages(response)) => Some(response),
-                            Ok(FetchResponse::Tick(_)) | Err(_) => None,
+                        match okra_handlers::handle_fetch_event(&refresher, event).await {
+                            Ok(FetchEventResponse::Messages(response)) => Some(response),
+                            Ok(FetchEventResponse::Tick(_)) | Err(_) => None,
                         }
                     }
                 }
@@ -145,22 +155,22 @@ impl Process {
     }
 
     /// Serves the API, the dashboard and the widget.
-    pub(crate) fn serve(
+    pub(crate) fn serve_api(
         &self,
         tasks: &mut JoinSet<()>,
         listener: TcpListener,
-        sandbox: Option<Arc<dyn Sandbox>>,
+        sandbox: Option<Arc<dyn SandboxLoginFactory>>,
     ) {
-        serve(
+        serve_router(
             tasks,
             listener,
-            okra_web::router(ApiState::new(self.environment.clone(), sandbox)),
+            okra_web::build_router(ApiState::new(self.environment.clone(), sandbox)),
         );
     }
 }
 
 /// Serves a router until the process ends.
-pub(crate) fn serve(tasks: &mut JoinSet<()>, listener: TcpListener, router: axum::Router) {
+pub(crate) fn serve_router(tasks: &mut JoinSet<()>, listener: TcpListener, router: axum::Router) {
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(error = &error as &dyn std::error::Error, "a server ended");
@@ -169,7 +179,7 @@ pub(crate) fn serve(tasks: &mut JoinSet<()>, listener: TcpListener, router: axum
 }
 
 /// Another service than the embedded one, with the credentials of the environment where there are any.
-fn remote(endpoint: &str, url: &str) -> anyhow::Result<AwsConfig> {
+fn remote_aws_config(endpoint: &str, url: &str) -> anyhow::Result<AwsConfig> {
     let config = AwsConfig::from_vars(|name| {
         if name == endpoint {
             return Some(url.to_owned());
@@ -183,9 +193,9 @@ fn remote(endpoint: &str, url: &str) -> anyhow::Result<AwsConfig> {
     config.with_context(|| format!("{url} cannot be used"))
 }
 
-fn embedded_queues(emulator: &Emulator, aws: &AwsConfig) -> anyhow::Result<Queues> {
+fn create_embedded_queues(emulator: &Emulator, aws: &AwsConfig) -> anyhow::Result<Queues> {
     let mut specs = Vec::new();
-    for (name, visibility_s) in QUEUES {
+    for (name, visibility_s) in QUEUE_VISIBILITY_S {
         let dead_letter = format!("{name}-dead");
         specs.push(QueueSpec::new(&dead_letter));
         let redrive = Some(Redrive {
@@ -204,15 +214,15 @@ fn embedded_queues(emulator: &Emulator, aws: &AwsConfig) -> anyhow::Result<Queue
         priority: emulator.queue_url("priority"),
         deliver: emulator.queue_url("deliver"),
     };
-    Ok(Queues::new(aws.sqs(), urls))
+    Ok(Queues::new(aws.sqs_client(), urls))
 }
 
-async fn remote_queues(aws: &AwsConfig) -> anyhow::Result<Queues> {
+async fn create_remote_queues(aws: &AwsConfig) -> anyhow::Result<Queues> {
     use aws_sdk_sqs::types::QueueAttributeName::VisibilityTimeout;
 
-    let client = aws.sqs();
+    let client = aws.sqs_client();
     let mut urls = Vec::new();
-    for (name, visibility_s) in QUEUES {
+    for (name, visibility_s) in QUEUE_VISIBILITY_S {
         let create = client
             .create_queue()
             .queue_name(format!("okra-sync-{name}"));
@@ -237,13 +247,13 @@ async fn remote_queues(aws: &AwsConfig) -> anyhow::Result<Queues> {
 }
 
 /// Makes the rules that the template would deploy, disabled, and enables those that records wait for.
-async fn make_rules(aws: &AwsConfig, rules: &Rules, store: &Store) -> anyhow::Result<()> {
-    let client = aws.eventbridge();
+async fn create_rules(aws: &AwsConfig, rules: &TickRules, store: &Store) -> anyhow::Result<()> {
+    let client = aws.eventbridge_client();
     for interval in Interval::ALL {
-        let needed = store.interval_count(interval).await? > 0;
+        let needed = store.count_interval_entries(interval).await? > 0;
         client
             .put_rule()
-            .name(rules.name(interval))
+            .name(rules.rule_name(interval))
             .schedule_expression("rate(1 minute)")
             .state(if needed {
                 aws_sdk_eventbridge::types::RuleState::Enabled

@@ -22,7 +22,7 @@ use standardwebhooks::Webhook;
 
 /// One event as the receiver keeps it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedEvent {
     /// The `webhook-id`.
     pub(crate) id: String,
     /// The record it is about.
@@ -36,44 +36,45 @@ pub(crate) struct Received {
 }
 
 /// What the receiver tells of each webhook, after it is safely kept.
-pub(crate) type OnReceived = Arc<dyn Fn(&Received, &serde_json::Value, Arrival) + Send + Sync>;
+pub(crate) type ReceivedCallback =
+    Arc<dyn Fn(&ReceivedEvent, &serde_json::Value, EventArrival) + Send + Sync>;
 
 /// Whether an event came for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Arrival {
+pub(crate) enum EventArrival {
     First,
-    Again,
+    Duplicate,
 }
 
 /// The receiver. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Receiver(Arc<Inner>);
+pub(crate) struct WebhookReceiver(Arc<WebhookReceiverInner>);
 
-struct Inner {
-    secret: RwLock<Option<Webhook>>,
-    ledger: Mutex<Ledger>,
-    on_received: OnReceived,
+struct WebhookReceiverInner {
+    verifier: RwLock<Option<Webhook>>,
+    ledger: Mutex<ReceivedLedger>,
+    on_received: ReceivedCallback,
 }
 
 #[derive(Default)]
-struct Ledger {
-    events: HashMap<String, Received>,
+struct ReceivedLedger {
+    events: HashMap<String, ReceivedEvent>,
     file: Option<File>,
-    refused: u64,
-    again: u64,
+    rejected_count: u64,
+    duplicate_count: u64,
 }
 
-impl Receiver {
+impl WebhookReceiver {
     /// A receiver that appends each event to a file before it acknowledges it, and knows the events
     /// of an earlier run. A last line that a crash cut off is dropped: it was never acknowledged.
-    pub(crate) fn durable(path: &Path, on_received: OnReceived) -> anyhow::Result<Self> {
-        let mut ledger = Ledger::default();
+    pub(crate) fn open_durable(path: &Path, on_received: ReceivedCallback) -> anyhow::Result<Self> {
+        let mut ledger = ReceivedLedger::default();
         let mut whole = 0;
         if path.exists() {
             let mut lines = BufReader::new(File::open(path)?);
             let mut line = String::new();
             while lines.read_line(&mut line)? > 0 {
-                let Ok(received) = serde_json::from_str::<Received>(&line) else {
+                let Ok(received) = serde_json::from_str::<ReceivedEvent>(&line) else {
                     break;
                 };
                 whole += u64::try_from(line.len()).unwrap_or(0);
@@ -88,68 +89,72 @@ impl Receiver {
             .with_context(|| format!("cannot write {}", path.display()))?;
         file.set_len(whole)?;
         ledger.file = Some(file);
-        Ok(Self::with(ledger, on_received))
+        Ok(Self::with_ledger(ledger, on_received))
     }
 
-    fn with(ledger: Ledger, on_received: OnReceived) -> Self {
+    fn with_ledger(ledger: ReceivedLedger, on_received: ReceivedCallback) -> Self {
         let (secret, ledger) = (RwLock::new(None), Mutex::new(ledger));
-        Self(Arc::new(Inner {
-            secret,
+        Self(Arc::new(WebhookReceiverInner {
+            verifier: secret,
             ledger,
             on_received,
         }))
     }
 
     /// The secret that the app got when it set its webhook. Until then everything is refused.
-    pub(crate) fn trust(&self, secret: &str) -> anyhow::Result<()> {
+    pub(crate) fn set_signing_secret(&self, secret: &str) -> anyhow::Result<()> {
         let webhook = Webhook::new(secret).context("the signing secret is not usable")?;
         *self
             .0
-            .secret
+            .verifier
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Some(webhook);
         Ok(())
     }
 
     /// The receiver's one route, `POST /hook`.
-    pub(crate) fn router(&self) -> Router {
+    pub(crate) fn webhook_router(&self) -> Router {
         Router::new()
-            .route("/hook", post(receive))
+            .route("/hook", post(receive_webhook))
             .with_state(self.clone())
     }
 
     /// Events received, each once.
-    pub(crate) fn events(&self) -> Vec<Received> {
-        self.ledger().events.values().cloned().collect()
+    pub(crate) fn received_events(&self) -> Vec<ReceivedEvent> {
+        self.lock_ledger().events.values().cloned().collect()
     }
 
     /// How many events were received, each once.
     pub(crate) fn len(&self) -> usize {
-        self.ledger().events.len()
+        self.lock_ledger().events.len()
     }
 
     /// (refused for their signature, received again).
-    pub(crate) fn oddities(&self) -> (u64, u64) {
-        let ledger = self.ledger();
-        (ledger.refused, ledger.again)
+    pub(crate) fn rejected_and_duplicate_counts(&self) -> (u64, u64) {
+        let ledger = self.lock_ledger();
+        (ledger.rejected_count, ledger.duplicate_count)
     }
 
-    fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
+    fn lock_ledger(&self) -> std::sync::MutexGuard<'_, ReceivedLedger> {
         self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn verified(&self, body: &[u8], headers: &HeaderMap) -> bool {
-        let secret = self.0.secret.read().unwrap_or_else(PoisonError::into_inner);
+    fn is_verified(&self, body: &[u8], headers: &HeaderMap) -> bool {
+        let secret = self
+            .0
+            .verifier
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         secret
             .as_ref()
             .is_some_and(|secret| secret.verify(body, headers).is_ok())
     }
 
-    fn keep(&self, received: &Received) -> anyhow::Result<Arrival> {
-        let mut ledger = self.ledger();
+    fn store_event(&self, received: &ReceivedEvent) -> anyhow::Result<EventArrival> {
+        let mut ledger = self.lock_ledger();
         if ledger.events.contains_key(&received.id) {
-            ledger.again += 1;
-            return Ok(Arrival::Again);
+            ledger.duplicate_count += 1;
+            return Ok(EventArrival::Duplicate);
         }
         if let Some(file) = &mut ledger.file {
             let mut line = serde_json::to_vec(received)?;
@@ -157,13 +162,17 @@ impl Receiver {
             file.write_all(&line)?;
         }
         ledger.events.insert(received.id.clone(), received.clone());
-        Ok(Arrival::First)
+        Ok(EventArrival::First)
     }
 }
 
-async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    if !receiver.verified(&body, &headers) {
-        receiver.ledger().refused += 1;
+async fn receive_webhook(
+    State(receiver): State<WebhookReceiver>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    if !receiver.is_verified(&body, &headers) {
+        receiver.lock_ledger().rejected_count += 1;
         return StatusCode::UNAUTHORIZED;
     }
     let Ok(event) = serde_json::from_slice::<serde_json::Value>(&body) else {
@@ -173,10 +182,10 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
     if event["event"] == "webhook.ping" {
         return StatusCode::OK;
     }
-    let Some(received) = read(&event) else {
+    let Some(received) = parse_event(&event) else {
         return StatusCode::BAD_REQUEST;
     };
-    match receiver.keep(&received) {
+    match receiver.store_event(&received) {
         Ok(arrival) => {
             (receiver.0.on_received)(&received, &event, arrival);
             StatusCode::OK
@@ -186,7 +195,7 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
     }
 }
 
-fn read(event: &serde_json::Value) -> Option<Received> {
+fn parse_event(event: &serde_json::Value) -> Option<ReceivedEvent> {
     let text = |name: &str| event.get(name)?.as_str().map(str::to_owned);
     let modified: HashSet<&str> = event
         .get("modified_transactions")
@@ -204,7 +213,7 @@ fn read(event: &serde_json::Value) -> Option<Received> {
         .filter(|id| !modified.contains(id))
         .map(str::to_owned)
         .collect();
-    Some(Received {
+    Some(ReceivedEvent {
         id: text("event_id")?,
         record: text("record")?,
         seq: event.get("sequence")?.as_u64()?,

@@ -20,13 +20,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{ToSpan, civil::Date, tz::Offset};
 use okra_aws::Clock;
 use okra_core::{
-    bank::{BankConfig, BankLimits, Standard},
+    bank::{BankConfig, BankLimits, BankStandard},
     ids::{AppId, BankId, RecordId},
-    plan::{Pace, plan},
+    plan::{BankRate, plan_tick},
     schedule::{Interval, Slot, Tick},
 };
 use okra_refresh::{ChunkReport, Refresher};
-use okra_sandbox::{Bank, LoginId, Options as BankOptions, pkdd};
+use okra_sandbox::{LoginId, SandboxBank, SandboxOptions as BankOptions, pkdd};
 use okra_store::{Consistency, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -35,40 +35,40 @@ use tokio::{task::JoinSet, time::sleep};
 
 use self::{
     inject::Injector,
-    report::{Latencies, Report},
+    report::{DeliveryLatencies, ReplayReport},
 };
 use crate::{
-    app::make_app,
-    cli::{Options, ReplayArgs},
-    demo::{Api, write_private},
-    process::{Process, listen, serve},
-    receiver::Receiver,
+    app::create_app,
+    cli::{GlobalOptions, ReplayArgs},
+    demo::{ApiClient, write_private_file},
+    process::{LocalSystem, bind_local_port, serve_router},
+    receiver::WebhookReceiver,
 };
 
 /// Webhooks a second to the replay's own receiver: as fast as it goes.
-const REPLAY_RATE: u32 = 100_000;
+const REPLAY_WEBHOOKS_PER_SECOND: u32 = 100_000;
 
 /// The bank that the file's accounts are at.
-const BANK: BankId = BankId::from_bytes([0x99; 12]);
+const REPLAY_BANK_ID: BankId = BankId::from_bytes([0x99; 12]);
 
 /// Records refreshed per second at most: as good as no limit, the bank is ours.
-const UNPACED: u32 = 1_000_000;
+const UNLIMITED_RATE: u32 = 1_000_000;
 
 /// Chunks refreshed at once.
-const CHUNKS: usize = 4;
+const CONCURRENT_CHUNKS: usize = 4;
 
 /// Webhooks that may wait before the next day is played.
-const MAX_BACKLOG: usize = 4_000;
+const MAX_WEBHOOK_BACKLOG: usize = 4_000;
 
 /// How long the last webhooks are waited for while none arrives.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What an interrupted replay goes on with.
-const STATE: &str = "replay";
+const REPLAY_STATE: &str = "replay";
 
 /// How far a replay has come.
 #[derive(Serialize, Deserialize)]
-struct Progress {
+struct ReplayProgress {
     /// SHA-256 of the file.
     file: String,
     /// The seed of what is injected.
@@ -90,17 +90,17 @@ struct ReplayApp {
 }
 
 /// Runs a replay to its verdict.
-pub(crate) async fn run(options: &Options, args: &ReplayArgs) -> anyhow::Result<()> {
+pub(crate) async fn run_replay(options: &GlobalOptions, args: &ReplayArgs) -> anyhow::Result<()> {
     let bytes =
         fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let file = HEXLOWER.encode(&Sha256::digest(&bytes));
-    let Loaded {
+    let LoadedRows {
         rows,
-        skipped,
-        stopped,
-    } = load(&bytes, args.skip_bad_rows)?;
+        skipped_rows: skipped,
+        stop_reason: stopped,
+    } = load_rows(&bytes, args.skip_bad_rows)?;
     if let Some(problem) = &stopped {
-        say(&format!(
+        print_line(&format!(
             "{problem}: playing the {} rows before it (--skip-bad-rows goes on)",
             rows.len()
         ));
@@ -110,7 +110,7 @@ pub(crate) async fn run(options: &Options, args: &ReplayArgs) -> anyhow::Result<
         "{}",
         stopped.unwrap_or_else(|| "the file has no rows".to_owned())
     );
-    let mut expected = verdict::Expected::of(&rows);
+    let mut expected = verdict::ExpectedAccounts::from_rows(&rows);
     let injector = args.inject.map(|seed| Injector::new(seed, &rows));
     let (first, last) = (
         rows.iter()
@@ -126,36 +126,36 @@ pub(crate) async fn run(options: &Options, args: &ReplayArgs) -> anyhow::Result<
         public_url: Some(format!("http://127.0.0.1:{}", options.port + 1)),
         ..BankOptions::default()
     };
-    let bank = pkdd::ReplayBank::load(rows, Standard::Obie31, bank_options);
+    let bank = pkdd::ReplayBank::load_rows(rows, BankStandard::Obie31, bank_options);
 
-    let mut replay = Replay::open(options, args, &file, first, bank, injector).await?;
+    let mut replay = ReplayRun::open_or_resume(options, args, &file, first, bank, injector).await?;
     let last = args.days.map_or(last, |days| {
         first
             .saturating_add(i64::from(days.saturating_sub(1)).days())
             .min(last)
     });
     let started = Instant::now();
-    replay.play(last, &file).await?;
-    replay.drain().await?;
+    replay.play_days(last, &file).await?;
+    replay.drain_webhooks().await?;
     let played_s = started.elapsed().as_secs_f64();
-    let finished = Progress {
+    let finished = ReplayProgress {
         file,
         inject: args.inject,
         next: last.tomorrow().unwrap_or(last),
         finished: true,
     };
     replay
-        .process
+        .system
         .environment
         .store
-        .put_state(STATE, &json!(finished))
+        .put_system_state(REPLAY_STATE, &json!(finished))
         .await?;
 
     if let Some(injector) = &replay.injector {
-        expected.correct(injector);
+        expected.apply_injected_changes(injector);
     }
-    let verdict = verdict::judge(
-        &replay.process.environment.store,
+    let verdict = verdict::judge_replay(
+        &replay.system.environment.store,
         &replay.records,
         &expected,
         last,
@@ -163,42 +163,44 @@ pub(crate) async fn run(options: &Options, args: &ReplayArgs) -> anyhow::Result<
         replay.injector.as_ref(),
     )
     .await?;
-    let capacity = replay.process.environment.store.capacity();
-    let report = Report {
+    let capacity = replay.system.environment.store.capacity_used();
+    let report = ReplayReport {
         accounts: replay.records.len(),
-        refreshes: replay.counted,
+        refreshes: replay.refresh_totals,
         feed_entries: verdict.feed_entries,
         latencies: &replay.latencies,
         receiver: &replay.receiver,
         capacity,
         played_s,
-        skipped: &skipped,
+        skipped_rows: &skipped,
     };
-    say(&report.to_string());
-    if let (Some(injector), Some((missed, false_changes))) = (&replay.injector, verdict.changes) {
-        let inject::Injected {
+    print_line(&report.to_string());
+    if let (Some(injector), Some((missed, false_changes))) =
+        (&replay.injector, verdict.change_errors)
+    {
+        let inject::InjectedCounts {
             pending,
             booked,
             edited,
             removed,
         } = injector.counts;
-        say(&format!(
+        print_line(&format!(
             "injected             {pending} pending rows, {booked} booked under another id, {edited} edits, {removed} removals"
         ));
-        say(&format!(
+        print_line(&format!(
             "changes              {missed} missed, {false_changes} false"
         ));
     }
     if !verdict.problems.is_empty() {
         for problem in verdict.problems.iter().take(20) {
-            say(&format!("  wrong: {problem}"));
+            print_line(&format!("  wrong: {problem}"));
         }
         bail!(
             "the verdict is bad: {} things are wrong",
             verdict.problems.len()
         );
     }
-    say(
+    print_line(
         "Verdict: the stored state equals the file, and every transaction was announced exactly once.",
     );
     match stopped {
@@ -207,29 +209,29 @@ pub(crate) async fn run(options: &Options, args: &ReplayArgs) -> anyhow::Result<
     }
 }
 
-pub(crate) fn say(text: &str) {
+pub(crate) fn print_line(text: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
-struct Loaded {
-    rows: Vec<pkdd::Row>,
-    skipped: Vec<String>,
-    stopped: Option<String>,
+struct LoadedRows {
+    rows: Vec<pkdd::PkddRow>,
+    skipped_rows: Vec<String>,
+    stop_reason: Option<String>,
 }
 
-fn load(bytes: &[u8], skip_bad_rows: bool) -> anyhow::Result<Loaded> {
-    let mut loaded = Loaded {
+fn load_rows(bytes: &[u8], skip_bad_rows: bool) -> anyhow::Result<LoadedRows> {
+    let mut loaded = LoadedRows {
         rows: Vec::new(),
-        skipped: Vec::new(),
-        stopped: None,
+        skipped_rows: Vec::new(),
+        stop_reason: None,
     };
-    for row in pkdd::Rows::new(bytes)? {
+    for row in pkdd::PkddReader::new(bytes)? {
         match row {
             Ok(row) => loaded.rows.push(row),
-            Err(error) if skip_bad_rows => loaded.skipped.push(error.to_string()),
+            Err(error) if skip_bad_rows => loaded.skipped_rows.push(error.to_string()),
             Err(error) => {
-                loaded.stopped = Some(error.to_string());
+                loaded.stop_reason = Some(error.to_string());
                 break;
             }
         }
@@ -237,25 +239,25 @@ fn load(bytes: &[u8], skip_bad_rows: bool) -> anyhow::Result<Loaded> {
     Ok(loaded)
 }
 
-struct Replay {
-    process: Process,
+struct ReplayRun {
+    system: LocalSystem,
     refresher: Refresher,
-    receiver: Receiver,
-    latencies: Arc<Latencies>,
+    receiver: WebhookReceiver,
+    latencies: Arc<DeliveryLatencies>,
     clock: Clock,
     bank: pkdd::ReplayBank,
-    api: Api,
+    api: ApiClient,
     /// The record of each of the bank's accounts.
     records: HashMap<String, RecordId>,
-    next: Date,
-    counted: ChunkReport,
+    next_day: Date,
+    refresh_totals: ChunkReport,
     injector: Option<Injector>,
     _tasks: JoinSet<()>,
 }
 
-impl Replay {
-    async fn open(
-        options: &Options,
+impl ReplayRun {
+    async fn open_or_resume(
+        options: &GlobalOptions,
         args: &ReplayArgs,
         file: &str,
         first: Date,
@@ -264,24 +266,24 @@ impl Replay {
     ) -> anyhow::Result<Self> {
         let folder = options.data.join("replay");
         let (api_port, bank_port, hook_port) = (
-            listen(options.port).await?,
-            listen(options.port + 1).await?,
-            listen(options.port + 2).await?,
+            bind_local_port(options.port).await?,
+            bind_local_port(options.port + 1).await?,
+            bind_local_port(options.port + 2).await?,
         );
         if args.fresh {
-            forget(&folder)?;
+            remove_folder(&folder)?;
         }
-        let clock = Clock::driven(noon(first));
-        let own = Options {
+        let clock = Clock::manual_at(noon_of_day(first));
+        let own = GlobalOptions {
             data: folder.clone(),
             ..options.clone()
         };
-        let mut process = Process::open(&own, clock.clone()).await?;
-        let mut progress = progress(&process.environment.store).await?;
+        let mut process = LocalSystem::open_data_folder(&own, clock.clone()).await?;
+        let mut progress = load_progress(&process.environment.store).await?;
         if progress.as_ref().is_some_and(|it| it.finished) {
             drop(process);
-            forget(&folder)?;
-            process = Process::open(&own, clock.clone()).await?;
+            remove_folder(&folder)?;
+            process = LocalSystem::open_data_folder(&own, clock.clone()).await?;
             progress = None;
         }
         if let Some(progress) = &progress {
@@ -295,7 +297,7 @@ impl Replay {
                 "{} holds an interrupted replay with another --inject; --fresh forgets it",
                 folder.display()
             );
-            say(&format!(
+            print_line(&format!(
                 "Going on with an interrupted replay, from {}.",
                 progress.next
             ));
@@ -306,7 +308,7 @@ impl Replay {
             let mut date = first;
             while date < next {
                 bank.advance_to(date);
-                injector.day(date, &bank)?;
+                injector.play_day(date, &bank)?;
                 date = date.tomorrow()?;
             }
         }
@@ -315,47 +317,53 @@ impl Replay {
         environment
             .store
             .put_bank(&BankConfig {
-                id: BANK,
+                id: REPLAY_BANK_ID,
                 name: "Replayed bank".to_owned(),
                 slug: "replayed-bank".to_owned(),
-                standard: Standard::Obie31,
+                standard: BankStandard::Obie31,
                 base_url: format!(
                     "http://127.0.0.1:{}{}",
                     options.port + 1,
-                    Bank::base_path(Standard::Obie31)
+                    SandboxBank::base_path(BankStandard::Obie31)
                 ),
                 financial_id: None,
                 oauth: None,
                 country: "CZ".to_owned(),
                 limits: BankLimits {
-                    records_per_second: UNPACED,
+                    records_per_second: UNLIMITED_RATE,
                     ..BankLimits::default()
                 },
             })
             .await?;
-        let latencies = Arc::new(Latencies::default());
-        let refresher = environment.refresher().observed_by(latencies.clone());
+        let latencies = Arc::new(DeliveryLatencies::default());
+        let refresher = environment
+            .build_refresher()
+            .with_observer(latencies.clone());
         let mut delivering = environment.clone();
         // Webhooks are signed and timed by the real clock: receivers refuse old signatures.
         delivering.clock = Clock::system();
         let deliverer = Arc::new(
             delivering
-                .deliverer_at(okra_core::pace::Rate::of(REPLAY_RATE))?
-                .observed_by(latencies.clone()),
+                .build_deliverer_with_rate(okra_core::pace::SendRate::from_per_second(
+                    REPLAY_WEBHOOKS_PER_SECOND,
+                ))?
+                .with_observer(latencies.clone()),
         );
         let mut tasks = JoinSet::new();
-        process.start(&mut tasks, &refresher, &deliverer);
-        process.serve(&mut tasks, api_port, None);
-        serve(&mut tasks, bank_port, bank.bank().router());
-        let receiver = Receiver::durable(&folder.join("received.jsonl"), Arc::new(|_, _, _| {}))?;
-        serve(&mut tasks, hook_port, receiver.router());
+        process.start_workers(&mut tasks, &refresher, &deliverer);
+        process.serve_api(&mut tasks, api_port, None);
+        serve_router(&mut tasks, bank_port, bank.sandbox_bank().api_router());
+        let receiver =
+            WebhookReceiver::open_durable(&folder.join("received.jsonl"), Arc::new(|_, _, _| {}))?;
+        serve_router(&mut tasks, hook_port, receiver.webhook_router());
         let hook = format!("http://127.0.0.1:{}/hook", options.port + 2);
-        let app = set_up(&folder.join("app.json"), &process, options.port, &hook).await?;
-        receiver.trust(&app.webhook_secret)?;
-        let api = Api::new(options.port, &app.secret_key)?;
-        let records = linked_before(&process.environment.store, app.app).await?;
+        let app =
+            set_up_replay_app(&folder.join("app.json"), &process, options.port, &hook).await?;
+        receiver.set_signing_secret(&app.webhook_secret)?;
+        let api = ApiClient::new(options.port, &app.secret_key)?;
+        let records = load_linked_records(&process.environment.store, app.app).await?;
         Ok(Self {
-            process,
+            system: process,
             refresher,
             receiver,
             latencies,
@@ -363,45 +371,45 @@ impl Replay {
             bank,
             api,
             records,
-            next,
-            counted: ChunkReport::default(),
+            next_day: next,
+            refresh_totals: ChunkReport::default(),
             injector,
             _tasks: tasks,
         })
     }
 
     /// Plays the days up to `last`.
-    async fn play(&mut self, last: Date, file: &str) -> anyhow::Result<()> {
-        let days = (last - self.next).get_days() + 1;
+    async fn play_days(&mut self, last: Date, file: &str) -> anyhow::Result<()> {
+        let days = (last - self.next_day).get_days() + 1;
         let bar = ProgressBar::new(u64::try_from(days).unwrap_or(0));
         let style = "{bar:30} {pos}/{len} days  {msg}  ETA {eta}";
         bar.set_style(ProgressStyle::with_template(style)?);
         let started = Instant::now();
-        let mut date = self.next;
+        let mut date = self.next_day;
         while date <= last {
-            self.still().await?;
-            self.clock.set(noon(date));
+            self.wait_for_backfill_steps().await?;
+            self.clock.set_time(noon_of_day(date));
             let today = self.bank.advance_to(date);
             if let Some(injector) = &mut self.injector {
-                injector.day(date, &self.bank)?;
+                injector.play_day(date, &self.bank)?;
             }
-            self.link(&today.new_logins).await?;
-            self.day(date).await?;
-            self.hold_back().await;
+            self.link_new_logins(&today.new_logins).await?;
+            self.refresh_day(date).await?;
+            self.wait_for_backlog().await;
             date = date.tomorrow()?;
-            let progress = Progress {
+            let progress = ReplayProgress {
                 file: file.to_owned(),
                 inject: self.injector.as_ref().map(Injector::seed),
                 next: date,
                 finished: false,
             };
-            self.process
+            self.system
                 .environment
                 .store
-                .put_state(STATE, &json!(progress))
+                .put_system_state(REPLAY_STATE, &json!(progress))
                 .await?;
             bar.inc(1);
-            let refreshes = self.counted.unchanged + self.counted.changed;
+            let refreshes = self.refresh_totals.unchanged + self.refresh_totals.changed;
             #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
             let rate = refreshes as f64 / started.elapsed().as_secs_f64();
             bar.set_message(format!(
@@ -415,9 +423,13 @@ impl Replay {
 
     /// Links the accounts that appeared, through the API, refreshed every minute: one slot holds them
     /// all, so that one read finds what is due on a simulated day.
-    async fn link(&mut self, logins: &[LoginId]) -> anyhow::Result<()> {
+    async fn link_new_logins(&mut self, logins: &[LoginId]) -> anyhow::Result<()> {
         for &login in logins {
-            let view = self.bank.bank().login(login).context("a login")?;
+            let view = self
+                .bank
+                .sandbox_bank()
+                .find_login(login)
+                .context("a login")?;
             let account = view
                 .accounts
                 .first()
@@ -428,10 +440,10 @@ impl Replay {
                 continue;
             }
             let body = json!({
-                "name": view.name, "bank": BANK, "interval": "one_minute",
-                "access_token": self.bank.bank().link(login)?.as_str(),
+                "name": view.name, "bank": REPLAY_BANK_ID, "interval": "one_minute",
+                "access_token": self.bank.sandbox_bank().link_login(login)?.as_str(),
             });
-            let linked = self.api.post("records/link", &body).await?;
+            let linked = self.api.post_json("records/link", &body).await?;
             let record = linked["record_id"].as_str().context("a record")?.parse()?;
             self.records.insert(account, record);
         }
@@ -439,25 +451,25 @@ impl Replay {
     }
 
     /// Refreshes every record once.
-    async fn day(&mut self, date: Date) -> anyhow::Result<()> {
+    async fn refresh_day(&mut self, date: Date) -> anyhow::Result<()> {
         let interval = Interval::OneMinute;
         let due = self
-            .process
+            .system
             .environment
             .store
-            .due(interval, Slot(0))
+            .list_due_entries(interval, Slot(0))
             .await?;
         let tick = Tick {
             interval,
-            at: noon(date),
+            at: noon_of_day(date),
         };
-        let chunks = plan(tick, due, |_| Pace::of(UNPACED)).chunks;
+        let chunks = plan_tick(tick, due, |_| BankRate::from_per_second(UNLIMITED_RATE)).chunks;
         let refreshed = stream::iter(
             chunks
                 .into_iter()
-                .map(|chunk| self.refresher.chunk(chunk, false)),
+                .map(|chunk| self.refresher.refresh_chunk(chunk, false)),
         )
-        .buffer_unordered(CHUNKS);
+        .buffer_unordered(CONCURRENT_CHUNKS);
         let reports: Vec<ChunkReport> = refreshed
             .try_collect()
             .await
@@ -468,20 +480,20 @@ impl Replay {
                 "{date}: {} refreshes failed",
                 report.failed
             );
-            self.counted += report;
+            self.refresh_totals += report;
         }
         Ok(())
     }
 
     /// Waits until no step of a history is under way: one that saw the day change would find a bank's pace taken
     /// for a day ahead, and come again when nobody waits for it any more.
-    async fn still(&self) -> anyhow::Result<()> {
+    async fn wait_for_backfill_steps(&self) -> anyhow::Result<()> {
         let since = Instant::now();
-        while let Some(depth) = self.process.emulator.depth("fetch")
+        while let Some(depth) = self.system.emulator.queue_depth("fetch")
             && depth.visible + depth.in_flight > 0
         {
             ensure!(
-                since.elapsed() < PATIENCE,
+                since.elapsed() < PROGRESS_TIMEOUT,
                 "{} steps of histories are under way, for a minute",
                 depth.in_flight
             );
@@ -491,24 +503,24 @@ impl Replay {
     }
 
     /// Waits while too many webhooks are under way.
-    async fn hold_back(&self) {
-        while self.latencies.waiting() > MAX_BACKLOG {
+    async fn wait_for_backlog(&self) {
+        while self.latencies.unacknowledged_count() > MAX_WEBHOOK_BACKLOG {
             sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// Waits for the last webhooks: each number of each feed is one event, and feeds grow until the
     /// histories are pulled.
-    async fn drain(&self) -> anyhow::Result<()> {
+    async fn drain_webhooks(&self) -> anyhow::Result<()> {
         let (mut arrived, mut since) = (self.receiver.len(), Instant::now());
         loop {
             // Looked at first: what is still fetched may commit more.
             let fetching = self
-                .process
+                .system
                 .emulator
-                .depth("fetch")
+                .queue_depth("fetch")
                 .is_some_and(|depth| depth.visible + depth.in_flight + depth.delayed > 0);
-            let expected = self.committed().await?;
+            let expected = self.count_feed_entries().await?;
             if !fetching && self.receiver.len() as u64 >= expected {
                 return Ok(());
             }
@@ -517,18 +529,18 @@ impl Replay {
             if now > arrived {
                 (arrived, since) = (now, Instant::now());
             }
-            if since.elapsed() > PATIENCE {
+            if since.elapsed() > PROGRESS_TIMEOUT {
                 bail!("{arrived} of {expected} webhooks arrived, and no more for a minute");
             }
         }
     }
 
     /// Entries of all feeds.
-    async fn committed(&self) -> anyhow::Result<u64> {
+    async fn count_feed_entries(&self) -> anyhow::Result<u64> {
         let mut committed = 0;
         for &record in self.records.values() {
-            let store = &self.process.environment.store;
-            let head = store.head(record, Consistency::Strong).await?;
+            let store = &self.system.environment.store;
+            let head = store.find_head(record, Consistency::Strong).await?;
             committed += head.context("a record")?.seq.0;
         }
         Ok(committed)
@@ -536,13 +548,13 @@ impl Replay {
 }
 
 /// 12:00 UTC of a day.
-fn noon(date: Date) -> jiff::Timestamp {
+fn noon_of_day(date: Date) -> jiff::Timestamp {
     Offset::UTC
         .to_timestamp(date.at(12, 0, 0, 0))
         .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }
 
-fn forget(folder: &PathBuf) -> anyhow::Result<()> {
+fn remove_folder(folder: &PathBuf) -> anyhow::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", folder.display()))
@@ -551,22 +563,22 @@ fn forget(folder: &PathBuf) -> anyhow::Result<()> {
     }
 }
 
-async fn progress(store: &Store) -> anyhow::Result<Option<Progress>> {
+async fn load_progress(store: &Store) -> anyhow::Result<Option<ReplayProgress>> {
     Ok(store
-        .state(STATE)
+        .find_system_state(REPLAY_STATE)
         .await?
         .map(serde_json::from_value)
         .transpose()?)
 }
 
 /// The app of an interrupted replay, or a new one; its endpoint follows the port.
-async fn set_up(
+async fn set_up_replay_app(
     path: &PathBuf,
-    process: &Process,
+    system: &LocalSystem,
     port: u16,
     hook: &str,
 ) -> anyhow::Result<ReplayApp> {
-    let environment = &process.environment;
+    let environment = &system.environment;
     let known: Option<ReplayApp> = match fs::read(path) {
         Ok(bytes) => Some(serde_json::from_slice(&bytes)?),
         Err(_) => None,
@@ -579,15 +591,15 @@ async fn set_up(
         );
         return Ok(known);
     }
-    let (app, secret_key) = make_app(
+    let (app, secret_key) = create_app(
         &environment.store,
         "replay",
         okra_core::model::Environment::Sandbox,
         &environment.clock,
     )
     .await?;
-    let set = Api::new(port, &secret_key)?
-        .post("webhooks/set", &json!({ "url": hook }))
+    let set = ApiClient::new(port, &secret_key)?
+        .post_json("webhooks/set", &json!({ "url": hook }))
         .await?;
     let webhook_secret = set["secret"]
         .as_str()
@@ -599,22 +611,25 @@ async fn set_up(
         webhook_secret,
         hook: hook.to_owned(),
     };
-    write_private(path, &serde_json::to_vec(&known)?)?;
+    write_private_file(path, &serde_json::to_vec(&known)?)?;
     Ok(known)
 }
 
 /// The records that an interrupted replay had linked, by the bank's account.
-async fn linked_before(store: &Store, app: AppId) -> anyhow::Result<HashMap<String, RecordId>> {
+async fn load_linked_records(
+    store: &Store,
+    app: AppId,
+) -> anyhow::Result<HashMap<String, RecordId>> {
     let (mut records, mut after) = (HashMap::new(), None);
     loop {
-        let page = store.records_of_app(app, after, 100).await?;
+        let page = store.list_records_of_app(app, after, 100).await?;
         for head in &page.items {
-            let consent = store.consent(head.record, Consistency::Strong).await?;
+            let consent = store.find_consent(head.record, Consistency::Strong).await?;
             for account in consent.context("a consent")?.accounts {
                 records.insert(account.bank_account_id, head.record);
             }
         }
-        after = page.next;
+        after = page.next_cursor;
         if after.is_none() {
             return Ok(records);
         }

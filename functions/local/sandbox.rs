@@ -3,71 +3,75 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
-use okra_api::{Sandbox, SandboxAsk, SandboxLogin};
+use okra_api::{CreateLoginRequest, LinkableLogin, SandboxLoginFactory};
 use okra_aws::Clock;
 use okra_banks::ConsentSecret;
 use okra_core::{
-    bank::{BankConfig, BankLimits, ClientAuth, OAuthClient, Standard},
+    bank::{BankConfig, BankLimits, BankStandard, ClientAuth, OAuthClient},
     ids::BankId,
 };
-use okra_handlers::Environment;
+use okra_handlers::RuntimeContext;
 use okra_refresh::seal_client_secret;
 use okra_sandbox::{
-    AUTHORIZE_PATH, Bank, CLIENT_ID, CLIENT_SECRET, NewLogin, Options, TOKEN_PATH, Volume,
+    AUTHORIZE_PATH, CLIENT_ID, CLIENT_SECRET, NewLogin, SandboxBank, SandboxOptions, TOKEN_PATH,
+    Volume,
 };
 
 /// Okra's ids and names of banks, each with the version of the standard that it speaks here.
-const BANKS: [(&str, &str, &str, Standard); 4] = [
+const SANDBOX_BANKS: [(&str, &str, &str, BankStandard); 4] = [
     (
         "5d6fe57a4099cc4b210bbeb3",
         "Guaranty Trust Bank",
         "guaranty-trust-bank",
-        Standard::Obie31,
+        BankStandard::Obie31,
     ),
     (
         "5d6fe57a4099cc4b210bbec0",
         "Access Bank",
         "access-bank",
-        Standard::Obie31,
+        BankStandard::Obie31,
     ),
     (
         "5d6fe57a4099cc4b210bbec2",
         "Zenith Bank",
         "zenith-bank",
-        Standard::Obie40,
+        BankStandard::Obie40,
     ),
     (
         "5f0cf73e8a8bcc18b8156ad7",
         "Kuda Bank",
         "kuda-bank",
-        Standard::Obie40,
+        BankStandard::Obie40,
     ),
 ];
 
 /// Seconds between two movements of one login, on average.
-const PACE_S: u32 = 45;
+const SECONDS_BETWEEN_MOVEMENTS: u32 = 45;
 
 /// Opens the sandbox bank, with what was played to it before.
-pub(crate) fn open(folder: &Path, port: u16) -> anyhow::Result<Bank> {
-    let options = Options {
-        pace_s: Some(PACE_S),
+pub(crate) fn open_sandbox_bank(folder: &Path, port: u16) -> anyhow::Result<SandboxBank> {
+    let options = SandboxOptions {
+        row_interval_s: Some(SECONDS_BETWEEN_MOVEMENTS),
         public_url: Some(format!("http://127.0.0.1:{port}")),
-        ..Options::default()
+        ..SandboxOptions::default()
     };
     let clock = Clock::system();
-    let bank = Bank::open(options, Arc::new(move || clock.now()), folder);
+    let bank = SandboxBank::open_folder(options, Arc::new(move || clock.now()), folder);
     bank.context("the sandbox bank cannot be opened")
 }
 
 /// The sandbox's banks as configurations.
-pub(crate) fn configurations(port: u16) -> anyhow::Result<Vec<BankConfig>> {
-    let configure = |&(id, name, slug, standard): &(&str, &str, &str, Standard)| {
+pub(crate) fn sandbox_bank_configs(port: u16) -> anyhow::Result<Vec<BankConfig>> {
+    let configure = |&(id, name, slug, standard): &(&str, &str, &str, BankStandard)| {
         Ok(BankConfig {
             id: id.parse()?,
             name: name.to_owned(),
             slug: slug.to_owned(),
             standard,
-            base_url: format!("http://127.0.0.1:{port}{}", Bank::base_path(standard)),
+            base_url: format!(
+                "http://127.0.0.1:{port}{}",
+                SandboxBank::base_path(standard)
+            ),
             financial_id: None,
             oauth: Some(OAuthClient {
                 token_url: format!("http://127.0.0.1:{port}{TOKEN_PATH}"),
@@ -80,12 +84,15 @@ pub(crate) fn configurations(port: u16) -> anyhow::Result<Vec<BankConfig>> {
             limits: BankLimits::default(),
         })
     };
-    BANKS.iter().map(configure).collect()
+    SANDBOX_BANKS.iter().map(configure).collect()
 }
 
 /// Stores the sandbox's banks, with our client's secret sealed.
-pub(crate) async fn configure(environment: &Environment, port: u16) -> anyhow::Result<()> {
-    for mut bank in configurations(port)? {
+pub(crate) async fn store_sandbox_banks(
+    environment: &RuntimeContext,
+    port: u16,
+) -> anyhow::Result<()> {
+    for mut bank in sandbox_bank_configs(port)? {
         let sealed = seal_client_secret(&environment.vault, bank.id, CLIENT_SECRET)?;
         if let Some(client) = &mut bank.oauth {
             client.sealed_secret = Some(sealed);
@@ -96,26 +103,26 @@ pub(crate) async fn configure(environment: &Environment, port: u16) -> anyhow::R
 }
 
 /// Makes logins at the sandbox bank for the API.
-pub(crate) struct Door {
-    pub(crate) bank: Bank,
+pub(crate) struct LocalSandbox {
+    pub(crate) bank: SandboxBank,
 }
 
-impl Sandbox for Door {
-    fn create(&self, ask: SandboxAsk) -> Result<SandboxLogin, String> {
-        let wanted = ask.bank.map(|bank| bank.to_string());
-        let (id, .., standard) = BANKS
+impl SandboxLoginFactory for LocalSandbox {
+    fn create_login(&self, request: CreateLoginRequest) -> Result<LinkableLogin, String> {
+        let wanted = request.bank.map(|bank| bank.to_string());
+        let (id, .., standard) = SANDBOX_BANKS
             .iter()
             .find(|(id, ..)| wanted.as_deref().is_none_or(|wanted| wanted == *id))
             .ok_or("the sandbox has no bank with that id")?;
-        let volume = match ask.volume.as_deref() {
+        let volume = match request.volume.as_deref() {
             None | Some("low") => Volume::Low,
             Some("medium") => Volume::Medium,
             Some("high") => Volume::High,
             Some(_) => return Err("volume is low, medium or high".to_owned()),
         };
         let new = NewLogin {
-            name: ask.name,
-            accounts: ask.accounts,
+            name: request.name,
+            accounts: request.accounts,
             volume,
             standard: *standard,
             ..NewLogin::default()
@@ -126,13 +133,13 @@ impl Sandbox for Door {
             .map_err(|error| error.to_string())?;
         let access_token = self
             .bank
-            .link(login.id)
+            .link_login(login.id)
             .map_err(|error| error.to_string())?;
         let bank: BankId = id.parse().map_err(|_| "a bank's id is wrong".to_owned())?;
-        Ok(SandboxLogin {
+        Ok(LinkableLogin {
             bank,
             name: login.name,
-            consent: ConsentSecret::bearer(access_token.into_string()),
+            consent: ConsentSecret::from_bearer_token(access_token.into_string()),
         })
     }
 }

@@ -24,80 +24,84 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
 use crate::{
-    PATIENCE,
-    running::{Running, okra_sync, ports},
+    TEST_TIMEOUT,
+    running::{RunningOkraSync, find_free_ports, start_okra_sync},
 };
 
 /// Kills.
-const KILLS: usize = 50;
+const KILL_COUNT: usize = 50;
 
 /// How long one life of the process lasts at most, however little it gets done.
-const LIFE: Duration = Duration::from_millis(1_200);
+const MAX_PROCESS_LIFE: Duration = Duration::from_millis(1_200);
 
 /// How long nothing has to come until it is worth looking whether everything is there.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET_PERIOD: Duration = Duration::from_secs(3);
 
 /// How long it may take until everything is there: every record has its turn once a minute.
-const SETTLED_AFTER: Duration = Duration::from_secs(150);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Callers of the API at once.
-const CALLERS: usize = 4;
+const CONCURRENT_CALLERS: usize = 4;
 
 /// How the id of the ping begins that an endpoint gets when it is set: no event of a feed.
-const PING: &str = "ping_";
+const PING_ID_PREFIX: &str = "ping_";
 
 /// Of this many webhooks one is refused, so that there are retries to lose as well.
-const ONE_REFUSED_OF: usize = 20;
+const REJECTED_WEBHOOK_PERIOD: usize = 20;
 
 /// The table's name and what the pages of it hold.
-const TABLE: &str = "okra-sync";
-const PAGE: usize = 100;
+const TABLE_NAME: &str = "okra-sync";
+const PAGE_SIZE: usize = 100;
 
 /// What an app was told.
 #[derive(Default)]
-struct Told {
+struct ReceivedWebhooks {
     /// By event id: the body of the first arrival, and whether any was acknowledged.
     events: HashMap<String, (Bytes, bool)>,
-    arrivals: usize,
+    arrival_count: usize,
     /// Events that came with two bodies, and webhooks whose signature does not verify.
-    wrong: Vec<String>,
+    problems: Vec<String>,
 }
 
 #[derive(Clone, Default)]
-struct App {
-    told: Arc<Mutex<Told>>,
-    secret: Arc<Mutex<Option<Webhook>>>,
+struct TestApp {
+    received: Arc<Mutex<ReceivedWebhooks>>,
+    verifier: Arc<Mutex<Option<Webhook>>>,
 }
 
-impl App {
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap()
+impl TestApp {
+    fn lock_received(&self) -> MutexGuard<'_, ReceivedWebhooks> {
+        self.received.lock().unwrap()
     }
 
-    fn acknowledged(&self) -> usize {
-        self.told().events.values().filter(|(_, yes)| *yes).count()
+    fn acknowledged_count(&self) -> usize {
+        self.lock_received()
+            .events
+            .values()
+            .filter(|(_, yes)| *yes)
+            .count()
     }
 
-    fn receive(&self, headers: &HeaderMap, body: &Bytes) -> StatusCode {
+    fn receive_webhook(&self, headers: &HeaderMap, body: &Bytes) -> StatusCode {
         let id = headers["webhook-id"].to_str().unwrap().to_owned();
         let verified = {
-            let secret = self.secret.lock().unwrap();
+            let secret = self.verifier.lock().unwrap();
             // Before it knows its secret, the app cannot take anything.
             let Some(secret) = &*secret else {
                 return StatusCode::SERVICE_UNAVAILABLE;
             };
             secret.verify(body, headers).is_ok()
         };
-        let mut told = self.told();
-        told.arrivals += 1;
+        let mut told = self.lock_received();
+        told.arrival_count += 1;
         // Never twice: the third attempt would come after five minutes.
-        let acknowledges =
-            told.events.contains_key(&id) || !told.arrivals.is_multiple_of(ONE_REFUSED_OF);
-        if let Err(wrong) = okra_wire::documented::check(body) {
-            told.wrong.push(wrong);
+        let acknowledges = told.events.contains_key(&id)
+            || !told.arrival_count.is_multiple_of(REJECTED_WEBHOOK_PERIOD);
+        if let Err(wrong) = okra_wire::documented::check_documented_body(body) {
+            told.problems.push(wrong);
         }
         if !verified {
-            told.wrong.push(format!("{id}: its signature"));
+            told.problems.push(format!("{id}: its signature"));
         }
         let (first, acknowledged) = told
             .events
@@ -105,7 +109,7 @@ impl App {
             .or_insert_with(|| (body.clone(), false));
         *acknowledged |= acknowledges;
         if *first != body {
-            told.wrong.push(format!("{id}: another body"));
+            told.problems.push(format!("{id}: another body"));
         }
         if acknowledges {
             StatusCode::NO_CONTENT
@@ -115,12 +119,11 @@ impl App {
     }
 
     /// Serves; the URL of its webhook.
-    async fn serve(&self) -> String {
+    async fn serve_webhook(&self) -> String {
         let app = self.clone();
-        let hook =
-            post(
-                move |headers: HeaderMap, body: Bytes| async move { app.receive(&headers, &body) },
-            );
+        let hook = post(move |headers: HeaderMap, body: Bytes| async move {
+            app.receive_webhook(&headers, &body)
+        });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let router = Router::new().route("/hook", hook);
@@ -131,23 +134,23 @@ impl App {
 
 /// Calls the API as an app does; a process that is down is an error.
 #[derive(Clone)]
-struct Api {
+struct TestApiClient {
     client: reqwest::Client,
-    root: String,
-    key: String,
+    base_url: String,
+    secret_key: String,
 }
 
-impl Api {
-    async fn post(&self, path: &str, body: &Value) -> Result<Value, reqwest::Error> {
-        let call = self.client.post(format!("{}/{path}", self.root));
-        let answer = call.bearer_auth(&self.key).json(body).send().await?;
+impl TestApiClient {
+    async fn post_json(&self, path: &str, body: &Value) -> Result<Value, reqwest::Error> {
+        let call = self.client.post(format!("{}/{path}", self.base_url));
+        let answer = call.bearer_auth(&self.secret_key).json(body).send().await?;
         let mut answer: Value = answer.error_for_status()?.json().await?;
         Ok(answer["data"].take())
     }
 
     /// Links customers and refreshes those that are linked until it is told to stop. Calls that fail
     /// because nobody is there are part of the exercise.
-    async fn load(self, stop: Arc<AtomicBool>, linked: Arc<AtomicUsize>) {
+    async fn generate_load(self, stop: Arc<AtomicBool>, linked: Arc<AtomicUsize>) {
         let mut records: Vec<String> = Vec::new();
         let mut turn = 0_usize;
         while !stop.load(Ordering::SeqCst) {
@@ -155,11 +158,11 @@ impl Api {
             let called = if turn.is_multiple_of(3) && !records.is_empty() {
                 let record = &records[turn * 7 % records.len()];
                 let body = json!({ "record_id": record });
-                self.post("balance/refresh", &body).await.map(drop)
+                self.post_json("balance/refresh", &body).await.map(drop)
             } else {
                 // A record whose link was cut off by a kill is seen to at its next turn.
                 let body = json!({ "name": "Ada Obi", "noOfAccount": 1, "interval": "one_minute" });
-                let linking = self.post("sandbox/customers/create", &body).await;
+                let linking = self.post_json("sandbox/customers/create", &body).await;
                 linking.map(|customer| {
                     linked.fetch_add(1, Ordering::SeqCst);
                     records.extend(customer["record_id"].as_str().map(str::to_owned));
@@ -172,27 +175,30 @@ impl Api {
     }
 }
 
-fn serve(data: &Path, port: u16) -> Running {
+fn start_server(data: &Path, port: u16) -> RunningOkraSync {
     let port = port.to_string();
-    okra_sync(&["serve", "--data", data.to_str().unwrap(), "--port", &port])
+    start_okra_sync(&["serve", "--data", data.to_str().unwrap(), "--port", &port])
 }
 
 /// Opens what the process has left behind, and compares it with what its app was told: every committed
 /// entry, and nothing that was not committed. What is missing is named.
-async fn missing(data: &Path, key: &str, app: &App) -> (usize, Vec<String>) {
-    let emulator = Emulator::open(data, Clock::system()).unwrap();
+async fn find_missing_events(data: &Path, key: &str, app: &TestApp) -> (usize, Vec<String>) {
+    let emulator = Emulator::open_folder(data, Clock::system()).unwrap();
     let aws = AwsConfig::with_http_client(emulator.http_client());
-    let store = Store::new(aws.dynamodb(), TABLE);
-    let hash = KeyHash::of(key);
-    let owner = store.app_of_key(hash, Clock::system().now());
+    let store = Store::new(aws.dynamodb_client(), TABLE_NAME);
+    let hash = KeyHash::hash_secret(key);
+    let owner = store.find_app_by_key(hash, Clock::system().now());
     let owner = owner.await.unwrap().unwrap();
     let (mut after, mut committed) = (None, Vec::new());
     loop {
-        let page = store.records_of_app(owner, after, PAGE).await.unwrap();
+        let page = store
+            .list_records_of_app(owner, after, PAGE_SIZE)
+            .await
+            .unwrap();
         for head in page.items {
             let mut seq = Seq::ZERO;
             while seq < head.seq {
-                let entries = store.feed(head.record, seq, PAGE, Consistency::Strong);
+                let entries = store.read_feed(head.record, seq, PAGE_SIZE, Consistency::Strong);
                 let entries = entries.await.unwrap();
                 for entry in &entries {
                     assert_eq!(
@@ -202,7 +208,11 @@ async fn missing(data: &Path, key: &str, app: &App) -> (usize, Vec<String>) {
                         head.record
                     );
                     seq = entry.seq;
-                    committed.push(EventId::of(head.record, seq).as_str().to_owned());
+                    committed.push(
+                        EventId::for_record_entry(head.record, seq)
+                            .as_str()
+                            .to_owned(),
+                    );
                 }
                 assert!(
                     !entries.is_empty(),
@@ -211,17 +221,17 @@ async fn missing(data: &Path, key: &str, app: &App) -> (usize, Vec<String>) {
                 );
             }
         }
-        after = page.next;
+        after = page.next_cursor;
         if after.is_none() {
             break;
         }
     }
-    let told = app.told();
+    let told = app.lock_received();
     let known: std::collections::HashSet<&str> = committed.iter().map(String::as_str).collect();
     let invented: Vec<_> = told
         .events
         .keys()
-        .filter(|id| !known.contains(id.as_str()) && !id.starts_with(PING))
+        .filter(|id| !known.contains(id.as_str()) && !id.starts_with(PING_ID_PREFIX))
         .collect();
     assert!(invented.is_empty(), "never committed: {invented:?}");
     let acknowledged = |id: &str| told.events.get(id).is_some_and(|(_, yes)| *yes);
@@ -232,50 +242,55 @@ async fn missing(data: &Path, key: &str, app: &App) -> (usize, Vec<String>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_kills_under_load_lose_and_invent_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, port) = (folder.path().join("data"), ports());
-    let app = App::default();
-    let url = app.serve().await;
+    let (data, port) = (folder.path().join("data"), find_free_ports());
+    let app = TestApp::default();
+    let url = app.serve_webhook().await;
 
-    let mut process = serve(&data, port);
-    process.wait_for("serves on", PATIENCE);
+    let mut process = start_server(&data, port);
+    process.wait_for_line("serves on", TEST_TIMEOUT);
     let key = std::fs::read_to_string(data.join("secret-key")).unwrap();
-    let api = Api {
+    let api = TestApiClient {
         client: reqwest::Client::builder()
             .tls_backend_preconfigured(okra_aws::rustls_client_config())
             .no_proxy()
             .timeout(Duration::from_secs(10))
             .build()
             .unwrap(),
-        root: format!("http://127.0.0.1:{port}/v2"),
-        key: key.clone(),
+        base_url: format!("http://127.0.0.1:{port}/v2"),
+        secret_key: key.clone(),
     };
     let set = api
-        .post("webhooks/set", &json!({ "url": url }))
+        .post_json("webhooks/set", &json!({ "url": url }))
         .await
         .unwrap();
     let secret = Webhook::new(set["secret"].as_str().unwrap()).unwrap();
-    *app.secret.lock().unwrap() = Some(secret);
+    *app.verifier.lock().unwrap() = Some(secret);
 
     let (stop, linked) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicUsize::new(0)),
     );
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|_| tokio::spawn(api.clone().load(Arc::clone(&stop), Arc::clone(&linked))))
+    let callers: Vec<_> = (0..CONCURRENT_CALLERS)
+        .map(|_| {
+            tokio::spawn(
+                api.clone()
+                    .generate_load(Arc::clone(&stop), Arc::clone(&linked)),
+            )
+        })
         .collect();
     let mut in_the_middle = 0;
-    for kill in 0..KILLS {
+    for kill in 0..KILL_COUNT {
         // Now at once, now after a few events more, now before it is up.
         let more = kill * 17 % 23;
-        let (born, before) = (Instant::now(), app.told().arrivals);
-        process.until(PATIENCE, || {
-            app.told().arrivals >= before + more || born.elapsed() > LIFE
+        let (born, before) = (Instant::now(), app.lock_received().arrival_count);
+        process.wait_until(TEST_TIMEOUT, || {
+            app.lock_received().arrival_count >= before + more || born.elapsed() > MAX_PROCESS_LIFE
         });
-        in_the_middle += usize::from(app.told().arrivals > before);
-        process.kill_9();
-        process = serve(&data, port);
+        in_the_middle += usize::from(app.lock_received().arrival_count > before);
+        process.send_sigkill();
+        process = start_server(&data, port);
         if kill % 5 != 0 {
-            process.wait_for("serves on", PATIENCE);
+            process.wait_for_line("serves on", TEST_TIMEOUT);
         }
     }
     stop.store(true, Ordering::SeqCst);
@@ -283,41 +298,44 @@ async fn fifty_kills_under_load_lose_and_invent_nothing() {
         caller.await.unwrap();
     }
     assert!(
-        in_the_middle > KILLS / 2,
+        in_the_middle > KILL_COUNT / 2,
         "only {in_the_middle} kills met a process that was delivering"
     );
 
     let started = Instant::now();
     loop {
-        process.wait_for("serves on", PATIENCE);
-        let (mut seen, mut since) = (app.told().arrivals, Instant::now());
-        process.until(PATIENCE, || {
-            let now = app.told().arrivals;
+        process.wait_for_line("serves on", TEST_TIMEOUT);
+        let (mut seen, mut since) = (app.lock_received().arrival_count, Instant::now());
+        process.wait_until(TEST_TIMEOUT, || {
+            let now = app.lock_received().arrival_count;
             if now != seen {
                 (seen, since) = (now, Instant::now());
             }
-            since.elapsed() > QUIET
+            since.elapsed() > QUIET_PERIOD
         });
-        process.kill_9();
-        let (committed, missing) = missing(&data, key.trim(), &app).await;
+        process.send_sigkill();
+        let (committed, missing) = find_missing_events(&data, key.trim(), &app).await;
         if missing.is_empty() {
-            let told = app.told();
-            assert_eq!(told.wrong, Vec::<String>::new());
-            assert!(committed >= KILLS, "only {committed} events were committed");
+            let told = app.lock_received();
+            assert_eq!(told.problems, Vec::<String>::new());
+            assert!(
+                committed >= KILL_COUNT,
+                "only {committed} events were committed"
+            );
             println!(
-                "{KILLS} kills ({in_the_middle} while delivering), {} customers, {committed} events, {} arrivals",
+                "{KILL_COUNT} kills ({in_the_middle} while delivering), {} customers, {committed} events, {} arrivals",
                 linked.load(Ordering::SeqCst),
-                told.arrivals,
+                told.arrival_count,
             );
             return;
         }
         assert!(
-            started.elapsed() < SETTLED_AFTER,
+            started.elapsed() < SETTLE_TIMEOUT,
             "{} of {committed} events never arrived ({} did): {:?}",
             missing.len(),
-            app.acknowledged(),
+            app.acknowledged_count(),
             &missing[..missing.len().min(10)]
         );
-        process = serve(&data, port);
+        process = start_server(&data, port);
     }
 }

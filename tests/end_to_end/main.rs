@@ -13,17 +13,17 @@ use std::{
     time::Duration,
 };
 
-use running::{Running, okra_sync, okra_sync_logging, ports};
+use running::{RunningOkraSync, find_free_ports, start_okra_sync, start_okra_sync_logging};
 
 /// Longer than anything here takes on a busy machine; nothing waits for it when all is well.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
-const HEADER: &str =
+const CSV_HEADER: &str =
     "trans_id;account_id;date;type;operation;amount;balance;k_symbol;bank;account\n";
 
 /// A file of `accounts` accounts with a row on each of `days` days of 1993.
-fn transactions(accounts: u32, days: u32) -> String {
-    let mut csv = HEADER.to_owned();
+fn generate_transactions_csv(accounts: u32, days: u32) -> String {
+    let mut csv = CSV_HEADER.to_owned();
     for day in 0..days {
         for account in 1..=accounts {
             let (id, date) = (day * 1000 + account, 930_101 + (day / 28) * 100 + day % 28);
@@ -39,95 +39,101 @@ fn transactions(accounts: u32, days: u32) -> String {
     csv
 }
 
-fn replay(data: &Path, port: u16, file: &Path, more: &[&str]) -> Running {
+fn start_replay(data: &Path, port: u16, file: &Path, extra_arguments: &[&str]) -> RunningOkraSync {
     let port = port.to_string();
     let (data, file) = (data.to_str().unwrap(), file.to_str().unwrap());
     let mut arguments = vec!["replay", file, "--data", data, "--port", &port];
-    arguments.extend_from_slice(more);
-    okra_sync(&arguments)
+    arguments.extend_from_slice(extra_arguments);
+    start_okra_sync(&arguments)
 }
 
 #[test]
 fn the_demo_tells_its_app_and_survives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, port) = (folder.path().to_str().unwrap(), ports().to_string());
+    let (data, port) = (
+        folder.path().to_str().unwrap(),
+        find_free_ports().to_string(),
+    );
     let arguments = ["--data", data, "--port", &port];
 
-    let mut first = okra_sync(&arguments);
-    first.wait_for("Try next", PATIENCE);
-    first.wait_for("POS SHOPRITE IKEJA", PATIENCE);
-    let told = first.wait_for("1 new, 0 changed, 0 removed transactions: -2450", PATIENCE);
+    let mut first = start_okra_sync(&arguments);
+    first.wait_for_line("Try next", TEST_TIMEOUT);
+    first.wait_for_line("POS SHOPRITE IKEJA", TEST_TIMEOUT);
+    let told = first.wait_for_line(
+        "1 new, 0 changed, 0 removed transactions: -2450",
+        TEST_TIMEOUT,
+    );
     assert!(told.contains("transaction.success #"), "{told}");
-    let key = first.line_with("secret key");
-    first.kill_9();
+    let key = first.expect_line("secret key");
+    first.send_sigkill();
 
-    let mut again = okra_sync(&arguments);
-    let known = again.wait_for("the demo app was told of", PATIENCE);
+    let mut again = start_okra_sync(&arguments);
+    let known = again.wait_for_line("the demo app was told of", TEST_TIMEOUT);
     assert!(!known.contains(" 0 events"), "{known}");
-    assert_eq!(again.line_with("secret key"), key, "the same app goes on");
+    assert_eq!(again.expect_line("secret key"), key, "the same app goes on");
     // The second run's purchase arrives as well: nothing stands in its way.
-    again.wait_for("transactions: -2450 POS SHOPRITE IKEJA", PATIENCE);
+    again.wait_for_line("transactions: -2450 POS SHOPRITE IKEJA", TEST_TIMEOUT);
 
-    let mut second = okra_sync(&["--data", data, "--port", &ports().to_string()]);
-    second.fails_with("is in use by another", PATIENCE);
-    let mut same_port = okra_sync(&[
+    let mut second = start_okra_sync(&["--data", data, "--port", &find_free_ports().to_string()]);
+    second.expect_failure("is in use by another", TEST_TIMEOUT);
+    let mut same_port = start_okra_sync(&[
         "--data",
         folder.path().join("other").to_str().unwrap(),
         "--port",
         &port,
     ]);
-    same_port.fails_with("choose another with --port", PATIENCE);
+    same_port.expect_failure("choose another with --port", TEST_TIMEOUT);
 }
 
 #[test]
 fn a_replay_ends_with_its_verdict() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("trans.csv");
-    fs::write(&file, transactions(3, 70)).unwrap();
-    let mut run = replay(folder.path(), ports(), &file, &[]);
-    run.wait_for("accounts             3", PATIENCE);
-    run.wait_for("every transaction was announced exactly once", PATIENCE);
-    run.succeeds(PATIENCE);
+    fs::write(&file, generate_transactions_csv(3, 70)).unwrap();
+    let mut run = start_replay(folder.path(), find_free_ports(), &file, &[]);
+    run.wait_for_line("accounts             3", TEST_TIMEOUT);
+    run.wait_for_line("every transaction was announced exactly once", TEST_TIMEOUT);
+    run.expect_success(TEST_TIMEOUT);
 }
 
 #[test]
 fn a_replay_that_is_killed_goes_on_and_announces_nothing_twice() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, port) = (folder.path().join("trans.csv"), ports());
-    fs::write(&file, transactions(4, 56)).unwrap();
+    let (file, port) = (folder.path().join("trans.csv"), find_free_ports());
+    fs::write(&file, generate_transactions_csv(4, 56)).unwrap();
     let ledger = folder.path().join("replay/received.jsonl");
     let mut kills = 0;
     for events in [20, 80, 200] {
-        let mut run = replay(folder.path(), port, &file, &[]);
-        let reached = run.until(PATIENCE, || {
+        let mut run = start_replay(folder.path(), port, &file, &[]);
+        let reached = run.wait_until(TEST_TIMEOUT, || {
             fs::read_to_string(&ledger).is_ok_and(|text| text.lines().count() >= events)
         });
         if reached {
-            run.kill_9();
+            run.send_sigkill();
             kills += 1;
         }
     }
     assert!(kills > 0, "the replay was never caught in the middle");
-    let mut run = replay(folder.path(), port, &file, &[]);
-    run.wait_for("Going on with an interrupted replay", PATIENCE);
-    run.wait_for("every transaction was announced exactly once", PATIENCE);
-    run.succeeds(PATIENCE);
+    let mut run = start_replay(folder.path(), port, &file, &[]);
+    run.wait_for_line("Going on with an interrupted replay", TEST_TIMEOUT);
+    run.wait_for_line("every transaction was announced exactly once", TEST_TIMEOUT);
+    run.expect_success(TEST_TIMEOUT);
 }
 
 #[test]
 fn injected_changes_are_all_told_and_none_is_invented() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("trans.csv");
-    fs::write(&file, transactions(10, 60)).unwrap();
-    let mut run = replay(folder.path(), ports(), &file, &["--inject", "7"]);
-    let told = run.wait_for("pending rows,", PATIENCE);
+    fs::write(&file, generate_transactions_csv(10, 60)).unwrap();
+    let mut run = start_replay(folder.path(), find_free_ports(), &file, &["--inject", "7"]);
+    let told = run.wait_for_line("pending rows,", TEST_TIMEOUT);
     assert!(!told.contains(" 0 pending rows"), "{told}");
     assert!(!told.contains(" 0 booked"), "{told}");
     assert!(!told.contains(" 0 edits"), "{told}");
     assert!(!told.contains(" 0 removals"), "{told}");
-    run.wait_for("0 missed, 0 false", PATIENCE);
-    run.wait_for("every transaction was announced exactly once", PATIENCE);
-    run.succeeds(PATIENCE);
+    run.wait_for_line("0 missed, 0 false", TEST_TIMEOUT);
+    run.wait_for_line("every transaction was announced exactly once", TEST_TIMEOUT);
+    run.expect_success(TEST_TIMEOUT);
 }
 
 /// The same on rows of a real bank, where they are at hand.
@@ -153,17 +159,17 @@ fn injected_changes_on_real_rows_are_all_told_and_none_is_invented() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("trans.csv");
     fs::write(&file, part).unwrap();
-    let mut run = replay(folder.path(), ports(), &file, &["--inject", "7"]);
-    run.wait_for("0 missed, 0 false", PATIENCE);
-    run.wait_for("every transaction was announced exactly once", PATIENCE);
-    run.succeeds(PATIENCE);
+    let mut run = start_replay(folder.path(), find_free_ports(), &file, &["--inject", "7"]);
+    run.wait_for_line("0 missed, 0 false", TEST_TIMEOUT);
+    run.wait_for_line("every transaction was announced exactly once", TEST_TIMEOUT);
+    run.expect_success(TEST_TIMEOUT);
 }
 
 #[test]
 fn a_malformed_row_is_named_and_what_is_before_it_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("trans.csv");
-    let good = transactions(2, 10);
+    let good = generate_transactions_csv(2, 10);
     fs::write(
         &file,
         format!(
@@ -173,24 +179,24 @@ fn a_malformed_row_is_named_and_what_is_before_it_is_kept() {
     )
     .unwrap();
 
-    let mut run = replay(folder.path(), ports(), &file, &[]);
-    run.wait_for("line 22", PATIENCE);
-    run.wait_for("every transaction was announced exactly once", PATIENCE);
-    run.fails_with("line 22", PATIENCE);
+    let mut run = start_replay(folder.path(), find_free_ports(), &file, &[]);
+    run.wait_for_line("line 22", TEST_TIMEOUT);
+    run.wait_for_line("every transaction was announced exactly once", TEST_TIMEOUT);
+    run.expect_failure("line 22", TEST_TIMEOUT);
 
-    let mut run = replay(
+    let mut run = start_replay(
         folder.path(),
-        ports(),
+        find_free_ports(),
         &file,
         &["--fresh", "--skip-bad-rows"],
     );
-    run.wait_for("skipped rows         1", PATIENCE);
-    run.succeeds(PATIENCE);
+    run.wait_for_line("skipped rows         1", TEST_TIMEOUT);
+    run.expect_success(TEST_TIMEOUT);
 }
 
 /// Law 11, at the finest level of logs that can be asked for.
 /// Answers one request after the other, and gives each: its headers and its body.
-fn receive(listener: &TcpListener) -> (String, String) {
+fn receive_request(listener: &TcpListener) -> (String, String) {
     let (mut stream, _) = listener.accept().unwrap();
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
@@ -218,9 +224,12 @@ fn receive(listener: &TcpListener) -> (String, String) {
 #[test]
 fn listen_posts_an_apps_events_to_a_laptop_signed() {
     let folder = tempfile::tempdir().unwrap();
-    let (data, port) = (folder.path().to_str().unwrap(), ports().to_string());
-    let mut demo = okra_sync(&["--data", data, "--port", &port]);
-    demo.wait_for("POS SHOPRITE IKEJA", PATIENCE);
+    let (data, port) = (
+        folder.path().to_str().unwrap(),
+        find_free_ports().to_string(),
+    );
+    let mut demo = start_okra_sync(&["--data", data, "--port", &port]);
+    demo.wait_for_line("POS SHOPRITE IKEJA", TEST_TIMEOUT);
     let kept = fs::read_to_string(folder.path().join("demo.json")).unwrap();
     let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
 
@@ -231,12 +240,12 @@ fn listen_posts_an_apps_events_to_a_laptop_signed() {
         kept["secret_key"].as_str().unwrap(),
     );
     let arguments = ["listen", "--forward-to", &hook, "--key", key, "--api", &api];
-    let mut listening = okra_sync(&[&arguments[..], &["--from-start"]].concat());
-    let line = listening.wait_for("signed with whsec_", PATIENCE);
+    let mut listening = start_okra_sync(&[&arguments[..], &["--from-start"]].concat());
+    let line = listening.wait_for_line("signed with whsec_", TEST_TIMEOUT);
     let (_, secret) = line.split_once("signed with ").unwrap();
     let signer = standardwebhooks::Webhook::new(secret).unwrap();
     for sequence in 1..=4 {
-        let (head, body) = receive(&listener);
+        let (head, body) = receive_request(&listener);
         let header = |name: &str| {
             let value = head
                 .lines()
@@ -252,15 +261,15 @@ fn listen_posts_an_apps_events_to_a_laptop_signed() {
             .unwrap();
         assert_eq!(header("webhook-signature"), signature.to_lowercase());
     }
-    listening.wait_for("#4 of", PATIENCE);
+    listening.wait_for_line("#4 of", TEST_TIMEOUT);
     // The API goes and comes back: listening goes on.
     drop(listener);
-    demo.kill_9();
-    listening.wait_for("cannot be reached; trying again", PATIENCE);
-    let mut demo = okra_sync(&["--data", data, "--port", &port]);
-    listening.wait_for("is there again", PATIENCE);
-    listening.kill_9();
-    let mut refused = okra_sync(&[
+    demo.send_sigkill();
+    listening.wait_for_line("cannot be reached; trying again", TEST_TIMEOUT);
+    let mut demo = start_okra_sync(&["--data", data, "--port", &port]);
+    listening.wait_for_line("is there again", TEST_TIMEOUT);
+    listening.send_sigkill();
+    let mut refused = start_okra_sync(&[
         "listen",
         "--forward-to",
         &hook,
@@ -269,8 +278,8 @@ fn listen_posts_an_apps_events_to_a_laptop_signed() {
         "--api",
         &api,
     ]);
-    refused.fails_with("webhooks/secret is refused with 401", PATIENCE);
-    demo.kill_9();
+    refused.expect_failure("webhooks/secret is refused with 401", TEST_TIMEOUT);
+    demo.send_sigkill();
 }
 
 #[test]
@@ -278,14 +287,17 @@ fn neither_secrets_nor_payloads_are_logged() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("trans.csv");
     let marked = "7001;1;930103;PRIJEM;VKLAD;918273645.43;918273645.43;;;\n";
-    fs::write(&file, format!("{HEADER}{marked}")).unwrap();
-    let (data, port) = (folder.path().to_str().unwrap(), ports().to_string());
+    fs::write(&file, format!("{CSV_HEADER}{marked}")).unwrap();
+    let (data, port) = (
+        folder.path().to_str().unwrap(),
+        find_free_ports().to_string(),
+    );
     let file = file.to_str().unwrap();
     let arguments = ["replay", file, "--data", data, "--port", &port];
-    let mut run = okra_sync_logging("trace", &arguments);
-    run.wait_for("every transaction was announced exactly once", PATIENCE);
-    run.succeeds(PATIENCE);
-    let logged = run.printed();
+    let mut run = start_okra_sync_logging("trace", &arguments);
+    run.wait_for_line("every transaction was announced exactly once", TEST_TIMEOUT);
+    run.expect_success(TEST_TIMEOUT);
+    let logged = run.printed_output();
     assert!(logged.contains("TRACE"), "nothing was logged");
     let app = fs::read_to_string(folder.path().join("replay/app.json")).unwrap();
     let app: serde_json::Value = serde_json::from_str(&app).unwrap();
@@ -299,9 +311,9 @@ fn neither_secrets_nor_payloads_are_logged() {
 
 #[test]
 fn what_cannot_be_used_is_said_in_one_sentence() {
-    let port = ports().to_string();
+    let port = find_free_ports().to_string();
     let check = |arguments: &[&str], sentence: &str| {
-        okra_sync(arguments).fails_with(sentence, PATIENCE);
+        start_okra_sync(arguments).expect_failure(sentence, TEST_TIMEOUT);
     };
     check(&["--data", "/dev/null/data", "--port", &port], "cannot be");
     check(

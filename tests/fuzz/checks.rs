@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{Timestamp, civil::date};
 use okra_banks::obie::{
-    doubtful_dates, join_pages, parse_accounts, parse_balances, parse_transactions,
+    find_ambiguous_dates, join_pages, parse_accounts, parse_balances, parse_transactions,
 };
 use okra_core::{
-    cursor::{Cursor, Position, Scope},
-    decide::{AccountState, decide, observe},
-    diff::AccountView,
+    cursor::{Cursor, FeedPosition, FeedScope},
+    decide::{CommittedAccount, decide_changes, digest_snapshot},
+    diff::ProjectedAccount,
     ids::{AccountId, AppId, CustomerId, RecordId, Seq},
     model::{AccountSnapshot, Snapshot, Transaction, TransactionFacts, TransactionWindow},
     normal::MAX_TEXT_BYTES,
@@ -46,32 +46,32 @@ pub(crate) fn bank_answer(bytes: &[u8]) {
     }
     let (first, second) = rows.split_at(rows.len() / 2);
     let pages = vec![first.to_vec(), second.to_vec()];
-    let _ = doubtful_dates(&pages);
+    let _ = find_ambiguous_dates(&pages);
     assert!(join_pages(pages).len() <= rows.len());
 
-    rows.retain(|row| row.date() >= date(1970, 1, 1));
+    rows.retain(|row| row.booking_date() >= date(1970, 1, 1));
     let once = snapshot(rows.clone());
-    let mut view = AccountView::default();
-    for (_, change) in decide(&once, &BTreeMap::new(), &nothing, now).changes {
-        view.apply(&change);
+    let mut view = ProjectedAccount::default();
+    for (_, change) in decide_changes(&once, &BTreeMap::new(), &nothing, now).changes {
+        view.apply_change(&change);
     }
     assert_eq!(view.transactions.len(), rows.len());
     rows.reverse();
     let again = snapshot(rows);
     assert_eq!(
-        observe(&once).digests.transactions,
-        observe(&again).digests.transactions
+        digest_snapshot(&once).digests.transactions,
+        digest_snapshot(&again).digests.transactions
     );
     let transactions = view.transactions.into_iter();
-    let state = AccountState {
+    let state = CommittedAccount {
         transactions: transactions
             .map(|(id, facts)| Transaction { id, facts })
             .collect(),
-        ..AccountState::default()
+        ..CommittedAccount::default()
     };
-    let decision = decide(&again, &BTreeMap::from([(ACCOUNT, state)]), &nothing, now);
+    let decision = decide_changes(&again, &BTreeMap::from([(ACCOUNT, state)]), &nothing, now);
     assert!(decision.changes.is_empty() && decision.faults.is_empty());
-    assert!(decision.suspects.is_empty());
+    assert!(decision.deletion_checks.is_empty());
     if let Some(Ok(window)) = &again.accounts[0].transactions {
         let _ = tie_out(None, window, None, now);
     }
@@ -82,27 +82,27 @@ pub(crate) fn cursor(bytes: &[u8]) {
     let app = AppId::from_bytes([1; 12]);
     let record = RecordId::from_bytes([2; 12]);
     let customer = CustomerId::from_bytes([3; 12]);
-    let scopes = [Scope::Record(record), Scope::Customer(customer)];
+    let scopes = [FeedScope::Record(record), FeedScope::Customer(customer)];
     for scope in scopes {
         if let Ok(text) = std::str::from_utf8(bytes) {
             // Eight bytes of a hash would have to be guessed.
-            assert!(Cursor::decode(text, app, scope).is_err());
+            assert!(Cursor::decode_for_app(text, app, scope).is_err());
         }
-        let mut made = Cursor::start(scope);
+        let mut made = Cursor::at_start(scope);
         for (n, part) in (0_u32..100).zip(bytes.chunks_exact(9)) {
             let (seq, rows) = part.split_at(8);
             let seq = u64::from_be_bytes(seq.try_into().unwrap_or_default()) >> 1;
-            let position = Position {
+            let position = FeedPosition {
                 seq: Seq(seq),
                 rows: u16::from(rows[0]),
             };
             let record = match scope {
-                Scope::Record(record) => record,
-                Scope::Customer(_) => RecordId::derive(&[&n.to_be_bytes()]),
+                FeedScope::Record(record) => record,
+                FeedScope::Customer(_) => RecordId::derive(&[&n.to_be_bytes()]),
             };
-            made.advance(record, position);
+            made.advance_record(record, position);
         }
-        let text = made.encode(app);
-        assert_eq!(Cursor::decode(&text, app, scope), Ok(made));
+        let text = made.encode_for_app(app);
+        assert_eq!(Cursor::decode_for_app(&text, app, scope), Ok(made));
     }
 }

@@ -7,37 +7,37 @@ use std::{
     time::Instant,
 };
 
-use okra_core::ids::{RecordId, Seq, Source};
-use okra_refresh::{ChunkReport, Refreshed};
+use okra_core::ids::{FeedSource, RecordId, Seq};
+use okra_refresh::{ChunkReport, RefreshReport};
 use okra_store::CapacityUsed;
-use okra_webhooks::Attempted;
+use okra_webhooks::AttemptReport;
 
-use crate::receiver::Receiver;
+use crate::receiver::WebhookReceiver;
 
 /// Times from commit to acknowledgement.
 #[derive(Default)]
-pub(crate) struct Latencies(Mutex<Inner>);
+pub(crate) struct DeliveryLatencies(Mutex<DeliveryLatenciesInner>);
 
 #[derive(Default)]
-struct Inner {
-    committed: HashMap<(RecordId, Seq), Instant>,
+struct DeliveryLatenciesInner {
+    committed_at: HashMap<(RecordId, Seq), Instant>,
     acknowledged_us: Vec<u64>,
-    sent: u64,
+    attempt_count: u64,
 }
 
-impl Latencies {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+impl DeliveryLatencies {
+    fn lock_inner(&self) -> std::sync::MutexGuard<'_, DeliveryLatenciesInner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Events committed and not acknowledged yet.
-    pub(crate) fn waiting(&self) -> usize {
-        self.lock().committed.len()
+    pub(crate) fn unacknowledged_count(&self) -> usize {
+        self.lock_inner().committed_at.len()
     }
 
     /// (attempts made, acknowledged ones, p50, p99), the last two in milliseconds.
-    fn figures(&self) -> (u64, usize, f64, f64) {
-        let mut inner = self.lock();
+    fn summarize_latencies(&self) -> (u64, usize, f64, f64) {
+        let mut inner = self.lock_inner();
         inner.acknowledged_us.sort_unstable();
         let sorted = &inner.acknowledged_us;
         #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
@@ -45,29 +45,29 @@ impl Latencies {
             let index = (sorted.len() * per_cent / 100).min(sorted.len().saturating_sub(1));
             sorted.get(index).map_or(0.0, |us| *us as f64 / 1000.0)
         };
-        (inner.sent, sorted.len(), at(50), at(99))
+        (inner.attempt_count, sorted.len(), at(50), at(99))
     }
 }
 
-impl okra_refresh::Observer for Latencies {
-    fn committed(&self, record: RecordId, from: Seq, to: Seq) {
+impl okra_refresh::RefreshObserver for DeliveryLatencies {
+    fn on_entries_committed(&self, record: RecordId, from: Seq, to: Seq) {
         let now = Instant::now();
-        let mut inner = self.lock();
+        let mut inner = self.lock_inner();
         for seq in from.0..=to.0 {
-            inner.committed.insert((record, Seq(seq)), now);
+            inner.committed_at.insert((record, Seq(seq)), now);
         }
     }
 
-    fn refreshed(&self, _: &Refreshed) {}
+    fn on_record_refreshed(&self, _: &RefreshReport) {}
 }
 
-impl okra_webhooks::Observer for Latencies {
-    fn attempted(&self, attempted: &Attempted) {
-        let mut inner = self.lock();
-        inner.sent += 1;
+impl okra_webhooks::DeliveryObserver for DeliveryLatencies {
+    fn on_attempt(&self, attempted: &AttemptReport) {
+        let mut inner = self.lock_inner();
+        inner.attempt_count += 1;
         if attempted.outcome.is_ok()
-            && let Source::Record(record) = attempted.source
-            && let Some(at) = inner.committed.remove(&(record, attempted.seq))
+            && let FeedSource::Record(record) = attempted.source
+            && let Some(at) = inner.committed_at.remove(&(record, attempted.seq))
         {
             inner
                 .acknowledged_us
@@ -77,22 +77,22 @@ impl okra_webhooks::Observer for Latencies {
 }
 
 /// What a replay found.
-pub(crate) struct Report<'a> {
+pub(crate) struct ReplayReport<'a> {
     pub(crate) accounts: usize,
     pub(crate) refreshes: ChunkReport,
     pub(crate) feed_entries: u64,
-    pub(crate) latencies: &'a Latencies,
-    pub(crate) receiver: &'a Receiver,
+    pub(crate) latencies: &'a DeliveryLatencies,
+    pub(crate) receiver: &'a WebhookReceiver,
     pub(crate) capacity: CapacityUsed,
     pub(crate) played_s: f64,
-    pub(crate) skipped: &'a [String],
+    pub(crate) skipped_rows: &'a [String],
 }
 
-impl fmt::Display for Report<'_> {
+impl fmt::Display for ReplayReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let refreshes = self.refreshes.unchanged + self.refreshes.changed;
-        let (sent, acknowledged, p50, p99) = self.latencies.figures();
-        let (refused, again) = self.receiver.oddities();
+        let (sent, acknowledged, p50, p99) = self.latencies.summarize_latencies();
+        let (refused, again) = self.receiver.rejected_and_duplicate_counts();
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = refreshes as f64 / self.played_s.max(0.001);
         writeln!(f, "\naccounts             {}", self.accounts)?;
@@ -122,11 +122,11 @@ impl fmt::Display for Report<'_> {
             f,
             "capacity             {read_units:.1} read units, {write_units:.1} write units"
         )?;
-        for skipped in self.skipped.iter().take(10) {
+        for skipped in self.skipped_rows.iter().take(10) {
             writeln!(f, "skipped              {skipped}")?;
         }
-        if !self.skipped.is_empty() {
-            writeln!(f, "skipped rows         {}", self.skipped.len())?;
+        if !self.skipped_rows.is_empty() {
+            writeln!(f, "skipped rows         {}", self.skipped_rows.len())?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::world::{KEY, World};
+use self::world::{APP_KEY, ApiWorld};
 
 /// Customers with two accounts each, who are read in turn.
 const CUSTOMERS: usize = 100;
@@ -24,13 +24,13 @@ const CUSTOMERS: usize = 100;
 const CONNECTIONS: u32 = 32;
 
 /// Calls a second, over all connections.
-const RATE: u32 = 2000;
+const CALLS_PER_SECOND: u32 = 2000;
 
 /// How long they are made.
-const FOR: Duration = Duration::from_secs(10);
+const RUN_DURATION: Duration = Duration::from_secs(10);
 
 /// Makes one call on a kept connection; the length of the answer's body.
-async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> usize {
+async fn send_call(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> usize {
     stream.write_all(request).await.unwrap();
     buffer.clear();
     loop {
@@ -54,22 +54,22 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) 
 
 /// Calls at its share of the rate; latencies from the moment each call was due, so that a stall counts
 /// for every call that it delays.
-async fn load(
+async fn run_load(
     address: SocketAddr,
     requests: Vec<Vec<u8>>,
     first: Instant,
 ) -> (Vec<Duration>, usize) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let every = Duration::from_secs(1) * CONNECTIONS / RATE;
+    let every = Duration::from_secs(1) * CONNECTIONS / CALLS_PER_SECOND;
     let (mut latencies, mut bytes, mut buffer) = (Vec::new(), 0, Vec::with_capacity(16 * 1024));
     let mut due = first;
     for request in requests.iter().cycle() {
-        if due.duration_since(first) >= FOR {
+        if due.duration_since(first) >= RUN_DURATION {
             break;
         }
         tokio::time::sleep_until(due).await;
-        bytes += exchange(&mut stream, request, &mut buffer).await;
+        bytes += send_call(&mut stream, request, &mut buffer).await;
         latencies.push(due.elapsed());
         due += every;
     }
@@ -84,27 +84,29 @@ async fn load(
 fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let world = World::new().await;
-        let address = world.listen().await;
+        let world = ApiWorld::new().await;
+        let address = world.listen_locally().await;
         let mut requests = Vec::new();
         for _ in 0..CUSTOMERS {
-            let linked = world.refreshed_with(json!({ "noOfAccount": 2 })).await;
-            let body = json!({ "customer": linked.customer() }).to_string();
+            let linked = world
+                .create_refreshed_with(json!({ "noOfAccount": 2 }))
+                .await;
+            let body = json!({ "customer": linked.customer_id() }).to_string();
             let length = body.len();
             let request = format!(
                 "POST /v2/balance/getByCustomer HTTP/1.1\r\nHost: sync.example\r\n\
-                 Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n\
+                 Authorization: Bearer {APP_KEY}\r\nContent-Type: application/json\r\n\
                  Content-Length: {length}\r\n\r\n{body}"
             );
             requests.push(request.into_bytes());
         }
-        let before = world.environment.store.capacity();
+        let before = world.environment.store.capacity_used();
         let first = Instant::now() + Duration::from_millis(100);
-        let every = Duration::from_secs(1) / RATE;
+        let every = Duration::from_secs(1) / CALLS_PER_SECOND;
         let loads = (0..CONNECTIONS).map(|n| {
             let mut requests = requests.clone();
             requests.rotate_left(n as usize);
-            tokio::spawn(load(address, requests, first + every * n))
+            tokio::spawn(run_load(address, requests, first + every * n))
         });
         let loads: Vec<_> = loads.collect();
         let (mut latencies, mut bytes) = (Vec::new(), 0);
@@ -114,7 +116,7 @@ fn main() {
             bytes += of_load;
         }
         let elapsed = first.elapsed().as_secs_f64();
-        let cost = world.environment.store.capacity() - before;
+        let cost = world.environment.store.capacity_used() - before;
         latencies.sort_unstable();
         let at = |per_mille: usize| latencies[(latencies.len() - 1) * per_mille / 1000];
         println!(

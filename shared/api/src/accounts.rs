@@ -2,153 +2,166 @@
 
 use okra_core::{
     ids::AccountId,
-    model::{BalanceFacts, date_of},
+    model::{BalanceFacts, utc_date},
     money::Money,
 };
 use okra_store::Account;
-use okra_wire::{account::Account as Shown, envelope::Pagination, origin::Times};
+use okra_wire::{account::AccountResource as Shown, envelope::Pagination, origin::ResourceTimes};
 use serde::Serialize;
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
-    names::Names,
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
+    names::DisplayNames,
     scope,
 };
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Accounts {
+struct AccountsResponse {
     pagination: Option<Pagination>,
     account: Vec<Shown>,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct ListedAccounts {
+struct ListedAccountsResponse {
     pagination: (),
     accounts: Vec<Shown>,
 }
 
 /// When an account was linked, and when it or its balance last changed.
-const fn times(account: &Account) -> Times {
-    Times {
+const fn account_times(account: &Account) -> ResourceTimes {
+    ResourceTimes {
         created_at: account.created_at,
         last_updated: account.last_updated,
     }
 }
 
 /// Accounts in Okra's shape.
-pub(crate) async fn shown(call: &Call, accounts: &[Account]) -> Result<Vec<Shown>, Refusal> {
-    let names = Names::of_accounts(call, accounts).await?;
+pub(crate) async fn render_accounts(
+    request: &ApiRequest,
+    accounts: &[Account],
+) -> Result<Vec<Shown>, ApiError> {
+    let names = DisplayNames::load_for_accounts(request, accounts).await?;
     accounts
         .iter()
-        .map(|account| Ok(Shown::new(&names.origin(call, account)?, times(account))))
+        .map(|account| {
+            Ok(Shown::new(
+                &names.build_origin(request, account)?,
+                account_times(account),
+            ))
+        })
         .collect()
 }
 
-async fn answer(call: &Call, accounts: Vec<Account>) -> Answer {
-    let pagination = call.input.page(accounts.len())?;
-    let account = shown(call, &pagination.cut(accounts)).await?;
+async fn respond_with_accounts(request: &ApiRequest, accounts: Vec<Account>) -> ApiResponse {
+    let pagination = request.input.parse_page(accounts.len())?;
+    let account = render_accounts(request, &pagination.cut_page(accounts)).await?;
     let pagination = Some(pagination);
-    let data = Accounts {
+    let data = AccountsResponse {
         pagination,
         account,
     };
-    success("Accounts retrieved successfully", data)
+    success_response("Accounts retrieved successfully", data)
 }
 
-async fn by_id(call: &Call) -> Result<Account, Refusal> {
+async fn load_account_by_id(request: &ApiRequest) -> Result<Account, ApiError> {
     let id: AccountId =
-        call.input
-            .needed_id(&["id", "_id", "account", "account_id", "accountId"])?;
-    call.own_account(id).await
+        request
+            .input
+            .require_id(&["id", "_id", "account", "account_id", "accountId"])?;
+    request.load_own_account(id).await
 }
 
-pub(crate) async fn get_by_id(call: &Call) -> Answer {
-    let account = by_id(call).await?;
-    let (pagination, account) = (Pagination::of_one(), shown(call, &[account]).await?);
+pub(crate) async fn get_account_by_id(request: &ApiRequest) -> ApiResponse {
+    let account = load_account_by_id(request).await?;
+    let (pagination, account) = (
+        Pagination::single_document(),
+        render_accounts(request, &[account]).await?,
+    );
     let pagination = Some(pagination);
-    let data = Accounts {
+    let data = AccountsResponse {
         pagination,
         account,
     };
-    success("Accounts retrieved successfully", data)
+    success_response("Accounts retrieved successfully", data)
 }
 
 /// The account alone, without a list around it.
-pub(crate) async fn details(call: &Call) -> Answer {
-    let account = by_id(call).await?;
-    let shown = shown(call, std::slice::from_ref(&account)).await?;
-    success("Account retrieved successfully", shown.first())
+pub(crate) async fn get_account_details(request: &ApiRequest) -> ApiResponse {
+    let account = load_account_by_id(request).await?;
+    let shown = render_accounts(request, std::slice::from_ref(&account)).await?;
+    success_response("Account retrieved successfully", shown.first())
 }
 
-pub(crate) async fn get_by_customer(call: &Call) -> Answer {
-    answer(call, scope::customer(call).await?).await
+pub(crate) async fn get_accounts_by_customer(request: &ApiRequest) -> ApiResponse {
+    respond_with_accounts(request, scope::load_customer_accounts(request).await?).await
 }
 
-pub(crate) async fn get_by_bank(call: &Call) -> Answer {
-    answer(call, scope::bank(call).await?).await
+pub(crate) async fn get_accounts_by_bank(request: &ApiRequest) -> ApiResponse {
+    respond_with_accounts(request, scope::load_bank_accounts(request).await?).await
 }
 
 /// Those of accounts that were linked between two days.
-async fn answer_dated(call: &Call, mut accounts: Vec<Account>) -> Answer {
-    let within = call.input.within()?;
-    accounts.retain(|account| within(date_of(account.created_at)));
-    answer(call, accounts).await
+async fn respond_by_link_date(request: &ApiRequest, mut accounts: Vec<Account>) -> ApiResponse {
+    let within = request.input.parse_date_filter()?;
+    accounts.retain(|account| within(utc_date(account.created_at)));
+    respond_with_accounts(request, accounts).await
 }
 
-pub(crate) async fn get_by_date(call: &Call) -> Answer {
-    answer_dated(call, scope::app(call).await?).await
+pub(crate) async fn get_accounts_by_date(request: &ApiRequest) -> ApiResponse {
+    respond_by_link_date(request, scope::load_app_accounts(request).await?).await
 }
 
-pub(crate) async fn get_by_customer_date(call: &Call) -> Answer {
-    answer_dated(call, scope::customer(call).await?).await
+pub(crate) async fn get_accounts_by_customer_date(request: &ApiRequest) -> ApiResponse {
+    respond_by_link_date(request, scope::load_customer_accounts(request).await?).await
 }
 
 /// Accounts whose holder's name has this in it, in any case.
-pub(crate) async fn get_by_name(call: &Call) -> Answer {
-    let name = call.input.needed_text(&["name"])?.to_lowercase();
-    let mut accounts = scope::app(call).await?;
+pub(crate) async fn get_accounts_by_name(request: &ApiRequest) -> ApiResponse {
+    let name = request.input.require_text(&["name"])?.to_lowercase();
+    let mut accounts = scope::load_app_accounts(request).await?;
     accounts.retain(|account| account.facts.name.to_lowercase().contains(&name));
-    answer(call, accounts).await
+    respond_with_accounts(request, accounts).await
 }
 
 /// Accounts whose available or ledger balance is this.
-pub(crate) async fn get_by_balance(call: &Call) -> Answer {
-    const BALANCE: crate::input::Names<'_> = &["balance", "value", "amount"];
-    let wanted = call.input.amount(BALANCE)?;
-    let wanted = wanted.ok_or_else(|| Refusal::field("balance", "is required"))?;
-    let mut accounts = scope::app(call).await?;
+pub(crate) async fn get_accounts_by_balance(request: &ApiRequest) -> ApiResponse {
+    const BALANCE: crate::input::FieldNames<'_> = &["balance", "value", "amount"];
+    let wanted = request.input.parse_amount(BALANCE)?;
+    let wanted = wanted.ok_or_else(|| ApiError::invalid_field("balance", "is required"))?;
+    let mut accounts = scope::load_app_accounts(request).await?;
     accounts.retain(|account| {
         let wanted = Money::parse(&wanted, account.facts.currency).ok();
         let is = |balance: &BalanceFacts| [balance.available, balance.ledger].contains(&wanted);
         wanted.is_some() && account.balance.as_ref().is_some_and(is)
     });
-    answer(call, accounts).await
+    respond_with_accounts(request, accounts).await
 }
 
 /// `products/accounts`: all of the app's, in an envelope of their own.
-pub(crate) async fn all(call: &Call) -> Answer {
-    let end = call.input.page_end()?;
-    let accounts = scope::app_until(call, |accounts| accounts.len() >= end).await?;
-    let page = call.input.page(accounts.len())?.cut(accounts);
-    let accounts = shown(call, &page).await?;
-    let data = ListedAccounts {
+pub(crate) async fn list_accounts(request: &ApiRequest) -> ApiResponse {
+    let end = request.input.parse_page_end()?;
+    let accounts =
+        scope::load_app_accounts_until(request, |accounts| accounts.len() >= end).await?;
+    let page = request.input.parse_page(accounts.len())?.cut_page(accounts);
+    let accounts = render_accounts(request, &page).await?;
+    let data = ListedAccountsResponse {
         pagination: (),
         accounts,
     };
-    success("Accounts retrieved successfully", data)
+    success_response("Accounts retrieved successfully", data)
 }
 
 documented! {
-    get_by_id(ID) -> Accounts: "One account, in a list.";
-    details(ACCOUNT) -> Shown: "One account.";
-    get_by_customer(CUSTOMER, PAGE) -> Accounts: "The accounts of a customer.";
-    get_by_bank(BANK, optional(CUSTOMER), PAGE) -> Accounts: "The accounts at a bank.";
-    get_by_date(optional(CUSTOMER), DATES, PAGE) -> Accounts: "Accounts linked between two days.";
-    get_by_customer_date(CUSTOMER, DATES, PAGE) -> Accounts: "A customer's accounts linked between two days.";
-    get_by_name(NAME, optional(CUSTOMER), PAGE) -> Accounts: "Accounts whose holder's name has this in it, in any case.";
-    get_by_balance(BALANCE, optional(CUSTOMER), PAGE) -> Accounts: "Accounts whose available or ledger balance is this.";
-    all(optional(CUSTOMER), PAGE) -> ListedAccounts: "All accounts of the app.";
+    get_account_by_id(ID) -> AccountsResponse: "One account, in a list.";
+    get_account_details(ACCOUNT) -> Shown: "One account.";
+    get_accounts_by_customer(CUSTOMER, PAGE) -> AccountsResponse: "The accounts of a customer.";
+    get_accounts_by_bank(BANK, make_optional(CUSTOMER), PAGE) -> AccountsResponse: "The accounts at a bank.";
+    get_accounts_by_date(make_optional(CUSTOMER), DATES, PAGE) -> AccountsResponse: "Accounts linked between two days.";
+    get_accounts_by_customer_date(CUSTOMER, DATES, PAGE) -> AccountsResponse: "A customer's accounts linked between two days.";
+    get_accounts_by_name(NAME, make_optional(CUSTOMER), PAGE) -> AccountsResponse: "Accounts whose holder's name has this in it, in any case.";
+    get_accounts_by_balance(BALANCE, make_optional(CUSTOMER), PAGE) -> AccountsResponse: "Accounts whose available or ledger balance is this.";
+    list_accounts(make_optional(CUSTOMER), PAGE) -> ListedAccountsResponse: "All accounts of the app.";
 }

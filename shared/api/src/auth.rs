@@ -5,32 +5,35 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use okra_store::{App, KeyHash};
 
-use crate::{ApiState, envelope::Refusal};
+use crate::{ApiState, envelope::ApiError};
 
 /// The app of a call's key.
-pub(crate) async fn app_of(state: &ApiState, headers: &HeaderMap) -> Result<Arc<App>, Refusal> {
+pub(crate) async fn authenticate_app(
+    state: &ApiState,
+    headers: &HeaderMap,
+) -> Result<Arc<App>, ApiError> {
     // Looked up by its hash: how long that takes says nothing about any key.
-    let app = known_app(state, headers).await?;
-    app.ok_or_else(Refusal::unauthorised)
+    let app = find_app_by_key(state, headers).await?;
+    app.ok_or_else(ApiError::unauthorised)
 }
 
 /// The app of a call's key, where it carries one that is known: a route that is open refuses no other.
-pub(crate) async fn known_app(
+pub(crate) async fn find_app_by_key(
     state: &ApiState,
     headers: &HeaderMap,
-) -> Result<Option<Arc<App>>, Refusal> {
+) -> Result<Option<Arc<App>>, ApiError> {
     let header = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
-    let Some(key) = header.and_then(key_of) else {
+    let Some(key) = header.and_then(parse_bearer_key) else {
         return Ok(None);
     };
-    let (hash, now) = (KeyHash::of(key), state.clock.now());
-    Ok(state.kept.app(&state.store, hash, now).await?)
+    let (hash, now) = (KeyHash::hash_secret(key), state.clock.now());
+    Ok(state.cache.load_app(&state.store, hash, now).await?)
 }
 
 /// The key in a header: `Bearer <key>`, or the key alone, with or without stray spaces.
-fn key_of(header: &str) -> Option<&str> {
+fn parse_bearer_key(header: &str) -> Option<&str> {
     const SCHEME: &str = "bearer";
     let header = header.trim();
     let key = match header.split_once(' ') {
@@ -47,10 +50,10 @@ mod tests {
     #[test]
     fn keys_come_with_and_without_their_scheme() {
         for header in ["Bearer k", " Bearer k", "bearer  k ", "k", " k"] {
-            assert_eq!(key_of(header), Some("k"), "{header:?}");
+            assert_eq!(parse_bearer_key(header), Some("k"), "{header:?}");
         }
         for header in ["", " ", "Bearer", "Bearer "] {
-            assert_eq!(key_of(header), None, "{header:?}");
+            assert_eq!(parse_bearer_key(header), None, "{header:?}");
         }
     }
 }

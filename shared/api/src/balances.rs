@@ -2,221 +2,248 @@
 
 use okra_core::{
     ids::{BalanceId, CustomerId, RecordId},
-    model::{BalanceFacts, date_of},
+    model::{BalanceFacts, utc_date},
     money::Money,
 };
-use okra_store::{Account, Consistency, Head};
+use okra_store::{Account, Consistency, RecordHead};
 use okra_wire::{
-    balance::{Balance, CallbackBalance, ListedBalance, TypedBalance},
+    balance::{
+        BalanceByTypeResource, BalanceResource, CallbackBalanceResource, ListedBalanceResource,
+    },
     envelope::Pagination,
-    origin::{Origin, Times},
+    origin::{AccountContext, ResourceTimes},
 };
 use serde::Serialize;
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
     input::CUSTOMER,
-    names::Names,
+    names::DisplayNames,
     scope,
 };
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Balances {
+struct BalancesResponse {
     pagination: Pagination,
-    balance: Vec<Balance>,
+    balance: Vec<BalanceResource>,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct TypedBalances {
+struct TypedBalancesResponse {
     pagination: Pagination,
-    balance: Vec<TypedBalance>,
+    balance: Vec<BalanceByTypeResource>,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct ListedBalances {
+struct ListedBalancesResponse {
     pagination: (),
-    balances: Vec<ListedBalance>,
+    balances: Vec<ListedBalanceResource>,
 }
 
 /// Balances in one of Okra's forms; accounts whose bank has not stated one yet have none.
-async fn shown<T>(
-    call: &Call,
+async fn render_balances<T>(
+    request: &ApiRequest,
     accounts: &[Account],
-    heads: &[Head],
-    form: fn(&Origin<'_>, &BalanceFacts, Times) -> T,
-) -> Result<Vec<T>, Refusal> {
-    let names = Names::of_accounts(call, accounts).await?.with_states(heads);
+    heads: &[RecordHead],
+    render: fn(&AccountContext<'_>, &BalanceFacts, ResourceTimes) -> T,
+) -> Result<Vec<T>, ApiError> {
+    let names = DisplayNames::load_for_accounts(request, accounts)
+        .await?
+        .with_record_states(heads);
     let mut balances = Vec::with_capacity(accounts.len());
     for account in accounts {
         if let Some(facts) = &account.balance {
-            let times = Times {
+            let times = ResourceTimes {
                 created_at: account.created_at,
                 last_updated: account.balance_at.unwrap_or(account.last_updated),
             };
-            balances.push(form(&names.origin(call, account)?, facts, times));
+            balances.push(render(&names.build_origin(request, account)?, facts, times));
         }
     }
     Ok(balances)
 }
 
 /// Balances as callback data has them, of a record that the bank has just answered.
-pub(crate) async fn for_callback(
-    call: &Call,
+pub(crate) async fn render_for_callback(
+    request: &ApiRequest,
     accounts: &[Account],
-) -> Result<Vec<CallbackBalance>, Refusal> {
-    of_records(call, &[], accounts).await
+) -> Result<Vec<CallbackBalanceResource>, ApiError> {
+    render_for_records(request, &[], accounts).await
 }
 
 /// Balances of records as callback data has them.
-pub(crate) async fn of_records(
-    call: &Call,
-    heads: &[Head],
+pub(crate) async fn render_for_records(
+    request: &ApiRequest,
+    heads: &[RecordHead],
     accounts: &[Account],
-) -> Result<Vec<CallbackBalance>, Refusal> {
-    shown(call, accounts, heads, CallbackBalance::new).await
+) -> Result<Vec<CallbackBalanceResource>, ApiError> {
+    render_balances(request, accounts, heads, CallbackBalanceResource::new).await
 }
 
-fn known(mut accounts: Vec<Account>) -> Vec<Account> {
+fn retain_with_balance(mut accounts: Vec<Account>) -> Vec<Account> {
     accounts.retain(|account| account.balance.is_some());
     accounts
 }
 
-async fn answer(call: &Call, accounts: Vec<Account>) -> Answer {
-    let accounts = known(accounts);
-    let pagination = call.input.page(accounts.len())?;
-    answer_page(call, pagination, accounts).await
+async fn respond_with_balances(request: &ApiRequest, accounts: Vec<Account>) -> ApiResponse {
+    let accounts = retain_with_balance(accounts);
+    let pagination = request.input.parse_page(accounts.len())?;
+    respond_with_page(request, pagination, accounts).await
 }
 
-async fn answer_page(call: &Call, pagination: Pagination, accounts: Vec<Account>) -> Answer {
-    call.input.refuse_pdf()?;
-    let mut balance = shown(call, &pagination.cut(accounts), &[], Balance::new).await?;
-    if call.input.denies("includePeriodic") {
-        balance = balance.into_iter().map(Balance::without_periodic).collect();
+async fn respond_with_page(
+    request: &ApiRequest,
+    pagination: Pagination,
+    accounts: Vec<Account>,
+) -> ApiResponse {
+    request.input.reject_pdf()?;
+    let mut balance = render_balances(
+        request,
+        &pagination.cut_page(accounts),
+        &[],
+        BalanceResource::new,
+    )
+    .await?;
+    if request.input.is_false("includePeriodic") {
+        balance = balance
+            .into_iter()
+            .map(BalanceResource::without_periodic)
+            .collect();
     }
-    let data = Balances {
+    let data = BalancesResponse {
         pagination,
         balance,
     };
-    success("Balance retrieved succesfully", data)
+    success_response("Balance retrieved succesfully", data)
 }
 
 /// Balances that last changed between two dates.
-async fn answer_dated(call: &Call, mut accounts: Vec<Account>) -> Answer {
-    let within = call.input.within()?;
-    accounts.retain(|account| account.balance_at.map(date_of).is_some_and(&within));
-    answer(call, accounts).await
+async fn respond_by_change_date(request: &ApiRequest, mut accounts: Vec<Account>) -> ApiResponse {
+    let within = request.input.parse_date_filter()?;
+    accounts.retain(|account| account.balance_at.map(utc_date).is_some_and(&within));
+    respond_with_balances(request, accounts).await
 }
 
-pub(crate) async fn get_by_id(call: &Call) -> Answer {
-    let id: BalanceId = call.input.needed_id(&["id", "_id", "balance"])?;
-    let account = call.own_account(id.account()).await;
-    let account = account.map_err(|refusal| refusal.about("balance"))?;
+pub(crate) async fn get_balance_by_id(request: &ApiRequest) -> ApiResponse {
+    let id: BalanceId = request.input.require_id(&["id", "_id", "balance"])?;
+    let account = request.load_own_account(id.account_id()).await;
+    let account = account.map_err(|refusal| refusal.for_resource("balance"))?;
     if account.balance.is_none() {
-        return Err(Refusal::not_found("balance"));
+        return Err(ApiError::not_found("balance"));
     }
-    answer_page(call, Pagination::of_one(), vec![account]).await
+    respond_with_page(request, Pagination::single_document(), vec![account]).await
 }
 
-pub(crate) async fn get_by_customer(call: &Call) -> Answer {
-    answer(call, scope::customer(call).await?).await
+pub(crate) async fn get_balances_by_customer(request: &ApiRequest) -> ApiResponse {
+    respond_with_balances(request, scope::load_customer_accounts(request).await?).await
 }
 
-pub(crate) async fn get_by_account(call: &Call) -> Answer {
-    answer(call, scope::account(call).await?).await
+pub(crate) async fn get_balance_by_account(request: &ApiRequest) -> ApiResponse {
+    respond_with_balances(request, scope::load_account(request).await?).await
 }
 
-pub(crate) async fn get_by_bank(call: &Call) -> Answer {
-    answer(call, scope::bank(call).await?).await
+pub(crate) async fn get_balances_by_bank(request: &ApiRequest) -> ApiResponse {
+    respond_with_balances(request, scope::load_bank_accounts(request).await?).await
 }
 
-pub(crate) async fn get_by_options(call: &Call) -> Answer {
-    answer(call, scope::options(call).await?).await
+pub(crate) async fn get_balances_by_options(request: &ApiRequest) -> ApiResponse {
+    respond_with_balances(request, scope::load_accounts_by_options(request).await?).await
 }
 
-pub(crate) async fn get_by_date(call: &Call) -> Answer {
-    answer_dated(call, scope::app(call).await?).await
+pub(crate) async fn get_balances_by_date(request: &ApiRequest) -> ApiResponse {
+    respond_by_change_date(request, scope::load_app_accounts(request).await?).await
 }
 
-pub(crate) async fn get_by_customer_date(call: &Call) -> Answer {
-    answer_dated(call, scope::customer(call).await?).await
+pub(crate) async fn get_balances_by_customer_date(request: &ApiRequest) -> ApiResponse {
+    respond_by_change_date(request, scope::load_customer_accounts(request).await?).await
 }
 
 /// Balances of which the one named in `type` is `value`; all where there is no value.
-pub(crate) async fn get_by_type(call: &Call) -> Answer {
-    call.input.refuse_pdf()?;
-    let of: fn(&BalanceFacts) -> Option<Money> = match call.input.needed_text(&["type"])?.as_str() {
-        "available_balance" => |facts| facts.available.or(facts.ledger),
-        "ledger_balance" => |facts| facts.ledger.or(facts.available),
-        _ => {
-            let problem = "is available_balance or ledger_balance";
-            return Err(Refusal::field("type", problem));
-        }
-    };
-    let value = call.input.amount(&["value", "amount"])?;
-    let mut accounts = known(scope::app(call).await?);
+pub(crate) async fn get_balances_by_type(request: &ApiRequest) -> ApiResponse {
+    request.input.reject_pdf()?;
+    let of: fn(&BalanceFacts) -> Option<Money> =
+        match request.input.require_text(&["type"])?.as_str() {
+            "available_balance" => |facts| facts.available.or(facts.ledger),
+            "ledger_balance" => |facts| facts.ledger.or(facts.available),
+            _ => {
+                let problem = "is available_balance or ledger_balance";
+                return Err(ApiError::invalid_field("type", problem));
+            }
+        };
+    let value = request.input.parse_amount(&["value", "amount"])?;
+    let mut accounts = retain_with_balance(scope::load_app_accounts(request).await?);
     accounts.retain(|account| {
         value.as_ref().is_none_or(|value| {
             let wanted = Money::parse(value, account.facts.currency).ok();
             wanted.is_some() && account.balance.as_ref().and_then(of) == wanted
         })
     });
-    let pagination = call.input.page(accounts.len())?;
-    let balance = shown(call, &pagination.cut(accounts), &[], TypedBalance::new).await?;
-    let data = TypedBalances {
+    let pagination = request.input.parse_page(accounts.len())?;
+    let balance = render_balances(
+        request,
+        &pagination.cut_page(accounts),
+        &[],
+        BalanceByTypeResource::new,
+    )
+    .await?;
+    let data = TypedBalancesResponse {
         pagination,
         balance,
     };
-    success("Balance retrieved succesfully", data)
+    success_response("Balance retrieved succesfully", data)
 }
 
 /// Okra's *enhanced* balance of an account. Nothing is derived here: it is the balance itself, of the
 /// account asked for, where it last changed between the dates.
-pub(crate) async fn process(call: &Call) -> Answer {
-    let account = call.account().await?;
-    if let Some(customer) = call.input.id::<CustomerId>(CUSTOMER)?
+pub(crate) async fn get_processed_balance(request: &ApiRequest) -> ApiResponse {
+    let account = request.load_requested_account().await?;
+    if let Some(customer) = request.input.parse_id::<CustomerId>(CUSTOMER)?
         && customer != account.customer
     {
-        return Err(Refusal::not_found("account"));
+        return Err(ApiError::not_found("account"));
     }
-    answer_dated(call, vec![account]).await
+    respond_by_change_date(request, vec![account]).await
 }
 
 /// `products/balances`: all of the app's, in an envelope of their own.
-pub(crate) async fn all(call: &Call) -> Answer {
-    call.input.refuse_pdf()?;
-    let end = call.input.page_end()?;
+pub(crate) async fn list_balances(request: &ApiRequest) -> ApiResponse {
+    request.input.reject_pdf()?;
+    let end = request.input.parse_page_end()?;
     let known_count =
         |accounts: &[Account]| accounts.iter().filter(|it| it.balance.is_some()).count();
-    let accounts = scope::app_until(call, |accounts| known_count(accounts) >= end);
-    let accounts = known(accounts.await?);
-    let page = call.input.page(accounts.len())?.cut(accounts);
+    let accounts = scope::load_app_accounts_until(request, |accounts| known_count(accounts) >= end);
+    let accounts = retain_with_balance(accounts.await?);
+    let page = request.input.parse_page(accounts.len())?.cut_page(accounts);
     // Whether they are connected is a matter of their records.
     let mut records: Vec<RecordId> = page.iter().map(|account| account.record).collect();
     records.sort_unstable();
     records.dedup();
-    let heads = call.state.store.heads(&records, Consistency::Eventual);
+    let heads = request
+        .state
+        .store
+        .load_heads(&records, Consistency::Eventual);
     let heads = heads.await?;
-    let balances = shown(call, &page, &heads, ListedBalance::new).await?;
-    let data = ListedBalances {
+    let balances = render_balances(request, &page, &heads, ListedBalanceResource::new).await?;
+    let data = ListedBalancesResponse {
         pagination: (),
         balances,
     };
-    success("Balances retrieved successfully", data)
+    success_response("Balances retrieved successfully", data)
 }
 
 documented! {
-    get_by_id(ID) -> Balances: "One balance, in a list.";
-    get_by_customer(CUSTOMER, PERIODIC, PAGE) -> Balances: "The balances of a customer.";
-    get_by_account(ACCOUNT, PAGE) -> Balances: "The balance of an account.";
-    get_by_bank(BANK, optional(CUSTOMER), PAGE) -> Balances: "The balances at a bank.";
-    get_by_options(OPTIONS, optional(CUSTOMER), PAGE) -> Balances: "The balances of records linked with these options.";
-    get_by_date(optional(CUSTOMER), DATES, PAGE) -> Balances: "Balances that last changed between two days.";
-    get_by_customer_date(CUSTOMER, DATES, PAGE) -> Balances: "A customer's balances that last changed between two days.";
-    get_by_type(BALANCE_TYPE, VALUE, optional(CUSTOMER), PAGE) -> TypedBalances: "Balances of which one kind has this value.";
-    process(ACCOUNT, optional(CUSTOMER), DATES, PAGE) -> Balances: "The balance of an account; nothing is derived from it.";
-    all(optional(CUSTOMER), PAGE) -> ListedBalances: "All balances of the app.";
+    get_balance_by_id(ID) -> BalancesResponse: "One balance, in a list.";
+    get_balances_by_customer(CUSTOMER, PERIODIC, PAGE) -> BalancesResponse: "The balances of a customer.";
+    get_balance_by_account(ACCOUNT, PAGE) -> BalancesResponse: "The balance of an account.";
+    get_balances_by_bank(BANK, make_optional(CUSTOMER), PAGE) -> BalancesResponse: "The balances at a bank.";
+    get_balances_by_options(OPTIONS, make_optional(CUSTOMER), PAGE) -> BalancesResponse: "The balances of records linked with these options.";
+    get_balances_by_date(make_optional(CUSTOMER), DATES, PAGE) -> BalancesResponse: "Balances that last changed between two days.";
+    get_balances_by_customer_date(CUSTOMER, DATES, PAGE) -> BalancesResponse: "A customer's balances that last changed between two days.";
+    get_balances_by_type(BALANCE_TYPE, VALUE, make_optional(CUSTOMER), PAGE) -> TypedBalancesResponse: "Balances of which one kind has this value.";
+    get_processed_balance(ACCOUNT, make_optional(CUSTOMER), DATES, PAGE) -> BalancesResponse: "The balance of an account; nothing is derived from it.";
+    list_balances(make_optional(CUSTOMER), PAGE) -> ListedBalancesResponse: "All balances of the app.";
 }

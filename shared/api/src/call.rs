@@ -13,152 +13,161 @@ use okra_core::{
     bank::BankConfig,
     ids::{AccountId, BankId, CustomerId, RecordId},
 };
-use okra_store::{Account, App, Consistency, Customer, Head, OwnedBank};
+use okra_store::{Account, App, Consistency, Customer, OwnedBank, RecordHead};
 
 use crate::{
     ApiState,
-    envelope::Refusal,
+    envelope::ApiError,
     input::{ACCOUNT, CUSTOMER, Input, RECORD},
 };
 
 /// One call.
-pub(crate) struct Call {
+pub(crate) struct ApiRequest {
     pub(crate) state: Arc<ApiState>,
     pub(crate) input: Input,
     app: Option<Arc<App>>,
     /// Customers that were read already.
-    customers: Mutex<HashMap<CustomerId, Arc<Customer>>>,
+    customer_cache: Mutex<HashMap<CustomerId, Arc<Customer>>>,
 }
 
-impl Call {
+impl ApiRequest {
     /// A call of an app; of nobody, on a route without a key.
     pub(crate) fn new(state: Arc<ApiState>, input: Input, app: Option<Arc<App>>) -> Self {
         Self {
             state,
             input,
             app,
-            customers: Mutex::default(),
+            customer_cache: Mutex::default(),
         }
     }
 
     /// The calling app. Routes without a key have none, and no use for one.
-    pub(crate) fn app(&self) -> Result<&App, Refusal> {
-        self.app.as_deref().ok_or_else(Refusal::unauthorised)
+    pub(crate) fn require_app(&self) -> Result<&App, ApiError> {
+        self.app.as_deref().ok_or_else(ApiError::unauthorised)
     }
 
     pub(crate) fn now(&self) -> Timestamp {
         self.state.clock.now()
     }
 
-    pub(crate) async fn own_customer(&self, id: CustomerId) -> Result<Customer, Refusal> {
-        let customer = self.state.store.customer(id).await?;
-        let customer = self.own(customer)?;
-        self.remember(customer.clone());
+    pub(crate) async fn load_own_customer(&self, id: CustomerId) -> Result<Customer, ApiError> {
+        let customer = self.state.store.find_customer(id).await?;
+        let customer = self.check_own_customer(customer)?;
+        self.cache_customer(customer.clone());
         Ok(customer)
     }
 
     /// A customer where it is the app's.
-    fn own(&self, customer: Option<Customer>) -> Result<Customer, Refusal> {
-        let app = self.app()?.id;
+    fn check_own_customer(&self, customer: Option<Customer>) -> Result<Customer, ApiError> {
+        let app = self.require_app()?.id;
         customer
             .filter(|it| it.app == app)
-            .ok_or_else(|| Refusal::not_found("customer"))
+            .ok_or_else(|| ApiError::not_found("customer"))
     }
 
     /// The accounts of a customer of the app.
-    pub(crate) async fn accounts_of_customer(
+    pub(crate) async fn load_customer_accounts(
         &self,
         id: CustomerId,
-    ) -> Result<Vec<Account>, Refusal> {
-        let found = self.state.store.customer_with_accounts(id).await?;
+    ) -> Result<Vec<Account>, ApiError> {
+        let found = self.state.store.find_customer_with_accounts(id).await?;
         let (customer, accounts) = found.unzip();
-        self.remember(self.own(customer)?);
+        self.cache_customer(self.check_own_customer(customer)?);
         Ok(accounts.unwrap_or_default())
     }
 
     /// The records of a customer of the app.
-    pub(crate) async fn records_of_customer(&self, id: CustomerId) -> Result<Vec<Head>, Refusal> {
-        let found = self.state.store.customer_with_records(id).await?;
+    pub(crate) async fn load_customer_records(
+        &self,
+        id: CustomerId,
+    ) -> Result<Vec<RecordHead>, ApiError> {
+        let found = self.state.store.find_customer_with_records(id).await?;
         let (customer, heads) = found.unzip();
-        self.remember(self.own(customer)?);
+        self.cache_customer(self.check_own_customer(customer)?);
         Ok(heads.unwrap_or_default())
     }
 
-    fn remember(&self, customer: Customer) {
+    fn cache_customer(&self, customer: Customer) {
         let mut known = self
-            .customers
+            .customer_cache
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         known.insert(customer.id, Arc::new(customer));
     }
 
     /// A customer that something of the app's names; read once for a call.
-    pub(crate) async fn named_customer(
+    pub(crate) async fn load_cached_customer(
         &self,
         id: CustomerId,
-    ) -> Result<Option<Arc<Customer>>, Refusal> {
+    ) -> Result<Option<Arc<Customer>>, ApiError> {
         let known = |id| {
-            let known = self.customers.lock();
+            let known = self.customer_cache.lock();
             let known = known.unwrap_or_else(PoisonError::into_inner);
             known.get(&id).cloned()
         };
         if let Some(known) = known(id) {
             return Ok(Some(known));
         }
-        let Some(customer) = self.state.store.customer(id).await? else {
+        let Some(customer) = self.state.store.find_customer(id).await? else {
             return Ok(None);
         };
-        self.remember(customer);
+        self.cache_customer(customer);
         Ok(known(id))
     }
 
     /// A bank, as it was some seconds ago: for its name. What depends on its settings reads it anew.
-    pub(crate) async fn named_bank(&self, id: BankId) -> Result<Option<Arc<OwnedBank>>, Refusal> {
+    pub(crate) async fn load_cached_bank(
+        &self,
+        id: BankId,
+    ) -> Result<Option<Arc<OwnedBank>>, ApiError> {
         let state = &self.state;
-        Ok(state.kept.bank(&state.store, id, self.now()).await?)
+        Ok(state.cache.load_bank(&state.store, id, self.now()).await?)
     }
 
     /// A bank that the app may use.
-    pub(crate) async fn own_bank(&self, id: BankId) -> Result<BankConfig, Refusal> {
-        let app = self.app()?.id;
-        let bank = self.state.store.owned_bank(id).await?;
-        let bank = bank.filter(|bank| bank.is_for(Some(app)));
-        Ok(bank.ok_or_else(|| Refusal::not_found("bank"))?.config)
+    pub(crate) async fn load_own_bank(&self, id: BankId) -> Result<BankConfig, ApiError> {
+        let app = self.require_app()?.id;
+        let bank = self.state.store.find_owned_bank(id).await?;
+        let bank = bank.filter(|bank| bank.is_visible_to(Some(app)));
+        Ok(bank.ok_or_else(|| ApiError::not_found("bank"))?.config)
     }
 
-    pub(crate) async fn own_account(&self, id: AccountId) -> Result<Account, Refusal> {
-        let app = self.app()?.id;
-        let found = self.state.store.account_with_customer(id).await?;
+    pub(crate) async fn load_own_account(&self, id: AccountId) -> Result<Account, ApiError> {
+        let app = self.require_app()?.id;
+        let found = self.state.store.find_account_with_customer(id).await?;
         let (account, customer) = found
             .filter(|(account, _)| account.app == app)
-            .ok_or_else(|| Refusal::not_found("account"))?;
+            .ok_or_else(|| ApiError::not_found("account"))?;
         if let Some(customer) = customer {
-            self.remember(customer);
+            self.cache_customer(customer);
         }
         Ok(account)
     }
 
-    pub(crate) async fn own_record(
+    pub(crate) async fn load_own_record(
         &self,
         id: RecordId,
         consistency: Consistency,
-    ) -> Result<Head, Refusal> {
-        let app = self.app()?.id;
-        let head = self.state.store.head(id, consistency).await?;
+    ) -> Result<RecordHead, ApiError> {
+        let app = self.require_app()?.id;
+        let head = self.state.store.find_head(id, consistency).await?;
         head.filter(|it| it.app == app)
-            .ok_or_else(|| Refusal::not_found("record"))
+            .ok_or_else(|| ApiError::not_found("record"))
     }
 
     /// Counts a call of this name in a window of so many seconds; where there were `most` already, says
     /// when the next window begins.
-    pub(crate) async fn over_limit(
+    pub(crate) async fn count_against_limit(
         &self,
-        name: &str,
+        limit_name: &str,
         (most, window_s): (u32, u32),
-    ) -> Result<Option<Timestamp>, Refusal> {
-        let (app, now) = (self.app()?.id, self.now());
+    ) -> Result<Option<Timestamp>, ApiError> {
+        let (app, now) = (self.require_app()?.id, self.now());
         let store = &self.state.store;
-        if store.count_call(app, name, (most, window_s), now).await? {
+        if store
+            .count_call(app, limit_name, (most, window_s), now)
+            .await?
+        {
             return Ok(None);
         }
         let window = i64::from(window_s);
@@ -167,18 +176,19 @@ impl Call {
     }
 
     /// The customer asked for.
-    pub(crate) async fn customer(&self) -> Result<Customer, Refusal> {
-        self.own_customer(self.input.needed_id(CUSTOMER)?).await
+    pub(crate) async fn load_requested_customer(&self) -> Result<Customer, ApiError> {
+        self.load_own_customer(self.input.require_id(CUSTOMER)?)
+            .await
     }
 
     /// The account asked for.
-    pub(crate) async fn account(&self) -> Result<Account, Refusal> {
-        self.own_account(self.input.needed_id(ACCOUNT)?).await
+    pub(crate) async fn load_requested_account(&self) -> Result<Account, ApiError> {
+        self.load_own_account(self.input.require_id(ACCOUNT)?).await
     }
 
     /// The record asked for.
-    pub(crate) async fn record(&self) -> Result<Head, Refusal> {
-        let record = self.input.needed_id(RECORD)?;
-        self.own_record(record, Consistency::Eventual).await
+    pub(crate) async fn load_requested_record(&self) -> Result<RecordHead, ApiError> {
+        let record = self.input.require_id(RECORD)?;
+        self.load_own_record(record, Consistency::Eventual).await
     }
 }

@@ -4,112 +4,126 @@ use axum::http::StatusCode;
 use okra_core::{ids::Seq, model::Product};
 use okra_store::{Account, RecordStatus};
 use okra_wire::{
-    callback::{Callback, Family, Resource},
-    envelope::MAX_LIMIT,
-    record::{Auth, Status},
-    scalar::Instant,
+    callback::{CallbackData, CallbackFamily, CallbackResource},
+    envelope::MAX_PAGE_LIMIT,
+    record::{AuthResource, RefreshStatusResource},
+    scalar::IsoInstant,
 };
 
 use crate::{
     accounts, balances,
-    call::Call,
-    envelope::{Answer, Refusal, success},
-    jobs::Last,
-    names::Names,
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
+    jobs::LastRefresh,
+    names::DisplayNames,
     scope, transactions,
 };
 
 /// Methods that Okra had and this system does not.
-const NOT_HERE: [&str; 2] = ["IDENTITY", "INCOME"];
+const UNSUPPORTED_METHODS: [&str; 2] = ["IDENTITY", "INCOME"];
 
 /// What is known of a record, of one of Okra's methods. Receivers read all of it in one go, so a page
 /// is as long as it can be unless they ask for less; transactions come newest first.
-pub(crate) async fn callback(call: &Call) -> Answer {
-    let head = call.record().await?;
-    let method = call.input.needed_text(&["method"])?;
-    if NOT_HERE.iter().any(|it| method.eq_ignore_ascii_case(it)) {
+pub(crate) async fn get_callback_data(request: &ApiRequest) -> ApiResponse {
+    let head = request.load_requested_record().await?;
+    let method = request.input.require_text(&["method"])?;
+    if UNSUPPORTED_METHODS
+        .iter()
+        .any(|it| method.eq_ignore_ascii_case(it))
+    {
         let message = format!("{method} is not part of this system, which syncs bank data");
-        return Err(Refusal::new(
+        return Err(ApiError::new(
             StatusCode::NOT_IMPLEMENTED,
             "NOT_IMPLEMENTED",
             message,
         ));
     }
-    let (method, family) = Family::of_method(&method).ok_or_else(|| {
-        let known = Family::METHODS.map(|(name, _)| name).join(", ");
-        Refusal::field("method", format!("is one of {known}"))
+    let (method, family) = CallbackFamily::from_method(&method).ok_or_else(|| {
+        let known = CallbackFamily::METHODS.map(|(name, _)| name).join(", ");
+        ApiError::invalid_field("method", format!("is one of {known}"))
     })?;
-    let accounts = || scope::accounts_of(call, std::slice::from_ref(&head));
-    let page = |total| call.input.page_of(total, MAX_LIMIT);
+    let accounts = || scope::load_accounts_of_records(request, std::slice::from_ref(&head));
+    let page = |total| request.input.parse_page_with_limit(total, MAX_PAGE_LIMIT);
     let pulled = |product| {
-        let mark = head.marks.get(product).copied().unwrap_or_default();
+        let mark = head.watermarks.get(product).copied().unwrap_or_default();
         mark.digest.is_some() || mark.seq > Seq::ZERO
     };
     let product = match family {
-        Family::Balance => Some(Product::Balance),
-        Family::Transactions => Some(Product::Transactions),
-        Family::Auth | Family::Accounts => None,
+        CallbackFamily::Balance => Some(Product::Balance),
+        CallbackFamily::Transactions => Some(Product::Transactions),
+        CallbackFamily::Auth | CallbackFamily::Accounts => None,
     };
     // Before the data, so that a refresh that is told to be done is in it. None asks for the accounts.
     let last = match family {
-        Family::Accounts => Last::default(),
-        _ => Last::of(call, head.record, product).await?,
+        CallbackFamily::Accounts => LastRefresh::default(),
+        _ => LastRefresh::load_for_record(request, head.record, product).await?,
     };
-    let (mut had, mut lacking) = (last.answered_at, last.failed_at);
+    let (mut had, mut lacking) = (last.succeeded_at, last.failed_at);
     let mut of_accounts = |accounts: &[Account], product| {
-        let states = accounts.iter().filter_map(|it| it.states.get(product));
+        let states = accounts
+            .iter()
+            .filter_map(|it| it.product_states.get(product));
         let lacks = states.filter(|state| !state.is_available());
         lacking = lacking.max(lacks.map(|state| state.since).max());
     };
     let (completed, latest, resource) = match family {
-        Family::Auth => {
-            let names = Names::of_records(call, std::slice::from_ref(&head)).await?;
-            let auth = Auth::from(&names.record(call, &head)?);
-            (true, None, Resource::Auth { auth })
+        CallbackFamily::Auth => {
+            let names =
+                DisplayNames::load_for_records(request, std::slice::from_ref(&head)).await?;
+            let auth = AuthResource::from(&names.build_record_view(request, &head)?);
+            (true, None, CallbackData::Auth { auth })
         }
-        Family::Accounts => {
+        CallbackFamily::Accounts => {
             let accounts = accounts().await?;
             let page = page(accounts.len())?;
-            let shown = accounts::shown(call, &page.cut(accounts)).await?;
-            (true, None, Resource::accounts(shown, page))
+            let shown = accounts::render_accounts(request, &page.cut_page(accounts)).await?;
+            (true, None, CallbackData::accounts_page(shown, page))
         }
-        Family::Balance => {
+        CallbackFamily::Balance => {
             let accounts = accounts().await?;
             of_accounts(&accounts, Product::Balance);
             had = had.max(accounts.iter().filter_map(|it| it.balance_at).max());
             let page = page(accounts.len())?;
-            let shown =
-                balances::of_records(call, std::slice::from_ref(&head), &page.cut(accounts))
-                    .await?;
-            let resource = Resource::balances(shown, page);
+            let shown = balances::render_for_records(
+                request,
+                std::slice::from_ref(&head),
+                &page.cut_page(accounts),
+            )
+            .await?;
+            let resource = CallbackData::balances_page(shown, page);
             (pulled(Product::Balance), None, resource)
         }
-        Family::Transactions => {
+        CallbackFamily::Transactions => {
             let accounts = accounts().await?;
             of_accounts(&accounts, Product::Transactions);
-            let whole = transactions::Whole::Yes;
-            let page = transactions::page_of_rows(call, accounts, whole, MAX_LIMIT);
+            let whole = transactions::AccountCoverage::Complete;
+            let page = transactions::read_row_page(request, accounts, whole, MAX_PAGE_LIMIT);
             let (pagination, rows) = page.await?;
             had = had.max(rows.iter().map(|(_, row)| row.last_updated).max());
             let latest = rows.first().map(|(_, row)| row.transaction.facts.booked_at);
-            let transactions = transactions::for_callback(call, &pagination.cut(rows))?;
-            let resource = Resource::Transactions {
+            let transactions =
+                transactions::render_for_callback(request, &pagination.cut_page(rows))?;
+            let resource = CallbackData::Transactions {
                 transactions,
                 pagination,
             };
-            (pulled(Product::Transactions), latest.map(Instant), resource)
+            (
+                pulled(Product::Transactions),
+                latest.map(IsoInstant),
+                resource,
+            )
         }
     };
-    let status = Status::new(completed, head.status == RecordStatus::Active);
-    let status = status.with_runs(had, lacking);
+    let status = RefreshStatusResource::new(completed, head.status == RecordStatus::Active);
+    let status = status.with_refresh_times(had, lacking);
     let status = match last.job {
-        Some(job) => status.after(job),
+        Some(job) => status.with_last_job(job),
         None => status,
     };
-    let data = Callback::new(method, head.record, status, latest, resource);
-    success("Data retrieved successfully", data)
+    let data = CallbackResource::new(method, head.record, status, latest, resource);
+    success_response("Data retrieved successfully", data)
 }
 
 documented! {
-    callback(RECORD, METHOD, PAGE) -> Callback: "What is known of a record, of one of Okra's methods.";
+    get_callback_data(RECORD, METHOD, PAGE) -> CallbackResource: "What is known of a record, of one of Okra's methods.";
 }

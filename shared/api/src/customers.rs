@@ -2,29 +2,29 @@
 
 use axum::http::StatusCode;
 use okra_core::ids::{BankId, CustomerId};
-use okra_store::{Customer, Page};
+use okra_store::{Customer, ListPage};
 use okra_wire::{
-    customer::{Credential, Customer as Shown},
-    envelope::{MAX_LIMIT, Pagination},
-    origin::{Named, Times},
+    customer::{CustomerResource as Shown, LinkedCredential},
+    envelope::{MAX_PAGE_LIMIT, Pagination},
+    origin::{NamedReference, ResourceTimes},
 };
 use serde::Serialize;
 
 use crate::{
-    Sandbox, SandboxAsk,
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    CreateLoginRequest, SandboxLoginFactory,
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
     input::{self, BANK, CUSTOMER, Input},
-    link::{Linked, Linking, Terms, Whom, link_record},
-    names::Names,
+    link::{LinkCustomer, LinkRecordRequest, LinkRecordResponse, LinkTerms, link_record},
+    names::DisplayNames,
     records,
 };
 
 /// Customers that a list with pages looks at, at most. An app with more goes through them with a cursor.
-const MAX_LISTED: usize = 10_000;
+const MAX_LISTED_CUSTOMERS: usize = 10_000;
 
 /// The cursor of a list that begins.
-const START: &str = "start";
+const START_CURSOR: &str = "start";
 
 /// Customers that one call makes at most.
 const MAX_GENERATED: usize = 10;
@@ -34,15 +34,15 @@ const MAX_SANDBOX_ACCOUNTS: u64 = 5;
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Created {
+struct CreateCustomersResponse {
     #[serde(flatten)]
-    first: Option<Linked>,
-    customers: Vec<Linked>,
+    first: Option<LinkRecordResponse>,
+    customers: Vec<LinkRecordResponse>,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct DebtToIncome {
+struct DebtToIncomeResponse {
     customer: CustomerId,
     income: (),
     debt: (),
@@ -52,7 +52,7 @@ struct DebtToIncome {
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Customers {
+struct CustomersResponse {
     customers: Vec<Shown>,
     /// Null where there was a `cursor`.
     pagination: Option<Pagination>,
@@ -63,323 +63,358 @@ struct Customers {
 
 /// Makes customers with logins at the sandbox bank, and links them: one, or a list of them, each
 /// `{name?, bank?, noOfAccount?, volume?}` as Okra's sandbox took them, and what a link takes besides.
-pub(crate) async fn create(call: &Call) -> Answer {
-    let asked = call.input.items();
+pub(crate) async fn create_customers(request: &ApiRequest) -> ApiResponse {
+    let asked = request.input.items();
     if asked.len() > MAX_GENERATED {
         let problem = format!("has more than {MAX_GENERATED} customers");
-        return Err(Refusal::field("body", problem));
+        return Err(ApiError::invalid_field("body", problem));
     }
-    let sandbox = sandbox(call)?;
+    let sandbox = require_sandbox(request)?;
     let mut linked = Vec::with_capacity(asked.len());
     for input in asked {
-        linked.push(create_one(call, sandbox, input).await?);
+        linked.push(create_sandbox_customer(request, sandbox, input).await?);
     }
-    answer(linked)
+    respond_with_created(linked)
 }
 
 /// Makes `number` customers of the sandbox's choice.
-pub(crate) async fn generate(call: &Call) -> Answer {
-    let number = call.input.number("number")?.unwrap_or(1);
+pub(crate) async fn generate_customers(request: &ApiRequest) -> ApiResponse {
+    let number = request.input.parse_number("number")?.unwrap_or(1);
     let number = usize::try_from(number)
         .ok()
         .filter(|number| (1..=MAX_GENERATED).contains(number))
-        .ok_or_else(|| Refusal::field("number", format!("is 1 to {MAX_GENERATED}")))?;
-    let sandbox = sandbox(call)?;
+        .ok_or_else(|| ApiError::invalid_field("number", format!("is 1 to {MAX_GENERATED}")))?;
+    let sandbox = require_sandbox(request)?;
     let mut linked = Vec::with_capacity(number);
     for _ in 0..number {
-        linked.push(create_one(call, sandbox, &call.input).await?);
+        linked.push(create_sandbox_customer(request, sandbox, &request.input).await?);
     }
-    answer(linked)
+    respond_with_created(linked)
 }
 
-fn sandbox(call: &Call) -> Result<&dyn Sandbox, Refusal> {
-    call.state.sandbox.as_deref().ok_or_else(|| {
+fn require_sandbox(request: &ApiRequest) -> Result<&dyn SandboxLoginFactory, ApiError> {
+    request.state.sandbox.as_deref().ok_or_else(|| {
         let message = "There is no sandbox bank here; link a record with records/link";
-        Refusal::new(StatusCode::NOT_IMPLEMENTED, "ENV", message)
+        ApiError::new(StatusCode::NOT_IMPLEMENTED, "ENV", message)
     })
 }
 
-async fn create_one(call: &Call, sandbox: &dyn Sandbox, input: &Input) -> Result<Linked, Refusal> {
-    let accounts = input.number("noOfAccount")?.unwrap_or(1);
+async fn create_sandbox_customer(
+    request: &ApiRequest,
+    sandbox: &dyn SandboxLoginFactory,
+    input: &Input,
+) -> Result<LinkRecordResponse, ApiError> {
+    let accounts = input.parse_number("noOfAccount")?.unwrap_or(1);
     if !(1..=MAX_SANDBOX_ACCOUNTS).contains(&accounts) {
         let problem = format!("is 1 to {MAX_SANDBOX_ACCOUNTS}");
-        return Err(Refusal::field("noOfAccount", problem));
+        return Err(ApiError::invalid_field("noOfAccount", problem));
     }
-    let terms = Terms::of(call, input)?;
-    let ask = SandboxAsk {
-        name: input.text(&["name"]),
-        bank: input.id(BANK)?,
+    let terms = LinkTerms::from_input(request, input)?;
+    let ask = CreateLoginRequest {
+        name: input.find_text(&["name"]),
+        bank: input.parse_id(BANK)?,
         accounts: u8::try_from(accounts).unwrap_or(1),
-        volume: input.text(&["volume"]),
+        volume: input.find_text(&["volume"]),
     };
     let login = sandbox
-        .create(ask)
-        .map_err(|problem| Refusal::field("customer", problem))?;
-    let linking = Linking {
+        .create_login(ask)
+        .map_err(|problem| ApiError::invalid_field("customer", problem))?;
+    let linking = LinkRecordRequest {
         bank: login.bank,
         consent: login.consent,
-        whom: Whom::New {
+        customer: LinkCustomer::New {
             name: login.name,
-            email: input.text(&["email"]),
+            email: input.find_text(&["email"]),
         },
         account_ids: vec![],
         terms,
     };
-    link_record(call, linking).await
+    link_record(request, linking).await
 }
 
 /// The first one's fields stand at the top, for callers that made one.
-fn answer(linked: Vec<Linked>) -> Answer {
-    let data = Created {
+fn respond_with_created(linked: Vec<LinkRecordResponse>) -> ApiResponse {
+    let data = CreateCustomersResponse {
         first: linked.first().cloned(),
         customers: linked,
     };
-    success("Customer created successfully", data)
+    success_response("Customer created successfully", data)
 }
 
 /// After which customer a list goes on that has a cursor.
-enum Paged {
+enum CustomerPaging {
     /// It has pages.
-    ByNumber,
+    PageNumber,
     /// It has a cursor; `None`: it begins.
-    After(Option<CustomerId>),
+    AfterCursor(Option<CustomerId>),
 }
 
-impl Paged {
-    fn of(call: &Call) -> Result<Self, Refusal> {
+impl CustomerPaging {
+    fn from_request(request: &ApiRequest) -> Result<Self, ApiError> {
         let cursor = &["cursor"];
-        match call.input.text(cursor) {
-            None => Ok(Self::ByNumber),
-            Some(_) if call.input.is_given(&["page"]) => {
-                Err(Refusal::field("page", "is not taken with a cursor"))
-            }
-            Some(text) if text == START => Ok(Self::After(None)),
-            Some(_) => Ok(Self::After(call.input.id(cursor)?)),
+        match request.input.find_text(cursor) {
+            None => Ok(Self::PageNumber),
+            Some(_) if request.input.is_given(&["page"]) => Err(ApiError::invalid_field(
+                "page",
+                "is not taken with a cursor",
+            )),
+            Some(text) if text == START_CURSOR => Ok(Self::AfterCursor(None)),
+            Some(_) => Ok(Self::AfterCursor(request.input.parse_id(cursor)?)),
         }
     }
 }
 
 /// A total of what was not all looked at would be wrong.
-fn too_many() -> Refusal {
+fn too_many_customers_error() -> ApiError {
     let problem = format!(
-        "is required: the app has {MAX_LISTED} customers or more; begin with {START} and go on with next_cursor"
+        "is required: the app has {MAX_LISTED_CUSTOMERS} customers or more; begin with {START_CURSOR} and go on with next_cursor"
     );
-    Refusal::field("cursor", problem)
+    ApiError::invalid_field("cursor", problem)
 }
 
 /// So many of the app's customers after one of them, rounded up to [`MAX_LIMIT`].
-async fn some(
-    call: &Call,
+async fn load_customers_after(
+    request: &ApiRequest,
     after: Option<CustomerId>,
-    most: usize,
-) -> Result<Page<Customer, CustomerId>, Refusal> {
-    let app = call.app()?.id;
+    limit: usize,
+) -> Result<ListPage<Customer, CustomerId>, ApiError> {
+    let app = request.require_app()?.id;
     let (mut items, mut next) = (Vec::new(), after);
-    for _ in 0..most.div_ceil(MAX_LIMIT) {
-        let page = call.state.store.customers(app, next, MAX_LIMIT).await?;
+    for _ in 0..limit.div_ceil(MAX_PAGE_LIMIT) {
+        let page = request
+            .state
+            .store
+            .list_customers(app, next, MAX_PAGE_LIMIT)
+            .await?;
         items.extend(page.items);
-        next = page.next;
+        next = page.next_cursor;
         if next.is_none() {
             break;
         }
     }
-    Ok(Page { items, next })
+    Ok(ListPage {
+        items,
+        next_cursor: next,
+    })
 }
 
-fn answer_list(
-    call: &Call,
+fn respond_with_customers(
+    request: &ApiRequest,
     customers: Vec<Customer>,
     pagination: Option<Pagination>,
     next_cursor: Option<CustomerId>,
-) -> Answer {
-    let customers = customers.into_iter().map(|customer| shown(call, customer));
-    let data = Customers {
+) -> ApiResponse {
+    let customers = customers
+        .into_iter()
+        .map(|customer| render_customer(request, customer));
+    let data = CustomersResponse {
         customers: customers.collect::<Result<_, _>>()?,
         pagination,
         next_cursor,
     };
-    success("Customers retrieved successfully", data)
+    success_response("Customers retrieved successfully", data)
 }
 
 /// The app's customers: which there are is known by their ids, and the page's are read.
-pub(crate) async fn list(call: &Call) -> Answer {
-    let (app, store) = (call.app()?.id, &call.state.store);
-    if let Paged::After(after) = Paged::of(call)? {
-        let limit = call.input.page_end()?;
-        let page = store.customers(app, after, limit).await?;
-        return answer_list(call, page.items, None, page.next);
+pub(crate) async fn list_customers(request: &ApiRequest) -> ApiResponse {
+    let (app, store) = (request.require_app()?.id, &request.state.store);
+    if let CustomerPaging::AfterCursor(after) = CustomerPaging::from_request(request)? {
+        let limit = request.input.parse_page_end()?;
+        let page = store.list_customers(app, after, limit).await?;
+        return respond_with_customers(request, page.items, None, page.next_cursor);
     }
     let (mut ids, mut after) = (Vec::new(), None);
     loop {
-        let some = store.customer_ids(app, after, MAX_LIMIT).await?;
+        let some = store.list_customer_ids(app, after, MAX_PAGE_LIMIT).await?;
         after = some.last().copied();
         ids.extend(&some);
-        if some.len() < MAX_LIMIT {
+        if some.len() < MAX_PAGE_LIMIT {
             break;
         }
-        if ids.len() >= MAX_LISTED {
-            return Err(too_many());
+        if ids.len() >= MAX_LISTED_CUSTOMERS {
+            return Err(too_many_customers_error());
         }
     }
-    let pagination = call.input.page(ids.len())?;
-    let customers = store.customers_of(&pagination.cut(ids)).await?;
-    answer_list(call, customers, Some(pagination), None)
+    let pagination = request.input.parse_page(ids.len())?;
+    let customers = store.load_customers(&pagination.cut_page(ids)).await?;
+    respond_with_customers(request, customers, Some(pagination), None)
 }
 
 /// Customers by one of what is known of them, of those looked at.
-async fn found(
-    call: &Call,
-    key: input::Names<'_>,
+async fn search_customers(
+    request: &ApiRequest,
+    key: input::FieldNames<'_>,
     (after, most): (Option<CustomerId>, usize),
-) -> Result<Page<Customer, CustomerId>, Refusal> {
+) -> Result<ListPage<Customer, CustomerId>, ApiError> {
     let name = key[0];
     let (key, value) = (
-        call.input.needed_text(key)?,
-        call.input.needed_text(&["value"])?,
+        request.input.require_text(key)?,
+        request.input.require_text(&["value"])?,
     );
     let is: fn(&Customer, &str) -> bool = match key.as_str() {
         "id" | "_id" | "customer" => {
             let id = value
                 .parse()
-                .map_err(|error| Refusal::field("value", format!("is no id: {error}")))?;
-            let items = vec![call.own_customer(id).await?];
-            return Ok(Page { items, next: None });
+                .map_err(|error| ApiError::invalid_field("value", format!("is no id: {error}")))?;
+            let items = vec![request.load_own_customer(id).await?];
+            return Ok(ListPage {
+                items,
+                next_cursor: None,
+            });
         }
         "name" => |customer, value| customer.name.to_lowercase() == value,
         "email" => |customer, value| {
             let email = customer.email.as_ref().map(|it| it.to_lowercase());
             email.as_deref() == Some(value)
         },
-        _ => return Err(Refusal::field(name, "is one of id, name, email")),
+        _ => return Err(ApiError::invalid_field(name, "is one of id, name, email")),
     };
-    let (mut page, value) = (some(call, after, most).await?, value.to_lowercase());
+    let (mut page, value) = (
+        load_customers_after(request, after, most).await?,
+        value.to_lowercase(),
+    );
     page.items.retain(|customer| is(customer, &value));
     Ok(page)
 }
 
 /// Customers by what is known of them, in pages or, a thousand looked at with each call, with a cursor.
-pub(crate) async fn find(call: &Call) -> Answer {
+pub(crate) async fn find_customers(request: &ApiRequest) -> ApiResponse {
     let key = &["key", "type"];
-    if let Paged::After(after) = Paged::of(call)? {
-        let page = found(call, key, (after, MAX_LIMIT)).await?;
-        return answer_list(call, page.items, None, page.next);
+    if let CustomerPaging::AfterCursor(after) = CustomerPaging::from_request(request)? {
+        let page = search_customers(request, key, (after, MAX_PAGE_LIMIT)).await?;
+        return respond_with_customers(request, page.items, None, page.next_cursor);
     }
-    let page = found(call, key, (None, MAX_LISTED)).await?;
-    if page.next.is_some() {
-        return Err(too_many());
+    let page = search_customers(request, key, (None, MAX_LISTED_CUSTOMERS)).await?;
+    if page.next_cursor.is_some() {
+        return Err(too_many_customers_error());
     }
-    let pagination = call.input.page(page.items.len())?;
-    let customers = pagination.cut(page.items);
-    answer_list(call, customers, Some(pagination), None)
+    let pagination = request.input.parse_page(page.items.len())?;
+    let customers = pagination.cut_page(page.items);
+    respond_with_customers(request, customers, Some(pagination), None)
 }
 
 /// Sets whether a customer is flagged: a flagged one links nothing more until the flag is taken away.
-async fn set_flag(call: &Call, blocked: bool) -> Answer {
-    let mut customer = call.customer().await?;
-    if let Some(bank) = call.input.id::<BankId>(BANK)? {
-        let records = call.state.store.records_of_customer(customer.id).await?;
+async fn set_customer_flag(request: &ApiRequest, is_blocked: bool) -> ApiResponse {
+    let mut customer = request.load_requested_customer().await?;
+    if let Some(bank) = request.input.parse_id::<BankId>(BANK)? {
+        let records = request
+            .state
+            .store
+            .list_records_of_customer(customer.id)
+            .await?;
         if !records.iter().any(|head| head.bank == bank) {
-            return Err(Refusal::field("bank", "is none of the customer's banks"));
+            return Err(ApiError::invalid_field(
+                "bank",
+                "is none of the customer's banks",
+            ));
         }
     }
-    if customer.blocked != blocked {
-        customer.blocked = blocked;
-        call.state.store.put_customer(&customer).await?;
+    if customer.is_blocked != is_blocked {
+        customer.is_blocked = is_blocked;
+        request.state.store.put_customer(&customer).await?;
     }
-    let message = match blocked {
+    let message = match is_blocked {
         true => "Customer flagged successfully",
         false => "Customer unflagged successfully",
     };
-    success(message, shown(call, customer)?)
+    success_response(message, render_customer(request, customer)?)
 }
 
-pub(crate) async fn flag(call: &Call) -> Answer {
-    set_flag(call, true).await
+pub(crate) async fn flag_customer(request: &ApiRequest) -> ApiResponse {
+    set_customer_flag(request, true).await
 }
 
-pub(crate) async fn unflag(call: &Call) -> Answer {
-    set_flag(call, false).await
+pub(crate) async fn unflag_customer(request: &ApiRequest) -> ApiResponse {
+    set_customer_flag(request, false).await
 }
 
 /// Okra's debt-to-income ratio. Incomes and debts are not told by a bank and nothing is guessed.
-pub(crate) async fn debt_to_income(call: &Call) -> Answer {
-    let customer = call.customer().await?.id;
+pub(crate) async fn get_debt_to_income(request: &ApiRequest) -> ApiResponse {
+    let customer = request.load_requested_customer().await?.id;
     let msg = "Not computed: a bank tells neither incomes nor debts, and nothing is guessed";
-    let data = DebtToIncome {
+    let data = DebtToIncomeResponse {
         customer,
         income: (),
         debt: (),
         dti: (),
         msg,
     };
-    success("Debt to income is not computed here", data)
+    success_response("Debt to income is not computed here", data)
 }
 
 /// One customer, by its id or as [`find`] finds it.
-pub(crate) async fn get(call: &Call) -> Answer {
-    let customer = match call.input.is_given(CUSTOMER) {
-        false if call.input.text(&["type", "key"]).is_some() => {
-            let page = found(call, &["type", "key"], (None, MAX_LISTED)).await?;
-            match (page.items.into_iter().next(), page.next) {
+pub(crate) async fn get_customer(request: &ApiRequest) -> ApiResponse {
+    let customer = match request.input.is_given(CUSTOMER) {
+        false if request.input.find_text(&["type", "key"]).is_some() => {
+            let page =
+                search_customers(request, &["type", "key"], (None, MAX_LISTED_CUSTOMERS)).await?;
+            match (page.items.into_iter().next(), page.next_cursor) {
                 (Some(found), _) => found,
-                (None, None) => return Err(Refusal::not_found("customer")),
+                (None, None) => return Err(ApiError::not_found("customer")),
                 (None, Some(_)) => {
                     let problem = format!(
-                        "is required: it is none of the first {MAX_LISTED}; look on with customers/find-customers-by"
+                        "is required: it is none of the first {MAX_LISTED_CUSTOMERS}; look on with customers/find-customers-by"
                     );
-                    return Err(Refusal::field("customer", problem));
+                    return Err(ApiError::invalid_field("customer", problem));
                 }
             }
         }
         _ => {
-            let id = call.input.needed_id(CUSTOMER)?;
-            return one(call, id).await;
+            let id = request.input.require_id(CUSTOMER)?;
+            return respond_with_customer(request, id).await;
         }
     };
-    one(call, customer.id).await
+    respond_with_customer(request, customer.id).await
 }
 
 /// A customer with its records.
-async fn one(call: &Call, id: CustomerId) -> Answer {
-    let heads = call.records_of_customer(id).await?;
-    let customer = call.named_customer(id).await?;
-    let customer = customer.ok_or_else(|| Refusal::not_found("customer"))?;
+async fn respond_with_customer(request: &ApiRequest, id: CustomerId) -> ApiResponse {
+    let heads = request.load_customer_records(id).await?;
+    let customer = request.load_cached_customer(id).await?;
+    let customer = customer.ok_or_else(|| ApiError::not_found("customer"))?;
     let customer = Customer::clone(&customer);
-    let accounts = call.accounts_of_customer(id).await?;
-    let shown_records = records::shown(call, &heads, &accounts).await?;
+    let accounts = request.load_customer_accounts(id).await?;
+    let shown_records = records::render_records(request, &heads, &accounts).await?;
     let ids = heads.iter().map(|head| head.record);
-    let names = Names::of_accounts(call, &accounts)
+    let names = DisplayNames::load_for_accounts(request, &accounts)
         .await?
-        .with_states(&heads);
+        .with_record_states(&heads);
     let credentials = accounts
         .iter()
-        .map(|account| Ok(Credential::new(&names.origin(call, account)?)))
-        .collect::<Result<_, Refusal>>()?;
-    let shown = shown(call, customer)?
+        .map(|account| {
+            Ok(LinkedCredential::new(
+                &names.build_origin(request, account)?,
+            ))
+        })
+        .collect::<Result<_, ApiError>>()?;
+    let shown = render_customer(request, customer)?
         .with_credentials(credentials)
         .with_records(ids.zip(shown_records).collect());
-    success("Customer retrieved successfully", shown)
+    success_response("Customer retrieved successfully", shown)
 }
 
-fn shown(call: &Call, customer: Customer) -> Result<Shown, Refusal> {
-    let blocked = customer.blocked;
+fn render_customer(request: &ApiRequest, customer: Customer) -> Result<Shown, ApiError> {
+    let blocked = customer.is_blocked;
     Ok(Shown::new(
-        Named::new(customer.id, customer.name),
-        Named::new(call.app()?.id, call.app()?.name.clone()),
+        NamedReference::new(customer.id, customer.name),
+        NamedReference::new(
+            request.require_app()?.id,
+            request.require_app()?.name.clone(),
+        ),
         customer.email,
-        call.app()?.env,
-        Times::at(customer.created_at),
+        request.require_app()?.environment,
+        ResourceTimes::at_instant(customer.created_at),
     )
-    .with_block(blocked))
+    .with_blocked_flag(blocked))
 }
 
 documented! {
-    create(optional(NAME), EMAIL, optional(BANK), SANDBOX, SYNC, LINK_OPTIONS) -> Created: "Makes a customer with a login at the sandbox bank, or a list of them, and links them.";
-    generate(NUMBER, SANDBOX, SYNC, LINK_OPTIONS) -> Created: "Makes customers of the sandbox's choice, and links them.";
-    list(PAGE, AFTER_CUSTOMER) -> Customers: "The customers of the app.";
-    find(KEY, TEXT_VALUE, PAGE, AFTER_CUSTOMER) -> Customers: "Customers by id, name or address.";
-    flag(CUSTOMER, optional(BANK)) -> Shown: "Flags a customer: one that is flagged links nothing more.";
-    unflag(CUSTOMER, optional(BANK)) -> Shown: "Takes a customer's flag away.";
-    debt_to_income(CUSTOMER) -> DebtToIncome: "Says that no ratio is computed here.";
-    get(CUSTOMER) -> Shown: "One customer with its records.";
+    create_customers(make_optional(NAME), EMAIL, make_optional(BANK), SANDBOX, SYNC, LINK_OPTIONS) -> CreateCustomersResponse: "Makes a customer with a login at the sandbox bank, or a list of them, and links them.";
+    generate_customers(NUMBER, SANDBOX, SYNC, LINK_OPTIONS) -> CreateCustomersResponse: "Makes customers of the sandbox's choice, and links them.";
+    list_customers(PAGE, AFTER_CUSTOMER) -> CustomersResponse: "The customers of the app.";
+    find_customers(KEY, TEXT_VALUE, PAGE, AFTER_CUSTOMER) -> CustomersResponse: "Customers by id, name or address.";
+    flag_customer(CUSTOMER, make_optional(BANK)) -> Shown: "Flags a customer: one that is flagged links nothing more.";
+    unflag_customer(CUSTOMER, make_optional(BANK)) -> Shown: "Takes a customer's flag away.";
+    get_debt_to_income(CUSTOMER) -> DebtToIncomeResponse: "Says that no ratio is computed here.";
+    get_customer(CUSTOMER) -> Shown: "One customer with its records.";
 }

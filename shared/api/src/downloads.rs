@@ -6,26 +6,26 @@ use okra_core::{
     model::{BookingStatus, Direction},
     money::Money,
 };
-use okra_wire::scalar::Instant;
+use okra_wire::scalar::IsoInstant;
 use serde::Serialize;
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
     scope,
-    transactions::{Row, for_callback, rows_of},
+    transactions::{AccountTransaction, read_rows, render_for_callback},
 };
 
 /// Rows of a file at most: a function answers with 6 MB at most.
 const MAX_ROWS: usize = 5000;
 
 /// The names of the columns.
-const COLUMNS: &str = "id,account,date,cleared_date,status,description,reference,credit,debit,\
+const CSV_HEADER: &str = "id,account,date,cleared_date,status,description,reference,credit,debit,\
                        balance,currency\r\n";
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Download {
+struct TransactionDownloadResponse {
     record: RecordId,
     file_name: String,
     content_type: &'static str,
@@ -35,13 +35,13 @@ struct Download {
 }
 
 /// A text as a cell (RFC 4180). What a spreadsheet would take for a formula is kept a text.
-fn cell(text: &str) -> String {
+fn format_csv_cell(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let guard = if formula { "'" } else { "" };
     format!("\"{guard}{}\"", text.replace('"', "\"\""))
 }
 
-fn line((account, row): &Row) -> String {
+fn format_csv_row((account, row): &AccountTransaction) -> String {
     let facts = &row.transaction.facts;
     let amount = facts.amount.to_number();
     let (credit, debit) = match facts.direction {
@@ -52,60 +52,64 @@ fn line((account, row): &Row) -> String {
         BookingStatus::Pending => "pending",
         BookingStatus::Booked => "booked",
     };
-    let cleared = facts.value_at.map(|at| Instant(at).to_string());
+    let cleared = facts.value_at.map(|at| IsoInstant(at).to_string());
     let balance = facts.balance_after.map(Money::to_number);
     format!(
         "{},{},{},{},{},{},{},{credit},{debit},{},{}\r\n",
         row.transaction.id,
         account.id,
-        Instant(facts.booked_at),
+        IsoInstant(facts.booked_at),
         cleared.unwrap_or_default(),
         status,
-        cell(&facts.description),
-        cell(facts.reference.as_deref().unwrap_or_default()),
+        format_csv_cell(&facts.description),
+        format_csv_cell(facts.reference.as_deref().unwrap_or_default()),
         balance.unwrap_or_default(),
         facts.amount.currency,
     )
 }
 
 /// A record's transactions as a file.
-pub(crate) async fn transactions(call: &Call) -> Answer {
-    let head = call.record().await?;
-    let form = call.input.text(&["downloadType", "download_type", "type"]);
+pub(crate) async fn download_transactions(request: &ApiRequest) -> ApiResponse {
+    let head = request.load_requested_record().await?;
+    let form = request
+        .input
+        .find_text(&["downloadType", "download_type", "type"]);
     let form = form.unwrap_or_else(|| "csv".to_owned()).to_lowercase();
-    let rows = rows_of(
-        call,
-        scope::accounts_of(call, std::slice::from_ref(&head)).await?,
+    let rows = read_rows(
+        request,
+        scope::load_accounts_of_records(request, std::slice::from_ref(&head)).await?,
     )
     .await?;
     if rows.len() > MAX_ROWS {
         let problem = format!("has to be later: a file has {MAX_ROWS} rows at most");
-        return Err(Refusal::field("from", problem));
+        return Err(ApiError::invalid_field("from", problem));
     }
     let (content_type, content) = match form.as_str() {
         "csv" => {
-            let lines = rows.iter().map(line);
-            let content = std::iter::once(COLUMNS.to_owned()).chain(lines).collect();
+            let lines = rows.iter().map(format_csv_row);
+            let content = std::iter::once(CSV_HEADER.to_owned())
+                .chain(lines)
+                .collect();
             ("text/csv; charset=utf-8", content)
         }
         "json" => {
-            let content = serde_json::to_string(&for_callback(call, &rows)?)?;
+            let content = serde_json::to_string(&render_for_callback(request, &rows)?)?;
             ("application/json", content)
         }
-        _ => return Err(Refusal::field("downloadType", "is csv or json")),
+        _ => return Err(ApiError::invalid_field("downloadType", "is csv or json")),
     };
-    let data = Download {
+    let data = TransactionDownloadResponse {
         record: head.record,
         file_name: format!("transactions-{}.{form}", head.record),
         content_type,
         rows: rows.len(),
         content,
     };
-    success("Transactions retrieved successfully", data)
+    success_response("Transactions retrieved successfully", data)
 }
 
 documented! {
-    transactions(RECORD, DOWNLOAD, DATES) -> Download: "The transactions of a record as a file, which stands in `content`.";
+    download_transactions(RECORD, DOWNLOAD, DATES) -> TransactionDownloadResponse: "The transactions of a record as a file, which stands in `content`.";
 }
 
 #[cfg(test)]
@@ -121,7 +125,7 @@ mod tests {
             ("@sum", r#""'@sum""#),
             ("", r#""""#),
         ] {
-            assert_eq!(cell(text), expected);
+            assert_eq!(format_csv_cell(text), expected);
         }
     }
 }

@@ -15,35 +15,35 @@ use okra_core::fault::{BankFault, FaultClass};
 use okra_store::StoreError;
 use okra_wire::{
     envelope::{Failure, FailureData, Success},
-    scalar::Instant,
+    scalar::IsoInstant,
 };
 use serde::Serialize;
 
 /// What a handler answers.
-pub(crate) type Answer = Result<Response, Refusal>;
+pub(crate) type ApiResponse = Result<Response, ApiError>;
 
 /// Seconds a caller is asked to wait who met another's change half way.
-const BUSY_S: u32 = 1;
+const BUSY_RETRY_S: u32 = 1;
 
 /// A good answer.
-pub(crate) fn success<D: Serialize>(message: &str, data: D) -> Answer {
+pub(crate) fn success_response<D: Serialize>(message: &str, data: D) -> ApiResponse {
     Ok(Json(Success::new(message, data)).into_response())
 }
 
 /// Why a call was refused.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct ApiError {
     status: StatusCode,
     kind: &'static str,
     message: String,
     retry_after_s: Option<u32>,
     next_refresh_at: Option<Timestamp>,
-    allow: Option<&'static str>,
+    allowed_methods: Option<&'static str>,
     /// For our logs, never for the caller.
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
-impl Refusal {
+impl ApiError {
     pub(crate) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -51,13 +51,13 @@ impl Refusal {
             message: message.into(),
             retry_after_s: None,
             next_refresh_at: None,
-            allow: None,
+            allowed_methods: None,
             cause: None,
         }
     }
 
     /// A field that is missing or wrong.
-    pub(crate) fn field(field: &str, problem: impl Display) -> Self {
+    pub(crate) fn invalid_field(field: &str, problem: impl Display) -> Self {
         let message = format!("{field} {problem}");
         Self::new(StatusCode::BAD_REQUEST, "VALIDATION", message)
     }
@@ -68,20 +68,20 @@ impl Refusal {
     }
 
     /// Something that is not there, or another app's: the answer is the same.
-    pub(crate) fn not_found(what: &'static str) -> Self {
-        let kind = match what {
+    pub(crate) fn not_found(resource: &'static str) -> Self {
+        let kind = match resource {
             "record" => "NO_RECORD_ID",
             _ => "NOT_FOUND",
         };
-        let message = format!("No {what} matches that id");
+        let message = format!("No {resource} matches that id");
         Self::new(StatusCode::NOT_FOUND, kind, message)
     }
 
     /// The same refusal of one thing that was looked for through another: a balance is found by its
     /// account, and what is not found is the balance.
-    pub(crate) fn about(self, what: &'static str) -> Self {
+    pub(crate) fn for_resource(self, resource: &'static str) -> Self {
         match self.status {
-            StatusCode::NOT_FOUND => Self::not_found(what),
+            StatusCode::NOT_FOUND => Self::not_found(resource),
             _ => self,
         }
     }
@@ -92,25 +92,25 @@ impl Refusal {
     }
 
     /// There is such an endpoint, but not for that method.
-    pub(crate) fn method(allow: &'static str) -> Self {
-        let message = format!("Call this endpoint with {allow}");
+    pub(crate) fn wrong_method(allowed_methods: &'static str) -> Self {
+        let message = format!("Call this endpoint with {allowed_methods}");
         Self {
-            allow: Some(allow),
+            allowed_methods: Some(allowed_methods),
             ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "API", message)
         }
     }
 
     /// Another change of the same thing was under way.
-    pub(crate) fn busy() -> Self {
+    pub(crate) fn retry_later() -> Self {
         let message = "Something else is changing this at the moment; try again";
         Self {
-            retry_after_s: Some(BUSY_S),
+            retry_after_s: Some(BUSY_RETRY_S),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message)
         }
     }
 
     /// The caller is asked to come back after so many seconds.
-    pub(crate) fn retry_in(self, seconds: u32) -> Self {
+    pub(crate) fn with_retry_after(self, seconds: u32) -> Self {
         Self {
             retry_after_s: Some(seconds),
             ..self
@@ -118,32 +118,32 @@ impl Refusal {
     }
 
     /// A refresh may be asked for again at `at`.
-    pub(crate) fn refresh_again(self, at: Timestamp, now: Timestamp) -> Self {
+    pub(crate) fn with_next_refresh_at(self, at: Timestamp, now: Timestamp) -> Self {
         Self {
             next_refresh_at: Some(at),
-            ..self.retry_at(at, now)
+            ..self.with_retry_at(at, now)
         }
     }
 
     /// The caller is asked to come back at `at`.
-    pub(crate) fn retry_at(self, at: Timestamp, now: Timestamp) -> Self {
+    pub(crate) fn with_retry_at(self, at: Timestamp, now: Timestamp) -> Self {
         let wait_s = (at.duration_since(now).as_millis().max(0) + 999) / 1000;
-        self.retry_in(u32::try_from(wait_s).unwrap_or(u32::MAX))
+        self.with_retry_after(u32::try_from(wait_s).unwrap_or(u32::MAX))
     }
 
     /// More of something than the app may ask for in some time.
-    pub(crate) fn too_many(what: &str) -> Self {
-        let message = format!("More than {what}; wait");
+    pub(crate) fn too_many_requests(limit: &str) -> Self {
+        let message = format!("More than {limit}; wait");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message)
     }
 
     /// Our own fault.
     pub(crate) fn internal(cause: impl Error + Send + Sync + 'static) -> Self {
         let message = "Something went wrong on our side; our logs name it by the request id";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", message).because(cause)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", message).with_cause(cause)
     }
 
-    pub(crate) fn because(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
         self.cause = Some(Box::new(cause));
         self
     }
@@ -162,7 +162,7 @@ impl Refusal {
                 message: vec![self.message],
                 method: family,
                 kind: self.kind,
-                next_refresh_available_at: self.next_refresh_at.map(Instant),
+                next_refresh_available_at: self.next_refresh_at.map(IsoInstant),
             },
             request_id: request_id.to_owned(),
         };
@@ -171,7 +171,7 @@ impl Refusal {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(allow) = self.allow {
+        if let Some(allow) = self.allowed_methods {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
@@ -180,7 +180,7 @@ impl Refusal {
 
 macro_rules! internal {
     ($($error:ty),+ $(,)?) => {$(
-        impl From<$error> for Refusal {
+        impl From<$error> for ApiError {
             fn from(error: $error) -> Self {
                 Self::internal(error)
             }
@@ -189,24 +189,24 @@ macro_rules! internal {
 }
 
 internal!(
-    crate::NoRandomness,
+    crate::RandomnessError,
     okra_queue::SendError,
     okra_refresh::RefreshError,
     okra_vault::VaultError,
     okra_webhooks::DeliverError,
     okra_webhooks::KeyringError,
-    okra_aws::rules::RulesError,
+    okra_aws::rules::TickRulesError,
     serde_json::Error,
 );
 
-impl From<StoreError> for Refusal {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Bound { what, bound } => {
+            StoreError::BoundExceeded { what, bound } => {
                 let message = format!("More than {bound} {what} are asked for; ask for less");
                 Self::new(StatusCode::BAD_REQUEST, "VALIDATION", message)
             }
-            StoreError::Contended { .. } => Self::busy().because(error),
+            StoreError::Contended { .. } => Self::retry_later().with_cause(error),
             StoreError::Service { .. }
             | StoreError::Corrupt { .. }
             | StoreError::Unwritable { .. }
@@ -216,15 +216,15 @@ impl From<StoreError> for Refusal {
     }
 }
 
-impl From<BankFault> for Refusal {
+impl From<BankFault> for ApiError {
     fn from(fault: BankFault) -> Self {
         let (status, kind) = match fault.class {
-            FaultClass::ConsentRefused => (StatusCode::BAD_REQUEST, "EXPIRED"),
+            FaultClass::ConsentRejected => (StatusCode::BAD_REQUEST, "EXPIRED"),
             FaultClass::RateLimited | FaultClass::QuotaSpent => {
                 (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT")
             }
             FaultClass::BankUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "BANK_UNAVAILABLE"),
-            FaultClass::Nonsense => (StatusCode::BAD_GATEWAY, "BANK_NONSENSE"),
+            FaultClass::MalformedResponse => (StatusCode::BAD_GATEWAY, "BANK_NONSENSE"),
             FaultClass::Internal => return Self::internal(fault),
         };
         let message = format!("The bank could not be read: {}", fault.detail);

@@ -5,19 +5,22 @@
 
 use axum::http::StatusCode;
 use okra_core::{
-    cursor::{Cursor, CursorError, Position, Scope},
+    cursor::{Cursor, CursorError, FeedPosition, FeedScope},
     ids::AccountId,
-    net::{Kind, Net},
+    net::{NetChange, NetChanges},
 };
-use okra_store::{Consistency, Head};
+use okra_store::{Consistency, RecordHead};
 use okra_wire::{
-    feed::{ChangedBalance, FeedPage, ModifiedTransaction, RemovedTransaction, plain},
-    origin::{Ids, Times},
+    feed::{
+        ChangedBalanceResource, FeedPageResource, ModifiedTransactionResource,
+        RemovedTransactionResource, plain_transaction,
+    },
+    origin::{ResourceIds, ResourceTimes},
 };
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
     input::{CUSTOMER, RECORD},
 };
 
@@ -31,9 +34,9 @@ pub(crate) const MAX_COUNT: usize = 500;
 const MAX_ENTRIES: usize = 1_000;
 
 /// Entries read at once.
-const ENTRIES: usize = 100;
+const ENTRIES_PER_READ: usize = 100;
 
-impl From<CursorError> for Refusal {
+impl From<CursorError> for ApiError {
     fn from(error: CursorError) -> Self {
         let kind = match error {
             CursorError::Garbled => "CURSOR_INVALID",
@@ -45,100 +48,107 @@ impl From<CursorError> for Refusal {
 }
 
 /// The entries after the cursor are not there any more, or never were.
-fn expired() -> Refusal {
+fn cursor_expired_error() -> ApiError {
     let message =
         "What comes after the cursor is not in the feed any more; start again without one";
-    Refusal::new(StatusCode::BAD_REQUEST, "CURSOR_EXPIRED", message)
+    ApiError::new(StatusCode::BAD_REQUEST, "CURSOR_EXPIRED", message)
 }
 
-pub(crate) async fn read(call: &Call) -> Answer {
-    let (scope, heads) = match call.input.id(RECORD)? {
+pub(crate) async fn read_feed(request: &ApiRequest) -> ApiResponse {
+    let (scope, heads) = match request.input.parse_id(RECORD)? {
         Some(record) => {
-            let head = call.own_record(record, Consistency::Strong).await?;
-            (Scope::Record(record), vec![head])
+            let head = request.load_own_record(record, Consistency::Strong).await?;
+            (FeedScope::Record(record), vec![head])
         }
         None => {
-            if !call.input.is_given(CUSTOMER) {
-                return Err(Refusal::field("record_id", "or customer is required"));
+            if !request.input.is_given(CUSTOMER) {
+                return Err(ApiError::invalid_field(
+                    "record_id",
+                    "or customer is required",
+                ));
             }
-            let customer = call.customer().await?;
-            let mut heads = call.state.store.records_of_customer(customer.id).await?;
+            let customer = request.load_requested_customer().await?;
+            let mut heads = request
+                .state
+                .store
+                .list_records_of_customer(customer.id)
+                .await?;
             heads.sort_by_key(|head| head.record);
-            (Scope::Customer(customer.id), heads)
+            (FeedScope::Customer(customer.id), heads)
         }
     };
-    let count = call.input.number("count")?;
+    let count = request.input.parse_number("count")?;
     let count = count.map_or(DEFAULT_COUNT, |count| {
         usize::try_from(count)
             .unwrap_or(MAX_COUNT)
             .clamp(1, MAX_COUNT)
     });
-    let app = call.app()?.id;
-    let mut cursor = match call.input.text(&["cursor"]) {
-        Some(text) => Cursor::decode(&text, app, scope)?,
-        None => Cursor::start(scope),
+    let app = request.require_app()?.id;
+    let mut cursor = match request.input.find_text(&["cursor"]) {
+        Some(text) => Cursor::decode_for_app(&text, app, scope)?,
+        None => Cursor::at_start(scope),
     };
-    let (mut net, mut entries, mut has_more) = (Net::default(), MAX_ENTRIES, false);
+    let (mut net, mut entries, mut has_more) = (NetChanges::default(), MAX_ENTRIES, false);
     for head in &heads {
-        let (position, more) = read_record(
-            call,
+        let (position, more) = read_record_feed(
+            request,
             head,
-            cursor.position(head.record),
+            cursor.record_position(head.record),
             &mut net,
             count,
             &mut entries,
-            matches!(scope, Scope::Record(_)),
+            matches!(scope, FeedScope::Record(_)),
         )
         .await?;
-        cursor.advance(head.record, position);
+        cursor.advance_record(head.record, position);
         has_more |= more;
     }
-    let page = page(call, &heads, &net, cursor.encode(app), has_more)?;
-    success("Changes retrieved successfully", page)
+    let page = build_page(request, &heads, &net, cursor.encode_for_app(app), has_more)?;
+    success_response("Changes retrieved successfully", page)
 }
 
 /// Takes what comes after `position` in a record's feed, until the page or the bound of entries is full.
 /// Returns the new position, and whether there is more.
-async fn read_record(
-    call: &Call,
-    head: &Head,
-    mut position: Position,
-    net: &mut Net,
+async fn read_record_feed(
+    request: &ApiRequest,
+    head: &RecordHead,
+    mut position: FeedPosition,
+    net: &mut NetChanges,
     count: usize,
-    entries: &mut usize,
-    strong: bool,
-) -> Result<(Position, bool), Refusal> {
+    entries_left: &mut usize,
+    is_strong: bool,
+) -> Result<(FeedPosition, bool), ApiError> {
     loop {
-        let room = count - net.taken().min(count);
+        let room = count - net.row_count().min(count);
         if position.seq >= head.seq {
             // A table that was set back: the entries the reader has seen are not these. A customer's
             // heads are read eventually, and may only be behind.
             let ahead = position.seq > head.seq || position.rows > 0;
-            return if ahead && strong {
-                Err(expired())
+            return if ahead && is_strong {
+                Err(cursor_expired_error())
             } else {
                 Ok((position, false))
             };
         }
-        if room == 0 || *entries == 0 {
+        if room == 0 || *entries_left == 0 {
             return Ok((position, true));
         }
-        let limit = ENTRIES.min(*entries).min(room);
-        let page = call
+        let limit = ENTRIES_PER_READ.min(*entries_left).min(room);
+        let page = request
             .state
             .store
-            .feed(head.record, position.seq, limit, Consistency::Strong)
+            .read_feed(head.record, position.seq, limit, Consistency::Strong)
             .await?;
         if page
             .first()
             .is_none_or(|entry| entry.seq != position.seq.next())
         {
-            return Err(expired());
+            return Err(cursor_expired_error());
         }
         for entry in &page {
-            let room = count - net.taken().min(count);
-            *entries = entries.saturating_sub(1);
-            let next = net.take(entry, position, room);
+            let room = count - net.row_count().min(count);
+            *entries_left = entries_left.saturating_sub(1);
+            let next = net.take_entry(entry, position, room);
             let whole = next.seq == entry.seq;
             position = next;
             if !whole {
@@ -148,27 +158,27 @@ async fn read_record(
     }
 }
 
-fn page<'a>(
-    call: &Call,
-    heads: &[Head],
-    net: &'a Net,
+fn build_page<'a>(
+    request: &ApiRequest,
+    heads: &[RecordHead],
+    net: &'a NetChanges,
     next_cursor: String,
     has_more: bool,
-) -> Result<FeedPage<'a>, Refusal> {
-    let app = call.app()?;
+) -> Result<FeedPageResource<'a>, ApiError> {
+    let app = request.require_app()?;
     let ids = |record, account: AccountId| {
         let head = heads.iter().find(|head| head.record == record);
-        let head = head.ok_or_else(|| Refusal::not_found("record"))?;
-        Ok::<_, Refusal>(Ids {
+        let head = head.ok_or_else(|| ApiError::not_found("record"))?;
+        Ok::<_, ApiError>(ResourceIds {
             app: app.id,
-            env: app.env,
+            env: app.environment,
             record,
             customer: head.customer,
             bank: head.bank,
             account,
         })
     };
-    let mut page = FeedPage {
+    let mut page = FeedPageResource {
         added: vec![],
         modified: vec![],
         removed: vec![],
@@ -176,27 +186,33 @@ fn page<'a>(
         next_cursor,
         has_more,
     };
-    for (id, row, kind) in net.rows() {
+    for (id, row, kind) in net.net_transactions() {
         let ids = ids(row.record, row.account)?;
         match kind {
-            Kind::Added(facts) => page.added.push(plain(ids, id, facts, Times::at(row.at))),
-            Kind::Modified(before, after) => {
-                let modified = ModifiedTransaction::new(ids, id, row, before, after);
+            NetChange::Added(facts) => page.added.push(plain_transaction(
+                ids,
+                id,
+                facts,
+                ResourceTimes::at_instant(row.committed_at),
+            )),
+            NetChange::Modified(before, after) => {
+                let modified = ModifiedTransactionResource::new(ids, id, row, before, after);
                 page.modified.push(modified);
             }
-            Kind::Removed(before) => {
-                let removed = RemovedTransaction::new(ids, id, row, before);
+            NetChange::Removed(before) => {
+                let removed = RemovedTransactionResource::new(ids, id, row, before);
                 page.removed.push(removed);
             }
         }
     }
-    for (account, balance) in net.balances() {
+    for (account, balance) in net.net_balances() {
         let ids = ids(balance.record, account)?;
-        page.balances.push(ChangedBalance::new(ids, balance));
+        page.balances
+            .push(ChangedBalanceResource::new(ids, balance));
     }
     Ok(page)
 }
 
 documented! {
-    read(optional(RECORD), optional(CUSTOMER), CURSOR) -> FeedPage<'static>: "What changed since a cursor, of a record or of a customer with all their records.";
+    read_feed(make_optional(RECORD), make_optional(CUSTOMER), CURSOR) -> FeedPageResource<'static>: "What changed since a cursor, of a record or of a customer with all their records.";
 }

@@ -17,18 +17,18 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use tower::{Service, ServiceExt};
 
-use crate::{envelope::Refusal, routes};
+use crate::{envelope::ApiError, routes};
 
 /// Bytes of an answer at most: Lambda takes 6 MB, base64 and JSON included.
-const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes of a text at most with the escapes that it has within JSON.
-const MAX_ESCAPED_BYTES: usize = MAX_ANSWER_BYTES * 4 / 3;
+const MAX_ESCAPED_BYTES: usize = MAX_RESPONSE_BYTES * 4 / 3;
 
 /// What API Gateway sends; what nobody here reads is left out.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Event {
+pub struct GatewayEvent {
     raw_path: String,
     #[serde(default)]
     raw_query_string: String,
@@ -40,23 +40,23 @@ pub struct Event {
     body: Option<String>,
     #[serde(default)]
     is_base64_encoded: bool,
-    request_context: Context,
+    request_context: GatewayContext,
 }
 
 #[derive(Deserialize)]
-struct Context {
-    http: Http,
+struct GatewayContext {
+    http: GatewayHttp,
 }
 
 #[derive(Deserialize)]
-struct Http {
+struct GatewayHttp {
     method: String,
 }
 
 /// What API Gateway answers with.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Answer {
+pub struct GatewayResponse {
     /// The HTTP status.
     pub status_code: u16,
     /// Names in small letters; several values of one name are joined by commas.
@@ -73,43 +73,47 @@ pub struct Answer {
 /// An answer that broke off.
 #[derive(Debug, thiserror::Error)]
 #[error("an answer could not be read whole")]
-pub struct Unreadable(#[source] axum::Error);
+pub struct UnreadableResponseError(#[source] axum::Error);
 
 /// Lets a router answer an event. An answer that is too long for Lambda is refused in its place.
 ///
 /// # Errors
 ///
 /// [`Unreadable`].
-pub async fn serve<S, R>(router: S, event: Event) -> Result<Answer, Unreadable>
+pub async fn serve_event<S, R>(
+    router: S,
+    event: GatewayEvent,
+) -> Result<GatewayResponse, UnreadableResponseError>
 where
     S: Service<Request<Body>, Response = R, Error = Infallible>,
     R: IntoResponse,
 {
     let path = event.raw_path.clone();
-    let response = match router.oneshot(request(event)).await {
+    let response = match router.oneshot(request_from_event(event)).await {
         Ok(response) => response.into_response(),
         Err(never) => match never {},
     };
     let id = response.headers().get("x-request-id").cloned();
-    match answer(response).await? {
+    match convert_response(response).await? {
         Some(answer) => Ok(answer),
         None => {
-            let refused = answer(too_long(&path, id)).await?;
-            refused.ok_or_else(|| Unreadable(axum::Error::new("a refusal is too long")))
+            let refused = convert_response(response_too_long(&path, id)).await?;
+            refused
+                .ok_or_else(|| UnreadableResponseError(axum::Error::new("a refusal is too long")))
         }
     }
 }
 
 /// The refusal that stands in the place of an answer that is too long.
-fn too_long(path: &str, id: Option<HeaderValue>) -> Response<Body> {
+fn response_too_long(path: &str, request_id: Option<HeaderValue>) -> Response<Body> {
     let message = format!(
-        "The answer has more than {MAX_ANSWER_BYTES} bytes; ask for less, with a smaller limit or a narrower span"
+        "The answer has more than {MAX_RESPONSE_BYTES} bytes; ask for less, with a smaller limit or a narrower span"
     );
-    let refusal = Refusal::new(StatusCode::BAD_REQUEST, "ANSWER_TOO_LONG", message);
-    let text = id.as_ref().and_then(|id| id.to_str().ok());
-    let family = routes::family(&routes::normal(path));
+    let refusal = ApiError::new(StatusCode::BAD_REQUEST, "ANSWER_TOO_LONG", message);
+    let text = request_id.as_ref().and_then(|id| id.to_str().ok());
+    let family = routes::find_family(&routes::normalise_path(path));
     let mut response = refusal.into_response(text.unwrap_or_default(), family);
-    if let Some(id) = id {
+    if let Some(id) = request_id {
         response.headers_mut().insert("x-request-id", id);
     }
     response
@@ -126,7 +130,7 @@ fn escaped_len(text: &str) -> usize {
 }
 
 /// The request that an event stands for. No event is too odd for one.
-pub fn request(event: Event) -> Request<Body> {
+pub fn request_from_event(event: GatewayEvent) -> Request<Body> {
     let method = Method::from_bytes(event.request_context.http.method.as_bytes());
     let mut headers = HeaderMap::new();
     for (name, value) in event.headers.unwrap_or_default() {
@@ -152,28 +156,28 @@ pub fn request(event: Event) -> Request<Body> {
     };
     let mut request = Request::new(Body::from(body));
     *request.method_mut() = method.unwrap_or_default();
-    *request.uri_mut() = uri(&event.raw_path, &event.raw_query_string);
+    *request.uri_mut() = build_uri(&event.raw_path, &event.raw_query_string);
     *request.headers_mut() = headers;
     request
 }
 
 /// The path as it was decoded by API Gateway, encoded again; what makes no URI at all is no resource of
 /// ours.
-fn uri(path: &str, query: &str) -> Uri {
+fn build_uri(path: &str, query: &str) -> Uri {
     let mut target = String::with_capacity(path.len() + query.len() + 2);
     if !path.starts_with('/') {
         target.push('/');
     }
-    encode(path, &mut target);
+    percent_encode(path, &mut target);
     if !query.is_empty() {
         target.push('?');
-        encode(query, &mut target);
+        percent_encode(query, &mut target);
     }
     Uri::try_from(target).unwrap_or_else(|_| Uri::from_static("/v2/no-such-path"))
 }
 
 /// Bytes that cannot stand in a request's target; a `%` is taken to be the client's.
-fn encode(text: &str, target: &mut String) {
+fn percent_encode(text: &str, target: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
         if byte.is_ascii_graphic() && !b"\"#<>?\\^`{|}".contains(&byte)
@@ -189,12 +193,16 @@ fn encode(text: &str, target: &mut String) {
 }
 
 /// `None` where it is too long.
-async fn answer(response: Response<Body>) -> Result<Option<Answer>, Unreadable> {
+async fn convert_response(
+    response: Response<Body>,
+) -> Result<Option<GatewayResponse>, UnreadableResponseError> {
     let (parts, body) = response.into_parts();
-    if body.size_hint().lower() > MAX_ANSWER_BYTES as u64 {
+    if body.size_hint().lower() > MAX_RESPONSE_BYTES as u64 {
         return Ok(None);
     }
-    let body = to_bytes(body, MAX_ANSWER_BYTES).await.map_err(Unreadable)?;
+    let body = to_bytes(body, MAX_RESPONSE_BYTES)
+        .await
+        .map_err(UnreadableResponseError)?;
     let (mut headers, mut cookies) = (BTreeMap::<String, String>::new(), Vec::new());
     for (name, value) in &parts.headers {
         let text = String::from_utf8_lossy(value.as_bytes());
@@ -215,7 +223,7 @@ async fn answer(response: Response<Body>) -> Result<Option<Answer>, Unreadable> 
     if !is_base64_encoded && escaped_len(&body) > MAX_ESCAPED_BYTES {
         return Ok(None);
     }
-    Ok(Some(Answer {
+    Ok(Some(GatewayResponse {
         status_code: parts.status.as_u16(),
         headers,
         cookies,
@@ -232,7 +240,7 @@ mod tests {
     use super::*;
 
     /// Says what it was asked.
-    fn echo() -> Router {
+    fn echo_router() -> Router {
         let said = async |request: Request<Body>| {
             let (parts, body) = request.into_parts();
             let body = to_bytes(body, 1000).await.unwrap();
@@ -250,7 +258,7 @@ mod tests {
         Router::new().fallback(any(said))
     }
 
-    fn event(change: &Value) -> Event {
+    fn build_event(change: &Value) -> GatewayEvent {
         let mut event = json!({
             "version": "2.0", "routeKey": "$default", "rawPath": "/v2/banks/list", "rawQueryString": "",
             "headers": { "authorization": "Bearer k", "host": "x" }, "isBase64Encoded": false,
@@ -261,15 +269,17 @@ mod tests {
         serde_json::from_value(event).unwrap()
     }
 
-    async fn said(change: Value) -> Value {
-        let answer = serve(echo(), event(&change)).await.unwrap();
+    async fn echo_response(change: Value) -> Value {
+        let answer = serve_event(echo_router(), build_event(&change))
+            .await
+            .unwrap();
         assert_eq!(answer.status_code, 200);
         serde_json::from_str(&answer.body).unwrap()
     }
 
     #[tokio::test]
     async fn an_event_is_the_request_that_it_was() {
-        let said = said(json!({
+        let said = echo_response(json!({
             "cookies": ["s=1", "t=2"], "body": "eyJhIjoxfQ==", "isBase64Encoded": true,
             "rawQueryString": "a=%20b&",
         }))
@@ -284,7 +294,11 @@ mod tests {
     #[tokio::test]
     async fn no_event_is_too_odd_to_be_answered() {
         let check = async |change: Value, target: &str| {
-            assert_eq!(said(change.clone()).await["target"], target, "{change}");
+            assert_eq!(
+                echo_response(change.clone()).await["target"],
+                target,
+                "{change}"
+            );
         };
         check(json!({ "rawPath": "//v2//banks/list" }), "//v2//banks/list").await;
         check(
@@ -316,19 +330,24 @@ mod tests {
         let odd = json!({ "headers": { "host": "a b", "x-forwarded-proto": "%%", "bad name": "x", "y": "a\nb" } });
         check(odd, "/v2/banks/list").await;
         let not_base64 = json!({ "isBase64Encoded": true, "body": "{}" });
-        assert_eq!(said(not_base64).await["body"], json!(b"{}".to_vec()));
+        assert_eq!(
+            echo_response(not_base64).await["body"],
+            json!(b"{}".to_vec())
+        );
         let method = json!({ "requestContext": { "http": { "method": "not a method" } } });
-        assert_eq!(said(method).await["method"], "GET");
+        assert_eq!(echo_response(method).await["method"], "GET");
     }
 
     #[tokio::test]
     async fn an_answer_is_text_where_it_is_and_base64_where_not() {
-        let text = serve(echo(), event(&json!({}))).await.unwrap();
+        let text = serve_event(echo_router(), build_event(&json!({})))
+            .await
+            .unwrap();
         assert_eq!(text.cookies, ["a=1"]);
         assert_eq!(text.headers["content-type"], "application/json");
         assert!(!text.headers.contains_key("set-cookie"));
         let bytes = Router::new().fallback(any(async || vec![0xff_u8, 0]));
-        let answer = serve(bytes, event(&json!({}))).await.unwrap();
+        let answer = serve_event(bytes, build_event(&json!({}))).await.unwrap();
         assert_eq!(
             (answer.body.as_str(), answer.is_base64_encoded),
             ("/wA=", true)
@@ -341,7 +360,7 @@ mod tests {
             let length = text.len();
             let said = async move || ([("x-request-id", "0123")], text);
             let router = Router::new().fallback(any(said));
-            let answer = serve(router, event(&json!({}))).await.unwrap();
+            let answer = serve_event(router, build_event(&json!({}))).await.unwrap();
             assert_eq!(answer.headers["x-request-id"], "0123");
             assert_eq!(answer.status_code == 200, fits, "{length}");
             if !fits {
@@ -352,10 +371,10 @@ mod tests {
             }
             assert!(serde_json::to_vec(&answer).unwrap().len() < 6_000_000);
         };
-        check("a".repeat(MAX_ANSWER_BYTES), true).await;
-        check("a".repeat(MAX_ANSWER_BYTES + 1), false).await;
-        check("\"a\\\n".repeat(MAX_ANSWER_BYTES / 4), false).await;
-        check("\"aaa".repeat(MAX_ANSWER_BYTES / 4), true).await;
+        check("a".repeat(MAX_RESPONSE_BYTES), true).await;
+        check("a".repeat(MAX_RESPONSE_BYTES + 1), false).await;
+        check("\"a\\\n".repeat(MAX_RESPONSE_BYTES / 4), false).await;
+        check("\"aaa".repeat(MAX_RESPONSE_BYTES / 4), true).await;
     }
 
     #[test]
@@ -367,7 +386,7 @@ mod tests {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if name.starts_with("api-") {
                 let event = std::fs::read(&path).unwrap();
-                serde_json::from_slice::<Event>(&event).unwrap();
+                serde_json::from_slice::<GatewayEvent>(&event).unwrap();
                 read += 1;
             }
         }

@@ -8,20 +8,23 @@
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use okra_core::{
-    feed::{Change, Confidence, FeedEntry},
+    feed::{Change, FeedEntry, MatchConfidence},
     ids::{AccountId, BalanceId, RecordId, Seq, TransactionId},
     model::{BalanceFacts, TransactionFacts},
 };
 use okra_store::{Account, Consistency, Store};
 use okra_wire::{
-    feed::{PastBalance, Version, Versions, plain},
-    origin::{Ids, Times},
-    scalar::Instant,
+    feed::{
+        BalanceVersionResource, TransactionVersionResource, TransactionVersionsResource,
+        plain_transaction,
+    },
+    origin::{ResourceIds, ResourceTimes},
+    scalar::IsoInstant,
 };
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
     input::ACCOUNT,
 };
 
@@ -29,43 +32,48 @@ use crate::{
 pub(crate) const MAX_VERSIONS: usize = 50;
 
 /// Versions that are gone through for one answer at most.
-const MAX_STEPS: usize = 200;
+const MAX_VERSIONS_SCANNED: usize = 200;
 
 /// Entries looked through for a balance at most, and at once.
-const MAX_ENTRIES: u64 = 2_000;
-const ENTRIES: u64 = 100;
+const MAX_ENTRIES_SCANNED: u64 = 2_000;
+const ENTRIES_PER_READ: u64 = 100;
 
 /// Entries read to find the last one before a time, at most: a binary search over 10^12.
 const MAX_HALVINGS: usize = 41;
 
 /// What one entry says of a transaction.
-struct Told {
+struct EntryVersion {
     entry: FeedEntry,
     kind: &'static str,
-    confidence: Confidence,
-    changed: Vec<&'static str>,
+    confidence: MatchConfidence,
+    changed_fields: Vec<&'static str>,
     after: Option<TransactionFacts>,
-    previous: Option<Seq>,
+    previous_seq: Option<Seq>,
 }
 
-impl Told {
+impl EntryVersion {
     /// `None` where the entry does not speak of it.
-    fn of(entry: FeedEntry, id: TransactionId) -> Option<Self> {
+    fn from_entry(entry: FeedEntry, id: TransactionId) -> Option<Self> {
         let Change::Transactions(diff) = &entry.change else {
             return None;
         };
-        let previous = diff.previous.get(&id).copied();
+        let previous = diff.previous_seqs.get(&id).copied();
         let said = |kind, confidence, changed, after| (kind, confidence, changed, after);
         let added = diff.added.iter().find(|row| row.id == id);
         let modified = diff.modified.iter().find(|row| row.after.id == id);
         let (kind, confidence, changed, after) = if let Some(row) = added {
-            said("added", Confidence::Exact, vec![], Some(row.facts.clone()))
+            said(
+                "added",
+                MatchConfidence::Exact,
+                vec![],
+                Some(row.facts.clone()),
+            )
         } else if let Some(row) = modified {
             let after = &row.after.facts;
-            let changed = row.before.changed(after);
+            let changed = row.before.changed_fields(after);
             said("modified", row.confidence, changed, Some(after.clone()))
         } else if diff.removed.iter().any(|row| row.id == id) {
-            said("removed", Confidence::Exact, vec![], None)
+            said("removed", MatchConfidence::Exact, vec![], None)
         } else {
             return None;
         };
@@ -73,54 +81,59 @@ impl Told {
             entry,
             kind,
             confidence,
-            changed,
+            changed_fields: changed,
             after,
-            previous,
+            previous_seq: previous,
         })
     }
 
-    fn version(self, ids: Ids, id: TransactionId) -> Version {
-        let times = Times::at(self.entry.at);
-        Version {
+    fn into_version(self, ids: ResourceIds, id: TransactionId) -> TransactionVersionResource {
+        let times = ResourceTimes::at_instant(self.entry.committed_at);
+        TransactionVersionResource {
             sequence: self.entry.seq.0,
-            at: Instant(self.entry.at),
+            at: IsoInstant(self.entry.committed_at),
             kind: self.kind,
             confidence: self.confidence.as_str(),
-            changed: self.changed,
-            transaction: self.after.map(|facts| plain(ids, id, &facts, times)),
+            changed: self.changed_fields,
+            transaction: self
+                .after
+                .map(|facts| plain_transaction(ids, id, &facts, times)),
         }
     }
 }
 
-async fn told(
+async fn load_entry_version(
     store: &Store,
     record: RecordId,
     seq: Seq,
     id: TransactionId,
-) -> Result<Option<Told>, Refusal> {
-    let entry = store.entry(record, seq).await?;
-    Ok(entry.and_then(|entry| Told::of(entry, id)))
+) -> Result<Option<EntryVersion>, ApiError> {
+    let entry = store.find_feed_entry(record, seq).await?;
+    Ok(entry.and_then(|entry| EntryVersion::from_entry(entry, id)))
 }
 
 /// The account of a transaction, and the entry that wrote or removed it last. A removed one is found
 /// for 15 days.
-async fn subject(call: &Call) -> Result<(TransactionId, Account, Seq), Refusal> {
-    let missing = || Refusal::not_found("transaction");
+async fn load_requested_transaction(
+    request: &ApiRequest,
+) -> Result<(TransactionId, Account, Seq), ApiError> {
+    let missing = || ApiError::not_found("transaction");
     let id: TransactionId =
-        call.input
-            .needed_id(&["id", "_id", "transaction", "transaction_id"])?;
-    let written = call.state.store.last_written(id).await?;
+        request
+            .input
+            .require_id(&["id", "_id", "transaction", "transaction_id"])?;
+    let written = request.state.store.find_last_write(id).await?;
     let (account, seq) = written.ok_or_else(missing)?;
-    let account = call.own_account(account).await;
-    let account = account.map_err(|refusal| refusal.about("transaction"))?;
+    let account = request.load_own_account(account).await;
+    let account = account.map_err(|refusal| refusal.for_resource("transaction"))?;
     Ok((id, account, seq))
 }
 
-fn ids(call: &Call, account: &Account) -> Result<Ids, Refusal> {
-    let app = call.app()?;
-    Ok(Ids {
+fn ids_for_account(request: &ApiRequest, account: &Account) -> Result<ResourceIds, ApiError> {
+    let app = request.require_app()?;
+    Ok(ResourceIds {
         app: app.id,
-        env: app.env,
+        env: app.environment,
         record: account.record,
         customer: account.customer,
         bank: account.bank,
@@ -130,24 +143,24 @@ fn ids(call: &Call, account: &Account) -> Result<Ids, Refusal> {
 
 /// A moment in a feed.
 #[derive(Clone, Copy)]
-enum When {
+enum FeedMoment {
     Seq(Seq),
     At(Timestamp),
 }
 
-impl When {
-    fn of(call: &Call) -> Result<Self, Refusal> {
-        if let Some(text) = call.input.text(&["sequence", "seq"]) {
+impl FeedMoment {
+    fn from_request(request: &ApiRequest) -> Result<Self, ApiError> {
+        if let Some(text) = request.input.find_text(&["sequence", "seq"]) {
             let seq = text.parse();
-            let seq = seq.map_err(|_| Refusal::field("sequence", "is no whole number"))?;
+            let seq = seq.map_err(|_| ApiError::invalid_field("sequence", "is no whole number"))?;
             return Ok(Self::Seq(Seq(seq)));
         }
-        let text = call.input.text(&["at"]);
-        let text = text.ok_or_else(|| Refusal::field("sequence", "or at is required"))?;
+        let text = request.input.find_text(&["at"]);
+        let text = text.ok_or_else(|| ApiError::invalid_field("sequence", "or at is required"))?;
         let problem = "is no time: send 2026-03-15T12:00:00Z";
         text.parse()
             .map(Self::At)
-            .map_err(|_| Refusal::field("at", problem))
+            .map_err(|_| ApiError::invalid_field("at", problem))
     }
 
     fn includes(self, seq: Seq, at: Timestamp) -> bool {
@@ -158,30 +171,30 @@ impl When {
     }
 }
 
-fn too_far() -> Refusal {
+fn too_far_back_error() -> ApiError {
     let message = "That is too far back to find at once: page through history/versions or the feed";
-    Refusal::new(StatusCode::BAD_REQUEST, "TOO_FAR_BACK", message)
+    ApiError::new(StatusCode::BAD_REQUEST, "TOO_FAR_BACK", message)
 }
 
-fn not_yet() -> Refusal {
+fn not_yet_existing_error() -> ApiError {
     let message = "There was none at that time";
-    Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+    ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
 }
 
 /// The versions of a transaction, newest first.
-pub(crate) async fn versions(call: &Call) -> Answer {
-    let (id, account, newest) = subject(call).await?;
-    let store = &call.state.store;
-    let ids = ids(call, &account)?;
-    let mut next = match call.input.number("before")? {
+pub(crate) async fn list_transaction_versions(request: &ApiRequest) -> ApiResponse {
+    let (id, account, newest) = load_requested_transaction(request).await?;
+    let store = &request.state.store;
+    let ids = ids_for_account(request, &account)?;
+    let mut next = match request.input.parse_number("before")? {
         None => Some(newest),
         Some(before) => {
-            let told = told(store, account.record, Seq(before), id).await?;
-            told.ok_or_else(|| Refusal::field("before", "is no version's sequence"))?
-                .previous
+            let told = load_entry_version(store, account.record, Seq(before), id).await?;
+            told.ok_or_else(|| ApiError::invalid_field("before", "is no version's sequence"))?
+                .previous_seq
         }
     };
-    let limit = call.input.number("limit")?;
+    let limit = request.input.parse_number("limit")?;
     let limit = limit.map_or(MAX_VERSIONS, |limit| {
         usize::try_from(limit)
             .unwrap_or(MAX_VERSIONS)
@@ -191,84 +204,93 @@ pub(crate) async fn versions(call: &Call) -> Answer {
     while let Some(seq) = next
         && versions.len() < limit
     {
-        let Some(told) = told(store, account.record, seq, id).await? else {
+        let Some(told) = load_entry_version(store, account.record, seq, id).await? else {
             break;
         };
-        next = told.previous.filter(|previous| *previous < seq);
-        versions.push(told.version(ids, id));
+        next = told.previous_seq.filter(|previous| *previous < seq);
+        versions.push(told.into_version(ids, id));
     }
-    let data = Versions {
+    let data = TransactionVersionsResource {
         id,
         versions,
         complete: next.is_none(),
     };
-    success("Versions retrieved successfully", data)
+    success_response("Versions retrieved successfully", data)
 }
 
 /// A transaction as it was.
-pub(crate) async fn transaction(call: &Call) -> Answer {
-    let when = When::of(call)?;
-    let (id, account, newest) = subject(call).await?;
+pub(crate) async fn get_past_transaction(request: &ApiRequest) -> ApiResponse {
+    let when = FeedMoment::from_request(request)?;
+    let (id, account, newest) = load_requested_transaction(request).await?;
     let mut next = Some(newest);
-    for _ in 0..MAX_STEPS {
+    for _ in 0..MAX_VERSIONS_SCANNED {
         let Some(seq) = next else {
-            return Err(not_yet());
+            return Err(not_yet_existing_error());
         };
-        let told = told(&call.state.store, account.record, seq, id).await?;
-        let told = told.ok_or_else(too_far)?;
-        if when.includes(told.entry.seq, told.entry.at) {
-            let version = told.version(ids(call, &account)?, id);
-            return success("Transaction retrieved successfully", version);
+        let told = load_entry_version(&request.state.store, account.record, seq, id).await?;
+        let told = told.ok_or_else(too_far_back_error)?;
+        if when.includes(told.entry.seq, told.entry.committed_at) {
+            let version = told.into_version(ids_for_account(request, &account)?, id);
+            return success_response("Transaction retrieved successfully", version);
         }
-        next = told.previous.filter(|previous| *previous < seq);
+        next = told.previous_seq.filter(|previous| *previous < seq);
     }
-    Err(too_far())
+    Err(too_far_back_error())
 }
 
 /// A balance as it was.
-pub(crate) async fn balance(call: &Call) -> Answer {
-    let when = When::of(call)?;
-    let account = match call.input.id::<BalanceId>(&["id", "_id", "balance"])? {
+pub(crate) async fn get_past_balance(request: &ApiRequest) -> ApiResponse {
+    let when = FeedMoment::from_request(request)?;
+    let account = match request
+        .input
+        .parse_id::<BalanceId>(&["id", "_id", "balance"])?
+    {
         Some(id) => {
-            let account = call.own_account(id.account()).await;
-            account.map_err(|refusal| refusal.about("balance"))?
+            let account = request.load_own_account(id.account_id()).await;
+            account.map_err(|refusal| refusal.for_resource("balance"))?
         }
-        None => call.own_account(call.input.needed_id(ACCOUNT)?).await?,
+        None => {
+            request
+                .load_own_account(request.input.require_id(ACCOUNT)?)
+                .await?
+        }
     };
     let answer = |seq: Seq, at, facts: &BalanceFacts| {
-        let past = PastBalance::new(account.id, seq.0, Instant(at), facts);
-        success("Balance retrieved successfully", past)
+        let past = BalanceVersionResource::new(account.id, seq.0, IsoInstant(at), facts);
+        success_response("Balance retrieved successfully", past)
     };
     if let (Some(facts), Some(at)) = (&account.balance, account.balance_at)
         && when.includes(account.balance_seq, at)
     {
         return answer(account.balance_seq, at, facts);
     }
-    let store = &call.state.store;
+    let store = &request.state.store;
     let mut last = match when {
-        When::Seq(seq) => seq.min(account.balance_seq),
-        When::At(at) => last_before(store, account.record, account.balance_seq, at).await?,
+        FeedMoment::Seq(seq) => seq.min(account.balance_seq),
+        FeedMoment::At(at) => {
+            find_last_entry_before(store, account.record, account.balance_seq, at).await?
+        }
     };
-    let end = last.0.saturating_sub(MAX_ENTRIES);
+    let end = last.0.saturating_sub(MAX_ENTRIES_SCANNED);
     while last.0 > end {
-        let after = Seq(last.0.saturating_sub(ENTRIES));
+        let after = Seq(last.0.saturating_sub(ENTRIES_PER_READ));
         let limit = usize::try_from(last.0 - after.0).unwrap_or(usize::MAX);
-        let page = store.feed(account.record, after, limit, Consistency::Eventual);
+        let page = store.read_feed(account.record, after, limit, Consistency::Eventual);
         for entry in page.await?.iter().rev() {
-            if let Some(facts) = balance_of(entry, account.id) {
-                return answer(entry.seq, entry.at, facts);
+            if let Some(facts) = balance_in_entry(entry, account.id) {
+                return answer(entry.seq, entry.committed_at, facts);
             }
         }
         last = after;
     }
     Err(if last == Seq::ZERO {
-        not_yet()
+        not_yet_existing_error()
     } else {
-        too_far()
+        too_far_back_error()
     })
 }
 
-fn balance_of(entry: &FeedEntry, account: AccountId) -> Option<&BalanceFacts> {
+fn balance_in_entry(entry: &FeedEntry, account: AccountId) -> Option<&BalanceFacts> {
     match &entry.change {
         Change::Balance { after, .. } if entry.account == Some(account) => Some(after),
         _ => None,
@@ -277,20 +299,20 @@ fn balance_of(entry: &FeedEntry, account: AccountId) -> Option<&BalanceFacts> {
 
 /// The last entry up to `newest` that was committed at `at` or before. Entries are in the order of
 /// their times.
-async fn last_before(
+async fn find_last_entry_before(
     store: &Store,
     record: RecordId,
     newest: Seq,
     at: Timestamp,
-) -> Result<Seq, Refusal> {
+) -> Result<Seq, ApiError> {
     let (mut low, mut high) = (Seq::ZERO, newest);
     for _ in 0..MAX_HALVINGS {
         if low >= high {
             break;
         }
         let middle = Seq(low.0 + (high.0 - low.0).div_ceil(2));
-        let entry = store.entry(record, middle).await?;
-        if entry.ok_or_else(too_far)?.at <= at {
+        let entry = store.find_feed_entry(record, middle).await?;
+        if entry.ok_or_else(too_far_back_error)?.committed_at <= at {
             low = middle;
         } else {
             high = Seq(middle.0 - 1);
@@ -300,7 +322,7 @@ async fn last_before(
 }
 
 documented! {
-    versions(TRANSACTION_ID, VERSIONS) -> Versions: "All versions of a transaction, newest first.";
-    transaction(TRANSACTION_ID, MOMENT) -> Version: "A transaction as it was at a sequence number or a time.";
-    balance(optional(ACCOUNT), optional(ID), MOMENT) -> PastBalance: "A balance as it was at a sequence number or a time.";
+    list_transaction_versions(TRANSACTION_ID, VERSIONS) -> TransactionVersionsResource: "All versions of a transaction, newest first.";
+    get_past_transaction(TRANSACTION_ID, MOMENT) -> TransactionVersionResource: "A transaction as it was at a sequence number or a time.";
+    get_past_balance(make_optional(ACCOUNT), make_optional(ID), MOMENT) -> BalanceVersionResource: "A balance as it was at a sequence number or a time.";
 }

@@ -12,39 +12,39 @@ use okra_core::{
     model::Product,
     money::{Currency, Money, MoneyError},
 };
-use okra_wire::envelope::{DEFAULT_LIMIT, MAX_LIMIT, Pagination};
+use okra_wire::envelope::{DEFAULT_PAGE_LIMIT, MAX_PAGE_LIMIT, Pagination};
 use serde_json::{Map, Value};
 
-use crate::envelope::Refusal;
+use crate::envelope::ApiError;
 
 /// Bytes of a body at most.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// Names of one field.
-pub(crate) type Names<'a> = &'a [&'a str];
+pub(crate) type FieldNames<'a> = &'a [&'a str];
 
-pub(crate) const ACCOUNT: Names<'_> = &["account", "account_id", "accountId"];
-pub(crate) const BANK: Names<'_> = &["bank", "bank_id", "bankId"];
-pub(crate) const CUSTOMER: Names<'_> = &["customer", "customer_id", "customerId"];
-pub(crate) const RECORD: Names<'_> = &["record_id", "record", "recordId"];
-pub(crate) const CUSTOMER_IP: Names<'_> = &["customer_ip", "customerIp"];
-pub(crate) const CONSENT_EXPIRES_AT: Names<'_> = &["consent_expires_at", "consentExpiresAt"];
-pub(crate) const CONSENT_ID: Names<'_> = &["consent_id", "consentId"];
-pub(crate) const JOB: Names<'_> = &["job", "job_id", "jobId", "id"];
-pub(crate) const LIMIT_MONTHS: Names<'_> = &["limit"];
-pub(crate) const WEBHOOK_URL: Names<'_> = &["webhook_url", "webhookUrl"];
+pub(crate) const ACCOUNT: FieldNames<'_> = &["account", "account_id", "accountId"];
+pub(crate) const BANK: FieldNames<'_> = &["bank", "bank_id", "bankId"];
+pub(crate) const CUSTOMER: FieldNames<'_> = &["customer", "customer_id", "customerId"];
+pub(crate) const RECORD: FieldNames<'_> = &["record_id", "record", "recordId"];
+pub(crate) const CUSTOMER_IP: FieldNames<'_> = &["customer_ip", "customerIp"];
+pub(crate) const CONSENT_EXPIRES_AT: FieldNames<'_> = &["consent_expires_at", "consentExpiresAt"];
+pub(crate) const CONSENT_ID: FieldNames<'_> = &["consent_id", "consentId"];
+pub(crate) const JOB: FieldNames<'_> = &["job", "job_id", "jobId", "id"];
+pub(crate) const LIMIT_MONTHS: FieldNames<'_> = &["limit"];
+pub(crate) const WEBHOOK_URL: FieldNames<'_> = &["webhook_url", "webhookUrl"];
 
 /// The fields of a call. They may be tokens, so there is no `Debug`.
 #[derive(Clone, Default)]
 pub(crate) struct Input {
     fields: Map<String, Value>,
     /// Fields that say nothing: null, or an empty text.
-    blank: Map<String, Value>,
+    blank_fields: Map<String, Value>,
     items: Vec<Self>,
 }
 
 /// What a call was read from. It may hold tokens, so there is no `Debug`.
-pub(crate) struct Said {
+pub(crate) struct RequestContent {
     /// The fields of its query that say something; by name, so that their order does not matter.
     pub(crate) query: Map<String, Value>,
     /// Its body, as it came.
@@ -54,38 +54,41 @@ pub(crate) struct Said {
 impl Input {
     /// The fields of a request: those of its query, and those of its body over them; and what it was
     /// read from.
-    pub(crate) async fn read(request: Request) -> Result<(Self, Said), Refusal> {
-        let query = form(request.uri().query().unwrap_or_default().as_bytes());
+    pub(crate) async fn read_request(request: Request) -> Result<(Self, RequestContent), ApiError> {
+        let query = parse_form(request.uri().query().unwrap_or_default().as_bytes());
         // A body that breaks off fails here too; whoever sent it is gone.
         let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await;
         let body = body.map_err(|_| {
             let message = format!("The body has more than {MAX_BODY_BYTES} bytes");
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "VALIDATION", message)
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "VALIDATION", message)
         })?;
-        let said = Said {
+        let said = RequestContent {
             query: Self::from(query.clone()).fields,
             body: body.clone(),
         };
-        Ok((Self::of(query, &body)?, said))
+        Ok((Self::from_bytes(query, &body)?, said))
     }
 
     /// The fields of a body that is JSON already.
-    pub(crate) fn of_value(body: Value) -> Result<Self, Refusal> {
-        Self::of_body(Map::new(), body)
+    pub(crate) fn from_json(body: Value) -> Result<Self, ApiError> {
+        Self::from_body(Map::new(), body)
     }
 
-    fn of(fields: Map<String, Value>, body: &Bytes) -> Result<Self, Refusal> {
-        Self::of_body(fields, body_of(body)?)
+    fn from_bytes(fields: Map<String, Value>, body: &Bytes) -> Result<Self, ApiError> {
+        Self::from_body(fields, parse_body(body)?)
     }
 
-    fn of_body(mut fields: Map<String, Value>, body: Value) -> Result<Self, Refusal> {
+    fn from_body(mut fields: Map<String, Value>, body: Value) -> Result<Self, ApiError> {
         let mut items = Vec::new();
         match body {
             Value::Object(body) => fields.extend(body),
             Value::Array(list) => {
                 for item in list {
                     let Value::Object(item) = item else {
-                        return Err(Refusal::field("body", "is no list of JSON objects"));
+                        return Err(ApiError::invalid_field(
+                            "body",
+                            "is no list of JSON objects",
+                        ));
                     };
                     items.push(Self::from(item));
                 }
@@ -110,13 +113,13 @@ impl Input {
         &self.fields
     }
 
-    fn value(&self, names: Names<'_>) -> Option<&Value> {
+    fn find_value(&self, names: FieldNames<'_>) -> Option<&Value> {
         names.iter().find_map(|name| self.fields.get(*name))
     }
 
     /// A text; numbers and booleans count as texts, and objects with an `_id` or `id` as that id.
-    pub(crate) fn text(&self, names: Names<'_>) -> Option<String> {
-        let text = match self.value(names)? {
+    pub(crate) fn find_text(&self, names: FieldNames<'_>) -> Option<String> {
+        let text = match self.find_value(names)? {
             Value::String(text) => text.trim().to_owned(),
             Value::Object(object) => object
                 .get("_id")
@@ -130,18 +133,18 @@ impl Input {
     }
 
     /// The same; a list or an object that says something is refused. `expected` is what it should be.
-    pub(crate) fn scalar(
+    pub(crate) fn find_scalar(
         &self,
-        names: Names<'_>,
+        names: FieldNames<'_>,
         expected: &str,
-    ) -> Result<Option<String>, Refusal> {
-        let found = match self.value(names) {
+    ) -> Result<Option<String>, ApiError> {
+        let found = match self.find_value(names) {
             Some(Value::Array(items)) if !items.is_empty() => "a list",
             Some(Value::Object(fields)) if !fields.is_empty() => "an object without an id",
-            _ => return Ok(self.text(names)),
+            _ => return Ok(self.find_text(names)),
         };
-        match self.text(names) {
-            None => Err(Refusal::field(
+        match self.find_text(names) {
+            None => Err(ApiError::invalid_field(
                 names[0],
                 format!("is {expected}, not {found}"),
             )),
@@ -150,20 +153,21 @@ impl Input {
     }
 
     /// True where a field says something, be it of a wrong type.
-    pub(crate) fn is_given(&self, names: Names<'_>) -> bool {
-        self.value(names).is_some_and(|value| match value {
+    pub(crate) fn is_given(&self, names: FieldNames<'_>) -> bool {
+        self.find_value(names).is_some_and(|value| match value {
             Value::Array(items) => !items.is_empty(),
             Value::Object(fields) => !fields.is_empty(),
             _ => true,
         })
     }
 
-    pub(crate) fn needed_text(&self, names: Names<'_>) -> Result<String, Refusal> {
-        self.scalar(names, "a text")?.ok_or_else(|| required(names))
+    pub(crate) fn require_text(&self, names: FieldNames<'_>) -> Result<String, ApiError> {
+        self.find_scalar(names, "a text")?
+            .ok_or_else(|| required_field_error(names))
     }
 
     /// Texts: a list, or one with commas.
-    pub(crate) fn texts(&self, name: &str) -> Option<Vec<String>> {
+    pub(crate) fn find_texts(&self, name: &str) -> Option<Vec<String>> {
         let texts = match self.fields.get(name)? {
             Value::Array(items) => items
                 .iter()
@@ -179,7 +183,7 @@ impl Input {
     }
 
     /// A JSON object, or the text of one, as a form has it. PHP writes an empty one as a list.
-    pub(crate) fn object(&self, name: &str) -> Result<Option<Map<String, Value>>, Refusal> {
+    pub(crate) fn parse_object(&self, name: &str) -> Result<Option<Map<String, Value>>, ApiError> {
         let object = match self.fields.get(name) {
             None => return Ok(None),
             Some(Value::Array(items)) if items.is_empty() => return Ok(None),
@@ -187,15 +191,15 @@ impl Input {
             Some(Value::String(text)) => serde_json::from_str(text).ok(),
             Some(_) => None,
         };
-        let object = object.ok_or_else(|| Refusal::field(name, "is no JSON object"))?;
+        let object = object.ok_or_else(|| ApiError::invalid_field(name, "is no JSON object"))?;
         Ok(Some(object))
     }
 
     /// Refuses `pdf`, which asks for a rendering that is not made here: an answer in another shape than asked
     /// for would be worse than none.
-    pub(crate) fn refuse_pdf(&self) -> Result<(), Refusal> {
-        match self.flag("pdf") {
-            true => Err(Refusal::field(
+    pub(crate) fn reject_pdf(&self) -> Result<(), ApiError> {
+        match self.is_true("pdf") {
+            true => Err(ApiError::invalid_field(
                 "pdf",
                 "is not made here; read the data without it",
             )),
@@ -205,93 +209,98 @@ impl Input {
 
     /// True where a field is given as an empty text.
     pub(crate) fn is_emptied(&self, name: &str) -> bool {
-        self.blank.get(name).is_some_and(Value::is_string)
+        self.blank_fields.get(name).is_some_and(Value::is_string)
     }
 
     /// True where a field is given as null, or as an empty text.
     pub(crate) fn is_cleared(&self, name: &str) -> bool {
-        self.blank.contains_key(name)
+        self.blank_fields.contains_key(name)
     }
 
     /// True where a field says so.
-    pub(crate) fn flag(&self, name: &str) -> bool {
-        self.text(&[name])
+    pub(crate) fn is_true(&self, name: &str) -> bool {
+        self.find_text(&[name])
             .is_some_and(|text| text == "1" || text.eq_ignore_ascii_case("true"))
     }
 
-    pub(crate) fn id<I>(&self, names: Names<'_>) -> Result<Option<I>, Refusal>
+    pub(crate) fn parse_id<I>(&self, names: FieldNames<'_>) -> Result<Option<I>, ApiError>
     where
         I: std::str::FromStr<Err = ParseIdError>,
     {
-        self.scalar(names, "an id, a text of 24 hexadecimal digits")?
+        self.find_scalar(names, "an id, a text of 24 hexadecimal digits")?
             .map(|text| {
-                text.parse()
-                    .map_err(|error| Refusal::field(names[0], format!("is no id: {error}")))
+                text.parse().map_err(|error| {
+                    ApiError::invalid_field(names[0], format!("is no id: {error}"))
+                })
             })
             .transpose()
     }
 
-    pub(crate) fn needed_id<I>(&self, names: Names<'_>) -> Result<I, Refusal>
+    pub(crate) fn require_id<I>(&self, names: FieldNames<'_>) -> Result<I, ApiError>
     where
         I: std::str::FromStr<Err = ParseIdError>,
     {
-        self.id(names)?.ok_or_else(|| required(names))
+        self.parse_id(names)?
+            .ok_or_else(|| required_field_error(names))
     }
 
     /// A decimal number in major units, as it was written.
-    pub(crate) fn amount(&self, names: Names<'_>) -> Result<Option<String>, Refusal> {
-        let amount = self.scalar(names, "an amount in major units")?;
+    pub(crate) fn parse_amount(&self, names: FieldNames<'_>) -> Result<Option<String>, ApiError> {
+        let amount = self.find_scalar(names, "an amount in major units")?;
         match amount
             .as_deref()
             .map(|text| Money::parse(text, Currency::NGN))
         {
-            Some(Err(MoneyError::Syntax | MoneyError::Range)) => {
-                Err(Refusal::field(names[0], "is no amount in major units"))
-            }
+            Some(Err(MoneyError::Syntax | MoneyError::Range)) => Err(ApiError::invalid_field(
+                names[0],
+                "is no amount in major units",
+            )),
             _ => Ok(amount),
         }
     }
 
     /// False where a field says so in so many words.
-    pub(crate) fn denies(&self, name: &str) -> bool {
-        self.text(&[name])
+    pub(crate) fn is_false(&self, name: &str) -> bool {
+        self.find_text(&[name])
             .is_some_and(|text| text == "0" || text.eq_ignore_ascii_case("false"))
     }
 
-    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
-        self.scalar(&[name], "a whole number")?
+    pub(crate) fn parse_number(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        self.find_scalar(&[name], "a whole number")?
             .map(|text| {
                 text.parse()
-                    .map_err(|_| Refusal::field(name, "is no whole number"))
+                    .map_err(|_| ApiError::invalid_field(name, "is no whole number"))
             })
             .transpose()
     }
 
     /// A date: `2020-04-02`, `2020/04/02`, `2020-4-02`, or a date-time, of which the date is taken.
-    pub(crate) fn date(&self, name: &str) -> Result<Option<Date>, Refusal> {
-        self.scalar(&[name], "a date")?
-            .map(|text| parse_date(&text).ok_or_else(|| Refusal::field(name, "is no date")))
+    pub(crate) fn parse_date_field(&self, name: &str) -> Result<Option<Date>, ApiError> {
+        self.find_scalar(&[name], "a date")?
+            .map(|text| {
+                parse_date(&text).ok_or_else(|| ApiError::invalid_field(name, "is no date"))
+            })
             .transpose()
     }
 
     /// The dates `from` and `to`, both inclusive.
-    pub(crate) fn dates(&self) -> Result<(Option<Date>, Option<Date>), Refusal> {
-        let (from, to) = (self.date("from")?, self.date("to")?);
+    pub(crate) fn parse_date_range(&self) -> Result<(Option<Date>, Option<Date>), ApiError> {
+        let (from, to) = (self.parse_date_field("from")?, self.parse_date_field("to")?);
         if from.zip(to).is_some_and(|(from, to)| to < from) {
-            return Err(Refusal::field("to", "is before from"));
+            return Err(ApiError::invalid_field("to", "is before from"));
         }
         Ok((from, to))
     }
 
     /// Whether a day lies between the dates asked for.
-    pub(crate) fn within(&self) -> Result<impl Fn(Date) -> bool, Refusal> {
-        let (from, to) = self.dates()?;
+    pub(crate) fn parse_date_filter(&self) -> Result<impl Fn(Date) -> bool, ApiError> {
+        let (from, to) = self.parse_date_range()?;
         Ok(move |day| from.is_none_or(|from| from <= day) && to.is_none_or(|to| day <= to))
     }
 
     /// The products named, each once.
-    pub(crate) fn products(&self) -> Result<Option<Vec<Product>>, Refusal> {
-        let Some(named) = self.texts("products") else {
+    pub(crate) fn parse_products(&self) -> Result<Option<Vec<Product>>, ApiError> {
+        let Some(named) = self.find_texts("products") else {
             return Ok(None);
         };
         let parse = |name: &String| Product::ALL.into_iter().find(|it| it.as_str() == name);
@@ -300,41 +309,47 @@ impl Input {
             .map(parse)
             .collect::<Option<_>>()
             .filter(|products: &Vec<_>| !products.is_empty())
-            .ok_or_else(|| Refusal::field("products", "are any of balance, transactions"))?;
+            .ok_or_else(|| {
+                ApiError::invalid_field("products", "are any of balance, transactions")
+            })?;
         products.sort_unstable();
         products.dedup();
         Ok(Some(products))
     }
 
     /// The page asked for of a list of `total`.
-    pub(crate) fn page(&self, total: usize) -> Result<Pagination, Refusal> {
-        self.page_of(total, DEFAULT_LIMIT)
+    pub(crate) fn parse_page(&self, total: usize) -> Result<Pagination, ApiError> {
+        self.parse_page_with_limit(total, DEFAULT_PAGE_LIMIT)
     }
 
     /// A number from 1; beyond what this machine counts to it is brought down to that.
-    fn counted(&self, name: &str) -> Result<Option<usize>, Refusal> {
-        match self.number(name)? {
-            Some(0) => Err(Refusal::field(name, "is 1 or more")),
+    fn parse_count(&self, name: &str) -> Result<Option<usize>, ApiError> {
+        match self.parse_number(name)? {
+            Some(0) => Err(ApiError::invalid_field(name, "is 1 or more")),
             number => Ok(number.map(|it| usize::try_from(it).unwrap_or(usize::MAX))),
         }
     }
 
     /// How many of a list have to be looked at for the page asked for.
-    pub(crate) fn page_end(&self) -> Result<usize, Refusal> {
-        self.page_end_of(DEFAULT_LIMIT)
+    pub(crate) fn parse_page_end(&self) -> Result<usize, ApiError> {
+        self.parse_page_end_with_limit(DEFAULT_PAGE_LIMIT)
     }
 
     /// The same with `limit` to a page where none is given.
-    pub(crate) fn page_end_of(&self, limit: usize) -> Result<usize, Refusal> {
-        let page = self.counted("page")?.unwrap_or(1);
-        let limit = self.counted("limit")?.unwrap_or(limit);
-        Ok(page.saturating_mul(limit.min(MAX_LIMIT)))
+    pub(crate) fn parse_page_end_with_limit(&self, limit: usize) -> Result<usize, ApiError> {
+        let page = self.parse_count("page")?.unwrap_or(1);
+        let limit = self.parse_count("limit")?.unwrap_or(limit);
+        Ok(page.saturating_mul(limit.min(MAX_PAGE_LIMIT)))
     }
 
     /// The page asked for of a list of `total`, with `limit` to a page where none is given.
-    pub(crate) fn page_of(&self, total: usize, limit: usize) -> Result<Pagination, Refusal> {
-        let page = self.counted("page")?.unwrap_or(1);
-        let limit = self.counted("limit")?.unwrap_or(limit);
+    pub(crate) fn parse_page_with_limit(
+        &self,
+        total: usize,
+        limit: usize,
+    ) -> Result<Pagination, ApiError> {
+        let page = self.parse_count("page")?.unwrap_or(1);
+        let limit = self.parse_count("limit")?.unwrap_or(limit);
         Ok(Pagination::new(total, page, limit))
     }
 }
@@ -351,18 +366,18 @@ impl From<Map<String, Value>> for Input {
         let items = Vec::new();
         Self {
             fields,
-            blank,
+            blank_fields: blank,
             items,
         }
     }
 }
 
-fn required(names: Names<'_>) -> Refusal {
-    Refusal::field(names[0], "is required")
+fn required_field_error(names: FieldNames<'_>) -> ApiError {
+    ApiError::invalid_field(names[0], "is required")
 }
 
 /// A body as JSON. What is labelled as JSON may be a form all the same; clients do that.
-fn body_of(body: &Bytes) -> Result<Value, Refusal> {
+fn parse_body(body: &Bytes) -> Result<Value, ApiError> {
     // .NET may begin with a byte order mark.
     let bare = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
     let trimmed = bare.trim_ascii();
@@ -371,17 +386,20 @@ fn body_of(body: &Bytes) -> Result<Value, Refusal> {
     }
     match serde_json::from_slice(trimmed) {
         Ok(value @ (Value::Object(_) | Value::Array(_) | Value::Null)) => Ok(value),
-        Ok(_) => Err(Refusal::field("body", "is no JSON object")),
+        Ok(_) => Err(ApiError::invalid_field("body", "is no JSON object")),
         Err(_) if !trimmed.starts_with(b"{") && trimmed.contains(&b'=') => {
-            Ok(Value::Object(form(trimmed)))
+            Ok(Value::Object(parse_form(trimmed)))
         }
-        Err(_) => Err(Refusal::field("body", "is neither JSON nor a form")),
+        Err(_) => Err(ApiError::invalid_field(
+            "body",
+            "is neither JSON nor a form",
+        )),
     }
 }
 
 /// A form's fields. `a[]=1&a[]=2` and `a[0]=1&a[1]=2` are lists, `a[b]=1` is an object, as PHP writes
 /// them.
-fn form(text: &[u8]) -> Map<String, Value> {
+fn parse_form(text: &[u8]) -> Map<String, Value> {
     let pairs = serde_urlencoded::from_bytes::<Vec<(String, String)>>(text).unwrap_or_default();
     let mut fields = Map::new();
     for (name, value) in pairs {
@@ -431,12 +449,12 @@ mod tests {
 
     use super::*;
 
-    fn read(body: &'static str) -> Result<Input, Refusal> {
-        Input::of(Map::new(), &Bytes::from_static(body.as_bytes()))
+    fn read_test_body(body: &'static str) -> Result<Input, ApiError> {
+        Input::from_bytes(Map::new(), &Bytes::from_static(body.as_bytes()))
     }
 
-    fn fields(body: &'static str) -> Value {
-        Value::Object(read(body).unwrap().fields)
+    fn read_test_fields(body: &'static str) -> Value {
+        Value::Object(read_test_body(body).unwrap().fields)
     }
 
     #[test]
@@ -457,41 +475,50 @@ mod tests {
     #[test]
     fn bodies_are_read_as_clients_send_them() {
         for body in ["", "  ", "null", " null ", "{}"] {
-            assert_eq!(fields(body), json!({}), "{body:?}");
+            assert_eq!(read_test_fields(body), json!({}), "{body:?}");
         }
-        let check = |body, expected| assert_eq!(fields(body), expected, "{body}");
+        let check = |body, expected| assert_eq!(read_test_fields(body), expected, "{body}");
         check(r#"{"a": "", "b": null, "c": " ", "d": 1}"#, json!({"d": 1}));
         check("a=1&b=&c=x%20y", json!({"a": "1", "c": "x y"}));
         check("a=1&", json!({"a": "1"}));
         check("p[]=x&p[]=y", json!({"p": ["x", "y"]}));
         check("p[0]=x&o[k]=v", json!({"p": ["x"], "o": {"k": "v"}}));
         for body in ["1", "\"a\"", "[1]", "{broken", "broken"] {
-            assert!(read(body).is_err(), "{body}");
+            assert!(read_test_body(body).is_err(), "{body}");
         }
-        let list = read(r#"[{"a": 1}, {"a": ""}]"#).unwrap();
+        let list = read_test_body(r#"[{"a": 1}, {"a": ""}]"#).unwrap();
         assert_eq!(list.items().len(), 2);
-        assert_eq!(read(r#"{"a": 1}"#).unwrap().items().len(), 1);
+        assert_eq!(read_test_body(r#"{"a": 1}"#).unwrap().items().len(), 1);
     }
 
     #[test]
     fn fields_have_several_names_and_types() {
-        let input =
-            read(r#"{"customer_id": " x ", "page": "2", "limit": 5, "bank": {"_id": "b"}}"#);
+        let input = read_test_body(
+            r#"{"customer_id": " x ", "page": "2", "limit": 5, "bank": {"_id": "b"}}"#,
+        );
         let input = input.unwrap();
-        assert_eq!(input.text(CUSTOMER).as_deref(), Some("x"));
-        assert_eq!(input.text(BANK).as_deref(), Some("b"));
-        assert_eq!(input.text(ACCOUNT), None);
-        let page = input.page(41).unwrap();
+        assert_eq!(input.find_text(CUSTOMER).as_deref(), Some("x"));
+        assert_eq!(input.find_text(BANK).as_deref(), Some("b"));
+        assert_eq!(input.find_text(ACCOUNT), None);
+        let page = input.parse_page(41).unwrap();
         assert_eq!((page.page, page.limit, page.total_pages), (2, 5, 9));
-        let huge = read(r#"{"limit": 2147483600}"#).unwrap();
-        assert_eq!(huge.page(1).unwrap().limit, okra_wire::envelope::MAX_LIMIT);
-        assert!(read(r#"{"page": "x"}"#).unwrap().page(1).is_err());
+        let huge = read_test_body(r#"{"limit": 2147483600}"#).unwrap();
+        assert_eq!(
+            huge.parse_page(1).unwrap().limit,
+            okra_wire::envelope::MAX_PAGE_LIMIT
+        );
+        assert!(
+            read_test_body(r#"{"page": "x"}"#)
+                .unwrap()
+                .parse_page(1)
+                .is_err()
+        );
     }
 
     #[test]
     fn products_are_a_list_or_a_text() {
         let check = |body, expected: Option<&[Product]>| {
-            let products = read(body).unwrap().products();
+            let products = read_test_body(body).unwrap().parse_products();
             assert_eq!(products.unwrap().as_deref(), expected, "{body}");
         };
         check("{}", None);
@@ -506,7 +533,10 @@ mod tests {
             r#"{"products": ["income"]}"#,
             "products=x",
         ] {
-            assert!(read(body).unwrap().products().is_err(), "{body}");
+            assert!(
+                read_test_body(body).unwrap().parse_products().is_err(),
+                "{body}"
+            );
         }
     }
 }

@@ -4,16 +4,16 @@ use axum::http::StatusCode;
 use data_encoding::HEXLOWER;
 use jiff::{SignedDuration, Timestamp};
 use okra_store::{ApiKey, KeyHash, MAX_KEYS_PER_APP};
-use okra_wire::scalar::Instant;
+use okra_wire::scalar::IsoInstant;
 use serde::Serialize;
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
 };
 
 /// Hours that the keys before stay valid where nothing is said.
-const OVERLAP_H: u64 = 24;
+const DEFAULT_OVERLAP_H: u64 = 24;
 
 /// Hours that they stay valid at most.
 const MAX_OVERLAP_H: u64 = 30 * 24;
@@ -23,130 +23,156 @@ const HINT_DIGITS: usize = 4;
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Keys {
-    keys: Vec<Key>,
+struct KeysResponse {
+    keys: Vec<KeySummary>,
 }
 
 /// A key without itself.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Key {
+struct KeySummary {
     id: String,
     /// Its last digits.
     hint: String,
-    created_at: Option<Instant>,
-    expires_at: Option<Instant>,
+    created_at: Option<IsoInstant>,
+    expires_at: Option<IsoInstant>,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct NewKey {
+struct RotateKeyResponse {
     id: String,
     /// Shown this once: its hash alone is kept.
     secret_key: String,
-    keys: Vec<Key>,
+    keys: Vec<KeySummary>,
 }
 
-impl From<&ApiKey> for Key {
+impl From<&ApiKey> for KeySummary {
     fn from(key: &ApiKey) -> Self {
         Self {
-            id: key.id(),
-            hint: key.hint.clone(),
-            created_at: key.created_at.map(Instant),
-            expires_at: key.expires_at.map(Instant),
+            id: key.key_id(),
+            hint: key.last_digits.clone(),
+            created_at: key.created_at.map(IsoInstant),
+            expires_at: key.expires_at.map(IsoInstant),
         }
     }
 }
 
 /// The keys that are valid, and those that are no longer.
-async fn split(call: &Call) -> Result<(Vec<ApiKey>, Vec<ApiKey>), Refusal> {
-    let keys = call.state.store.api_keys(call.app()?.id).await?;
-    let now = call.now();
+async fn split_by_validity(request: &ApiRequest) -> Result<(Vec<ApiKey>, Vec<ApiKey>), ApiError> {
+    let keys = request
+        .state
+        .store
+        .list_api_keys(request.require_app()?.id)
+        .await?;
+    let now = request.now();
     let valid = |key: &ApiKey| key.expires_at.is_none_or(|at| now < at);
     Ok(keys.into_iter().partition(valid))
 }
 
 /// The keys that are valid.
-async fn valid(call: &Call) -> Result<Vec<ApiKey>, Refusal> {
-    Ok(split(call).await?.0)
+async fn load_valid_keys(request: &ApiRequest) -> Result<Vec<ApiKey>, ApiError> {
+    Ok(split_by_validity(request).await?.0)
 }
 
-fn shown(keys: &[ApiKey]) -> Vec<Key> {
-    keys.iter().map(Key::from).collect()
+fn summarise_keys(keys: &[ApiKey]) -> Vec<KeySummary> {
+    keys.iter().map(KeySummary::from).collect()
 }
 
-pub(crate) async fn list(call: &Call) -> Answer {
-    let keys = shown(&valid(call).await?);
-    success("Keys retrieved successfully", Keys { keys })
+pub(crate) async fn list_keys(request: &ApiRequest) -> ApiResponse {
+    let keys = summarise_keys(&load_valid_keys(request).await?);
+    success_response("Keys retrieved successfully", KeysResponse { keys })
 }
 
 /// Makes a new key; those there are stay valid for `overlap_hours` more, so that nothing stops while
 /// the new one is rolled out.
-pub(crate) async fn rotate(call: &Call) -> Answer {
-    let (store, app, now) = (&call.state.store, call.app()?.id, call.now());
-    let overlap = call.input.number("overlap_hours")?.unwrap_or(OVERLAP_H);
+pub(crate) async fn rotate_key(request: &ApiRequest) -> ApiResponse {
+    let (store, app, now) = (
+        &request.state.store,
+        request.require_app()?.id,
+        request.now(),
+    );
+    let overlap = request
+        .input
+        .parse_number("overlap_hours")?
+        .unwrap_or(DEFAULT_OVERLAP_H);
     let overlap = i64::try_from(overlap)
         .ok()
         .filter(|_| overlap <= MAX_OVERLAP_H)
         .map(SignedDuration::from_hours)
-        .ok_or_else(|| Refusal::field("overlap_hours", format!("is {MAX_OVERLAP_H} at most")))?;
-    let (mut keys, over) = split(call).await?;
+        .ok_or_else(|| {
+            ApiError::invalid_field("overlap_hours", format!("is {MAX_OVERLAP_H} at most"))
+        })?;
+    let (mut keys, over) = split_by_validity(request).await?;
     for key in over {
         store.delete_api_key(app, key.hash).await?;
     }
     if keys.len() >= MAX_KEYS_PER_APP {
         let message = format!("The app has {MAX_KEYS_PER_APP} keys, which is the most; revoke one");
-        return Err(Refusal::new(StatusCode::CONFLICT, "CONFLICT", message));
+        return Err(ApiError::new(StatusCode::CONFLICT, "CONFLICT", message));
     }
     let ends = now.saturating_add(overlap).unwrap_or(Timestamp::MAX);
-    let secret_key = format!("okra_sk_{}", HEXLOWER.encode(&call.state.random::<24>()?));
+    let secret_key = format!(
+        "okra_sk_{}",
+        HEXLOWER.encode(&request.state.random_bytes::<24>()?)
+    );
     let hint = secret_key[secret_key.len() - HINT_DIGITS..].to_owned();
     let key = ApiKey {
-        hash: KeyHash::of(&secret_key),
-        hint,
+        hash: KeyHash::hash_secret(&secret_key),
+        last_digits: hint,
         created_at: Some(now),
         expires_at: None,
     };
     // The new one first: a crash in between leaves a key too many and not one too few.
     store.put_api_key(app, &key).await?;
-    call.state.kept.forget_keys(app);
+    request.state.cache.forget_keys(app);
     for before in &mut keys {
         if before.expires_at.is_none_or(|at| ends < at) {
             before.expires_at = Some(ends);
             store.put_api_key(app, before).await?;
         }
     }
-    let id = key.id();
+    let id = key.key_id();
     keys.push(key);
-    let data = NewKey {
+    let data = RotateKeyResponse {
         id,
         secret_key,
-        keys: shown(&keys),
+        keys: summarise_keys(&keys),
     };
-    success("Key made; the ones before expire", data)
+    success_response("Key made; the ones before expire", data)
 }
 
 /// Revokes a key at once. The last one stays: without it the app could not come back.
-pub(crate) async fn revoke(call: &Call) -> Answer {
-    let id = call.input.needed_text(&["id"])?;
-    let keys = valid(call).await?;
-    let key = keys.iter().find(|key| key.id() == id);
-    let key = key.ok_or_else(|| Refusal::not_found("key"))?;
+pub(crate) async fn revoke_key(request: &ApiRequest) -> ApiResponse {
+    let id = request.input.require_text(&["id"])?;
+    let keys = load_valid_keys(request).await?;
+    let key = keys.iter().find(|key| key.key_id() == id);
+    let key = key.ok_or_else(|| ApiError::not_found("key"))?;
     if keys.len() == 1 {
         let message = "It is the app's only key; rotate it instead";
-        return Err(Refusal::new(StatusCode::CONFLICT, "CONFLICT", message));
+        return Err(ApiError::new(StatusCode::CONFLICT, "CONFLICT", message));
     }
-    call.state
+    request
+        .state
         .store
-        .delete_api_key(call.app()?.id, key.hash)
+        .delete_api_key(request.require_app()?.id, key.hash)
         .await?;
-    call.state.kept.forget_keys(call.app()?.id);
-    let left: Vec<ApiKey> = keys.iter().filter(|it| it.id() != id).cloned().collect();
-    success("Key revoked", Keys { keys: shown(&left) })
+    request.state.cache.forget_keys(request.require_app()?.id);
+    let left: Vec<ApiKey> = keys
+        .iter()
+        .filter(|it| it.key_id() != id)
+        .cloned()
+        .collect();
+    success_response(
+        "Key revoked",
+        KeysResponse {
+            keys: summarise_keys(&left),
+        },
+    )
 }
 
 documented! {
-    list() -> Keys: "The app's secret keys, without themselves.";
-    rotate(OVERLAP) -> NewKey: "Makes a new key; those before stay valid for a while.";
-    revoke(KEY_ID) -> Keys: "Revokes a key at once.";
+    list_keys() -> KeysResponse: "The app's secret keys, without themselves.";
+    rotate_key(OVERLAP) -> RotateKeyResponse: "Makes a new key; those before stay valid for a while.";
+    revoke_key(KEY_ID) -> KeysResponse: "Revokes a key at once.";
 }

@@ -50,21 +50,21 @@ use std::{future::Future, ops::Deref, pin::Pin, sync::Arc};
 use axum::{Router, extract::State, response::Response};
 use okra_banks::ConsentSecret;
 use okra_core::ids::BankId;
-use okra_handlers::Environment;
+use okra_handlers::RuntimeContext;
 use okra_webhooks::Keyring;
 
-pub use okra_vault::same_secret;
+pub use okra_vault::secrets_match;
 
 pub use self::{
     input::MAX_BODY_BYTES,
-    places::place_at,
+    places::await_bank_permit,
     repeats::IDEMPOTENCY_KEY,
     routes::{Access, Origin, ROUTES, Route},
 };
 
 /// A login at the sandbox bank, and the consent its customer gave.
 #[derive(Clone, Debug)]
-pub struct SandboxLogin {
+pub struct LinkableLogin {
     /// The bank to link it through.
     pub bank: BankId,
     /// The customer's name.
@@ -75,7 +75,7 @@ pub struct SandboxLogin {
 
 /// What a sandbox login is asked to be.
 #[derive(Clone, Debug, Default)]
-pub struct SandboxAsk {
+pub struct CreateLoginRequest {
     /// The customer's name; the bank makes one up where it is absent.
     pub name: Option<String>,
     /// The bank; the sandbox chooses where it is absent.
@@ -87,69 +87,70 @@ pub struct SandboxAsk {
 }
 
 /// Makes logins at the sandbox bank.
-pub trait Sandbox: Send + Sync {
+pub trait SandboxLoginFactory: Send + Sync {
     /// A new login, with its customer's consent.
     ///
     /// # Errors
     ///
     /// A sentence that says what was wrong with what was asked.
-    fn create(&self, ask: SandboxAsk) -> Result<SandboxLogin, String>;
+    fn create_login(&self, request: CreateLoginRequest) -> Result<LinkableLogin, String>;
 }
 
 /// Fills bytes with random ones. Ids and signing secrets are made of them.
-pub type Random = Arc<dyn Fn(&mut [u8]) -> Result<(), NoRandomness> + Send + Sync>;
+pub type RandomSource = Arc<dyn Fn(&mut [u8]) -> Result<(), RandomnessError> + Send + Sync>;
 
 /// There are no random numbers to be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no random numbers")]
-pub struct NoRandomness;
+pub struct RandomnessError;
 
 /// What the API stands on: the functions' environment, and the sandbox bank where there is one.
 #[derive(Clone)]
 pub struct ApiState {
-    environment: Environment,
+    environment: RuntimeContext,
     keyring: Keyring,
-    kept: Arc<kept::Kept>,
-    sandbox: Option<Arc<dyn Sandbox>>,
-    random: Random,
+    cache: Arc<kept::AppBankCache>,
+    sandbox: Option<Arc<dyn SandboxLoginFactory>>,
+    random_source: RandomSource,
 }
 
 impl ApiState {
     /// The state of an API on this environment, with the operating system's random numbers.
-    pub fn new(environment: Environment, sandbox: Option<Arc<dyn Sandbox>>) -> Self {
+    pub fn new(environment: RuntimeContext, sandbox: Option<Arc<dyn SandboxLoginFactory>>) -> Self {
         let keyring = Keyring::new(environment.store.clone(), Arc::clone(&environment.vault));
         Self {
             environment,
             keyring,
-            kept: Arc::default(),
+            cache: Arc::default(),
             sandbox,
-            random: Arc::new(|bytes| getrandom::fill(bytes).map_err(|_| NoRandomness)),
+            random_source: Arc::new(|bytes| getrandom::fill(bytes).map_err(|_| RandomnessError)),
         }
     }
 
     /// The same state with other random numbers.
     #[must_use]
-    pub fn with_random(mut self, random: Random) -> Self {
-        self.random = random;
+    pub fn with_random_source(mut self, random_source: RandomSource) -> Self {
+        self.random_source = random_source;
         self
     }
 
-    fn random<const N: usize>(&self) -> Result<[u8; N], NoRandomness> {
+    fn random_bytes<const N: usize>(&self) -> Result<[u8; N], RandomnessError> {
         let mut bytes = [0; N];
-        (self.random)(&mut bytes)?;
+        (self.random_source)(&mut bytes)?;
         Ok(bytes)
     }
 }
 
 impl Deref for ApiState {
-    type Target = Environment;
+    type Target = RuntimeContext;
 
-    fn deref(&self) -> &Environment {
+    fn deref(&self) -> &RuntimeContext {
         &self.environment
     }
 }
 
-type Handled<'a> = Pin<Box<dyn Future<Output = Result<Response, envelope::Refusal>> + Send + 'a>>;
+type HandlerFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Response, envelope::ApiError>> + Send + 'a>>;
 
 /// The OpenAPI 3.1 document of [`ROUTES`], as the code says it: what `openapi.json` has to be.
 ///
@@ -157,7 +158,7 @@ type Handled<'a> = Pin<Box<dyn Future<Output = Result<Response, envelope::Refusa
 ///
 /// Names a route whose handler is not documented.
 #[cfg(feature = "openapi")]
-pub fn openapi_document() -> Result<serde_json::Value, String> {
+pub fn generate_openapi_document() -> Result<serde_json::Value, String> {
     let modules = [
         accounts::documented(),
         auths::documented(),
@@ -183,26 +184,31 @@ pub fn openapi_document() -> Result<serde_json::Value, String> {
         transactions::documented(),
         webhooks::documented(),
     ];
-    openapi::generate(modules.into_iter().flatten().collect())
+    openapi::generate_document(modules.into_iter().flatten().collect())
 }
 
 /// The API as one router, on every path.
-pub fn router(state: ApiState) -> Router {
-    Router::new().fallback(serve).with_state(Arc::new(state))
+pub fn build_router(state: ApiState) -> Router {
+    Router::new()
+        .fallback(serve_request)
+        .with_state(Arc::new(state))
 }
 
 /// Calls a route of [`ROUTES`] in process, for an app that something else than a key has named: the
 /// dashboard's session, a customer's link session. `body` is what the JSON body would be. Answers the
 /// status and Okra's envelope, as over HTTP.
-pub async fn call(
+pub async fn call_route(
     state: &Arc<ApiState>,
     app: okra_core::ids::AppId,
     path: &str,
     body: serde_json::Value,
 ) -> (axum::http::StatusCode, serde_json::Value) {
-    routes::call(Arc::clone(state), app, path, body).await
+    routes::call_route(Arc::clone(state), app, path, body).await
 }
 
-async fn serve(State(state): State<Arc<ApiState>>, request: axum::extract::Request) -> Response {
-    routes::serve(state, request).await
+async fn serve_request(
+    State(state): State<Arc<ApiState>>,
+    request: axum::extract::Request,
+) -> Response {
+    routes::serve_request(state, request).await
 }

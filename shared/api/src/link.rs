@@ -4,36 +4,36 @@ use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use okra_banks::{
     ConsentId, ConsentSecret, ConsentTerms,
-    oauth::{Grant, MAX_TOKEN_BYTES, is_usable_token},
+    oauth::{MAX_TOKEN_BYTES, TokenGrant, is_usable_token},
 };
 use okra_core::{
     bank::BankConfig,
     consent::ConsentClock,
-    decide::Mark,
-    history::MAX_MONTHS,
+    decide::Watermark,
+    history::MAX_BACKFILL_MONTHS,
     ids::{AccountId, BankId, CustomerId, RecordId, Seq},
-    model::{AccountFacts, ByProduct, Product, date_of},
+    model::{AccountFacts, ByProduct, Product, utc_date},
     plan::DueEntry,
     schedule::Interval,
     state::StateChange,
 };
-use okra_refresh::{announce, client_secret, follow_up, history};
+use okra_refresh::{announce, follow_up, history, open_client_secret};
 use okra_store::{
-    Account, Consent, ConsentAccount, Consistency, Customer, Head, MAX_ACCOUNTS_PER_RECORD,
-    MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordStatus,
+    Account, Consent, ConsentAccount, Consistency, Customer, MAX_ACCOUNTS_PER_RECORD,
+    MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordHead, RecordStatus,
 };
-use okra_vault::fresh_nonce;
-use okra_wire::{account::LinkedAccount, record::Schedule};
+use okra_vault::generate_nonce;
+use okra_wire::{account::LinkedAccountResource, record::ScheduleResource};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
     input::{BANK, CONSENT_EXPIRES_AT, CONSENT_ID, CUSTOMER, Input, LIMIT_MONTHS, RECORD},
-    places::place_at,
-    refresh::{self, bank_busy},
+    places::await_bank_permit,
+    refresh::{self, bank_busy_error},
     sync,
 };
 
@@ -49,35 +49,35 @@ const HOUR_S: u32 = 3600;
 pub(crate) const SYNC_PRODUCTS: &str = "sync_products";
 
 /// Whose record it becomes.
-pub(crate) enum Whom {
+pub(crate) enum LinkCustomer {
     /// A customer of the app.
-    Known(Customer),
+    Existing(Customer),
     /// One who is made when the bank has answered.
     New { name: String, email: Option<String> },
 }
 
 /// What is asked for with a link: data sync, and what webhooks echo.
-pub(crate) struct Terms {
+pub(crate) struct LinkTerms {
     interval: Option<Interval>,
     /// All that is read.
     products: Vec<Product>,
     /// Those of them that are read at `interval`; the others daily.
-    synced: Vec<Product>,
+    synced_products: Vec<Product>,
     webhook_url: Option<String>,
     /// Months of history.
-    months: u8,
+    backfill_months: u8,
     /// When the consent ends.
-    expires_at: Option<Timestamp>,
+    consent_expires_at: Option<Timestamp>,
     options: Map<String, Value>,
     /// Echoed in webhooks beside them.
     meta: Map<String, Value>,
 }
 
-impl Terms {
+impl LinkTerms {
     /// Reads and checks them, before anything is made.
-    pub(crate) fn of(call: &Call, input: &Input) -> Result<Self, Refusal> {
-        let options = input.object("options")?.unwrap_or_default();
-        let meta = input.object("meta")?.unwrap_or_default();
+    pub(crate) fn from_input(request: &ApiRequest, input: &Input) -> Result<Self, ApiError> {
+        let options = input.parse_object("options")?.unwrap_or_default();
+        let meta = input.parse_object("meta")?.unwrap_or_default();
         let bytes = |it: &Map<String, Value>| match it.is_empty() {
             true => Ok(0),
             false => serde_json::to_vec(it).map(|it| it.len()),
@@ -85,16 +85,18 @@ impl Terms {
         if bytes(&options)? + bytes(&meta)? > MAX_OPTIONS_BYTES {
             let field = if meta.is_empty() { "options" } else { "meta" };
             let problem = format!("has more than {MAX_OPTIONS_BYTES} bytes, with options");
-            return Err(Refusal::field(field, problem));
+            return Err(ApiError::invalid_field(field, problem));
         }
-        let products = input.products()?.unwrap_or_else(|| Product::ALL.to_vec());
+        let products = input
+            .parse_products()?
+            .unwrap_or_else(|| Product::ALL.to_vec());
         Ok(Self {
-            interval: sync::interval(input)?,
-            synced: synced(input, &products)?,
+            interval: sync::parse_interval(input)?,
+            synced_products: parse_synced_products(input, &products)?,
             products,
-            webhook_url: sync::webhook_url(call, input)?,
-            months: months(input)?,
-            expires_at: expires_at(input)?,
+            webhook_url: sync::parse_webhook_url(request, input)?,
+            backfill_months: parse_backfill_months(input)?,
+            consent_expires_at: parse_consent_expiry(input)?,
             options,
             meta,
         })
@@ -102,58 +104,66 @@ impl Terms {
 }
 
 /// Which of `products` are read at the interval: all where nothing else is said.
-fn synced(input: &Input, products: &[Product]) -> Result<Vec<Product>, Refusal> {
-    let Some(named) = input.texts(SYNC_PRODUCTS) else {
+fn parse_synced_products(input: &Input, products: &[Product]) -> Result<Vec<Product>, ApiError> {
+    let Some(named) = input.find_texts(SYNC_PRODUCTS) else {
         return Ok(products.to_vec());
     };
     let mut synced = products.to_vec();
     synced.retain(|product| named.iter().any(|name| name == product.as_str()));
     let known = |name: &String| synced.iter().any(|product| product.as_str() == name);
     if synced.is_empty() || !named.iter().all(known) {
-        return Err(Refusal::field(SYNC_PRODUCTS, "are any of products"));
+        return Err(ApiError::invalid_field(
+            SYNC_PRODUCTS,
+            "are any of products",
+        ));
     }
     Ok(synced)
 }
 
 /// When the consent ends, where the app knows.
-fn expires_at(input: &Input) -> Result<Option<Timestamp>, Refusal> {
-    let Some(text) = input.text(CONSENT_EXPIRES_AT) else {
+fn parse_consent_expiry(input: &Input) -> Result<Option<Timestamp>, ApiError> {
+    let Some(text) = input.find_text(CONSENT_EXPIRES_AT) else {
         return Ok(None);
     };
     let at = text.parse();
     at.map(Some)
-        .map_err(|_| Refusal::field("consent_expires_at", "is no ISO 8601 date and time"))
+        .map_err(|_| ApiError::invalid_field("consent_expires_at", "is no ISO 8601 date and time"))
 }
 
 /// Months of history asked for: Okra's `limit`, all that can be had where it is absent.
-fn months(input: &Input) -> Result<u8, Refusal> {
-    let expected = format!("a number of months of history, 1 to {MAX_MONTHS}");
-    let Some(text) = input.scalar(LIMIT_MONTHS, &expected)? else {
-        return Ok(MAX_MONTHS);
+fn parse_backfill_months(input: &Input) -> Result<u8, ApiError> {
+    let expected = format!("a number of months of history, 1 to {MAX_BACKFILL_MONTHS}");
+    let Some(text) = input.find_scalar(LIMIT_MONTHS, &expected)? else {
+        return Ok(MAX_BACKFILL_MONTHS);
     };
-    let months = text.parse().ok().filter(|it| (1..=MAX_MONTHS).contains(it));
-    months.ok_or_else(|| Refusal::field("limit", format!("is {expected}")))
+    let months = text
+        .parse()
+        .ok()
+        .filter(|it| (1..=MAX_BACKFILL_MONTHS).contains(it));
+    months.ok_or_else(|| ApiError::invalid_field("limit", format!("is {expected}")))
 }
 
 /// What the bank says of a consent, where it can be asked. A link does not fail for want of it: a consent
 /// that ends unannounced is told of when it has.
-async fn terms_at_bank(
-    call: &Call,
+async fn fetch_consent_terms(
+    request: &ApiRequest,
     bank: &BankConfig,
     consent: &ConsentSecret,
-) -> Result<Option<ConsentTerms>, Refusal> {
+) -> Result<Option<ConsentTerms>, ApiError> {
     let Some(id) = consent.consent_id.as_ref().filter(|_| bank.oauth.is_some()) else {
         return Ok(None);
     };
-    let (state, now) = (&call.state, call.now());
-    let client_secret = client_secret(&state.vault, bank)?;
-    let grant = Grant::ClientCredentials {
+    let (state, now) = (&request.state, request.now());
+    let client_secret = open_client_secret(&state.vault, bank)?;
+    let grant = TokenGrant::ClientCredentials {
         scope: CONSENT_SCOPE,
     };
     let asked = async {
         let connectors = &state.connectors;
-        let ours = connectors.token(bank, &client_secret, grant, now).await?;
-        connectors.consent_terms(bank, &ours, id, now).await
+        let ours = connectors
+            .request_token(bank, &client_secret, grant, now)
+            .await?;
+        connectors.fetch_consent_terms(bank, &ours, id, now).await
     };
     match asked.await {
         Ok(terms) => Ok(Some(terms)),
@@ -165,82 +175,91 @@ async fn terms_at_bank(
 }
 
 /// The clock of a consent that begins now: by the bank's word, else by the app's.
-fn clock(
-    at_bank: Option<ConsentTerms>,
-    said: Option<Timestamp>,
+fn start_consent_clock(
+    bank_terms: Option<ConsentTerms>,
+    app_expiry: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<ConsentClock> {
-    let expires_at = at_bank.and_then(|terms| terms.expires_at).or(said)?;
-    Some(ConsentClock::starting(expires_at, now))
+    let expires_at = bank_terms
+        .and_then(|terms| terms.expires_at)
+        .or(app_expiry)?;
+    Some(ConsentClock::start_at(expires_at, now))
 }
 
 /// Months of history that a consent opens.
-fn months_opened(at_bank: Option<ConsentTerms>, asked: u8, now: Timestamp) -> u8 {
-    let Some(from) = at_bank.and_then(|terms| terms.transactions_from) else {
-        return asked;
+fn limit_backfill_months(
+    bank_terms: Option<ConsentTerms>,
+    requested_months: u8,
+    now: Timestamp,
+) -> u8 {
+    let Some(from) = bank_terms.and_then(|terms| terms.transactions_from) else {
+        return requested_months;
     };
-    let today = date_of(now);
-    let opened =
-        (0..asked).find(|&months| today.saturating_sub(i32::from(months).months()) <= from);
-    opened.unwrap_or(asked)
+    let today = utc_date(now);
+    let opened = (0..requested_months)
+        .find(|&months| today.saturating_sub(i32::from(months).months()) <= from);
+    opened.unwrap_or(requested_months)
 }
 
 /// What is linked.
-pub(crate) struct Linking {
+pub(crate) struct LinkRecordRequest {
     pub(crate) bank: BankId,
     pub(crate) consent: ConsentSecret,
-    pub(crate) whom: Whom,
+    pub(crate) customer: LinkCustomer,
     /// Accounts to link, by the bank's ids; all that the consent covers where empty.
     pub(crate) account_ids: Vec<String>,
-    pub(crate) terms: Terms,
+    pub(crate) terms: LinkTerms,
 }
 
 /// What a link answers.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-pub(crate) struct Linked {
+pub(crate) struct LinkRecordResponse {
     record_id: RecordId,
     bank_id: BankId,
     customer_id: CustomerId,
     name: String,
-    accounts: Vec<LinkedAccount>,
-    schedule: Schedule,
+    accounts: Vec<LinkedAccountResource>,
+    schedule: ScheduleResource,
 }
 
 /// Links a record to any configured bank by its consent's token: an extension, and how a bank is
 /// connected that has no widget. With the id of a record it renews that record's consent.
-pub(crate) async fn link(call: &Call) -> Answer {
-    let input = &call.input;
-    let consent = handed_over(call)?;
-    if input.text(RECORD).is_some() {
-        let head = call.record().await?;
-        return success("Record linked again", relink(call, &head, consent).await?);
+pub(crate) async fn link_or_renew_record(request: &ApiRequest) -> ApiResponse {
+    let input = &request.input;
+    let consent = parse_consent_tokens(request)?;
+    if input.find_text(RECORD).is_some() {
+        let head = request.load_requested_record().await?;
+        return success_response(
+            "Record linked again",
+            renew_consent(request, &head, consent).await?,
+        );
     }
-    let whom = match input.id::<CustomerId>(CUSTOMER)? {
-        Some(id) => Whom::Known(call.own_customer(id).await?),
-        None => Whom::New {
-            name: input.needed_text(&["name"])?,
-            email: input.text(&["email"]),
+    let whom = match input.parse_id::<CustomerId>(CUSTOMER)? {
+        Some(id) => LinkCustomer::Existing(request.load_own_customer(id).await?),
+        None => LinkCustomer::New {
+            name: input.require_text(&["name"])?,
+            email: input.find_text(&["email"]),
         },
     };
-    let linking = Linking {
-        bank: input.needed_id(BANK)?,
+    let linking = LinkRecordRequest {
+        bank: input.require_id(BANK)?,
         consent,
-        whom,
-        account_ids: input.texts("account_ids").unwrap_or_default(),
-        terms: Terms::of(call, input)?,
+        customer: whom,
+        account_ids: input.find_texts("account_ids").unwrap_or_default(),
+        terms: LinkTerms::from_input(request, input)?,
     };
-    let linked = link_record(call, linking).await?;
-    success("Record linked successfully", linked)
+    let linked = link_record(request, linking).await?;
+    success_response("Record linked successfully", linked)
 }
 
 /// The tokens of a consent, as the caller has them from the bank.
-fn handed_over(call: &Call) -> Result<ConsentSecret, Refusal> {
-    let input = &call.input;
-    let refresh_token = input.text(&["refresh_token"]);
+fn parse_consent_tokens(request: &ApiRequest) -> Result<ConsentSecret, ApiError> {
+    let input = &request.input;
+    let refresh_token = input.find_text(&["refresh_token"]);
     let access_token = match &refresh_token {
-        Some(_) => input.text(&["access_token"]).unwrap_or_default(),
-        None => input.needed_text(&["access_token"])?,
+        Some(_) => input.find_text(&["access_token"]).unwrap_or_default(),
+        None => input.require_text(&["access_token"])?,
     };
     for (field, token) in [
         (
@@ -251,23 +270,23 @@ fn handed_over(call: &Call) -> Result<ConsentSecret, Refusal> {
     ] {
         if !token.is_none_or(|token| is_usable_token(token)) {
             let problem = format!("is not 1 to {MAX_TOKEN_BYTES} visible ASCII characters");
-            return Err(Refusal::field(field, problem));
+            return Err(ApiError::invalid_field(field, problem));
         }
     }
     let life = input
-        .number("expires_in")?
+        .parse_number("expires_in")?
         .and_then(|seconds| i64::try_from(seconds).ok());
     let end = |seconds| {
         let life = SignedDuration::from_secs(seconds);
-        call.now().checked_add(life).ok()
+        request.now().checked_add(life).ok()
     };
-    let consent_id = match input.text(CONSENT_ID) {
+    let consent_id = match input.find_text(CONSENT_ID) {
         None => None,
         Some(text) => Some(ConsentId::new(text).ok_or_else(|| {
-            Refusal::field("consent_id", "is not 1 to 128 visible ASCII characters")
+            ApiError::invalid_field("consent_id", "is not 1 to 128 visible ASCII characters")
         })?),
     };
-    let mut consent = ConsentSecret::bearer(access_token);
+    let mut consent = ConsentSecret::from_bearer_token(access_token);
     consent.consent_id = consent_id;
     consent.expires_at = life.and_then(end);
     consent.refresh_token = refresh_token;
@@ -275,143 +294,157 @@ fn handed_over(call: &Call) -> Result<ConsentSecret, Refusal> {
 }
 
 /// The consent with an access token that holds: one that has ended is renewed.
-async fn ready(
-    call: &Call,
+async fn ensure_access_token(
+    request: &ApiRequest,
     bank: &BankConfig,
     consent: ConsentSecret,
-) -> Result<ConsentSecret, Refusal> {
+) -> Result<ConsentSecret, ApiError> {
     let Some(refresh_token) = &consent.refresh_token else {
         return Ok(consent);
     };
     if bank.oauth.is_none() {
         let problem = "cannot be used: the bank is configured without oauth";
-        return Err(Refusal::field("refresh_token", problem));
+        return Err(ApiError::invalid_field("refresh_token", problem));
     }
-    if !consent.is_spent(call.now()) {
+    if !consent.needs_renewal(request.now()) {
         return Ok(consent);
     }
     let consent_id = consent.consent_id.clone();
-    let state = &call.state;
-    let client_secret = client_secret(&state.vault, bank)?;
-    let grant = Grant::RefreshToken(refresh_token);
+    let state = &request.state;
+    let client_secret = open_client_secret(&state.vault, bank)?;
+    let grant = TokenGrant::RefreshToken(refresh_token);
     let renewed = state
         .connectors
-        .token(bank, &client_secret, grant, call.now());
+        .request_token(bank, &client_secret, grant, request.now());
     let mut renewed = renewed.await?;
     renewed.consent_id = consent_id;
     Ok(renewed)
 }
 
 /// Waits for a place of what the bank allows beside its ticks.
-async fn place(call: &Call, bank: &BankConfig) -> Result<(), Refusal> {
-    let now = call.now();
-    let place = place_at(&call.state, bank, now).await?;
-    place.map_err(|at| bank_busy(at, now))
+async fn await_permit(request: &ApiRequest, bank: &BankConfig) -> Result<(), ApiError> {
+    let now = request.now();
+    let place = await_bank_permit(&request.state, bank, now).await?;
+    place.map_err(|at| bank_busy_error(at, now))
 }
 
 /// Asks the bank for the accounts, stores everything at once, and sends off the first refresh.
-pub(crate) async fn link_record(call: &Call, linking: Linking) -> Result<Linked, Refusal> {
-    let state = &call.state;
-    let Linking {
+pub(crate) async fn link_record(
+    request: &ApiRequest,
+    linking: LinkRecordRequest,
+) -> Result<LinkRecordResponse, ApiError> {
+    let state = &request.state;
+    let LinkRecordRequest {
         bank,
         consent,
-        whom,
+        customer: whom,
         account_ids,
         terms,
     } = linking;
-    let bank = call.own_bank(bank).await?;
-    place(call, &bank).await?;
-    let consent = ready(call, &bank, consent).await?;
-    let facts = chosen(facts(call, &bank, &consent).await?, &account_ids)?;
-    let customer = settle(call, whom).await?;
-    let at_bank = terms_at_bank(call, &bank, &consent).await?;
-    let new = new_record(call, &customer, &bank, facts, &consent, &terms, at_bank)?;
+    let bank = request.load_own_bank(bank).await?;
+    await_permit(request, &bank).await?;
+    let consent = ensure_access_token(request, &bank, consent).await?;
+    let facts = select_accounts(
+        fetch_account_facts(request, &bank, &consent).await?,
+        &account_ids,
+    )?;
+    let customer = resolve_customer(request, whom).await?;
+    let at_bank = fetch_consent_terms(request, &bank, &consent).await?;
+    let new = build_new_record(request, &customer, &bank, facts, &consent, &terms, at_bank)?;
     let head = &new.head;
 
-    follow_up::ask(&state.queues, head).await?;
+    follow_up::schedule_follow_up(&state.queues, head).await?;
     // In this order a crash leaves nothing that is not refreshed: a subscription without a record is
     // never read, and a rule without records switches itself off.
     if terms.interval.is_some() || terms.webhook_url.is_some() {
-        let subscription = sync::subscription(
+        let subscription = sync::build_subscription(
             head.record,
-            &terms.synced,
+            &terms.synced_products,
             terms.interval.unwrap_or_default(),
             terms.webhook_url.as_deref(),
-            call.now(),
+            request.now(),
         );
         state.store.put_subscription(&subscription).await?;
     }
-    sync::wake(call, head.schedule).await?;
+    sync::enable_rules(request, head.schedule).await?;
     let touched = state.store.create_record(&new).await?;
     for interval in touched.started {
-        state.rules.enable(interval).await?;
+        state.tick_rules.enable_rule(interval).await?;
     }
-    announce::tell(&state.store, &state.queues, head).await?;
-    refresh::enqueue(call, head.record).await?;
-    Ok(linked(head, customer.name, &new.accounts))
+    announce::dispatch_state_changes(&state.store, &state.queues, head).await?;
+    refresh::enqueue_first_refresh(request, head.record).await?;
+    Ok(build_link_response(head, customer.name, &new.accounts))
 }
 
 /// What the bank says of the accounts of a consent; 1 to [`MAX_ACCOUNTS_PER_RECORD`].
-async fn facts(
-    call: &Call,
+async fn fetch_account_facts(
+    request: &ApiRequest,
     bank: &BankConfig,
     consent: &ConsentSecret,
-) -> Result<Vec<AccountFacts>, Refusal> {
-    let connectors = &call.state.connectors;
-    let facts = connectors.accounts(bank, consent, call.now()).await?;
+) -> Result<Vec<AccountFacts>, ApiError> {
+    let connectors = &request.state.connectors;
+    let facts = connectors
+        .fetch_accounts(bank, consent, request.now())
+        .await?;
     if facts.is_empty() || facts.len() > MAX_ACCOUNTS_PER_RECORD {
         let problem = format!(
             "covers {} accounts; 1 to {MAX_ACCOUNTS_PER_RECORD} can be linked",
             facts.len()
         );
-        return Err(Refusal::field("access_token", problem));
+        return Err(ApiError::invalid_field("access_token", problem));
     }
     Ok(facts)
 }
 
 /// The accounts of these ids, all where there are none.
-fn chosen(
+fn select_accounts(
     mut facts: Vec<AccountFacts>,
     account_ids: &[String],
-) -> Result<Vec<AccountFacts>, Refusal> {
+) -> Result<Vec<AccountFacts>, ApiError> {
     if account_ids.is_empty() {
         return Ok(facts);
     }
     let covered = |id: &String| facts.iter().any(|it| it.bank_account_id == *id);
     if !account_ids.iter().all(covered) {
         let problem = "has an account that the consent does not cover";
-        return Err(Refusal::field("account_ids", problem));
+        return Err(ApiError::invalid_field("account_ids", problem));
     }
     facts.retain(|it| account_ids.contains(&it.bank_account_id));
     Ok(facts)
 }
 
 /// The customer, made where it is a new one.
-async fn settle(call: &Call, whom: Whom) -> Result<Customer, Refusal> {
-    let store = &call.state.store;
-    match whom {
-        Whom::Known(customer) => {
-            unflagged(&customer)?;
+async fn resolve_customer(
+    request: &ApiRequest,
+    link_customer: LinkCustomer,
+) -> Result<Customer, ApiError> {
+    let store = &request.state.store;
+    match link_customer {
+        LinkCustomer::Existing(customer) => {
+            check_unflagged(&customer)?;
             let name = format!("link#{}", customer.id);
-            if let Some(until) = call.over_limit(&name, (LINKS_PER_HOUR, HOUR_S)).await? {
+            if let Some(until) = request
+                .count_against_limit(&name, (LINKS_PER_HOUR, HOUR_S))
+                .await?
+            {
                 let what = format!("{LINKS_PER_HOUR} links of one customer in an hour");
-                return Err(Refusal::too_many(&what).retry_at(until, call.now()));
+                return Err(ApiError::too_many_requests(&what).with_retry_at(until, request.now()));
             }
-            let records = store.records_of_customer(customer.id).await?;
+            let records = store.list_records_of_customer(customer.id).await?;
             if records.len() >= MAX_RECORDS_PER_CUSTOMER {
                 let problem = format!("has {MAX_RECORDS_PER_CUSTOMER} records, which is the most");
-                return Err(Refusal::field("customer", problem));
+                return Err(ApiError::invalid_field("customer", problem));
             }
             Ok(customer)
         }
-        Whom::New { name, email } => {
+        LinkCustomer::New { name, email } => {
             let customer = Customer {
-                id: CustomerId::from_bytes(call.state.random()?),
-                app: call.app()?.id,
+                id: CustomerId::from_bytes(request.state.random_bytes()?),
+                app: request.require_app()?.id,
                 name,
                 email,
-                blocked: false,
-                created_at: call.now(),
+                is_blocked: false,
+                created_at: request.now(),
             };
             store.put_customer(&customer).await?;
             Ok(customer)
@@ -420,30 +453,34 @@ async fn settle(call: &Call, whom: Whom) -> Result<Customer, Refusal> {
 }
 
 /// Refuses a customer that the app has flagged.
-fn unflagged(customer: &Customer) -> Result<(), Refusal> {
-    if customer.blocked {
+fn check_unflagged(customer: &Customer) -> Result<(), ApiError> {
+    if customer.is_blocked {
         let message = "The customer is flagged; unflag it to link a bank";
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "FLAGGED_USER", message));
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "FLAGGED_USER",
+            message,
+        ));
     }
     Ok(())
 }
 
-fn new_record(
-    call: &Call,
+fn build_new_record(
+    request: &ApiRequest,
     customer: &Customer,
     bank: &BankConfig,
     facts: Vec<AccountFacts>,
     consent: &ConsentSecret,
-    terms: &Terms,
-    at_bank: Option<ConsentTerms>,
-) -> Result<NewRecord, Refusal> {
-    let (now, app) = (call.now(), call.app()?.id);
+    terms: &LinkTerms,
+    bank_terms: Option<ConsentTerms>,
+) -> Result<NewRecord, ApiError> {
+    let (now, app) = (request.now(), request.require_app()?.id);
     let (bank, limits) = (bank.id, bank.limits);
-    let record = RecordId::from_bytes(call.state.random()?);
+    let record = RecordId::from_bytes(request.state.random_bytes()?);
     let accounts: Vec<Account> = facts
         .into_iter()
         .map(|facts| Account {
-            id: AccountId::of(customer.id, record, &facts.bank_account_id),
+            id: AccountId::for_bank_account(customer.id, record, &facts.bank_account_id),
             record,
             app,
             customer: customer.id,
@@ -452,115 +489,129 @@ fn new_record(
             balance: None,
             balance_seq: Seq::ZERO,
             balance_at: None,
-            checks: okra_store::Checks::default(),
-            drift_told: false,
-            states: ByProduct::default(),
+            checks: okra_store::AccountChecks::default(),
+            is_drift_reported: false,
+            product_states: ByProduct::default(),
             created_at: now,
             last_updated: now,
         })
         .collect();
     let consent = Consent {
-        clock: clock(at_bank, terms.expires_at, now),
+        consent_clock: start_consent_clock(bank_terms, terms.consent_expires_at, now),
         record,
         app: Some(app),
         bank,
-        sealed: sealed(call, record, consent)?,
+        sealed_secret: seal_consent(request, record, consent)?,
         accounts: accounts
             .iter()
             .map(|it| ConsentAccount {
-                id: it.id,
+                account_id: it.id,
                 bank_account_id: it.facts.bank_account_id.clone(),
             })
             .collect(),
     };
-    let mut schedule = sync::fastest(&terms.products, &[]);
-    for &product in &terms.synced {
-        *schedule.slot(product) = Some(terms.interval.unwrap_or_default());
+    let mut schedule = sync::find_fastest_intervals(&terms.products, &[]);
+    for &product in &terms.synced_products {
+        *schedule.get_mut(product) = Some(terms.interval.unwrap_or_default());
     }
-    let schedule = sync::limited(&limits, schedule);
+    let schedule = sync::limit_schedule(&limits, schedule);
     let accounts_linked = accounts
         .iter()
         .map(|account| (Some(account.id), StateChange::AccountLinked));
     let changes = std::iter::once((None, StateChange::Linked)).chain(accounts_linked);
-    let entries = announce::entries(record, Seq::ZERO, now, changes.collect());
+    let entries = announce::build_state_entries(record, Seq::ZERO, now, changes.collect());
     let seq = entries.last().map_or(Seq::ZERO, |entry| entry.seq);
-    let head = Head {
+    let head = RecordHead {
         record,
         app,
         customer: customer.id,
         bank,
         seq,
-        marks: ByProduct::default(),
-        state: seq,
+        watermarks: ByProduct::default(),
+        state_seq: seq,
         schedule,
         status: RecordStatus::Active,
-        first_pull_done: false,
-        rows: Some(0),
+        first_fetch_done: false,
+        transaction_count: Some(0),
         options: Value::Object(terms.options.clone()),
         meta: terms.meta.clone(),
-        months: months_opened(at_bank, terms.months, now),
+        backfill_months: limit_backfill_months(bank_terms, terms.backfill_months, now),
         created_at: now,
         last_changed_at: now,
     };
-    let due = due(&head);
+    let due = build_due_entries(&head);
     Ok(NewRecord {
         head,
         consent,
         accounts,
-        due,
-        entries,
+        due_entries: due,
+        feed_entries: entries,
     })
 }
 
 /// A due entry for each interval of a new record, of which nothing was dispatched yet.
-fn due(head: &Head) -> Vec<DueEntry> {
+fn build_due_entries(head: &RecordHead) -> Vec<DueEntry> {
     let entry = |key: okra_core::schedule::DueKey| {
         let mut marks = ByProduct::default();
         for (product, interval) in head.schedule.iter() {
             if *interval == key.interval {
-                *marks.slot(product) = Some(Mark::default());
+                *marks.get_mut(product) = Some(Watermark::default());
             }
         }
-        let state = (head.state_key() == Some(key)).then_some(Seq::ZERO);
+        let state = (head.state_due_key() == Some(key)).then_some(Seq::ZERO);
         DueEntry {
             key,
-            marks,
-            state,
-            trouble: None,
+            watermarks: marks,
+            state_seq: state,
+            failure_state: None,
         }
     };
     head.due_keys().into_iter().map(entry).collect()
 }
 
-fn sealed(call: &Call, record: RecordId, consent: &ConsentSecret) -> Result<Vec<u8>, Refusal> {
+fn seal_consent(
+    request: &ApiRequest,
+    record: RecordId,
+    consent: &ConsentSecret,
+) -> Result<Vec<u8>, ApiError> {
     let plain = Zeroizing::new(serde_json::to_vec(consent)?);
-    let nonce = fresh_nonce()?;
-    Ok(call.state.vault.seal(record.as_bytes(), &plain, nonce)?)
+    let nonce = generate_nonce()?;
+    Ok(request
+        .state
+        .vault
+        .seal_secret(record.as_bytes(), &plain, nonce)?)
 }
 
 /// Gives a record a new consent in place of one that the bank refuses. It has to cover every account
 /// of the record, by the bank's id or, where the bank gave new ones, by number.
-async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Linked, Refusal> {
-    let state = &call.state;
+async fn renew_consent(
+    request: &ApiRequest,
+    head: &RecordHead,
+    consent: ConsentSecret,
+) -> Result<LinkRecordResponse, ApiError> {
+    let state = &request.state;
     if head.status == RecordStatus::Invalid {
         let problem = "is of a record that was unlinked; link it as a new one";
-        return Err(Refusal::field("record_id", problem));
+        return Err(ApiError::invalid_field("record_id", problem));
     }
-    let customer = call.own_customer(head.customer).await?;
-    unflagged(&customer)?;
+    let customer = request.load_own_customer(head.customer).await?;
+    check_unflagged(&customer)?;
     let (bank, known) = (
-        state.store.bank(head.bank).await?,
+        state.store.find_bank(head.bank).await?,
         state
             .store
-            .consent(head.record, Consistency::Strong)
+            .find_consent(head.record, Consistency::Strong)
             .await?,
     );
-    let bank = bank.ok_or_else(|| Refusal::not_found("bank"))?;
-    let known = known.ok_or_else(|| Refusal::not_found("record"))?;
-    place(call, &bank).await?;
-    let consent = ready(call, &bank, consent).await?;
-    let facts = facts(call, &bank, &consent).await?;
-    let accounts = state.store.accounts_of(&known, Consistency::Strong).await?;
+    let bank = bank.ok_or_else(|| ApiError::not_found("bank"))?;
+    let known = known.ok_or_else(|| ApiError::not_found("record"))?;
+    await_permit(request, &bank).await?;
+    let consent = ensure_access_token(request, &bank, consent).await?;
+    let facts = fetch_account_facts(request, &bank, &consent).await?;
+    let accounts = state
+        .store
+        .load_accounts_of_consent(&known, Consistency::Strong)
+        .await?;
     let mut covered = Vec::with_capacity(accounts.len());
     for (account, before) in accounts.iter().zip(&known.accounts) {
         let by_id = facts
@@ -573,44 +624,52 @@ async fn relink(call: &Call, head: &Head, consent: ConsentSecret) -> Result<Link
         };
         let now = by_id.or_else(by_number).ok_or_else(|| {
             let problem = "does not cover every account of the record";
-            Refusal::field("access_token", problem)
+            ApiError::invalid_field("access_token", problem)
         })?;
         covered.push(ConsentAccount {
-            id: account.id,
+            account_id: account.id,
             bank_account_id: now.bank_account_id.clone(),
         });
     }
-    let at_bank = terms_at_bank(call, &bank, &consent).await?;
+    let at_bank = fetch_consent_terms(request, &bank, &consent).await?;
     let renewed = Consent {
         app: Some(head.app),
-        sealed: sealed(call, head.record, &consent)?,
+        sealed_secret: seal_consent(request, head.record, &consent)?,
         accounts: covered,
-        clock: clock(at_bank, expires_at(&call.input)?, call.now()),
+        consent_clock: start_consent_clock(
+            at_bank,
+            parse_consent_expiry(&request.input)?,
+            request.now(),
+        ),
         ..known
     };
-    follow_up::ask(&state.queues, head).await?;
-    history::retry(&state.store, head.record, call.now()).await?;
+    follow_up::schedule_follow_up(&state.queues, head).await?;
+    history::retry_backfill(&state.store, head.record, request.now()).await?;
     state.store.put_consent(&renewed).await?;
-    let recovered = |head: &Head| {
-        let waited = head.status == RecordStatus::TokenRequired;
+    let recovered = |head: &RecordHead| {
+        let waited = head.status == RecordStatus::ReauthorisationRequired;
         waited.then(|| (RecordStatus::Active, vec![(None, StateChange::Recovered)]))
     };
     let (store, queues) = (&state.store, &state.queues);
-    let now = call.now();
-    announce::announce(store, queues, head.record, now, recovered).await?;
-    history::resume(store, queues, head, now).await?;
-    refresh::enqueue(call, head.record).await?;
-    Ok(linked(head, customer.name, &accounts))
+    let now = request.now();
+    announce::commit_state_changes(store, queues, head.record, now, recovered).await?;
+    history::resume_backfill(store, queues, head, now).await?;
+    refresh::enqueue_first_refresh(request, head.record).await?;
+    Ok(build_link_response(head, customer.name, &accounts))
 }
 
-fn linked(head: &Head, name: String, accounts: &[Account]) -> Linked {
-    let shown = |account: &Account| LinkedAccount {
+fn build_link_response(
+    head: &RecordHead,
+    name: String,
+    accounts: &[Account],
+) -> LinkRecordResponse {
+    let shown = |account: &Account| LinkedAccountResource {
         id: account.id,
         name: account.facts.name.clone(),
         nuban: account.facts.number.clone(),
         customer: head.customer,
     };
-    Linked {
+    LinkRecordResponse {
         record_id: head.record,
         bank_id: head.bank,
         customer_id: head.customer,
@@ -621,5 +680,5 @@ fn linked(head: &Head, name: String, accounts: &[Account]) -> Linked {
 }
 
 documented! {
-    link(TOKENS, optional(BANK), optional(CUSTOMER), optional(RECORD), optional(NAME), EMAIL, ACCOUNT_IDS, SYNC, LINK_OPTIONS, optional(CUSTOMER_IP)) -> Linked: "Links a record to a bank by its consent's tokens; with a record's id, renews that record's consent.";
+    link_or_renew_record(TOKENS, make_optional(BANK), make_optional(CUSTOMER), make_optional(RECORD), make_optional(NAME), EMAIL, ACCOUNT_IDS, SYNC, LINK_OPTIONS, make_optional(CUSTOMER_IP)) -> LinkRecordResponse: "Links a record to a bank by its consent's tokens; with a record's id, renews that record's consent.";
 }

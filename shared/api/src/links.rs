@@ -5,13 +5,13 @@ use data_encoding::BASE32_NOPAD;
 use okra_core::ids::{AppId, LinkId};
 use okra_store::{MAX_SHORT_LINK_BYTES, MAX_SHORT_LINKS_PER_APP, ShortLink};
 use okra_webhooks::check_url;
-use okra_wire::{envelope::Pagination, scalar::Instant};
+use okra_wire::{envelope::Pagination, scalar::IsoInstant};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
     sync,
 };
 
@@ -20,7 +20,7 @@ const NAME_BYTES: usize = 7;
 const NAME_CHARACTERS: usize = 10;
 
 /// Fields of a call that are the widget's options under another name: Okra's, and the widget's.
-const RENAMED: &[(&str, &str)] = &[
+const RENAMED_OPTIONS: &[(&str, &str)] = &[
     ("billable_products", "products"),
     ("success_url", "redirect_url"),
     ("continue_cta", "continue_cta"),
@@ -28,7 +28,7 @@ const RENAMED: &[(&str, &str)] = &[
 ];
 
 /// Options of the widget that a link may carry.
-const OPTIONS: &[&str] = &[
+const WIDGET_OPTIONS: &[&str] = &[
     "name",
     "products",
     "countries",
@@ -51,22 +51,22 @@ const OPTIONS: &[&str] = &[
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct OneLink {
-    link: Shown,
+struct ShortLinkResponse {
+    link: ShortLinkSummary,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Links {
+struct ShortLinksResponse {
     pagination: Pagination,
-    links: Vec<Shown>,
+    links: Vec<ShortLinkSummary>,
 }
 
 /// A short link in Okra's shape.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = ShortLink))]
 #[derive(Serialize)]
-struct Shown {
+struct ShortLinkSummary {
     _id: LinkId,
     /// The link's name: what `Okra.buildWithShortUrl` takes.
     short_url: String,
@@ -81,40 +81,40 @@ struct Shown {
     current_project: AppId,
     /// How often it was opened is not counted: always 0.
     count: u32,
-    past_refs: okra_wire::scalar::Empty,
-    filter: Filter,
-    owner: Owner,
-    app: TrackedApp,
+    past_refs: okra_wire::scalar::EmptyList,
+    filter: ShortLinkFilter,
+    owner: ShortLinkOwner,
+    app: ShortLinkApp,
     options: Map<String, Value>,
-    created_at: Instant,
+    created_at: IsoInstant,
 }
 
 /// Slugs of the banks to choose among; all where empty.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = LinkFilter))]
 #[derive(Serialize)]
-struct Filter {
+struct ShortLinkFilter {
     banks: Vec<String>,
-    corp_banks: okra_wire::scalar::Empty,
-    ind_banks: okra_wire::scalar::Empty,
+    corp_banks: okra_wire::scalar::EmptyList,
+    ind_banks: okra_wire::scalar::EmptyList,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = LinkOwner))]
 #[derive(Serialize)]
-struct Owner {
+struct ShortLinkOwner {
     _id: AppId,
     name: String,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct TrackedApp {
+struct ShortLinkApp {
     _id: AppId,
     tracking_id: String,
 }
 
-fn texts(value: Option<&Value>) -> Vec<String> {
+fn collect_texts(value: Option<&Value>) -> Vec<String> {
     let items = value.and_then(Value::as_array);
     items
         .into_iter()
@@ -123,52 +123,55 @@ fn texts(value: Option<&Value>) -> Vec<String> {
         .collect()
 }
 
-fn shown(call: &Call, link: ShortLink) -> Result<Shown, Refusal> {
-    let app = call.app()?;
+fn summarise_short_link(
+    request: &ApiRequest,
+    link: ShortLink,
+) -> Result<ShortLinkSummary, ApiError> {
+    let app = request.require_app()?;
     let options = &link.options;
     let text = |name: &str| options.get(name).and_then(Value::as_str).map(str::to_owned);
     let banks = options.get("filter").and_then(|filter| filter.get("banks"));
     let echoed = options.get("options").and_then(Value::as_object);
-    Ok(Shown {
+    Ok(ShortLinkSummary {
         _id: link.id,
-        url: format!("{}/link/{}", call.state.public_url, link.name),
+        url: format!("{}/link/{}", request.state.public_url, link.name),
         name: text("name").unwrap_or_default(),
         callback_url: text("callback_url"),
-        billable_products: texts(options.get("products")),
-        countries: texts(options.get("countries")),
-        env: app.env.as_str(),
+        billable_products: collect_texts(options.get("products")),
+        countries: collect_texts(options.get("countries")),
+        env: app.environment.as_str(),
         reauth: options.contains_key("reauth_account"),
         current_project: app.id,
         count: 0,
-        past_refs: okra_wire::scalar::Empty,
-        filter: Filter {
-            banks: texts(banks),
-            corp_banks: okra_wire::scalar::Empty,
-            ind_banks: okra_wire::scalar::Empty,
+        past_refs: okra_wire::scalar::EmptyList,
+        filter: ShortLinkFilter {
+            banks: collect_texts(banks),
+            corp_banks: okra_wire::scalar::EmptyList,
+            ind_banks: okra_wire::scalar::EmptyList,
         },
-        owner: Owner {
+        owner: ShortLinkOwner {
             _id: app.id,
             name: app.name.clone(),
         },
-        app: TrackedApp {
+        app: ShortLinkApp {
             _id: app.id,
             tracking_id: link.name.clone(),
         },
         options: echoed.cloned().unwrap_or_default(),
-        created_at: Instant(link.created_at),
+        created_at: IsoInstant(link.created_at),
         short_url: link.name,
     })
 }
 
 /// The widget's options in what was sent, checked as far as they can be before a customer is there.
-fn options(call: &Call) -> Result<Map<String, Value>, Refusal> {
-    let input = &call.input;
-    input.needed_text(&["name"])?;
-    sync::interval(input)?;
+fn parse_widget_options(request: &ApiRequest) -> Result<Map<String, Value>, ApiError> {
+    let input = &request.input;
+    input.require_text(&["name"])?;
+    sync::parse_interval(input)?;
     for name in ["callback_url", "success_url", "redirect_url"] {
-        if let Some(url) = input.text(&[name]) {
-            check_url(&url, call.state.addresses).map_err(|rule| {
-                Refusal::field(name, format!("is refused: {rule} ({})", rule.rule()))
+        if let Some(url) = input.find_text(&[name]) {
+            check_url(&url, request.state.address_policy).map_err(|rule| {
+                ApiError::invalid_field(name, format!("is refused: {rule} ({})", rule.rule_name()))
             })?;
         }
     }
@@ -176,86 +179,90 @@ fn options(call: &Call) -> Result<Map<String, Value>, Refusal> {
     let objects = ["options", "filter"];
     let mut options = Map::new();
     for (name, value) in input.fields() {
-        let renamed = RENAMED.iter().find(|(theirs, _)| theirs == name);
+        let renamed = RENAMED_OPTIONS.iter().find(|(theirs, _)| theirs == name);
         let Some(of_widget) = renamed
             .map(|(_, ours)| *ours)
-            .or_else(|| OPTIONS.iter().copied().find(|it| it == name))
+            .or_else(|| WIDGET_OPTIONS.iter().copied().find(|it| it == name))
         else {
             continue;
         };
         let value = match name.as_str() {
-            name if lists.contains(&name) => input.texts(name).unwrap_or_default().into(),
-            name if objects.contains(&name) => input.object(name)?.unwrap_or_default().into(),
+            name if lists.contains(&name) => input.find_texts(name).unwrap_or_default().into(),
+            name if objects.contains(&name) => input.parse_object(name)?.unwrap_or_default().into(),
             _ => value.clone(),
         };
         options.insert(of_widget.to_owned(), value);
     }
     if serde_json::to_vec(&options)?.len() > MAX_SHORT_LINK_BYTES {
         let problem = format!("has more than {MAX_SHORT_LINK_BYTES} bytes");
-        return Err(Refusal::field("body", problem));
+        return Err(ApiError::invalid_field("body", problem));
     }
     Ok(options)
 }
 
 /// Makes a short link of the widget's options, in Okra's names or the widget's own.
-pub(crate) async fn make(call: &Call) -> Answer {
-    let (app, store) = (call.app()?.id, &call.state.store);
-    let options = options(call)?;
-    if store.short_link_names(app).await?.len() >= MAX_SHORT_LINKS_PER_APP {
+pub(crate) async fn create_short_link(request: &ApiRequest) -> ApiResponse {
+    let (app, store) = (request.require_app()?.id, &request.state.store);
+    let options = parse_widget_options(request)?;
+    if store.list_short_link_names(app).await?.len() >= MAX_SHORT_LINKS_PER_APP {
         let message = format!("The app has {MAX_SHORT_LINKS_PER_APP} short links; remove some");
-        return Err(Refusal::new(StatusCode::CONFLICT, "CONFLICT", message));
+        return Err(ApiError::new(StatusCode::CONFLICT, "CONFLICT", message));
     }
-    let mut name = BASE32_NOPAD.encode(&call.state.random::<NAME_BYTES>()?);
+    let mut name = BASE32_NOPAD.encode(&request.state.random_bytes::<NAME_BYTES>()?);
     name.truncate(NAME_CHARACTERS);
     let link = ShortLink {
-        id: LinkId::from_bytes(call.state.random()?),
+        id: LinkId::from_bytes(request.state.random_bytes()?),
         name: name.to_ascii_lowercase(),
         app,
         options,
-        created_at: call.now(),
+        created_at: request.now(),
     };
     store.put_short_link(&link).await?;
-    let link = shown(call, link)?;
-    success("Link created successfully", OneLink { link })
+    let link = summarise_short_link(request, link)?;
+    success_response("Link created successfully", ShortLinkResponse { link })
 }
 
 /// The app's short link of that name.
-async fn own(call: &Call) -> Result<ShortLink, Refusal> {
-    let name = call.input.needed_text(&["short_url", "name", "ref"])?;
+async fn load_own_short_link(request: &ApiRequest) -> Result<ShortLink, ApiError> {
+    let name = request.input.require_text(&["short_url", "name", "ref"])?;
     let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-    let link = call.state.store.short_link(&name).await?;
-    let app = call.app()?.id;
+    let link = request.state.store.find_short_link(&name).await?;
+    let app = request.require_app()?.id;
     link.filter(|link| link.app == app)
-        .ok_or_else(|| Refusal::not_found("link"))
+        .ok_or_else(|| ApiError::not_found("link"))
 }
 
-pub(crate) async fn get(call: &Call) -> Answer {
-    let link = shown(call, own(call).await?)?;
-    success("Link retrieved successfully", OneLink { link })
+pub(crate) async fn get_short_link(request: &ApiRequest) -> ApiResponse {
+    let link = summarise_short_link(request, load_own_short_link(request).await?)?;
+    success_response("Link retrieved successfully", ShortLinkResponse { link })
 }
 
-pub(crate) async fn list(call: &Call) -> Answer {
-    let links = call.state.store.short_links(call.app()?.id).await?;
-    let pagination = call.input.page(links.len())?;
-    let links = pagination.cut(links).into_iter();
-    let links = links.map(|link| shown(call, link));
-    let data = Links {
+pub(crate) async fn list_short_links(request: &ApiRequest) -> ApiResponse {
+    let links = request
+        .state
+        .store
+        .list_short_links(request.require_app()?.id)
+        .await?;
+    let pagination = request.input.parse_page(links.len())?;
+    let links = pagination.cut_page(links).into_iter();
+    let links = links.map(|link| summarise_short_link(request, link));
+    let data = ShortLinksResponse {
         links: links.collect::<Result<_, _>>()?,
         pagination,
     };
-    success("Links retrieved successfully", data)
+    success_response("Links retrieved successfully", data)
 }
 
-pub(crate) async fn remove(call: &Call) -> Answer {
-    let link = own(call).await?;
-    call.state.store.remove_short_link(&link).await?;
-    let link = shown(call, link)?;
-    success("Link removed", OneLink { link })
+pub(crate) async fn remove_short_link(request: &ApiRequest) -> ApiResponse {
+    let link = load_own_short_link(request).await?;
+    request.state.store.delete_short_link(&link).await?;
+    let link = summarise_short_link(request, link)?;
+    success_response("Link removed", ShortLinkResponse { link })
 }
 
 documented! {
-    make(NAME, LINK) -> OneLink: "Makes a short link that opens the widget with these options.";
-    get(SHORT_URL) -> OneLink: "One short link.";
-    list(PAGE) -> Links: "The app's short links.";
-    remove(SHORT_URL) -> OneLink: "Removes a short link: it opens nothing any more.";
+    create_short_link(NAME, LINK) -> ShortLinkResponse: "Makes a short link that opens the widget with these options.";
+    get_short_link(SHORT_URL) -> ShortLinkResponse: "One short link.";
+    list_short_links(PAGE) -> ShortLinksResponse: "The app's short links.";
+    remove_short_link(SHORT_URL) -> ShortLinkResponse: "Removes a short link: it opens nothing any more.";
 }

@@ -7,65 +7,73 @@ use okra_core::{
     ids::{BankId, CustomerId, RecordId},
     model::{ByProduct, Product},
 };
-use okra_store::{Account, Customer, Head, OwnedBank, RecordStatus};
+use okra_store::{Account, Customer, OwnedBank, RecordHead, RecordStatus};
 use okra_wire::{
-    lack::Lack,
-    origin::{Ids, Named, Origin, Times},
-    record::RecordView,
+    lack::AvailabilityResource,
+    origin::{AccountContext, NamedReference, ResourceIds, ResourceTimes},
+    record::RecordDetails,
 };
 
-use crate::{call::Call, envelope::Refusal};
+use crate::{call::ApiRequest, envelope::ApiError};
 
 /// Names by their ids.
 #[derive(Default)]
-pub(crate) struct Names {
+pub(crate) struct DisplayNames {
     customers: HashMap<CustomerId, Arc<Customer>>,
     banks: HashMap<BankId, Arc<OwnedBank>>,
     /// Records whose consent the bank takes no more, and since when.
-    waiting: HashMap<RecordId, Timestamp>,
+    ended_consents: HashMap<RecordId, Timestamp>,
 }
 
-impl Names {
+impl DisplayNames {
     /// The names around these accounts.
-    pub(crate) async fn of_accounts(call: &Call, accounts: &[Account]) -> Result<Self, Refusal> {
+    pub(crate) async fn load_for_accounts(
+        request: &ApiRequest,
+        accounts: &[Account],
+    ) -> Result<Self, ApiError> {
         let mut names = Self::default();
         for account in accounts {
-            names.learn(call, account.customer, account.bank).await?;
+            names
+                .load_names(request, account.customer, account.bank)
+                .await?;
         }
         Ok(names)
     }
 
     /// The same names, with what is known of the accounts' records.
     #[must_use]
-    pub(crate) fn with_states(mut self, heads: &[Head]) -> Self {
+    pub(crate) fn with_record_states(mut self, heads: &[RecordHead]) -> Self {
         let waiting = heads.iter().filter(|it| it.status != RecordStatus::Active);
-        self.waiting
+        self.ended_consents
             .extend(waiting.map(|head| (head.record, head.last_changed_at)));
         self
     }
 
     /// The names around these records.
-    pub(crate) async fn of_records(call: &Call, heads: &[Head]) -> Result<Self, Refusal> {
+    pub(crate) async fn load_for_records(
+        request: &ApiRequest,
+        heads: &[RecordHead],
+    ) -> Result<Self, ApiError> {
         let mut names = Self::default();
         for head in heads {
-            names.learn(call, head.customer, head.bank).await?;
+            names.load_names(request, head.customer, head.bank).await?;
         }
         Ok(names)
     }
 
-    async fn learn(
+    async fn load_names(
         &mut self,
-        call: &Call,
+        request: &ApiRequest,
         customer: CustomerId,
         bank: BankId,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ApiError> {
         if !self.customers.contains_key(&customer)
-            && let Some(known) = call.named_customer(customer).await?
+            && let Some(known) = request.load_cached_customer(customer).await?
         {
             self.customers.insert(customer, known);
         }
         if !self.banks.contains_key(&bank)
-            && let Some(known) = call.named_bank(bank).await?
+            && let Some(known) = request.load_cached_bank(bank).await?
         {
             self.banks.insert(bank, known);
         }
@@ -73,33 +81,36 @@ impl Names {
     }
 
     /// An account with its names. What has none, because it is gone, has empty ones.
-    pub(crate) fn origin<'a>(
+    pub(crate) fn build_origin<'a>(
         &'a self,
-        call: &Call,
+        request: &ApiRequest,
         account: &'a Account,
-    ) -> Result<Origin<'a>, Refusal> {
-        let (app, customer) = (call.app()?, self.customers.get(&account.customer));
+    ) -> Result<AccountContext<'a>, ApiError> {
+        let (app, customer) = (
+            request.require_app()?,
+            self.customers.get(&account.customer),
+        );
         let bank = self.banks.get(&account.bank);
         let mut lacks = ByProduct::default();
-        for (product, state) in account.states.iter() {
-            *lacks.slot(product) = Lack::of(state);
+        for (product, state) in account.product_states.iter() {
+            *lacks.get_mut(product) = AvailabilityResource::from_product_state(state);
         }
-        let waiting = self.waiting.get(&account.record);
+        let waiting = self.ended_consents.get(&account.record);
         if let Some(since) = waiting {
             for product in Product::ALL {
-                *lacks.slot(product) = Some(Lack::of_consent(*since));
+                *lacks.get_mut(product) = Some(AvailabilityResource::for_revoked_consent(*since));
             }
         }
-        if let (None, Some(doubt)) = (lacks.transactions, &account.checks.doubt) {
-            lacks.transactions = Some(Lack::of_rows(doubt.since));
+        if let (None, Some(doubt)) = (lacks.transactions, &account.checks.pending_deletions) {
+            lacks.transactions = Some(AvailabilityResource::for_missing_rows(doubt.since));
         }
-        Ok(Origin {
-            lacks,
-            connected: waiting.is_none(),
-            needs_user: bank.is_some_and(|it| it.limits.user_present_only),
-            ids: Ids {
+        Ok(AccountContext {
+            availability: lacks,
+            is_connected: waiting.is_none(),
+            needs_user_present: bank.is_some_and(|it| it.limits.user_present_only),
+            ids: ResourceIds {
                 app: app.id,
-                env: app.env,
+                env: app.environment,
                 record: account.record,
                 customer: account.customer,
                 bank: account.bank,
@@ -119,36 +130,40 @@ impl Names {
     }
 
     /// A customer and a bank with their names.
-    pub(crate) fn named(
+    pub(crate) fn name_customer_and_bank(
         &self,
         customer: CustomerId,
         bank: BankId,
-    ) -> (Named<CustomerId>, Named<BankId>) {
+    ) -> (NamedReference<CustomerId>, NamedReference<BankId>) {
         let (of_customer, of_bank) = (self.customers.get(&customer), self.banks.get(&bank));
         (
-            Named::new(customer, of_customer.map_or("", |it| it.name.as_str())),
-            Named::new(bank, of_bank.map_or("", |it| it.name.as_str())),
+            NamedReference::new(customer, of_customer.map_or("", |it| it.name.as_str())),
+            NamedReference::new(bank, of_bank.map_or("", |it| it.name.as_str())),
         )
     }
 
     /// A record with its names.
-    pub(crate) fn record(&self, call: &Call, head: &Head) -> Result<RecordView, Refusal> {
-        let app = call.app()?;
-        let (customer, bank) = self.named(head.customer, head.bank);
-        Ok(RecordView {
+    pub(crate) fn build_record_view(
+        &self,
+        request: &ApiRequest,
+        head: &RecordHead,
+    ) -> Result<RecordDetails, ApiError> {
+        let app = request.require_app()?;
+        let (customer, bank) = self.name_customer_and_bank(head.customer, head.bank);
+        Ok(RecordDetails {
             record: head.record,
             app: app.id,
-            env: app.env,
+            env: app.environment,
             customer,
             bank,
             connection: head.status.as_str(),
             schedule: head.schedule,
             sequence: head.seq,
-            pulled: head.is_pulled(),
-            months: head.months,
+            is_initially_refreshed: head.is_first_fetched(),
+            backfill_months: head.backfill_months,
             currency: None,
             options: head.options.clone(),
-            times: Times {
+            times: ResourceTimes {
                 created_at: head.created_at,
                 last_updated: head.last_changed_at,
             },

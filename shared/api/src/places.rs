@@ -2,12 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use okra_core::bank::BankConfig;
-use okra_store::{Place, StoreError};
+use okra_store::{AdHocPermit, StoreError};
 
 use crate::ApiState;
 
 /// How long a caller waits for a place: the bank's answer has to come within the gateway's 30 seconds.
-const AHEAD: SignedDuration = SignedDuration::from_secs(5);
+const MAX_PERMIT_WAIT: SignedDuration = SignedDuration::from_secs(5);
 
 /// Takes a bank's next place and waits for it, 5 seconds at most: one for all calls of a step, which are that a
 /// customer is sent to the bank, comes back, or a record is linked. Where the bank is asked as often as it allows,
@@ -16,19 +16,22 @@ const AHEAD: SignedDuration = SignedDuration::from_secs(5);
 /// # Errors
 ///
 /// [`StoreError`].
-pub async fn place_at(
+pub async fn await_bank_permit(
     api: &ApiState,
     bank: &BankConfig,
     now: Timestamp,
 ) -> Result<Result<(), Timestamp>, StoreError> {
     let rate = bank.limits.records_per_second;
-    let place = api.store.take_unplanned(bank.id, rate, now, AHEAD).await?;
+    let place = api
+        .store
+        .reserve_ad_hoc_permit(bank.id, rate, now, MAX_PERMIT_WAIT)
+        .await?;
     match place {
-        Place::At(at) => {
+        AdHocPermit::GrantedAt(at) => {
             let wait = at.duration_since(now).unsigned_abs();
-            tokio::time::sleep(wait.min(AHEAD.unsigned_abs())).await;
+            tokio::time::sleep(wait.min(MAX_PERMIT_WAIT.unsigned_abs())).await;
             Ok(Ok(()))
         }
-        Place::Full(at) => Ok(Err(at)),
+        AdHocPermit::ExhaustedUntil(at) => Ok(Err(at)),
     }
 }

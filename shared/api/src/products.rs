@@ -6,141 +6,149 @@ use okra_core::{
     model::Direction,
     money::{Currency, Money},
 };
-use okra_store::Head;
+use okra_store::RecordHead;
 use okra_wire::{
-    account::Account,
-    balance::CallbackBalance,
-    envelope::{DEFAULT_LIMIT, Pagination},
-    record::{ListedAuth, RecordView},
-    scalar::Number,
-    transaction::Transaction,
+    account::AccountResource,
+    balance::CallbackBalanceResource,
+    envelope::{DEFAULT_PAGE_LIMIT, Pagination},
+    record::{ListedAuthResource, RecordDetails},
+    scalar::MajorUnits,
+    transaction::TransactionResource,
 };
 use serde::Serialize;
 
 use crate::{
     accounts, balances,
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
     input::{ACCOUNT, CUSTOMER, RECORD},
-    names::Names,
+    names::DisplayNames,
     scope, transactions,
 };
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct ProductList {
-    products: [ProductName; 4],
+struct ProductsResponse {
+    products: [ProductSummary; 4],
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct ProductName {
+struct ProductSummary {
     name: &'static str,
     status: bool,
 }
 
 /// What is kept of records here.
-pub(crate) async fn list(_: &Call) -> Answer {
+pub(crate) async fn list_products(_: &ApiRequest) -> ApiResponse {
     let products = ["auth", "accounts", "balance", "transactions"];
-    let products = products.map(|name| ProductName { name, status: true });
-    success("Products retrieved successfully", ProductList { products })
+    let products = products.map(|name| ProductSummary { name, status: true });
+    success_response(
+        "Products retrieved successfully",
+        ProductsResponse { products },
+    )
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Everything {
+struct AllProductsResponse {
     pagination: Pagination,
-    auth: Vec<ListedAuth>,
-    accounts: Vec<Account>,
-    balance: Vec<CallbackBalance>,
-    transactions: Vec<Transaction>,
+    auth: Vec<ListedAuthResource>,
+    accounts: Vec<AccountResource>,
+    balance: Vec<CallbackBalanceResource>,
+    transactions: Vec<TransactionResource>,
 }
 
 /// All products of these records; the page is of the transactions.
-async fn everything(call: &Call, heads: &[Head]) -> Answer {
-    let of = scope::accounts_of(call, heads).await?;
-    let names = Names::of_records(call, heads).await?;
-    let views: Result<Vec<RecordView>, Refusal> =
-        heads.iter().map(|head| names.record(call, head)).collect();
-    let whole = transactions::Whole::Yes;
-    let rows = transactions::page_of_rows(call, of.clone(), whole, DEFAULT_LIMIT);
+async fn respond_with_all_products(request: &ApiRequest, heads: &[RecordHead]) -> ApiResponse {
+    let of = scope::load_accounts_of_records(request, heads).await?;
+    let names = DisplayNames::load_for_records(request, heads).await?;
+    let views: Result<Vec<RecordDetails>, ApiError> = heads
+        .iter()
+        .map(|head| names.build_record_view(request, head))
+        .collect();
+    let whole = transactions::AccountCoverage::Complete;
+    let rows = transactions::read_row_page(request, of.clone(), whole, DEFAULT_PAGE_LIMIT);
     let (pagination, rows) = rows.await?;
-    let data = Everything {
-        auth: views?.iter().map(ListedAuth::from).collect(),
-        accounts: accounts::shown(call, &of).await?,
-        balance: balances::of_records(call, heads, &of).await?,
-        transactions: transactions::for_callback(call, &pagination.cut(rows))?,
+    let data = AllProductsResponse {
+        auth: views?.iter().map(ListedAuthResource::from).collect(),
+        accounts: accounts::render_accounts(request, &of).await?,
+        balance: balances::render_for_records(request, heads, &of).await?,
+        transactions: transactions::render_for_callback(request, &pagination.cut_page(rows))?,
         pagination,
     };
-    success("Products retrieved successfully", data)
+    success_response("Products retrieved successfully", data)
 }
 
-pub(crate) async fn all_by_record(call: &Call) -> Answer {
-    let head = call.record().await?;
-    everything(call, &[head]).await
+pub(crate) async fn get_all_by_record(request: &ApiRequest) -> ApiResponse {
+    let head = request.load_requested_record().await?;
+    respond_with_all_products(request, &[head]).await
 }
 
-pub(crate) async fn all_by_customer(call: &Call) -> Answer {
-    let heads = scope::records_of_customer(call).await?;
-    everything(call, &heads).await
+pub(crate) async fn get_all_by_customer(request: &ApiRequest) -> ApiResponse {
+    let heads = scope::load_customer_records(request).await?;
+    respond_with_all_products(request, &heads).await
 }
 
 /// The accounts asked for: of a customer, a record or an account.
-async fn asked(call: &Call) -> Result<Vec<okra_store::Account>, Refusal> {
-    if call.input.is_given(ACCOUNT) {
-        scope::account(call).await
-    } else if call.input.is_given(RECORD) {
-        scope::record(call).await
-    } else if call.input.is_given(CUSTOMER) {
-        scope::customer(call).await
+async fn load_requested_accounts(
+    request: &ApiRequest,
+) -> Result<Vec<okra_store::Account>, ApiError> {
+    if request.input.is_given(ACCOUNT) {
+        scope::load_account(request).await
+    } else if request.input.is_given(RECORD) {
+        scope::load_record_accounts(request).await
+    } else if request.input.is_given(CUSTOMER) {
+        scope::load_customer_accounts(request).await
     } else {
-        Err(Refusal::field("customer", "is required"))
+        Err(ApiError::invalid_field("customer", "is required"))
     }
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Totals {
-    result: Total,
+struct TotalsResponse {
+    result: AmountTotals,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Total {
-    credit: Number,
-    debit: Number,
+struct AmountTotals {
+    credit: MajorUnits,
+    debit: MajorUnits,
     currency: Currency,
 }
 
 /// Sums in one currency: credits, debits, rows.
 #[derive(Clone, Copy, Default)]
-struct Sums {
+struct CurrencySums {
     credit: i64,
     debit: i64,
     count: usize,
 }
 
-impl Sums {
-    fn add(&mut self, direction: Direction, amount: Money) -> Result<(), Refusal> {
+impl CurrencySums {
+    fn add_amount(&mut self, direction: Direction, amount: Money) -> Result<(), ApiError> {
         let sum = match direction {
             Direction::Credit => &mut self.credit,
             Direction::Debit => &mut self.debit,
         };
         let added = sum.checked_add(amount.minor);
-        *sum =
-            added.ok_or_else(|| Refusal::field("from", "has to be later: the sum is too large"))?;
+        *sum = added.ok_or_else(|| {
+            ApiError::invalid_field("from", "has to be later: the sum is too large")
+        })?;
         self.count += 1;
         Ok(())
     }
 }
 
 /// The one currency of these accounts: sums over several would mean nothing.
-fn currency(accounts: &[okra_store::Account]) -> Result<Currency, Refusal> {
+fn require_single_currency(accounts: &[okra_store::Account]) -> Result<Currency, ApiError> {
     let mut currencies = accounts.iter().map(|account| account.facts.currency);
     let first = currencies.next().unwrap_or(Currency::NGN);
     match currencies.all(|it| it == first) {
         true => Ok(first),
-        false => Err(Refusal::field(
+        false => Err(ApiError::invalid_field(
             "account",
             "is required: the accounts have several currencies",
         )),
@@ -148,67 +156,67 @@ fn currency(accounts: &[okra_store::Account]) -> Result<Currency, Refusal> {
 }
 
 /// What came in and what went out.
-pub(crate) async fn totals(call: &Call) -> Answer {
-    let accounts = asked(call).await?;
-    let (currency, mut sums) = (currency(&accounts)?, Sums::default());
-    for (_, row) in transactions::rows_of(call, accounts).await? {
+pub(crate) async fn get_totals(request: &ApiRequest) -> ApiResponse {
+    let accounts = load_requested_accounts(request).await?;
+    let (currency, mut sums) = (require_single_currency(&accounts)?, CurrencySums::default());
+    for (_, row) in transactions::read_rows(request, accounts).await? {
         let facts = &row.transaction.facts;
-        sums.add(facts.direction, facts.amount)?;
+        sums.add_amount(facts.direction, facts.amount)?;
     }
-    let result = Total {
-        credit: Number(Money::new(sums.credit, currency)),
-        debit: Number(Money::new(sums.debit, currency)),
+    let result = AmountTotals {
+        credit: MajorUnits(Money::new(sums.credit, currency)),
+        debit: MajorUnits(Money::new(sums.debit, currency)),
         currency,
     };
-    success("Totals retrieved successfully", Totals { result })
+    success_response("Totals retrieved successfully", TotalsResponse { result })
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Spending {
+struct SpendingPatternResponse {
     currency: Currency,
-    months: Vec<Month>,
+    months: Vec<MonthTotals>,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Month {
+struct MonthTotals {
     /// Year and month: `2026-03`.
     month: String,
-    credit: Number,
-    debit: Number,
+    credit: MajorUnits,
+    debit: MajorUnits,
     count: usize,
 }
 
 /// Sums by month, newest first: what of a spending pattern follows from the rows alone. Their texts
 /// are not interpreted.
-pub(crate) async fn spending(call: &Call) -> Answer {
-    let accounts = asked(call).await?;
-    let currency = currency(&accounts)?;
-    let mut months: BTreeMap<(i16, i8), Sums> = BTreeMap::new();
-    for (_, row) in transactions::rows_of(call, accounts).await? {
+pub(crate) async fn get_spending_pattern(request: &ApiRequest) -> ApiResponse {
+    let accounts = load_requested_accounts(request).await?;
+    let currency = require_single_currency(&accounts)?;
+    let mut months: BTreeMap<(i16, i8), CurrencySums> = BTreeMap::new();
+    for (_, row) in transactions::read_rows(request, accounts).await? {
         let facts = &row.transaction.facts;
-        let month = (facts.date().year(), facts.date().month());
+        let month = (facts.booking_date().year(), facts.booking_date().month());
         let sums = months.entry(month).or_default();
-        sums.add(facts.direction, facts.amount)?;
+        sums.add_amount(facts.direction, facts.amount)?;
     }
-    let shown = |((year, month), sums): ((i16, i8), Sums)| Month {
+    let shown = |((year, month), sums): ((i16, i8), CurrencySums)| MonthTotals {
         month: format!("{year:04}-{month:02}"),
-        credit: Number(Money::new(sums.credit, currency)),
-        debit: Number(Money::new(sums.debit, currency)),
+        credit: MajorUnits(Money::new(sums.credit, currency)),
+        debit: MajorUnits(Money::new(sums.debit, currency)),
         count: sums.count,
     };
     let months = months.into_iter().rev().map(shown).collect();
-    success(
+    success_response(
         "Spending pattern retrieved successfully",
-        Spending { currency, months },
+        SpendingPatternResponse { currency, months },
     )
 }
 
 documented! {
-    list() -> ProductList: "What is kept of records here.";
-    all_by_record(RECORD, DATES, PAGE) -> Everything: "All products of a record.";
-    all_by_customer(CUSTOMER, DATES, PAGE) -> Everything: "All products of a customer.";
-    totals(optional(CUSTOMER), optional(RECORD), optional(ACCOUNT), DATES) -> Totals: "What came in and what went out.";
-    spending(optional(CUSTOMER), optional(RECORD), optional(ACCOUNT), DATES) -> Spending: "Credits and debits by month; texts are not interpreted.";
+    list_products() -> ProductsResponse: "What is kept of records here.";
+    get_all_by_record(RECORD, DATES, PAGE) -> AllProductsResponse: "All products of a record.";
+    get_all_by_customer(CUSTOMER, DATES, PAGE) -> AllProductsResponse: "All products of a customer.";
+    get_totals(make_optional(CUSTOMER), make_optional(RECORD), make_optional(ACCOUNT), DATES) -> TotalsResponse: "What came in and what went out.";
+    get_spending_pattern(make_optional(CUSTOMER), make_optional(RECORD), make_optional(ACCOUNT), DATES) -> SpendingPatternResponse: "Credits and debits by month; texts are not interpreted.";
 }

@@ -1,97 +1,97 @@
 //! Records.
 
 use okra_core::ids::BankId;
-use okra_store::{Account, Head};
-use okra_wire::record::Record;
+use okra_store::{Account, RecordHead};
+use okra_wire::record::RecordResource;
 use serde::Serialize;
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
     input::BANK,
-    names::Names,
+    names::DisplayNames,
     scope,
     states::{self, RecordState},
 };
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Records {
+struct RecordsResponse {
     pagination: (),
-    records: Vec<Record>,
+    records: Vec<RecordResource>,
 }
 
 /// One record, under the name of many: so it was.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct OneRecord {
+struct RecordResponse {
     pagination: (),
-    records: Record,
+    records: RecordResource,
     state: RecordState,
 }
 
 /// Records in Okra's shape; with their currencies, where their accounts are at hand.
-pub(crate) async fn shown(
-    call: &Call,
-    heads: &[Head],
+pub(crate) async fn render_records(
+    request: &ApiRequest,
+    heads: &[RecordHead],
     accounts: &[Account],
-) -> Result<Vec<Record>, Refusal> {
-    let names = Names::of_records(call, heads).await?;
+) -> Result<Vec<RecordResource>, ApiError> {
+    let names = DisplayNames::load_for_records(request, heads).await?;
     heads
         .iter()
         .map(|head| {
-            let mut view = names.record(call, head)?;
+            let mut view = names.build_record_view(request, head)?;
             let account = accounts.iter().find(|it| it.record == head.record);
             view.currency = account.map(|it| it.facts.currency);
-            Ok(Record::from(&view))
+            Ok(RecordResource::from(&view))
         })
         .collect()
 }
 
 /// All of the app's.
-pub(crate) async fn list(call: &Call) -> Answer {
-    let end = call.input.page_end()?;
-    let heads = scope::records_until(call, |heads| heads.len() >= end).await?;
-    let page = call.input.page(heads.len())?.cut(heads);
-    let records = shown(call, &page, &[]).await?;
-    let data = Records {
+pub(crate) async fn list_records(request: &ApiRequest) -> ApiResponse {
+    let end = request.input.parse_page_end()?;
+    let heads = scope::load_app_records_until(request, |heads| heads.len() >= end).await?;
+    let page = request.input.parse_page(heads.len())?.cut_page(heads);
+    let records = render_records(request, &page, &[]).await?;
+    let data = RecordsResponse {
         pagination: (),
         records,
     };
-    success("Records retrieved successfully", data)
+    success_response("Records retrieved successfully", data)
 }
 
 /// One. `records` is the record itself: so it was.
-pub(crate) async fn get(call: &Call) -> Answer {
-    let head = call.record().await?;
+pub(crate) async fn get_record(request: &ApiRequest) -> ApiResponse {
+    let head = request.load_requested_record().await?;
     // The state first: what it reads has the customer with it.
-    let (state, accounts) = states::of(call, &head).await?;
-    let names = Names::of_records(call, std::slice::from_ref(&head)).await?;
-    let mut view = names.record(call, &head)?;
+    let (state, accounts) = states::load_record_state(request, &head).await?;
+    let names = DisplayNames::load_for_records(request, std::slice::from_ref(&head)).await?;
+    let mut view = names.build_record_view(request, &head)?;
     view.currency = accounts.first().map(|account| account.facts.currency);
-    let data = OneRecord {
+    let data = RecordResponse {
         pagination: (),
-        records: Record::from(&view),
+        records: RecordResource::from(&view),
         state,
     };
-    success("Record retrieved successfully", data)
+    success_response("Record retrieved successfully", data)
 }
 
 /// A customer's at one bank.
-pub(crate) async fn get_by_customer_by_bank(call: &Call) -> Answer {
-    let bank: BankId = call.input.needed_id(BANK)?;
-    let mut heads = scope::records_of_customer(call).await?;
+pub(crate) async fn get_records_by_customer_by_bank(request: &ApiRequest) -> ApiResponse {
+    let bank: BankId = request.input.require_id(BANK)?;
+    let mut heads = scope::load_customer_records(request).await?;
     heads.retain(|head| head.bank == bank);
-    let page = call.input.page(heads.len())?.cut(heads);
-    let data = Records {
+    let page = request.input.parse_page(heads.len())?.cut_page(heads);
+    let data = RecordsResponse {
         pagination: (),
-        records: shown(call, &page, &[]).await?,
+        records: render_records(request, &page, &[]).await?,
     };
-    success("Records retrieved successfully", data)
+    success_response("Records retrieved successfully", data)
 }
 
 documented! {
-    get_by_customer_by_bank(CUSTOMER, BANK, PAGE) -> Records: "A customer's records at one bank.";
-    list(optional(CUSTOMER), PAGE) -> Records: "All records of the app.";
-    get(RECORD) -> OneRecord: "One record.";
+    get_records_by_customer_by_bank(CUSTOMER, BANK, PAGE) -> RecordsResponse: "A customer's records at one bank.";
+    list_records(make_optional(CUSTOMER), PAGE) -> RecordsResponse: "All records of the app.";
+    get_record(RECORD) -> RecordResponse: "One record.";
 }

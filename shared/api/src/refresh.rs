@@ -6,183 +6,203 @@ use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
     bank::BankLimits,
-    breaker::{Gate, down},
-    decide::Mark,
+    breaker::{Admission, bank_down_fault},
+    decide::Watermark,
     ids::{AccountId, BankId, RecordId},
     model::{ByProduct, Product},
-    plan::{Chunk, DueEntry, JOB_PREFIX, MAX_DELAY_S, Requested},
+    plan::{Chunk, DueEntry, JOB_CHUNK_PREFIX, MAX_QUEUE_DELAY_S, RefreshTrigger},
 };
-use okra_queue::Lane;
-use okra_store::{Consistency, FAILED, Head, Job, MINUTE_S, NewJob, Place, RecordStatus};
-use okra_wire::record::Acknowledged;
+use okra_queue::ChunkQueue;
+use okra_store::{
+    AdHocPermit, Consistency, FAILED_OUTCOME, Job, MINUTE_S, NewJob, RecordHead, RecordStatus,
+};
+use okra_wire::record::RefreshAcknowledgement;
 
 use crate::{
     balances,
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
     input::{ACCOUNT, CUSTOMER_IP, RECORD},
-    jobs::{ALL, Summary},
+    jobs::{ALL_PRODUCTS, JobResult},
 };
 
 /// How long somebody is taken to wait for a refresh; after that it is dropped.
-const WORTH_WAITING: SignedDuration = SignedDuration::from_mins(15);
+const MAX_REFRESH_AGE: SignedDuration = SignedDuration::from_mins(15);
 
 /// How long a refresh is waited for: the gateway gives up after 30 seconds.
 const MAX_WAIT: Duration = Duration::from_secs(25);
 
 /// How far ahead a refresh on demand may be put off where its bank is busy; beyond that it is refused.
-const AHEAD: SignedDuration = SignedDuration::from_secs(20);
+const MAX_DEFERRAL: SignedDuration = SignedDuration::from_secs(20);
 
 /// How far ahead the first refresh of a record may be put off.
-const FIRST_AHEAD: SignedDuration = SignedDuration::from_mins(10);
+const MAX_FIRST_DEFERRAL: SignedDuration = SignedDuration::from_mins(10);
 
 /// Between two looks at a job.
-const POLL: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The field that asks to wait.
-const WAIT: &str = "wait";
+const WAIT_FIELD: &str = "wait";
 
 /// Times a record's due entries are looked for while it is being rescheduled.
-const MAX_LOOKS: u32 = 3;
+const MAX_READ_ATTEMPTS: u32 = 3;
 
 /// Enqueues a first refresh of a record on the priority queue, when its bank has room for it.
-pub(crate) async fn enqueue(call: &Call, record: RecordId) -> Result<(), Refusal> {
-    let (state, now) = (&call.state, call.now());
-    let user = user(call)?;
-    for _ in 0..MAX_LOOKS {
-        let head = call.own_record(record, Consistency::Strong).await?;
-        let entries = entries(call, &head, None).await?;
+pub(crate) async fn enqueue_first_refresh(
+    request: &ApiRequest,
+    record: RecordId,
+) -> Result<(), ApiError> {
+    let (state, now) = (&request.state, request.now());
+    let user = parse_user_address(request)?;
+    for _ in 0..MAX_READ_ATTEMPTS {
+        let head = request.load_own_record(record, Consistency::Strong).await?;
+        let entries = load_due_entries(request, &head, None).await?;
         let mut chunks = Vec::with_capacity(entries.len());
         for entry in entries {
-            let place = place(call, head.bank, FIRST_AHEAD).await?;
+            let place = reserve_permit(request, head.bank, MAX_FIRST_DEFERRAL).await?;
             // A bank that is busier than that is asked for it all the same: the user is there.
-            let (Place::At(at) | Place::Full(at)) = place;
+            let (AdHocPermit::GrantedAt(at) | AdHocPermit::ExhaustedUntil(at)) = place;
             let id = format!("first-{record}-{}", entry.key.interval);
-            chunks.push(chunk(id, &head, None, user, entry, (now, at)));
+            chunks.push(build_chunk(id, &head, None, user, entry, (now, at)));
         }
         if !chunks.is_empty() {
-            return Ok(state.queues.send_chunks(Lane::Priority, &chunks).await?);
+            return Ok(state
+                .queues
+                .send_chunks(ChunkQueue::Priority, &chunks)
+                .await?);
         }
         // Its due entries moved between the two reads: both are looked at again.
     }
-    Err(Refusal::busy())
+    Err(ApiError::retry_later())
 }
 
 /// The record's due entries, with the marks of the product asked for or of all.
-async fn entries(
-    call: &Call,
-    head: &Head,
+async fn load_due_entries(
+    request: &ApiRequest,
+    head: &RecordHead,
     product: Option<Product>,
-) -> Result<Vec<DueEntry>, Refusal> {
+) -> Result<Vec<DueEntry>, ApiError> {
     let mut entries = Vec::new();
     for key in head.due_keys() {
-        let entry = call.state.store.due_entry(key, Consistency::Strong).await?;
+        let entry = request
+            .state
+            .store
+            .find_due_entry(key, Consistency::Strong)
+            .await?;
         let Some(mut entry) = entry else {
             continue;
         };
         if let Some(product) = product {
-            entry.marks = only(entry.marks, product);
+            entry.watermarks = select_watermark(entry.watermarks, product);
         }
-        if !entry.marks.is_empty() {
+        if !entry.watermarks.is_empty() {
             entries.push(entry);
         }
     }
     Ok(entries)
 }
 
-fn only(marks: ByProduct<Mark>, product: Product) -> ByProduct<Mark> {
+fn select_watermark(watermarks: ByProduct<Watermark>, product: Product) -> ByProduct<Watermark> {
     let mut only = ByProduct::default();
-    *only.slot(product) = marks.get(product).copied();
+    *only.get_mut(product) = watermarks.get(product).copied();
     only
 }
 
 /// A chunk of one record, which is received at `at`.
-fn chunk(
+fn build_chunk(
     id: String,
-    head: &Head,
+    head: &RecordHead,
     product: Option<Product>,
-    user: Option<IpAddr>,
+    user_address: Option<IpAddr>,
     entry: DueEntry,
     (now, at): (Timestamp, Timestamp),
 ) -> Chunk {
     let wait_s = (at.duration_since(now).as_millis().max(0) + 999) / 1000;
-    let delay_s = u16::try_from(wait_s.min(MAX_DELAY_S.into())).unwrap_or(0);
+    let delay_s = u16::try_from(wait_s.min(MAX_QUEUE_DELAY_S.into())).unwrap_or(0);
     Chunk {
         id,
         bank: head.bank,
-        requested: Requested::OnDemand { product, user },
-        not_after: at.saturating_add(WORTH_WAITING).unwrap_or(at),
+        trigger: RefreshTrigger::OnDemand {
+            product,
+            user: user_address,
+        },
+        not_after: at.saturating_add(MAX_REFRESH_AGE).unwrap_or(at),
         delay_s,
-        again: 0,
+        requeue_count: 0,
         records: vec![entry],
     }
 }
 
 /// Takes a place of what the bank allows beside its ticks.
-async fn place(call: &Call, bank: BankId, ahead: SignedDuration) -> Result<Place, Refusal> {
-    let store = &call.state.store;
-    let config = store.bank(bank).await?;
+async fn reserve_permit(
+    request: &ApiRequest,
+    bank: BankId,
+    max_deferral: SignedDuration,
+) -> Result<AdHocPermit, ApiError> {
+    let store = &request.state.store;
+    let config = store.find_bank(bank).await?;
     let limits = config.map(|it| it.limits).unwrap_or_default();
-    let now = call.now();
+    let now = request.now();
     Ok(store
-        .take_unplanned(bank, limits.records_per_second, now, ahead)
+        .reserve_ad_hoc_permit(bank, limits.records_per_second, now, max_deferral)
         .await?)
 }
 
 /// The record asked for, by itself or by one of its accounts.
-async fn asked(call: &Call) -> Result<RecordId, Refusal> {
-    let record: Option<RecordId> = call.input.id(RECORD)?;
-    let Some(account) = call.input.id::<AccountId>(ACCOUNT)? else {
+async fn resolve_record_id(request: &ApiRequest) -> Result<RecordId, ApiError> {
+    let record: Option<RecordId> = request.input.parse_id(RECORD)?;
+    let Some(account) = request.input.parse_id::<AccountId>(ACCOUNT)? else {
         return match record {
             Some(record) => Ok(record),
-            None => call.input.needed_id(ACCOUNT),
+            None => request.input.require_id(ACCOUNT),
         };
     };
-    let account = call.own_account(account).await?;
+    let account = request.load_own_account(account).await?;
     match record {
-        Some(record) if record != account.record => {
-            Err(Refusal::field("account_id", "is no account of that record"))
-        }
+        Some(record) if record != account.record => Err(ApiError::invalid_field(
+            "account_id",
+            "is no account of that record",
+        )),
         _ => Ok(account.record),
     }
 }
 
 /// Refreshes that run for a caller, and when another can be begun.
-struct Begun {
+struct StartedRefresh {
     jobs: ByProduct<String>,
-    next_at: Timestamp,
+    next_refresh_at: Timestamp,
 }
 
 /// Begins a refresh of a product or of all, and joins those that run.
-async fn begin_or_join(
-    call: &Call,
+async fn start_or_join_refresh(
+    request: &ApiRequest,
     record: RecordId,
-    wanted: Option<Product>,
-    user: Option<IpAddr>,
+    requested_product: Option<Product>,
+    user_address: Option<IpAddr>,
     limits: &BankLimits,
-) -> Result<Begun, Refusal> {
-    for _ in 0..MAX_LOOKS {
-        let head = call.own_record(record, Consistency::Strong).await?;
-        if let Some(product) = wanted
+) -> Result<StartedRefresh, ApiError> {
+    for _ in 0..MAX_READ_ATTEMPTS {
+        let head = request.load_own_record(record, Consistency::Strong).await?;
+        if let Some(product) = requested_product
             && head.status != RecordStatus::Invalid
             && head.schedule.get(product).is_none()
         {
-            let problem = crate::sync::without(&head, product);
-            return Err(Refusal::field("products", problem));
+            let problem = crate::sync::describe_unlinked_product(&head, product);
+            return Err(ApiError::invalid_field("products", problem));
         }
-        let mut begun = Begun {
+        let mut begun = StartedRefresh {
             jobs: ByProduct::default(),
-            next_at: call.now(),
+            next_refresh_at: request.now(),
         };
         let mut refused = None;
-        for entry in entries(call, &head, wanted).await? {
-            let asked = Asked {
+        for entry in load_due_entries(request, &head, requested_product).await? {
+            let asked = OnDemandRefresh {
                 head: &head,
-                wanted,
-                user,
+                requested_product,
+                user_address,
                 limits,
             };
-            match asked.of(call, entry, &mut begun).await {
+            match asked.start_for_entry(request, entry, &mut begun).await {
                 Ok(()) => {}
                 Err(refusal) => refused = Some(refusal),
             }
@@ -194,59 +214,67 @@ async fn begin_or_join(
             _ => return Ok(begun),
         }
     }
-    Err(Refusal::busy())
+    Err(ApiError::retry_later())
 }
 
 /// What is asked of a record.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
-    head: &'a Head,
-    wanted: Option<Product>,
-    user: Option<IpAddr>,
+struct OnDemandRefresh<'a> {
+    head: &'a RecordHead,
+    requested_product: Option<Product>,
+    user_address: Option<IpAddr>,
     limits: &'a BankLimits,
 }
 
-impl Asked<'_> {
+impl OnDemandRefresh<'_> {
     /// Begins what is asked of a due entry, as one chunk.
-    async fn of(&self, call: &Call, mut entry: DueEntry, begun: &mut Begun) -> Result<(), Refusal> {
-        let (store, now, head) = (&call.state.store, call.now(), self.head);
+    async fn start_for_entry(
+        &self,
+        request: &ApiRequest,
+        mut entry: DueEntry,
+        started: &mut StartedRefresh,
+    ) -> Result<(), ApiError> {
+        let (store, now, head) = (&request.state.store, request.now(), self.head);
         let record = head.record;
         // The bank does not count refreshes in which the user is there.
-        let per_day = match self.user {
+        let per_day = match self.user_address {
             Some(_) => None,
             None => self.limits.on_demand_per_day(entry.key.interval),
         };
         let (mut open, mut before, mut refused) = (ByProduct::default(), Vec::new(), None);
-        for (product, mark) in entry.marks.iter() {
-            let last = store.job(record, product, Consistency::Strong).await?;
+        for (product, mark) in entry.watermarks.iter() {
+            let last = store.find_job(record, product, Consistency::Strong).await?;
             if let Some(last) = last.as_ref().filter(|it| it.is_running(now)) {
-                *begun.jobs.slot(product) = Some(last.id.clone());
+                *started.jobs.get_mut(product) = Some(last.id.clone());
                 continue;
             }
-            let asked = last.as_ref().map(|it| it.asked.clone()).unwrap_or_default();
-            if let Some(until) = per_day.and_then(|per_day| asked.spent_until(per_day, now)) {
-                refused = Some(quota_spent(until, now));
+            let asked = last
+                .as_ref()
+                .map(|it| it.unattended_requests.clone())
+                .unwrap_or_default();
+            if let Some(until) = per_day.and_then(|per_day| asked.exhausted_until(per_day, now)) {
+                refused = Some(quota_spent_error(until, now));
                 continue;
             }
-            *open.slot(product) = Some(*mark);
+            *open.get_mut(product) = Some(*mark);
             before.push((product, last, asked));
         }
         if open.is_empty() {
             return refused.map_or(Ok(()), Err);
         }
-        let at = match place(call, head.bank, AHEAD).await? {
-            Place::At(at) => at,
-            Place::Full(at) => return Err(bank_busy(at, now)),
+        let at = match reserve_permit(request, head.bank, MAX_DEFERRAL).await? {
+            AdHocPermit::GrantedAt(at) => at,
+            AdHocPermit::ExhaustedUntil(at) => return Err(bank_busy_error(at, now)),
         };
-        let name = self.wanted.map_or(ALL, Product::as_str);
+        let name = self.requested_product.map_or(ALL_PRODUCTS, Product::as_str);
         let interval = entry.key.interval;
         let id = format!(
-            "{JOB_PREFIX}{record}-{name}-{interval}-{}",
+            "{JOB_CHUNK_PREFIX}{record}-{name}-{interval}-{}",
             now.as_millisecond()
         );
         for (product, last, asked) in before {
             let asked = match per_day {
-                Some(_) => asked.and(at),
+                Some(_) => asked.with_refresh_at(at),
                 None => asked,
             };
             let new = NewJob {
@@ -254,202 +282,228 @@ impl Asked<'_> {
                 product,
                 id: &id,
                 starts_at: at,
-                asked: &asked,
+                unattended_requests: &asked,
             };
             if store.begin_job(new, last.as_ref(), now).await? {
-                *begun.jobs.slot(product) = Some(id.clone());
-                let spent = per_day.and_then(|per_day| asked.spent_until(per_day, at));
-                begun.next_at = begun.next_at.max(spent.unwrap_or(at));
+                *started.jobs.get_mut(product) = Some(id.clone());
+                let spent = per_day.and_then(|per_day| asked.exhausted_until(per_day, at));
+                started.next_refresh_at = started.next_refresh_at.max(spent.unwrap_or(at));
             } else {
                 // Another began meanwhile: it is joined.
-                *open.slot(product) = None;
-                let other = store.job(record, product, Consistency::Strong).await?;
-                *begun.jobs.slot(product) = other.map(|it| it.id);
+                *open.get_mut(product) = None;
+                let other = store.find_job(record, product, Consistency::Strong).await?;
+                *started.jobs.get_mut(product) = other.map(|it| it.id);
             }
         }
         if open.is_empty() {
             return Ok(());
         }
-        entry.marks = open;
-        let chunk = chunk(id, head, self.wanted, self.user, entry, (now, at));
-        Ok(call
+        entry.watermarks = open;
+        let chunk = build_chunk(
+            id,
+            head,
+            self.requested_product,
+            self.user_address,
+            entry,
+            (now, at),
+        );
+        Ok(request
             .state
             .queues
-            .send_chunks(Lane::Priority, &[chunk])
+            .send_chunks(ChunkQueue::Priority, &[chunk])
             .await?)
     }
 }
 
-fn quota_spent(until: Timestamp, now: Timestamp) -> Refusal {
+fn quota_spent_error(until: Timestamp, now: Timestamp) -> ApiError {
     let message = "The bank allows no more refreshes without the user today; with customer_ip, the \
                    address that the user calls you from, it may";
-    Refusal::new(StatusCode::TOO_MANY_REQUESTS, "QUOTA_SPENT", message).refresh_again(until, now)
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "QUOTA_SPENT", message)
+        .with_next_refresh_at(until, now)
 }
 
-pub(crate) fn bank_busy(at: Timestamp, now: Timestamp) -> Refusal {
+pub(crate) fn bank_busy_error(at: Timestamp, now: Timestamp) -> ApiError {
     let message = "The bank is being asked as often as it allows; wait";
-    Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message).refresh_again(at, now)
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message)
+        .with_next_refresh_at(at, now)
 }
 
 /// Jobs as they ended, where all are done before the wait is over.
-async fn ended(
-    call: &Call,
+async fn wait_until_done(
+    request: &ApiRequest,
     record: RecordId,
     jobs: &ByProduct<String>,
-) -> Result<Option<ByProduct<Job>>, Refusal> {
+) -> Result<Option<ByProduct<Job>>, ApiError> {
     let mut done = ByProduct::default();
     let mut left = jobs.clone();
-    for _ in 0..MAX_WAIT.as_millis() / POLL.as_millis() {
+    for _ in 0..MAX_WAIT.as_millis() / POLL_INTERVAL.as_millis() {
         for (product, id) in jobs.iter() {
             if left.get(product).is_none() {
                 continue;
             }
-            let last = call.state.store.job(record, product, Consistency::Strong);
+            let last = request
+                .state
+                .store
+                .find_job(record, product, Consistency::Strong);
             match last.await?.filter(|last| last.id == *id) {
                 Some(last) if last.outcome.is_none() => continue,
-                Some(last) => *done.slot(product) = Some(last),
+                Some(last) => *done.get_mut(product) = Some(last),
                 // A later one began, so this one is done.
                 None => {}
             }
-            *left.slot(product) = None;
+            *left.get_mut(product) = None;
         }
         if left.is_empty() {
             break;
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok((done.products() == jobs.products()).then_some(done))
 }
 
 /// The address of the user, where the app says that he is there.
-fn user(call: &Call) -> Result<Option<IpAddr>, Refusal> {
-    let Some(text) = call.input.text(CUSTOMER_IP) else {
+fn parse_user_address(request: &ApiRequest) -> Result<Option<IpAddr>, ApiError> {
+    let Some(text) = request.input.find_text(CUSTOMER_IP) else {
         return Ok(None);
     };
     let address = text.parse();
     address
         .map(Some)
-        .map_err(|_| Refusal::field("customer_ip", "is no IP address"))
+        .map_err(|_| ApiError::invalid_field("customer_ip", "is no IP address"))
 }
 
 /// Counts a refresh that is asked for; refuses it where the app has asked for too many this minute.
-async fn limit(call: &Call, product: Option<Product>) -> Result<(), Refusal> {
-    let rate = call.app()?.rate;
-    let name = product.map_or(ALL, Product::as_str);
-    let Some(until) = call.over_limit(name, (rate, MINUTE_S)).await? else {
+async fn check_refresh_limit(
+    request: &ApiRequest,
+    product: Option<Product>,
+) -> Result<(), ApiError> {
+    let rate = request.require_app()?.refreshes_per_minute;
+    let name = product.map_or(ALL_PRODUCTS, Product::as_str);
+    let Some(until) = request.count_against_limit(name, (rate, MINUTE_S)).await? else {
         return Ok(());
     };
     let what = format!("{rate} refreshes of one product in a minute");
-    Err(Refusal::too_many(&what).refresh_again(until, call.now()))
+    Err(ApiError::too_many_requests(&what).with_next_refresh_at(until, request.now()))
 }
 
-async fn refresh(
-    call: &Call,
+async fn refresh_record(
+    request: &ApiRequest,
     product: Option<Product>,
     method: &'static str,
     message: &str,
-) -> Answer {
-    let record = asked(call).await?;
-    let head = call.own_record(record, Consistency::Eventual).await?;
-    limit(call, product).await?;
+) -> ApiResponse {
+    let record = resolve_record_id(request).await?;
+    let head = request
+        .load_own_record(record, Consistency::Eventual)
+        .await?;
+    check_refresh_limit(request, product).await?;
     if head.status == RecordStatus::Invalid {
-        return Err(Refusal::field(
+        return Err(ApiError::invalid_field(
             "record_id",
             "is of a record that was unlinked",
         ));
     }
-    let user = user(call)?;
-    let bank = call.state.store.bank(head.bank).await?;
+    let user = parse_user_address(request)?;
+    let bank = request.state.store.find_bank(head.bank).await?;
     let limits = bank.map(|bank| bank.limits).unwrap_or_default();
     if limits.user_present_only && user.is_none() {
         let message = "The bank wants the user there for each refresh: pass customer_ip, the address \
                        that the user calls you from";
-        return Err(Refusal::new(StatusCode::CONFLICT, "USER_NEEDED", message));
+        return Err(ApiError::new(StatusCode::CONFLICT, "USER_NEEDED", message));
     }
-    let breaker = call
+    let breaker = request
         .state
         .store
-        .breaker(head.bank, Consistency::Eventual)
+        .find_bank_breaker(head.bank, Consistency::Eventual)
         .await?;
-    let now = call.now();
-    if let Gate::Hold { until } = breaker.unwrap_or_default().gate(now) {
-        return Err(Refusal::from(down(until, now)).refresh_again(until, now));
+    let now = request.now();
+    if let Admission::Reject { until } = breaker.unwrap_or_default().admission(now) {
+        return Err(ApiError::from(bank_down_fault(until, now)).with_next_refresh_at(until, now));
     }
-    let begun = begin_or_join(call, record, product, user, &limits).await?;
-    let acknowledged = Acknowledged::new(&call.state.public_url, record, method);
-    let acknowledged = |next_at| acknowledged.of_jobs(&begun.jobs, next_at);
-    if !call.input.flag(WAIT) {
-        return success(message, acknowledged(begun.next_at));
+    let begun = start_or_join_refresh(request, record, product, user, &limits).await?;
+    let acknowledged = RefreshAcknowledgement::new(&request.state.public_url, record, method);
+    let acknowledged = |next_at| acknowledged.with_jobs(&begun.jobs, next_at);
+    if !request.input.is_true(WAIT_FIELD) {
+        return success_response(message, acknowledged(begun.next_refresh_at));
     }
-    let Some(ended) = ended(call, record, &begun.jobs).await? else {
-        return success(message, acknowledged(begun.next_at));
+    let Some(ended) = wait_until_done(request, record, &begun.jobs).await? else {
+        return success_response(message, acknowledged(begun.next_refresh_at));
     };
     let of_products: Vec<&Job> = ended.iter().map(|(_, job)| job).collect();
-    let summary = Summary::of(&of_products);
-    let next_at = begun.next_at.max(summary.retry_at.unwrap_or(begun.next_at));
+    let summary = JobResult::from_jobs(&of_products);
+    let next_at = begun
+        .next_refresh_at
+        .max(summary.retry_at.unwrap_or(begun.next_refresh_at));
     let is_had = |product| {
         let job = ended.get(product);
-        job.is_some_and(|job| job.outcome.as_deref() != Some(FAILED))
+        job.is_some_and(|job| job.outcome.as_deref() != Some(FAILED_OUTCOME))
     };
     let balances = match is_had(Product::Balance) {
         true => {
-            let consent = call
+            let consent = request
                 .state
                 .store
-                .consent(record, Consistency::Eventual)
+                .find_consent(record, Consistency::Eventual)
                 .await?;
-            let consent = consent.ok_or_else(|| Refusal::not_found("record"))?;
-            let store = &call.state.store;
-            let accounts = store.accounts_of(&consent, Consistency::Strong).await?;
-            Some(balances::for_callback(call, &accounts).await?)
+            let consent = consent.ok_or_else(|| ApiError::not_found("record"))?;
+            let store = &request.state.store;
+            let accounts = store
+                .load_accounts_of_consent(&consent, Consistency::Strong)
+                .await?;
+            Some(balances::render_for_callback(request, &accounts).await?)
         }
         false => None,
     };
     let outcome = summary.outcome.unwrap_or_default();
-    let done = acknowledged(next_at).done(outcome, summary.reason, summary.found, balances);
-    success(message, done)
+    let done = acknowledged(next_at).with_outcome(
+        outcome,
+        summary.reason,
+        summary.found_changes,
+        balances,
+    );
+    success_response(message, done)
 }
 
-async fn of_balance(call: &Call, method: &'static str) -> Answer {
+async fn refresh_balance_as(request: &ApiRequest, method: &'static str) -> ApiResponse {
     let product = Some(Product::Balance);
-    refresh(call, product, method, "Balance checking...").await
+    refresh_record(request, product, method, "Balance checking...").await
 }
 
-async fn of_transactions(call: &Call, method: &'static str) -> Answer {
+async fn refresh_transactions_as(request: &ApiRequest, method: &'static str) -> ApiResponse {
     let product = Some(Product::Transactions);
-    refresh(call, product, method, "Transactions processing...").await
+    refresh_record(request, product, method, "Transactions processing...").await
 }
 
-pub(crate) async fn balance(call: &Call) -> Answer {
-    of_balance(call, "BALANCE").await
+pub(crate) async fn refresh_balance(request: &ApiRequest) -> ApiResponse {
+    refresh_balance_as(request, "BALANCE").await
 }
 
-pub(crate) async fn balance_check(call: &Call) -> Answer {
-    of_balance(call, "CHECK_BALANCE").await
+pub(crate) async fn check_balance(request: &ApiRequest) -> ApiResponse {
+    refresh_balance_as(request, "CHECK_BALANCE").await
 }
 
-pub(crate) async fn balance_periodic(call: &Call) -> Answer {
-    of_balance(call, "PERIODIC_BALANCE").await
+pub(crate) async fn refresh_periodic_balance(request: &ApiRequest) -> ApiResponse {
+    refresh_balance_as(request, "PERIODIC_BALANCE").await
 }
 
-pub(crate) async fn transactions(call: &Call) -> Answer {
-    of_transactions(call, "REFRESH_TRANSACTIONS").await
+pub(crate) async fn refresh_transactions(request: &ApiRequest) -> ApiResponse {
+    refresh_transactions_as(request, "REFRESH_TRANSACTIONS").await
 }
 
-pub(crate) async fn transactions_periodic(call: &Call) -> Answer {
-    of_transactions(call, "PERIODIC_TRANSACTIONS").await
+pub(crate) async fn refresh_periodic_transactions(request: &ApiRequest) -> ApiResponse {
+    refresh_transactions_as(request, "PERIODIC_TRANSACTIONS").await
 }
 
 /// `customers/retry`: everything of a record.
-pub(crate) async fn all(call: &Call) -> Answer {
-    refresh(call, None, "AUTH", "Record processing...").await
+pub(crate) async fn refresh_all_products(request: &ApiRequest) -> ApiResponse {
+    refresh_record(request, None, "AUTH", "Record processing...").await
 }
 
 documented! {
-    balance(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes the balances of an account's record.";
-    balance_check(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes the balances of an account's record.";
-    balance_periodic(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes the balances of an account's record.";
-    transactions(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes the transactions of an account's record.";
-    transactions_periodic(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes the transactions of an account's record.";
-    all(optional(ACCOUNT), optional(RECORD), optional(CUSTOMER_IP), WAIT_FLAG) -> Acknowledged: "Refreshes everything of a record.";
+    refresh_balance(make_optional(ACCOUNT), make_optional(RECORD), make_optional(CUSTOMER_IP), WAIT_FLAG) -> RefreshAcknowledgement: "Refreshes the balances of an account's record.";
+    check_balance(make_optional(ACCOUNT), make_optional(RECORD), make_optional(CUSTOMER_IP), WAIT_FLAG) -> RefreshAcknowledgement: "Refreshes the balances of an account's record.";
+    refresh_periodic_balance(make_optional(ACCOUNT), make_optional(RECORD), make_optional(CUSTOMER_IP), WAIT_FLAG) -> RefreshAcknowledgement: "Refreshes the balances of an account's record.";
+    refresh_transactions(make_optional(ACCOUNT), make_optional(RECORD), make_optional(CUSTOMER_IP), WAIT_FLAG) -> RefreshAcknowledgement: "Refreshes the transactions of an account's record.";
+    refresh_periodic_transactions(make_optional(ACCOUNT), make_optional(RECORD), make_optional(CUSTOMER_IP), WAIT_FLAG) -> RefreshAcknowledgement: "Refreshes the transactions of an account's record.";
+    refresh_all_products(make_optional(ACCOUNT), make_optional(RECORD), make_optional(CUSTOMER_IP), WAIT_FLAG) -> RefreshAcknowledgement: "Refreshes everything of a record.";
 }

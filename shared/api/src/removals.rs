@@ -1,13 +1,13 @@
 //! Unlinking records and removing customers: what was kept of them is deleted, and a receipt says so.
 
 use okra_core::ids::{BankId, CustomerId, ReceiptId, RecordId};
-use okra_store::{Consistency, Head, Removal, Removed, Revocation};
-use okra_wire::{envelope::Pagination, scalar::Instant};
+use okra_store::{Consistency, RecordHead, Removal, RemovedCounts, RevocationOutcome};
+use okra_wire::{envelope::Pagination, scalar::IsoInstant};
 use serde::Serialize;
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
     input::RECORD,
 };
 
@@ -17,18 +17,18 @@ const MAX_RECEIPTS: usize = 1000;
 /// What was deleted.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Receipt {
+struct RemovalReceipt {
     receipt: ReceiptId,
     customer: CustomerId,
     /// False where the bounds of one call were reached, or a bank has no place yet to be asked to take a consent back:
     /// the removal goes on by itself.
     completed: bool,
     records: Vec<RemovedRecord>,
-    deleted: Deleted,
-    at: Instant,
-    completed_at: Option<Instant>,
+    deleted: DeletedCounts,
+    at: IsoInstant,
+    completed_at: Option<IsoInstant>,
     /// When the event that tells of it was deleted as well.
-    ended_at: Option<Instant>,
+    ended_at: Option<IsoInstant>,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -44,7 +44,7 @@ struct RemovedRecord {
 /// Items.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Deleted {
+struct DeletedCounts {
     records: usize,
     accounts: usize,
     transactions: usize,
@@ -54,13 +54,13 @@ struct Deleted {
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Receipts {
+struct ReceiptsResponse {
     pagination: Pagination,
-    receipts: Vec<Receipt>,
+    receipts: Vec<RemovalReceipt>,
 }
 
-impl From<Removed> for Deleted {
-    fn from(removed: Removed) -> Self {
+impl From<RemovedCounts> for DeletedCounts {
+    fn from(removed: RemovedCounts) -> Self {
         Self {
             records: removed.records,
             accounts: removed.accounts,
@@ -71,76 +71,96 @@ impl From<Removed> for Deleted {
     }
 }
 
-impl From<Removal> for Receipt {
+impl From<Removal> for RemovalReceipt {
     fn from(removal: Removal) -> Self {
         let records = removal.records.into_iter().map(|of| RemovedRecord {
             record: of.record,
             bank: of.bank,
-            consent: of.consent.map_or("pending", Revocation::as_str),
+            consent: of.revocation.map_or("pending", RevocationOutcome::as_str),
         });
         Self {
             receipt: removal.receipt,
             customer: removal.customer,
             completed: removal.completed_at.is_some(),
             records: records.collect(),
-            deleted: removal.removed.into(),
-            at: Instant(removal.at),
-            completed_at: removal.completed_at.map(Instant),
-            ended_at: removal.ended_at.map(Instant),
+            deleted: removal.removed_counts.into(),
+            at: IsoInstant(removal.requested_at),
+            completed_at: removal.completed_at.map(IsoInstant),
+            ended_at: removal.ended_at.map(IsoInstant),
         }
     }
 }
 
-async fn remove(
-    call: &Call,
+async fn remove_records(
+    request: &ApiRequest,
     (customer, whole): (CustomerId, bool),
-    heads: &[Head],
+    heads: &[RecordHead],
     message: &str,
-) -> Answer {
-    let receipt = ReceiptId::from_bytes(call.state.random()?);
-    let of = (call.app()?.id, customer, whole);
-    let removal = call.state.refresher().remove(receipt, of, heads).await?;
-    success(message, Receipt::from(removal))
+) -> ApiResponse {
+    let receipt = ReceiptId::from_bytes(request.state.random_bytes()?);
+    let of = (request.require_app()?.id, customer, whole);
+    let removal = request
+        .state
+        .build_refresher()
+        .remove_records(receipt, of, heads)
+        .await?;
+    success_response(message, RemovalReceipt::from(removal))
 }
 
 /// Unlinks a record: it is refreshed no more, and what was kept of it is deleted.
-pub(crate) async fn unlink(call: &Call) -> Answer {
-    let record = call.input.needed_id(RECORD)?;
-    let head = call.own_record(record, Consistency::Strong).await?;
-    remove(call, (head.customer, false), &[head], "Record unlinked").await
+pub(crate) async fn unlink_record(request: &ApiRequest) -> ApiResponse {
+    let record = request.input.require_id(RECORD)?;
+    let head = request.load_own_record(record, Consistency::Strong).await?;
+    remove_records(request, (head.customer, false), &[head], "Record unlinked").await
 }
 
 /// Removes a customer with all records.
-pub(crate) async fn customer(call: &Call) -> Answer {
-    let customer = call.customer().await?;
-    let heads = call.state.store.records_of_customer(customer.id).await?;
-    remove(call, (customer.id, true), &heads, "Customer removed").await
+pub(crate) async fn remove_customer(request: &ApiRequest) -> ApiResponse {
+    let customer = request.load_requested_customer().await?;
+    let heads = request
+        .state
+        .store
+        .list_records_of_customer(customer.id)
+        .await?;
+    remove_records(request, (customer.id, true), &heads, "Customer removed").await
 }
 
 /// How far a removal has come.
-pub(crate) async fn receipt(call: &Call) -> Answer {
-    let receipt = call.input.needed_id(&["receipt", "id"])?;
-    let removal = call.state.store.removal(call.app()?.id, receipt).await?;
-    let removal = removal.ok_or_else(|| Refusal::not_found("receipt"))?;
-    success("Receipt retrieved successfully", Receipt::from(removal))
+pub(crate) async fn get_receipt(request: &ApiRequest) -> ApiResponse {
+    let receipt = request.input.require_id(&["receipt", "id"])?;
+    let removal = request
+        .state
+        .store
+        .find_removal(request.require_app()?.id, receipt)
+        .await?;
+    let removal = removal.ok_or_else(|| ApiError::not_found("receipt"))?;
+    success_response(
+        "Receipt retrieved successfully",
+        RemovalReceipt::from(removal),
+    )
 }
 
-pub(crate) async fn receipts(call: &Call) -> Answer {
-    let store = &call.state.store;
-    let removals = store.removals(call.app()?.id, None, MAX_RECEIPTS).await?;
-    let pagination = call.input.page(removals.len())?;
-    let receipts = pagination.cut(removals).into_iter().map(Receipt::from);
+pub(crate) async fn list_receipts(request: &ApiRequest) -> ApiResponse {
+    let store = &request.state.store;
+    let removals = store
+        .list_removals(request.require_app()?.id, None, MAX_RECEIPTS)
+        .await?;
+    let pagination = request.input.parse_page(removals.len())?;
+    let receipts = pagination
+        .cut_page(removals)
+        .into_iter()
+        .map(RemovalReceipt::from);
     let receipts = receipts.collect();
-    let data = Receipts {
+    let data = ReceiptsResponse {
         pagination,
         receipts,
     };
-    success("Receipts retrieved successfully", data)
+    success_response("Receipts retrieved successfully", data)
 }
 
 documented! {
-    unlink(RECORD) -> Receipt: "Unlinks a record and deletes what was kept of it.";
-    customer(CUSTOMER) -> Receipt: "Removes a customer with all records, and deletes what was kept.";
-    receipt(RECEIPT) -> Receipt: "The receipt of a removal.";
-    receipts(PAGE) -> Receipts: "The receipts of the app's removals.";
+    unlink_record(RECORD) -> RemovalReceipt: "Unlinks a record and deletes what was kept of it.";
+    remove_customer(CUSTOMER) -> RemovalReceipt: "Removes a customer with all records, and deletes what was kept.";
+    get_receipt(RECEIPT) -> RemovalReceipt: "The receipt of a removal.";
+    list_receipts(PAGE) -> ReceiptsResponse: "The receipts of the app's removals.";
 }

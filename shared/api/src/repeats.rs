@@ -5,114 +5,132 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
-use okra_store::{Claim, KeyHash, MAX_REPLY_BYTES, NamedCall};
-use okra_vault::fresh_nonce;
+use okra_store::{IdempotencyClaim, IdempotentCall, KeyHash, MAX_CACHED_RESPONSE_BYTES};
+use okra_vault::generate_nonce;
 
 use crate::{
     ApiState,
-    envelope::{Answer, Refusal},
-    input::Said,
+    envelope::{ApiError, ApiResponse},
+    input::RequestContent,
 };
 
 /// The header that names a call.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The header of an answer that was kept.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Characters of a name at most.
-const MAX_NAME: usize = 255;
+const MAX_KEY_LENGTH: usize = 255;
 
 /// The name of a call, where it has one.
-pub(crate) fn name(
+pub(crate) fn parse_idempotency_key(
     headers: &HeaderMap,
     app: okra_core::ids::AppId,
     path: &str,
-    said: &Said,
-) -> Result<Option<NamedCall>, Refusal> {
+    content: &RequestContent,
+) -> Result<Option<IdempotentCall>, ApiError> {
     let Some(name) = headers.get(IDEMPOTENCY_KEY) else {
         return Ok(None);
     };
     let name = name.to_str().ok().map(str::trim);
-    let name = name.filter(|name| (1..=MAX_NAME).contains(&name.len()));
+    let name = name.filter(|name| (1..=MAX_KEY_LENGTH).contains(&name.len()));
     let name = name.ok_or_else(|| {
-        Refusal::field(
+        ApiError::invalid_field(
             "Idempotency-Key",
-            format!("is 1 to {MAX_NAME} ASCII characters"),
+            format!("is 1 to {MAX_KEY_LENGTH} ASCII characters"),
         )
     })?;
     let mut asked = path.as_bytes().to_vec();
-    if !said.query.is_empty() {
+    if !content.query.is_empty() {
         // No path has a question mark.
         asked.push(b'?');
-        asked.extend(serde_json::to_vec(&said.query)?);
+        asked.extend(serde_json::to_vec(&content.query)?);
     }
     asked.push(b'\n');
-    asked.extend_from_slice(&said.body);
-    Ok(Some(NamedCall {
+    asked.extend_from_slice(&content.body);
+    Ok(Some(IdempotentCall {
         app,
-        name: KeyHash::of(name),
-        asked: KeyHash::of_bytes(&asked),
+        idempotency_key: KeyHash::hash_secret(name),
+        request_hash: KeyHash::hash_bytes(&asked),
     }))
 }
 
 /// Runs a named call once.
-pub(crate) async fn once(
+pub(crate) async fn run_once(
     state: &ApiState,
-    named: NamedCall,
-    run: impl Future<Output = Answer>,
-) -> Answer {
+    idempotent_call: IdempotentCall,
+    run: impl Future<Output = ApiResponse>,
+) -> ApiResponse {
     let (store, now) = (&state.store, state.clock.now());
-    match store.claim_call(named, now).await? {
-        Claim::Ours => {}
-        Claim::Running => {
+    match store.claim_idempotent_call(idempotent_call, now).await? {
+        IdempotencyClaim::Claimed => {}
+        IdempotencyClaim::InProgress => {
             let message = "A call with this Idempotency-Key is still running";
             return Err(
-                Refusal::new(StatusCode::CONFLICT, "DUPLICATED_QUEUE", message).retry_in(1),
+                ApiError::new(StatusCode::CONFLICT, "DUPLICATED_QUEUE", message)
+                    .with_retry_after(1),
             );
         }
-        Claim::Mismatch => {
+        IdempotencyClaim::Conflict => {
             let message = "This Idempotency-Key was used with another body, query or path";
             let kind = "IDEMPOTENCY_MISMATCH";
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 kind,
                 message,
             ));
         }
-        Claim::Answered(sealed) => {
-            let plain = state.vault.open(&owner(named), &sealed)?;
+        IdempotencyClaim::Completed(sealed) => {
+            let plain = state
+                .vault
+                .open_sealed(&sealing_context(idempotent_call), &sealed)?;
             // Byte for byte: an amount that went through a float might be another.
-            let headers = [(CONTENT_TYPE, "application/json"), (REPLAYED, "true")];
+            let headers = [
+                (CONTENT_TYPE, "application/json"),
+                (REPLAYED_HEADER, "true"),
+            ];
             return Ok((headers, plain.to_vec()).into_response());
         }
     }
     let answered = run.await;
     let kept = match answered {
-        Ok(response) => keep(state, named, response).await,
+        Ok(response) => store_response(state, idempotent_call, response).await,
         Err(refusal) => Err(refusal),
     };
     if kept.is_err() {
         // What was refused changed nothing: it may be called again, corrected or not.
-        store.give_back(named).await?;
+        store.release_claim(idempotent_call).await?;
     }
     kept
 }
 
 /// Whom a kept answer is sealed for.
-fn owner(named: NamedCall) -> Vec<u8> {
-    [named.app.as_bytes().as_slice(), named.name.as_bytes()].concat()
+fn sealing_context(idempotent_call: IdempotentCall) -> Vec<u8> {
+    [
+        idempotent_call.app.as_bytes().as_slice(),
+        idempotent_call.idempotency_key.as_bytes(),
+    ]
+    .concat()
 }
 
 /// Keeps an answer, sealed: it may hold a secret that is shown once.
-async fn keep(state: &ApiState, named: NamedCall, response: Response) -> Answer {
+async fn store_response(
+    state: &ApiState,
+    idempotent_call: IdempotentCall,
+    response: Response,
+) -> ApiResponse {
     let (parts, body) = response.into_parts();
-    let body = to_bytes(body, MAX_REPLY_BYTES / 2).await;
-    let body = body.map_err(|_| Refusal::field("body", "asks for more than can be kept"))?;
-    let sealed = state.vault.seal(&owner(named), &body, fresh_nonce()?)?;
+    let body = to_bytes(body, MAX_CACHED_RESPONSE_BYTES / 2).await;
+    let body =
+        body.map_err(|_| ApiError::invalid_field("body", "asks for more than can be kept"))?;
+    let sealed =
+        state
+            .vault
+            .seal_secret(&sealing_context(idempotent_call), &body, generate_nonce()?)?;
     state
         .store
-        .keep_reply(named, sealed, state.clock.now())
+        .cache_response(idempotent_call, sealed, state.clock.now())
         .await?;
     debug_assert!(parts.headers.contains_key(CONTENT_TYPE));
     Ok(Response::from_parts(parts, Body::from(body)))

@@ -19,10 +19,10 @@ use okra_core::ids::AppId;
 use serde_json::Value;
 
 use crate::{
-    ApiState, Handled, accounts, auth, auths, balances, banks,
-    call::Call,
+    ApiState, HandlerFuture, accounts, auth, auths, balances, banks,
+    call::ApiRequest,
     callback, customers, deliveries, downloads,
-    envelope::{Answer, Refusal},
+    envelope::{ApiError, ApiResponse},
     feed, history,
     input::Input,
     jobs, keys, link, links, products, records, reference, refresh, removals, repeats, sync,
@@ -71,11 +71,11 @@ pub struct Route {
     /// The handler's path, by which its documentation is found.
     #[cfg(feature = "openapi")]
     pub(crate) handler_name: &'static str,
-    handler: fn(&Call) -> Handled<'_>,
+    handler: fn(&ApiRequest) -> HandlerFuture<'_>,
 }
 
 impl Methods {
-    fn answer(self, method: &Method) -> bool {
+    fn allows_method(self, method: &Method) -> bool {
         let (get, post) = (
             method == Method::GET || method == Method::HEAD,
             method == Method::POST,
@@ -99,7 +99,7 @@ impl Methods {
 
 impl Route {
     /// A method it answers.
-    pub const fn method(&self) -> Method {
+    pub const fn main_method(&self) -> Method {
         match self.methods {
             Methods::Get => Method::GET,
             Methods::Post | Methods::Change | Methods::Both => Method::POST,
@@ -107,12 +107,12 @@ impl Route {
     }
 
     /// Whether a call of it changes something.
-    pub fn changes(&self) -> bool {
+    pub fn is_change(&self) -> bool {
         self.methods == Methods::Change
     }
 
     /// All methods it answers, `HEAD` aside.
-    pub fn methods(&self) -> Vec<&'static str> {
+    pub fn all_methods(&self) -> Vec<&'static str> {
         self.methods.as_str().split(", ").collect()
     }
 }
@@ -133,160 +133,160 @@ macro_rules! routes {
 }
 
 routes! {
-    Both Open Ours "health" => system::health;
-    Get Open Ours "openapi.json" => reference::openapi;
-    Get Open Ours "docs" => reference::page;
-    Both Either Okra "banks/list" => banks::list;
-    Both Either Okra "banks/getById" => banks::get_by_id;
-    Change Key Ours "banks/add" => banks::add;
-    Change Key Ours "banks/remove" => banks::remove;
+    Both Open Ours "health" => system::get_health;
+    Get Open Ours "openapi.json" => reference::get_openapi_document;
+    Get Open Ours "docs" => reference::get_reference_page;
+    Both Either Okra "banks/list" => banks::list_banks;
+    Both Either Okra "banks/getById" => banks::get_bank_by_id;
+    Change Key Ours "banks/add" => banks::add_bank;
+    Change Key Ours "banks/remove" => banks::remove_bank;
 
-    Change Key Okra "customers/create" => customers::create;
-    Change Key Okra "customers/generate" => customers::generate;
-    Post Key Okra "customers/list" => customers::list;
-    Post Key Okra "customers/get" => customers::get;
-    Change Key Okra "customers/retry" => refresh::all;
-    Post Key Okra "customers/find-customers-by" => customers::find;
-    Change Key Okra "customers/remove" => removals::customer;
-    Change Key Okra "customers/flag" => customers::flag;
-    Change Key Okra "customers/unflag" => customers::unflag;
-    Post Key Okra "customers/dti/get" => customers::debt_to_income;
-    Change Key Ours "records/link" => link::link;
-    Change Key Okra "links/new" => links::make;
-    Post Key Ours "links/list" => links::list;
-    Post Key Ours "links/get" => links::get;
-    Change Key Ours "links/remove" => links::remove;
-    Change Key Ours "records/unlink" => removals::unlink;
-    Post Key Ours "receipts/get" => removals::receipt;
-    Post Key Ours "receipts/list" => removals::receipts;
-    Post Key Ours "keys/list" => keys::list;
-    Change Key Ours "keys/rotate" => keys::rotate;
-    Change Key Ours "keys/revoke" => keys::revoke;
-    Post Key Okra "products/records" => records::list;
-    Post Key Okra "products/records/get" => records::get;
-    Post Key Okra "products/records/getByCustomerByBank" => records::get_by_customer_by_bank;
-    Post Key Okra "products/list" => products::list;
-    Post Key Okra "products/all/byRecord" => products::all_by_record;
-    Post Key Okra "products/all/byCustomer" => products::all_by_customer;
-    Post Key Okra "products/total-debits-credits" => products::totals;
-    Post Key Okra "products/records/credit-debit/get" => products::totals;
-    Post Key Okra "products/transactions/spending-pattern" => products::spending;
-    Post Key Okra "products/spending-patterns/process" => products::spending;
+    Change Key Okra "customers/create" => customers::create_customers;
+    Change Key Okra "customers/generate" => customers::generate_customers;
+    Post Key Okra "customers/list" => customers::list_customers;
+    Post Key Okra "customers/get" => customers::get_customer;
+    Change Key Okra "customers/retry" => refresh::refresh_all_products;
+    Post Key Okra "customers/find-customers-by" => customers::find_customers;
+    Change Key Okra "customers/remove" => removals::remove_customer;
+    Change Key Okra "customers/flag" => customers::flag_customer;
+    Change Key Okra "customers/unflag" => customers::unflag_customer;
+    Post Key Okra "customers/dti/get" => customers::get_debt_to_income;
+    Change Key Ours "records/link" => link::link_or_renew_record;
+    Change Key Okra "links/new" => links::create_short_link;
+    Post Key Ours "links/list" => links::list_short_links;
+    Post Key Ours "links/get" => links::get_short_link;
+    Change Key Ours "links/remove" => links::remove_short_link;
+    Change Key Ours "records/unlink" => removals::unlink_record;
+    Post Key Ours "receipts/get" => removals::get_receipt;
+    Post Key Ours "receipts/list" => removals::list_receipts;
+    Post Key Ours "keys/list" => keys::list_keys;
+    Change Key Ours "keys/rotate" => keys::rotate_key;
+    Change Key Ours "keys/revoke" => keys::revoke_key;
+    Post Key Okra "products/records" => records::list_records;
+    Post Key Okra "products/records/get" => records::get_record;
+    Post Key Okra "products/records/getByCustomerByBank" => records::get_records_by_customer_by_bank;
+    Post Key Okra "products/list" => products::list_products;
+    Post Key Okra "products/all/byRecord" => products::get_all_by_record;
+    Post Key Okra "products/all/byCustomer" => products::get_all_by_customer;
+    Post Key Okra "products/total-debits-credits" => products::get_totals;
+    Post Key Okra "products/records/credit-debit/get" => products::get_totals;
+    Post Key Okra "products/transactions/spending-pattern" => products::get_spending_pattern;
+    Post Key Okra "products/spending-patterns/process" => products::get_spending_pattern;
 
-    Change Key Okra "auto-refresh" => sync::subscribe;
-    Change Key Ours "data-sync" => sync::subscribe;
-    Post Key Ours "data-sync/list" => sync::list;
-    Change Key Ours "data-sync/cancel" => sync::cancel;
+    Change Key Okra "auto-refresh" => sync::subscribe_to_data_sync;
+    Change Key Ours "data-sync" => sync::subscribe_to_data_sync;
+    Post Key Ours "data-sync/list" => sync::list_subscriptions;
+    Change Key Ours "data-sync/cancel" => sync::cancel_subscription;
 
-    Post Key Okra "auth/getById" => auths::get_by_id;
-    Post Key Okra "auth/getByCustomer" => auths::get_by_customer;
-    Post Key Okra "auth/getByBank" => auths::get_by_bank;
-    Post Key Okra "auth/getByDate" => auths::get_by_date;
-    Post Key Okra "auth/getByCustomerDate" => auths::get_by_customer_date;
-    Post Key Okra "auth/getByDateCustomer" => auths::get_by_customer_date;
-    Post Key Okra "auth/byOptions" => auths::get_by_options;
-    Post Key Okra "auth/getByOptions" => auths::get_by_options;
-    Post Key Okra "products/auths" => auths::all;
-    Post Key Okra "products/auth/get" => auths::all;
+    Post Key Okra "auth/getById" => auths::get_auth_by_id;
+    Post Key Okra "auth/getByCustomer" => auths::get_auth_by_customer;
+    Post Key Okra "auth/getByBank" => auths::get_auth_by_bank;
+    Post Key Okra "auth/getByDate" => auths::get_auth_by_date;
+    Post Key Okra "auth/getByCustomerDate" => auths::get_auth_by_customer_date;
+    Post Key Okra "auth/getByDateCustomer" => auths::get_auth_by_customer_date;
+    Post Key Okra "auth/byOptions" => auths::get_auth_by_options;
+    Post Key Okra "auth/getByOptions" => auths::get_auth_by_options;
+    Post Key Okra "products/auths" => auths::list_all_auth;
+    Post Key Okra "products/auth/get" => auths::list_all_auth;
 
-    Post Key Okra "accounts/getById" => accounts::get_by_id;
-    Post Key Okra "account/getById" => accounts::get_by_id;
-    Post Key Okra "accounts/getAccountDetails" => accounts::details;
-    Post Key Okra "account/getAccountDetails" => accounts::details;
-    Post Key Okra "accounts/getByCustomer" => accounts::get_by_customer;
-    Post Key Okra "account/getByCustomer" => accounts::get_by_customer;
-    Post Key Okra "accounts/getByBank" => accounts::get_by_bank;
-    Post Key Okra "account/getByBank" => accounts::get_by_bank;
-    Post Key Okra "accounts/getByDate" => accounts::get_by_date;
-    Post Key Okra "account/getByDate" => accounts::get_by_date;
-    Post Key Okra "accounts/getByName" => accounts::get_by_name;
-    Post Key Okra "account/getByName" => accounts::get_by_name;
-    Post Key Okra "accounts/getByBalance" => accounts::get_by_balance;
-    Post Key Okra "account/getByBalance" => accounts::get_by_balance;
-    Post Key Okra "accounts/getByCustomerDate" => accounts::get_by_customer_date;
-    Post Key Okra "account/getByCustomerDate" => accounts::get_by_customer_date;
-    Post Key Okra "products/accounts" => accounts::all;
+    Post Key Okra "accounts/getById" => accounts::get_account_by_id;
+    Post Key Okra "account/getById" => accounts::get_account_by_id;
+    Post Key Okra "accounts/getAccountDetails" => accounts::get_account_details;
+    Post Key Okra "account/getAccountDetails" => accounts::get_account_details;
+    Post Key Okra "accounts/getByCustomer" => accounts::get_accounts_by_customer;
+    Post Key Okra "account/getByCustomer" => accounts::get_accounts_by_customer;
+    Post Key Okra "accounts/getByBank" => accounts::get_accounts_by_bank;
+    Post Key Okra "account/getByBank" => accounts::get_accounts_by_bank;
+    Post Key Okra "accounts/getByDate" => accounts::get_accounts_by_date;
+    Post Key Okra "account/getByDate" => accounts::get_accounts_by_date;
+    Post Key Okra "accounts/getByName" => accounts::get_accounts_by_name;
+    Post Key Okra "account/getByName" => accounts::get_accounts_by_name;
+    Post Key Okra "accounts/getByBalance" => accounts::get_accounts_by_balance;
+    Post Key Okra "account/getByBalance" => accounts::get_accounts_by_balance;
+    Post Key Okra "accounts/getByCustomerDate" => accounts::get_accounts_by_customer_date;
+    Post Key Okra "account/getByCustomerDate" => accounts::get_accounts_by_customer_date;
+    Post Key Okra "products/accounts" => accounts::list_accounts;
 
-    Change Key Okra "balance/refresh" => refresh::balance;
-    Change Key Okra "balance/check" => refresh::balance_check;
-    Change Key Okra "products/balance/periodic" => refresh::balance_periodic;
-    Post Key Okra "balance/getById" => balances::get_by_id;
-    Post Key Okra "balance/getBalanceById" => balances::get_by_id;
-    Post Key Okra "balance/getByCustomer" => balances::get_by_customer;
-    Post Key Okra "balance/getByAccount" => balances::get_by_account;
-    Post Key Okra "balance/getByBank" => balances::get_by_bank;
-    Post Key Okra "balance/getByDate" => balances::get_by_date;
-    Post Key Okra "balance/getByCustomerDate" => balances::get_by_customer_date;
-    Post Key Okra "balance/byOptions" => balances::get_by_options;
-    Post Key Okra "balance/getByType" => balances::get_by_type;
-    Post Key Okra "balance/process" => balances::process;
-    Post Key Okra "transactions/balance/process" => balances::process;
-    Post Key Okra "transaction/balance/process" => balances::process;
-    Post Key Okra "products/balances" => balances::all;
+    Change Key Okra "balance/refresh" => refresh::refresh_balance;
+    Change Key Okra "balance/check" => refresh::check_balance;
+    Change Key Okra "products/balance/periodic" => refresh::refresh_periodic_balance;
+    Post Key Okra "balance/getById" => balances::get_balance_by_id;
+    Post Key Okra "balance/getBalanceById" => balances::get_balance_by_id;
+    Post Key Okra "balance/getByCustomer" => balances::get_balances_by_customer;
+    Post Key Okra "balance/getByAccount" => balances::get_balance_by_account;
+    Post Key Okra "balance/getByBank" => balances::get_balances_by_bank;
+    Post Key Okra "balance/getByDate" => balances::get_balances_by_date;
+    Post Key Okra "balance/getByCustomerDate" => balances::get_balances_by_customer_date;
+    Post Key Okra "balance/byOptions" => balances::get_balances_by_options;
+    Post Key Okra "balance/getByType" => balances::get_balances_by_type;
+    Post Key Okra "balance/process" => balances::get_processed_balance;
+    Post Key Okra "transactions/balance/process" => balances::get_processed_balance;
+    Post Key Okra "transaction/balance/process" => balances::get_processed_balance;
+    Post Key Okra "products/balances" => balances::list_balances;
 
-    Change Key Okra "transactions/refresh" => refresh::transactions;
-    Change Key Okra "transaction/refresh" => refresh::transactions;
-    Change Key Okra "products/transactions/periodic" => refresh::transactions_periodic;
-    Post Key Okra "transactions/getById" => transactions::get_by_id;
-    Post Key Okra "transaction/getById" => transactions::get_by_id;
-    Post Key Okra "transactions/getByCustomer" => transactions::get_by_customer;
-    Post Key Okra "transaction/getByCustomer" => transactions::get_by_customer;
-    Post Key Okra "transactions/getByCustomerDate" => transactions::get_by_customer;
-    Post Key Okra "transaction/getByCustomerDate" => transactions::get_by_customer;
-    Post Key Okra "transactions/getByAccount" => transactions::get_by_account;
-    Post Key Okra "transaction/getByAccount" => transactions::get_by_account;
-    Post Key Okra "transactions/getByBank" => transactions::get_by_bank;
-    Post Key Okra "transaction/getByBank" => transactions::get_by_bank;
-    Post Key Okra "transactions/getByDate" => transactions::get_by_date;
-    Post Key Okra "transaction/getByDate" => transactions::get_by_date;
-    Post Key Okra "transactions/getByType" => transactions::get_by_type;
-    Post Key Okra "transaction/getByType" => transactions::get_by_type;
-    Post Key Okra "transactions/byOptions" => transactions::get_by_options;
-    Post Key Okra "transaction/byOptions" => transactions::get_by_options;
-    Post Key Okra "transactions/byRecord" => transactions::by_record;
-    Post Key Okra "transaction/byRecord" => transactions::by_record;
-    Post Key Okra "records/transactions/get" => transactions::by_record;
-    Post Key Okra "transactions/getByNuban" => transactions::get_by_nuban;
-    Post Key Okra "transaction/getByNuban" => transactions::get_by_nuban;
-    Post Key Okra "transactions/process" => transactions::get_by_account;
-    Post Key Okra "transaction/process" => transactions::get_by_account;
-    Post Key Okra "products/transactions" => transactions::counts;
-    Post Key Okra "products/transactions/get" => transactions::counts;
-    Post Key Okra "products/transactions/download" => downloads::transactions;
-    Post Key Okra "products/record/download" => downloads::transactions;
-    Both Key Okra "callback" => callback::callback;
-    Both Key Ours "jobs/get" => jobs::get;
+    Change Key Okra "transactions/refresh" => refresh::refresh_transactions;
+    Change Key Okra "transaction/refresh" => refresh::refresh_transactions;
+    Change Key Okra "products/transactions/periodic" => refresh::refresh_periodic_transactions;
+    Post Key Okra "transactions/getById" => transactions::get_transaction_by_id;
+    Post Key Okra "transaction/getById" => transactions::get_transaction_by_id;
+    Post Key Okra "transactions/getByCustomer" => transactions::get_transactions_by_customer;
+    Post Key Okra "transaction/getByCustomer" => transactions::get_transactions_by_customer;
+    Post Key Okra "transactions/getByCustomerDate" => transactions::get_transactions_by_customer;
+    Post Key Okra "transaction/getByCustomerDate" => transactions::get_transactions_by_customer;
+    Post Key Okra "transactions/getByAccount" => transactions::get_transactions_by_account;
+    Post Key Okra "transaction/getByAccount" => transactions::get_transactions_by_account;
+    Post Key Okra "transactions/getByBank" => transactions::get_transactions_by_bank;
+    Post Key Okra "transaction/getByBank" => transactions::get_transactions_by_bank;
+    Post Key Okra "transactions/getByDate" => transactions::get_transactions_by_date;
+    Post Key Okra "transaction/getByDate" => transactions::get_transactions_by_date;
+    Post Key Okra "transactions/getByType" => transactions::get_transactions_by_type;
+    Post Key Okra "transaction/getByType" => transactions::get_transactions_by_type;
+    Post Key Okra "transactions/byOptions" => transactions::get_transactions_by_options;
+    Post Key Okra "transaction/byOptions" => transactions::get_transactions_by_options;
+    Post Key Okra "transactions/byRecord" => transactions::get_transactions_by_record;
+    Post Key Okra "transaction/byRecord" => transactions::get_transactions_by_record;
+    Post Key Okra "records/transactions/get" => transactions::get_transactions_by_record;
+    Post Key Okra "transactions/getByNuban" => transactions::get_transactions_by_nuban;
+    Post Key Okra "transaction/getByNuban" => transactions::get_transactions_by_nuban;
+    Post Key Okra "transactions/process" => transactions::get_transactions_by_account;
+    Post Key Okra "transaction/process" => transactions::get_transactions_by_account;
+    Post Key Okra "products/transactions" => transactions::count_transactions;
+    Post Key Okra "products/transactions/get" => transactions::count_transactions;
+    Post Key Okra "products/transactions/download" => downloads::download_transactions;
+    Post Key Okra "products/record/download" => downloads::download_transactions;
+    Both Key Okra "callback" => callback::get_callback_data;
+    Both Key Ours "jobs/get" => jobs::get_job;
 
-    Post Key Ours "feed/read" => feed::read;
-    Post Key Ours "transactions/sync" => feed::read;
-    Post Key Ours "history/versions" => history::versions;
-    Post Key Ours "history/transaction" => history::transaction;
-    Post Key Ours "history/balance" => history::balance;
+    Post Key Ours "feed/read" => feed::read_feed;
+    Post Key Ours "transactions/sync" => feed::read_feed;
+    Post Key Ours "history/versions" => history::list_transaction_versions;
+    Post Key Ours "history/transaction" => history::get_past_transaction;
+    Post Key Ours "history/balance" => history::get_past_balance;
 
-    Change Key Ours "webhooks/set" => webhooks::set;
-    Post Key Ours "webhooks/list" => webhooks::list;
-    Change Key Ours "webhooks/remove" => webhooks::remove;
-    Change Key Ours "webhooks/secret" => webhooks::secret;
-    Change Key Ours "webhooks/test" => webhooks::test;
-    Change Key Ours "webhooks/enable" => webhooks::enable;
-    Change Key Ours "webhooks/disable" => webhooks::disable;
-    Post Key Ours "webhooks/deliveries" => deliveries::list;
-    Change Key Ours "webhooks/replay" => deliveries::replay;
-    Post Key Ours "webhooks/replay/get" => deliveries::replay_get;
-    Post Key Ours "webhooks/replay/list" => deliveries::replay_list;
-    Change Key Ours "webhooks/replay/cancel" => deliveries::replay_cancel;
+    Change Key Ours "webhooks/set" => webhooks::set_webhook;
+    Post Key Ours "webhooks/list" => webhooks::list_webhooks;
+    Change Key Ours "webhooks/remove" => webhooks::remove_webhook;
+    Change Key Ours "webhooks/secret" => webhooks::get_signing_secret;
+    Change Key Ours "webhooks/test" => webhooks::test_webhook;
+    Change Key Ours "webhooks/enable" => webhooks::enable_webhook;
+    Change Key Ours "webhooks/disable" => webhooks::disable_webhook;
+    Post Key Ours "webhooks/deliveries" => deliveries::list_deliveries;
+    Change Key Ours "webhooks/replay" => deliveries::start_replay;
+    Post Key Ours "webhooks/replay/get" => deliveries::get_replay;
+    Post Key Ours "webhooks/replay/list" => deliveries::list_replays;
+    Change Key Ours "webhooks/replay/cancel" => deliveries::cancel_replay;
 
-    Post Key Ours "events/list" => deliveries::events;
-    Post Key Ours "events/deliveries" => deliveries::of_event;
-    Change Key Ours "events/resend" => deliveries::resend;
-    Change Key Okra "callback/trigger" => deliveries::trigger;
+    Post Key Ours "events/list" => deliveries::list_events;
+    Post Key Ours "events/deliveries" => deliveries::list_event_deliveries;
+    Change Key Ours "events/resend" => deliveries::resend_event;
+    Change Key Okra "callback/trigger" => deliveries::trigger_callbacks;
 }
 
 /// First segments that Okra's hosts had before the path, in any mixture.
 const PREFIXES: [&str; 3] = ["v1", "v2", "sandbox"];
 
 /// Families that Okra had and this system does not: they answer 501 rather than 404.
-const OUT_OF_SCOPE: [&str; 12] = [
+const UNSUPPORTED_FAMILIES: [&str; 12] = [
     "identity",
     "identities",
     "income",
@@ -302,13 +302,13 @@ const OUT_OF_SCOPE: [&str; 12] = [
 ];
 
 /// Bytes of an answer that is read in process at most; a page of the longest rows is a tenth of it.
-const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Prefix segments of a path at most.
-const MAX_PREFIX: usize = 3;
+const MAX_PREFIX_SEGMENTS: usize = 3;
 
 /// The path after Okra's prefixes, with double slashes collapsed.
-pub(crate) fn normal(path: &str) -> String {
+pub(crate) fn normalise_path(path: &str) -> String {
     let mut segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     // A stage that a gateway leaves in front of a prefix.
     if let [stage, prefix, _, ..] = segments.as_slice()
@@ -317,7 +317,7 @@ pub(crate) fn normal(path: &str) -> String {
     {
         segments.remove(0);
     }
-    for _ in 0..MAX_PREFIX {
+    for _ in 0..MAX_PREFIX_SEGMENTS {
         if segments.len() > 1
             && segments
                 .first()
@@ -330,7 +330,7 @@ pub(crate) fn normal(path: &str) -> String {
 }
 
 /// Okra's family of a path, as errors name it.
-pub(crate) fn family(path: &str) -> &'static str {
+pub(crate) fn find_family(path: &str) -> &'static str {
     let families = [
         ("balance", "BALANCE"),
         ("transaction", "TRANSACTIONS"),
@@ -347,14 +347,14 @@ pub(crate) fn family(path: &str) -> &'static str {
         .map_or("API", |(_, family)| family)
 }
 
-pub(crate) async fn serve(state: Arc<ApiState>, request: Request) -> Response {
+pub(crate) async fn serve_request(state: Arc<ApiState>, request: Request) -> Response {
     // Zeros where there is no randomness: they name no request, and refuse none either.
-    let request_id = HEXLOWER.encode(&state.random::<12>().unwrap_or_default());
-    let path = normal(request.uri().path());
+    let request_id = HEXLOWER.encode(&state.random_bytes::<12>().unwrap_or_default());
+    let path = normalise_path(request.uri().path());
     let is_head = request.method() == Method::HEAD;
-    let answered = answer(state, &path, request).await;
+    let answered = route_request(state, &path, request).await;
     let mut response =
-        answered.unwrap_or_else(|refusal| refusal.into_response(&request_id, family(&path)));
+        answered.unwrap_or_else(|refusal| refusal.into_response(&request_id, find_family(&path)));
     if is_head {
         *response.body_mut() = Body::empty();
     }
@@ -365,60 +365,62 @@ pub(crate) async fn serve(state: Arc<ApiState>, request: Request) -> Response {
 }
 
 /// Runs a route for an app, without a request.
-pub(crate) async fn call(
+pub(crate) async fn call_route(
     state: Arc<ApiState>,
     app: AppId,
     path: &str,
     body: Value,
 ) -> (StatusCode, Value) {
-    let request_id = HEXLOWER.encode(&state.random::<12>().unwrap_or_default());
+    let request_id = HEXLOWER.encode(&state.random_bytes::<12>().unwrap_or_default());
     let answered = async {
         let route = ROUTES.iter().find(|route| route.path == path);
-        let route = route.ok_or_else(|| unknown(path))?;
-        let app = state.store.app(app).await?;
-        let app = app.ok_or_else(Refusal::unauthorised)?;
-        let call = Call::new(
+        let route = route.ok_or_else(|| missing_route_error(path))?;
+        let app = state.store.find_app(app).await?;
+        let app = app.ok_or_else(ApiError::unauthorised)?;
+        let call = ApiRequest::new(
             Arc::clone(&state),
-            Input::of_value(body)?,
+            Input::from_json(body)?,
             Some(Arc::new(app)),
         );
         (route.handler)(&call).await
     };
     let response = match answered.await {
         Ok(response) => response,
-        Err(refusal) => refusal.into_response(&request_id, family(path)),
+        Err(refusal) => refusal.into_response(&request_id, find_family(path)),
     };
     let status = response.status();
-    let body = axum::body::to_bytes(response.into_body(), MAX_ANSWER_BYTES).await;
+    let body = axum::body::to_bytes(response.into_body(), MAX_RESPONSE_BYTES).await;
     let body = body.unwrap_or_default();
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-async fn answer(state: Arc<ApiState>, path: &str, request: Request) -> Answer {
+async fn route_request(state: Arc<ApiState>, path: &str, request: Request) -> ApiResponse {
     let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
-        return Err(unknown(path));
+        return Err(missing_route_error(path));
     };
     if request.method() == Method::OPTIONS {
-        return Ok(options(route));
+        return Ok(respond_to_options(route));
     }
-    if !route.methods.answer(request.method()) {
-        return Err(Refusal::method(route.methods.as_str()));
+    if !route.methods.allows_method(request.method()) {
+        return Err(ApiError::wrong_method(route.methods.as_str()));
     }
     let app = match route.access {
         Access::Open => None,
-        Access::Either => auth::known_app(&state, request.headers()).await?,
-        Access::Key => Some(auth::app_of(&state, request.headers()).await?),
+        Access::Either => auth::find_app_by_key(&state, request.headers()).await?,
+        Access::Key => Some(auth::authenticate_app(&state, request.headers()).await?),
     };
     let headers = request.headers().clone();
-    let (input, said) = Input::read(request).await?;
+    let (input, said) = Input::read_request(request).await?;
     let named = match &app {
-        Some(app) if route.changes() => repeats::name(&headers, app.id, path, &said)?,
+        Some(app) if route.is_change() => {
+            repeats::parse_idempotency_key(&headers, app.id, path, &said)?
+        }
         _ => None,
     };
-    let call = Call::new(state, input, app);
+    let call = ApiRequest::new(state, input, app);
     let run = (route.handler)(&call);
     let mut answered = match named {
-        Some(named) => repeats::once(&call.state, named, run).await,
+        Some(named) => repeats::run_once(&call.state, named, run).await,
         None => run.await,
     };
     if let (Access::Open | Access::Either, Ok(response)) = (route.access, &mut answered) {
@@ -430,7 +432,7 @@ async fn answer(state: Arc<ApiState>, path: &str, request: Request) -> Answer {
 
 /// What may be done with a route. Pages of any origin may call what is open; what wants a secret key is
 /// not for pages, so browsers are told of no origin that may.
-fn options(route: &Route) -> Response {
+fn respond_to_options(route: &Route) -> Response {
     let methods = HeaderValue::from_static(route.methods.as_str());
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
@@ -444,19 +446,19 @@ fn options(route: &Route) -> Response {
     response
 }
 
-fn unknown(path: &str) -> Refusal {
+fn missing_route_error(path: &str) -> ApiError {
     let mut segments = path.split('/');
     let first = segments.next().unwrap_or_default();
     let family = match first {
         "products" => segments.next().unwrap_or_default(),
         family => family,
     };
-    if OUT_OF_SCOPE.contains(&family) {
+    if UNSUPPORTED_FAMILIES.contains(&family) {
         let message = format!("{family} is not part of this system, which syncs bank data");
-        return Refusal::new(StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED", message);
+        return ApiError::new(StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED", message);
     }
     let message = "There is no such endpoint";
-    Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+    ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
 }
 
 #[cfg(test)]
@@ -475,10 +477,10 @@ mod tests {
             "/v2//balance//refresh/",
             "/prod/v2/balance/refresh",
         ] {
-            assert_eq!(normal(path), "balance/refresh", "{path}");
+            assert_eq!(normalise_path(path), "balance/refresh", "{path}");
         }
-        assert_eq!(normal("/"), "");
-        assert_eq!(normal("/v2"), "v2");
+        assert_eq!(normalise_path("/"), "");
+        assert_eq!(normalise_path("/v2"), "v2");
     }
 
     #[test]

@@ -5,27 +5,31 @@ use okra_core::schedule::Interval;
 use serde::Serialize;
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
 };
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Health {
+struct HealthResponse {
     store: &'static str,
     version: &'static str,
 }
 
 /// Answers where the table can be read.
-pub(crate) async fn health(call: &Call) -> Answer {
-    let read = call.state.store.interval_count(Interval::Daily).await;
+pub(crate) async fn get_health(request: &ApiRequest) -> ApiResponse {
+    let read = request
+        .state
+        .store
+        .count_interval_entries(Interval::Daily)
+        .await;
     read.map_err(|error| {
         let message = "The store cannot be read";
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message).because(error)
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message).with_cause(error)
     })?;
-    success(
+    success_response(
         "Up",
-        Health {
+        HealthResponse {
             store: "up",
             version: env!("CARGO_PKG_VERSION"),
         },
@@ -33,5 +37,5 @@ pub(crate) async fn health(call: &Call) -> Answer {
 }
 
 documented! {
-    health() -> Health: "Whether the table can be read.";
+    get_health() -> HealthResponse: "Whether the table can be read.";
 }

@@ -5,48 +5,48 @@ use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
     feed::{BodyVersion, PayloadMode},
-    health::{Circuit, Health},
+    health::{EndpointCircuit, EndpointHealth},
     ids::{AppId, EndpointId},
     model::Product,
-    pace::{RATE_RANGE, Rate},
-    retry::Outcome,
+    pace::{SEND_RATE_RANGE, SendRate},
+    retry::AttemptOutcome,
 };
-use okra_queue::{Ping, Tend};
-use okra_store::{Direction, Endpoint, MAX_ENDPOINTS_PER_APP, StoredHealth};
+use okra_queue::{EndpointMaintenance, EndpointPing};
+use okra_store::{Endpoint, MAX_ENDPOINTS_PER_APP, SortOrder, StoredEndpointHealth};
 use okra_webhooks::{
-    Bearer, SigningSecrets, UrlRefused, check_endpoint, endpoint_id, retained_since,
+    BearerToken, SigningSecrets, UrlError, check_endpoint_url, endpoint_id, retained_since,
 };
 use okra_wire::{
-    scalar::Instant,
+    scalar::IsoInstant,
     webhook::{EVENT_NAMES, is_event_filter},
 };
 use serde::Serialize;
 
 use crate::{
-    call::Call,
-    envelope::{Answer, Refusal, success},
-    input::Names,
+    call::ApiRequest,
+    envelope::{ApiError, ApiResponse, success_response},
+    input::FieldNames,
     scope,
 };
 
-const URL: Names<'_> = &["url", "webhook_url"];
+const URL_FIELD: FieldNames<'_> = &["url", "webhook_url"];
 
 /// Hours for which the secret before a rotation still signs, where nothing is said, and at most.
-const OVERLAP_HOURS: (u64, u64) = (24, 7 * 24);
+const DEFAULT_AND_MAX_OVERLAP_HOURS: (u64, u64) = (24, 7 * 24);
 
 /// Parked events that are counted one by one; of more it is said about how many there are.
-const MAX_COUNTED: usize = 1000;
+const MAX_COUNTED_EVENTS: usize = 1000;
 
 /// Records whose data sync is looked through at the same time.
 const CONCURRENCY: usize = 16;
 
 /// Times a change of an endpoint's health is tried against deliveries that change it too.
-const MAX_ROUNDS: usize = 16;
+const MAX_UPDATE_ATTEMPTS: usize = 16;
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = Webhook))]
 #[derive(Serialize)]
-struct Shown {
+struct WebhookSummary {
     id: EndpointId,
     url: String,
     /// `endpoint`, or `data_sync`: the URL of a data sync that is no endpoint besides. That one is told of the
@@ -65,10 +65,10 @@ struct Shown {
     /// Whether the events of a record come one after another.
     ordered: bool,
     /// Null for the URL of a data sync.
-    created_at: Option<Instant>,
+    created_at: Option<IsoInstant>,
     /// When the secret before the last rotation ceases to sign.
-    previous_secret_until: Option<Instant>,
-    health: HealthShown,
+    previous_secret_until: Option<IsoInstant>,
+    health: WebhookHealthSummary,
     /// What signs, where it was just made.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -77,52 +77,56 @@ struct Shown {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = WebhookHealth))]
 #[derive(Serialize)]
-pub(crate) struct HealthShown {
+pub(crate) struct WebhookHealthSummary {
     /// `healthy`, `failing`, `parked` (down: events wait, a probe asks now and then) or `disabled`
     /// (events wait until it is enabled).
     status: &'static str,
-    failing_since: Option<Instant>,
+    failing_since: Option<IsoInstant>,
     last_failure: Option<&'static str>,
-    next_probe_at: Option<Instant>,
-    paused_until: Option<Instant>,
+    next_probe_at: Option<IsoInstant>,
+    paused_until: Option<IsoInstant>,
     /// `gone`, `receiver`, `failing` or `app`.
     disabled_by: Option<&'static str>,
     /// Events that wait for it; above 1000 about.
     parked: u64,
     /// Events that could not be kept waiting; a replay tells of them.
-    gap: Option<GapShown>,
+    gap: Option<WebhookGapSummary>,
     /// What came of the last ping; null where none came back yet.
-    ping: Option<PingShown>,
+    ping: Option<WebhookPingSummary>,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = WebhookGap))]
 #[derive(Serialize)]
-struct GapShown {
-    from: Instant,
-    until: Instant,
+struct WebhookGapSummary {
+    from: IsoInstant,
+    until: IsoInstant,
     events: u64,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = WebhookPing))]
 #[derive(Serialize)]
-struct PingShown {
-    at: Instant,
+struct WebhookPingSummary {
+    at: IsoInstant,
     outcome: String,
     status: Option<u16>,
     latency_ms: u32,
 }
 
-impl HealthShown {
+impl WebhookHealthSummary {
     /// With what is parked for the endpoint.
-    pub(crate) async fn of(
-        call: &Call,
+    pub(crate) async fn load_for_endpoint(
+        request: &ApiRequest,
         endpoint: EndpointId,
-        stored: StoredHealth,
-    ) -> Result<Self, Refusal> {
+        stored: StoredEndpointHealth,
+    ) -> Result<Self, ApiError> {
         let counted = if stored.version > 0 {
-            let parked = call.state.store.parked(endpoint, MAX_COUNTED).await?;
+            let parked = request
+                .state
+                .store
+                .list_parked_events(endpoint, MAX_COUNTED_EVENTS)
+                .await?;
             parked.len()
         } else {
             0
@@ -130,40 +134,40 @@ impl HealthShown {
         Ok(Self::new(stored, counted))
     }
 
-    fn new(stored: StoredHealth, counted: usize) -> Self {
-        let StoredHealth {
+    fn new(stored: StoredEndpointHealth, counted_events: usize) -> Self {
+        let StoredEndpointHealth {
             health,
-            parked,
-            ping,
+            parked_count: parked,
+            last_ping: ping,
             ..
         } = stored;
-        let counted_all = counted < MAX_COUNTED;
-        let counted = counted as u64;
+        let counted_all = counted_events < MAX_COUNTED_EVENTS;
+        let counted = counted_events as u64;
         Self {
             status: match (&health.disabled, health.circuit, health.failing_since) {
                 (Some(_), ..) => "disabled",
-                (None, Circuit::Open { .. }, _) => "parked",
-                (None, Circuit::Closed, Some(_)) => "failing",
-                (None, Circuit::Closed, None) => "healthy",
+                (None, EndpointCircuit::Open { .. }, _) => "parked",
+                (None, EndpointCircuit::Closed, Some(_)) => "failing",
+                (None, EndpointCircuit::Closed, None) => "healthy",
             },
-            failing_since: health.failing_since.map(Instant),
-            last_failure: health.last_outcome.map(Outcome::as_str),
-            next_probe_at: health.probe_at().map(Instant),
-            paused_until: health.paused_until.map(Instant),
-            disabled_by: health.disabled.map(|disabled| disabled.by.as_str()),
+            failing_since: health.failing_since.map(IsoInstant),
+            last_failure: health.last_outcome.map(AttemptOutcome::as_str),
+            next_probe_at: health.next_probe_at().map(IsoInstant),
+            paused_until: health.paused_until.map(IsoInstant),
+            disabled_by: health.disabled.map(|disabled| disabled.reason.as_str()),
             parked: if counted_all {
                 counted
             } else {
                 counted.max(parked)
             },
-            gap: health.gap.map(|gap| GapShown {
-                from: Instant(gap.from),
-                until: Instant(gap.until),
+            gap: health.gap.map(|gap| WebhookGapSummary {
+                from: IsoInstant(gap.from),
+                until: IsoInstant(gap.until),
                 events: gap.events,
             }),
-            ping: ping.map(|ping| PingShown {
-                at: Instant(ping.at),
-                outcome: ping.class,
+            ping: ping.map(|ping| WebhookPingSummary {
+                at: IsoInstant(ping.pinged_at),
+                outcome: ping.outcome_class,
                 status: ping.status,
                 latency_ms: ping.latency_ms,
             }),
@@ -173,26 +177,32 @@ impl HealthShown {
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Webhooks {
-    webhooks: Vec<Shown>,
+struct WebhooksResponse {
+    webhooks: Vec<WebhookSummary>,
 }
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Secret {
+struct SigningSecretResponse {
     secret: String,
 }
 
-impl Shown {
+impl WebhookSummary {
     async fn new(
-        call: &Call,
+        request: &ApiRequest,
         endpoint: Endpoint,
         secret: Option<&SigningSecrets>,
-    ) -> Result<Self, Refusal> {
-        let stored = call.state.store.health(endpoint.id).await?;
-        let health = HealthShown::of(call, endpoint.id, stored).await?;
-        let is_sync = endpoint.secrets.is_empty();
-        let still = endpoint.previous_until.filter(|until| *until > call.now());
+    ) -> Result<Self, ApiError> {
+        let stored = request
+            .state
+            .store
+            .load_endpoint_health(endpoint.id)
+            .await?;
+        let health = WebhookHealthSummary::load_for_endpoint(request, endpoint.id, stored).await?;
+        let is_sync = endpoint.sealed_secrets.is_empty();
+        let still = endpoint
+            .previous_secret_until
+            .filter(|until| *until > request.now());
         Ok(Self {
             id: endpoint.id,
             url: endpoint.url,
@@ -200,43 +210,43 @@ impl Shown {
                 true => "data_sync",
                 false => "endpoint",
             },
-            payload: endpoint.payload,
-            version: endpoint.version,
+            payload: endpoint.payload_mode,
+            version: endpoint.body_version,
             products: endpoint.products,
-            token: endpoint.bearer.is_some(),
+            token: endpoint.sealed_bearer.is_some(),
             events: endpoint.events,
             rate: endpoint
-                .rate
-                .map_or_else(|| Rate::default().per_s, u32::from),
+                .events_per_second
+                .map_or_else(|| SendRate::default().per_s, u32::from),
             ordered: endpoint.ordered_since.is_some(),
-            created_at: (!is_sync).then_some(Instant(endpoint.created_at)),
-            previous_secret_until: still.map(Instant),
+            created_at: (!is_sync).then_some(IsoInstant(endpoint.created_at)),
+            previous_secret_until: still.map(IsoInstant),
             health,
-            secret: secret.map(|secret| secret.current().to_owned()),
+            secret: secret.map(|secret| secret.current_secret().to_owned()),
         })
     }
 }
 
-fn refused(kind: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, kind, message)
+fn webhook_error(kind: &'static str, message: impl Into<String>) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, kind, message)
 }
 
 /// A URL that cannot be told, and the rule it breaks.
-pub(crate) fn refused_url(field: &str, rule: UrlRefused) -> Refusal {
-    let message = format!("{field} is refused: {rule} ({})", rule.rule());
-    refused("WEBHOOK_URL", message)
+pub(crate) fn rejected_url_error(field: &str, rule: UrlError) -> ApiError {
+    let message = format!("{field} is refused: {rule} ({})", rule.rule_name());
+    webhook_error("WEBHOOK_URL", message)
 }
 
 /// The names of events asked for.
-fn events(call: &Call) -> Result<Option<Vec<String>>, Refusal> {
-    let Some(mut names) = call.input.texts("events") else {
+fn parse_event_filters(request: &ApiRequest) -> Result<Option<Vec<String>>, ApiError> {
+    let Some(mut names) = request.input.find_texts("events") else {
         return Ok(None);
     };
     names.retain(|name| !name.is_empty());
     if let Some(unknown) = names.iter().find(|name| !is_event_filter(name)) {
         let known = EVENT_NAMES.join(", ");
         let message = format!("events hold {unknown}; known are {known}, family.* and *");
-        return Err(refused("UNKNOWN_EVENT", message));
+        return Err(webhook_error("UNKNOWN_EVENT", message));
     }
     names.sort_unstable();
     names.dedup();
@@ -244,68 +254,83 @@ fn events(call: &Call) -> Result<Option<Vec<String>>, Refusal> {
 }
 
 /// Events a second asked for.
-pub(crate) fn rate(call: &Call) -> Result<Option<u16>, Refusal> {
-    let Some(rate) = call.input.number("rate")? else {
+pub(crate) fn parse_event_rate(request: &ApiRequest) -> Result<Option<u16>, ApiError> {
+    let Some(rate) = request.input.parse_number("rate")? else {
         return Ok(None);
     };
     let known = u16::try_from(rate)
         .ok()
-        .filter(|rate| RATE_RANGE.contains(rate));
-    let (least, most) = (RATE_RANGE.start(), RATE_RANGE.end());
-    let problem = || Refusal::field("rate", format!("is {least} to {most} events a second"));
+        .filter(|rate| SEND_RATE_RANGE.contains(rate));
+    let (least, most) = (SEND_RATE_RANGE.start(), SEND_RATE_RANGE.end());
+    let problem =
+        || ApiError::invalid_field("rate", format!("is {least} to {most} events a second"));
     known.map(Some).ok_or_else(problem)
 }
 
 /// Since when an endpoint is told a record's events in order, that told them since `since` until now. What
 /// it was not told of before holds nothing up: `changed` says that it is told of others from now on.
-fn ordered_since(call: &Call, since: Option<Timestamp>, changed: bool) -> Option<Timestamp> {
-    let input = &call.input;
-    let ordered = input.flag("ordered") || since.is_some() && !input.denies("ordered");
-    ordered.then(|| since.filter(|_| !changed).unwrap_or_else(|| call.now()))
+fn find_ordering_start(
+    request: &ApiRequest,
+    since: Option<Timestamp>,
+    has_new_events: bool,
+) -> Option<Timestamp> {
+    let input = &request.input;
+    let ordered = input.is_true("ordered") || since.is_some() && !input.is_false("ordered");
+    ordered.then(|| {
+        since
+            .filter(|_| !has_new_events)
+            .unwrap_or_else(|| request.now())
+    })
 }
 
 /// The version of bodies asked for.
-fn version(call: &Call) -> Result<Option<BodyVersion>, Refusal> {
-    let Some(name) = call.input.text(&["version"]) else {
+fn parse_body_version(request: &ApiRequest) -> Result<Option<BodyVersion>, ApiError> {
+    let Some(name) = request.input.find_text(&["version"]) else {
         return Ok(None);
     };
     let problem = || {
         let known = BodyVersion::ALL.map(BodyVersion::as_str).join(", ");
         let message = format!("version {name} is no version of bodies; known are {known}");
-        refused("UNKNOWN_VERSION", message)
+        webhook_error("UNKNOWN_VERSION", message)
     };
-    BodyVersion::named(&name).map(Some).ok_or_else(problem)
+    BodyVersion::from_name(&name).map(Some).ok_or_else(problem)
 }
 
 /// When the secret before a rotation ceases to sign.
-fn previous_until(call: &Call) -> Result<Timestamp, Refusal> {
-    let (usual, most) = OVERLAP_HOURS;
-    let hours = call.input.number("overlap_hours")?.unwrap_or(usual);
+fn parse_overlap_end(request: &ApiRequest) -> Result<Timestamp, ApiError> {
+    let (usual, most) = DEFAULT_AND_MAX_OVERLAP_HOURS;
+    let hours = request
+        .input
+        .parse_number("overlap_hours")?
+        .unwrap_or(usual);
     if hours > most {
-        return Err(Refusal::field("overlap_hours", format!("are 0 to {most}")));
+        return Err(ApiError::invalid_field(
+            "overlap_hours",
+            format!("are 0 to {most}"),
+        ));
     }
     let overlap = SignedDuration::from_hours(i64::try_from(hours).unwrap_or(0));
-    Ok(call.now().checked_add(overlap).unwrap_or(Timestamp::MAX))
+    Ok(request.now().checked_add(overlap).unwrap_or(Timestamp::MAX))
 }
 
 /// A secret that the app brings along, as its receivers have it already.
-fn own_secret(call: &Call) -> Result<Option<SigningSecrets>, Refusal> {
-    let Some(secret) = call.input.text(&["secret"]) else {
+fn parse_own_secret(request: &ApiRequest) -> Result<Option<SigningSecrets>, ApiError> {
+    let Some(secret) = request.input.find_text(&["secret"]) else {
         return Ok(None);
     };
     let message = "secret is no whsec_ and base64 of 24 to 64 random bytes";
-    SigningSecrets::given(&secret)
+    SigningSecrets::from_imported_text(&secret)
         .map(Some)
-        .map_err(|_| refused("INVALID_SECRET", message))
+        .map_err(|_| webhook_error("INVALID_SECRET", message))
 }
 
 /// The endpoint that a call names by its id or URL. A URL need not be an endpoint's: those of data
 /// sync are none.
-pub(crate) async fn named(call: &Call) -> Result<EndpointId, Refusal> {
-    let app = call.app()?.id;
-    match call.input.text(URL) {
+pub(crate) async fn resolve_endpoint_id(request: &ApiRequest) -> Result<EndpointId, ApiError> {
+    let app = request.require_app()?.id;
+    match request.input.find_text(URL_FIELD) {
         Some(url) => Ok(endpoint_id(app, &url)),
-        None => Ok(own(call).await?.id),
+        None => Ok(load_own_endpoint(request).await?.id),
     }
 }
 
@@ -314,41 +339,47 @@ pub(crate) async fn named(call: &Call) -> Result<EndpointId, Refusal> {
 ///
 /// By its URL such a one is found where it was told anything, or is not well; else the data sync of the
 /// customer named, or of all, is looked through.
-pub(crate) async fn told(call: &Call) -> Result<Endpoint, Refusal> {
-    let refused = match own(call).await {
+pub(crate) async fn load_endpoint_or_data_sync(request: &ApiRequest) -> Result<Endpoint, ApiError> {
+    let refused = match load_own_endpoint(request).await {
         Err(refusal) if refusal.is_not_found() => refusal,
         own => return own,
     };
-    let (app, store, now) = (call.app()?.id, &call.state.store, call.now());
-    if let Some(url) = call
+    let (app, store, now) = (
+        request.require_app()?.id,
+        &request.state.store,
+        request.now(),
+    );
+    if let Some(url) = request
         .input
-        .text(URL)
-        .filter(|_| call.input.text(&["id"]).is_none())
+        .find_text(URL_FIELD)
+        .filter(|_| request.input.find_text(&["id"]).is_none())
     {
         let id = endpoint_id(app, &url);
         let times = (retained_since(now), now);
-        let newest = Direction::Backward;
-        if store.health(id).await?.version > 0
+        let newest = SortOrder::Descending;
+        if store.load_endpoint_health(id).await?.version > 0
             || !store
-                .deliveries_of(id, times, None, newest, 1)
+                .list_deliveries(id, times, None, newest, 1)
                 .await?
                 .is_empty()
         {
-            return Ok(of_data_sync(app, url));
+            return Ok(endpoint_for_data_sync(app, url));
         }
     }
-    let wanted = match call.input.id(&["id"])? {
+    let wanted = match request.input.parse_id(&["id"])? {
         Some(id) => id,
-        None => endpoint_id(app, &call.input.needed_text(URL)?),
+        None => endpoint_id(app, &request.input.require_text(URL_FIELD)?),
     };
-    let heads = scope::records(call).await?;
+    let heads = scope::load_app_records(request).await?;
     for heads in heads.chunks(CONCURRENCY) {
-        let subscriptions = heads.iter().map(|head| store.subscriptions(head.record));
+        let subscriptions = heads
+            .iter()
+            .map(|head| store.list_subscriptions(head.record));
         for subscription in try_join_all(subscriptions).await?.concat() {
             if let Some(url) = subscription.webhook_url
                 && endpoint_id(app, &url) == wanted
             {
-                return Ok(of_data_sync(app, url));
+                return Ok(endpoint_for_data_sync(app, url));
             }
         }
     }
@@ -356,33 +387,33 @@ pub(crate) async fn told(call: &Call) -> Result<Endpoint, Refusal> {
 }
 
 /// The URL of a data sync, as an endpoint.
-fn of_data_sync(app: AppId, url: String) -> Endpoint {
+fn endpoint_for_data_sync(app: AppId, url: String) -> Endpoint {
     Endpoint {
         id: endpoint_id(app, &url),
         app,
         url,
-        secrets: Vec::new(),
-        bearer: None,
-        previous_until: None,
+        sealed_secrets: Vec::new(),
+        sealed_bearer: None,
+        previous_secret_until: None,
         products: Vec::new(),
         events: Vec::new(),
-        payload: PayloadMode::default(),
-        version: BodyVersion::default(),
+        payload_mode: PayloadMode::default(),
+        body_version: BodyVersion::default(),
         ordered_since: None,
-        rate: None,
+        events_per_second: None,
         created_at: Timestamp::UNIX_EPOCH,
     }
 }
 
 /// The app's endpoint that a call names by its id or URL.
-async fn own(call: &Call) -> Result<Endpoint, Refusal> {
-    let app = call.app()?.id;
-    let id = match call.input.id(&["id"])? {
+async fn load_own_endpoint(request: &ApiRequest) -> Result<Endpoint, ApiError> {
+    let app = request.require_app()?.id;
+    let id = match request.input.parse_id(&["id"])? {
         Some(id) => id,
-        None => endpoint_id(app, &call.input.needed_text(URL)?),
+        None => endpoint_id(app, &request.input.require_text(URL_FIELD)?),
     };
-    let endpoint = call.state.store.endpoint(app, id).await?;
-    endpoint.ok_or_else(|| Refusal::not_found("webhook"))
+    let endpoint = request.state.store.find_endpoint(app, id).await?;
+    endpoint.ok_or_else(|| ApiError::not_found("webhook"))
 }
 
 /// Sets an endpoint: `{url, token?, payload?, version?, products?, events?, rate?, ordered?,
@@ -391,228 +422,267 @@ async fn own(call: &Call) -> Result<Endpoint, Refusal> {
 /// Answers the secret that signs where the endpoint is new or `rotate` is set; after a rotation the
 /// secret before signs too, for the overlap. Set again, an endpoint keeps what is not given. A new one
 /// is sent a signed ping, of which `health.ping` tells.
-pub(crate) async fn set(call: &Call) -> Answer {
-    let (app, state, input) = (call.app()?.id, &call.state, &call.input);
-    let url = input.needed_text(URL)?;
-    check_endpoint(&url, state.addresses, state.bus.as_ref(), &state.public_url)
-        .map_err(|rule| refused_url("url", rule))?;
-    let (events, rate, given) = (events(call)?, rate(call)?, own_secret(call)?);
-    let payload = match input.text(&["payload"]).as_deref() {
+pub(crate) async fn set_webhook(request: &ApiRequest) -> ApiResponse {
+    let (app, state, input) = (request.require_app()?.id, &request.state, &request.input);
+    let url = input.require_text(URL_FIELD)?;
+    check_endpoint_url(
+        &url,
+        state.address_policy,
+        state.event_bus.as_ref(),
+        &state.public_url,
+    )
+    .map_err(|rule| rejected_url_error("url", rule))?;
+    let (events, rate, given) = (
+        parse_event_filters(request)?,
+        parse_event_rate(request)?,
+        parse_own_secret(request)?,
+    );
+    let payload = match input.find_text(&["payload"]).as_deref() {
         None => None,
         Some("full") => Some(PayloadMode::Full),
         Some("reference") => Some(PayloadMode::Reference),
-        Some(_) => return Err(Refusal::field("payload", "is full or reference")),
+        Some(_) => return Err(ApiError::invalid_field("payload", "is full or reference")),
     };
-    let (products, version) = (input.products()?, version(call)?);
+    let (products, version) = (input.parse_products()?, parse_body_version(request)?);
     let (no_bearer, no_rate) = (input.is_emptied("token"), input.is_cleared("rate"));
     let bearer = input
-        .text(&["token"])
-        .map(|token| Bearer::new(&token).map_err(|error| Refusal::field("token", error)))
+        .find_text(&["token"])
+        .map(|token| {
+            BearerToken::new(&token).map_err(|error| ApiError::invalid_field("token", error))
+        })
         .transpose()?;
 
     let id = endpoint_id(app, &url);
     let bearer = bearer
         .map(|bearer| state.keyring.seal_bearer(id, &bearer))
         .transpose()?;
-    let known = state.store.endpoints(app).await?;
+    let known = state.store.list_endpoints(app).await?;
     let count = known.len();
     let known = known.into_iter().find(|it| it.id == id);
     let is_new = known.is_none();
     let (endpoint, made) = match known {
         Some(mut endpoint) => {
-            let made = if input.flag("rotate") || given.is_some() {
-                let known = state.keyring.secrets(&endpoint)?;
+            let made = if input.is_true("rotate") || given.is_some() {
+                let known = state.keyring.open_secrets(&endpoint)?;
                 let rotated = match &given {
-                    Some(given) => known.replaced_by(given),
-                    None => known.rotated(&state.random()?),
+                    Some(given) => known.with_replacement(given),
+                    None => known.with_new_secret(&state.random_bytes()?),
                 };
-                endpoint.previous_until = Some(previous_until(call)?);
-                endpoint.secrets = state.keyring.seal_secrets(id, &rotated)?;
+                endpoint.previous_secret_until = Some(parse_overlap_end(request)?);
+                endpoint.sealed_secrets = state.keyring.seal_secrets(id, &rotated)?;
                 Some(rotated)
             } else {
                 None
             };
-            endpoint.bearer = bearer.or_else(|| endpoint.bearer.filter(|_| !no_bearer));
+            endpoint.sealed_bearer =
+                bearer.or_else(|| endpoint.sealed_bearer.filter(|_| !no_bearer));
             let products = products.unwrap_or_else(|| endpoint.products.clone());
             let events = events.unwrap_or_else(|| endpoint.events.clone());
             let changed = products != endpoint.products || events != endpoint.events;
-            endpoint.ordered_since = ordered_since(call, endpoint.ordered_since, changed);
+            endpoint.ordered_since = find_ordering_start(request, endpoint.ordered_since, changed);
             (endpoint.products, endpoint.events) = (products, events);
-            endpoint.payload = payload.unwrap_or(endpoint.payload);
-            endpoint.version = version.unwrap_or(endpoint.version);
-            endpoint.rate = rate.or_else(|| endpoint.rate.filter(|_| !no_rate));
+            endpoint.payload_mode = payload.unwrap_or(endpoint.payload_mode);
+            endpoint.body_version = version.unwrap_or(endpoint.body_version);
+            endpoint.events_per_second =
+                rate.or_else(|| endpoint.events_per_second.filter(|_| !no_rate));
             (endpoint, made)
         }
         // One more than can be read would stop every delivery of the app.
         None if count >= MAX_ENDPOINTS_PER_APP => {
             let problem = format!("is one too many: an app has at most {MAX_ENDPOINTS_PER_APP}");
-            return Err(Refusal::field("url", problem));
+            return Err(ApiError::invalid_field("url", problem));
         }
         None => {
             let made = match given {
                 Some(given) => given,
-                None => SigningSecrets::fresh(&state.random()?),
+                None => SigningSecrets::from_entropy(&state.random_bytes()?),
             };
             let endpoint = Endpoint {
                 id,
                 app,
                 url,
-                secrets: state.keyring.seal_secrets(id, &made)?,
-                bearer,
-                previous_until: None,
+                sealed_secrets: state.keyring.seal_secrets(id, &made)?,
+                sealed_bearer: bearer,
+                previous_secret_until: None,
                 products: products.unwrap_or_else(|| Product::ALL.to_vec()),
                 events: events.unwrap_or_default(),
-                rate,
-                payload: payload.unwrap_or_default(),
-                version: version.unwrap_or(BodyVersion::LATEST),
-                ordered_since: ordered_since(call, None, false),
-                created_at: call.now(),
+                events_per_second: rate,
+                payload_mode: payload.unwrap_or_default(),
+                body_version: version.unwrap_or(BodyVersion::LATEST),
+                ordered_since: find_ordering_start(request, None, false),
+                created_at: request.now(),
             };
             (endpoint, Some(made))
         }
     };
     if is_new {
         // Its URL may have been an endpoint before.
-        begin_anew(call, &endpoint).await?;
+        reset_health(request, &endpoint).await?;
     }
     state.store.put_endpoint(&endpoint).await?;
     if is_new {
-        state.queues.send_ping(ping_of(&endpoint)).await?;
+        state.queues.send_ping(build_ping(&endpoint)).await?;
     }
-    success(
+    success_response(
         "Webhook set successfully",
-        Shown::new(call, endpoint, made.as_ref()).await?,
+        WebhookSummary::new(request, endpoint, made.as_ref()).await?,
     )
 }
 
-fn ping_of(endpoint: &Endpoint) -> Ping {
-    Ping {
+fn build_ping(endpoint: &Endpoint) -> EndpointPing {
+    EndpointPing {
         app: endpoint.app,
         endpoint: endpoint.id,
-        url: endpoint.secrets.is_empty().then(|| endpoint.url.clone()),
+        url: endpoint
+            .sealed_secrets
+            .is_empty()
+            .then(|| endpoint.url.clone()),
     }
 }
 
 /// Sends a signed ping to an endpoint; `health.ping` of the list tells what came of it.
-pub(crate) async fn test(call: &Call) -> Answer {
-    let endpoint = told(call).await?;
-    call.state.queues.send_ping(ping_of(&endpoint)).await?;
-    success(
+pub(crate) async fn test_webhook(request: &ApiRequest) -> ApiResponse {
+    let endpoint = load_endpoint_or_data_sync(request).await?;
+    request
+        .state
+        .queues
+        .send_ping(build_ping(&endpoint))
+        .await?;
+    success_response(
         "Ping enqueued successfully",
-        Shown::new(call, endpoint, None).await?,
+        WebhookSummary::new(request, endpoint, None).await?,
     )
 }
 
 /// Enables an endpoint: what was parked for it is sent.
-pub(crate) async fn enable(call: &Call) -> Answer {
-    let endpoint = told(call).await?;
-    let tend = Tend {
+pub(crate) async fn enable_webhook(request: &ApiRequest) -> ApiResponse {
+    let endpoint = load_endpoint_or_data_sync(request).await?;
+    let tend = EndpointMaintenance {
         app: endpoint.app,
         endpoint: endpoint.id,
     };
-    change_health(call, &endpoint, Health::enable).await?;
+    update_health(request, &endpoint, EndpointHealth::enable_by_app).await?;
     // Also where nothing changed: a call that failed half way is made again.
-    call.state.queues.send_tends(&[(tend, 0)]).await?;
-    success(
+    request.state.queues.send_maintenances(&[(tend, 0)]).await?;
+    success_response(
         "Webhook enabled successfully",
-        Shown::new(call, endpoint, None).await?,
+        WebhookSummary::new(request, endpoint, None).await?,
     )
 }
 
 /// Disables an endpoint: what is for it is parked until it is enabled, and nothing of it is lost.
-pub(crate) async fn disable(call: &Call) -> Answer {
-    let (endpoint, now) = (told(call).await?, call.now());
-    change_health(call, &endpoint, |health| health.disable(now)).await?;
-    success(
+pub(crate) async fn disable_webhook(request: &ApiRequest) -> ApiResponse {
+    let (endpoint, now) = (load_endpoint_or_data_sync(request).await?, request.now());
+    update_health(request, &endpoint, |health| health.disable_by_app(now)).await?;
+    success_response(
         "Webhook disabled successfully",
-        Shown::new(call, endpoint, None).await?,
+        WebhookSummary::new(request, endpoint, None).await?,
     )
 }
 
 /// Forgets that an endpoint ever failed, and sees to what is parked for it.
-async fn begin_anew(call: &Call, endpoint: &Endpoint) -> Result<(), Refusal> {
-    let stored = call.state.store.health(endpoint.id).await?;
+async fn reset_health(request: &ApiRequest, endpoint: &Endpoint) -> Result<(), ApiError> {
+    let stored = request
+        .state
+        .store
+        .load_endpoint_health(endpoint.id)
+        .await?;
     if stored.version == 0 {
         return Ok(());
     }
-    change_health(call, endpoint, |health| *health = Health::default()).await?;
-    let tend = Tend {
+    update_health(request, endpoint, |health| {
+        *health = EndpointHealth::default()
+    })
+    .await?;
+    let tend = EndpointMaintenance {
         app: endpoint.app,
         endpoint: endpoint.id,
     };
-    Ok(call.state.queues.send_tends(&[(tend, 0)]).await?)
+    Ok(request.state.queues.send_maintenances(&[(tend, 0)]).await?)
 }
 
-async fn change_health(
-    call: &Call,
+async fn update_health(
+    request: &ApiRequest,
     endpoint: &Endpoint,
-    change: impl Fn(&mut Health),
-) -> Result<(), Refusal> {
-    let store = &call.state.store;
-    for _ in 0..MAX_ROUNDS {
-        let mut stored = store.health(endpoint.id).await?;
+    change: impl Fn(&mut EndpointHealth),
+) -> Result<(), ApiError> {
+    let store = &request.state.store;
+    for _ in 0..MAX_UPDATE_ATTEMPTS {
+        let mut stored = store.load_endpoint_health(endpoint.id).await?;
         let before = stored.health.clone();
         change(&mut stored.health);
         if stored.health == before {
             return Ok(());
         }
-        let put = store.put_health(endpoint.app, endpoint.id, &stored, &[], call.now());
+        let put = store.put_endpoint_health(endpoint.app, endpoint.id, &stored, &[], request.now());
         if put.await?.is_some() {
             return Ok(());
         }
     }
-    Err(Refusal::busy())
+    Err(ApiError::retry_later())
 }
 
 /// The endpoints, without their secrets; the one named, which may be the URL of a data sync.
-pub(crate) async fn list(call: &Call) -> Answer {
-    let names = [&["id"], URL].concat();
-    let endpoints = match call.input.text(&names) {
-        Some(_) => vec![told(call).await?],
-        None => call.state.store.endpoints(call.app()?.id).await?,
+pub(crate) async fn list_webhooks(request: &ApiRequest) -> ApiResponse {
+    let names = [&["id"], URL_FIELD].concat();
+    let endpoints = match request.input.find_text(&names) {
+        Some(_) => vec![load_endpoint_or_data_sync(request).await?],
+        None => {
+            request
+                .state
+                .store
+                .list_endpoints(request.require_app()?.id)
+                .await?
+        }
     };
     let mut webhooks = Vec::with_capacity(endpoints.len());
     for endpoint in endpoints {
-        webhooks.push(Shown::new(call, endpoint, None).await?);
+        webhooks.push(WebhookSummary::new(request, endpoint, None).await?);
     }
-    success("Webhooks retrieved successfully", Webhooks { webhooks })
+    success_response(
+        "Webhooks retrieved successfully",
+        WebhooksResponse { webhooks },
+    )
 }
 
 /// Removes an endpoint by its id or its URL. What was parked for it is cancelled, and the same URL set
 /// again begins as if it had never failed.
-pub(crate) async fn remove(call: &Call) -> Answer {
-    let endpoint = own(call).await?;
-    let shown = Shown::new(call, endpoint.clone(), None).await?;
-    let store = &call.state.store;
+pub(crate) async fn remove_webhook(request: &ApiRequest) -> ApiResponse {
+    let endpoint = load_own_endpoint(request).await?;
+    let shown = WebhookSummary::new(request, endpoint.clone(), None).await?;
+    let store = &request.state.store;
     store.delete_endpoint(endpoint.app, endpoint.id).await?;
-    begin_anew(call, &endpoint).await?;
-    success("Webhook removed successfully", shown)
+    reset_health(request, &endpoint).await?;
+    success_response("Webhook removed successfully", shown)
 }
 
 /// The secret that signs for the URLs of data sync, which have none of their own; a new one with
 /// `{rotate: true}`.
-pub(crate) async fn secret(call: &Call) -> Answer {
-    let (app, state) = (call.app()?.id, &call.state);
-    let mut secrets = state.keyring.app_secrets(app, call.now()).await?;
-    if call.input.flag("rotate") {
-        secrets = secrets.rotated(&state.random()?);
-        let until = previous_until(call)?;
+pub(crate) async fn get_signing_secret(request: &ApiRequest) -> ApiResponse {
+    let (app, state) = (request.require_app()?.id, &request.state);
+    let mut secrets = state
+        .keyring
+        .load_or_create_app_secrets(app, request.now())
+        .await?;
+    if request.input.is_true("rotate") {
+        secrets = secrets.with_new_secret(&state.random_bytes()?);
+        let until = parse_overlap_end(request)?;
         state.keyring.put_app_secrets(app, &secrets, until).await?;
     }
-    success(
+    success_response(
         "Signing secret retrieved successfully",
-        Secret {
-            secret: secrets.current().to_owned(),
+        SigningSecretResponse {
+            secret: secrets.current_secret().to_owned(),
         },
     )
 }
 
 documented! {
-    set(URL, TOKEN, PAYLOAD, PRODUCTS, WEBHOOK, ROTATE, SECRET_OVERLAP) -> Shown: "Sets an endpoint, and pings it where it is new.";
-    test(optional(ID), optional(URL), optional(CUSTOMER)) -> Shown: "Sends a signed ping to an endpoint.";
-    enable(optional(ID), optional(URL), optional(CUSTOMER)) -> Shown: "Enables an endpoint: what was parked for it is sent.";
-    disable(optional(ID), optional(URL), optional(CUSTOMER)) -> Shown: "Disables an endpoint: what is for it is parked, and nothing of it is lost.";
-    list(optional(ID), optional(URL), optional(CUSTOMER)) -> Webhooks: "The endpoints, without their secrets; or one, which may be the URL of a data sync.";
-    remove(optional(ID), optional(URL)) -> Shown: "Removes an endpoint by its id or its URL.";
-    secret(ROTATE, SECRET_OVERLAP) -> Secret: "The secret that signs for the URLs of data sync.";
+    set_webhook(URL, TOKEN, PAYLOAD, PRODUCTS, WEBHOOK, ROTATE, SECRET_OVERLAP) -> WebhookSummary: "Sets an endpoint, and pings it where it is new.";
+    test_webhook(make_optional(ID), make_optional(URL), make_optional(CUSTOMER)) -> WebhookSummary: "Sends a signed ping to an endpoint.";
+    enable_webhook(make_optional(ID), make_optional(URL), make_optional(CUSTOMER)) -> WebhookSummary: "Enables an endpoint: what was parked for it is sent.";
+    disable_webhook(make_optional(ID), make_optional(URL), make_optional(CUSTOMER)) -> WebhookSummary: "Disables an endpoint: what is for it is parked, and nothing of it is lost.";
+    list_webhooks(make_optional(ID), make_optional(URL), make_optional(CUSTOMER)) -> WebhooksResponse: "The endpoints, without their secrets; or one, which may be the URL of a data sync.";
+    remove_webhook(make_optional(ID), make_optional(URL)) -> WebhookSummary: "Removes an endpoint by its id or its URL.";
+    get_signing_secret(ROTATE, SECRET_OVERLAP) -> SigningSecretResponse: "The secret that signs for the URLs of data sync.";
 }

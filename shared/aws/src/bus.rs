@@ -9,16 +9,16 @@ use aws_sdk_eventbridge::{
 use jiff::Timestamp;
 
 /// Entries of one `PutEvents` at most.
-pub const MAX_ENTRIES: usize = 10;
+pub const MAX_PUT_ENTRIES: usize = 10;
 
 /// Bytes of one entry, and of all entries of one `PutEvents` together, at most.
 pub const MAX_ENTRY_BYTES: usize = 256 * 1024;
 
 /// Bytes that EventBridge counts for the time of an entry.
-const TIME_BYTES: usize = 14;
+const ENTRY_TIME_BYTES: usize = 14;
 
 /// Who puts the events, as rules know it.
-pub const SOURCE: &str = "okra-sync";
+pub const EVENT_SOURCE: &str = "okra-sync";
 
 /// An event.
 #[derive(Clone, Debug)]
@@ -28,19 +28,19 @@ pub struct BusEvent {
     /// JSON.
     pub detail: String,
     /// When it happened.
-    pub at: Timestamp,
+    pub occurred_at: Timestamp,
 }
 
 impl BusEvent {
     /// Bytes as EventBridge counts them.
-    pub const fn size(&self) -> usize {
-        TIME_BYTES + SOURCE.len() + self.detail_type.len() + self.detail.len()
+    pub const fn size_bytes(&self) -> usize {
+        ENTRY_TIME_BYTES + EVENT_SOURCE.len() + self.detail_type.len() + self.detail.len()
     }
 }
 
 /// Why an event is not on the bus.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BusFault {
+pub enum EventBusError {
     /// EventBridge takes no more for now, or failed by itself.
     #[error("EventBridge could not take the event for now: {0}")]
     Overloaded(String),
@@ -49,11 +49,11 @@ pub enum BusFault {
     Unreachable,
     /// It refuses the event: there is no such bus, or the function may not put events on it.
     #[error("EventBridge refused the event: {0}")]
-    Refused(String),
+    Rejected(String),
 }
 
-impl BusFault {
-    fn of(code: Option<&str>, message: Option<&str>) -> Self {
+impl EventBusError {
+    fn from_code(code: Option<&str>, message: Option<&str>) -> Self {
         let code = code.unwrap_or("unknown");
         let text = match message {
             Some(message) => format!("{code}: {message}"),
@@ -65,19 +65,19 @@ impl BusFault {
             | "InternalException"
             | "InternalError"
             | "ServiceUnavailable" => Self::Overloaded(text),
-            _ => Self::Refused(text),
+            _ => Self::Rejected(text),
         }
     }
 }
 
 /// The bus that a deployment puts events on.
 #[derive(Clone, Debug)]
-pub struct Bus {
+pub struct EventBus {
     client: Client,
     arn: String,
 }
 
-impl Bus {
+impl EventBus {
     /// A bus by its ARN or, in the account and region of the client, its name.
     pub fn new(client: Client, arn: impl Into<String>) -> Self {
         Self {
@@ -87,22 +87,22 @@ impl Bus {
     }
 
     /// True where this bus is called so: by its ARN, or by its name alone.
-    pub fn is(&self, text: &str) -> bool {
+    pub fn is_named(&self, text: &str) -> bool {
         let name = self.arn.rsplit_once("event-bus/").map(|(_, name)| name);
         !text.is_empty() && (text == self.arn || Some(text) == name)
     }
 
     /// Puts at most [`MAX_ENTRIES`] events of together [`MAX_ENTRY_BYTES`]; says for each what became of
     /// it, in their order.
-    pub async fn put(&self, events: &[BusEvent]) -> Vec<Result<(), BusFault>> {
+    pub async fn put_events(&self, events: &[BusEvent]) -> Vec<Result<(), EventBusError>> {
         let mut entries = Vec::with_capacity(events.len());
         for event in events {
             let entry = PutEventsRequestEntry::builder()
                 .event_bus_name(&self.arn)
-                .source(SOURCE)
+                .source(EVENT_SOURCE)
                 .detail_type(&event.detail_type)
                 .detail(&event.detail)
-                .time(DateTime::from_millis(event.at.as_millisecond()));
+                .time(DateTime::from_millis(event.occurred_at.as_millisecond()));
             entries.push(entry.build());
         }
         let put = self.client.put_events().set_entries(Some(entries));
@@ -110,8 +110,10 @@ impl Bus {
             Ok(answer) => answer.entries.unwrap_or_default(),
             Err(error) => {
                 let fault = match &error {
-                    SdkError::ServiceError(_) => BusFault::of(error.code(), error.message()),
-                    _ => BusFault::Unreachable,
+                    SdkError::ServiceError(_) => {
+                        EventBusError::from_code(error.code(), error.message())
+                    }
+                    _ => EventBusError::Unreachable,
                 };
                 return vec![Err(fault); events.len()];
             }
@@ -121,9 +123,12 @@ impl Bus {
             .iter()
             .map(|_| match results.next() {
                 Some(entry) if entry.error_code.is_none() => Ok(()),
-                Some(entry) => Err(BusFault::of(entry.error_code(), entry.error_message())),
+                Some(entry) => Err(EventBusError::from_code(
+                    entry.error_code(),
+                    entry.error_message(),
+                )),
                 // An entry of which nothing is said may not be there.
-                None => Err(BusFault::Unreachable),
+                None => Err(EventBusError::Unreachable),
             })
             .collect()
     }
@@ -143,9 +148,9 @@ mod tests {
             (Some("MalformedDetail"), false),
             (None, false),
         ] {
-            let fault = BusFault::of(code, Some("why"));
+            let fault = EventBusError::from_code(code, Some("why"));
             assert_eq!(
-                matches!(fault, BusFault::Overloaded(_)),
+                matches!(fault, EventBusError::Overloaded(_)),
                 overloaded,
                 "{code:?}"
             );

@@ -9,31 +9,31 @@ use jiff::Timestamp;
 
 /// Where the shell gets its time from: the only reader of the system clock. Clones share one clock.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum ClockSource {
     System,
     /// Milliseconds since 1970.
-    Driven(Arc<AtomicI64>),
+    Manual(Arc<AtomicI64>),
 }
 
 impl Clock {
     /// The system's clock.
     pub const fn system() -> Self {
-        Self(Source::System)
+        Self(ClockSource::System)
     }
 
     /// A clock that stands at `at` until it is [set](Self::set); for tests and simulations.
-    pub fn driven(at: Timestamp) -> Self {
-        Self(Source::Driven(Arc::new(AtomicI64::new(
+    pub fn manual_at(at: Timestamp) -> Self {
+        Self(ClockSource::Manual(Arc::new(AtomicI64::new(
             at.as_millisecond(),
         ))))
     }
 
     /// Sets a driven clock and all its clones; does nothing to the system's.
-    pub fn set(&self, at: Timestamp) {
-        if let Source::Driven(millis) = &self.0 {
+    pub fn set_time(&self, at: Timestamp) {
+        if let ClockSource::Manual(millis) = &self.0 {
             millis.store(at.as_millisecond(), Ordering::SeqCst);
         }
     }
@@ -42,8 +42,8 @@ impl Clock {
     /// survives being stored.
     pub fn now(&self) -> Timestamp {
         let millis = match &self.0 {
-            Source::System => system_now().as_millisecond(),
-            Source::Driven(millis) => millis.load(Ordering::SeqCst),
+            ClockSource::System => system_now().as_millisecond(),
+            ClockSource::Manual(millis) => millis.load(Ordering::SeqCst),
         };
         Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
     }
@@ -64,17 +64,17 @@ mod tests {
     #[test]
     fn a_driven_clock_moves_only_when_set_and_with_all_its_clones() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        let clock = Clock::driven(at("2026-01-01T00:00:00.123456Z"));
+        let clock = Clock::manual_at(at("2026-01-01T00:00:00.123456Z"));
         let clone = clock.clone();
         assert_eq!(clone.now(), at("2026-01-01T00:00:00.123Z"));
-        clock.set(at("2026-01-02T00:00:00Z"));
+        clock.set_time(at("2026-01-02T00:00:00Z"));
         assert_eq!(clone.now(), at("2026-01-02T00:00:00Z"));
     }
 
     #[test]
     fn the_system_clock_has_milliseconds() {
         let clock = Clock::system();
-        clock.set(Timestamp::UNIX_EPOCH);
+        clock.set_time(Timestamp::UNIX_EPOCH);
         let now = clock.now();
         assert!(now > Timestamp::from_second(1_700_000_000).unwrap());
         assert_eq!(now.subsec_nanosecond() % 1_000_000, 0);

@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::{behavior_version::BehaviorVersion, http::Sh
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 use aws_types::{SdkConfig, region::Region};
 
-use crate::tls::{self, Trust};
+use crate::tls::{self, TrustedRoots};
 
 /// Attempts of one call, the first included.
 const MAX_ATTEMPTS: u32 = 4;
@@ -34,10 +34,10 @@ const LONG_POLL_OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why the environment does not make a configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub enum AwsConfigError {
     /// A variable that must be set is not, or is empty.
     #[error("{0} is not set")]
-    Missing(&'static str),
+    MissingVariable(&'static str),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -45,14 +45,14 @@ pub enum ConfigError {
 
 /// Where the services are, when not at AWS.
 #[derive(Clone, Debug, Default)]
-struct Endpoints {
+struct ServiceEndpoints {
     dynamodb: Option<String>,
     sqs: Option<String>,
     eventbridge: Option<String>,
 }
 
-impl Endpoints {
-    const fn any(&self) -> bool {
+impl ServiceEndpoints {
+    const fn has_any(&self) -> bool {
         self.dynamodb.is_some() || self.sqs.is_some() || self.eventbridge.is_some()
     }
 }
@@ -62,9 +62,9 @@ impl Endpoints {
 #[derive(Clone, Debug)]
 pub struct AwsConfig {
     shared: SdkConfig,
-    endpoints: Endpoints,
+    endpoints: ServiceEndpoints,
     /// Over an engine in this process; see [`Self::with_http_client`].
-    embedded: bool,
+    is_embedded: bool,
 }
 
 impl AwsConfig {
@@ -78,7 +78,7 @@ impl AwsConfig {
     /// # Errors
     ///
     /// [`ConfigError::Missing`] names the variable that is missing.
-    pub fn from_env() -> Result<Self, ConfigError> {
+    pub fn from_env() -> Result<Self, AwsConfigError> {
         Self::from_vars(|name| env::var(name).ok())
     }
 
@@ -87,11 +87,12 @@ impl AwsConfig {
     /// # Errors
     ///
     /// [`ConfigError::Missing`] names the variable that is missing.
-    pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, AwsConfigError> {
         let optional = |name: &str| vars(name).filter(|value| !value.is_empty());
-        let required = |name: &'static str| optional(name).ok_or(ConfigError::Missing(name));
+        let required =
+            |name: &'static str| optional(name).ok_or(AwsConfigError::MissingVariable(name));
         let endpoint = |name: &str| optional(name).or_else(|| optional("AWS_ENDPOINT_URL"));
-        let endpoints = Endpoints {
+        let endpoints = ServiceEndpoints {
             dynamodb: endpoint("AWS_ENDPOINT_URL_DYNAMODB"),
             sqs: endpoint("AWS_ENDPOINT_URL_SQS"),
             eventbridge: endpoint("AWS_ENDPOINT_URL_EVENTBRIDGE"),
@@ -105,29 +106,29 @@ impl AwsConfig {
         );
         let region = optional("AWS_REGION")
             .or_else(|| optional("AWS_DEFAULT_REGION"))
-            .ok_or(ConfigError::Missing("AWS_REGION"))?;
-        let trust = if endpoints.any() {
-            Trust::Platform
+            .ok_or(AwsConfigError::MissingVariable("AWS_REGION"))?;
+        let trust = if endpoints.has_any() {
+            TrustedRoots::Platform
         } else {
-            Trust::Amazon
+            TrustedRoots::Amazon
         };
-        let http = tls::http_client(trust)?;
+        let http = tls::build_http_client(trust)?;
         Ok(Self::new(region, Some(credentials), endpoints, http))
     }
 
     /// Over an embedded engine: region `local`, every call goes to `http`, unsigned. Each client has a
     /// retry budget of its own, so that engines in one process do not touch each other.
     pub fn with_http_client(http: SharedHttpClient) -> Self {
-        Self::new("local".to_owned(), None, Endpoints::default(), http)
+        Self::new("local".to_owned(), None, ServiceEndpoints::default(), http)
     }
 
     fn new(
         region: String,
         credentials: Option<Credentials>,
-        endpoints: Endpoints,
+        endpoints: ServiceEndpoints,
         http: SharedHttpClient,
     ) -> Self {
-        let embedded = credentials.is_none();
+        let is_embedded = credentials.is_none();
         let mut shared = SdkConfig::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .region(Region::new(region))
@@ -138,63 +139,63 @@ impl AwsConfig {
                     .with_max_attempts(MAX_ATTEMPTS)
                     .with_max_backoff(MAX_BACKOFF),
             )
-            .timeout_config(timeouts(ATTEMPT_TIMEOUT, OPERATION_TIMEOUT));
+            .timeout_config(build_timeouts(ATTEMPT_TIMEOUT, OPERATION_TIMEOUT));
         shared.set_credentials_provider(credentials.map(SharedCredentialsProvider::new));
         Self {
             shared: shared.build(),
             endpoints,
-            embedded,
+            is_embedded,
         }
     }
 
-    fn retries(&self, service: &'static str) -> Option<RetryPartition> {
-        self.embedded
+    fn retry_partition(&self, service: &'static str) -> Option<RetryPartition> {
+        self.is_embedded
             .then(|| RetryPartition::custom(service).build())
     }
 
     /// A client of DynamoDB.
-    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+    pub fn dynamodb_client(&self) -> aws_sdk_dynamodb::Client {
         let mut config = aws_sdk_dynamodb::config::Builder::from(&self.shared);
         config.set_endpoint_url(self.endpoints.dynamodb.clone());
-        config.set_retry_partition(self.retries("dynamodb"));
-        if self.embedded {
+        config.set_retry_partition(self.retry_partition("dynamodb"));
+        if self.is_embedded {
             config.set_allow_no_auth();
         }
         aws_sdk_dynamodb::Client::from_conf(config.build())
     }
 
     /// A client of SQS, with time for long polls.
-    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+    pub fn sqs_client(&self) -> aws_sdk_sqs::Client {
         // A long poll that says nothing for its wait is not a stalled connection.
         let patient = aws_sdk_sqs::config::StalledStreamProtectionConfig::disabled();
         let config = aws_sdk_sqs::config::Builder::from(&self.shared);
         let mut config = config
             .stalled_stream_protection(patient)
-            .timeout_config(timeouts(
+            .timeout_config(build_timeouts(
                 LONG_POLL_ATTEMPT_TIMEOUT,
                 LONG_POLL_OPERATION_TIMEOUT,
             ));
         config.set_endpoint_url(self.endpoints.sqs.clone());
-        config.set_retry_partition(self.retries("sqs"));
-        if self.embedded {
+        config.set_retry_partition(self.retry_partition("sqs"));
+        if self.is_embedded {
             config.set_allow_no_auth();
         }
         aws_sdk_sqs::Client::from_conf(config.build())
     }
 
     /// A client of EventBridge.
-    pub fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
+    pub fn eventbridge_client(&self) -> aws_sdk_eventbridge::Client {
         let mut config = aws_sdk_eventbridge::config::Builder::from(&self.shared);
         config.set_endpoint_url(self.endpoints.eventbridge.clone());
-        config.set_retry_partition(self.retries("eventbridge"));
-        if self.embedded {
+        config.set_retry_partition(self.retry_partition("eventbridge"));
+        if self.is_embedded {
             config.set_allow_no_auth();
         }
         aws_sdk_eventbridge::Client::from_conf(config.build())
     }
 }
 
-fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
+fn build_timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(attempt)
@@ -206,14 +207,14 @@ fn timeouts(attempt: Duration, operation: Duration) -> TimeoutConfig {
 mod tests {
     use super::*;
 
-    const LAMBDA: &[(&str, &str)] = &[
+    const LAMBDA_VARIABLES: &[(&str, &str)] = &[
         ("AWS_REGION", "eu-west-1"),
         ("AWS_ACCESS_KEY_ID", "AKID"),
         ("AWS_SECRET_ACCESS_KEY", "secret"),
         ("AWS_SESSION_TOKEN", "token"),
     ];
 
-    fn config(vars: &[(&str, &str)]) -> Result<AwsConfig, ConfigError> {
+    fn config_from_vars(vars: &[(&str, &str)]) -> Result<AwsConfig, AwsConfigError> {
         AwsConfig::from_vars(|name| {
             vars.iter()
                 .rev()
@@ -224,17 +225,21 @@ mod tests {
 
     #[test]
     fn a_lambda_has_all_it_needs() {
-        let config = config(LAMBDA).unwrap();
+        let config = config_from_vars(LAMBDA_VARIABLES).unwrap();
         assert_eq!(config.shared.region().map(AsRef::as_ref), Some("eu-west-1"));
-        assert!(!config.endpoints.any());
-        let (_, _, _) = (config.dynamodb(), config.sqs(), config.eventbridge());
+        assert!(!config.endpoints.has_any());
+        let (_, _, _) = (
+            config.dynamodb_client(),
+            config.sqs_client(),
+            config.eventbridge_client(),
+        );
     }
 
     #[test]
     fn what_is_missing_is_named() {
         for name in ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
-            let vars = [LAMBDA, &[(name, "")]].concat();
-            let error = config(&vars).unwrap_err();
+            let vars = [LAMBDA_VARIABLES, &[(name, "")]].concat();
+            let error = config_from_vars(&vars).unwrap_err();
             assert_eq!(error.to_string(), format!("{name} is not set"));
         }
     }
@@ -242,14 +247,14 @@ mod tests {
     #[test]
     fn an_endpoint_of_a_service_comes_before_that_of_all() {
         let vars = [
-            LAMBDA,
+            LAMBDA_VARIABLES,
             &[
                 ("AWS_ENDPOINT_URL", "http://all"),
                 ("AWS_ENDPOINT_URL_SQS", "http://sqs"),
             ],
         ]
         .concat();
-        let endpoints = config(&vars).unwrap().endpoints;
+        let endpoints = config_from_vars(&vars).unwrap().endpoints;
         assert_eq!(endpoints.dynamodb.as_deref(), Some("http://all"));
         assert_eq!(endpoints.sqs.as_deref(), Some("http://sqs"));
         assert_eq!(endpoints.eventbridge.as_deref(), Some("http://all"));
@@ -257,7 +262,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_printed() {
-        let text = format!("{:?}", config(LAMBDA).unwrap());
+        let text = format!("{:?}", config_from_vars(LAMBDA_VARIABLES).unwrap());
         assert!(!text.contains("secret\""), "{text}");
     }
 }

@@ -7,8 +7,8 @@ mod config;
 pub mod rules;
 mod tls;
 
-pub use bus::Bus;
+pub use bus::EventBus;
 pub use clock::Clock;
-pub use config::{AwsConfig, ConfigError};
-pub use rules::{Rules, RulesError};
+pub use config::{AwsConfig, AwsConfigError};
+pub use rules::{TickRules, TickRulesError};
 pub use tls::rustls_client_config;

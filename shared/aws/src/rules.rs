@@ -8,7 +8,7 @@ use okra_core::schedule::Interval;
 
 /// Why a rule could not be switched.
 #[derive(Debug, thiserror::Error)]
-pub enum RulesError {
+pub enum TickRulesError {
     /// There is no such rule: the deployment and its prefix do not match.
     #[error("there is no rule {rule}")]
     NotFound {
@@ -17,7 +17,7 @@ pub enum RulesError {
     },
     /// EventBridge refused or could not be reached.
     #[error("EventBridge did not switch rule {rule}")]
-    Service {
+    ServiceFailure {
         /// Its name.
         rule: String,
         /// What it answered.
@@ -27,12 +27,12 @@ pub enum RulesError {
 
 /// The tick rules of one deployment.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct TickRules {
     client: Client,
     prefix: String,
 }
 
-impl Rules {
+impl TickRules {
     /// The rules called `{prefix}-{interval}`, the interval's `_` as `-`.
     pub fn new(client: Client, prefix: impl Into<String>) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Rules {
     }
 
     /// The name of an interval's rule.
-    pub fn name(&self, interval: Interval) -> String {
+    pub fn rule_name(&self, interval: Interval) -> String {
         format!("{}-{}", self.prefix, interval.as_str().replace('_', "-"))
     }
 
@@ -51,11 +51,11 @@ impl Rules {
     /// # Errors
     ///
     /// [`RulesError`].
-    pub async fn enable(&self, interval: Interval) -> Result<(), RulesError> {
-        let rule = self.name(interval);
+    pub async fn enable_rule(&self, interval: Interval) -> Result<(), TickRulesError> {
+        let rule = self.rule_name(interval);
         match self.client.enable_rule().name(&rule).send().await {
             Ok(_) => Ok(()),
-            Err(error) => Err(refused(rule, error)),
+            Err(error) => Err(rule_error(rule, error)),
         }
     }
 
@@ -64,20 +64,20 @@ impl Rules {
     /// # Errors
     ///
     /// [`RulesError`].
-    pub async fn disable(&self, interval: Interval) -> Result<(), RulesError> {
-        let rule = self.name(interval);
+    pub async fn disable_rule(&self, interval: Interval) -> Result<(), TickRulesError> {
+        let rule = self.rule_name(interval);
         match self.client.disable_rule().name(&rule).send().await {
             Ok(_) => Ok(()),
-            Err(error) => Err(refused(rule, error)),
+            Err(error) => Err(rule_error(rule, error)),
         }
     }
 }
 
-fn refused(rule: String, error: impl ProvideErrorMetadata + Into<BoxError>) -> RulesError {
+fn rule_error(rule: String, error: impl ProvideErrorMetadata + Into<BoxError>) -> TickRulesError {
     if error.code() == Some("ResourceNotFoundException") {
-        return RulesError::NotFound { rule };
+        return TickRulesError::NotFound { rule };
     }
-    RulesError::Service {
+    TickRulesError::ServiceFailure {
         rule,
         source: error.into(),
     }
@@ -101,17 +101,20 @@ mod tests {
 
     /// Answers every call alike, and keeps what was asked.
     #[derive(Clone, Debug)]
-    struct Service {
+    struct FakeEventBridge {
         status: u16,
         body: &'static str,
-        asked: Arc<Mutex<Vec<(String, serde_json::Value)>>>,
+        requests: Arc<Mutex<Vec<(String, serde_json::Value)>>>,
     }
 
-    impl HttpConnector for Service {
+    impl HttpConnector for FakeEventBridge {
         fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
             let target = request.headers().get("x-amz-target").unwrap_or_default();
             let body = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
-            self.asked.lock().unwrap().push((target.to_owned(), body));
+            self.requests
+                .lock()
+                .unwrap()
+                .push((target.to_owned(), body));
             let answer = http::Response::builder()
                 .status(self.status)
                 .body(SdkBody::from(self.body))
@@ -120,24 +123,24 @@ mod tests {
         }
     }
 
-    fn rules(status: u16, body: &'static str) -> (Rules, Service) {
-        let service = Service {
+    fn rules_with_response(status: u16, body: &'static str) -> (TickRules, FakeEventBridge) {
+        let service = FakeEventBridge {
             status,
             body,
-            asked: Arc::default(),
+            requests: Arc::default(),
         };
         let connector = SharedHttpConnector::new(service.clone());
         let http = SharedHttpClient::new(http_client_fn(move |_, _| connector.clone()));
-        let client = AwsConfig::with_http_client(http).eventbridge();
-        (Rules::new(client, "okra-dev"), service)
+        let client = AwsConfig::with_http_client(http).eventbridge_client();
+        (TickRules::new(client, "okra-dev"), service)
     }
 
     #[tokio::test]
     async fn a_rule_is_switched_by_its_name() {
-        let (rules, service) = rules(200, "");
-        rules.enable(Interval::OneMinute).await.unwrap();
-        rules.disable(Interval::Daily).await.unwrap();
-        let asked = service.asked.lock().unwrap().clone();
+        let (rules, service) = rules_with_response(200, "");
+        rules.enable_rule(Interval::OneMinute).await.unwrap();
+        rules.disable_rule(Interval::Daily).await.unwrap();
+        let asked = service.requests.lock().unwrap().clone();
         let name = |name: &str| serde_json::json!({ "Name": name });
         assert_eq!(
             asked,
@@ -153,14 +156,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_names_the_rule() {
-        let (absent, _) = rules(400, r#"{"__type":"ResourceNotFoundException"}"#);
-        let error = absent.enable(Interval::SixHours).await.unwrap_err();
-        assert!(matches!(error, RulesError::NotFound { .. }));
+        let (absent, _) = rules_with_response(400, r#"{"__type":"ResourceNotFoundException"}"#);
+        let error = absent.enable_rule(Interval::SixHours).await.unwrap_err();
+        assert!(matches!(error, TickRulesError::NotFound { .. }));
         assert_eq!(error.to_string(), "there is no rule okra-dev-six-hours");
 
-        let (forbidden, service) = rules(400, r#"{"__type":"AccessDeniedException"}"#);
-        let error = forbidden.disable(Interval::SixHours).await.unwrap_err();
-        assert!(matches!(error, RulesError::Service { .. }));
-        assert_eq!(service.asked.lock().unwrap().len(), 1);
+        let (forbidden, service) =
+            rules_with_response(400, r#"{"__type":"AccessDeniedException"}"#);
+        let error = forbidden
+            .disable_rule(Interval::SixHours)
+            .await
+            .unwrap_err();
+        assert!(matches!(error, TickRulesError::ServiceFailure { .. }));
+        assert_eq!(service.requests.lock().unwrap().len(), 1);
     }
 }

@@ -7,14 +7,14 @@ use aws_smithy_http_client::{
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
-use crate::config::ConfigError;
+use crate::config::AwsConfigError;
 
 /// The roots that AWS service endpoints chain to: Amazon Root CA 1 to 4 and Starfield Services G2.
 const AMAZON_ROOTS: &str = include_str!("amazon-roots.pem");
 
 /// Whom a client of AWS trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trust {
+pub(crate) enum TrustedRoots {
     /// Amazon's own roots alone.
     Amazon,
     /// The platform's roots as well: an endpoint that an operator named may be signed by anyone.
@@ -22,14 +22,14 @@ pub(crate) enum Trust {
 }
 
 /// The HTTP client of the SDK clients. Speaks `http` and `https`.
-pub(crate) fn http_client(trust: Trust) -> Result<SharedHttpClient, ConfigError> {
+pub(crate) fn build_http_client(trust: TrustedRoots) -> Result<SharedHttpClient, AwsConfigError> {
     let store = TrustStore::empty()
         .with_pem_certificate(AMAZON_ROOTS)
-        .with_native_roots(trust == Trust::Platform);
+        .with_native_roots(trust == TrustedRoots::Platform);
     let context = TlsContext::builder()
         .with_trust_store(store)
         .build()
-        .map_err(|source| ConfigError::Tls(source.into()))?;
+        .map_err(|source| AwsConfigError::Tls(source.into()))?;
     Ok(Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(context)
@@ -79,6 +79,6 @@ mod tests {
     fn outbound_tls_has_roots_and_builds() {
         let config = rustls_client_config();
         assert!(config.alpn_protocols.is_empty());
-        http_client(Trust::Amazon).unwrap();
+        build_http_client(TrustedRoots::Amazon).unwrap();
     }
 }

@@ -12,19 +12,19 @@ fn main() {
 
 /// Which optional fields the bank fills.
 #[derive(Clone, Copy, Debug)]
-enum Bank {
+enum BankVerbosity {
     /// Those it must, and a text.
     Terse,
     /// All that we read and as many that we do not.
     Verbose,
 }
 
-fn row(bank: Bank, n: usize) -> String {
+fn row_json(bank: BankVerbosity, n: usize) -> String {
     let (whole, minor) = (n * 37, n % 100);
     let (day, minute) = (1 + n % 28, n % 60);
     let more = match bank {
-        Bank::Terse => String::new(),
-        Bank::Verbose => format!(
+        BankVerbosity::Terse => String::new(),
+        BankVerbosity::Verbose => format!(
             r#","TransactionReference":"REF {n}/2026",
             "ValueDateTime":"2026-03-{day:02}T00:00:00+00:00",
             "TransactionMutability":"Mutable","AddressLine":"12 Allen Avenue, Ikeja",
@@ -44,30 +44,30 @@ fn row(bank: Bank, n: usize) -> String {
     )
 }
 
-fn answer(bank: Bank) -> Vec<u8> {
-    let rows: Vec<_> = (0..ROWS).map(|n| row(bank, n)).collect();
+fn transactions_body(bank: BankVerbosity) -> Vec<u8> {
+    let rows: Vec<_> = (0..ROWS_PER_BODY).map(|n| row_json(bank, n)).collect();
     let data = format!(r#"{{"Transaction":[{}]}}"#, rows.join(","));
     let links = r#"{"Self":"https://bank.example/accounts/22289/transactions"}"#;
     let body = format!(r#"{{"Data":{data},"Links":{links},"Meta":{{"TotalPages":1}}}}"#);
     let read = parse_transactions(body.as_bytes()).map(|page| page.items.len());
-    assert_eq!(read, Ok(ROWS), "else a failure would be measured");
+    assert_eq!(read, Ok(ROWS_PER_BODY), "else a failure would be measured");
     body.into_bytes()
 }
 
-const ROWS: usize = 100;
-const BANKS: [Bank; 2] = [Bank::Terse, Bank::Verbose];
+const ROWS_PER_BODY: usize = 100;
+const BANKS: [BankVerbosity; 2] = [BankVerbosity::Terse, BankVerbosity::Verbose];
 
 #[divan::bench(args = BANKS)]
-fn parse(bencher: Bencher<'_, '_>, bank: Bank) {
-    let body = answer(bank);
+fn parse(bencher: Bencher<'_, '_>, bank: BankVerbosity) {
+    let body = transactions_body(bank);
     bencher
         .counter(BytesCount::of_slice(&body))
         .bench(|| parse_transactions(black_box(&body)));
 }
 
 #[divan::bench(args = BANKS)]
-fn parse_and_digest(bencher: Bencher<'_, '_>, bank: Bank) {
-    let body = answer(bank);
+fn parse_and_digest(bencher: Bencher<'_, '_>, bank: BankVerbosity) {
+    let body = transactions_body(bank);
     let account = AccountId::derive(&[b"22289"]);
     bencher.counter(BytesCount::of_slice(&body)).bench(|| {
         let page = parse_transactions(black_box(&body)).ok()?;

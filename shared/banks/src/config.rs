@@ -41,7 +41,7 @@ const MAX_CLIENT_ID_BYTES: usize = 256;
 
 /// One `[[bank]]` of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BankFile {
+pub struct BankFileEntry {
     /// The bank.
     pub config: BankConfig,
     /// Name of the environment variable that holds our client's secret at the bank, where it has one.
@@ -50,13 +50,13 @@ pub struct BankFile {
 
 /// Why a file of banks cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
+pub enum BankConfigError {
     /// Not TOML, or not a list of banks.
     #[error("the banks file cannot be read: {0}")]
-    Form(String),
+    Unreadable(String),
     /// One bank's field is wrong.
     #[error("bank {bank}: {field} {problem}")]
-    Field {
+    InvalidField {
         /// Its slug; where it has none, its place in the file, from 1.
         bank: String,
         /// The field.
@@ -66,12 +66,12 @@ pub enum ConfigError {
     },
     /// More than [`MAX_BANKS`].
     #[error("the file has more than {MAX_BANKS} banks")]
-    TooMany,
+    TooManyBanks,
 }
 
-impl ConfigError {
-    fn field(bank: &str, field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Field {
+impl BankConfigError {
+    fn invalid_field(bank: &str, field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::InvalidField {
             bank: bank.to_owned(),
             field: field.into(),
             problem: problem.into(),
@@ -81,7 +81,7 @@ impl ConfigError {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct BanksFile {
     #[serde(default)]
     bank: Vec<toml::Table>,
 }
@@ -91,7 +91,7 @@ struct File {
 /// # Errors
 ///
 /// [`ConfigError`], naming the bank and the field.
-pub fn parse_banks(toml: &str) -> Result<Vec<BankConfig>, ConfigError> {
+pub fn parse_banks(toml: &str) -> Result<Vec<BankConfig>, BankConfigError> {
     let files = parse_bank_files(toml)?;
     Ok(files.into_iter().map(|file| file.config).collect())
 }
@@ -101,82 +101,108 @@ pub fn parse_banks(toml: &str) -> Result<Vec<BankConfig>, ConfigError> {
 /// # Errors
 ///
 /// [`ConfigError`], naming the bank and the field.
-pub fn parse_bank_files(toml: &str) -> Result<Vec<BankFile>, ConfigError> {
-    let file: File =
-        toml::from_str(toml).map_err(|error| ConfigError::Form(error.message().to_owned()))?;
+pub fn parse_bank_files(toml: &str) -> Result<Vec<BankFileEntry>, BankConfigError> {
+    let file: BanksFile = toml::from_str(toml)
+        .map_err(|error| BankConfigError::Unreadable(error.message().to_owned()))?;
     if file.bank.len() > MAX_BANKS {
-        return Err(ConfigError::TooMany);
+        return Err(BankConfigError::TooManyBanks);
     }
     let (mut ids, mut slugs) = (HashSet::new(), HashSet::new());
     let mut files = Vec::with_capacity(file.bank.len());
     for (at, table) in file.bank.into_iter().enumerate() {
-        let file = read_bank(at, table)?;
+        let file = parse_bank_table(at, table)?;
         let config = &file.config;
         if !ids.insert(config.id) {
-            return Err(ConfigError::field(&config.slug, "id", "is used twice"));
+            return Err(BankConfigError::invalid_field(
+                &config.slug,
+                "id",
+                "is used twice",
+            ));
         }
         if !slugs.insert(config.slug.clone()) {
-            return Err(ConfigError::field(&config.slug, "slug", "is used twice"));
+            return Err(BankConfigError::invalid_field(
+                &config.slug,
+                "slug",
+                "is used twice",
+            ));
         }
         files.push(file);
     }
     Ok(files)
 }
 
-fn read_bank(at: usize, mut table: toml::Table) -> Result<BankFile, ConfigError> {
-    let place = format!("number {}", at + 1);
+fn parse_bank_table(
+    index: usize,
+    mut table: toml::Table,
+) -> Result<BankFileEntry, BankConfigError> {
+    let place = format!("number {}", index + 1);
     let name = match table.get("slug") {
         Some(toml::Value::String(slug)) => slug.clone(),
         _ => place,
     };
     let secret_env = take_secret_env(&name, &mut table)?;
-    let config: BankConfig = read(&name, toml::Value::Table(table))?;
+    let config: BankConfig = deserialize_table(&name, toml::Value::Table(table))?;
     check_bank(&config)?;
-    let needed = config.oauth.as_ref().is_some_and(wants_secret);
+    let needed = config.oauth.as_ref().is_some_and(requires_secret);
     if needed && secret_env.is_none() {
         let problem = "is missing: the client proves itself with a secret";
-        return Err(ConfigError::field(&name, "oauth.secret_env", problem));
+        return Err(BankConfigError::invalid_field(
+            &name,
+            "oauth.secret_env",
+            problem,
+        ));
     }
-    Ok(BankFile { config, secret_env })
+    Ok(BankFileEntry { config, secret_env })
 }
 
 /// True where the client proves itself with a secret.
-pub fn wants_secret(client: &OAuthClient) -> bool {
+pub fn requires_secret(client: &OAuthClient) -> bool {
     client.client_auth != ClientAuth::None
 }
 
 /// Takes the name of the secret's variable out of a bank's table. A file never holds a secret, sealed
 /// or not.
-fn take_secret_env(bank: &str, table: &mut toml::Table) -> Result<Option<String>, ConfigError> {
+fn take_secret_env(bank: &str, table: &mut toml::Table) -> Result<Option<String>, BankConfigError> {
     let Some(toml::Value::Table(oauth)) = table.get_mut("oauth") else {
         return Ok(None);
     };
     if oauth.contains_key("sealed_secret") {
         let problem = "is not for a file; name a variable in secret_env";
-        return Err(ConfigError::field(bank, "oauth.sealed_secret", problem));
+        return Err(BankConfigError::invalid_field(
+            bank,
+            "oauth.sealed_secret",
+            problem,
+        ));
     }
     match oauth.remove("secret_env") {
         None => Ok(None),
-        Some(toml::Value::String(name)) if is_variable(&name) => Ok(Some(name)),
+        Some(toml::Value::String(name)) if is_variable_name(&name) => Ok(Some(name)),
         Some(_) => {
             let problem = "is not the name of an environment variable";
-            Err(ConfigError::field(bank, "oauth.secret_env", problem))
+            Err(BankConfigError::invalid_field(
+                bank,
+                "oauth.secret_env",
+                problem,
+            ))
         }
     }
 }
 
-fn read<T: DeserializeOwned>(bank: &str, value: toml::Value) -> Result<T, ConfigError> {
+fn deserialize_table<T: DeserializeOwned>(
+    bank: &str,
+    value: toml::Value,
+) -> Result<T, BankConfigError> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let problem = format!("cannot be read: {}", error.inner().message());
         let path = match error.path().to_string().as_str() {
             "." => "its table".to_owned(),
             path => path.to_owned(),
         };
-        ConfigError::field(bank, path, problem)
+        BankConfigError::invalid_field(bank, path, problem)
     })
 }
 
-fn is_variable(name: &str) -> bool {
+fn is_variable_name(name: &str) -> bool {
     let part = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     name.bytes().all(part) && name.starts_with(|first: char| !first.is_ascii_digit())
 }
@@ -186,8 +212,10 @@ fn is_variable(name: &str) -> bool {
 /// # Errors
 ///
 /// [`ConfigError::Field`].
-pub fn check_bank(bank: &BankConfig) -> Result<(), ConfigError> {
-    let wrong = |field: &str, problem: &str| Err(ConfigError::field(&bank.slug, field, problem));
+pub fn check_bank(bank: &BankConfig) -> Result<(), BankConfigError> {
+    let wrong = |field: &str, problem: &str| {
+        Err(BankConfigError::invalid_field(&bank.slug, field, problem))
+    };
     if bank.name.trim().is_empty() {
         return wrong("name", "is empty");
     }
@@ -203,15 +231,15 @@ pub fn check_bank(bank: &BankConfig) -> Result<(), ConfigError> {
     {
         return wrong("financial_id", "is not letters, digits and signs");
     }
-    if let Some(problem) = problem_of_url(&bank.base_url) {
+    if let Some(problem) = find_url_problem(&bank.base_url) {
         return wrong("base_url", problem);
     }
     if let Some(client) = &bank.oauth {
-        if let Some(problem) = problem_of_url(&client.token_url) {
+        if let Some(problem) = find_url_problem(&client.token_url) {
             return wrong("oauth.token_url", problem);
         }
         let authorization_url = client.authorization_url.as_deref();
-        if let Some(problem) = authorization_url.and_then(problem_of_url) {
+        if let Some(problem) = authorization_url.and_then(find_url_problem) {
             return wrong("oauth.authorization_url", problem);
         }
         if client.client_id.is_empty() || client.client_id.len() > MAX_CLIENT_ID_BYTES {
@@ -221,7 +249,7 @@ pub fn check_bank(bank: &BankConfig) -> Result<(), ConfigError> {
     check_limits(bank)
 }
 
-fn problem_of_url(base_url: &str) -> Option<&'static str> {
+fn find_url_problem(base_url: &str) -> Option<&'static str> {
     let Ok(url) = Url::parse(base_url) else {
         return Some("is no URL");
     };
@@ -243,7 +271,7 @@ fn problem_of_url(base_url: &str) -> Option<&'static str> {
     None
 }
 
-fn check_limits(bank: &BankConfig) -> Result<(), ConfigError> {
+fn check_limits(bank: &BankConfig) -> Result<(), BankConfigError> {
     let BankLimits {
         records_per_second,
         concurrency,
@@ -257,7 +285,7 @@ fn check_limits(bank: &BankConfig) -> Result<(), ConfigError> {
     if unattended_per_day.is_some_and(|allowed| allowed <= user_reserve) {
         let problem = "must be more than limits.user_reserve, which is kept of it".to_owned();
         let field = "limits.unattended_per_day".to_owned();
-        return Err(ConfigError::field(&bank.slug, field, problem));
+        return Err(BankConfigError::invalid_field(&bank.slug, field, problem));
     }
     let bounds = [
         ("records_per_second", records_per_second, u32::MAX),
@@ -275,7 +303,7 @@ fn check_limits(bank: &BankConfig) -> Result<(), ConfigError> {
             continue;
         };
         let field = format!("limits.{field}");
-        return Err(ConfigError::field(&bank.slug, field, problem));
+        return Err(BankConfigError::invalid_field(&bank.slug, field, problem));
     }
     Ok(())
 }
@@ -284,7 +312,7 @@ fn check_limits(bank: &BankConfig) -> Result<(), ConfigError> {
 mod tests {
     use super::*;
 
-    const BANK: &str = r#"
+    const BANK_TOML: &str = r#"
         [[bank]]
         id = "5d6fe57a4099cc4b210bbeb3"
         name = "Guaranty Trust Bank"
@@ -295,27 +323,27 @@ mod tests {
         records_per_second = 5
     "#;
 
-    const CLIENT: &str = r#"
+    const CLIENT_TOML: &str = r#"
         [bank.oauth]
         token_url = "https://auth.bank.example/token"
         client_id = "okra-sync"
         secret_env = "GTB_CLIENT_SECRET"
     "#;
 
-    fn refused(toml: &str) -> String {
+    fn parse_error_text(toml: &str) -> String {
         parse_bank_files(toml).unwrap_err().to_string()
     }
 
-    fn check(from: &str, to: &str, expected: &str) {
-        let toml = format!("{BANK}{CLIENT}");
+    fn check_rejected(from: &str, to: &str, expected: &str) {
+        let toml = format!("{BANK_TOML}{CLIENT_TOML}");
         assert!(toml.contains(from), "{from}");
-        let error = refused(&toml.replacen(from, to, 1));
+        let error = parse_error_text(&toml.replacen(from, to, 1));
         assert!(error.starts_with(expected), "{to}: {error}");
     }
 
     #[test]
     fn a_bank_needs_few_fields() {
-        let banks = parse_banks(BANK).unwrap();
+        let banks = parse_banks(BANK_TOML).unwrap();
         assert_eq!(banks[0].slug, "guaranty-trust-bank");
         assert_eq!(banks[0].limits.records_per_second, 5);
         assert_eq!(banks[0].limits.max_pages, 50);
@@ -325,19 +353,19 @@ mod tests {
 
     #[test]
     fn credentials_are_references_beside_the_configuration() {
-        let files = parse_bank_files(&format!("{BANK}{CLIENT}")).unwrap();
+        let files = parse_bank_files(&format!("{BANK_TOML}{CLIENT_TOML}")).unwrap();
         assert_eq!(files[0].secret_env.as_deref(), Some("GTB_CLIENT_SECRET"));
         let client = files[0].config.oauth.as_ref().unwrap();
         assert_eq!(client.client_auth, ClientAuth::ClientSecretBasic);
         assert_eq!(client.sealed_secret, None);
-        let plain = &parse_bank_files(BANK).unwrap()[0];
+        let plain = &parse_bank_files(BANK_TOML).unwrap()[0];
         assert_eq!((&plain.config.oauth, &plain.secret_env), (&None, &None));
     }
 
     #[test]
     fn what_is_wrong_is_named_with_its_bank_and_field() {
         let gtb = |rest: &str| format!("bank guaranty-trust-bank: {rest}");
-        let check = |from: &str, to: &str, expected: &str| check(from, to, &gtb(expected));
+        let check = |from: &str, to: &str, expected: &str| check_rejected(from, to, &gtb(expected));
         check("5d6fe5", "xyz", "id cannot be read");
         check("Guaranty Trust Bank", " ", "name is empty");
         check(
@@ -414,28 +442,30 @@ mod tests {
 
     #[test]
     fn a_bank_without_a_slug_is_named_by_its_place() {
-        let second = BANK.replace("slug", "slag");
-        assert!(refused(&format!("{BANK}{second}")).starts_with("bank number 2: slag"));
-        check(
+        let second = BANK_TOML.replace("slug", "slag");
+        assert!(
+            parse_error_text(&format!("{BANK_TOML}{second}")).starts_with("bank number 2: slag")
+        );
+        check_rejected(
             "guaranty-trust-bank",
             "a b",
             "bank a b: slug is not letters",
         );
-        assert!(refused("[[bonk]]").starts_with("the banks file cannot be read"));
-        assert!(refused("bank = 1").starts_with("the banks file cannot be read"));
+        assert!(parse_error_text("[[bonk]]").starts_with("the banks file cannot be read"));
+        assert!(parse_error_text("bank = 1").starts_with("the banks file cannot be read"));
     }
 
     #[test]
     fn an_id_or_slug_stands_once() {
-        assert!(refused(&format!("{BANK}{BANK}")).ends_with("id is used twice"));
-        let other = BANK.replace("5d6fe5", "5d6fe6");
-        assert!(refused(&format!("{BANK}{other}")).ends_with("slug is used twice"));
+        assert!(parse_error_text(&format!("{BANK_TOML}{BANK_TOML}")).ends_with("id is used twice"));
+        let other = BANK_TOML.replace("5d6fe5", "5d6fe6");
+        assert!(parse_error_text(&format!("{BANK_TOML}{other}")).ends_with("slug is used twice"));
     }
 
     #[test]
     fn banks_are_called_over_tls_unless_they_are_on_this_machine() {
         let bank = |url: &str| {
-            let mut bank = parse_banks(BANK).unwrap().remove(0);
+            let mut bank = parse_banks(BANK_TOML).unwrap().remove(0);
             bank.base_url = url.to_owned();
             check_bank(&bank)
         };

@@ -7,7 +7,7 @@ use jiff::{Timestamp, civil::Date};
 use okra_core::{
     bank::BankConfig,
     fault::{BankFault, FaultClass},
-    model::{Product, date_of},
+    model::{Product, utc_date},
 };
 use reqwest::{
     RequestBuilder,
@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 
-use crate::{Connectors, ConsentSecret, transport::Reply};
+use crate::{Connectors, ConsentSecret, transport::BankResponse};
 
 /// What we read, as the standard names it: who holds the accounts, and each product.
-const ACCOUNTS: [&str; 1] = ["ReadAccountsDetail"];
-const BALANCES: [&str; 1] = ["ReadBalances"];
-const TRANSACTIONS: [&str; 4] = [
+const ACCOUNT_PERMISSIONS: [&str; 1] = ["ReadAccountsDetail"];
+const BALANCE_PERMISSIONS: [&str; 1] = ["ReadBalances"];
+const TRANSACTION_PERMISSIONS: [&str; 4] = [
     "ReadTransactionsBasic",
     "ReadTransactionsDetail",
     "ReadTransactionsCredits",
@@ -30,16 +30,20 @@ const TRANSACTIONS: [&str; 4] = [
 ];
 
 /// What has to be permitted for these products.
-fn permissions(products: &[Product]) -> Vec<&'static str> {
+fn required_permissions(products: &[Product]) -> Vec<&'static str> {
     let of_product = products.iter().flat_map(|product| match product {
-        Product::Balance => BALANCES.iter(),
-        Product::Transactions => TRANSACTIONS.iter(),
+        Product::Balance => BALANCE_PERMISSIONS.iter(),
+        Product::Transactions => TRANSACTION_PERMISSIONS.iter(),
     });
-    ACCOUNTS.iter().chain(of_product).copied().collect()
+    ACCOUNT_PERMISSIONS
+        .iter()
+        .chain(of_product)
+        .copied()
+        .collect()
 }
 
 /// Characters of a consent's id at most, as in the standard.
-const MAX_ID: usize = 128;
+const MAX_CONSENT_ID_CHARS: usize = 128;
 
 /// The bank's id of a consent: 1 to 128 visible ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +54,8 @@ impl ConsentId {
     /// The id, where a bank could have given it.
     pub fn new(id: impl Into<String>) -> Option<Self> {
         let id = id.into();
-        let usable =
-            (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+        let usable = (1..=MAX_CONSENT_ID_CHARS).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_graphic());
         usable.then_some(Self(id))
     }
 
@@ -78,19 +82,19 @@ pub struct ConsentTerms {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer<T> {
+struct ObieConsentEnvelope<T> {
     data: T,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Made {
+struct ObieCreatedConsent {
     consent_id: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Terms {
+struct ObieConsentTerms {
     #[serde(default)]
     expiration_date_time: Option<String>,
     #[serde(default)]
@@ -105,21 +109,23 @@ impl Connectors {
     /// # Errors
     ///
     /// The bank's fault; a refusal of our own token is [`FaultClass::Internal`], no user can mend it.
-    pub async fn new_consent(
+    pub async fn create_consent(
         &self,
         bank: &BankConfig,
-        ours: &ConsentSecret,
+        client_token: &ConsentSecret,
         products: &[Product],
         now: Timestamp,
     ) -> Result<ConsentId, BankFault> {
-        let body = json!({ "Data": { "Permissions": permissions(products) }, "Risk": {} });
+        let body = json!({ "Data": { "Permissions": required_permissions(products) }, "Risk": {} });
         let request = self
             .transport
-            .post(resource(bank, None)?)
+            .post_request(consents_url(bank, None)?)
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());
-        let made = self.of_consents(bank, ours, request, now).await?;
-        parse(&made)
+        let made = self
+            .send_consent_request(bank, client_token, request, now)
+            .await?;
+        parse_consent_id(&made)
     }
 
     /// What the bank says of a consent now. `ours` and `now` as for
@@ -128,15 +134,19 @@ impl Connectors {
     /// # Errors
     ///
     /// As there.
-    pub async fn consent_terms(
+    pub async fn fetch_consent_terms(
         &self,
         bank: &BankConfig,
-        ours: &ConsentSecret,
+        client_token: &ConsentSecret,
         id: &ConsentId,
         now: Timestamp,
     ) -> Result<ConsentTerms, BankFault> {
-        let request = self.transport.get(resource(bank, Some(id))?);
-        parse_terms(&self.of_consents(bank, ours, request, now).await?)
+        let request = self.transport.get_request(consents_url(bank, Some(id))?);
+        parse_consent_terms(
+            &self
+                .send_consent_request(bank, client_token, request, now)
+                .await?,
+        )
     }
 
     /// Takes a consent back, at the bank: its tokens open nothing any more. A consent that the bank does
@@ -148,36 +158,43 @@ impl Connectors {
     pub async fn revoke_consent(
         &self,
         bank: &BankConfig,
-        ours: &ConsentSecret,
+        client_token: &ConsentSecret,
         id: &ConsentId,
         now: Timestamp,
     ) -> Result<(), BankFault> {
-        let request = self.transport.delete(resource(bank, Some(id))?);
-        match self.of_consents(bank, ours, request, now).await {
+        let request = self.transport.delete_request(consents_url(bank, Some(id))?);
+        match self
+            .send_consent_request(bank, client_token, request, now)
+            .await
+        {
             Err(fault) if !matches!(fault.status, Some(404 | 410)) => Err(fault),
             Ok(_) | Err(_) => Ok(()),
         }
     }
 
-    async fn of_consents(
+    async fn send_consent_request(
         &self,
         bank: &BankConfig,
-        ours: &ConsentSecret,
+        client_token: &ConsentSecret,
         request: RequestBuilder,
         now: Timestamp,
     ) -> Result<Vec<u8>, BankFault> {
         let mut request = request
-            .bearer_auth(&ours.access_token)
+            .bearer_auth(&client_token.access_token)
             .header("accept", "application/json");
         if let Some(id) = &bank.financial_id
             && let Ok(id) = HeaderValue::from_str(id)
         {
             request = request.header("x-fapi-financial-id", id);
         }
-        match self.transport.send(request, &bank.limits, now).await? {
-            Reply::Body(body) => Ok(body),
-            Reply::Refused { mut fault, .. } => {
-                if fault.class == FaultClass::ConsentRefused {
+        match self
+            .transport
+            .send_request(request, &bank.limits, now)
+            .await?
+        {
+            BankResponse::Success(body) => Ok(body),
+            BankResponse::Rejected { mut fault, .. } => {
+                if fault.class == FaultClass::ConsentRejected {
                     fault.class = FaultClass::Internal;
                 }
                 fault.detail = format!("account-access-consents: {}", fault.detail);
@@ -188,7 +205,7 @@ impl Connectors {
 }
 
 /// The URL of the consents, or of one of them.
-fn resource(bank: &BankConfig, id: Option<&ConsentId>) -> Result<Url, BankFault> {
+fn consents_url(bank: &BankConfig, id: Option<&ConsentId>) -> Result<Url, BankFault> {
     let unusable = || BankFault::new(FaultClass::Internal, "the bank's base_url is not usable");
     let mut url = Url::parse(&bank.base_url).map_err(|_| unusable())?;
     url.path_segments_mut()
@@ -199,22 +216,26 @@ fn resource(bank: &BankConfig, id: Option<&ConsentId>) -> Result<Url, BankFault>
     Ok(url)
 }
 
-fn nonsense(detail: &str) -> BankFault {
-    BankFault::new(FaultClass::Nonsense, detail)
+fn malformed_response(detail: &str) -> BankFault {
+    BankFault::new(FaultClass::MalformedResponse, detail)
 }
 
-fn parse(body: &[u8]) -> Result<ConsentId, BankFault> {
-    let made: Answer<Made> =
-        serde_json::from_slice(body).map_err(|_| nonsense("the consent cannot be read"))?;
-    ConsentId::new(made.data.consent_id).ok_or_else(|| nonsense("the consent's id is not usable"))
+fn parse_consent_id(body: &[u8]) -> Result<ConsentId, BankFault> {
+    let made: ObieConsentEnvelope<ObieCreatedConsent> = serde_json::from_slice(body)
+        .map_err(|_| malformed_response("the consent cannot be read"))?;
+    ConsentId::new(made.data.consent_id)
+        .ok_or_else(|| malformed_response("the consent's id is not usable"))
 }
 
-fn parse_terms(body: &[u8]) -> Result<ConsentTerms, BankFault> {
-    let answer: Answer<Terms> =
-        serde_json::from_slice(body).map_err(|_| nonsense("the consent cannot be read"))?;
+fn parse_consent_terms(body: &[u8]) -> Result<ConsentTerms, BankFault> {
+    let answer: ObieConsentEnvelope<ObieConsentTerms> = serde_json::from_slice(body)
+        .map_err(|_| malformed_response("the consent cannot be read"))?;
     let time = |text: Option<String>, fault: &str| match text.as_deref() {
         None | Some("") => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|_| nonsense(fault)),
+        Some(text) => text
+            .parse()
+            .map(Some)
+            .map_err(|_| malformed_response(fault)),
     };
     let (ends, from) = (
         answer.data.expiration_date_time,
@@ -223,7 +244,7 @@ fn parse_terms(body: &[u8]) -> Result<ConsentTerms, BankFault> {
     let from = time(from, "Data.TransactionFromDateTime is no date and time")?;
     Ok(ConsentTerms {
         expires_at: time(ends, "Data.ExpirationDateTime is no date and time")?,
-        transactions_from: from.map(date_of),
+        transactions_from: from.map(utc_date),
     })
 }
 
@@ -235,14 +256,17 @@ mod tests {
     fn a_consent_is_named_by_its_id() {
         let body =
             br#"{"Data":{"ConsentId":"urn:bank:1","Status":"AwaitingAuthorisation"},"Risk":{}}"#;
-        assert_eq!(parse(body).unwrap().as_str(), "urn:bank:1");
+        assert_eq!(parse_consent_id(body).unwrap().as_str(), "urn:bank:1");
         for body in [
             &b"{}"[..],
             b"<html>",
             br#"{"Data":{"ConsentId":""}}"#,
             br#"{"Data":{"ConsentId":"a b"}}"#,
         ] {
-            assert_eq!(parse(body).unwrap_err().class, FaultClass::Nonsense);
+            assert_eq!(
+                parse_consent_id(body).unwrap_err().class,
+                FaultClass::MalformedResponse
+            );
         }
     }
 
@@ -250,7 +274,7 @@ mod tests {
     fn terms_are_read_as_banks_write_them() {
         let check = |data: &str, ends: Option<&str>, from: Option<&str>| {
             let body = format!(r#"{{"Data":{{{data}}},"Risk":{{}}}}"#);
-            let terms = parse_terms(body.as_bytes()).unwrap();
+            let terms = parse_consent_terms(body.as_bytes()).unwrap();
             assert_eq!(
                 terms.expires_at,
                 ends.map(|it| it.parse().unwrap()),
@@ -268,8 +292,8 @@ mod tests {
             Some("2025-01-31"),
         );
         let body = br#"{"Data":{"ExpirationDateTime":"soon"}}"#;
-        let fault = parse_terms(body).unwrap_err();
-        assert_eq!(fault.class, FaultClass::Nonsense);
+        let fault = parse_consent_terms(body).unwrap_err();
+        assert_eq!(fault.class, FaultClass::MalformedResponse);
         assert!(fault.detail.contains("ExpirationDateTime"), "{fault}");
     }
 
@@ -285,7 +309,7 @@ mod tests {
         "#;
         let bank = crate::config::parse_banks(toml).unwrap().remove(0);
         let id = ConsentId::new("../x?y#z").unwrap();
-        let url = resource(&bank, Some(&id)).unwrap();
+        let url = consents_url(&bank, Some(&id)).unwrap();
         assert_eq!(
             url.as_str(),
             "https://bank.example/v3.1/aisp/account-access-consents/..%2Fx%3Fy%23z"

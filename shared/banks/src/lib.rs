@@ -17,15 +17,15 @@ use okra_core::{
     bank::BankConfig,
     fault::{BankFault, FaultClass},
     ids::AccountId,
-    model::{AccountFacts, AccountSnapshot, Product, Snapshot, TransactionWindow, date_of},
+    model::{AccountFacts, AccountSnapshot, Product, Snapshot, TransactionWindow, utc_date},
 };
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use self::transport::Transport;
+use self::transport::BankTransport;
 pub use self::{
     consents::{ConsentId, ConsentTerms},
-    transport::{Answering, ConnectorError, Http, Unreached},
+    transport::{BankTransportError, ConnectorError, HttpClient, HttpResponseFuture},
 };
 
 /// What a consent gives us: kept sealed, never shown.
@@ -49,7 +49,7 @@ pub struct ConsentSecret {
 
 impl ConsentSecret {
     /// An access token that lives as long as its consent.
-    pub fn bearer(access_token: impl Into<String>) -> Self {
+    pub fn from_bearer_token(access_token: impl Into<String>) -> Self {
         Self {
             access_token: access_token.into(),
             refresh_token: None,
@@ -76,7 +76,7 @@ pub struct AccountRef<'a> {
 
 /// What is asked of a bank.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
+pub struct FetchRequest<'a> {
     /// The products.
     pub products: &'a [Product],
     /// First booking date of the transactions.
@@ -89,7 +89,7 @@ pub struct Ask<'a> {
 
 /// What a bank says of a stretch of history.
 #[derive(Clone, Debug)]
-pub enum HistoryAnswer {
+pub enum BackfillResponse {
     /// Its rows.
     Rows {
         /// All of the stretch.
@@ -101,7 +101,7 @@ pub enum HistoryAnswer {
     /// nonsense. Ask for less.
     Unreadable(BankFault),
     /// Dates this old are refused, newer ones are not.
-    Refused,
+    DatesRejected,
     /// It could not be read.
     Fault(BankFault),
 }
@@ -109,7 +109,7 @@ pub enum HistoryAnswer {
 /// Calls banks. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Connectors {
-    transport: Transport,
+    transport: BankTransport,
 }
 
 impl Connectors {
@@ -120,15 +120,15 @@ impl Connectors {
     /// [`ConnectorError`] where no HTTP client can be built from it.
     pub fn new(tls: rustls::ClientConfig) -> Result<Self, ConnectorError> {
         Ok(Self {
-            transport: Transport::new(tls)?,
+            transport: BankTransport::new(tls)?,
         })
     }
 
     /// The same connectors over another carrier of requests: the simulation's.
     #[must_use]
-    pub fn over(self, http: Arc<dyn Http>) -> Self {
+    pub fn with_http_client(self, http_client: Arc<dyn HttpClient>) -> Self {
         Self {
-            transport: self.transport.over(http),
+            transport: self.transport.with_http_client(http_client),
         }
     }
 
@@ -137,32 +137,32 @@ impl Connectors {
     /// # Errors
     ///
     /// The bank's fault.
-    pub async fn accounts(
+    pub async fn fetch_accounts(
         &self,
         bank: &BankConfig,
         consent: &ConsentSecret,
         now: Timestamp,
     ) -> Result<Vec<AccountFacts>, BankFault> {
-        obie::Session::new(&self.transport, bank, consent, None, now)
-            .accounts()
+        obie::ObieSession::new(&self.transport, bank, consent, None, now)
+            .fetch_accounts()
             .await
     }
 
     /// What the bank says of an account's history. Where it refuses or answers nonsense, it is asked for
     /// today's rows, unless it counts unattended calls: if it answers those, the old ones are the matter,
     /// and not us or the bank.
-    pub async fn history(
+    pub async fn fetch_backfill(
         &self,
         bank: &BankConfig,
         consent: &ConsentSecret,
         account: &str,
         (from, to): (Date, Date),
         now: Timestamp,
-    ) -> HistoryAnswer {
-        let session = obie::Session::new(&self.transport, bank, consent, None, now);
-        let fault = match session.history(account, from, to).await {
+    ) -> BackfillResponse {
+        let session = obie::ObieSession::new(&self.transport, bank, consent, None, now);
+        let fault = match session.fetch_backfill(account, from, to).await {
             Ok((window, first_available)) => {
-                return HistoryAnswer::Rows {
+                return BackfillResponse::Rows {
                     window,
                     first_available,
                 };
@@ -170,35 +170,41 @@ impl Connectors {
             Err(fault) => fault,
         };
         if fault.detail.starts_with(obie::TOO_MANY_PAGES) {
-            return HistoryAnswer::Unreadable(fault);
+            return BackfillResponse::Unreadable(fault);
         }
         // Where the bank counts unattended calls, one beside would be one too many.
         let doubtful = bank.limits.unattended_per_day.is_none()
             && matches!(
                 fault.class,
-                FaultClass::ConsentRefused | FaultClass::Nonsense
+                FaultClass::ConsentRejected | FaultClass::MalformedResponse
             );
-        let today = date_of(now);
-        if !doubtful || session.transactions(account, today).await.is_err() {
-            return HistoryAnswer::Fault(fault);
+        let today = utc_date(now);
+        if !doubtful || session.fetch_transactions(account, today).await.is_err() {
+            return BackfillResponse::Fault(fault);
         }
         match fault.class {
-            FaultClass::Nonsense => HistoryAnswer::Unreadable(fault),
-            _ => HistoryAnswer::Refused,
+            FaultClass::MalformedResponse => BackfillResponse::Unreadable(fault),
+            _ => BackfillResponse::DatesRejected,
         }
     }
 
     /// What the bank says of these accounts now. Calls are made one after the other, each within the
     /// bank's deadline; one that fails leaves its fault in its place and does not stop the rest.
-    pub async fn fetch(
+    pub async fn fetch_snapshot(
         &self,
         bank: &BankConfig,
         consent: &ConsentSecret,
         accounts: &[AccountRef<'_>],
-        ask: Ask<'_>,
+        request: FetchRequest<'_>,
     ) -> Snapshot {
-        let session = obie::Session::new(&self.transport, bank, consent, ask.user_present, ask.now);
-        let asked = |product| ask.products.contains(&product);
+        let session = obie::ObieSession::new(
+            &self.transport,
+            bank,
+            consent,
+            request.user_present,
+            request.now,
+        );
+        let asked = |product| request.products.contains(&product);
         let mut snapshot = Snapshot {
             accounts: Vec::with_capacity(accounts.len()),
         };
@@ -208,12 +214,12 @@ impl Connectors {
             snapshot.accounts.push(AccountSnapshot {
                 account: account.id,
                 balance: if balance {
-                    Some(session.balance(at_bank).await)
+                    Some(session.fetch_balance(at_bank).await)
                 } else {
                     None
                 },
                 transactions: if transactions {
-                    Some(session.transactions(at_bank, ask.from).await)
+                    Some(session.fetch_transactions(at_bank, request.from).await)
                 } else {
                     None
                 },
@@ -229,16 +235,22 @@ impl Connectors {
     /// # Errors
     ///
     /// The bank's fault.
-    pub async fn transactions_between(
+    pub async fn fetch_transactions_between(
         &self,
         bank: &BankConfig,
         consent: &ConsentSecret,
         account: AccountRef<'_>,
         (from, to): (Date, Date),
-        ask: Ask<'_>,
+        request: FetchRequest<'_>,
     ) -> Result<TransactionWindow, BankFault> {
-        obie::Session::new(&self.transport, bank, consent, ask.user_present, ask.now)
-            .transactions_between(account.bank_account_id, from, to)
-            .await
+        obie::ObieSession::new(
+            &self.transport,
+            bank,
+            consent,
+            request.user_present,
+            request.now,
+        )
+        .fetch_transactions_between(account.bank_account_id, from, to)
+        .await
     }
 }

@@ -13,24 +13,24 @@ use serde_json::Value;
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
-use crate::{Connectors, ConsentSecret, transport::Reply};
+use crate::{Connectors, ConsentSecret, transport::BankResponse};
 
 /// Bytes of a token answer at most.
-const MAX_ANSWER_BYTES: u32 = 64 * 1024;
+const MAX_TOKEN_RESPONSE_BYTES: u32 = 64 * 1024;
 
 /// Bytes of a token at most: it is sent in a header, and kept in an item that each refresh reads.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// Seconds before its end from which an access token is not used any more: it has to last for the
 /// calls of one refresh.
-pub const LEEWAY_S: i64 = 30;
+pub const EXPIRY_LEEWAY_S: i64 = 30;
 
 /// Seconds an access token may be said to live, at most; a longer life is cut to it.
-const MAX_LIFE_S: i64 = 10 * 365 * 86_400;
+const MAX_TOKEN_LIFETIME_S: i64 = 10 * 365 * 86_400;
 
 /// What a token is asked for with.
 #[derive(Clone, Copy)]
-pub enum Grant<'a> {
+pub enum TokenGrant<'a> {
     /// The refresh token of a consent.
     RefreshToken(&'a str),
     /// The code that a user's authorisation ended with.
@@ -51,7 +51,7 @@ pub enum Grant<'a> {
 
 /// What the vault seals a bank's client secret for. Records are sealed for their bare ids, so that a
 /// consent can never be taken for a client secret.
-pub fn secret_owner(bank: BankId) -> [u8; 19] {
+pub fn client_secret_owner(bank: BankId) -> [u8; 19] {
     let mut owner = *b"client:____________";
     owner[7..].copy_from_slice(bank.as_bytes());
     owner
@@ -59,8 +59,8 @@ pub fn secret_owner(bank: BankId) -> [u8; 19] {
 
 impl ConsentSecret {
     /// True where the access token has ended, or is about to, by what the bank said of it.
-    pub fn is_spent(&self, now: Timestamp) -> bool {
-        let leeway = SignedDuration::from_secs(LEEWAY_S);
+    pub fn needs_renewal(&self, now: Timestamp) -> bool {
+        let leeway = SignedDuration::from_secs(EXPIRY_LEEWAY_S);
         self.access_token.is_empty()
             || self
                 .expires_at
@@ -77,11 +77,11 @@ impl Connectors {
     ///
     /// [`FaultClass::ConsentRefused`] where the grant is over, and only then: a refused client is
     /// [`FaultClass::Internal`], because no user can mend it.
-    pub async fn token(
+    pub async fn request_token(
         &self,
         bank: &BankConfig,
         client_secret: &str,
-        grant: Grant<'_>,
+        grant: TokenGrant<'_>,
         now: Timestamp,
     ) -> Result<ConsentSecret, BankFault> {
         let internal = |detail: &str| BankFault::new(FaultClass::Internal, detail);
@@ -91,33 +91,38 @@ impl Connectors {
             .ok_or_else(|| internal("the bank has no token_url"))?;
         let url = Url::parse(&client.token_url)
             .map_err(|_| internal("the bank's token_url is not usable"))?;
-        let request = proven(self.transport.post(url), client, client_secret, grant)
-            .header("accept", "application/json");
+        let request = authenticate_request(
+            self.transport.post_request(url),
+            client,
+            client_secret,
+            grant,
+        )
+        .header("accept", "application/json");
         let limits = okra_core::bank::BankLimits {
-            max_body_bytes: bank.limits.max_body_bytes.min(MAX_ANSWER_BYTES),
+            max_body_bytes: bank.limits.max_body_bytes.min(MAX_TOKEN_RESPONSE_BYTES),
             ..bank.limits
         };
-        match self.transport.send(request, &limits, now).await? {
-            Reply::Body(body) => parse(&Zeroizing::new(body), grant, now),
-            Reply::Refused { fault, body } => Err(refused(fault, &body)),
+        match self.transport.send_request(request, &limits, now).await? {
+            BankResponse::Success(body) => parse_token_response(&Zeroizing::new(body), grant, now),
+            BankResponse::Rejected { fault, body } => Err(token_error_fault(fault, &body)),
         }
     }
 }
 
 /// The request with its form and what proves the client.
-fn proven(
+fn authenticate_request(
     request: RequestBuilder,
     client: &OAuthClient,
     secret: &str,
-    grant: Grant<'_>,
+    grant: TokenGrant<'_>,
 ) -> RequestBuilder {
     let mut form = form_urlencoded::Serializer::new(String::new());
     match grant {
-        Grant::RefreshToken(token) => {
+        TokenGrant::RefreshToken(token) => {
             form.append_pair("grant_type", "refresh_token")
                 .append_pair("refresh_token", token);
         }
-        Grant::AuthorizationCode {
+        TokenGrant::AuthorizationCode {
             code,
             redirect_uri,
             verifier,
@@ -129,7 +134,7 @@ fn proven(
                 form.append_pair("code_verifier", verifier);
             }
         }
-        Grant::ClientCredentials { scope } => {
+        TokenGrant::ClientCredentials { scope } => {
             form.append_pair("grant_type", "client_credentials")
                 .append_pair("scope", scope);
         }
@@ -158,7 +163,7 @@ fn proven(
 }
 
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct TokenResponse {
     access_token: String,
     #[serde(default)]
     token_type: Option<String>,
@@ -169,9 +174,13 @@ struct TokenAnswer {
     refresh_token: Option<String>,
 }
 
-fn parse(body: &[u8], grant: Grant<'_>, now: Timestamp) -> Result<ConsentSecret, BankFault> {
-    let nonsense = |detail: &str| BankFault::new(FaultClass::Nonsense, detail);
-    let answer: TokenAnswer =
+fn parse_token_response(
+    body: &[u8],
+    grant: TokenGrant<'_>,
+    now: Timestamp,
+) -> Result<ConsentSecret, BankFault> {
+    let nonsense = |detail: &str| BankFault::new(FaultClass::MalformedResponse, detail);
+    let answer: TokenResponse =
         serde_json::from_slice(body).map_err(|_| nonsense("the token answer cannot be read"))?;
     let bearer = answer
         .token_type
@@ -180,8 +189,8 @@ fn parse(body: &[u8], grant: Grant<'_>, now: Timestamp) -> Result<ConsentSecret,
         return Err(nonsense("the token is not a bearer token"));
     }
     let old = match grant {
-        Grant::RefreshToken(token) => Some(token.to_owned()),
-        Grant::AuthorizationCode { .. } | Grant::ClientCredentials { .. } => None,
+        TokenGrant::RefreshToken(token) => Some(token.to_owned()),
+        TokenGrant::AuthorizationCode { .. } | TokenGrant::ClientCredentials { .. } => None,
     };
     let refresh_token = answer.refresh_token.filter(|it| !it.is_empty()).or(old);
     let usable = |token: &str| is_usable_token(token);
@@ -196,7 +205,7 @@ fn parse(body: &[u8], grant: Grant<'_>, now: Timestamp) -> Result<ConsentSecret,
         _ => None,
     };
     let end = |life_s: i64| {
-        let life = SignedDuration::from_secs(life_s.clamp(0, MAX_LIFE_S));
+        let life = SignedDuration::from_secs(life_s.clamp(0, MAX_TOKEN_LIFETIME_S));
         now.checked_add(life).ok()
     };
     Ok(ConsentSecret {
@@ -215,7 +224,7 @@ pub fn is_usable_token(token: &str) -> bool {
 }
 
 /// Codes of RFC 6749, 5.2. Others are the bank's own text and are not shown.
-const CODES: [&str; 6] = [
+const OAUTH_ERROR_CODES: [&str; 6] = [
     "invalid_grant",
     "invalid_client",
     "invalid_request",
@@ -224,18 +233,22 @@ const CODES: [&str; 6] = [
     "unsupported_grant_type",
 ];
 
-fn refused(mut fault: BankFault, body: &[u8]) -> BankFault {
+fn token_error_fault(mut fault: BankFault, body: &[u8]) -> BankFault {
     #[derive(Deserialize)]
-    struct Refusal {
+    struct OAuthErrorBody {
         error: String,
     }
-    let said = serde_json::from_slice::<Refusal>(body).ok();
-    let code = said.and_then(|said| CODES.into_iter().find(|code| *code == said.error));
+    let said = serde_json::from_slice::<OAuthErrorBody>(body).ok();
+    let code = said.and_then(|said| {
+        OAUTH_ERROR_CODES
+            .into_iter()
+            .find(|code| *code == said.error)
+    });
     fault.class = match code {
-        Some("invalid_grant") => FaultClass::ConsentRefused,
+        Some("invalid_grant") => FaultClass::ConsentRejected,
         Some(_) => FaultClass::Internal,
         // Without a code it is the client that was refused: a consent is refused as invalid_grant.
-        None if fault.class == FaultClass::ConsentRefused => FaultClass::Internal,
+        None if fault.class == FaultClass::ConsentRejected => FaultClass::Internal,
         None => fault.class,
     };
     let status = &fault.detail;
@@ -254,14 +267,14 @@ mod tests {
         "2026-03-15T12:00:00Z".parse().unwrap()
     }
 
-    fn parsed(body: &str) -> Result<ConsentSecret, BankFault> {
-        parse(body.as_bytes(), Grant::RefreshToken("old"), now())
+    fn parse_refresh_response(body: &str) -> Result<ConsentSecret, BankFault> {
+        parse_token_response(body.as_bytes(), TokenGrant::RefreshToken("old"), now())
     }
 
     #[test]
     fn an_answer_is_read_as_banks_write_it() {
         let check = |body: &str, refresh: &str, life_s: Option<i64>| {
-            let secret = parsed(body).unwrap();
+            let secret = parse_refresh_response(body).unwrap();
             assert_eq!(secret.access_token, "at", "{body}");
             assert_eq!(secret.refresh_token.as_deref(), Some(refresh), "{body}");
             let end = secret
@@ -308,8 +321,8 @@ mod tests {
             r#"{"access_token":"s3cret","token_type":"mac"}"#,
             long.as_str(),
         ] {
-            let fault = parsed(body).unwrap_err();
-            assert_eq!(fault.class, FaultClass::Nonsense, "{body}");
+            let fault = parse_refresh_response(body).unwrap_err();
+            assert_eq!(fault.class, FaultClass::MalformedResponse, "{body}");
             assert!(!fault.to_string().contains("s3cret"), "{fault}");
         }
     }
@@ -317,21 +330,21 @@ mod tests {
     #[test]
     fn a_token_is_spent_shortly_before_its_end() {
         let ends_in = |seconds| {
-            let mut secret = ConsentSecret::bearer("at");
+            let mut secret = ConsentSecret::from_bearer_token("at");
             secret.expires_at = Some(now() + SignedDuration::from_secs(seconds));
             secret
         };
-        assert!(!ConsentSecret::bearer("at").is_spent(now()));
-        assert!(ConsentSecret::bearer("").is_spent(now()));
-        assert!(!ends_in(LEEWAY_S + 1).is_spent(now()));
-        assert!(ends_in(LEEWAY_S).is_spent(now()));
-        assert!(ends_in(-1).is_spent(now()));
+        assert!(!ConsentSecret::from_bearer_token("at").needs_renewal(now()));
+        assert!(ConsentSecret::from_bearer_token("").needs_renewal(now()));
+        assert!(!ends_in(EXPIRY_LEEWAY_S + 1).needs_renewal(now()));
+        assert!(ends_in(EXPIRY_LEEWAY_S).needs_renewal(now()));
+        assert!(ends_in(-1).needs_renewal(now()));
     }
 
     #[test]
     fn owners_of_client_secrets_differ_from_those_of_consents() {
         let (one, two) = (BankId::from_bytes([1; 12]), BankId::from_bytes([2; 12]));
-        assert_ne!(secret_owner(one), secret_owner(two));
-        assert_ne!(&secret_owner(one)[..], one.as_bytes());
+        assert_ne!(client_secret_owner(one), client_secret_owner(two));
+        assert_ne!(&client_secret_owner(one)[..], one.as_bytes());
     }
 }

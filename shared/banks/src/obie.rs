@@ -17,39 +17,39 @@ use std::{
 use jiff::{Timestamp, civil::Date};
 use okra_core::{
     bank::BankConfig,
-    decide::merge,
+    decide::merge_second_response,
     fault::{BankFault, FaultClass},
     model::{AccountFacts, BalanceFacts, TransactionWindow},
 };
 use url::Url;
 
-use self::accounts::is_usable_id;
+use self::accounts::is_usable_account_id;
 pub use self::{
     accounts::parse_accounts,
-    answer::{Nonsense, Page},
+    answer::{MalformedResponse, ObiePage},
     balances::parse_balances,
-    transactions::{doubtful_dates, join_pages, parse_transactions},
+    transactions::{find_ambiguous_dates, join_pages, parse_transactions},
 };
 use crate::{
     ConsentSecret, quota,
-    transport::{Reply, Transport},
+    transport::{BankResponse, BankTransport},
 };
 
 /// What is wrong with an answer that is too long.
 pub(crate) const TOO_MANY_PAGES: &str = "the answer has more pages than the bank's limit allows";
 
 /// One record's calls to its bank.
-pub(crate) struct Session<'a> {
-    transport: &'a Transport,
+pub(crate) struct ObieSession<'a> {
+    transport: &'a BankTransport,
     bank: &'a BankConfig,
     consent: &'a ConsentSecret,
     user_present: Option<IpAddr>,
     now: Timestamp,
 }
 
-impl<'a> Session<'a> {
+impl<'a> ObieSession<'a> {
     pub(crate) const fn new(
-        transport: &'a Transport,
+        transport: &'a BankTransport,
         bank: &'a BankConfig,
         consent: &'a ConsentSecret,
         user_present: Option<IpAddr>,
@@ -64,47 +64,51 @@ impl<'a> Session<'a> {
         }
     }
 
-    pub(crate) async fn accounts(&self) -> Result<Vec<AccountFacts>, BankFault> {
-        let pages = self.pages(self.url(&["accounts"])?, parse_accounts).await?;
+    pub(crate) async fn fetch_accounts(&self) -> Result<Vec<AccountFacts>, BankFault> {
+        let pages = self
+            .fetch_pages(self.resource_url(&["accounts"])?, parse_accounts)
+            .await?;
         Ok(pages.into_iter().flatten().collect())
     }
 
-    pub(crate) async fn balance(&self, account: &str) -> Result<BalanceFacts, BankFault> {
-        let url = self.url(&["accounts", account, "balances"])?;
-        let body = self.get(url).await?;
+    pub(crate) async fn fetch_balance(&self, account: &str) -> Result<BalanceFacts, BankFault> {
+        let url = self.resource_url(&["accounts", account, "balances"])?;
+        let body = self.fetch_body(url).await?;
         parse_balances(&body).map_err(BankFault::from)
     }
 
-    pub(crate) async fn transactions(
+    pub(crate) async fn fetch_transactions(
         &self,
         account: &str,
         from: Date,
     ) -> Result<TransactionWindow, BankFault> {
-        let mut url = self.url(&["accounts", account, "transactions"])?;
+        let mut url = self.resource_url(&["accounts", account, "transactions"])?;
         url.query_pairs_mut()
             .append_pair("fromBookingDateTime", &format!("{from}T00:00:00Z"));
-        let pages = self.pages(url, parse_transactions).await?;
-        let doubtful = doubtful_dates(&pages);
+        let pages = self.fetch_pages(url, parse_transactions).await?;
+        let doubtful = find_ambiguous_dates(&pages);
         let mut rows = join_pages(pages);
         // A bank that ignores the filter would show other rows each day.
-        rows.retain(|row| row.date() >= from);
+        rows.retain(|row| row.booking_date() >= from);
         let mut window = TransactionWindow { from, rows };
         if let Some((first, last)) = doubtful {
-            let narrow = self.transactions_between(account, first, last).await?;
-            merge(&mut window, narrow, first, last);
+            let narrow = self
+                .fetch_transactions_between(account, first, last)
+                .await?;
+            merge_second_response(&mut window, narrow, first, last);
         }
         Ok(window)
     }
 
     /// The rows with dates from `from` to `to`, both inclusive. A day more is asked for on both sides:
     /// the bank's day need not be that of UTC.
-    pub(crate) async fn transactions_between(
+    pub(crate) async fn fetch_transactions_between(
         &self,
         account: &str,
         from: Date,
         to: Date,
     ) -> Result<TransactionWindow, BankFault> {
-        let mut url = self.url(&["accounts", account, "transactions"])?;
+        let mut url = self.resource_url(&["accounts", account, "transactions"])?;
         let (first, last) = (
             from.yesterday().unwrap_or(from),
             to.tomorrow().unwrap_or(to),
@@ -112,27 +116,27 @@ impl<'a> Session<'a> {
         url.query_pairs_mut()
             .append_pair("fromBookingDateTime", &format!("{first}T00:00:00Z"))
             .append_pair("toBookingDateTime", &format!("{last}T23:59:59Z"));
-        let mut rows = join_pages(self.pages(url, parse_transactions).await?);
-        rows.retain(|row| (from..=to).contains(&row.date()));
+        let mut rows = join_pages(self.fetch_pages(url, parse_transactions).await?);
+        rows.retain(|row| (from..=to).contains(&row.booking_date()));
         Ok(TransactionWindow { from, rows })
     }
 
     /// The transactions with dates from `from` (inclusive) to `to` (exclusive), and the first date that
     /// the bank says it has any of.
-    pub(crate) async fn history(
+    pub(crate) async fn fetch_backfill(
         &self,
         account: &str,
         from: Date,
         to: Date,
     ) -> Result<(TransactionWindow, Option<Date>), BankFault> {
-        let mut url = self.url(&["accounts", account, "transactions"])?;
+        let mut url = self.resource_url(&["accounts", account, "transactions"])?;
         let last = to.saturating_sub(jiff::Span::new().days(1));
         url.query_pairs_mut()
             .append_pair("fromBookingDateTime", &format!("{from}T00:00:00Z"))
             .append_pair("toBookingDateTime", &format!("{last}T23:59:59Z"));
         let first_available = Mutex::new(None);
         let parse = |body: &[u8]| {
-            if let Some(first) = answer::first_available(body) {
+            if let Some(first) = answer::parse_first_available(body) {
                 let mut known = first_available
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner);
@@ -140,8 +144,8 @@ impl<'a> Session<'a> {
             }
             parse_transactions(body)
         };
-        let mut rows = join_pages(self.pages(url, parse).await?);
-        rows.retain(|row| row.date() >= from && row.date() < to);
+        let mut rows = join_pages(self.fetch_pages(url, parse).await?);
+        rows.retain(|row| row.booking_date() >= from && row.booking_date() < to);
         let first_available = first_available
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
@@ -150,16 +154,16 @@ impl<'a> Session<'a> {
 
     /// Reads all pages of an answer. A page that links to one already read, or to another place, or one
     /// page too many, is nonsense: half a list would look like removals.
-    async fn pages<T>(
+    async fn fetch_pages<T>(
         &self,
-        first: Url,
-        parse: impl Fn(&[u8]) -> Result<Page<T>, Nonsense>,
+        first_url: Url,
+        parse_page: impl Fn(&[u8]) -> Result<ObiePage<T>, MalformedResponse>,
     ) -> Result<Vec<Vec<T>>, BankFault> {
-        let nonsense = |detail: &str| Err(BankFault::new(FaultClass::Nonsense, detail));
+        let nonsense = |detail: &str| Err(BankFault::new(FaultClass::MalformedResponse, detail));
         let (mut pages, mut read) = (Vec::new(), HashSet::new());
-        let mut url = first;
+        let mut url = first_url;
         for _ in 0..self.bank.limits.max_pages.max(1) {
-            let page = parse(&self.get(url.clone()).await?)?;
+            let page = parse_page(&self.fetch_body(url.clone()).await?)?;
             pages.push(page.items);
             let Some(link) = page.next else {
                 return Ok(pages);
@@ -169,7 +173,7 @@ impl<'a> Session<'a> {
             };
             // Never sent; two links that differ in it alone are one page.
             next.set_fragment(None);
-            if !self.is_own(&next)? {
+            if !self.is_bank_url(&next)? {
                 return nonsense("Links.Next leads to another place");
             }
             read.insert(url);
@@ -182,8 +186,8 @@ impl<'a> Session<'a> {
     }
 
     /// True for a URL below the bank's base: the consent's token goes nowhere else.
-    fn is_own(&self, url: &Url) -> Result<bool, BankFault> {
-        let base = self.url(&[])?;
+    fn is_bank_url(&self, url: &Url) -> Result<bool, BankFault> {
+        let base = self.resource_url(&[])?;
         let below = url
             .path()
             .strip_prefix(base.path().trim_end_matches('/'))
@@ -192,10 +196,10 @@ impl<'a> Session<'a> {
         Ok(url.origin() == base.origin() && below && anonymous)
     }
 
-    async fn get(&self, url: Url) -> Result<Vec<u8>, BankFault> {
+    async fn fetch_body(&self, url: Url) -> Result<Vec<u8>, BankFault> {
         let mut request = self
             .transport
-            .get(url)
+            .get_request(url)
             .bearer_auth(&self.consent.access_token)
             .header("accept", "application/json");
         if let Some(financial_id) = &self.bank.financial_id {
@@ -206,16 +210,17 @@ impl<'a> Session<'a> {
         }
         let reply = self
             .transport
-            .send(request, &self.bank.limits, self.now)
+            .send_request(request, &self.bank.limits, self.now)
             .await?;
         match reply {
-            Reply::Body(body) => Ok(body),
-            Reply::Refused { mut fault, body } => {
+            BankResponse::Success(body) => Ok(body),
+            BankResponse::Rejected { mut fault, body } => {
                 let status = fault.status.unwrap_or_default();
-                if let Some(class) = quota::class_of(status, &body, fault.retry_after_s) {
+                if let Some(class) = quota::classify_limit_error(status, &body, fault.retry_after_s)
+                {
                     fault.class = class;
                 }
-                if let Some(code) = codes::error_code(&body) {
+                if let Some(code) = codes::parse_error_code(&body) {
                     fault.detail = format!("{}, {code}", fault.detail);
                 }
                 Err(fault)
@@ -224,9 +229,9 @@ impl<'a> Session<'a> {
     }
 
     /// The URL of a resource; its segments are encoded.
-    fn url(&self, segments: &[&str]) -> Result<Url, BankFault> {
+    fn resource_url(&self, segments: &[&str]) -> Result<Url, BankFault> {
         let unusable = |what: &str| BankFault::new(FaultClass::Internal, what);
-        if !segments.iter().all(|segment| is_usable_id(segment)) {
+        if !segments.iter().all(|segment| is_usable_account_id(segment)) {
             return Err(unusable("the account's id at the bank is not usable"));
         }
         let base_unusable = || unusable("the bank's base_url is not usable");

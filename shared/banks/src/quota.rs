@@ -5,13 +5,13 @@
 use okra_core::fault::FaultClass;
 
 /// Bytes of a refusal that are looked through at most.
-const MAX_LOOKED_AT: usize = 8 * 1024;
+const MAX_SCANNED_BYTES: usize = 8 * 1024;
 
 /// Seconds from which a `Retry-After` speaks of a quota and not of a rate.
-const QUOTA_FROM_S: u32 = 3_600;
+const MIN_QUOTA_WAIT_S: u32 = 3_600;
 
 /// Codes that say it, whatever the status: in small letters, without signs.
-const CODES: [&str; 6] = [
+const QUOTA_CODES: [&str; 6] = [
     "accessexceeded",
     "quotaexceeded",
     "quotaspent",
@@ -21,7 +21,7 @@ const CODES: [&str; 6] = [
 ];
 
 /// Words that say it, all of a line, in a refusal of any of [`STATUSES`].
-const WORDS: [&[&str]; 7] = [
+const QUOTA_PHRASES: [&[&str]; 7] = [
     &["daily", "limit"],
     &["limit", "per day"],
     &["quota"],
@@ -32,19 +32,24 @@ const WORDS: [&[&str]; 7] = [
 ];
 
 /// Statuses in whose texts words are looked for.
-const STATUSES: [u16; 4] = [400, 401, 403, 429];
+const QUOTA_STATUSES: [u16; 4] = [400, 401, 403, 429];
 
 /// The class of a refusal that speaks of a rate or a quota; `None` where it speaks of something else.
-pub(crate) fn class_of(status: u16, body: &[u8], retry_after_s: Option<u32>) -> Option<FaultClass> {
-    let body = body.get(..MAX_LOOKED_AT).unwrap_or(body);
+pub(crate) fn classify_limit_error(
+    status: u16,
+    body: &[u8],
+    retry_after_s: Option<u32>,
+) -> Option<FaultClass> {
+    let body = body.get(..MAX_SCANNED_BYTES).unwrap_or(body);
     let text = String::from_utf8_lossy(body).to_lowercase();
     let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
-    let coded = STATUSES.contains(&status) && CODES.iter().any(|code| letters.contains(code));
-    let said = STATUSES.contains(&status)
-        && WORDS
+    let coded =
+        QUOTA_STATUSES.contains(&status) && QUOTA_CODES.iter().any(|code| letters.contains(code));
+    let said = QUOTA_STATUSES.contains(&status)
+        && QUOTA_PHRASES
             .iter()
             .any(|words| words.iter().all(|word| text.contains(word)));
-    let long = status == 429 && retry_after_s.is_some_and(|seconds| seconds >= QUOTA_FROM_S);
+    let long = status == 429 && retry_after_s.is_some_and(|seconds| seconds >= MIN_QUOTA_WAIT_S);
     if coded || said || long {
         Some(FaultClass::QuotaSpent)
     } else if status == 429 {
@@ -62,7 +67,7 @@ mod tests {
     fn the_ways_of_saying_that_a_quota_is_spent() {
         let spent = Some(FaultClass::QuotaSpent);
         let check = |status, body: &str, retry_after_s, expected| {
-            let found = class_of(status, body.as_bytes(), retry_after_s);
+            let found = classify_limit_error(status, body.as_bytes(), retry_after_s);
             assert_eq!(found, expected, "{status} {body}");
         };
         check(429, "", None, Some(FaultClass::RateLimited));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use okra_core::{
     bank::BankLimits,
     fault::{BankFault, FaultClass},
-    retry::retry_after_within,
+    retry::parse_retry_after_within,
 };
 use reqwest::{
     Client, Method, Request, RequestBuilder, Response, StatusCode, header::RETRY_AFTER,
@@ -22,165 +22,170 @@ use url::Url;
 pub struct ConnectorError(#[source] reqwest::Error);
 
 /// Idle connections kept for a bank.
-const MAX_IDLE_PER_BANK: usize = 32;
+const MAX_IDLE_CONNECTIONS_PER_BANK: usize = 32;
 
 /// How long an idle connection is kept: less than servers and load balancers keep theirs, so that a
 /// request rarely meets one that is being closed.
-const IDLE: Duration = Duration::from_secs(20);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a bank may take to be reached.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Seconds that a bank can ask us to wait at most: a day, as long as any quota lasts.
-const MAX_WAIT_S: u32 = 24 * 3_600;
+const MAX_RETRY_AFTER_S: u32 = 24 * 3_600;
 
 /// Bytes of a refusal's body at most; a longer one is not looked at.
-const MAX_REFUSAL_BYTES: usize = 16 * 1024;
+const MAX_ERROR_BODY_BYTES: usize = 16 * 1024;
 
 /// Why no answer came. Says nothing of the URL, which names an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreached {
+pub enum BankTransportError {
     /// The request could not be built: our own fault.
     #[error("the request could not be built")]
-    Unbuilt,
+    InvalidRequest,
     /// No connection within its time.
     #[error("the bank could not be reached in time")]
-    Late,
+    ConnectTimeout,
     /// No connection.
     #[error("the bank could not be reached")]
-    Refused,
+    ConnectFailed,
     /// The connection broke before the answer was whole.
     #[error("the connection to the bank broke")]
-    Broken,
+    ConnectionLost,
 }
 
-impl From<&reqwest::Error> for Unreached {
+impl From<&reqwest::Error> for BankTransportError {
     fn from(error: &reqwest::Error) -> Self {
         if error.is_builder() {
-            Self::Unbuilt
+            Self::InvalidRequest
         } else if error.is_timeout() {
-            Self::Late
+            Self::ConnectTimeout
         } else if error.is_connect() {
-            Self::Refused
+            Self::ConnectFailed
         } else {
-            Self::Broken
+            Self::ConnectionLost
         }
     }
 }
 
-impl From<Unreached> for BankFault {
-    fn from(unreached: Unreached) -> Self {
+impl From<BankTransportError> for BankFault {
+    fn from(unreached: BankTransportError) -> Self {
         let class = match unreached {
-            Unreached::Unbuilt => FaultClass::Internal,
-            Unreached::Late | Unreached::Refused | Unreached::Broken => FaultClass::BankUnavailable,
+            BankTransportError::InvalidRequest => FaultClass::Internal,
+            BankTransportError::ConnectTimeout
+            | BankTransportError::ConnectFailed
+            | BankTransportError::ConnectionLost => FaultClass::BankUnavailable,
         };
         Self::new(class, unreached.to_string())
     }
 }
 
 /// What [`Http::execute`] comes to.
-pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Response, Unreached>> + Send + 'a>>;
+pub type HttpResponseFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Response, BankTransportError>> + Send + 'a>>;
 
 /// What carries a request to a bank and brings the answer back: an HTTP client or, in a simulation, a
 /// bank in the same process. Deadlines, caps, classes of fault and parsing are above it.
-pub trait Http: Send + Sync {
+pub trait HttpClient: Send + Sync {
     /// Sends a request and answers with the head of the response; its body may still be on its way.
-    fn execute(&self, request: Request) -> Answering<'_>;
+    fn execute_request(&self, request: Request) -> HttpResponseFuture<'_>;
 }
 
-impl Http for Client {
-    fn execute(&self, request: Request) -> Answering<'_> {
+impl HttpClient for Client {
+    fn execute_request(&self, request: Request) -> HttpResponseFuture<'_> {
         Box::pin(async move {
             let answer = Self::execute(self, request).await;
-            answer.map_err(|error| Unreached::from(&error))
+            answer.map_err(|error| BankTransportError::from(&error))
         })
     }
 }
 
 #[derive(Clone)]
-pub(crate) struct Transport {
+pub(crate) struct BankTransport {
     /// Builds requests.
-    client: Client,
-    http: Arc<dyn Http>,
+    request_builder: Client,
+    http: Arc<dyn HttpClient>,
 }
 
-impl fmt::Debug for Transport {
+impl fmt::Debug for BankTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Transport")
     }
 }
 
 /// What a bank replied in time.
-pub(crate) enum Reply {
+pub(crate) enum BankResponse {
     /// Status 200 or 201, 204 where something was to be deleted; and the whole body.
-    Body(Vec<u8>),
+    Success(Vec<u8>),
     /// Another status. The body is empty where the standard has none or it could not be read.
-    Refused { fault: BankFault, body: Vec<u8> },
+    Rejected { fault: BankFault, body: Vec<u8> },
 }
 
-impl Transport {
+impl BankTransport {
     pub(crate) fn new(tls: rustls::ClientConfig) -> Result<Self, ConnectorError> {
         Client::builder()
             .tls_backend_preconfigured(tls)
             .redirect(Policy::none())
             .no_proxy()
-            .connect_timeout(CONNECT)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(MAX_IDLE_PER_BANK)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS_PER_BANK)
             .user_agent(concat!("okra-sync/", env!("CARGO_PKG_VERSION")))
             .build()
             .map(|client| Self {
                 http: Arc::new(client.clone()),
-                client,
+                request_builder: client,
             })
             .map_err(ConnectorError)
     }
 
     /// The same transport over another carrier.
-    pub(crate) fn over(self, http: Arc<dyn Http>) -> Self {
+    pub(crate) fn with_http_client(self, http: Arc<dyn HttpClient>) -> Self {
         Self { http, ..self }
     }
 
-    pub(crate) fn get(&self, url: Url) -> RequestBuilder {
-        self.client.get(url)
+    pub(crate) fn get_request(&self, url: Url) -> RequestBuilder {
+        self.request_builder.get(url)
     }
 
-    pub(crate) fn post(&self, url: Url) -> RequestBuilder {
-        self.client.post(url)
+    pub(crate) fn post_request(&self, url: Url) -> RequestBuilder {
+        self.request_builder.post(url)
     }
 
-    pub(crate) fn delete(&self, url: Url) -> RequestBuilder {
-        self.client.delete(url)
+    pub(crate) fn delete_request(&self, url: Url) -> RequestBuilder {
+        self.request_builder.delete(url)
     }
 
     /// Sends a request and reads the reply, all within the bank's deadline. `now` is what a date in
     /// `Retry-After` counts from.
-    pub(crate) async fn send(
+    pub(crate) async fn send_request(
         &self,
         request: RequestBuilder,
         limits: &BankLimits,
         now: Timestamp,
-    ) -> Result<Reply, BankFault> {
+    ) -> Result<BankResponse, BankFault> {
         let deadline = Instant::now() + Duration::from_millis(u64::from(limits.deadline_ms));
         let late = |_| {
             let detail = format!("no whole answer within {} ms", limits.deadline_ms);
             BankFault::new(FaultClass::BankUnavailable, detail)
         };
-        let request = request.build().map_err(|error| Unreached::from(&error))?;
+        let request = request
+            .build()
+            .map_err(|error| BankTransportError::from(&error))?;
         let deletes = request.method() == Method::DELETE;
-        let response = timeout_at(deadline, self.http.execute(request))
+        let response = timeout_at(deadline, self.http.execute_request(request))
             .await
             .map_err(late)??;
         let status = response.status();
         let good = matches!(status, StatusCode::OK | StatusCode::CREATED);
         if good || (deletes && status == StatusCode::NO_CONTENT) {
             let cap = usize::try_from(limits.max_body_bytes).unwrap_or(usize::MAX);
-            let body = timeout_at(deadline, capped(response, cap))
+            let body = timeout_at(deadline, read_capped_body(response, cap))
                 .await
                 .map_err(late)??;
-            return Ok(Reply::Body(body));
+            return Ok(BankResponse::Success(body));
         }
-        let fault = refused(&response, status, now);
+        let fault = fault_from_status(&response, status, now);
         let explained = matches!(
             status,
             StatusCode::BAD_REQUEST
@@ -189,19 +194,19 @@ impl Transport {
                 | StatusCode::TOO_MANY_REQUESTS
         );
         let body = if explained {
-            let read = timeout_at(deadline, capped(response, MAX_REFUSAL_BYTES)).await;
+            let read = timeout_at(deadline, read_capped_body(response, MAX_ERROR_BODY_BYTES)).await;
             read.ok().and_then(Result::ok).unwrap_or_default()
         } else {
             Vec::new()
         };
-        Ok(Reply::Refused { fault, body })
+        Ok(BankResponse::Rejected { fault, body })
     }
 }
 
-async fn capped(mut response: Response, cap: usize) -> Result<Vec<u8>, BankFault> {
+async fn read_capped_body(mut response: Response, cap: usize) -> Result<Vec<u8>, BankFault> {
     let too_large = || {
         let detail = format!("the answer has more than {cap} bytes");
-        BankFault::new(FaultClass::Nonsense, detail)
+        BankFault::new(FaultClass::MalformedResponse, detail)
     };
     let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
     if announced > cap {
@@ -211,7 +216,7 @@ async fn capped(mut response: Response, cap: usize) -> Result<Vec<u8>, BankFault
     while let Some(part) = response
         .chunk()
         .await
-        .map_err(|error| Unreached::from(&error))?
+        .map_err(|error| BankTransportError::from(&error))?
     {
         if body.len() + part.len() > cap {
             return Err(too_large());
@@ -221,12 +226,12 @@ async fn capped(mut response: Response, cap: usize) -> Result<Vec<u8>, BankFault
     Ok(body)
 }
 
-fn refused(response: &Response, status: StatusCode, now: Timestamp) -> BankFault {
+fn fault_from_status(response: &Response, status: StatusCode, now: Timestamp) -> BankFault {
     let class = match status.as_u16() {
-        401 | 403 => FaultClass::ConsentRefused,
+        401 | 403 => FaultClass::ConsentRejected,
         429 => FaultClass::RateLimited,
         408 | 500..=599 => FaultClass::BankUnavailable,
-        _ => FaultClass::Nonsense,
+        _ => FaultClass::MalformedResponse,
     };
     let header = response
         .headers()
@@ -235,7 +240,8 @@ fn refused(response: &Response, status: StatusCode, now: Timestamp) -> BankFault
     BankFault {
         class,
         detail: format!("status {}", status.as_u16()),
-        retry_after_s: header.and_then(|header| retry_after_within(header, now, MAX_WAIT_S)),
+        retry_after_s: header
+            .and_then(|header| parse_retry_after_within(header, now, MAX_RETRY_AFTER_S)),
         status: Some(status.as_u16()),
     }
 }

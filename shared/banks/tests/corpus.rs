@@ -10,10 +10,10 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp, civil::Date};
-use okra_banks::obie::{doubtful_dates, join_pages, parse_transactions};
+use okra_banks::obie::{find_ambiguous_dates, join_pages, parse_transactions};
 use okra_core::{
-    decide::{AccountState, decide, merge},
-    diff::AccountView,
+    decide::{CommittedAccount, decide_changes, merge_second_response},
+    diff::ProjectedAccount,
     feed::Change,
     ids::AccountId,
     model::{
@@ -27,15 +27,15 @@ use serde_json::{Value, json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Case {
+struct CorpusCase {
     source: String,
-    answer: Vec<Answer>,
+    answer: Vec<CorpusResponse>,
 }
 
 /// What a bank answers one day, and what that must change.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Answer {
+struct CorpusResponse {
     #[serde(default = "a_day")]
     after_hours: i64,
     #[serde(default = "first_day")]
@@ -68,7 +68,7 @@ fn first_day() -> String {
 }
 
 /// `id | status | date | amount | text | name=value ...` as JSON of the standard.
-fn row(line: &str) -> Value {
+fn row_json(line: &str) -> Value {
     let mut fields = line.split('|').map(str::trim);
     let mut next = || fields.next().unwrap_or_default();
     let (id, status, date, amount, text, more) = (next(), next(), next(), next(), next(), next());
@@ -115,13 +115,13 @@ fn row(line: &str) -> Value {
 }
 
 /// The pages of a text of rows; a line `---` ends a page.
-fn pages(text: &str) -> Vec<Vec<TransactionFacts>> {
+fn parse_pages(text: &str) -> Vec<Vec<TransactionFacts>> {
     text.split("---\n")
         .map(|page| {
             let rows: Vec<Value> = page
                 .lines()
                 .filter(|line| !line.trim().is_empty())
-                .map(row)
+                .map(row_json)
                 .collect();
             let body = json!({ "Data": { "Transaction": rows } }).to_string();
             parse_transactions(body.as_bytes()).unwrap().items
@@ -129,13 +129,13 @@ fn pages(text: &str) -> Vec<Vec<TransactionFacts>> {
         .collect()
 }
 
-fn window(from: Date, text: &str) -> TransactionWindow {
-    let mut rows = join_pages(pages(text));
-    rows.retain(|row| row.date() >= from);
+fn parse_window(from: Date, text: &str) -> TransactionWindow {
+    let mut rows = join_pages(parse_pages(text));
+    rows.retain(|row| row.booking_date() >= from);
     TransactionWindow { from, rows }
 }
 
-fn name(facts: &TransactionFacts) -> String {
+fn row_name(facts: &TransactionFacts) -> String {
     let amount = Money::new(facts.signed_minor(), facts.amount.currency).to_decimal();
     let text = format!("{amount} {}", facts.description);
     facts
@@ -145,7 +145,7 @@ fn name(facts: &TransactionFacts) -> String {
 }
 
 /// A change as the corpus writes it, one line for each row.
-fn told(change: &Change) -> Vec<String> {
+fn change_lines(change: &Change) -> Vec<String> {
     match change {
         Change::Balance { after, .. } => {
             vec![format!("= {}", after.ledger.unwrap().to_decimal())]
@@ -154,13 +154,13 @@ fn told(change: &Change) -> Vec<String> {
             let added = diff
                 .added
                 .iter()
-                .map(|row| format!("+ {}", name(&row.facts)));
+                .map(|row| format!("+ {}", row_name(&row.facts)));
             let removed = diff
                 .removed
                 .iter()
-                .map(|row| format!("- {}", name(&row.facts)));
+                .map(|row| format!("- {}", row_name(&row.facts)));
             let modified = diff.modified.iter().map(|row| {
-                let (before, after) = (name(&row.before), name(&row.after.facts));
+                let (before, after) = (row_name(&row.before), row_name(&row.after.facts));
                 let arrow = if row.before.bank_id.is_some()
                     && row.before.bank_id == row.after.facts.bank_id
                     || (before == after && row.before.status == row.after.facts.status)
@@ -169,7 +169,7 @@ fn told(change: &Change) -> Vec<String> {
                 } else {
                     format!("{before} -> {after}")
                 };
-                let mut changed = row.before.changed(&row.after.facts);
+                let mut changed = row.before.changed_fields(&row.after.facts);
                 changed.sort_unstable();
                 let changed = changed.join(" ");
                 format!("~ {arrow} {}: {changed}", row.confidence.as_str())
@@ -182,33 +182,37 @@ fn told(change: &Change) -> Vec<String> {
 
 /// An account on its way through the answers of a case.
 #[derive(Default)]
-struct Account {
-    view: AccountView,
-    state: AccountState,
-    tie: Option<TieOut>,
-    pulled: bool,
+struct CorpusAccount {
+    view: ProjectedAccount,
+    state: CommittedAccount,
+    tie_out: Option<TieOut>,
+    is_fetched_before: bool,
 }
 
-impl Account {
-    fn read(
+impl CorpusAccount {
+    fn apply_response(
         &mut self,
-        answer: &Answer,
+        response: &CorpusResponse,
         text: Option<&str>,
         balance: Option<BalanceFacts>,
         now: Timestamp,
     ) -> Vec<String> {
-        let from: Date = answer.from.parse().unwrap();
-        let asked_again = answer.again.as_deref().filter(|again| *again != "refused");
-        let again = window(from, asked_again.or(text).unwrap_or_default());
-        let mut seen = match (&answer.json, text) {
+        let from: Date = response.from.parse().unwrap();
+        let asked_again = response
+            .again
+            .as_deref()
+            .filter(|again| *again != "refused");
+        let again = parse_window(from, asked_again.or(text).unwrap_or_default());
+        let mut seen = match (&response.json, text) {
             (Some(json), _) => TransactionWindow {
                 from,
                 rows: parse_transactions(json.as_bytes()).unwrap().items,
             },
-            (None, text) => window(from, text.unwrap_or_default()),
+            (None, text) => parse_window(from, text.unwrap_or_default()),
         };
-        if let Some((first, last)) = text.and_then(|text| doubtful_dates(&pages(text))) {
-            merge(&mut seen, again.clone(), first, last);
+        if let Some((first, last)) = text.and_then(|text| find_ambiguous_dates(&parse_pages(text)))
+        {
+            merge_second_response(&mut seen, again.clone(), first, last);
         }
         let account = AccountId::derive(&[b"account"]);
         self.state.transactions = self
@@ -221,8 +225,8 @@ impl Account {
             })
             .collect();
         self.state.balance = self.view.balance;
-        self.state.first_pull = !self.pulled;
-        self.pulled = true;
+        self.state.is_first_fetch = !self.is_fetched_before;
+        self.is_fetched_before = true;
         let known = BTreeMap::from([(account, self.state.clone())]);
         let snapshot = |window: &TransactionWindow| Snapshot {
             accounts: vec![AccountSnapshot {
@@ -231,23 +235,23 @@ impl Account {
                 transactions: Some(Ok(window.clone())),
             }],
         };
-        let mut decision = decide(&snapshot(&seen), &known, &BTreeSet::new(), now);
-        if let Some(suspects) = decision.suspects.first().cloned()
-            && answer.again.as_deref() != Some("refused")
+        let mut decision = decide_changes(&snapshot(&seen), &known, &BTreeSet::new(), now);
+        if let Some(suspects) = decision.deletion_checks.first().cloned()
+            && response.again.as_deref() != Some("refused")
         {
-            merge(&mut seen, again, suspects.from, suspects.to);
-            decision = decide(&snapshot(&seen), &known, &suspects.rows, now);
+            merge_second_response(&mut seen, again, suspects.from, suspects.to);
+            decision = decide_changes(&snapshot(&seen), &known, &suspects.rows, now);
         }
         let mut lines = Vec::new();
         for (_, change) in &decision.changes {
-            lines.extend(told(change));
-            self.view.apply(change);
+            lines.extend(change_lines(change));
+            self.view.apply_change(change);
         }
         let mut held = Vec::new();
-        for suspects in &decision.suspects {
+        for suspects in &decision.deletion_checks {
             for id in &suspects.rows {
                 let facts = &self.view.transactions[id];
-                lines.push(format!("? {}", name(facts)));
+                lines.push(format!("? {}", row_name(facts)));
                 held.push(facts.clone());
             }
         }
@@ -257,8 +261,8 @@ impl Account {
                 .iter()
                 .map(|(_, _, fault)| format!("! {}", fault.class.as_str())),
         );
-        for (_, doubt) in decision.doubts {
-            self.state.doubt = doubt;
+        for (_, doubt) in decision.pending_deletions {
+            self.state.pending_deletions = doubt;
         }
         if decision.faults.is_empty() {
             // The law: the state is what the bank shows, and what is held.
@@ -267,25 +271,25 @@ impl Account {
                 rows.sort_unstable();
                 rows
             };
-            let inside = |facts: &&TransactionFacts| facts.date() >= from;
+            let inside = |facts: &&TransactionFacts| facts.booking_date() >= from;
             assert_eq!(
                 debug(self.view.transactions.values().filter(inside).collect()),
                 debug(seen.rows.iter().chain(&held).collect()),
             );
         }
         if let Some(ledger) = balance.and_then(|balance| balance.ledger) {
-            self.tie = tie_out(self.tie.as_ref(), &seen, Some(ledger), now);
+            self.tie_out = tie_out(self.tie_out.as_ref(), &seen, Some(ledger), now);
         }
         lines
     }
 }
 
-fn check(case: &Case) -> Result<(), String> {
+fn check_case(case: &CorpusCase) -> Result<(), String> {
     if case.source.is_empty() || case.answer.is_empty() {
         return Err("a case has a source and answers".to_owned());
     }
     let mut now: Timestamp = "2026-03-12T12:00:00Z".parse().unwrap();
-    let (mut main, mut other) = (Account::default(), Account::default());
+    let (mut main, mut other) = (CorpusAccount::default(), CorpusAccount::default());
     for (n, answer) in case.answer.iter().enumerate() {
         now += SignedDuration::from_hours(answer.after_hours);
         let ledger = answer.ledger.as_deref();
@@ -293,9 +297,9 @@ fn check(case: &Case) -> Result<(), String> {
             available: None,
             ledger: Some(Money::parse(ledger, Currency::NGN).unwrap()),
         });
-        let mut got = main.read(answer, answer.rows.as_deref(), balance, now);
+        let mut got = main.apply_response(answer, answer.rows.as_deref(), balance, now);
         if let Some(rows) = &answer.other {
-            let lines = other.read(answer, Some(rows), None, now);
+            let lines = other.apply_response(answer, Some(rows), None, now);
             got.extend(lines.into_iter().map(|line| format!("B: {line}")));
         }
         got.sort_unstable();
@@ -306,7 +310,7 @@ fn check(case: &Case) -> Result<(), String> {
                 return Err(format!("answer {n}: expected {expected:#?}, got {got:#?}"));
             }
         }
-        let drift = main.tie.and_then(|tie| tie.drift).map(|drift| {
+        let drift = main.tie_out.and_then(|tie| tie.drift).map(|drift| {
             let amount = drift.amount.to_decimal();
             format!("{amount} {}", drift.check.as_str())
         });
@@ -321,7 +325,7 @@ fn check(case: &Case) -> Result<(), String> {
 }
 
 /// Cases there are at least: a corpus that is not found must not pass.
-const AT_LEAST: usize = 50;
+const MIN_CASES: usize = 50;
 
 #[test]
 fn every_case_changes_what_it_should_and_nothing_else() {
@@ -332,13 +336,13 @@ fn every_case_changes_what_it_should_and_nothing_else() {
         .filter(|file| file.extension().is_some_and(|it| it == "toml"))
         .collect();
     files.sort_unstable();
-    assert!(files.len() >= AT_LEAST, "{} cases", files.len());
+    assert!(files.len() >= MIN_CASES, "{} cases", files.len());
     let mut wrong = String::new();
     for file in &files {
         let text = std::fs::read_to_string(file).unwrap();
-        let case: Case =
+        let case: CorpusCase =
             toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        if let Err(problem) = check(&case) {
+        if let Err(problem) = check_case(&case) {
             let name = file.file_stem().unwrap().display();
             wrong.push_str(&format!("{name} ({}): {problem}\n", case.source));
         }

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 /// What a row says; how it is written is drawn when it is.
 #[derive(Clone, Debug)]
-struct Row {
+struct GeneratedRow {
     id: Option<String>,
     credit: bool,
     booked: bool,
@@ -24,7 +24,7 @@ struct Row {
     balance: Option<(bool, u64)>,
 }
 
-fn a_row() -> impl Strategy<Value = Row> {
+fn any_row() -> impl Strategy<Value = GeneratedRow> {
     let text = "[A-Za-z0-9/₦é\"\\\\]{1,8}( [A-Za-z0-9]{1,8}){0,3}";
     (
         prop::option::of("[a-z0-9-]{1,12}"),
@@ -36,7 +36,7 @@ fn a_row() -> impl Strategy<Value = Row> {
         prop::option::of((any::<bool>(), 0..1_000_000_u64)),
     )
         .prop_map(
-            |(id, credit, booked, kobo, booked_at_ms, text, balance)| Row {
+            |(id, credit, booked, kobo, booked_at_ms, text, balance)| GeneratedRow {
                 id,
                 credit,
                 booked,
@@ -49,14 +49,14 @@ fn a_row() -> impl Strategy<Value = Row> {
 }
 
 /// Writes JSON as some bank might.
-struct Pen(fastrand::Rng);
+struct JsonWriter(fastrand::Rng);
 
-impl Pen {
-    fn space(&mut self) -> &'static str {
+impl JsonWriter {
+    fn write_space(&mut self) -> &'static str {
         self.0.choice(["", "", " ", "\n", "\t", "\r\n  "]).unwrap()
     }
 
-    fn string(&mut self, text: &str) -> String {
+    fn write_string(&mut self, text: &str) -> String {
         let escaped = text.chars().map(|c| {
             if c == '"' || c == '\\' || self.0.u8(..8) == 0 {
                 let units = c.encode_utf16(&mut [0; 2]).to_vec();
@@ -69,26 +69,26 @@ impl Pen {
         format!("\"{escaped}\"")
     }
 
-    fn object(&mut self, mut fields: Vec<(&str, String)>) -> String {
+    fn write_object(&mut self, mut fields: Vec<(&str, String)>) -> String {
         if self.0.bool() {
             fields.push(("Unheard", r#"{"Of":[1,2.5,null,"\n"]}"#.to_owned()));
         }
         self.0.shuffle(&mut fields);
         let mut parts = Vec::new();
         for (name, value) in fields {
-            let (a, b, c) = (self.space(), self.space(), self.space());
-            let name = self.string(name);
+            let (a, b, c) = (self.write_space(), self.write_space(), self.write_space());
+            let name = self.write_string(name);
             parts.push(format!("{a}{name}{b}:{c}{value}"));
         }
-        format!("{{{}{}}}", parts.join(","), self.space())
+        format!("{{{}{}}}", parts.join(","), self.write_space())
     }
 
-    fn list(&mut self, mut items: Vec<String>) -> String {
+    fn write_list(&mut self, mut items: Vec<String>) -> String {
         self.0.shuffle(&mut items);
-        format!("[{}{}]", items.join(","), self.space())
+        format!("[{}{}]", items.join(","), self.write_space())
     }
 
-    fn decimal(&mut self, kobo: u64) -> String {
+    fn write_decimal(&mut self, kobo: u64) -> String {
         let mut text = format!("{}.{:02}", kobo / 100, kobo % 100);
         match self.0.u8(..3) {
             0 => text.push_str("000"),
@@ -98,20 +98,20 @@ impl Pen {
         text
     }
 
-    fn amount(&mut self, kobo: u64) -> String {
-        let decimal = self.decimal(kobo);
+    fn write_amount(&mut self, kobo: u64) -> String {
+        let decimal = self.write_decimal(kobo);
         let fields = vec![
-            ("Amount", self.string(&decimal)),
+            ("Amount", self.write_string(&decimal)),
             ("Currency", "\"NGN\"".to_owned()),
         ];
-        self.object(fields)
+        self.write_object(fields)
     }
 
-    fn indicator(&mut self, credit: bool) -> String {
-        self.string(if credit { "Credit" } else { "Debit" })
+    fn write_indicator(&mut self, credit: bool) -> String {
+        self.write_string(if credit { "Credit" } else { "Debit" })
     }
 
-    fn instant(&mut self, ms: i64) -> String {
+    fn write_instant(&mut self, ms: i64) -> String {
         let at = Timestamp::from_millisecond(ms).unwrap();
         let offset = jiff::tz::Offset::from_hours(self.0.i8(-11..=12)).unwrap();
         let mut text = at.display_with_offset(offset).to_string();
@@ -122,10 +122,10 @@ impl Pen {
             let millis = format!(".{:03}{}", ms.rem_euclid(1000), self.0.u16(100..1000));
             text.replace_range(point..end, &millis);
         }
-        self.string(&text)
+        self.write_string(&text)
     }
 
-    fn text(&mut self, text: &str) -> String {
+    fn write_text(&mut self, text: &str) -> String {
         let gaps = [" ", "  ", "\t", "\u{a0} "];
         let words: Vec<_> = text.split(' ').collect();
         let mut spaced = String::from(self.0.choice(["", " "]).unwrap());
@@ -134,54 +134,57 @@ impl Pen {
             spaced.push_str(self.0.choice(gaps).unwrap());
         }
         // A tab must be escaped in JSON.
-        self.string(&spaced).replace('\t', "\\t")
+        self.write_string(&spaced).replace('\t', "\\t")
     }
 
-    fn row(&mut self, row: &Row) -> String {
+    fn write_row(&mut self, row: &GeneratedRow) -> String {
         let status = match row.booked {
             true => ["Booked", "BOOK"],
             false => ["Pending", "PDNG"],
         };
         let status = self.0.choice(status).unwrap();
         let mut fields = vec![
-            ("AccountId", self.string("22289")),
-            ("CreditDebitIndicator", self.indicator(row.credit)),
-            ("Status", self.string(status)),
-            ("BookingDateTime", self.instant(row.booked_at_ms)),
-            ("Amount", self.amount(row.kobo)),
-            ("TransactionInformation", self.text(&row.text)),
+            ("AccountId", self.write_string("22289")),
+            ("CreditDebitIndicator", self.write_indicator(row.credit)),
+            ("Status", self.write_string(status)),
+            ("BookingDateTime", self.write_instant(row.booked_at_ms)),
+            ("Amount", self.write_amount(row.kobo)),
+            ("TransactionInformation", self.write_text(&row.text)),
         ];
         match &row.id {
-            Some(id) => fields.push(("TransactionId", self.string(id))),
+            Some(id) => fields.push(("TransactionId", self.write_string(id))),
             None if self.0.bool() => fields.push(("TransactionId", "\" \"".to_owned())),
             None => {}
         }
         if let Some((credit, kobo)) = row.balance {
             let balance = vec![
-                ("Amount", self.amount(kobo)),
-                ("CreditDebitIndicator", self.indicator(credit)),
-                ("Type", self.string("InterimBooked")),
+                ("Amount", self.write_amount(kobo)),
+                ("CreditDebitIndicator", self.write_indicator(credit)),
+                ("Type", self.write_string("InterimBooked")),
             ];
-            fields.push(("Balance", self.object(balance)));
+            fields.push(("Balance", self.write_object(balance)));
         }
-        self.object(fields)
+        self.write_object(fields)
     }
 
-    fn answer(&mut self, rows: &[Row]) -> Vec<u8> {
-        let mut written: Vec<_> = rows.iter().map(|row| self.row(row)).collect();
+    fn write_body(&mut self, rows: &[GeneratedRow]) -> Vec<u8> {
+        let mut written: Vec<_> = rows.iter().map(|row| self.write_row(row)).collect();
         if self.0.bool() {
             let rejected = r#"{"Status":"Rejected","CreditDebitIndicator":"Debit",
                 "BookingDateTime":"2026-01-01T00:00:00Z","Amount":{"Amount":"1","Currency":"NGN"}}"#;
             written.push(rejected.to_owned());
         }
-        let data = vec![("Transaction", self.list(written))];
-        let fields = vec![("Data", self.object(data)), ("Links", "{}".to_owned())];
-        self.object(fields).into_bytes()
+        let data = vec![("Transaction", self.write_list(written))];
+        let fields = vec![
+            ("Data", self.write_object(data)),
+            ("Links", "{}".to_owned()),
+        ];
+        self.write_object(fields).into_bytes()
     }
 }
 
-fn digest(rows: &[Row], seed: u64) -> Digest {
-    let body = Pen(fastrand::Rng::with_seed(seed)).answer(rows);
+fn digest_of_rows(rows: &[GeneratedRow], seed: u64) -> Digest {
+    let body = JsonWriter(fastrand::Rng::with_seed(seed)).write_body(rows);
     let page = parse_transactions(&body).unwrap_or_else(|nonsense| {
         panic!("{nonsense}\n{}", String::from_utf8_lossy(&body));
     });
@@ -193,7 +196,7 @@ fn digest(rows: &[Row], seed: u64) -> Digest {
 }
 
 /// The row with one thing said otherwise.
-fn otherwise(mut row: Row, which: usize) -> Row {
+fn change_one_field(mut row: GeneratedRow, which: usize) -> GeneratedRow {
     match which {
         0 => row.id = Some(row.id.map_or_else(|| "new".to_owned(), |id| id + "x")),
         1 => row.credit ^= true,
@@ -209,22 +212,22 @@ fn otherwise(mut row: Row, which: usize) -> Row {
 proptest! {
     #[test]
     fn spelling_and_order_make_no_difference(
-        rows in prop::collection::vec(a_row(), 0..12), one: u64, other: u64,
+        rows in prop::collection::vec(any_row(), 0..12), one: u64, other: u64,
     ) {
-        prop_assert_eq!(digest(&rows, one), digest(&rows, other));
+        prop_assert_eq!(digest_of_rows(&rows, one), digest_of_rows(&rows, other));
     }
 
     #[test]
     fn whatever_a_row_says_makes_a_difference(
-        rows in prop::collection::vec(a_row(), 1..6), at: prop::sample::Index, which in 0..7_usize, seed: u64,
+        rows in prop::collection::vec(any_row(), 1..6), at: prop::sample::Index, which in 0..7_usize, seed: u64,
     ) {
         let mut changed = rows.clone();
         let at = at.index(rows.len());
-        changed[at] = otherwise(changed[at].clone(), which);
-        prop_assert_ne!(digest(&rows, seed), digest(&changed, seed));
+        changed[at] = change_one_field(changed[at].clone(), which);
+        prop_assert_ne!(digest_of_rows(&rows, seed), digest_of_rows(&changed, seed));
         changed[at] = rows[at].clone();
         changed.push(rows[at].clone());
-        prop_assert_ne!(digest(&rows, seed), digest(&changed, seed));
+        prop_assert_ne!(digest_of_rows(&rows, seed), digest_of_rows(&changed, seed));
     }
 
     #[test]
@@ -234,10 +237,10 @@ proptest! {
 
     #[test]
     fn nothing_that_is_almost_an_answer_makes_it_panic(
-        rows in prop::collection::vec(a_row(), 1..4), seed: u64,
+        rows in prop::collection::vec(any_row(), 1..4), seed: u64,
         spoilt in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut: prop::sample::Index,
     ) {
-        let mut body = Pen(fastrand::Rng::with_seed(seed)).answer(&rows);
+        let mut body = JsonWriter(fastrand::Rng::with_seed(seed)).write_body(&rows);
         let part = &body[..cut.index(body.len())];
         prop_assert!(parse_transactions(part).is_err());
         for (at, byte) in spoilt {
@@ -261,10 +264,10 @@ proptest! {
 
     #[test]
     fn any_answer_keeps_the_fuzz_targets_laws(
-        rows in prop::collection::vec(a_row(), 0..12), seed: u64,
+        rows in prop::collection::vec(any_row(), 0..12), seed: u64,
         spoilt in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
     ) {
-        let mut body = Pen(fastrand::Rng::with_seed(seed)).answer(&rows);
+        let mut body = JsonWriter(fastrand::Rng::with_seed(seed)).write_body(&rows);
         checks::bank_answer(&body);
         for (at, byte) in spoilt {
             let at = at.index(body.len());

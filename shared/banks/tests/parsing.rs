@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use jiff::Timestamp;
-use okra_banks::obie::{Nonsense, Page, parse_accounts, parse_balances, parse_transactions};
+use okra_banks::obie::{
+    MalformedResponse, ObiePage, parse_accounts, parse_balances, parse_transactions,
+};
 use okra_core::{
     fault::{BankFault, FaultClass},
     model::{BookingStatus, Direction, TransactionFacts},
@@ -11,24 +13,24 @@ use okra_core::{
 };
 use serde_json::{Value, json};
 
-fn money(text: &str, currency: &str) -> Money {
+fn parse_money(text: &str, currency: &str) -> Money {
     Money::parse(text, currency.parse().unwrap()).unwrap()
 }
 
-fn naira(text: &str) -> Money {
-    money(text, "NGN")
+fn parse_naira(text: &str) -> Money {
+    parse_money(text, "NGN")
 }
 
-fn at(text: &str) -> Timestamp {
+fn parse_time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn bytes(answer: &Value) -> Vec<u8> {
+fn to_json_bytes(answer: &Value) -> Vec<u8> {
     serde_json::to_vec(answer).unwrap()
 }
 
 /// A row with what the standard requires.
-fn row() -> Value {
+fn minimal_row() -> Value {
     json!({
         "AccountId": "22289",
         "CreditDebitIndicator": "Debit",
@@ -39,7 +41,7 @@ fn row() -> Value {
 }
 
 /// `row` with `changes` merged over its fields; null takes a field away.
-fn changed(mut row: Value, changes: &Value) -> Value {
+fn merge_fields(mut row: Value, changes: &Value) -> Value {
     let fields = row.as_object_mut().unwrap();
     for (name, value) in changes.as_object().unwrap() {
         if value.is_null() {
@@ -51,12 +53,14 @@ fn changed(mut row: Value, changes: &Value) -> Value {
     row
 }
 
-fn rows(rows: &[Value]) -> Result<Page<TransactionFacts>, Nonsense> {
-    parse_transactions(&bytes(&json!({ "Data": { "Transaction": rows } })))
+fn parse_rows(rows: &[Value]) -> Result<ObiePage<TransactionFacts>, MalformedResponse> {
+    parse_transactions(&to_json_bytes(&json!({ "Data": { "Transaction": rows } })))
 }
 
-fn facts(changes: &Value) -> TransactionFacts {
-    let mut items = rows(&[changed(row(), changes)]).unwrap().items;
+fn parse_changed_row(changes: &Value) -> TransactionFacts {
+    let mut items = parse_rows(&[merge_fields(minimal_row(), changes)])
+        .unwrap()
+        .items;
     assert_eq!(items.len(), 1, "{changes}");
     items.remove(0)
 }
@@ -64,13 +68,13 @@ fn facts(changes: &Value) -> TransactionFacts {
 #[test]
 fn a_row_with_only_what_it_must_have() {
     assert_eq!(
-        facts(&json!({})),
+        parse_changed_row(&json!({})),
         TransactionFacts {
             bank_id: None,
             status: BookingStatus::Booked,
             direction: Direction::Debit,
-            amount: naira("10"),
-            booked_at: at("2026-03-15T10:43:07Z"),
+            amount: parse_naira("10"),
+            booked_at: parse_time("2026-03-15T10:43:07Z"),
             value_at: None,
             description: String::new(),
             reference: None,
@@ -106,26 +110,26 @@ fn a_row_with_everything() {
         "SupplementaryData": { "Anything": [1, { "At": null }] },
     });
     assert_eq!(
-        facts(&full),
+        parse_changed_row(&full),
         TransactionFacts {
             bank_id: Some("tx-1".into()),
             status: BookingStatus::Pending,
             direction: Direction::Credit,
-            amount: naira("0.50"),
-            booked_at: at("2026-03-15T09:43:07.123Z"),
-            value_at: Some(at("2026-03-17T00:00:00Z")),
+            amount: parse_naira("0.50"),
+            booked_at: parse_time("2026-03-15T09:43:07.123Z"),
+            value_at: Some(parse_time("2026-03-17T00:00:00Z")),
             description: "NIP/ ADA TEST \"\u{20a6}\"".into(),
             reference: Some("Ref 7".into()),
             code: Some("Transfer".into()),
-            balance_after: Some(naira("-3.07")),
+            balance_after: Some(parse_naira("-3.07")),
         }
     );
 }
 
 #[test]
 fn rows_that_do_not_count_are_left_out_whatever_they_say() {
-    let with = |status: &str| changed(row(), &json!({ "Status": status }));
-    let counted = |status| rows(&[with(status)]).unwrap().items;
+    let with = |status: &str| merge_fields(minimal_row(), &json!({ "Status": status }));
+    let counted = |status| parse_rows(&[with(status)]).unwrap().items;
     for (status, expected) in [
         ("Booked", BookingStatus::Booked),
         ("BOOK", BookingStatus::Booked),
@@ -137,21 +141,21 @@ fn rows_that_do_not_count_are_left_out_whatever_they_say() {
     for status in ["Rejected", "RJCT", "FUTR", "INFO"] {
         assert_eq!(counted(status), [], "{status}");
         let broken = json!({ "Status": status, "Amount": { "Amount": "?", "Currency": "?" } });
-        let mixed = rows(&[changed(row(), &broken), row()]).unwrap();
+        let mixed = parse_rows(&[merge_fields(minimal_row(), &broken), minimal_row()]).unwrap();
         assert_eq!(mixed.items.len(), 1, "{status}");
     }
 }
 
 #[test]
 fn a_blank_id_or_reference_is_none() {
-    let blank = facts(&json!({ "TransactionId": " ", "TransactionReference": "\t" }));
+    let blank = parse_changed_row(&json!({ "TransactionId": " ", "TransactionReference": "\t" }));
     assert_eq!((blank.bank_id, blank.reference), (None, None));
 }
 
 #[test]
 fn a_row_without_a_text_says_who_the_other_was() {
     let check = |changes: Value, expected: &str| {
-        let description = facts(&changes).description;
+        let description = parse_changed_row(&changes).description;
         assert_eq!(description, expected, "{changes}");
     };
     let merchant = json!({ "MerchantName": "Shoprite" });
@@ -167,7 +171,7 @@ fn a_row_without_a_text_says_who_the_other_was() {
     let both = json!({ "CreditorAccount": ada, "DebtorAccount": bola });
     check(both.clone(), "Ada");
     check(
-        changed(both, &json!({ "CreditDebitIndicator": "Credit" })),
+        merge_fields(both, &json!({ "CreditDebitIndicator": "Credit" })),
         "Bola",
     );
     check(json!({ "DebtorAccount": bola, "MerchantDetails": {} }), "");
@@ -176,7 +180,11 @@ fn a_row_without_a_text_says_who_the_other_was() {
 #[test]
 fn the_banks_own_code_comes_before_the_iso_one() {
     let check = |changes: Value, expected: Option<&str>| {
-        assert_eq!(facts(&changes).code.as_deref(), expected, "{changes}");
+        assert_eq!(
+            parse_changed_row(&changes).code.as_deref(),
+            expected,
+            "{changes}"
+        );
     };
     let iso = json!({ "Code": "PMNT", "SubCode": "ICDT" });
     let own = json!({ "Code": "TRF" });
@@ -203,14 +211,14 @@ fn the_banks_own_code_comes_before_the_iso_one() {
 fn amounts_have_the_currency_of_their_row() {
     let amount = |amount: &str, currency: &str| {
         let changes = json!({ "Amount": { "Amount": amount, "Currency": currency } });
-        facts(&changes).amount
+        parse_changed_row(&changes).amount
     };
     for spelling in ["10", "10.0", "10.00", "10.00000"] {
-        assert_eq!(amount(spelling, "NGN"), naira("10"), "{spelling}");
+        assert_eq!(amount(spelling, "NGN"), parse_naira("10"), "{spelling}");
     }
     assert_eq!(
         amount("1234567890123.45", "GBP"),
-        money("1234567890123.45", "GBP")
+        parse_money("1234567890123.45", "GBP")
     );
     assert_eq!(amount("1200", "JPY").minor, 1200);
     assert_eq!(amount("1.234", "KWD").minor, 1234);
@@ -238,12 +246,16 @@ fn a_list_may_be_empty_and_a_page_may_link_to_the_next() {
 }
 
 /// Checks where a fault is said to be, and that the secret that stands there is not shown.
-fn check_fault<T: std::fmt::Debug>(parsed: Result<T, Nonsense>, path: &str, problem: &str) {
+fn check_fault<T: std::fmt::Debug>(
+    parsed: Result<T, MalformedResponse>,
+    path: &str,
+    problem: &str,
+) {
     let nonsense = parsed.unwrap_err();
     assert_eq!(nonsense.path, path, "{nonsense}");
     assert!(nonsense.problem.contains(problem), "{nonsense}");
     let fault = BankFault::from(nonsense);
-    assert_eq!(fault.class, FaultClass::Nonsense);
+    assert_eq!(fault.class, FaultClass::MalformedResponse);
     assert!(!fault.detail.contains("5eCret"), "{fault}");
 }
 
@@ -252,7 +264,11 @@ fn a_fault_in_a_row_is_named_by_its_path() {
     let check = |changes: Value, field: &str, problem: &str| {
         let path = format!("Data.Transaction[1]{field}");
         check_fault(
-            rows(&[row(), changed(row(), &changes), row()]),
+            parse_rows(&[
+                minimal_row(),
+                merge_fields(minimal_row(), &changes),
+                minimal_row(),
+            ]),
             &path,
             problem,
         );
@@ -310,14 +326,17 @@ fn a_fault_in_an_amount_is_named_by_its_path() {
     let check = |amount: Value, field: &str, problem: &str| {
         let path = format!("Data.Transaction[0].Amount{field}");
         check_fault(
-            rows(&[changed(row(), &json!({ "Amount": amount })), row()]),
+            parse_rows(&[
+                merge_fields(minimal_row(), &json!({ "Amount": amount })),
+                minimal_row(),
+            ]),
             &path,
             problem,
         );
         let balance = json!({ "Amount": amount, "CreditDebitIndicator": "Credit", "Type": "ITBD" });
         let path = format!("Data.Transaction[0].Balance.Amount{field}");
         check_fault(
-            rows(&[changed(row(), &json!({ "Balance": balance }))]),
+            parse_rows(&[merge_fields(minimal_row(), &json!({ "Balance": balance }))]),
             &path,
             problem,
         );
@@ -386,7 +405,7 @@ fn what_is_not_an_answer_is_named_too() {
     check_fault(parse_transactions(b"{\"Data\":\xff"), "Data", "not JSON");
 }
 
-fn balance(kind: &str, amount: &str) -> Value {
+fn balance_json(kind: &str, amount: &str) -> Value {
     json!({
         "AccountId": "22289",
         "CreditDebitIndicator": "Credit",
@@ -396,11 +415,11 @@ fn balance(kind: &str, amount: &str) -> Value {
     })
 }
 
-fn balances(rows: &[Value]) -> Result<(Option<Money>, Option<Money>), Nonsense> {
-    let parsed = parse_balances(&bytes(&json!({ "Data": { "Balance": rows } })))?;
+fn parse_balance_rows(rows: &[Value]) -> Result<(Option<Money>, Option<Money>), MalformedResponse> {
+    let parsed = parse_balances(&to_json_bytes(&json!({ "Data": { "Balance": rows } })))?;
     let mut reversed = rows.to_vec();
     reversed.reverse();
-    let body = bytes(&json!({ "Data": { "Balance": reversed } }));
+    let body = to_json_bytes(&json!({ "Data": { "Balance": reversed } }));
     assert_eq!(parse_balances(&body).unwrap(), parsed, "order matters");
     Ok((parsed.available, parsed.ledger))
 }
@@ -419,10 +438,15 @@ fn the_best_balance_of_each_sort_counts() {
     for kinds in preferred {
         for at in 0..kinds.len() {
             let rows: Vec<_> = (at..kinds.len())
-                .map(|n| balance(kinds[n], &n.to_string()))
+                .map(|n| balance_json(kinds[n], &n.to_string()))
                 .collect();
-            let expected = (Some(naira(&at.to_string())), None);
-            assert_eq!(balances(&rows).unwrap(), expected, "{}", kinds[at]);
+            let expected = (Some(parse_naira(&at.to_string())), None);
+            assert_eq!(
+                parse_balance_rows(&rows).unwrap(),
+                expected,
+                "{}",
+                kinds[at]
+            );
         }
     }
     let preferred = [
@@ -441,32 +465,40 @@ fn the_best_balance_of_each_sort_counts() {
     for kinds in preferred {
         for at in 0..kinds.len() {
             let mut rows: Vec<_> = (at..kinds.len())
-                .map(|n| balance(kinds[n], &n.to_string()))
+                .map(|n| balance_json(kinds[n], &n.to_string()))
                 .collect();
-            rows.push(balance("INFO", "99"));
-            rows.push(balance("Information", "98"));
-            let expected = (None, Some(naira(&at.to_string())));
-            assert_eq!(balances(&rows).unwrap(), expected, "{}", kinds[at]);
+            rows.push(balance_json("INFO", "99"));
+            rows.push(balance_json("Information", "98"));
+            let expected = (None, Some(parse_naira(&at.to_string())));
+            assert_eq!(
+                parse_balance_rows(&rows).unwrap(),
+                expected,
+                "{}",
+                kinds[at]
+            );
         }
     }
 }
 
 #[test]
 fn a_balance_owed_is_negative() {
-    let owed = changed(
-        balance("ITBD", "12.5"),
+    let owed = merge_fields(
+        balance_json("ITBD", "12.5"),
         &json!({ "CreditDebitIndicator": "Debit" }),
     );
-    assert_eq!(balances(&[owed]).unwrap(), (None, Some(naira("-12.50"))));
+    assert_eq!(
+        parse_balance_rows(&[owed]).unwrap(),
+        (None, Some(parse_naira("-12.50")))
+    );
 }
 
 #[test]
 fn of_balances_of_one_type_own_money_in_own_currency_and_the_latest_count() {
     let check = |better: Value, worse: Value| {
-        let better = changed(balance("ITAV", "5"), &better);
-        let worse = changed(balance("ITAV", "1"), &worse);
-        let (available, _) = balances(&[worse.clone(), better.clone()]).unwrap();
-        assert_eq!(available, Some(naira("5")), "{better} {worse}");
+        let better = merge_fields(balance_json("ITAV", "5"), &better);
+        let worse = merge_fields(balance_json("ITAV", "1"), &worse);
+        let (available, _) = parse_balance_rows(&[worse.clone(), better.clone()]).unwrap();
+        assert_eq!(available, Some(parse_naira("5")), "{better} {worse}");
     };
     let line = |included: bool| json!([{ "Included": included, "Type": "Pre-Agreed" }]);
     check(json!({}), json!({ "CreditLine": line(true) }));
@@ -479,28 +511,45 @@ fn of_balances_of_one_type_own_money_in_own_currency_and_the_latest_count() {
     check(json!({}), json!({ "DateTime": "2026-03-15T10:43:06Z" }));
     check(json!({}), json!({ "DateTime": null }));
     // Nothing tells these apart: the lower one counts, wherever it stands.
-    let alike = [balance("ITAV", "5"), balance("ITAV", "4.99")];
-    assert_eq!(balances(&alike).unwrap().0, Some(naira("4.99")));
+    let alike = [balance_json("ITAV", "5"), balance_json("ITAV", "4.99")];
+    assert_eq!(
+        parse_balance_rows(&alike).unwrap().0,
+        Some(parse_naira("4.99"))
+    );
     // Stated only with a credit line: that is what the bank says.
-    let only = changed(balance("ITAV", "5"), &json!({ "CreditLine": line(true) }));
-    assert_eq!(balances(&[only]).unwrap().0, Some(naira("5")));
+    let only = merge_fields(
+        balance_json("ITAV", "5"),
+        &json!({ "CreditLine": line(true) }),
+    );
+    assert_eq!(
+        parse_balance_rows(&[only]).unwrap().0,
+        Some(parse_naira("5"))
+    );
 }
 
 #[test]
 fn a_fault_in_a_balance_is_named_by_its_path() {
     let check = |rows: &[Value], path: &str, problem: &str| {
-        check_fault(balances(rows), path, problem);
+        check_fault(parse_balance_rows(rows), path, problem);
     };
     check(&[], "Data.Balance", "no balance says");
-    check(&[balance("INFO", "1")], "Data.Balance", "no balance says");
-    check(&[balance("5eCret", "1")], "Data.Balance", "no balance says");
-    let bad = balance("ITBD", "5eCret");
     check(
-        &[balance("ITAV", "1"), bad],
+        &[balance_json("INFO", "1")],
+        "Data.Balance",
+        "no balance says",
+    );
+    check(
+        &[balance_json("5eCret", "1")],
+        "Data.Balance",
+        "no balance says",
+    );
+    let bad = balance_json("ITBD", "5eCret");
+    check(
+        &[balance_json("ITAV", "1"), bad],
         "Data.Balance[1].Amount.Amount",
         "decimal digits",
     );
-    let no_kind = changed(balance("ITAV", "1"), &json!({ "Type": null }));
+    let no_kind = merge_fields(balance_json("ITAV", "1"), &json!({ "Type": null }));
     check(&[no_kind], "Data.Balance[0]", "Type is missing");
     check_fault(
         parse_balances(br#"{"Data":{}}"#),
@@ -512,25 +561,32 @@ fn a_fault_in_a_balance_is_named_by_its_path() {
 #[test]
 fn an_unused_balance_may_be_broken() {
     let rows = [
-        balance("ITAV", "1"),
-        balance("CLAV", "?"),
-        balance("INFO", "?"),
+        balance_json("ITAV", "1"),
+        balance_json("CLAV", "?"),
+        balance_json("INFO", "?"),
     ];
-    assert_eq!(balances(&rows).unwrap(), (Some(naira("1")), None));
+    assert_eq!(
+        parse_balance_rows(&rows).unwrap(),
+        (Some(parse_naira("1")), None)
+    );
 }
 
-fn account() -> Value {
+fn minimal_account() -> Value {
     json!({ "AccountId": "22289", "Currency": "NGN", "AccountType": "Personal" })
 }
 
-fn accounts(rows: &[Value]) -> Result<Vec<okra_core::model::AccountFacts>, Nonsense> {
-    parse_accounts(&bytes(&json!({ "Data": { "Account": rows } }))).map(|page| page.items)
+fn parse_account_rows(
+    rows: &[Value],
+) -> Result<Vec<okra_core::model::AccountFacts>, MalformedResponse> {
+    parse_accounts(&to_json_bytes(&json!({ "Data": { "Account": rows } }))).map(|page| page.items)
 }
 
 #[test]
 fn an_account_has_a_name_a_number_and_a_kind() {
     let check = |changes: Value, name: &str, number: &str, kind: &str| {
-        let facts = accounts(&[changed(account(), &changes)]).unwrap().remove(0);
+        let facts = parse_account_rows(&[merge_fields(minimal_account(), &changes)])
+            .unwrap()
+            .remove(0);
         let got = (
             facts.name.as_str(),
             facts.number.as_str(),
@@ -570,9 +626,9 @@ fn an_account_has_a_name_a_number_and_a_kind() {
 
 #[test]
 fn deleted_accounts_are_left_out() {
-    let with = |status: &str| changed(account(), &json!({ "Status": status }));
+    let with = |status: &str| merge_fields(minimal_account(), &json!({ "Status": status }));
     assert_eq!(
-        accounts(&[with("Deleted"), with("Enabled"), with("Disabled")])
+        parse_account_rows(&[with("Deleted"), with("Enabled"), with("Disabled")])
             .unwrap()
             .len(),
         2
@@ -583,8 +639,12 @@ fn deleted_accounts_are_left_out() {
 #[test]
 fn a_fault_in_an_account_is_named_by_its_path() {
     let check = |changes: Value, field: &str, problem: &str| {
-        let rows = [account(), changed(account(), &changes)];
-        check_fault(accounts(&rows), &format!("Data.Account[1]{field}"), problem);
+        let rows = [minimal_account(), merge_fields(minimal_account(), &changes)];
+        check_fault(
+            parse_account_rows(&rows),
+            &format!("Data.Account[1]{field}"),
+            problem,
+        );
     };
     for id in ["", " ", ".", ".."] {
         check(json!({ "AccountId": id }), ".AccountId", "blank");

@@ -12,13 +12,13 @@ use std::path::Path;
 use okra_banks::obie::{parse_accounts, parse_balances, parse_transactions};
 use serde_json::{Value, json};
 
-struct Spec {
+struct ObieSpec {
     name: &'static str,
     document: Value,
 }
 
-impl Spec {
-    fn all() -> Vec<Self> {
+impl ObieSpec {
+    fn load_all() -> Vec<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/specs");
         let names = ["obie-account-info-3.1.11", "obie-account-info-4.0.0"];
         let read = |name| {
@@ -33,7 +33,7 @@ impl Spec {
         names.into_iter().filter_map(read).collect()
     }
 
-    fn resolve<'a>(&'a self, mut schema: &'a Value) -> &'a Value {
+    fn resolve_schema<'a>(&'a self, mut schema: &'a Value) -> &'a Value {
         while let Some(reference) = schema["$ref"].as_str() {
             schema = self
                 .document
@@ -44,20 +44,21 @@ impl Spec {
     }
 
     /// The schema of a field of an answer; `[]` is the item of a list.
-    fn field(&self, answer: &str, path: &[&str]) -> &Value {
+    fn field_schema(&self, answer: &str, path: &[&str]) -> &Value {
         let schema = &self.document["components"]["schemas"][answer];
-        path.iter().fold(self.resolve(schema), |schema, name| {
-            let field = match *name {
-                "[]" => &schema["items"],
-                name => &schema["properties"][name],
-            };
-            assert!(!field.is_null(), "{}: {answer} {path:?}", self.name);
-            self.resolve(field)
-        })
+        path.iter()
+            .fold(self.resolve_schema(schema), |schema, name| {
+                let field = match *name {
+                    "[]" => &schema["items"],
+                    name => &schema["properties"][name],
+                };
+                assert!(!field.is_null(), "{}: {answer} {path:?}", self.name);
+                self.resolve_schema(field)
+            })
     }
 
-    fn codes(&self, answer: &str, path: &[&str]) -> Vec<String> {
-        let codes = self.field(answer, path)["enum"].as_array().unwrap();
+    fn field_codes(&self, answer: &str, path: &[&str]) -> Vec<String> {
+        let codes = self.field_schema(answer, path)["enum"].as_array().unwrap();
         codes
             .iter()
             .map(|it| it.as_str().unwrap().to_owned())
@@ -65,14 +66,14 @@ impl Spec {
     }
 }
 
-fn body(list: &str, item: &Value) -> Vec<u8> {
+fn single_item_body(list: &str, item: &Value) -> Vec<u8> {
     serde_json::to_vec(&json!({ "Data": { list: [item] } })).unwrap()
 }
 
 #[test]
 fn every_status_of_a_transaction_is_known() {
-    for spec in Spec::all() {
-        let statuses = spec.codes(
+    for spec in ObieSpec::load_all() {
+        let statuses = spec.field_codes(
             "OBReadTransaction6",
             &["Data", "Transaction", "[]", "Status"],
         );
@@ -83,7 +84,7 @@ fn every_status_of_a_transaction_is_known() {
                 "BookingDateTime": "2017-04-05T10:43:07+00:00",
                 "Amount": { "Amount": "10.00", "Currency": "GBP" },
             });
-            let read = parse_transactions(&body("Transaction", &row));
+            let read = parse_transactions(&single_item_body("Transaction", &row));
             assert!(read.is_ok(), "{} {status}: {read:?}", spec.name);
         }
     }
@@ -91,8 +92,8 @@ fn every_status_of_a_transaction_is_known() {
 
 #[test]
 fn every_type_of_balance_but_the_informative_is_known() {
-    for spec in Spec::all() {
-        let types = spec.codes("OBReadBalance1", &["Data", "Balance", "[]", "Type"]);
+    for spec in ObieSpec::load_all() {
+        let types = spec.field_codes("OBReadBalance1", &["Data", "Balance", "[]", "Type"]);
         assert!(types.len() >= 10);
         for kind in types {
             let row = json!({
@@ -100,7 +101,7 @@ fn every_type_of_balance_but_the_informative_is_known() {
                 "DateTime": "2017-04-05T10:43:07+00:00",
                 "Amount": { "Amount": "10.00", "Currency": "GBP" },
             });
-            let read = parse_balances(&body("Balance", &row));
+            let read = parse_balances(&single_item_body("Balance", &row));
             let informative = ["INFO", "Information"].contains(&kind.as_str());
             assert_eq!(read.is_err(), informative, "{} {kind}: {read:?}", spec.name);
         }
@@ -109,16 +110,16 @@ fn every_type_of_balance_but_the_informative_is_known() {
 
 #[test]
 fn the_kinds_of_account_are_known() {
-    for spec in Spec::all() {
+    for spec in ObieSpec::load_all() {
         let old = spec.name.contains("3.1");
         let field = if old {
             "AccountSubType"
         } else {
             "AccountTypeCode"
         };
-        for code in spec.codes("OBReadAccount6", &["Data", "Account", "[]", field]) {
+        for code in spec.field_codes("OBReadAccount6", &["Data", "Account", "[]", field]) {
             let row = json!({ "AccountId": "1", "Currency": "GBP", field: code });
-            let account = parse_accounts(&body("Account", &row))
+            let account = parse_accounts(&single_item_body("Account", &row))
                 .unwrap()
                 .items
                 .remove(0);
@@ -129,12 +130,12 @@ fn the_kinds_of_account_are_known() {
 
 #[test]
 fn every_field_that_is_read_is_in_the_standard() {
-    for spec in Spec::all() {
+    for spec in ObieSpec::load_all() {
         let has = |answer: &str, list: &str, fields: &[&[&str]]| {
             for field in fields {
-                spec.field(answer, &[&["Data", list, "[]"], *field].concat());
+                spec.field_schema(answer, &[&["Data", list, "[]"], *field].concat());
             }
-            spec.field(answer, &["Links", "Next"]);
+            spec.field_schema(answer, &["Links", "Next"]);
         };
         has(
             "OBReadTransaction6",

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// The standard and version a bank speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Standard {
+pub enum BankStandard {
     /// UK Open Banking Account and Transaction API v3.1.
     #[serde(rename = "obie-3.1")]
     Obie31,
@@ -68,7 +68,7 @@ impl BankLimits {
 
     /// Steps of a history that 24 hours have room for beside the schedule and who asks in person; `None`:
     /// as many as the rate allows.
-    pub fn history_per_day(&self, interval: Interval) -> Option<u16> {
+    pub fn backfill_steps_per_day(&self, interval: Interval) -> Option<u16> {
         let allowed = self.unattended_per_day?;
         let scheduled = 1440 / interval.minutes();
         let asked = self.on_demand_per_day(interval).unwrap_or(0);
@@ -76,8 +76,8 @@ impl BankLimits {
     }
 
     /// The interval that comes of one asked for.
-    pub fn effective(&self, asked: Interval) -> Interval {
-        asked.max(self.shortest_interval().unwrap_or_default())
+    pub fn effective_interval(&self, requested: Interval) -> Interval {
+        requested.max(self.shortest_interval().unwrap_or_default())
     }
 }
 
@@ -108,7 +108,7 @@ pub struct BankConfig {
     /// `guaranty-trust-bank`.
     pub slug: String,
     /// What it speaks.
-    pub standard: Standard,
+    pub standard: BankStandard,
     /// Root of the API, e.g. `https://bank.example/open-banking/v3.1/aisp`, without a trailing slash.
     pub base_url: String,
     /// Value of `x-fapi-financial-id`, where the bank wants one.
@@ -179,10 +179,10 @@ mod tests {
                 user_reserve,
                 ..BankLimits::default()
             };
-            let interval = limits.effective(Interval::ALL[asked]);
+            let interval = limits.effective_interval(Interval::ALL[asked]);
             let scheduled = 1440 / interval.minutes();
             let on_demand = limits.on_demand_per_day(interval).unwrap();
-            let history = limits.history_per_day(interval).unwrap();
+            let history = limits.backfill_steps_per_day(interval).unwrap();
             prop_assert!(scheduled + on_demand <= allowed.max(1));
             prop_assert!(on_demand >= user_reserve.min(allowed - scheduled));
             // A history takes one step a day where there is no room for any.
@@ -198,7 +198,7 @@ mod tests {
                 user_reserve,
                 ..BankLimits::default()
             };
-            assert_eq!(limits.effective(asked), expected);
+            assert_eq!(limits.effective_interval(asked), expected);
         };
         check(None, 1, Interval::OneMinute, Interval::OneMinute);
         check(Some(4), 0, Interval::OneMinute, Interval::SixHours);

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 /// Days before the end that it is told, each once.
-pub const NOTICE_DAYS: [u8; 3] = [14, 7, 1];
+pub const EXPIRY_NOTICE_DAYS: [u8; 3] = [14, 7, 1];
 
 /// A consent that ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,60 +12,64 @@ pub struct ConsentClock {
     pub expires_at: Timestamp,
     /// The last notice given, or passed over because the consent began with less time than that;
     /// `None` before the first.
-    pub noticed: Option<u8>,
+    pub last_notice_days: Option<u8>,
 }
 
 impl ConsentClock {
     /// The clock of a consent that begins at `now`. Notices that would be late already are not given.
-    pub fn starting(expires_at: Timestamp, now: Timestamp) -> Self {
-        let passed = NOTICE_DAYS
+    pub fn start_at(expires_at: Timestamp, now: Timestamp) -> Self {
+        let passed = EXPIRY_NOTICE_DAYS
             .into_iter()
-            .filter(|days| before(expires_at, *days) <= now);
+            .filter(|days| notice_time(expires_at, *days) <= now);
         Self {
             expires_at,
-            noticed: passed.min(),
+            last_notice_days: passed.min(),
         }
     }
 
     /// The notices that are due at `now` and were not given, the earliest first. After days without a
     /// refresh these may be several.
-    pub fn due(&self, now: Timestamp) -> Vec<u8> {
-        let open = self.open();
-        open.filter(|days| before(self.expires_at, *days) <= now)
+    pub fn due_notices(&self, now: Timestamp) -> Vec<u8> {
+        let open = self.pending_notices();
+        open.filter(|days| notice_time(self.expires_at, *days) <= now)
             .collect()
     }
 
     /// The same clock after the notices that are due at `now` were given.
     #[must_use]
-    pub fn told(self, now: Timestamp) -> Self {
+    pub fn after_due_notices(self, now: Timestamp) -> Self {
         Self {
-            noticed: self.due(now).into_iter().min().or(self.noticed),
+            last_notice_days: self
+                .due_notices(now)
+                .into_iter()
+                .min()
+                .or(self.last_notice_days),
             ..self
         }
     }
 
     /// When there is something to say next: a notice, or that it is over.
-    pub fn next_at(&self) -> Timestamp {
-        self.open()
-            .map(|days| before(self.expires_at, days))
+    pub fn next_notice_at(&self) -> Timestamp {
+        self.pending_notices()
+            .map(|days| notice_time(self.expires_at, days))
             .next()
             .unwrap_or(self.expires_at)
     }
 
     /// True from the end on.
-    pub fn is_over(&self, now: Timestamp) -> bool {
+    pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at
     }
 
-    fn open(&self) -> impl Iterator<Item = u8> {
-        let noticed = self.noticed;
-        NOTICE_DAYS
+    fn pending_notices(&self) -> impl Iterator<Item = u8> {
+        let noticed = self.last_notice_days;
+        EXPIRY_NOTICE_DAYS
             .into_iter()
             .filter(move |days| noticed.is_none_or(|noticed| *days < noticed))
     }
 }
 
-fn before(expires_at: Timestamp, days: u8) -> Timestamp {
+fn notice_time(expires_at: Timestamp, days: u8) -> Timestamp {
     let length = SignedDuration::from_hours(24 * i64::from(days));
     expires_at.checked_sub(length).unwrap_or(Timestamp::MIN)
 }
@@ -76,18 +80,21 @@ mod tests {
 
     use super::*;
 
-    fn at(day: i64) -> Timestamp {
+    fn timestamp_at(day: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + day * 86_400).unwrap()
     }
 
     #[test]
     fn a_consent_that_begins_late_is_not_told_what_is_past() {
-        let clock = ConsentClock::starting(at(5), at(0));
-        assert!(clock.due(at(0)).is_empty());
-        assert_eq!(clock.next_at(), at(4));
-        assert_eq!(clock.due(at(4)), [1]);
-        assert_eq!(clock.told(at(4)).next_at(), at(5));
-        assert!(clock.is_over(at(5)) && !clock.is_over(at(4)));
+        let clock = ConsentClock::start_at(timestamp_at(5), timestamp_at(0));
+        assert!(clock.due_notices(timestamp_at(0)).is_empty());
+        assert_eq!(clock.next_notice_at(), timestamp_at(4));
+        assert_eq!(clock.due_notices(timestamp_at(4)), [1]);
+        assert_eq!(
+            clock.after_due_notices(timestamp_at(4)).next_notice_at(),
+            timestamp_at(5)
+        );
+        assert!(clock.is_expired(timestamp_at(5)) && !clock.is_expired(timestamp_at(4)));
     }
 
     proptest! {
@@ -96,16 +103,16 @@ mod tests {
         fn each_notice_is_given_once(looks in prop::collection::vec(0..40_i64, 0..60)) {
             let mut looks = looks;
             looks.sort_unstable();
-            let mut clock = ConsentClock::starting(at(30), at(0));
+            let mut clock = ConsentClock::start_at(timestamp_at(30), timestamp_at(0));
             let mut given = Vec::new();
             for day in looks {
-                let due = clock.due(at(day));
-                prop_assert_eq!(!due.is_empty(), !clock.is_over(at(0)) && clock.next_at() <= at(day) && clock.next_at() < clock.expires_at);
+                let due = clock.due_notices(timestamp_at(day));
+                prop_assert_eq!(!due.is_empty(), !clock.is_expired(timestamp_at(0)) && clock.next_notice_at() <= timestamp_at(day) && clock.next_notice_at() < clock.expires_at);
                 given.extend(due);
-                clock = clock.told(at(day));
-                prop_assert!(clock.due(at(day)).is_empty());
+                clock = clock.after_due_notices(timestamp_at(day));
+                prop_assert!(clock.due_notices(timestamp_at(day)).is_empty());
             }
-            prop_assert!(NOTICE_DAYS.starts_with(&given));
+            prop_assert!(EXPIRY_NOTICE_DAYS.starts_with(&given));
         }
     }
 }

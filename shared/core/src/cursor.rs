@@ -28,15 +28,15 @@ pub const MAX_POSITIONS: usize = 100;
 /// Characters of a cursor at most.
 pub const MAX_CURSOR_CHARS: usize = 2_400;
 
-const VERSION: u8 = 1;
-const RECORD: u8 = 0;
-const CUSTOMER: u8 = 1;
-const CHECK_BYTES: usize = 8;
+const CURSOR_VERSION: u8 = 1;
+const RECORD_KIND: u8 = 0;
+const CUSTOMER_KIND: u8 = 1;
+const CHECKSUM_BYTES: usize = 8;
 const FINGERPRINT_BYTES: usize = 4;
 
 /// Whose feed is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum FeedScope {
     /// One record's.
     Record(RecordId),
     /// Those of all records of a customer.
@@ -45,14 +45,14 @@ pub enum Scope {
 
 /// How far a feed was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
+pub struct FeedPosition {
     /// The last entry that was read whole.
     pub seq: Seq,
     /// Rows of the next entry that were read; 0 to [`crate::feed::MAX_CHANGES_PER_ENTRY`].
     pub rows: u16,
 }
 
-impl Position {
+impl FeedPosition {
     /// Before the first entry.
     pub const START: Self = Self {
         seq: Seq::ZERO,
@@ -60,13 +60,13 @@ impl Position {
     };
 }
 
-type Fingerprint = [u8; FINGERPRINT_BYTES];
+type RecordFingerprint = [u8; FINGERPRINT_BYTES];
 
 /// Where a reader stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    scope: Scope,
-    positions: BTreeMap<Fingerprint, Position>,
+    scope: FeedScope,
+    positions: BTreeMap<RecordFingerprint, FeedPosition>,
 }
 
 /// Why a text is not a cursor to go on from.
@@ -87,7 +87,7 @@ pub enum CursorError {
 
 impl Cursor {
     /// Before everything.
-    pub const fn start(scope: Scope) -> Self {
+    pub const fn at_start(scope: FeedScope) -> Self {
         Self {
             scope,
             positions: BTreeMap::new(),
@@ -95,37 +95,37 @@ impl Cursor {
     }
 
     /// How far a record was read.
-    pub fn position(&self, record: RecordId) -> Position {
-        let position = self.positions.get(&fingerprint(record));
+    pub fn record_position(&self, record: RecordId) -> FeedPosition {
+        let position = self.positions.get(&fingerprint_record(record));
         position.copied().unwrap_or_default()
     }
 
     /// Moves on in a record.
-    pub fn advance(&mut self, record: RecordId, position: Position) {
-        if position != Position::START {
-            self.positions.insert(fingerprint(record), position);
+    pub fn advance_record(&mut self, record: RecordId, position: FeedPosition) {
+        if position != FeedPosition::START {
+            self.positions.insert(fingerprint_record(record), position);
         }
     }
 
     /// The cursor as a text, for this app.
-    pub fn encode(&self, app: AppId) -> String {
-        let mut bytes = vec![VERSION];
+    pub fn encode_for_app(&self, app: AppId) -> String {
+        let mut bytes = vec![CURSOR_VERSION];
         match self.scope {
-            Scope::Record(record) => {
-                bytes.push(RECORD);
+            FeedScope::Record(record) => {
+                bytes.push(RECORD_KIND);
                 bytes.extend_from_slice(record.as_bytes());
-                put(&mut bytes, self.position(record));
+                write_position(&mut bytes, self.record_position(record));
             }
-            Scope::Customer(customer) => {
-                bytes.push(CUSTOMER);
+            FeedScope::Customer(customer) => {
+                bytes.push(CUSTOMER_KIND);
                 bytes.extend_from_slice(customer.as_bytes());
                 for (fingerprint, position) in self.positions.iter().take(MAX_POSITIONS) {
                     bytes.extend_from_slice(fingerprint);
-                    put(&mut bytes, *position);
+                    write_position(&mut bytes, *position);
                 }
             }
         }
-        let check = check(app, &bytes);
+        let check = compute_checksum(app, &bytes);
         bytes.extend_from_slice(&check);
         BASE64URL_NOPAD.encode(&bytes)
     }
@@ -135,38 +135,39 @@ impl Cursor {
     /// # Errors
     ///
     /// [`CursorError`] says what to do.
-    pub fn decode(text: &str, app: AppId, scope: Scope) -> Result<Self, CursorError> {
+    pub fn decode_for_app(text: &str, app: AppId, scope: FeedScope) -> Result<Self, CursorError> {
         if text.len() > MAX_CURSOR_CHARS {
             return Err(CursorError::Garbled);
         }
         let bytes = BASE64URL_NOPAD
             .decode(text.as_bytes())
             .map_err(|_| CursorError::Garbled)?;
-        let at = bytes.len().checked_sub(CHECK_BYTES);
+        let at = bytes.len().checked_sub(CHECKSUM_BYTES);
         let (said, checked) = bytes.split_at(at.ok_or(CursorError::Garbled)?);
-        if checked != check(app, said) {
+        if checked != compute_checksum(app, said) {
             return Err(CursorError::Garbled);
         }
         let mut rest = said;
-        let [version, kind] = take(&mut rest).ok_or(CursorError::Garbled)?;
-        if version != VERSION {
+        let [version, kind] = take_bytes(&mut rest).ok_or(CursorError::Garbled)?;
+        if version != CURSOR_VERSION {
             return Err(CursorError::Version);
         }
-        let id: [u8; ID_BYTES] = take(&mut rest).ok_or(CursorError::Garbled)?;
-        let mut cursor = Self::start(scope);
+        let id: [u8; ID_BYTES] = take_bytes(&mut rest).ok_or(CursorError::Garbled)?;
+        let mut cursor = Self::at_start(scope);
         match (kind, scope) {
-            (RECORD, Scope::Record(record)) if *record.as_bytes() == id => {
-                let position = get(&mut rest).ok_or(CursorError::Garbled)?;
-                cursor.advance(record, position);
+            (RECORD_KIND, FeedScope::Record(record)) if *record.as_bytes() == id => {
+                let position = read_position(&mut rest).ok_or(CursorError::Garbled)?;
+                cursor.advance_record(record, position);
             }
-            (CUSTOMER, Scope::Customer(customer)) if *customer.as_bytes() == id => {
+            (CUSTOMER_KIND, FeedScope::Customer(customer)) if *customer.as_bytes() == id => {
                 while !rest.is_empty() && cursor.positions.len() < MAX_POSITIONS {
-                    let fingerprint: Fingerprint = take(&mut rest).ok_or(CursorError::Garbled)?;
-                    let position = get(&mut rest).ok_or(CursorError::Garbled)?;
+                    let fingerprint: RecordFingerprint =
+                        take_bytes(&mut rest).ok_or(CursorError::Garbled)?;
+                    let position = read_position(&mut rest).ok_or(CursorError::Garbled)?;
                     cursor.positions.insert(fingerprint, position);
                 }
             }
-            (RECORD | CUSTOMER, _) => return Err(CursorError::Foreign),
+            (RECORD_KIND | CUSTOMER_KIND, _) => return Err(CursorError::Foreign),
             _ => return Err(CursorError::Garbled),
         }
         if rest.is_empty() {
@@ -178,20 +179,20 @@ impl Cursor {
 }
 
 /// Two of a customer's 100 records share it in one case of a million; [`MAX_POSITIONS`] bounds both.
-fn fingerprint(record: RecordId) -> Fingerprint {
-    short(&Sha256::digest(record.as_bytes()))
+fn fingerprint_record(record: RecordId) -> RecordFingerprint {
+    truncate_hash(&Sha256::digest(record.as_bytes()))
 }
 
-fn check(app: AppId, said: &[u8]) -> [u8; CHECK_BYTES] {
+fn compute_checksum(app: AppId, payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let hash = Sha256::new()
         .chain_update(b"cursor")
         .chain_update(app.as_bytes())
-        .chain_update(said)
+        .chain_update(payload)
         .finalize();
-    short(&hash)
+    truncate_hash(&hash)
 }
 
-fn short<const N: usize>(hash: &[u8]) -> [u8; N] {
+fn truncate_hash<const N: usize>(hash: &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
     for (to, from) in bytes.iter_mut().zip(hash) {
         *to = *from;
@@ -199,33 +200,33 @@ fn short<const N: usize>(hash: &[u8]) -> [u8; N] {
     bytes
 }
 
-fn put(bytes: &mut Vec<u8>, position: Position) {
+fn write_position(bytes: &mut Vec<u8>, position: FeedPosition) {
     // Most positions are between entries: one bit tells the others.
-    put_number(
+    write_number(
         bytes,
         position.seq.0.min(u64::MAX >> 1) << 1 | u64::from(position.rows > 0),
     );
     if position.rows > 0 {
-        put_number(bytes, u64::from(position.rows));
+        write_number(bytes, u64::from(position.rows));
     }
 }
 
-fn get(bytes: &mut &[u8]) -> Option<Position> {
-    let number = get_number(bytes)?;
+fn read_position(bytes: &mut &[u8]) -> Option<FeedPosition> {
+    let number = read_number(bytes)?;
     let rows = match number & 1 {
         0 => 0,
-        _ => u16::try_from(get_number(bytes)?)
+        _ => u16::try_from(read_number(bytes)?)
             .ok()
             .filter(|rows| *rows > 0)?,
     };
-    Some(Position {
+    Some(FeedPosition {
         seq: Seq(number >> 1),
         rows,
     })
 }
 
 /// LEB128: seven bits a byte, the lowest first.
-fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
+fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
     loop {
         let low = u8::try_from(number & 0x7f).unwrap_or(0);
         number >>= 7;
@@ -237,10 +238,10 @@ fn put_number(bytes: &mut Vec<u8>, mut number: u64) {
     }
 }
 
-fn get_number(bytes: &mut &[u8]) -> Option<u64> {
+fn read_number(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for shift in (0..64).step_by(7) {
-        let [byte] = take(bytes)?;
+        let [byte] = take_bytes(bytes)?;
         let low = u64::from(byte & 0x7f);
         if low.leading_zeros() < shift {
             return None;
@@ -254,7 +255,7 @@ fn get_number(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+fn take_bytes<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = bytes.split_first_chunk()?;
     *bytes = rest;
     Some(*first)
@@ -272,21 +273,21 @@ mod tests {
         RecordId::derive(&[&n.to_be_bytes()])
     }
 
-    fn any_position() -> impl Strategy<Value = Position> {
+    fn any_position() -> impl Strategy<Value = FeedPosition> {
         (prop_oneof![0..300_u64, 0..999_999_999_999_u64], 0..=100_u16).prop_map(|(seq, rows)| {
-            Position {
+            FeedPosition {
                 seq: Seq(seq),
                 rows,
             }
         })
     }
 
-    fn any_scope() -> impl Strategy<Value = Scope> {
+    fn any_scope() -> impl Strategy<Value = FeedScope> {
         (any::<bool>(), any::<u8>()).prop_map(|(of_record, n)| {
             if of_record {
-                Scope::Record(record(u32::from(n)))
+                FeedScope::Record(record(u32::from(n)))
             } else {
-                Scope::Customer(CustomerId::derive(&[&[n]]))
+                FeedScope::Customer(CustomerId::derive(&[&[n]]))
             }
         })
     }
@@ -297,14 +298,15 @@ mod tests {
             prop::collection::vec(any_position(), 0..MAX_POSITIONS),
         )
             .prop_map(|(scope, positions)| {
-                let mut cursor = Cursor::start(scope);
+                let mut cursor = Cursor::at_start(scope);
                 match scope {
-                    Scope::Record(record) => {
-                        cursor.advance(record, positions.first().copied().unwrap_or_default());
+                    FeedScope::Record(record) => {
+                        cursor
+                            .advance_record(record, positions.first().copied().unwrap_or_default());
                     }
-                    Scope::Customer(_) => {
+                    FeedScope::Customer(_) => {
                         for (n, position) in (0..).zip(positions) {
-                            cursor.advance(record(n), position);
+                            cursor.advance_record(record(n), position);
                         }
                     }
                 }
@@ -315,69 +317,80 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_survives_its_text(cursor in any_cursor()) {
-            let text = cursor.encode(APP);
+            let text = cursor.encode_for_app(APP);
             prop_assert!(text.len() <= MAX_CURSOR_CHARS, "{}", text.len());
-            prop_assert_eq!(Cursor::decode(&text, APP, cursor.scope), Ok(cursor));
+            prop_assert_eq!(Cursor::decode_for_app(&text, APP, cursor.scope), Ok(cursor));
         }
 
         #[test]
         fn a_cursor_is_no_one_elses(cursor in any_cursor(), other in any_scope(), app: [u8; 12]) {
-            let text = cursor.encode(APP);
+            let text = cursor.encode_for_app(APP);
             prop_assume!(other != cursor.scope && app != *APP.as_bytes());
-            prop_assert_eq!(Cursor::decode(&text, APP, other), Err(CursorError::Foreign));
-            let theirs = Cursor::decode(&text, AppId::from_bytes(app), cursor.scope);
+            prop_assert_eq!(Cursor::decode_for_app(&text, APP, other), Err(CursorError::Foreign));
+            let theirs = Cursor::decode_for_app(&text, AppId::from_bytes(app), cursor.scope);
             prop_assert_eq!(theirs, Err(CursorError::Garbled));
         }
 
         #[test]
         fn a_damaged_cursor_is_refused(cursor in any_cursor(), at: prop::sample::Index, with in "[A-Za-z0-9_-]") {
-            let mut text = cursor.encode(APP);
+            let mut text = cursor.encode_for_app(APP);
             let at = at.index(text.len());
             prop_assume!(text[at..=at] != with);
             text.replace_range(at..=at, &with);
-            prop_assert_eq!(Cursor::decode(&text, APP, cursor.scope), Err(CursorError::Garbled));
+            prop_assert_eq!(Cursor::decode_for_app(&text, APP, cursor.scope), Err(CursorError::Garbled));
         }
 
         #[test]
         fn nothing_makes_it_panic(text in ".{0,80}", bytes in prop::collection::vec(any::<u8>(), 0..80), scope in any_scope()) {
-            prop_assert!(Cursor::decode(&text, APP, scope).is_err());
-            let _ = Cursor::decode(&BASE64URL_NOPAD.encode(&bytes), APP, scope);
+            prop_assert!(Cursor::decode_for_app(&text, APP, scope).is_err());
+            let _ = Cursor::decode_for_app(&BASE64URL_NOPAD.encode(&bytes), APP, scope);
         }
     }
 
     #[test]
     fn cursors_are_short() {
-        let mut one = Cursor::start(Scope::Record(record(0)));
-        one.advance(
+        let mut one = Cursor::at_start(FeedScope::Record(record(0)));
+        one.advance_record(
             record(0),
-            Position {
+            FeedPosition {
                 seq: Seq(999_999_999_999),
                 rows: 99,
             },
         );
-        assert!(one.encode(APP).len() <= 58, "{}", one.encode(APP).len());
-        let mut many = Cursor::start(Scope::Customer(CustomerId::derive(&[b"c"])));
+        assert!(
+            one.encode_for_app(APP).len() <= 58,
+            "{}",
+            one.encode_for_app(APP).len()
+        );
+        let mut many = Cursor::at_start(FeedScope::Customer(CustomerId::derive(&[b"c"])));
         for n in 0..18 {
-            many.advance(
+            many.advance_record(
                 record(n),
-                Position {
+                FeedPosition {
                     seq: Seq(1_000_000),
                     rows: 0,
                 },
             );
         }
-        assert!(many.encode(APP).len() <= 256, "{}", many.encode(APP).len());
+        assert!(
+            many.encode_for_app(APP).len() <= 256,
+            "{}",
+            many.encode_for_app(APP).len()
+        );
     }
 
     #[test]
     fn another_version_says_so() {
-        let mut bytes = vec![2, RECORD];
+        let mut bytes = vec![2, RECORD_KIND];
         bytes.extend_from_slice(record(0).as_bytes());
         bytes.push(0);
-        let check = check(APP, &bytes);
+        let check = compute_checksum(APP, &bytes);
         bytes.extend_from_slice(&check);
         let text = BASE64URL_NOPAD.encode(&bytes);
-        let scope = Scope::Record(record(0));
-        assert_eq!(Cursor::decode(&text, APP, scope), Err(CursorError::Version));
+        let scope = FeedScope::Record(record(0));
+        assert_eq!(
+            Cursor::decode_for_app(&text, APP, scope),
+            Err(CursorError::Version)
+        );
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    feed::{Change, Modified, Pull, TransactionsDiff},
-    identity::{Minter, match_rows},
+    feed::{Change, FetchKind, ModifiedRow, TransactionsDiff},
+    identity::{TransactionIdMinter, match_rows},
     ids::{AccountId, TransactionId},
     model::{BalanceFacts, Transaction, TransactionFacts, TransactionWindow},
 };
@@ -16,19 +16,19 @@ use crate::{
 /// and is not removed; one inside the window has vanished and is.
 pub fn diff_transactions(
     account: AccountId,
-    known: &[Transaction],
+    stored: &[Transaction],
     window: &TransactionWindow,
-    pull: Pull,
+    fetch_kind: FetchKind,
 ) -> TransactionsDiff {
-    let matching = match_rows(known, &window.rows);
-    let mut minter = Minter::new(account, known);
+    let matching = match_rows(stored, &window.rows);
+    let mut minter = TransactionIdMinter::new(account, stored);
     let added = matching
         .new
         .iter()
         .map(|&row| {
             let facts = window.rows[row].clone();
             Transaction {
-                id: minter.mint(&facts),
+                id: minter.mint_id(&facts),
                 facts,
             }
         })
@@ -36,11 +36,11 @@ pub fn diff_transactions(
     let modified = matching
         .matched
         .iter()
-        .filter(|&&(before, row, _)| known[before].facts != window.rows[row])
-        .map(|&(before, row, confidence)| Modified {
-            before: known[before].facts.clone(),
+        .filter(|&&(before, row, _)| stored[before].facts != window.rows[row])
+        .map(|&(before, row, confidence)| ModifiedRow {
+            before: stored[before].facts.clone(),
             after: Transaction {
-                id: known[before].id,
+                id: stored[before].id,
                 facts: window.rows[row].clone(),
             },
             confidence,
@@ -49,31 +49,31 @@ pub fn diff_transactions(
     let removed = matching
         .missing
         .iter()
-        .map(|&index| &known[index])
-        .filter(|transaction| transaction.facts.date() >= window.from)
+        .map(|&index| &stored[index])
+        .filter(|transaction| transaction.facts.booking_date() >= window.from)
         .cloned()
         .collect();
     TransactionsDiff {
-        pull,
+        fetch_kind,
         added,
         modified,
         removed,
-        previous: BTreeMap::new(),
+        previous_seqs: BTreeMap::new(),
     }
 }
 
 /// What an account looks like after its feed entries have been applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AccountView {
+pub struct ProjectedAccount {
     /// The balance.
     pub balance: Option<BalanceFacts>,
     /// The transactions by id.
     pub transactions: BTreeMap<TransactionId, TransactionFacts>,
 }
 
-impl AccountView {
+impl ProjectedAccount {
     /// Applies a change of this account. A change of state leaves balance and transactions alone.
-    pub fn apply(&mut self, change: &Change) {
+    pub fn apply_change(&mut self, change: &Change) {
         match change {
             Change::State(_) => {}
             Change::Balance { after, .. } => self.balance = Some(*after),

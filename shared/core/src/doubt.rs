@@ -26,20 +26,20 @@ use crate::{
 };
 
 /// Missing rows from which on a loss of more than half is one of [`Loss::Most`].
-pub const MOST_FROM: usize = 5;
+pub const MOST_MISSING_MIN_ROWS: usize = 5;
 
 /// How long most of the rows must have been missing before it is believed.
-pub const MOST_BELIEVED_AFTER: SignedDuration = SignedDuration::from_hours(20);
+pub const CONFIRM_MOST_AFTER: SignedDuration = SignedDuration::from_hours(20);
 
 /// How long a few rows that could not be asked for again must have been missing.
-pub const FEW_BELIEVED_AFTER: SignedDuration = SignedDuration::from_secs(60);
+pub const CONFIRM_FEW_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 /// Rows held at once, at most; others wait for their turn.
-pub const MAX_HELD: usize = 24;
+pub const MAX_PENDING_ROWS: usize = 24;
 
 /// What an answer lacked that is not believed to be gone yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Doubt {
+pub struct PendingDeletions {
     /// The first answer that lacked it.
     #[serde(rename = "s", with = "jiff::fmt::serde::timestamp::second::required")]
     pub since: Timestamp,
@@ -50,7 +50,7 @@ pub struct Doubt {
 
 /// How much an answer lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub enum MissingRows {
     /// Nothing.
     None,
     /// A few rows.
@@ -59,14 +59,18 @@ pub enum Loss {
     Most,
 }
 
-impl Loss {
+impl MissingRows {
     /// The loss of `missing` rows, of `known` in the window, in an answer of `answered` rows.
-    pub fn of(missing: &[Transaction], known: usize, answered: usize) -> Self {
+    pub fn classify_missing(
+        missing: &[Transaction],
+        stored_count: usize,
+        response_count: usize,
+    ) -> Self {
         let booked = |row: &Transaction| row.facts.status == BookingStatus::Booked;
         if missing.is_empty() {
             Self::None
-        } else if (missing.len() >= MOST_FROM && missing.len() * 2 > known)
-            || (answered == 0 && missing.iter().any(booked))
+        } else if (missing.len() >= MOST_MISSING_MIN_ROWS && missing.len() * 2 > stored_count)
+            || (response_count == 0 && missing.iter().any(booked))
         {
             Self::Most
         } else {
@@ -75,23 +79,23 @@ impl Loss {
     }
 }
 
-impl Doubt {
+impl PendingDeletions {
     /// True where most rows have been missing for long enough.
-    pub fn most_is_believed(doubt: Option<&Self>, now: Timestamp) -> bool {
-        doubt.is_some_and(|doubt| {
-            doubt.rows.is_empty() && now.duration_since(doubt.since) >= MOST_BELIEVED_AFTER
+    pub fn is_most_confirmed(pending: Option<&Self>, now: Timestamp) -> bool {
+        pending.is_some_and(|doubt| {
+            doubt.rows.is_empty() && now.duration_since(doubt.since) >= CONFIRM_MOST_AFTER
         })
     }
 
     /// True where this row has been missing for long enough.
-    pub fn row_is_believed(doubt: Option<&Self>, row: TransactionId, now: Timestamp) -> bool {
-        doubt.is_some_and(|doubt| {
-            doubt.rows.contains(&row) && now.duration_since(doubt.since) >= FEW_BELIEVED_AFTER
+    pub fn is_row_confirmed(pending: Option<&Self>, row: TransactionId, now: Timestamp) -> bool {
+        pending.is_some_and(|doubt| {
+            doubt.rows.contains(&row) && now.duration_since(doubt.since) >= CONFIRM_FEW_AFTER
         })
     }
 
     /// The doubt after most rows were missing once more.
-    pub fn of_most(before: Option<&Self>, now: Timestamp) -> Self {
+    pub fn for_most_rows(before: Option<&Self>, now: Timestamp) -> Self {
         let since = before
             .filter(|doubt| doubt.rows.is_empty())
             .map_or(now, |doubt| doubt.since);
@@ -102,15 +106,16 @@ impl Doubt {
     }
 
     /// The doubt after these rows were held; `None` where there are none.
-    pub fn of_rows(
+    pub fn for_rows(
         before: Option<&Self>,
-        held: &BTreeSet<TransactionId>,
+        missing: &BTreeSet<TransactionId>,
         now: Timestamp,
     ) -> Option<Self> {
-        if held.is_empty() {
+        if missing.is_empty() {
             return None;
         }
-        let rows: BTreeSet<TransactionId> = held.iter().copied().take(MAX_HELD).collect();
+        let rows: BTreeSet<TransactionId> =
+            missing.iter().copied().take(MAX_PENDING_ROWS).collect();
         let since = before
             .filter(|doubt| rows.is_subset(&doubt.rows))
             .map_or(now, |doubt| doubt.since);

@@ -14,9 +14,11 @@ pub enum FaultClass {
     /// A quota is spent, of the consent, the account or the day: it passes within a day.
     QuotaSpent,
     /// Consent expired, revoked, or credentials refused: the user must act.
-    ConsentRefused,
+    #[serde(rename = "consent_refused")]
+    ConsentRejected,
     /// The bank answered what its standard does not allow.
-    Nonsense,
+    #[serde(rename = "nonsense")]
+    MalformedResponse,
     /// Our own fault.
     Internal,
 }
@@ -28,31 +30,33 @@ impl FaultClass {
             Self::BankUnavailable => "bank_unavailable",
             Self::RateLimited => "rate_limited",
             Self::QuotaSpent => "quota_spent",
-            Self::ConsentRefused => "consent_refused",
-            Self::Nonsense => "nonsense",
+            Self::ConsentRejected => "consent_refused",
+            Self::MalformedResponse => "nonsense",
             Self::Internal => "internal",
         }
     }
 
     /// A sentence for whoever integrates: what it means, and what is done about it.
-    pub const fn sentence(self) -> &'static str {
+    pub const fn to_sentence(self) -> &'static str {
         match self {
             Self::BankUnavailable => "The bank did not answer, or said that it is down",
             Self::RateLimited => {
                 "The bank is being asked as often as it allows; it passes within minutes"
             }
             Self::QuotaSpent => "The bank allows no more refreshes for now; it passes within a day",
-            Self::ConsentRefused => {
+            Self::ConsentRejected => {
                 "The bank does not accept the consent any more; the user has to authorise again"
             }
-            Self::Nonsense => "The bank's answer could not be used; what was had before is kept",
+            Self::MalformedResponse => {
+                "The bank's answer could not be used; what was had before is kept"
+            }
             Self::Internal => "Something went wrong on our side",
         }
     }
 
     /// True where nothing but the user can mend it.
     pub const fn needs_user(self) -> bool {
-        matches!(self, Self::ConsentRefused)
+        matches!(self, Self::ConsentRejected)
     }
 }
 

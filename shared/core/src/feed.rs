@@ -26,7 +26,8 @@ pub struct FeedEntry {
     /// Its place in the feed.
     pub seq: Seq,
     /// When it was committed.
-    pub at: Timestamp,
+    #[serde(rename = "at")]
+    pub committed_at: Timestamp,
     /// The account that changed; `None` where the record as a whole did.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub account: Option<AccountId>,
@@ -37,14 +38,14 @@ pub struct FeedEntry {
 impl FeedEntry {
     /// The id of the event that tells of this entry.
     pub fn event_id(&self) -> EventId {
-        EventId::of(self.record, self.seq)
+        EventId::for_record_entry(self.record, self.seq)
     }
 }
 
 /// What a feed entry belongs to. Each stream has a watermark of its own: how far it was dispatched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stream {
+pub enum FeedStream {
     /// Changes of balances.
     Balance,
     /// Changes of transactions.
@@ -53,7 +54,7 @@ pub enum Stream {
     State,
 }
 
-impl Stream {
+impl FeedStream {
     /// The stable name, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -64,7 +65,7 @@ impl Stream {
     }
 }
 
-impl From<Product> for Stream {
+impl From<Product> for FeedStream {
     fn from(product: Product) -> Self {
         match product {
             Product::Balance => Self::Balance,
@@ -96,16 +97,16 @@ pub enum Change {
 
 impl Change {
     /// The stream this belongs to.
-    pub const fn stream(&self) -> Stream {
+    pub const fn stream(&self) -> FeedStream {
         match self {
-            Self::Balance { .. } => Stream::Balance,
-            Self::Transactions(_) => Stream::Transactions,
-            Self::State(_) => Stream::State,
+            Self::Balance { .. } => FeedStream::Balance,
+            Self::Transactions(_) => FeedStream::Transactions,
+            Self::State(_) => FeedStream::State,
         }
     }
 
     /// True for a change of this product.
-    pub const fn is_of(&self, product: Product) -> bool {
+    pub const fn concerns_product(&self, product: Product) -> bool {
         matches!(
             (self, product),
             (Self::Balance { .. }, Product::Balance)
@@ -116,13 +117,13 @@ impl Change {
 
 /// Which pull found the rows; Okra tells them apart in its callback codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Pull {
+pub enum FetchKind {
     /// The first pull of an account.
     #[serde(rename = "i")]
     Initial,
     /// The historical pull.
     #[serde(rename = "f")]
-    Full,
+    Backfill,
     /// A regular refresh.
     #[serde(rename = "p")]
     Periodic,
@@ -133,20 +134,20 @@ pub enum Pull {
 pub struct TransactionsDiff {
     /// Which pull found it.
     #[serde(rename = "p")]
-    pub pull: Pull,
+    pub fetch_kind: FetchKind,
     /// Rows that were not there.
     #[serde(rename = "a", skip_serializing_if = "Vec::is_empty", default)]
     pub added: Vec<Transaction>,
     /// Rows that read otherwise now.
     #[serde(rename = "m", skip_serializing_if = "Vec::is_empty", default)]
-    pub modified: Vec<Modified>,
+    pub modified: Vec<ModifiedRow>,
     /// Rows that are gone, as they last were.
     #[serde(rename = "r", skip_serializing_if = "Vec::is_empty", default)]
     pub removed: Vec<Transaction>,
     /// For each row modified or removed, the entry that wrote it before: versions lead back from one to
     /// the next. Entries of earlier releases lack it.
     #[serde(rename = "b", skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub previous: BTreeMap<TransactionId, Seq>,
+    pub previous_seqs: BTreeMap<TransactionId, Seq>,
 }
 
 impl TransactionsDiff {
@@ -163,7 +164,7 @@ impl TransactionsDiff {
 
 /// A transaction that reads otherwise now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Modified {
+pub struct ModifiedRow {
     /// As it was.
     #[serde(rename = "o")]
     pub before: TransactionFacts,
@@ -172,12 +173,12 @@ pub struct Modified {
     pub after: Transaction,
     /// How sure we are that both are one transaction.
     #[serde(rename = "c")]
-    pub confidence: Confidence,
+    pub confidence: MatchConfidence,
 }
 
 /// How sure the matcher is that two rows are one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Confidence {
+pub enum MatchConfidence {
     /// The bank's id says so and the content does not contradict it.
     #[serde(rename = "x")]
     Exact,
@@ -192,7 +193,7 @@ pub enum Confidence {
     Low,
 }
 
-impl Confidence {
+impl MatchConfidence {
     /// The stable name, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -242,7 +243,7 @@ impl BodyVersion {
     }
 
     /// The version of this name.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|it| it.as_str() == name)
     }
 }

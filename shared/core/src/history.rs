@@ -5,39 +5,39 @@ use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    decide::answered_through,
+    decide::earliest_window_end,
     ids::{AccountId, BankId, RecordId},
-    state::HistoryEnd,
+    state::BackfillEnd,
 };
 
 /// Months of history that are asked for where nothing else is said; Okra's `limit`, and its most.
-pub const MAX_MONTHS: u8 = 24;
+pub const MAX_BACKFILL_MONTHS: u8 = 24;
 
 /// Days of the first stretch.
-const FIRST_DAYS: u16 = 92;
+const INITIAL_RANGE_DAYS: u16 = 92;
 
 /// Times in a row that a stretch may fail until its account's history is given up.
-pub const MAX_FAILURES: u8 = 12;
+pub const MAX_STEP_FAILURES: u8 = 12;
 
 /// Seconds past its time after which a step's message is taken to be lost: twice what a queue can hold
 /// one back.
-const LOST_AFTER_S: i64 = 1_800;
+const STEP_LOST_AFTER_S: i64 = 1_800;
 
 /// Days of an account that may be left out as unreadable; with one more it is given up.
-pub const MAX_HOLES: usize = 31;
+pub const MAX_UNREADABLE_DAYS: usize = 31;
 
 /// Characters of a [`Hole::why`], at most.
-const MAX_WHY_CHARS: usize = 200;
+const MAX_REASON_CHARS: usize = 200;
 
 /// How long what could not be had is let be, before it is asked for again.
-pub const RETRY_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
+pub const RETRY_INCOMPLETE_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Days before the last answer that a gap is filled from: the bank may have back-dated.
 const GAP_MARGIN_DAYS: i32 = 7;
 
 /// How far the history of a record has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct History {
+pub struct Backfill {
     /// Steps made; who writes another step first has lost.
     #[serde(rename = "n")]
     pub step: u32,
@@ -49,131 +49,134 @@ pub struct History {
     pub start: Date,
     /// The accounts, in the order in which they are pulled.
     #[serde(rename = "a")]
-    pub accounts: Vec<AccountHistory>,
+    pub accounts: Vec<AccountBackfill>,
     /// Days of the next stretch at most: halved where the bank's answer was too long.
     #[serde(rename = "d")]
-    pub days: u16,
+    pub range_days: u16,
     /// Steps that failed in a row.
     #[serde(rename = "e", default)]
     pub failures: u8,
     /// When the next step may be made.
     #[serde(rename = "t")]
-    pub next_at: Timestamp,
+    pub next_step_at: Timestamp,
 }
 
 /// How far the history of an account has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccountHistory {
+pub struct AccountBackfill {
     /// The account.
     #[serde(rename = "i")]
     pub account: AccountId,
     /// Everything from this date on is there.
     #[serde(rename = "r")]
-    pub reached: Date,
+    pub reached_date: Date,
     /// Rows that the pull found.
     #[serde(rename = "n", default)]
     pub rows: u64,
     /// Why it is over; `None`: it is not.
     #[serde(rename = "w", skip_serializing_if = "Option::is_none", default)]
-    pub end: Option<HistoryEnd>,
+    pub end: Option<BackfillEnd>,
     /// Days that were left out; [`MAX_HOLES`] at most.
     #[serde(rename = "h", skip_serializing_if = "Vec::is_empty", default)]
-    pub holes: Vec<Hole>,
+    pub unreadable_days: Vec<UnreadableDay>,
     /// Where a part within what had been reached is asked for: what lies beyond it.
     #[serde(rename = "b", skip_serializing_if = "Option::is_none", default)]
-    pub beyond: Option<Beyond>,
+    pub resume_point: Option<ResumePoint>,
     /// The first date of its last answer to a regular refresh, as far as it was noted: once a month, when it
     /// moves, and not while it is being pulled.
     #[serde(rename = "v", skip_serializing_if = "Option::is_none", default)]
-    pub window: Option<Date>,
+    pub last_window_start: Option<Date>,
 }
 
 /// A day that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hole {
+pub struct UnreadableDay {
     /// The day.
     #[serde(rename = "d")]
     pub date: Date,
     /// Why, for people: the path of what is wrong in the bank's answer.
     #[serde(rename = "y")]
-    pub why: String,
+    pub reason: String,
 }
 
 /// How far an account's history had come before a part of it was asked for again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Beyond {
+pub struct ResumePoint {
     /// The first date of that part.
     #[serde(rename = "f")]
     pub from: Date,
     /// What had been reached.
     #[serde(rename = "r")]
-    pub reached: Date,
+    pub reached_date: Date,
     /// Why it had gone no further.
     #[serde(rename = "w")]
-    pub end: HistoryEnd,
+    pub end: BackfillEnd,
 }
 
-impl AccountHistory {
+impl AccountBackfill {
     fn new(account: AccountId, start: Date) -> Self {
         Self {
             account,
-            reached: start,
+            reached_date: start,
             rows: 0,
             end: None,
-            holes: Vec::new(),
-            beyond: None,
-            window: Some(start),
+            unreadable_days: Vec::new(),
+            resume_point: None,
+            last_window_start: Some(start),
         }
     }
 
     /// Answered from `window` on; what lies between that and the window before is to be asked for.
-    fn seen(&mut self, window: Date) {
-        let through = self.window.replace(window).map(answered_through);
-        if let Some(through) = through.filter(|through| *through < window) {
+    fn note_window(&mut self, window_start: Date) {
+        let through = self
+            .last_window_start
+            .replace(window_start)
+            .map(earliest_window_end);
+        if let Some(through) = through.filter(|through| *through < window_start) {
             let gap = through.saturating_sub(GAP_MARGIN_DAYS.days());
-            self.again(gap, window);
+            self.reopen_range(gap, window_start);
         }
     }
 
     /// The dates from `from` to `to` are to be asked for; then what had been reached counts again.
-    fn again(&mut self, from: Date, to: Date) {
-        self.beyond = Some(match self.beyond {
-            Some(beyond) => Beyond {
+    fn reopen_range(&mut self, from: Date, to: Date) {
+        self.resume_point = Some(match self.resume_point {
+            Some(beyond) => ResumePoint {
                 from: beyond.from.min(from),
                 ..beyond
             },
-            None => Beyond {
+            None => ResumePoint {
                 from,
-                reached: self.reached,
-                end: self.end.unwrap_or(HistoryEnd::Limit),
+                reached_date: self.reached_date,
+                end: self.end.unwrap_or(BackfillEnd::RequestedLimit),
             },
         });
-        self.reached = to;
+        self.reached_date = to;
         self.end = None;
     }
 
     /// The pull came to `end`; where it was of a part, what lay beyond counts again.
-    fn come_to(&mut self, end: HistoryEnd) {
+    fn finish_range(&mut self, end: BackfillEnd) {
         self.end = Some(end);
-        if let Some(beyond) = self.beyond.take() {
-            self.reached = self.reached.min(beyond.reached);
+        if let Some(beyond) = self.resume_point.take() {
+            self.reached_date = self.reached_date.min(beyond.reached_date);
             self.end = Some(beyond.end);
         }
     }
 
     /// True where something is lacking that might be had later. What a bank refuses it refuses until its
     /// customer was there.
-    pub fn lacks(&self, user_was_there: bool) -> bool {
-        let refused = self.end == Some(HistoryEnd::BankRefused);
-        !self.holes.is_empty()
-            || self.end == Some(HistoryEnd::GaveUp)
-            || (refused && user_was_there)
+    pub fn has_retryable_gaps(&self, user_present: bool) -> bool {
+        let refused = self.end == Some(BackfillEnd::BankRejected);
+        !self.unreadable_days.is_empty()
+            || self.end == Some(BackfillEnd::GaveUp)
+            || (refused && user_present)
     }
 }
 
 /// A stretch of one account's history: from a date (inclusive) to another (exclusive).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stretch {
+pub struct BackfillRange {
     /// The account.
     pub account: AccountId,
     /// First date.
@@ -182,7 +185,7 @@ pub struct Stretch {
     pub to: Date,
 }
 
-impl Stretch {
+impl BackfillRange {
     /// True where there is nothing to ask for.
     pub fn is_empty(&self) -> bool {
         self.from >= self.to
@@ -191,9 +194,9 @@ impl Stretch {
 
 /// What came of asking for a stretch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum BackfillOutcome {
     /// The bank answered.
-    Answered {
+    Received {
         /// Rows that were new.
         rows: usize,
         /// The first date that the bank says it has, where it says so.
@@ -203,10 +206,10 @@ pub enum Asked {
     /// or a row of it is nonsense. Less is asked for, and what is unreadable in a day is left out.
     Unreadable {
         /// Why, for people.
-        why: String,
+        reason: String,
     },
     /// The bank refuses dates this old, although it answers for newer ones.
-    Refused,
+    Rejected,
     /// It failed; it is tried again after a wait.
     Failed {
         /// Seconds the bank asked for.
@@ -216,7 +219,7 @@ pub enum Asked {
 
 /// How far a history has come, to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Progress {
+pub struct BackfillProgress {
     /// Accounts whose history is complete.
     pub accounts_done: usize,
     /// All accounts.
@@ -229,7 +232,7 @@ pub struct Progress {
     pub percent: u8,
 }
 
-impl History {
+impl Backfill {
     /// The history of these accounts up to `start`, `months` back from `today`. Where `start` is as old as
     /// that, there is nothing to ask for; the first step of each account says so.
     pub fn new(
@@ -239,40 +242,48 @@ impl History {
         months: u8,
         now: Timestamp,
     ) -> Self {
-        let from = today.saturating_sub(i32::from(months.min(MAX_MONTHS)).months());
+        let from = today.saturating_sub(i32::from(months.min(MAX_BACKFILL_MONTHS)).months());
         let accounts = accounts.into_iter();
         Self {
             step: 0,
             from: from.min(start),
             start,
-            accounts: accounts.map(|it| AccountHistory::new(it, start)).collect(),
-            days: FIRST_DAYS,
+            accounts: accounts.map(|it| AccountBackfill::new(it, start)).collect(),
+            range_days: INITIAL_RANGE_DAYS,
             failures: 0,
-            next_at: now,
+            next_step_at: now,
         }
     }
 
     /// The stretch to ask for next; `None`: all is done. A bank that counts calls and not pages is
     /// asked for all that is left at `once`.
-    pub fn next(&self, once: bool) -> Option<Stretch> {
+    pub fn next_range(&self, all_at_once: bool) -> Option<BackfillRange> {
         let account = self.accounts.iter().find(|it| it.end.is_none())?;
-        let from = account.beyond.map_or(self.from, |beyond| beyond.from);
-        let whole = once && self.days == FIRST_DAYS;
-        let back = account.reached.saturating_sub(i32::from(self.days).days());
-        Some(Stretch {
+        let from = account.resume_point.map_or(self.from, |beyond| beyond.from);
+        let whole = all_at_once && self.range_days == INITIAL_RANGE_DAYS;
+        let back = account
+            .reached_date
+            .saturating_sub(i32::from(self.range_days).days());
+        Some(BackfillRange {
             account: account.account,
             from: if whole { from } else { back.max(from) },
-            to: account.reached,
+            to: account.reached_date,
         })
     }
 
     /// The history after a stretch was asked for. Every `Answered`, `Refused` and `Unreadable` comes
     /// nearer to the end, and so do [`MAX_FAILURES`] failures: it does end.
     #[must_use]
-    pub fn after(mut self, stretch: Stretch, asked: Asked, now: Timestamp, pause_s: u32) -> Self {
+    pub fn after_step(
+        mut self,
+        range: BackfillRange,
+        outcome: BackfillOutcome,
+        now: Timestamp,
+        pause_s: u32,
+    ) -> Self {
         self.step = self.step.saturating_add(1);
-        let wait_s = match asked {
-            Asked::Failed { retry_after_s } => {
+        let wait_s = match outcome {
+            BackfillOutcome::Failed { retry_after_s } => {
                 self.failures = self.failures.saturating_add(1);
                 let backoff = 30_u32 << self.failures.min(9);
                 retry_after_s.unwrap_or(backoff).clamp(pause_s, 86_400)
@@ -282,53 +293,57 @@ impl History {
                 pause_s
             }
         };
-        self.next_at = now
+        self.next_step_at = now
             .checked_add(SignedDuration::from_secs(wait_s.into()))
             .unwrap_or(now);
         let failures = self.failures;
         let Some(account) = self
             .accounts
             .iter_mut()
-            .find(|it| it.account == stretch.account)
+            .find(|it| it.account == range.account)
         else {
             return self;
         };
-        let from = account.beyond.map_or(self.from, |beyond| beyond.from);
-        match asked {
-            Asked::Answered {
+        let from = account.resume_point.map_or(self.from, |beyond| beyond.from);
+        match outcome {
+            BackfillOutcome::Received {
                 rows,
                 first_available,
             } => {
                 account.rows += u64::try_from(rows).unwrap_or(u64::MAX);
-                account.reached = stretch.from;
+                account.reached_date = range.from;
                 // A bank that counts calls would be asked for all that is left, and fail again.
-                self.days = self.days.max((self.days * 2).min(FIRST_DAYS / 2));
-                if stretch.from <= from {
-                    account.come_to(HistoryEnd::Limit);
-                } else if first_available.is_some_and(|first| first >= stretch.from) {
-                    account.come_to(HistoryEnd::BankLimit);
+                self.range_days = self
+                    .range_days
+                    .max((self.range_days * 2).min(INITIAL_RANGE_DAYS / 2));
+                if range.from <= from {
+                    account.finish_range(BackfillEnd::RequestedLimit);
+                } else if first_available.is_some_and(|first| first >= range.from) {
+                    account.finish_range(BackfillEnd::BankLimit);
                 }
             }
-            Asked::Unreadable { .. } if self.days > 1 => self.days /= 2,
-            Asked::Unreadable { .. } if account.holes.len() >= MAX_HOLES => {
-                account.end = Some(HistoryEnd::GaveUp);
+            BackfillOutcome::Unreadable { .. } if self.range_days > 1 => self.range_days /= 2,
+            BackfillOutcome::Unreadable { .. }
+                if account.unreadable_days.len() >= MAX_UNREADABLE_DAYS =>
+            {
+                account.end = Some(BackfillEnd::GaveUp);
             }
-            Asked::Unreadable { why } => {
-                account.holes.push(Hole {
-                    date: stretch.from,
-                    why: why.chars().take(MAX_WHY_CHARS).collect(),
+            BackfillOutcome::Unreadable { reason: why } => {
+                account.unreadable_days.push(UnreadableDay {
+                    date: range.from,
+                    reason: why.chars().take(MAX_REASON_CHARS).collect(),
                 });
-                account.reached = stretch.from;
-                if stretch.from <= from {
-                    account.come_to(HistoryEnd::Limit);
+                account.reached_date = range.from;
+                if range.from <= from {
+                    account.finish_range(BackfillEnd::RequestedLimit);
                 }
             }
-            Asked::Refused => account.end = Some(HistoryEnd::BankRefused),
-            Asked::Failed { .. } if failures >= MAX_FAILURES => {
-                account.end = Some(HistoryEnd::GaveUp);
+            BackfillOutcome::Rejected => account.end = Some(BackfillEnd::BankRejected),
+            BackfillOutcome::Failed { .. } if failures >= MAX_STEP_FAILURES => {
+                account.end = Some(BackfillEnd::GaveUp);
                 self.failures = 0;
             }
-            Asked::Failed { .. } => {}
+            BackfillOutcome::Failed { .. } => {}
         }
         self
     }
@@ -339,17 +354,23 @@ impl History {
     /// its customer was away, they are asked for. An account that is being pulled is let be: what it misses
     /// is noted after its end. Should a step be under way, it has lost, and is made again.
     #[must_use]
-    pub fn seen(&self, answered: &[AccountId], window: Date, now: Timestamp) -> Option<Self> {
+    pub fn after_refresh(
+        &self,
+        refreshed_accounts: &[AccountId],
+        window_start: Date,
+        now: Timestamp,
+    ) -> Option<Self> {
         let known = |account| self.accounts.iter().find(|it| it.account == account);
         let moved = |account: &&AccountId| {
-            known(**account).is_none_or(|it| it.end.is_some() && it.window != Some(window))
+            known(**account)
+                .is_none_or(|it| it.end.is_some() && it.last_window_start != Some(window_start))
         };
-        let moved: Vec<AccountId> = answered.iter().filter(moved).copied().collect();
+        let moved: Vec<AccountId> = refreshed_accounts.iter().filter(moved).copied().collect();
         if moved.is_empty() {
             return None;
         }
         let mut seen = match self.is_complete() {
-            true => self.next_step(now),
+            true => self.with_next_step(now),
             false => Self {
                 step: self.step.saturating_add(1),
                 ..self.clone()
@@ -357,8 +378,8 @@ impl History {
         };
         for id in moved {
             match seen.accounts.iter_mut().find(|it| it.account == id) {
-                Some(account) => account.seen(window),
-                None => seen.accounts.push(AccountHistory::new(id, window)),
+                Some(account) => account.note_window(window_start),
+                None => seen.accounts.push(AccountBackfill::new(id, window_start)),
             }
         }
         Some(seen)
@@ -367,21 +388,24 @@ impl History {
     /// The history with what it lacks asked for again; `None` where it lacks nothing that may be had now. At
     /// once where the bank's customer `user_was_there`, else [`RETRY_AFTER`] its last step.
     #[must_use]
-    pub fn retried(&self, user_was_there: bool, now: Timestamp) -> Option<Self> {
-        let lacks = self.accounts.iter().any(|it| it.lacks(user_was_there));
-        if !self.is_complete() || !lacks || (!user_was_there && now < self.retries_at()) {
+    pub fn reopen_incomplete(&self, user_present: bool, now: Timestamp) -> Option<Self> {
+        let lacks = self
+            .accounts
+            .iter()
+            .any(|it| it.has_retryable_gaps(user_present));
+        if !self.is_complete() || !lacks || (!user_present && now < self.next_retry_at()) {
             return None;
         }
-        let mut retried = self.next_step(now);
+        let mut retried = self.with_next_step(now);
         for account in &mut retried.accounts {
-            if !account.lacks(user_was_there) {
+            if !account.has_retryable_gaps(user_present) {
                 continue;
             }
-            let holes = std::mem::take(&mut account.holes);
+            let holes = std::mem::take(&mut account.unreadable_days);
             let dates = || holes.iter().map(|hole| hole.date);
             match (dates().min(), dates().max()) {
                 (Some(first), Some(last)) => {
-                    account.again(first, last.tomorrow().unwrap_or(last));
+                    account.reopen_range(first, last.tomorrow().unwrap_or(last));
                 }
                 _ => account.end = None,
             }
@@ -390,19 +414,19 @@ impl History {
     }
 
     /// From when on what it lacks is asked for again, with the next refresh that reads the history.
-    pub fn retries_at(&self) -> Timestamp {
-        self.next_at
-            .saturating_add(RETRY_AFTER)
+    pub fn next_retry_at(&self) -> Timestamp {
+        self.next_step_at
+            .saturating_add(RETRY_INCOMPLETE_AFTER)
             .unwrap_or(Timestamp::MAX)
     }
 
     /// Another step, which may be made now.
-    fn next_step(&self, now: Timestamp) -> Self {
+    fn with_next_step(&self, now: Timestamp) -> Self {
         Self {
             step: self.step.saturating_add(1),
-            days: FIRST_DAYS,
+            range_days: INITIAL_RANGE_DAYS,
             failures: 0,
-            next_at: now,
+            next_step_at: now,
             ..self.clone()
         }
     }
@@ -410,11 +434,11 @@ impl History {
     /// The history with another step in the place of one whose message is taken to be lost at `now`;
     /// `None` where it is not. Should the message come after all, it finds its step made.
     #[must_use]
-    pub fn revived(&self, now: Timestamp) -> Option<Self> {
-        let late_s = now.duration_since(self.next_at).as_secs();
-        (!self.is_complete() && late_s > LOST_AFTER_S).then(|| Self {
+    pub fn revive_lost_step(&self, now: Timestamp) -> Option<Self> {
+        let late_s = now.duration_since(self.next_step_at).as_secs();
+        (!self.is_complete() && late_s > STEP_LOST_AFTER_S).then(|| Self {
             step: self.step.saturating_add(1),
-            next_at: now,
+            next_step_at: now,
             ..self.clone()
         })
     }
@@ -425,23 +449,23 @@ impl History {
     }
 
     /// How far it has come.
-    pub fn progress(&self) -> Progress {
+    pub fn measure_progress(&self) -> BackfillProgress {
         let days = |from: Date, to: Date| (to - from).get_days().max(0);
         let wanted = days(self.from, self.start).max(1);
         let covered: i32 = self
             .accounts
             .iter()
-            .map(|it| match (it.end, it.beyond) {
+            .map(|it| match (it.end, it.resume_point) {
                 (Some(_), _) => wanted,
-                (None, Some(beyond)) => (wanted - days(beyond.from, it.reached)).max(0),
-                (None, None) => days(it.reached, self.start).min(wanted),
+                (None, Some(beyond)) => (wanted - days(beyond.from, it.reached_date)).max(0),
+                (None, None) => days(it.reached_date, self.start).min(wanted),
             })
             .sum();
         let all = wanted.saturating_mul(i32::try_from(self.accounts.len()).unwrap_or(i32::MAX));
-        Progress {
+        BackfillProgress {
             accounts_done: self.accounts.iter().filter(|it| it.end.is_some()).count(),
             accounts: self.accounts.len(),
-            oldest_date: self.accounts.iter().map(|it| it.reached).max(),
+            oldest_date: self.accounts.iter().map(|it| it.reached_date).max(),
             rows: self.accounts.iter().map(|it| it.rows).sum(),
             percent: u8::try_from(i64::from(covered) * 100 / i64::from(all.max(1))).unwrap_or(100),
         }
@@ -450,7 +474,7 @@ impl History {
 
 /// A step of a history to be made; the message of the fetch queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryStep {
+pub struct BackfillStep {
     /// The record.
     pub record: RecordId,
     /// Its bank: the message group.
@@ -470,110 +494,112 @@ mod tests {
     /// Two accounts of two years, a day at a step, and each of them failing in between as often as may be.
     const MAX_STEPS: usize = 2 * 760 * 13;
 
-    fn asked() -> impl Strategy<Value = Asked> {
+    fn any_outcome() -> impl Strategy<Value = BackfillOutcome> {
         prop_oneof![
-            4 => (0..500_usize, prop::option::of(0..800_i32)).prop_map(|(rows, ago)| Asked::Answered {
+            4 => (0..500_usize, prop::option::of(0..800_i32)).prop_map(|(rows, ago)| BackfillOutcome::Received {
                 rows,
                 first_available: ago.map(|ago| date(2026, 3, 15).saturating_sub(ago.days())),
             }),
-            2 => Just(Asked::Unreadable { why: "Data.Transaction[3].Amount: 12,50".repeat(20) }),
-            1 => Just(Asked::Refused),
-            2 => prop::option::of(any::<u32>()).prop_map(|retry_after_s| Asked::Failed { retry_after_s }),
+            2 => Just(BackfillOutcome::Unreadable { reason: "Data.Transaction[3].Amount: 12,50".repeat(20) }),
+            1 => Just(BackfillOutcome::Rejected),
+            2 => prop::option::of(any::<u32>()).prop_map(|retry_after_s| BackfillOutcome::Failed { retry_after_s }),
         ]
     }
 
     proptest! {
         /// Whatever the bank does, the pull ends, goes back without a gap and waits a day at most.
         #[test]
-        fn every_history_ends(answers in prop::collection::vec(asked(), 1..40), once: bool, months in 0..30_u8) {
+        fn every_history_ends(answers in prop::collection::vec(any_outcome(), 1..40), once: bool, months in 0..30_u8) {
             let now = Timestamp::from_second(1_800_000_000).unwrap();
             let accounts = [AccountId::derive(&[b"a"]), AccountId::derive(&[b"b"])];
             let (start, today) = (date(2026, 2, 1), date(2026, 3, 15));
-            let mut history = History::new(accounts, start, today, months, now);
+            let mut history = Backfill::new(accounts, start, today, months, now);
             let mut percent = 0;
             let mut answers = answers.into_iter().cycle();
             let mut steps = 0;
-            while let Some(stretch) = history.next(once) {
+            while let Some(stretch) = history.next_range(once) {
                 prop_assert!(stretch.from < stretch.to || (stretch.is_empty() && months <= 1));
                 prop_assert!(stretch.from >= history.from);
-                let of = |history: &History| history.accounts.iter().find(|it| it.account == stretch.account).unwrap().clone();
-                prop_assert_eq!(stretch.to, of(&history).reached, "no gap");
+                let of = |history: &Backfill| history.accounts.iter().find(|it| it.account == stretch.account).unwrap().clone();
+                prop_assert_eq!(stretch.to, of(&history).reached_date, "no gap");
                 let before = history.step;
-                history = history.after(stretch, answers.next().unwrap(), now, 1);
+                history = history.after_step(stretch, answers.next().unwrap(), now, 1);
                 prop_assert_eq!(history.step, before + 1);
-                prop_assert!(history.next_at.duration_since(now).as_hours() <= 24);
-                prop_assert!(history.progress().percent >= percent);
-                percent = history.progress().percent;
+                prop_assert!(history.next_step_at.duration_since(now).as_hours() <= 24);
+                prop_assert!(history.measure_progress().percent >= percent);
+                percent = history.measure_progress().percent;
                 steps += 1;
                 prop_assert!(steps < MAX_STEPS, "it does not end");
             }
             prop_assert!(history.is_complete());
-            prop_assert_eq!(history.progress().percent, 100);
-            prop_assert_eq!(history.progress().accounts_done, 2);
-            prop_assert!(history.revived(Timestamp::MAX).is_none());
+            prop_assert_eq!(history.measure_progress().percent, 100);
+            prop_assert_eq!(history.measure_progress().accounts_done, 2);
+            prop_assert!(history.revive_lost_step(Timestamp::MAX).is_none());
         }
     }
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     /// Asks for everything that is to be asked for, of a bank that answers so.
-    fn pulled(
-        mut history: History,
-        mut bank: impl FnMut(&Stretch) -> Asked,
-    ) -> (History, Vec<Stretch>) {
+    fn run_backfill(
+        mut backfill: Backfill,
+        mut bank: impl FnMut(&BackfillRange) -> BackfillOutcome,
+    ) -> (Backfill, Vec<BackfillRange>) {
         let mut asked = Vec::new();
-        while let Some(stretch) = history.next(false) {
-            history = history.after(stretch, bank(&stretch), NOW, 1);
+        while let Some(stretch) = backfill.next_range(false) {
+            backfill = backfill.after_step(stretch, bank(&stretch), NOW, 1);
             asked.push(stretch);
             assert!(asked.len() < MAX_STEPS, "it does not end");
         }
-        (history, asked)
+        (backfill, asked)
     }
 
-    fn well(_: &Stretch) -> Asked {
-        Asked::Answered {
+    fn received_outcome(_: &BackfillRange) -> BackfillOutcome {
+        BackfillOutcome::Received {
             rows: 1,
             first_available: None,
         }
     }
 
-    fn unreadable() -> Asked {
-        Asked::Unreadable {
-            why: "Data.Transaction[3].Amount".to_owned(),
+    fn unreadable_outcome() -> BackfillOutcome {
+        BackfillOutcome::Unreadable {
+            reason: "Data.Transaction[3].Amount".to_owned(),
         }
     }
 
-    fn of_one_account(months: u8) -> History {
+    fn one_account_backfill(months: u8) -> Backfill {
         let (start, today) = (date(2026, 2, 1), date(2026, 3, 15));
-        History::new([AccountId::derive(&[b"a"])], start, today, months, NOW)
+        Backfill::new([AccountId::derive(&[b"a"])], start, today, months, NOW)
     }
 
     #[test]
     fn a_day_that_cannot_be_read_is_left_out_alone() {
         let bad = date(2025, 8, 17);
-        let bank = |stretch: &Stretch| match (stretch.from..stretch.to).contains(&bad) {
-            true => unreadable(),
-            false => well(stretch),
+        let bank = |stretch: &BackfillRange| match (stretch.from..stretch.to).contains(&bad) {
+            true => unreadable_outcome(),
+            false => received_outcome(stretch),
         };
-        let (history, asked) = pulled(of_one_account(24), bank);
+        let (history, asked) = run_backfill(one_account_backfill(24), bank);
         let account = &history.accounts[0];
         assert_eq!(
-            (account.end, account.reached),
-            (Some(HistoryEnd::Limit), date(2024, 3, 15))
+            (account.end, account.reached_date),
+            (Some(BackfillEnd::RequestedLimit), date(2024, 3, 15))
         );
         let holes: Vec<_> = account
-            .holes
+            .unreadable_days
             .iter()
-            .map(|hole| (hole.date, hole.why.as_str()))
+            .map(|hole| (hole.date, hole.reason.as_str()))
             .collect();
         assert_eq!(holes, [(bad, "Data.Transaction[3].Amount")]);
         assert!(asked.len() < 50, "{} questions", asked.len());
 
         // A week later that day is asked for again, and nothing else.
-        assert_eq!(history.retried(false, NOW), None);
-        let again = history.retried(false, history.retries_at()).unwrap();
-        assert_eq!(again.progress().oldest_date, bad.tomorrow().ok());
-        let (history, asked) = pulled(again, well);
+        assert_eq!(history.reopen_incomplete(false, NOW), None);
+        let again = history
+            .reopen_incomplete(false, history.next_retry_at())
+            .unwrap();
+        assert_eq!(again.measure_progress().oldest_date, bad.tomorrow().ok());
+        let (history, asked) = run_backfill(again, received_outcome);
         let asked: Vec<_> = asked
             .iter()
             .map(|stretch| (stretch.from, stretch.to))
@@ -581,60 +607,83 @@ mod tests {
         assert_eq!(asked, [(bad, bad.tomorrow().unwrap())]);
         let account = &history.accounts[0];
         assert_eq!(
-            (account.end, account.reached),
-            (Some(HistoryEnd::Limit), date(2024, 3, 15))
+            (account.end, account.reached_date),
+            (Some(BackfillEnd::RequestedLimit), date(2024, 3, 15))
         );
-        assert_eq!(account.holes, []);
-        assert_eq!(history.retried(false, history.retries_at()), None);
+        assert_eq!(account.unreadable_days, []);
+        assert_eq!(
+            history.reopen_incomplete(false, history.next_retry_at()),
+            None
+        );
     }
 
     #[test]
     fn a_history_of_which_nothing_can_be_read_is_given_up_and_begun_again() {
-        let (history, _) = pulled(of_one_account(24), |_| unreadable());
+        let (history, _) = run_backfill(one_account_backfill(24), |_| unreadable_outcome());
         let account = &history.accounts[0];
         assert_eq!(
-            (account.end, account.holes.len()),
-            (Some(HistoryEnd::GaveUp), MAX_HOLES)
+            (account.end, account.unreadable_days.len()),
+            (Some(BackfillEnd::GaveUp), MAX_UNREADABLE_DAYS)
         );
-        let again = history.retried(false, history.retries_at()).unwrap();
-        let (history, _) = pulled(again, well);
+        let again = history
+            .reopen_incomplete(false, history.next_retry_at())
+            .unwrap();
+        let (history, _) = run_backfill(again, received_outcome);
         // First what was left out, and a week later what was never asked for.
-        assert_eq!(history.accounts[0].end, Some(HistoryEnd::GaveUp));
-        let again = history.retried(false, history.retries_at()).unwrap();
-        let (history, _) = pulled(again, well);
+        assert_eq!(history.accounts[0].end, Some(BackfillEnd::GaveUp));
+        let again = history
+            .reopen_incomplete(false, history.next_retry_at())
+            .unwrap();
+        let (history, _) = run_backfill(again, received_outcome);
         let account = &history.accounts[0];
         assert_eq!(
-            (account.end, account.reached),
-            (Some(HistoryEnd::Limit), date(2024, 3, 15))
+            (account.end, account.reached_date),
+            (Some(BackfillEnd::RequestedLimit), date(2024, 3, 15))
         );
     }
 
     #[test]
     fn what_a_bank_refuses_is_asked_for_again_once_its_customer_was_there() {
-        let (history, _) = pulled(of_one_account(24), |_| Asked::Refused);
-        assert_eq!(history.accounts[0].end, Some(HistoryEnd::BankRefused));
-        assert_eq!(history.retried(false, Timestamp::MAX), None);
-        let (history, _) = pulled(history.retried(true, NOW).unwrap(), well);
-        assert_eq!(history.accounts[0].end, Some(HistoryEnd::Limit));
-        assert_eq!(history.retried(true, NOW), None, "it lacks nothing");
+        let (history, _) = run_backfill(one_account_backfill(24), |_| BackfillOutcome::Rejected);
+        assert_eq!(history.accounts[0].end, Some(BackfillEnd::BankRejected));
+        assert_eq!(history.reopen_incomplete(false, Timestamp::MAX), None);
+        let (history, _) = run_backfill(
+            history.reopen_incomplete(true, NOW).unwrap(),
+            received_outcome,
+        );
+        assert_eq!(history.accounts[0].end, Some(BackfillEnd::RequestedLimit));
+        assert_eq!(
+            history.reopen_incomplete(true, NOW),
+            None,
+            "it lacks nothing"
+        );
     }
 
     #[test]
     fn an_account_that_answers_late_is_pulled_too_while_another_is_being_pulled() {
         let late = AccountId::derive(&[b"late"]);
-        let history = of_one_account(24);
+        let history = one_account_backfill(24);
         let first = history.accounts[0].account;
-        let stretch = history.next(false).unwrap();
-        let wait = Asked::Failed {
+        let stretch = history.next_range(false).unwrap();
+        let wait = BackfillOutcome::Failed {
             retry_after_s: Some(600),
         };
-        let history = history.after(stretch, wait, NOW, 1);
+        let history = history.after_step(stretch, wait, NOW, 1);
         let window = date(2026, 2, 1);
-        assert_eq!(history.seen(&[first], window, NOW), None);
-        let seen = history.seen(&[first, late], window, NOW).unwrap();
+        assert_eq!(history.after_refresh(&[first], window, NOW), None);
+        let seen = history.after_refresh(&[first, late], window, NOW).unwrap();
         assert_eq!(seen.step, history.step + 1);
-        assert_eq!((seen.next_at, seen.failures), (history.next_at, 1));
-        assert_eq!(pulled(seen, well).0.progress().accounts_done, 2);
+        assert_eq!(
+            (seen.next_step_at, seen.failures),
+            (history.next_step_at, 1)
+        );
+        assert_eq!(
+            run_backfill(seen, received_outcome)
+                .0
+                .measure_progress()
+                .accounts_done,
+            2
+        );
     }
 
     proptest! {
@@ -644,31 +693,31 @@ mod tests {
         fn no_pause_leaves_a_gap(pauses in prop::collection::vec(1..200_i32, 1..12), gives_up: bool) {
             let mut today = date(2026, 3, 15);
             let mut window = window_start(today);
-            let mut history = History::new([AccountId::derive(&[b"a"])], window, today, 24, NOW);
+            let mut history = Backfill::new([AccountId::derive(&[b"a"])], window, today, 24, NOW);
             // Everything before this date was asked for.
             let mut known_through = today;
             for pause in pauses {
-                history = pulled(history, well).0;
+                history = run_backfill(history, received_outcome).0;
                 today = today.saturating_add(pause.days());
                 window = window_start(today);
-                let oldest = history.accounts[0].reached;
-                if let Some(seen) = history.seen(&[history.accounts[0].account], window, NOW) {
+                let oldest = history.accounts[0].reached_date;
+                if let Some(seen) = history.after_refresh(&[history.accounts[0].account], window, NOW) {
                     prop_assert_eq!(seen.step, history.step + 1);
                     history = seen;
                 }
-                let (first, rest) = pulled(history.clone(), well);
+                let (first, rest) = run_backfill(history.clone(), received_outcome);
                 if gives_up && !rest.is_empty() {
                     // What fails too often is not forgotten.
-                    let (failed, _) = pulled(history, |_| Asked::Failed { retry_after_s: None });
-                    prop_assert_eq!(failed.accounts[0].end, Some(HistoryEnd::GaveUp));
-                    history = pulled(failed.retried(false, failed.retries_at()).unwrap(), well).0;
+                    let (failed, _) = run_backfill(history, |_| BackfillOutcome::Failed { retry_after_s: None });
+                    prop_assert_eq!(failed.accounts[0].end, Some(BackfillEnd::GaveUp));
+                    history = run_backfill(failed.reopen_incomplete(false, failed.next_retry_at()).unwrap(), received_outcome).0;
                 } else {
                     history = first;
                 }
                 let asked_from = rest.iter().map(|stretch| stretch.from).min().unwrap_or(window);
                 prop_assert!(asked_from <= known_through, "{asked_from} {known_through}");
                 prop_assert!(rest.is_empty() || rest[0].to == window);
-                prop_assert_eq!(history.accounts[0].reached, oldest, "it is as old as it was");
+                prop_assert_eq!(history.accounts[0].reached_date, oldest, "it is as old as it was");
                 known_through = today;
             }
         }

@@ -148,7 +148,7 @@ impl AccountId {
     /// The id of an account of a customer's record. It carries its keys: the account's own tag (5
     /// bytes), the customer's (5 bytes), and 2 bytes more of the hash of record and bank id. So an
     /// account is found by its id alone, and all accounts of a customer by one query.
-    pub fn of(customer: CustomerId, record: RecordId, bank_account_id: &str) -> Self {
+    pub fn for_bank_account(customer: CustomerId, record: RecordId, bank_account_id: &str) -> Self {
         let mut id = Self::derive(&[record.as_bytes(), bank_account_id.as_bytes()]);
         id.0[ACCOUNT_TAG_BYTES..][..CUSTOMER_TAG_BYTES].copy_from_slice(&customer.tag());
         id
@@ -172,7 +172,7 @@ impl AccountId {
 impl EndpointId {
     /// The endpoint that an app's URL is: the same URL of an app is the same endpoint, however many
     /// subscriptions name it.
-    pub fn of_url(app: AppId, url: &str) -> Self {
+    pub fn for_url(app: AppId, url: &str) -> Self {
         Self::derive(&[app.as_bytes(), url.as_bytes()])
     }
 }
@@ -180,17 +180,17 @@ impl EndpointId {
 impl BalanceId {
     /// The id of an account's balance: the account's with its last byte inverted, so that either
     /// is found from the other without an index.
-    pub fn of(account: AccountId) -> Self {
-        Self(invert_last(account.0))
+    pub fn for_account(account: AccountId) -> Self {
+        Self(invert_last_byte(account.0))
     }
 
     /// The account this balance belongs to.
-    pub fn account(&self) -> AccountId {
-        AccountId(invert_last(self.0))
+    pub fn account_id(&self) -> AccountId {
+        AccountId(invert_last_byte(self.0))
     }
 }
 
-fn invert_last(mut bytes: [u8; ID_BYTES]) -> [u8; ID_BYTES] {
+fn invert_last_byte(mut bytes: [u8; ID_BYTES]) -> [u8; ID_BYTES] {
     if let Some(last) = bytes.last_mut() {
         *last = !*last;
     }
@@ -201,7 +201,7 @@ impl TransactionId {
     /// A transaction's id carries its own key: account tag (5 bytes), the day it was first seen under
     /// (days since 1970-01-01, 2 bytes) and a hash of what identified it then (5 bytes). So a
     /// transaction is found by id alone without an index that would cost a write for each row.
-    pub fn new(account: AccountId, day: Day, discriminator: &[&[u8]]) -> Self {
+    pub fn new(account: AccountId, day: EpochDay, discriminator: &[&[u8]]) -> Self {
         let mut parts: Vec<&[u8]> = vec![account.as_bytes()];
         parts.extend_from_slice(discriminator);
         let hash = derive_bytes("transaction", &parts);
@@ -220,18 +220,18 @@ impl TransactionId {
     }
 
     /// The day the transaction was first seen under. It never changes, also when the bank moves the row.
-    pub fn day(&self) -> Day {
-        Day(u16::from_be_bytes([self.0[5], self.0[6]]))
+    pub fn day(&self) -> EpochDay {
+        EpochDay(u16::from_be_bytes([self.0[5], self.0[6]]))
     }
 }
 
 /// Days since 1970-01-01, from that day to 2149-06-06; dates outside are clamped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Day(pub u16);
+pub struct EpochDay(pub u16);
 
-impl Day {
+impl EpochDay {
     /// The day of a date.
-    pub fn of(date: Date) -> Self {
+    pub fn from_date(date: Date) -> Self {
         let days = date
             .since(jiff::civil::date(1970, 1, 1))
             .map_or(0, |span| span.get_days());
@@ -271,48 +271,48 @@ impl fmt::Display for Seq {
 
 /// Whose feed an event is of. Its text is the record's id, or `app_` and the app's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Source {
+pub enum FeedSource {
     /// A record's: what the bank showed.
     Record(RecordId),
     /// An app's: the health of its endpoints.
     App(AppId),
 }
 
-const APP_SOURCE: &str = "app_";
+const APP_SOURCE_PREFIX: &str = "app_";
 
-impl From<RecordId> for Source {
+impl From<RecordId> for FeedSource {
     fn from(record: RecordId) -> Self {
         Self::Record(record)
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for FeedSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Record(record) => record.fmt(f),
-            Self::App(app) => write!(f, "{APP_SOURCE}{app}"),
+            Self::App(app) => write!(f, "{APP_SOURCE_PREFIX}{app}"),
         }
     }
 }
 
-impl FromStr for Source {
+impl FromStr for FeedSource {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        match text.strip_prefix(APP_SOURCE) {
+        match text.strip_prefix(APP_SOURCE_PREFIX) {
             Some(app) => app.parse().map(Self::App),
             None => text.parse().map(Self::Record),
         }
     }
 }
 
-impl Serialize for Source {
+impl Serialize for FeedSource {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Source {
+impl<'de> Deserialize<'de> for FeedSource {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(de::Error::custom)
@@ -328,22 +328,22 @@ pub struct EventId(String);
 
 impl EventId {
     /// The event of a feed entry.
-    pub fn of(record: RecordId, seq: Seq) -> Self {
+    pub fn for_record_entry(record: RecordId, seq: Seq) -> Self {
         Self(format!("evt_{record}_{seq}"))
     }
 
     /// The event of an entry of any feed.
-    pub fn of_source(source: Source, seq: Seq) -> Self {
+    pub fn for_feed_entry(source: FeedSource, seq: Seq) -> Self {
         Self(format!("evt_{source}_{seq}"))
     }
 
     /// The event that a ping to an endpoint is; each ping is another.
-    pub fn ping(endpoint: EndpointId, at: jiff::Timestamp) -> Self {
+    pub fn for_ping(endpoint: EndpointId, at: jiff::Timestamp) -> Self {
         Self(format!("ping_{endpoint}_{}", at.as_millisecond()))
     }
 
     /// The feed and the number that an id speaks of; `None` for a text that is no event's id.
-    pub fn parse(text: &str) -> Option<(Source, Seq)> {
+    pub fn parse(text: &str) -> Option<(FeedSource, Seq)> {
         let (source, seq) = text.strip_prefix("evt_")?.rsplit_once('_')?;
         Some((source.parse().ok()?, Seq(seq.parse().ok()?)))
     }
@@ -379,19 +379,19 @@ mod tests {
         #[test]
         fn an_event_leads_back_to_its_feed(bytes in any::<[u8; ID_BYTES]>(), seq: u64, app: bool) {
             let source = match app {
-                true => Source::App(AppId::from_bytes(bytes)),
-                false => Source::Record(RecordId::from_bytes(bytes)),
+                true => FeedSource::App(AppId::from_bytes(bytes)),
+                false => FeedSource::Record(RecordId::from_bytes(bytes)),
             };
             prop_assert_eq!(source.to_string().parse(), Ok(source));
-            let id = EventId::of_source(source, Seq(seq));
+            let id = EventId::for_feed_entry(source, Seq(seq));
             prop_assert_eq!(EventId::parse(id.as_str()), Some((source, Seq(seq))));
         }
 
         #[test]
         fn a_balance_leads_back_to_its_account(bytes in any::<[u8; ID_BYTES]>()) {
             let account = AccountId::from_bytes(bytes);
-            prop_assert_eq!(BalanceId::of(account).account(), account);
-            let balance = BalanceId::of(account);
+            prop_assert_eq!(BalanceId::for_account(account).account_id(), account);
+            let balance = BalanceId::for_account(account);
             prop_assert_ne!(balance.as_bytes(), account.as_bytes());
         }
 
@@ -400,9 +400,9 @@ mod tests {
             customer in any::<[u8; ID_BYTES]>(), record in any::<[u8; ID_BYTES]>(), text: String
         ) {
             let (customer, record) = (CustomerId::from_bytes(customer), RecordId::from_bytes(record));
-            let account = AccountId::of(customer, record, &text);
+            let account = AccountId::for_bank_account(customer, record, &text);
             prop_assert_eq!(account.customer_tag(), customer.tag());
-            prop_assert_eq!(BalanceId::of(account).account().customer_tag(), customer.tag());
+            prop_assert_eq!(BalanceId::for_account(account).account_id().customer_tag(), customer.tag());
             let derived = AccountId::derive(&[record.as_bytes(), text.as_bytes()]);
             prop_assert_eq!(account.tag(), derived.tag());
         }
@@ -410,9 +410,9 @@ mod tests {
         #[test]
         fn a_transaction_carries_its_key(bytes in any::<[u8; ID_BYTES]>(), day in any::<u16>(), text: String) {
             let account = AccountId::from_bytes(bytes);
-            let id = TransactionId::new(account, Day(day), &[text.as_bytes()]);
+            let id = TransactionId::new(account, EpochDay(day), &[text.as_bytes()]);
             prop_assert_eq!(id.account_tag(), account.tag());
-            prop_assert_eq!(id.day(), Day(day));
+            prop_assert_eq!(id.day(), EpochDay(day));
         }
     }
 
@@ -430,10 +430,10 @@ mod tests {
 
     #[test]
     fn days_are_counted_from_1970() {
-        assert_eq!(Day::of(date(1970, 1, 1)), Day(0));
-        assert_eq!(Day::of(date(1993, 1, 1)), Day(8401));
-        assert_eq!(Day::of(date(1960, 1, 1)), Day(0));
-        assert_eq!(Day::of(date(2500, 1, 1)), Day(u16::MAX));
+        assert_eq!(EpochDay::from_date(date(1970, 1, 1)), EpochDay(0));
+        assert_eq!(EpochDay::from_date(date(1993, 1, 1)), EpochDay(8401));
+        assert_eq!(EpochDay::from_date(date(1960, 1, 1)), EpochDay(0));
+        assert_eq!(EpochDay::from_date(date(2500, 1, 1)), EpochDay(u16::MAX));
     }
 
     #[test]

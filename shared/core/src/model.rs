@@ -78,7 +78,7 @@ impl<T> ByProduct<T> {
     }
 
     /// The place of a product.
-    pub const fn slot(&mut self, product: Product) -> &mut Option<T> {
+    pub const fn get_mut(&mut self, product: Product) -> &mut Option<T> {
         match product {
             Product::Balance => &mut self.balance,
             Product::Transactions => &mut self.transactions,
@@ -163,12 +163,12 @@ pub struct TransactionFacts {
 
 impl TransactionFacts {
     /// The UTC date of `booked_at`.
-    pub fn date(&self) -> Date {
-        date_of(self.booked_at)
+    pub fn booking_date(&self) -> Date {
+        utc_date(self.booked_at)
     }
 
     /// Names of the facts that read otherwise in `after`, in Okra's words where it has one.
-    pub fn changed(&self, after: &Self) -> Vec<&'static str> {
+    pub fn changed_fields(&self, after: &Self) -> Vec<&'static str> {
         let Self {
             bank_id,
             status,
@@ -210,7 +210,7 @@ impl TransactionFacts {
 }
 
 /// The UTC date of an instant.
-pub fn date_of(at: Timestamp) -> Date {
+pub fn utc_date(at: Timestamp) -> Date {
     jiff::tz::Offset::UTC.to_datetime(at).date()
 }
 

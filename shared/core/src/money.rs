@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    fn currency(text: &str) -> Currency {
+    fn parse_currency(text: &str) -> Currency {
         text.parse().unwrap()
     }
 
@@ -178,21 +178,21 @@ mod tests {
         clippy::needless_pass_by_value,
         reason = "reads better where it is called"
     )]
-    fn check(text: &str, code: &str, expected: Result<i64, MoneyError>) {
-        let got = Money::parse(text, currency(code)).map(|money| money.minor);
+    fn check_parse(text: &str, code: &str, expected: Result<i64, MoneyError>) {
+        let got = Money::parse(text, parse_currency(code)).map(|money| money.minor);
         assert_eq!(got, expected, "{text} {code}");
     }
 
     #[test]
     fn spellings_of_one_amount_are_one_amount() {
         for text in ["10", "10.0", "10.00", "10.00000", "010", "+10"] {
-            check(text, "NGN", Ok(1000));
+            check_parse(text, "NGN", Ok(1000));
         }
-        check("-0.05", "NGN", Ok(-5));
-        check("10", "JPY", Ok(10));
-        check("10.0", "JPY", Ok(10));
-        check("1.234", "KWD", Ok(1234));
-        check("92233720368547758.07", "NGN", Ok(i64::MAX));
+        check_parse("-0.05", "NGN", Ok(-5));
+        check_parse("10", "JPY", Ok(10));
+        check_parse("10.0", "JPY", Ok(10));
+        check_parse("1.234", "KWD", Ok(1234));
+        check_parse("92233720368547758.07", "NGN", Ok(i64::MAX));
     }
 
     #[test]
@@ -200,11 +200,11 @@ mod tests {
         for text in [
             "", ".", "1.", ".5", "1,50", "1e3", "NaN", "١", "1.2.3", "--1", " 1",
         ] {
-            check(text, "NGN", Err(MoneyError::Syntax));
+            check_parse(text, "NGN", Err(MoneyError::Syntax));
         }
-        check("10.005", "NGN", Err(MoneyError::Precision));
-        check("10.5", "JPY", Err(MoneyError::Precision));
-        check("92233720368547758.08", "NGN", Err(MoneyError::Range));
+        check_parse("10.005", "NGN", Err(MoneyError::Precision));
+        check_parse("10.5", "JPY", Err(MoneyError::Precision));
+        check_parse("92233720368547758.08", "NGN", Err(MoneyError::Range));
         for code in ["", "NG", "ngn", "NGNN", "N1N"] {
             assert_eq!(
                 code.parse::<Currency>(),
@@ -221,13 +221,13 @@ mod tests {
         assert_eq!(naira(2_918_050), "29180.5");
         assert_eq!(naira(-5), "-0.05");
         assert_eq!(naira(0), "0");
-        assert_eq!(Money::new(1200, currency("JPY")).to_number(), "1200");
+        assert_eq!(Money::new(1200, parse_currency("JPY")).to_number(), "1200");
     }
 
     proptest! {
         #[test]
         fn money_survives_its_text(minor in -i64::MAX..=i64::MAX, code in "NGN|JPY|KWD|CLF|CZK") {
-            let money = Money::new(minor, currency(&code));
+            let money = Money::new(minor, parse_currency(&code));
             prop_assert_eq!(Money::parse(&money.to_decimal(), money.currency), Ok(money));
             prop_assert_eq!(Money::parse(&money.to_number(), money.currency), Ok(money));
         }

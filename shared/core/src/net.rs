@@ -9,27 +9,27 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::{
-    cursor::Position,
-    feed::{Change, Confidence, FeedEntry},
+    cursor::FeedPosition,
+    feed::{Change, FeedEntry, MatchConfidence},
     ids::{AccountId, RecordId, TransactionId},
     model::{BalanceFacts, TransactionFacts},
 };
 
 /// What became of one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetRow {
+pub struct NetTransaction {
     /// Its record.
     pub record: RecordId,
     /// Its account.
     pub account: AccountId,
     /// When the last of the changes was committed.
-    pub at: Timestamp,
+    pub committed_at: Timestamp,
     /// As it was before; `None` where it was not there.
     pub before: Option<TransactionFacts>,
     /// As it is after; `None` where it is gone.
     pub after: Option<TransactionFacts>,
     /// The least that any of the changes was sure of.
-    pub confidence: Confidence,
+    pub confidence: MatchConfidence,
 }
 
 /// What became of one balance.
@@ -38,7 +38,7 @@ pub struct NetBalance {
     /// Its record.
     pub record: RecordId,
     /// When the last of the changes was committed.
-    pub at: Timestamp,
+    pub committed_at: Timestamp,
     /// As it was before; `None` where it was not stated.
     pub before: Option<BalanceFacts>,
     /// As it is after.
@@ -47,15 +47,15 @@ pub struct NetBalance {
 
 /// A page of net changes.
 #[derive(Clone, Debug, Default)]
-pub struct Net {
-    rows: BTreeMap<(AccountId, TransactionId), NetRow>,
+pub struct NetChanges {
+    transactions: BTreeMap<(AccountId, TransactionId), NetTransaction>,
     balances: BTreeMap<AccountId, NetBalance>,
-    taken: usize,
+    row_count: usize,
 }
 
 /// A net change of a transaction, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind<'a> {
+pub enum NetChange<'a> {
     /// It was not there.
     Added(&'a TransactionFacts),
     /// It read otherwise.
@@ -64,17 +64,22 @@ pub enum Kind<'a> {
     Removed(&'a TransactionFacts),
 }
 
-impl Net {
+impl NetChanges {
     /// Rows of entries taken so far; a balance counts as one.
-    pub const fn taken(&self) -> usize {
-        self.taken
+    pub const fn row_count(&self) -> usize {
+        self.row_count
     }
 
     /// Takes what comes after `position` in the next entry of its feed, at most `room` rows of it, and
     /// returns the position after that.
-    pub fn take(&mut self, entry: &FeedEntry, position: Position, room: usize) -> Position {
+    pub fn take_entry(
+        &mut self,
+        entry: &FeedEntry,
+        position: FeedPosition,
+        room: usize,
+    ) -> FeedPosition {
         let (mut skipped, mut rows) = (0, 0_usize);
-        let done = Position {
+        let done = FeedPosition {
             seq: entry.seq,
             rows: 0,
         };
@@ -87,7 +92,7 @@ impl Net {
                 return false;
             }
             rows += 1;
-            net.taken += 1;
+            net.row_count += 1;
             apply(net);
             true
         };
@@ -96,7 +101,7 @@ impl Net {
             Change::Balance { before, after } => {
                 whole = step(self, &mut |net| {
                     if let Some(account) = entry.account {
-                        net.balance(entry, account, *before, *after);
+                        net.fold_balance(entry, account, *before, *after);
                     }
                 });
             }
@@ -108,7 +113,14 @@ impl Net {
                     whole = whole
                         && step(self, &mut |net| {
                             let before = Some(row.facts.clone());
-                            net.row(entry, account, row.id, before, None, Confidence::Exact);
+                            net.fold_transaction(
+                                entry,
+                                account,
+                                row.id,
+                                before,
+                                None,
+                                MatchConfidence::Exact,
+                            );
                         });
                 }
                 for row in &diff.modified {
@@ -116,14 +128,28 @@ impl Net {
                         && step(self, &mut |net| {
                             let (before, after) = (row.before.clone(), row.after.facts.clone());
                             let (before, after) = (Some(before), Some(after));
-                            net.row(entry, account, row.after.id, before, after, row.confidence);
+                            net.fold_transaction(
+                                entry,
+                                account,
+                                row.after.id,
+                                before,
+                                after,
+                                row.confidence,
+                            );
                         });
                 }
                 for row in &diff.added {
                     whole = whole
                         && step(self, &mut |net| {
                             let after = Some(row.facts.clone());
-                            net.row(entry, account, row.id, None, after, Confidence::Exact);
+                            net.fold_transaction(
+                                entry,
+                                account,
+                                row.id,
+                                None,
+                                after,
+                                MatchConfidence::Exact,
+                            );
                         });
                 }
             }
@@ -132,7 +158,7 @@ impl Net {
         if whole {
             return done;
         }
-        Position {
+        FeedPosition {
             seq: position.seq,
             rows: position
                 .rows
@@ -140,7 +166,7 @@ impl Net {
         }
     }
 
-    fn balance(
+    fn fold_balance(
         &mut self,
         entry: &FeedEntry,
         account: AccountId,
@@ -149,43 +175,50 @@ impl Net {
     ) {
         let net = self.balances.entry(account).or_insert(NetBalance {
             record: entry.record,
-            at: entry.at,
+            committed_at: entry.committed_at,
             before,
             after,
         });
         net.after = after;
-        net.at = entry.at;
+        net.committed_at = entry.committed_at;
     }
 
-    fn row(
+    fn fold_transaction(
         &mut self,
         entry: &FeedEntry,
         account: AccountId,
         id: TransactionId,
         before: Option<TransactionFacts>,
         after: Option<TransactionFacts>,
-        confidence: Confidence,
+        confidence: MatchConfidence,
     ) {
-        let net = self.rows.entry((account, id)).or_insert(NetRow {
-            record: entry.record,
-            account,
-            at: entry.at,
-            before,
-            after: None,
-            confidence,
-        });
+        let net = self
+            .transactions
+            .entry((account, id))
+            .or_insert(NetTransaction {
+                record: entry.record,
+                account,
+                committed_at: entry.committed_at,
+                before,
+                after: None,
+                confidence,
+            });
         net.after = after;
-        net.at = entry.at;
+        net.committed_at = entry.committed_at;
         net.confidence = net.confidence.max(confidence);
     }
 
     /// The transactions that read otherwise after the page than before it, by account and id.
-    pub fn rows(&self) -> impl Iterator<Item = (TransactionId, &NetRow, Kind<'_>)> {
-        self.rows.iter().filter_map(|((_, id), row)| {
+    pub fn net_transactions(
+        &self,
+    ) -> impl Iterator<Item = (TransactionId, &NetTransaction, NetChange<'_>)> {
+        self.transactions.iter().filter_map(|((_, id), row)| {
             let kind = match (&row.before, &row.after) {
-                (None, Some(after)) => Kind::Added(after),
-                (Some(before), Some(after)) if before != after => Kind::Modified(before, after),
-                (Some(before), None) => Kind::Removed(before),
+                (None, Some(after)) => NetChange::Added(after),
+                (Some(before), Some(after)) if before != after => {
+                    NetChange::Modified(before, after)
+                }
+                (Some(before), None) => NetChange::Removed(before),
                 (Some(_), Some(_)) | (None, None) => return None,
             };
             Some((*id, row, kind))
@@ -193,7 +226,7 @@ impl Net {
     }
 
     /// The balances that are others after the page than before it, by account.
-    pub fn balances(&self) -> impl Iterator<Item = (AccountId, &NetBalance)> {
+    pub fn net_balances(&self) -> impl Iterator<Item = (AccountId, &NetBalance)> {
         self.balances
             .iter()
             .filter(|(_, net)| net.before != Some(net.after))

@@ -68,7 +68,7 @@ pub const MAX_TEXT_BYTES: usize = 512;
 
 /// A bank's text in normal form: trimmed, runs of white space as one space, control characters
 /// gone, cut at [`MAX_TEXT_BYTES`].
-pub fn text(raw: &str) -> String {
+pub fn normalise_text(raw: &str) -> String {
     let mut normal = String::with_capacity(raw.len().min(MAX_TEXT_BYTES));
     for word in raw.split(|c: char| c.is_whitespace() || c.is_control()) {
         if word.is_empty() {
@@ -90,57 +90,57 @@ pub fn text(raw: &str) -> String {
 }
 
 /// An optional text in normal form; one that is blank is none.
-pub fn optional_text(raw: Option<&str>) -> Option<String> {
-    raw.map(text).filter(|text| !text.is_empty())
+pub fn normalise_optional_text(raw: Option<&str>) -> Option<String> {
+    raw.map(normalise_text).filter(|text| !text.is_empty())
 }
 
 /// Feeds fields to a hash so that no two different sequences of fields give the same bytes: each
 /// is preceded by its length, an absent one is marked.
-struct Fields<'a>(&'a mut Vec<u8>);
+struct DigestFields<'a>(&'a mut Vec<u8>);
 
-impl Fields<'_> {
-    fn bytes(&mut self, bytes: &[u8]) {
+impl DigestFields<'_> {
+    fn push_bytes(&mut self, bytes: &[u8]) {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.0.extend_from_slice(&length.to_be_bytes());
         self.0.extend_from_slice(bytes);
     }
 
-    fn optional(&mut self, field: Option<&str>) {
+    fn push_optional(&mut self, field: Option<&str>) {
         match field {
-            Some(field) => self.bytes(field.as_bytes()),
+            Some(field) => self.push_bytes(field.as_bytes()),
             None => self.0.extend_from_slice(&u32::MAX.to_be_bytes()),
         }
     }
 
-    fn number(&mut self, number: i64) {
+    fn push_number(&mut self, number: i64) {
         self.0.extend_from_slice(&number.to_be_bytes());
     }
 
-    fn money(&mut self, money: Option<Money>) {
+    fn push_money(&mut self, money: Option<Money>) {
         match money {
             Some(money) => {
                 self.0.extend_from_slice(money.currency.as_str().as_bytes());
-                self.number(money.minor);
+                self.push_number(money.minor);
             }
             None => self.0.extend_from_slice(&[0; 3]),
         }
     }
 
-    fn row(&mut self, row: &TransactionFacts) {
-        self.optional(row.bank_id.as_deref());
+    fn push_row(&mut self, row: &TransactionFacts) {
+        self.push_optional(row.bank_id.as_deref());
         self.0.push(row.status as u8);
         self.0.push(row.direction as u8);
-        self.money(Some(row.amount));
-        self.number(row.booked_at.as_millisecond());
-        self.number(row.value_at.map_or(i64::MIN, Timestamp::as_millisecond));
-        self.bytes(row.description.as_bytes());
-        self.optional(row.reference.as_deref());
-        self.optional(row.code.as_deref());
-        self.money(row.balance_after);
+        self.push_money(Some(row.amount));
+        self.push_number(row.booked_at.as_millisecond());
+        self.push_number(row.value_at.map_or(i64::MIN, Timestamp::as_millisecond));
+        self.push_bytes(row.description.as_bytes());
+        self.push_optional(row.reference.as_deref());
+        self.push_optional(row.code.as_deref());
+        self.push_money(row.balance_after);
     }
 }
 
-fn short(hash: Sha256) -> Digest {
+fn truncate_hash(hash: Sha256) -> Digest {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash.finalize()[..16]);
     Digest(bytes)
@@ -152,12 +152,12 @@ pub fn digest_balances(balances: &[(AccountId, BalanceFacts)]) -> Digest {
     sorted.sort_unstable_by_key(|(account, _)| *account);
     let mut buffer = Vec::with_capacity(sorted.len() * 64);
     for (account, facts) in sorted {
-        let mut fields = Fields(&mut buffer);
-        fields.bytes(account.as_bytes());
-        fields.money(facts.available);
-        fields.money(facts.ledger);
+        let mut fields = DigestFields(&mut buffer);
+        fields.push_bytes(account.as_bytes());
+        fields.push_money(facts.available);
+        fields.push_money(facts.ledger);
     }
-    short(Sha256::new_with_prefix(&buffer))
+    truncate_hash(Sha256::new_with_prefix(&buffer))
 }
 
 /// The digest of a record's transactions: one window for each account, in any order, its rows in
@@ -172,8 +172,8 @@ pub fn digest_transactions(windows: &[(AccountId, &TransactionWindow)]) -> Diges
         rows.clear();
         rows.extend(window.rows.iter().map(|row| {
             buffer.clear();
-            Fields(&mut buffer).row(row);
-            short(Sha256::new_with_prefix(&buffer))
+            DigestFields(&mut buffer).push_row(row);
+            truncate_hash(Sha256::new_with_prefix(&buffer))
         }));
         rows.sort_unstable();
         hash.update(account.as_bytes());
@@ -182,7 +182,7 @@ pub fn digest_transactions(windows: &[(AccountId, &TransactionWindow)]) -> Diges
             hash.update(row.0);
         }
     }
-    short(hash)
+    truncate_hash(hash)
 }
 
 #[cfg(test)]
@@ -191,11 +191,14 @@ mod tests {
 
     #[test]
     fn texts_are_trimmed_folded_and_cut_between_characters() {
-        assert_eq!(text("  POS \t SHOPRITE\u{0}\nIKEJA "), "POS SHOPRITE IKEJA");
-        assert_eq!(text("\u{a0}"), "");
-        assert_eq!(optional_text(Some(" ")), None);
+        assert_eq!(
+            normalise_text("  POS \t SHOPRITE\u{0}\nIKEJA "),
+            "POS SHOPRITE IKEJA"
+        );
+        assert_eq!(normalise_text("\u{a0}"), "");
+        assert_eq!(normalise_optional_text(Some(" ")), None);
         let long = "₦".repeat(400);
-        assert_eq!(text(&long).len(), 510);
-        assert_eq!(text(&"a ".repeat(10_000)).len(), MAX_TEXT_BYTES);
+        assert_eq!(normalise_text(&long).len(), 510);
+        assert_eq!(normalise_text(&"a ".repeat(10_000)).len(), MAX_TEXT_BYTES);
     }
 }

@@ -8,33 +8,33 @@
 use serde::{Deserialize, Serialize};
 
 /// Events a second that an app may ask for, at least and at most.
-pub const RATE_RANGE: std::ops::RangeInclusive<u16> = 1..=200;
+pub const SEND_RATE_RANGE: std::ops::RangeInclusive<u16> = 1..=200;
 
 /// Milliseconds ahead for which places are given away; as long as a message can be delayed.
-pub const MAX_AHEAD_MS: i64 = 60_000;
+pub const MAX_RESERVATION_MS: i64 = 60_000;
 
 /// Seconds of a bank's allowance in each minute that are for what no tick planned: refreshes on demand,
 /// second questions, steps of histories and of links, consents taken back.
-pub const UNPLANNED_S: u32 = 60 - crate::plan::SPREAD_S;
+pub const AD_HOC_SECONDS: u32 = 60 - crate::plan::TICK_SPREAD_S;
 
 /// How fast an endpoint is sent events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rate {
+pub struct SendRate {
     /// Events a second; 0 counts as 1.
     pub per_s: u32,
     /// Events that may come at once.
     pub burst: u32,
 }
 
-impl Default for Rate {
+impl Default for SendRate {
     fn default() -> Self {
-        Self::of(25)
+        Self::from_per_second(25)
     }
 }
 
-impl Rate {
+impl SendRate {
     /// So many a second, and twice as many at once.
-    pub const fn of(per_s: u32) -> Self {
+    pub const fn from_per_second(per_s: u32) -> Self {
         Self {
             per_s,
             burst: per_s.saturating_mul(2),
@@ -42,27 +42,27 @@ impl Rate {
     }
 
     /// Microseconds from one event to the next.
-    pub(crate) fn step_us(self) -> i64 {
+    pub(crate) fn interval_us(self) -> i64 {
         1_000_000 / i64::from(self.per_s.max(1))
     }
 }
 
 /// When an event may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
+pub enum PermitTime {
     /// At this moment, in microseconds since 1970, which may be past; it is reserved.
     At(i64),
     /// Ask again at this moment; nothing is reserved.
-    Full(i64),
+    RetryAt(i64),
 }
 
 /// What is remembered of an endpoint's pace: when it would be idle again, in microseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pace(i64);
+pub struct RateLimiter(i64);
 
-impl Pace {
+impl RateLimiter {
     /// As it was stored by [`idle_at_us`](Self::idle_at_us).
-    pub const fn idle_from(us: i64) -> Self {
+    pub const fn from_idle_at_us(us: i64) -> Self {
         Self(us)
     }
 
@@ -72,19 +72,30 @@ impl Pace {
     }
 
     /// Takes the next place, at `now_us` microseconds since 1970.
-    pub fn reserve(&mut self, now_us: i64, rate: Rate) -> Slot {
-        self.take(now_us, rate.step_us(), rate.burst, MAX_AHEAD_MS * 1000)
+    pub fn reserve_permit(&mut self, now_us: i64, rate: SendRate) -> PermitTime {
+        self.take_permit(
+            now_us,
+            rate.interval_us(),
+            rate.burst,
+            MAX_RESERVATION_MS * 1000,
+        )
     }
 
-    pub(crate) fn take(&mut self, now_us: i64, step_us: i64, burst: u32, ahead_us: i64) -> Slot {
+    pub(crate) fn take_permit(
+        &mut self,
+        now_us: i64,
+        interval_us: i64,
+        burst: u32,
+        max_wait_us: i64,
+    ) -> PermitTime {
         let idle = self.0.max(now_us);
-        let tolerance = step_us.saturating_mul(i64::from(burst.max(1)) - 1);
+        let tolerance = interval_us.saturating_mul(i64::from(burst.max(1)) - 1);
         let at = idle.saturating_sub(tolerance).max(now_us);
-        if at - now_us > ahead_us {
-            return Slot::Full(at);
+        if at - now_us > max_wait_us {
+            return PermitTime::RetryAt(at);
         }
-        self.0 = idle.saturating_add(step_us);
-        Slot::At(at)
+        self.0 = idle.saturating_add(interval_us);
+        PermitTime::At(at)
     }
 
     /// Takes the next place where it is there now; else says when it would be, in microseconds since
@@ -94,11 +105,11 @@ impl Pace {
     /// # Errors
     ///
     /// The moment of the next place.
-    pub fn take_now(&mut self, now_us: i64, rate: Rate) -> Result<(), i64> {
+    pub fn take_permit_now(&mut self, now_us: i64, rate: SendRate) -> Result<(), i64> {
         let before = *self;
-        match self.reserve(now_us, rate) {
-            Slot::At(at) if at <= now_us => Ok(()),
-            Slot::At(at) | Slot::Full(at) => {
+        match self.reserve_permit(now_us, rate) {
+            PermitTime::At(at) if at <= now_us => Ok(()),
+            PermitTime::At(at) | PermitTime::RetryAt(at) => {
                 *self = before;
                 Err(at)
             }
@@ -110,8 +121,8 @@ impl Pace {
 /// what no tick planned, and 5 R at once: 10 R in any minute, which is what the [plan](crate::plan)
 /// leaves of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Allowance {
-    step_us: i64,
+pub struct AdHocBudget {
+    interval_us: i64,
     tolerance_us: i64,
 }
 
@@ -119,86 +130,98 @@ pub struct Allowance {
 /// they did meanwhile, or nothing. Of many who come at once none has to begin again for the others' sake
 /// but those who found the pace idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taking {
+pub enum PermitReservation {
     /// Where the pace is idle by now, it is so again at `until_us`.
-    Anew {
+    FromIdle {
         /// Places taken.
-        places: u32,
+        permits: u32,
         /// Microseconds since 1970.
-        until_us: i64,
+        idle_at_us: i64,
     },
     /// Where the pace is idle after now and by `last_us`, it is so `more_us` later.
-    Behind {
+    AfterOthers {
         /// Places taken.
-        places: u32,
+        permits: u32,
         /// Microseconds.
-        more_us: i64,
+        added_us: i64,
         /// Microseconds since 1970.
-        last_us: i64,
+        latest_idle_at_us: i64,
     },
     /// There is none so soon; the next is there at this moment, in microseconds since 1970.
-    Full(i64),
+    RetryAt(i64),
 }
 
-impl Allowance {
+impl AdHocBudget {
     /// Of a bank that allows so many records a second; 0 counts as 1.
-    pub fn of(records_per_second: u32) -> Self {
-        let half = records_per_second.max(1).saturating_mul(UNPLANNED_S) / 2;
-        let step_us = (60_000_000 / i64::from(half)).max(1);
-        let tolerance_us = step_us.saturating_mul(i64::from(half) - 1);
+    pub fn from_bank_rate(records_per_second: u32) -> Self {
+        let half = records_per_second.max(1).saturating_mul(AD_HOC_SECONDS) / 2;
+        let interval_us = (60_000_000 / i64::from(half)).max(1);
+        let tolerance_us = interval_us.saturating_mul(i64::from(half) - 1);
         Self {
-            step_us,
+            interval_us,
             tolerance_us,
         }
     }
 
     /// The next places, `wanted` at most, of those that are `ahead_us` away at most.
-    pub fn take(self, pace: Pace, now_us: i64, ahead_us: i64, wanted: u32) -> Taking {
-        let idle_us = pace.0.max(now_us);
+    pub fn plan_reservation(
+        self,
+        limiter: RateLimiter,
+        now_us: i64,
+        max_wait_us: i64,
+        max_permits: u32,
+    ) -> PermitReservation {
+        let idle_us = limiter.0.max(now_us);
         let reach_us = now_us
-            .saturating_add(ahead_us)
+            .saturating_add(max_wait_us)
             .saturating_add(self.tolerance_us);
-        if idle_us > reach_us || wanted == 0 {
-            return Taking::Full(idle_us.saturating_sub(self.tolerance_us).max(now_us));
+        if idle_us > reach_us || max_permits == 0 {
+            return PermitReservation::RetryAt(
+                idle_us.saturating_sub(self.tolerance_us).max(now_us),
+            );
         }
-        let free = (reach_us - idle_us) / self.step_us + 1;
-        let places = wanted.min(u32::try_from(free).unwrap_or(u32::MAX));
-        let more_us = self.step_us.saturating_mul(places.into());
-        if pace.0 <= now_us {
+        let free = (reach_us - idle_us) / self.interval_us + 1;
+        let places = max_permits.min(u32::try_from(free).unwrap_or(u32::MAX));
+        let more_us = self.interval_us.saturating_mul(places.into());
+        if limiter.0 <= now_us {
             let until_us = now_us.saturating_add(more_us);
-            return Taking::Anew { places, until_us };
+            return PermitReservation::FromIdle {
+                permits: places,
+                idle_at_us: until_us,
+            };
         }
-        Taking::Behind {
-            places,
-            more_us,
-            last_us: reach_us.saturating_sub(more_us - self.step_us),
+        PermitReservation::AfterOthers {
+            permits: places,
+            added_us: more_us,
+            latest_idle_at_us: reach_us.saturating_sub(more_us - self.interval_us),
         }
     }
 
     /// When the first of so many places is, the last of which made the `pace` what it is: `now_us` or later.
-    pub fn first_at(self, pace: Pace, places: u32, now_us: i64) -> i64 {
-        let taken_us = self.step_us.saturating_mul(places.into());
-        let before_us = pace.0.saturating_sub(taken_us);
+    pub fn first_permit_at_us(self, limiter: RateLimiter, permits: u32, now_us: i64) -> i64 {
+        let taken_us = self.interval_us.saturating_mul(permits.into());
+        let before_us = limiter.0.saturating_sub(taken_us);
         before_us.saturating_sub(self.tolerance_us).max(now_us)
     }
 }
 
-impl Taking {
+impl PermitReservation {
     /// The pace afterwards, and the places that are taken; `None` where it is not as it has to be.
-    pub fn apply(self, pace: Pace, now_us: i64) -> Option<(Pace, u32)> {
+    pub fn apply_to(self, limiter: RateLimiter, now_us: i64) -> Option<(RateLimiter, u32)> {
         match self {
-            Self::Anew { places, until_us } => {
-                (pace.0 <= now_us).then_some((Pace(until_us), places))
-            }
-            Self::Behind {
-                places,
-                more_us,
-                last_us,
+            Self::FromIdle {
+                permits: places,
+                idle_at_us: until_us,
+            } => (limiter.0 <= now_us).then_some((RateLimiter(until_us), places)),
+            Self::AfterOthers {
+                permits: places,
+                added_us: more_us,
+                latest_idle_at_us: last_us,
             } => {
-                let holds = pace.0 > now_us && pace.0 <= last_us;
-                holds.then_some((Pace(pace.0.saturating_add(more_us)), places))
+                let holds = limiter.0 > now_us && limiter.0 <= last_us;
+                holds.then_some((RateLimiter(limiter.0.saturating_add(more_us)), places))
             }
-            Self::Full(_) => None,
+            Self::RetryAt(_) => None,
         }
     }
 }
@@ -217,16 +240,16 @@ mod tests {
             burst in 1..400_u32,
             gaps_us in prop::collection::vec(0..200_000_i64, 1..300),
         ) {
-            let rate = Rate { per_s, burst };
-            let (mut pace, mut now, mut went) = (Pace::default(), 1_000_000_000_i64, Vec::new());
+            let rate = SendRate { per_s, burst };
+            let (mut pace, mut now, mut went) = (RateLimiter::default(), 1_000_000_000_i64, Vec::new());
             for gap in gaps_us {
                 now += gap;
-                match pace.reserve(now, rate) {
-                    Slot::At(at) => {
+                match pace.reserve_permit(now, rate) {
+                    PermitTime::At(at) => {
                         prop_assert!(at >= now);
                         went.push(at);
                     }
-                    Slot::Full(at) => prop_assert!(at - now > MAX_AHEAD_MS * 1000),
+                    PermitTime::RetryAt(at) => prop_assert!(at - now > MAX_RESERVATION_MS * 1000),
                 }
             }
             went.sort_unstable();
@@ -248,24 +271,24 @@ mod tests {
             ahead_ms in 0..60_000_i64,
             takers in prop::collection::vec((0..3_000_i64, 1..4_u32, 0..5_usize), 1..2_000),
         ) {
-            let allowance = Allowance::of(records_per_second);
-            let (mut paces, mut now_us) = (vec![Pace::default()], 1_000_000_000_i64);
+            let allowance = AdHocBudget::from_bank_rate(records_per_second);
+            let (mut paces, mut now_us) = (vec![RateLimiter::default()], 1_000_000_000_i64);
             let mut went = Vec::new();
             for (gap_ms, wanted, behind) in takers {
                 now_us += gap_ms * 1000 / i64::from(records_per_second);
                 let pace = *paces.last().unwrap();
                 let known = paces[(paces.len() - 1).saturating_sub(behind)];
-                let taking = allowance.take(known, now_us, ahead_ms * 1000, wanted);
-                let Some((after, places)) = taking.apply(pace, now_us) else {
+                let taking = allowance.plan_reservation(known, now_us, ahead_ms * 1000, wanted);
+                let Some((after, places)) = taking.apply_to(pace, now_us) else {
                     // Who knew the pace as it is takes a place where there is one.
-                    let none = matches!(taking, Taking::Full(at) if at - now_us > ahead_ms * 1000);
+                    let none = matches!(taking, PermitReservation::RetryAt(at) if at - now_us > ahead_ms * 1000);
                     prop_assert!(none || known != pace, "{:?} {:?}", taking, pace);
                     continue;
                 };
                 prop_assert!((1..=wanted).contains(&places));
-                let first = allowance.first_at(after, places, now_us);
+                let first = allowance.first_permit_at_us(after, places, now_us);
                 for n in 0..i64::from(places) {
-                    let at = allowance.first_at(after, places, i64::MIN) + n * allowance.step_us;
+                    let at = allowance.first_permit_at_us(after, places, i64::MIN) + n * allowance.interval_us;
                     let at = at.max(now_us);
                     prop_assert!(at >= first && at - now_us <= ahead_ms * 1000);
                     went.push(at);
@@ -273,7 +296,7 @@ mod tests {
                 paces.push(after);
             }
             went.sort_unstable();
-            let most = (records_per_second * UNPLANNED_S) as usize;
+            let most = (records_per_second * AD_HOC_SECONDS) as usize;
             for (n, from) in went.iter().enumerate() {
                 let within = went[n..].iter().take_while(|at| **at < from + 60_000_000).count();
                 prop_assert!(within <= most, "{} of {}", within, most);
@@ -283,11 +306,11 @@ mod tests {
 
     #[test]
     fn asking_in_vain_takes_no_place() {
-        let (mut pace, rate) = (Pace::default(), Rate::of(25));
+        let (mut pace, rate) = (RateLimiter::default(), SendRate::from_per_second(25));
         let (mut taken, mut now_us) = (0, 0);
         while taken < 300 {
             for _ in 0..64 {
-                match pace.take_now(now_us, rate) {
+                match pace.take_permit_now(now_us, rate) {
                     Ok(()) => taken += 1,
                     Err(at) => assert!(at > now_us && at <= now_us + 40_000, "{at}"),
                 }
@@ -301,19 +324,20 @@ mod tests {
     #[test]
     fn a_burst_goes_at_once_and_the_rest_evenly() {
         let (mut pace, rate) = (
-            Pace::default(),
-            Rate {
+            RateLimiter::default(),
+            SendRate {
                 per_s: 25,
                 burst: 50,
             },
         );
-        let slots: Vec<_> = (0..52).map(|_| pace.reserve(0, rate)).collect();
-        assert_eq!(slots[49], Slot::At(0));
-        assert_eq!(slots[50], Slot::At(40_000));
-        assert_eq!(slots[51], Slot::At(80_000));
+        let slots: Vec<_> = (0..52).map(|_| pace.reserve_permit(0, rate)).collect();
+        assert_eq!(slots[49], PermitTime::At(0));
+        assert_eq!(slots[50], PermitTime::At(40_000));
+        assert_eq!(slots[51], PermitTime::At(80_000));
         // A minute of places is given away, no more.
-        let mut pace = Pace::default();
-        let given = (0..10_000).filter(|_| matches!(pace.reserve(0, rate), Slot::At(_)));
+        let mut pace = RateLimiter::default();
+        let given =
+            (0..10_000).filter(|_| matches!(pace.reserve_permit(0, rate), PermitTime::At(_)));
         assert_eq!(given.count(), 50 + 25 * 60);
     }
 }

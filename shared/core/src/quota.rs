@@ -4,23 +4,23 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// How far back a day's quota looks: the last 24 hours, wherever they began.
-pub const DAY: SignedDuration = SignedDuration::from_hours(24);
+pub const QUOTA_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 
 /// Times kept at most.
-const MAX_KEPT: usize = 1_440;
+const MAX_COUNTED_REFRESHES: usize = 1_440;
 
 /// When the refreshes on demand of a product of a record began that the bank counts: those without the
 /// user. In order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct OnDemand(Vec<i64>);
+pub struct OnDemandStarts(Vec<i64>);
 
-impl OnDemand {
+impl OnDemandStarts {
     /// When the next one may be asked for where a day has `per_day`; `None`: now.
     ///
     /// With none a day it is a day from now: it never may, and nobody is told to ask sooner.
-    pub fn spent_until(&self, per_day: u16, now: Timestamp) -> Option<Timestamp> {
-        let recent = self.since(now);
+    pub fn exhausted_until(&self, per_day: u16, now: Timestamp) -> Option<Timestamp> {
+        let recent = self.recent_starts(now);
         let per_day = usize::from(per_day);
         if recent.len() < per_day {
             return None;
@@ -31,27 +31,27 @@ impl OnDemand {
             _ => recent[recent.len() - per_day],
         };
         Timestamp::from_second(first)
-            .and_then(|first| first.checked_add(DAY))
+            .and_then(|first| first.checked_add(QUOTA_WINDOW))
             .ok()
     }
 
     /// How many began in the last day.
-    pub fn count(&self, now: Timestamp) -> usize {
-        self.since(now).len()
+    pub fn count_recent(&self, now: Timestamp) -> usize {
+        self.recent_starts(now).len()
     }
 
     /// The same with one that begins at `at`; those of more than a day ago are forgotten.
     #[must_use]
-    pub fn and(&self, at: Timestamp) -> Self {
-        let mut kept = self.since(at).to_vec();
+    pub fn with_refresh_at(&self, at: Timestamp) -> Self {
+        let mut kept = self.recent_starts(at).to_vec();
         // Rounded up: the bank's day is not over a part of a second early.
         kept.push(at.as_second() + 1);
-        kept.drain(..kept.len().saturating_sub(MAX_KEPT));
+        kept.drain(..kept.len().saturating_sub(MAX_COUNTED_REFRESHES));
         Self(kept)
     }
 
-    fn since(&self, now: Timestamp) -> &[i64] {
-        let start = now.as_second() - DAY.as_secs();
+    fn recent_starts(&self, now: Timestamp) -> &[i64] {
+        let start = now.as_second() - QUOTA_WINDOW.as_secs();
         let old = self.0.iter().take_while(|second| **second <= start).count();
         &self.0[old..]
     }
@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
+    fn timestamp_at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
@@ -72,17 +72,17 @@ mod tests {
         /// told may ask.
         #[test]
         fn no_day_has_more_than_its_quota(per_day in 1..6_u16, gaps in prop::collection::vec(0..40_000_i64, 1..60)) {
-            let (mut asked, mut now, mut went) = (OnDemand::default(), 0, Vec::new());
+            let (mut asked, mut now, mut went) = (OnDemandStarts::default(), 0, Vec::new());
             for gap in gaps {
                 now += gap;
-                match asked.spent_until(per_day, at(now)) {
+                match asked.exhausted_until(per_day, timestamp_at(now)) {
                     None => {
-                        asked = asked.and(at(now));
+                        asked = asked.with_refresh_at(timestamp_at(now));
                         went.push(now);
                     }
                     Some(until) => {
-                        prop_assert!(until > at(now));
-                        prop_assert_eq!(asked.spent_until(per_day, until), None);
+                        prop_assert!(until > timestamp_at(now));
+                        prop_assert_eq!(asked.exhausted_until(per_day, until), None);
                     }
                 }
             }
@@ -95,10 +95,13 @@ mod tests {
 
     #[test]
     fn with_none_a_day_nobody_is_told_to_ask_soon() {
-        assert_eq!(OnDemand::default().spent_until(0, at(0)), Some(at(0) + DAY));
-        let asked = OnDemand::default().and(at(0));
+        assert_eq!(
+            OnDemandStarts::default().exhausted_until(0, timestamp_at(0)),
+            Some(timestamp_at(0) + QUOTA_WINDOW)
+        );
+        let asked = OnDemandStarts::default().with_refresh_at(timestamp_at(0));
         assert_eq!(serde_json::to_string(&asked).unwrap(), "[1800000001]");
-        let counts = [0, 86_400, 86_401].map(|second| asked.count(at(second)));
+        let counts = [0, 86_400, 86_401].map(|second| asked.count_recent(timestamp_at(second)));
         assert_eq!(counts, [1, 1, 0]);
     }
 }

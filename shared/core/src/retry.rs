@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// What came of one attempt. The serde names are stored and shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// 2xx: delivered. How the body goes on after the read cap does not matter.
     Ok,
     /// 3xx. Never followed: a client that follows turns the POST into a GET without a body, and the
@@ -30,9 +30,9 @@ pub enum Outcome {
     Blocked,
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// The outcome that an answer with this status is.
-    pub const fn of_status(status: u16) -> Self {
+    pub const fn from_status(status: u16) -> Self {
         match status {
             200..=299 => Self::Ok,
             300..=399 => Self::Redirect,
@@ -64,7 +64,7 @@ impl Outcome {
     }
 
     /// Attempts that are worth making while this is what comes of them.
-    const fn attempts(self) -> u32 {
+    const fn max_attempts(self) -> u32 {
         match self {
             Self::Ok | Self::Gone => 1,
             Self::Blocked => MAX_BLOCKED_ATTEMPTS,
@@ -78,7 +78,7 @@ impl Outcome {
     }
 }
 
-impl std::fmt::Display for Outcome {
+impl std::fmt::Display for AttemptOutcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
@@ -86,7 +86,7 @@ impl std::fmt::Display for Outcome {
 
 /// Seconds before each attempt, counted from the end of the one before: Standard Webhooks' schedule.
 /// Its 75 h 35 min 5 s outlast a weekend.
-const SCHEDULE_S: [u32; 10] = [
+const RETRY_SCHEDULE_S: [u32; 10] = [
     0,
     5,
     5 * MINUTE_S,
@@ -103,7 +103,7 @@ const HOUR_S: u32 = 60 * MINUTE_S;
 
 /// Attempts at one delivery at most.
 pub const MAX_ATTEMPTS: u32 = 10;
-const _: () = assert!(SCHEDULE_S.len() == MAX_ATTEMPTS as usize);
+const _: () = assert!(RETRY_SCHEDULE_S.len() == MAX_ATTEMPTS as usize);
 
 /// Attempts at most at an address that must not be called: its owner may correct a DNS record.
 pub const MAX_BLOCKED_ATTEMPTS: u32 = 3;
@@ -112,16 +112,16 @@ pub const MAX_BLOCKED_ATTEMPTS: u32 = 3;
 pub const MAX_RETRY_AFTER_S: u32 = HOUR_S;
 
 /// Seconds that a receiver who is overloaded is left alone at least.
-pub const OVERLOAD_FLOOR_S: u32 = 60;
+pub const MIN_OVERLOAD_DELAY_S: u32 = 60;
 
 /// Seconds for which an event that fails holds up those that must not come before it.
-pub const HOLD_S: i64 = 3600;
+pub const HEAD_OF_LINE_MAX_S: i64 = 3600;
 
 /// Attempts after which it does no more.
-pub const HOLD_ATTEMPTS: u32 = 5;
+pub const HEAD_OF_LINE_MAX_ATTEMPTS: u32 = 5;
 
 /// Parts of a thousand by which a delay varies, either way.
-const SPREAD: u64 = 200;
+const JITTER_PERMILLE: u64 = 200;
 
 /// Where in its spread of 20 % either way a delay falls, so that deliveries that failed together do
 /// not all come back together.
@@ -142,15 +142,15 @@ impl Jitter {
         Self((random % 1001) as u16)
     }
 
-    fn apply(self, delay_s: u32) -> u32 {
-        let permille = 1000 - SPREAD + u64::from(self.0) * 2 * SPREAD / 1000;
+    fn apply_to(self, delay_s: u32) -> u32 {
+        let permille = 1000 - JITTER_PERMILLE + u64::from(self.0) * 2 * JITTER_PERMILLE / 1000;
         u32::try_from(u64::from(delay_s) * permille / 1000).unwrap_or(u32::MAX)
     }
 }
 
 /// What is to be done after an attempt that did not deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
+pub enum RetryDecision {
     /// Try again so many seconds from now.
     After {
         /// Seconds.
@@ -164,36 +164,46 @@ pub enum Retry {
 ///
 /// The delay is the schedule's, jittered; longer where the receiver asked for it by `retry_after_s`
 /// (of which [`MAX_RETRY_AFTER_S`] count) or is overloaded ([`OVERLOAD_FLOOR_S`]), never shorter.
-pub fn next(attempt: u32, outcome: Outcome, retry_after_s: Option<u32>, jitter: Jitter) -> Retry {
-    let scheduled = SCHEDULE_S.get(attempt as usize);
-    let Some(&scheduled) = scheduled.filter(|_| attempt < outcome.attempts()) else {
-        return Retry::Exhausted;
+pub fn schedule_retry(
+    attempt: u32,
+    outcome: AttemptOutcome,
+    retry_after_s: Option<u32>,
+    jitter: Jitter,
+) -> RetryDecision {
+    let scheduled = RETRY_SCHEDULE_S.get(attempt as usize);
+    let Some(&scheduled) = scheduled.filter(|_| attempt < outcome.max_attempts()) else {
+        return RetryDecision::Exhausted;
     };
     let asked = retry_after_s.unwrap_or(0).min(MAX_RETRY_AFTER_S);
     let floor = if outcome.is_overload() {
-        OVERLOAD_FLOOR_S
+        MIN_OVERLOAD_DELAY_S
     } else {
         0
     };
-    Retry::After {
-        delay_s: jitter.apply(scheduled).max(asked).max(floor),
+    RetryDecision::After {
+        delay_s: jitter.apply_to(scheduled).max(asked).max(floor),
     }
 }
 
 /// True where an event that failed so often, was first tried at `first` and is tried again at `next`
 /// still holds up those that must not come before it.
-pub fn holds_up(attempts: u32, first: Timestamp, next: Timestamp) -> bool {
-    attempts < HOLD_ATTEMPTS && next.as_second() - first.as_second() <= HOLD_S
+pub fn blocks_head_of_line(
+    attempts: u32,
+    first_attempt_at: Timestamp,
+    next_attempt_at: Timestamp,
+) -> bool {
+    attempts < HEAD_OF_LINE_MAX_ATTEMPTS
+        && next_attempt_at.as_second() - first_attempt_at.as_second() <= HEAD_OF_LINE_MAX_S
 }
 
 /// Seconds that a `Retry-After` header asks to wait from `now`, as a number or as an HTTP date; at
 /// most [`MAX_RETRY_AFTER_S`]. What is neither, negative or past is `None`: it asks for nothing.
-pub fn retry_after_s(header: &str, now: Timestamp) -> Option<u32> {
-    retry_after_within(header, now, MAX_RETRY_AFTER_S)
+pub fn parse_retry_after_s(header: &str, now: Timestamp) -> Option<u32> {
+    parse_retry_after_within(header, now, MAX_RETRY_AFTER_S)
 }
 
 /// The same with another longest wait, in seconds.
-pub fn retry_after_within(header: &str, now: Timestamp, most_s: u32) -> Option<u32> {
+pub fn parse_retry_after_within(header: &str, now: Timestamp, max_s: u32) -> Option<u32> {
     let header = header.trim();
     let seconds = if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
         header.parse::<u32>().unwrap_or(u32::MAX)
@@ -202,9 +212,9 @@ pub fn retry_after_within(header: &str, now: Timestamp, most_s: u32) -> Option<u
             .parse_timestamp(header)
             .ok()?;
         let seconds = at.as_second().saturating_sub(now.as_second());
-        u32::try_from(seconds.min(i64::from(most_s))).ok()?
+        u32::try_from(seconds.min(i64::from(max_s))).ok()?
     };
-    (seconds > 0).then_some(seconds.min(most_s))
+    (seconds > 0).then_some(seconds.min(max_s))
 }
 
 #[cfg(test)]
@@ -213,27 +223,32 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Outcome; 10] = [
-        Outcome::Ok,
-        Outcome::Redirect,
-        Outcome::Gone,
-        Outcome::Throttled,
-        Outcome::Rejected,
-        Outcome::Timeout,
-        Outcome::Connect,
-        Outcome::Tls,
-        Outcome::Dns,
-        Outcome::Blocked,
+    const ALL: [AttemptOutcome; 10] = [
+        AttemptOutcome::Ok,
+        AttemptOutcome::Redirect,
+        AttemptOutcome::Gone,
+        AttemptOutcome::Throttled,
+        AttemptOutcome::Rejected,
+        AttemptOutcome::Timeout,
+        AttemptOutcome::Connect,
+        AttemptOutcome::Tls,
+        AttemptOutcome::Dns,
+        AttemptOutcome::Blocked,
     ];
 
-    fn delay(attempt: u32, outcome: Outcome, asked: Option<u32>, jitter: Jitter) -> Option<u32> {
-        match next(attempt, outcome, asked, jitter) {
-            Retry::After { delay_s } => Some(delay_s),
-            Retry::Exhausted => None,
+    fn retry_delay(
+        attempt: u32,
+        outcome: AttemptOutcome,
+        retry_after_s: Option<u32>,
+        jitter: Jitter,
+    ) -> Option<u32> {
+        match schedule_retry(attempt, outcome, retry_after_s, jitter) {
+            RetryDecision::After { delay_s } => Some(delay_s),
+            RetryDecision::Exhausted => None,
         }
     }
 
-    fn outcomes() -> impl Strategy<Value = Outcome> {
+    fn any_outcome() -> impl Strategy<Value = AttemptOutcome> {
         prop::sample::select(ALL.to_vec())
     }
 
@@ -241,19 +256,19 @@ mod tests {
         #[test]
         fn a_delay_stays_within_its_bounds(
             attempt in 1..12_u32,
-            outcome in outcomes(),
+            outcome in any_outcome(),
             asked: Option<u32>,
             permille: u16,
         ) {
             let jitter = Jitter::from_permille(permille);
-            let Some(delay) = delay(attempt, outcome, asked, jitter) else {
-                prop_assert!(attempt >= outcome.attempts());
+            let Some(delay) = retry_delay(attempt, outcome, asked, jitter) else {
+                prop_assert!(attempt >= outcome.max_attempts());
                 return Ok(());
             };
-            prop_assert!(attempt < outcome.attempts());
-            let base = SCHEDULE_S[attempt as usize];
+            prop_assert!(attempt < outcome.max_attempts());
+            let base = RETRY_SCHEDULE_S[attempt as usize];
             let asked = asked.unwrap_or(0).min(MAX_RETRY_AFTER_S);
-            let floor = if outcome.is_overload() { OVERLOAD_FLOOR_S } else { 0 };
+            let floor = if outcome.is_overload() { MIN_OVERLOAD_DELAY_S } else { 0 };
             prop_assert!(delay >= (base * 4 / 5).max(asked).max(floor));
             prop_assert!(delay <= (base * 6 / 5).max(asked).max(floor));
         }
@@ -261,14 +276,14 @@ mod tests {
         #[test]
         fn a_delay_never_shrinks_with_attempts_jitter_or_what_was_asked(
             attempt in 1..12_u32,
-            outcome in outcomes(),
+            outcome in any_outcome(),
             asked in 0..10_000_u32,
             more in 0..10_000_u32,
             permille in 0..=1000_u16,
             later in 0..=1000_u16,
         ) {
             let at = |attempt, asked, permille| {
-                delay(attempt, outcome, Some(asked), Jitter::from_permille(permille)).unwrap_or(u32::MAX)
+                retry_delay(attempt, outcome, Some(asked), Jitter::from_permille(permille)).unwrap_or(u32::MAX)
             };
             let delay = at(attempt, asked, permille);
             prop_assert!(at(attempt + 1, asked, permille) >= delay);
@@ -278,7 +293,7 @@ mod tests {
 
         #[test]
         fn every_retry_after_is_read_or_left(header in "\\PC*", second in 0..4_000_000_000_i64) {
-            let asked = retry_after_s(&header, Timestamp::from_second(second).unwrap());
+            let asked = parse_retry_after_s(&header, Timestamp::from_second(second).unwrap());
             prop_assert!(asked.is_none_or(|asked| (1..=MAX_RETRY_AFTER_S).contains(&asked)));
         }
     }
@@ -287,7 +302,8 @@ mod tests {
     fn ten_attempts_take_three_days() {
         let mut total = 0;
         let mut attempts = 1;
-        while let Some(delay) = delay(attempts, Outcome::Rejected, None, Jitter::NONE) {
+        while let Some(delay) = retry_delay(attempts, AttemptOutcome::Rejected, None, Jitter::NONE)
+        {
             total += delay;
             attempts += 1;
         }
@@ -300,18 +316,18 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         for (attempts, next, expected) in [
             (1, 5, true),
-            (1, HOLD_S, true),
-            (1, HOLD_S + 1, false),
-            (HOLD_ATTEMPTS - 1, 1, true),
-            (HOLD_ATTEMPTS, 1, false),
+            (1, HEAD_OF_LINE_MAX_S, true),
+            (1, HEAD_OF_LINE_MAX_S + 1, false),
+            (HEAD_OF_LINE_MAX_ATTEMPTS - 1, 1, true),
+            (HEAD_OF_LINE_MAX_ATTEMPTS, 1, false),
         ] {
-            let holds = holds_up(attempts, at(0), at(next));
+            let holds = blocks_head_of_line(attempts, at(0), at(next));
             assert_eq!(holds, expected, "{attempts} {next}");
         }
         // By the schedule it is the fourth failure after which no try falls within the hour.
         let (mut now, mut attempts) = (0, 1);
-        while let Some(delay) = delay(attempts, Outcome::Rejected, None, Jitter::NONE)
-            && holds_up(attempts, at(0), at(now + i64::from(delay)))
+        while let Some(delay) = retry_delay(attempts, AttemptOutcome::Rejected, None, Jitter::NONE)
+            && blocks_head_of_line(attempts, at(0), at(now + i64::from(delay)))
         {
             now += i64::from(delay);
             attempts += 1;
@@ -321,20 +337,24 @@ mod tests {
 
     #[test]
     fn what_asks_to_stop_is_not_tried_again() {
-        for (outcome, attempts) in [(Outcome::Ok, 1), (Outcome::Gone, 1), (Outcome::Blocked, 3)] {
+        for (outcome, attempts) in [
+            (AttemptOutcome::Ok, 1),
+            (AttemptOutcome::Gone, 1),
+            (AttemptOutcome::Blocked, 3),
+        ] {
             assert_eq!(
-                next(attempts, outcome, Some(5), Jitter::NONE),
-                Retry::Exhausted,
+                schedule_retry(attempts, outcome, Some(5), Jitter::NONE),
+                RetryDecision::Exhausted,
                 "{outcome}"
             );
             if attempts > 1 {
-                assert!(delay(attempts - 1, outcome, None, Jitter::NONE).is_some());
+                assert!(retry_delay(attempts - 1, outcome, None, Jitter::NONE).is_some());
             }
         }
         for attempt in [0, MAX_ATTEMPTS, u32::MAX] {
             let expected = (attempt == 0).then_some(0);
             assert_eq!(
-                delay(attempt, Outcome::Dns, None, Jitter::NONE),
+                retry_delay(attempt, AttemptOutcome::Dns, None, Jitter::NONE),
                 expected,
                 "{attempt}"
             );
@@ -345,41 +365,41 @@ mod tests {
     fn the_receiver_can_ask_for_time() {
         let check = |attempt, outcome, asked, expected| {
             assert_eq!(
-                delay(attempt, outcome, asked, Jitter::NONE),
+                retry_delay(attempt, outcome, asked, Jitter::NONE),
                 Some(expected),
                 "{attempt} {outcome} {asked:?}"
             );
         };
-        check(1, Outcome::Rejected, None, 5);
-        check(1, Outcome::Rejected, Some(3), 5);
-        check(1, Outcome::Rejected, Some(40), 40);
-        check(1, Outcome::Throttled, None, 60);
-        check(1, Outcome::Timeout, None, 60);
-        check(1, Outcome::Throttled, Some(90), 90);
-        check(1, Outcome::Throttled, Some(1_000_000_000), 3600);
-        check(4, Outcome::Throttled, Some(90), 7200);
+        check(1, AttemptOutcome::Rejected, None, 5);
+        check(1, AttemptOutcome::Rejected, Some(3), 5);
+        check(1, AttemptOutcome::Rejected, Some(40), 40);
+        check(1, AttemptOutcome::Throttled, None, 60);
+        check(1, AttemptOutcome::Timeout, None, 60);
+        check(1, AttemptOutcome::Throttled, Some(90), 90);
+        check(1, AttemptOutcome::Throttled, Some(1_000_000_000), 3600);
+        check(4, AttemptOutcome::Throttled, Some(90), 7200);
     }
 
     #[test]
     fn statuses_have_their_outcome() {
         for (status, outcome) in [
-            (200, Outcome::Ok),
-            (204, Outcome::Ok),
-            (299, Outcome::Ok),
-            (101, Outcome::Rejected),
-            (301, Outcome::Redirect),
-            (307, Outcome::Redirect),
-            (400, Outcome::Rejected),
-            (404, Outcome::Rejected),
-            (410, Outcome::Gone),
-            (429, Outcome::Throttled),
-            (500, Outcome::Rejected),
-            (502, Outcome::Throttled),
-            (503, Outcome::Throttled),
-            (504, Outcome::Throttled),
-            (599, Outcome::Rejected),
+            (200, AttemptOutcome::Ok),
+            (204, AttemptOutcome::Ok),
+            (299, AttemptOutcome::Ok),
+            (101, AttemptOutcome::Rejected),
+            (301, AttemptOutcome::Redirect),
+            (307, AttemptOutcome::Redirect),
+            (400, AttemptOutcome::Rejected),
+            (404, AttemptOutcome::Rejected),
+            (410, AttemptOutcome::Gone),
+            (429, AttemptOutcome::Throttled),
+            (500, AttemptOutcome::Rejected),
+            (502, AttemptOutcome::Throttled),
+            (503, AttemptOutcome::Throttled),
+            (504, AttemptOutcome::Throttled),
+            (599, AttemptOutcome::Rejected),
         ] {
-            assert_eq!(Outcome::of_status(status), outcome, "{status}");
+            assert_eq!(AttemptOutcome::from_status(status), outcome, "{status}");
         }
     }
 
@@ -401,7 +421,7 @@ mod tests {
             ("soon", None),
             ("", None),
         ] {
-            assert_eq!(retry_after_s(header, now), expected, "{header:?}");
+            assert_eq!(parse_retry_after_s(header, now), expected, "{header:?}");
         }
     }
 

@@ -117,7 +117,7 @@ impl FromStr for Interval {
 
 /// Shards of a slot: 10^7 hourly records are 166,667 a slot, and one DynamoDB partition gives
 /// 3,000 read units a second where such a slot needs 3,255 at once.
-pub const LANES: u8 = 16;
+pub const LANES_PER_SLOT: u8 = 16;
 
 /// A minute of an interval, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -151,7 +151,7 @@ impl DueKey {
     }
 
     /// The first minute from `now` on whose tick is for this entry.
-    pub fn next_at(&self, now: Timestamp) -> Timestamp {
+    pub fn next_due_at(&self, now: Timestamp) -> Timestamp {
         let length = i64::from(self.interval.minutes());
         let minute = now.as_second().div_euclid(60) + 1;
         let slot = i64::from(self.slot().0);
@@ -161,7 +161,7 @@ impl DueKey {
 
     /// The lane of the record.
     pub fn lane(&self) -> Lane {
-        Lane(self.record.as_bytes()[7] % LANES)
+        Lane(self.record.as_bytes()[7] % LANES_PER_SLOT)
     }
 }
 
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn records_spread_over_slots_and_lanes() {
         let mut slots = [0_u32; 60];
-        let mut lanes = [0_u32; LANES as usize];
+        let mut lanes = [0_u32; LANES_PER_SLOT as usize];
         for n in 0..60_000_u32 {
             let key = DueKey {
                 interval: Interval::OneHour,
@@ -254,9 +254,9 @@ mod tests {
                 record: RecordId::from_bytes(bytes),
             };
             prop_assert!(key.slot().0 < interval.minutes());
-            prop_assert!(key.lane().0 < LANES);
+            prop_assert!(key.lane().0 < LANES_PER_SLOT);
             let now = Timestamp::from_second(1_700_000_001).unwrap();
-            let next = key.next_at(now);
+            let next = key.next_due_at(now);
             prop_assert_eq!(interval.slot_at(next), key.slot());
             let wait = next.duration_since(now).as_secs();
             prop_assert!(wait > 0 && wait <= i64::from(interval.seconds()) + 60);

@@ -17,10 +17,10 @@ pub enum StateChange {
     AccountLinked,
     /// The user must act before the bank answers again.
     #[serde(rename = "t")]
-    TokenRequired {
+    ReauthorisationRequired {
         /// Why.
         #[serde(rename = "r")]
-        reason: TokenReason,
+        reason: ReauthorisationReason,
     },
     /// The bank answers again, or the user authorised again.
     #[serde(rename = "k")]
@@ -33,14 +33,14 @@ pub enum StateChange {
         expires_at: Timestamp,
         /// Which notice this is: so many days before it, 14, 7 or 1.
         #[serde(rename = "d")]
-        days: u8,
+        days_before: u8,
     },
     /// A product of the entry's account can be had again, or can no longer.
     #[serde(rename = "p")]
     Product(ProductChange),
     /// The history of the entry's account is complete: Okra's `FULL_TRANSACTIONS`.
     #[serde(rename = "h")]
-    HistoryComplete(HistoryComplete),
+    BackfillComplete(BackfillComplete),
     /// Balance and transactions of the entry's account disagree, or agree again.
     #[serde(rename = "d")]
     Drift {
@@ -56,22 +56,24 @@ pub enum StateChange {
 /// Why the user must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TokenReason {
+pub enum ReauthorisationReason {
     /// The consent's time is over.
     ConsentExpired,
     /// The bank refuses consent or credentials: expired, revoked or never valid.
-    ConsentRefused,
+    #[serde(rename = "consent_refused")]
+    ConsentRejected,
     /// The bank wants the user there for each refresh.
-    UserNeeded,
+    #[serde(rename = "user_needed")]
+    UserPresenceRequired,
 }
 
-impl TokenReason {
+impl ReauthorisationReason {
     /// The stable name, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ConsentExpired => "consent_expired",
-            Self::ConsentRefused => "consent_refused",
-            Self::UserNeeded => "user_needed",
+            Self::ConsentRejected => "consent_refused",
+            Self::UserPresenceRequired => "user_needed",
         }
     }
 }
@@ -106,13 +108,13 @@ impl Availability {
     }
 
     /// What a failure of a class makes of a product.
-    pub const fn after(class: FaultClass) -> Self {
+    pub const fn for_fault_class(class: FaultClass) -> Self {
         match class {
             FaultClass::BankUnavailable
             | FaultClass::RateLimited
             | FaultClass::QuotaSpent
-            | FaultClass::ConsentRefused => Self::Unavailable,
-            FaultClass::Nonsense | FaultClass::Internal => Self::Failed,
+            | FaultClass::ConsentRejected => Self::Unavailable,
+            FaultClass::MalformedResponse | FaultClass::Internal => Self::Failed,
         }
     }
 }
@@ -133,39 +135,41 @@ pub struct ProductChange {
 
 /// How the pull of an account's history ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryComplete {
+pub struct BackfillComplete {
     /// The oldest date that was asked for and answered.
     #[serde(rename = "o")]
-    pub oldest: Date,
+    pub oldest_date: Date,
     /// Rows that the pull found.
     #[serde(rename = "n")]
     pub rows: u64,
     /// Why it goes no further back.
     #[serde(rename = "w")]
-    pub end: HistoryEnd,
+    pub end_reason: BackfillEnd,
 }
 
 /// Why a history goes no further back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum HistoryEnd {
+pub enum BackfillEnd {
     /// As far as was asked for.
-    Limit,
+    #[serde(rename = "limit")]
+    RequestedLimit,
     /// The bank says that it has nothing older, or that the consent covers nothing older.
     BankLimit,
     /// The bank refuses older dates.
-    BankRefused,
+    #[serde(rename = "bank_refused")]
+    BankRejected,
     /// The bank failed too often.
     GaveUp,
 }
 
-impl HistoryEnd {
+impl BackfillEnd {
     /// The stable name, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Limit => "limit",
+            Self::RequestedLimit => "limit",
             Self::BankLimit => "bank_limit",
-            Self::BankRefused => "bank_refused",
+            Self::BankRejected => "bank_refused",
             Self::GaveUp => "gave_up",
         }
     }
@@ -179,20 +183,21 @@ pub enum RecordStatus {
     #[default]
     Active,
     /// The bank refuses the consent, or its time is over: the user must link again.
-    TokenRequired,
+    #[serde(rename = "token_required")]
+    ReauthorisationRequired,
     /// It was unlinked or cannot be used again.
     Invalid,
 }
 
 impl RecordStatus {
     /// All.
-    pub const ALL: [Self; 3] = [Self::Active, Self::TokenRequired, Self::Invalid];
+    pub const ALL: [Self; 3] = [Self::Active, Self::ReauthorisationRequired, Self::Invalid];
 
     /// The stable name, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
-            Self::TokenRequired => "token_required",
+            Self::ReauthorisationRequired => "token_required",
             Self::Invalid => "invalid",
         }
     }
@@ -205,27 +210,27 @@ impl RecordStatus {
 
 /// What can happen to a record as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Happening {
+pub enum StatusTrigger {
     /// The bank answered something of what it was asked.
-    Answered,
+    Responded,
     /// The bank refused the consent for everything that it was asked.
-    Refused,
+    ConsentRejected,
     /// Nothing was answered, for reasons that are not the user's to mend.
-    Troubled,
+    Failed,
     /// The consent's time is over.
-    Expired,
+    ConsentExpired,
     /// The user authorised again, and the bank took it.
-    Authorised,
+    Reauthorised,
 }
 
-impl Happening {
+impl StatusTrigger {
     /// All.
     pub const ALL: [Self; 5] = [
-        Self::Answered,
-        Self::Refused,
-        Self::Troubled,
-        Self::Expired,
-        Self::Authorised,
+        Self::Responded,
+        Self::ConsentRejected,
+        Self::Failed,
+        Self::ConsentExpired,
+        Self::Reauthorised,
     ];
 }
 
@@ -237,28 +242,28 @@ impl Happening {
 ///
 /// Only a refusal and an expiry ask for the user. An outage, a spent quota, nonsense and a fault of
 /// our own leave the status alone.
-pub const fn status_after(
+pub const fn next_record_status(
     status: RecordStatus,
-    happening: Happening,
+    trigger: StatusTrigger,
 ) -> (RecordStatus, Option<StateChange>) {
-    use RecordStatus::{Active, Invalid, TokenRequired};
-    match (status, happening) {
-        (Active, Happening::Refused) => (
-            TokenRequired,
-            Some(StateChange::TokenRequired {
-                reason: TokenReason::ConsentRefused,
+    use RecordStatus::{Active, Invalid, ReauthorisationRequired};
+    match (status, trigger) {
+        (Active, StatusTrigger::ConsentRejected) => (
+            ReauthorisationRequired,
+            Some(StateChange::ReauthorisationRequired {
+                reason: ReauthorisationReason::ConsentRejected,
             }),
         ),
-        (Active, Happening::Expired) => (
-            TokenRequired,
-            Some(StateChange::TokenRequired {
-                reason: TokenReason::ConsentExpired,
+        (Active, StatusTrigger::ConsentExpired) => (
+            ReauthorisationRequired,
+            Some(StateChange::ReauthorisationRequired {
+                reason: ReauthorisationReason::ConsentExpired,
             }),
         ),
-        (TokenRequired, Happening::Answered | Happening::Authorised) => {
+        (ReauthorisationRequired, StatusTrigger::Responded | StatusTrigger::Reauthorised) => {
             (Active, Some(StateChange::Recovered))
         }
-        (Active | TokenRequired | Invalid, _) => (status, None),
+        (Active | ReauthorisationRequired | Invalid, _) => (status, None),
     }
 }
 
@@ -285,20 +290,20 @@ impl ProductState {
 
 /// What a refresh heard of a product of an account, as a change of what is recorded; `None` where it
 /// is recorded so. `None` recorded is available.
-pub fn product_after(
-    known: Option<&ProductState>,
+pub fn detect_product_change(
+    recorded: Option<&ProductState>,
     product: Product,
-    heard: Option<FaultClass>,
+    fault_class: Option<FaultClass>,
 ) -> Option<ProductChange> {
-    let availability = heard.map_or(Availability::Available, Availability::after);
-    let same = match known {
-        Some(known) => known.availability == availability && known.class == heard,
-        None => heard.is_none(),
+    let availability = fault_class.map_or(Availability::Available, Availability::for_fault_class);
+    let same = match recorded {
+        Some(known) => known.availability == availability && known.class == fault_class,
+        None => fault_class.is_none(),
     };
     (!same).then_some(ProductChange {
         product,
         availability,
-        class: heard,
+        class: fault_class,
     })
 }
 
@@ -313,20 +318,23 @@ mod tests {
         let mut next = 0;
         while let Some(&status) = reached.get(next) {
             next += 1;
-            for happening in Happening::ALL {
-                let (after, told) = status_after(status, happening);
+            for happening in StatusTrigger::ALL {
+                let (after, told) = next_record_status(status, happening);
                 assert_eq!(told.is_some(), after != status, "{status:?} {happening:?}");
                 if !reached.contains(&after) {
                     reached.push(after);
                 }
             }
         }
-        assert_eq!(reached, [RecordStatus::Active, RecordStatus::TokenRequired]);
+        assert_eq!(
+            reached,
+            [RecordStatus::Active, RecordStatus::ReauthorisationRequired]
+        );
         for status in reached {
-            for good in [Happening::Answered, Happening::Authorised] {
-                assert_eq!(status_after(status, good).0, RecordStatus::Active);
+            for good in [StatusTrigger::Responded, StatusTrigger::Reauthorised] {
+                assert_eq!(next_record_status(status, good).0, RecordStatus::Active);
             }
-            assert_eq!(status_after(status, Happening::Troubled).0, status);
+            assert_eq!(next_record_status(status, StatusTrigger::Failed).0, status);
         }
     }
 
@@ -336,11 +344,11 @@ mod tests {
             FaultClass::BankUnavailable,
             FaultClass::RateLimited,
             FaultClass::QuotaSpent,
-            FaultClass::ConsentRefused,
-            FaultClass::Nonsense,
+            FaultClass::ConsentRejected,
+            FaultClass::MalformedResponse,
             FaultClass::Internal,
         ] {
-            let failed = product_after(None, Product::Balance, Some(class)).unwrap();
+            let failed = detect_product_change(None, Product::Balance, Some(class)).unwrap();
             assert_ne!(failed.availability, Availability::Available);
             let known = ProductState {
                 availability: failed.availability,
@@ -348,15 +356,15 @@ mod tests {
                 since: Timestamp::UNIX_EPOCH,
             };
             assert_eq!(
-                product_after(Some(&known), Product::Balance, Some(class)),
+                detect_product_change(Some(&known), Product::Balance, Some(class)),
                 None
             );
-            let back = product_after(Some(&known), Product::Balance, None).unwrap();
+            let back = detect_product_change(Some(&known), Product::Balance, None).unwrap();
             assert_eq!(
                 (back.availability, back.class),
                 (Availability::Available, None)
             );
         }
-        assert_eq!(product_after(None, Product::Balance, None), None);
+        assert_eq!(detect_product_change(None, Product::Balance, None), None);
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{Timestamp, civil::date};
 use okra_core::{
-    cursor::Position,
-    decide::{AccountState, decide},
-    diff::AccountView,
+    cursor::FeedPosition,
+    decide::{CommittedAccount, decide_changes},
+    diff::ProjectedAccount,
     feed::FeedEntry,
     ids::{AccountId, RecordId, Seq, TransactionId},
     model::{
@@ -15,7 +15,7 @@ use okra_core::{
         TransactionFacts, TransactionWindow,
     },
     money::{Currency, Money},
-    net::{Kind, Net},
+    net::{NetChange, NetChanges},
 };
 use proptest::prelude::*;
 
@@ -49,13 +49,13 @@ fn any_row() -> impl Strategy<Value = TransactionFacts> {
 }
 
 /// What a bank shows, one answer after the other, as entries of a feed. Every removal is seen twice.
-fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, AccountView) {
-    let mut view = AccountView::default();
+fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, ProjectedAccount) {
+    let mut view = ProjectedAccount::default();
     let mut written: BTreeMap<TransactionId, Seq> = BTreeMap::new();
     let mut entries: Vec<FeedEntry> = Vec::new();
     for (day, (rows, minor)) in (0_i64..).zip(answers) {
         let at = Timestamp::from_second(1_700_000_000 + day * 86_400).unwrap();
-        let state = AccountState {
+        let state = CommittedAccount {
             balance: view.balance,
             transactions: view
                 .transactions
@@ -65,8 +65,8 @@ fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, Accou
                     facts: facts.clone(),
                 })
                 .collect(),
-            written: written.clone(),
-            ..AccountState::default()
+            last_written_seqs: written.clone(),
+            ..CommittedAccount::default()
         };
         let balance = BalanceFacts {
             available: None,
@@ -83,22 +83,26 @@ fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, Accou
             }],
         };
         let known = BTreeMap::from([(ACCOUNT, state)]);
-        let first = decide(&snapshot, &known, &BTreeSet::new(), at);
-        let missed = first.suspects.iter().flat_map(|it| &it.rows).copied();
-        let decision = decide(&snapshot, &known, &missed.collect(), at);
+        let first = decide_changes(&snapshot, &known, &BTreeSet::new(), at);
+        let missed = first
+            .deletion_checks
+            .iter()
+            .flat_map(|it| &it.rows)
+            .copied();
+        let decision = decide_changes(&snapshot, &known, &missed.collect(), at);
         for (_, change) in decision.changes {
             let seq = Seq(entries.len() as u64 + 1);
-            view.apply(&change);
+            view.apply_change(&change);
             if let okra_core::feed::Change::Transactions(diff) = &change {
                 // Each version leads back to the one before it.
-                for (id, previous) in &diff.previous {
+                for (id, previous) in &diff.previous_seqs {
                     assert_eq!(written.get(id), Some(previous));
                 }
                 for row in &diff.modified {
-                    assert!(diff.previous.contains_key(&row.after.id));
+                    assert!(diff.previous_seqs.contains_key(&row.after.id));
                 }
                 for row in &diff.removed {
-                    assert!(diff.previous.contains_key(&row.id));
+                    assert!(diff.previous_seqs.contains_key(&row.id));
                     written.remove(&row.id);
                 }
                 let kept = diff.modified.iter().map(|row| row.after.id);
@@ -109,7 +113,7 @@ fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, Accou
             entries.push(FeedEntry {
                 record: RECORD,
                 seq,
-                at,
+                committed_at: at,
                 account: Some(ACCOUNT),
                 change,
             });
@@ -119,17 +123,17 @@ fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, Accou
 }
 
 /// Reads the feed in pages of `count` rows and applies each page.
-fn read(entries: &[FeedEntry], counts: &[usize]) -> AccountView {
-    let mut view = AccountView::default();
-    let mut position = Position::START;
+fn read(entries: &[FeedEntry], counts: &[usize]) -> ProjectedAccount {
+    let mut view = ProjectedAccount::default();
+    let mut position = FeedPosition::START;
     let mut counts = counts.iter().cycle();
     while position.seq.0 < entries.len() as u64 {
         let count = *counts.next().unwrap();
-        let mut net = Net::default();
+        let mut net = NetChanges::default();
         let start = position;
         for entry in &entries[usize::try_from(position.seq.0).unwrap()..] {
-            let room = count - net.taken();
-            let next = net.take(entry, position, room);
+            let room = count - net.row_count();
+            let next = net.take_entry(entry, position, room);
             let whole = next.seq == entry.seq;
             position = next;
             if !whole {
@@ -137,24 +141,24 @@ fn read(entries: &[FeedEntry], counts: &[usize]) -> AccountView {
             }
         }
         assert!(position > start, "a page goes on");
-        assert!(net.taken() <= count);
+        assert!(net.row_count() <= count);
         let mut ids = BTreeSet::new();
-        for (id, _, kind) in net.rows() {
+        for (id, _, kind) in net.net_transactions() {
             assert!(ids.insert(id), "each row once");
             match kind {
-                Kind::Added(facts) => {
+                NetChange::Added(facts) => {
                     assert_eq!(view.transactions.insert(id, facts.clone()), None);
                 }
-                Kind::Modified(before, after) => {
+                NetChange::Modified(before, after) => {
                     let was = view.transactions.insert(id, after.clone());
                     assert_eq!(was.as_ref(), Some(before));
                 }
-                Kind::Removed(before) => {
+                NetChange::Removed(before) => {
                     assert_eq!(view.transactions.remove(&id).as_ref(), Some(before));
                 }
             }
         }
-        for (_, balance) in net.balances() {
+        for (_, balance) in net.net_balances() {
             assert_eq!(view.balance, balance.before);
             view.balance = Some(balance.after);
         }

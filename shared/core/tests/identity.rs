@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use okra_core::{
     identity::{MAX_CANDIDATES, match_rows},
-    ids::{AccountId, Day, TransactionId},
+    ids::{AccountId, EpochDay, TransactionId},
     model::{BookingStatus, Direction, Transaction, TransactionFacts},
     money::{Currency, Money},
 };
@@ -30,7 +30,7 @@ fn row(n: usize) -> TransactionFacts {
 fn known(facts: TransactionFacts, n: usize) -> Transaction {
     let account = AccountId::from_bytes([7; 12]);
     Transaction {
-        id: TransactionId::new(account, Day(19_000), &[&n.to_be_bytes()]),
+        id: TransactionId::new(account, EpochDay(19_000), &[&n.to_be_bytes()]),
         facts,
     }
 }

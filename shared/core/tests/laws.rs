@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{Timestamp, ToSpan, civil::date};
 use okra_core::{
-    decide::{AccountState, Decision, answered_through, decide, observe, window_start},
-    diff::{AccountView, diff_transactions},
+    decide::{
+        CommittedAccount, RefreshDecision, decide_changes, digest_snapshot, earliest_window_end,
+        window_start,
+    },
+    diff::{ProjectedAccount, diff_transactions},
     fault::{BankFault, FaultClass},
-    feed::{Change, MAX_CHANGES_PER_ENTRY, Pull},
+    feed::{Change, FetchKind, MAX_CHANGES_PER_ENTRY},
     ids::AccountId,
     model::{
         AccountSnapshot, BalanceFacts, BookingStatus, Direction, Snapshot, Transaction,
@@ -19,8 +22,8 @@ use okra_core::{
 };
 use proptest::prelude::*;
 
-fn decided(snapshot: &Snapshot, known: &BTreeMap<AccountId, AccountState>) -> Decision {
-    decide(snapshot, known, &BTreeSet::new(), at(0))
+fn decided(snapshot: &Snapshot, known: &BTreeMap<AccountId, CommittedAccount>) -> RefreshDecision {
+    decide_changes(snapshot, known, &BTreeSet::new(), at(0))
 }
 
 const ACCOUNT: AccountId = AccountId::from_bytes([7; 12]);
@@ -88,18 +91,18 @@ fn any_rows() -> impl Strategy<Value = Vec<TransactionFacts>> {
     prop::collection::vec(any_row(), 0..14)
 }
 
-fn known(rows: Vec<TransactionFacts>) -> (Vec<Transaction>, AccountView) {
-    let mut view = AccountView::default();
-    view.apply(&Change::Transactions(diff_transactions(
+fn known(rows: Vec<TransactionFacts>) -> (Vec<Transaction>, ProjectedAccount) {
+    let mut view = ProjectedAccount::default();
+    view.apply_change(&Change::Transactions(diff_transactions(
         ACCOUNT,
         &[],
         &window(rows),
-        Pull::Initial,
+        FetchKind::Initial,
     )));
     (transactions(&view), view)
 }
 
-fn transactions(view: &AccountView) -> Vec<Transaction> {
+fn transactions(view: &ProjectedAccount) -> Vec<Transaction> {
     view.transactions
         .iter()
         .map(|(&id, facts)| Transaction {
@@ -120,7 +123,7 @@ proptest! {
     /// it shows, and stays so.
     #[test]
     fn no_answer_is_a_trap(answers in prop::collection::vec((any_rows(), 0..30_i64, any::<bool>()), 1..6)) {
-        let mut view = AccountView::default();
+        let mut view = ProjectedAccount::default();
         let (mut doubt, mut hour) = (None, 0_i64);
         let last = answers.last().unwrap().0.clone();
         // It shows the same for two days at the end.
@@ -128,28 +131,28 @@ proptest! {
         for (rows, after, asked_again) in answers.into_iter().chain(end) {
             hour += after + 1;
             let now = Timestamp::from_second(1_700_000_000 + hour * 3600).unwrap();
-            let state = AccountState {
-                transactions: transactions(&view), doubt: doubt.clone(), ..AccountState::default()
+            let state = CommittedAccount {
+                transactions: transactions(&view), pending_deletions: doubt.clone(), ..CommittedAccount::default()
             };
             let known = BTreeMap::from([(ACCOUNT, state)]);
             let snapshot = Snapshot { accounts: vec![AccountSnapshot {
                 account: ACCOUNT, balance: None, transactions: Some(Ok(window(rows.clone()))),
             }] };
-            let mut decision = decide(&snapshot, &known, &BTreeSet::new(), now);
-            if asked_again && !decision.suspects.is_empty() {
-                let missed = decision.suspects.iter().flat_map(|it| it.rows.clone()).collect();
-                decision = decide(&snapshot, &known, &missed, now);
-                prop_assert!(decision.suspects.is_empty());
+            let mut decision = decide_changes(&snapshot, &known, &BTreeSet::new(), now);
+            if asked_again && !decision.deletion_checks.is_empty() {
+                let missed = decision.deletion_checks.iter().flat_map(|it| it.rows.clone()).collect();
+                decision = decide_changes(&snapshot, &known, &missed, now);
+                prop_assert!(decision.deletion_checks.is_empty());
             }
-            let held: usize = decision.suspects.iter().map(|it| it.rows.len()).sum();
+            let held: usize = decision.deletion_checks.iter().map(|it| it.rows.len()).sum();
             for (_, change) in decision.changes {
-                view.apply(&change);
+                view.apply_change(&change);
             }
             if decision.faults.is_empty() {
                 prop_assert_eq!(view.transactions.len(), rows.len() + held);
             }
-            prop_assert_eq!(decision.doubtful, held > 0 || !decision.faults.is_empty());
-            for (_, new) in decision.doubts {
+            prop_assert_eq!(decision.has_unconfirmed, held > 0 || !decision.faults.is_empty());
+            for (_, new) in decision.pending_deletions {
                 doubt = new;
             }
         }
@@ -161,8 +164,8 @@ proptest! {
     fn applying_a_diff_gives_what_the_bank_showed(before in any_rows(), after in any_rows()) {
         let (stored, mut view) = known(before.clone());
         prop_assert_eq!(sorted(view.transactions.values().cloned()), sorted(before));
-        let diff = diff_transactions(ACCOUNT, &stored, &window(after.clone()), Pull::Periodic);
-        view.apply(&Change::Transactions(diff));
+        let diff = diff_transactions(ACCOUNT, &stored, &window(after.clone()), FetchKind::Periodic);
+        view.apply_change(&Change::Transactions(diff));
         prop_assert_eq!(sorted(view.transactions.into_values()), sorted(after));
     }
 
@@ -171,18 +174,18 @@ proptest! {
         let (stored, _) = known(rows.clone());
         let mut shuffled = rows;
         shuffled.reverse();
-        let diff = diff_transactions(ACCOUNT, &stored, &window(shuffled), Pull::Periodic);
+        let diff = diff_transactions(ACCOUNT, &stored, &window(shuffled), FetchKind::Periodic);
         prop_assert!(diff.is_empty(), "{diff:?}");
     }
 
     #[test]
     fn a_diff_does_not_depend_on_the_order_of_rows(before in any_rows(), after in any_rows()) {
         let (mut stored, _) = known(before);
-        let one = diff_transactions(ACCOUNT, &stored, &window(after.clone()), Pull::Periodic);
+        let one = diff_transactions(ACCOUNT, &stored, &window(after.clone()), FetchKind::Periodic);
         stored.reverse();
         let mut reversed = after;
         reversed.reverse();
-        let other = diff_transactions(ACCOUNT, &stored, &window(reversed), Pull::Periodic);
+        let other = diff_transactions(ACCOUNT, &stored, &window(reversed), FetchKind::Periodic);
         let ids = |diff: &okra_core::feed::TransactionsDiff| {
             let mut ids: Vec<String> = diff.added.iter().map(|row| format!("+{row:?}"))
                 .chain(diff.removed.iter().map(|row| format!("-{row:?}")))
@@ -209,13 +212,13 @@ proptest! {
         let snapshot = Snapshot { accounts: vec![AccountSnapshot {
             account: ACCOUNT, balance: Some(Ok(balance)), transactions: Some(Ok(window(rows))),
         }] };
-        let first_pull = AccountState { first_pull: true, ..AccountState::default() };
-        let mut view = AccountView::default();
+        let first_pull = CommittedAccount { is_first_fetch: true, ..CommittedAccount::default() };
+        let mut view = ProjectedAccount::default();
         for (_, change) in decided(&snapshot, &BTreeMap::from([(ACCOUNT, first_pull)])).changes {
-            view.apply(&change);
+            view.apply_change(&change);
         }
-        let state = AccountState {
-            balance: view.balance, transactions: transactions(&view), ..AccountState::default()
+        let state = CommittedAccount {
+            balance: view.balance, transactions: transactions(&view), ..CommittedAccount::default()
         };
         let again = decided(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
         prop_assert!(again.changes.is_empty(), "{:?}", again.changes);
@@ -225,7 +228,12 @@ proptest! {
 /// Diffs two answers and writes what changed as `+ id`, `- id`, `~ before -> after (confidence)`.
 fn check(before: &[TransactionFacts], after: &[TransactionFacts], expected: &[&str]) {
     let (stored, _) = known(before.to_vec());
-    let diff = diff_transactions(ACCOUNT, &stored, &window(after.to_vec()), Pull::Periodic);
+    let diff = diff_transactions(
+        ACCOUNT,
+        &stored,
+        &window(after.to_vec()),
+        FetchKind::Periodic,
+    );
     let name = |facts: &TransactionFacts| facts.bank_id.clone().unwrap_or_else(|| "none".into());
     let mut got: Vec<String> = diff
         .removed
@@ -330,7 +338,7 @@ fn a_row_that_slid_out_of_the_window_is_not_removed_but_one_that_vanished_is() {
         from: date(2023, 12, 1),
         rows: vec![],
     };
-    let diff = diff_transactions(ACCOUNT, &stored, &later, Pull::Periodic);
+    let diff = diff_transactions(ACCOUNT, &stored, &later, FetchKind::Periodic);
     let removed: Vec<_> = diff
         .removed
         .iter()
@@ -357,7 +365,7 @@ fn one_account_that_fails_holds_nothing_up() {
             },
         ],
     };
-    let observed = observe(&snapshot);
+    let observed = digest_snapshot(&snapshot);
     assert!(observed.digests.is_empty());
     assert_eq!(
         observed.faults,
@@ -381,13 +389,13 @@ fn an_empty_answer_does_not_delete_a_history() {
             transactions: Some(Ok(window(vec![]))),
         }],
     };
-    let state = AccountState {
+    let state = CommittedAccount {
         transactions: stored,
-        ..AccountState::default()
+        ..CommittedAccount::default()
     };
     let decision = decided(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
     assert!(decision.changes.is_empty());
-    assert_eq!(decision.faults[0].2.class, FaultClass::Nonsense);
+    assert_eq!(decision.faults[0].2.class, FaultClass::MalformedResponse);
 }
 
 #[test]
@@ -411,12 +419,12 @@ fn what_is_gone_is_told_in_entries_of_its_own() {
             transactions: Some(Ok(window(rows))),
         }],
     };
-    let state = AccountState {
+    let state = CommittedAccount {
         transactions: stored,
-        ..AccountState::default()
+        ..CommittedAccount::default()
     };
     let states = BTreeMap::from([(ACCOUNT, state)]);
-    let decision = decide(&snapshot, &states, &gone, at(0));
+    let decision = decide_changes(&snapshot, &states, &gone, at(0));
     let sizes: Vec<_> = decision
         .changes
         .iter()
@@ -467,9 +475,9 @@ fn no_day_lies_between_the_windows_of_one_month_and_the_next() {
     let mut day = date(2023, 1, 1);
     while day < date(2029, 1, 1) {
         let start = window_start(day);
-        assert!(answered_through(start) <= day, "{day}");
+        assert!(earliest_window_end(start) <= day, "{day}");
         let next = start.saturating_add(1_i32.months());
-        assert!(next <= answered_through(start), "{day}");
+        assert!(next <= earliest_window_end(start), "{day}");
         day = day.tomorrow().unwrap();
     }
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use okra_core::{
     ids::{BankId, RecordId},
     model::ByProduct,
-    pace::{Allowance, Pace as Bucket, UNPLANNED_S},
-    plan::{DueEntry, Pace, SPREAD_S, fair_shares, plan},
+    pace::{AD_HOC_SECONDS, AdHocBudget, RateLimiter as Bucket},
+    plan::{BankRate, DueEntry, TICK_SPREAD_S, divide_fairly, plan_tick},
     schedule::{DueKey, Interval, Tick},
 };
 use proptest::prelude::*;
@@ -31,9 +31,9 @@ fn entry(interval: Interval, n: u32) -> DueEntry {
             bank: BANK,
             record: RecordId::from_bytes(id),
         },
-        marks: ByProduct::default(),
-        state: None,
-        trouble: None,
+        watermarks: ByProduct::default(),
+        state_seq: None,
+        failure_state: None,
     }
 }
 
@@ -47,17 +47,17 @@ proptest! {
         minutes in prop::collection::vec(minute(), 1..6),
     ) {
         let start = 1_700_000_040_i64;
-        let whole = Pace::of(records_per_second);
+        let whole = BankRate::from_per_second(records_per_second);
         let (mut planned, mut unplanned) = (BTreeMap::new(), BTreeMap::new());
-        let (mut bucket, allowance) = (Bucket::default(), Allowance::of(records_per_second));
+        let (mut bucket, allowance) = (Bucket::default(), AdHocBudget::from_bank_rate(records_per_second));
         for (at, (due, asked)) in (start..).step_by(60).zip(minutes) {
             // Each tick sees what the others need, and comes to the same division.
-            let shares = fair_shares(&due, whole.per_minute);
+            let shares = divide_fairly(&due, whole.per_minute);
             for ((interval, count), share) in Interval::ALL.into_iter().zip(&due).zip(shares) {
                 let tick = Tick { interval, at: Timestamp::from_second(at).unwrap() };
                 let entries = (0..*count).map(|n| entry(interval, n)).collect();
-                let pace = if *count <= whole.guaranteed() { whole } else { whole.sharing(share) };
-                for chunk in plan(tick, entries, |_| pace).chunks {
+                let pace = if *count <= whole.guaranteed_per_minute() { whole } else { whole.with_per_minute(share) };
+                for chunk in plan_tick(tick, entries, |_| pace).chunks {
                     let minute = (at + i64::from(chunk.delay_s)).div_euclid(60);
                     *planned.entry(minute).or_insert(0) += chunk.records.len();
                 }
@@ -66,22 +66,22 @@ proptest! {
             asked.sort_unstable();
             for ms in asked {
                 let now_us = (at * 1000 + ms) * 1000;
-                let taking = allowance.take(bucket, now_us, ahead_ms * 1000, 1);
-                if let Some((after, places)) = taking.apply(bucket, now_us) {
+                let taking = allowance.plan_reservation(bucket, now_us, ahead_ms * 1000, 1);
+                if let Some((after, places)) = taking.apply_to(bucket, now_us) {
                     bucket = after;
-                    let us = allowance.first_at(after, places, now_us);
+                    let us = allowance.first_permit_at_us(after, places, now_us);
                     *unplanned.entry(us.div_euclid(60_000_000)).or_insert(0) += 1;
                 }
             }
         }
         let rate = records_per_second as usize;
         for (minute, count) in &planned {
-            prop_assert!(*count <= rate * SPREAD_S as usize, "{count} planned");
+            prop_assert!(*count <= rate * TICK_SPREAD_S as usize, "{count} planned");
             let all = count + unplanned.get(minute).copied().unwrap_or(0);
             prop_assert!(all <= rate * 60, "{all} in a minute at {rate} a second");
         }
         for count in unplanned.values() {
-            prop_assert!(*count <= rate * UNPLANNED_S as usize, "{count} unplanned");
+            prop_assert!(*count <= rate * AD_HOC_SECONDS as usize, "{count} unplanned");
         }
     }
 }

@@ -14,7 +14,7 @@ use okra_emulator::{Emulator, QueueSpec};
 const BACKLOG: [usize; 2] = [0, 10_000];
 
 /// Batches of ten in a run.
-const BATCHES: usize = 100;
+const BATCHES_PER_RUN: usize = 100;
 
 fn main() {
     divan::main();
@@ -22,9 +22,9 @@ fn main() {
 
 #[divan::bench(args = BACKLOG)]
 fn memory(bencher: Bencher<'_, '_>, backlog: usize) {
-    run(
+    run_bench(
         bencher,
-        &Emulator::memory(Clock::system()).unwrap(),
+        &Emulator::in_memory(Clock::system()).unwrap(),
         backlog,
     );
 }
@@ -32,37 +32,37 @@ fn memory(bencher: Bencher<'_, '_>, backlog: usize) {
 #[divan::bench(args = BACKLOG)]
 fn folder(bencher: Bencher<'_, '_>, backlog: usize) {
     let folder = tempfile::tempdir().unwrap();
-    let emulator = Emulator::open(folder.path(), Clock::system()).unwrap();
-    run(bencher, &emulator, backlog);
+    let emulator = Emulator::open_folder(folder.path(), Clock::system()).unwrap();
+    run_bench(bencher, &emulator, backlog);
 }
 
-fn run(bencher: Bencher<'_, '_>, emulator: &Emulator, backlog: usize) {
+fn run_bench(bencher: Bencher<'_, '_>, emulator: &Emulator, backlog: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
     emulator.create_queues(&[QueueSpec::new("queue")]).unwrap();
-    let client = AwsConfig::with_http_client(emulator.http_client()).sqs();
+    let client = AwsConfig::with_http_client(emulator.http_client()).sqs_client();
     let url = emulator.queue_url("queue");
     runtime.block_on(async {
         for _ in 0..backlog / 10 {
-            send(&client, &url).await;
+            send_batch(&client, &url).await;
         }
     });
     bencher
-        .counter(ItemsCount::new(BATCHES * 10))
+        .counter(ItemsCount::new(BATCHES_PER_RUN * 10))
         .bench_local(|| {
             runtime.block_on(async {
-                for _ in 0..BATCHES {
-                    send(&client, &url).await;
+                for _ in 0..BATCHES_PER_RUN {
+                    send_batch(&client, &url).await;
                     receive_and_delete(&client, &url).await;
                 }
             });
         });
 }
 
-async fn send(client: &Client, url: &str) {
+async fn send_batch(client: &Client, url: &str) {
     let entries = (0..10).map(|n| {
         SendMessageBatchRequestEntry::builder()
             .id(n.to_string())

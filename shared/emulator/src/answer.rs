@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 /// An answer in the services' JSON protocol.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ServiceResponse {
     status: StatusCode,
     body: Vec<u8>,
     /// The code of the older query protocol, which the SDK reports for SQS.
@@ -16,15 +16,15 @@ pub(crate) struct Answer {
 }
 
 #[derive(Serialize)]
-struct ErrorBody<'a> {
+struct ServiceErrorBody<'a> {
     #[serde(rename = "__type")]
     kind: &'a str,
     message: &'a str,
 }
 
-impl Answer {
+impl ServiceResponse {
     /// A body that is JSON already.
-    pub(crate) const fn json(status: StatusCode, body: Vec<u8>) -> Self {
+    pub(crate) const fn from_json(status: StatusCode, body: Vec<u8>) -> Self {
         Self {
             status,
             body,
@@ -33,10 +33,10 @@ impl Answer {
     }
 
     /// What was asked for.
-    pub(crate) fn ok(body: &impl Serialize) -> Self {
+    pub(crate) fn from_result(body: &impl Serialize) -> Self {
         match serde_json::to_vec(body) {
-            Ok(body) => Self::json(StatusCode::OK, body),
-            Err(error) => Self::error(
+            Ok(body) => Self::from_json(StatusCode::OK, body),
+            Err(error) => Self::from_error(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalServerError",
                 &error.to_string(),
@@ -45,15 +45,15 @@ impl Answer {
     }
 
     /// A refusal.
-    pub(crate) fn error(status: StatusCode, kind: &str, message: &str) -> Self {
-        let body = serde_json::to_vec(&ErrorBody { kind, message }).unwrap_or_default();
-        Self::json(status, body)
+    pub(crate) fn from_error(status: StatusCode, kind: &str, message: &str) -> Self {
+        let body = serde_json::to_vec(&ServiceErrorBody { kind, message }).unwrap_or_default();
+        Self::from_json(status, body)
     }
 
     /// A request that cannot be read.
-    pub(crate) fn unreadable(error: &serde_json::Error) -> Self {
+    pub(crate) fn unreadable_request(error: &serde_json::Error) -> Self {
         let message = error.to_string();
-        Self::error(
+        Self::from_error(
             StatusCode::BAD_REQUEST,
             "com.amazon.coral.service#SerializationException",
             &message,
@@ -61,9 +61,9 @@ impl Answer {
     }
 
     /// An operation that is not emulated.
-    pub(crate) fn unknown(operation: &str) -> Self {
+    pub(crate) fn unknown_operation(operation: &str) -> Self {
         let message = format!("{operation} is not emulated");
-        Self::error(
+        Self::from_error(
             StatusCode::BAD_REQUEST,
             "com.amazon.coral.service#UnknownOperationException",
             &message,
@@ -71,22 +71,22 @@ impl Answer {
     }
 
     /// The same answer with another member, where it is one that grants.
-    pub(crate) fn insert(self, member: &str, value: Value) -> Self {
-        self.change(|body| {
+    pub(crate) fn insert_member(self, member: &str, value: Value) -> Self {
+        self.edit_body(|body| {
             body.insert(member.to_owned(), value);
         })
     }
 
     /// The same answer with more entries of a member, where it is one that grants.
-    pub(crate) fn append(self, member: &str, entries: Vec<Value>) -> Self {
-        self.change(|body| {
+    pub(crate) fn append_entries(self, member: &str, entries: Vec<Value>) -> Self {
+        self.edit_body(|body| {
             if let Some(Value::Array(all)) = body.get_mut(member) {
                 all.extend(entries);
             }
         })
     }
 
-    fn change(mut self, change: impl FnOnce(&mut Map<String, Value>)) -> Self {
+    fn edit_body(mut self, change: impl FnOnce(&mut Map<String, Value>)) -> Self {
         if self.status.is_success()
             && let Ok(mut body) = serde_json::from_slice(&self.body)
         {
@@ -97,15 +97,19 @@ impl Answer {
     }
 
     /// The same answer with the code of the query protocol.
-    pub(crate) fn with_query_error(mut self, code: &str, sender: bool) -> Self {
-        let party = if sender { "Sender" } else { "Receiver" };
+    pub(crate) fn with_query_error(mut self, code: &str, is_sender_fault: bool) -> Self {
+        let party = if is_sender_fault {
+            "Sender"
+        } else {
+            "Receiver"
+        };
         self.query_error = Some(format!("{code};{party}"));
         self
     }
 }
 
-impl From<Answer> for HttpResponse {
-    fn from(answer: Answer) -> Self {
+impl From<ServiceResponse> for HttpResponse {
+    fn from(answer: ServiceResponse) -> Self {
         let mut response = Self::new(answer.status.into(), SdkBody::from(answer.body));
         let headers = response.headers_mut();
         headers.insert("content-type", "application/x-amz-json-1.0");

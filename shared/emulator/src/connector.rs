@@ -11,17 +11,17 @@ use http::StatusCode;
 use okra_aws::Clock;
 
 use crate::{
-    answer::Answer,
-    dynamodb::DynamoDb,
-    events::Events,
-    faults::{Fate, Faults},
-    folder::{OpenError, Place},
-    sqs::Sqs,
+    answer::ServiceResponse,
+    dynamodb::DynamoDbEmulator,
+    events::EventBridgeEmulator,
+    faults::{CallFate, FaultInjector},
+    folder::{EmulatorOpenError, Storage},
+    sqs::SqsEmulator,
 };
 
 /// An AWS service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Service {
+pub enum AwsService {
     /// The table.
     DynamoDb,
     /// The queues.
@@ -30,9 +30,9 @@ pub enum Service {
     EventBridge,
 }
 
-impl Service {
+impl AwsService {
     /// Reads the header `x-amz-target`.
-    fn of_target(target: &str) -> Option<(Self, &str)> {
+    fn from_target(target: &str) -> Option<(Self, &str)> {
         let (prefix, operation) = target.split_once('.')?;
         let service = match prefix {
             "DynamoDB_20120810" => Self::DynamoDb,
@@ -44,7 +44,7 @@ impl Service {
     }
 
     /// How the service says "slower".
-    fn throttled(self) -> Answer {
+    fn throttling_response(self) -> ServiceResponse {
         let kind = match self {
             Self::DynamoDb => {
                 "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException"
@@ -52,94 +52,106 @@ impl Service {
             Self::Sqs => "com.amazonaws.sqs#RequestThrottled",
             Self::EventBridge => "ThrottlingException",
         };
-        Answer::error(StatusCode::BAD_REQUEST, kind, "The request was throttled.")
+        ServiceResponse::from_error(StatusCode::BAD_REQUEST, kind, "The request was throttled.")
     }
 
     /// How the service says that it failed.
-    fn failed(self) -> Answer {
+    fn failure_response(self) -> ServiceResponse {
         let kind = match self {
             Self::DynamoDb => "com.amazonaws.dynamodb.v20120810#InternalServerError",
             Self::Sqs | Self::EventBridge => "InternalFailure",
         };
         let message = "The request could not be served.";
-        Answer::error(StatusCode::INTERNAL_SERVER_ERROR, kind, message)
+        ServiceResponse::from_error(StatusCode::INTERNAL_SERVER_ERROR, kind, message)
     }
 }
 
 /// All services of an emulator.
 #[derive(Debug)]
-pub(crate) struct Services {
-    pub(crate) dynamodb: DynamoDb,
-    pub(crate) sqs: Sqs,
-    pub(crate) events: Events,
-    pub(crate) faults: Faults,
+pub(crate) struct EmulatedServices {
+    pub(crate) dynamodb: DynamoDbEmulator,
+    pub(crate) sqs: SqsEmulator,
+    pub(crate) events: EventBridgeEmulator,
+    pub(crate) faults: FaultInjector,
 }
 
-impl Services {
-    pub(crate) fn open(place: Place, clock: Clock) -> Result<Self, OpenError> {
+impl EmulatedServices {
+    pub(crate) fn open_storage(storage: Storage, clock: Clock) -> Result<Self, EmulatorOpenError> {
         Ok(Self {
-            dynamodb: DynamoDb::open(place.clone(), clock.clone())?,
-            events: Events::open(place.clone())?,
-            sqs: Sqs::open(place, clock)?,
-            faults: Faults::default(),
+            dynamodb: DynamoDbEmulator::open_storage(storage.clone(), clock.clone())?,
+            events: EventBridgeEmulator::open_storage(storage.clone())?,
+            sqs: SqsEmulator::open_storage(storage, clock)?,
+            faults: FaultInjector::default(),
         })
     }
 
-    async fn call(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    async fn handle_request(&self, request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
-        let Some((service, operation)) = Service::of_target(target) else {
-            return Ok(Answer::unknown(target).into());
+        let Some((service, operation)) = AwsService::from_target(target) else {
+            return Ok(ServiceResponse::unknown_operation(target).into());
         };
         // The SDKs hold the bodies of these services in memory.
         let body = request.body().bytes().unwrap_or_default();
-        let fate = self.faults.judge(service, operation);
+        let fate = self.faults.decide_fate(service, operation);
         let answer = match fate {
-            Fate::Pass | Fate::LoseAnswer => self.serve(service, operation, body).await,
-            Fate::Partial => self.serve_half(service, operation, body).await,
-            Fate::Throttle => service.throttled(),
-            Fate::Fail => service.failed(),
-            Fate::Unreachable => return Err(broken()),
+            CallFate::Serve | CallFate::LoseResponse => {
+                self.serve_call(service, operation, body).await
+            }
+            CallFate::ServeFirstHalf => self.serve_first_half(service, operation, body).await,
+            CallFate::Throttle => service.throttling_response(),
+            CallFate::Fail => service.failure_response(),
+            CallFate::Unreachable => return Err(broken_connection()),
         };
-        if fate == Fate::LoseAnswer {
-            return Err(broken());
+        if fate == CallFate::LoseResponse {
+            return Err(broken_connection());
         }
         Ok(answer.into())
     }
 
-    async fn serve(&self, service: Service, operation: &str, body: &[u8]) -> Answer {
+    async fn serve_call(
+        &self,
+        service: AwsService,
+        operation: &str,
+        body: &[u8],
+    ) -> ServiceResponse {
         match service {
-            Service::DynamoDb => self.dynamodb.call(operation, body).await,
-            Service::Sqs => self.sqs.call(operation, body).await,
-            Service::EventBridge => self.events.call(operation, body).await,
+            AwsService::DynamoDb => self.dynamodb.call_operation(operation, body).await,
+            AwsService::Sqs => self.sqs.call_operation(operation, body).await,
+            AwsService::EventBridge => self.events.call_operation(operation, body).await,
         }
     }
 
-    async fn serve_half(&self, service: Service, operation: &str, body: &[u8]) -> Answer {
+    async fn serve_first_half(
+        &self,
+        service: AwsService,
+        operation: &str,
+        body: &[u8],
+    ) -> ServiceResponse {
         match service {
-            Service::DynamoDb => self.dynamodb.call_half(operation, body).await,
-            Service::Sqs => self.sqs.call_half(operation, body).await,
-            Service::EventBridge => self.events.call_half(operation, body).await,
+            AwsService::DynamoDb => self.dynamodb.call_first_half(operation, body).await,
+            AwsService::Sqs => self.sqs.call_first_half(operation, body).await,
+            AwsService::EventBridge => self.events.call_first_half(operation, body).await,
         }
     }
 }
 
-fn broken() -> ConnectorError {
+fn broken_connection() -> ConnectorError {
     ConnectorError::io("the connection was broken on purpose".into())
 }
 
 /// The services as the SDKs see them.
 #[derive(Clone, Debug)]
-pub(crate) struct Connector(Arc<Services>);
+pub(crate) struct EmulatorConnector(Arc<EmulatedServices>);
 
-impl Connector {
-    pub(crate) fn new(services: &Arc<Services>) -> Self {
+impl EmulatorConnector {
+    pub(crate) fn new(services: &Arc<EmulatedServices>) -> Self {
         Self(Arc::clone(services))
     }
 }
 
-impl HttpConnector for Connector {
+impl HttpConnector for EmulatorConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let services = Arc::clone(&self.0);
-        HttpConnectorFuture::new(async move { services.call(&request).await })
+        HttpConnectorFuture::new(async move { services.handle_request(&request).await })
     }
 }

@@ -9,8 +9,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    answer::Answer,
-    folder::{OpenError, Place},
+    answer::ServiceResponse,
+    folder::{EmulatorOpenError, Storage},
     sqlite,
 };
 
@@ -18,20 +18,20 @@ use crate::{
 const FILE: &str = "dynamodb.sqlite";
 
 /// The database and where it lives.
-pub(crate) struct DynamoDb {
+pub(crate) struct DynamoDbEmulator {
     database: Database,
-    place: Place,
+    storage: Storage,
 }
 
-impl fmt::Debug for DynamoDb {
+impl fmt::Debug for DynamoDbEmulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DynamoDb")
     }
 }
 
-struct TimeToLive(Clock);
+struct TimeToLiveClock(Clock);
 
-impl storage_backend::Clock for TimeToLive {
+impl storage_backend::Clock for TimeToLiveClock {
     fn now_unix_secs(&self) -> u64 {
         u64::try_from(self.0.now().as_second()).unwrap_or(0)
     }
@@ -42,61 +42,70 @@ impl storage_backend::Clock for TimeToLive {
     }
 }
 
-impl DynamoDb {
-    pub(crate) fn open(place: Place, clock: Clock) -> Result<Self, OpenError> {
-        let path = sqlite::free(&place, FILE)?;
-        let database = match place {
-            Place::Memory => Database::memory_with_clock(Arc::new(TimeToLive(clock))),
-            Place::Folder(..) => Database::new(&path),
+impl DynamoDbEmulator {
+    pub(crate) fn open_storage(storage: Storage, clock: Clock) -> Result<Self, EmulatorOpenError> {
+        let path = sqlite::unlocked_path(&storage, FILE)?;
+        let database = match storage {
+            Storage::Memory => Database::memory_with_clock(Arc::new(TimeToLiveClock(clock))),
+            Storage::Folder(..) => Database::new(&path),
         };
-        let database = database.map_err(|error| OpenError::damaged(path, error))?;
-        Ok(Self { database, place })
+        let database =
+            database.map_err(|error| EmulatorOpenError::damaged_database(path, error))?;
+        Ok(Self { database, storage })
     }
 
-    pub(crate) async fn sweep_ttl(&self) -> Result<usize, String> {
+    pub(crate) async fn sweep_expired_items(&self) -> Result<usize, String> {
         let database = self.database.clone();
-        let swept = self.place.run(move || database.sweep_ttl()).await;
+        let swept = self
+            .storage
+            .run_blocking(move || database.sweep_ttl())
+            .await;
         swept.map_err(|error| error.to_string())
     }
 
-    pub(crate) async fn call(&self, operation: &str, body: &[u8]) -> Answer {
-        let Some(method) = method(operation) else {
-            return Answer::unknown(operation);
+    pub(crate) async fn call_operation(&self, operation: &str, body: &[u8]) -> ServiceResponse {
+        let Some(method) = find_method(operation) else {
+            return ServiceResponse::unknown_operation(operation);
         };
         let (database, body) = (self.database.clone(), body.to_vec());
-        let done = self.place.run(move || method(&database, &body)).await;
+        let done = self
+            .storage
+            .run_blocking(move || method(&database, &body))
+            .await;
         done.map_or_else(
-            |error| refusal(&error),
-            |body| Answer::json(StatusCode::OK, body),
+            |error| error_response(&error),
+            |body| ServiceResponse::from_json(StatusCode::OK, body),
         )
     }
 
     /// Serves the first half of a batch, and hands the rest back as unprocessed.
-    pub(crate) async fn call_half(&self, operation: &str, body: &[u8]) -> Answer {
+    pub(crate) async fn call_first_half(&self, operation: &str, body: &[u8]) -> ServiceResponse {
         let (unprocessed, nested) = match operation {
             "BatchGetItem" => ("UnprocessedKeys", true),
             "BatchWriteItem" => ("UnprocessedItems", false),
-            _ => return self.call(operation, body).await,
+            _ => return self.call_operation(operation, body).await,
         };
         let mut request: Value = match serde_json::from_slice(body) {
             Ok(request) => request,
-            Err(error) => return Answer::unreadable(&error),
+            Err(error) => return ServiceResponse::unreadable_request(&error),
         };
-        let rest = split(&mut request, nested);
-        let answer = self.call(operation, request.to_string().as_bytes()).await;
-        answer.insert(unprocessed, rest)
+        let rest = split_batch(&mut request, nested);
+        let answer = self
+            .call_operation(operation, request.to_string().as_bytes())
+            .await;
+        answer.insert_member(unprocessed, rest)
     }
 }
 
-fn refusal(error: &DynoxideError) -> Answer {
+fn error_response(error: &DynoxideError) -> ServiceResponse {
     let status =
         StatusCode::from_u16(error.status_code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Answer::json(status, error.to_json().into_bytes())
+    ServiceResponse::from_json(status, error.to_json().into_bytes())
 }
 
 /// Takes the second half of every table's entries out of a batch; `nested` where they are under
 /// `Keys`.
-fn split(request: &mut Value, nested: bool) -> Value {
+fn split_batch(request: &mut Value, nested: bool) -> Value {
     let mut rest = Map::new();
     let tables = request["RequestItems"]
         .as_object_mut()
@@ -121,20 +130,21 @@ fn split(request: &mut Value, nested: bool) -> Value {
     Value::Object(rest)
 }
 
-type Method = fn(&Database, &[u8]) -> Result<Vec<u8>, DynoxideError>;
+type DatabaseMethod = fn(&Database, &[u8]) -> Result<Vec<u8>, DynoxideError>;
 
 fn serve<Q: DeserializeOwned, A: Serialize>(
     body: &[u8],
     method: impl FnOnce(Q) -> Result<A, DynoxideError>,
 ) -> Result<Vec<u8>, DynoxideError> {
-    let request = serde_json::from_slice(body).map_err(|error| unreadable(&error.to_string()))?;
+    let request =
+        serde_json::from_slice(body).map_err(|error| classify_read_error(&error.to_string()))?;
     serde_json::to_vec(&method(request)?)
         .map_err(|error| DynoxideError::InternalServerError(error.to_string()))
 }
 
 /// The database refuses much of what DynamoDB refuses while it reads a request. A prefix of the
 /// message then says which kind of refusal it is.
-fn unreadable(error: &str) -> DynoxideError {
+fn classify_read_error(error: &str) -> DynoxideError {
     let message = error.rfind(" at line ").map_or(error, |end| &error[..end]);
     let marked = [
         "VALIDATION_REQUEST:",
@@ -166,7 +176,7 @@ fn unreadable(error: &str) -> DynoxideError {
 }
 
 /// The database's method for an operation.
-fn method(operation: &str) -> Option<Method> {
+fn find_method(operation: &str) -> Option<DatabaseMethod> {
     macro_rules! methods {
         ($($operation:literal => $method:ident,)+) => {
             match operation {

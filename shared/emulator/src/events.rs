@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    answer::Answer,
-    folder::{OpenError, Place},
+    answer::ServiceResponse,
+    folder::{EmulatorOpenError, Storage},
     sqlite,
 };
 
@@ -39,10 +39,10 @@ const MAX_REMEMBERED: usize = 1000;
 
 /// The rules, and the last events that were taken.
 #[derive(Debug)]
-pub(crate) struct Events {
+pub(crate) struct EventBridgeEmulator {
     connection: Arc<Mutex<Connection>>,
-    place: Place,
-    taken: Mutex<VecDeque<Value>>,
+    storage: Storage,
+    taken_events: Mutex<VecDeque<Value>>,
 }
 
 /// A rule, as it is put and described.
@@ -64,100 +64,112 @@ fn enabled() -> String {
     "ENABLED".to_owned()
 }
 
-fn arn(name: &str) -> String {
+fn rule_arn(name: &str) -> String {
     format!("arn:aws:events:local:000000000000:rule/{name}")
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct ByName {
+struct RuleByNameRequest {
     name: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct ByPrefix {
+struct ListRulesRequest {
     name_prefix: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct PutEvents {
+struct PutEventsRequest {
     entries: Vec<Value>,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+enum EventBridgeError {
     #[error("{0}")]
     Unreadable(#[from] serde_json::Error),
     #[error("{0}")]
     Database(#[from] rusqlite::Error),
     #[error("Rule {0} does not exist on EventBus default.")]
-    NoRule(String),
+    RuleNotFound(String),
     #[error("1 to {MAX_EVENTS} entries can be put at once")]
-    Entries,
+    InvalidEntryCount,
     #[error("{0} is not emulated")]
-    Unknown(String),
+    UnknownOperation(String),
 }
 
-impl From<Refusal> for Answer {
-    fn from(refusal: Refusal) -> Self {
+impl From<EventBridgeError> for ServiceResponse {
+    fn from(refusal: EventBridgeError) -> Self {
         let kind = match &refusal {
-            Refusal::Unreadable(error) => return Self::unreadable(error),
-            Refusal::Unknown(operation) => return Self::unknown(operation),
-            Refusal::Database(_) => {
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                return Self::error(status, "InternalException", &refusal.to_string());
+            EventBridgeError::Unreadable(error) => return Self::unreadable_request(error),
+            EventBridgeError::UnknownOperation(operation) => {
+                return Self::unknown_operation(operation);
             }
-            Refusal::NoRule(_) => "ResourceNotFoundException",
-            Refusal::Entries => "ValidationException",
+            EventBridgeError::Database(_) => {
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                return Self::from_error(status, "InternalException", &refusal.to_string());
+            }
+            EventBridgeError::RuleNotFound(_) => "ResourceNotFoundException",
+            EventBridgeError::InvalidEntryCount => "ValidationException",
         };
-        Self::error(StatusCode::BAD_REQUEST, kind, &refusal.to_string())
+        Self::from_error(StatusCode::BAD_REQUEST, kind, &refusal.to_string())
     }
 }
 
-impl Events {
-    pub(crate) fn open(place: Place) -> Result<Self, OpenError> {
-        let connection = Arc::new(Mutex::new(sqlite::open(&place, FILE, SCHEMA)?));
+impl EventBridgeEmulator {
+    pub(crate) fn open_storage(storage: Storage) -> Result<Self, EmulatorOpenError> {
+        let connection = Arc::new(Mutex::new(sqlite::open_database(&storage, FILE, SCHEMA)?));
         let taken = Mutex::default();
         Ok(Self {
             connection,
-            place,
-            taken,
+            storage,
+            taken_events: taken,
         })
     }
 
     /// The entries that were taken, the last [`MAX_REMEMBERED`], in order.
-    pub(crate) fn taken(&self) -> Vec<Value> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn list_taken_events(&self) -> Vec<Value> {
+        let taken = self
+            .taken_events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         taken.iter().cloned().collect()
     }
 
     /// Takes the first half of the entries, and fails the others.
-    pub(crate) async fn call_half(&self, operation: &str, body: &[u8]) -> Answer {
+    pub(crate) async fn call_first_half(&self, operation: &str, body: &[u8]) -> ServiceResponse {
         match operation {
-            "PutEvents" => self.take(body, true),
-            _ => self.call(operation, body).await,
+            "PutEvents" => self.take_events(body, true),
+            _ => self.call_operation(operation, body).await,
         }
     }
 
-    fn take(&self, body: &[u8], half: bool) -> Answer {
-        let put: PutEvents = match serde_json::from_slice(body) {
+    fn take_events(&self, body: &[u8], only_first_half: bool) -> ServiceResponse {
+        let put: PutEventsRequest = match serde_json::from_slice(body) {
             Ok(put) => put,
-            Err(error) => return Answer::unreadable(&error),
+            Err(error) => return ServiceResponse::unreadable_request(&error),
         };
         let count = put.entries.len();
         if count == 0 || count > MAX_EVENTS {
-            return Refusal::Entries.into();
+            return EventBridgeError::InvalidEntryCount.into();
         }
-        let served = if half { count.div_ceil(2) } else { count };
-        let mut remembered = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let served = if only_first_half {
+            count.div_ceil(2)
+        } else {
+            count
+        };
+        let mut remembered = self
+            .taken_events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let (mut answers, mut failed) = (Vec::new(), 0);
         for (n, entry) in put.entries.into_iter().enumerate() {
             let fault = if n >= served {
                 Some("ThrottlingException")
             } else {
-                fault(&entry)
+                entry_error_code(&entry)
             };
             if let Some(code) = fault {
                 failed += 1;
@@ -170,20 +182,20 @@ impl Events {
             }
             remembered.push_back(entry);
         }
-        Answer::ok(&json!({ "FailedEntryCount": failed, "Entries": answers }))
+        ServiceResponse::from_result(&json!({ "FailedEntryCount": failed, "Entries": answers }))
     }
 
-    pub(crate) async fn call(&self, operation: &str, body: &[u8]) -> Answer {
+    pub(crate) async fn call_operation(&self, operation: &str, body: &[u8]) -> ServiceResponse {
         if operation == "PutEvents" {
-            return self.take(body, false);
+            return self.take_events(body, false);
         }
         let connection = Arc::clone(&self.connection);
         let (operation, body) = (operation.to_owned(), body.to_vec());
-        self.place
-            .run(move || {
+        self.storage
+            .run_blocking(move || {
                 let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-                match serve(&connection, &operation, &body) {
-                    Ok(body) => Answer::ok(&body),
+                match serve_operation(&connection, &operation, &body) {
+                    Ok(body) => ServiceResponse::from_result(&body),
                     Err(refusal) => refusal.into(),
                 }
             })
@@ -191,18 +203,22 @@ impl Events {
     }
 }
 
-fn serve(connection: &Connection, operation: &str, body: &[u8]) -> Result<Value, Refusal> {
+fn serve_operation(
+    connection: &Connection,
+    operation: &str,
+    body: &[u8],
+) -> Result<Value, EventBridgeError> {
     match operation {
-        "PutRule" => put(connection, &serde_json::from_slice(body)?),
-        "EnableRule" => switch(connection, serde_json::from_slice(body)?, "ENABLED"),
-        "DisableRule" => switch(connection, serde_json::from_slice(body)?, "DISABLED"),
-        "DescribeRule" => describe(connection, serde_json::from_slice(body)?),
-        "ListRules" => list(connection, &serde_json::from_slice(body)?),
-        _ => Err(Refusal::Unknown(operation.to_owned())),
+        "PutRule" => put_rule(connection, &serde_json::from_slice(body)?),
+        "EnableRule" => set_rule_state(connection, serde_json::from_slice(body)?, "ENABLED"),
+        "DisableRule" => set_rule_state(connection, serde_json::from_slice(body)?, "DISABLED"),
+        "DescribeRule" => describe_rule(connection, serde_json::from_slice(body)?),
+        "ListRules" => list_rules(connection, &serde_json::from_slice(body)?),
+        _ => Err(EventBridgeError::UnknownOperation(operation.to_owned())),
     }
 }
 
-fn put(connection: &Connection, rule: &Rule) -> Result<Value, Refusal> {
+fn put_rule(connection: &Connection, rule: &Rule) -> Result<Value, EventBridgeError> {
     connection.execute(
         "INSERT OR REPLACE INTO rules (name, state, schedule, description)
          VALUES (:name, :state, :schedule, :description)",
@@ -213,44 +229,58 @@ fn put(connection: &Connection, rule: &Rule) -> Result<Value, Refusal> {
             ":description": rule.description,
         },
     )?;
-    Ok(json!({ "RuleArn": arn(&rule.name) }))
+    Ok(json!({ "RuleArn": rule_arn(&rule.name) }))
 }
 
-fn switch(connection: &Connection, ByName { name }: ByName, state: &str) -> Result<Value, Refusal> {
+fn set_rule_state(
+    connection: &Connection,
+    RuleByNameRequest { name }: RuleByNameRequest,
+    state: &str,
+) -> Result<Value, EventBridgeError> {
     let switched = connection.execute(
         "UPDATE rules SET state = :state WHERE name = :name",
         named_params! { ":name": name, ":state": state },
     )?;
     if switched == 0 {
-        return Err(Refusal::NoRule(name));
+        return Err(EventBridgeError::RuleNotFound(name));
     }
     Ok(json!({}))
 }
 
-fn describe(connection: &Connection, ByName { name }: ByName) -> Result<Value, Refusal> {
+fn describe_rule(
+    connection: &Connection,
+    RuleByNameRequest { name }: RuleByNameRequest,
+) -> Result<Value, EventBridgeError> {
     let rule = connection
         .query_row(
             "SELECT name, state, schedule, description FROM rules WHERE name = :name",
             named_params! { ":name": name },
-            read,
+            read_rule,
         )
         .optional()?;
-    Ok(serde_json::to_value(rule.ok_or(Refusal::NoRule(name))?)?)
+    Ok(serde_json::to_value(
+        rule.ok_or(EventBridgeError::RuleNotFound(name))?,
+    )?)
 }
 
-fn list(connection: &Connection, ByPrefix { name_prefix }: &ByPrefix) -> Result<Value, Refusal> {
+fn list_rules(
+    connection: &Connection,
+    ListRulesRequest { name_prefix }: &ListRulesRequest,
+) -> Result<Value, EventBridgeError> {
     let mut statement = connection
         .prepare_cached("SELECT name, state, schedule, description FROM rules ORDER BY name")?;
     let prefix = name_prefix.as_deref().unwrap_or_default();
-    let mut rules: Vec<Rule> = statement.query_map([], read)?.collect::<Result<_, _>>()?;
+    let mut rules: Vec<Rule> = statement
+        .query_map([], read_rule)?
+        .collect::<Result<_, _>>()?;
     rules.retain(|rule| rule.name.starts_with(prefix));
     Ok(json!({ "Rules": rules }))
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Rule> {
+fn read_rule(row: &Row<'_>) -> rusqlite::Result<Rule> {
     let name: String = row.get(0)?;
     Ok(Rule {
-        arn: arn(&name),
+        arn: rule_arn(&name),
         name,
         state: row.get(1)?,
         schedule_expression: row.get(2)?,
@@ -259,7 +289,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Rule> {
 }
 
 /// What is wrong with an entry.
-fn fault(entry: &Value) -> Option<&'static str> {
+fn entry_error_code(entry: &Value) -> Option<&'static str> {
     let detail = entry["Detail"].as_str().unwrap_or("{}");
     if detail.len() > MAX_DETAIL_BYTES {
         return Some("EntrySizeExceeded");

@@ -14,7 +14,7 @@ const LOCK_FILE: &str = "lock";
 
 /// Why the services could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum EmulatorOpenError {
     /// Another process serves from the folder.
     #[error("{} is in use by another process", .0.display())]
     Locked(PathBuf),
@@ -34,8 +34,8 @@ pub enum OpenError {
     },
 }
 
-impl OpenError {
-    pub(crate) fn damaged(
+impl EmulatorOpenError {
+    pub(crate) fn damaged_database(
         database: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
@@ -48,7 +48,7 @@ impl OpenError {
 
 /// A folder of our own, or memory.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
+pub(crate) enum Storage {
     Memory,
     /// The file is locked until it is closed, and the system closes it when the process dies.
     Folder(
@@ -61,12 +61,12 @@ pub(crate) enum Place {
 
 /// Threads that work in a folder at once. Each database is behind one lock: more threads would wait for it (94 did
 /// while ten thousand records were linked).
-const MAX_AT_WORK: usize = 4;
+const MAX_BLOCKING_THREADS: usize = 4;
 
-impl Place {
+impl Storage {
     /// Takes a folder.
-    pub(crate) fn claim(folder: &Path) -> Result<Self, OpenError> {
-        let not_writable = |error| OpenError::NotWritable(folder.to_owned(), error);
+    pub(crate) fn claim_folder(folder: &Path) -> Result<Self, EmulatorOpenError> {
+        let not_writable = |error| EmulatorOpenError::NotWritable(folder.to_owned(), error);
         fs::create_dir_all(folder).map_err(not_writable)?;
         let file = File::options()
             .create(true)
@@ -78,15 +78,15 @@ impl Place {
             Ok(()) => Ok(Self::Folder(
                 folder.to_owned(),
                 Arc::new(file),
-                Arc::new(Semaphore::new(MAX_AT_WORK)),
+                Arc::new(Semaphore::new(MAX_BLOCKING_THREADS)),
             )),
-            Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),
+            Err(TryLockError::WouldBlock) => Err(EmulatorOpenError::Locked(folder.to_owned())),
             Err(TryLockError::Error(error)) => Err(not_writable(error)),
         }
     }
 
     /// The path of a database, as SQLite wants it.
-    pub(crate) fn database(&self, name: &str) -> String {
+    pub(crate) fn database_path(&self, name: &str) -> String {
         match self {
             Self::Memory => ":memory:".to_owned(),
             Self::Folder(folder, ..) => folder.join(name).to_string_lossy().into_owned(),
@@ -94,7 +94,7 @@ impl Place {
     }
 
     /// Does work that may touch the disk: in memory at once, otherwise where it blocks nobody.
-    pub(crate) async fn run<T: Send + 'static>(
+    pub(crate) async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {

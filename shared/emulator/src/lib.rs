@@ -27,18 +27,18 @@ use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector
 use okra_aws::Clock;
 
 pub use self::{
-    connector::Service,
-    faults::Fate,
-    folder::OpenError,
-    sqs::{CreateQueuesError, Depth, QueueSpec, Redrive},
+    connector::AwsService,
+    faults::CallFate,
+    folder::EmulatorOpenError,
+    sqs::{CreateQueuesError, QueueDepth, QueueSpec, Redrive},
 };
-use self::{connector::Services, folder::Place};
+use self::{connector::EmulatedServices, folder::Storage};
 
 /// The embedded services. Clones, and the HTTP clients made of it, share them; a folder is free
 /// again when the last of these is gone.
 #[derive(Clone, Debug)]
 pub struct Emulator {
-    services: Arc<Services>,
+    services: Arc<EmulatedServices>,
 }
 
 impl Emulator {
@@ -48,8 +48,8 @@ impl Emulator {
     /// # Errors
     ///
     /// [`OpenError`]; a folder serves one process at a time.
-    pub fn open(folder: &Path, clock: Clock) -> Result<Self, OpenError> {
-        Self::at(Place::claim(folder)?, clock)
+    pub fn open_folder(folder: &Path, clock: Clock) -> Result<Self, EmulatorOpenError> {
+        Self::with_storage(Storage::claim_folder(folder)?, clock)
     }
 
     /// Services that live in memory, until the last clone is dropped.
@@ -57,19 +57,19 @@ impl Emulator {
     /// # Errors
     ///
     /// [`OpenError::Damaged`], should SQLite refuse.
-    pub fn memory(clock: Clock) -> Result<Self, OpenError> {
-        Self::at(Place::Memory, clock)
+    pub fn in_memory(clock: Clock) -> Result<Self, EmulatorOpenError> {
+        Self::with_storage(Storage::Memory, clock)
     }
 
-    fn at(place: Place, clock: Clock) -> Result<Self, OpenError> {
-        let services = Arc::new(Services::open(place, clock)?);
+    fn with_storage(storage: Storage, clock: Clock) -> Result<Self, EmulatorOpenError> {
+        let services = Arc::new(EmulatedServices::open_storage(storage, clock)?);
         Ok(Self { services })
     }
 
     /// What an SDK client uses in place of a connection to AWS. The region and the credentials do
     /// not matter, and neither does the endpoint.
     pub fn http_client(&self) -> SharedHttpClient {
-        let connector = SharedHttpConnector::new(connector::Connector::new(&self.services));
+        let connector = SharedHttpConnector::new(connector::EmulatorConnector::new(&self.services));
         SharedHttpClient::new(http_client_fn(move |_, _| connector.clone()))
     }
 
@@ -79,7 +79,7 @@ impl Emulator {
     ///
     /// [`CreateQueuesError`]; then nothing was changed.
     pub fn create_queues(&self, specs: &[QueueSpec]) -> Result<(), CreateQueuesError> {
-        self.services.sqs.create(specs)
+        self.services.sqs.create_queues(specs)
     }
 
     /// The URL of the queue of this name, which need not exist.
@@ -88,19 +88,19 @@ impl Emulator {
     }
 
     /// How many messages a queue holds; `None` where there is no such queue.
-    pub fn depth(&self, name: &str) -> Option<Depth> {
-        self.services.sqs.depth(name)
+    pub fn queue_depth(&self, name: &str) -> Option<QueueDepth> {
+        self.services.sqs.queue_depth(name)
     }
 
     /// Looks at the queues again. Long polls sleep until the next message is due, and a driven
     /// clock that was set does not tell them.
-    pub fn wake(&self) {
-        self.services.sqs.wake();
+    pub fn wake_receivers(&self) {
+        self.services.sqs.wake_receivers();
     }
 
     /// The entries that were put on event buses, the last thousand, in order, as `PutEvents` had them.
-    pub fn events(&self) -> Vec<serde_json::Value> {
-        self.services.events.taken()
+    pub fn taken_events(&self) -> Vec<serde_json::Value> {
+        self.services.events.list_taken_events()
     }
 
     /// Deletes the rows whose time to live is over; DynamoDB does so within days. Returns how many
@@ -109,18 +109,25 @@ impl Emulator {
     /// # Errors
     ///
     /// The database's own words.
-    pub async fn sweep_ttl(&self) -> Result<usize, SweepError> {
-        self.services.dynamodb.sweep_ttl().await.map_err(SweepError)
+    pub async fn sweep_expired_items(&self) -> Result<usize, SweepError> {
+        self.services
+            .dynamodb
+            .sweep_expired_items()
+            .await
+            .map_err(SweepError)
     }
 
     /// Decides the fate of every call from now on; replaces what was decided before.
-    pub fn inject(&self, fate: impl Fn(Service, &str) -> Fate + Send + Sync + 'static) {
-        self.services.faults.inject(fate);
+    pub fn inject_fates(
+        &self,
+        decide_fate: impl Fn(AwsService, &str) -> CallFate + Send + Sync + 'static,
+    ) {
+        self.services.faults.set_hook(decide_fate);
     }
 
     /// Calls of an operation (`"PutItem"`) so far, whatever their fate.
-    pub fn calls(&self, service: Service, operation: &str) -> u64 {
-        self.services.faults.calls(service, operation)
+    pub fn call_count(&self, service: AwsService, operation: &str) -> u64 {
+        self.services.faults.call_count(service, operation)
     }
 }
 

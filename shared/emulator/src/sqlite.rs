@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 
-use crate::folder::{OpenError, Place};
+use crate::folder::{EmulatorOpenError, Storage};
 
 /// How long a database may be locked by another program, such as one that makes a backup.
-const PATIENCE: Duration = Duration::from_secs(3);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Statements kept prepared.
 const CACHED_STATEMENTS: usize = 64;
@@ -16,8 +16,12 @@ const CACHED_STATEMENTS: usize = 64;
 ///
 /// With a write-ahead log and `synchronous = NORMAL` a commit is in the hands of the operating
 /// system when it returns, which outlives the process.
-pub(crate) fn open(place: &Place, name: &str, schema: &str) -> Result<Connection, OpenError> {
-    let path = free(place, name)?;
+pub(crate) fn open_database(
+    storage: &Storage,
+    name: &str,
+    schema: &str,
+) -> Result<Connection, EmulatorOpenError> {
+    let path = unlocked_path(storage, name)?;
     let opened = || -> rusqlite::Result<Connection> {
         let connection = Connection::open(&path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -26,7 +30,7 @@ pub(crate) fn open(place: &Place, name: &str, schema: &str) -> Result<Connection
         connection.execute_batch(schema)?;
         Ok(connection)
     };
-    opened().map_err(|error| OpenError::damaged(&path, error))
+    opened().map_err(|error| EmulatorOpenError::damaged_database(&path, error))
 }
 
 /// The path of a database that can be written to. Without the look, whoever finds it locked waits much
@@ -35,21 +39,23 @@ pub(crate) fn open(place: &Place, name: &str, schema: &str) -> Result<Connection
 /// # Errors
 ///
 /// [`OpenError::Busy`] where another program has it locked.
-pub(crate) fn free(place: &Place, name: &str) -> Result<String, OpenError> {
-    let path = place.database(name);
-    if matches!(place, Place::Memory) {
+pub(crate) fn unlocked_path(storage: &Storage, name: &str) -> Result<String, EmulatorOpenError> {
+    let path = storage.database_path(name);
+    if matches!(storage, Storage::Memory) {
         return Ok(path);
     }
     let looked = || -> rusqlite::Result<()> {
         let connection = Connection::open(&path)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")
     };
     match looked() {
         Ok(()) => Ok(path),
         Err(error) => Err(match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Busy(path),
-            _ => OpenError::damaged(path, error),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                EmulatorOpenError::Busy(path)
+            }
+            _ => EmulatorOpenError::damaged_database(path, error),
         }),
     }
 }

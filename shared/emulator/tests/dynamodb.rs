@@ -14,25 +14,25 @@ use aws_sdk_dynamodb::{
 };
 use jiff::SignedDuration;
 use okra_aws::{AwsConfig, Clock};
-use okra_emulator::{Emulator, Fate, Service};
+use okra_emulator::{AwsService, CallFate, Emulator};
 
 const TABLE: &str = "table";
 
-struct World {
+struct TableFixture {
     client: Client,
     emulator: Emulator,
     clock: Clock,
 }
 
-fn s(text: &str) -> AttributeValue {
+fn string_value(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
 }
 
-impl World {
+impl TableFixture {
     async fn new() -> Self {
-        let clock = Clock::driven("2026-03-01T12:00:00Z".parse().unwrap());
-        let emulator = Emulator::memory(clock.clone()).unwrap();
-        let client = AwsConfig::with_http_client(emulator.http_client()).dynamodb();
+        let clock = Clock::manual_at("2026-03-01T12:00:00Z".parse().unwrap());
+        let emulator = Emulator::in_memory(clock.clone()).unwrap();
+        let client = AwsConfig::with_http_client(emulator.http_client()).dynamodb_client();
         client
             .create_table()
             .table_name(TABLE)
@@ -61,8 +61,12 @@ impl World {
         }
     }
 
-    async fn put(&self, pk: &str) -> Result<(), PutItemError> {
-        let put = self.client.put_item().table_name(TABLE).item("pk", s(pk));
+    async fn put_item(&self, pk: &str) -> Result<(), PutItemError> {
+        let put = self
+            .client
+            .put_item()
+            .table_name(TABLE)
+            .item("pk", string_value(pk));
         let put = put.condition_expression("attribute_not_exists(pk)");
         match put.send().await {
             Ok(_) => Ok(()),
@@ -70,21 +74,25 @@ impl World {
         }
     }
 
-    async fn exists(&self, pk: &str) -> bool {
-        let got = self.client.get_item().table_name(TABLE).key("pk", s(pk));
+    async fn item_exists(&self, pk: &str) -> bool {
+        let got = self
+            .client
+            .get_item()
+            .table_name(TABLE)
+            .key("pk", string_value(pk));
         got.send().await.unwrap().item.is_some()
     }
 
     /// Decides what happens to the first put; the others pass.
-    fn first_put(&self, fate: Fate) {
-        let before = self.emulator.calls(Service::DynamoDb, "PutItem");
+    fn set_first_put_fate(&self, fate: CallFate) {
+        let before = self.emulator.call_count(AwsService::DynamoDb, "PutItem");
         let emulator = self.emulator.clone();
-        self.emulator.inject(move |service, operation| {
-            let first = emulator.calls(service, "PutItem") == before + 1;
+        self.emulator.inject_fates(move |service, operation| {
+            let first = emulator.call_count(service, "PutItem") == before + 1;
             if operation == "PutItem" && first {
                 fate
             } else {
-                Fate::Pass
+                CallFate::Serve
             }
         });
     }
@@ -92,27 +100,27 @@ impl World {
 
 #[tokio::test]
 async fn an_item_is_put_once_and_metered() {
-    let world = World::new().await;
-    world.put("a").await.unwrap();
-    let error = world.put("a").await.unwrap_err();
+    let world = TableFixture::new().await;
+    world.put_item("a").await.unwrap();
+    let error = world.put_item("a").await.unwrap_err();
     assert!(error.is_conditional_check_failed_exception(), "{error:?}");
     let got = world
         .client
         .get_item()
         .table_name(TABLE)
-        .key("pk", s("a"))
+        .key("pk", string_value("a"))
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
         .send()
         .await
         .unwrap();
-    assert_eq!(got.item.unwrap()["pk"], s("a"));
+    assert_eq!(got.item.unwrap()["pk"], string_value("a"));
     let units = got.consumed_capacity.unwrap().capacity_units;
     assert_eq!(units, Some(0.5));
 }
 
 #[tokio::test]
 async fn a_row_whose_time_is_over_is_swept() {
-    let world = World::new().await;
+    let world = TableFixture::new().await;
     let ttl = TimeToLiveSpecification::builder()
         .attribute_name("ttl")
         .enabled(true)
@@ -121,50 +129,61 @@ async fn a_row_whose_time_is_over_is_swept() {
     let update = world.client.update_time_to_live().table_name(TABLE);
     update.time_to_live_specification(ttl).send().await.unwrap();
     let over = world.clock.now() + SignedDuration::from_secs(60);
-    let put = world.client.put_item().table_name(TABLE).item("pk", s("a"));
+    let put = world
+        .client
+        .put_item()
+        .table_name(TABLE)
+        .item("pk", string_value("a"));
     let put = put.item("ttl", AttributeValue::N(over.as_second().to_string()));
     put.send().await.unwrap();
-    assert_eq!(world.emulator.sweep_ttl().await.unwrap(), 0);
-    assert!(world.exists("a").await);
-    world.clock.set(over + SignedDuration::from_secs(1));
-    assert_eq!(world.emulator.sweep_ttl().await.unwrap(), 1);
-    assert!(!world.exists("a").await);
+    assert_eq!(world.emulator.sweep_expired_items().await.unwrap(), 0);
+    assert!(world.item_exists("a").await);
+    world.clock.set_time(over + SignedDuration::from_secs(1));
+    assert_eq!(world.emulator.sweep_expired_items().await.unwrap(), 1);
+    assert!(!world.item_exists("a").await);
 }
 
 #[tokio::test]
 async fn a_call_has_the_fate_it_is_given() {
     // What the SDK does about each: it tries again, and finds the row its lost call wrote.
     let cases = [
-        (Fate::Pass, Ok(()), 1),
-        (Fate::Partial, Ok(()), 1),
-        (Fate::Throttle, Ok(()), 2),
-        (Fate::Fail, Ok(()), 2),
-        (Fate::Unreachable, Ok(()), 2),
-        (Fate::LoseAnswer, Err("ConditionalCheckFailedException"), 2),
+        (CallFate::Serve, Ok(()), 1),
+        (CallFate::ServeFirstHalf, Ok(()), 1),
+        (CallFate::Throttle, Ok(()), 2),
+        (CallFate::Fail, Ok(()), 2),
+        (CallFate::Unreachable, Ok(()), 2),
+        (
+            CallFate::LoseResponse,
+            Err("ConditionalCheckFailedException"),
+            2,
+        ),
     ];
     for (fate, expected, calls) in cases {
-        let world = World::new().await;
-        world.first_put(fate);
-        let put = world.put("a").await;
+        let world = TableFixture::new().await;
+        world.set_first_put_fate(fate);
+        let put = world.put_item("a").await;
         let put = put.map_err(|error| error.code().unwrap_or_default().to_owned());
         assert_eq!(
             put.as_ref().map_err(|code| &**code).copied(),
             expected,
             "{fate:?}"
         );
-        assert!(world.exists("a").await, "{fate:?}");
-        let counted = world.emulator.calls(Service::DynamoDb, "PutItem");
+        assert!(world.item_exists("a").await, "{fate:?}");
+        let counted = world.emulator.call_count(AwsService::DynamoDb, "PutItem");
         assert_eq!(counted, calls, "{fate:?}");
     }
 }
 
 #[tokio::test]
 async fn half_a_batch_is_handed_back() {
-    let world = World::new().await;
-    world.emulator.inject(|_, _| Fate::Partial);
+    let world = TableFixture::new().await;
+    world.emulator.inject_fates(|_, _| CallFate::ServeFirstHalf);
     let keys = ["a", "b", "c"];
     let write = |pk: &&str| {
-        let put = PutRequest::builder().item("pk", s(pk)).build().unwrap();
+        let put = PutRequest::builder()
+            .item("pk", string_value(pk))
+            .build()
+            .unwrap();
         WriteRequest::builder().put_request(put).build()
     };
     let batch = world.client.batch_write_item();
@@ -172,7 +191,7 @@ async fn half_a_batch_is_handed_back() {
     let left = batch.send().await.unwrap().unprocessed_items.unwrap();
     assert_eq!(left[TABLE], [write(&"c")]);
 
-    let key = |pk: &&str| [("pk".to_owned(), s(pk))].into();
+    let key = |pk: &&str| [("pk".to_owned(), string_value(pk))].into();
     let ask = KeysAndAttributes::builder()
         .set_keys(Some(keys.iter().map(key).collect()))
         .consistent_read(true)
@@ -188,13 +207,17 @@ async fn half_a_batch_is_handed_back() {
 
 #[tokio::test]
 async fn a_request_that_dynamodb_would_refuse_is_refused() {
-    let world = World::new().await;
-    let put = world.client.put_item().table_name("no").item("pk", s("a"));
+    let world = TableFixture::new().await;
+    let put = world
+        .client
+        .put_item()
+        .table_name("no")
+        .item("pk", string_value("a"));
     let error = put.send().await.unwrap_err();
     assert_eq!(error.code(), Some("ValidationException"));
     let put = world.client.put_item().table_name(TABLE);
     let put = put
-        .item("pk", s("a"))
+        .item("pk", string_value("a"))
         .item("n", AttributeValue::N("x".to_owned()));
     let error = put.send().await.unwrap_err();
     assert_eq!(error.code(), Some("ValidationException"));
@@ -207,7 +230,7 @@ async fn a_request_that_dynamodb_would_refuse_is_refused() {
 
 #[tokio::test]
 async fn an_operation_that_is_not_emulated_is_refused() {
-    let world = World::new().await;
+    let world = TableFixture::new().await;
     let error = world.client.describe_limits().send().await.unwrap_err();
     assert_eq!(error.code(), Some("UnknownOperationException"));
     assert_eq!(error.message(), Some("DescribeLimits is not emulated"));

@@ -12,14 +12,14 @@ use std::{
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName::ApproximateReceiveCount};
 use jiff::SignedDuration;
 use okra_aws::{AwsConfig, Clock};
-use okra_emulator::{Depth, Emulator, OpenError, QueueSpec, Redrive};
+use okra_emulator::{Emulator, EmulatorOpenError, QueueDepth, QueueSpec, Redrive};
 
-fn clock() -> Clock {
-    Clock::driven("2026-03-01T12:00:00Z".parse().unwrap())
+fn driven_clock() -> Clock {
+    Clock::manual_at("2026-03-01T12:00:00Z".parse().unwrap())
 }
 
-fn open(folder: &Path) -> (Emulator, aws_sdk_sqs::Client) {
-    let emulator = Emulator::open(folder, clock()).unwrap();
+fn open_with_queues(folder: &Path) -> (Emulator, aws_sdk_sqs::Client) {
+    let emulator = Emulator::open_folder(folder, driven_clock()).unwrap();
     let dead = QueueSpec::new("dead");
     let queue = QueueSpec {
         visibility_s: 360,
@@ -31,11 +31,11 @@ fn open(folder: &Path) -> (Emulator, aws_sdk_sqs::Client) {
     };
     // In any order, and again each time.
     emulator.create_queues(&[queue, dead]).unwrap();
-    let client = AwsConfig::with_http_client(emulator.http_client()).sqs();
+    let client = AwsConfig::with_http_client(emulator.http_client()).sqs_client();
     (emulator, client)
 }
 
-async fn send(emulator: &Emulator, client: &aws_sdk_sqs::Client, body: &str, delay_s: i32) {
+async fn send_message(emulator: &Emulator, client: &aws_sdk_sqs::Client, body: &str, delay_s: i32) {
     client
         .send_message()
         .queue_url(emulator.queue_url("queue"))
@@ -46,7 +46,11 @@ async fn send(emulator: &Emulator, client: &aws_sdk_sqs::Client, body: &str, del
         .unwrap();
 }
 
-async fn receive(emulator: &Emulator, client: &aws_sdk_sqs::Client, queue: &str) -> Vec<Message> {
+async fn receive_messages(
+    emulator: &Emulator,
+    client: &aws_sdk_sqs::Client,
+    queue: &str,
+) -> Vec<Message> {
     let receive = client
         .receive_message()
         .queue_url(emulator.queue_url(queue));
@@ -55,17 +59,17 @@ async fn receive(emulator: &Emulator, client: &aws_sdk_sqs::Client, queue: &str)
 }
 
 /// Set where this binary runs as the process that is killed.
-const VICTIM: &str = "OKRA_TEST_VICTIM_FOLDER";
+const VICTIM_FOLDER_VARIABLE: &str = "OKRA_TEST_VICTIM_FOLDER";
 
 /// Sends messages until it is killed, and says of each when it was taken.
 #[tokio::test]
 async fn victim() {
-    let Some(folder) = env::var_os(VICTIM) else {
+    let Some(folder) = env::var_os(VICTIM_FOLDER_VARIABLE) else {
         return;
     };
-    let (emulator, client) = open(Path::new(&folder));
+    let (emulator, client) = open_with_queues(Path::new(&folder));
     for n in 0..1_000_000_u32 {
-        send(&emulator, &client, &n.to_string(), 0).await;
+        send_message(&emulator, &client, &n.to_string(), 0).await;
         let mut out = std::io::stdout().lock();
         writeln!(out, "\nsent {n}").unwrap();
         out.flush().unwrap();
@@ -75,7 +79,7 @@ async fn victim() {
 fn start_victim(folder: &Path) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "victim", "--nocapture"])
-        .env(VICTIM, folder)
+        .env(VICTIM_FOLDER_VARIABLE, folder)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -92,16 +96,16 @@ async fn what_was_taken_survives_a_kill() {
         let line = lines.next().unwrap().unwrap();
         taken += usize::from(line.starts_with("sent "));
     }
-    let held = Emulator::open(folder.path(), clock()).unwrap_err();
-    assert!(matches!(held, OpenError::Locked(_)), "{held}");
+    let held = Emulator::open_folder(folder.path(), driven_clock()).unwrap_err();
+    assert!(matches!(held, EmulatorOpenError::Locked(_)), "{held}");
     victim.kill().unwrap();
     victim.wait().unwrap();
     taken += lines
         .filter(|line| line.as_ref().is_ok_and(|line| line.starts_with("sent ")))
         .count();
 
-    let (emulator, _client) = open(folder.path());
-    let kept = usize::try_from(emulator.depth("queue").unwrap().visible).unwrap();
+    let (emulator, _client) = open_with_queues(folder.path());
+    let kept = usize::try_from(emulator.queue_depth("queue").unwrap().visible).unwrap();
     // One more may have been taken than was said.
     assert!((taken..=taken + 1).contains(&kept), "{kept} of {taken}");
 }
@@ -110,12 +114,12 @@ async fn what_was_taken_survives_a_kill() {
 async fn messages_of_a_process_that_died_come_again_at_once_however_often() {
     let folder = tempfile::tempdir().unwrap();
     {
-        let (emulator, client) = open(folder.path());
-        send(&emulator, &client, "in flight", 0).await;
-        send(&emulator, &client, "delayed", 60).await;
+        let (emulator, client) = open_with_queues(folder.path());
+        send_message(&emulator, &client, "in flight", 0).await;
+        send_message(&emulator, &client, "delayed", 60).await;
     }
     for receives in 1..=10 {
-        let (emulator, client) = open(folder.path());
+        let (emulator, client) = open_with_queues(folder.path());
         let received = client
             .receive_message()
             .queue_url(emulator.queue_url("queue"))
@@ -125,15 +129,15 @@ async fn messages_of_a_process_that_died_come_again_at_once_however_often() {
         assert_eq!(received[0].body(), Some("in flight"));
         let count = &received[0].attributes().unwrap()[&ApproximateReceiveCount];
         assert_eq!(*count, receives.to_string());
-        let depth = Depth {
+        let depth = QueueDepth {
             in_flight: 1,
             delayed: 1,
             visible: 0,
         };
-        assert_eq!(emulator.depth("queue"), Some(depth));
+        assert_eq!(emulator.queue_depth("queue"), Some(depth));
     }
-    let (emulator, client) = open(folder.path());
-    assert_eq!(receive(&emulator, &client, "dead").await, []);
+    let (emulator, client) = open_with_queues(folder.path());
+    assert_eq!(receive_messages(&emulator, &client, "dead").await, []);
 }
 
 #[tokio::test]
@@ -141,19 +145,22 @@ async fn rules_and_rows_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let aws = |emulator: &Emulator| AwsConfig::with_http_client(emulator.http_client());
     {
-        let emulator = Emulator::open(folder.path(), clock()).unwrap();
-        let put = aws(&emulator).eventbridge().put_rule().name("rule");
+        let emulator = Emulator::open_folder(folder.path(), driven_clock()).unwrap();
+        let put = aws(&emulator).eventbridge_client().put_rule().name("rule");
         put.schedule_expression("rate(1 minute)")
             .send()
             .await
             .unwrap();
     }
-    let emulator = Emulator::open(folder.path(), clock()).unwrap();
-    let rule = aws(&emulator).eventbridge().describe_rule().name("rule");
+    let emulator = Emulator::open_folder(folder.path(), driven_clock()).unwrap();
+    let rule = aws(&emulator)
+        .eventbridge_client()
+        .describe_rule()
+        .name("rule");
     rule.send().await.unwrap();
-    let tables = aws(&emulator).dynamodb().list_tables().send().await;
+    let tables = aws(&emulator).dynamodb_client().list_tables().send().await;
     assert!(tables.unwrap().table_names().is_empty());
-    assert_eq!(emulator.sweep_ttl().await.unwrap(), 0);
+    assert_eq!(emulator.sweep_expired_items().await.unwrap(), 0);
     assert!(folder.path().join("dynamodb.sqlite").exists());
 }
 
@@ -161,15 +168,15 @@ async fn rules_and_rows_are_kept() {
 fn a_folder_serves_one_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("made/on/the/way");
-    let first = Emulator::open(&folder, clock()).unwrap();
-    let error = Emulator::open(&folder, clock()).unwrap_err();
+    let first = Emulator::open_folder(&folder, driven_clock()).unwrap();
+    let error = Emulator::open_folder(&folder, driven_clock()).unwrap_err();
     let text = format!("{} is in use by another process", folder.display());
     assert_eq!(error.to_string(), text);
     let http = first.http_client();
     drop(first);
-    assert!(Emulator::open(&folder, clock()).is_err());
+    assert!(Emulator::open_folder(&folder, driven_clock()).is_err());
     drop(http);
-    Emulator::open(&folder, clock()).unwrap();
+    Emulator::open_folder(&folder, driven_clock()).unwrap();
 }
 
 #[test]
@@ -177,8 +184,8 @@ fn a_folder_that_is_a_file_cannot_be_written_to() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = Emulator::open(&file, clock()).unwrap_err();
-    assert!(matches!(error, OpenError::NotWritable(..)));
+    let error = Emulator::open_folder(&file, driven_clock()).unwrap_err();
+    assert!(matches!(error, EmulatorOpenError::NotWritable(..)));
     let text = format!("{} cannot be written to", file.display());
     assert_eq!(error.to_string(), text);
 }
@@ -192,8 +199,8 @@ fn a_file_that_is_no_database_is_refused() {
             "not a database, but long enough to be one",
         )
         .unwrap();
-        let error = Emulator::open(folder.path(), clock()).unwrap_err();
-        assert!(matches!(error, OpenError::Damaged { .. }), "{name}");
+        let error = Emulator::open_folder(folder.path(), driven_clock()).unwrap_err();
+        assert!(matches!(error, EmulatorOpenError::Damaged { .. }), "{name}");
         assert!(error.to_string().contains(name), "{error}");
     }
 }
@@ -201,21 +208,21 @@ fn a_file_that_is_no_database_is_refused() {
 #[test]
 fn a_database_that_another_program_has_locked_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    drop(open(folder.path()));
+    drop(open_with_queues(folder.path()));
     for name in ["dynamodb.sqlite", "queues.sqlite", "rules.sqlite"] {
         let path = folder.path().join(name);
         let holder = rusqlite::Connection::open(&path).unwrap();
         holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let refused = Emulator::open(folder.path(), clock()).unwrap_err();
+        let refused = Emulator::open_folder(folder.path(), driven_clock()).unwrap_err();
         let said = format!("{} is locked by another program", path.display());
         assert_eq!(refused.to_string(), said);
     }
-    Emulator::open(folder.path(), clock()).unwrap();
+    Emulator::open_folder(folder.path(), driven_clock()).unwrap();
 }
 
 #[test]
 fn a_queue_that_cannot_be_is_named() {
-    let emulator = Emulator::memory(clock()).unwrap();
+    let emulator = Emulator::in_memory(driven_clock()).unwrap();
     let cases = [
         (QueueSpec::new("a b"), "queue a b cannot be made"),
         (
@@ -241,26 +248,26 @@ fn a_queue_that_cannot_be_is_named() {
         let error = emulator.create_queues(&[QueueSpec::new("fine"), spec]);
         let text = error.unwrap_err().to_string();
         assert!(text.contains(expected), "{text}");
-        assert_eq!(emulator.depth(&name), None);
+        assert_eq!(emulator.queue_depth(&name), None);
         // All or none.
-        assert_eq!(emulator.depth("fine"), None);
+        assert_eq!(emulator.queue_depth("fine"), None);
     }
 }
 
 #[tokio::test]
 async fn a_queue_that_is_made_again_changes_and_keeps_its_messages() {
-    let clock = clock();
-    let emulator = Emulator::memory(clock.clone()).unwrap();
+    let clock = driven_clock();
+    let emulator = Emulator::in_memory(clock.clone()).unwrap();
     emulator.create_queues(&[QueueSpec::new("queue")]).unwrap();
-    let client = AwsConfig::with_http_client(emulator.http_client()).sqs();
-    send(&emulator, &client, "a", 0).await;
+    let client = AwsConfig::with_http_client(emulator.http_client()).sqs_client();
+    send_message(&emulator, &client, "a", 0).await;
     let shorter = QueueSpec {
         visibility_s: 5,
         ..QueueSpec::new("queue")
     };
     emulator.create_queues(&[shorter]).unwrap();
     for _ in 0..2 {
-        assert_eq!(receive(&emulator, &client, "queue").await.len(), 1);
-        clock.set(clock.now() + SignedDuration::from_secs(5));
+        assert_eq!(receive_messages(&emulator, &client, "queue").await.len(), 1);
+        clock.set_time(clock.now() + SignedDuration::from_secs(5));
     }
 }

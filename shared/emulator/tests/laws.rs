@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use aws_sdk_sqs::{Client, types::Message};
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::{AwsConfig, Clock};
-use okra_emulator::{Depth, Emulator, QueueSpec, Redrive};
+use okra_emulator::{Emulator, QueueDepth, QueueSpec, Redrive};
 use proptest::prelude::*;
 
 const MAX_RECEIVES: u32 = 3;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum QueueStep {
     Send {
         group: u8,
         delay_s: i32,
@@ -27,56 +27,57 @@ enum Step {
         which: usize,
         stale: bool,
     },
-    Pass {
+    AdvanceClock {
         seconds: i64,
     },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn any_steps() -> impl Strategy<Value = Vec<QueueStep>> {
     let step = prop_oneof![
         (0..3_u8, prop_oneof![Just(0), 0..20])
-            .prop_map(|(group, delay_s)| Step::Send { group, delay_s }),
-        (1..=10, 0..20).prop_map(|(max, visibility_s)| Step::Receive { max, visibility_s }),
-        (any::<usize>(), any::<bool>()).prop_map(|(which, stale)| Step::Delete { which, stale }),
-        (0..15_i64).prop_map(|seconds| Step::Pass { seconds }),
+            .prop_map(|(group, delay_s)| QueueStep::Send { group, delay_s }),
+        (1..=10, 0..20).prop_map(|(max, visibility_s)| QueueStep::Receive { max, visibility_s }),
+        (any::<usize>(), any::<bool>())
+            .prop_map(|(which, stale)| QueueStep::Delete { which, stale }),
+        (0..15_i64).prop_map(|seconds| QueueStep::AdvanceClock { seconds }),
     ];
     prop::collection::vec(step, 1..60)
 }
 
 /// What a message's life should be like.
 #[derive(Debug)]
-struct Life {
+struct ExpectedMessage {
     group: u8,
     hidden_until: Timestamp,
     receipts: Vec<String>,
-    deleted: bool,
+    is_deleted: bool,
     /// In the dead-letter queue.
-    dead: bool,
+    is_dead_letter: bool,
 }
 
-impl Life {
+impl ExpectedMessage {
     /// What a call that looks at the queue does to a message that came back too often.
-    fn settle(&mut self, now: Timestamp) {
+    fn redrive_if_due(&mut self, now: Timestamp) {
         let too_often = self.receipts.len() == MAX_RECEIVES as usize;
-        self.dead |= too_often && !self.deleted && self.hidden_until <= now;
+        self.is_dead_letter |= too_often && !self.is_deleted && self.hidden_until <= now;
     }
 
-    fn ready(&self, now: Timestamp) -> bool {
-        !self.deleted && !self.dead && self.hidden_until <= now
+    fn is_ready(&self, now: Timestamp) -> bool {
+        !self.is_deleted && !self.is_dead_letter && self.hidden_until <= now
     }
 }
 
-struct World {
+struct QueueModel {
     emulator: Emulator,
     client: Client,
     clock: Clock,
-    lives: HashMap<String, Life>,
+    expected_messages: HashMap<String, ExpectedMessage>,
 }
 
-impl World {
+impl QueueModel {
     fn new() -> Self {
-        let clock = Clock::driven("2026-03-01T12:00:00Z".parse().unwrap());
-        let emulator = Emulator::memory(clock.clone()).unwrap();
+        let clock = Clock::manual_at("2026-03-01T12:00:00Z".parse().unwrap());
+        let emulator = Emulator::in_memory(clock.clone()).unwrap();
         let queue = QueueSpec {
             redrive: Some(Redrive {
                 dead_letter: "dead".to_owned(),
@@ -88,18 +89,18 @@ impl World {
             .create_queues(&[queue, QueueSpec::new("dead")])
             .unwrap();
         Self {
-            client: AwsConfig::with_http_client(emulator.http_client()).sqs(),
+            client: AwsConfig::with_http_client(emulator.http_client()).sqs_client(),
             emulator,
             clock,
-            lives: HashMap::new(),
+            expected_messages: HashMap::new(),
         }
     }
 
-    fn later(&self, seconds: i64) -> Timestamp {
+    fn time_in(&self, seconds: i64) -> Timestamp {
         self.clock.now() + SignedDuration::from_secs(seconds)
     }
 
-    async fn receive(&self, queue: &str, max: i32, visibility_s: i32) -> Vec<Message> {
+    async fn receive_messages(&self, queue: &str, max: i32, visibility_s: i32) -> Vec<Message> {
         let receive = self.client.receive_message();
         let receive = receive.queue_url(self.emulator.queue_url(queue));
         let receive = receive.visibility_timeout(visibility_s);
@@ -107,10 +108,10 @@ impl World {
         received.unwrap().messages.unwrap_or_default()
     }
 
-    async fn step(&mut self, step: &Step) {
+    async fn run_step(&mut self, step: &QueueStep) {
         match *step {
-            Step::Send { group, delay_s } => {
-                let body = self.lives.len().to_string();
+            QueueStep::Send { group, delay_s } => {
+                let body = self.expected_messages.len().to_string();
                 let send = self.client.send_message().message_body(&body);
                 let send = send.queue_url(self.emulator.queue_url("queue"));
                 let send = send.delay_seconds(delay_s);
@@ -118,18 +119,21 @@ impl World {
                     .send()
                     .await
                     .unwrap();
-                let life = Life {
+                let life = ExpectedMessage {
                     group,
-                    hidden_until: self.later(delay_s.into()),
+                    hidden_until: self.time_in(delay_s.into()),
                     receipts: Vec::new(),
-                    deleted: false,
-                    dead: false,
+                    is_deleted: false,
+                    is_dead_letter: false,
                 };
-                self.lives.insert(body, life);
+                self.expected_messages.insert(body, life);
             }
-            Step::Receive { max, visibility_s } => self.checked_receive(max, visibility_s).await,
-            Step::Delete { which, stale } => {
-                let received = self.lives.values_mut().filter(|l| !l.receipts.is_empty());
+            QueueStep::Receive { max, visibility_s } => self.check_receive(max, visibility_s).await,
+            QueueStep::Delete { which, stale } => {
+                let received = self
+                    .expected_messages
+                    .values_mut()
+                    .filter(|l| !l.receipts.is_empty());
                 let mut received: Vec<_> = received.collect();
                 received.sort_by(|a, b| a.receipts.cmp(&b.receipts));
                 if received.is_empty() {
@@ -144,24 +148,27 @@ impl World {
                 let delete = delete.receipt_handle(&life.receipts[receipt]);
                 delete.send().await.unwrap();
                 // A message of the dead-letter queue is none of this queue's any more.
-                life.deleted |= receipt == last && !life.dead;
+                life.is_deleted |= receipt == last && !life.is_dead_letter;
             }
-            Step::Pass { seconds } => self.clock.set(self.later(seconds)),
+            QueueStep::AdvanceClock { seconds } => self.clock.set_time(self.time_in(seconds)),
         }
     }
 
-    async fn checked_receive(&mut self, max: i32, visibility_s: i32) {
+    async fn check_receive(&mut self, max: i32, visibility_s: i32) {
         let now = self.clock.now();
-        for life in self.lives.values_mut() {
-            life.settle(now);
+        for life in self.expected_messages.values_mut() {
+            life.redrive_if_due(now);
         }
-        let ready = self.lives.values().filter(|life| life.ready(now));
+        let ready = self
+            .expected_messages
+            .values()
+            .filter(|life| life.is_ready(now));
         let mut ready_groups: Vec<u8> = ready.map(|life| life.group).collect();
         let ready_before = ready_groups.len();
         ready_groups.sort_unstable();
         ready_groups.dedup();
 
-        let messages = self.receive("queue", max, visibility_s).await;
+        let messages = self.receive_messages("queue", max, visibility_s).await;
         let max = usize::try_from(max).unwrap();
         assert_eq!(
             messages.len(),
@@ -169,10 +176,13 @@ impl World {
             "all that is ready comes"
         );
         let mut groups: Vec<u8> = Vec::new();
-        let hidden_until = self.later(visibility_s.into());
+        let hidden_until = self.time_in(visibility_s.into());
         for message in messages {
-            let life = self.lives.get_mut(message.body().unwrap()).unwrap();
-            assert!(life.ready(now), "only what is ready comes");
+            let life = self
+                .expected_messages
+                .get_mut(message.body().unwrap())
+                .unwrap();
+            assert!(life.is_ready(now), "only what is ready comes");
             life.hidden_until = hidden_until;
             life.receipts.push(message.receipt_handle.unwrap());
             groups.push(life.group);
@@ -187,21 +197,26 @@ impl World {
     }
 
     /// Looks whether all is accounted for.
-    fn check_end(&mut self) {
+    fn check_final_depths(&mut self) {
         let now = self.clock.now();
-        let (mut expected, mut dead) = (Depth::default(), 0);
-        for life in self.lives.values_mut() {
-            life.settle(now);
+        let (mut expected, mut dead) = (QueueDepth::default(), 0);
+        for life in self.expected_messages.values_mut() {
+            life.redrive_if_due(now);
             match life {
-                Life { deleted: true, .. } => {}
-                Life { dead: true, .. } => dead += 1,
-                life if life.ready(now) => expected.visible += 1,
+                ExpectedMessage {
+                    is_deleted: true, ..
+                } => {}
+                ExpectedMessage {
+                    is_dead_letter: true,
+                    ..
+                } => dead += 1,
+                life if life.is_ready(now) => expected.visible += 1,
                 life if life.receipts.is_empty() => expected.delayed += 1,
                 _ => expected.in_flight += 1,
             }
         }
-        assert_eq!(self.emulator.depth("queue"), Some(expected));
-        assert_eq!(self.emulator.depth("dead").unwrap().visible, dead);
+        assert_eq!(self.emulator.queue_depth("queue"), Some(expected));
+        assert_eq!(self.emulator.queue_depth("dead").unwrap().visible, dead);
     }
 }
 
@@ -209,14 +224,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn nothing_is_lost_and_nothing_comes_before_its_time(steps in steps()) {
+    fn nothing_is_lost_and_nothing_comes_before_its_time(steps in any_steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async {
-            let mut world = World::new();
+            let mut world = QueueModel::new();
             for step in &steps {
-                world.step(step).await;
+                world.run_step(step).await;
             }
-            world.check_end();
+            world.check_final_depths();
         });
     }
 }

@@ -6,7 +6,7 @@ use okra_queue::DeliverMessage;
 use okra_webhooks::{DeliverError, Deliverer, SweepReport};
 use serde::{Deserialize, Serialize};
 
-use crate::{MessageError, each_message, parse};
+use crate::{MalformedMessageError, handle_batch, parse_message};
 
 /// What wakes the deliver function.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,7 +24,7 @@ pub enum DeliverEvent {
 /// What the deliver function answers.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
-pub enum DeliverResponse {
+pub enum DeliverEventResponse {
     /// What came of a sweep.
     Sweep(SweepReport),
     /// Which messages have to come again.
@@ -32,58 +32,62 @@ pub enum DeliverResponse {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum EventError {
+enum DeliverMessageError {
     #[error(transparent)]
-    Message(#[from] MessageError),
+    Message(#[from] MalformedMessageError),
     #[error("an event could not be delivered for a fault of our own")]
     Deliver(#[from] DeliverError),
 }
 
 /// Handles an event of the deliver function.
-pub async fn deliver(
+pub async fn handle_deliver_event(
     deliverer: &Deliverer,
     event: DeliverEvent,
-) -> Result<DeliverResponse, DeliverError> {
+) -> Result<DeliverEventResponse, DeliverError> {
     match event {
         DeliverEvent::Sweep { sweep } => {
-            let report = deliverer.sweep(sweep).await?;
+            let report = deliverer.sweep_retries(sweep).await?;
             tracing::info!(
                 minutes = report.minutes,
-                woken = report.woken,
-                behind = report.behind,
+                woken = report.retries_woken,
+                behind = report.minutes_behind,
                 "sweep"
             );
-            Ok(DeliverResponse::Sweep(report))
+            Ok(DeliverEventResponse::Sweep(report))
         }
         DeliverEvent::Messages(event) => {
-            let response = each_message(&event, |message| one(deliverer, message)).await;
-            Ok(DeliverResponse::Messages(response))
+            let response =
+                handle_batch(&event, |message| handle_deliver_message(deliverer, message)).await;
+            Ok(DeliverEventResponse::Messages(response))
         }
     }
 }
 
-async fn one(deliverer: &Deliverer, message: &SqsMessage) -> Result<(), EventError> {
-    match parse(message)? {
+async fn handle_deliver_message(
+    deliverer: &Deliverer,
+    message: &SqsMessage,
+) -> Result<(), DeliverMessageError> {
+    match parse_message(message)? {
         DeliverMessage::DispatchV1(dispatch) => {
-            deliverer.dispatch(dispatch).await?;
+            deliverer.deliver_dispatch(dispatch).await?;
         }
         DeliverMessage::RetryV1(retry) => {
-            deliverer.retry(retry).await?;
+            deliverer.attempt_retry(retry).await?;
         }
-        DeliverMessage::TendV1(tend) => {
-            deliverer.tend(tend).await?;
+        DeliverMessage::MaintainEndpointV1(tend) => {
+            deliverer.maintain_endpoint(tend).await?;
         }
         DeliverMessage::AppFeedV1(feed) => {
-            deliverer.app_feed(feed).await?;
+            deliverer.deliver_app_feed(feed).await?;
         }
-        DeliverMessage::ResendV1(resend) => {
-            deliverer.resend(resend).await?;
+        DeliverMessage::RedeliverV1(resend) => {
+            deliverer.attempt_resend(resend).await?;
         }
         DeliverMessage::PingV1(of) => {
-            deliverer.ping(of).await?;
+            deliverer.send_ping(of).await?;
         }
         DeliverMessage::ReplayV1(step) => {
-            deliverer.replay(step).await?;
+            deliverer.advance_replay(step).await?;
         }
     }
     Ok(())

@@ -2,30 +2,32 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
-use okra_aws::{AwsConfig, Bus, Clock, rules::Rules};
+use okra_aws::{AwsConfig, Clock, EventBus, rules::TickRules};
 use okra_banks::Connectors;
-use okra_core::pace::Rate;
+use okra_core::pace::SendRate;
 use okra_queue::{QueueUrls, Queues};
 use okra_refresh::Refresher;
 use okra_store::Store;
 use okra_vault::Vault;
-use okra_webhooks::{AddressPolicy, DeliverConfig, Deliverer, Limits, Sender, SenderError};
+use okra_webhooks::{
+    AddressPolicy, AttemptLimits, DeliverConfig, Deliverer, SenderError, WebhookSender,
+};
 
 /// Where `sam local start-api` listens unless it is told otherwise.
-const SAM_LOCAL_API: &str = "http://127.0.0.1:3000";
+const SAM_LOCAL_API_URL: &str = "http://127.0.0.1:3000";
 
 /// Why a process cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum EnvironmentError {
+pub enum RuntimeContextError {
     /// A variable that has to be there is not.
     #[error("the environment variable {0} is missing")]
-    Missing(&'static str),
+    MissingVariable(&'static str),
     /// A variable that has to be a number from 1 on is something else.
     #[error("the environment variable {0} is not a number from 1 on")]
-    NoNumber(&'static str),
+    InvalidNumber(&'static str),
     /// The SDK's configuration.
     #[error("the AWS configuration is not usable")]
-    Aws(#[from] okra_aws::ConfigError),
+    Aws(#[from] okra_aws::AwsConfigError),
     /// The vault's key.
     #[error("OKRA_VAULT_KEY is not usable")]
     Vault(#[from] okra_vault::VaultError),
@@ -39,70 +41,71 @@ pub enum EnvironmentError {
 
 /// What the functions stand on. Cheap to clone.
 #[derive(Clone)]
-pub struct Environment {
+pub struct RuntimeContext {
     /// The table.
     pub store: Store,
     /// The queues.
     pub queues: Queues,
     /// The interval rules.
-    pub rules: Rules,
+    pub tick_rules: TickRules,
     /// The event bus that endpoints may be, where the deployment has one.
-    pub bus: Option<Bus>,
+    pub event_bus: Option<EventBus>,
     /// Encrypts consents and endpoint secrets.
     pub vault: Arc<Vault>,
     /// Calls banks.
     pub connectors: Connectors,
     /// Which addresses webhooks may go to; in a Lambda public ones only.
-    pub addresses: AddressPolicy,
+    pub address_policy: AddressPolicy,
     /// The time.
     pub clock: Clock,
     /// Where the API is reached, without a trailing slash; the root of each `callback_url`.
     pub public_url: String,
     /// Deliver functions that run at the same time at most.
-    pub deliverers: NonZeroU32,
+    pub deliver_concurrency: NonZeroU32,
 }
 
-impl Environment {
+impl RuntimeContext {
     /// What the template's variables name: `TABLE_NAME`, `FETCH_QUEUE_URL`, `PRIORITY_QUEUE_URL`,
     /// `DELIVER_QUEUE_URL`, `OKRA_VAULT_KEY`, `RULE_PREFIX`, `PUBLIC_URL`, `EVENT_BUS_ARN` (may be
     /// empty), `DELIVER_CONCURRENCY`, and the SDK's own.
-    pub fn from_env() -> Result<Self, EnvironmentError> {
+    pub fn from_env() -> Result<Self, RuntimeContextError> {
         let aws = AwsConfig::from_env()?;
         let queues = QueueUrls {
-            fetch: variable("FETCH_QUEUE_URL")?,
-            priority: variable("PRIORITY_QUEUE_URL")?,
-            deliver: variable("DELIVER_QUEUE_URL")?,
+            fetch: required_variable("FETCH_QUEUE_URL")?,
+            priority: required_variable("PRIORITY_QUEUE_URL")?,
+            deliver: required_variable("DELIVER_QUEUE_URL")?,
         };
-        let public_url = match variable("PUBLIC_URL") {
+        let public_url = match required_variable("PUBLIC_URL") {
             // `sam local` cannot resolve the API's own address.
-            Err(_) if std::env::var_os("AWS_SAM_LOCAL").is_some() => SAM_LOCAL_API.to_owned(),
+            Err(_) if std::env::var_os("AWS_SAM_LOCAL").is_some() => SAM_LOCAL_API_URL.to_owned(),
             public_url => public_url?,
         };
         Ok(Self {
-            store: Store::new(aws.dynamodb(), variable("TABLE_NAME")?),
-            queues: Queues::new(aws.sqs(), queues),
-            rules: Rules::new(aws.eventbridge(), variable("RULE_PREFIX")?),
-            bus: optional("EVENT_BUS_ARN").map(|arn| Bus::new(aws.eventbridge(), arn)),
+            store: Store::new(aws.dynamodb_client(), required_variable("TABLE_NAME")?),
+            queues: Queues::new(aws.sqs_client(), queues),
+            tick_rules: TickRules::new(aws.eventbridge_client(), required_variable("RULE_PREFIX")?),
+            event_bus: optional_variable("EVENT_BUS_ARN")
+                .map(|arn| EventBus::new(aws.eventbridge_client(), arn)),
             vault: Arc::new(Vault::from_env()?),
             connectors: Connectors::new(okra_aws::rustls_client_config())?,
-            addresses: AddressPolicy::PublicOnly,
+            address_policy: AddressPolicy::PublicOnly,
             clock: Clock::system(),
             public_url: public_url.trim_end_matches('/').to_owned(),
-            deliverers: variable("DELIVER_CONCURRENCY")?
+            deliver_concurrency: required_variable("DELIVER_CONCURRENCY")?
                 .parse()
-                .map_err(|_| EnvironmentError::NoNumber("DELIVER_CONCURRENCY"))?,
+                .map_err(|_| RuntimeContextError::InvalidNumber("DELIVER_CONCURRENCY"))?,
         })
     }
 
     /// The engine of the fetch function.
-    pub fn refresher(&self) -> Refresher {
+    pub fn build_refresher(&self) -> Refresher {
         Refresher::new(
             self.store.clone(),
             self.queues.clone(),
             self.connectors.clone(),
             Arc::clone(&self.vault),
             self.clock.clone(),
-            Some(self.rules.clone()),
+            Some(self.tick_rules.clone()),
         )
     }
 
@@ -111,8 +114,8 @@ impl Environment {
     /// # Errors
     ///
     /// [`EnvironmentError::Sender`] where no HTTP client could be built.
-    pub fn deliverer(&self) -> Result<Deliverer, EnvironmentError> {
-        self.deliverer_at(Rate::default())
+    pub fn build_deliverer(&self) -> Result<Deliverer, RuntimeContextError> {
+        self.build_deliverer_with_rate(SendRate::default())
     }
 
     /// The same with another pace for endpoints that have none of their own.
@@ -120,13 +123,16 @@ impl Environment {
     /// # Errors
     ///
     /// As [`deliverer`](Self::deliverer).
-    pub fn deliverer_at(&self, rate: Rate) -> Result<Deliverer, EnvironmentError> {
-        let mut sender = Sender::new(
+    pub fn build_deliverer_with_rate(
+        &self,
+        rate: SendRate,
+    ) -> Result<Deliverer, RuntimeContextError> {
+        let mut sender = WebhookSender::new(
             okra_aws::rustls_client_config(),
-            self.addresses,
-            Limits::default(),
+            self.address_policy,
+            AttemptLimits::default(),
         )?;
-        if let Some(bus) = &self.bus {
+        if let Some(bus) = &self.event_bus {
             sender = sender.with_bus(bus.clone());
         }
         Ok(Deliverer::new(
@@ -136,18 +142,18 @@ impl Environment {
             sender,
             self.clock.clone(),
             DeliverConfig {
-                rate,
-                processes: self.deliverers.get(),
+                default_rate: rate,
+                max_processes: self.deliver_concurrency.get(),
                 ..DeliverConfig::new(self.public_url.clone())
             },
         ))
     }
 }
 
-fn optional(name: &'static str) -> Option<String> {
+fn optional_variable(name: &'static str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn variable(name: &'static str) -> Result<String, EnvironmentError> {
-    optional(name).ok_or(EnvironmentError::Missing(name))
+fn required_variable(name: &'static str) -> Result<String, RuntimeContextError> {
+    optional_variable(name).ok_or(RuntimeContextError::MissingVariable(name))
 }

@@ -6,7 +6,7 @@ use okra_queue::FetchMessage;
 use okra_refresh::{RefreshError, Refresher, TickReport};
 use serde::{Deserialize, Serialize};
 
-use crate::{MessageError, each_message, parse, redelivered};
+use crate::{MalformedMessageError, handle_batch, parse_message, was_redelivered};
 
 /// What wakes the fetch function.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,7 +21,7 @@ pub enum FetchEvent {
 /// What the fetch function answers.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
-pub enum FetchResponse {
+pub enum FetchEventResponse {
     /// What came of a tick.
     Tick(TickReport),
     /// Which messages have to come again.
@@ -29,21 +29,21 @@ pub enum FetchResponse {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum ChunkError {
+enum FetchMessageError {
     #[error(transparent)]
-    Message(#[from] MessageError),
+    Message(#[from] MalformedMessageError),
     #[error("a chunk could not be refreshed")]
     Refresh(#[from] RefreshError),
 }
 
 /// Handles an event of the fetch function.
-pub async fn fetch(
+pub async fn handle_fetch_event(
     refresher: &Refresher,
     event: FetchEvent,
-) -> Result<FetchResponse, RefreshError> {
+) -> Result<FetchEventResponse, RefreshError> {
     match event {
         FetchEvent::Tick(tick) => {
-            let report = refresher.tick(tick).await?;
+            let report = refresher.run_tick(tick).await?;
             tracing::info!(
                 tick.interval = %tick.interval,
                 due = report.due,
@@ -52,38 +52,42 @@ pub async fn fetch(
                 unattainable = report.unattainable,
                 "tick"
             );
-            Ok(FetchResponse::Tick(report))
+            Ok(FetchEventResponse::Tick(report))
         }
         FetchEvent::Messages(event) => {
-            let response = each_message(&event, |message| chunk(refresher, message)).await;
-            Ok(FetchResponse::Messages(response))
+            let response =
+                handle_batch(&event, |message| handle_fetch_message(refresher, message)).await;
+            Ok(FetchEventResponse::Messages(response))
         }
     }
 }
 
-async fn chunk(refresher: &Refresher, message: &SqsMessage) -> Result<(), ChunkError> {
-    let chunk = match parse(message)? {
+async fn handle_fetch_message(
+    refresher: &Refresher,
+    message: &SqsMessage,
+) -> Result<(), FetchMessageError> {
+    let chunk = match parse_message(message)? {
         FetchMessage::ChunkV1(chunk) => chunk,
-        FetchMessage::HistoryV1(step) => {
-            let again = redelivered(&message.attributes);
-            let outcome = refresher.history(step, again).await?;
+        FetchMessage::BackfillV1(step) => {
+            let again = was_redelivered(&message.attributes);
+            let outcome = refresher.run_backfill_step(step, again).await?;
             tracing::info!(record.id = %step.record, step = step.step, ?outcome, "history");
             return Ok(());
         }
         FetchMessage::FollowUpV1(of) => {
-            let outcome = refresher.follow_up(of.record).await?;
+            let outcome = refresher.run_follow_up(of.record).await?;
             tracing::info!(record.id = %of.record, ?outcome, "follow-up");
             return Ok(());
         }
-        FetchMessage::RemovalV1(of) => {
-            let outcome = refresher.go_on_removing(of).await?;
+        FetchMessage::RemovalStepV1(of) => {
+            let outcome = refresher.continue_removal(of).await?;
             tracing::info!(receipt.id = %of.receipt, ?outcome, "removal");
             return Ok(());
         }
     };
     let id = chunk.id.clone();
     let report = refresher
-        .chunk(chunk, redelivered(&message.attributes))
+        .refresh_chunk(chunk, was_redelivered(&message.attributes))
         .await?;
     tracing::info!(
         chunk.id = id,
@@ -93,8 +97,8 @@ async fn chunk(refresher: &Refresher, message: &SqsMessage) -> Result<(), ChunkE
         contended = report.contended,
         gone = report.gone,
         stale = report.stale,
-        held = report.held,
-        put_off = report.put_off,
+        held = report.deferred,
+        put_off = report.requeued,
         "chunk"
     );
     Ok(())

@@ -16,30 +16,33 @@ use futures::{FutureExt, future::join_all};
 use serde::de::DeserializeOwned;
 
 pub use self::{
-    deliver::{DeliverEvent, DeliverResponse, deliver},
-    environment::{Environment, EnvironmentError},
-    fetch::{FetchEvent, FetchResponse, fetch},
-    logs::log_json,
-    tally::Tally,
+    deliver::{DeliverEvent, DeliverEventResponse, handle_deliver_event},
+    environment::{RuntimeContext, RuntimeContextError},
+    fetch::{FetchEvent, FetchEventResponse, handle_fetch_event},
+    logs::init_json_logging,
+    tally::MetricsCollector,
 };
 
 /// A message that is not of the form its queue carries: our own fault, so it comes again and ends in
 /// the dead-letter queue.
 #[derive(Debug, thiserror::Error)]
-enum MessageError {
+enum MalformedMessageError {
     #[error("the message has no body")]
-    NoBody,
+    MissingBody,
     #[error("the message is of no known form")]
-    Unknown(#[source] serde_json::Error),
+    UnknownFormat(#[source] serde_json::Error),
 }
 
-fn parse<T: DeserializeOwned>(message: &SqsMessage) -> Result<T, MessageError> {
-    let body = message.body.as_deref().ok_or(MessageError::NoBody)?;
-    serde_json::from_str(body).map_err(MessageError::Unknown)
+fn parse_message<T: DeserializeOwned>(message: &SqsMessage) -> Result<T, MalformedMessageError> {
+    let body = message
+        .body
+        .as_deref()
+        .ok_or(MalformedMessageError::MissingBody)?;
+    serde_json::from_str(body).map_err(MalformedMessageError::UnknownFormat)
 }
 
 /// True where the message was received before: whoever had it may have crashed half way.
-fn redelivered(attributes: &HashMap<String, String>) -> bool {
+fn was_redelivered(attributes: &HashMap<String, String>) -> bool {
     attributes
         .get("ApproximateReceiveCount")
         .is_some_and(|count| count != "1")
@@ -47,16 +50,16 @@ fn redelivered(attributes: &HashMap<String, String>) -> bool {
 
 /// Handles the messages of a batch at the same time, so that a slow one does not hold up the
 /// others; those whose handling failed, and only they, are reported to come again.
-async fn each_message<'a, F, E>(
+async fn handle_batch<'a, F, E>(
     event: &'a SqsEvent,
-    handle: impl Fn(&'a SqsMessage) -> F,
+    handle_message: impl Fn(&'a SqsMessage) -> F,
 ) -> SqsBatchResponse
 where
     F: Future<Output = Result<(), E>> + Send + 'a,
     E: std::error::Error + 'static,
 {
     let work = event.records.iter().map(|message| {
-        let handled = handle(message);
+        let handled = handle_message(message);
         let work = async move {
             handled.await.map_err(|error| {
                 tracing::error!(

@@ -4,22 +4,22 @@ use tracing_subscriber::filter::LevelFilter;
 
 /// The finest level: below it the SDK writes out whole requests and answers, and with them what
 /// accounts hold.
-const FINEST: LevelFilter = LevelFilter::DEBUG;
+const MAX_LOG_LEVEL: LevelFilter = LevelFilter::DEBUG;
 
 /// Writes logs to standard output as JSON; `RUST_LOG` is the level, `info` by default and `debug` at
 /// most. A filter by module would link a regular expression engine, a tenth of a function's size.
-pub fn log_json() {
+pub fn init_json_logging() {
     // A second call would be a second subscriber; the first one stays.
     let _ = tracing_subscriber::fmt()
         .json()
-        .with_max_level(level(std::env::var("RUST_LOG").ok().as_deref()))
+        .with_max_level(parse_log_level(std::env::var("RUST_LOG").ok().as_deref()))
         .with_target(false)
         .try_init();
 }
 
-fn level(wanted: Option<&str>) -> LevelFilter {
+fn parse_log_level(wanted: Option<&str>) -> LevelFilter {
     let wanted = wanted.and_then(|level| level.parse().ok());
-    wanted.unwrap_or(LevelFilter::INFO).min(FINEST)
+    wanted.unwrap_or(LevelFilter::INFO).min(MAX_LOG_LEVEL)
 }
 
 #[cfg(test)]
@@ -28,7 +28,7 @@ mod tests {
 
     #[test]
     fn no_level_shows_what_the_sdk_sends() {
-        let check = |wanted, expected| assert_eq!(level(wanted), expected, "{wanted:?}");
+        let check = |wanted, expected| assert_eq!(parse_log_level(wanted), expected, "{wanted:?}");
         check(None, LevelFilter::INFO);
         check(Some("chatty"), LevelFilter::INFO);
         check(Some("off"), LevelFilter::OFF);

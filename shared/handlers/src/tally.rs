@@ -11,7 +11,7 @@ use std::{
 
 use jiff::Timestamp;
 use okra_core::ids::AppId;
-use okra_refresh::Outcome;
+use okra_refresh::RefreshOutcome;
 use okra_store::{CapacityUsed, Store, StoreError};
 
 /// Names of counts, as [`okra_store::Counts`] has them.
@@ -25,41 +25,41 @@ pub mod names {
     /// Webhooks that were taken.
     pub const DELIVERED: &str = "delivered";
     /// Attempts at a webhook that failed.
-    pub const REFUSED: &str = "refused";
+    pub const FAILED_ATTEMPTS: &str = "refused";
     /// Half read units.
-    pub const HALF_READS: &str = "ru2";
+    pub const HALF_READ_UNITS: &str = "ru2";
     /// Half write units.
-    pub const HALF_WRITES: &str = "wu2";
+    pub const HALF_WRITE_UNITS: &str = "wu2";
     /// Before the class of a bank's fault.
-    pub const FAULT: &str = "fault_";
+    pub const FAULT_PREFIX: &str = "fault_";
 }
 
 /// Counts until it is flushed. Clones count together.
 #[derive(Clone, Default)]
-pub struct Tally(Arc<Mutex<Counted>>);
+pub struct MetricsCollector(Arc<Mutex<PendingCounts>>);
 
 /// Numbers by their names.
-type Numbers = BTreeMap<String, u64>;
+type CountsByName = BTreeMap<String, u64>;
 
 /// Numbers of each app.
-type ByApp = BTreeMap<AppId, Numbers>;
+type CountsByApp = BTreeMap<AppId, CountsByName>;
 
 /// Apps that one process counts for between two writes at most; what others do is not counted.
-const MAX_APPS: usize = 1000;
+const MAX_COUNTED_APPS: usize = 1000;
 
 #[derive(Default)]
-struct Counted {
+struct PendingCounts {
     /// The minute of the last turn, since 1970: the numbers are counted as its.
-    turned: Option<i64>,
-    numbers: ByApp,
-    capacity: CapacityUsed,
+    current_minute: Option<i64>,
+    counts: CountsByApp,
+    reported_capacity: CapacityUsed,
 }
 
-impl Tally {
-    fn add(&self, app: AppId, name: &str) {
+impl MetricsCollector {
+    fn increment_count(&self, app: AppId, name: &str) {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counted.numbers.len() < MAX_APPS || counted.numbers.contains_key(&app) {
-            let numbers = counted.numbers.entry(app).or_default();
+        if counted.counts.len() < MAX_COUNTED_APPS || counted.counts.contains_key(&app) {
+            let numbers = counted.counts.entry(app).or_default();
             *numbers.entry(name.to_owned()).or_default() += 1;
         }
     }
@@ -68,45 +68,50 @@ impl Tally {
     /// of this minute was here before. So a minute costs a function's process one write, and an unchanged
     /// refresh none. A write that fails is a line in the logs: no work is done again for the sake of a
     /// chart.
-    pub async fn turn(&self, store: &Store, now: Timestamp) {
+    pub async fn flush_previous_minutes(&self, store: &Store, now: Timestamp) {
         let minute = now.as_second().div_euclid(60);
         let (numbers, minute) = {
             let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match counted.turned.replace(minute) {
+            match counted.current_minute.replace(minute) {
                 Some(before) if before == minute => return,
-                before => (counted.take(store), before.unwrap_or(minute)),
+                before => (counted.take_counts(store), before.unwrap_or(minute)),
             }
         };
         let at = Timestamp::from_second(minute * 60).unwrap_or(now);
-        if let Err(error) = self.write(store, at, numbers).await {
-            logged(&error);
+        if let Err(error) = self.write_counts(store, at, numbers).await {
+            log_write_failure(&error);
         }
     }
 
     /// Writes what was counted since the last time, where anything was, with the capacity that the
     /// store used since then. What could not be written is counted again, and said in the logs.
-    pub async fn flush(&self, store: &Store, now: Timestamp) {
+    pub async fn flush_counts(&self, store: &Store, now: Timestamp) {
         let numbers = {
             let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            counted.take(store)
+            counted.take_counts(store)
         };
-        if let Err(error) = self.write(store, now, numbers).await {
-            logged(&error);
+        if let Err(error) = self.write_counts(store, now, numbers).await {
+            log_write_failure(&error);
         }
     }
 
     /// One write for each app. What could not be written is counted again.
-    async fn write(&self, store: &Store, at: Timestamp, numbers: ByApp) -> Result<(), StoreError> {
+    async fn write_counts(
+        &self,
+        store: &Store,
+        at: Timestamp,
+        counts: CountsByApp,
+    ) -> Result<(), StoreError> {
         let mut written = Ok(());
-        for (app, numbers) in numbers {
+        for (app, numbers) in counts {
             let pairs: Vec<(&str, u64)> = numbers
                 .iter()
                 .map(|(name, number)| (name.as_str(), *number))
                 .collect();
-            if let Err(error) = store.count(app, at, &pairs).await {
+            if let Err(error) = store.add_counts(app, at, &pairs).await {
                 written = Err(error);
                 let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let again = counted.numbers.entry(app).or_default();
+                let again = counted.counts.entry(app).or_default();
                 for (name, number) in numbers {
                     *again.entry(name).or_default() += number;
                 }
@@ -116,23 +121,23 @@ impl Tally {
     }
 }
 
-impl Counted {
+impl PendingCounts {
     /// The numbers, with the capacity used since they were last taken, of which each app has the share
     /// that it has in what was done; nothing where nothing was counted.
-    fn take(&mut self, store: &Store) -> ByApp {
-        if self.numbers.is_empty() {
-            return ByApp::new();
+    fn take_counts(&mut self, store: &Store) -> CountsByApp {
+        if self.counts.is_empty() {
+            return CountsByApp::new();
         }
-        let used = store.capacity();
-        let since = used - self.capacity;
-        self.capacity = used;
-        let mut numbers = std::mem::take(&mut self.numbers);
-        let work: Vec<u64> = numbers.values().map(work).collect();
+        let used = store.capacity_used();
+        let since = used - self.reported_capacity;
+        self.reported_capacity = used;
+        let mut numbers = std::mem::take(&mut self.counts);
+        let work: Vec<u64> = numbers.values().map(count_operations).collect();
         for (name, units) in [
-            (names::HALF_READS, since.read_units),
-            (names::HALF_WRITES, since.write_units),
+            (names::HALF_READ_UNITS, since.read_units),
+            (names::HALF_WRITE_UNITS, since.write_units),
         ] {
-            let shares = shared_out(halves(units), &work);
+            let shares = split_by_weight(to_half_units(units), &work);
             for (numbers, share) in numbers.values_mut().zip(shares) {
                 *numbers.entry(name.to_owned()).or_default() += share;
             }
@@ -142,30 +147,30 @@ impl Counted {
 }
 
 /// Refreshes and attempts at webhooks.
-fn work(numbers: &Numbers) -> u64 {
+fn count_operations(counts: &CountsByName) -> u64 {
     const DONE: [&str; 5] = [
         names::UNCHANGED,
         names::CHANGED,
         names::FAILED,
         names::DELIVERED,
-        names::REFUSED,
+        names::FAILED_ATTEMPTS,
     ];
-    DONE.iter().filter_map(|name| numbers.get(*name)).sum()
+    DONE.iter().filter_map(|name| counts.get(*name)).sum()
 }
 
 /// A whole number in shares by weight; their sum is the whole, where there is any weight.
-fn shared_out(whole: u64, weights: &[u64]) -> Vec<u64> {
+fn split_by_weight(total: u64, weights: &[u64]) -> Vec<u64> {
     let all: u128 = weights.iter().map(|it| u128::from(*it)).sum();
     let (mut before, mut given) = (0_u128, 0_u64);
     weights
         .iter()
         .map(|weight| {
             before += u128::from(*weight);
-            let until = u128::from(whole)
+            let until = u128::from(total)
                 .saturating_mul(before)
                 .checked_div(all)
                 .unwrap_or(0);
-            let until = u64::try_from(until).unwrap_or(whole);
+            let until = u64::try_from(until).unwrap_or(total);
             let share = until - given;
             given = until;
             share
@@ -173,7 +178,7 @@ fn shared_out(whole: u64, weights: &[u64]) -> Vec<u64> {
         .collect()
 }
 
-fn logged(error: &StoreError) {
+fn log_write_failure(error: &StoreError) {
     let error = error as &dyn std::error::Error;
     tracing::warn!(error, "counts could not be written");
 }
@@ -184,36 +189,39 @@ fn logged(error: &StoreError) {
     clippy::cast_sign_loss,
     reason = "bounded below, and far from 2^64"
 )]
-fn halves(units: f64) -> u64 {
+fn to_half_units(units: f64) -> u64 {
     (units * 2.0).round().max(0.0) as u64
 }
 
-impl okra_refresh::Observer for Tally {
-    fn refreshed(&self, refreshed: &okra_refresh::Refreshed) {
+impl okra_refresh::RefreshObserver for MetricsCollector {
+    fn on_record_refreshed(&self, refreshed: &okra_refresh::RefreshReport) {
         let Some(app) = refreshed.app else {
             return;
         };
         match &refreshed.outcome {
-            Outcome::Unchanged => self.add(app, names::UNCHANGED),
-            Outcome::Changed(_) => self.add(app, names::CHANGED),
-            Outcome::Failed => self.add(app, names::FAILED),
-            Outcome::Contended | Outcome::Gone | Outcome::Held => {}
+            RefreshOutcome::Unchanged => self.increment_count(app, names::UNCHANGED),
+            RefreshOutcome::Changed(_) => self.increment_count(app, names::CHANGED),
+            RefreshOutcome::Failed => self.increment_count(app, names::FAILED),
+            RefreshOutcome::Contended | RefreshOutcome::Gone | RefreshOutcome::Deferred => {}
         }
         for (_, _, fault) in &refreshed.faults {
-            self.add(app, &format!("{}{}", names::FAULT, fault.class.as_str()));
+            self.increment_count(
+                app,
+                &format!("{}{}", names::FAULT_PREFIX, fault.class.as_str()),
+            );
         }
     }
 }
 
-impl okra_webhooks::Observer for Tally {
-    fn attempted(&self, attempted: &okra_webhooks::Attempted) {
-        let taken = attempted.outcome == okra_core::retry::Outcome::Ok;
+impl okra_webhooks::DeliveryObserver for MetricsCollector {
+    fn on_attempt(&self, attempted: &okra_webhooks::AttemptReport) {
+        let taken = attempted.outcome == okra_core::retry::AttemptOutcome::Ok;
         let name = if taken {
             names::DELIVERED
         } else {
-            names::REFUSED
+            names::FAILED_ATTEMPTS
         };
-        self.add(attempted.app, name);
+        self.increment_count(attempted.app, name);
     }
 }
 
@@ -224,7 +232,11 @@ mod tests {
     #[test]
     fn a_whole_is_shared_out_and_nothing_of_it_is_lost() {
         let check = |whole, weights: &[u64], expected: &[u64]| {
-            assert_eq!(shared_out(whole, weights), expected, "{whole} {weights:?}");
+            assert_eq!(
+                split_by_weight(whole, weights),
+                expected,
+                "{whole} {weights:?}"
+            );
         };
         check(10, &[1, 1], &[5, 5]);
         check(10, &[1, 1, 1], &[3, 3, 4]);

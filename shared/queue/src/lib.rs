@@ -14,22 +14,22 @@ use aws_sdk_sqs::{
         SendMessageBatchRequestEntry,
     },
 };
-use okra_core::{history::HistoryStep, ids::AppId, plan::Chunk};
+use okra_core::{history::BackfillStep, ids::AppId, plan::Chunk};
 use serde::Serialize;
 
 pub use self::message::{
-    AppFeed, DeliverMessage, Dispatch, FetchMessage, FollowUp, Ping, RemovalOf, ReplayStep, Resend,
-    Retry, Tend,
+    AppFeedDispatch, DeliverMessage, DeliveryRetry, EndpointMaintenance, EndpointPing,
+    FeedDispatch, FetchMessage, LinkFollowUp, Redelivery, RemovalStep, ReplayStep,
 };
 
 /// Entries of one batch (SQS).
-const MAX_BATCH: usize = 10;
+const MAX_BATCH_ENTRIES: usize = 10;
 
 /// Bytes of one batch, all its messages together (SQS: 1 MiB; some is left for what we do not count).
 const MAX_BATCH_BYTES: usize = 1_000_000;
 
 /// Times the entries of a batch that were not taken are sent again.
-const MAX_SENDS: u32 = 3;
+const MAX_SEND_ATTEMPTS: u32 = 3;
 
 /// Seconds a message can be delayed at most (SQS).
 pub const MAX_DELAY_S: u16 = 900;
@@ -52,7 +52,7 @@ impl Queue {
 
 /// Which queue a chunk goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub enum ChunkQueue {
     /// Planned by a tick.
     Scheduled,
     /// Asked for by a person or an app.
@@ -77,10 +77,10 @@ pub enum SendError {
     #[error("the queue could not be reached")]
     Service(#[source] BoxError),
     /// Some entries of a batch were refused, as often as we tried.
-    #[error("{refused} messages were not taken, the first because of {code}")]
-    Refused {
+    #[error("{rejected} messages were not taken, the first because of {code}")]
+    Rejected {
         /// How many.
-        refused: usize,
+        rejected: usize,
         /// The code SQS gave for the first.
         code: String,
     },
@@ -96,9 +96,9 @@ pub struct ReceiveError(#[source] BoxError);
 
 /// A message as it was received.
 #[derive(Clone, Debug)]
-pub struct Received {
+pub struct IncomingMessage {
     /// Its id.
-    pub id: String,
+    pub message_id: String,
     /// What deletes it.
     pub receipt: String,
     /// Its text.
@@ -114,13 +114,13 @@ pub struct Queues {
     urls: QueueUrls,
 }
 
-struct Entry {
+struct OutgoingMessage {
     body: String,
-    group: String,
+    message_group: String,
     delay_s: u16,
 }
 
-impl Entry {
+impl OutgoingMessage {
     fn new(message: &impl Serialize, group: String, delay_s: u16) -> Result<Self, SendError> {
         let body = serde_json::to_string(message).map_err(|_| SendError::Unwritable)?;
         if body.len() > MAX_BATCH_BYTES {
@@ -128,16 +128,16 @@ impl Entry {
         }
         Ok(Self {
             body,
-            group,
+            message_group: group,
             delay_s: delay_s.min(MAX_DELAY_S),
         })
     }
 
-    fn request(&self, id: usize) -> Result<SendMessageBatchRequestEntry, SendError> {
+    fn to_batch_entry(&self, id: usize) -> Result<SendMessageBatchRequestEntry, SendError> {
         SendMessageBatchRequestEntry::builder()
             .id(id.to_string())
             .message_body(&self.body)
-            .message_group_id(&self.group)
+            .message_group_id(&self.message_group)
             .set_delay_seconds((self.delay_s > 0).then_some(self.delay_s.into()))
             .build()
             .map_err(|_| SendError::Unwritable)
@@ -150,7 +150,7 @@ impl Queues {
         Self { client, urls }
     }
 
-    fn url(&self, queue: Queue) -> &str {
+    fn queue_url(&self, queue: Queue) -> &str {
         match queue {
             Queue::Fetch => &self.urls.fetch,
             Queue::Priority => &self.urls.priority,
@@ -164,16 +164,21 @@ impl Queues {
     /// # Errors
     ///
     /// [`SendError`]; some of the chunks may have been taken.
-    pub async fn send_chunks(&self, lane: Lane, chunks: &[Chunk]) -> Result<(), SendError> {
-        let queue = match lane {
-            Lane::Scheduled => Queue::Fetch,
-            Lane::Priority => Queue::Priority,
+    pub async fn send_chunks(
+        &self,
+        chunk_queue: ChunkQueue,
+        chunks: &[Chunk],
+    ) -> Result<(), SendError> {
+        let queue = match chunk_queue {
+            ChunkQueue::Scheduled => Queue::Fetch,
+            ChunkQueue::Priority => Queue::Priority,
         };
         let entries = chunks.iter().map(|chunk| {
             let message = FetchMessage::ChunkV1(chunk.clone());
-            Entry::new(&message, chunk.bank.to_string(), chunk.delay_s)
+            OutgoingMessage::new(&message, chunk.bank.to_string(), chunk.delay_s)
         });
-        self.send(queue, entries.collect::<Result<_, _>>()?).await
+        self.send_messages(queue, entries.collect::<Result<_, _>>()?)
+            .await
     }
 
     /// Enqueues a step of a record's history, after `delay_s` seconds.
@@ -181,10 +186,14 @@ impl Queues {
     /// # Errors
     ///
     /// [`SendError`].
-    pub async fn send_history(&self, step: HistoryStep, delay_s: u16) -> Result<(), SendError> {
-        let message = FetchMessage::HistoryV1(step);
-        let entry = Entry::new(&message, step.bank.to_string(), delay_s)?;
-        self.send(Queue::Fetch, vec![entry]).await
+    pub async fn send_backfill_step(
+        &self,
+        step: BackfillStep,
+        delay_s: u16,
+    ) -> Result<(), SendError> {
+        let message = FetchMessage::BackfillV1(step);
+        let entry = OutgoingMessage::new(&message, step.bank.to_string(), delay_s)?;
+        self.send_messages(Queue::Fetch, vec![entry]).await
     }
 
     /// Enqueues the follow-up of a record's link, after `delay_s` seconds.
@@ -192,10 +201,14 @@ impl Queues {
     /// # Errors
     ///
     /// [`SendError`].
-    pub async fn send_follow_up(&self, of: FollowUp, delay_s: u16) -> Result<(), SendError> {
-        let message = FetchMessage::FollowUpV1(of);
-        let entry = Entry::new(&message, of.bank.to_string(), delay_s)?;
-        self.send(Queue::Priority, vec![entry]).await
+    pub async fn send_follow_up(
+        &self,
+        follow_up: LinkFollowUp,
+        delay_s: u16,
+    ) -> Result<(), SendError> {
+        let message = FetchMessage::FollowUpV1(follow_up);
+        let entry = OutgoingMessage::new(&message, follow_up.bank.to_string(), delay_s)?;
+        self.send_messages(Queue::Priority, vec![entry]).await
     }
 
     /// Enqueues a removal to be gone on with, after `delay_s` seconds.
@@ -203,10 +216,14 @@ impl Queues {
     /// # Errors
     ///
     /// [`SendError`].
-    pub async fn send_removal(&self, of: RemovalOf, delay_s: u16) -> Result<(), SendError> {
-        let message = FetchMessage::RemovalV1(of);
-        let entry = Entry::new(&message, of.app.to_string(), delay_s)?;
-        self.send(Queue::Priority, vec![entry]).await
+    pub async fn send_removal_step(
+        &self,
+        removal: RemovalStep,
+        delay_s: u16,
+    ) -> Result<(), SendError> {
+        let message = FetchMessage::RemovalStepV1(removal);
+        let entry = OutgoingMessage::new(&message, removal.app.to_string(), delay_s)?;
+        self.send_messages(Queue::Priority, vec![entry]).await
     }
 
     /// Enqueues dispatches, after `delay_s` seconds.
@@ -216,14 +233,14 @@ impl Queues {
     /// [`SendError`]; some of the dispatches may have been taken.
     pub async fn send_dispatches(
         &self,
-        dispatches: &[Dispatch],
+        dispatches: &[FeedDispatch],
         delay_s: u16,
     ) -> Result<(), SendError> {
         let entries = dispatches.iter().map(|&dispatch| {
             let group = dispatch.record.to_string();
-            Entry::new(&DeliverMessage::DispatchV1(dispatch), group, delay_s)
+            OutgoingMessage::new(&DeliverMessage::DispatchV1(dispatch), group, delay_s)
         });
-        self.send(Queue::Deliver, entries.collect::<Result<_, _>>()?)
+        self.send_messages(Queue::Deliver, entries.collect::<Result<_, _>>()?)
             .await
     }
 
@@ -232,12 +249,12 @@ impl Queues {
     /// # Errors
     ///
     /// [`SendError`]; some of the retries may have been taken.
-    pub async fn send_retries(&self, retries: &[(Retry, u16)]) -> Result<(), SendError> {
+    pub async fn send_retries(&self, retries: &[(DeliveryRetry, u16)]) -> Result<(), SendError> {
         let entries = retries.iter().map(|&(retry, delay_s)| {
             let group = retry.endpoint.to_string();
-            Entry::new(&DeliverMessage::RetryV1(retry), group, delay_s)
+            OutgoingMessage::new(&DeliverMessage::RetryV1(retry), group, delay_s)
         });
-        self.send(Queue::Deliver, entries.collect::<Result<_, _>>()?)
+        self.send_messages(Queue::Deliver, entries.collect::<Result<_, _>>()?)
             .await
     }
 
@@ -246,12 +263,15 @@ impl Queues {
     /// # Errors
     ///
     /// [`SendError`]; some of the messages may have been taken.
-    pub async fn send_tends(&self, tends: &[(Tend, u16)]) -> Result<(), SendError> {
-        let entries = tends.iter().map(|&(tend, delay_s)| {
+    pub async fn send_maintenances(
+        &self,
+        maintenances: &[(EndpointMaintenance, u16)],
+    ) -> Result<(), SendError> {
+        let entries = maintenances.iter().map(|&(tend, delay_s)| {
             let group = tend.endpoint.to_string();
-            Entry::new(&DeliverMessage::TendV1(tend), group, delay_s)
+            OutgoingMessage::new(&DeliverMessage::MaintainEndpointV1(tend), group, delay_s)
         });
-        self.send(Queue::Deliver, entries.collect::<Result<_, _>>()?)
+        self.send_messages(Queue::Deliver, entries.collect::<Result<_, _>>()?)
             .await
     }
 
@@ -260,12 +280,15 @@ impl Queues {
     /// # Errors
     ///
     /// [`SendError`]; some of the messages may have been taken.
-    pub async fn send_resends(&self, resends: &[(Resend, u16)]) -> Result<(), SendError> {
-        let entries = resends.iter().map(|&(resend, delay_s)| {
+    pub async fn send_redeliveries(
+        &self,
+        redeliveries: &[(Redelivery, u16)],
+    ) -> Result<(), SendError> {
+        let entries = redeliveries.iter().map(|&(resend, delay_s)| {
             let group = resend.endpoint.to_string();
-            Entry::new(&DeliverMessage::ResendV1(resend), group, delay_s)
+            OutgoingMessage::new(&DeliverMessage::RedeliverV1(resend), group, delay_s)
         });
-        self.send(Queue::Deliver, entries.collect::<Result<_, _>>()?)
+        self.send_messages(Queue::Deliver, entries.collect::<Result<_, _>>()?)
             .await
     }
 
@@ -274,10 +297,10 @@ impl Queues {
     /// # Errors
     ///
     /// [`SendError`].
-    pub async fn send_ping(&self, of: Ping) -> Result<(), SendError> {
-        let group = of.endpoint.to_string();
-        let entry = Entry::new(&DeliverMessage::PingV1(of), group, 0)?;
-        self.send(Queue::Deliver, vec![entry]).await
+    pub async fn send_ping(&self, ping: EndpointPing) -> Result<(), SendError> {
+        let group = ping.endpoint.to_string();
+        let entry = OutgoingMessage::new(&DeliverMessage::PingV1(ping), group, 0)?;
+        self.send_messages(Queue::Deliver, vec![entry]).await
     }
 
     /// Enqueues a step of a replay, after `delay_s` seconds.
@@ -285,10 +308,10 @@ impl Queues {
     /// # Errors
     ///
     /// [`SendError`].
-    pub async fn send_replay(&self, step: ReplayStep, delay_s: u16) -> Result<(), SendError> {
+    pub async fn send_replay_step(&self, step: ReplayStep, delay_s: u16) -> Result<(), SendError> {
         let message = DeliverMessage::ReplayV1(step);
-        let entry = Entry::new(&message, step.replay.to_string(), delay_s)?;
-        self.send(Queue::Deliver, vec![entry]).await
+        let entry = OutgoingMessage::new(&message, step.replay.to_string(), delay_s)?;
+        self.send_messages(Queue::Deliver, vec![entry]).await
     }
 
     /// Enqueues, `delay_s` from now, that an app's own feed has something new.
@@ -296,31 +319,35 @@ impl Queues {
     /// # Errors
     ///
     /// [`SendError`].
-    pub async fn send_app_feed(&self, app: AppId, delay_s: u16) -> Result<(), SendError> {
-        let message = DeliverMessage::AppFeedV1(AppFeed { app });
-        let entry = Entry::new(&message, app.to_string(), delay_s)?;
-        self.send(Queue::Deliver, vec![entry]).await
+    pub async fn send_app_feed_dispatch(&self, app: AppId, delay_s: u16) -> Result<(), SendError> {
+        let message = DeliverMessage::AppFeedV1(AppFeedDispatch { app });
+        let entry = OutgoingMessage::new(&message, app.to_string(), delay_s)?;
+        self.send_messages(Queue::Deliver, vec![entry]).await
     }
 
-    async fn send(&self, queue: Queue, entries: Vec<Entry>) -> Result<(), SendError> {
+    async fn send_messages(
+        &self,
+        queue: Queue,
+        entries: Vec<OutgoingMessage>,
+    ) -> Result<(), SendError> {
         let mut refused = Vec::new();
         let mut rest = entries.as_slice();
         while !rest.is_empty() {
             let mut bytes = 0;
-            let fits = |entry: &&Entry| {
+            let fits = |entry: &&OutgoingMessage| {
                 bytes += entry.body.len();
                 bytes <= MAX_BATCH_BYTES
             };
             // No entry alone is larger than a batch.
-            let count = rest.iter().take(MAX_BATCH).take_while(fits).count();
+            let count = rest.iter().take(MAX_BATCH_ENTRIES).take_while(fits).count();
             let (batch, later) = rest.split_at(count.max(1));
-            refused.extend(self.send_batch(self.url(queue), batch).await?);
+            refused.extend(self.send_batch(self.queue_url(queue), batch).await?);
             rest = later;
         }
         match refused.first() {
             None => Ok(()),
-            Some(first) => Err(SendError::Refused {
-                refused: refused.len(),
+            Some(first) => Err(SendError::Rejected {
+                rejected: refused.len(),
                 code: first.code.clone(),
             }),
         }
@@ -330,15 +357,15 @@ impl Queues {
     async fn send_batch(
         &self,
         url: &str,
-        batch: &[Entry],
+        batch: &[OutgoingMessage],
     ) -> Result<Vec<BatchResultErrorEntry>, SendError> {
         let mut refused = Vec::new();
         let mut open = batch
             .iter()
             .zip(0_usize..)
-            .map(|(entry, id)| entry.request(id))
+            .map(|(entry, id)| entry.to_batch_entry(id))
             .collect::<Result<Vec<_>, _>>()?;
-        for attempt in 1..=MAX_SENDS {
+        for attempt in 1..=MAX_SEND_ATTEMPTS {
             let answer = self
                 .client
                 .send_message_batch()
@@ -346,11 +373,11 @@ impl Queues {
                 .set_entries(Some(open.clone()))
                 .send()
                 .await
-                .map_err(|error| SendError::Service(boxed(error)))?;
+                .map_err(|error| SendError::Service(into_box_error(error)))?;
             let failed = answer.failed.into_iter();
             // What is our own fault fails again.
             let (hopeless, again): (Vec<_>, Vec<_>) =
-                failed.partition(|entry| entry.sender_fault || attempt == MAX_SENDS);
+                failed.partition(|entry| entry.sender_fault || attempt == MAX_SEND_ATTEMPTS);
             refused.extend(hopeless);
             if again.is_empty() {
                 break;
@@ -366,28 +393,28 @@ impl Queues {
     /// # Errors
     ///
     /// [`ReceiveError`].
-    pub async fn receive(
+    pub async fn receive_messages(
         &self,
         queue: Queue,
-        max: u8,
+        max_messages: u8,
         wait_s: u16,
-    ) -> Result<Vec<Received>, ReceiveError> {
+    ) -> Result<Vec<IncomingMessage>, ReceiveError> {
         let answer = self
             .client
             .receive_message()
-            .queue_url(self.url(queue))
-            .max_number_of_messages(i32::from(max))
+            .queue_url(self.queue_url(queue))
+            .max_number_of_messages(i32::from(max_messages))
             .wait_time_seconds(i32::from(wait_s))
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .send()
             .await
-            .map_err(|error| ReceiveError(boxed(error)))?;
+            .map_err(|error| ReceiveError(into_box_error(error)))?;
         let messages = answer.messages.unwrap_or_default().into_iter();
         Ok(messages
-            .map(|message| Received {
-                id: message.message_id.unwrap_or_default(),
+            .map(|message| IncomingMessage {
+                message_id: message.message_id.unwrap_or_default(),
                 receipt: message.receipt_handle.unwrap_or_default(),
                 body: message.body.unwrap_or_default(),
                 attributes: message
@@ -405,8 +432,12 @@ impl Queues {
     /// # Errors
     ///
     /// [`ReceiveError`] where the queue could not be reached.
-    pub async fn delete(&self, queue: Queue, receipts: &[String]) -> Result<(), ReceiveError> {
-        for batch in receipts.chunks(MAX_BATCH) {
+    pub async fn delete_messages(
+        &self,
+        queue: Queue,
+        receipts: &[String],
+    ) -> Result<(), ReceiveError> {
+        for batch in receipts.chunks(MAX_BATCH_ENTRIES) {
             let entries = batch.iter().enumerate().map(|(index, receipt)| {
                 DeleteMessageBatchRequestEntry::builder()
                     .id(index.to_string())
@@ -416,17 +447,17 @@ impl Queues {
             });
             self.client
                 .delete_message_batch()
-                .queue_url(self.url(queue))
+                .queue_url(self.queue_url(queue))
                 .set_entries(Some(entries.collect::<Result<_, _>>()?))
                 .send()
                 .await
-                .map_err(|error| ReceiveError(boxed(error)))?;
+                .map_err(|error| ReceiveError(into_box_error(error)))?;
         }
         Ok(())
     }
 }
 
-fn boxed<E>(error: SdkError<E>) -> BoxError
+fn into_box_error<E>(error: SdkError<E>) -> BoxError
 where
     E: std::error::Error + Send + Sync + 'static,
 {

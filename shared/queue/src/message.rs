@@ -2,9 +2,9 @@
 //! an old one enqueued.
 
 use okra_core::{
-    feed::Stream,
-    history::HistoryStep,
-    ids::{AppId, BankId, EndpointId, ReceiptId, RecordId, ReplayId, Seq, Source},
+    feed::FeedStream,
+    history::BackfillStep,
+    ids::{AppId, BankId, EndpointId, FeedSource, ReceiptId, RecordId, ReplayId, Seq},
     plan::Chunk,
 };
 use serde::{Deserialize, Serialize};
@@ -18,18 +18,18 @@ pub enum FetchMessage {
     ChunkV1(Chunk),
     /// Make a step of a record's history.
     #[serde(rename = "history_v1")]
-    HistoryV1(HistoryStep),
+    BackfillV1(BackfillStep),
     /// See to it that what was begun with a record's link was done.
     #[serde(rename = "follow_up_v1")]
-    FollowUpV1(FollowUp),
+    FollowUpV1(LinkFollowUp),
     /// Go on with a removal, or look for what came after it.
     #[serde(rename = "removal_v1")]
-    RemovalV1(RemovalOf),
+    RemovalStepV1(RemovalStep),
 }
 
 /// A removal that goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RemovalOf {
+pub struct RemovalStep {
     /// The app: the message group.
     pub app: AppId,
     /// The removal.
@@ -38,7 +38,7 @@ pub struct RemovalOf {
 
 /// A record whose link is followed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FollowUp {
+pub struct LinkFollowUp {
     /// The record.
     pub record: RecordId,
     /// Its bank: the message group.
@@ -51,22 +51,22 @@ pub struct FollowUp {
 pub enum DeliverMessage {
     /// Tell everyone of these feed entries.
     #[serde(rename = "dispatch_v1")]
-    DispatchV1(Dispatch),
+    DispatchV1(FeedDispatch),
     /// Try one delivery again.
     #[serde(rename = "retry_v1")]
-    RetryV1(Retry),
+    RetryV1(DeliveryRetry),
     /// Look after an endpoint whose events are parked: probe it, or send what was parked.
     #[serde(rename = "tend_v1")]
-    TendV1(Tend),
+    MaintainEndpointV1(EndpointMaintenance),
     /// Tell of what is new in an app's own feed.
     #[serde(rename = "app_feed_v1")]
-    AppFeedV1(AppFeed),
+    AppFeedV1(AppFeedDispatch),
     /// Send an event to an endpoint whatever came of it before.
     #[serde(rename = "resend_v1")]
-    ResendV1(Resend),
+    RedeliverV1(Redelivery),
     /// Ping an endpoint.
     #[serde(rename = "ping_v1")]
-    PingV1(Ping),
+    PingV1(EndpointPing),
     /// Take a replay one step further.
     #[serde(rename = "replay_v1")]
     ReplayV1(ReplayStep),
@@ -74,38 +74,42 @@ pub enum DeliverMessage {
 
 /// Feed entries of one stream of a record that were committed and are to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dispatch {
+pub struct FeedDispatch {
     /// The record.
     pub record: RecordId,
     /// The first entry.
-    pub from: Seq,
+    #[serde(rename = "from")]
+    pub first_seq: Seq,
     /// The last entry.
-    pub to: Seq,
+    #[serde(rename = "to")]
+    pub last_seq: Seq,
     /// Entries of other streams in between are not meant. Messages that are older than the stream of
     /// states name it `product`.
     #[serde(alias = "product")]
-    pub stream: Stream,
+    pub stream: FeedStream,
 }
 
 /// One delivery that is to be tried, again or for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retry {
+pub struct DeliveryRetry {
     /// The feed of the event.
-    pub source: Source,
+    pub source: FeedSource,
     /// Its place in it.
     pub seq: Seq,
     /// The endpoint.
     pub endpoint: EndpointId,
     /// Attempts made so far; 0 where the first is still to come and nothing is stored of it.
-    pub attempt: u32,
+    #[serde(rename = "attempt")]
+    pub attempts_made: u32,
     /// A place in the endpoint's pace is reserved for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub paced: bool,
+    #[serde(rename = "paced")]
+    pub has_permit: bool,
 }
 
 /// An endpoint that is to be looked after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tend {
+pub struct EndpointMaintenance {
     /// Its app.
     pub app: AppId,
     /// The endpoint.
@@ -114,7 +118,7 @@ pub struct Tend {
 
 /// An endpoint that is to be sent a ping.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ping {
+pub struct EndpointPing {
     /// Its app.
     pub app: AppId,
     /// The endpoint.
@@ -126,16 +130,17 @@ pub struct Ping {
 
 /// An event that somebody asked to be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resend {
+pub struct Redelivery {
     /// The feed of the event.
-    pub source: Source,
+    pub source: FeedSource,
     /// Its place in it.
     pub seq: Seq,
     /// The endpoint.
     pub endpoint: EndpointId,
     /// A place in the endpoint's pace is reserved for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub paced: bool,
+    #[serde(rename = "paced")]
+    pub has_permit: bool,
 }
 
 /// A step of a replay.
@@ -151,7 +156,7 @@ pub struct ReplayStep {
 
 /// An app whose own feed has something new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AppFeed {
+pub struct AppFeedDispatch {
     /// The app.
     pub app: AppId,
 }
@@ -162,11 +167,11 @@ mod tests {
 
     #[test]
     fn the_form_of_a_message_is_stable() {
-        let dispatch = DeliverMessage::DispatchV1(Dispatch {
+        let dispatch = DeliverMessage::DispatchV1(FeedDispatch {
             record: RecordId::from_bytes([0x64; 12]),
-            from: Seq(8),
-            to: Seq(9),
-            stream: Stream::Balance,
+            first_seq: Seq(8),
+            last_seq: Seq(9),
+            stream: FeedStream::Balance,
         });
         let json = r#"{"kind":"dispatch_v1","record":"646464646464646464646464","from":8,"to":9,"stream":"balance"}"#;
         assert_eq!(serde_json::to_string(&dispatch).unwrap(), json);
@@ -178,12 +183,12 @@ mod tests {
             dispatch
         );
 
-        let retry = DeliverMessage::RetryV1(Retry {
+        let retry = DeliverMessage::RetryV1(DeliveryRetry {
             source: RecordId::from_bytes([0x64; 12]).into(),
             seq: Seq(8),
             endpoint: EndpointId::from_bytes([0x65; 12]),
-            attempt: 2,
-            paced: false,
+            attempts_made: 2,
+            has_permit: false,
         });
         let json = r#"{"kind":"retry_v1","source":"646464646464646464646464","seq":8,"endpoint":"656565656565656565656565","attempt":2}"#;
         assert_eq!(serde_json::to_string(&retry).unwrap(), json);

@@ -13,16 +13,16 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::{AwsConfig, Clock};
 use okra_core::{
-    feed::Stream,
+    feed::FeedStream,
     ids::{BankId, EndpointId, RecordId, Seq},
     model::ByProduct,
-    plan::{Chunk, DueEntry, Requested},
+    plan::{Chunk, DueEntry, RefreshTrigger},
     schedule::{DueKey, Interval, Tick},
 };
-use okra_emulator::{Emulator, Fate, QueueSpec, Service};
+use okra_emulator::{AwsService, CallFate, Emulator, QueueSpec};
 use okra_queue::{
-    DeliverMessage, Dispatch, FetchMessage, Lane, Queue, QueueUrls, Queues, Received, Retry,
-    SendError,
+    ChunkQueue, DeliverMessage, DeliveryRetry, FeedDispatch, FetchMessage, IncomingMessage, Queue,
+    QueueUrls, Queues, SendError,
 };
 
 struct World {
@@ -33,8 +33,8 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let clock = Clock::driven("2026-03-01T12:00:00Z".parse().unwrap());
-        let emulator = Emulator::memory(clock.clone()).unwrap();
+        let clock = Clock::manual_at("2026-03-01T12:00:00Z".parse().unwrap());
+        let emulator = Emulator::in_memory(clock.clone()).unwrap();
         let names = ["fetch", "priority", "deliver"];
         emulator.create_queues(&names.map(QueueSpec::new)).unwrap();
         let [fetch, priority, deliver] = names.map(|name| emulator.queue_url(name));
@@ -43,7 +43,7 @@ impl World {
             priority,
             deliver,
         };
-        let client = AwsConfig::with_http_client(emulator.http_client()).sqs();
+        let client = AwsConfig::with_http_client(emulator.http_client()).sqs_client();
         Self {
             queues: Queues::new(client, urls),
             emulator,
@@ -53,14 +53,14 @@ impl World {
 
     fn pass(&self, seconds: i64) {
         self.clock
-            .set(self.clock.now() + SignedDuration::from_secs(seconds));
+            .set_time(self.clock.now() + SignedDuration::from_secs(seconds));
     }
 
     /// All messages that can be received.
-    async fn drain(&self, queue: Queue) -> Vec<Received> {
+    async fn drain(&self, queue: Queue) -> Vec<IncomingMessage> {
         let mut all = Vec::new();
         loop {
-            let messages = self.queues.receive(queue, 10, 0).await.unwrap();
+            let messages = self.queues.receive_messages(queue, 10, 0).await.unwrap();
             if messages.is_empty() {
                 return all;
             }
@@ -69,7 +69,8 @@ impl World {
     }
 
     fn sends(&self) -> u64 {
-        self.emulator.calls(Service::Sqs, "SendMessageBatch")
+        self.emulator
+            .call_count(AwsService::Sqs, "SendMessageBatch")
     }
 }
 
@@ -85,27 +86,27 @@ fn chunk(bank: u8, n: u8, records: u32) -> Chunk {
             bank,
             record: RecordId::derive(&[&n.to_be_bytes()]),
         },
-        marks: ByProduct::default(),
-        state: None,
-        trouble: None,
+        watermarks: ByProduct::default(),
+        state_seq: None,
+        failure_state: None,
     };
     Chunk {
         id: format!("chunk-{n}"),
         bank,
-        requested: Requested::Scheduled { tick },
+        trigger: RefreshTrigger::Scheduled { tick },
         not_after: tick.not_after(),
         delay_s: n.into(),
-        again: 0,
+        requeue_count: 0,
         records: (0..records).map(entry).collect(),
     }
 }
 
-fn dispatch(n: u8) -> Dispatch {
-    Dispatch {
+fn dispatch(n: u8) -> FeedDispatch {
+    FeedDispatch {
         record: RecordId::from_bytes([n; 12]),
-        from: Seq(1),
-        to: Seq(2),
-        stream: Stream::Balance,
+        first_seq: Seq(1),
+        last_seq: Seq(2),
+        stream: FeedStream::Balance,
     }
 }
 
@@ -115,11 +116,11 @@ async fn chunks_arrive_in_their_lane_whole_after_their_delay_and_grouped_by_bank
     let chunks: Vec<Chunk> = (0..25).map(|n| chunk(n % 3, n, 2)).collect();
     world
         .queues
-        .send_chunks(Lane::Scheduled, &chunks)
+        .send_chunks(ChunkQueue::Scheduled, &chunks)
         .await
         .unwrap();
     assert_eq!(world.sends(), 3);
-    assert_eq!(world.emulator.depth("fetch").unwrap().delayed, 24);
+    assert_eq!(world.emulator.queue_depth("fetch").unwrap().delayed, 24);
     world.pass(24);
     let received = world.drain(Queue::Fetch).await;
     let mut ids = HashSet::new();
@@ -143,7 +144,7 @@ async fn chunks_arrive_in_their_lane_whole_after_their_delay_and_grouped_by_bank
 
     world
         .queues
-        .send_chunks(Lane::Priority, &chunks[..1])
+        .send_chunks(ChunkQueue::Priority, &chunks[..1])
         .await
         .unwrap();
     assert_eq!(world.drain(Queue::Priority).await.len(), 1);
@@ -156,7 +157,7 @@ async fn a_batch_is_no_larger_than_sqs_takes() {
     let chunks: Vec<Chunk> = (0..10).map(|n| chunk(1, n, 1000)).collect();
     world
         .queues
-        .send_chunks(Lane::Scheduled, &chunks)
+        .send_chunks(ChunkQueue::Scheduled, &chunks)
         .await
         .unwrap();
     assert_eq!(world.sends(), 2);
@@ -164,7 +165,10 @@ async fn a_batch_is_no_larger_than_sqs_takes() {
     assert_eq!(world.drain(Queue::Fetch).await.len(), 10);
 
     let huge = chunk(1, 0, 10_000);
-    let error = world.queues.send_chunks(Lane::Scheduled, &[huge]).await;
+    let error = world
+        .queues
+        .send_chunks(ChunkQueue::Scheduled, &[huge])
+        .await;
     assert!(matches!(error, Err(SendError::Unwritable)));
 }
 
@@ -172,14 +176,16 @@ async fn a_batch_is_no_larger_than_sqs_takes() {
 async fn what_a_batch_did_not_take_is_sent_again() {
     let world = World::new();
     let calls = Arc::new(AtomicU32::new(0));
-    world.emulator.inject({
+    world.emulator.inject_fates({
         let calls = Arc::clone(&calls);
         move |_, operation| match operation {
-            "SendMessageBatch" if calls.fetch_add(1, Ordering::Relaxed) < 2 => Fate::Partial,
-            _ => Fate::Pass,
+            "SendMessageBatch" if calls.fetch_add(1, Ordering::Relaxed) < 2 => {
+                CallFate::ServeFirstHalf
+            }
+            _ => CallFate::Serve,
         }
     });
-    let dispatches: Vec<Dispatch> = (0..10).map(dispatch).collect();
+    let dispatches: Vec<FeedDispatch> = (0..10).map(dispatch).collect();
     world.queues.send_dispatches(&dispatches, 0).await.unwrap();
     // 5 of 10, 3 of 5, 2 of 2.
     assert_eq!(world.sends(), 3);
@@ -191,37 +197,43 @@ async fn what_a_batch_did_not_take_is_sent_again() {
 #[tokio::test]
 async fn what_is_never_taken_is_counted() {
     let world = World::new();
-    world.emulator.inject(|_, _| Fate::Partial);
-    let dispatches: Vec<Dispatch> = (0..20).map(dispatch).collect();
+    world.emulator.inject_fates(|_, _| CallFate::ServeFirstHalf);
+    let dispatches: Vec<FeedDispatch> = (0..20).map(dispatch).collect();
     let error = world.queues.send_dispatches(&dispatches, 0).await;
     // Of ten messages 5, 3 and 1 are taken, and the last stays.
     let expected = "2 messages were not taken, the first because of InternalError";
     assert_eq!(error.unwrap_err().to_string(), expected);
-    world.emulator.inject(|_, _| Fate::Pass);
+    world.emulator.inject_fates(|_, _| CallFate::Serve);
     assert_eq!(world.drain(Queue::Deliver).await.len(), 18);
 }
 
 #[tokio::test]
 async fn a_service_that_is_down_is_an_error_and_a_short_throttle_is_not() {
     let world = World::new();
-    world.emulator.inject(|_, _| Fate::Fail);
+    world.emulator.inject_fates(|_, _| CallFate::Fail);
     let error = world.queues.send_dispatches(&[dispatch(1)], 0).await;
     assert!(matches!(error, Err(SendError::Service(_))));
-    assert!(world.queues.receive(Queue::Deliver, 10, 0).await.is_err());
     assert!(
         world
             .queues
-            .delete(Queue::Deliver, &["1-1".to_owned()])
+            .receive_messages(Queue::Deliver, 10, 0)
+            .await
+            .is_err()
+    );
+    assert!(
+        world
+            .queues
+            .delete_messages(Queue::Deliver, &["1-1".to_owned()])
             .await
             .is_err()
     );
 
     let calls = AtomicU32::new(0);
-    world.emulator.inject(move |_, _| {
+    world.emulator.inject_fates(move |_, _| {
         if calls.fetch_add(1, Ordering::Relaxed) == 0 {
-            Fate::Throttle
+            CallFate::Throttle
         } else {
-            Fate::Pass
+            CallFate::Serve
         }
     });
     world
@@ -234,12 +246,12 @@ async fn a_service_that_is_down_is_an_error_and_a_short_throttle_is_not() {
 #[tokio::test]
 async fn dispatches_and_retries_share_the_delivery_queue() {
     let world = World::new();
-    let retry = Retry {
+    let retry = DeliveryRetry {
         source: RecordId::from_bytes([1; 12]).into(),
         seq: Seq(7),
         endpoint: EndpointId::from_bytes([2; 12]),
-        paced: false,
-        attempt: 3,
+        has_permit: false,
+        attempts_made: 3,
     };
     world
         .queues
@@ -261,7 +273,7 @@ async fn dispatches_and_retries_share_the_delivery_queue() {
         let receipts = [message.receipt.clone()];
         world
             .queues
-            .delete(Queue::Deliver, &receipts)
+            .delete_messages(Queue::Deliver, &receipts)
             .await
             .unwrap();
     }
@@ -278,21 +290,25 @@ async fn dispatches_and_retries_share_the_delivery_queue() {
 #[tokio::test]
 async fn what_is_deleted_does_not_come_again() {
     let world = World::new();
-    let dispatches: Vec<Dispatch> = (0..25).map(dispatch).collect();
+    let dispatches: Vec<FeedDispatch> = (0..25).map(dispatch).collect();
     world.queues.send_dispatches(&dispatches, 0).await.unwrap();
     let received = world.drain(Queue::Deliver).await;
     let receipts: Vec<String> = received[..24].iter().map(|m| m.receipt.clone()).collect();
     world
         .queues
-        .delete(Queue::Deliver, &receipts)
+        .delete_messages(Queue::Deliver, &receipts)
         .await
         .unwrap();
     world.pass(30);
     let again = world.drain(Queue::Deliver).await;
     assert_eq!(again.len(), 1);
-    assert_eq!(again[0].id, received[24].id);
+    assert_eq!(again[0].message_id, received[24].message_id);
     assert_eq!(again[0].attributes["ApproximateReceiveCount"], "2");
     // Nothing was sent, nothing is asked.
-    world.queues.delete(Queue::Deliver, &[]).await.unwrap();
+    world
+        .queues
+        .delete_messages(Queue::Deliver, &[])
+        .await
+        .unwrap();
     world.queues.send_dispatches(&[], 0).await.unwrap();
 }

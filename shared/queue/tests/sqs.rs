@@ -26,11 +26,11 @@ use aws_sdk_sqs::{
 };
 use tokio::time::Instant;
 
-use self::support::{Queue, Sqs};
+use self::support::{TestQueue, TestSqs};
 
 const VISIBILITY: &[(&str, &str)] = &[("VisibilityTimeout", "2")];
 
-impl Queue {
+impl TestQueue {
     fn sending(&self, body: &str) -> SendMessageFluentBuilder {
         self.client
             .send_message()
@@ -138,8 +138,8 @@ fn receives(message: &Message) -> Option<&str> {
 
 #[tokio::test]
 async fn a_message_is_received_as_it_was_sent_and_is_gone_when_deleted() {
-    let sqs = Sqs::new();
-    let queue = sqs.queue(VISIBILITY).await;
+    let sqs = TestSqs::new();
+    let queue = sqs.create_queue(VISIBILITY).await;
     let body = "Zażółć\n\t{\"a\":\"<&>\"} \u{1F980}";
     let sent = queue.sending(body).message_group_id("g").send().await;
     let sent = sent.unwrap();
@@ -158,13 +158,13 @@ async fn a_message_is_received_as_it_was_sent_and_is_gone_when_deleted() {
         assert_eq!(millis.len(), 13, "{millis}");
     }
     queue.delete(receipt(&message)).await;
-    sqs.pass(3).await;
+    sqs.advance_time(3).await;
     assert_eq!(queue.bodies(10).await, [""; 0]);
 }
 
 #[tokio::test]
 async fn the_digest_is_that_of_the_body() {
-    let queue = Sqs::new().queue(&[]).await;
+    let queue = TestSqs::new().create_queue(&[]).await;
     let sent = queue.sending("hello").send().await.unwrap();
     let md5 = Some("5d41402abc4b2a76b9719d911017c592");
     assert_eq!(sent.md5_of_message_body(), md5);
@@ -173,7 +173,7 @@ async fn the_digest_is_that_of_the_body() {
 
 #[tokio::test]
 async fn only_the_attributes_that_were_asked_for_come() {
-    let queue = Sqs::new().queue(&[]).await;
+    let queue = TestSqs::new().create_queue(&[]).await;
     queue.send("a").await;
     let none = queue
         .client
@@ -203,13 +203,13 @@ async fn only_the_attributes_that_were_asked_for_come() {
 
 #[tokio::test]
 async fn a_received_message_is_invisible_until_its_time_and_comes_with_a_fresh_receipt() {
-    let sqs = Sqs::new();
-    let queue = sqs.queue(VISIBILITY).await;
+    let sqs = TestSqs::new();
+    let queue = sqs.create_queue(VISIBILITY).await;
     queue.send("a").await;
     let first = queue.one().await;
     assert_eq!(queue.bodies(10).await, [""; 0]);
     assert_eq!(queue.depth().await, ["0", "1", "0"]);
-    sqs.pass(3).await;
+    sqs.advance_time(3).await;
     let second = queue.one().await;
     assert_eq!(second.message_id(), first.message_id());
     assert_ne!(receipt(&second), receipt(&first));
@@ -218,20 +218,20 @@ async fn a_received_message_is_invisible_until_its_time_and_comes_with_a_fresh_r
         attribute(&second, &Attribute::ApproximateFirstReceiveTimestamp),
         attribute(&first, &Attribute::ApproximateFirstReceiveTimestamp)
     );
-    if sqs.conforms("an old receipt deletes nothing (the server deletes by any receipt)") {
+    if sqs.conforms_to("an old receipt deletes nothing (the server deletes by any receipt)") {
         queue.delete(receipt(&first)).await;
-        sqs.pass(3).await;
+        sqs.advance_time(3).await;
         assert_eq!(receives(&queue.one().await), Some("3"));
     }
 }
 
 #[tokio::test]
 async fn a_receipt_deletes_after_the_visibility_is_over_and_twice() {
-    let sqs = Sqs::new();
-    let queue = sqs.queue(VISIBILITY).await;
+    let sqs = TestSqs::new();
+    let queue = sqs.create_queue(VISIBILITY).await;
     queue.send("a").await;
     let message = queue.one().await;
-    sqs.pass(3).await;
+    sqs.advance_time(3).await;
     queue.delete(receipt(&message)).await;
     assert_eq!(queue.bodies(10).await, [""; 0]);
     queue.delete(receipt(&message)).await;
@@ -239,12 +239,12 @@ async fn a_receipt_deletes_after_the_visibility_is_over_and_twice() {
 
 #[tokio::test]
 async fn the_receiver_may_choose_and_change_the_visibility() {
-    let sqs = Sqs::new();
-    let queue = sqs.queue(VISIBILITY).await;
+    let sqs = TestSqs::new();
+    let queue = sqs.create_queue(VISIBILITY).await;
     queue.send("a").await;
     let received = queue.receiving(1).visibility_timeout(5).send().await;
     let message = received.unwrap().messages.unwrap().remove(0);
-    sqs.pass(3).await;
+    sqs.advance_time(3).await;
     assert_eq!(queue.bodies(10).await, [""; 0]);
     let change = |seconds| {
         queue
@@ -258,8 +258,8 @@ async fn the_receiver_may_choose_and_change_the_visibility() {
     change(0).await.unwrap();
     let again = queue.one().await;
     assert_eq!(receives(&again), Some("2"));
-    sqs.pass(3).await;
-    if sqs.conforms(
+    sqs.advance_time(3).await;
+    if sqs.conforms_to(
         "a message that is not in flight has no visibility to change (the server changes it)",
     ) {
         let error = change(0).await.unwrap_err();
@@ -272,8 +272,8 @@ async fn the_receiver_may_choose_and_change_the_visibility() {
 
 #[tokio::test]
 async fn a_batch_of_changes_is_answered_by_entry() {
-    let sqs = Sqs::new();
-    let queue = sqs.queue(&[]).await;
+    let sqs = TestSqs::new();
+    let queue = sqs.create_queue(&[]).await;
     queue.send("a").await;
     let message = queue.one().await;
     let change = |id: &str, receipt: &str| {
@@ -305,24 +305,24 @@ async fn a_batch_of_changes_is_answered_by_entry() {
 
 #[tokio::test]
 async fn a_message_that_comes_back_too_often_goes_to_the_dead_letter_queue() {
-    let sqs = Sqs::new();
-    let dead = sqs.queue(&[]).await;
+    let sqs = TestSqs::new();
+    let dead = sqs.create_queue(&[]).await;
     let arn = dead.attributes().await["QueueArn"].clone();
     let policy = format!(r#"{{"deadLetterTargetArn":"{arn}","maxReceiveCount":2}}"#);
     let attributes = [("VisibilityTimeout", "1"), ("RedrivePolicy", &policy)];
-    let queue = sqs.queue(&attributes).await;
+    let queue = sqs.create_queue(&attributes).await;
     queue.send("poison").await;
     for count in ["1", "2"] {
         assert_eq!(receives(&queue.one().await), Some(count));
         assert_eq!(dead.bodies(10).await, [""; 0]);
-        sqs.pass(2).await;
+        sqs.advance_time(2).await;
     }
     assert_eq!(queue.bodies(10).await, [""; 0]);
     assert_eq!(queue.depth().await, ["0", "0", "0"]);
     let message = dead.one().await;
     assert_eq!(message.body(), Some("poison"));
     assert_eq!(receives(&message), Some("3"));
-    if sqs.conforms("a dead letter says where it came from (the server does not)") {
+    if sqs.conforms_to("a dead letter says where it came from (the server does not)") {
         let source = attribute(&message, &Attribute::DeadLetterQueueSourceArn);
         assert_eq!(source, Some(&*queue.attributes().await["QueueArn"]));
     }
@@ -330,23 +330,23 @@ async fn a_message_that_comes_back_too_often_goes_to_the_dead_letter_queue() {
 
 #[tokio::test]
 async fn a_delayed_message_comes_when_it_is_due() {
-    let sqs = Sqs::new();
-    let queue = sqs.queue(&[("DelaySeconds", "4")]).await;
+    let sqs = TestSqs::new();
+    let queue = sqs.create_queue(&[("DelaySeconds", "4")]).await;
     queue.send("by the queue").await;
     let send = queue.sending("by the message").delay_seconds(2);
     send.send().await.unwrap();
     assert_eq!(queue.bodies(10).await, [""; 0]);
     assert_eq!(queue.depth().await, ["0", "0", "2"]);
-    sqs.pass(3).await;
+    sqs.advance_time(3).await;
     assert_eq!(queue.bodies(10).await, ["by the message"]);
-    sqs.pass(2).await;
+    sqs.advance_time(2).await;
     assert_eq!(queue.bodies(10).await, ["by the queue"]);
 }
 
 #[tokio::test]
 async fn a_long_poll_is_woken_by_what_is_sent() {
-    let sqs = Sqs::new();
-    let queue = sqs.queue(&[]).await;
+    let sqs = TestSqs::new();
+    let queue = sqs.create_queue(&[]).await;
     let send = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         queue.send("a").await;
@@ -359,8 +359,8 @@ async fn a_long_poll_is_woken_by_what_is_sent() {
 
 #[tokio::test]
 async fn a_long_poll_is_woken_by_what_becomes_due_while_it_waits() {
-    let sqs = Sqs::new();
-    let queue = sqs.queue(VISIBILITY).await;
+    let sqs = TestSqs::new();
+    let queue = sqs.create_queue(VISIBILITY).await;
     queue.send("comes back").await;
     queue.one().await;
     let delay = queue.sending("is delayed").delay_seconds(4);
@@ -370,15 +370,15 @@ async fn a_long_poll_is_woken_by_what_becomes_due_while_it_waits() {
             .receiving(10)
             .wait_time_seconds(10)
             .visibility_timeout(60);
-        let (received, ()) = tokio::join!(poll.send(), sqs.pass(3));
+        let (received, ()) = tokio::join!(poll.send(), sqs.advance_time(3));
         assert_eq!(received.unwrap().messages()[0].body(), Some(body));
     }
 }
 
 #[tokio::test]
 async fn a_long_poll_ends() {
-    let queue = Sqs::new()
-        .queue(&[("ReceiveMessageWaitTimeSeconds", "1")])
+    let queue = TestSqs::new()
+        .create_queue(&[("ReceiveMessageWaitTimeSeconds", "1")])
         .await;
     let started = Instant::now();
     assert_eq!(queue.bodies(10).await, [""; 0]);
@@ -388,7 +388,7 @@ async fn a_long_poll_ends() {
 
 #[tokio::test]
 async fn each_of_many_pollers_gets_a_message() {
-    let queue = Sqs::new().queue(&[]).await;
+    let queue = TestSqs::new().create_queue(&[]).await;
     let polls = (0..4).map(|_| {
         let poll = queue.receiving(1).wait_time_seconds(10).send();
         tokio::spawn(async move { poll.await.unwrap().messages.unwrap().remove(0).body })
@@ -409,7 +409,7 @@ async fn each_of_many_pollers_gets_a_message() {
 
 #[tokio::test]
 async fn a_batch_takes_what_is_valid_and_names_what_is_not() {
-    let queue = Sqs::new().queue(&[]).await;
+    let queue = TestSqs::new().create_queue(&[]).await;
     let late = SendMessageBatchRequestEntry::builder()
         .id("late")
         .message_body("late")
@@ -439,7 +439,7 @@ async fn a_batch_takes_what_is_valid_and_names_what_is_not() {
 
 #[tokio::test]
 async fn a_batch_has_limits() {
-    let queue = Sqs::new().queue(&[]).await;
+    let queue = TestSqs::new().create_queue(&[]).await;
     let many = |count: usize, bytes: usize| (0..count).map(move |n| entry(n, "x".repeat(bytes)));
     let refusal = async |entries: Vec<_>| queue.send_batch(entries).await.err();
     let refused = |code: &str| Some(format!("AWS.SimpleQueueService.{code}"));
@@ -466,8 +466,8 @@ async fn a_batch_has_limits() {
 
 #[tokio::test]
 async fn a_batch_deletes() {
-    let sqs = Sqs::new();
-    let queue = sqs.queue(VISIBILITY).await;
+    let sqs = TestSqs::new();
+    let queue = sqs.create_queue(VISIBILITY).await;
     queue
         .send_batch((0..10).map(|n| entry(n, "x")))
         .await
@@ -495,13 +495,13 @@ async fn a_batch_deletes() {
         (failed.id(), failed.code()),
         ("9", "ReceiptHandleIsInvalid")
     );
-    sqs.pass(3).await;
+    sqs.advance_time(3).await;
     assert_eq!(queue.receive(10).await.len(), 1);
 }
 
 #[tokio::test]
 async fn a_receive_brings_no_more_than_asked_for_and_none_twice() {
-    let queue = Sqs::new().queue(&[]).await;
+    let queue = TestSqs::new().create_queue(&[]).await;
     for batch in 0..3 {
         let entries = (0..10).map(|n| entry(n, (batch * 10 + n).to_string()));
         queue.send_batch(entries).await.unwrap();
@@ -519,11 +519,12 @@ async fn a_receive_brings_no_more_than_asked_for_and_none_twice() {
 
 #[tokio::test]
 async fn groups_take_turns() {
-    let sqs = Sqs::new();
-    if !sqs.conforms("a busy group does not stand before others (the server has no fair queues)") {
+    let sqs = TestSqs::new();
+    if !sqs.conforms_to("a busy group does not stand before others (the server has no fair queues)")
+    {
         return;
     }
-    let queue = sqs.queue(&[]).await;
+    let queue = sqs.create_queue(&[]).await;
     let grouped = |id: usize, group: &str| {
         SendMessageBatchRequestEntry::builder()
             .id(id.to_string())
@@ -556,22 +557,22 @@ async fn groups_take_turns() {
 
 #[tokio::test]
 async fn an_old_message_is_forgotten() {
-    let sqs = Sqs::new();
-    if !sqs.conforms("a message is kept for 60 s, which is too long to wait for") {
+    let sqs = TestSqs::new();
+    if !sqs.conforms_to("a message is kept for 60 s, which is too long to wait for") {
         return;
     }
-    let queue = sqs.queue(&[("MessageRetentionPeriod", "60")]).await;
+    let queue = sqs.create_queue(&[("MessageRetentionPeriod", "60")]).await;
     queue.send("old").await;
-    sqs.pass(59).await;
+    sqs.advance_time(59).await;
     queue.send("new").await;
     assert_eq!(queue.depth().await, ["2", "0", "0"]);
-    sqs.pass(1).await;
+    sqs.advance_time(1).await;
     assert_eq!(queue.bodies(10).await, ["new"]);
 }
 
 #[tokio::test]
 async fn a_purged_queue_is_empty() {
-    let queue = Sqs::new().queue(&[]).await;
+    let queue = TestSqs::new().create_queue(&[]).await;
     queue
         .send_batch((0..10).map(|n| entry(n, "x")))
         .await
@@ -584,8 +585,8 @@ async fn a_purged_queue_is_empty() {
 
 #[tokio::test]
 async fn a_queue_is_found_by_its_name_and_made_once() {
-    let sqs = Sqs::new();
-    let queue = sqs.queue(VISIBILITY).await;
+    let sqs = TestSqs::new();
+    let queue = sqs.create_queue(VISIBILITY).await;
     let name = queue.url.rsplit('/').next().unwrap();
     let found = sqs.client.get_queue_url().queue_name(name).send().await;
     assert_eq!(found.unwrap().queue_url(), Some(&*queue.url));
@@ -603,11 +604,11 @@ async fn a_queue_is_found_by_its_name_and_made_once() {
 
 #[tokio::test]
 async fn what_is_wrong_is_refused_by_name() {
-    let sqs = Sqs::new();
-    let queue = sqs.queue(&[]).await;
+    let sqs = TestSqs::new();
+    let queue = sqs.create_queue(&[]).await;
     let delay = queue.sending("x").delay_seconds(901).send().await;
     assert_eq!(delay.unwrap_err().code(), Some("InvalidParameterValue"));
-    if sqs.conforms("a body has no control characters (the server takes them)") {
+    if sqs.conforms_to("a body has no control characters (the server takes them)") {
         let contents = queue.sending("\u{0}").send().await.unwrap_err();
         assert_eq!(contents.code(), Some("InvalidMessageContents"));
     }
@@ -629,7 +630,7 @@ async fn what_is_wrong_is_refused_by_name() {
             .into_service_error()
             .is_queue_does_not_exist()
     );
-    let missing = Queue {
+    let missing = TestQueue {
         client: sqs.client.clone(),
         url: format!("{}-no-such", queue.url),
     };

@@ -12,7 +12,7 @@ use std::time::Instant;
 use okra_core::schedule::Interval;
 use okra_sandbox::Volume;
 
-use self::world::World;
+use self::world::RefreshWorld;
 
 /// Records refreshed.
 const RECORDS: usize = 400;
@@ -28,21 +28,25 @@ const ROUNDS: usize = 20;
 fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let world = World::new().await;
+        let world = RefreshWorld::new().await;
         let mut linked = Vec::new();
         for _ in 0..RECORDS {
-            linked.push(world.link_on(Interval::OneMinute, 1, Volume::Medium).await);
+            linked.push(
+                world
+                    .link_on_interval(Interval::OneMinute, 1, Volume::Medium)
+                    .await,
+            );
         }
-        let first = world.refresh_all().await;
+        let first = world.refresh_all_records().await;
         assert_eq!(first.changed, RECORDS);
-        let before = world.store.capacity();
+        let before = world.store.capacity_used();
         let started = Instant::now();
         let mut unchanged = 0;
         for _ in 0..ROUNDS {
-            unchanged += world.refresh_all().await.unchanged;
+            unchanged += world.refresh_all_records().await.unchanged;
         }
         let elapsed = started.elapsed().as_secs_f64();
-        let after = world.store.capacity();
+        let after = world.store.capacity_used();
         assert_eq!(unchanged, RECORDS * ROUNDS);
         let each = |units: f64| units / unchanged as f64;
         println!(

@@ -3,32 +3,32 @@
 use jiff::Timestamp;
 use okra_core::{
     consent::ConsentClock,
-    feed::{Change, FeedEntry, Stream},
+    feed::{Change, FeedEntry, FeedStream},
     ids::{AccountId, RecordId, Seq},
     model::ByProduct,
-    state::{Happening, StateChange, status_after},
+    state::{StateChange, StatusTrigger, next_record_status},
 };
-use okra_queue::{Dispatch, Queues};
-use okra_store::{Commit, CommitError, Consistency, Head, RecordStatus, Store};
+use okra_queue::{FeedDispatch, Queues};
+use okra_store::{CommitError, Consistency, RecordCommit, RecordHead, RecordStatus, Store};
 
 use crate::RefreshError;
 
 /// Times a change of state is committed against refreshes that commit at the same time.
-const MAX_COMMITS: u32 = 6;
+const MAX_COMMIT_ATTEMPTS: u32 = 6;
 
 /// The feed entries of changes of state, numbered from after `last` on.
-pub fn entries(
+pub fn build_state_entries(
     record: RecordId,
-    last: Seq,
-    at: Timestamp,
+    last_seq: Seq,
+    committed_at: Timestamp,
     changes: Vec<(Option<AccountId>, StateChange)>,
 ) -> Vec<FeedEntry> {
     (1..)
         .zip(changes)
         .map(|(n, (account, change))| FeedEntry {
             record,
-            seq: last.plus(n),
-            at,
+            seq: last_seq.plus(n),
+            committed_at,
             account,
             change: Change::State(change),
         })
@@ -43,98 +43,104 @@ pub fn entries(
 ///
 /// [`RefreshError`]. Where the changes were committed but not dispatched, the record's next refresh
 /// dispatches them.
-pub async fn announce(
+pub async fn commit_state_changes(
     store: &Store,
     queues: &Queues,
     record: RecordId,
     now: Timestamp,
-    decide: impl Fn(&Head) -> Option<(RecordStatus, Vec<(Option<AccountId>, StateChange)>)>,
-) -> Result<Option<Head>, RefreshError> {
-    for _ in 0..MAX_COMMITS {
-        let Some(head) = store.head(record, Consistency::Strong).await? else {
+    decide: impl Fn(&RecordHead) -> Option<(RecordStatus, Vec<(Option<AccountId>, StateChange)>)>,
+) -> Result<Option<RecordHead>, RefreshError> {
+    for _ in 0..MAX_COMMIT_ATTEMPTS {
+        let Some(head) = store.find_head(record, Consistency::Strong).await? else {
             return Ok(None);
         };
         let Some((status, changes)) = decide(&head) else {
             return Ok(Some(head));
         };
-        if let Some(carrier) = head.state_key() {
-            store.unsettle(carrier).await?;
+        if let Some(carrier) = head.state_due_key() {
+            store.clear_due_digests(carrier).await?;
         }
-        let entries = entries(record, head.seq, now, changes);
-        let commit = Commit {
+        let entries = build_state_entries(record, head.seq, now, changes);
+        let commit = RecordCommit {
             head: &head,
             entries: &entries,
-            marks: ByProduct::default(),
+            watermarks: ByProduct::default(),
             status: Some(status),
-            history: None,
+            backfill: None,
             now,
         };
-        let committed = match store.commit(commit).await {
+        let committed = match store.commit_record(commit).await {
             Ok(committed) => committed,
-            Err(CommitError::Lost) => continue,
+            Err(CommitError::Conflict) => continue,
             Err(error) => return Err(RefreshError::Commit(error)),
         };
-        store.project(&entries).await?;
-        tell(store, queues, &committed).await?;
+        store.project_entries(&entries).await?;
+        dispatch_state_changes(store, queues, &committed).await?;
         return Ok(Some(committed));
     }
-    Err(RefreshError::Commit(CommitError::Lost))
+    Err(RefreshError::Commit(CommitError::Conflict))
 }
 
 /// Tells what is due of a consent's end: the notices, each once, and that it is over. True once it is
 /// over.
-pub(crate) async fn consent_clock(
+pub(crate) async fn announce_consent_expiry(
     store: &Store,
     queues: &Queues,
     record: RecordId,
-    clock: ConsentClock,
+    consent_clock: ConsentClock,
     now: Timestamp,
 ) -> Result<bool, RefreshError> {
-    let due = clock.due(now);
-    for _ in 0..MAX_COMMITS {
-        let Some(head) = store.head(record, Consistency::Strong).await? else {
+    let due = consent_clock.due_notices(now);
+    for _ in 0..MAX_COMMIT_ATTEMPTS {
+        let Some(head) = store.find_head(record, Consistency::Strong).await? else {
             return Ok(true);
         };
         if due.is_empty() || head.status != RecordStatus::Active {
             break;
         }
-        if let Some(carrier) = head.state_key() {
-            store.unsettle(carrier).await?;
+        if let Some(carrier) = head.state_due_key() {
+            store.clear_due_digests(carrier).await?;
         }
-        let expires_at = clock.expires_at;
+        let expires_at = consent_clock.expires_at;
         let notices = due.iter().map(|&days| {
-            let notice = StateChange::ConsentExpiring { expires_at, days };
+            let notice = StateChange::ConsentExpiring {
+                expires_at,
+                days_before: days,
+            };
             (None, notice)
         });
-        let entries = entries(record, head.seq, now, notices.collect());
-        let commit = Commit {
+        let entries = build_state_entries(record, head.seq, now, notices.collect());
+        let commit = RecordCommit {
             head: &head,
             entries: &entries,
-            marks: ByProduct::default(),
+            watermarks: ByProduct::default(),
             status: None,
-            history: None,
+            backfill: None,
             now,
         };
-        match store.commit_notices(commit, clock, clock.told(now)).await {
+        match store
+            .commit_consent_notices(commit, consent_clock, consent_clock.after_due_notices(now))
+            .await
+        {
             Ok(committed) => {
-                tell(store, queues, &committed).await?;
+                dispatch_state_changes(store, queues, &committed).await?;
                 break;
             }
-            Err(CommitError::Lost) => {
+            Err(CommitError::Conflict) => {
                 // Another refresh committed, or gave the notices.
-                let consent = store.consent(record, Consistency::Strong).await?;
-                if consent.and_then(|it| it.clock) != Some(clock) {
+                let consent = store.find_consent(record, Consistency::Strong).await?;
+                if consent.and_then(|it| it.consent_clock) != Some(consent_clock) {
                     break;
                 }
             }
             Err(error) => return Err(RefreshError::Commit(error)),
         }
     }
-    if !clock.is_over(now) {
+    if !consent_clock.is_expired(now) {
         return Ok(false);
     }
-    announce(store, queues, record, now, |head| {
-        let (status, change) = status_after(head.status, Happening::Expired);
+    commit_state_changes(store, queues, record, now, |head| {
+        let (status, change) = next_record_status(head.status, StatusTrigger::ConsentExpired);
         Some((status, vec![(None, change?)]))
     })
     .await?;
@@ -146,27 +152,33 @@ pub(crate) async fn consent_clock(
 /// # Errors
 ///
 /// [`RefreshError`]; the record's next refresh does it.
-pub async fn tell(store: &Store, queues: &Queues, head: &Head) -> Result<(), RefreshError> {
-    let carrier = match head.state_key() {
-        Some(key) => store.due_entry(key, Consistency::Strong).await?,
+pub async fn dispatch_state_changes(
+    store: &Store,
+    queues: &Queues,
+    head: &RecordHead,
+) -> Result<(), RefreshError> {
+    let carrier = match head.state_due_key() {
+        Some(key) => store.find_due_entry(key, Consistency::Strong).await?,
         None => None,
     };
     // A record that is on no interval has nothing that says how far it was told: the last change is.
-    let told = carrier.as_ref().and_then(|entry| entry.state);
-    let told = told.unwrap_or_else(|| Seq(head.state.0.saturating_sub(1)));
-    if told >= head.state {
+    let told = carrier.as_ref().and_then(|entry| entry.state_seq);
+    let told = told.unwrap_or_else(|| Seq(head.state_seq.0.saturating_sub(1)));
+    if told >= head.state_seq {
         return Ok(());
     }
-    let dispatch = Dispatch {
+    let dispatch = FeedDispatch {
         record: head.record,
-        from: told.next(),
-        to: head.state,
-        stream: Stream::State,
+        first_seq: told.next(),
+        last_seq: head.state_seq,
+        stream: FeedStream::State,
     };
     queues.send_dispatches(&[dispatch], 0).await?;
     if let Some(entry) = carrier {
         let nothing = ByProduct::default();
-        store.advance(entry.key, nothing, Some(head.state)).await?;
+        store
+            .advance_watermarks(entry.key, nothing, Some(head.state_seq))
+            .await?;
     }
     Ok(())
 }

@@ -7,31 +7,31 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{bank::BankConfig, ids::BankId};
-use okra_store::Place;
+use okra_store::AdHocPermit;
 
 use crate::{RefreshError, Refresher};
 
 /// How long a configuration is kept: what an operator changes takes effect within this time.
-const KEPT_FOR: SignedDuration = SignedDuration::from_secs(60);
+const CACHE_TTL: SignedDuration = SignedDuration::from_secs(60);
 
 /// Configurations kept at most.
-const MAX_KEPT: usize = 1_000;
+const MAX_CACHED_BANKS: usize = 1_000;
 
 #[derive(Default)]
 pub(crate) struct BankCache(Mutex<HashMap<BankId, (Timestamp, Arc<BankConfig>)>>);
 
 impl BankCache {
-    fn get(&self, bank: BankId, now: Timestamp) -> Option<Arc<BankConfig>> {
+    fn get_fresh(&self, bank: BankId, now: Timestamp) -> Option<Arc<BankConfig>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (read_at, config) = kept.get(&bank)?;
         // An age below zero: a driven clock was set back.
         let age = now.duration_since(*read_at);
-        (age >= SignedDuration::ZERO && age < KEPT_FOR).then(|| Arc::clone(config))
+        (age >= SignedDuration::ZERO && age < CACHE_TTL).then(|| Arc::clone(config))
     }
 
-    fn put(&self, config: Arc<BankConfig>, now: Timestamp) {
+    fn put_config(&self, config: Arc<BankConfig>, now: Timestamp) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= MAX_KEPT {
+        if kept.len() >= MAX_CACHED_BANKS {
             kept.clear();
         }
         kept.insert(config.id, (now, config));
@@ -40,33 +40,39 @@ impl BankCache {
 
 impl Refresher {
     /// Takes a place of what a bank allows beside its ticks, where one is free now.
-    pub(crate) async fn take_place(&self, bank: &BankConfig) -> Result<Place, RefreshError> {
+    pub(crate) async fn acquire_bank_permit(
+        &self,
+        bank: &BankConfig,
+    ) -> Result<AdHocPermit, RefreshError> {
         let (rate, now) = (bank.limits.records_per_second, self.clock.now());
         let ahead = SignedDuration::ZERO;
-        Ok(self.store.take_unplanned(bank.id, rate, now, ahead).await?)
+        Ok(self
+            .store
+            .reserve_ad_hoc_permit(bank.id, rate, now, ahead)
+            .await?)
     }
 
     /// How many of its records may be asked for in a second; `None` of a bank that is configured no more.
-    pub(crate) async fn rate_of(&self, bank: BankId) -> Result<Option<u32>, RefreshError> {
-        match self.bank(bank).await {
+    pub(crate) async fn bank_rate_limit(&self, bank: BankId) -> Result<Option<u32>, RefreshError> {
+        match self.bank_config(bank).await {
             Ok(config) => Ok(Some(config.limits.records_per_second)),
             Err(RefreshError::UnknownBank(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    pub(crate) async fn bank(&self, bank: BankId) -> Result<Arc<BankConfig>, RefreshError> {
+    pub(crate) async fn bank_config(&self, bank: BankId) -> Result<Arc<BankConfig>, RefreshError> {
         let now = self.clock.now();
-        if let Some(config) = self.banks.get(bank, now) {
+        if let Some(config) = self.banks.get_fresh(bank, now) {
             return Ok(config);
         }
         let config = self
             .store
-            .bank(bank)
+            .find_bank(bank)
             .await?
             .ok_or(RefreshError::UnknownBank(bank))?;
         let config = Arc::new(config);
-        self.banks.put(Arc::clone(&config), now);
+        self.banks.put_config(Arc::clone(&config), now);
         Ok(config)
     }
 }

@@ -8,29 +8,32 @@ use std::{
 
 use futures::{FutureExt, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use okra_banks::{AccountRef, Ask};
+use okra_banks::{AccountRef, FetchRequest};
 use okra_core::{
     bank::{BankConfig, BankLimits},
-    breaker::Heard,
-    decide::{Observed, observe, window_start},
+    breaker::CallOutcomes,
+    decide::{SnapshotDigests, digest_snapshot, window_start},
     fault::{BankFault, FaultClass},
     ids::{AccountId, RecordId},
-    model::{Product, Snapshot, date_of},
-    plan::{Chunk, DueEntry, JOB_PREFIX, MAX_ASKED_AGAIN, MAX_DELAY_S, Requested, draw, spread_s},
-    trouble::{Places, Told, Trouble},
+    model::{Product, Snapshot, utc_date},
+    plan::{
+        Chunk, DueEntry, JOB_CHUNK_PREFIX, MAX_QUEUE_DELAY_S, MAX_REQUEUES, RefreshTrigger,
+        random_for_record, requeue_delay_s,
+    },
+    trouble::{FailureState, RefreshFaults, SuspendedProducts},
 };
-use okra_queue::Lane;
-use okra_store::{Consent, ConsentAccount, FAILED, Found, JobEnd};
+use okra_queue::ChunkQueue;
+use okra_store::{Consent, ConsentAccount, FAILED_OUTCOME, JobCompletion, JobFindings};
 
 use crate::{
-    ChunkReport, Outcome, RefreshError, Refreshed, Refresher, announce,
-    reconcile::{Fetched, Reconciled},
-    tokens::none_but,
-    watch::Watch,
+    ChunkReport, RefreshError, RefreshOutcome, RefreshReport, Refresher, announce,
+    reconcile::{CommitOutcome, FetchedRecord},
+    tokens::snapshot_from_fault,
+    watch::BreakerGuard,
 };
 
 /// Times a record is fetched again because another refresh committed meanwhile.
-const MAX_FETCHES: usize = 3;
+const MAX_FETCH_ATTEMPTS: usize = 3;
 
 /// One in so many unchanged scheduled refreshes takes the strong read all the same: an audit.
 const AUDIT_ONE_IN: u32 = 128;
@@ -43,66 +46,78 @@ impl AddAssign for ChunkReport {
         self.contended += other.contended;
         self.gone += other.gone;
         self.stale += other.stale;
-        self.held += other.held;
-        self.put_off += other.put_off;
+        self.deferred += other.deferred;
+        self.requeued += other.requeued;
     }
 }
 
 /// What is asked of a bank for a record: what is not left alone.
-struct Asked<'a> {
+struct FetchPlan<'a> {
     /// Accounts of which the same products are asked for; one group where nothing is left alone.
-    groups: Vec<(Vec<Product>, Vec<AccountRef<'a>>)>,
-    left_alone: Places,
+    account_groups: Vec<(Vec<Product>, Vec<AccountRef<'a>>)>,
+    suspended_products: SuspendedProducts,
 }
 
-impl<'a> Asked<'a> {
-    fn of(consent: &'a Consent, products: &[Product], left_alone: Places) -> Self {
-        let order = in_order(consent);
-        let mut groups: Vec<(Vec<Product>, Vec<AccountRef<'a>>)> = Vec::with_capacity(1);
+impl<'a> FetchPlan<'a> {
+    fn for_consent(
+        consent: &'a Consent,
+        products: &[Product],
+        suspended_products: SuspendedProducts,
+    ) -> Self {
+        let order = ordered_account_ids(consent);
+        let mut account_groups: Vec<(Vec<Product>, Vec<AccountRef<'a>>)> = Vec::with_capacity(1);
         for account in &consent.accounts {
-            let nth = order.iter().position(|id| *id == account.id).unwrap_or(0);
+            let nth = order
+                .iter()
+                .position(|id| *id == account.account_id)
+                .unwrap_or(0);
             let mut asked = products.to_vec();
-            asked.retain(|product| !left_alone.holds(Places::of(nth, *product)));
-            let account = at_bank(account);
-            match groups.iter_mut().find(|(group, _)| *group == asked) {
+            asked.retain(|product| {
+                !suspended_products.overlaps_with(SuspendedProducts::for_product(nth, *product))
+            });
+            let account = account_ref(account);
+            match account_groups.iter_mut().find(|(group, _)| *group == asked) {
                 Some((_, accounts)) => accounts.push(account),
                 None if asked.is_empty() => {}
-                None => groups.push((asked, vec![account])),
+                None => account_groups.push((asked, vec![account])),
             }
         }
-        Self { groups, left_alone }
+        Self {
+            account_groups,
+            suspended_products,
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.groups.is_empty()
+        self.account_groups.is_empty()
     }
 }
 
 /// An account as its bank is asked for it.
-pub(crate) fn at_bank(account: &ConsentAccount) -> AccountRef<'_> {
+pub(crate) fn account_ref(account: &ConsentAccount) -> AccountRef<'_> {
     AccountRef {
-        id: account.id,
+        id: account.account_id,
         bank_account_id: &account.bank_account_id,
     }
 }
 
 /// A record's accounts, in the order of their ids.
-pub(crate) fn in_order(consent: &Consent) -> Vec<AccountId> {
-    let mut order: Vec<AccountId> = consent.accounts.iter().map(|it| it.id).collect();
+pub(crate) fn ordered_account_ids(consent: &Consent) -> Vec<AccountId> {
+    let mut order: Vec<AccountId> = consent.accounts.iter().map(|it| it.account_id).collect();
     order.sort_unstable();
     order
 }
 
 /// What came of a record, and after how many seconds it is asked again before its next turn.
-type Turn<'a> = (Outcome, Option<(&'a DueEntry, u32)>);
+type RecordResult<'a> = (RefreshOutcome, Option<(&'a DueEntry, u32)>);
 
 /// How the records of a chunk call their bank.
 #[derive(Clone, Copy)]
-struct Calls<'a> {
+struct BankCallContext<'a> {
     bank: &'a BankConfig,
-    watch: &'a Watch<'a>,
+    breaker_guard: &'a BreakerGuard<'a>,
     /// The user, where he is there.
-    user: Option<IpAddr>,
+    user_present: Option<IpAddr>,
 }
 
 impl Refresher {
@@ -114,10 +129,10 @@ impl Refresher {
     /// What comes late has no part in what the bank is planned to be asked: it takes places of its pace, one
     /// for each record, and what gets none is put off. So is what could not be asked because the bank
     /// is down, or was not answered, where the next turn is far off.
-    pub async fn chunk(
+    pub async fn refresh_chunk(
         &self,
         mut chunk: Chunk,
-        redelivered: bool,
+        is_redelivered: bool,
     ) -> Result<ChunkReport, RefreshError> {
         let mut report = ChunkReport::default();
         let now = self.clock.now();
@@ -125,33 +140,35 @@ impl Refresher {
             report.stale = chunk.records.len();
             return Ok(report);
         }
-        let watch = self.watch(chunk.bank).await?;
-        let refused = watch.refuses();
+        let watch = self.guard_bank(chunk.bank).await?;
+        let refused = watch.rejection_fault();
         if let Some(down) = &refused
-            && chunk.is_worth_putting_off()
-            && everyone_knows(&chunk)
+            && chunk.is_worth_requeueing()
+            && is_outage_reported(&chunk)
         {
-            report.held = chunk.records.len();
+            report.deferred = chunk.records.len();
             let records = std::mem::take(&mut chunk.records);
-            report.put_off = self.put_off(&chunk, records, wait_of(down)).await?;
+            report.requeued = self
+                .requeue_records(&chunk, records, seconds_until_probe(down))
+                .await?;
             return Ok(report);
         }
         let late = refused.is_none() && chunk.is_late(now);
-        if late && let Some(rate) = self.rate_of(chunk.bank).await? {
+        if late && let Some(rate) = self.bank_rate_limit(chunk.bank).await? {
             let wanted = chunk.records.len();
             let places = self
                 .store
-                .take_places(chunk.bank, rate, now, wanted)
+                .take_ad_hoc_permits(chunk.bank, rate, now, wanted)
                 .await?;
             // A probe that is claimed is made.
             let kept = places.max(watch.is_probing().into()).min(wanted);
             let rest = chunk.records.split_off(kept);
-            report.held = rest.len();
-            let in_vain = if places == 0 { chunk.again } else { 0 };
+            report.deferred = rest.len();
+            let in_vain = if places == 0 { chunk.requeue_count } else { 0 };
             let wait_s = rest
                 .first()
-                .map_or(0, |it| spread_s(it.key.record, now, in_vain));
-            report.put_off = self.put_off(&chunk, rest, wait_s).await?;
+                .map_or(0, |it| requeue_delay_s(it.key.record, now, in_vain));
+            report.requeued = self.requeue_records(&chunk, rest, wait_s).await?;
             if chunk.records.is_empty() {
                 return Ok(report);
             }
@@ -160,7 +177,7 @@ impl Refresher {
         let mut consents: HashMap<RecordId, Consent> = HashMap::with_capacity(ids.len());
         consents.extend(
             self.store
-                .consents(&ids)
+                .load_consents(&ids)
                 .await?
                 .into_iter()
                 .map(|it| (it.record, it)),
@@ -170,63 +187,75 @@ impl Refresher {
             report.gone = chunk.records.len();
             return Ok(report);
         }
-        let bank = self.bank(chunk.bank).await?;
-        let (on_demand, user) = match chunk.requested {
-            Requested::OnDemand { user, .. } => (true, user),
-            Requested::Scheduled { .. } => (false, None),
+        let bank = self.bank_config(chunk.bank).await?;
+        let (on_demand, user) = match chunk.trigger {
+            RefreshTrigger::OnDemand { user, .. } => (true, user),
+            RefreshTrigger::Scheduled { .. } => (false, None),
         };
         let job = chunk.id.as_str();
         let work = chunk.records.iter().map(|entry| {
             let consent = consents.get(&entry.key.record);
             // Who asks in person is not held.
-            let held = entry.trouble.filter(|_| !on_demand);
-            let held = held.map_or_else(Places::default, |it| it.left_alone(now));
-            let seen_before = redelivered || chunk.again > 0;
-            let (bank, strong) = (&bank, seen_before || on_demand || self.audited(entry));
-            let calls = Calls {
+            let held = entry.failure_state.filter(|_| !on_demand);
+            let held =
+                held.map_or_else(SuspendedProducts::default, |it| it.suspended_products(now));
+            let seen_before = is_redelivered || chunk.requeue_count > 0;
+            let (bank, strong) = (&bank, seen_before || on_demand || self.is_audit_due(entry));
+            let calls = BankCallContext {
                 bank,
-                watch: &watch,
-                user,
+                breaker_guard: &watch,
+                user_present: user,
             };
             let work = async move {
                 let Some(consent) = consent else {
-                    return Ok((Outcome::Gone, None));
+                    return Ok((RefreshOutcome::Gone, None));
                 };
                 let mut over = false;
-                if let Some(clock) = consent.clock.filter(|it| it.next_at() <= now) {
+                if let Some(clock) = consent
+                    .consent_clock
+                    .filter(|it| it.next_notice_at() <= now)
+                {
                     let (store, queues) = (&self.store, &self.queues);
                     let record = consent.record;
-                    over = announce::consent_clock(store, queues, record, clock, now).await?;
+                    over = announce::announce_consent_expiry(store, queues, record, clock, now)
+                        .await?;
                 }
                 // An ended consent is not used but for who asks in person: it may have been prolonged.
                 // A bank that wants the user there is asked when he is.
                 let alone = !on_demand && bank.limits.user_present_only;
-                let products = entry.marks.products();
-                let asked = Asked::of(consent, &products, held);
+                let products = entry.watermarks.products();
+                let asked = FetchPlan::for_consent(consent, &products, held);
                 if asked.is_empty() || alone || (over && !on_demand) {
-                    return Ok((Outcome::Held, None));
+                    return Ok((RefreshOutcome::Deferred, None));
                 }
-                let called = calls.watch.refuses().is_none();
-                let refreshed = self.record(calls, consent, entry, (asked, strong)).await?;
+                let called = calls.breaker_guard.rejection_fault().is_none();
+                let refreshed = self
+                    .refresh_record(calls, consent, entry, (asked, strong))
+                    .await?;
                 let called = called.then_some(&bank.limits);
                 // A bank that does not answer this record alone is asked again when that is new, a few times.
-                let new =
-                    !entry.trouble.is_some_and(Trouble::is_told) && chunk.again < MAX_ASKED_AGAIN;
-                let worth = new || calls.watch.refuses().is_some();
-                let wait_s = passes_in(&refreshed, called).filter(|_| worth);
-                if job.starts_with(JOB_PREFIX) {
+                let new = !entry.failure_state.is_some_and(FailureState::is_reported)
+                    && chunk.requeue_count < MAX_REQUEUES;
+                let worth = new || calls.breaker_guard.rejection_fault().is_some();
+                let wait_s = transient_retry_delay_s(&refreshed, called).filter(|_| worth);
+                if job.starts_with(JOB_CHUNK_PREFIX) {
                     let (record, ended_at) = (consent.record, self.clock.now());
                     let accounts = consent.accounts.len();
-                    for product in entry.marks.products() {
-                        let end = end_of(&refreshed, product, accounts, ended_at);
+                    for product in entry.watermarks.products() {
+                        let end = job_end_for_product(&refreshed, product, accounts, ended_at);
                         self.store
                             .end_job(record, product, job, end, ended_at)
                             .await?;
                     }
                 }
                 let outcome = refreshed.outcome;
-                if over && matches!(outcome, Outcome::Changed(_) | Outcome::Unchanged) {
-                    self.store.stop_clock(consent.record).await?;
+                if over
+                    && matches!(
+                        outcome,
+                        RefreshOutcome::Changed(_) | RefreshOutcome::Unchanged
+                    )
+                {
+                    self.store.clear_consent_clock(consent.record).await?;
                 }
                 Ok((outcome, wait_s.map(|wait_s| (entry, wait_s))))
             };
@@ -235,9 +264,9 @@ impl Refresher {
         // Collected, because a borrowing closure inside the stream would make it not `Send`.
         let mut work = work.collect::<Vec<_>>().into_iter();
         let (mut fault, mut rest, mut wait_s) = (None, Vec::new(), 0);
-        let mut count = |turn: Result<Turn<'_>, RefreshError>| match turn {
+        let mut count = |turn: Result<RecordResult<'_>, RefreshError>| match turn {
             Ok((outcome, again)) => {
-                report.count(&outcome);
+                report.count_outcome(&outcome);
                 rest.extend(again.map(|(entry, _)| entry.clone()));
                 wait_s = wait_s.max(again.map_or(0, |(_, wait_s)| wait_s));
             }
@@ -253,24 +282,26 @@ impl Refresher {
         while let Some(outcome) = outcomes.next().await {
             count(outcome);
         }
-        watch.settle().await?;
-        if chunk.is_worth_putting_off() {
-            report.put_off += self.put_off(&chunk, rest, wait_s).await?;
+        watch.store_breaker().await?;
+        if chunk.is_worth_requeueing() {
+            report.requeued += self.requeue_records(&chunk, rest, wait_s).await?;
         }
         fault.map_or(Ok(report), Err)
     }
 
     /// Sees to it that records of a chunk are asked again after `wait_s` seconds; says how many are.
-    async fn put_off(
+    async fn requeue_records(
         &self,
         chunk: &Chunk,
         records: Vec<DueEntry>,
         wait_s: u32,
     ) -> Result<usize, RefreshError> {
         let count = records.len();
-        match chunk.put_off(records, wait_s, self.clock.now()) {
+        match chunk.requeue(records, wait_s, self.clock.now()) {
             Some(later) => {
-                self.queues.send_chunks(Lane::Scheduled, &[later]).await?;
+                self.queues
+                    .send_chunks(ChunkQueue::Scheduled, &[later])
+                    .await?;
                 Ok(count)
             }
             None => Ok(0),
@@ -279,83 +310,90 @@ impl Refresher {
 
     /// Drawn anew each time, so that a record whose turn always comes in the same minute of the day is
     /// audited as often as any other.
-    fn audited(&self, entry: &DueEntry) -> bool {
-        draw(entry.key.record, self.clock.now()) < u32::MAX / AUDIT_ONE_IN
+    fn is_audit_due(&self, entry: &DueEntry) -> bool {
+        random_for_record(entry.key.record, self.clock.now()) < u32::MAX / AUDIT_ONE_IN
     }
 
-    async fn record(
+    async fn refresh_record(
         &self,
-        calls: Calls<'_>,
+        calls: BankCallContext<'_>,
         consent: &Consent,
         entry: &DueEntry,
-        (asked, mut strong): (Asked<'_>, bool),
-    ) -> Result<Refreshed, RefreshError> {
-        let Calls { bank, watch, user } = calls;
-        let mut tokens = self.tokens(consent)?;
-        let products = entry.marks.products();
+        (asked, mut strong): (FetchPlan<'_>, bool),
+    ) -> Result<RefreshReport, RefreshError> {
+        let BankCallContext {
+            bank,
+            breaker_guard: watch,
+            user_present: user,
+        } = calls;
+        let mut tokens = self.open_tokens(consent)?;
+        let products = entry.watermarks.products();
         let started = self.clock.now();
-        let (mut outcome, mut faults) = (Outcome::Contended, Vec::new());
-        for _ in 0..MAX_FETCHES {
+        let (mut outcome, mut faults) = (RefreshOutcome::Contended, Vec::new());
+        for _ in 0..MAX_FETCH_ATTEMPTS {
             let asked_at = self.clock.now();
-            let from = window_start(date_of(asked_at));
+            let from = window_start(utc_date(asked_at));
             let mut snapshot = Snapshot::default();
-            let refusal = watch.refuses();
-            for (products, accounts) in &asked.groups {
-                let ask = Ask {
+            let refusal = watch.rejection_fault();
+            for (products, accounts) in &asked.account_groups {
+                let ask = FetchRequest {
                     products,
                     from,
                     now: asked_at,
                     user_present: user,
                 };
                 let answer = match &refusal {
-                    Some(fault) => none_but(fault, accounts, products),
+                    Some(fault) => snapshot_from_fault(fault, accounts, products),
                     None => {
-                        let asked = self.ask(bank, consent, &mut tokens, accounts, ask);
+                        let asked =
+                            self.fetch_with_renewal(bank, consent, &mut tokens, accounts, ask);
                         asked.await?
                     }
                 };
                 snapshot.accounts.extend(answer.accounts);
             }
             if refusal.is_none() {
-                watch.hear(Heard::of(&snapshot)).await?;
+                watch
+                    .record_outcomes(CallOutcomes::from_snapshot(&snapshot))
+                    .await?;
             }
-            let observed = observe(&snapshot);
+            let observed = digest_snapshot(&snapshot);
             faults.clone_from(&observed.faults);
             if !strong {
-                if settled(entry, &observed) {
-                    outcome = Outcome::Unchanged;
+                if is_unchanged(entry, &observed) {
+                    outcome = RefreshOutcome::Unchanged;
                     break;
                 }
-                if asked.left_alone.is_empty()
-                    && failing_as_before(entry, &observed, consent, asked_at)
+                if asked.suspended_products.is_empty()
+                    && is_failing_unchanged(entry, &observed, consent, asked_at)
                 {
-                    outcome = Outcome::Failed;
+                    outcome = RefreshOutcome::Failed;
                     break;
                 }
             }
-            let fetched = Fetched {
+            let fetched = FetchedRecord {
                 bank,
-                secret: tokens.secret(),
+                secret: tokens.consent_secret(),
                 consent,
-                user,
-                left_alone: asked.left_alone,
-                from,
-                asked_at,
+                user_present: user,
+                suspended_products: asked.suspended_products,
+                window_from: from,
+                requested_at: asked_at,
                 snapshot: &snapshot,
-                observed: &observed,
+                snapshot_digests: &observed,
             };
-            match self.reconcile(entry.key, fetched).await? {
-                Reconciled::Done(done, disbelieved) => {
+            match self.commit_changes(entry.key, fetched).await? {
+                CommitOutcome::Finished(done, disbelieved) => {
                     outcome = done;
                     faults.extend(disbelieved);
                     break;
                 }
                 // What we hold is older than what was committed; comparing it would undo that.
-                Reconciled::Overtaken => strong = true,
+                CommitOutcome::Conflict => strong = true,
             }
         }
         let elapsed_ms = self.clock.now().as_millisecond() - started.as_millisecond();
-        let refreshed = Refreshed {
+        let refreshed = RefreshReport {
             record: entry.key.record,
             app: consent.app,
             bank: bank.id,
@@ -364,51 +402,54 @@ impl Refresher {
             faults,
             elapsed_ms,
         };
-        self.observer.refreshed(&refreshed);
+        self.observer.on_record_refreshed(&refreshed);
         Ok(refreshed)
     }
 }
 
 /// Seconds to the next probe of a bank that is down.
-fn wait_of(down: &BankFault) -> u32 {
-    down.retry_after_s.unwrap_or(MAX_DELAY_S)
+fn seconds_until_probe(down_fault: &BankFault) -> u32 {
+    down_fault.retry_after_s.unwrap_or(MAX_QUEUE_DELAY_S)
 }
 
 /// True where nobody has to be told of an outage any more: every app was, or two refreshes could tell them.
-fn everyone_knows(chunk: &Chunk) -> bool {
-    let told = |entry: &DueEntry| entry.trouble.is_some_and(Trouble::is_told);
-    chunk.again >= 2 || chunk.records.iter().all(told)
+fn is_outage_reported(chunk: &Chunk) -> bool {
+    let told = |entry: &DueEntry| entry.failure_state.is_some_and(FailureState::is_reported);
+    chunk.requeue_count >= 2 || chunk.records.iter().all(told)
 }
 
 /// Seconds after which a record is asked again that was not answered for a reason that passes by itself;
 /// `None` where it waits for its next turn. Where the bank was `called`, a day's quota is not spent on it.
-fn passes_in(refreshed: &Refreshed, called: Option<&BankLimits>) -> Option<u32> {
-    let spends = called.is_some_and(|limits| limits.unattended_per_day.is_some());
-    let failed = refreshed.outcome == Outcome::Failed && !refreshed.faults.is_empty();
+fn transient_retry_delay_s(
+    refreshed: &RefreshReport,
+    called_limits: Option<&BankLimits>,
+) -> Option<u32> {
+    let spends = called_limits.is_some_and(|limits| limits.unattended_per_day.is_some());
+    let failed = refreshed.outcome == RefreshOutcome::Failed && !refreshed.faults.is_empty();
     if !failed || spends {
         return None;
     }
     let waits = refreshed.faults.iter().map(|(_, _, fault)| {
         use FaultClass::{BankUnavailable, RateLimited};
         let passes = matches!(fault.class, BankUnavailable | RateLimited);
-        let wait_s = fault.retry_after_s.unwrap_or(MAX_DELAY_S);
-        (passes && wait_s <= MAX_DELAY_S).then_some(wait_s)
+        let wait_s = fault.retry_after_s.unwrap_or(MAX_QUEUE_DELAY_S);
+        (passes && wait_s <= MAX_QUEUE_DELAY_S).then_some(wait_s)
     });
     waits.collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 /// What came of one product of a record with so many accounts, as its job says it: where none of them had
 /// an answer it failed, whatever came of the other product.
-fn end_of(
-    refreshed: &Refreshed,
+fn job_end_for_product(
+    refreshed: &RefreshReport,
     product: Product,
-    accounts: usize,
+    account_count: usize,
     ended_at: Timestamp,
-) -> JobEnd<'static> {
+) -> JobCompletion<'static> {
     let faults = refreshed.faults.iter();
     let faults = || faults.clone().filter(|(_, of, _)| *of == product);
     let failed: HashSet<AccountId> = faults().map(|(account, ..)| *account).collect();
-    let silent = !failed.is_empty() && failed.len() >= accounts;
+    let silent = !failed.is_empty() && failed.len() >= account_count;
     let classes = || faults().map(|(_, _, fault)| fault.class);
     // What the user has to mend comes before what passes by itself.
     let reason = classes().find(|class| class.needs_user());
@@ -419,60 +460,64 @@ fn end_of(
         let wait = SignedDuration::from_secs(wait_s.into());
         ended_at.checked_add(wait).ok()
     });
-    JobEnd {
+    JobCompletion {
         outcome: match silent {
-            true => FAILED,
+            true => FAILED_OUTCOME,
             false => refreshed.outcome.as_str(),
         },
-        reason: reason.or_else(|| classes().next()),
+        fault_class: reason.or_else(|| classes().next()),
         retry_at,
-        found: found(&refreshed.outcome),
+        findings: job_findings(&refreshed.outcome),
     }
 }
 
 /// What a refresh found, as its job says it.
-fn found(outcome: &Outcome) -> Found {
+fn job_findings(outcome: &RefreshOutcome) -> JobFindings {
     match outcome {
-        Outcome::Changed(changes) => Found {
+        RefreshOutcome::Changed(changes) => JobFindings {
             balances: changes.balances,
             added: changes.added,
             modified: changes.modified,
             removed: changes.removed,
         },
-        _ => Found::default(),
+        _ => JobFindings::default(),
     }
 }
 
 /// True where every product asked for reads as it did when it was last dispatched.
-fn settled(entry: &DueEntry, observed: &Observed) -> bool {
-    entry.trouble.is_none()
-        && entry.marks.iter().all(|(product, mark)| {
-            mark.digest.is_some() && mark.digest.as_ref() == observed.digests.get(product)
+fn is_unchanged(entry: &DueEntry, snapshot_digests: &SnapshotDigests) -> bool {
+    entry.failure_state.is_none()
+        && entry.watermarks.iter().all(|(product, mark)| {
+            mark.digest.is_some() && mark.digest.as_ref() == snapshot_digests.digests.get(product)
         })
 }
 
 /// True where what failed is what failed the last time, was told then, and where everything else reads
 /// as before: a product of which no account answered changes nothing.
-fn failing_as_before(
+fn is_failing_unchanged(
     entry: &DueEntry,
-    observed: &Observed,
+    snapshot_digests: &SnapshotDigests,
     consent: &Consent,
     now: Timestamp,
 ) -> bool {
-    let order = in_order(consent);
-    let told = Told {
-        faults: &observed.faults,
-        left_alone: Places::default(),
+    let order = ordered_account_ids(consent);
+    let told = RefreshFaults {
+        faults: &snapshot_digests.faults,
+        suspended: SuspendedProducts::default(),
         accounts: &order,
     };
     let accounts = order.len();
-    let known = entry.trouble.is_some_and(Trouble::is_told)
-        && Trouble::after(entry.trouble, told, now) == entry.trouble;
+    let known = entry.failure_state.is_some_and(FailureState::is_reported)
+        && FailureState::after_refresh(entry.failure_state, told, now) == entry.failure_state;
     known
-        && entry.marks.iter().all(|(product, mark)| {
-            let failed = observed.faults.iter().filter(|(_, of, _)| *of == product);
+        && entry.watermarks.iter().all(|(product, mark)| {
+            let failed = snapshot_digests
+                .faults
+                .iter()
+                .filter(|(_, of, _)| *of == product);
             let silent = failed.count() == accounts;
             silent
-                || (mark.digest.is_some() && mark.digest.as_ref() == observed.digests.get(product))
+                || (mark.digest.is_some()
+                    && mark.digest.as_ref() == snapshot_digests.digests.get(product))
         })
 }

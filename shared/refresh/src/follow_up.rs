@@ -7,24 +7,24 @@
 
 use okra_core::{
     ids::RecordId,
-    plan::{Chunk, Requested},
+    plan::{Chunk, RefreshTrigger},
     state::RecordStatus,
 };
-use okra_queue::{FollowUp, Queues};
-use okra_store::{Consistency, Head};
+use okra_queue::{LinkFollowUp, Queues};
+use okra_store::{Consistency, RecordHead};
 
 use crate::{RefreshError, Refresher, announce};
 
 /// Seconds after a link at which it is followed up: longer than an API call can take.
-pub const FOLLOW_UP_S: u16 = 60;
+pub const FOLLOW_UP_DELAY_S: u16 = 60;
 
 /// What a follow-up found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FollowedUp {
+pub enum FollowUpOutcome {
     /// There is no such record: the link was not made, or is gone already.
     NotLinked,
     /// All was done.
-    Settled,
+    AlreadyDone,
     /// It was not refreshed since, and was now.
     Refreshed,
 }
@@ -34,46 +34,49 @@ pub enum FollowedUp {
 /// # Errors
 ///
 /// [`RefreshError`]; then the link is not to be made.
-pub async fn ask(queues: &Queues, head: &Head) -> Result<(), RefreshError> {
-    let of = FollowUp {
+pub async fn schedule_follow_up(queues: &Queues, head: &RecordHead) -> Result<(), RefreshError> {
+    let of = LinkFollowUp {
         record: head.record,
         bank: head.bank,
     };
-    Ok(queues.send_follow_up(of, FOLLOW_UP_S).await?)
+    Ok(queues.send_follow_up(of, FOLLOW_UP_DELAY_S).await?)
 }
 
 impl Refresher {
     /// Tells of a record's link what was not told, and refreshes what was never read or waits for a
     /// user who has been there.
-    pub async fn follow_up(&self, record: RecordId) -> Result<FollowedUp, RefreshError> {
-        let head = self.store.head(record, Consistency::Strong).await?;
+    pub async fn run_follow_up(&self, record: RecordId) -> Result<FollowUpOutcome, RefreshError> {
+        let head = self.store.find_head(record, Consistency::Strong).await?;
         let Some(head) = head.filter(|head| head.status != RecordStatus::Invalid) else {
-            return Ok(FollowedUp::NotLinked);
+            return Ok(FollowUpOutcome::NotLinked);
         };
-        announce::tell(&self.store, &self.queues, &head).await?;
-        let mut followed = FollowedUp::Settled;
+        announce::dispatch_state_changes(&self.store, &self.queues, &head).await?;
+        let mut followed = FollowUpOutcome::AlreadyDone;
         for key in head.due_keys() {
-            let entry = self.store.due_entry(key, Consistency::Strong).await?;
+            let entry = self.store.find_due_entry(key, Consistency::Strong).await?;
             let Some(entry) = entry else { continue };
-            let unread = entry.marks.iter().any(|(_, mark)| mark.digest.is_none());
+            let unread = entry
+                .watermarks
+                .iter()
+                .any(|(_, mark)| mark.digest.is_none());
             if !unread && head.status == RecordStatus::Active {
                 continue;
             }
             let chunk = Chunk {
                 id: format!("follow-up-{record}-{}", key.interval),
                 bank: head.bank,
-                requested: Requested::OnDemand {
+                trigger: RefreshTrigger::OnDemand {
                     product: None,
                     user: None,
                 },
                 not_after: self.clock.now(),
                 delay_s: 0,
-                again: 0,
+                requeue_count: 0,
                 records: vec![entry],
             };
             // As if it came again: what a crash left half done is looked for.
-            self.chunk(chunk, true).await?;
-            followed = FollowedUp::Refreshed;
+            self.refresh_chunk(chunk, true).await?;
+            followed = FollowUpOutcome::Refreshed;
         }
         Ok(followed)
     }

@@ -7,66 +7,71 @@
 //! twice finds the step made, and only sees to it that the next one is on its way.
 
 use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
-use okra_banks::HistoryAnswer;
+use okra_banks::BackfillResponse;
 use okra_core::{
     bank::BankConfig,
-    breaker::Heard,
-    decide::Mark,
+    breaker::CallOutcomes,
+    decide::Watermark,
     diff::diff_transactions,
     fault::{BankFault, FaultClass},
-    feed::{Change, MAX_CHANGES_PER_ENTRY, Pull, TransactionsDiff},
-    history::{Asked, History, HistoryStep, MAX_FAILURES, Progress, Stretch},
+    feed::{Change, FetchKind, MAX_CHANGES_PER_ENTRY, TransactionsDiff},
+    history::{
+        Backfill, BackfillOutcome, BackfillProgress, BackfillRange, BackfillStep, MAX_STEP_FAILURES,
+    },
     identity::BOOKING_WINDOW_DAYS,
     ids::{AccountId, RecordId},
-    model::{ByProduct, Product, TransactionWindow, date_of},
-    state::{HistoryComplete, RecordStatus, StateChange},
+    model::{ByProduct, Product, TransactionWindow, utc_date},
+    state::{BackfillComplete, RecordStatus, StateChange},
 };
 use okra_queue::Queues;
-use okra_store::{CommitError, Consistency, Head, Place, Store};
+use okra_store::{AdHocPermit, CommitError, Consistency, RecordHead, Store};
 
-use crate::{RefreshError, Refresher, reconcile::number};
+use crate::{RefreshError, Refresher, reconcile::number_entries};
 
 /// Times a step is committed against refreshes of the same record.
-const MAX_COMMITS: usize = 6;
+const MAX_COMMIT_ATTEMPTS: usize = 6;
 
 /// Seconds between two steps at least, so that histories leave the bank's rate to refreshes.
-const PAUSE_S: u32 = 2;
+const MIN_STEP_PAUSE_S: u32 = 2;
 
 /// Seconds that a message can wait.
-const MAX_WAIT_S: i64 = 900;
+const MAX_MESSAGE_DELAY_S: i64 = 900;
 
 /// What came of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HistoryOutcome {
+pub enum BackfillStepOutcome {
     /// It was made; so far the history has come.
-    Step(Progress),
+    Advanced(BackfillProgress),
     /// The whole history is there.
-    Complete(Progress),
+    Complete(BackfillProgress),
     /// Its time has not come.
     Waiting,
     /// The record waits for its user; the history goes on when he was there.
     Parked,
     /// There is nothing to do: made before, or not linked any more.
-    Nothing,
+    NothingToDo,
 }
 
 /// Begins the history of a record up to `start`, where none was begun, and sees to it that its first
 /// step is made.
-pub(crate) async fn begin(
+pub(crate) async fn begin_backfill(
     store: &Store,
     queues: &Queues,
-    head: &Head,
+    head: &RecordHead,
     (answered, start): (&[AccountId], Date),
     now: Timestamp,
 ) -> Result<(), RefreshError> {
     let accounts = answered.iter().copied();
-    let history = History::new(accounts, start, date_of(now), head.months, now);
-    if store.put_history(head.record, &history).await? {
-        return send(queues, head, &history, now).await;
+    let history = Backfill::new(accounts, start, utc_date(now), head.backfill_months, now);
+    if store.put_backfill(head.record, &history).await? {
+        return enqueue_step(queues, head, &history, now).await;
     }
-    match store.history(head.record, Consistency::Strong).await? {
+    match store
+        .find_backfill(head.record, Consistency::Strong)
+        .await?
+    {
         // It was stored, and whoever stored it may have crashed.
-        Some(history) if history.step == 0 => send(queues, head, &history, now).await,
+        Some(history) if history.step == 0 => enqueue_step(queues, head, &history, now).await,
         Some(_) | None => Ok(()),
     }
 }
@@ -75,31 +80,34 @@ pub(crate) async fn begin(
 /// months that no answer covered before. Done before that answer is committed: after a crash in
 /// between, [`tend`] finds a history that is not complete. Returns the history as it is then; `None`
 /// where there is none, or somebody else made a step.
-pub(crate) async fn note_window(
+pub(crate) async fn record_covered_window(
     store: &Store,
     record: RecordId,
     (answered, window): (&[AccountId], Date),
     now: Timestamp,
-) -> Result<Option<Noted>, RefreshError> {
-    let Some(history) = store.history(record, Consistency::Eventual).await? else {
+) -> Result<Option<CoverageUpdate>, RefreshError> {
+    let Some(history) = store.find_backfill(record, Consistency::Eventual).await? else {
         return Ok(None);
     };
-    let Some(seen) = history.seen(answered, window, now) else {
+    let Some(seen) = history.after_refresh(answered, window, now) else {
         let opened = false;
-        return Ok(Some(Noted { history, opened }));
+        return Ok(Some(CoverageUpdate {
+            backfill: history,
+            is_reopened: opened,
+        }));
     };
-    let noted = store.put_history(record, &seen).await?;
-    Ok(noted.then(|| Noted {
-        opened: !seen.is_complete(),
-        history: seen,
+    let noted = store.put_backfill(record, &seen).await?;
+    Ok(noted.then(|| CoverageUpdate {
+        is_reopened: !seen.is_complete(),
+        backfill: seen,
     }))
 }
 
 /// The history of a record that a refresh has looked at.
-pub(crate) struct Noted {
-    history: History,
+pub(crate) struct CoverageUpdate {
+    backfill: Backfill,
     /// It was opened again just now: its step has no message yet.
-    opened: bool,
+    is_reopened: bool,
 }
 
 /// Asks again for what the history of a record lacks, now that its bank's customer was there: he may
@@ -108,10 +116,14 @@ pub(crate) struct Noted {
 /// # Errors
 ///
 /// [`RefreshError`].
-pub async fn retry(store: &Store, record: RecordId, now: Timestamp) -> Result<(), RefreshError> {
-    let history = store.history(record, Consistency::Strong).await?;
-    if let Some(retried) = history.and_then(|history| history.retried(true, now)) {
-        store.put_history(record, &retried).await?;
+pub async fn retry_backfill(
+    store: &Store,
+    record: RecordId,
+    now: Timestamp,
+) -> Result<(), RefreshError> {
+    let history = store.find_backfill(record, Consistency::Strong).await?;
+    if let Some(retried) = history.and_then(|history| history.reopen_incomplete(true, now)) {
+        store.put_backfill(record, &retried).await?;
     }
     Ok(())
 }
@@ -121,14 +133,17 @@ pub async fn retry(store: &Store, record: RecordId, now: Timestamp) -> Result<()
 /// # Errors
 ///
 /// [`RefreshError`].
-pub async fn resume(
+pub async fn resume_backfill(
     store: &Store,
     queues: &Queues,
-    head: &Head,
+    head: &RecordHead,
     now: Timestamp,
 ) -> Result<(), RefreshError> {
-    match store.history(head.record, Consistency::Strong).await? {
-        Some(history) if !history.is_complete() => send(queues, head, &history, now).await,
+    match store
+        .find_backfill(head.record, Consistency::Strong)
+        .await?
+    {
+        Some(history) if !history.is_complete() => enqueue_step(queues, head, &history, now).await,
         Some(_) | None => Ok(()),
     }
 }
@@ -136,271 +151,311 @@ pub async fn resume(
 /// Makes the next step of a history that was opened again, whose message was lost, or that lacks
 /// something for long enough. Looked for by each refresh that reads the head, at half a read unit.
 /// `unsettled` says that whoever began it may have crashed.
-pub(crate) async fn tend(
+pub(crate) async fn maintain_backfill(
     store: &Store,
     queues: &Queues,
-    head: &Head,
-    (noted, unsettled): (Option<Noted>, bool),
+    head: &RecordHead,
+    (noted, unsettled): (Option<CoverageUpdate>, bool),
     now: Timestamp,
 ) -> Result<(), RefreshError> {
     let history = match noted {
-        Some(Noted { history, opened }) if opened || (unsettled && history.step == 0) => {
-            return send(queues, head, &history, now).await;
+        Some(CoverageUpdate {
+            backfill: history,
+            is_reopened: opened,
+        }) if opened || (unsettled && history.step == 0) => {
+            return enqueue_step(queues, head, &history, now).await;
         }
-        Some(Noted { history, .. }) => Some(history),
-        None => store.history(head.record, Consistency::Eventual).await?,
+        Some(CoverageUpdate {
+            backfill: history, ..
+        }) => Some(history),
+        None => {
+            store
+                .find_backfill(head.record, Consistency::Eventual)
+                .await?
+        }
     };
-    let due = history.and_then(|it| it.revived(now).or_else(|| it.retried(false, now)));
+    let due = history.and_then(|it| {
+        it.revive_lost_step(now)
+            .or_else(|| it.reopen_incomplete(false, now))
+    });
     if let Some(due) = due
-        && store.put_history(head.record, &due).await?
+        && store.put_backfill(head.record, &due).await?
     {
-        send(queues, head, &due, now).await?;
+        enqueue_step(queues, head, &due, now).await?;
     }
     Ok(())
 }
 
-async fn send(
+async fn enqueue_step(
     queues: &Queues,
-    head: &Head,
-    history: &History,
+    head: &RecordHead,
+    backfill: &Backfill,
     now: Timestamp,
 ) -> Result<(), RefreshError> {
-    let step = HistoryStep {
+    let step = BackfillStep {
         record: head.record,
         bank: head.bank,
-        step: history.step,
+        step: backfill.step,
     };
     // Rounded up: a step that comes a part of a second too soon would enqueue itself at once, over
     // and over, until that second is over.
-    let wait_ms = history.next_at.duration_since(now).as_millis().max(0);
+    let wait_ms = backfill.next_step_at.duration_since(now).as_millis().max(0);
     let wait_s = (wait_ms + 999) / 1000;
-    let delay_s = u16::try_from(wait_s.min(i128::from(MAX_WAIT_S))).unwrap_or(0);
-    Ok(queues.send_history(step, delay_s).await?)
+    let delay_s = u16::try_from(wait_s.min(i128::from(MAX_MESSAGE_DELAY_S))).unwrap_or(0);
+    Ok(queues.send_backfill_step(step, delay_s).await?)
 }
 
 impl Refresher {
     /// Makes a step of a record's history. `redelivered` says that the message was received before.
-    pub async fn history(
+    pub async fn run_backfill_step(
         &self,
-        step: HistoryStep,
-        redelivered: bool,
-    ) -> Result<HistoryOutcome, RefreshError> {
+        step: BackfillStep,
+        is_redelivered: bool,
+    ) -> Result<BackfillStepOutcome, RefreshError> {
         let now = self.clock.now();
         let record = step.record;
-        let history = self.store.history(record, Consistency::Strong).await?;
-        let head = self.store.head(record, Consistency::Strong).await?;
+        let history = self
+            .store
+            .find_backfill(record, Consistency::Strong)
+            .await?;
+        let head = self.store.find_head(record, Consistency::Strong).await?;
         let (Some(history), Some(head)) = (history, head) else {
-            return Ok(HistoryOutcome::Nothing);
+            return Ok(BackfillStepOutcome::NothingToDo);
         };
         if history.step != step.step {
             // Who made it may have crashed before the next was on its way.
-            if redelivered && history.step == step.step.saturating_add(1) && !history.is_complete()
+            if is_redelivered
+                && history.step == step.step.saturating_add(1)
+                && !history.is_complete()
             {
-                send(&self.queues, &head, &history, now).await?;
+                enqueue_step(&self.queues, &head, &history, now).await?;
             }
-            return Ok(HistoryOutcome::Nothing);
+            return Ok(BackfillStepOutcome::NothingToDo);
         }
         if head.status != RecordStatus::Active {
-            return Ok(HistoryOutcome::Parked);
+            return Ok(BackfillStepOutcome::Parked);
         }
-        if history.next_at > now {
-            send(&self.queues, &head, &history, now).await?;
-            return Ok(HistoryOutcome::Waiting);
+        if history.next_step_at > now {
+            enqueue_step(&self.queues, &head, &history, now).await?;
+            return Ok(BackfillStepOutcome::Waiting);
         }
-        let bank = self.bank(head.bank).await?;
+        let bank = self.bank_config(head.bank).await?;
         let once = bank.limits.unattended_per_day.is_some();
-        let Some(stretch) = history.next(once) else {
-            return Ok(HistoryOutcome::Nothing);
+        let Some(stretch) = history.next_range(once) else {
+            return Ok(BackfillStepOutcome::NothingToDo);
         };
         let pulled = match stretch.is_empty() {
-            true => Ok(Pulled::nothing(history, stretch)),
-            false => self.pull(&bank, &head, history, stretch).await?,
+            true => Ok(FetchedRange::for_empty_range(history, stretch)),
+            false => self.fetch_range(&bank, &head, history, stretch).await?,
         };
         let pulled = match pulled {
             Ok(pulled) => pulled,
             Err(outcome) => return Ok(outcome),
         };
-        let Some(history) = self.commit_history(record, pulled).await? else {
-            return Ok(HistoryOutcome::Nothing);
+        let Some(history) = self.commit_backfill_step(record, pulled).await? else {
+            return Ok(BackfillStepOutcome::NothingToDo);
         };
-        let progress = history.progress();
+        let progress = history.measure_progress();
         if history.is_complete() {
-            return Ok(HistoryOutcome::Complete(progress));
+            return Ok(BackfillStepOutcome::Complete(progress));
         }
-        send(&self.queues, &head, &history, self.clock.now()).await?;
-        Ok(HistoryOutcome::Step(progress))
+        enqueue_step(&self.queues, &head, &history, self.clock.now()).await?;
+        Ok(BackfillStepOutcome::Advanced(progress))
     }
 
     /// Asks the bank for a stretch, where its circuit and its pace let it; else what became of the step.
-    async fn pull(
+    async fn fetch_range(
         &self,
         bank: &BankConfig,
-        head: &Head,
-        history: History,
-        stretch: Stretch,
-    ) -> Result<Result<Pulled, HistoryOutcome>, RefreshError> {
+        head: &RecordHead,
+        backfill: Backfill,
+        backfill_range: BackfillRange,
+    ) -> Result<Result<FetchedRange, BackfillStepOutcome>, RefreshError> {
         let now = self.clock.now();
-        let watch = self.watch(head.bank).await?;
-        let later = match watch.refuses() {
+        let watch = self.guard_bank(head.bank).await?;
+        let later = match watch.rejection_fault() {
             Some(down) => {
-                let wait_s = down.retry_after_s.unwrap_or(0).max(PAUSE_S);
+                let wait_s = down.retry_after_s.unwrap_or(0).max(MIN_STEP_PAUSE_S);
                 let until = now.saturating_add(SignedDuration::from_secs(wait_s.into()));
                 Some(until.unwrap_or(now))
             }
-            None => match self.take_place(bank).await? {
-                Place::At(_) => None,
-                Place::Full(until) => Some(until),
+            None => match self.acquire_bank_permit(bank).await? {
+                AdHocPermit::GrantedAt(_) => None,
+                AdHocPermit::ExhaustedUntil(until) => Some(until),
             },
         };
         if let Some(next_at) = later {
-            send(&self.queues, head, &History { next_at, ..history }, now).await?;
-            return Ok(Err(HistoryOutcome::Waiting));
+            enqueue_step(
+                &self.queues,
+                head,
+                &Backfill {
+                    next_step_at: next_at,
+                    ..backfill
+                },
+                now,
+            )
+            .await?;
+            return Ok(Err(BackfillStepOutcome::Waiting));
         }
-        let (answer, pause_s) = self.ask_history(head, &stretch).await?;
-        watch.hear(heard(answer.as_ref())).await?;
-        watch.settle().await?;
+        let (answer, pause_s) = self.request_range(head, &backfill_range).await?;
+        watch
+            .record_outcomes(call_outcomes(answer.as_ref()))
+            .await?;
+        watch.store_breaker().await?;
         let Some(answer) = answer else {
-            return Ok(Err(HistoryOutcome::Nothing));
+            return Ok(Err(BackfillStepOutcome::NothingToDo));
         };
         let (asked, window) = match answer {
-            HistoryAnswer::Rows {
+            BackfillResponse::Rows {
                 window,
                 first_available,
             } => (
-                Asked::Answered {
+                BackfillOutcome::Received {
                     rows: 0,
                     first_available,
                 },
                 Some(window),
             ),
-            HistoryAnswer::Unreadable(fault) => (Asked::Unreadable { why: fault.detail }, None),
-            HistoryAnswer::Refused => (Asked::Refused, None),
-            HistoryAnswer::Fault(fault) if bank.limits.unattended_per_day.is_some() => {
-                (counted(fault, history.failures), None)
+            BackfillResponse::Unreadable(fault) => (
+                BackfillOutcome::Unreadable {
+                    reason: fault.detail,
+                },
+                None,
+            ),
+            BackfillResponse::DatesRejected => (BackfillOutcome::Rejected, None),
+            BackfillResponse::Fault(fault) if bank.limits.unattended_per_day.is_some() => {
+                (quota_bank_outcome(fault, backfill.failures), None)
             }
-            HistoryAnswer::Fault(fault) => {
+            BackfillResponse::Fault(fault) => {
                 // The regular refresh says that the user is needed; nothing is counted against him.
-                if fault.class == FaultClass::ConsentRefused && history.failures + 1 >= MAX_FAILURES
+                if fault.class == FaultClass::ConsentRejected
+                    && backfill.failures + 1 >= MAX_STEP_FAILURES
                 {
-                    return Ok(Err(HistoryOutcome::Parked));
+                    return Ok(Err(BackfillStepOutcome::Parked));
                 }
                 let retry_after_s = fault.retry_after_s;
-                (Asked::Failed { retry_after_s }, None)
+                (BackfillOutcome::Failed { retry_after_s }, None)
             }
         };
-        Ok(Ok(Pulled {
-            history,
-            stretch,
-            asked,
+        Ok(Ok(FetchedRange {
+            backfill,
+            range: backfill_range,
+            outcome: asked,
             window,
             pause_s,
         }))
     }
 
     /// Asks the bank, where the record is still linked; and how long to pause until the next step.
-    async fn ask_history(
+    async fn request_range(
         &self,
-        head: &Head,
-        stretch: &Stretch,
-    ) -> Result<(Option<HistoryAnswer>, u32), RefreshError> {
+        head: &RecordHead,
+        backfill_range: &BackfillRange,
+    ) -> Result<(Option<BackfillResponse>, u32), RefreshError> {
         let consent = self
             .store
-            .consent(head.record, Consistency::Eventual)
+            .find_consent(head.record, Consistency::Eventual)
             .await?;
         let Some(consent) = consent else {
-            return Ok((None, PAUSE_S));
+            return Ok((None, MIN_STEP_PAUSE_S));
         };
-        let at_bank = consent.accounts.iter().find(|it| it.id == stretch.account);
+        let at_bank = consent
+            .accounts
+            .iter()
+            .find(|it| it.account_id == backfill_range.account);
         let Some(at_bank) = at_bank else {
-            return Ok((None, PAUSE_S));
+            return Ok((None, MIN_STEP_PAUSE_S));
         };
-        let bank = self.bank(head.bank).await?;
-        let range = (stretch.from, stretch.to);
+        let bank = self.bank_config(head.bank).await?;
+        let range = (backfill_range.from, backfill_range.to);
         let (account, now) = (&at_bank.bank_account_id, self.clock.now());
-        let answer = match self.fresh_tokens(&bank, &consent).await? {
+        let answer = match self.open_fresh_tokens(&bank, &consent).await? {
             Ok(tokens) => {
-                let (connectors, secret) = (&self.connectors, tokens.secret());
-                connectors.history(&bank, secret, account, range, now).await
+                let (connectors, secret) = (&self.connectors, tokens.consent_secret());
+                connectors
+                    .fetch_backfill(&bank, secret, account, range, now)
+                    .await
             }
-            Err(fault) => HistoryAnswer::Fault(fault),
+            Err(fault) => BackfillResponse::Fault(fault),
         };
         // Where the bank counts refreshes, a step takes one of the day's; else one of the pace.
         let interval = head.schedule.transactions.unwrap_or_default();
-        let pause_s = match bank.limits.history_per_day(interval) {
+        let pause_s = match bank.limits.backfill_steps_per_day(interval) {
             Some(steps) => 86_400 / u32::from(steps.max(1)),
-            None => PAUSE_S,
+            None => MIN_STEP_PAUSE_S,
         };
         Ok((Some(answer), pause_s))
     }
 
     /// Commits the new rows of a stretch and how far the history has come with them, and tells of both.
     /// `None` where somebody else made the step.
-    async fn commit_history(
+    async fn commit_backfill_step(
         &self,
         record: RecordId,
-        pulled: Pulled,
-    ) -> Result<Option<History>, RefreshError> {
-        for _ in 0..MAX_COMMITS {
+        fetched: FetchedRange,
+    ) -> Result<Option<Backfill>, RefreshError> {
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
             let now = self.clock.now();
-            let Some(head) = self.store.head(record, Consistency::Strong).await? else {
+            let Some(head) = self.store.find_head(record, Consistency::Strong).await? else {
                 return Ok(None);
             };
             let Some(interval) = head.schedule.transactions else {
                 return Ok(None);
             };
             let key = head.due_key(interval);
-            let Some(due) = self.store.due_entry(key, Consistency::Strong).await? else {
+            let Some(due) = self.store.find_due_entry(key, Consistency::Strong).await? else {
                 continue;
             };
             // What a crash left undone is done first: rows that are committed and not yet stored would
             // seem to be new.
-            let mut changes = self.heal(&due, &head).await?;
-            let added = match &pulled.window {
-                Some(window) => self.new_rows(&pulled.stretch, window).await?,
+            let mut changes = self.repair_dispatch(&due, &head).await?;
+            let added = match &fetched.window {
+                Some(window) => self.find_new_rows(&fetched.range, window).await?,
                 None => Vec::new(),
             };
-            let asked = match pulled.asked.clone() {
-                Asked::Answered {
+            let asked = match fetched.outcome.clone() {
+                BackfillOutcome::Received {
                     first_available, ..
-                } => Asked::Answered {
+                } => BackfillOutcome::Received {
                     rows: added.len(),
                     first_available,
                 },
                 other => other,
             };
-            let history = pulled
-                .history
-                .clone()
-                .after(pulled.stretch, asked, now, pulled.pause_s);
-            let account = pulled.stretch.account;
+            let history =
+                fetched
+                    .backfill
+                    .clone()
+                    .after_step(fetched.range, asked, now, fetched.pause_s);
+            let account = fetched.range.account;
             let ended = history.accounts.iter().find(|it| it.account == account);
             let complete = ended.and_then(|it| {
-                let complete = HistoryComplete {
-                    oldest: it.reached,
+                let complete = BackfillComplete {
+                    oldest_date: it.reached_date,
                     rows: it.rows,
-                    end: it.end?,
+                    end_reason: it.end?,
                 };
-                Some((Some(account), StateChange::HistoryComplete(complete)))
+                Some((Some(account), StateChange::BackfillComplete(complete)))
             });
             let states: Vec<_> = complete.into_iter().collect();
             let rows = added.chunks(MAX_CHANGES_PER_ENTRY).map(|added| {
                 let diff = TransactionsDiff {
-                    pull: Pull::Full,
+                    fetch_kind: FetchKind::Backfill,
                     added: added.to_vec(),
                     modified: Vec::new(),
                     removed: Vec::new(),
-                    previous: std::collections::BTreeMap::new(),
+                    previous_seqs: std::collections::BTreeMap::new(),
                 };
                 (account, Change::Transactions(diff))
             });
             let rows: Vec<_> = rows.collect();
             if rows.is_empty() && states.is_empty() {
-                let made = self.store.put_history(record, &history).await?;
+                let made = self.store.put_backfill(record, &history).await?;
                 return Ok(made.then_some(history));
             }
-            let known = head.marks.transactions.unwrap_or_default();
+            let known = head.watermarks.transactions.unwrap_or_default();
             let seq = head.seq.plus(u64::try_from(rows.len()).unwrap_or(u64::MAX));
-            let mark = Mark {
+            let mark = Watermark {
                 seq: if rows.is_empty() { known.seq } else { seq },
                 ..known
             };
@@ -408,16 +463,19 @@ impl Refresher {
                 balance: None,
                 transactions: Some(mark),
             };
-            let told = self.told(&due, &head, &states).await?;
-            let entries = number(&head, rows, states, now);
+            let told = self.find_state_watermark(&due, &head, &states).await?;
+            let entries = number_entries(&head, rows, states, now);
             let committed = self
-                .commit(&head, &entries, marks, None, Some(&history))
+                .commit_entries(&head, &entries, marks, None, Some(&history))
                 .await;
             let committed = match committed {
                 Ok(committed) => committed,
-                Err(CommitError::Lost) => {
-                    let stored = self.store.history(record, Consistency::Strong).await?;
-                    if stored.is_none_or(|stored| stored.step != pulled.history.step) {
+                Err(CommitError::Conflict) => {
+                    let stored = self
+                        .store
+                        .find_backfill(record, Consistency::Strong)
+                        .await?;
+                    if stored.is_none_or(|stored| stored.step != fetched.backfill.step) {
                         return Ok(None);
                     }
                     continue;
@@ -425,101 +483,107 @@ impl Refresher {
                 Err(error) => return Err(RefreshError::Commit(error)),
             };
             if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-                self.observer.committed(record, first.seq, last.seq);
+                self.observer
+                    .on_entries_committed(record, first.seq, last.seq);
             }
-            self.store.project(&entries).await?;
-            let states = told.map(|(told, _)| (told, committed.state));
-            self.dispatch(&due, marks, states, &mut changes).await?;
+            self.store.project_entries(&entries).await?;
+            let states = told.map(|(told, _)| (told, committed.state_seq));
+            self.dispatch_changes(&due, marks, states, &mut changes)
+                .await?;
             let digest = due
-                .marks
+                .watermarks
                 .get(Product::Transactions)
                 .and_then(|it| it.digest);
             let marks = ByProduct {
-                balance: due.marks.balance,
-                transactions: Some(Mark { digest, ..mark }),
+                balance: due.watermarks.balance,
+                transactions: Some(Watermark { digest, ..mark }),
             };
-            let state = due.state.map(|_| committed.state);
-            self.store.advance(key, marks, state).await?;
+            let state = due.state_seq.map(|_| committed.state_seq);
+            self.store.advance_watermarks(key, marks, state).await?;
             if let Some((_, carrier)) = told
                 && carrier != key
             {
                 let nothing = ByProduct::default();
                 self.store
-                    .advance(carrier, nothing, Some(committed.state))
+                    .advance_watermarks(carrier, nothing, Some(committed.state_seq))
                     .await?;
             }
             return Ok(Some(history));
         }
-        Err(RefreshError::Commit(CommitError::Lost))
+        Err(RefreshError::Commit(CommitError::Conflict))
     }
 
     /// The rows of a stretch that are not stored, with the identities they get.
-    async fn new_rows(
+    async fn find_new_rows(
         &self,
-        stretch: &Stretch,
+        backfill_range: &BackfillRange,
         window: &TransactionWindow,
     ) -> Result<Vec<okra_core::model::Transaction>, RefreshError> {
-        let from = stretch.from.saturating_sub(BOOKING_WINDOW_DAYS.days());
-        let to = stretch.to.saturating_add(BOOKING_WINDOW_DAYS.days());
+        let from = backfill_range
+            .from
+            .saturating_sub(BOOKING_WINDOW_DAYS.days());
+        let to = backfill_range.to.saturating_add(BOOKING_WINDOW_DAYS.days());
         let known = self
             .store
-            .transactions(stretch.account, from, Some(to), Consistency::Strong)
+            .list_transactions(backfill_range.account, from, Some(to), Consistency::Strong)
             .await?;
         let known: Vec<_> = known.into_iter().map(|row| row.transaction).collect();
-        Ok(diff_transactions(stretch.account, &known, window, Pull::Full).added)
+        Ok(diff_transactions(backfill_range.account, &known, window, FetchKind::Backfill).added)
     }
 }
 
 /// What a fault says at a bank that counts calls, which is not asked for today's rows as well. A day later
 /// its refreshes have done that: had they failed, the history would be parked.
-fn counted(fault: BankFault, failures: u8) -> Asked {
-    let again = failures > 0;
+fn quota_bank_outcome(fault: BankFault, prior_failures: u8) -> BackfillOutcome {
+    let again = prior_failures > 0;
     match fault.class {
-        FaultClass::ConsentRefused if again => Asked::Refused,
-        FaultClass::Nonsense if again => Asked::Unreadable { why: fault.detail },
-        FaultClass::ConsentRefused | FaultClass::Nonsense => Asked::Failed {
+        FaultClass::ConsentRejected if again => BackfillOutcome::Rejected,
+        FaultClass::MalformedResponse if again => BackfillOutcome::Unreadable {
+            reason: fault.detail,
+        },
+        FaultClass::ConsentRejected | FaultClass::MalformedResponse => BackfillOutcome::Failed {
             retry_after_s: Some(86_400),
         },
-        _ => Asked::Failed {
+        _ => BackfillOutcome::Failed {
             retry_after_s: fault.retry_after_s,
         },
     }
 }
 
 /// What a step heard of the bank itself.
-fn heard(answer: Option<&HistoryAnswer>) -> Heard {
-    let (up, down, retry_after_s) = match answer {
+fn call_outcomes(response: Option<&BackfillResponse>) -> CallOutcomes {
+    let (up, down, retry_after_s) = match response {
         None => (0, 0, None),
-        Some(HistoryAnswer::Fault(fault)) => match fault.class {
+        Some(BackfillResponse::Fault(fault)) => match fault.class {
             FaultClass::BankUnavailable => (0, 1, fault.retry_after_s),
             FaultClass::Internal => (0, 0, None),
             _ => (1, 0, None),
         },
         Some(_) => (1, 0, None),
     };
-    Heard {
-        up,
-        down,
+    CallOutcomes {
+        successes: up,
+        failures: down,
         retry_after_s,
     }
 }
 
 /// What a step has in hand.
-struct Pulled {
-    history: History,
-    stretch: Stretch,
-    asked: Asked,
+struct FetchedRange {
+    backfill: Backfill,
+    range: BackfillRange,
+    outcome: BackfillOutcome,
     window: Option<TransactionWindow>,
     pause_s: u32,
 }
 
-impl Pulled {
+impl FetchedRange {
     /// Of a stretch without a day.
-    fn nothing(history: History, stretch: Stretch) -> Self {
+    fn for_empty_range(backfill: Backfill, range: BackfillRange) -> Self {
         Self {
-            history,
-            stretch,
-            asked: Asked::Answered {
+            backfill,
+            range,
+            outcome: BackfillOutcome::Received {
                 rows: 0,
                 first_available: None,
             },

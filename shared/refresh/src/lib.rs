@@ -25,15 +25,18 @@ mod watch;
 
 use std::sync::Arc;
 
-use okra_aws::{Clock, rules::Rules};
+use okra_aws::{Clock, rules::TickRules};
 use okra_banks::Connectors;
 use okra_queue::Queues;
 use okra_store::Store;
 use okra_vault::Vault;
 
 pub use self::{
-    report::{Changes, ChunkReport, Observer, Outcome, Refreshed, Silent, TickReport},
-    tokens::{client_secret, seal_client_secret},
+    report::{
+        ChunkReport, DispatchedChanges, RefreshObserver, RefreshOutcome, RefreshReport,
+        SilentRefreshObserver, TickReport,
+    },
+    tokens::{open_client_secret, seal_client_secret},
 };
 
 /// Our own fault: the store, a queue, the vault. Never a bank's; those are outcomes.
@@ -56,7 +59,7 @@ pub enum RefreshError {
     Consent(#[source] serde_json::Error),
     /// A rule.
     #[error("a rule could not be switched")]
-    Rules(#[from] okra_aws::rules::RulesError),
+    Rules(#[from] okra_aws::rules::TickRulesError),
     /// A record's bank is not configured.
     #[error("bank {0} is not configured")]
     UnknownBank(okra_core::ids::BankId),
@@ -73,8 +76,8 @@ pub struct Refresher {
     connectors: Connectors,
     vault: Arc<Vault>,
     clock: Clock,
-    rules: Option<Rules>,
-    observer: Arc<dyn Observer>,
+    rules: Option<TickRules>,
+    observer: Arc<dyn RefreshObserver>,
     banks: Arc<banks::BankCache>,
 }
 
@@ -86,7 +89,7 @@ impl Refresher {
         connectors: Connectors,
         vault: Arc<Vault>,
         clock: Clock,
-        rules: Option<Rules>,
+        rules: Option<TickRules>,
     ) -> Self {
         Self {
             store,
@@ -95,14 +98,14 @@ impl Refresher {
             vault,
             clock,
             rules,
-            observer: Arc::new(Silent),
+            observer: Arc::new(SilentRefreshObserver),
             banks: Arc::default(),
         }
     }
 
     /// The same refresher, telling `observer` of each record refreshed.
     #[must_use]
-    pub fn observed_by(mut self, observer: Arc<dyn Observer>) -> Self {
+    pub fn with_observer(mut self, observer: Arc<dyn RefreshObserver>) -> Self {
         self.observer = observer;
         self
     }

@@ -6,164 +6,179 @@ use jiff::{Timestamp, civil::Date};
 use okra_banks::ConsentSecret;
 use okra_core::{
     bank::BankConfig,
-    decide::{Decision, Mark, Observed},
+    decide::{RefreshDecision, SnapshotDigests, Watermark},
     fault::{BankFault, FaultClass},
-    feed::{Change, FeedEntry, MAX_ENTRIES_PER_COMMIT, Stream},
-    history::History,
+    feed::{Change, FeedEntry, FeedStream, MAX_ENTRIES_PER_COMMIT},
+    history::Backfill,
     ids::{AccountId, Seq},
     model::{ByProduct, Product, Snapshot},
     plan::DueEntry,
     schedule::DueKey,
-    state::{Happening, RecordStatus, StateChange, product_after, status_after},
-    trouble::{Places, Told, Trouble},
+    state::{RecordStatus, StateChange, StatusTrigger, detect_product_change, next_record_status},
+    trouble::{FailureState, RefreshFaults, SuspendedProducts},
 };
-use okra_queue::Dispatch;
-use okra_store::{Commit, CommitError, Consent, Consistency, Head};
+use okra_queue::FeedDispatch;
+use okra_store::{CommitError, Consent, Consistency, RecordCommit, RecordHead};
 
-use crate::{Changes, Outcome, RefreshError, Refresher, chunk::in_order, history};
+use crate::{
+    DispatchedChanges, RefreshError, RefreshOutcome, Refresher, chunk::ordered_account_ids, history,
+};
 
 /// Feed entries read at once while healing.
-const HEAL_PAGE: usize = 500;
+const REPAIR_PAGE_SIZE: usize = 500;
 
 /// Pages of undispatched feed entries that one refresh heals.
-const MAX_HEAL_PAGES: usize = 40;
+const MAX_REPAIR_PAGES: usize = 40;
 
 /// Bytes of feed entries in one commit at most: a DynamoDB transaction holds 4 MB.
 const MAX_COMMIT_BYTES: usize = 3_000_000;
 
 /// What a bank answered, and when it was asked.
-pub(crate) struct Fetched<'a> {
+pub(crate) struct FetchedRecord<'a> {
     pub(crate) bank: &'a BankConfig,
     pub(crate) secret: &'a ConsentSecret,
     pub(crate) consent: &'a Consent,
     /// The bank's customer, where he is there.
-    pub(crate) user: Option<IpAddr>,
+    pub(crate) user_present: Option<IpAddr>,
     /// What was not asked for, because it is left alone.
-    pub(crate) left_alone: Places,
-    pub(crate) from: Date,
-    pub(crate) asked_at: Timestamp,
+    pub(crate) suspended_products: SuspendedProducts,
+    pub(crate) window_from: Date,
+    pub(crate) requested_at: Timestamp,
     pub(crate) snapshot: &'a Snapshot,
-    pub(crate) observed: &'a Observed,
+    pub(crate) snapshot_digests: &'a SnapshotDigests,
 }
 
-impl Fetched<'_> {
+impl FetchedRecord<'_> {
     /// True where the bank counts what it is asked: it is asked nothing beside.
-    pub(crate) const fn counts_calls(&self) -> bool {
-        self.user.is_none() && self.bank.limits.unattended_per_day.is_some()
+    pub(crate) const fn has_call_quota(&self) -> bool {
+        self.user_present.is_none() && self.bank.limits.unattended_per_day.is_some()
     }
 }
 
-pub(crate) enum Reconciled {
-    Done(Outcome, Vec<(AccountId, Product, BankFault)>),
+pub(crate) enum CommitOutcome {
+    Finished(RefreshOutcome, Vec<(AccountId, Product, BankFault)>),
     /// Another refresh committed after the bank was asked.
-    Overtaken,
+    Conflict,
 }
 
 impl Refresher {
     /// Brings the state of the record to what was fetched, and what was dispatched to the state.
-    pub(crate) async fn reconcile(
+    pub(crate) async fn commit_changes(
         &self,
         key: DueKey,
-        fetched: Fetched<'_>,
-    ) -> Result<Reconciled, RefreshError> {
+        fetched: FetchedRecord<'_>,
+    ) -> Result<CommitOutcome, RefreshError> {
         // The due entry is read first: it can only be behind the head, never ahead of it.
-        let due = self.store.due_entry(key, Consistency::Strong).await?;
-        let head = self.store.head(key.record, Consistency::Strong).await?;
+        let due = self.store.find_due_entry(key, Consistency::Strong).await?;
+        let head = self
+            .store
+            .find_head(key.record, Consistency::Strong)
+            .await?;
         let (Some(due), Some(head)) = (due, head) else {
-            return Ok(Reconciled::Done(Outcome::Gone, Vec::new()));
+            return Ok(CommitOutcome::Finished(RefreshOutcome::Gone, Vec::new()));
         };
-        if head.last_changed_at > fetched.asked_at {
-            return Ok(Reconciled::Overtaken);
+        if head.last_changed_at > fetched.requested_at {
+            return Ok(CommitOutcome::Conflict);
         }
-        let mut changes = self.heal(&due, &head).await?;
-        let (decision, observed, drifts) = self.decided(&due, &head, &fetched).await?;
-        let fetched = Fetched {
-            observed: &observed,
+        let mut changes = self.repair_dispatch(&due, &head).await?;
+        let (decision, observed, drifts) = self.decide_changes(&due, &head, &fetched).await?;
+        let fetched = FetchedRecord {
+            snapshot_digests: &observed,
             ..fetched
         };
-        let marks = new_marks(&due, &head, &fetched, &decision);
-        let mut faults = fetched.observed.faults.clone();
+        let marks = next_watermarks(&due, &head, &fetched, &decision);
+        let mut faults = fetched.snapshot_digests.faults.clone();
         faults.extend(decision.faults.iter().cloned());
-        let asked = asked(fetched.snapshot);
-        let trouble = match due.trouble {
+        let asked = requested_products(fetched.snapshot);
+        let trouble = match due.failure_state {
             // What is wrong may be wrong with what was not asked for now. What was left alone still is.
             Some(trouble)
                 if faults.is_empty()
-                    && fetched.left_alone.is_empty()
-                    && asked != due.marks.products() =>
+                    && fetched.suspended_products.is_empty()
+                    && asked != due.watermarks.products() =>
             {
-                Some(trouble.released())
+                Some(trouble.without_suspension())
             }
             before => {
-                let told = Told {
+                let told = RefreshFaults {
                     faults: &faults,
-                    left_alone: fetched.left_alone,
-                    accounts: &in_order(fetched.consent),
+                    suspended: fetched.suspended_products,
+                    accounts: &ordered_account_ids(fetched.consent),
                 };
-                Trouble::after(before, told, self.clock.now())
+                FailureState::after_refresh(before, told, self.clock.now())
             }
         };
-        let (status, change) = status_after(head.status, happening(&asked, &fetched));
+        let (status, change) =
+            next_record_status(head.status, classify_responses(&asked, &fetched));
         let mut states: Vec<_> = change.map(|change| (None, change)).into_iter().collect();
         if status == RecordStatus::Active {
             let of_products = self
-                .product_changes(&due, &fetched, (&asked, &faults), trouble)
+                .find_product_changes(&due, &fetched, (&asked, &faults), trouble)
                 .await?;
             states.extend(of_products);
             states.extend(drifts);
         }
         let status = (status != head.status).then_some(status);
-        let answered = match decision.doubtful {
+        let answered = match decision.has_unconfirmed {
             true => Vec::new(),
-            false => answered(fetched.snapshot),
+            false => responding_accounts(fetched.snapshot),
         };
-        let told = self.told(&due, &head, &states).await?;
+        let told = self.find_state_watermark(&due, &head, &states).await?;
         let states_empty = states.is_empty();
-        let entries = number(&head, decision.changes, states, self.clock.now());
+        let entries = number_entries(&head, decision.changes, states, self.clock.now());
         let recovered = status == Some(RecordStatus::Active);
         let (store, now) = (&self.store, self.clock.now());
-        let pulled_before = pulled(&head.marks);
+        let pulled_before = has_committed_transactions(&head.watermarks);
         let noted = match pulled_before && !answered.is_empty() {
             true => {
-                let answered = (answered.as_slice(), fetched.from);
-                history::note_window(store, head.record, answered, now).await?
+                let answered = (answered.as_slice(), fetched.window_from);
+                history::record_covered_window(store, head.record, answered, now).await?
             }
             false => None,
         };
-        let mut state = head.state;
+        let mut state = head.state_seq;
         if !entries.is_empty()
             || marks
                 .iter()
-                .any(|(product, mark)| head.marks.get(product) != Some(mark))
+                .any(|(product, mark)| head.watermarks.get(product) != Some(mark))
         {
-            match self.commit(&head, &entries, marks, status, None).await {
-                Ok(committed) => state = committed.state,
-                Err(CommitError::Lost) => return Ok(Reconciled::Overtaken),
+            match self
+                .commit_entries(&head, &entries, marks, status, None)
+                .await
+            {
+                Ok(committed) => state = committed.state_seq,
+                Err(CommitError::Conflict) => return Ok(CommitOutcome::Conflict),
                 Err(error) => return Err(RefreshError::Commit(error)),
             }
             if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-                self.observer.committed(head.record, first.seq, last.seq);
+                self.observer
+                    .on_entries_committed(head.record, first.seq, last.seq);
             }
-            self.store.project(&entries).await?;
+            self.store.project_entries(&entries).await?;
         }
-        changes.count(&entries);
-        self.dispatch(&due, marks, told.map(|told| (told.0, state)), &mut changes)
+        changes.count_entries(&entries);
+        self.dispatch_changes(&due, marks, told.map(|told| (told.0, state)), &mut changes)
             .await?;
         let (store, queues, now) = (&self.store, &self.queues, self.clock.now());
         // Who was to dispatch the first of it may have crashed before its history's first step was sent.
-        let unsettled = due.marks.transactions.is_some_and(|it| it.digest.is_none());
-        if noted.is_none() && pulled(&marks) && !answered.is_empty() {
-            let answered = (answered.as_slice(), fetched.from);
-            history::begin(store, queues, &head, answered, now).await?;
+        let unsettled = due
+            .watermarks
+            .transactions
+            .is_some_and(|it| it.digest.is_none());
+        if noted.is_none() && has_committed_transactions(&marks) && !answered.is_empty() {
+            let answered = (answered.as_slice(), fetched.window_from);
+            history::begin_backfill(store, queues, &head, answered, now).await?;
         } else if recovered {
-            history::resume(store, queues, &head, now).await?;
+            history::resume_backfill(store, queues, &head, now).await?;
         } else if pulled_before && head.status == RecordStatus::Active {
-            history::tend(store, queues, &head, (noted, unsettled), now).await?;
+            history::maintain_backfill(store, queues, &head, (noted, unsettled), now).await?;
         }
-        let behind = due.state.is_some_and(|told| told < state);
-        if due.marks != marks || behind || !states_empty || due.trouble != trouble {
-            let state = due.state.map(|_| state);
-            self.store.settle(key, marks, state, trouble).await?;
+        let behind = due.state_seq.is_some_and(|told| told < state);
+        if due.watermarks != marks || behind || !states_empty || due.failure_state != trouble {
+            let state = due.state_seq.map(|_| state);
+            self.store
+                .settle_due_entry(key, marks, state, trouble)
+                .await?;
         }
         // The state stream's watermark lies on another of the record's due entries.
         if let Some((before, carrier)) = told
@@ -171,36 +186,43 @@ impl Refresher {
             && before < state
         {
             let nothing = ByProduct::default();
-            self.store.advance(carrier, nothing, Some(state)).await?;
+            self.store
+                .advance_watermarks(carrier, nothing, Some(state))
+                .await?;
         }
-        let silent = fetched.observed.digests.is_empty() && !fetched.observed.faults.is_empty();
-        let outcome = if silent && !changes.has_rows() {
-            Outcome::Failed
-        } else if changes.to > Seq::ZERO {
-            Outcome::Changed(changes)
+        let silent = fetched.snapshot_digests.digests.is_empty()
+            && !fetched.snapshot_digests.faults.is_empty();
+        let outcome = if silent && !changes.has_data_changes() {
+            RefreshOutcome::Failed
+        } else if changes.last_seq > Seq::ZERO {
+            RefreshOutcome::Changed(changes)
         } else {
-            Outcome::Unchanged
+            RefreshOutcome::Unchanged
         };
-        Ok(Reconciled::Done(outcome, decision.faults))
+        Ok(CommitOutcome::Finished(outcome, decision.faults))
     }
 
     /// Projects again what was committed but perhaps not dispatched.
-    pub(crate) async fn heal(&self, due: &DueEntry, head: &Head) -> Result<Changes, RefreshError> {
-        let mut changes = Changes::default();
+    pub(crate) async fn repair_dispatch(
+        &self,
+        due: &DueEntry,
+        head: &RecordHead,
+    ) -> Result<DispatchedChanges, RefreshError> {
+        let mut changes = DispatchedChanges::default();
         let behind = |product: Product| {
-            let dispatched = due.marks.get(product)?.seq;
-            let committed = head.marks.get(product)?.seq;
+            let dispatched = due.watermarks.get(product)?.seq;
+            let committed = head.watermarks.get(product)?.seq;
             (committed > dispatched).then_some(dispatched)
         };
-        let states = due.state.filter(|told| *told < head.state);
+        let states = due.state_seq.filter(|told| *told < head.state_seq);
         let products = Product::ALL.into_iter().filter_map(behind);
         let Some(mut after) = products.chain(states).min() else {
             return Ok(changes);
         };
-        for _ in 0..MAX_HEAL_PAGES {
+        for _ in 0..MAX_REPAIR_PAGES {
             let page = self
                 .store
-                .feed(head.record, after, HEAL_PAGE, Consistency::Strong)
+                .read_feed(head.record, after, REPAIR_PAGE_SIZE, Consistency::Strong)
                 .await?;
             let Some(last) = page.last().map(|entry| entry.seq) else {
                 return Ok(changes);
@@ -208,12 +230,12 @@ impl Refresher {
             let ours: Vec<FeedEntry> = page
                 .into_iter()
                 .filter(|entry| {
-                    let dispatched = dispatched(due, entry.change.stream());
+                    let dispatched = dispatched_seq(due, entry.change.stream());
                     dispatched.is_some_and(|dispatched| entry.seq > dispatched)
                 })
                 .collect();
-            self.store.project(&ours).await?;
-            changes.count(&ours);
+            self.store.project_entries(&ours).await?;
+            changes.count_entries(&ours);
             after = last;
             if after >= head.seq {
                 return Ok(changes);
@@ -224,33 +246,33 @@ impl Refresher {
 
     /// Commits entries in as few transactions as their size allows. Only the last one carries the
     /// new digests: a crash before it leaves a head that no digest equals, so the rest is found.
-    pub(crate) async fn commit(
+    pub(crate) async fn commit_entries(
         &self,
-        head: &Head,
+        head: &RecordHead,
         entries: &[FeedEntry],
-        marks: ByProduct<Mark>,
+        watermarks: ByProduct<Watermark>,
         status: Option<RecordStatus>,
-        history: Option<&History>,
-    ) -> Result<Head, CommitError> {
+        backfill: Option<&Backfill>,
+    ) -> Result<RecordHead, CommitError> {
         let now = self.clock.now();
         let mut head = Cow::Borrowed(head);
         let mut rest = entries;
         loop {
-            let (part, later) = rest.split_at(fitting(rest));
+            let (part, later) = rest.split_at(count_fitting_entries(rest));
             let marks = if later.is_empty() {
-                marks
+                watermarks
             } else {
-                on_the_way(head.marks, part)
+                interim_watermarks(head.watermarks, part)
             };
-            let commit = Commit {
+            let commit = RecordCommit {
                 head: &head,
                 entries: part,
-                marks,
+                watermarks: marks,
                 status: status.filter(|_| later.is_empty()),
-                history: history.filter(|_| later.is_empty()),
+                backfill: backfill.filter(|_| later.is_empty()),
                 now,
             };
-            let committed = self.store.commit(commit).await?;
+            let committed = self.store.commit_record(commit).await?;
             if later.is_empty() {
                 return Ok(committed);
             }
@@ -262,37 +284,43 @@ impl Refresher {
     /// What became of the products of the accounts, as far as it is not recorded. Nothing is read where
     /// nothing is wrong, and nothing was; nor where something is wrong for the first time, because most
     /// of that passes.
-    async fn product_changes(
+    async fn find_product_changes(
         &self,
         due: &DueEntry,
-        fetched: &Fetched<'_>,
+        fetched: &FetchedRecord<'_>,
         (asked, faults): (&[Product], &[(AccountId, Product, BankFault)]),
-        trouble: Option<Trouble>,
+        trouble: Option<FailureState>,
     ) -> Result<Vec<(Option<AccountId>, StateChange)>, RefreshError> {
         let lasting = faults.iter().any(|(_, _, fault)| {
             matches!(
                 fault.class,
-                FaultClass::ConsentRefused | FaultClass::QuotaSpent | FaultClass::Nonsense
+                FaultClass::ConsentRejected
+                    | FaultClass::QuotaSpent
+                    | FaultClass::MalformedResponse
             )
         });
         match trouble {
-            None if due.trouble.is_none() => return Ok(Vec::new()),
-            Some(trouble) if !trouble.is_told() && !lasting => return Ok(Vec::new()),
+            None if due.failure_state.is_none() => return Ok(Vec::new()),
+            Some(trouble) if !trouble.is_reported() && !lasting => return Ok(Vec::new()),
             None | Some(_) => {}
         }
         let consistency = Consistency::Strong;
-        let accounts = self.store.accounts_of(fetched.consent, consistency).await?;
+        let accounts = self
+            .store
+            .load_accounts_of_consent(fetched.consent, consistency)
+            .await?;
         let mut changes = Vec::new();
         for account in &accounts {
             for &product in asked {
-                if !was_asked(fetched.snapshot, account.id, product) {
+                if !was_requested(fetched.snapshot, account.id, product) {
                     continue;
                 }
                 let fault = faults
                     .iter()
                     .find(|(of, which, _)| *of == account.id && *which == product);
                 let heard = fault.map(|(_, _, fault)| fault.class);
-                let change = product_after(account.states.get(product), product, heard);
+                let change =
+                    detect_product_change(account.product_states.get(product), product, heard);
                 let change = change.map(|it| (Some(account.id), StateChange::Product(it)));
                 changes.extend(change);
             }
@@ -303,54 +331,57 @@ impl Refresher {
     /// How far the state stream was dispatched and where that stands, where it concerns this refresh:
     /// its due entry is the one that says it, or there are `states` to commit. Before those are, that
     /// due entry is unsettled.
-    pub(crate) async fn told(
+    pub(crate) async fn find_state_watermark(
         &self,
         due: &DueEntry,
-        head: &Head,
+        head: &RecordHead,
         states: &[(Option<AccountId>, StateChange)],
     ) -> Result<Option<(Seq, DueKey)>, RefreshError> {
         if states.is_empty() {
-            return Ok(due.state.map(|told| (told, due.key)));
+            return Ok(due.state_seq.map(|told| (told, due.key)));
         }
-        let Some(carrier) = head.state_key() else {
+        let Some(carrier) = head.state_due_key() else {
             return Ok(None);
         };
-        self.store.unsettle(carrier).await?;
-        if let Some(told) = due.state {
+        self.store.clear_due_digests(carrier).await?;
+        if let Some(told) = due.state_seq {
             return Ok(Some((told, carrier)));
         }
-        let entry = self.store.due_entry(carrier, Consistency::Strong).await?;
-        Ok(entry.and_then(|entry| Some((entry.state?, carrier))))
+        let entry = self
+            .store
+            .find_due_entry(carrier, Consistency::Strong)
+            .await?;
+        Ok(entry.and_then(|entry| Some((entry.state_seq?, carrier))))
     }
 
     /// Tells the delivery queue of everything after the due entry's marks, and of the changes of state
     /// after the first of `states` up to the second.
-    pub(crate) async fn dispatch(
+    pub(crate) async fn dispatch_changes(
         &self,
         due: &DueEntry,
-        marks: ByProduct<Mark>,
-        states: Option<(Seq, Seq)>,
-        changes: &mut Changes,
+        watermarks: ByProduct<Watermark>,
+        state_seqs: Option<(Seq, Seq)>,
+        changes: &mut DispatchedChanges,
     ) -> Result<(), RefreshError> {
-        let products = marks.iter().map(|(product, mark)| {
-            let dispatched = due.marks.get(product).copied().unwrap_or_default().seq;
-            (Stream::from(product), dispatched, mark.seq)
+        let products = watermarks.iter().map(|(product, mark)| {
+            let dispatched = due.watermarks.get(product).copied().unwrap_or_default().seq;
+            (FeedStream::from(product), dispatched, mark.seq)
         });
-        let states = states.map(|(told, committed)| (Stream::State, told, committed));
+        let states = state_seqs.map(|(told, committed)| (FeedStream::State, told, committed));
         let mut dispatches = Vec::new();
         for (stream, dispatched, committed) in products.chain(states) {
             if committed > dispatched {
                 let (from, to) = (dispatched.next(), committed);
-                changes.to = changes.to.max(to);
-                changes.from = if changes.from == Seq::ZERO {
+                changes.last_seq = changes.last_seq.max(to);
+                changes.first_seq = if changes.first_seq == Seq::ZERO {
                     from
                 } else {
-                    changes.from.min(from)
+                    changes.first_seq.min(from)
                 };
-                dispatches.push(Dispatch {
+                dispatches.push(FeedDispatch {
                     record: due.key.record,
-                    from,
-                    to,
+                    first_seq: from,
+                    last_seq: to,
                     stream,
                 });
             }
@@ -363,7 +394,7 @@ impl Refresher {
 }
 
 /// True where the bank was asked for a product of an account.
-fn was_asked(snapshot: &Snapshot, account: AccountId, product: Product) -> bool {
+fn was_requested(snapshot: &Snapshot, account: AccountId, product: Product) -> bool {
     let of = snapshot.accounts.iter().find(|it| it.account == account);
     of.is_some_and(|it| match product {
         Product::Balance => it.balance.is_some(),
@@ -372,7 +403,7 @@ fn was_asked(snapshot: &Snapshot, account: AccountId, product: Product) -> bool 
 }
 
 /// The products that the bank was asked for.
-fn asked(snapshot: &Snapshot) -> Vec<Product> {
+fn requested_products(snapshot: &Snapshot) -> Vec<Product> {
     let asked = |product| {
         snapshot.accounts.iter().any(|account| match product {
             Product::Balance => account.balance.is_some(),
@@ -383,55 +414,55 @@ fn asked(snapshot: &Snapshot) -> Vec<Product> {
 }
 
 /// What the answers say of the record as a whole.
-fn happening(asked: &[Product], fetched: &Fetched<'_>) -> Happening {
-    let faults = &fetched.observed.faults;
+fn classify_responses(requested: &[Product], fetched: &FetchedRecord<'_>) -> StatusTrigger {
+    let faults = &fetched.snapshot_digests.faults;
     let accounts = fetched.snapshot.accounts.iter();
     let asked: usize = accounts
         .map(|of| {
-            let each = asked.iter();
-            let was = |product: &&Product| was_asked(fetched.snapshot, of.account, **product);
+            let each = requested.iter();
+            let was = |product: &&Product| was_requested(fetched.snapshot, of.account, **product);
             each.filter(was).count()
         })
         .sum();
     if faults.len() < asked || faults.is_empty() {
-        Happening::Answered
+        StatusTrigger::Responded
     } else if faults
         .iter()
-        .all(|(_, _, fault)| fault.class == FaultClass::ConsentRefused)
+        .all(|(_, _, fault)| fault.class == FaultClass::ConsentRejected)
     {
-        Happening::Refused
+        StatusTrigger::ConsentRejected
     } else {
-        Happening::Troubled
+        StatusTrigger::Failed
     }
 }
 
 /// How far a stream was dispatched, where the due entry says so.
-fn dispatched(due: &DueEntry, stream: Stream) -> Option<Seq> {
+fn dispatched_seq(due: &DueEntry, stream: FeedStream) -> Option<Seq> {
     match stream {
-        Stream::Balance => due.marks.balance.map(|mark| mark.seq),
-        Stream::Transactions => due.marks.transactions.map(|mark| mark.seq),
-        Stream::State => due.state,
+        FeedStream::Balance => due.watermarks.balance.map(|mark| mark.seq),
+        FeedStream::Transactions => due.watermarks.transactions.map(|mark| mark.seq),
+        FeedStream::State => due.state_seq,
     }
 }
 
 /// The marks of the due entry's products after `decision`. A product that was not fully answered, or
 /// not believed, keeps its digest where nothing changed and loses it where something did.
-fn new_marks(
+fn next_watermarks(
     due: &DueEntry,
-    head: &Head,
-    fetched: &Fetched<'_>,
-    decision: &Decision,
-) -> ByProduct<Mark> {
+    head: &RecordHead,
+    fetched: &FetchedRecord<'_>,
+    decision: &RefreshDecision,
+) -> ByProduct<Watermark> {
     let mut marks = ByProduct::default();
-    for (product, _) in due.marks.iter() {
-        let old = head.marks.get(product).copied().unwrap_or_default();
+    for (product, _) in due.watermarks.iter() {
+        let old = head.watermarks.get(product).copied().unwrap_or_default();
         let disbelieved = decision
             .faults
             .iter()
             .any(|(_, faulty, _)| *faulty == product);
-        let doubtful = decision.doubtful && product == Product::Transactions;
+        let doubtful = decision.has_unconfirmed && product == Product::Transactions;
         let observed = fetched
-            .observed
+            .snapshot_digests
             .digests
             .get(product)
             .copied()
@@ -439,39 +470,39 @@ fn new_marks(
         let before = decision
             .changes
             .iter()
-            .take_while(|(_, change)| !change.is_of(product))
+            .take_while(|(_, change)| !change.concerns_product(product))
             .count();
         let ours = decision
             .changes
             .iter()
-            .filter(|(_, change)| change.is_of(product))
+            .filter(|(_, change)| change.concerns_product(product))
             .count();
         let to_u64 = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let mark = if ours > 0 {
-            Mark {
+            Watermark {
                 digest: observed,
                 seq: head.seq.plus(to_u64(before + ours)),
             }
         } else {
-            Mark {
+            Watermark {
                 digest: observed.or_else(|| old.digest.filter(|_| !doubtful)),
                 ..old
             }
         };
-        *marks.slot(product) = Some(mark);
+        *marks.get_mut(product) = Some(mark);
     }
     marks
 }
 
 /// True where transactions were committed, of any account.
-fn pulled(marks: &ByProduct<Mark>) -> bool {
-    marks
+fn has_committed_transactions(watermarks: &ByProduct<Watermark>) -> bool {
+    watermarks
         .transactions
-        .is_some_and(|mark| mark != Mark::default())
+        .is_some_and(|mark| mark != Watermark::default())
 }
 
 /// The accounts that answered for their transactions.
-fn answered(snapshot: &Snapshot) -> Vec<AccountId> {
+fn responding_accounts(snapshot: &Snapshot) -> Vec<AccountId> {
     let answers = snapshot.accounts.iter();
     answers
         .filter(|it| matches!(it.transactions, Some(Ok(_))))
@@ -481,24 +512,29 @@ fn answered(snapshot: &Snapshot) -> Vec<AccountId> {
 
 /// The marks after a part of a commit: how far each product has come, and no digest that an answer
 /// could equal.
-fn on_the_way(mut marks: ByProduct<Mark>, part: &[FeedEntry]) -> ByProduct<Mark> {
+fn interim_watermarks(
+    mut watermarks: ByProduct<Watermark>,
+    part: &[FeedEntry],
+) -> ByProduct<Watermark> {
     for product in Product::ALL {
-        let mut ours = part.iter().filter(|entry| entry.change.is_of(product));
+        let mut ours = part
+            .iter()
+            .filter(|entry| entry.change.concerns_product(product));
         if let Some(last) = ours.next_back() {
-            *marks.slot(product) = Some(Mark {
+            *watermarks.get_mut(product) = Some(Watermark {
                 digest: None,
                 seq: last.seq,
             });
         }
     }
-    marks
+    watermarks
 }
 
 /// The entries of a commit: the changes of the products, then those of the record's state.
-pub(crate) fn number(
-    head: &Head,
+pub(crate) fn number_entries(
+    head: &RecordHead,
     changes: Vec<(AccountId, Change)>,
-    states: Vec<(Option<AccountId>, StateChange)>,
+    state_changes: Vec<(Option<AccountId>, StateChange)>,
     at: Timestamp,
 ) -> Vec<FeedEntry> {
     let mut seq = head.seq;
@@ -506,7 +542,7 @@ pub(crate) fn number(
     let changes = changes
         .into_iter()
         .map(|(account, change)| (Some(account), change));
-    let states = states
+    let states = state_changes
         .into_iter()
         .map(|(account, change)| (account, Change::State(change)));
     changes
@@ -516,7 +552,7 @@ pub(crate) fn number(
             FeedEntry {
                 record,
                 seq,
-                at,
+                committed_at: at,
                 account,
                 change,
             }
@@ -525,7 +561,7 @@ pub(crate) fn number(
 }
 
 /// How many of the entries fit one transaction; at least one where there is one.
-fn fitting(entries: &[FeedEntry]) -> usize {
+fn count_fitting_entries(entries: &[FeedEntry]) -> usize {
     let mut bytes = 0;
     let fits = |entry: &&FeedEntry| {
         bytes += serde_json::to_vec(entry).map_or(MAX_COMMIT_BYTES, |json| json.len());
@@ -540,17 +576,17 @@ fn fitting(entries: &[FeedEntry]) -> usize {
         .min(entries.len())
 }
 
-impl Changes {
+impl DispatchedChanges {
     /// True where a balance or a transaction changed, and not a state alone.
-    const fn has_rows(&self) -> bool {
+    const fn has_data_changes(&self) -> bool {
         self.balances + self.added + self.modified + self.removed > 0
     }
 
-    fn count(&mut self, entries: &[FeedEntry]) {
+    fn count_entries(&mut self, entries: &[FeedEntry]) {
         for entry in entries {
             match &entry.change {
                 Change::Balance { .. } => self.balances += 1,
-                Change::State(_) => self.states += 1,
+                Change::State(_) => self.state_changes += 1,
                 Change::Transactions(diff) => {
                     self.added += diff.added.len();
                     self.modified += diff.modified.len();

@@ -6,62 +6,62 @@
 //! way any longer, and deletes what one may have written after the removal.
 
 use jiff::SignedDuration;
-use okra_banks::{ConsentId, oauth::Grant};
+use okra_banks::{ConsentId, oauth::TokenGrant};
 use okra_core::{
     bank::BankConfig,
     fault::BankFault,
     ids::{AppId, CustomerId, ReceiptId},
     state::{RecordStatus, StateChange},
 };
-use okra_queue::RemovalOf;
+use okra_queue::RemovalStep;
 use okra_store::{
-    Consistency, DeliveryState, Head, MAX_REMOVED_AT_ONCE, Place, RecordRemoval, Removal, Removed,
-    Revocation,
+    AdHocPermit, Consistency, DeliveryState, MAX_REMOVED_PER_CALL, RecordHead, RecordRemoval,
+    Removal, RemovedCounts, RevocationOutcome,
 };
 use zeroize::Zeroizing;
 
-use crate::{RefreshError, Refresher, announce, client_secret};
+use crate::{RefreshError, Refresher, announce, open_client_secret};
 
 /// Seconds after which a removal that was cut short is gone on with: longer than an API call can take.
-const GO_ON_S: u16 = 60;
+const RESUME_DELAY_S: u16 = 60;
 
 /// Seconds after which a bank that had no place is asked to take a consent back.
-const PLACE_AFTER_S: u16 = 10;
+const PERMIT_RETRY_DELAY_S: u16 = 10;
 
 /// Seconds after which it is looked at again, to end what tells of it and to delete what came after it:
 /// longer than any refresh, and the longest delay of a message.
-const LOOK_AGAIN_S: u16 = 900;
+const FINAL_CHECK_DELAY_S: u16 = 900;
 
 /// How long what tells of a removal is kept for endpoints that do not take it.
-const TELL_FOR: SignedDuration = SignedDuration::from_hours(24);
+const MAX_DELIVERY_WAIT: SignedDuration = SignedDuration::from_hours(24);
 
 /// The scope of a token that manages consents (OBIE).
 const CONSENT_SCOPE: &str = "accounts";
 
 /// How far a removal has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removing {
+pub enum RemovalProgress {
     /// There is no such removal: it was not begun.
-    Unknown,
+    NotFound,
     /// There is more to delete.
-    Going,
+    InProgress,
     /// A bank is asked as often as it allows; it is asked to take a consent back when it has a place.
-    Waiting,
+    AwaitingPermit,
     /// All is deleted but what tells of it, or it may still come again.
     Completed,
     /// Nothing is left.
-    Ended,
+    Finished,
 }
 
 /// What became of a record that is removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Emptied {
+enum RecordDeletion {
     /// All of it is deleted.
-    Wholly,
+    Complete,
     /// There is more than one call may delete.
-    Partly,
+    Partial,
     /// Its bank has no place now to be asked to take the consent back.
-    NotYet,
+    AwaitingPermit,
 }
 
 impl Refresher {
@@ -71,44 +71,47 @@ impl Refresher {
     /// # Errors
     ///
     /// [`RefreshError`]; the removal goes on by itself where it was begun.
-    pub async fn remove(
+    pub async fn remove_records(
         &self,
         receipt: ReceiptId,
         (app, customer, whole): (AppId, CustomerId, bool),
-        heads: &[Head],
+        heads: &[RecordHead],
     ) -> Result<Removal, RefreshError> {
         let mut records = Vec::with_capacity(heads.len());
         for head in heads {
-            records.push(self.planned(head).await?);
+            records.push(self.plan_record_removal(head).await?);
         }
         let mut removal = Removal {
             receipt,
             app,
             customer,
-            whole,
+            removes_customer: whole,
             records,
-            removed: Removed::default(),
-            at: self.clock.now(),
+            removed_counts: RemovedCounts::default(),
+            requested_at: self.clock.now(),
             completed_at: None,
             ended_at: None,
         };
         self.store.put_removal(&removal).await?;
-        let of = RemovalOf { app, receipt };
-        self.queues.send_removal(of, GO_ON_S).await?;
-        self.proceed(&mut removal).await?;
+        let of = RemovalStep { app, receipt };
+        self.queues.send_removal_step(of, RESUME_DELAY_S).await?;
+        self.advance_removal(&mut removal).await?;
         Ok(removal)
     }
 
     /// The removal of a record, of which nothing was done.
-    async fn planned(&self, head: &Head) -> Result<RecordRemoval, RefreshError> {
-        let consent = self.store.consent(head.record, Consistency::Strong).await?;
+    async fn plan_record_removal(&self, head: &RecordHead) -> Result<RecordRemoval, RefreshError> {
+        let consent = self
+            .store
+            .find_consent(head.record, Consistency::Strong)
+            .await?;
         let accounts = consent.iter().flat_map(|consent| &consent.accounts);
         Ok(RecordRemoval {
             record: head.record,
             bank: head.bank,
-            accounts: accounts.map(|account| account.id).collect(),
-            consent: None,
-            emptied: false,
+            accounts: accounts.map(|account| account.account_id).collect(),
+            revocation: None,
+            is_emptied: false,
         })
     }
 
@@ -117,191 +120,226 @@ impl Refresher {
     /// # Errors
     ///
     /// [`RefreshError`]: repeat it.
-    pub async fn go_on_removing(&self, of: RemovalOf) -> Result<Removing, RefreshError> {
-        let Some(mut removal) = self.store.removal(of.app, of.receipt).await? else {
-            return Ok(Removing::Unknown);
+    pub async fn continue_removal(
+        &self,
+        removal_key: RemovalStep,
+    ) -> Result<RemovalProgress, RefreshError> {
+        let Some(mut removal) = self
+            .store
+            .find_removal(removal_key.app, removal_key.receipt)
+            .await?
+        else {
+            return Ok(RemovalProgress::NotFound);
         };
-        let removing = self.proceed(&mut removal).await?;
+        let removing = self.advance_removal(&mut removal).await?;
         match removing {
-            Removing::Unknown | Removing::Ended => {}
-            Removing::Going => self.queues.send_removal(of, 0).await?,
-            Removing::Waiting => self.queues.send_removal(of, PLACE_AFTER_S).await?,
-            Removing::Completed => self.queues.send_removal(of, LOOK_AGAIN_S).await?,
+            RemovalProgress::NotFound | RemovalProgress::Finished => {}
+            RemovalProgress::InProgress => self.queues.send_removal_step(removal_key, 0).await?,
+            RemovalProgress::AwaitingPermit => {
+                self.queues
+                    .send_removal_step(removal_key, PERMIT_RETRY_DELAY_S)
+                    .await?
+            }
+            RemovalProgress::Completed => {
+                self.queues
+                    .send_removal_step(removal_key, FINAL_CHECK_DELAY_S)
+                    .await?
+            }
         }
         Ok(removing)
     }
 
     /// Does what is next, as much as one call may.
-    async fn proceed(&self, removal: &mut Removal) -> Result<Removing, RefreshError> {
+    async fn advance_removal(
+        &self,
+        removal: &mut Removal,
+    ) -> Result<RemovalProgress, RefreshError> {
         let store = &self.store;
         if removal.ended_at.is_some() {
-            return Ok(Removing::Ended);
+            return Ok(RemovalProgress::Finished);
         }
         if removal.completed_at.is_none() {
-            if removal.whole {
-                self.bar(removal).await?;
+            if removal.removes_customer {
+                self.block_customer(removal).await?;
             }
-            let before = removal.removed.items();
+            let before = removal.removed_counts.total_items();
             let mut waiting = false;
             for at in 0..removal.records.len() {
-                let emptied = self.empty(removal, at).await?;
-                let enough = removal.removed.items() - before >= MAX_REMOVED_AT_ONCE;
-                if enough || emptied == Emptied::Partly {
+                let emptied = self.remove_record(removal, at).await?;
+                let enough = removal.removed_counts.total_items() - before >= MAX_REMOVED_PER_CALL;
+                if enough || emptied == RecordDeletion::Partial {
                     store.put_removal(removal).await?;
-                    return Ok(Removing::Going);
+                    return Ok(RemovalProgress::InProgress);
                 }
-                waiting |= emptied == Emptied::NotYet;
+                waiting |= emptied == RecordDeletion::AwaitingPermit;
             }
             if waiting {
                 store.put_removal(removal).await?;
-                return Ok(Removing::Waiting);
+                return Ok(RemovalProgress::AwaitingPermit);
             }
-            if removal.whole {
+            if removal.removes_customer {
                 let customer = removal.customer;
                 store.remove_customer(removal.app, customer).await?;
             }
             removal.completed_at = Some(self.clock.now());
             store.put_removal(removal).await?;
         }
-        self.end(removal).await
+        self.finish_removal(removal).await
     }
 
     /// Flags a customer that goes, so that nothing is linked to it any more. A record that was linked
     /// just before goes as well.
-    async fn bar(&self, removal: &mut Removal) -> Result<(), RefreshError> {
+    async fn block_customer(&self, removal: &mut Removal) -> Result<(), RefreshError> {
         let store = &self.store;
-        let Some(mut customer) = store.customer(removal.customer).await? else {
+        let Some(mut customer) = store.find_customer(removal.customer).await? else {
             return Ok(());
         };
-        if !customer.blocked {
-            customer.blocked = true;
+        if !customer.is_blocked {
+            customer.is_blocked = true;
             store.put_customer(&customer).await?;
         }
-        let heads = store.records_of_customer(removal.customer).await?;
+        let heads = store.list_records_of_customer(removal.customer).await?;
         for head in heads {
             if removal.records.iter().any(|it| it.record == head.record) {
                 continue;
             }
-            removal.records.push(self.planned(&head).await?);
+            removal.records.push(self.plan_record_removal(&head).await?);
         }
         Ok(store.put_removal(removal).await?)
     }
 
     /// Tells of a record's removal, takes its consent back, and deletes what is kept of it.
-    async fn empty(&self, removal: &mut Removal, at: usize) -> Result<Emptied, RefreshError> {
-        let of = removal.records.get(at).filter(|of| !of.emptied);
+    async fn remove_record(
+        &self,
+        removal: &mut Removal,
+        index: usize,
+    ) -> Result<RecordDeletion, RefreshError> {
+        let of = removal.records.get(index).filter(|of| !of.is_emptied);
         let Some(of) = of.cloned() else {
-            return Ok(Emptied::Wholly);
+            return Ok(RecordDeletion::Complete);
         };
         let (store, queues, now) = (&self.store, &self.queues, self.clock.now());
         // It may have been committed and not dispatched: whoever was told already is not told again.
-        let unlinked = |head: &Head| {
+        let unlinked = |head: &RecordHead| {
             let linked = head.status != RecordStatus::Invalid;
             linked.then(|| (RecordStatus::Invalid, vec![(None, StateChange::Unlinked)]))
         };
-        let head = announce::announce(store, queues, of.record, now, unlinked).await?;
+        let head = announce::commit_state_changes(store, queues, of.record, now, unlinked).await?;
         let Some(head) = head else {
-            self.note(removal, at, |it| it.emptied = true).await?;
-            return Ok(Emptied::Wholly);
+            self.update_record_removal(removal, index, |it| it.is_emptied = true)
+                .await?;
+            return Ok(RecordDeletion::Complete);
         };
-        announce::tell(store, queues, &head).await?;
-        if of.consent.is_none() {
-            let Some(revocation) = self.revoke(&of).await? else {
-                return Ok(Emptied::NotYet);
+        announce::dispatch_state_changes(store, queues, &head).await?;
+        if of.revocation.is_none() {
+            let Some(revocation) = self.revoke_record_consent(&of).await? else {
+                return Ok(RecordDeletion::AwaitingPermit);
             };
-            self.note(removal, at, |it| it.consent = Some(revocation))
+            self.update_record_removal(removal, index, |it| it.revocation = Some(revocation))
                 .await?;
         }
         let (removed, whole) = store.empty_record(&head, &of.accounts).await?;
-        removal.removed = removal.removed.plus(removed);
+        removal.removed_counts = removal.removed_counts.add_counts(removed);
         if !whole {
-            return Ok(Emptied::Partly);
+            return Ok(RecordDeletion::Partial);
         }
-        self.note(removal, at, |it| it.emptied = true).await?;
-        Ok(Emptied::Wholly)
+        self.update_record_removal(removal, index, |it| it.is_emptied = true)
+            .await?;
+        Ok(RecordDeletion::Complete)
     }
 
-    async fn note(
+    async fn update_record_removal(
         &self,
         removal: &mut Removal,
-        at: usize,
-        change: impl FnOnce(&mut RecordRemoval),
+        index: usize,
+        update: impl FnOnce(&mut RecordRemoval),
     ) -> Result<(), RefreshError> {
-        if let Some(of) = removal.records.get_mut(at) {
-            change(of);
+        if let Some(of) = removal.records.get_mut(index) {
+            update(of);
         }
         Ok(self.store.put_removal(removal).await?)
     }
 
     /// Asks the bank to take a record's consent back. It is asked once: what it does not do is in the
     /// receipt, and the tokens are deleted whatever it says. `None`: it is asked as often as it allows.
-    async fn revoke(&self, of: &RecordRemoval) -> Result<Option<Revocation>, RefreshError> {
-        let Some((bank, id, secret)) = self.revocable(of).await? else {
-            return Ok(Some(Revocation::NotPossible));
+    async fn revoke_record_consent(
+        &self,
+        record_removal: &RecordRemoval,
+    ) -> Result<Option<RevocationOutcome>, RefreshError> {
+        let Some((bank, id, secret)) = self.load_revocable_consent(record_removal).await? else {
+            return Ok(Some(RevocationOutcome::NotPossible));
         };
-        if let Place::Full(_) = self.take_place(&bank).await? {
+        if let AdHocPermit::ExhaustedUntil(_) = self.acquire_bank_permit(&bank).await? {
             return Ok(None);
         }
         let now = self.clock.now();
-        let grant = Grant::ClientCredentials {
+        let grant = TokenGrant::ClientCredentials {
             scope: CONSENT_SCOPE,
         };
         let asked: Result<(), BankFault> = async {
-            let ours = self.connectors.token(&bank, &secret, grant, now).await?;
+            let ours = self
+                .connectors
+                .request_token(&bank, &secret, grant, now)
+                .await?;
             self.connectors.revoke_consent(&bank, &ours, &id, now).await
         }
         .await;
         Ok(Some(match asked {
-            Ok(()) => Revocation::Revoked,
+            Ok(()) => RevocationOutcome::Revoked,
             Err(fault) => {
                 tracing::warn!(
                     bank = %bank.id,
-                    record.id = %of.record,
+                    record.id = %record_removal.record,
                     fault.detail,
                     "a consent could not be taken back"
                 );
-                Revocation::Failed
+                RevocationOutcome::Failed
             }
         }))
     }
 
     /// A record's consent, its bank and our secret there, where the bank can be asked to take it back.
-    async fn revocable(
+    async fn load_revocable_consent(
         &self,
-        of: &RecordRemoval,
+        record_removal: &RecordRemoval,
     ) -> Result<Option<(BankConfig, ConsentId, Zeroizing<String>)>, RefreshError> {
-        let consent = self.store.consent(of.record, Consistency::Strong).await?;
-        let bank = self.store.bank(of.bank).await?;
+        let consent = self
+            .store
+            .find_consent(record_removal.record, Consistency::Strong)
+            .await?;
+        let bank = self.store.find_bank(record_removal.bank).await?;
         let bank = bank.filter(|bank| bank.oauth.is_some());
         let (Some(consent), Some(bank)) = (consent, bank) else {
             return Ok(None);
         };
-        let id = self.tokens(&consent).ok();
-        let id = id.and_then(|tokens| tokens.secret().consent_id.clone());
-        let secret = client_secret(&self.vault, &bank).ok();
+        let id = self.open_tokens(&consent).ok();
+        let id = id.and_then(|tokens| tokens.consent_secret().consent_id.clone());
+        let secret = open_client_secret(&self.vault, &bank).ok();
         Ok(id.zip(secret).map(|(id, secret)| (bank, id, secret)))
     }
 
     /// Deletes what tells of the removal, once it is told, and what refreshes wrote after it, once none
     /// can be under way.
-    async fn end(&self, removal: &mut Removal) -> Result<Removing, RefreshError> {
+    async fn finish_removal(&self, removal: &mut Removal) -> Result<RemovalProgress, RefreshError> {
         let (store, now) = (&self.store, self.clock.now());
-        let age = now.duration_since(removal.at);
-        let settled = age >= SignedDuration::from_secs(LOOK_AGAIN_S.into());
+        let age = now.duration_since(removal.requested_at);
+        let settled = age >= SignedDuration::from_secs(FINAL_CHECK_DELAY_S.into());
         let mut told = true;
-        let before = removal.removed;
+        let before = removal.removed_counts;
         for of in &removal.records {
-            let Some(head) = store.head(of.record, Consistency::Strong).await? else {
+            let Some(head) = store.find_head(of.record, Consistency::Strong).await? else {
                 continue;
             };
-            let rows = store.last_told(&head).await?;
+            let rows = store.find_last_state_deliveries(&head).await?;
             let is_over = |row: &Option<okra_store::Delivery>| match row {
                 Some(row) => !matches!(row.state, DeliveryState::Retry | DeliveryState::Parked),
                 // Nothing is kept of what an endpoint does not want; but it may still be on its way.
                 None => settled,
             };
-            if rows.iter().all(is_over) || age >= TELL_FOR {
-                removal.removed = removal.removed.plus(store.end_record(&head).await?);
+            if rows.iter().all(is_over) || age >= MAX_DELIVERY_WAIT {
+                removal.removed_counts = removal
+                    .removed_counts
+                    .add_counts(store.delete_emptied_record(&head).await?);
             } else {
                 told = false;
             }
@@ -309,8 +347,10 @@ impl Refresher {
         if settled {
             for of in &removal.records {
                 for &account in &of.accounts {
-                    let rows = store.delete_rows(account, MAX_REMOVED_AT_ONCE).await?;
-                    removal.removed.transactions += rows;
+                    let rows = store
+                        .delete_transactions(account, MAX_REMOVED_PER_CALL)
+                        .await?;
+                    removal.removed_counts.transactions += rows;
                 }
             }
         }
@@ -320,12 +360,12 @@ impl Refresher {
                 of.accounts.clear();
             }
         }
-        if removal.removed != before || removal.ended_at.is_some() {
+        if removal.removed_counts != before || removal.ended_at.is_some() {
             store.put_removal(removal).await?;
         }
         Ok(match removal.ended_at {
-            Some(_) => Removing::Ended,
-            None => Removing::Completed,
+            Some(_) => RemovalProgress::Finished,
+            None => RemovalProgress::Completed,
         })
     }
 }

@@ -38,12 +38,14 @@ pub struct ChunkReport {
     /// Dropped because the chunk came too late.
     pub stale: usize,
     /// Left alone until a time that the bank named, or until a backoff is over.
-    pub held: usize,
+    #[serde(rename = "held")]
+    pub deferred: usize,
     /// Of those above, how many are asked again before their next turn.
-    pub put_off: usize,
+    #[serde(rename = "put_off")]
+    pub requeued: usize,
 }
 
-impl Outcome {
+impl RefreshOutcome {
     /// The stable name, as in JSON.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -52,31 +54,31 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Contended => "contended",
             Self::Gone => "gone",
-            Self::Held => "held",
+            Self::Deferred => "held",
         }
     }
 }
 
 impl ChunkReport {
-    pub(crate) fn count(&mut self, outcome: &Outcome) {
+    pub(crate) fn count_outcome(&mut self, outcome: &RefreshOutcome) {
         *match outcome {
-            Outcome::Unchanged => &mut self.unchanged,
-            Outcome::Changed(_) => &mut self.changed,
-            Outcome::Failed => &mut self.failed,
-            Outcome::Contended => &mut self.contended,
-            Outcome::Gone => &mut self.gone,
-            Outcome::Held => &mut self.held,
+            RefreshOutcome::Unchanged => &mut self.unchanged,
+            RefreshOutcome::Changed(_) => &mut self.changed,
+            RefreshOutcome::Failed => &mut self.failed,
+            RefreshOutcome::Contended => &mut self.contended,
+            RefreshOutcome::Gone => &mut self.gone,
+            RefreshOutcome::Deferred => &mut self.deferred,
         } += 1;
     }
 }
 
 /// What came of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RefreshOutcome {
     /// The bank said what it had said before.
     Unchanged,
     /// Committed and dispatched.
-    Changed(Changes),
+    Changed(DispatchedChanges),
     /// No account answered; [`Refreshed::faults`] says why.
     Failed,
     /// Another refresh committed while this one ran, as often as we tried; the next one sees to it.
@@ -85,16 +87,16 @@ pub enum Outcome {
     Gone,
     /// The record was not asked for: it is left alone until a time that the bank named, or until a
     /// backoff is over.
-    Held,
+    Deferred,
 }
 
 /// What was dispatched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
+pub struct DispatchedChanges {
     /// First sequence number dispatched.
-    pub from: Seq,
+    pub first_seq: Seq,
     /// Last sequence number dispatched.
-    pub to: Seq,
+    pub last_seq: Seq,
     /// Balances that changed.
     pub balances: usize,
     /// Transactions added.
@@ -104,12 +106,12 @@ pub struct Changes {
     /// Transactions removed.
     pub removed: usize,
     /// Changes of state.
-    pub states: usize,
+    pub state_changes: usize,
 }
 
 /// A record was refreshed.
 #[derive(Clone, Debug)]
-pub struct Refreshed {
+pub struct RefreshReport {
     /// The record.
     pub record: RecordId,
     /// Its app, where its consent says whose it is.
@@ -119,7 +121,7 @@ pub struct Refreshed {
     /// The products asked for.
     pub products: Vec<Product>,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: RefreshOutcome,
     /// Accounts and products that failed; the others were kept.
     pub faults: Vec<(AccountId, Product, BankFault)>,
     /// Milliseconds it took.
@@ -127,17 +129,17 @@ pub struct Refreshed {
 }
 
 /// Told of what happens to records; must not block.
-pub trait Observer: Send + Sync {
+pub trait RefreshObserver: Send + Sync {
     /// Feed entries were committed, but nobody was told of them yet.
-    fn committed(&self, _record: RecordId, _from: Seq, _to: Seq) {}
+    fn on_entries_committed(&self, _record: RecordId, _from: Seq, _to: Seq) {}
 
     /// A record was refreshed.
-    fn refreshed(&self, refreshed: &Refreshed);
+    fn on_record_refreshed(&self, refreshed: &RefreshReport);
 }
 
 /// An observer that says nothing.
-pub struct Silent;
+pub struct SilentRefreshObserver;
 
-impl Observer for Silent {
-    fn refreshed(&self, _: &Refreshed) {}
+impl RefreshObserver for SilentRefreshObserver {
+    fn on_record_refreshed(&self, _: &RefreshReport) {}
 }

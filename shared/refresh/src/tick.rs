@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::SignedDuration;
 use okra_core::{
     ids::BankId,
-    plan::{Pace, fair_shares, is_long, plan},
+    plan::{BankRate, divide_fairly, is_long_interval, plan_tick},
     schedule::{Interval, Tick},
 };
-use okra_queue::Lane;
+use okra_queue::ChunkQueue;
 
 use crate::{ChunkReport, RefreshError, Refresher, TickReport};
 
@@ -17,28 +17,31 @@ use crate::{ChunkReport, RefreshError, Refresher, TickReport};
 const MAX_INLINE_RECORDS: usize = 25;
 
 /// The time in which the chunks of a tick begin.
-const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+const TICK_DURATION: SignedDuration = SignedDuration::from_mins(1);
 
 impl Refresher {
     /// Refreshes what is due in the minute of `tick`, or enqueues it. Called twice for one tick it
     /// plans the same chunks, which does no harm. A rule whose interval has no records is disabled.
-    pub async fn tick(&self, tick: Tick) -> Result<TickReport, RefreshError> {
+    pub async fn run_tick(&self, tick: Tick) -> Result<TickReport, RefreshError> {
         if self.clock.now() > tick.not_after() {
             return Ok(TickReport::default());
         }
-        let mut due = self.store.due(tick.interval, tick.slot()).await?;
+        let mut due = self
+            .store
+            .list_due_entries(tick.interval, tick.slot())
+            .await?;
         if due.is_empty() {
-            self.rest(tick.interval).await?;
+            self.disable_idle_rule(tick.interval).await?;
             return Ok(TickReport::default());
         }
         let total = due.len();
-        let breakers = self.store.breakers().await?;
-        let end = tick.at.saturating_add(MINUTE).unwrap_or(tick.at);
+        let breakers = self.store.list_bank_breakers().await?;
+        let end = tick.at.saturating_add(TICK_DURATION).unwrap_or(tick.at);
         // Records of long intervals are planned all the same: their chunks are put off until the bank is back.
         due.retain(|entry| {
             let breaker = breakers.get(&entry.key.bank);
-            let left_out = breaker.is_some_and(|it| it.leaves_out(entry, end));
-            !left_out || is_long(tick.interval)
+            let left_out = breaker.is_some_and(|it| it.skips_entry(entry, end));
+            !left_out || is_long_interval(tick.interval)
         });
         let left_out = total - due.len();
         let mut counts: BTreeMap<BankId, usize> = BTreeMap::new();
@@ -47,27 +50,27 @@ impl Refresher {
         }
         let mut paces = HashMap::with_capacity(counts.len());
         for (bank, count) in counts {
-            paces.insert(bank, self.pace(tick, bank, count).await?);
+            paces.insert(bank, self.bank_rate_for_tick(tick, bank, count).await?);
         }
-        let slowest = Pace::of(1);
-        let plan = plan(tick, due, |bank| {
+        let slowest = BankRate::from_per_second(1);
+        let plan = plan_tick(tick, due, |bank| {
             paces.get(&bank).copied().unwrap_or(slowest)
         });
         let mut report = TickReport {
             due: total,
             down: left_out,
-            unattainable: plan.unattainable,
+            unattainable: plan.unreachable_records,
             ..TickReport::default()
         };
         if total <= MAX_INLINE_RECORDS && plan.chunks.iter().all(|chunk| chunk.delay_s == 0) {
             let mut inline = ChunkReport::default();
             for chunk in plan.chunks {
-                inline += self.chunk(chunk, false).await?;
+                inline += self.refresh_chunk(chunk, false).await?;
             }
             report.inline = Some(inline);
         } else {
             self.queues
-                .send_chunks(Lane::Scheduled, &plan.chunks)
+                .send_chunks(ChunkQueue::Scheduled, &plan.chunks)
                 .await?;
             report.chunks = plan.chunks.len();
         }
@@ -77,45 +80,50 @@ impl Refresher {
     /// What this tick may ask of a bank: all that the bank allows, or a fair share where several
     /// intervals want more than that in one minute. Ticks do not talk to each other; each sees the same
     /// entries and comes to the same division.
-    async fn pace(&self, tick: Tick, bank: BankId, count: usize) -> Result<Pace, RefreshError> {
+    async fn bank_rate_for_tick(
+        &self,
+        tick: Tick,
+        bank: BankId,
+        due_count: usize,
+    ) -> Result<BankRate, RefreshError> {
         // An unconfigured bank is planned at the slowest pace; its chunk says what is wrong.
         let rate = self
-            .bank(bank)
+            .bank_config(bank)
             .await
             .map_or(1, |config| config.limits.records_per_second.max(1));
-        let whole = Pace::of(rate);
+        let whole = BankRate::from_per_second(rate);
         let demand = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        if demand(count) <= whole.guaranteed() {
+        if demand(due_count) <= whole.guaranteed_per_minute() {
             return Ok(whole);
         }
         let mut demands = Vec::with_capacity(Interval::ALL.len());
         for interval in Interval::ALL {
             let count = if interval == tick.interval {
-                count
+                due_count
             } else {
                 let slot = interval.slot_at(tick.at);
-                self.store.due_of_bank(interval, slot, bank).await?
+                self.store.count_due_of_bank(interval, slot, bank).await?
             };
             demands.push(demand(count));
         }
-        let shares = fair_shares(&demands, whole.per_minute);
+        let shares = divide_fairly(&demands, whole.per_minute);
         let ours = Interval::ALL.iter().zip(shares);
         let ours = ours.filter(|(interval, _)| **interval == tick.interval);
-        Ok(whole.sharing(ours.map(|(_, share)| share).sum()))
+        Ok(whole.with_per_minute(ours.map(|(_, share)| share).sum()))
     }
 
     /// Disables the rule of an interval that has no records at all. A record linked at the same
     /// moment may have enabled it just before, so the count is read again afterwards.
-    async fn rest(&self, interval: Interval) -> Result<(), RefreshError> {
+    async fn disable_idle_rule(&self, interval: Interval) -> Result<(), RefreshError> {
         let Some(rules) = &self.rules else {
             return Ok(());
         };
-        if self.store.interval_count(interval).await? > 0 {
+        if self.store.count_interval_entries(interval).await? > 0 {
             return Ok(());
         }
-        rules.disable(interval).await?;
-        if self.store.interval_count(interval).await? > 0 {
-            rules.enable(interval).await?;
+        rules.disable_rule(interval).await?;
+        if self.store.count_interval_entries(interval).await? > 0 {
+            rules.enable_rule(interval).await?;
         }
         Ok(())
     }

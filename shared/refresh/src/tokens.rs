@@ -6,9 +6,9 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use jiff::SignedDuration;
 use okra_banks::{
-    AccountRef, Ask, ConsentSecret,
-    config::wants_secret,
-    oauth::{Grant, secret_owner},
+    AccountRef, ConsentSecret, FetchRequest,
+    config::requires_secret,
+    oauth::{TokenGrant, client_secret_owner},
 };
 use okra_core::{
     bank::BankConfig,
@@ -16,19 +16,19 @@ use okra_core::{
     model::{AccountSnapshot, Product, Snapshot},
 };
 use okra_store::{Consent, Consistency};
-use okra_vault::{Vault, VaultError, fresh_nonce};
+use okra_vault::{Vault, VaultError, generate_nonce};
 use zeroize::Zeroizing;
 
 use crate::{RefreshError, Refresher};
 
 /// How long a claim outlives the deadline of the call it is for.
-const CLAIM_MARGIN: SignedDuration = SignedDuration::from_secs(10);
+const RENEWAL_CLAIM_MARGIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// Times the consent is read again while another refresh renews its tokens.
-const MAX_WAITS: usize = 10;
+const MAX_CLAIM_WAITS: usize = 10;
 
 /// Pause before each of them.
-const WAIT: Duration = Duration::from_millis(200);
+const CLAIM_WAIT: Duration = Duration::from_millis(200);
 
 /// The status of a token that is not accepted (RFC 6750).
 const UNAUTHORIZED: u16 = 401;
@@ -38,16 +38,19 @@ const UNAUTHORIZED: u16 = 401;
 /// # Errors
 ///
 /// [`VaultError`] where it is missing or cannot be opened.
-pub fn client_secret(vault: &Vault, bank: &BankConfig) -> Result<Zeroizing<String>, VaultError> {
-    let Some(client) = bank.oauth.as_ref().filter(|client| wants_secret(client)) else {
+pub fn open_client_secret(
+    vault: &Vault,
+    bank: &BankConfig,
+) -> Result<Zeroizing<String>, VaultError> {
+    let Some(client) = bank.oauth.as_ref().filter(|client| requires_secret(client)) else {
         return Ok(Zeroizing::default());
     };
     let sealed = client.sealed_secret.as_deref().unwrap_or_default();
     let sealed = BASE64
         .decode(sealed.as_bytes())
-        .map_err(|_| VaultError::UnknownForm)?;
-    let opened = vault.open(&secret_owner(bank.id), &sealed)?;
-    let text = std::str::from_utf8(&opened).map_err(|_| VaultError::UnknownForm)?;
+        .map_err(|_| VaultError::UnknownFormat)?;
+    let opened = vault.open_sealed(&client_secret_owner(bank.id), &sealed)?;
+    let text = std::str::from_utf8(&opened).map_err(|_| VaultError::UnknownFormat)?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
@@ -61,89 +64,96 @@ pub fn seal_client_secret(
     bank: okra_core::ids::BankId,
     secret: &str,
 ) -> Result<String, VaultError> {
-    let sealed = vault.seal(&secret_owner(bank), secret.as_bytes(), fresh_nonce()?)?;
+    let sealed = vault.seal_secret(
+        &client_secret_owner(bank),
+        secret.as_bytes(),
+        generate_nonce()?,
+    )?;
     Ok(BASE64.encode(&sealed))
 }
 
 /// What a record's bank is called with during one refresh.
-pub(crate) struct Tokens {
+pub(crate) struct RecordTokens {
     secret: ConsentSecret,
-    renewed: bool,
+    is_renewed: bool,
 }
 
-impl Tokens {
+impl RecordTokens {
     /// What the bank is called with as it is now.
-    pub(crate) const fn secret(&self) -> &ConsentSecret {
+    pub(crate) const fn consent_secret(&self) -> &ConsentSecret {
         &self.secret
     }
 
-    fn renewable(&self, bank: &BankConfig) -> bool {
-        !self.renewed && bank.oauth.is_some() && self.secret.refresh_token.is_some()
+    fn can_renew(&self, bank: &BankConfig) -> bool {
+        !self.is_renewed && bank.oauth.is_some() && self.secret.refresh_token.is_some()
     }
 }
 
 impl Refresher {
     /// Opens a consent.
-    pub(crate) fn tokens(&self, consent: &Consent) -> Result<Tokens, RefreshError> {
-        Ok(Tokens {
-            secret: self.opened(consent)?,
-            renewed: false,
+    pub(crate) fn open_tokens(&self, consent: &Consent) -> Result<RecordTokens, RefreshError> {
+        Ok(RecordTokens {
+            secret: self.open_consent(consent)?,
+            is_renewed: false,
         })
     }
 
     /// Opens a consent and renews its tokens where they are spent; a renewal that failed is the bank's
     /// fault.
-    pub(crate) async fn fresh_tokens(
+    pub(crate) async fn open_fresh_tokens(
         &self,
         bank: &BankConfig,
         consent: &Consent,
-    ) -> Result<Result<Tokens, BankFault>, RefreshError> {
-        let mut tokens = self.tokens(consent)?;
-        if tokens.renewable(bank)
-            && tokens.secret.is_spent(self.clock.now())
-            && let Err(fault) = self.renew(bank, consent, &mut tokens).await?
+    ) -> Result<Result<RecordTokens, BankFault>, RefreshError> {
+        let mut tokens = self.open_tokens(consent)?;
+        if tokens.can_renew(bank)
+            && tokens.secret.needs_renewal(self.clock.now())
+            && let Err(fault) = self.renew_tokens(bank, consent, &mut tokens).await?
         {
             return Ok(Err(fault));
         }
         Ok(Ok(tokens))
     }
 
-    fn opened(&self, consent: &Consent) -> Result<ConsentSecret, RefreshError> {
+    fn open_consent(&self, consent: &Consent) -> Result<ConsentSecret, RefreshError> {
         let secret = self
             .vault
-            .open(consent.record.as_bytes(), &consent.sealed)?;
+            .open_sealed(consent.record.as_bytes(), &consent.sealed_secret)?;
         serde_json::from_slice(&secret).map_err(RefreshError::Consent)
     }
 
     /// What the bank says, with tokens that are renewed where it takes that. A renewal that failed
     /// stands in the place of the refusal it was for: whether the user has to act is for the
     /// authorisation server to say.
-    pub(crate) async fn ask(
+    pub(crate) async fn fetch_with_renewal(
         &self,
         bank: &BankConfig,
         consent: &Consent,
-        tokens: &mut Tokens,
+        tokens: &mut RecordTokens,
         accounts: &[AccountRef<'_>],
-        ask: Ask<'_>,
+        request: FetchRequest<'_>,
     ) -> Result<Snapshot, RefreshError> {
-        if tokens.renewable(bank)
-            && tokens.secret.is_spent(ask.now)
-            && let Err(fault) = self.renew(bank, consent, tokens).await?
+        if tokens.can_renew(bank)
+            && tokens.secret.needs_renewal(request.now)
+            && let Err(fault) = self.renew_tokens(bank, consent, tokens).await?
         {
-            return Ok(none_but(&fault, accounts, ask.products));
+            return Ok(snapshot_from_fault(&fault, accounts, request.products));
         }
         let mut snapshot = self
             .connectors
-            .fetch(bank, &tokens.secret, accounts, ask)
+            .fetch_snapshot(bank, &tokens.secret, accounts, request)
             .await;
-        if tokens.renewable(bank) && refusals(&mut snapshot).next().is_some() {
-            match self.renew(bank, consent, tokens).await? {
+        if tokens.can_renew(bank) && unauthorized_faults(&mut snapshot).next().is_some() {
+            match self.renew_tokens(bank, consent, tokens).await? {
                 Ok(()) => {
                     let secret = &tokens.secret;
-                    return Ok(self.connectors.fetch(bank, secret, accounts, ask).await);
+                    return Ok(self
+                        .connectors
+                        .fetch_snapshot(bank, secret, accounts, request)
+                        .await);
                 }
                 Err(fault) => {
-                    for refusal in refusals(&mut snapshot) {
+                    for refusal in unauthorized_faults(&mut snapshot) {
                         refusal.clone_from(&fault);
                     }
                 }
@@ -154,38 +164,39 @@ impl Refresher {
 
     /// Renews the tokens and stores them; one refresh at a time does so for a record, and the others
     /// take what it stored.
-    async fn renew(
+    async fn renew_tokens(
         &self,
         bank: &BankConfig,
         consent: &Consent,
-        tokens: &mut Tokens,
+        tokens: &mut RecordTokens,
     ) -> Result<Result<(), BankFault>, RefreshError> {
-        tokens.renewed = true;
+        tokens.is_renewed = true;
         let unavailable = |detail: &str| {
             let class = FaultClass::BankUnavailable;
             Ok(Err(BankFault::new(class, detail)))
         };
-        let life = SignedDuration::from_millis(bank.limits.deadline_ms.into()) + CLAIM_MARGIN;
-        for _ in 0..MAX_WAITS {
+        let life =
+            SignedDuration::from_millis(bank.limits.deadline_ms.into()) + RENEWAL_CLAIM_MARGIN;
+        for _ in 0..MAX_CLAIM_WAITS {
             let now = self.clock.now();
             if self
                 .store
-                .claim_renewal(consent, now, now.saturating_add(life).unwrap_or(now))
+                .claim_token_renewal(consent, now, now.saturating_add(life).unwrap_or(now))
                 .await?
             {
-                return self.exchange(bank, consent, tokens).await;
+                return self.exchange_refresh_token(bank, consent, tokens).await;
             }
             let current = self
                 .store
-                .consent(consent.record, Consistency::Strong)
+                .find_consent(consent.record, Consistency::Strong)
                 .await?;
             match current {
                 None => return unavailable("the consent was removed during the refresh"),
-                Some(current) if current.sealed != consent.sealed => {
-                    tokens.secret = self.opened(&current)?;
+                Some(current) if current.sealed_secret != consent.sealed_secret => {
+                    tokens.secret = self.open_consent(&current)?;
                     return Ok(Ok(()));
                 }
-                Some(_) => tokio::time::sleep(WAIT).await,
+                Some(_) => tokio::time::sleep(CLAIM_WAIT).await,
             }
         }
         unavailable("another refresh is renewing the token")
@@ -193,16 +204,18 @@ impl Refresher {
 
     /// Spends the refresh token. The answer is stored before it is used: a bank that replaces refresh
     /// tokens knows only the new one from now on.
-    async fn exchange(
+    async fn exchange_refresh_token(
         &self,
         bank: &BankConfig,
         consent: &Consent,
-        tokens: &mut Tokens,
+        tokens: &mut RecordTokens,
     ) -> Result<Result<(), BankFault>, RefreshError> {
         let refresh_token = tokens.secret.refresh_token.as_deref().unwrap_or_default();
-        let client_secret = client_secret(&self.vault, bank)?;
-        let (grant, now) = (Grant::RefreshToken(refresh_token), self.clock.now());
-        let renewed = self.connectors.token(bank, &client_secret, grant, now);
+        let client_secret = open_client_secret(&self.vault, bank)?;
+        let (grant, now) = (TokenGrant::RefreshToken(refresh_token), self.clock.now());
+        let renewed = self
+            .connectors
+            .request_token(bank, &client_secret, grant, now);
         let renewed = match renewed.await {
             Ok(mut renewed) => {
                 renewed.consent_id.clone_from(&tokens.secret.consent_id);
@@ -216,18 +229,18 @@ impl Refresher {
             }
         };
         let plain = Zeroizing::new(serde_json::to_vec(&renewed).map_err(RefreshError::Consent)?);
-        let sealed = self
-            .vault
-            .seal(consent.record.as_bytes(), &plain, fresh_nonce()?)?;
+        let sealed =
+            self.vault
+                .seal_secret(consent.record.as_bytes(), &plain, generate_nonce()?)?;
         tokens.secret = renewed;
-        if !self.store.renew_consent(consent, &sealed).await? {
+        if !self.store.store_renewed_tokens(consent, &sealed).await? {
             // The user linked again meanwhile, or this is the repetition of a write that had its effect.
             let current = self
                 .store
-                .consent(consent.record, Consistency::Strong)
+                .find_consent(consent.record, Consistency::Strong)
                 .await?;
             if let Some(current) = current {
-                tokens.secret = self.opened(&current)?;
+                tokens.secret = self.open_consent(&current)?;
             }
         }
         Ok(Ok(()))
@@ -235,7 +248,7 @@ impl Refresher {
 }
 
 /// The places of a snapshot where the token was refused.
-fn refusals(snapshot: &mut Snapshot) -> impl Iterator<Item = &mut BankFault> {
+fn unauthorized_faults(snapshot: &mut Snapshot) -> impl Iterator<Item = &mut BankFault> {
     let faults = snapshot.accounts.iter_mut().flat_map(|account| {
         let balance = account.balance.as_mut().and_then(|it| it.as_mut().err());
         let transactions = account.transactions.as_mut();
@@ -247,7 +260,7 @@ fn refusals(snapshot: &mut Snapshot) -> impl Iterator<Item = &mut BankFault> {
 }
 
 /// A snapshot that holds nothing but a fault.
-pub(crate) fn none_but(
+pub(crate) fn snapshot_from_fault(
     fault: &BankFault,
     accounts: &[AccountRef<'_>],
     products: &[Product],

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use okra_core::{
-    breaker::{Breaker, Gate, Heard, down},
+    breaker::{Admission, BankBreaker, CallOutcomes, bank_down_fault},
     fault::BankFault,
     ids::BankId,
 };
@@ -13,141 +13,150 @@ use okra_store::Consistency;
 use crate::{RefreshError, Refresher};
 
 /// Times a breaker is stored against others that store it at the same time; after that it is theirs.
-const MAX_ROUNDS: u32 = 4;
+const MAX_STORE_ATTEMPTS: u32 = 4;
 
 /// A bank while some of its records are refreshed.
-pub(crate) struct Watch<'a> {
+pub(crate) struct BreakerGuard<'a> {
     refresher: &'a Refresher,
     bank: BankId,
-    seen: Mutex<Seen>,
+    state: Mutex<GuardState>,
 }
 
 #[derive(Clone, Copy)]
-struct Seen {
+struct GuardState {
     /// The breaker as it was last read or stored.
-    stored: Option<Breaker>,
+    stored_breaker: Option<BankBreaker>,
     /// What was heard since.
-    heard: Heard,
+    outcomes: CallOutcomes,
     /// The probe that is due is ours to make.
-    probing: bool,
+    is_probing: bool,
 }
 
-impl Seen {
-    fn breaker(&self, now: Timestamp, jitter: u32) -> Breaker {
-        let stored = self.stored.unwrap_or_default();
-        if self.probing {
-            stored.after_probe(self.heard, now, jitter)
+impl GuardState {
+    fn updated_breaker(&self, now: Timestamp, jitter: u32) -> BankBreaker {
+        let stored = self.stored_breaker.unwrap_or_default();
+        if self.is_probing {
+            stored.after_probe(self.outcomes, now, jitter)
         } else {
-            stored.after(self.heard, now, jitter)
+            stored.after_calls(self.outcomes, now, jitter)
         }
     }
 }
 
 impl Refresher {
     /// Begins to watch a bank. Where a probe is due, it is claimed.
-    pub(crate) async fn watch(&self, bank: BankId) -> Result<Watch<'_>, RefreshError> {
-        let mut stored = self.store.breaker(bank, Consistency::Eventual).await?;
+    pub(crate) async fn guard_bank(&self, bank: BankId) -> Result<BreakerGuard<'_>, RefreshError> {
+        let mut stored = self
+            .store
+            .find_bank_breaker(bank, Consistency::Eventual)
+            .await?;
         let now = self.clock.now();
         let mut probing = false;
         if let Some(breaker) = stored
-            && breaker.gate(now) == Gate::Probe
+            && breaker.admission(now) == Admission::Probe
         {
-            let claimed = breaker.probing(now);
+            let claimed = breaker.claim_probe(now);
             probing = self
                 .store
-                .put_breaker(bank, stored.as_ref(), &claimed)
+                .put_bank_breaker(bank, stored.as_ref(), &claimed)
                 .await?;
             stored = if probing {
                 Some(claimed)
             } else {
-                self.store.breaker(bank, Consistency::Strong).await?
+                self.store
+                    .find_bank_breaker(bank, Consistency::Strong)
+                    .await?
             };
         }
-        let seen = Seen {
-            stored,
-            heard: Heard::default(),
-            probing,
+        let seen = GuardState {
+            stored_breaker: stored,
+            outcomes: CallOutcomes::default(),
+            is_probing: probing,
         };
-        Ok(Watch {
+        Ok(BreakerGuard {
             refresher: self,
             bank,
-            seen: Mutex::new(seen),
+            state: Mutex::new(seen),
         })
     }
 }
 
-impl Watch<'_> {
-    fn seen(&self) -> Seen {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+impl BreakerGuard<'_> {
+    fn current_state(&self) -> GuardState {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True while the probe is ours to make and not yet made: one record goes before the others.
     pub(crate) fn is_probing(&self) -> bool {
-        self.seen().probing
+        self.current_state().is_probing
     }
 
     /// What a record is told in the place of a call; `None` where the bank is to be called.
-    pub(crate) fn refuses(&self) -> Option<BankFault> {
-        let (seen, now) = (self.seen(), self.refresher.clock.now());
-        if seen.probing {
+    pub(crate) fn rejection_fault(&self) -> Option<BankFault> {
+        let (seen, now) = (self.current_state(), self.refresher.clock.now());
+        if seen.is_probing {
             return None;
         }
-        match seen.stored.unwrap_or_default().gate(now) {
-            Gate::Call => None,
+        match seen.stored_breaker.unwrap_or_default().admission(now) {
+            Admission::Admit => None,
             // Somebody else's probe that is late is not made by those who did not claim it.
-            Gate::Probe => Some(down(now, now)),
-            Gate::Hold { until } => Some(down(until, now)),
+            Admission::Probe => Some(bank_down_fault(now, now)),
+            Admission::Reject { until } => Some(bank_down_fault(until, now)),
         }
     }
 
     /// Takes note of what a record heard. Where it opens or closes the circuit, that is stored at once.
-    pub(crate) async fn hear(&self, heard: Heard) -> Result<(), RefreshError> {
+    pub(crate) async fn record_outcomes(&self, outcomes: CallOutcomes) -> Result<(), RefreshError> {
         let settled = {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.heard = seen.heard.and(heard);
-            let after = seen.breaker(self.refresher.clock.now(), 0);
-            let decided = seen.probing && heard != Heard::default();
-            decided || after.status() != seen.stored.unwrap_or_default().status() && after.is_open()
+            let mut seen = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.outcomes = seen.outcomes.merge_with(outcomes);
+            let after = seen.updated_breaker(self.refresher.clock.now(), 0);
+            let decided = seen.is_probing && outcomes != CallOutcomes::default();
+            decided
+                || after.bank_status() != seen.stored_breaker.unwrap_or_default().bank_status()
+                    && after.is_open()
         };
         if settled {
-            return self.settle().await;
+            return self.store_breaker().await;
         }
         Ok(())
     }
 
     /// Stores what was heard, where it changes the breaker.
-    pub(crate) async fn settle(&self) -> Result<(), RefreshError> {
+    pub(crate) async fn store_breaker(&self) -> Result<(), RefreshError> {
         let mut seen = {
-            let mut shared = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shared = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let seen = *shared;
             // What is heard from now on counts on top of what is stored here.
-            shared.heard = Heard::default();
+            shared.outcomes = CallOutcomes::default();
             seen
         };
         let store = &self.refresher.store;
-        for _ in 0..MAX_ROUNDS {
+        for _ in 0..MAX_STORE_ATTEMPTS {
             let now = self.refresher.clock.now();
-            let after = seen.breaker(now, jitter(self.bank, now));
-            let unchanged = after == seen.stored.unwrap_or_default();
+            let after = seen.updated_breaker(now, draw_jitter(self.bank, now));
+            let unchanged = after == seen.stored_breaker.unwrap_or_default();
             if unchanged
                 || store
-                    .put_breaker(self.bank, seen.stored.as_ref(), &after)
+                    .put_bank_breaker(self.bank, seen.stored_breaker.as_ref(), &after)
                     .await?
             {
                 if !unchanged {
-                    self.say(&seen.stored.unwrap_or_default(), &after);
-                    seen.stored = Some(after);
+                    self.log_transition(&seen.stored_breaker.unwrap_or_default(), &after);
+                    seen.stored_breaker = Some(after);
                 }
                 break;
             }
-            seen.stored = store.breaker(self.bank, Consistency::Strong).await?;
+            seen.stored_breaker = store
+                .find_bank_breaker(self.bank, Consistency::Strong)
+                .await?;
         }
-        let mut shared = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        (shared.stored, shared.probing) = (seen.stored, false);
+        let mut shared = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (shared.stored_breaker, shared.is_probing) = (seen.stored_breaker, false);
         Ok(())
     }
 
-    fn say(&self, before: &Breaker, after: &Breaker) {
+    fn log_transition(&self, before: &BankBreaker, after: &BankBreaker) {
         match (before.is_open(), after.is_open()) {
             (false, true) => {
                 tracing::warn!(bank = %self.bank, "a bank is down: its circuit opened");
@@ -161,7 +170,7 @@ impl Watch<'_> {
 }
 
 /// Drawn from the bank and the time, so that a simulation is repeatable; evenly from all of `u32`.
-fn jitter(bank: BankId, now: Timestamp) -> u32 {
+fn draw_jitter(bank: BankId, now: Timestamp) -> u32 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in bank
         .as_bytes()

@@ -9,23 +9,23 @@ use okra_core::{
 };
 
 use crate::{
-    answers::{Answers, Budget},
-    command::{Amend, Book, NewTransaction},
-    generate::Generated,
-    hash::{Draw, derive},
-    movement::{Movement, RowKey, Second, ShownId, Stage, Standing},
-    replayed::Replayed,
+    answers::{AccountResponseCache, CacheBudget},
+    command::{BookingDetails, NewTransaction, RowAmendment},
+    generate::GeneratedRows,
+    hash::{SeededRandom, derive_number},
+    movement::{AccountBalance, Movement, RowKey, RowStage, ShownTransactionId, UnixSeconds},
+    replayed::ReplayedRows,
 };
 
 /// Rows of one account that may be added or edited.
 pub const MAX_EDITS: usize = 10_000;
 /// Largest amount of an added or amended row in major units, so that no balance outgrows the 13
 /// digits the standard has for it.
-pub const MAX_AMOUNT: i64 = 1_000_000_000;
+pub const MAX_AMOUNT_MAJOR: i64 = 1_000_000_000;
 /// Characters of a row's text (the standard's bound of `TransactionInformation`).
-pub const MAX_TEXT: usize = 500;
+pub const MAX_TEXT_CHARS: usize = 500;
 /// Characters of a transaction id (the standard's bound).
-pub const MAX_ID: usize = 210;
+pub const MAX_TRANSACTION_ID_CHARS: usize = 210;
 
 /// Why a row cannot be added or edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,23 +38,23 @@ pub enum EditError {
     AlreadyBooked,
     /// Not a decimal of the account's currency, or out of bounds.
     #[error("an amount is a decimal like 12.50, not negative, at most 1,000,000,000")]
-    Amount,
+    InvalidAmount,
     /// Longer than the standard allows.
     #[error("the text or the id is longer than the standard allows")]
     TooLong,
     /// See [`MAX_EDITS`].
     #[error("the account has no room for more edits")]
-    TooMany,
+    TooManyEdits,
 }
 
 /// The two kinds of account the sandbox has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum SandboxAccountKind {
     Current,
     Savings,
 }
 
-impl Kind {
+impl SandboxAccountKind {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Current => "CURRENT",
@@ -64,37 +64,43 @@ impl Kind {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Source {
-    Generated(Generated),
-    Replayed(Replayed),
+pub(crate) enum RowSource {
+    Generated(GeneratedRows),
+    Replayed(ReplayedRows),
 }
 
-impl Source {
-    fn created(&self) -> Second {
+impl RowSource {
+    fn created_at(&self) -> UnixSeconds {
         match self {
-            Self::Generated(rows) => rows.created(),
-            Self::Replayed(rows) => rows.created(),
+            Self::Generated(rows) => rows.created_at(),
+            Self::Replayed(rows) => rows.created_at(),
         }
     }
 
-    fn standing(&mut self, now: Second) -> Standing {
+    fn balance_at(&mut self, now: UnixSeconds) -> AccountBalance {
         match self {
-            Self::Generated(rows) => rows.standing(now),
-            Self::Replayed(rows) => rows.standing(now),
+            Self::Generated(rows) => rows.balance_at(now),
+            Self::Replayed(rows) => rows.balance_at(now),
         }
     }
 
-    fn visit(&self, now: Second, from: Second, to: Second, take: &mut dyn FnMut(Movement)) {
+    fn visit_rows(
+        &self,
+        now: UnixSeconds,
+        from: UnixSeconds,
+        to: UnixSeconds,
+        visitor: &mut dyn FnMut(Movement),
+    ) {
         match self {
-            Self::Generated(rows) => rows.visit(now, from, to, take),
-            Self::Replayed(rows) => rows.visit(now, from, to, take),
+            Self::Generated(rows) => rows.visit_rows(now, from, to, visitor),
+            Self::Replayed(rows) => rows.visit_rows(now, from, to, visitor),
         }
     }
 
-    fn find(&self, key: RowKey) -> Option<Movement> {
+    fn find_row(&self, key: RowKey) -> Option<Movement> {
         match (self, key) {
-            (Self::Replayed(rows), RowKey::File(id)) => rows.find(id),
-            (Self::Generated(rows), key) => rows.find(key),
+            (Self::Replayed(rows), RowKey::File(id)) => rows.find_row(id),
+            (Self::Generated(rows), key) => rows.find_row(key),
             _ => None,
         }
     }
@@ -102,134 +108,149 @@ impl Source {
 
 /// What is fixed about an account. Not `Debug`: it has the number.
 #[derive(Clone)]
-pub(crate) struct Facts {
+pub(crate) struct AccountProfile {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) number: String,
-    pub(crate) kind: Kind,
+    pub(crate) kind: SandboxAccountKind,
     pub(crate) currency: Currency,
 }
 
-pub(crate) struct Account {
-    pub(crate) facts: Facts,
-    pub(crate) answers: Answers,
-    source: Source,
+pub(crate) struct SandboxAccount {
+    pub(crate) profile: AccountProfile,
+    pub(crate) response_cache: AccountResponseCache,
+    row_source: RowSource,
     /// Rows that were added or edited, as they are now; `None` where a row was removed.
     edits: BTreeMap<RowKey, Option<Movement>>,
-    edited: Second,
-    added: u32,
+    edited_at: UnixSeconds,
+    added_count: u32,
 }
 
 /// A row as it is listed.
 #[derive(Clone, Debug)]
-pub(crate) struct Listed {
+pub(crate) struct ListedRow {
     pub(crate) movement: Movement,
     pub(crate) status: BookingStatus,
-    pub(crate) stage: Stage,
+    pub(crate) stage: RowStage,
 }
 
-impl Account {
-    pub(crate) fn new(facts: Facts, source: Source, budget: &Arc<Budget>) -> Self {
+impl SandboxAccount {
+    pub(crate) fn new(
+        profile: AccountProfile,
+        row_source: RowSource,
+        budget: &Arc<CacheBudget>,
+    ) -> Self {
         Self {
-            facts,
-            answers: Answers::new(Arc::clone(budget)),
-            source,
+            profile,
+            response_cache: AccountResponseCache::new(Arc::clone(budget)),
+            row_source,
             edits: BTreeMap::new(),
-            edited: Second::MIN,
-            added: 0,
+            edited_at: UnixSeconds::MIN,
+            added_count: 0,
         }
     }
 
     /// The account's first second.
-    pub(crate) fn created(&self) -> Second {
-        self.source.created()
+    pub(crate) fn created_at(&self) -> UnixSeconds {
+        self.row_source.created_at()
     }
 
     /// The first second rows are had of.
-    pub(crate) fn first_available(&self) -> Second {
-        match &self.source {
-            Source::Generated(rows) => rows.history_start(),
-            Source::Replayed(rows) => rows.created(),
+    pub(crate) fn first_available_at(&self) -> UnixSeconds {
+        match &self.row_source {
+            RowSource::Generated(rows) => rows.history_starts_at(),
+            RowSource::Replayed(rows) => rows.created_at(),
         }
     }
 
     /// True once the account exists.
-    pub(crate) fn is_open(&self, now: Second) -> bool {
-        self.created() <= now
+    pub(crate) fn is_open(&self, now: UnixSeconds) -> bool {
+        self.created_at() <= now
     }
 
     /// What the account holds.
-    pub(crate) fn standing(&mut self, now: Second) -> Standing {
-        let mut standing = self.source.standing(now);
+    pub(crate) fn balance_at(&mut self, now: UnixSeconds) -> AccountBalance {
+        let mut standing = self.row_source.balance_at(now);
         for (key, edited) in &self.edits {
-            if let Some(original) = self.source.find(*key) {
-                original.count(now, -1, &mut standing);
+            if let Some(original) = self.row_source.find_row(*key) {
+                original.add_to_balance(now, -1, &mut standing);
             }
             if let Some(movement) = edited {
-                movement.count(now, 1, &mut standing);
+                movement.add_to_balance(now, 1, &mut standing);
             }
         }
-        if self.edited <= now {
-            standing.changed = standing.changed.max(self.edited);
+        if self.edited_at <= now {
+            standing.changed_at = standing.changed_at.max(self.edited_at);
         }
         standing
     }
 
     /// The rows listed at `now` with a booking date from `from` to `to`, newest first.
-    pub(crate) fn listed(&self, now: Second, from: Second, to: Second) -> Vec<Listed> {
+    pub(crate) fn list_rows(
+        &self,
+        now: UnixSeconds,
+        from: UnixSeconds,
+        to: UnixSeconds,
+    ) -> Vec<ListedRow> {
         let mut rows = Vec::new();
         let mut list = |movement: Movement| {
-            let Some((status, stage)) = movement.shown(now) else {
+            let Some((status, stage)) = movement.stage_at(now) else {
                 return;
             };
-            if (from..=to).contains(&stage.dated) {
+            if (from..=to).contains(&stage.booking_time) {
                 let stage = stage.clone();
-                rows.push(Listed {
+                rows.push(ListedRow {
                     movement,
                     status,
                     stage,
                 });
             }
         };
-        self.source.visit(now, from, to, &mut |movement| {
+        self.row_source.visit_rows(now, from, to, &mut |movement| {
             if self.edits.is_empty() || !self.edits.contains_key(&movement.key) {
                 list(movement);
             }
         });
         self.edits.values().flatten().cloned().for_each(list);
-        rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.stage.dated, row.movement.key)));
+        rows.sort_unstable_by_key(|row| {
+            std::cmp::Reverse((row.stage.booking_time, row.movement.key))
+        });
         rows
     }
 
     /// Adds a row.
-    pub(crate) fn add(&mut self, now: Second, new: &NewTransaction) -> Result<Listed, EditError> {
-        self.check_room()?;
-        check_text(&new.text)?;
-        let magnitude = self.amount(&new.amount)?;
-        let minor = match new.direction {
+    pub(crate) fn add_row(
+        &mut self,
+        now: UnixSeconds,
+        transaction: &NewTransaction,
+    ) -> Result<ListedRow, EditError> {
+        self.check_edit_limit()?;
+        check_text(&transaction.text)?;
+        let magnitude = self.parse_amount(&transaction.amount)?;
+        let minor = match transaction.direction {
             Direction::Credit => magnitude,
             Direction::Debit => -magnitude,
         };
-        let number = self.added + 1;
-        let id = self.id_of(new.id.as_ref(), number, "added")?;
-        let stage = Stage {
-            from: now,
-            dated: new.dated.map_or(now, Timestamp::as_second),
-            minor,
-            id,
+        let number = self.added_count + 1;
+        let id = self.choose_transaction_id(transaction.id.as_ref(), number, "added")?;
+        let stage = RowStage {
+            starts_at: now,
+            booking_time: transaction.booking_time.map_or(now, Timestamp::as_second),
+            amount_minor: minor,
+            transaction_id: id,
         };
-        let (pending, booked) = match new.status {
+        let (pending, booked) = match transaction.status {
             BookingStatus::Pending => (Some(stage), None),
             BookingStatus::Booked => (None, Some(stage)),
         };
-        self.added = number;
-        self.keep(
+        self.added_count = number;
+        self.store_edit(
             now,
             Movement {
                 key: RowKey::Manual(number),
                 pending,
                 booked,
-                text: Cow::Owned(new.text.clone()),
+                text: Cow::Owned(transaction.text.clone()),
                 code: Cow::Borrowed("ADJ"),
                 merchant: None,
                 balance_after: None,
@@ -238,146 +259,153 @@ impl Account {
     }
 
     /// Books a pending row.
-    pub(crate) fn book(
+    pub(crate) fn book_row(
         &mut self,
-        now: Second,
+        now: UnixSeconds,
         key: RowKey,
-        how: &Book,
-    ) -> Result<Listed, EditError> {
-        let mut movement = self.find(now, key)?;
-        let (status, stage) = movement.shown(now).ok_or(EditError::NoSuchRow)?;
+        booking: &BookingDetails,
+    ) -> Result<ListedRow, EditError> {
+        let mut movement = self.find_listed_row(now, key)?;
+        let (status, stage) = movement.stage_at(now).ok_or(EditError::NoSuchRow)?;
         if status == BookingStatus::Booked {
             return Err(EditError::AlreadyBooked);
         }
-        let sign = if stage.minor < 0 { -1 } else { 1 };
+        let sign = if stage.amount_minor < 0 { -1 } else { 1 };
         let magnitude = stage
-            .minor
+            .amount_minor
             .abs()
-            .checked_add(how.drift)
-            .filter(|magnitude| (0..=self.max_minor()).contains(magnitude))
-            .ok_or(EditError::Amount)?;
+            .checked_add(booking.drift)
+            .filter(|magnitude| (0..=self.max_amount_minor()).contains(magnitude))
+            .ok_or(EditError::InvalidAmount)?;
         let edits = u32::try_from(self.edits.len()).unwrap_or(u32::MAX);
-        let id = self.id_of(how.id.as_ref(), edits, &key.to_string())?;
-        movement.booked = Some(Stage {
-            from: now,
-            dated: how.dated.map_or(now, Timestamp::as_second),
-            minor: sign * magnitude,
-            id,
+        let id = self.choose_transaction_id(booking.id.as_ref(), edits, &key.to_string())?;
+        movement.booked = Some(RowStage {
+            starts_at: now,
+            booking_time: booking.booking_time.map_or(now, Timestamp::as_second),
+            amount_minor: sign * magnitude,
+            transaction_id: id,
         });
-        self.keep(now, movement)
+        self.store_edit(now, movement)
     }
 
     /// Changes a row, and what it is going to be.
-    pub(crate) fn amend(
+    pub(crate) fn amend_row(
         &mut self,
-        now: Second,
+        now: UnixSeconds,
         key: RowKey,
-        change: &Amend,
-    ) -> Result<Listed, EditError> {
-        let mut movement = self.find(now, key)?;
-        if let Some(text) = &change.text {
+        amendment: &RowAmendment,
+    ) -> Result<ListedRow, EditError> {
+        let mut movement = self.find_listed_row(now, key)?;
+        if let Some(text) = &amendment.text {
             check_text(text)?;
             movement.text = Cow::Owned(text.clone());
         }
-        if let Some(amount) = &change.amount {
-            let magnitude = self.amount(amount)?;
+        if let Some(amount) = &amendment.amount {
+            let magnitude = self.parse_amount(amount)?;
             for stage in [&mut movement.pending, &mut movement.booked]
                 .into_iter()
                 .flatten()
             {
-                stage.minor = if stage.minor < 0 {
+                stage.amount_minor = if stage.amount_minor < 0 {
                     -magnitude
                 } else {
                     magnitude
                 };
             }
         }
-        if let Some(id) = &change.id {
-            check_id(id)?;
-            let booked = movement.booked.as_mut().filter(|stage| stage.from <= now);
+        if let Some(id) = &amendment.id {
+            check_transaction_id(id)?;
+            let booked = movement
+                .booked
+                .as_mut()
+                .filter(|stage| stage.starts_at <= now);
             if let Some(stage) = booked.or(movement.pending.as_mut()) {
-                stage.id = id.clone();
+                stage.transaction_id = id.clone();
             }
         }
-        self.keep(now, movement)
+        self.store_edit(now, movement)
     }
 
     /// Takes a row off the list, and says how it was last.
-    pub(crate) fn remove(&mut self, now: Second, key: RowKey) -> Result<Listed, EditError> {
-        let movement = self.find(now, key)?;
-        let last = list(movement, now)?;
+    pub(crate) fn remove_row(
+        &mut self,
+        now: UnixSeconds,
+        key: RowKey,
+    ) -> Result<ListedRow, EditError> {
+        let movement = self.find_listed_row(now, key)?;
+        let last = listed_row_at(movement, now)?;
         if !matches!(key, RowKey::Manual(_)) && !self.edits.contains_key(&key) {
-            self.check_room()?;
+            self.check_edit_limit()?;
         }
         self.edits.insert(key, None);
-        self.touch(now);
+        self.register_edit(now);
         Ok(last)
     }
 
     /// The row as it is now, where it is listed.
-    fn find(&self, now: Second, key: RowKey) -> Result<Movement, EditError> {
+    fn find_listed_row(&self, now: UnixSeconds, key: RowKey) -> Result<Movement, EditError> {
         let movement = match self.edits.get(&key) {
             Some(edited) => edited.clone(),
-            None => self.source.find(key),
+            None => self.row_source.find_row(key),
         };
         movement
-            .filter(|movement| movement.shown(now).is_some())
+            .filter(|movement| movement.stage_at(now).is_some())
             .ok_or(EditError::NoSuchRow)
     }
 
-    fn keep(&mut self, now: Second, movement: Movement) -> Result<Listed, EditError> {
+    fn store_edit(&mut self, now: UnixSeconds, movement: Movement) -> Result<ListedRow, EditError> {
         if !self.edits.contains_key(&movement.key) {
-            self.check_room()?;
+            self.check_edit_limit()?;
         }
         self.edits.insert(movement.key, Some(movement.clone()));
-        self.touch(now);
-        list(movement, now)
+        self.register_edit(now);
+        listed_row_at(movement, now)
     }
 
-    fn touch(&mut self, now: Second) {
-        self.edited = now;
-        self.answers.clear();
+    fn register_edit(&mut self, now: UnixSeconds) {
+        self.edited_at = now;
+        self.response_cache.clear_entries();
     }
 
-    fn check_room(&self) -> Result<(), EditError> {
+    fn check_edit_limit(&self) -> Result<(), EditError> {
         if self.edits.len() >= MAX_EDITS {
-            return Err(EditError::TooMany);
+            return Err(EditError::TooManyEdits);
         }
         Ok(())
     }
 
-    fn max_minor(&self) -> i64 {
-        MAX_AMOUNT * 10_i64.pow(self.facts.currency.exponent().into())
+    fn max_amount_minor(&self) -> i64 {
+        MAX_AMOUNT_MAJOR * 10_i64.pow(self.profile.currency.exponent().into())
     }
 
-    fn amount(&self, text: &str) -> Result<i64, EditError> {
-        Money::parse(text, self.facts.currency)
+    fn parse_amount(&self, text: &str) -> Result<i64, EditError> {
+        Money::parse(text, self.profile.currency)
             .ok()
             .map(|money| money.minor)
-            .filter(|minor| (0..=self.max_minor()).contains(minor))
-            .ok_or(EditError::Amount)
+            .filter(|minor| (0..=self.max_amount_minor()).contains(minor))
+            .ok_or(EditError::InvalidAmount)
     }
 
-    fn id_of(
+    fn choose_transaction_id(
         &self,
-        asked: Option<&ShownId>,
+        requested_id: Option<&ShownTransactionId>,
         number: u32,
         salt: &str,
-    ) -> Result<ShownId, EditError> {
-        if let Some(id) = asked {
-            check_id(id)?;
+    ) -> Result<ShownTransactionId, EditError> {
+        if let Some(id) = requested_id {
+            check_transaction_id(id)?;
             return Ok(id.clone());
         }
-        let seed = derive(&[self.facts.id.as_bytes(), salt.as_bytes()]);
-        let id = Draw::new(seed, number.into()).next();
-        Ok(ShownId::Is(format!("{id:016X}")))
+        let seed = derive_number(&[self.profile.id.as_bytes(), salt.as_bytes()]);
+        let id = SeededRandom::new(seed, number.into()).next_number();
+        Ok(ShownTransactionId::Text(format!("{id:016X}")))
     }
 }
 
-fn list(movement: Movement, now: Second) -> Result<Listed, EditError> {
-    let (status, stage) = movement.shown(now).ok_or(EditError::NoSuchRow)?;
+fn listed_row_at(movement: Movement, now: UnixSeconds) -> Result<ListedRow, EditError> {
+    let (status, stage) = movement.stage_at(now).ok_or(EditError::NoSuchRow)?;
     let stage = stage.clone();
-    Ok(Listed {
+    Ok(ListedRow {
         movement,
         status,
         stage,
@@ -385,15 +413,17 @@ fn list(movement: Movement, now: Second) -> Result<Listed, EditError> {
 }
 
 fn check_text(text: &str) -> Result<(), EditError> {
-    if text.chars().count() > MAX_TEXT {
+    if text.chars().count() > MAX_TEXT_CHARS {
         return Err(EditError::TooLong);
     }
     Ok(())
 }
 
-fn check_id(id: &ShownId) -> Result<(), EditError> {
+fn check_transaction_id(id: &ShownTransactionId) -> Result<(), EditError> {
     match id {
-        ShownId::Is(text) if text.chars().count() > MAX_ID => Err(EditError::TooLong),
+        ShownTransactionId::Text(text) if text.chars().count() > MAX_TRANSACTION_ID_CHARS => {
+            Err(EditError::TooLong)
+        }
         _ => Ok(()),
     }
 }

@@ -10,101 +10,107 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::movement::Second;
+use crate::movement::UnixSeconds;
 
 /// Answers kept for one account at most: its balance and the first pages of its transactions.
-const MAX_ANSWERS: usize = 8;
+const MAX_CACHED_RESPONSES: usize = 8;
 
 /// Bytes that all kept answers of a bank may take together.
 #[derive(Debug)]
-pub(crate) struct Budget {
-    left: AtomicUsize,
+pub(crate) struct CacheBudget {
+    remaining_bytes: AtomicUsize,
 }
 
-impl Budget {
+impl CacheBudget {
     pub(crate) const fn new(bytes: usize) -> Self {
         Self {
-            left: AtomicUsize::new(bytes),
+            remaining_bytes: AtomicUsize::new(bytes),
         }
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    fn reserve_bytes(&self, bytes: usize) -> bool {
         let less = |left: usize| left.checked_sub(bytes);
-        self.left
+        self.remaining_bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
             .is_ok()
     }
 
-    fn give_back(&self, bytes: usize) {
-        self.left.fetch_add(bytes, Ordering::Relaxed);
+    fn release_bytes(&self, bytes: usize) {
+        self.remaining_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
 /// An answer holds from the second it was made to the next foreseen change.
 #[derive(Debug)]
-struct Answer {
+struct AccountCacheEntry {
     url: Box<str>,
-    from: Second,
-    until: Option<Second>,
+    valid_from: UnixSeconds,
+    valid_until: Option<UnixSeconds>,
     body: Bytes,
 }
 
 /// The kept answers of one account, oldest first.
 #[derive(Debug)]
-pub(crate) struct Answers {
-    kept: VecDeque<Answer>,
-    budget: Arc<Budget>,
+pub(crate) struct AccountResponseCache {
+    entries: VecDeque<AccountCacheEntry>,
+    budget: Arc<CacheBudget>,
 }
 
-impl Answers {
-    pub(crate) const fn new(budget: Arc<Budget>) -> Self {
+impl AccountResponseCache {
+    pub(crate) const fn new(budget: Arc<CacheBudget>) -> Self {
         Self {
-            kept: VecDeque::new(),
+            entries: VecDeque::new(),
             budget,
         }
     }
 
     /// The answer to a URL, where it still holds.
-    pub(crate) fn get(&self, url: &str, now: Second) -> Option<Bytes> {
-        let holds = |answer: &&Answer| {
+    pub(crate) fn get_body(&self, url: &str, now: UnixSeconds) -> Option<Bytes> {
+        let holds = |answer: &&AccountCacheEntry| {
             &*answer.url == url
-                && answer.from <= now
-                && answer.until.is_none_or(|until| now < until)
+                && answer.valid_from <= now
+                && answer.valid_until.is_none_or(|until| now < until)
         };
-        self.kept
+        self.entries
             .iter()
             .find(holds)
             .map(|answer| answer.body.clone())
     }
 
     /// Keeps an answer, where the bank's budget has room for it.
-    pub(crate) fn put(&mut self, url: &str, from: Second, until: Option<Second>, body: &Bytes) {
-        if let Some(position) = self.kept.iter().position(|answer| &*answer.url == url) {
-            self.forget(position);
+    pub(crate) fn insert_body(
+        &mut self,
+        url: &str,
+        valid_from: UnixSeconds,
+        valid_until: Option<UnixSeconds>,
+        body: &Bytes,
+    ) {
+        if let Some(position) = self.entries.iter().position(|answer| &*answer.url == url) {
+            self.evict_entry(position);
         }
-        if self.kept.len() >= MAX_ANSWERS {
-            self.forget(0);
+        if self.entries.len() >= MAX_CACHED_RESPONSES {
+            self.evict_entry(0);
         }
-        if self.budget.take(body.len()) {
-            self.kept.push_back(Answer {
+        if self.budget.reserve_bytes(body.len()) {
+            self.entries.push_back(AccountCacheEntry {
                 url: url.into(),
-                from,
-                until,
+                valid_from,
+                valid_until,
                 body: body.clone(),
             });
         }
     }
 
     /// Forgets everything: the account was edited.
-    pub(crate) fn clear(&mut self) {
-        while !self.kept.is_empty() {
-            self.forget(0);
+    pub(crate) fn clear_entries(&mut self) {
+        while !self.entries.is_empty() {
+            self.evict_entry(0);
         }
     }
 
-    fn forget(&mut self, position: usize) {
-        if let Some(answer) = self.kept.remove(position) {
-            self.budget.give_back(answer.body.len());
+    fn evict_entry(&mut self, position: usize) {
+        if let Some(answer) = self.entries.remove(position) {
+            self.budget.release_bytes(answer.body.len());
         }
     }
 }
@@ -115,30 +121,30 @@ mod tests {
 
     #[test]
     fn an_answer_holds_from_its_second_to_the_next_change() {
-        let mut answers = Answers::new(Arc::new(Budget::new(100)));
+        let mut answers = AccountResponseCache::new(Arc::new(CacheBudget::new(100)));
         let body = Bytes::from_static(b"{}");
-        answers.put("/a", 10, Some(20), &body);
-        let found = |now| answers.get("/a", now).is_some();
+        answers.insert_body("/a", 10, Some(20), &body);
+        let found = |now| answers.get_body("/a", now).is_some();
         assert_eq!([9, 10, 19, 20].map(found), [false, true, true, false]);
-        assert!(answers.get("/b", 10).is_none());
+        assert!(answers.get_body("/b", 10).is_none());
     }
 
     #[test]
     fn the_budget_is_never_exceeded_and_comes_back() {
-        let budget = Arc::new(Budget::new(10));
-        let mut answers = Answers::new(Arc::clone(&budget));
+        let budget = Arc::new(CacheBudget::new(10));
+        let mut answers = AccountResponseCache::new(Arc::clone(&budget));
         let body = Bytes::from_static(b"123456");
-        answers.put("/a", 0, None, &body);
-        answers.put("/b", 0, None, &body);
-        assert!(answers.get("/a", 0).is_some());
-        assert!(answers.get("/b", 0).is_none());
-        answers.clear();
-        answers.put("/b", 0, None, &body);
-        assert!(answers.get("/b", 0).is_some());
+        answers.insert_body("/a", 0, None, &body);
+        answers.insert_body("/b", 0, None, &body);
+        assert!(answers.get_body("/a", 0).is_some());
+        assert!(answers.get_body("/b", 0).is_none());
+        answers.clear_entries();
+        answers.insert_body("/b", 0, None, &body);
+        assert!(answers.get_body("/b", 0).is_some());
         for number in 0..20 {
-            answers.put(&format!("/{number}"), 0, None, &Bytes::new());
+            answers.insert_body(&format!("/{number}"), 0, None, &Bytes::new());
         }
-        assert!(answers.kept.len() <= MAX_ANSWERS);
-        assert_eq!(budget.left.load(Ordering::Relaxed), 10);
+        assert!(answers.entries.len() <= MAX_CACHED_RESPONSES);
+        assert_eq!(budget.remaining_bytes.load(Ordering::Relaxed), 10);
     }
 }

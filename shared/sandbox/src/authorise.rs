@@ -24,16 +24,16 @@ use http::{
 };
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
-use okra_core::bank::Standard;
+use okra_core::bank::BankStandard;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    bank::{Bank, PlayError},
+    bank::{CommandError, SandboxBank},
     command::{LoginId, NewLogin},
     fault::Outage,
-    movement::Second,
+    movement::UnixSeconds,
 };
 
 /// The password of every login.
@@ -46,42 +46,42 @@ pub const ONE_TIME_CODE: &str = "123456";
 pub const AUTHORIZE_PATH: &str = "/open-banking/authorize";
 
 /// Wrong passwords or codes until a login is broken off.
-const MAX_TRIES: u8 = 5;
+const MAX_LOGIN_ATTEMPTS: u8 = 5;
 
 /// Seconds that a consent, a login or a code waits to be used.
-const PATIENCE_S: Second = 900;
+const UNUSED_LIFE_S: UnixSeconds = 900;
 
 /// Consents, logins and codes that are kept at most; the oldest go first.
-const MAX_KEPT: usize = 10_000;
+const MAX_UNUSED_ENTRIES: usize = 10_000;
 
 /// Seconds that a consent lasts from its authorisation on, as banks of the UK have it (SCA-RTS article
 /// 10, as amended in 2022): 180 days.
-const CONSENT_LIFE_S: Second = 180 * 86_400;
+const CONSENT_LIFE_S: UnixSeconds = 180 * 86_400;
 
 /// Bytes of a form at most.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
 /// How long the bank of the login `slow` thinks.
-const SLOW_MS: u64 = 3_000;
+const SLOW_LOGIN_MS: u64 = 3_000;
 
 /// What waits to be used, by its name.
-struct Kept<T>(Mutex<HashMap<String, (Second, T)>>);
+struct ExpiringMap<T>(Mutex<HashMap<String, (UnixSeconds, T)>>);
 
-impl<T> Default for Kept<T> {
+impl<T> Default for ExpiringMap<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: Clone> Kept<T> {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Second, T)>> {
+impl<T: Clone> ExpiringMap<T> {
+    fn lock_entries(&self) -> std::sync::MutexGuard<'_, HashMap<String, (UnixSeconds, T)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, name: &str, now: Second, thing: T) {
-        let mut kept = self.lock();
+    fn insert_entry(&self, name: &str, now: UnixSeconds, value: T) {
+        let mut kept = self.lock_entries();
         kept.retain(|_, (until, _)| *until > now);
-        if kept.len() >= MAX_KEPT
+        if kept.len() >= MAX_UNUSED_ENTRIES
             && let Some(oldest) = kept
                 .iter()
                 .min_by_key(|(_, (until, _))| *until)
@@ -89,61 +89,61 @@ impl<T: Clone> Kept<T> {
         {
             kept.remove(&oldest);
         }
-        kept.insert(name.to_owned(), (now + PATIENCE_S, thing));
+        kept.insert(name.to_owned(), (now + UNUSED_LIFE_S, value));
     }
 
-    fn get(&self, name: &str, now: Second) -> Option<T> {
-        let kept = self.lock();
+    fn get_entry(&self, name: &str, now: UnixSeconds) -> Option<T> {
+        let kept = self.lock_entries();
         let (until, thing) = kept.get(name)?;
         (*until > now).then(|| thing.clone())
     }
 
-    fn take(&self, name: &str, now: Second) -> Option<T> {
-        let (until, thing) = self.lock().remove(name)?;
+    fn take_entry(&self, name: &str, now: UnixSeconds) -> Option<T> {
+        let (until, thing) = self.lock_entries().remove(name)?;
         (until > now).then_some(thing)
     }
 }
 
 /// What the bank's desk for users holds.
 #[derive(Default)]
-pub(crate) struct Desk {
-    drawn: AtomicU64,
-    consents: Kept<Vec<String>>,
-    visits: Kept<Visit>,
-    codes: Kept<Code>,
+pub(crate) struct AuthorisationState {
+    generated_id_count: AtomicU64,
+    consents: ExpiringMap<Vec<String>>,
+    sessions: ExpiringMap<AuthorisationSession>,
+    codes: ExpiringMap<AuthorisationCode>,
 }
 
 /// A user who was sent here.
 #[derive(Clone)]
-struct Visit {
-    asked: Asked,
-    tries: u8,
+struct AuthorisationSession {
+    query: AuthorisePageQuery,
+    failed_attempts: u8,
     /// Who it is, once the password was right.
     login: Option<LoginId>,
     /// The one-time code is still to come.
-    needs_code: bool,
+    needs_one_time_code: bool,
 }
 
 /// A code that can be exchanged once.
 #[derive(Clone)]
-struct Code {
+struct AuthorisationCode {
     login: LoginId,
-    consent: String,
+    consent_id: String,
     client_id: String,
     redirect_uri: String,
-    challenge: Option<String>,
+    code_challenge: Option<String>,
 }
 
 /// The answer to a client's own credentials.
 #[derive(Serialize)]
-pub(crate) struct Ours {
+pub(crate) struct ClientCredentialsToken {
     access_token: String,
-    expires_in: Second,
+    expires_in: UnixSeconds,
 }
 
 /// The parameters of an authorisation request (RFC 6749, 4.1.1; RFC 7636, 4.3).
 #[derive(Clone, Deserialize)]
-struct Asked {
+struct AuthorisePageQuery {
     #[serde(default)]
     response_type: String,
     #[serde(default)]
@@ -161,32 +161,32 @@ struct Asked {
     request: String,
 }
 
-impl Asked {
+impl AuthorisePageQuery {
     /// The consent in the request object's claims: `id_token.openbanking_intent_id.value`.
-    fn consent(&self) -> Option<String> {
+    fn consent_id(&self) -> Option<String> {
         let claims = self.request.split('.').nth(1)?;
-        let claims = base64url(claims)?;
+        let claims = decode_base64url(claims)?;
         let claims: Value = serde_json::from_slice(&claims).ok()?;
         let id = &claims["claims"]["id_token"]["openbanking_intent_id"]["value"];
         id.as_str().map(str::to_owned)
     }
 
     /// Where the user goes back to, with these parameters and the state.
-    fn back(&self, pairs: &[(&str, &str)]) -> String {
+    fn return_url(&self, parameters: &[(&str, &str)]) -> String {
         let mut url = self.redirect_uri.clone();
         let mut sign = if url.contains('?') { '&' } else { '?' };
-        for (name, value) in pairs.iter().chain([&("state", self.state.as_str())]) {
+        for (name, value) in parameters.iter().chain([&("state", self.state.as_str())]) {
             url.push(sign);
             url.push_str(name);
             url.push('=');
-            url.push_str(&escaped(value));
+            url.push_str(&percent_encode(value));
             sign = '&';
         }
         url
     }
 
     /// The origin of the `redirect_uri`: `https://app.example`.
-    fn origin(&self) -> Option<&str> {
+    fn redirect_origin(&self) -> Option<&str> {
         let (scheme, rest) = self.redirect_uri.split_once("://")?;
         let host = rest.split(['/', '?', '#']).next()?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
@@ -196,7 +196,7 @@ impl Asked {
     }
 }
 
-fn base64url(text: &str) -> Option<Vec<u8>> {
+fn decode_base64url(text: &str) -> Option<Vec<u8>> {
     let value = |byte: u8| match byte {
         b'A'..=b'Z' => Some(byte - b'A'),
         b'a'..=b'z' => Some(byte - b'a' + 26),
@@ -217,7 +217,7 @@ fn base64url(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn escaped(text: &str) -> String {
+fn percent_encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
@@ -228,15 +228,18 @@ fn escaped(text: &str) -> String {
         .collect()
 }
 
-impl Bank {
+impl SandboxBank {
     /// A name that no other thing has. Derived from the seed, as tokens are.
-    pub(crate) fn draw(&self, kind: &str) -> String {
-        let number = self.desk().drawn.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn generate_id(&self, kind: &str) -> String {
+        let number = self
+            .authorisation_state()
+            .generated_id_count
+            .fetch_add(1, Ordering::Relaxed);
         let mut hash = Sha256::new();
         for part in [
             kind.as_bytes(),
             &self.options().seed.to_be_bytes(),
-            &self.now().to_be_bytes(),
+            &self.current_second().to_be_bytes(),
             &number.to_be_bytes(),
         ] {
             hash.update(part);
@@ -250,51 +253,58 @@ impl Bank {
     }
 
     /// What a client gets for its own credentials: the token that consents are made with.
-    pub(crate) fn ours(&self) -> Ours {
+    pub(crate) fn client_credentials_token(&self) -> ClientCredentialsToken {
         let mut hash = Sha256::new();
         hash.update(b"client");
         hash.update(self.options().seed.to_be_bytes());
         let digest = hash.finalize();
         let hex = digest.iter().map(|byte| format!("{byte:02x}"));
-        Ours {
+        ClientCredentialsToken {
             access_token: hex.collect(),
-            expires_in: PATIENCE_S,
+            expires_in: UNUSED_LIFE_S,
         }
     }
 
     /// The login and the consent that a code is for, where it is exchanged by the client it was made for, once.
-    pub(crate) fn redeem(
+    pub(crate) fn redeem_code(
         &self,
         client_id: &str,
         code: &str,
         redirect_uri: &str,
-        verifier: Option<&str>,
+        code_verifier: Option<&str>,
     ) -> Option<(LoginId, String)> {
-        let code = self.desk().codes.take(code, self.now())?;
-        let proven = match &code.challenge {
+        let code = self
+            .authorisation_state()
+            .codes
+            .take_entry(code, self.current_second())?;
+        let proven = match &code.code_challenge {
             None => true,
-            Some(challenge) => verifier.is_some_and(|verifier| {
+            Some(challenge) => code_verifier.is_some_and(|verifier| {
                 let digest = Sha256::digest(verifier.as_bytes());
-                base64url(challenge).as_deref() == Some(digest.as_slice())
+                decode_base64url(challenge).as_deref() == Some(digest.as_slice())
             }),
         };
         let same = code.client_id == client_id && code.redirect_uri == redirect_uri;
-        (proven && same).then_some((code.login, code.consent))
+        (proven && same).then_some((code.login, code.consent_id))
     }
 }
 
-pub(crate) fn router(bank: &Bank) -> Router {
+pub(crate) fn authorise_router(bank: &SandboxBank) -> Router {
     let mut router = Router::new()
         .route(
             &format!("{AUTHORIZE_PATH}/{{bank}}"),
-            get(arrive).post(proceed),
+            get(open_login_page).post(submit_login_form),
         )
-        .route("/open-banking/authorize.css", get(style));
-    for standard in [Standard::Obie31, Standard::Obie40] {
-        let path = format!("{}/account-access-consents", Bank::base_path(standard));
-        router = router
-            .route(&path, post(consent))
-            .route(&format!("{path}/{{id}}"), get(terms).delete(revoke));
+        .route("/open-banking/authorize.css", get(serve_stylesheet));
+    for standard in [BankStandard::Obie31, BankStandard::Obie40] {
+        let path = format!(
+            "{}/account-access-consents",
+            SandboxBank::base_path(standard)
+        );
+        router = router.route(&path, post(create_consent)).route(
+            &format!("{path}/{{id}}"),
+            get(get_consent).delete(revoke_consent),
+        );
     }
     router
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -302,12 +312,12 @@ pub(crate) fn router(bank: &Bank) -> Router {
 }
 
 /// Makes a consent that waits for its user.
-async fn consent(
-    State(bank): State<Bank>,
+async fn create_consent(
+    State(bank): State<SandboxBank>,
     headers: HeaderMap,
     body: axum::body::Bytes,
 ) -> Response {
-    if !is_ours(&bank, &headers) {
+    if !has_client_token(&bank, &headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let Ok(asked) = serde_json::from_slice::<Value>(&body) else {
@@ -322,43 +332,54 @@ async fn consent(
     if permissions.is_empty() {
         return StatusCode::BAD_REQUEST.into_response();
     }
-    let (id, now) = (bank.draw("consent"), bank.now());
+    let (id, now) = (bank.generate_id("consent"), bank.current_second());
     let data = json!({
         "Data": {
             "ConsentId": id,
             "Status": "AwaitingAuthorisation",
-            "CreationDateTime": at(now).to_string(),
-            "StatusUpdateDateTime": at(now).to_string(),
+            "CreationDateTime": timestamp_at(now).to_string(),
+            "StatusUpdateDateTime": timestamp_at(now).to_string(),
             "Permissions": permissions,
             "ExpirationDateTime": asked["Data"]["ExpirationDateTime"],
         },
         "Risk": {},
     });
-    bank.desk().consents.put(&id, now, permissions);
+    bank.authorisation_state()
+        .consents
+        .insert_entry(&id, now, permissions);
     (StatusCode::CREATED, axum::Json(data)).into_response()
 }
 
 /// True for a request with the token of the client's own credentials.
-fn is_ours(bank: &Bank, headers: &HeaderMap) -> bool {
+fn has_client_token(bank: &SandboxBank, headers: &HeaderMap) -> bool {
     let bearer = headers
         .get(AUTHORIZATION)
         .and_then(|it| it.to_str().ok()?.strip_prefix("Bearer "));
-    bearer == Some(bank.ours().access_token.as_str())
+    bearer == Some(bank.client_credentials_token().access_token.as_str())
 }
 
 /// What is known of a consent: that it waits, or when it ends.
-async fn terms(State(bank): State<Bank>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if !is_ours(&bank, &headers) {
+async fn get_consent(
+    State(bank): State<SandboxBank>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if !has_client_token(&bank, &headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    let data = match bank.authorised(&id) {
+    let data = match bank.find_authorised_consent(&id) {
         Some(authorised) => json!({
             "ConsentId": id,
             "Status": "Authorised",
-            "StatusUpdateDateTime": at(authorised.since).to_string(),
-            "ExpirationDateTime": at(authorised.since + CONSENT_LIFE_S).to_string(),
+            "StatusUpdateDateTime": timestamp_at(authorised.authorised_at).to_string(),
+            "ExpirationDateTime": timestamp_at(authorised.authorised_at + CONSENT_LIFE_S).to_string(),
         }),
-        None if bank.desk().consents.get(&id, bank.now()).is_some() => {
+        None if bank
+            .authorisation_state()
+            .consents
+            .get_entry(&id, bank.current_second())
+            .is_some() =>
+        {
             json!({ "ConsentId": id, "Status": "AwaitingAuthorisation" })
         }
         None => return StatusCode::NOT_FOUND.into_response(),
@@ -367,14 +388,18 @@ async fn terms(State(bank): State<Bank>, Path(id): Path<String>, headers: Header
 }
 
 /// Takes a consent back.
-async fn revoke(State(bank): State<Bank>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if !is_ours(&bank, &headers) {
+async fn revoke_consent(
+    State(bank): State<SandboxBank>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if !has_client_token(&bank, &headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    if bank.authorised(&id).is_none() {
+    if bank.find_authorised_consent(&id).is_none() {
         return StatusCode::NOT_FOUND.into_response();
     }
-    match bank.play(crate::command::Command::Revoke { consent: id }) {
+    match bank.execute_command(crate::command::SandboxCommand::RevokeConsent { consent_id: id }) {
         Ok(_) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => {
             tracing::error!(%error, "the sandbox bank could not revoke a consent");
@@ -383,7 +408,7 @@ async fn revoke(State(bank): State<Bank>, Path(id): Path<String>, headers: Heade
     }
 }
 
-fn at(second: Second) -> Timestamp {
+fn timestamp_at(second: UnixSeconds) -> Timestamp {
     Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
@@ -402,50 +427,57 @@ fn bank_name(slug: &str) -> String {
 }
 
 /// The user arrives.
-async fn arrive(
-    State(bank): State<Bank>,
+async fn open_login_page(
+    State(bank): State<SandboxBank>,
     Path(slug): Path<String>,
-    Query(asked): Query<Asked>,
+    Query(query): Query<AuthorisePageQuery>,
 ) -> Response {
     let name = bank_name(&slug);
-    if asked.origin().is_none() {
-        return trouble(
+    if query.redirect_origin().is_none() {
+        return render_error_page(
             &name,
             "The app that sent you here gave no address to go back to.",
         );
     }
     if matches!(
-        bank.faults().outage,
+        bank.lock_faults().outage,
         Some(Outage::Unavailable | Outage::Drop)
     ) {
-        return Redirect::to(&asked.back(&[("error", "temporarily_unavailable")])).into_response();
+        return Redirect::to(&query.return_url(&[("error", "temporarily_unavailable")]))
+            .into_response();
     }
-    let method = asked.code_challenge_method.as_deref();
-    let known = asked
-        .consent()
-        .is_some_and(|id| bank.desk().consents.get(&id, bank.now()).is_some());
-    if asked.response_type != "code"
-        || asked.client_id.is_empty()
-        || (asked.code_challenge.is_some() && method != Some("S256"))
+    let method = query.code_challenge_method.as_deref();
+    let known = query.consent_id().is_some_and(|id| {
+        bank.authorisation_state()
+            .consents
+            .get_entry(&id, bank.current_second())
+            .is_some()
+    });
+    if query.response_type != "code"
+        || query.client_id.is_empty()
+        || (query.code_challenge.is_some() && method != Some("S256"))
         || !known
     {
-        return Redirect::to(&asked.back(&[("error", "invalid_request")])).into_response();
+        return Redirect::to(&query.return_url(&[("error", "invalid_request")])).into_response();
     }
-    let id = bank.draw("visit");
-    let visit = Visit {
-        asked,
-        tries: 0,
+    let id = bank.generate_id("visit");
+    let visit = AuthorisationSession {
+        query,
+        failed_attempts: 0,
         login: None,
-        needs_code: false,
+        needs_one_time_code: false,
     };
-    bank.desk().visits.put(&id, bank.now(), visit.clone());
-    sign_in(&bank, &name, &id, &visit, None)
+    bank.authorisation_state()
+        .sessions
+        .insert_entry(&id, bank.current_second(), visit.clone());
+    render_login_page(&bank, &name, &id, &visit, None)
 }
 
 /// What the user sends.
 #[derive(Deserialize)]
-struct Sent {
-    visit: String,
+struct LoginPageForm {
+    #[serde(rename = "visit")]
+    session_id: String,
     #[serde(default)]
     username: String,
     #[serde(default)]
@@ -456,99 +488,120 @@ struct Sent {
     action: String,
 }
 
-async fn proceed(
-    State(bank): State<Bank>,
+async fn submit_login_form(
+    State(bank): State<SandboxBank>,
     Path(slug): Path<String>,
-    Form(sent): Form<Sent>,
+    Form(form): Form<LoginPageForm>,
 ) -> Response {
-    let (name, now) = (bank_name(&slug), bank.now());
-    let Some(mut visit) = bank.desk().visits.take(&sent.visit, now) else {
-        return trouble(
+    let (name, now) = (bank_name(&slug), bank.current_second());
+    let Some(mut visit) = bank
+        .authorisation_state()
+        .sessions
+        .take_entry(&form.session_id, now)
+    else {
+        return render_error_page(
             &name,
             "This page has stood open for too long. Go back to the app and start again.",
         );
     };
-    if sent.action == "cancel" {
-        return Redirect::to(&visit.asked.back(&[("error", "access_denied")])).into_response();
+    if form.action == "cancel" {
+        return Redirect::to(&visit.query.return_url(&[("error", "access_denied")]))
+            .into_response();
     }
-    let problem = match (visit.login, visit.needs_code) {
-        (None, _) => match bank.known(&sent.username, &sent.password).await {
-            Entry::Known { login, needs_code } => {
-                (visit.login, visit.needs_code) = (Some(login), needs_code);
+    let problem = match (visit.login, visit.needs_one_time_code) {
+        (None, _) => match bank.check_credentials(&form.username, &form.password).await {
+            CredentialCheck::Accepted {
+                login,
+                needs_one_time_code: needs_code,
+            } => {
+                (visit.login, visit.needs_one_time_code) = (Some(login), needs_code);
                 None
             }
-            Entry::Down => {
-                let back = visit.asked.back(&[("error", "temporarily_unavailable")]);
+            CredentialCheck::BankDown => {
+                let back = visit
+                    .query
+                    .return_url(&[("error", "temporarily_unavailable")]);
                 return Redirect::to(&back).into_response();
             }
-            Entry::Wrong => Some("The username or the password is wrong."),
+            CredentialCheck::Rejected => Some("The username or the password is wrong."),
         },
-        (Some(_), true) if sent.code.trim() == ONE_TIME_CODE => {
-            visit.needs_code = false;
+        (Some(_), true) if form.code.trim() == ONE_TIME_CODE => {
+            visit.needs_one_time_code = false;
             None
         }
         (Some(_), true) => Some("That code is wrong. Look again at the message on your phone."),
         (Some(login), false) => {
-            let code = bank.draw("code");
-            let kept = Code {
+            let code = bank.generate_id("code");
+            let kept = AuthorisationCode {
                 login,
-                consent: visit.asked.consent().unwrap_or_default(),
-                client_id: visit.asked.client_id.clone(),
-                redirect_uri: visit.asked.redirect_uri.clone(),
-                challenge: visit.asked.code_challenge.clone(),
+                consent_id: visit.query.consent_id().unwrap_or_default(),
+                client_id: visit.query.client_id.clone(),
+                redirect_uri: visit.query.redirect_uri.clone(),
+                code_challenge: visit.query.code_challenge.clone(),
             };
-            bank.desk().codes.put(&code, now, kept);
-            return Redirect::to(&visit.asked.back(&[("code", &code)])).into_response();
+            bank.authorisation_state()
+                .codes
+                .insert_entry(&code, now, kept);
+            return Redirect::to(&visit.query.return_url(&[("code", &code)])).into_response();
         }
     };
-    visit.tries += u8::from(problem.is_some());
-    if visit.tries >= MAX_TRIES {
-        return Redirect::to(&visit.asked.back(&[("error", "access_denied")])).into_response();
+    visit.failed_attempts += u8::from(problem.is_some());
+    if visit.failed_attempts >= MAX_LOGIN_ATTEMPTS {
+        return Redirect::to(&visit.query.return_url(&[("error", "access_denied")]))
+            .into_response();
     }
-    bank.desk().visits.put(&sent.visit, now, visit.clone());
-    match (visit.login, visit.needs_code) {
-        (None, _) => sign_in(&bank, &name, &sent.visit, &visit, problem),
-        (Some(_), true) => one_time_code(&name, &sent.visit, &visit, problem),
-        (Some(login), false) => allow(&bank, &name, &sent.visit, &visit, login),
+    bank.authorisation_state()
+        .sessions
+        .insert_entry(&form.session_id, now, visit.clone());
+    match (visit.login, visit.needs_one_time_code) {
+        (None, _) => render_login_page(&bank, &name, &form.session_id, &visit, problem),
+        (Some(_), true) => render_one_time_code_page(&name, &form.session_id, &visit, problem),
+        (Some(login), false) => render_allow_page(&bank, &name, &form.session_id, &visit, login),
     }
 }
 
 /// Who a username and a password are.
-enum Entry {
-    Known { login: LoginId, needs_code: bool },
-    Wrong,
-    Down,
+enum CredentialCheck {
+    Accepted {
+        login: LoginId,
+        needs_one_time_code: bool,
+    },
+    Rejected,
+    BankDown,
 }
 
-impl Bank {
-    async fn known(&self, username: &str, password: &str) -> Entry {
+impl SandboxBank {
+    async fn check_credentials(&self, username: &str, password: &str) -> CredentialCheck {
         let username = username.trim().to_ascii_lowercase();
         if username == "down" {
-            return Entry::Down;
+            return CredentialCheck::BankDown;
         }
         if username == "slow" {
-            tokio::time::sleep(std::time::Duration::from_millis(SLOW_MS)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(SLOW_LOGIN_MS)).await;
         }
         if password != PASSWORD {
-            return Entry::Wrong;
+            return CredentialCheck::Rejected;
         }
         let needs_code = username == "mfa";
         let login = match username.as_str() {
-            "new" | "mfa" | "slow" => self.newcomer(),
+            "new" | "mfa" | "slow" => self.create_new_customer(),
             known => known
                 .strip_prefix("customer")
                 .and_then(|number| number.parse().ok())
-                .and_then(|number| self.login(LoginId(number)))
+                .and_then(|number| self.find_login(LoginId(number)))
                 .map(|login| login.id)
-                .ok_or(PlayError::NoSuchLogin),
+                .ok_or(CommandError::NoSuchLogin),
         };
         match login {
-            Ok(login) => Entry::Known { login, needs_code },
-            Err(_) => Entry::Wrong,
+            Ok(login) => CredentialCheck::Accepted {
+                login,
+                needs_one_time_code: needs_code,
+            },
+            Err(_) => CredentialCheck::Rejected,
         }
     }
 
-    fn newcomer(&self) -> Result<LoginId, PlayError> {
+    fn create_new_customer(&self) -> Result<LoginId, CommandError> {
         let new = NewLogin {
             accounts: 2,
             ..NewLogin::default()
@@ -557,7 +610,12 @@ impl Bank {
     }
 }
 
-fn page(asked: Option<&Asked>, name: &str, title: &str, body: &Markup) -> Response {
+fn render_page(
+    query: Option<&AuthorisePageQuery>,
+    name: &str,
+    title: &str,
+    body: &Markup,
+) -> Response {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -570,13 +628,15 @@ fn page(asked: Option<&Asked>, name: &str, title: &str, body: &Markup) -> Respon
                 link rel="stylesheet" href="/open-banking/authorize.css";
             }
             body {
-                header { span.logo aria-hidden="true" { (initials(name)) } (name) span.sandbox { "sandbox" } }
+                header { span.logo aria-hidden="true" { (bank_initials(name)) } (name) span.sandbox { "sandbox" } }
                 main { h1 { (title) } (body) }
             }
         }
     };
     // A browser applies `form-action` to where a form's answer leads too.
-    let back = asked.and_then(Asked::origin).unwrap_or_default();
+    let back = query
+        .and_then(AuthorisePageQuery::redirect_origin)
+        .unwrap_or_default();
     let policy = format!(
         "default-src 'none'; style-src 'self'; img-src data:; form-action 'self' {back}; base-uri 'none'; frame-ancestors 'none'"
     );
@@ -593,24 +653,24 @@ fn page(asked: Option<&Asked>, name: &str, title: &str, body: &Markup) -> Respon
     (headers, page.into_string()).into_response()
 }
 
-fn initials(name: &str) -> String {
+fn bank_initials(name: &str) -> String {
     let firsts = name.split(' ').filter_map(|word| word.chars().next());
     firsts.take(2).collect()
 }
 
-fn trouble(name: &str, sentence: &str) -> Response {
+fn render_error_page(name: &str, sentence: &str) -> Response {
     let body = html! { p role="alert" { (sentence) } };
     (
         StatusCode::BAD_REQUEST,
-        page(None, name, "This does not work", &body),
+        render_page(None, name, "This does not work", &body),
     )
         .into_response()
 }
 
-fn form(visit: &str, body: &Markup) -> Markup {
+fn render_form(session_id: &str, body: &Markup) -> Markup {
     html! {
         form method="post" {
-            input type="hidden" name="visit" value=(visit);
+            input type="hidden" name="visit" value=(session_id);
             (body)
             // Without its fields: nobody has to fill them in to leave.
             button name="action" value="cancel" formnovalidate { "Cancel" }
@@ -618,11 +678,17 @@ fn form(visit: &str, body: &Markup) -> Markup {
     }
 }
 
-fn sign_in(bank: &Bank, name: &str, id: &str, visit: &Visit, problem: Option<&str>) -> Response {
-    let known = bank.logins().len();
+fn render_login_page(
+    bank: &SandboxBank,
+    name: &str,
+    session_id: &str,
+    session: &AuthorisationSession,
+    problem: Option<&str>,
+) -> Response {
+    let known = bank.list_logins().len();
     let body = html! {
         @if let Some(problem) = problem { p.problem role="alert" { (problem) } }
-        (form(id, &html! {
+        (render_form(session_id, &html! {
             label for="username" { "Username" }
             input id="username" name="username" autocomplete="username" autocapitalize="none" spellcheck="false" required autofocus;
             label for="password" { "Password" }
@@ -635,32 +701,47 @@ fn sign_in(bank: &Bank, name: &str, id: &str, visit: &Visit, problem: Option<&st
                 dt { code { "new" } } dd { "a new customer with two accounts" }
                 @if known > 0 { dt { code { "customer1" } @if known > 1 { " … " code { "customer" (known) } } } dd { "who has been here before" } }
                 dt { code { "mfa" } } dd { "a new customer with a one-time code, " code { (ONE_TIME_CODE) } }
-                dt { code { "slow" } } dd { "the bank takes " (SLOW_MS / 1000) " seconds to answer" }
+                dt { code { "slow" } } dd { "the bank takes " (SLOW_LOGIN_MS / 1000) " seconds to answer" }
                 dt { code { "down" } } dd { "the bank is out of order" }
             }
         }
     };
-    page(Some(&visit.asked), name, "Log in", &body)
+    render_page(Some(&session.query), name, "Log in", &body)
 }
 
-fn one_time_code(name: &str, id: &str, visit: &Visit, problem: Option<&str>) -> Response {
+fn render_one_time_code_page(
+    name: &str,
+    session_id: &str,
+    session: &AuthorisationSession,
+    problem: Option<&str>,
+) -> Response {
     let body = html! {
         p { "We have sent a code to your phone." }
         @if let Some(problem) = problem { p.problem role="alert" { (problem) } }
-        (form(id, &html! {
+        (render_form(session_id, &html! {
             label for="code" { "One-time code" }
             input id="code" name="code" inputmode="numeric" autocomplete="one-time-code" required autofocus;
             button.main name="action" value="go" { "Continue" }
         }))
         section.hint aria-label="Codes of the sandbox" { p { "In the sandbox it is " code { (ONE_TIME_CODE) } "." } }
     };
-    page(Some(&visit.asked), name, "Enter the code", &body)
+    render_page(Some(&session.query), name, "Enter the code", &body)
 }
 
-fn allow(bank: &Bank, name: &str, id: &str, visit: &Visit, login: LoginId) -> Response {
-    let login = bank.login(login);
-    let consent = visit.asked.consent();
-    let permitted = consent.and_then(|id| bank.desk().consents.get(&id, bank.now()));
+fn render_allow_page(
+    bank: &SandboxBank,
+    name: &str,
+    session_id: &str,
+    session: &AuthorisationSession,
+    login: LoginId,
+) -> Response {
+    let login = bank.find_login(login);
+    let consent = session.query.consent_id();
+    let permitted = consent.and_then(|id| {
+        bank.authorisation_state()
+            .consents
+            .get_entry(&id, bank.current_second())
+    });
     let permits = |name: &str| {
         let mut permitted = permitted.iter().flatten();
         permitted.any(|it| it.starts_with(name))
@@ -679,24 +760,24 @@ fn allow(bank: &Bank, name: &str, id: &str, visit: &Visit, login: LoginId) -> Re
                 li { (account.kind) " " (account.number) }
             } }
         }
-        (form(id, &html! { button.main name="action" value="allow" autofocus { "Allow" } }))
+        (render_form(session_id, &html! { button.main name="action" value="allow" autofocus { "Allow" } }))
     };
-    page(Some(&visit.asked), name, "Allow access", &body)
+    render_page(Some(&session.query), name, "Allow access", &body)
 }
 
-const STYLE: &str = include_str!("authorise.css");
+const STYLESHEET: &str = include_str!("authorise.css");
 
-async fn style() -> Response {
+async fn serve_stylesheet() -> Response {
     let headers = [(CONTENT_TYPE, "text/css; charset=utf-8")];
-    (headers, STYLE).into_response()
+    (headers, STYLESHEET).into_response()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn asked(redirect_uri: &str) -> Asked {
-        Asked {
+    fn authorise_query(redirect_uri: &str) -> AuthorisePageQuery {
+        AuthorisePageQuery {
             response_type: "code".to_owned(),
             client_id: "okra".to_owned(),
             redirect_uri: redirect_uri.to_owned(),
@@ -710,7 +791,7 @@ mod tests {
     #[test]
     fn a_user_goes_back_with_the_state() {
         let check = |uri, expected: &str| {
-            assert_eq!(asked(uri).back(&[("code", "x=")]), expected);
+            assert_eq!(authorise_query(uri).return_url(&[("code", "x=")]), expected);
         };
         check(
             "https://a.example/cb",
@@ -724,8 +805,9 @@ mod tests {
 
     #[test]
     fn an_origin_is_one_or_none() {
-        let check =
-            |uri: &str, expected: Option<&str>| assert_eq!(asked(uri).origin(), expected, "{uri}");
+        let check = |uri: &str, expected: Option<&str>| {
+            assert_eq!(authorise_query(uri).redirect_origin(), expected, "{uri}")
+        };
         check("https://a.example/cb", Some("https://a.example"));
         check(
             "http://127.0.0.1:3000/widget/callback",
@@ -740,7 +822,7 @@ mod tests {
 
     #[test]
     fn base64url_is_read() {
-        assert_eq!(base64url("aGk_Lw").as_deref(), Some(&b"hi?/"[..]));
-        assert_eq!(base64url("a+"), None);
+        assert_eq!(decode_base64url("aGk_Lw").as_deref(), Some(&b"hi?/"[..]));
+        assert_eq!(decode_base64url("a+"), None);
     }
 }

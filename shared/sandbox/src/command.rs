@@ -3,14 +3,14 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    bank::Standard,
+    bank::BankStandard,
     model::{BookingStatus, Direction},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     fault::{ConsentState, Faults},
-    movement::{RowKey, ShownId},
+    movement::{RowKey, ShownTransactionId},
     tokens::TokenTerms,
 };
 
@@ -34,7 +34,7 @@ pub enum Volume {
 
 impl Volume {
     /// Rows of history for each account.
-    pub const fn rows(self) -> u32 {
+    pub const fn history_rows(self) -> u32 {
         match self {
             Self::Low => 30,
             Self::Medium => 100,
@@ -55,13 +55,14 @@ pub struct NewLogin {
     pub volume: Volume,
     /// What its bank speaks. Only a note for who links it: every login is served in both versions,
     /// as the standard demands of banks that run two.
-    pub standard: Standard,
+    pub standard: BankStandard,
     /// Days the history reaches back, 1 to 365.
     pub history_days: u16,
     /// Rows of history for each account, at most 20,000; overrides `volume`.
     pub history_rows: Option<u32>,
     /// Seconds between new rows of the login; 0 means none, absent means the bank's.
-    pub pace_s: Option<u32>,
+    #[serde(rename = "pace_s")]
+    pub row_interval_s: Option<u32>,
 }
 
 impl Default for NewLogin {
@@ -70,10 +71,10 @@ impl Default for NewLogin {
             name: None,
             accounts: 1,
             volume: Volume::default(),
-            standard: Standard::Obie31,
+            standard: BankStandard::Obie31,
             history_days: 60,
             history_rows: None,
-            pace_s: None,
+            row_interval_s: None,
         }
     }
 }
@@ -81,7 +82,7 @@ impl Default for NewLogin {
 /// Whom a fault is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Target {
+pub enum FaultTarget {
     /// Every request.
     Bank,
     /// Requests with this login's tokens.
@@ -90,11 +91,12 @@ pub enum Target {
 
 /// An account by its login and the bank's id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct AccountAddress {
     /// The login.
     pub login: LoginId,
     /// `AccountId` as in the bank's URLs.
-    pub account: String,
+    #[serde(rename = "account")]
+    pub account_id: String,
 }
 
 /// A row to be added.
@@ -114,30 +116,32 @@ pub struct NewTransaction {
     pub status: BookingStatus,
     /// The booking date shown, where it is not now: a back-dated row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dated: Option<Timestamp>,
+    #[serde(rename = "dated")]
+    pub booking_time: Option<Timestamp>,
     /// The bank's id; a new one where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<ShownId>,
+    pub id: Option<ShownTransactionId>,
 }
 
 /// How a pending row is booked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Book {
+pub struct BookingDetails {
     /// Minor units the booked amount is larger than the pending one; negative for smaller.
     pub drift: i64,
     /// The booking date shown, where it is not now.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dated: Option<Timestamp>,
+    #[serde(rename = "dated")]
+    pub booking_time: Option<Timestamp>,
     /// The bank's id from now on; a new one where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<ShownId>,
+    pub id: Option<ShownTransactionId>,
 }
 
 /// What to change about a row. What is absent stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Amend {
+pub struct RowAmendment {
     /// The bank's text, at most 500 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -146,34 +150,40 @@ pub struct Amend {
     pub amount: Option<String>,
     /// The bank's id: missing, blank, or that of another row.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<ShownId>,
+    pub id: Option<ShownTransactionId>,
 }
 
 /// One thing asked of the bank.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Command {
+pub enum SandboxCommand {
     /// Makes a login.
     CreateLogin(NewLogin),
     /// Grants access to a login whose last grant is expired or revoked. Without effect otherwise.
-    Link(LoginId),
+    #[serde(rename = "link")]
+    GrantAccess(LoginId),
     /// Grants access to a login with tokens that end.
-    Issue {
+    #[serde(rename = "issue")]
+    IssueTokens {
         /// Which login.
         login: LoginId,
         /// How its tokens come and go.
         terms: TokenTerms,
         /// The consent that the user authorised for it, where it was one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        consent: Option<String>,
+        #[serde(rename = "consent")]
+        consent_id: Option<String>,
     },
     /// Takes back a consent that a user authorised.
-    Revoke {
+    #[serde(rename = "revoke")]
+    RevokeConsent {
         /// Its id.
-        consent: String,
+        #[serde(rename = "consent")]
+        consent_id: String,
     },
     /// Spends a refresh token.
-    Renew {
+    #[serde(rename = "renew")]
+    RenewTokens {
         /// Of which login.
         login: LoginId,
         /// Of which grant, by its number.
@@ -184,7 +194,7 @@ pub enum Command {
     /// Sets what goes wrong, in place of what was set before.
     SetFaults {
         /// For whom.
-        target: Target,
+        target: FaultTarget,
         /// What.
         faults: Faults,
     },
@@ -196,34 +206,44 @@ pub enum Command {
         state: ConsentState,
     },
     /// Adds a row.
-    Add {
+    #[serde(rename = "add")]
+    AddRow {
         /// Where.
-        place: Place,
+        #[serde(rename = "place")]
+        address: AccountAddress,
         /// What.
         transaction: NewTransaction,
     },
     /// Books a pending row.
-    Book {
+    #[serde(rename = "book")]
+    BookRow {
         /// Where.
-        place: Place,
+        #[serde(rename = "place")]
+        address: AccountAddress,
         /// Which.
         row: RowKey,
         /// How.
-        how: Book,
+        #[serde(rename = "how")]
+        booking: BookingDetails,
     },
     /// Changes a row.
-    Amend {
+    #[serde(rename = "amend")]
+    AmendRow {
         /// Where.
-        place: Place,
+        #[serde(rename = "place")]
+        address: AccountAddress,
         /// Which.
         row: RowKey,
         /// What about it.
-        change: Amend,
+        #[serde(rename = "change")]
+        amendment: RowAmendment,
     },
     /// Takes a row off the list.
-    Remove {
+    #[serde(rename = "remove")]
+    RemoveRow {
         /// Where.
-        place: Place,
+        #[serde(rename = "place")]
+        address: AccountAddress,
         /// Which.
         row: RowKey,
     },
@@ -240,23 +260,23 @@ pub(crate) mod direction {
 
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
-    enum Word {
+    enum DirectionName {
         Credit,
         Debit,
     }
 
     pub(crate) fn serialize<S: Serializer>(value: &Direction, to: S) -> Result<S::Ok, S::Error> {
         match value {
-            Direction::Credit => Word::Credit,
-            Direction::Debit => Word::Debit,
+            Direction::Credit => DirectionName::Credit,
+            Direction::Debit => DirectionName::Debit,
         }
         .serialize(to)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Direction, D::Error> {
-        Ok(match Word::deserialize(from)? {
-            Word::Credit => Direction::Credit,
-            Word::Debit => Direction::Debit,
+        Ok(match DirectionName::deserialize(from)? {
+            DirectionName::Credit => Direction::Credit,
+            DirectionName::Debit => Direction::Debit,
         })
     }
 }
@@ -268,7 +288,7 @@ pub(crate) mod status {
 
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
-    enum Word {
+    enum StatusName {
         Pending,
         Booked,
     }
@@ -278,8 +298,8 @@ pub(crate) mod status {
         to: S,
     ) -> Result<S::Ok, S::Error> {
         match value {
-            BookingStatus::Pending => Word::Pending,
-            BookingStatus::Booked => Word::Booked,
+            BookingStatus::Pending => StatusName::Pending,
+            BookingStatus::Booked => StatusName::Booked,
         }
         .serialize(to)
     }
@@ -287,9 +307,9 @@ pub(crate) mod status {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<BookingStatus, D::Error> {
-        Ok(match Word::deserialize(from)? {
-            Word::Pending => BookingStatus::Pending,
-            Word::Booked => BookingStatus::Booked,
+        Ok(match StatusName::deserialize(from)? {
+            StatusName::Pending => BookingStatus::Pending,
+            StatusName::Booked => BookingStatus::Booked,
         })
     }
 }

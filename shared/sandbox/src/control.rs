@@ -8,13 +8,13 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{StatusCode, header::CONTENT_TYPE};
-use okra_core::bank::Standard;
+use okra_core::bank::BankStandard;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     account::EditError,
-    bank::{Bank, PlayError},
-    command::{Amend, Book, LoginId, NewLogin, Place, Target},
+    bank::{CommandError, SandboxBank},
+    command::{AccountAddress, BookingDetails, FaultTarget, LoginId, NewLogin, RowAmendment},
     fault::ConsentState,
     movement::RowKey,
     obie::TOKEN_PATH,
@@ -24,12 +24,12 @@ use crate::{
 /// Bytes of a request at most.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-pub(crate) fn router(bank: &Bank) -> Router {
+pub(crate) fn control_router(bank: &SandboxBank) -> Router {
     Router::new()
         .route("/control", get(show_guide))
         .route("/control/logins", get(list_logins).post(create_login))
         .route("/control/logins/{login}", get(show_login))
-        .route("/control/logins/{login}/link", post(link))
+        .route("/control/logins/{login}/link", post(link_login))
         .route("/control/logins/{login}/consent", put(set_consent))
         .route("/control/logins/{login}/faults", put(set_login_faults))
         .route("/control/faults", get(show_faults).put(set_faults))
@@ -51,66 +51,70 @@ pub(crate) fn router(bank: &Bank) -> Router {
 
 /// A request that has no effect.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+enum ControlError {
     #[error("the body is not what is expected here: {0}")]
-    Body(#[from] serde_json::Error),
+    InvalidBody(#[from] serde_json::Error),
     #[error(transparent)]
-    Play(#[from] PlayError),
+    CommandFailed(#[from] CommandError),
 }
 
 #[derive(Serialize)]
-struct RefusalBody {
+struct ControlErrorBody {
     error: String,
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ControlError {
     fn into_response(self) -> Response {
         let status = match &self {
-            Self::Body(_) | Self::Play(PlayError::OutOfBounds(_)) => StatusCode::BAD_REQUEST,
-            Self::Play(PlayError::Edit(error)) => match error {
+            Self::InvalidBody(_) | Self::CommandFailed(CommandError::OutOfBounds(_)) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::CommandFailed(CommandError::EditFailed(error)) => match error {
                 EditError::NoSuchRow => StatusCode::NOT_FOUND,
-                EditError::AlreadyBooked | EditError::TooMany => StatusCode::CONFLICT,
-                EditError::Amount | EditError::TooLong => StatusCode::BAD_REQUEST,
+                EditError::AlreadyBooked | EditError::TooManyEdits => StatusCode::CONFLICT,
+                EditError::InvalidAmount | EditError::TooLong => StatusCode::BAD_REQUEST,
             },
-            Self::Play(PlayError::NoSuchLogin | PlayError::NoSuchAccount) => StatusCode::NOT_FOUND,
-            Self::Play(PlayError::Full(_)) => StatusCode::CONFLICT,
-            Self::Play(PlayError::Journal(error)) => {
+            Self::CommandFailed(CommandError::NoSuchLogin | CommandError::NoSuchAccount) => {
+                StatusCode::NOT_FOUND
+            }
+            Self::CommandFailed(CommandError::LimitReached(_)) => StatusCode::CONFLICT,
+            Self::CommandFailed(CommandError::JournalFailed(error)) => {
                 tracing::error!(%error, "the sandbox bank's journal cannot be written");
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        json(
+        json_response(
             status,
-            &RefusalBody {
+            &ControlErrorBody {
                 error: self.to_string(),
             },
         )
     }
 }
 
-type Answer = Result<Response, Refusal>;
+type ControlResult = Result<Response, ControlError>;
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
+fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(body) => (status, [(CONTENT_TYPE, "application/json")], body).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-fn ok(body: &impl Serialize) -> Answer {
-    Ok(json(StatusCode::OK, body))
+fn ok_response(body: &impl Serialize) -> ControlResult {
+    Ok(json_response(StatusCode::OK, body))
 }
 
 /// An absent body stands for an object without fields.
-fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
+fn parse_body<T: DeserializeOwned>(body: &Bytes) -> Result<T, ControlError> {
     let body: &[u8] = if body.is_empty() { b"{}" } else { body };
     Ok(serde_json::from_slice(body)?)
 }
 
-fn place(login: u32, account: String) -> Place {
-    Place {
+fn account_address(login: u32, account: String) -> AccountAddress {
+    AccountAddress {
         login: LoginId(login),
-        account,
+        account_id: account,
     }
 }
 
@@ -121,142 +125,162 @@ async fn show_guide() -> &'static str {
     GUIDE
 }
 
-async fn list_logins(State(bank): State<Bank>) -> Answer {
-    ok(&bank.logins())
+async fn list_logins(State(bank): State<SandboxBank>) -> ControlResult {
+    ok_response(&bank.list_logins())
 }
 
-async fn create_login(State(bank): State<Bank>, body: Bytes) -> Answer {
-    let login = bank.create_login(parse::<NewLogin>(&body)?)?;
-    Ok(json(StatusCode::CREATED, &login))
+async fn create_login(State(bank): State<SandboxBank>, body: Bytes) -> ControlResult {
+    let login = bank.create_login(parse_body::<NewLogin>(&body)?)?;
+    Ok(json_response(StatusCode::CREATED, &login))
 }
 
-async fn show_login(State(bank): State<Bank>, Path(login): Path<u32>) -> Answer {
-    ok(&bank.login(LoginId(login)).ok_or(PlayError::NoSuchLogin)?)
+async fn show_login(State(bank): State<SandboxBank>, Path(login): Path<u32>) -> ControlResult {
+    ok_response(
+        &bank
+            .find_login(LoginId(login))
+            .ok_or(CommandError::NoSuchLogin)?,
+    )
 }
 
 #[derive(Serialize)]
-struct Linked {
+struct LinkedLoginResponse {
     access_token: String,
     #[serde(flatten)]
-    ending: Option<Ending>,
-    standard: Standard,
+    expiring_token: Option<ExpiringTokenFields>,
+    standard: BankStandard,
     base_path: &'static str,
 }
 
 /// What comes with an access token that ends.
 #[derive(Serialize)]
-struct Ending {
+struct ExpiringTokenFields {
     refresh_token: String,
     expires_in: u32,
     token_path: &'static str,
 }
 
 /// Without terms a token that lives as long as its grant.
-async fn link(State(bank): State<Bank>, Path(login): Path<u32>, body: Bytes) -> Answer {
+async fn link_login(
+    State(bank): State<SandboxBank>,
+    Path(login): Path<u32>,
+    body: Bytes,
+) -> ControlResult {
     let id = LoginId(login);
     let (access_token, ending) = if body.is_empty() {
-        (bank.link(id)?, None)
+        (bank.link_login(id)?, None)
     } else {
-        let tokens = bank.issue(id, parse::<TokenTerms>(&body)?)?;
-        let ending = Ending {
+        let tokens = bank.issue_tokens(id, parse_body::<TokenTerms>(&body)?)?;
+        let ending = ExpiringTokenFields {
             refresh_token: tokens.refresh_token.into_string(),
             expires_in: tokens.expires_in,
             token_path: TOKEN_PATH,
         };
         (tokens.access_token, Some(ending))
     };
-    let login = bank.login(id).ok_or(PlayError::NoSuchLogin)?;
-    ok(&Linked {
+    let login = bank.find_login(id).ok_or(CommandError::NoSuchLogin)?;
+    ok_response(&LinkedLoginResponse {
         access_token: access_token.into_string(),
-        ending,
+        expiring_token: ending,
         standard: login.standard,
-        base_path: Bank::base_path(login.standard),
+        base_path: SandboxBank::base_path(login.standard),
     })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewConsent {
+struct SetConsentRequest {
     state: ConsentState,
 }
 
-async fn set_consent(State(bank): State<Bank>, Path(login): Path<u32>, body: Bytes) -> Answer {
-    let new: NewConsent = parse(&body)?;
+async fn set_consent(
+    State(bank): State<SandboxBank>,
+    Path(login): Path<u32>,
+    body: Bytes,
+) -> ControlResult {
+    let new: SetConsentRequest = parse_body(&body)?;
     bank.set_consent(LoginId(login), new.state)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn set_login_faults(State(bank): State<Bank>, Path(login): Path<u32>, body: Bytes) -> Answer {
-    bank.set_faults(Target::Login(LoginId(login)), parse(&body)?)?;
+async fn set_login_faults(
+    State(bank): State<SandboxBank>,
+    Path(login): Path<u32>,
+    body: Bytes,
+) -> ControlResult {
+    bank.set_faults(FaultTarget::Login(LoginId(login)), parse_body(&body)?)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn show_faults(State(bank): State<Bank>) -> Answer {
-    let faults = bank.faults().clone();
-    ok(&faults)
+async fn show_faults(State(bank): State<SandboxBank>) -> ControlResult {
+    let faults = bank.lock_faults().clone();
+    ok_response(&faults)
 }
 
-async fn set_faults(State(bank): State<Bank>, body: Bytes) -> Answer {
-    bank.set_faults(Target::Bank, parse(&body)?)?;
+async fn set_faults(State(bank): State<SandboxBank>, body: Bytes) -> ControlResult {
+    bank.set_faults(FaultTarget::Bank, parse_body(&body)?)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn list_rows(
-    State(bank): State<Bank>,
+    State(bank): State<SandboxBank>,
     Path((login, account)): Path<(u32, String)>,
-) -> Answer {
-    let rows = bank.rows(&place(login, account));
-    ok(&rows.ok_or(PlayError::NoSuchAccount)?)
+) -> ControlResult {
+    let rows = bank.list_rows(&account_address(login, account));
+    ok_response(&rows.ok_or(CommandError::NoSuchAccount)?)
 }
 
 async fn add_row(
-    State(bank): State<Bank>,
+    State(bank): State<SandboxBank>,
     Path((login, account)): Path<(u32, String)>,
     body: Bytes,
-) -> Answer {
-    let row = bank.add(place(login, account), parse(&body)?)?;
-    Ok(json(StatusCode::CREATED, &row))
+) -> ControlResult {
+    let row = bank.add_row(account_address(login, account), parse_body(&body)?)?;
+    Ok(json_response(StatusCode::CREATED, &row))
 }
 
 /// A row by its name or, for people who read the bank's answers, by its transaction id: the newest
 /// row that shows it.
-fn row(bank: &Bank, place: &Place, named: &str) -> Result<RowKey, Refusal> {
-    if let Ok(row) = named.parse() {
+fn find_row_key(
+    bank: &SandboxBank,
+    address: &AccountAddress,
+    row_name: &str,
+) -> Result<RowKey, ControlError> {
+    if let Ok(row) = row_name.parse() {
         return Ok(row);
     }
-    let rows = bank.rows(place).ok_or(PlayError::NoSuchAccount)?;
+    let rows = bank.list_rows(address).ok_or(CommandError::NoSuchAccount)?;
     let row = rows
         .iter()
-        .find(|row| row.transaction_id.as_deref() == Some(named));
-    let row = row.ok_or(PlayError::Edit(EditError::NoSuchRow))?;
+        .find(|row| row.transaction_id.as_deref() == Some(row_name));
+    let row = row.ok_or(CommandError::EditFailed(EditError::NoSuchRow))?;
     Ok(row.row)
 }
 
 async fn book_row(
-    State(bank): State<Bank>,
-    Path((login, account, named)): Path<(u32, String, String)>,
+    State(bank): State<SandboxBank>,
+    Path((login, account, row_name)): Path<(u32, String, String)>,
     body: Bytes,
-) -> Answer {
-    let place = place(login, account);
-    let row = row(&bank, &place, &named)?;
-    ok(&bank.book(place, row, parse::<Book>(&body)?)?)
+) -> ControlResult {
+    let place = account_address(login, account);
+    let row = find_row_key(&bank, &place, &row_name)?;
+    ok_response(&bank.book_row(place, row, parse_body::<BookingDetails>(&body)?)?)
 }
 
 async fn amend_row(
-    State(bank): State<Bank>,
-    Path((login, account, named)): Path<(u32, String, String)>,
+    State(bank): State<SandboxBank>,
+    Path((login, account, row_name)): Path<(u32, String, String)>,
     body: Bytes,
-) -> Answer {
-    let place = place(login, account);
-    let row = row(&bank, &place, &named)?;
-    ok(&bank.amend(place, row, parse::<Amend>(&body)?)?)
+) -> ControlResult {
+    let place = account_address(login, account);
+    let row = find_row_key(&bank, &place, &row_name)?;
+    ok_response(&bank.amend_row(place, row, parse_body::<RowAmendment>(&body)?)?)
 }
 
 async fn remove_row(
-    State(bank): State<Bank>,
-    Path((login, account, named)): Path<(u32, String, String)>,
-) -> Answer {
-    let place = place(login, account);
-    let row = row(&bank, &place, &named)?;
-    ok(&bank.remove(place, row)?)
+    State(bank): State<SandboxBank>,
+    Path((login, account, row_name)): Path<(u32, String, String)>,
+) -> ControlResult {
+    let place = account_address(login, account);
+    let row = find_row_key(&bank, &place, &row_name)?;
+    ok_response(&bank.remove_row(place, row)?)
 }

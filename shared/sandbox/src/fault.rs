@@ -9,7 +9,7 @@ pub const MAX_SLOW_MS: u32 = 120_000;
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Resource {
+pub enum SandboxResource {
     /// `/accounts` and `/accounts/{id}`.
     Accounts,
     /// `/accounts/{id}/balances`.
@@ -33,7 +33,7 @@ pub enum Outage {
 /// Calls refused with 429.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RateLimit {
+pub struct RateLimitFault {
     /// How many more. Counts down; starts anew from the journal after a restart.
     pub calls: u32,
     /// `Retry-After` in seconds; no such header where absent.
@@ -44,7 +44,7 @@ pub struct RateLimit {
 /// How an answer is spoilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Malformed {
+pub enum MalformedFault {
     /// The JSON ends in its middle.
     Truncated,
     /// The list under `Data` is a text.
@@ -64,9 +64,9 @@ pub struct Faults {
     /// Milliseconds every answer is held back, at most [`MAX_SLOW_MS`].
     pub slow_ms: u32,
     /// The next calls are too many.
-    pub rate_limit: Option<RateLimit>,
+    pub rate_limit: Option<RateLimitFault>,
     /// Answers cannot be read.
-    pub malformed: Option<Malformed>,
+    pub malformed: Option<MalformedFault>,
     /// Only lists of transactions with a row of this date (of UTC) are malformed.
     pub malformed_date: Option<Date>,
     /// Lists of transactions are empty.
@@ -78,14 +78,14 @@ pub struct Faults {
     /// give the whole history only in the first minutes of a consent.
     pub history_days: Option<u16>,
     /// Only requests for this resource are affected; all where absent.
-    pub resource: Option<Resource>,
+    pub resource: Option<SandboxResource>,
     /// Only requests for this account are affected; all where absent.
     pub account: Option<String>,
 }
 
 impl Faults {
     /// True where a request is affected.
-    pub(crate) fn concern(&self, resource: Resource, account: Option<&str>) -> bool {
+    pub(crate) fn affects_request(&self, resource: SandboxResource, account: Option<&str>) -> bool {
         let this_account = || match &self.account {
             Some(only) => account == Some(only.as_str()),
             None => true,
@@ -94,7 +94,7 @@ impl Faults {
     }
 
     /// Counts one call against the rate limit, and says how it is refused.
-    pub(crate) fn refuse(&mut self) -> Option<RateLimit> {
+    pub(crate) fn consume_rate_limit(&mut self) -> Option<RateLimitFault> {
         let limit = self.rate_limit.as_mut()?;
         let refused = *limit;
         match limit.calls.checked_sub(1) {
@@ -130,13 +130,15 @@ mod tests {
     #[test]
     fn a_rate_limit_refuses_exactly_its_calls() {
         let mut faults = Faults {
-            rate_limit: Some(RateLimit {
+            rate_limit: Some(RateLimitFault {
                 calls: 2,
                 retry_after_s: Some(7),
             }),
             ..Faults::default()
         };
-        let refused: Vec<_> = (0..4).map(|_| faults.refuse().is_some()).collect();
+        let refused: Vec<_> = (0..4)
+            .map(|_| faults.consume_rate_limit().is_some())
+            .collect();
         assert_eq!(refused, [true, true, false, false]);
         assert_eq!(faults, Faults::default());
     }
@@ -144,14 +146,14 @@ mod tests {
     #[test]
     fn faults_concern_what_they_name() {
         let faults = Faults {
-            resource: Some(Resource::Balances),
+            resource: Some(SandboxResource::Balances),
             account: Some("a".to_owned()),
             ..Faults::default()
         };
-        assert!(faults.concern(Resource::Balances, Some("a")));
-        assert!(!faults.concern(Resource::Balances, Some("b")));
-        assert!(!faults.concern(Resource::Transactions, Some("a")));
-        assert!(!faults.concern(Resource::Accounts, None));
-        assert!(Faults::default().concern(Resource::Accounts, None));
+        assert!(faults.affects_request(SandboxResource::Balances, Some("a")));
+        assert!(!faults.affects_request(SandboxResource::Balances, Some("b")));
+        assert!(!faults.affects_request(SandboxResource::Transactions, Some("a")));
+        assert!(!faults.affects_request(SandboxResource::Accounts, None));
+        assert!(Faults::default().affects_request(SandboxResource::Accounts, None));
     }
 }

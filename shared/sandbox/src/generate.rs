@@ -4,20 +4,23 @@
 use std::borrow::Cow;
 
 use crate::{
-    hash::Draw,
-    lore::{self, Story},
-    movement::{DAY, Movement, RowKey, Second, ShownId, Stage, Standing},
+    hash::SeededRandom,
+    lore::{self, RowContent},
+    movement::{
+        AccountBalance, Movement, RowKey, RowStage, SECONDS_PER_DAY, ShownTransactionId,
+        UnixSeconds,
+    },
 };
 
 /// Seconds a card payment is pending: at least, and the spread above that.
-const PENDING_S: (Second, u32) = (60, 60);
+const PENDING_S: (UnixSeconds, u32) = (60, 60);
 /// Longest time between a row's announcement and its booking.
-const MAX_PENDING_S: Second = PENDING_S.0 + PENDING_S.1 as Second;
+const MAX_PENDING_S: UnixSeconds = PENDING_S.0 + PENDING_S.1 as UnixSeconds;
 /// Rows an account makes at its full pace; then it calms down, so that a bank left running for weeks
 /// does not outgrow what a reader is willing to page through.
 const BUSY_ROWS: u32 = 1_440;
 /// Seconds between two rows of a calm account at least.
-const CALM_PACE_S: u32 = 1_800;
+const CALM_INTERVAL_S: u32 = 1_800;
 
 /// What distinguishes the draws of one account from each other.
 const HISTORY_STREAM: u64 = 0x4849_5354;
@@ -25,236 +28,254 @@ const LIVE_STREAM: u64 = 0x4C49_5645;
 
 /// The generated rows of one account.
 #[derive(Clone, Debug)]
-pub(crate) struct Generated {
+pub(crate) struct GeneratedRows {
     seed: u64,
-    created: Second,
-    opening: i64,
+    created_at: UnixSeconds,
+    opening_balance: i64,
     history_rows: u32,
     history_days: u16,
-    pace: Option<Pace>,
+    schedule: Option<RowSchedule>,
     /// Everything before this is booked for good. `None` until the first question.
-    settled: Option<Settled>,
+    settled_balance: Option<SettledBalance>,
 }
 
 /// When an account makes rows as time passes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct RowSchedule {
     /// Seconds from one row to the next, at least 1.
-    pub(crate) every: u32,
+    pub(crate) interval_s: u32,
     /// Seconds from the account's creation to its first slot.
-    pub(crate) phase: u32,
+    pub(crate) first_slot_s: u32,
 }
 
 /// All live rows below `next` are booked, and this is where they leave the account.
 #[derive(Clone, Copy, Debug)]
-struct Settled {
-    next: u32,
-    standing: Standing,
+struct SettledBalance {
+    next_row: u32,
+    balance: AccountBalance,
 }
 
-impl Pace {
-    const fn calm(self) -> u32 {
-        if self.every > CALM_PACE_S {
-            self.every
+impl RowSchedule {
+    const fn calm_interval_s(self) -> u32 {
+        if self.interval_s > CALM_INTERVAL_S {
+            self.interval_s
         } else {
-            CALM_PACE_S
+            CALM_INTERVAL_S
         }
     }
 
     /// Start and length of a slot in seconds, counted from the account's creation.
-    fn slot(self, number: u32) -> (Second, u32) {
-        let busy = Second::from(number.min(BUSY_ROWS)) * Second::from(self.every);
-        let calm = Second::from(number.saturating_sub(BUSY_ROWS)) * Second::from(self.calm());
+    fn slot_bounds(self, number: u32) -> (UnixSeconds, u32) {
+        let busy = UnixSeconds::from(number.min(BUSY_ROWS)) * UnixSeconds::from(self.interval_s);
+        let calm = UnixSeconds::from(number.saturating_sub(BUSY_ROWS))
+            * UnixSeconds::from(self.calm_interval_s());
         let length = if number < BUSY_ROWS {
-            self.every
+            self.interval_s
         } else {
-            self.calm()
+            self.calm_interval_s()
         };
-        (Second::from(self.phase) + busy + calm, length)
+        (UnixSeconds::from(self.first_slot_s) + busy + calm, length)
     }
 
     /// The slot that contains a second counted from the account's creation; 0 before the first.
-    fn slot_at(self, elapsed: Second) -> u32 {
-        let elapsed = elapsed.saturating_sub(self.phase.into()).max(0);
-        let busy_end = Second::from(BUSY_ROWS) * Second::from(self.every);
+    fn slot_number_at(self, elapsed: UnixSeconds) -> u32 {
+        let elapsed = elapsed.saturating_sub(self.first_slot_s.into()).max(0);
+        let busy_end = UnixSeconds::from(BUSY_ROWS) * UnixSeconds::from(self.interval_s);
         let number = if elapsed < busy_end {
-            elapsed / Second::from(self.every)
+            elapsed / UnixSeconds::from(self.interval_s)
         } else {
-            Second::from(BUSY_ROWS) + (elapsed - busy_end) / Second::from(self.calm())
+            UnixSeconds::from(BUSY_ROWS)
+                + (elapsed - busy_end) / UnixSeconds::from(self.calm_interval_s())
         };
         u32::try_from(number).unwrap_or(u32::MAX)
     }
 }
 
-impl Generated {
+impl GeneratedRows {
     /// An account with `history_rows` rows in the `history_days` (at least 1) before `created`.
     pub(crate) fn new(
         seed: u64,
-        created: Second,
+        created_at: UnixSeconds,
         history_rows: u32,
         history_days: u16,
-        pace: Option<Pace>,
+        schedule: Option<RowSchedule>,
     ) -> Self {
-        let opening = i64::from(2_500 + Draw::new(seed, 0).below(20_000)) * 10_000;
+        let opening_balance =
+            i64::from(2_500 + SeededRandom::new(seed, 0).next_below(20_000)) * 10_000;
         Self {
             seed,
-            created,
-            opening,
+            created_at,
+            opening_balance,
             history_rows,
             history_days: history_days.max(1),
-            pace,
-            settled: None,
+            schedule,
+            settled_balance: None,
         }
     }
 
     /// The account's first second.
-    pub(crate) const fn created(&self) -> Second {
-        self.created
+    pub(crate) const fn created_at(&self) -> UnixSeconds {
+        self.created_at
     }
 
     /// The first second of its history.
-    pub(crate) fn history_start(&self) -> Second {
-        self.created - self.history_span()
+    pub(crate) fn history_starts_at(&self) -> UnixSeconds {
+        self.created_at - self.history_span()
     }
 
     /// What the account holds.
-    pub(crate) fn standing(&mut self, now: Second) -> Standing {
-        let settled = match self.settled {
-            Some(settled) if settled.standing.changed <= now => settled,
-            _ => self.before_the_first(),
+    pub(crate) fn balance_at(&mut self, now: UnixSeconds) -> AccountBalance {
+        let settled = match self.settled_balance {
+            Some(settled) if settled.balance.changed_at <= now => settled,
+            _ => self.balance_before_live_rows(),
         };
-        let mut standing = settled.standing;
+        let mut standing = settled.balance;
         let mut reached = settled;
-        let Some(pace) = self.pace else {
-            self.settled = Some(settled);
+        let Some(pace) = self.schedule else {
+            self.settled_balance = Some(settled);
             return standing;
         };
         // One slot beyond the present: its row, or its successor's, is the next change.
-        let last = pace.slot_at(now - self.created).saturating_add(1);
-        for number in settled.next..=last {
-            let row = self.live(pace, number);
-            row.count(now, 1, &mut standing);
-            if row.is_settled(now) && reached.next == number {
-                reached.next = number + 1;
-                row.count(now, 1, &mut reached.standing);
+        let last = pace.slot_number_at(now - self.created_at).saturating_add(1);
+        for number in settled.next_row..=last {
+            let row = self.generate_live_row(pace, number);
+            row.add_to_balance(now, 1, &mut standing);
+            if row.is_settled(now) && reached.next_row == number {
+                reached.next_row = number + 1;
+                row.add_to_balance(now, 1, &mut reached.balance);
             }
         }
-        self.settled = Some(reached);
+        self.settled_balance = Some(reached);
         standing
     }
 
-    fn before_the_first(&self) -> Settled {
-        let mut standing = Standing::opening(self.opening, self.created);
+    fn balance_before_live_rows(&self) -> SettledBalance {
+        let mut standing =
+            AccountBalance::with_opening_balance(self.opening_balance, self.created_at);
         for number in 0..self.history_rows {
-            self.history(number).count(Second::MAX, 1, &mut standing);
+            self.generate_history_row(number)
+                .add_to_balance(UnixSeconds::MAX, 1, &mut standing);
         }
-        standing.changed = self.created;
-        Settled { next: 0, standing }
+        standing.changed_at = self.created_at;
+        SettledBalance {
+            next_row: 0,
+            balance: standing,
+        }
     }
 
     /// Hands out every row that may be listed at `now` with a date from `from` to `to`, and perhaps
     /// some more.
-    pub(crate) fn visit(
+    pub(crate) fn visit_rows(
         &self,
-        now: Second,
-        from: Second,
-        to: Second,
-        take: &mut dyn FnMut(Movement),
+        now: UnixSeconds,
+        from: UnixSeconds,
+        to: UnixSeconds,
+        visitor: &mut dyn FnMut(Movement),
     ) {
-        if from < self.created && self.history_rows > 0 {
+        if from < self.created_at && self.history_rows > 0 {
             let last = self.history_rows - 1;
-            for number in self.history_at(from)..=self.history_at(to).min(last) {
-                take(self.history(number));
+            for number in self.history_row_at(from)..=self.history_row_at(to).min(last) {
+                visitor(self.generate_history_row(number));
             }
         }
-        if let Some(pace) = self.pace
-            && to >= self.created
+        if let Some(pace) = self.schedule
+            && to >= self.created_at
         {
-            let first = pace.slot_at(from.saturating_sub(MAX_PENDING_S + self.created));
-            for number in first..=pace.slot_at(to.min(now) - self.created) {
-                take(self.live(pace, number));
+            let first = pace.slot_number_at(from.saturating_sub(MAX_PENDING_S + self.created_at));
+            for number in first..=pace.slot_number_at(to.min(now) - self.created_at) {
+                visitor(self.generate_live_row(pace, number));
             }
         }
     }
 
     /// One row, where there is such a row.
-    pub(crate) fn find(&self, key: RowKey) -> Option<Movement> {
-        match (key, self.pace) {
+    pub(crate) fn find_row(&self, key: RowKey) -> Option<Movement> {
+        match (key, self.schedule) {
             (RowKey::History(number), _) if number < self.history_rows => {
-                Some(self.history(number))
+                Some(self.generate_history_row(number))
             }
-            (RowKey::Live(number), Some(pace)) => Some(self.live(pace, number)),
+            (RowKey::Live(number), Some(pace)) => Some(self.generate_live_row(pace, number)),
             _ => None,
         }
     }
 
-    fn history_span(&self) -> Second {
-        Second::from(self.history_days) * DAY
+    fn history_span(&self) -> UnixSeconds {
+        UnixSeconds::from(self.history_days) * SECONDS_PER_DAY
     }
 
-    fn history_at(&self, at: Second) -> u32 {
+    fn history_row_at(&self, at: UnixSeconds) -> u32 {
         let span = self.history_span();
-        let elapsed = at.saturating_sub(self.created - span).clamp(0, span - 1);
-        u32::try_from(elapsed * Second::from(self.history_rows) / span).unwrap_or(u32::MAX)
+        let elapsed = at.saturating_sub(self.created_at - span).clamp(0, span - 1);
+        u32::try_from(elapsed * UnixSeconds::from(self.history_rows) / span).unwrap_or(u32::MAX)
     }
 
-    fn history(&self, number: u32) -> Movement {
-        let mut draw = Draw::new(self.seed ^ HISTORY_STREAM, u64::from(number));
-        let (span, rows) = (self.history_span(), Second::from(self.history_rows));
-        let start = |number: Second| div_ceil(number * span, rows);
-        let (from, until) = (start(number.into()), start(Second::from(number) + 1));
+    fn generate_history_row(&self, number: u32) -> Movement {
+        let mut draw = SeededRandom::new(self.seed ^ HISTORY_STREAM, u64::from(number));
+        let (span, rows) = (self.history_span(), UnixSeconds::from(self.history_rows));
+        let start = |number: UnixSeconds| div_ceil(number * span, rows);
+        let (from, until) = (start(number.into()), start(UnixSeconds::from(number) + 1));
         let spread = u32::try_from(until - from).unwrap_or(u32::MAX);
-        let at = self.created - span + from + Second::from(draw.below(spread));
-        let story = if draw.below(100) < 55 {
-            lore::card_payment(&mut draw)
+        let at = self.created_at - span + from + UnixSeconds::from(draw.next_below(spread));
+        let story = if draw.next_below(100) < 55 {
+            lore::generate_card_payment(&mut draw)
         } else {
-            lore::other(&mut draw)
+            lore::generate_other_payment(&mut draw)
         };
-        let stage = stage(at, story.booked_minor, &mut draw);
-        movement(RowKey::History(number), None, stage, story)
+        let stage = generate_stage(at, story.booked_minor, &mut draw);
+        build_movement(RowKey::History(number), None, stage, story)
     }
 
-    fn live(&self, pace: Pace, number: u32) -> Movement {
-        let mut draw = Draw::new(self.seed ^ LIVE_STREAM, u64::from(number));
-        let (start, length) = pace.slot(number);
-        let at = self.created + start + Second::from(length / 4 + draw.below(length / 2));
+    fn generate_live_row(&self, schedule: RowSchedule, number: u32) -> Movement {
+        let mut draw = SeededRandom::new(self.seed ^ LIVE_STREAM, u64::from(number));
+        let (start, length) = schedule.slot_bounds(number);
+        let at =
+            self.created_at + start + UnixSeconds::from(length / 4 + draw.next_below(length / 2));
         let key = RowKey::Live(number);
         if number.is_multiple_of(2) {
-            let story = lore::card_payment(&mut draw);
-            let pending = stage(at, story.minor, &mut draw);
-            let books = at + PENDING_S.0 + Second::from(draw.below(PENDING_S.1 + 1));
-            let booked = stage(books, story.booked_minor, &mut draw);
-            movement(key, Some(pending), booked, story)
+            let story = lore::generate_card_payment(&mut draw);
+            let pending = generate_stage(at, story.amount_minor, &mut draw);
+            let books = at + PENDING_S.0 + UnixSeconds::from(draw.next_below(PENDING_S.1 + 1));
+            let booked = generate_stage(books, story.booked_minor, &mut draw);
+            build_movement(key, Some(pending), booked, story)
         } else {
-            let story = lore::other(&mut draw);
-            let booked = stage(at, story.booked_minor, &mut draw);
-            movement(key, None, booked, story)
+            let story = lore::generate_other_payment(&mut draw);
+            let booked = generate_stage(at, story.booked_minor, &mut draw);
+            build_movement(key, None, booked, story)
         }
     }
 }
 
 /// Division rounded up, of numbers that are not negative by one that is positive.
-const fn div_ceil(dividend: Second, divisor: Second) -> Second {
+const fn div_ceil(dividend: UnixSeconds, divisor: UnixSeconds) -> UnixSeconds {
     (dividend + divisor - 1) / divisor
 }
 
-fn stage(at: Second, minor: i64, draw: &mut Draw) -> Stage {
-    Stage {
-        from: at,
-        dated: at,
-        minor,
-        id: ShownId::Is(format!("{:016X}", draw.next())),
+fn generate_stage(
+    starts_at: UnixSeconds,
+    amount_minor: i64,
+    random: &mut SeededRandom,
+) -> RowStage {
+    RowStage {
+        starts_at,
+        booking_time: starts_at,
+        amount_minor,
+        transaction_id: ShownTransactionId::Text(format!("{:016X}", random.next_number())),
     }
 }
 
-fn movement(key: RowKey, pending: Option<Stage>, booked: Stage, story: Story) -> Movement {
+fn build_movement(
+    key: RowKey,
+    pending: Option<RowStage>,
+    booked: RowStage,
+    content: RowContent,
+) -> Movement {
     Movement {
         key,
         pending,
         booked: Some(booked),
-        text: Cow::Owned(story.text),
-        code: Cow::Borrowed(story.code),
-        merchant: story.merchant,
+        text: Cow::Owned(content.text),
+        code: Cow::Borrowed(content.code),
+        merchant: content.merchant,
         balance_after: None,
     }
 }
@@ -263,17 +284,25 @@ fn movement(key: RowKey, pending: Option<Stage>, booked: Stage, story: Story) ->
 mod tests {
     use super::*;
 
-    const CREATED: Second = 1_800_000_000;
+    const CREATED: UnixSeconds = 1_800_000_000;
 
-    fn account(rows: u32, every: u32) -> Generated {
-        let pace = (every > 0).then_some(Pace { every, phase: 0 });
-        Generated::new(42, CREATED, rows, 60, pace)
+    fn generated_rows(rows: u32, interval_s: u32) -> GeneratedRows {
+        let pace = (interval_s > 0).then_some(RowSchedule {
+            interval_s,
+            first_slot_s: 0,
+        });
+        GeneratedRows::new(42, CREATED, rows, 60, pace)
     }
 
-    fn listed(account: &Generated, now: Second, from: Second, to: Second) -> Vec<Movement> {
+    fn list_generated_rows(
+        account: &GeneratedRows,
+        now: UnixSeconds,
+        from: UnixSeconds,
+        to: UnixSeconds,
+    ) -> Vec<Movement> {
         let mut rows = Vec::new();
-        account.visit(now, from, to, &mut |row| {
-            let dated = row.shown(now).map(|(_, stage)| stage.dated);
+        account.visit_rows(now, from, to, &mut |row| {
+            let dated = row.stage_at(now).map(|(_, stage)| stage.booking_time);
             if dated.is_some_and(|dated| (from..=to).contains(&dated)) {
                 rows.push(row);
             }
@@ -284,33 +313,36 @@ mod tests {
     #[test]
     fn history_has_exactly_its_rows_inside_its_days() {
         for rows in [1, 7, 100, 3_000] {
-            let account = account(rows, 0);
-            let listed = listed(&account, CREATED, 0, CREATED);
+            let account = generated_rows(rows, 0);
+            let listed = list_generated_rows(&account, CREATED, 0, CREATED);
             assert_eq!(listed.len(), rows as usize);
             for row in listed {
-                let (_, stage) = row.shown(CREATED).unwrap();
-                assert!((CREATED - 60 * DAY..CREATED).contains(&stage.dated));
+                let (_, stage) = row.stage_at(CREATED).unwrap();
+                assert!((CREATED - 60 * SECONDS_PER_DAY..CREATED).contains(&stage.booking_time));
             }
         }
     }
 
     #[test]
     fn a_window_lists_what_the_whole_list_has_there() {
-        let account = account(200, 60);
-        let now = CREATED + 5 * DAY;
-        let all = listed(&account, now, 0, now);
+        let account = generated_rows(200, 60);
+        let now = CREATED + 5 * SECONDS_PER_DAY;
+        let all = list_generated_rows(&account, now, 0, now);
         for (from, to) in [
-            (CREATED - 10 * DAY, CREATED - 5 * DAY),
-            (CREATED - DAY, CREATED + 600),
+            (
+                CREATED - 10 * SECONDS_PER_DAY,
+                CREATED - 5 * SECONDS_PER_DAY,
+            ),
+            (CREATED - SECONDS_PER_DAY, CREATED + 600),
             (CREATED + 600, CREATED + 900),
-            (CREATED + 2 * DAY, now),
+            (CREATED + 2 * SECONDS_PER_DAY, now),
         ] {
             let expected: Vec<_> = all
                 .iter()
-                .filter(|row| (from..=to).contains(&row.shown(now).unwrap().1.dated))
+                .filter(|row| (from..=to).contains(&row.stage_at(now).unwrap().1.booking_time))
                 .map(|row| row.key)
                 .collect();
-            let got: Vec<_> = listed(&account, now, from, to)
+            let got: Vec<_> = list_generated_rows(&account, now, from, to)
                 .iter()
                 .map(|row| row.key)
                 .collect();
@@ -321,52 +353,62 @@ mod tests {
 
     #[test]
     fn a_standing_is_the_sum_of_the_rows_however_it_was_reached() {
-        let mut walked = account(50, 30);
+        let mut walked = generated_rows(50, 30);
         for step in 0..400 {
             let now = CREATED + step * 37;
-            let standing = walked.standing(now);
-            assert_eq!(standing, account(50, 30).standing(now), "at {step}");
-            let mut sum = Standing::opening(walked.opening, CREATED);
-            for row in listed(&walked, now, 0, now) {
-                row.count(now, 1, &mut sum);
+            let standing = walked.balance_at(now);
+            assert_eq!(
+                standing,
+                generated_rows(50, 30).balance_at(now),
+                "at {step}"
+            );
+            let mut sum = AccountBalance::with_opening_balance(walked.opening_balance, CREATED);
+            for row in list_generated_rows(&walked, now, 0, now) {
+                row.add_to_balance(now, 1, &mut sum);
             }
             assert_eq!(
                 (standing.booked, standing.pending),
                 (sum.booked, sum.pending)
             );
-            assert!(standing.changed <= now && standing.next.is_some_and(|next| next > now));
+            assert!(
+                standing.changed_at <= now
+                    && standing.next_change_at.is_some_and(|next| next > now)
+            );
         }
-        let back = walked.standing(CREATED + 37);
-        assert_eq!(back, account(50, 30).standing(CREATED + 37));
+        let back = walked.balance_at(CREATED + 37);
+        assert_eq!(back, generated_rows(50, 30).balance_at(CREATED + 37));
     }
 
     #[test]
     fn nothing_changes_before_the_next_change() {
-        let mut account = account(5, 45);
+        let mut account = generated_rows(5, 45);
         let mut now = CREATED;
         for _ in 0..60 {
-            let standing = account.standing(now);
-            let next = standing.next.unwrap();
-            let before = account.standing(next - 1);
+            let standing = account.balance_at(now);
+            let next = standing.next_change_at.unwrap();
+            let before = account.balance_at(next - 1);
             assert_eq!(
                 (before.booked, before.pending),
                 (standing.booked, standing.pending)
             );
-            assert_eq!(account.standing(next).changed, next);
+            assert_eq!(account.balance_at(next).changed_at, next);
             now = next;
         }
     }
 
     #[test]
     fn every_slot_has_one_row_also_after_the_busy_time() {
-        let pace = Pace {
-            every: 60,
-            phase: 20,
+        let pace = RowSchedule {
+            interval_s: 60,
+            first_slot_s: 20,
         };
         for number in [0, 1, BUSY_ROWS - 1, BUSY_ROWS, BUSY_ROWS + 1, 100_000] {
-            let (start, length) = pace.slot(number);
-            assert_eq!(pace.slot_at(start), number);
-            assert_eq!(pace.slot_at(start + Second::from(length) - 1), number);
+            let (start, length) = pace.slot_bounds(number);
+            assert_eq!(pace.slot_number_at(start), number);
+            assert_eq!(
+                pace.slot_number_at(start + UnixSeconds::from(length) - 1),
+                number
+            );
         }
     }
 }

@@ -4,15 +4,15 @@
 use sha2::{Digest, Sha256};
 
 /// The first eight bytes of SHA-256 over the parts, each preceded by its length.
-pub(crate) fn derive(parts: &[&[u8]]) -> u64 {
-    let digest = digest(parts);
+pub(crate) fn derive_number(parts: &[&[u8]]) -> u64 {
+    let digest = digest_parts(parts);
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&digest[..8]);
     u64::from_be_bytes(bytes)
 }
 
 /// SHA-256 over the parts, each preceded by its length.
-pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn digest_parts(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -23,16 +23,16 @@ pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 32] {
 
 /// A sequence of derived numbers (SplitMix64).
 #[derive(Clone, Debug)]
-pub(crate) struct Draw(u64);
+pub(crate) struct SeededRandom(u64);
 
-impl Draw {
+impl SeededRandom {
     /// The sequence number `index` of `seed`.
     pub(crate) const fn new(seed: u64, index: u64) -> Self {
         Self(seed ^ index.wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 
     /// The next number.
-    pub(crate) const fn next(&mut self) -> u64 {
+    pub(crate) const fn next_number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -42,14 +42,14 @@ impl Draw {
 
     /// The next number below `bound`; 0 where the bound is 0. The bias is below 2^-32 for the small
     /// bounds used here.
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        let scaled = (self.next() >> 32) * u64::from(bound);
+    pub(crate) fn next_below(&mut self, bound: u32) -> u32 {
+        let scaled = (self.next_number() >> 32) * u64::from(bound);
         u32::try_from(scaled >> 32).unwrap_or(0)
     }
 
     /// One of the choices, which must not be empty.
-    pub(crate) fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
-        let index = self.below(u32::try_from(choices.len()).unwrap_or(u32::MAX));
+    pub(crate) fn pick_choice<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        let index = self.next_below(u32::try_from(choices.len()).unwrap_or(u32::MAX));
         &choices[index as usize]
     }
 }
@@ -60,26 +60,30 @@ mod tests {
 
     #[test]
     fn a_sequence_is_the_same_for_ever() {
-        let mut draw = Draw::new(7, 3);
+        let mut draw = SeededRandom::new(7, 3);
         assert_eq!(
-            [draw.below(100), draw.below(100), draw.below(100)],
-            [draw_at(0), draw_at(1), draw_at(2)]
+            [
+                draw.next_below(100),
+                draw.next_below(100),
+                draw.next_below(100)
+            ],
+            [number_at(0), number_at(1), number_at(2)]
         );
-        assert_eq!(derive(&[b"ab", b"c"]), derive(&[b"ab", b"c"]));
-        assert_ne!(derive(&[b"ab", b"c"]), derive(&[b"a", b"bc"]));
+        assert_eq!(derive_number(&[b"ab", b"c"]), derive_number(&[b"ab", b"c"]));
+        assert_ne!(derive_number(&[b"ab", b"c"]), derive_number(&[b"a", b"bc"]));
     }
 
-    fn draw_at(position: usize) -> u32 {
-        let mut draw = Draw::new(7, 3);
-        (0..=position).map(|_| draw.below(100)).last().unwrap()
+    fn number_at(position: usize) -> u32 {
+        let mut draw = SeededRandom::new(7, 3);
+        (0..=position).map(|_| draw.next_below(100)).last().unwrap()
     }
 
     #[test]
     fn a_draw_stays_below_its_bound() {
-        let mut draw = Draw::new(1, 1);
+        let mut draw = SeededRandom::new(1, 1);
         for bound in [0, 1, 2, 7, 1000] {
             for _ in 0..100 {
-                assert!(draw.below(bound) < bound.max(1));
+                assert!(draw.next_below(bound) < bound.max(1));
             }
         }
     }

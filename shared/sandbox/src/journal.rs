@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{bank::PlayError, command::Command};
+use crate::{bank::CommandError, command::SandboxCommand};
 
 /// Name of the journal in the bank's folder.
 pub const JOURNAL_FILE: &str = "sandbox.journal";
@@ -22,7 +22,7 @@ const MAX_LINE_BYTES: u64 = 64 * 1024;
 
 /// Why a bank cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum SandboxOpenError {
     /// The journal cannot be opened, read or cut.
     #[error("the sandbox bank's journal cannot be read")]
     Io(#[from] io::Error),
@@ -31,13 +31,13 @@ pub enum OpenError {
     Locked,
     /// The journal belongs to a bank with another seed, whose rows its edits are about.
     #[error("the sandbox bank was made with seed {made_with}")]
-    Seed {
+    SeedMismatch {
         /// The seed it was made with.
         made_with: u64,
     },
     /// A line is not what this version writes.
     #[error("line {line} of the sandbox bank's journal cannot be understood")]
-    Line {
+    UnreadableLine {
         /// Its number, from 1.
         line: u64,
         /// What is wrong with it, where it is JSON of another shape.
@@ -45,44 +45,47 @@ pub enum OpenError {
     },
     /// A command that was once played cannot be played again.
     #[error("line {line} of the sandbox bank's journal cannot be played again")]
-    Replay {
+    ReplayFailed {
         /// Its number, from 1.
         line: u64,
         /// Why.
-        source: Box<PlayError>,
+        source: Box<CommandError>,
     },
 }
 
 #[derive(Serialize, Deserialize)]
-struct Header {
-    sandbox_journal: u32,
+struct JournalHeader {
+    #[serde(rename = "sandbox_journal")]
+    format_version: u32,
     seed: u64,
 }
 
 /// A command with the second it was played.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Entry<C> {
-    pub(crate) at: Timestamp,
-    pub(crate) play: C,
+pub(crate) struct JournalEntry<C> {
+    #[serde(rename = "at")]
+    pub(crate) executed_at: Timestamp,
+    #[serde(rename = "play")]
+    pub(crate) command: C,
 }
 
 /// Version of the lines.
-const VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 1;
 
 #[derive(Debug)]
 pub(crate) struct Journal {
     file: File,
     /// Bytes of the whole lines in it.
-    whole: u64,
+    complete_bytes: u64,
 }
 
 impl Journal {
     /// Opens or makes the journal of a folder and hands out its commands in order.
-    pub(crate) fn open(
+    pub(crate) fn open_journal(
         folder: &Path,
         seed: u64,
-        mut play: impl FnMut(Entry<Command>) -> Result<(), PlayError>,
-    ) -> Result<Self, OpenError> {
+        mut replay_entry: impl FnMut(JournalEntry<SandboxCommand>) -> Result<(), CommandError>,
+    ) -> Result<Self, SandboxOpenError> {
         std::fs::create_dir_all(folder)?;
         let file = OpenOptions::new()
             .create(true)
@@ -91,34 +94,37 @@ impl Journal {
             .open(folder.join(JOURNAL_FILE))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked),
+            Err(TryLockError::WouldBlock) => return Err(SandboxOpenError::Locked),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        let mut lines = Lines::new(&file);
-        if let Some(header) = lines.next()? {
-            let header: Header = lines.parse(&header)?;
-            if header.sandbox_journal != VERSION {
-                return Err(lines.error(None));
+        let mut lines = JournalLines::new(&file);
+        if let Some(header) = lines.next_line()? {
+            let header: JournalHeader = lines.parse_line(&header)?;
+            if header.format_version != FORMAT_VERSION {
+                return Err(lines.line_error(None));
             }
             if header.seed != seed {
-                return Err(OpenError::Seed {
+                return Err(SandboxOpenError::SeedMismatch {
                     made_with: header.seed,
                 });
             }
-            while let Some(line) = lines.next()? {
-                let entry = lines.parse(&line)?;
-                play(entry).map_err(|source| OpenError::Replay {
-                    line: lines.number,
+            while let Some(line) = lines.next_line()? {
+                let entry = lines.parse_line(&line)?;
+                replay_entry(entry).map_err(|source| SandboxOpenError::ReplayFailed {
+                    line: lines.line_number,
                     source: Box::new(source),
                 })?;
             }
         }
-        let whole = lines.bytes;
+        let whole = lines.read_bytes;
         file.set_len(whole)?;
-        let mut journal = Self { file, whole };
+        let mut journal = Self {
+            file,
+            complete_bytes: whole,
+        };
         if whole == 0 {
-            journal.write(&Header {
-                sandbox_journal: VERSION,
+            journal.write_line(&JournalHeader {
+                format_version: FORMAT_VERSION,
                 seed,
             })?;
         }
@@ -126,11 +132,18 @@ impl Journal {
     }
 
     /// Adds a command.
-    pub(crate) fn append(&mut self, at: Timestamp, command: &Command) -> io::Result<()> {
-        self.write(&Entry { at, play: command })
+    pub(crate) fn append_command(
+        &mut self,
+        executed_at: Timestamp,
+        command: &SandboxCommand,
+    ) -> io::Result<()> {
+        self.write_line(&JournalEntry {
+            executed_at,
+            command,
+        })
     }
 
-    fn write(&mut self, line: &impl Serialize) -> io::Result<()> {
+    fn write_line(&mut self, line: &impl Serialize) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(line)?;
         bytes.push(b'\n');
         if bytes.len() as u64 > MAX_LINE_BYTES {
@@ -139,56 +152,59 @@ impl Journal {
         // One call, so that a kill leaves a whole line or a prefix of one.
         if let Err(error) = self.file.write_all(&bytes) {
             // On a full disk a prefix may stand there now. The next line must not be glued to it.
-            self.file.set_len(self.whole)?;
+            self.file.set_len(self.complete_bytes)?;
             return Err(error);
         }
-        self.whole += bytes.len() as u64;
+        self.complete_bytes += bytes.len() as u64;
         Ok(())
     }
 }
 
 /// The whole lines of a file.
-struct Lines<'a> {
+struct JournalLines<'a> {
     reader: BufReader<&'a File>,
     /// Bytes of the lines read so far.
-    bytes: u64,
-    number: u64,
+    read_bytes: u64,
+    line_number: u64,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> JournalLines<'a> {
     fn new(file: &'a File) -> Self {
         Self {
             reader: BufReader::new(file),
-            bytes: 0,
-            number: 0,
+            read_bytes: 0,
+            line_number: 0,
         }
     }
 
     /// The next whole line; `None` at the end or where the rest is no whole line.
-    fn next(&mut self) -> Result<Option<Vec<u8>>, OpenError> {
+    fn next_line(&mut self) -> Result<Option<Vec<u8>>, SandboxOpenError> {
         let mut line = Vec::new();
         let mut bounded = (&mut self.reader).take(MAX_LINE_BYTES);
         let read = bounded.read_until(b'\n', &mut line)? as u64;
         if line.last() != Some(&b'\n') {
             return if read == MAX_LINE_BYTES {
-                self.number += 1;
-                Err(self.error(None))
+                self.line_number += 1;
+                Err(self.line_error(None))
             } else {
                 Ok(None)
             };
         }
-        self.bytes += read;
-        self.number += 1;
+        self.read_bytes += read;
+        self.line_number += 1;
         Ok(Some(line))
     }
 
-    fn parse<T: serde::de::DeserializeOwned>(&self, line: &[u8]) -> Result<T, OpenError> {
-        serde_json::from_slice(line).map_err(|source| self.error(Some(source)))
+    fn parse_line<T: serde::de::DeserializeOwned>(
+        &self,
+        line: &[u8],
+    ) -> Result<T, SandboxOpenError> {
+        serde_json::from_slice(line).map_err(|source| self.line_error(Some(source)))
     }
 
-    const fn error(&self, source: Option<serde_json::Error>) -> OpenError {
-        OpenError::Line {
-            line: self.number,
+    const fn line_error(&self, source: Option<serde_json::Error>) -> SandboxOpenError {
+        SandboxOpenError::UnreadableLine {
+            line: self.line_number,
             source,
         }
     }

@@ -27,15 +27,23 @@ pub mod pkdd;
 mod replayed;
 mod tokens;
 
-pub use account::{EditError, MAX_AMOUNT, MAX_EDITS, MAX_ID, MAX_TEXT};
+pub use account::{
+    EditError, MAX_AMOUNT_MAJOR, MAX_EDITS, MAX_TEXT_CHARS, MAX_TRANSACTION_ID_CHARS,
+};
 pub use authorise::{AUTHORIZE_PATH, ONE_TIME_CODE, PASSWORD};
 pub use bank::{
-    AccountView, Bank, Clock, LoginView, MAX_ACCOUNTS, MAX_GRANTS, MAX_HISTORY_DAYS,
-    MAX_HISTORY_ROWS, MAX_LOGINS, MAX_NAME, Options, PlayError, Played, RowView, Token,
+    CommandError, CommandOutcome, LoginView, MAX_ACCOUNTS_PER_LOGIN, MAX_GRANTS_PER_LOGIN,
+    MAX_HISTORY_DAYS, MAX_HISTORY_ROWS, MAX_LOGINS, MAX_NAME_CHARS, RowView, SandboxAccountView,
+    SandboxBank, SandboxClock, SandboxOptions, SandboxToken,
 };
-pub use command::{Amend, Book, Command, LoginId, NewLogin, NewTransaction, Place, Target, Volume};
-pub use fault::{ConsentState, Faults, MAX_SLOW_MS, Malformed, Outage, RateLimit, Resource};
-pub use journal::{JOURNAL_FILE, OpenError};
-pub use movement::{ParseRowKeyError, RowKey, ShownId};
+pub use command::{
+    AccountAddress, BookingDetails, FaultTarget, LoginId, NewLogin, NewTransaction, RowAmendment,
+    SandboxCommand, Volume,
+};
+pub use fault::{
+    ConsentState, Faults, MAX_SLOW_MS, MalformedFault, Outage, RateLimitFault, SandboxResource,
+};
+pub use journal::{JOURNAL_FILE, SandboxOpenError};
+pub use movement::{ParseRowKeyError, RowKey, ShownTransactionId};
 pub use obie::TOKEN_PATH;
-pub use tokens::{CLIENT_ID, CLIENT_SECRET, MAX_LIFE_S, TokenTerms, Tokens};
+pub use tokens::{CLIENT_ID, CLIENT_SECRET, MAX_TOKEN_LIFE_S, SandboxTokens, TokenTerms};

@@ -1,6 +1,6 @@
 //! Who lives in the sandbox and where they spend: Nigerian names, merchants, prices in naira.
 
-use crate::hash::Draw;
+use crate::hash::SeededRandom;
 
 const FIRST_NAMES: &[&str] = &[
     "Adaeze",
@@ -83,49 +83,49 @@ const EMPLOYERS: &[&str] = &[
 
 /// Where a card is used.
 #[derive(Debug)]
-pub(crate) struct Merchant {
+pub(crate) struct SandboxMerchant {
     /// As it stands in the bank's text.
     pub(crate) name: &'static str,
     /// Merchant category code, ISO 18245.
-    pub(crate) category: &'static str,
+    pub(crate) category_code: &'static str,
     /// Naira, lowest and highest.
-    price: (u32, u32),
+    price_range: (u32, u32),
     /// Whether the booked amount may differ from the authorised one (fuel, tips, hotels).
-    drifts: bool,
+    amount_drifts: bool,
 }
 
-const fn merchant(
+const fn define_merchant(
     name: &'static str,
-    category: &'static str,
+    category_code: &'static str,
     low: u32,
     high: u32,
-    drifts: bool,
-) -> Merchant {
-    Merchant {
+    amount_drifts: bool,
+) -> SandboxMerchant {
+    SandboxMerchant {
         name,
-        category,
-        price: (low, high),
-        drifts,
+        category_code,
+        price_range: (low, high),
+        amount_drifts,
     }
 }
 
-const MERCHANTS: &[Merchant] = &[
-    merchant("SHOPRITE IKEJA CITY MALL", "5411", 3_500, 48_000, false),
-    merchant("SPAR LEKKI", "5411", 2_800, 36_000, false),
-    merchant("EBEANO SUPERMARKET", "5411", 1_900, 29_000, false),
-    merchant("CHICKEN REPUBLIC YABA", "5814", 1_800, 9_500, false),
-    merchant("KILIMANJARO PORT HARCOURT", "5814", 2_200, 11_000, false),
-    merchant("THE PLACE VICTORIA ISLAND", "5812", 4_000, 26_000, true),
-    merchant("NNPC MEGA STATION ABUJA", "5541", 8_000, 45_000, true),
-    merchant("TOTALENERGIES AJAH", "5541", 7_000, 42_000, true),
-    merchant("BOLT RIDE LAGOS", "4121", 1_200, 8_700, true),
-    merchant("UBER TRIP LAGOS", "4121", 1_500, 9_900, true),
-    merchant("GIGM OJOTA TERMINAL", "4131", 9_000, 24_000, false),
-    merchant("JUMIA NIGERIA", "5999", 4_500, 120_000, false),
-    merchant("KONGA ONLINE", "5999", 3_900, 95_000, false),
-    merchant("MEDPLUS PHARMACY", "5912", 1_500, 22_000, false),
-    merchant("FILMHOUSE CINEMAS SURULERE", "7832", 3_500, 12_000, false),
-    merchant("TRANSCORP HILTON ABUJA", "7011", 65_000, 240_000, true),
+const MERCHANTS: &[SandboxMerchant] = &[
+    define_merchant("SHOPRITE IKEJA CITY MALL", "5411", 3_500, 48_000, false),
+    define_merchant("SPAR LEKKI", "5411", 2_800, 36_000, false),
+    define_merchant("EBEANO SUPERMARKET", "5411", 1_900, 29_000, false),
+    define_merchant("CHICKEN REPUBLIC YABA", "5814", 1_800, 9_500, false),
+    define_merchant("KILIMANJARO PORT HARCOURT", "5814", 2_200, 11_000, false),
+    define_merchant("THE PLACE VICTORIA ISLAND", "5812", 4_000, 26_000, true),
+    define_merchant("NNPC MEGA STATION ABUJA", "5541", 8_000, 45_000, true),
+    define_merchant("TOTALENERGIES AJAH", "5541", 7_000, 42_000, true),
+    define_merchant("BOLT RIDE LAGOS", "4121", 1_200, 8_700, true),
+    define_merchant("UBER TRIP LAGOS", "4121", 1_500, 9_900, true),
+    define_merchant("GIGM OJOTA TERMINAL", "4131", 9_000, 24_000, false),
+    define_merchant("JUMIA NIGERIA", "5999", 4_500, 120_000, false),
+    define_merchant("KONGA ONLINE", "5999", 3_900, 95_000, false),
+    define_merchant("MEDPLUS PHARMACY", "5912", 1_500, 22_000, false),
+    define_merchant("FILMHOUSE CINEMAS SURULERE", "7832", 3_500, 12_000, false),
+    define_merchant("TRANSCORP HILTON ABUJA", "7011", 65_000, 240_000, true),
 ];
 
 const BILLS: &[(&str, u32, u32)] = &[
@@ -141,9 +141,9 @@ const AIRTIME: &[&str] = &["MTN", "AIRTEL", "GLO", "9MOBILE"];
 
 /// What a generated row is about.
 #[derive(Clone, Debug)]
-pub(crate) struct Story {
+pub(crate) struct RowContent {
     /// Minor units, signed: negative leaves the account.
-    pub(crate) minor: i64,
+    pub(crate) amount_minor: i64,
     /// What is booked in the end; differs from `minor` where a merchant settles another amount.
     pub(crate) booked_minor: i64,
     /// The bank's text.
@@ -151,14 +151,14 @@ pub(crate) struct Story {
     /// The bank's own code of the kind of row.
     pub(crate) code: &'static str,
     /// Set for card payments only.
-    pub(crate) merchant: Option<&'static Merchant>,
+    pub(crate) merchant: Option<&'static SandboxMerchant>,
 }
 
-impl Story {
-    const fn plain(minor: i64, text: String, code: &'static str) -> Self {
+impl RowContent {
+    const fn without_merchant(amount_minor: i64, text: String, code: &'static str) -> Self {
         Self {
-            minor,
-            booked_minor: minor,
+            amount_minor,
+            booked_minor: amount_minor,
             text,
             code,
             merchant: None,
@@ -167,22 +167,26 @@ impl Story {
 }
 
 /// A full name.
-pub(crate) fn person(draw: &mut Draw) -> String {
-    format!("{} {}", draw.pick(FIRST_NAMES), draw.pick(LAST_NAMES))
+pub(crate) fn generate_full_name(random: &mut SeededRandom) -> String {
+    format!(
+        "{} {}",
+        random.pick_choice(FIRST_NAMES),
+        random.pick_choice(LAST_NAMES)
+    )
 }
 
 /// A card payment.
-pub(crate) fn card_payment(draw: &mut Draw) -> Story {
-    let merchant = draw.pick(MERCHANTS);
-    let minor = -price(draw, merchant.price);
-    let drift = i64::from(draw.below(9)) - 4;
-    let booked_minor = if merchant.drifts {
+pub(crate) fn generate_card_payment(random: &mut SeededRandom) -> RowContent {
+    let merchant = random.pick_choice(MERCHANTS);
+    let minor = -generate_price(random, merchant.price_range);
+    let drift = i64::from(random.next_below(9)) - 4;
+    let booked_minor = if merchant.amount_drifts {
         minor + minor / 100 * drift
     } else {
         minor
     };
-    Story {
-        minor,
+    RowContent {
+        amount_minor: minor,
         booked_minor,
         text: format!("POS PURCHASE {} NG", merchant.name),
         code: "POS",
@@ -191,47 +195,55 @@ pub(crate) fn card_payment(draw: &mut Draw) -> Story {
 }
 
 /// Anything else: transfers, airtime, bills, charges, wages. Credits and debits about balance.
-pub(crate) fn other(draw: &mut Draw) -> Story {
+pub(crate) fn generate_other_payment(random: &mut SeededRandom) -> RowContent {
     let upper = |name: String| name.to_uppercase();
-    match draw.below(20) {
+    match random.next_below(20) {
         0..=5 => {
-            let minor = price(draw, (5_000, 90_000));
-            let text = format!("NIP TRANSFER FROM {}", upper(person(draw)));
-            Story::plain(minor, text, "NIP")
+            let minor = generate_price(random, (5_000, 90_000));
+            let text = format!("NIP TRANSFER FROM {}", upper(generate_full_name(random)));
+            RowContent::without_merchant(minor, text, "NIP")
         }
         6 => {
-            let minor = price(draw, (180_000, 420_000));
-            let text = format!("SALARY {}", draw.pick(EMPLOYERS));
-            Story::plain(minor, text, "SAL")
+            let minor = generate_price(random, (180_000, 420_000));
+            let text = format!("SALARY {}", random.pick_choice(EMPLOYERS));
+            RowContent::without_merchant(minor, text, "SAL")
         }
         7..=10 => {
-            let minor = -price(draw, (2_000, 60_000));
-            let text = format!("NIP TRANSFER TO {}", upper(person(draw)));
-            Story::plain(minor, text, "NIP")
+            let minor = -generate_price(random, (2_000, 60_000));
+            let text = format!("NIP TRANSFER TO {}", upper(generate_full_name(random)));
+            RowContent::without_merchant(minor, text, "NIP")
         }
         11..=14 => {
-            let minor = -i64::from(1 + draw.below(20)) * 100 * KOBO;
-            let text = format!("{} AIRTIME VTU", draw.pick(AIRTIME));
-            Story::plain(minor, text, "VTU")
+            let minor = -i64::from(1 + random.next_below(20)) * 100 * KOBO_PER_NAIRA;
+            let text = format!("{} AIRTIME VTU", random.pick_choice(AIRTIME));
+            RowContent::without_merchant(minor, text, "VTU")
         }
         15..=17 => {
-            let (name, low, high) = *draw.pick(BILLS);
-            Story::plain(-price(draw, (low, high)), name.to_owned(), "BILL")
+            let (name, low, high) = *random.pick_choice(BILLS);
+            RowContent::without_merchant(
+                -generate_price(random, (low, high)),
+                name.to_owned(),
+                "BILL",
+            )
         }
-        18 => Story::plain(-50 * KOBO, "STAMP DUTY CHARGE".to_owned(), "FEE"),
-        _ => Story::plain(-2_688, "SMS ALERT FEE".to_owned(), "FEE"),
+        18 => RowContent::without_merchant(
+            -50 * KOBO_PER_NAIRA,
+            "STAMP DUTY CHARGE".to_owned(),
+            "FEE",
+        ),
+        _ => RowContent::without_merchant(-2_688, "SMS ALERT FEE".to_owned(), "FEE"),
     }
 }
 
-const KOBO: i64 = 100;
+const KOBO_PER_NAIRA: i64 = 100;
 
 /// A price in kobo between two in naira; every fourth one ends in 50 kobo.
-fn price(draw: &mut Draw, (low, high): (u32, u32)) -> i64 {
-    let naira = i64::from(low + draw.below(high - low + 1));
-    let odd = if low != high && draw.below(4) == 0 {
+fn generate_price(random: &mut SeededRandom, (low, high): (u32, u32)) -> i64 {
+    let naira = i64::from(low + random.next_below(high - low + 1));
+    let odd = if low != high && random.next_below(4) == 0 {
         50
     } else {
         0
     };
-    naira * KOBO + odd
+    naira * KOBO_PER_NAIRA + odd
 }

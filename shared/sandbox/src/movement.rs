@@ -5,13 +5,13 @@ use std::{borrow::Cow, fmt, str::FromStr};
 use okra_core::model::BookingStatus;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::lore::Merchant;
+use crate::lore::SandboxMerchant;
 
 /// Seconds since 1970-01-01T00:00:00Z. The bank is exact to the second.
-pub(crate) type Second = i64;
+pub(crate) type UnixSeconds = i64;
 
 /// Seconds in a day.
-pub(crate) const DAY: Second = 86_400;
+pub(crate) const SECONDS_PER_DAY: UnixSeconds = 86_400;
 
 /// The sandbox's own name of a row. Unlike the bank's transaction id it never changes, is never
 /// missing and never given twice within an account.
@@ -77,37 +77,38 @@ impl<'de> Deserialize<'de> for RowKey {
 /// The transaction id a bank shows; banks leave it out, leave it blank and give one twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ShownId {
+pub enum ShownTransactionId {
     /// No such field.
     Missing,
     /// An empty text.
     Blank,
     /// This text; may be that of another row.
-    Is(String),
+    #[serde(rename = "is")]
+    Text(String),
 }
 
-impl ShownId {
+impl ShownTransactionId {
     /// What stands in the field.
     pub(crate) fn as_deref(&self) -> Option<&str> {
         match self {
             Self::Missing => None,
             Self::Blank => Some(""),
-            Self::Is(text) => Some(text),
+            Self::Text(text) => Some(text),
         }
     }
 }
 
 /// How a row looks from some second on.
 #[derive(Clone, Debug)]
-pub(crate) struct Stage {
+pub(crate) struct RowStage {
     /// First second of it.
-    pub(crate) from: Second,
+    pub(crate) starts_at: UnixSeconds,
     /// `BookingDateTime`: may lie long before `from` (back-dated rows).
-    pub(crate) dated: Second,
+    pub(crate) booking_time: UnixSeconds,
     /// Minor units, signed: negative leaves the account.
-    pub(crate) minor: i64,
+    pub(crate) amount_minor: i64,
     /// The bank's id.
-    pub(crate) id: ShownId,
+    pub(crate) transaction_id: ShownTransactionId,
 }
 
 /// A row with its past and future.
@@ -115,20 +116,20 @@ pub(crate) struct Stage {
 pub(crate) struct Movement {
     pub(crate) key: RowKey,
     /// While announced only. At least one of the stages is set.
-    pub(crate) pending: Option<Stage>,
+    pub(crate) pending: Option<RowStage>,
     /// Once booked; absent on a row that stays pending until somebody asks.
-    pub(crate) booked: Option<Stage>,
+    pub(crate) booked: Option<RowStage>,
     pub(crate) text: Cow<'static, str>,
     pub(crate) code: Cow<'static, str>,
-    pub(crate) merchant: Option<&'static Merchant>,
+    pub(crate) merchant: Option<&'static SandboxMerchant>,
     /// The ledger balance after this row in minor units, where the bank states it.
     pub(crate) balance_after: Option<i64>,
 }
 
 impl Movement {
     /// How the row is listed now; `None` before its first second.
-    pub(crate) fn shown(&self, now: Second) -> Option<(BookingStatus, &Stage)> {
-        let reached = |stage: &&Stage| stage.from <= now;
+    pub(crate) fn stage_at(&self, now: UnixSeconds) -> Option<(BookingStatus, &RowStage)> {
+        let reached = |stage: &&RowStage| stage.starts_at <= now;
         let booked = self.booked.as_ref().filter(reached);
         booked
             .map(|stage| (BookingStatus::Booked, stage))
@@ -139,60 +140,60 @@ impl Movement {
     }
 
     /// Adds what the row does to its account at `now`.
-    pub(crate) fn count(&self, now: Second, sign: i64, into: &mut Standing) {
-        match self.shown(now) {
-            Some((BookingStatus::Booked, stage)) => into.booked += sign * stage.minor,
-            Some((BookingStatus::Pending, stage)) => into.pending += sign * stage.minor,
+    pub(crate) fn add_to_balance(&self, now: UnixSeconds, sign: i64, balance: &mut AccountBalance) {
+        match self.stage_at(now) {
+            Some((BookingStatus::Booked, stage)) => balance.booked += sign * stage.amount_minor,
+            Some((BookingStatus::Pending, stage)) => balance.pending += sign * stage.amount_minor,
             None => {}
         }
         if sign > 0 {
-            for stage in self.stages() {
-                if stage.from <= now {
-                    into.changed = into.changed.max(stage.from);
+            for stage in self.all_stages() {
+                if stage.starts_at <= now {
+                    balance.changed_at = balance.changed_at.max(stage.starts_at);
                 } else {
-                    into.expect(stage.from);
+                    balance.expect_change(stage.starts_at);
                 }
             }
         }
     }
 
     /// True once nothing about the row changes any more by itself.
-    pub(crate) fn is_settled(&self, now: Second) -> bool {
-        self.stages().all(|stage| stage.from <= now)
+    pub(crate) fn is_settled(&self, now: UnixSeconds) -> bool {
+        self.all_stages().all(|stage| stage.starts_at <= now)
     }
 
-    fn stages(&self) -> impl Iterator<Item = &Stage> {
+    fn all_stages(&self) -> impl Iterator<Item = &RowStage> {
         self.pending.iter().chain(self.booked.iter())
     }
 }
 
 /// What an account holds at a second, and between which seconds that is so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct AccountBalance {
     /// Ledger balance in minor units.
     pub(crate) booked: i64,
     /// Sum of the pending rows in minor units.
     pub(crate) pending: i64,
     /// Second of the last change.
-    pub(crate) changed: Second,
+    pub(crate) changed_at: UnixSeconds,
     /// Second of the next change that is foreseen.
-    pub(crate) next: Option<Second>,
+    pub(crate) next_change_at: Option<UnixSeconds>,
 }
 
-impl Standing {
+impl AccountBalance {
     /// Nothing but a balance.
-    pub(crate) const fn opening(booked: i64, changed: Second) -> Self {
+    pub(crate) const fn with_opening_balance(booked: i64, changed_at: UnixSeconds) -> Self {
         Self {
             booked,
             pending: 0,
-            changed,
-            next: None,
+            changed_at,
+            next_change_at: None,
         }
     }
 
     /// Notes a change to come.
-    pub(crate) fn expect(&mut self, at: Second) {
-        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    pub(crate) fn expect_change(&mut self, at: UnixSeconds) {
+        self.next_change_at = Some(self.next_change_at.map_or(at, |next| next.min(at)));
     }
 }
 

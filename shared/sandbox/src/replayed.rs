@@ -2,7 +2,9 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use crate::movement::{DAY, Movement, RowKey, Second, ShownId, Stage, Standing};
+use crate::movement::{
+    AccountBalance, Movement, RowKey, RowStage, SECONDS_PER_DAY, ShownTransactionId, UnixSeconds,
+};
 
 /// One row of a file.
 #[derive(Clone, Debug)]
@@ -10,119 +12,131 @@ pub(crate) struct FileRow {
     /// The file's id of the row.
     pub(crate) id: u64,
     /// First second of the row's day.
-    pub(crate) day: Second,
+    pub(crate) day_start: UnixSeconds,
     /// Minor units, signed.
-    pub(crate) minor: i64,
+    pub(crate) amount_minor: i64,
     /// The balance the file states after the row, in minor units.
-    pub(crate) balance: i64,
+    pub(crate) balance_minor: i64,
     pub(crate) text: Arc<str>,
     pub(crate) code: Arc<str>,
 }
 
 /// The rows of one account.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Replayed {
+pub(crate) struct ReplayedRows {
     /// By day, and within a day in the order of the file.
-    rows: Vec<Placed>,
+    rows: Vec<DatedFileRow>,
 }
 
 #[derive(Clone, Debug)]
-struct Placed {
+struct DatedFileRow {
     row: FileRow,
     /// Position in the file among the account's rows.
-    position: usize,
+    file_position: usize,
     /// Balance of the last row in file order among this and all earlier days' rows.
-    standing: i64,
+    day_end_balance: i64,
     /// `BookingDateTime`: the day's first second plus the row's number within the day.
-    dated: Second,
+    booking_time: UnixSeconds,
 }
 
-impl Replayed {
+impl ReplayedRows {
     /// The rows in the order of the file.
     pub(crate) fn new(rows: Vec<FileRow>) -> Self {
         let mut placed: Vec<_> = rows
             .into_iter()
             .enumerate()
-            .map(|(position, row)| Placed {
-                position,
-                standing: row.balance,
-                dated: row.day,
+            .map(|(position, row)| DatedFileRow {
+                file_position: position,
+                day_end_balance: row.balance_minor,
+                booking_time: row.day_start,
                 row,
             })
             .collect();
-        placed.sort_by_key(|placed| placed.row.day);
+        placed.sort_by_key(|placed| placed.row.day_start);
         let mut last: Option<(usize, i64)> = None;
-        let (mut day, mut number) = (Second::MIN, 0);
+        let (mut day, mut number) = (UnixSeconds::MIN, 0);
         for placed in &mut placed {
             let newest = last
-                .filter(|(position, _)| *position > placed.position)
-                .unwrap_or((placed.position, placed.row.balance));
+                .filter(|(position, _)| *position > placed.file_position)
+                .unwrap_or((placed.file_position, placed.row.balance_minor));
             last = Some(newest);
-            placed.standing = newest.1;
-            number = if placed.row.day == day { number + 1 } else { 0 };
-            day = placed.row.day;
-            placed.dated = day + number.min(DAY - 1);
+            placed.day_end_balance = newest.1;
+            number = if placed.row.day_start == day {
+                number + 1
+            } else {
+                0
+            };
+            day = placed.row.day_start;
+            placed.booking_time = day + number.min(SECONDS_PER_DAY - 1);
         }
         Self { rows: placed }
     }
 
     /// The first day's first second: before it the account does not exist.
-    pub(crate) fn created(&self) -> Second {
-        self.rows.first().map_or(Second::MAX, |first| first.row.day)
+    pub(crate) fn created_at(&self) -> UnixSeconds {
+        self.rows
+            .first()
+            .map_or(UnixSeconds::MAX, |first| first.row.day_start)
     }
 
     /// What the account holds.
-    pub(crate) fn standing(&self, now: Second) -> Standing {
-        let shown = self.rows.partition_point(|placed| placed.row.day <= now);
+    pub(crate) fn balance_at(&self, now: UnixSeconds) -> AccountBalance {
+        let shown = self
+            .rows
+            .partition_point(|placed| placed.row.day_start <= now);
         let mut standing = match self.rows[..shown].last() {
-            Some(last) => Standing::opening(last.standing, last.row.day),
-            None => Standing::opening(0, self.created()),
+            Some(last) => {
+                AccountBalance::with_opening_balance(last.day_end_balance, last.row.day_start)
+            }
+            None => AccountBalance::with_opening_balance(0, self.created_at()),
         };
         if let Some(next) = self.rows.get(shown) {
-            standing.expect(next.row.day);
+            standing.expect_change(next.row.day_start);
         }
         standing
     }
 
     /// Hands out the rows listed at `now` with a date from `from` to `to`.
-    pub(crate) fn visit(
+    pub(crate) fn visit_rows(
         &self,
-        now: Second,
-        from: Second,
-        to: Second,
-        take: &mut dyn FnMut(Movement),
+        now: UnixSeconds,
+        from: UnixSeconds,
+        to: UnixSeconds,
+        visitor: &mut dyn FnMut(Movement),
     ) {
-        let first = self.rows.partition_point(|placed| placed.dated < from);
+        let first = self
+            .rows
+            .partition_point(|placed| placed.booking_time < from);
         for placed in &self.rows[first..] {
-            if placed.row.day > now || placed.dated > to {
+            if placed.row.day_start > now || placed.booking_time > to {
                 return;
             }
-            take(placed.movement());
+            visitor(placed.to_movement());
         }
     }
 
     /// One row, where there is such a row.
-    pub(crate) fn find(&self, id: u64) -> Option<Movement> {
+    pub(crate) fn find_row(&self, id: u64) -> Option<Movement> {
         let placed = self.rows.iter().find(|placed| placed.row.id == id)?;
-        Some(placed.movement())
+        Some(placed.to_movement())
     }
 }
 
-impl Placed {
-    fn movement(&self) -> Movement {
+impl DatedFileRow {
+    fn to_movement(&self) -> Movement {
         Movement {
             key: RowKey::File(self.row.id),
             pending: None,
-            booked: Some(Stage {
-                from: self.row.day,
-                dated: self.dated,
-                minor: self.row.minor,
-                id: ShownId::Is(self.row.id.to_string()),
+            booked: Some(RowStage {
+                starts_at: self.row.day_start,
+                booking_time: self.booking_time,
+                amount_minor: self.row.amount_minor,
+                transaction_id: ShownTransactionId::Text(self.row.id.to_string()),
             }),
             text: Cow::Owned(self.row.text.as_ref().to_owned()),
             code: Cow::Owned(self.row.code.as_ref().to_owned()),
             merchant: None,
-            balance_after: Some(self.row.balance),
+            balance_after: Some(self.row.balance_minor),
         }
     }
 }

@@ -3,15 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bank::{Authorised, Bank, Grant, PlayError, Played, Token},
-    command::{Command, LoginId},
+    bank::{
+        AuthorisedConsent, CommandError, CommandOutcome, SandboxBank, SandboxGrant, SandboxToken,
+    },
+    command::{LoginId, SandboxCommand},
     fault::ConsentState,
-    hash::digest,
-    movement::Second,
+    hash::digest_parts,
+    movement::UnixSeconds,
 };
 
 /// Seconds an access token may live at most.
-pub const MAX_LIFE_S: u32 = 86_400;
+pub const MAX_TOKEN_LIFE_S: u32 = 86_400;
 
 /// Id of the one client that the sandbox bank knows.
 pub const CLIENT_ID: &str = "okra-sync";
@@ -33,38 +35,42 @@ pub struct TokenTerms {
 
 /// What a client is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Tokens {
+pub struct SandboxTokens {
     /// The bearer of calls.
-    pub access_token: Token,
+    pub access_token: SandboxToken,
     /// What the next one is asked for with.
-    pub refresh_token: Token,
+    pub refresh_token: SandboxToken,
     /// Seconds the access token lives.
     pub expires_in: u32,
 }
 
 /// The renewals of one grant.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Renewal {
+pub(crate) struct TokenRenewal {
     terms: TokenTerms,
     generation: u64,
 }
 
 /// What a refresh token stands for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Renewable {
+pub(crate) struct RefreshTokenGrant {
     login: LoginId,
-    grant: u32,
+    grant_number: u32,
     generation: u64,
 }
 
-impl Bank {
+impl SandboxBank {
     /// Grants access to a login with tokens that end.
     ///
     /// # Errors
     ///
     /// As [`Bank::play`].
-    pub fn issue(&self, login: LoginId, terms: TokenTerms) -> Result<Tokens, PlayError> {
-        self.issue_for(login, terms, None)
+    pub fn issue_tokens(
+        &self,
+        login: LoginId,
+        terms: TokenTerms,
+    ) -> Result<SandboxTokens, CommandError> {
+        self.issue_for_consent(login, terms, None)
     }
 
     /// Grants access to a login as if its user had authorised a consent on the login page: the consent's
@@ -73,31 +79,31 @@ impl Bank {
     /// # Errors
     ///
     /// As [`Bank::play`].
-    pub fn authorised_by_user(
+    pub fn authorise_as_user(
         &self,
         login: LoginId,
         terms: TokenTerms,
-    ) -> Result<(String, Tokens), PlayError> {
-        let consent = self.draw("consent");
-        let tokens = self.issue_for(login, terms, Some(consent.clone()))?;
+    ) -> Result<(String, SandboxTokens), CommandError> {
+        let consent = self.generate_id("consent");
+        let tokens = self.issue_for_consent(login, terms, Some(consent.clone()))?;
         Ok((consent, tokens))
     }
 
     /// [`issue`](Self::issue), for a consent that the login's user authorised.
-    pub(crate) fn issue_for(
+    pub(crate) fn issue_for_consent(
         &self,
         login: LoginId,
         terms: TokenTerms,
-        consent: Option<String>,
-    ) -> Result<Tokens, PlayError> {
-        let issue = Command::Issue {
+        consent_id: Option<String>,
+    ) -> Result<SandboxTokens, CommandError> {
+        let issue = SandboxCommand::IssueTokens {
             login,
             terms,
-            consent,
+            consent_id,
         };
-        match self.play(issue)? {
-            Played::Tokens(tokens) => Ok(tokens),
-            _ => Err(PlayError::NoSuchLogin),
+        match self.execute_command(issue)? {
+            CommandOutcome::Tokens(tokens) => Ok(tokens),
+            _ => Err(CommandError::NoSuchLogin),
         }
     }
 
@@ -106,107 +112,114 @@ impl Bank {
     /// # Errors
     ///
     /// As [`Bank::play`].
-    pub fn renew(&self, refresh_token: &str) -> Result<Option<Tokens>, PlayError> {
-        let Some(renewable) = self.renewable(refresh_token) else {
+    pub fn renew_tokens(&self, refresh_token: &str) -> Result<Option<SandboxTokens>, CommandError> {
+        let Some(renewable) = self.find_refresh_token(refresh_token) else {
             return Ok(None);
         };
-        let played = self.play(Command::Renew {
+        let played = self.execute_command(SandboxCommand::RenewTokens {
             login: renewable.login,
-            grant: renewable.grant,
+            grant: renewable.grant_number,
             generation: renewable.generation,
         })?;
         Ok(match played {
-            Played::Tokens(tokens) => Some(tokens),
+            CommandOutcome::Tokens(tokens) => Some(tokens),
             _ => None,
         })
     }
 
-    pub(crate) fn apply_issue(
+    pub(crate) fn apply_token_issue(
         &self,
-        now: Second,
+        now: UnixSeconds,
         login: LoginId,
         terms: TokenTerms,
-        consent: Option<&str>,
-    ) -> Result<Played, PlayError> {
-        if !(1..=MAX_LIFE_S).contains(&terms.life_s) {
-            return Err(PlayError::OutOfBounds("life_s"));
+        consent_id: Option<&str>,
+    ) -> Result<CommandOutcome, CommandError> {
+        if !(1..=MAX_TOKEN_LIFE_S).contains(&terms.life_s) {
+            return Err(CommandError::OutOfBounds("life_s"));
         }
         let grant = self.add_grant(login)?;
-        if let Some(consent) = consent {
-            let authorised = Authorised {
+        if let Some(consent) = consent_id {
+            let authorised = AuthorisedConsent {
                 login,
-                grant,
-                since: now,
+                grant_number: grant,
+                authorised_at: now,
             };
-            self.authorise(consent, authorised);
+            self.store_authorised_consent(consent, authorised);
         }
-        let renewal = Renewal {
+        let renewal = TokenRenewal {
             terms,
             generation: 0,
         };
-        Ok(Played::Tokens(self.hand_out(now, login, grant, renewal)?))
+        Ok(CommandOutcome::Tokens(
+            self.store_token_generation(now, login, grant, renewal)?,
+        ))
     }
 
-    pub(crate) fn apply_renew(
+    pub(crate) fn apply_token_renewal(
         &self,
-        now: Second,
+        now: UnixSeconds,
         login: LoginId,
-        grant: u32,
+        grant_number: u32,
         generation: u64,
-    ) -> Result<Played, PlayError> {
-        let found = self.find(login)?;
+    ) -> Result<CommandOutcome, CommandError> {
+        let found = self.require_login(login)?;
         let renewal = {
-            let mut state = found.state();
-            let number = grant as usize;
-            let renewal = state.renewals.get(&grant).copied();
+            let mut state = found.lock_state();
+            let number = grant_number as usize;
+            let renewal = state.renewals.get(&grant_number).copied();
             let active = state.grants.get(number) == Some(&ConsentState::Active);
             let Some(renewal) = renewal.filter(|_| active) else {
-                return Ok(Played::Done);
+                return Ok(CommandOutcome::Done);
             };
             if renewal.terms.rotate && generation != renewal.generation {
                 if let Some(consent) = state.grants.get_mut(number) {
                     *consent = ConsentState::Revoked;
                 }
-                return Ok(Played::Done);
+                return Ok(CommandOutcome::Done);
             }
             renewal
         };
-        let next = Renewal {
+        let next = TokenRenewal {
             generation: renewal.generation + 1,
             ..renewal
         };
-        Ok(Played::Tokens(self.hand_out(now, login, grant, next)?))
+        Ok(CommandOutcome::Tokens(self.store_token_generation(
+            now,
+            login,
+            grant_number,
+            next,
+        )?))
     }
 
     /// Makes the tokens of a generation known. The access token before the last is forgotten.
-    fn hand_out(
+    fn store_token_generation(
         &self,
-        now: Second,
+        now: UnixSeconds,
         login: LoginId,
-        grant: u32,
-        renewal: Renewal,
-    ) -> Result<Tokens, PlayError> {
-        let found = self.find(login)?;
-        found.state().renewals.insert(grant, renewal);
+        grant_number: u32,
+        renewal: TokenRenewal,
+    ) -> Result<SandboxTokens, CommandError> {
+        let found = self.require_login(login)?;
+        found.lock_state().renewals.insert(grant_number, renewal);
         let generation = renewal.generation;
-        let access = self.text(b"access", login, grant, generation);
+        let access = self.derive_token(b"access", login, grant_number, generation);
         let shown = if renewal.terms.rotate { generation } else { 0 };
-        let refresh = self.text(b"refresh", login, grant, shown);
+        let refresh = self.derive_token(b"refresh", login, grant_number, shown);
         let stale = generation
             .checked_sub(2)
-            .map(|old| self.text(b"access", login, grant, old));
-        let opens = Grant {
+            .map(|old| self.derive_token(b"access", login, grant_number, old));
+        let opens = SandboxGrant {
             login: found,
-            number: grant as usize,
-            ends: Some(now.saturating_add(renewal.terms.life_s.into())),
+            grant_number: grant_number as usize,
+            expires_at: Some(now.saturating_add(renewal.terms.life_s.into())),
         };
-        let renewable = Renewable {
+        let renewable = RefreshTokenGrant {
             login,
-            grant,
+            grant_number,
             generation: shown,
         };
-        self.remember(&access, opens, &refresh, renewable, stale.as_ref());
-        Ok(Tokens {
+        self.store_tokens(&access, opens, &refresh, renewable, stale.as_ref());
+        Ok(SandboxTokens {
             access_token: access,
             refresh_token: refresh,
             expires_in: renewal.terms.life_s,
@@ -214,14 +227,20 @@ impl Bank {
     }
 
     /// Derived from the seed, so that it outlives a restart.
-    fn text(&self, kind: &[u8], login: LoginId, grant: u32, generation: u64) -> Token {
-        let digest = digest(&[
+    fn derive_token(
+        &self,
+        kind: &[u8],
+        login: LoginId,
+        grant_number: u32,
+        generation: u64,
+    ) -> SandboxToken {
+        let digest = digest_parts(&[
             kind,
             &self.options().seed.to_be_bytes(),
             &login.0.to_be_bytes(),
-            &grant.to_be_bytes(),
+            &grant_number.to_be_bytes(),
             &generation.to_be_bytes(),
         ]);
-        Token::new(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        SandboxToken::new(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }

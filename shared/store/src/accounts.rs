@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use okra_core::{
-    doubt::Doubt,
+    doubt::PendingDeletions,
     ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq},
     model::{AccountFacts, BalanceFacts, ByProduct, Product},
     state::{ProductChange, ProductState},
@@ -13,25 +13,28 @@ use okra_core::{
 
 use crate::{
     Consent, Consistency, Store, StoreError, customers,
-    expression::{Update, When},
-    item::{Attributes, Draft, JSON, Key, Reader, json, millis, n, s},
+    expression::{Condition, ItemUpdate},
+    item::{
+        Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, json_value, millis_value,
+        number_value, string_value,
+    },
 };
 
 /// Accounts of one record at most.
 pub const MAX_ACCOUNTS_PER_RECORD: usize = 25;
 
 const KIND: &str = "account";
-const DOUBT: &str = "dt";
-const TIE_OUT: &str = "to";
+const PENDING_DELETIONS_ATTRIBUTE: &str = "dt";
+const TIE_OUT_ATTRIBUTE: &str = "to";
 /// There while a drift is told of, and the feed entry that told of it or of its end.
-const DRIFT_TOLD: &str = "dr";
-const DRIFT_SEQ: &str = "drq";
+const DRIFT_REPORTED_ATTRIBUTE: &str = "dr";
+const DRIFT_SEQ_ATTRIBUTE: &str = "drq";
 
 /// What is known of how far an account's answers can be believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Checks {
+pub struct AccountChecks {
     /// What its last answer lacked.
-    pub doubt: Option<Doubt>,
+    pub pending_deletions: Option<PendingDeletions>,
     /// How its balance and its transactions agree.
     pub tie_out: Option<TieOut>,
 }
@@ -58,11 +61,11 @@ pub struct Account {
     /// When that was committed.
     pub balance_at: Option<Timestamp>,
     /// How far its answers can be believed.
-    pub checks: Checks,
+    pub checks: AccountChecks,
     /// A drift was told, and not its end.
-    pub drift_told: bool,
+    pub is_drift_reported: bool,
     /// What is recorded of each product; one that has nothing is available.
-    pub states: ByProduct<ProductState>,
+    pub product_states: ByProduct<ProductState>,
     /// When it was linked.
     pub created_at: Timestamp,
     /// When it or its balance was last written.
@@ -79,17 +82,17 @@ impl fmt::Debug for Account {
 }
 
 /// What the sort keys of accounts begin with.
-pub(crate) const PREFIX: &str = "ACC#";
+pub(crate) const ACCOUNT_PREFIX: &str = "ACC#";
 
 /// The key of an account: beside its customer, under whose tag its id leads there.
-pub(crate) fn key(account: AccountId) -> Key {
+pub(crate) fn account_key(account: AccountId) -> Key {
     Key::new(
-        customers::partition(account.customer_tag()),
-        format!("{PREFIX}{account}"),
+        customers::customer_partition(account.customer_tag()),
+        format!("{ACCOUNT_PREFIX}{account}"),
     )
 }
 
-const fn state_name(product: Product) -> &'static str {
+const fn state_attribute(product: Product) -> &'static str {
     match product {
         Product::Balance => "bs",
         Product::Transactions => "ts",
@@ -97,117 +100,133 @@ const fn state_name(product: Product) -> &'static str {
 }
 
 /// The attribute of the feed entry that a product's state is from.
-const fn state_seq_name(product: Product) -> &'static str {
+const fn state_seq_attribute(product: Product) -> &'static str {
     match product {
         Product::Balance => "bsq",
         Product::Transactions => "tsq",
     }
 }
 
-pub(crate) fn write(account: &Account) -> Result<Attributes, StoreError> {
+pub(crate) fn write_account(account: &Account) -> Result<Attributes, StoreError> {
     let state = |product| {
-        let state = account.states.get(product);
-        state.map(|state| json(KIND, state)).transpose()
+        let state = account.product_states.get(product);
+        state.map(|state| json_value(KIND, state)).transpose()
     };
     let balance = account
         .balance
-        .map(|balance| json(KIND, &balance))
+        .map(|balance| json_value(KIND, &balance))
         .transpose()?;
-    let doubt = account.checks.doubt.as_ref();
-    let doubt = doubt.map(|doubt| json(KIND, doubt)).transpose()?;
+    let doubt = account.checks.pending_deletions.as_ref();
+    let doubt = doubt.map(|doubt| json_value(KIND, doubt)).transpose()?;
     let tie_out = account.checks.tie_out.as_ref();
-    let tie_out = tie_out.map(|tie_out| json(KIND, tie_out)).transpose()?;
-    Ok(Draft::new(key(account.id))
-        .with("rec", s(account.record.to_string()))
-        .with("app", s(account.app.to_string()))
-        .with("cus", s(account.customer.to_string()))
-        .with("ins", s(account.bank.to_string()))
-        .with(JSON, json(KIND, &account.facts)?)
-        .maybe("b", balance)
-        .with("q", n(account.balance_seq))
-        .maybe("ba", account.balance_at.map(millis))
-        .maybe(DOUBT, doubt)
-        .maybe(TIE_OUT, tie_out)
-        .maybe(state_name(Product::Balance), state(Product::Balance)?)
-        .maybe(
-            state_name(Product::Transactions),
+    let tie_out = tie_out
+        .map(|tie_out| json_value(KIND, tie_out))
+        .transpose()?;
+    Ok(ItemBuilder::new(account_key(account.id))
+        .with_attribute("rec", string_value(account.record.to_string()))
+        .with_attribute("app", string_value(account.app.to_string()))
+        .with_attribute("cus", string_value(account.customer.to_string()))
+        .with_attribute("ins", string_value(account.bank.to_string()))
+        .with_attribute(JSON_ATTRIBUTE, json_value(KIND, &account.facts)?)
+        .with_optional("b", balance)
+        .with_attribute("q", number_value(account.balance_seq))
+        .with_optional("ba", account.balance_at.map(millis_value))
+        .with_optional(PENDING_DELETIONS_ATTRIBUTE, doubt)
+        .with_optional(TIE_OUT_ATTRIBUTE, tie_out)
+        .with_optional(state_attribute(Product::Balance), state(Product::Balance)?)
+        .with_optional(
+            state_attribute(Product::Transactions),
             state(Product::Transactions)?,
         )
-        .with("c", millis(account.created_at))
-        .with("u", millis(account.last_updated))
-        .done())
+        .with_attribute("c", millis_value(account.created_at))
+        .with_attribute("u", millis_value(account.last_updated))
+        .build())
 }
 
-pub(crate) fn read(item: &Attributes) -> Result<Account, StoreError> {
-    let reader = Reader::new(KIND, item);
-    let id = reader.after(PREFIX)?.parse();
+pub(crate) fn read_account(item: &Attributes) -> Result<Account, StoreError> {
+    let reader = ItemReader::new(KIND, item);
+    let id = reader.sort_key_after(ACCOUNT_PREFIX)?.parse();
     Ok(Account {
-        id: id.map_err(|_| reader.corrupt("sk"))?,
-        record: reader.parse("rec")?,
-        app: reader.parse("app")?,
-        customer: reader.parse("cus")?,
-        bank: reader.parse("ins")?,
-        facts: reader.json(JSON)?,
-        balance: reader.optional("b", Reader::json)?,
-        balance_seq: Seq(reader.number("q")?),
-        balance_at: reader.optional("ba", Reader::millis)?,
-        checks: Checks {
-            doubt: reader.optional(DOUBT, Reader::json)?,
-            tie_out: reader.optional(TIE_OUT, Reader::json)?,
+        id: id.map_err(|_| reader.corrupt_error("sk"))?,
+        record: reader.read_parsed("rec")?,
+        app: reader.read_parsed("app")?,
+        customer: reader.read_parsed("cus")?,
+        bank: reader.read_parsed("ins")?,
+        facts: reader.read_json(JSON_ATTRIBUTE)?,
+        balance: reader.read_optional("b", ItemReader::read_json)?,
+        balance_seq: Seq(reader.read_number("q")?),
+        balance_at: reader.read_optional("ba", ItemReader::read_millis)?,
+        checks: AccountChecks {
+            pending_deletions: reader
+                .read_optional(PENDING_DELETIONS_ATTRIBUTE, ItemReader::read_json)?,
+            tie_out: reader.read_optional(TIE_OUT_ATTRIBUTE, ItemReader::read_json)?,
         },
-        drift_told: reader.has(DRIFT_TOLD),
-        states: ByProduct {
-            balance: reader.optional(state_name(Product::Balance), Reader::json)?,
-            transactions: reader.optional(state_name(Product::Transactions), Reader::json)?,
+        is_drift_reported: reader.has_attribute(DRIFT_REPORTED_ATTRIBUTE),
+        product_states: ByProduct {
+            balance: reader
+                .read_optional(state_attribute(Product::Balance), ItemReader::read_json)?,
+            transactions: reader.read_optional(
+                state_attribute(Product::Transactions),
+                ItemReader::read_json,
+            )?,
         },
-        created_at: reader.millis("c")?,
-        last_updated: reader.millis("u")?,
+        created_at: reader.read_millis("c")?,
+        last_updated: reader.read_millis("u")?,
     })
 }
 
 /// The balance of a feed entry, taken where the stored one is older. No account is made of it.
-pub(crate) fn balance(
+pub(crate) fn balance_update(
     account: AccountId,
     seq: Seq,
     at: Timestamp,
     balance: &BalanceFacts,
-) -> Result<Update, StoreError> {
-    Ok(Update::new(key(account))
-        .set("b", json(KIND, balance)?)
-        .set("q", n(seq))
-        .set("ba", millis(at))
-        .set("u", millis(at))
-        .when(When::Exists)
-        .when(When::AbsentOrBelow("q", n(seq))))
+) -> Result<ItemUpdate, StoreError> {
+    Ok(ItemUpdate::new(account_key(account))
+        .set_attribute("b", json_value(KIND, balance)?)
+        .set_attribute("q", number_value(seq))
+        .set_attribute("ba", millis_value(at))
+        .set_attribute("u", millis_value(at))
+        .with_condition(Condition::Exists)
+        .with_condition(Condition::AbsentOrBelow("q", number_value(seq))))
 }
 
 /// The state of a product from a feed entry, taken where the stored one is older.
-pub(crate) fn state(
+pub(crate) fn product_state_update(
     account: AccountId,
     seq: Seq,
     at: Timestamp,
     change: &ProductChange,
-) -> Result<Update, StoreError> {
+) -> Result<ItemUpdate, StoreError> {
     let state = ProductState {
         availability: change.availability,
         class: change.class,
         since: at,
     };
-    let (name, of) = (state_name(change.product), state_seq_name(change.product));
-    Ok(Update::new(key(account))
-        .set(name, json(KIND, &state)?)
-        .set(of, n(seq))
-        .when(When::Exists)
-        .when(When::AbsentOrBelow(of, n(seq))))
+    let (name, of) = (
+        state_attribute(change.product),
+        state_seq_attribute(change.product),
+    );
+    Ok(ItemUpdate::new(account_key(account))
+        .set_attribute(name, json_value(KIND, &state)?)
+        .set_attribute(of, number_value(seq))
+        .with_condition(Condition::Exists)
+        .with_condition(Condition::AbsentOrBelow(of, number_value(seq))))
 }
 
 /// Whether a drift is told of, from a feed entry, taken where the stored one is older.
-pub(crate) fn drift(account: AccountId, seq: Seq, told: bool) -> Update {
-    Update::new(key(account))
-        .assign(DRIFT_TOLD, told.then(|| n(1)))
-        .set(DRIFT_SEQ, n(seq))
-        .when(When::Exists)
-        .when(When::AbsentOrBelow(DRIFT_SEQ, n(seq)))
+pub(crate) fn drift_update(account: AccountId, seq: Seq, is_reported: bool) -> ItemUpdate {
+    ItemUpdate::new(account_key(account))
+        .set_or_remove(
+            DRIFT_REPORTED_ATTRIBUTE,
+            is_reported.then(|| number_value(1)),
+        )
+        .set_attribute(DRIFT_SEQ_ATTRIBUTE, number_value(seq))
+        .with_condition(Condition::Exists)
+        .with_condition(Condition::AbsentOrBelow(
+            DRIFT_SEQ_ATTRIBUTE,
+            number_value(seq),
+        ))
 }
 
 impl Store {
@@ -216,17 +235,23 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn set_checks(&self, account: AccountId, checks: &Checks) -> Result<(), StoreError> {
-        let mut update = Update::new(key(account)).when(When::Exists);
-        update = match &checks.doubt {
-            Some(doubt) => update.set(DOUBT, json(KIND, doubt)?),
-            None => update.remove(DOUBT),
+    pub async fn set_account_checks(
+        &self,
+        account: AccountId,
+        checks: &AccountChecks,
+    ) -> Result<(), StoreError> {
+        let mut update = ItemUpdate::new(account_key(account)).with_condition(Condition::Exists);
+        update = match &checks.pending_deletions {
+            Some(doubt) => {
+                update.set_attribute(PENDING_DELETIONS_ATTRIBUTE, json_value(KIND, doubt)?)
+            }
+            None => update.remove_attribute(PENDING_DELETIONS_ATTRIBUTE),
         };
         update = match &checks.tie_out {
-            Some(tie_out) => update.set(TIE_OUT, json(KIND, tie_out)?),
-            None => update.remove(TIE_OUT),
+            Some(tie_out) => update.set_attribute(TIE_OUT_ATTRIBUTE, json_value(KIND, tie_out)?),
+            None => update.remove_attribute(TIE_OUT_ATTRIBUTE),
         };
-        self.update(update).await.map(drop)
+        self.update_item(update).await.map(drop)
     }
 
     /// An account.
@@ -234,9 +259,11 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn account(&self, account: AccountId) -> Result<Option<Account>, StoreError> {
-        let item = self.get(key(account), Consistency::Eventual).await?;
-        item.as_ref().map(read).transpose()
+    pub async fn find_account(&self, account: AccountId) -> Result<Option<Account>, StoreError> {
+        let item = self
+            .get_item(account_key(account), Consistency::Eventual)
+            .await?;
+        item.as_ref().map(read_account).transpose()
     }
 
     /// The accounts of a consent, in its order.
@@ -244,13 +271,17 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn accounts_of(
+    pub async fn load_accounts_of_consent(
         &self,
         consent: &Consent,
         consistency: Consistency,
     ) -> Result<Vec<Account>, StoreError> {
-        let ids: Vec<AccountId> = consent.accounts.iter().map(|account| account.id).collect();
-        self.accounts(&ids, consistency).await
+        let ids: Vec<AccountId> = consent
+            .accounts
+            .iter()
+            .map(|account| account.account_id)
+            .collect();
+        self.load_accounts(&ids, consistency).await
     }
 
     /// The accounts of these ids that exist, in the order asked for. No id may be there twice.
@@ -258,14 +289,17 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn accounts(
+    pub async fn load_accounts(
         &self,
         ids: &[AccountId],
         consistency: Consistency,
     ) -> Result<Vec<Account>, StoreError> {
-        let keys = ids.iter().copied().map(key).collect();
-        let items = self.batch_get(keys, consistency).await?;
-        let mut accounts = items.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let keys = ids.iter().copied().map(account_key).collect();
+        let items = self.batch_get_items(keys, consistency).await?;
+        let mut accounts = items
+            .iter()
+            .map(read_account)
+            .collect::<Result<Vec<_>, _>>()?;
         accounts.sort_by_key(|account| ids.iter().position(|id| *id == account.id));
         Ok(accounts)
     }

@@ -8,8 +8,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Consistency, Store, StoreError,
-    call::{Range, Take},
-    item::{Draft, JSON, Key, Reader, TTL, document, millis, s, ttl},
+    call::{KeyRange, ReadLimit},
+    item::{
+        ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, TTL_ATTRIBUTE, expiry_value, json_item,
+        millis_value, string_value,
+    },
 };
 
 const KIND: &str = "app";
@@ -22,38 +25,41 @@ pub struct App {
     /// Its name.
     pub name: String,
     /// Its environment.
-    pub env: Environment,
+    #[serde(rename = "env")]
+    pub environment: Environment,
     /// When it was made.
     pub created_at: Timestamp,
     /// Origins of the pages that may embed the widget, `https://app.example`; at most
     /// [`MAX_ORIGINS`]. With none, pages of this machine may, in the sandbox environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub origins: Vec<String>,
+    #[serde(rename = "origins")]
+    pub widget_origins: Vec<String>,
     /// The key that pages open the widget with. It stands in pages, so it is no secret; absent where
     /// none was made yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
     /// Refreshes of one product that it may ask for in a minute.
     #[serde(default = "default_rate")]
-    pub rate: u32,
+    #[serde(rename = "rate")]
+    pub refreshes_per_minute: u32,
 }
 
 /// Origins of one app at most.
-pub const MAX_ORIGINS: usize = 20;
+pub const MAX_WIDGET_ORIGINS: usize = 20;
 
 /// Refreshes of one product that an app may ask for in a minute where nothing else is set; Okra's
 /// plans had 20, 40 and 60.
-pub const DEFAULT_RATE: u32 = 60;
+pub const DEFAULT_REFRESHES_PER_MINUTE: u32 = 60;
 
 const fn default_rate() -> u32 {
-    DEFAULT_RATE
+    DEFAULT_REFRESHES_PER_MINUTE
 }
 
 /// Secret keys of one app at most.
 pub const MAX_KEYS_PER_APP: usize = 20;
 
 /// Seconds that an expired key is kept to be looked at.
-const EXPIRED_KEPT_S: i64 = 24 * 3600;
+const EXPIRED_KEY_RETENTION_S: i64 = 24 * 3600;
 
 /// Digits of a key's id, which begins its hash.
 const KEY_ID_DIGITS: usize = 24;
@@ -64,7 +70,8 @@ pub struct ApiKey {
     /// Its hash.
     pub hash: KeyHash,
     /// Its last digits; empty where they were not kept.
-    pub hint: String,
+    #[serde(rename = "hint")]
+    pub last_digits: String,
     /// When it was made, where that was kept.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub created_at: Option<Timestamp>,
@@ -75,7 +82,7 @@ pub struct ApiKey {
 
 impl ApiKey {
     /// What it is called by.
-    pub fn id(&self) -> String {
+    pub fn key_id(&self) -> String {
         let mut id = self.hash.to_hex();
         id.truncate(KEY_ID_DIGITS);
         id
@@ -111,12 +118,12 @@ pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
     /// The hash of a secret key.
-    pub fn of(secret: &str) -> Self {
+    pub fn hash_secret(secret: &str) -> Self {
         Self(Sha256::digest(secret.as_bytes()).into())
     }
 
     /// The hash of bytes.
-    pub fn of_bytes(bytes: &[u8]) -> Self {
+    pub fn hash_bytes(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
@@ -135,15 +142,15 @@ impl KeyHash {
         HEXLOWER.encode(&self.0)
     }
 
-    fn key(&self) -> Key {
+    fn secret_item_key(&self) -> Key {
         Key::new(format!("KEY#{}", self.to_hex()), "KEY")
     }
 
-    fn link(&self, app: AppId) -> Key {
-        Key::new(partition(app), format!("KEY#{}", self.to_hex()))
+    fn app_link_key(&self, app: AppId) -> Key {
+        Key::new(app_partition(app), format!("KEY#{}", self.to_hex()))
     }
 
-    fn public_key(&self) -> Key {
+    fn public_item_key(&self) -> Key {
         Key::new(format!("PUB#{}", self.to_hex()), "PUB")
     }
 }
@@ -166,12 +173,12 @@ impl<'de> Deserialize<'de> for KeyHash {
 }
 
 /// The partition of an app, its endpoints, and the links to its customers and records.
-pub(crate) fn partition(app: AppId) -> String {
+pub(crate) fn app_partition(app: AppId) -> String {
     format!("APP#{app}")
 }
 
-fn key(app: AppId) -> Key {
-    Key::new(partition(app), "APP")
+fn app_key(app: AppId) -> Key {
+    Key::new(app_partition(app), "APP")
 }
 
 impl Store {
@@ -181,7 +188,7 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_app(&self, app: &App) -> Result<(), StoreError> {
-        self.put(document(KIND, key(app.id), app)?).await
+        self.put_item(json_item(KIND, app_key(app.id), app)?).await
     }
 
     /// An app.
@@ -189,10 +196,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn app(&self, app: AppId) -> Result<Option<App>, StoreError> {
-        let item = self.get(key(app), Consistency::Eventual).await?;
+    pub async fn find_app(&self, app: AppId) -> Result<Option<App>, StoreError> {
+        let item = self.get_item(app_key(app), Consistency::Eventual).await?;
         item.as_ref()
-            .map(|item| Reader::new(KIND, item).json(JSON))
+            .map(|item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE))
             .transpose()
     }
 
@@ -201,10 +208,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn put_key(&self, hash: KeyHash, app: AppId) -> Result<(), StoreError> {
+    pub async fn put_bare_api_key(&self, hash: KeyHash, app: AppId) -> Result<(), StoreError> {
         let key = ApiKey {
             hash,
-            hint: String::new(),
+            last_digits: String::new(),
             created_at: None,
             expires_at: None,
         };
@@ -217,16 +224,18 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_api_key(&self, app: AppId, key: &ApiKey) -> Result<(), StoreError> {
-        let gone = key.expires_at.map(|at| ttl(at, EXPIRED_KEPT_S));
-        let item = Draft::new(key.hash.key())
-            .with("app", s(app.to_string()))
-            .maybe("x", key.expires_at.map(millis))
-            .maybe(TTL, gone.clone())
-            .done();
-        let mut link = document("API key", key.hash.link(app), key)?;
-        link.extend(gone.map(|gone| (TTL.to_owned(), gone)));
+        let gone = key
+            .expires_at
+            .map(|at| expiry_value(at, EXPIRED_KEY_RETENTION_S));
+        let item = ItemBuilder::new(key.hash.secret_item_key())
+            .with_attribute("app", string_value(app.to_string()))
+            .with_optional("x", key.expires_at.map(millis_value))
+            .with_optional(TTL_ATTRIBUTE, gone.clone())
+            .build();
+        let mut link = json_item("API key", key.hash.app_link_key(app), key)?;
+        link.extend(gone.map(|gone| (TTL_ATTRIBUTE.to_owned(), gone)));
         let actions = vec![self.put_action(item, vec![]), self.put_action(link, vec![])];
-        self.transact(actions).await.map(drop)
+        self.transact_write(actions).await.map(drop)
     }
 
     /// The API keys of an app, expired ones too; read strongly.
@@ -234,14 +243,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn api_keys(&self, app: AppId) -> Result<Vec<ApiKey>, StoreError> {
+    pub async fn list_api_keys(&self, app: AppId) -> Result<Vec<ApiKey>, StoreError> {
         // Expired ones are there for a while.
-        let take = Take::First(10 * MAX_KEYS_PER_APP);
-        let range = Range::prefix(partition(app), "KEY#");
-        let items = self.query(range, take, Consistency::Strong).await?;
+        let take = ReadLimit::First(10 * MAX_KEYS_PER_APP);
+        let range = KeyRange::with_prefix(app_partition(app), "KEY#");
+        let items = self.query_range(range, take, Consistency::Strong).await?;
         items
             .iter()
-            .map(|item| Reader::new("API key", item).json(JSON))
+            .map(|item| ItemReader::new("API key", item).read_json(JSON_ATTRIBUTE))
             .collect()
     }
 
@@ -250,14 +259,17 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn owner_of_key(&self, hash: KeyHash) -> Result<Option<KeyOwner>, StoreError> {
-        let Some(item) = self.get(hash.key(), Consistency::Eventual).await? else {
+    pub async fn find_key_owner(&self, hash: KeyHash) -> Result<Option<KeyOwner>, StoreError> {
+        let Some(item) = self
+            .get_item(hash.secret_item_key(), Consistency::Eventual)
+            .await?
+        else {
             return Ok(None);
         };
-        let reader = Reader::new("API key", &item);
+        let reader = ItemReader::new("API key", &item);
         Ok(Some(KeyOwner {
-            app: reader.parse("app")?,
-            expires_at: reader.optional("x", Reader::millis)?,
+            app: reader.read_parsed("app")?,
+            expires_at: reader.read_optional("x", ItemReader::read_millis)?,
         }))
     }
 
@@ -266,12 +278,12 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn app_of_key(
+    pub async fn find_app_by_key(
         &self,
         hash: KeyHash,
         now: Timestamp,
     ) -> Result<Option<AppId>, StoreError> {
-        let owner = self.owner_of_key(hash).await?;
+        let owner = self.find_key_owner(hash).await?;
         Ok(owner.filter(|it| it.is_valid(now)).map(|it| it.app))
     }
 
@@ -282,10 +294,10 @@ impl Store {
     /// [`StoreError`].
     pub async fn delete_api_key(&self, app: AppId, hash: KeyHash) -> Result<(), StoreError> {
         let actions = vec![
-            self.delete_action(hash.key(), vec![]),
-            self.delete_action(hash.link(app), vec![]),
+            self.delete_action(hash.secret_item_key(), vec![]),
+            self.delete_action(hash.app_link_key(app), vec![]),
         ];
-        self.transact(actions).await.map(drop)
+        self.transact_write(actions).await.map(drop)
     }
 
     /// Gives an app a public key: it opens the widget, and nothing else.
@@ -294,10 +306,10 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_public_key(&self, hash: KeyHash, app: AppId) -> Result<(), StoreError> {
-        let item = Draft::new(hash.public_key())
-            .with("app", s(app.to_string()))
-            .done();
-        self.put(item).await
+        let item = ItemBuilder::new(hash.public_item_key())
+            .with_attribute("app", string_value(app.to_string()))
+            .build();
+        self.put_item(item).await
     }
 
     /// The app of a public key.
@@ -305,10 +317,12 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn app_of_public_key(&self, hash: KeyHash) -> Result<Option<AppId>, StoreError> {
-        let item = self.get(hash.public_key(), Consistency::Eventual).await?;
+    pub async fn find_app_by_public_key(&self, hash: KeyHash) -> Result<Option<AppId>, StoreError> {
+        let item = self
+            .get_item(hash.public_item_key(), Consistency::Eventual)
+            .await?;
         item.as_ref()
-            .map(|item| Reader::new("public key", item).parse("app"))
+            .map(|item| ItemReader::new("public key", item).read_parsed("app"))
             .transpose()
     }
 
@@ -318,6 +332,6 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn delete_public_key(&self, hash: KeyHash) -> Result<(), StoreError> {
-        self.delete(hash.public_key()).await
+        self.delete_item(hash.public_item_key()).await
     }
 }

@@ -3,22 +3,22 @@
 
 use std::collections::HashMap;
 
-use okra_core::{breaker::Breaker, ids::BankId};
+use okra_core::{breaker::BankBreaker, ids::BankId};
 
 use crate::{
     Consistency, MAX_BANKS, Store, StoreError,
-    call::{Range, Take},
-    expression::When,
-    item::{JSON, Key, Reader, SK, document, json},
+    call::{KeyRange, ReadLimit},
+    expression::Condition,
+    item::{ItemReader, JSON_ATTRIBUTE, Key, SK, json_item, json_value},
 };
 
 const KIND: &str = "breaker";
 /// One partition for all: a tick reads them with one query.
-const PARTITION: &str = "BRK";
-const PREFIX: &str = "BRK#";
+const BREAKER_PARTITION: &str = "BRK";
+const BREAKER_PREFIX: &str = "BRK#";
 
-fn key(bank: BankId) -> Key {
-    Key::new(PARTITION, format!("{PREFIX}{bank}"))
+fn breaker_key(bank: BankId) -> Key {
+    Key::new(BREAKER_PARTITION, format!("{BREAKER_PREFIX}{bank}"))
 }
 
 impl Store {
@@ -28,14 +28,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn breaker(
+    pub async fn find_bank_breaker(
         &self,
         bank: BankId,
         consistency: Consistency,
-    ) -> Result<Option<Breaker>, StoreError> {
-        let item = self.get(key(bank), consistency).await?;
+    ) -> Result<Option<BankBreaker>, StoreError> {
+        let item = self.get_item(breaker_key(bank), consistency).await?;
         item.as_ref()
-            .map(|item| Reader::new(KIND, item).json(JSON))
+            .map(|item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE))
             .transpose()
     }
 
@@ -44,20 +44,20 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Bound`] for more than [`MAX_BANKS`].
-    pub async fn breakers(&self) -> Result<HashMap<BankId, Breaker>, StoreError> {
-        let take = Take::All {
+    pub async fn list_bank_breakers(&self) -> Result<HashMap<BankId, BankBreaker>, StoreError> {
+        let take = ReadLimit::All {
             bound: MAX_BANKS,
             what: "breakers",
         };
-        let range = Range::prefix(PARTITION, PREFIX);
-        let items = self.query(range, take, Consistency::Eventual).await?;
+        let range = KeyRange::with_prefix(BREAKER_PARTITION, BREAKER_PREFIX);
+        let items = self.query_range(range, take, Consistency::Eventual).await?;
         items
             .iter()
             .map(|item| {
-                let reader = Reader::new(KIND, item);
-                let bank = reader.after(PREFIX)?.parse();
-                let bank = bank.map_err(|_| reader.corrupt(SK))?;
-                Ok((bank, reader.json(JSON)?))
+                let reader = ItemReader::new(KIND, item);
+                let bank = reader.sort_key_after(BREAKER_PREFIX)?.parse();
+                let bank = bank.map_err(|_| reader.corrupt_error(SK))?;
+                Ok((bank, reader.read_json(JSON_ATTRIBUTE)?))
             })
             .collect()
     }
@@ -67,17 +67,17 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn put_breaker(
+    pub async fn put_bank_breaker(
         &self,
         bank: BankId,
-        before: Option<&Breaker>,
-        breaker: &Breaker,
+        expected: Option<&BankBreaker>,
+        breaker: &BankBreaker,
     ) -> Result<bool, StoreError> {
-        let unmoved = match before {
-            Some(before) => When::Is(JSON, Some(json(KIND, before)?)),
-            None => When::Absent,
+        let unmoved = match expected {
+            Some(before) => Condition::Equals(JSON_ATTRIBUTE, Some(json_value(KIND, before)?)),
+            None => Condition::Absent,
         };
-        let item = document(KIND, key(bank), breaker)?;
-        self.put_when(item, vec![unmoved]).await
+        let item = json_item(KIND, breaker_key(bank), breaker)?;
+        self.put_item_if(item, vec![unmoved]).await
     }
 }

@@ -13,8 +13,8 @@ use aws_sdk_dynamodb::{
 
 use crate::{
     Consistency, Store, StoreError,
-    expression::{Parameters, Update, When},
-    item::{AFTER_ALL, Attributes, Key, PK, Reader, SK, s},
+    expression::{Condition, ExpressionParameters, ItemUpdate},
+    item::{Attributes, HIGHEST_SORT_CHAR, ItemReader, Key, PK, SK, string_value},
 };
 
 /// Keys of one batch read; DynamoDB's limit.
@@ -27,21 +27,21 @@ const MAX_BATCH_ROUNDS: u32 = 8;
 const MAX_TRANSACTION_ATTEMPTS: u32 = 6;
 
 /// Before the first repetition; doubled for each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(20);
 
 /// Begins a range of all sort keys: below every character used in them.
-const BEFORE_ALL: &str = " ";
+const LOWEST_SORT_KEY: &str = " ";
 
 /// Sort keys of one partition, both ends included.
 #[derive(Clone, Debug)]
-pub(crate) struct Range {
+pub(crate) struct KeyRange {
     pk: String,
     from: String,
     to: String,
 }
 
-impl Range {
-    pub(crate) fn between(pk: impl Into<String>, from: impl Into<String>, to: String) -> Self {
+impl KeyRange {
+    pub(crate) fn between_keys(pk: impl Into<String>, from: impl Into<String>, to: String) -> Self {
         Self {
             pk: pk.into(),
             from: from.into(),
@@ -50,35 +50,39 @@ impl Range {
     }
 
     /// All sort keys.
-    pub(crate) fn all(pk: impl Into<String>) -> Self {
-        Self::between(pk, BEFORE_ALL, AFTER_ALL.to_string())
+    pub(crate) fn whole_partition(pk: impl Into<String>) -> Self {
+        Self::between_keys(pk, LOWEST_SORT_KEY, HIGHEST_SORT_CHAR.to_string())
     }
 
     /// All sort keys that begin with `prefix`.
-    pub(crate) fn prefix(pk: impl Into<String>, prefix: &str) -> Self {
-        Self::between(pk, prefix, format!("{prefix}{AFTER_ALL}"))
+    pub(crate) fn with_prefix(pk: impl Into<String>, prefix: &str) -> Self {
+        Self::between_keys(pk, prefix, format!("{prefix}{HIGHEST_SORT_CHAR}"))
     }
 
     /// The rest of this range, after a sort key of it.
-    pub(crate) fn after(mut self, sk: &str) -> Self {
-        self.from = format!("{sk}{BEFORE_ALL}");
+    pub(crate) fn after_key(mut self, sk: &str) -> Self {
+        self.from = format!("{sk}{LOWEST_SORT_KEY}");
         self
     }
 
     /// The part of this range up to a sort key of it, which is in it.
-    pub(crate) fn until(mut self, sk: &str) -> Self {
+    pub(crate) fn up_to_key(mut self, sk: &str) -> Self {
         sk.clone_into(&mut self.to);
         self
     }
 
     /// All sort keys that begin with `prefix` and come after `prefix` and `last`.
-    pub(crate) fn prefix_after(pk: impl Into<String>, prefix: &str, last: Option<&str>) -> Self {
-        match last {
-            None => Self::prefix(pk, prefix),
-            Some(last) => Self::between(
+    pub(crate) fn with_prefix_after(
+        pk: impl Into<String>,
+        prefix: &str,
+        last_suffix: Option<&str>,
+    ) -> Self {
+        match last_suffix {
+            None => Self::with_prefix(pk, prefix),
+            Some(last) => Self::between_keys(
                 pk,
-                format!("{prefix}{last}{AFTER_ALL}"),
-                format!("{prefix}{AFTER_ALL}"),
+                format!("{prefix}{last}{HIGHEST_SORT_CHAR}"),
+                format!("{prefix}{HIGHEST_SORT_CHAR}"),
             ),
         }
     }
@@ -86,7 +90,7 @@ impl Range {
 
 /// How much of a range is read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Take {
+pub(crate) enum ReadLimit {
     /// The first so many items.
     First(usize),
     /// All; more than the bound is [`StoreError::Bound`] of these.
@@ -95,28 +99,28 @@ pub(crate) enum Take {
 
 /// In which order a range is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub enum SortOrder {
     /// By rising keys: oldest first.
-    Forward,
+    Ascending,
     /// By falling keys: newest first.
-    Backward,
+    Descending,
 }
 
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transacted {
-    Done,
+pub(crate) enum TransactWriteOutcome {
+    Committed,
     /// A condition of this action, counted from 0, did not hold, and perhaps of later ones.
-    Refused(usize),
+    ConditionFailed(usize),
 }
 
 /// Waits before the repetition that follows attempt `n`, counted from 0.
-pub(crate) async fn pause(n: u32) {
-    tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(n.min(6))).await;
+pub(crate) async fn back_off(attempt: u32) {
+    tokio::time::sleep(INITIAL_BACKOFF * 2_u32.pow(attempt.min(6))).await;
 }
 
 impl Store {
-    pub(crate) async fn get(
+    pub(crate) async fn get_item(
         &self,
         key: Key,
         consistency: Consistency,
@@ -125,28 +129,29 @@ impl Store {
             .client
             .get_item()
             .table_name(&*self.table)
-            .set_key(Some(key.attributes()))
+            .set_key(Some(key.into_attributes()))
             .consistent_read(consistency.is_strong())
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| StoreError::service("GetItem", error))?;
-        self.meter.read(answer.consumed_capacity());
+            .map_err(|error| StoreError::from_service("GetItem", error))?;
+        self.capacity_meter
+            .add_read_units(answer.consumed_capacity());
         Ok(answer.item)
     }
 
-    pub(crate) async fn put(&self, item: Attributes) -> Result<(), StoreError> {
-        self.put_when(item, vec![]).await.map(drop)
+    pub(crate) async fn put_item(&self, item: Attributes) -> Result<(), StoreError> {
+        self.put_item_if(item, vec![]).await.map(drop)
     }
 
     /// False where the conditions do not hold.
-    pub(crate) async fn put_when(
+    pub(crate) async fn put_item_if(
         &self,
         item: Attributes,
-        conditions: Vec<When>,
+        conditions: Vec<Condition>,
     ) -> Result<bool, StoreError> {
-        let mut parameters = Parameters::default();
-        let condition = parameters.condition(conditions);
+        let mut parameters = ExpressionParameters::default();
+        let condition = parameters.render_conditions(conditions);
         let (names, values) = parameters.into_maps();
         let answer = self
             .client
@@ -159,84 +164,91 @@ impl Store {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await;
-        let done = held("PutItem", answer)?;
-        self.meter
-            .write(done.iter().filter_map(|answer| answer.consumed_capacity()));
+        let done = allow_failed_condition("PutItem", answer)?;
+        self.capacity_meter
+            .add_write_units(done.iter().filter_map(|answer| answer.consumed_capacity()));
         Ok(done.is_some())
     }
 
     /// False where the conditions do not hold.
-    pub(crate) async fn update(&self, update: Update) -> Result<bool, StoreError> {
-        Ok(self.change(update, ReturnValue::None).await?.is_some())
+    pub(crate) async fn update_item(&self, update: ItemUpdate) -> Result<bool, StoreError> {
+        Ok(self
+            .execute_update(update, ReturnValue::None)
+            .await?
+            .is_some())
     }
 
     /// The same, and what was set or added to as it is now.
-    pub(crate) async fn updated(&self, update: Update) -> Result<Option<Attributes>, StoreError> {
-        self.change(update, ReturnValue::UpdatedNew).await
+    pub(crate) async fn update_and_return(
+        &self,
+        update: ItemUpdate,
+    ) -> Result<Option<Attributes>, StoreError> {
+        self.execute_update(update, ReturnValue::UpdatedNew).await
     }
 
-    async fn change(
+    async fn execute_update(
         &self,
-        update: Update,
-        wanted: ReturnValue,
+        update: ItemUpdate,
+        return_values: ReturnValue,
     ) -> Result<Option<Attributes>, StoreError> {
-        let rendered = update.render();
+        let rendered = update.render_expressions();
         let (names, values) = rendered.parameters.into_maps();
         let answer = self
             .client
             .update_item()
             .table_name(&*self.table)
             .set_key(Some(rendered.key))
-            .update_expression(rendered.update)
-            .set_condition_expression(rendered.condition)
+            .update_expression(rendered.update_expression)
+            .set_condition_expression(rendered.condition_expression)
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(values)
-            .return_values(wanted)
+            .return_values(return_values)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await;
-        let done = held("UpdateItem", answer)?;
-        self.meter
-            .write(done.iter().filter_map(|answer| answer.consumed_capacity()));
+        let done = allow_failed_condition("UpdateItem", answer)?;
+        self.capacity_meter
+            .add_write_units(done.iter().filter_map(|answer| answer.consumed_capacity()));
         Ok(done.map(|answer| answer.attributes.unwrap_or_default()))
     }
 
-    pub(crate) async fn delete(&self, key: Key) -> Result<(), StoreError> {
+    pub(crate) async fn delete_item(&self, key: Key) -> Result<(), StoreError> {
         let answer = self
             .client
             .delete_item()
             .table_name(&*self.table)
-            .set_key(Some(key.attributes()))
+            .set_key(Some(key.into_attributes()))
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await
-            .map_err(|error| StoreError::service("DeleteItem", error))?;
-        self.meter.write(answer.consumed_capacity());
+            .map_err(|error| StoreError::from_service("DeleteItem", error))?;
+        self.capacity_meter
+            .add_write_units(answer.consumed_capacity());
         Ok(())
     }
 
     /// The items of a range in the order of their keys. Follows pages; each holds at least one item,
     /// so that [`Take`] bounds them too.
-    pub(crate) fn query(
+    pub(crate) fn query_range(
         &self,
-        range: Range,
-        take: Take,
+        range: KeyRange,
+        read_limit: ReadLimit,
         consistency: Consistency,
     ) -> impl Future<Output = Result<Vec<Attributes>, StoreError>> + Send {
-        self.query_to(range, take, consistency, Direction::Forward)
+        self.query_ordered(range, read_limit, consistency, SortOrder::Ascending)
     }
 
     /// The same in either order of the keys.
-    pub(crate) async fn query_to(
+    pub(crate) async fn query_ordered(
         &self,
-        range: Range,
-        take: Take,
+        range: KeyRange,
+        read_limit: ReadLimit,
         consistency: Consistency,
-        direction: Direction,
+        sort_order: SortOrder,
     ) -> Result<Vec<Attributes>, StoreError> {
-        let wanted = match take {
-            Take::First(count) => count,
-            Take::All { bound, .. } => bound.saturating_add(1),
+        let wanted = match read_limit {
+            ReadLimit::First(count) => count,
+            ReadLimit::All { bound, .. } => bound.saturating_add(1),
         };
         let mut items = Vec::new();
         let mut start = None;
@@ -249,35 +261,36 @@ impl Store {
                 .key_condition_expression("#k = :k AND #s BETWEEN :f AND :t")
                 .expression_attribute_names("#k", PK)
                 .expression_attribute_names("#s", SK)
-                .expression_attribute_values(":k", s(range.pk.as_str()))
-                .expression_attribute_values(":f", s(range.from.as_str()))
-                .expression_attribute_values(":t", s(range.to.as_str()))
+                .expression_attribute_values(":k", string_value(range.pk.as_str()))
+                .expression_attribute_values(":f", string_value(range.from.as_str()))
+                .expression_attribute_values(":t", string_value(range.to.as_str()))
                 .set_exclusive_start_key(start)
                 .limit(limit)
-                .scan_index_forward(direction == Direction::Forward)
+                .scan_index_forward(sort_order == SortOrder::Ascending)
                 .consistent_read(consistency.is_strong())
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .send()
                 .await
-                .map_err(|error| StoreError::service("Query", error))?;
-            self.meter.read(answer.consumed_capacity());
+                .map_err(|error| StoreError::from_service("Query", error))?;
+            self.capacity_meter
+                .add_read_units(answer.consumed_capacity());
             items.extend(answer.items.unwrap_or_default());
             start = answer.last_evaluated_key.filter(|key| !key.is_empty());
             if start.is_none() {
                 break;
             }
         }
-        if let Take::All { bound, what } = take
+        if let ReadLimit::All { bound, what } = read_limit
             && items.len() > bound
         {
-            return Err(StoreError::Bound { what, bound });
+            return Err(StoreError::BoundExceeded { what, bound });
         }
         Ok(items)
     }
 
     /// At most `limit` ids that link items of a partition point to, after `after`: what their sort
     /// keys hold after `prefix`.
-    pub(crate) async fn linked<T: FromStr + Display>(
+    pub(crate) async fn linked_ids<T: FromStr + Display>(
         &self,
         pk: String,
         prefix: &str,
@@ -286,34 +299,36 @@ impl Store {
         consistency: Consistency,
     ) -> Result<Vec<T>, StoreError> {
         let last = after.map(|id| id.to_string());
-        let range = Range::prefix_after(pk, prefix, last.as_deref());
-        let links = self.query(range, Take::First(limit), consistency).await?;
+        let range = KeyRange::with_prefix_after(pk, prefix, last.as_deref());
+        let links = self
+            .query_range(range, ReadLimit::First(limit), consistency)
+            .await?;
         links
             .iter()
             .map(|link| {
-                let reader = Reader::new("link", link);
-                let id = reader.after(prefix)?.parse();
-                id.map_err(|_| reader.corrupt(SK))
+                let reader = ItemReader::new("link", link);
+                let id = reader.sort_key_after(prefix)?.parse();
+                id.map_err(|_| reader.corrupt_error(SK))
             })
             .collect()
     }
 
     /// The items that exist of these keys, in any order. No key may be there twice.
-    pub(crate) async fn batch_get(
+    pub(crate) async fn batch_get_items(
         &self,
         keys: Vec<Key>,
         consistency: Consistency,
     ) -> Result<Vec<Attributes>, StoreError> {
         let mut items = Vec::with_capacity(keys.len());
-        let mut keys = keys.into_iter().map(Key::attributes).peekable();
+        let mut keys = keys.into_iter().map(Key::into_attributes).peekable();
         while keys.peek().is_some() {
             let batch = keys.by_ref().take(MAX_BATCH_KEYS).collect();
-            self.batch(batch, consistency, &mut items).await?;
+            self.read_batch(batch, consistency, &mut items).await?;
         }
         Ok(items)
     }
 
-    async fn batch(
+    async fn read_batch(
         &self,
         mut keys: Vec<Attributes>,
         consistency: Consistency,
@@ -326,7 +341,7 @@ impl Store {
                 .consistent_read(consistency.is_strong())
                 .build()
                 .map_err(|error| {
-                    StoreError::service::<std::convert::Infallible>(
+                    StoreError::from_service::<std::convert::Infallible>(
                         OPERATION,
                         SdkError::construction_failure(error),
                     )
@@ -338,8 +353,9 @@ impl Store {
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .send()
                 .await
-                .map_err(|error| StoreError::service(OPERATION, error))?;
-            self.meter.read(answer.consumed_capacity());
+                .map_err(|error| StoreError::from_service(OPERATION, error))?;
+            self.capacity_meter
+                .add_read_units(answer.consumed_capacity());
             items.extend(answer.responses.unwrap_or_default().into_values().flatten());
             keys = answer
                 .unprocessed_keys
@@ -350,7 +366,7 @@ impl Store {
             if keys.is_empty() {
                 return Ok(());
             }
-            pause(round).await;
+            back_off(round).await;
         }
         Err(StoreError::Contended {
             operation: OPERATION,
@@ -359,10 +375,10 @@ impl Store {
 
     /// Writes all of these or none. Collisions with other writers are repeated; a condition that does
     /// not hold is the answer.
-    pub(crate) async fn transact(
+    pub(crate) async fn transact_write(
         &self,
         actions: Vec<TransactWriteItem>,
-    ) -> Result<Transacted, StoreError> {
+    ) -> Result<TransactWriteOutcome, StoreError> {
         for attempt in 0..MAX_TRANSACTION_ATTEMPTS {
             let answer = self
                 .client
@@ -373,15 +389,18 @@ impl Store {
                 .await;
             let error = match answer {
                 Ok(answer) => {
-                    self.meter.write(answer.consumed_capacity());
-                    return Ok(Transacted::Done);
+                    self.capacity_meter
+                        .add_write_units(answer.consumed_capacity());
+                    return Ok(TransactWriteOutcome::Committed);
                 }
                 Err(error) => error,
             };
-            match Cancelled::of(&error) {
-                Some(Cancelled::Refused(action)) => return Ok(Transacted::Refused(action)),
-                Some(Cancelled::Collided) => pause(attempt).await,
-                None => return Err(StoreError::service("TransactWriteItems", error)),
+            match CancellationCause::from_error(&error) {
+                Some(CancellationCause::ConditionFailed(action)) => {
+                    return Ok(TransactWriteOutcome::ConditionFailed(action));
+                }
+                Some(CancellationCause::WriteConflict) => back_off(attempt).await,
+                None => return Err(StoreError::from_service("TransactWriteItems", error)),
             }
         }
         Err(StoreError::Contended {
@@ -391,9 +410,13 @@ impl Store {
 
     // An action's builder fails only where table, key or item is missing, and here none is.
 
-    pub(crate) fn put_action(&self, item: Attributes, conditions: Vec<When>) -> TransactWriteItem {
-        let mut parameters = Parameters::default();
-        let condition = parameters.condition(conditions);
+    pub(crate) fn put_action(
+        &self,
+        item: Attributes,
+        conditions: Vec<Condition>,
+    ) -> TransactWriteItem {
+        let mut parameters = ExpressionParameters::default();
+        let condition = parameters.render_conditions(conditions);
         let (names, values) = parameters.into_maps();
         let put = Put::builder()
             .table_name(&*self.table)
@@ -406,14 +429,14 @@ impl Store {
         TransactWriteItem::builder().set_put(put).build()
     }
 
-    pub(crate) fn update_action(&self, update: Update) -> TransactWriteItem {
-        let rendered = update.render();
+    pub(crate) fn update_action(&self, update: ItemUpdate) -> TransactWriteItem {
+        let rendered = update.render_expressions();
         let (names, values) = rendered.parameters.into_maps();
         let update = UpdateAction::builder()
             .table_name(&*self.table)
             .set_key(Some(rendered.key))
-            .update_expression(rendered.update)
-            .set_condition_expression(rendered.condition)
+            .update_expression(rendered.update_expression)
+            .set_condition_expression(rendered.condition_expression)
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(values)
             .build()
@@ -421,13 +444,13 @@ impl Store {
         TransactWriteItem::builder().set_update(update).build()
     }
 
-    pub(crate) fn delete_action(&self, key: Key, conditions: Vec<When>) -> TransactWriteItem {
-        let mut parameters = Parameters::default();
-        let condition = parameters.condition(conditions);
+    pub(crate) fn delete_action(&self, key: Key, conditions: Vec<Condition>) -> TransactWriteItem {
+        let mut parameters = ExpressionParameters::default();
+        let condition = parameters.render_conditions(conditions);
         let (names, values) = parameters.into_maps();
         let delete = Delete::builder()
             .table_name(&*self.table)
-            .set_key(Some(key.attributes()))
+            .set_key(Some(key.into_attributes()))
             .set_condition_expression(condition)
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(values)
@@ -438,29 +461,29 @@ impl Store {
 }
 
 /// The answer of a conditional write; `None` where its conditions do not hold.
-fn held<T, E>(
+fn allow_failed_condition<T, E>(
     operation: &'static str,
-    answer: Result<T, SdkError<E>>,
+    result: Result<T, SdkError<E>>,
 ) -> Result<Option<T>, StoreError>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    match answer {
+    match result {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(None),
-        Err(error) => Err(StoreError::service(operation, error)),
+        Err(error) => Err(StoreError::from_service(operation, error)),
     }
 }
 
 /// Why a transaction was cancelled.
-enum Cancelled {
-    Refused(usize),
-    Collided,
+enum CancellationCause {
+    ConditionFailed(usize),
+    WriteConflict,
 }
 
-impl Cancelled {
+impl CancellationCause {
     /// A condition that fails decides; else a collision, which the next attempt may not meet.
-    fn of(error: &SdkError<TransactWriteItemsError>) -> Option<Self> {
+    fn from_error(error: &SdkError<TransactWriteItemsError>) -> Option<Self> {
         match error.as_service_error()? {
             TransactWriteItemsError::TransactionCanceledException(cancelled) => {
                 let reasons = cancelled.cancellation_reasons();
@@ -479,10 +502,10 @@ impl Cancelled {
                         )
                     });
                 refused
-                    .map(Self::Refused)
-                    .or_else(|| collided.then_some(Self::Collided))
+                    .map(Self::ConditionFailed)
+                    .or_else(|| collided.then_some(Self::WriteConflict))
             }
-            TransactWriteItemsError::TransactionInProgressException(_) => Some(Self::Collided),
+            TransactWriteItemsError::TransactionInProgressException(_) => Some(Self::WriteConflict),
             _ => None,
         }
     }

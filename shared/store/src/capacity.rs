@@ -26,23 +26,29 @@ impl std::ops::Sub for CapacityUsed {
 
 /// Sums up what calls consumed. Clones share one sum.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Meter(Arc<Mutex<CapacityUsed>>);
+pub(crate) struct CapacityMeter(Arc<Mutex<CapacityUsed>>);
 
-impl Meter {
-    pub(crate) fn used(&self) -> CapacityUsed {
+impl CapacityMeter {
+    pub(crate) fn capacity_used(&self) -> CapacityUsed {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn read<'a>(&self, consumed: impl IntoIterator<Item = &'a ConsumedCapacity>) {
-        let units = sum(consumed);
+    pub(crate) fn add_read_units<'a>(
+        &self,
+        consumed: impl IntoIterator<Item = &'a ConsumedCapacity>,
+    ) {
+        let units = sum_units(consumed);
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .read_units += units;
     }
 
-    pub(crate) fn write<'a>(&self, consumed: impl IntoIterator<Item = &'a ConsumedCapacity>) {
-        let units = sum(consumed);
+    pub(crate) fn add_write_units<'a>(
+        &self,
+        consumed: impl IntoIterator<Item = &'a ConsumedCapacity>,
+    ) {
+        let units = sum_units(consumed);
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -50,7 +56,7 @@ impl Meter {
     }
 }
 
-fn sum<'a>(consumed: impl IntoIterator<Item = &'a ConsumedCapacity>) -> f64 {
+fn sum_units<'a>(consumed: impl IntoIterator<Item = &'a ConsumedCapacity>) -> f64 {
     consumed
         .into_iter()
         .filter_map(ConsumedCapacity::capacity_units)

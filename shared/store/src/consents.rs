@@ -11,27 +11,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
-    expression::{Update, When},
-    item::{Attributes, Draft, JSON, Key, Reader, bytes, json, millis, n, s},
+    expression::{Condition, ItemUpdate},
+    item::{
+        Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, bytes_value, json_value,
+        millis_value, number_value, string_value,
+    },
     records,
 };
 
 const KIND: &str = "consent";
-const EXPIRES: &str = "xp";
-const NOTICED: &str = "xn";
+const EXPIRES_ATTRIBUTE: &str = "xp";
+const NOTICED_ATTRIBUTE: &str = "xn";
 
-const SEALED: &str = "s";
-const APP: &str = "app";
+const SEALED_ATTRIBUTE: &str = "s";
+const APP_ATTRIBUTE: &str = "app";
 
 /// Until when one refresh has claimed the renewal of the tokens.
-const CLAIM: &str = "rn";
+const RENEWAL_CLAIM_ATTRIBUTE: &str = "rn";
 
 /// An account that a consent opens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsentAccount {
     /// Ours.
     #[serde(rename = "i")]
-    pub id: AccountId,
+    pub account_id: AccountId,
     /// The bank's id of the account, used in its URLs.
     #[serde(rename = "b")]
     pub bank_account_id: String,
@@ -47,11 +50,11 @@ pub struct Consent {
     /// Its bank.
     pub bank: BankId,
     /// The secret as the vault sealed it.
-    pub sealed: Vec<u8>,
+    pub sealed_secret: Vec<u8>,
     /// The accounts it opens.
     pub accounts: Vec<ConsentAccount>,
     /// When it ends, where that is known, and what was told of it.
-    pub clock: Option<ConsentClock>,
+    pub consent_clock: Option<ConsentClock>,
 }
 
 impl fmt::Debug for Consent {
@@ -63,53 +66,81 @@ impl fmt::Debug for Consent {
     }
 }
 
-fn key(record: RecordId) -> Key {
-    Key::new(records::partition(record), "CRED")
+fn consent_key(record: RecordId) -> Key {
+    Key::new(records::record_partition(record), "CRED")
 }
 
-pub(crate) fn write(consent: &Consent) -> Result<Attributes, StoreError> {
-    Ok(Draft::new(key(consent.record))
-        .maybe(APP, consent.app.map(|it| s(it.to_string())))
-        .with("ins", s(consent.bank.to_string()))
-        .with(SEALED, bytes(consent.sealed.as_slice()))
-        .with(JSON, json(KIND, &consent.accounts)?)
-        .maybe(EXPIRES, consent.clock.map(|it| millis(it.expires_at)))
-        .maybe(NOTICED, consent.clock.and_then(|it| it.noticed).map(n))
-        .done())
+pub(crate) fn write_consent(consent: &Consent) -> Result<Attributes, StoreError> {
+    Ok(ItemBuilder::new(consent_key(consent.record))
+        .with_optional(
+            APP_ATTRIBUTE,
+            consent.app.map(|it| string_value(it.to_string())),
+        )
+        .with_attribute("ins", string_value(consent.bank.to_string()))
+        .with_attribute(
+            SEALED_ATTRIBUTE,
+            bytes_value(consent.sealed_secret.as_slice()),
+        )
+        .with_attribute(JSON_ATTRIBUTE, json_value(KIND, &consent.accounts)?)
+        .with_optional(
+            EXPIRES_ATTRIBUTE,
+            consent.consent_clock.map(|it| millis_value(it.expires_at)),
+        )
+        .with_optional(
+            NOTICED_ATTRIBUTE,
+            consent
+                .consent_clock
+                .and_then(|it| it.last_notice_days)
+                .map(number_value),
+        )
+        .build())
 }
 
-fn read(item: &Attributes) -> Result<Consent, StoreError> {
-    let reader = Reader::new(KIND, item);
-    let record = reader.text("pk")?.strip_prefix("REC#");
+fn read_consent(item: &Attributes) -> Result<Consent, StoreError> {
+    let reader = ItemReader::new(KIND, item);
+    let record = reader.read_text("pk")?.strip_prefix("REC#");
     Ok(Consent {
         record: record
             .and_then(|id| id.parse().ok())
-            .ok_or_else(|| reader.corrupt("pk"))?,
-        app: reader.optional(APP, Reader::parse)?,
-        bank: reader.parse("ins")?,
-        sealed: reader.bytes(SEALED)?.to_vec(),
-        accounts: reader.json(JSON)?,
-        clock: clock(&reader)?,
+            .ok_or_else(|| reader.corrupt_error("pk"))?,
+        app: reader.read_optional(APP_ATTRIBUTE, ItemReader::read_parsed)?,
+        bank: reader.read_parsed("ins")?,
+        sealed_secret: reader.read_bytes(SEALED_ATTRIBUTE)?.to_vec(),
+        accounts: reader.read_json(JSON_ATTRIBUTE)?,
+        consent_clock: read_clock(&reader)?,
     })
 }
 
-fn clock(reader: &Reader<'_>) -> Result<Option<ConsentClock>, StoreError> {
-    let Some(expires_at) = reader.optional(EXPIRES, Reader::millis)? else {
+fn read_clock(reader: &ItemReader<'_>) -> Result<Option<ConsentClock>, StoreError> {
+    let Some(expires_at) = reader.read_optional(EXPIRES_ATTRIBUTE, ItemReader::read_millis)? else {
         return Ok(None);
     };
-    let noticed = reader.optional(NOTICED, Reader::number)?;
+    let noticed = reader.read_optional(NOTICED_ATTRIBUTE, ItemReader::read_number)?;
     Ok(Some(ConsentClock {
         expires_at,
-        noticed,
+        last_notice_days: noticed,
     }))
 }
 
 /// The clock of a consent after notices were given, where nobody gave them meanwhile.
-pub(crate) fn noticed(record: RecordId, before: ConsentClock, after: ConsentClock) -> Update {
-    Update::new(key(record))
-        .assign(NOTICED, after.noticed.map(n))
-        .when(When::Is(EXPIRES, Some(millis(before.expires_at))))
-        .when(When::Is(NOTICED, before.noticed.map(n)))
+pub(crate) fn notices_update(
+    record: RecordId,
+    expected: ConsentClock,
+    updated: ConsentClock,
+) -> ItemUpdate {
+    ItemUpdate::new(consent_key(record))
+        .set_or_remove(
+            NOTICED_ATTRIBUTE,
+            updated.last_notice_days.map(number_value),
+        )
+        .with_condition(Condition::Equals(
+            EXPIRES_ATTRIBUTE,
+            Some(millis_value(expected.expires_at)),
+        ))
+        .with_condition(Condition::Equals(
+            NOTICED_ATTRIBUTE,
+            expected.last_notice_days.map(number_value),
+        ))
 }
 
 impl Store {
@@ -118,12 +149,12 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn stop_clock(&self, record: RecordId) -> Result<(), StoreError> {
-        let update = Update::new(key(record))
-            .remove(EXPIRES)
-            .remove(NOTICED)
-            .when(When::Exists);
-        self.update(update).await.map(drop)
+    pub async fn clear_consent_clock(&self, record: RecordId) -> Result<(), StoreError> {
+        let update = ItemUpdate::new(consent_key(record))
+            .remove_attribute(EXPIRES_ATTRIBUTE)
+            .remove_attribute(NOTICED_ATTRIBUTE)
+            .with_condition(Condition::Exists);
+        self.update_item(update).await.map(drop)
     }
 
     /// The consents of these records that exist, in any order; read eventually. No record may be
@@ -132,10 +163,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn consents(&self, records: &[RecordId]) -> Result<Vec<Consent>, StoreError> {
-        let keys = records.iter().copied().map(key).collect();
-        let items = self.batch_get(keys, Consistency::Eventual).await?;
-        items.iter().map(read).collect()
+    pub async fn load_consents(&self, records: &[RecordId]) -> Result<Vec<Consent>, StoreError> {
+        let keys = records.iter().copied().map(consent_key).collect();
+        let items = self.batch_get_items(keys, Consistency::Eventual).await?;
+        items.iter().map(read_consent).collect()
     }
 
     /// The consent of a record.
@@ -143,13 +174,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn consent(
+    pub async fn find_consent(
         &self,
         record: RecordId,
         consistency: Consistency,
     ) -> Result<Option<Consent>, StoreError> {
-        let item = self.get(key(record), consistency).await?;
-        item.as_ref().map(read).transpose()
+        let item = self.get_item(consent_key(record), consistency).await?;
+        item.as_ref().map(read_consent).transpose()
     }
 
     /// Stores a consent in place of the record's old one: the user linked again, or the bank gave
@@ -159,7 +190,7 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_consent(&self, consent: &Consent) -> Result<(), StoreError> {
-        self.put(write(consent)?).await
+        self.put_item(write_consent(consent)?).await
     }
 
     /// Claims the renewal of a consent's tokens until `until`: two refreshes that both spent the same
@@ -170,17 +201,23 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn claim_renewal(
+    pub async fn claim_token_renewal(
         &self,
         consent: &Consent,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<bool, StoreError> {
-        let update = Update::new(key(consent.record))
-            .set(CLAIM, millis(until))
-            .when(When::Is(SEALED, Some(bytes(consent.sealed.as_slice()))))
-            .when(When::AbsentOrBelow(CLAIM, millis(now)));
-        self.update(update).await
+        let update = ItemUpdate::new(consent_key(consent.record))
+            .set_attribute(RENEWAL_CLAIM_ATTRIBUTE, millis_value(until))
+            .with_condition(Condition::Equals(
+                SEALED_ATTRIBUTE,
+                Some(bytes_value(consent.sealed_secret.as_slice())),
+            ))
+            .with_condition(Condition::AbsentOrBelow(
+                RENEWAL_CLAIM_ATTRIBUTE,
+                millis_value(now),
+            ));
+        self.update_item(update).await
     }
 
     /// Stores renewed tokens in place of those of `consent`, and ends the claim. False, and nothing
@@ -189,15 +226,18 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn renew_consent(
+    pub async fn store_renewed_tokens(
         &self,
         consent: &Consent,
-        sealed: &[u8],
+        sealed_secret: &[u8],
     ) -> Result<bool, StoreError> {
-        let update = Update::new(key(consent.record))
-            .set(SEALED, bytes(sealed))
-            .remove(CLAIM)
-            .when(When::Is(SEALED, Some(bytes(consent.sealed.as_slice()))));
-        self.update(update).await
+        let update = ItemUpdate::new(consent_key(consent.record))
+            .set_attribute(SEALED_ATTRIBUTE, bytes_value(sealed_secret))
+            .remove_attribute(RENEWAL_CLAIM_ATTRIBUTE)
+            .with_condition(Condition::Equals(
+                SEALED_ATTRIBUTE,
+                Some(bytes_value(consent.sealed_secret.as_slice())),
+            ));
+        self.update_item(update).await
     }
 }

@@ -11,13 +11,13 @@ use okra_core::ids::AppId;
 
 use crate::{
     Consistency, Store, StoreError,
-    call::{Range, Take},
-    expression::Update,
-    item::{Attributes, Key, PK, SK, TTL, n, ttl},
+    call::{KeyRange, ReadLimit},
+    expression::ItemUpdate,
+    item::{Attributes, Key, PK, SK, TTL_ATTRIBUTE, expiry_value, number_value},
 };
 
 /// Seconds that a minute is kept.
-const KEPT_S: i64 = 3 * 24 * 3600;
+const COUNT_RETENTION_S: i64 = 3 * 24 * 3600;
 
 /// Minutes that are read at once at most.
 pub const MAX_COUNTED_MINUTES: usize = 24 * 60;
@@ -27,22 +27,22 @@ const MINUTES_PER_HOUR: u64 = 60;
 
 /// What was counted in one minute, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counts {
+pub struct MinuteCounts {
     /// Minutes since 1970.
     pub minute: u64,
     /// Numbers by their names.
     pub by_name: BTreeMap<String, u64>,
 }
 
-fn partition(app: AppId, minute: u64) -> String {
+fn counts_partition(app: AppId, minute: u64) -> String {
     format!("CNT#{app}#{}", minute / MINUTES_PER_HOUR)
 }
 
-fn sort_key(minute: u64) -> String {
+fn minute_sort_key(minute: u64) -> String {
     format!("{:02}", minute % MINUTES_PER_HOUR)
 }
 
-fn read(hour: u64, item: &Attributes) -> Result<Counts, StoreError> {
+fn read_counts(hour: u64, item: &Attributes) -> Result<MinuteCounts, StoreError> {
     let corrupt = |attribute| StoreError::Corrupt {
         kind: KIND,
         attribute,
@@ -54,13 +54,13 @@ fn read(hour: u64, item: &Attributes) -> Result<Counts, StoreError> {
     let mut by_name = BTreeMap::new();
     for (name, value) in item {
         if let AttributeValue::N(number) = value
-            && name != TTL
+            && name != TTL_ATTRIBUTE
         {
             let number = number.parse().map_err(|_| corrupt("a count"))?;
             by_name.insert(name.clone(), number);
         }
     }
-    Ok(Counts {
+    Ok(MinuteCounts {
         minute: hour * MINUTES_PER_HOUR + minute,
         by_name,
     })
@@ -72,20 +72,23 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn count(
+    pub async fn add_counts(
         &self,
         app: AppId,
         now: Timestamp,
         numbers: &[(&str, u64)],
     ) -> Result<(), StoreError> {
         let minute = u64::try_from(now.as_second().div_euclid(60)).unwrap_or(0);
-        let key = Key::new(partition(app, minute), sort_key(minute));
-        let update = Update::new(key).set(TTL, ttl(now, KEPT_S));
+        let key = Key::new(counts_partition(app, minute), minute_sort_key(minute));
+        let update =
+            ItemUpdate::new(key).set_attribute(TTL_ATTRIBUTE, expiry_value(now, COUNT_RETENTION_S));
         let update = numbers
             .iter()
-            .filter(|(name, number)| *number > 0 && ![PK, SK, TTL].contains(name))
-            .fold(update, |update, (name, number)| update.add(name, n(number)));
-        self.update(update).await.map(drop)
+            .filter(|(name, number)| *number > 0 && ![PK, SK, TTL_ATTRIBUTE].contains(name))
+            .fold(update, |update, (name, number)| {
+                update.add_to_number(name, number_value(number))
+            });
+        self.update_item(update).await.map(drop)
     }
 
     /// What was counted of an app in the minutes from `from` to `to` (both inclusive, since 1970), in order;
@@ -94,19 +97,28 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn counts(&self, app: AppId, from: u64, to: u64) -> Result<Vec<Counts>, StoreError> {
+    pub async fn list_counts(
+        &self,
+        app: AppId,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<MinuteCounts>, StoreError> {
         let most = u64::try_from(MAX_COUNTED_MINUTES).unwrap_or(u64::MAX);
         let from = from.max(to.saturating_sub(most - 1));
         let hours = from / MINUTES_PER_HOUR..=to / MINUTES_PER_HOUR;
         let hours = hours.map(|hour| async move {
-            let take = Take::First(usize::try_from(MINUTES_PER_HOUR).unwrap_or(60));
+            let take = ReadLimit::First(usize::try_from(MINUTES_PER_HOUR).unwrap_or(60));
             let first = from.max(hour * MINUTES_PER_HOUR);
             let last = to.min(hour * MINUTES_PER_HOUR + MINUTES_PER_HOUR - 1);
-            let range = Range::between(partition(app, first), sort_key(first), sort_key(last));
-            let items = self.query(range, take, Consistency::Eventual).await?;
+            let range = KeyRange::between_keys(
+                counts_partition(app, first),
+                minute_sort_key(first),
+                minute_sort_key(last),
+            );
+            let items = self.query_range(range, take, Consistency::Eventual).await?;
             items
                 .iter()
-                .map(|item| read(hour, item))
+                .map(|item| read_counts(hour, item))
                 .collect::<Result<Vec<_>, _>>()
         });
         let counts = futures::future::try_join_all(hours)

@@ -8,17 +8,17 @@ use okra_core::ids::{AccountId, AppId, CustomerId, CustomerTag, RecordId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Account, Consistency, Head, MAX_ACCOUNTS_PER_RECORD, MAX_RECORDS_PER_CUSTOMER, Page, Store,
-    StoreError, accounts, apps,
-    call::{Range, Take},
-    item::{AFTER_ALL, Attributes, JSON, Key, Reader, SK, document},
+    Account, Consistency, ListPage, MAX_ACCOUNTS_PER_RECORD, MAX_RECORDS_PER_CUSTOMER, RecordHead,
+    Store, StoreError, accounts, apps,
+    call::{KeyRange, ReadLimit},
+    item::{Attributes, HIGHEST_SORT_CHAR, ItemReader, JSON_ATTRIBUTE, Key, SK, json_item},
 };
 
 const KIND: &str = "customer";
-const LINK: &str = "CUS#";
+const CUSTOMER_PREFIX: &str = "CUS#";
 
 /// Customers that share a tag, taken together, have at most so many times what one may have.
-const MAX_NAMESAKES: usize = 2;
+const MAX_CUSTOMERS_PER_TAG: usize = 2;
 
 /// A person of an app, across banks.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,8 @@ pub struct Customer {
     pub email: Option<String>,
     /// True where the app flagged the person: no bank can be linked.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
-    pub blocked: bool,
+    #[serde(rename = "blocked")]
+    pub is_blocked: bool,
     /// When the person first linked a bank.
     pub created_at: Timestamp,
 }
@@ -50,26 +51,29 @@ impl fmt::Debug for Customer {
 
 /// The partition of a customer, its accounts and the links to its records. In the order of their sort
 /// keys: accounts, customer, records, so that one query reads the customer with either.
-pub(crate) fn partition(tag: CustomerTag) -> String {
-    format!("{LINK}{}", HEXLOWER.encode(&tag))
+pub(crate) fn customer_partition(tag: CustomerTag) -> String {
+    format!("{CUSTOMER_PREFIX}{}", HEXLOWER.encode(&tag))
 }
 
-pub(crate) fn key(customer: CustomerId) -> Key {
-    Key::new(partition(customer.tag()), link(customer))
+pub(crate) fn customer_key(customer: CustomerId) -> Key {
+    Key::new(
+        customer_partition(customer.tag()),
+        customer_sort_key(customer),
+    )
 }
 
 /// The sort key of a customer, and of the link from its app.
-pub(crate) fn link(customer: CustomerId) -> String {
-    format!("{LINK}{customer}")
+pub(crate) fn customer_sort_key(customer: CustomerId) -> String {
+    format!("{CUSTOMER_PREFIX}{customer}")
 }
 
 /// What the sort keys of the links to a customer's records begin with.
-pub(crate) fn records(customer: CustomerId) -> String {
+pub(crate) fn record_link_prefix(customer: CustomerId) -> String {
     format!("REC#{customer}#")
 }
 
-fn read(item: &Attributes) -> Result<Customer, StoreError> {
-    Reader::new(KIND, item).json(JSON)
+fn read_customer(item: &Attributes) -> Result<Customer, StoreError> {
+    ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE)
 }
 
 impl Store {
@@ -79,12 +83,18 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_customer(&self, customer: &Customer) -> Result<(), StoreError> {
-        let link = Key::new(apps::partition(customer.app), link(customer.id));
+        let link = Key::new(
+            apps::app_partition(customer.app),
+            customer_sort_key(customer.id),
+        );
         let actions = vec![
-            self.put_action(document(KIND, key(customer.id), customer)?, vec![]),
-            self.put_action(link.attributes(), vec![]),
+            self.put_action(
+                json_item(KIND, customer_key(customer.id), customer)?,
+                vec![],
+            ),
+            self.put_action(link.into_attributes(), vec![]),
         ];
-        self.transact(actions).await.map(drop)
+        self.transact_write(actions).await.map(drop)
     }
 
     /// A customer.
@@ -92,9 +102,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn customer(&self, customer: CustomerId) -> Result<Option<Customer>, StoreError> {
-        let item = self.get(key(customer), Consistency::Eventual).await?;
-        item.as_ref().map(read).transpose()
+    pub async fn find_customer(
+        &self,
+        customer: CustomerId,
+    ) -> Result<Option<Customer>, StoreError> {
+        let item = self
+            .get_item(customer_key(customer), Consistency::Eventual)
+            .await?;
+        item.as_ref().map(read_customer).transpose()
     }
 
     /// A customer with all accounts, in the order they were linked in. One query, which costs what the
@@ -103,25 +118,25 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn customer_with_accounts(
+    pub async fn find_customer_with_accounts(
         &self,
         customer: CustomerId,
     ) -> Result<Option<(Customer, Vec<Account>)>, StoreError> {
         const BOUND: usize =
-            MAX_NAMESAKES * (1 + MAX_RECORDS_PER_CUSTOMER * MAX_ACCOUNTS_PER_RECORD);
-        let Key { pk, sk } = key(customer);
-        let range = Range::between(pk, accounts::PREFIX, sk.clone());
-        let take = Take::All {
+            MAX_CUSTOMERS_PER_TAG * (1 + MAX_RECORDS_PER_CUSTOMER * MAX_ACCOUNTS_PER_RECORD);
+        let Key { pk, sk } = customer_key(customer);
+        let range = KeyRange::between_keys(pk, accounts::ACCOUNT_PREFIX, sk.clone());
+        let take = ReadLimit::All {
             bound: BOUND,
             what: "accounts of a customer",
         };
         let (mut found, mut of) = (None, Vec::new());
-        for item in &self.query(range, take, Consistency::Eventual).await? {
-            let reader = Reader::new(KIND, item);
-            if reader.text(SK)?.starts_with(accounts::PREFIX) {
-                of.push(accounts::read(item)?);
-            } else if reader.text(SK)? == sk {
-                found = Some(read(item)?);
+        for item in &self.query_range(range, take, Consistency::Eventual).await? {
+            let reader = ItemReader::new(KIND, item);
+            if reader.read_text(SK)?.starts_with(accounts::ACCOUNT_PREFIX) {
+                of.push(accounts::read_account(item)?);
+            } else if reader.read_text(SK)? == sk {
+                found = Some(read_customer(item)?);
             }
         }
         of.retain(|account| account.customer == customer);
@@ -134,33 +149,37 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn account_with_customer(
+    pub async fn find_account_with_customer(
         &self,
         account: AccountId,
     ) -> Result<Option<(Account, Option<Customer>)>, StoreError> {
-        let Key { pk, sk } = accounts::key(account);
-        let range = Range::between(pk, sk, format!("{LINK}{AFTER_ALL}"));
-        let take = Take::All {
-            bound: MAX_NAMESAKES * (1 + MAX_RECORDS_PER_CUSTOMER * MAX_ACCOUNTS_PER_RECORD),
+        let Key { pk, sk } = accounts::account_key(account);
+        let range = KeyRange::between_keys(pk, sk, format!("{CUSTOMER_PREFIX}{HIGHEST_SORT_CHAR}"));
+        let take = ReadLimit::All {
+            bound: MAX_CUSTOMERS_PER_TAG * (1 + MAX_RECORDS_PER_CUSTOMER * MAX_ACCOUNTS_PER_RECORD),
             what: "accounts of a customer",
         };
-        let items = self.query(range, take, Consistency::Eventual).await?;
+        let items = self.query_range(range, take, Consistency::Eventual).await?;
         let Some(first) = items.first() else {
             return Ok(None);
         };
-        let found = match Reader::new(KIND, first).after(accounts::PREFIX) {
-            Ok(_) => accounts::read(first)?,
+        let found = match ItemReader::new(KIND, first).sort_key_after(accounts::ACCOUNT_PREFIX) {
+            Ok(_) => accounts::read_account(first)?,
             Err(_) => return Ok(None),
         };
         if found.id != account {
             return Ok(None);
         }
-        let theirs = link(found.customer);
+        let theirs = customer_sort_key(found.customer);
         let is_theirs = |item: &&Attributes| {
-            let key = Reader::new(KIND, item).text(SK);
+            let key = ItemReader::new(KIND, item).read_text(SK);
             key.is_ok_and(|key| key == theirs)
         };
-        let customer = items.iter().find(is_theirs).map(read).transpose()?;
+        let customer = items
+            .iter()
+            .find(is_theirs)
+            .map(read_customer)
+            .transpose()?;
         Ok(Some((found, customer)))
     }
 
@@ -170,28 +189,28 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Bound`] for more than [`MAX_RECORDS_PER_CUSTOMER`] records.
-    pub async fn customer_with_records(
+    pub async fn find_customer_with_records(
         &self,
         customer: CustomerId,
-    ) -> Result<Option<(Customer, Vec<Head>)>, StoreError> {
-        let Key { pk, sk } = key(customer);
-        let prefix = records(customer);
-        let range = Range::between(pk, sk.clone(), format!("{prefix}{AFTER_ALL}"));
-        let take = Take::All {
-            bound: MAX_NAMESAKES * (1 + MAX_RECORDS_PER_CUSTOMER),
+    ) -> Result<Option<(Customer, Vec<RecordHead>)>, StoreError> {
+        let Key { pk, sk } = customer_key(customer);
+        let prefix = record_link_prefix(customer);
+        let range = KeyRange::between_keys(pk, sk.clone(), format!("{prefix}{HIGHEST_SORT_CHAR}"));
+        let take = ReadLimit::All {
+            bound: MAX_CUSTOMERS_PER_TAG * (1 + MAX_RECORDS_PER_CUSTOMER),
             what: "records of a customer",
         };
         let (mut found, mut ids) = (None, Vec::<RecordId>::new());
-        for item in &self.query(range, take, Consistency::Eventual).await? {
-            let reader = Reader::new(KIND, item);
-            if reader.text(SK)? == sk {
-                found = Some(read(item)?);
-            } else if let Ok(id) = reader.after(&prefix) {
-                ids.push(id.parse().map_err(|_| reader.corrupt(SK))?);
+        for item in &self.query_range(range, take, Consistency::Eventual).await? {
+            let reader = ItemReader::new(KIND, item);
+            if reader.read_text(SK)? == sk {
+                found = Some(read_customer(item)?);
+            } else if let Ok(id) = reader.sort_key_after(&prefix) {
+                ids.push(id.parse().map_err(|_| reader.corrupt_error(SK))?);
             }
         }
         let Some(found) = found else { return Ok(None) };
-        let heads = self.heads(&ids, Consistency::Eventual).await?;
+        let heads = self.load_heads(&ids, Consistency::Eventual).await?;
         Ok(Some((found, heads)))
     }
 
@@ -200,15 +219,15 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn customer_ids(
+    pub async fn list_customer_ids(
         &self,
         app: AppId,
         after: Option<CustomerId>,
         limit: usize,
     ) -> Result<Vec<CustomerId>, StoreError> {
-        let partition = apps::partition(app);
+        let partition = apps::app_partition(app);
         let consistency = Consistency::Eventual;
-        self.linked(partition, LINK, after, limit, consistency)
+        self.linked_ids(partition, CUSTOMER_PREFIX, after, limit, consistency)
             .await
     }
 
@@ -218,16 +237,16 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn customers(
+    pub async fn list_customers(
         &self,
         app: AppId,
         after: Option<CustomerId>,
         limit: usize,
-    ) -> Result<Page<Customer, CustomerId>, StoreError> {
-        let ids = self.customer_ids(app, after, limit).await?;
-        Ok(Page {
-            items: self.customers_of(&ids).await?,
-            next: ids.last().copied().filter(|_| ids.len() == limit),
+    ) -> Result<ListPage<Customer, CustomerId>, StoreError> {
+        let ids = self.list_customer_ids(app, after, limit).await?;
+        Ok(ListPage {
+            items: self.load_customers(&ids).await?,
+            next_cursor: ids.last().copied().filter(|_| ids.len() == limit),
         })
     }
 
@@ -237,10 +256,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn customers_of(&self, ids: &[CustomerId]) -> Result<Vec<Customer>, StoreError> {
-        let keys = ids.iter().copied().map(key).collect();
-        let items = self.batch_get(keys, Consistency::Eventual).await?;
-        let mut items = items.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    pub async fn load_customers(&self, ids: &[CustomerId]) -> Result<Vec<Customer>, StoreError> {
+        let keys = ids.iter().copied().map(customer_key).collect();
+        let items = self.batch_get_items(keys, Consistency::Eventual).await?;
+        let mut items = items
+            .iter()
+            .map(read_customer)
+            .collect::<Result<Vec<_>, _>>()?;
         items.sort_by_key(|customer| customer.id);
         Ok(items)
     }

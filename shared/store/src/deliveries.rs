@@ -6,26 +6,26 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    ids::{EndpointId, EventId, Seq, Source},
-    retry::holds_up,
+    ids::{EndpointId, EventId, FeedSource, Seq},
+    retry::blocks_head_of_line,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
-    call::{Direction, Range, Take},
-    expression::When,
-    item::{Attributes, Draft, JSON, Key, Reader, json, n},
+    call::{KeyRange, ReadLimit, SortOrder},
+    expression::Condition,
+    item::{Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, json_value, number_value},
 };
 
 /// Seconds that a delivery is kept after its last attempt.
-const KEPT_S: i64 = 30 * 24 * 3600;
+const DELIVERY_RETENTION_S: i64 = 30 * 24 * 3600;
 
 /// Deliveries that are read at once at most.
 pub const MAX_DELIVERIES_PER_PAGE: usize = 1000;
 
 /// Attempts that a delivery remembers at most; the oldest are forgotten first.
-pub const MAX_ATTEMPTS_KEPT: usize = 12;
+pub const MAX_LOGGED_ATTEMPTS: usize = 12;
 
 /// Bytes of a failing answer that are kept at most.
 pub const MAX_EXCERPT_BYTES: usize = 1024;
@@ -64,38 +64,38 @@ impl DeliveryState {
 /// Where an event stands in the line of its record's events, at an endpoint that is told them one after
 /// another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Line {
+pub enum FifoPosition {
     /// In none.
     #[default]
     #[serde(rename = "-")]
-    None,
+    Unordered,
     /// In it: whoever settles it goes on with those behind it.
     #[serde(rename = "i")]
-    In,
+    Queued,
     /// It had its turn, and neither it nor any before it holds up those behind it any more.
     #[serde(rename = "p")]
-    Past,
+    Released,
 }
 
-impl Line {
+impl FifoPosition {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde passes it")]
-    fn is_none(&self) -> bool {
-        *self == Self::None
+    fn is_unordered(&self) -> bool {
+        *self == Self::Unordered
     }
 }
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttemptResult {
+pub struct LoggedAttempt {
     /// The HTTP status, where there was an answer.
     #[serde(rename = "s", skip_serializing_if = "Option::is_none", default)]
     pub status: Option<u16>,
     /// The class of the outcome; a stable name.
     #[serde(rename = "c")]
-    pub class: String,
+    pub outcome_class: String,
     /// When it was made.
     #[serde(rename = "a")]
-    pub at: Timestamp,
+    pub attempted_at: Timestamp,
     /// How long it took.
     #[serde(rename = "l")]
     pub latency_ms: u32,
@@ -107,9 +107,9 @@ pub struct DeliveryKey {
     /// The endpoint.
     pub endpoint: EndpointId,
     /// When the event's feed entry was committed; milliseconds count.
-    pub at: Timestamp,
+    pub committed_at: Timestamp,
     /// The feed of the event.
-    pub source: Source,
+    pub source: FeedSource,
     /// Its place in it.
     pub seq: Seq,
 }
@@ -120,21 +120,21 @@ pub struct Delivery {
     /// Which event to which endpoint.
     pub key: DeliveryKey,
     /// The event's name: `balance.success`.
-    pub event: String,
+    pub event_name: String,
     /// Where it stands.
     pub state: DeliveryState,
     /// Attempts made, of those that the schedule allows. Probes and our own faults do not count.
-    pub attempts: u32,
+    pub attempt_count: u32,
     /// The attempts, the last of them last; at most [`MAX_ATTEMPTS_KEPT`].
-    pub log: Vec<AttemptResult>,
+    pub attempt_log: Vec<LoggedAttempt>,
     /// The beginning of the last failing answer, at most [`MAX_EXCERPT_BYTES`].
-    pub excerpt: Option<String>,
+    pub response_excerpt: Option<String>,
     /// When it is tried again, in state [`DeliveryState::Retry`].
-    pub next_at: Option<Timestamp>,
+    pub next_attempt_at: Option<Timestamp>,
     /// True from when somebody asked for it again.
-    pub replayed: bool,
+    pub is_redelivery: bool,
     /// Where it stands in the line of its record's events.
-    pub line: Line,
+    pub fifo_position: FifoPosition,
     /// Counts the times this was stored. A new one has 1; who stores it again adds 1.
     pub version: u32,
 }
@@ -142,16 +142,16 @@ pub struct Delivery {
 impl Delivery {
     /// The id of the event.
     pub fn event_id(&self) -> EventId {
-        EventId::of_source(self.key.source, self.key.seq)
+        EventId::for_feed_entry(self.key.source, self.key.seq)
     }
 
     /// The last attempt.
-    pub fn last(&self) -> Option<&AttemptResult> {
-        self.log.last()
+    pub fn last_attempt(&self) -> Option<&LoggedAttempt> {
+        self.attempt_log.last()
     }
 
     /// True where no attempt is to be made any more.
-    pub const fn is_over(&self) -> bool {
+    pub const fn is_final(&self) -> bool {
         matches!(
             self.state,
             DeliveryState::Delivered | DeliveryState::Exhausted | DeliveryState::Cancelled
@@ -160,118 +160,132 @@ impl Delivery {
 
     /// True where it holds up no event behind it in line: it is over, or was tried in vain for long
     /// enough.
-    pub fn is_settled(&self) -> bool {
-        let tried = self.log.first().zip(self.next_at);
-        let in_vain = |(first, next): (&AttemptResult, _)| {
-            self.state == DeliveryState::Retry && !holds_up(self.attempts, first.at, next)
+    pub fn releases_next_event(&self) -> bool {
+        let tried = self.attempt_log.first().zip(self.next_attempt_at);
+        let in_vain = |(first, next): (&LoggedAttempt, _)| {
+            self.state == DeliveryState::Retry
+                && !blocks_head_of_line(self.attempt_count, first.attempted_at, next)
         };
-        self.is_over() || self.line == Line::Past || tried.is_some_and(in_vain)
+        self.is_final()
+            || self.fifo_position == FifoPosition::Released
+            || tried.is_some_and(in_vain)
     }
 
     /// Remembers an attempt.
-    pub fn remember(&mut self, attempt: AttemptResult) {
-        if self.log.len() >= MAX_ATTEMPTS_KEPT {
-            self.log.remove(0);
+    pub fn log_attempt(&mut self, attempt: LoggedAttempt) {
+        if self.attempt_log.len() >= MAX_LOGGED_ATTEMPTS {
+            self.attempt_log.remove(0);
         }
-        self.log.push(attempt);
+        self.attempt_log.push(attempt);
     }
 }
 
 /// What of a delivery is in its JSON.
 #[derive(Serialize, Deserialize)]
-struct Body {
+struct DeliveryBody {
     #[serde(rename = "s")]
     state: DeliveryState,
     #[serde(rename = "e")]
-    event: String,
+    event_name: String,
     #[serde(rename = "l", skip_serializing_if = "Vec::is_empty", default)]
-    log: Vec<AttemptResult>,
+    attempt_log: Vec<LoggedAttempt>,
     #[serde(rename = "x", skip_serializing_if = "Option::is_none", default)]
-    excerpt: Option<String>,
+    response_excerpt: Option<String>,
     #[serde(rename = "n", skip_serializing_if = "Option::is_none", default)]
-    next_at: Option<Timestamp>,
+    next_attempt_at: Option<Timestamp>,
     #[serde(rename = "r", skip_serializing_if = "std::ops::Not::not", default)]
-    replayed: bool,
-    #[serde(rename = "o", skip_serializing_if = "Line::is_none", default)]
-    line: Line,
+    is_redelivery: bool,
+    #[serde(
+        rename = "o",
+        skip_serializing_if = "FifoPosition::is_unordered",
+        default
+    )]
+    fifo_position: FifoPosition,
 }
 
-fn partition(endpoint: EndpointId) -> String {
+fn deliveries_partition(endpoint: EndpointId) -> String {
     format!("DLV#{endpoint}")
 }
 
 /// The sort key of deliveries and parked events: in the order of commits.
-pub(crate) fn sort_key(key: &DeliveryKey) -> String {
+pub(crate) fn delivery_sort_key(key: &DeliveryKey) -> String {
     let DeliveryKey {
-        at, source, seq, ..
+        committed_at: at,
+        source,
+        seq,
+        ..
     } = key;
-    format!("{}#{source}#{:012}", from(*at), seq.0)
+    format!("{}#{source}#{:012}", commit_time_prefix(*at), seq.0)
 }
 
 /// What sort keys of events that were committed at `at` begin with.
-pub(crate) fn from(at: Timestamp) -> String {
+pub(crate) fn commit_time_prefix(at: Timestamp) -> String {
     format!("{:013}", at.as_millisecond().max(0))
 }
 
-pub(crate) fn parse_sort_key(endpoint: EndpointId, text: &str) -> Option<DeliveryKey> {
+pub(crate) fn parse_delivery_sort_key(endpoint: EndpointId, text: &str) -> Option<DeliveryKey> {
     let mut parts = text.split('#');
     let at = Timestamp::from_millisecond(parts.next()?.parse().ok()?).ok()?;
     let source = parts.next()?.parse().ok()?;
     let seq = Seq(parts.next()?.parse().ok()?);
     Some(DeliveryKey {
         endpoint,
-        at,
+        committed_at: at,
         source,
         seq,
     })
 }
 
-pub(crate) fn key(key: &DeliveryKey) -> Key {
-    Key::new(partition(key.endpoint), sort_key(key))
+pub(crate) fn delivery_item_key(key: &DeliveryKey) -> Key {
+    Key::new(deliveries_partition(key.endpoint), delivery_sort_key(key))
 }
 
-pub(crate) fn write(delivery: &Delivery, now: Timestamp) -> Result<Attributes, StoreError> {
-    let body = Body {
+pub(crate) fn write_delivery(
+    delivery: &Delivery,
+    now: Timestamp,
+) -> Result<Attributes, StoreError> {
+    let body = DeliveryBody {
         state: delivery.state,
-        event: delivery.event.clone(),
-        log: delivery.log.clone(),
-        excerpt: delivery.excerpt.clone(),
-        next_at: delivery.next_at,
-        replayed: delivery.replayed,
-        line: delivery.line,
+        event_name: delivery.event_name.clone(),
+        attempt_log: delivery.attempt_log.clone(),
+        response_excerpt: delivery.response_excerpt.clone(),
+        next_attempt_at: delivery.next_attempt_at,
+        is_redelivery: delivery.is_redelivery,
+        fifo_position: delivery.fifo_position,
     };
-    Ok(Draft::new(key(&delivery.key))
-        .with("n", n(delivery.attempts))
-        .with("v", n(delivery.version))
-        .with(JSON, json(KIND, &body)?)
-        .expiring(now, KEPT_S)
-        .done())
+    Ok(ItemBuilder::new(delivery_item_key(&delivery.key))
+        .with_attribute("n", number_value(delivery.attempt_count))
+        .with_attribute("v", number_value(delivery.version))
+        .with_attribute(JSON_ATTRIBUTE, json_value(KIND, &body)?)
+        .with_expiry(now, DELIVERY_RETENTION_S)
+        .build())
 }
 
-fn read(item: &Attributes) -> Result<Delivery, StoreError> {
-    let reader = Reader::new(KIND, item);
-    let endpoint = reader.text("pk")?.strip_prefix("DLV#");
+fn read_delivery(item: &Attributes) -> Result<Delivery, StoreError> {
+    let reader = ItemReader::new(KIND, item);
+    let endpoint = reader.read_text("pk")?.strip_prefix("DLV#");
     let endpoint = endpoint.and_then(|endpoint| endpoint.parse().ok());
-    let endpoint = endpoint.ok_or_else(|| reader.corrupt("pk"))?;
-    let key = parse_sort_key(endpoint, reader.text("sk")?).ok_or_else(|| reader.corrupt("sk"))?;
-    let body: Body = reader.json(JSON)?;
+    let endpoint = endpoint.ok_or_else(|| reader.corrupt_error("pk"))?;
+    let key = parse_delivery_sort_key(endpoint, reader.read_text("sk")?)
+        .ok_or_else(|| reader.corrupt_error("sk"))?;
+    let body: DeliveryBody = reader.read_json(JSON_ATTRIBUTE)?;
     Ok(Delivery {
         key,
-        event: body.event,
+        event_name: body.event_name,
         state: body.state,
-        attempts: reader.number("n")?,
-        log: body.log,
-        excerpt: body.excerpt,
-        next_at: body.next_at,
-        replayed: body.replayed,
-        line: body.line,
-        version: reader.number("v")?,
+        attempt_count: reader.read_number("n")?,
+        attempt_log: body.attempt_log,
+        response_excerpt: body.response_excerpt,
+        next_attempt_at: body.next_attempt_at,
+        is_redelivery: body.is_redelivery,
+        fifo_position: body.fifo_position,
+        version: reader.read_number("v")?,
     })
 }
 
 /// True where nobody stored the delivery since it was read.
-pub(crate) fn unmoved(delivery: &Delivery) -> When {
-    When::AbsentOrBelow("v", n(delivery.version))
+pub(crate) fn unchanged_since_read(delivery: &Delivery) -> Condition {
+    Condition::AbsentOrBelow("v", number_value(delivery.version))
 }
 
 impl Store {
@@ -286,8 +300,11 @@ impl Store {
         delivery: &Delivery,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.put_when(write(delivery, now)?, vec![unmoved(delivery)])
-            .await
+        self.put_item_if(
+            write_delivery(delivery, now)?,
+            vec![unchanged_since_read(delivery)],
+        )
+        .await
     }
 
     /// The delivery of an event to an endpoint; read strongly.
@@ -295,9 +312,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn delivery(&self, of: &DeliveryKey) -> Result<Option<Delivery>, StoreError> {
-        let item = self.get(key(of), Consistency::Strong).await?;
-        item.as_ref().map(read).transpose()
+    pub async fn find_delivery(
+        &self,
+        delivery_key: &DeliveryKey,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let item = self
+            .get_item(delivery_item_key(delivery_key), Consistency::Strong)
+            .await?;
+        item.as_ref().map(read_delivery).transpose()
     }
 
     /// Those of these deliveries that there are, in any order; read strongly, so that a redelivered
@@ -306,16 +328,22 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn deliveries(&self, of: &[DeliveryKey]) -> Result<Vec<Delivery>, StoreError> {
-        let items = match of {
+    pub async fn load_deliveries(
+        &self,
+        delivery_keys: &[DeliveryKey],
+    ) -> Result<Vec<Delivery>, StoreError> {
+        let items = match delivery_keys {
             [] => return Ok(Vec::new()),
-            [one] => return Ok(self.delivery(one).await?.into_iter().collect()),
+            [one] => return Ok(self.find_delivery(one).await?.into_iter().collect()),
             of => {
-                self.batch_get(of.iter().map(key).collect(), Consistency::Strong)
-                    .await?
+                self.batch_get_items(
+                    of.iter().map(delivery_item_key).collect(),
+                    Consistency::Strong,
+                )
+                .await?
             }
         };
-        items.iter().map(read).collect()
+        items.iter().map(read_delivery).collect()
     }
 
     /// At most `limit` and [`MAX_DELIVERIES_PER_PAGE`] of an endpoint's deliveries whose events were
@@ -324,44 +352,53 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn deliveries_of(
+    pub async fn list_deliveries(
         &self,
         endpoint: EndpointId,
         (since, until): (Timestamp, Timestamp),
         after: Option<&DeliveryKey>,
-        direction: Direction,
+        sort_order: SortOrder,
         limit: usize,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let range = time_range(partition(endpoint), since, until, after, direction);
-        let take = Take::First(limit.min(MAX_DELIVERIES_PER_PAGE));
+        let range = commit_time_range(
+            deliveries_partition(endpoint),
+            since,
+            until,
+            after,
+            sort_order,
+        );
+        let take = ReadLimit::First(limit.min(MAX_DELIVERIES_PER_PAGE));
         let items = self
-            .query_to(range, take, Consistency::Eventual, direction)
+            .query_ordered(range, take, Consistency::Eventual, sort_order)
             .await?;
-        items.iter().map(read).collect()
+        items.iter().map(read_delivery).collect()
     }
 }
 
 /// The events committed from `since` to `until`, or of those what lies beyond `after`.
-pub(crate) fn time_range(
+pub(crate) fn commit_time_range(
     pk: String,
     since: Timestamp,
     until: Timestamp,
     after: Option<&DeliveryKey>,
-    direction: Direction,
-) -> Range {
-    let (mut low, mut high) = (from(since), format!("{}~", from(until)));
+    sort_order: SortOrder,
+) -> KeyRange {
+    let (mut low, mut high) = (
+        commit_time_prefix(since),
+        format!("{}~", commit_time_prefix(until)),
+    );
     if let Some(after) = after {
-        match direction {
-            Direction::Forward => low = format!("{} ", sort_key(after)),
+        match sort_order {
+            SortOrder::Ascending => low = format!("{} ", delivery_sort_key(after)),
             // The sort key itself is left out: nothing sorts between it and its last digit lowered.
-            Direction::Backward => high = before(&sort_key(after)),
+            SortOrder::Descending => high = highest_text_below(&delivery_sort_key(after)),
         }
     }
-    Range::between(pk, low, high)
+    KeyRange::between_keys(pk, low, high)
 }
 
 /// A text that sorts right before another that ends in a digit, with nothing of the kind between.
-fn before(text: &str) -> String {
+fn highest_text_below(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     if let Some(last) = bytes.last_mut() {
         *last = last.saturating_sub(1);
@@ -377,31 +414,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::item::size;
+    use crate::item::item_size;
 
-    fn delivery(log: usize) -> Delivery {
+    fn sample_delivery(log: usize) -> Delivery {
         let at = Timestamp::from_second(1_774_828_800).unwrap();
-        let attempt = AttemptResult {
+        let attempt = LoggedAttempt {
             status: Some(503),
-            class: "throttled".to_owned(),
-            at,
+            outcome_class: "throttled".to_owned(),
+            attempted_at: at,
             latency_ms: 15_000,
         };
         Delivery {
             key: DeliveryKey {
                 endpoint: EndpointId::from_bytes([7; 12]),
-                at,
+                committed_at: at,
                 source: RecordId::from_bytes([8; 12]).into(),
                 seq: Seq(123_456),
             },
-            event: "transaction.success".to_owned(),
+            event_name: "transaction.success".to_owned(),
             state: DeliveryState::Retry,
-            attempts: 10,
-            log: vec![attempt; log],
-            excerpt: None,
-            next_at: Some(at),
-            replayed: true,
-            line: Line::Past,
+            attempt_count: 10,
+            attempt_log: vec![attempt; log],
+            response_excerpt: None,
+            next_attempt_at: Some(at),
+            is_redelivery: true,
+            fifo_position: FifoPosition::Released,
             version: 20,
         }
     }
@@ -409,28 +446,28 @@ mod tests {
     #[test]
     fn a_delivery_is_one_write_unit_with_all_its_attempts() {
         let now = Timestamp::from_second(1_774_828_805).unwrap();
-        let item = write(&delivery(10), now).unwrap();
-        assert!(size(&item) <= 1024, "{} bytes", size(&item));
-        assert_eq!(read(&item).unwrap(), delivery(10));
+        let item = write_delivery(&sample_delivery(10), now).unwrap();
+        assert!(item_size(&item) <= 1024, "{} bytes", item_size(&item));
+        assert_eq!(read_delivery(&item).unwrap(), sample_delivery(10));
     }
 
     proptest! {
         #[test]
         fn keys_are_in_the_order_of_commits(a in 0..2_000_000_000_000_i64, b in 0..2_000_000_000_000_i64, app: bool, seq in 0..1_000_000_u64) {
             let source = match app {
-                true => Source::App(AppId::from_bytes([9; 12])),
+                true => FeedSource::App(AppId::from_bytes([9; 12])),
                 false => RecordId::from_bytes([9; 12]).into(),
             };
             let key = |ms| DeliveryKey {
                 endpoint: EndpointId::from_bytes([1; 12]),
-                at: Timestamp::from_millisecond(ms).unwrap(),
+                committed_at: Timestamp::from_millisecond(ms).unwrap(),
                 source,
                 seq: Seq(seq),
             };
-            prop_assert_eq!(sort_key(&key(a)).cmp(&sort_key(&key(b))), a.cmp(&b));
-            prop_assert_eq!(parse_sort_key(key(a).endpoint, &sort_key(&key(a))), Some(key(a)));
-            let text = sort_key(&key(a));
-            prop_assert!(before(&text) < text);
+            prop_assert_eq!(delivery_sort_key(&key(a)).cmp(&delivery_sort_key(&key(b))), a.cmp(&b));
+            prop_assert_eq!(parse_delivery_sort_key(key(a).endpoint, &delivery_sort_key(&key(a))), Some(key(a)));
+            let text = delivery_sort_key(&key(a));
+            prop_assert!(highest_text_below(&text) < text);
             let next = format!("{text} ");
             prop_assert!(next > text);
         }

@@ -5,20 +5,20 @@
 
 use futures::future::try_join_all;
 use okra_core::{
-    decide::Mark,
+    decide::Watermark,
     ids::{BankId, RecordId, Seq},
     model::{ByProduct, Product},
     plan::DueEntry,
-    schedule::{DueKey, Interval, LANES, Lane, Slot},
-    trouble::Trouble,
+    schedule::{DueKey, Interval, LANES_PER_SLOT, Lane, Slot},
+    trouble::FailureState,
 };
 
 use crate::{
     Consistency, Store, StoreError,
-    call::{Range, Take},
-    expression::{Update, When},
-    item::{Attributes, Draft, Key, Reader, bytes, n},
-    marks::{self, STATE_SEQ, digest_name, digest_value, seq_name},
+    call::{KeyRange, ReadLimit},
+    expression::{Condition, ItemUpdate},
+    item::{Attributes, ItemBuilder, ItemReader, Key, bytes_value, number_value},
+    marks::{self, STATE_SEQ_ATTRIBUTE, digest_attribute, digest_value, seq_attribute},
 };
 
 /// Due entries of one lane of a slot at most: 16 times as many as 10^7 hourly records make.
@@ -27,72 +27,89 @@ pub const MAX_DUE_PER_LANE: usize = 166_667;
 const KIND: &str = "due entry";
 
 /// The attribute of what was wrong with the last refresh.
-const TROUBLE: &str = "f";
+const FAILURE_STATE_ATTRIBUTE: &str = "f";
 
-fn partition(interval: Interval, slot: Slot, lane: Lane) -> String {
+fn due_partition(interval: Interval, slot: Slot, lane: Lane) -> String {
     format!("DUE#{interval}#{:04}#{:02}", slot.0, lane.0)
 }
 
-pub(crate) fn key(of: &DueKey) -> Key {
+pub(crate) fn due_entry_key(due_key: &DueKey) -> Key {
     Key::new(
-        partition(of.interval, of.slot(), of.lane()),
-        format!("{}#{}", of.bank, of.record),
+        due_partition(due_key.interval, due_key.slot(), due_key.lane()),
+        format!("{}#{}", due_key.bank, due_key.record),
     )
 }
 
-fn parse_sort_key(text: &str) -> Option<(BankId, RecordId)> {
+fn parse_due_sort_key(text: &str) -> Option<(BankId, RecordId)> {
     let (bank, record) = text.split_once('#')?;
     Some((bank.parse().ok()?, record.parse().ok()?))
 }
 
-pub(crate) fn write(entry: &DueEntry) -> Attributes {
-    marks::write(Draft::new(key(&entry.key)), &entry.marks)
-        .maybe(STATE_SEQ, entry.state.map(n))
-        .maybe(TROUBLE, entry.trouble.map(|it| bytes(it.to_bytes())))
-        .done()
+pub(crate) fn write_due_entry(entry: &DueEntry) -> Attributes {
+    marks::write_watermarks(
+        ItemBuilder::new(due_entry_key(&entry.key)),
+        &entry.watermarks,
+    )
+    .with_optional(STATE_SEQ_ATTRIBUTE, entry.state_seq.map(number_value))
+    .with_optional(
+        FAILURE_STATE_ATTRIBUTE,
+        entry.failure_state.map(|it| bytes_value(it.to_bytes())),
+    )
+    .build()
 }
 
-fn read(interval: Interval, item: &Attributes) -> Result<DueEntry, StoreError> {
-    let reader = Reader::new(KIND, item);
-    let (bank, record) = parse_sort_key(reader.text("sk")?).ok_or_else(|| reader.corrupt("sk"))?;
+fn read_due_entry(interval: Interval, item: &Attributes) -> Result<DueEntry, StoreError> {
+    let reader = ItemReader::new(KIND, item);
+    let (bank, record) =
+        parse_due_sort_key(reader.read_text("sk")?).ok_or_else(|| reader.corrupt_error("sk"))?;
     Ok(DueEntry {
         key: DueKey {
             interval,
             bank,
             record,
         },
-        marks: marks::read(&reader)?,
-        state: reader.optional(STATE_SEQ, Reader::number)?.map(Seq),
-        trouble: reader.optional(TROUBLE, |reader, name| {
-            Trouble::from_bytes(reader.bytes(name)?).ok_or_else(|| reader.corrupt(name))
+        watermarks: marks::read_watermarks(&reader)?,
+        state_seq: reader
+            .read_optional(STATE_SEQ_ATTRIBUTE, ItemReader::read_number)?
+            .map(Seq),
+        failure_state: reader.read_optional(FAILURE_STATE_ATTRIBUTE, |reader, name| {
+            FailureState::from_bytes(reader.read_bytes(name)?)
+                .ok_or_else(|| reader.corrupt_error(name))
         })?,
     })
 }
 
 /// How far one stream was dispatched.
 #[derive(Clone, Copy)]
-enum Step {
-    Product(Product, Mark),
-    State(Seq),
-    Trouble(Option<Trouble>),
+enum DueEntryChange {
+    ProductWatermark(Product, Watermark),
+    StateSeq(Seq),
+    FailureState(Option<FailureState>),
 }
 
 /// Moves the marks of streams that the entry holds, none of them backwards.
-fn forward(of: &DueKey, steps: &[Step]) -> Update {
-    steps
-        .iter()
-        .fold(Update::new(key(of)), |update, step| match step {
-            Step::Product(product, mark) => update
-                .set(seq_name(*product), n(mark.seq))
-                .assign(digest_name(*product), digest_value(mark))
-                .when(When::AtMost(seq_name(*product), n(mark.seq))),
-            Step::State(seq) => update
-                .set(STATE_SEQ, n(seq))
-                .when(When::AtMost(STATE_SEQ, n(seq))),
-            Step::Trouble(trouble) => update
-                .assign(TROUBLE, trouble.map(|it| bytes(it.to_bytes())))
-                .when(When::Exists),
-        })
+fn advance_update(due_key: &DueKey, changes: &[DueEntryChange]) -> ItemUpdate {
+    changes.iter().fold(
+        ItemUpdate::new(due_entry_key(due_key)),
+        |update, step| match step {
+            DueEntryChange::ProductWatermark(product, mark) => update
+                .set_attribute(seq_attribute(*product), number_value(mark.seq))
+                .set_or_remove(digest_attribute(*product), digest_value(mark))
+                .with_condition(Condition::AtMost(
+                    seq_attribute(*product),
+                    number_value(mark.seq),
+                )),
+            DueEntryChange::StateSeq(seq) => update
+                .set_attribute(STATE_SEQ_ATTRIBUTE, number_value(seq))
+                .with_condition(Condition::AtMost(STATE_SEQ_ATTRIBUTE, number_value(seq))),
+            DueEntryChange::FailureState(trouble) => update
+                .set_or_remove(
+                    FAILURE_STATE_ATTRIBUTE,
+                    trouble.map(|it| bytes_value(it.to_bytes())),
+                )
+                .with_condition(Condition::Exists),
+        },
+    )
 }
 
 impl Store {
@@ -102,17 +119,21 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Bound`] for more than [`MAX_DUE_PER_LANE`] in one of its lanes.
-    pub async fn due(&self, interval: Interval, slot: Slot) -> Result<Vec<DueEntry>, StoreError> {
-        let lanes = (0..LANES).map(|lane| async move {
-            let range = Range::all(partition(interval, slot, Lane(lane)));
-            let take = Take::All {
+    pub async fn list_due_entries(
+        &self,
+        interval: Interval,
+        slot: Slot,
+    ) -> Result<Vec<DueEntry>, StoreError> {
+        let lanes = (0..LANES_PER_SLOT).map(|lane| async move {
+            let range = KeyRange::whole_partition(due_partition(interval, slot, Lane(lane)));
+            let take = ReadLimit::All {
                 bound: MAX_DUE_PER_LANE,
                 what: "due entries of a lane",
             };
-            let items = self.query(range, take, Consistency::Eventual).await?;
+            let items = self.query_range(range, take, Consistency::Eventual).await?;
             items
                 .iter()
-                .map(|item| read(interval, item))
+                .map(|item| read_due_entry(interval, item))
                 .collect::<Result<Vec<_>, _>>()
         });
         Ok(try_join_all(lanes).await?.into_iter().flatten().collect())
@@ -124,19 +145,22 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Bound`] for more than [`MAX_DUE_PER_LANE`] in one of its lanes.
-    pub async fn due_of_bank(
+    pub async fn count_due_of_bank(
         &self,
         interval: Interval,
         slot: Slot,
         bank: BankId,
     ) -> Result<usize, StoreError> {
-        let lanes = (0..LANES).map(|lane| async move {
-            let range = Range::prefix(partition(interval, slot, Lane(lane)), &format!("{bank}#"));
-            let take = Take::All {
+        let lanes = (0..LANES_PER_SLOT).map(|lane| async move {
+            let range = KeyRange::with_prefix(
+                due_partition(interval, slot, Lane(lane)),
+                &format!("{bank}#"),
+            );
+            let take = ReadLimit::All {
                 bound: MAX_DUE_PER_LANE,
                 what: "due entries of a lane",
             };
-            let items = self.query(range, take, Consistency::Eventual).await?;
+            let items = self.query_range(range, take, Consistency::Eventual).await?;
             Ok::<_, StoreError>(items.len())
         });
         Ok(try_join_all(lanes).await?.into_iter().sum())
@@ -147,14 +171,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn due_entry(
+    pub async fn find_due_entry(
         &self,
-        of: DueKey,
+        due_key: DueKey,
         consistency: Consistency,
     ) -> Result<Option<DueEntry>, StoreError> {
-        let item = self.get(key(&of), consistency).await?;
+        let item = self.get_item(due_entry_key(&due_key), consistency).await?;
         item.as_ref()
-            .map(|item| read(of.interval, item))
+            .map(|item| read_due_entry(due_key.interval, item))
             .transpose()
     }
 
@@ -164,16 +188,16 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn due_entries(&self, of: &[DueKey]) -> Result<Vec<DueEntry>, StoreError> {
-        let keys = of.iter().map(key).collect();
-        let items = self.batch_get(keys, Consistency::Eventual).await?;
+    pub async fn load_due_entries(&self, due_keys: &[DueKey]) -> Result<Vec<DueEntry>, StoreError> {
+        let keys = due_keys.iter().map(due_entry_key).collect();
+        let items = self.batch_get_items(keys, Consistency::Eventual).await?;
         items
             .iter()
             .map(|item| {
-                let reader = Reader::new(KIND, item);
-                let interval = reader.text("pk")?.split('#').nth(1);
+                let reader = ItemReader::new(KIND, item);
+                let interval = reader.read_text("pk")?.split('#').nth(1);
                 let interval = interval.and_then(|it| it.parse().ok());
-                read(interval.ok_or_else(|| reader.corrupt("pk"))?, item)
+                read_due_entry(interval.ok_or_else(|| reader.corrupt_error("pk"))?, item)
             })
             .collect()
     }
@@ -185,15 +209,20 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn settle(
+    pub async fn settle_due_entry(
         &self,
-        of: DueKey,
-        marks: ByProduct<Mark>,
-        state: Option<Seq>,
-        trouble: Option<Trouble>,
+        due_key: DueKey,
+        watermarks: ByProduct<Watermark>,
+        state_seq: Option<Seq>,
+        failure_state: Option<FailureState>,
     ) -> Result<bool, StoreError> {
-        self.take(of, marks, state, Some(Step::Trouble(trouble)))
-            .await
+        self.apply_changes(
+            due_key,
+            watermarks,
+            state_seq,
+            Some(DueEntryChange::FailureState(failure_state)),
+        )
+        .await
     }
 
     /// [`settle`](Self::settle) that leaves alone what is known of trouble.
@@ -201,33 +230,34 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn advance(
+    pub async fn advance_watermarks(
         &self,
-        of: DueKey,
-        marks: ByProduct<Mark>,
-        state: Option<Seq>,
+        due_key: DueKey,
+        watermarks: ByProduct<Watermark>,
+        state_seq: Option<Seq>,
     ) -> Result<bool, StoreError> {
-        self.take(of, marks, state, None).await
+        self.apply_changes(due_key, watermarks, state_seq, None)
+            .await
     }
 
-    async fn take(
+    async fn apply_changes(
         &self,
-        of: DueKey,
-        marks: ByProduct<Mark>,
-        state: Option<Seq>,
-        trouble: Option<Step>,
+        due_key: DueKey,
+        watermarks: ByProduct<Watermark>,
+        state_seq: Option<Seq>,
+        failure_change: Option<DueEntryChange>,
     ) -> Result<bool, StoreError> {
-        let products = marks
+        let products = watermarks
             .iter()
-            .map(|(product, mark)| Step::Product(product, *mark));
-        let streams = products.chain(state.map(Step::State));
-        let steps: Vec<Step> = streams.chain(trouble).collect();
-        if steps.is_empty() || self.update(forward(&of, &steps)).await? {
+            .map(|(product, mark)| DueEntryChange::ProductWatermark(product, *mark));
+        let streams = products.chain(state_seq.map(DueEntryChange::StateSeq));
+        let steps: Vec<DueEntryChange> = streams.chain(failure_change).collect();
+        if steps.is_empty() || self.update_item(advance_update(&due_key, &steps)).await? {
             return Ok(true);
         }
         if steps.len() > 1 {
             for step in steps {
-                self.update(forward(&of, &[step])).await?;
+                self.update_item(advance_update(&due_key, &[step])).await?;
             }
         }
         Ok(false)
@@ -240,12 +270,12 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn unsettle(&self, of: DueKey) -> Result<(), StoreError> {
+    pub async fn clear_due_digests(&self, due_key: DueKey) -> Result<(), StoreError> {
         let update = Product::ALL.into_iter().fold(
-            Update::new(key(&of)).when(When::Exists),
-            |update, product| update.remove(digest_name(product)),
+            ItemUpdate::new(due_entry_key(&due_key)).with_condition(Condition::Exists),
+            |update, product| update.remove_attribute(digest_attribute(product)),
         );
-        self.update(update).await.map(drop)
+        self.update_item(update).await.map(drop)
     }
 }
 
@@ -255,14 +285,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::item::size;
+    use crate::item::item_size;
 
     /// Bytes of a due entry at most: 25 of them make a 4 KB read unit, but for those of which some
     /// accounts are left alone, which have eight bytes more.
     const MAX_DUE_BYTES: usize = 171;
 
-    fn mark() -> impl Strategy<Value = Mark> {
-        (any::<Option<[u8; 16]>>(), any::<u64>()).prop_map(|(digest, seq)| Mark {
+    fn any_watermark() -> impl Strategy<Value = Watermark> {
+        (any::<Option<[u8; 16]>>(), any::<u64>()).prop_map(|(digest, seq)| Watermark {
             digest: digest.map(Digest),
             seq: Seq(seq),
         })
@@ -273,8 +303,8 @@ mod tests {
             interval in prop::sample::select(Interval::ALL.to_vec()),
             bank: [u8; 12],
             record: [u8; 12],
-            balance in prop::option::of(mark()),
-            transactions in prop::option::of(mark()),
+            balance in prop::option::of(any_watermark()),
+            transactions in prop::option::of(any_watermark()),
             state in prop::option::of(any::<u64>()),
             trouble in prop::option::of((any::<[u8; 8]>(), 0..u64::MAX)),
         ) -> DueEntry {
@@ -284,12 +314,12 @@ mod tests {
                     bank: BankId::from_bytes(bank),
                     record: RecordId::from_bytes(record),
                 },
-                marks: ByProduct { balance, transactions },
-                state: state.map(Seq),
-                trouble: trouble.and_then(|(bytes, places)| {
+                watermarks: ByProduct { balance, transactions },
+                state_seq: state.map(Seq),
+                failure_state: trouble.and_then(|(bytes, places)| {
                     let bytes = [bytes.as_slice(), &places.to_be_bytes()].concat();
                     // As it is written: nothing is left alone until no time.
-                    Trouble::from_bytes(&Trouble::from_bytes(&bytes)?.to_bytes())
+                    FailureState::from_bytes(&FailureState::from_bytes(&bytes)?.to_bytes())
                 }),
             }
         }
@@ -298,15 +328,15 @@ mod tests {
     proptest! {
         #[test]
         fn an_entry_survives_its_item_and_is_small(entry in entry()) {
-            let item = write(&entry);
-            prop_assert_eq!(read(entry.key.interval, &item).unwrap(), entry);
-            prop_assert!(size(&item) <= MAX_DUE_BYTES, "{} bytes", size(&item));
+            let item = write_due_entry(&entry);
+            prop_assert_eq!(read_due_entry(entry.key.interval, &item).unwrap(), entry);
+            prop_assert!(item_size(&item) <= MAX_DUE_BYTES, "{} bytes", item_size(&item));
         }
 
         #[test]
         fn the_entries_of_a_bank_lie_together(a in entry(), b in entry()) {
             let order = |entry: &DueEntry| (entry.key.bank, entry.key.record);
-            prop_assert_eq!(key(&a.key).sk.cmp(&key(&b.key).sk), order(&a).cmp(&order(&b)));
+            prop_assert_eq!(due_entry_key(&a.key).sk.cmp(&due_entry_key(&b.key).sk), order(&a).cmp(&order(&b)));
         }
     }
 }

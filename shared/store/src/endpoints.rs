@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError, apps,
-    call::{Range, Take},
-    item::{Attributes, Draft, JSON, Key, Reader, bytes, json},
+    call::{KeyRange, ReadLimit},
+    item::{Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, bytes_value, json_value},
 };
 
 /// Endpoints of one app at most.
 pub const MAX_ENDPOINTS_PER_APP: usize = 100;
 
 const KIND: &str = "endpoint";
-const PREFIX: &str = "WHK#";
+const ENDPOINT_PREFIX: &str = "WHK#";
 
 /// A webhook URL of an app.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,23 +32,23 @@ pub struct Endpoint {
     /// The URL.
     pub url: String,
     /// Its signing secrets as the vault sealed them.
-    pub secrets: Vec<u8>,
+    pub sealed_secrets: Vec<u8>,
     /// Its bearer token as the vault sealed it.
-    pub bearer: Option<Vec<u8>>,
+    pub sealed_bearer: Option<Vec<u8>>,
     /// When the secret before the last rotation ceases to sign; it never does where there is none.
-    pub previous_until: Option<Timestamp>,
+    pub previous_secret_until: Option<Timestamp>,
     /// The products it is told of; none: all.
     pub products: Vec<Product>,
     /// The names of the events it is told of, or `family.*`; none: all that records bring.
     pub events: Vec<String>,
     /// What it is sent.
-    pub payload: PayloadMode,
+    pub payload_mode: PayloadMode,
     /// The version of the bodies it is sent.
-    pub version: BodyVersion,
+    pub body_version: BodyVersion,
     /// It is told the events of a record one after another, of those committed from then on.
     pub ordered_since: Option<Timestamp>,
     /// Events a second at most; the usual rate where there is none.
-    pub rate: Option<u16>,
+    pub events_per_second: Option<u16>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -65,63 +65,69 @@ impl fmt::Debug for Endpoint {
 
 /// The part of an endpoint that is no secret.
 #[derive(Serialize, Deserialize)]
-struct Plain {
+struct PlainEndpoint {
     url: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    previous_until: Option<Timestamp>,
+    #[serde(rename = "previous_until")]
+    previous_secret_until: Option<Timestamp>,
     products: Vec<Product>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     events: Vec<String>,
-    payload: PayloadMode,
+    #[serde(rename = "payload")]
+    payload_mode: PayloadMode,
     #[serde(default)]
-    version: BodyVersion,
+    #[serde(rename = "version")]
+    body_version: BodyVersion,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     ordered_since: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    rate: Option<u16>,
+    #[serde(rename = "rate")]
+    events_per_second: Option<u16>,
     created_at: Timestamp,
 }
 
-fn key(app: AppId, id: EndpointId) -> Key {
-    Key::new(apps::partition(app), format!("{PREFIX}{id}"))
+fn endpoint_key(app: AppId, id: EndpointId) -> Key {
+    Key::new(apps::app_partition(app), format!("{ENDPOINT_PREFIX}{id}"))
 }
 
-fn write(endpoint: &Endpoint) -> Result<Attributes, StoreError> {
-    let plain = Plain {
+fn write_endpoint(endpoint: &Endpoint) -> Result<Attributes, StoreError> {
+    let plain = PlainEndpoint {
         url: endpoint.url.clone(),
-        previous_until: endpoint.previous_until,
+        previous_secret_until: endpoint.previous_secret_until,
         products: endpoint.products.clone(),
         events: endpoint.events.clone(),
-        payload: endpoint.payload,
-        version: endpoint.version,
+        payload_mode: endpoint.payload_mode,
+        body_version: endpoint.body_version,
         ordered_since: endpoint.ordered_since,
-        rate: endpoint.rate,
+        events_per_second: endpoint.events_per_second,
         created_at: endpoint.created_at,
     };
-    Ok(Draft::new(key(endpoint.app, endpoint.id))
-        .with(JSON, json(KIND, &plain)?)
-        .with("s", bytes(endpoint.secrets.as_slice()))
-        .maybe("b", endpoint.bearer.as_deref().map(bytes))
-        .done())
+    Ok(ItemBuilder::new(endpoint_key(endpoint.app, endpoint.id))
+        .with_attribute(JSON_ATTRIBUTE, json_value(KIND, &plain)?)
+        .with_attribute("s", bytes_value(endpoint.sealed_secrets.as_slice()))
+        .with_optional("b", endpoint.sealed_bearer.as_deref().map(bytes_value))
+        .build())
 }
 
-fn read(app: AppId, item: &Attributes) -> Result<Endpoint, StoreError> {
-    let reader = Reader::new(KIND, item);
-    let plain: Plain = reader.json(JSON)?;
-    let id = reader.after(PREFIX)?.parse();
+fn read_endpoint(app: AppId, item: &Attributes) -> Result<Endpoint, StoreError> {
+    let reader = ItemReader::new(KIND, item);
+    let plain: PlainEndpoint = reader.read_json(JSON_ATTRIBUTE)?;
+    let id = reader.sort_key_after(ENDPOINT_PREFIX)?.parse();
     Ok(Endpoint {
-        id: id.map_err(|_| reader.corrupt("sk"))?,
+        id: id.map_err(|_| reader.corrupt_error("sk"))?,
         app,
         url: plain.url,
-        secrets: reader.bytes("s")?.to_vec(),
-        bearer: reader.optional("b", Reader::bytes)?.map(<[u8]>::to_vec),
-        previous_until: plain.previous_until,
+        sealed_secrets: reader.read_bytes("s")?.to_vec(),
+        sealed_bearer: reader
+            .read_optional("b", ItemReader::read_bytes)?
+            .map(<[u8]>::to_vec),
+        previous_secret_until: plain.previous_secret_until,
         products: plain.products,
         events: plain.events,
-        payload: plain.payload,
-        version: plain.version,
+        payload_mode: plain.payload_mode,
+        body_version: plain.body_version,
         ordered_since: plain.ordered_since,
-        rate: plain.rate,
+        events_per_second: plain.events_per_second,
         created_at: plain.created_at,
     })
 }
@@ -133,7 +139,7 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_endpoint(&self, endpoint: &Endpoint) -> Result<(), StoreError> {
-        self.put(write(endpoint)?).await
+        self.put_item(write_endpoint(endpoint)?).await
     }
 
     /// One endpoint of an app.
@@ -141,13 +147,17 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn endpoint(
+    pub async fn find_endpoint(
         &self,
         app: AppId,
         id: EndpointId,
     ) -> Result<Option<Endpoint>, StoreError> {
-        let item = self.get(key(app, id), Consistency::Eventual).await?;
-        item.as_ref().map(|item| read(app, item)).transpose()
+        let item = self
+            .get_item(endpoint_key(app, id), Consistency::Eventual)
+            .await?;
+        item.as_ref()
+            .map(|item| read_endpoint(app, item))
+            .transpose()
     }
 
     /// The endpoints of an app.
@@ -155,14 +165,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Bound`] for more than [`MAX_ENDPOINTS_PER_APP`].
-    pub async fn endpoints(&self, app: AppId) -> Result<Vec<Endpoint>, StoreError> {
-        let take = Take::All {
+    pub async fn list_endpoints(&self, app: AppId) -> Result<Vec<Endpoint>, StoreError> {
+        let take = ReadLimit::All {
             bound: MAX_ENDPOINTS_PER_APP,
             what: "endpoints of an app",
         };
-        let range = Range::prefix(apps::partition(app), PREFIX);
-        let items = self.query(range, take, Consistency::Eventual).await?;
-        items.iter().map(|item| read(app, item)).collect()
+        let range = KeyRange::with_prefix(apps::app_partition(app), ENDPOINT_PREFIX);
+        let items = self.query_range(range, take, Consistency::Eventual).await?;
+        items.iter().map(|item| read_endpoint(app, item)).collect()
     }
 
     /// Deletes an endpoint, where there is one.
@@ -171,6 +181,6 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn delete_endpoint(&self, app: AppId, id: EndpointId) -> Result<(), StoreError> {
-        self.delete(key(app, id)).await
+        self.delete_item(endpoint_key(app, id)).await
     }
 }

@@ -43,7 +43,7 @@ pub enum StoreError {
     },
     /// More than a named bound allows.
     #[error("more than {bound} {what}")]
-    Bound {
+    BoundExceeded {
         /// What there is too much of.
         what: &'static str,
         /// The bound.
@@ -58,7 +58,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn service<E>(operation: &'static str, error: SdkError<E>) -> Self
+    pub(crate) fn from_service<E>(operation: &'static str, error: SdkError<E>) -> Self
     where
         E: std::error::Error + Send + Sync + 'static,
     {

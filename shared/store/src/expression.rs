@@ -9,36 +9,36 @@ use crate::item::{Attributes, Key, PK};
 
 /// A condition on the stored item.
 #[derive(Clone, Debug)]
-pub(crate) enum When {
+pub(crate) enum Condition {
     /// There is an item.
     Exists,
     /// There is no item.
     Absent,
     /// The attribute is this; `None`: it is not there.
-    Is(&'static str, Option<AttributeValue>),
+    Equals(&'static str, Option<AttributeValue>),
     /// The attribute is at most this.
     AtMost(&'static str, AttributeValue),
     /// The attribute is more than this.
-    Above(&'static str, AttributeValue),
+    MoreThan(&'static str, AttributeValue),
     /// The attribute is not there or less than this.
     AbsentOrBelow(&'static str, AttributeValue),
 }
 
 /// Collects names and values while an expression is written.
 #[derive(Debug, Default)]
-pub(crate) struct Parameters {
+pub(crate) struct ExpressionParameters {
     pub(crate) names: HashMap<String, String>,
     pub(crate) values: Attributes,
 }
 
-impl Parameters {
-    fn name(&mut self, name: &str) -> String {
+impl ExpressionParameters {
+    fn alias_name(&mut self, name: &str) -> String {
         let alias = format!("#{name}");
         self.names.insert(alias.clone(), name.to_owned());
         alias
     }
 
-    fn value(&mut self, value: AttributeValue) -> String {
+    fn alias_value(&mut self, value: AttributeValue) -> String {
         let alias = format!(":{}", self.values.len());
         self.values.insert(alias.clone(), value);
         alias
@@ -53,25 +53,27 @@ impl Parameters {
     }
 
     /// All of the conditions as one expression; `None` for none.
-    pub(crate) fn condition(&mut self, conditions: Vec<When>) -> Option<String> {
+    pub(crate) fn render_conditions(&mut self, conditions: Vec<Condition>) -> Option<String> {
         let parts: Vec<String> = conditions
             .into_iter()
             .map(|condition| match condition {
-                When::Exists => format!("attribute_exists({})", self.name(PK)),
-                When::Absent => format!("attribute_not_exists({})", self.name(PK)),
-                When::Is(name, None) => format!("attribute_not_exists({})", self.name(name)),
-                When::Is(name, Some(value)) => {
-                    format!("{} = {}", self.name(name), self.value(value))
+                Condition::Exists => format!("attribute_exists({})", self.alias_name(PK)),
+                Condition::Absent => format!("attribute_not_exists({})", self.alias_name(PK)),
+                Condition::Equals(name, None) => {
+                    format!("attribute_not_exists({})", self.alias_name(name))
                 }
-                When::AtMost(name, value) => {
-                    format!("{} <= {}", self.name(name), self.value(value))
+                Condition::Equals(name, Some(value)) => {
+                    format!("{} = {}", self.alias_name(name), self.alias_value(value))
                 }
-                When::Above(name, value) => {
-                    format!("{} > {}", self.name(name), self.value(value))
+                Condition::AtMost(name, value) => {
+                    format!("{} <= {}", self.alias_name(name), self.alias_value(value))
                 }
-                When::AbsentOrBelow(name, value) => {
-                    let name = self.name(name);
-                    let value = self.value(value);
+                Condition::MoreThan(name, value) => {
+                    format!("{} > {}", self.alias_name(name), self.alias_value(value))
+                }
+                Condition::AbsentOrBelow(name, value) => {
+                    let name = self.alias_name(name);
+                    let value = self.alias_value(value);
                     format!("(attribute_not_exists({name}) OR {name} < {value})")
                 }
             })
@@ -82,80 +84,89 @@ impl Parameters {
 
 /// A change of one item.
 #[derive(Debug)]
-pub(crate) struct Update {
+pub(crate) struct ItemUpdate {
     pub(crate) key: Key,
-    parameters: Parameters,
-    set: Vec<String>,
-    remove: Vec<String>,
-    add: Vec<String>,
-    conditions: Vec<When>,
+    parameters: ExpressionParameters,
+    set_clauses: Vec<String>,
+    remove_clauses: Vec<String>,
+    add_clauses: Vec<String>,
+    conditions: Vec<Condition>,
 }
 
 /// An update as DynamoDB takes it.
-pub(crate) struct Rendered {
+pub(crate) struct RenderedUpdate {
     pub(crate) key: Attributes,
-    pub(crate) update: String,
-    pub(crate) condition: Option<String>,
-    pub(crate) parameters: Parameters,
+    pub(crate) update_expression: String,
+    pub(crate) condition_expression: Option<String>,
+    pub(crate) parameters: ExpressionParameters,
 }
 
-impl Update {
+impl ItemUpdate {
     pub(crate) fn new(key: Key) -> Self {
         Self {
             key,
-            parameters: Parameters::default(),
-            set: Vec::new(),
-            remove: Vec::new(),
-            add: Vec::new(),
+            parameters: ExpressionParameters::default(),
+            set_clauses: Vec::new(),
+            remove_clauses: Vec::new(),
+            add_clauses: Vec::new(),
             conditions: Vec::new(),
         }
     }
 
-    pub(crate) fn set(mut self, name: &str, value: AttributeValue) -> Self {
-        let (name, value) = (self.parameters.name(name), self.parameters.value(value));
-        self.set.push(format!("{name} = {value}"));
+    pub(crate) fn set_attribute(mut self, name: &str, value: AttributeValue) -> Self {
+        let (name, value) = (
+            self.parameters.alias_name(name),
+            self.parameters.alias_value(value),
+        );
+        self.set_clauses.push(format!("{name} = {value}"));
         self
     }
 
     /// Sets the attribute, or removes it where there is no value.
-    pub(crate) fn assign(self, name: &str, value: Option<AttributeValue>) -> Self {
+    pub(crate) fn set_or_remove(self, name: &str, value: Option<AttributeValue>) -> Self {
         match value {
-            Some(value) => self.set(name, value),
-            None => self.remove(name),
+            Some(value) => self.set_attribute(name, value),
+            None => self.remove_attribute(name),
         }
     }
 
     /// Sets the attribute where it is not there.
-    pub(crate) fn set_once(mut self, name: &str, value: AttributeValue) -> Self {
-        let (name, value) = (self.parameters.name(name), self.parameters.value(value));
-        self.set
+    pub(crate) fn set_if_absent(mut self, name: &str, value: AttributeValue) -> Self {
+        let (name, value) = (
+            self.parameters.alias_name(name),
+            self.parameters.alias_value(value),
+        );
+        self.set_clauses
             .push(format!("{name} = if_not_exists({name}, {value})"));
         self
     }
 
-    pub(crate) fn remove(mut self, name: &str) -> Self {
-        let name = self.parameters.name(name);
-        self.remove.push(name);
+    pub(crate) fn remove_attribute(mut self, name: &str) -> Self {
+        let name = self.parameters.alias_name(name);
+        self.remove_clauses.push(name);
         self
     }
 
     /// Adds to a number; one that is not there counts as 0.
-    pub(crate) fn add(mut self, name: &str, value: AttributeValue) -> Self {
-        let (name, value) = (self.parameters.name(name), self.parameters.value(value));
-        self.add.push(format!("{name} {value}"));
+    pub(crate) fn add_to_number(mut self, name: &str, value: AttributeValue) -> Self {
+        let (name, value) = (
+            self.parameters.alias_name(name),
+            self.parameters.alias_value(value),
+        );
+        self.add_clauses.push(format!("{name} {value}"));
         self
     }
 
-    pub(crate) fn when(mut self, condition: When) -> Self {
+    pub(crate) fn with_condition(mut self, condition: Condition) -> Self {
         self.conditions.push(condition);
         self
     }
 
-    pub(crate) fn render(mut self) -> Rendered {
+    pub(crate) fn render_expressions(mut self) -> RenderedUpdate {
         let clauses = [
-            ("SET", self.set),
-            ("REMOVE", self.remove),
-            ("ADD", self.add),
+            ("SET", self.set_clauses),
+            ("REMOVE", self.remove_clauses),
+            ("ADD", self.add_clauses),
         ];
         let update = clauses
             .into_iter()
@@ -163,11 +174,11 @@ impl Update {
             .map(|(verb, parts)| format!("{verb} {}", parts.join(", ")))
             .collect::<Vec<_>>()
             .join(" ");
-        let condition = self.parameters.condition(self.conditions);
-        Rendered {
-            key: self.key.attributes(),
-            update,
-            condition,
+        let condition = self.parameters.render_conditions(self.conditions);
+        RenderedUpdate {
+            key: self.key.into_attributes(),
+            update_expression: update,
+            condition_expression: condition,
             parameters: self.parameters,
         }
     }
@@ -176,25 +187,25 @@ impl Update {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::item::n;
+    use crate::item::number_value;
 
     #[test]
     fn an_update_is_written_with_aliases_and_parameters_only() {
-        let rendered = Update::new(Key::new("P", "S"))
-            .set("ttl", n(1))
-            .set_once("c", n(2))
-            .remove("x")
-            .add("n", n(3))
-            .when(When::Exists)
-            .when(When::AbsentOrBelow("q", n(4)))
-            .when(When::Is("d", None))
-            .render();
+        let rendered = ItemUpdate::new(Key::new("P", "S"))
+            .set_attribute("ttl", number_value(1))
+            .set_if_absent("c", number_value(2))
+            .remove_attribute("x")
+            .add_to_number("n", number_value(3))
+            .with_condition(Condition::Exists)
+            .with_condition(Condition::AbsentOrBelow("q", number_value(4)))
+            .with_condition(Condition::Equals("d", None))
+            .render_expressions();
         assert_eq!(
-            rendered.update,
+            rendered.update_expression,
             "SET #ttl = :0, #c = if_not_exists(#c, :1) REMOVE #x ADD #n :2"
         );
         assert_eq!(
-            rendered.condition.as_deref(),
+            rendered.condition_expression.as_deref(),
             Some(
                 "attribute_exists(#pk) AND (attribute_not_exists(#q) OR #q < :3) AND attribute_not_exists(#d)"
             )

@@ -9,22 +9,25 @@ use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 use okra_core::{
     consent::ConsentClock,
-    decide::Mark,
-    feed::{Change, FeedEntry, MAX_ENTRIES_PER_COMMIT, Stream},
-    history::History,
+    decide::Watermark,
+    feed::{Change, FeedEntry, FeedStream, MAX_ENTRIES_PER_COMMIT},
+    history::Backfill,
     ids::{RecordId, Seq},
     model::ByProduct,
     state::RecordStatus,
 };
 
 use crate::{
-    Consistency, Head, Store, StoreError,
-    call::{Range, Take, Transacted},
+    Consistency, RecordHead, Store, StoreError,
+    call::{KeyRange, ReadLimit, TransactWriteOutcome},
     consents,
-    expression::{Update, When},
+    expression::{Condition, ItemUpdate},
     histories,
-    item::{Attributes, Draft, JSON, Key, Reader, json, millis, n, s, size},
-    marks::{STATE_SEQ, digest_name, digest_value, seq_name},
+    item::{
+        Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, item_size, json_value,
+        millis_value, number_value, string_value,
+    },
+    marks::{STATE_SEQ_ATTRIBUTE, digest_attribute, digest_value, seq_attribute},
     records,
 };
 
@@ -38,31 +41,31 @@ pub const MAX_ENTRY_BYTES: usize = 350 * 1024;
 pub const MAX_COMMIT_BYTES: usize = 3_900_000;
 
 /// The largest number a feed entry's key can hold.
-const MAX_SEQ: u64 = 999_999_999_999;
+const MAX_KEY_SEQ: u64 = 999_999_999_999;
 
 /// Bytes of an item that several entries share, at most: one write unit.
-const MAX_SHARED_BYTES: usize = 1024;
+const MAX_SHARED_ITEM_BYTES: usize = 1024;
 
 const KIND: &str = "feed entry";
-const PREFIX: &str = "FED#";
+const FEED_PREFIX: &str = "FED#";
 
 /// How many entries an item holds; absent where it is one.
-const COUNT: &str = "c";
+const COUNT_ATTRIBUTE: &str = "c";
 
 /// A change of a record, to be committed.
 #[derive(Clone, Copy, Debug)]
-pub struct Commit<'a> {
+pub struct RecordCommit<'a> {
     /// The head as it was read; lost where its sequence number or a mark has moved since.
-    pub head: &'a Head,
+    pub head: &'a RecordHead,
     /// The entries, numbered from the head's sequence number on without a gap. None at all is fine:
     /// then only marks move.
     pub entries: &'a [FeedEntry],
     /// The new marks. A product without one keeps its own.
-    pub marks: ByProduct<Mark>,
+    pub watermarks: ByProduct<Watermark>,
     /// The new status of the record; `None`: it keeps its own.
     pub status: Option<RecordStatus>,
     /// How far the history has come with it, where it is a step of that.
-    pub history: Option<&'a History>,
+    pub backfill: Option<&'a Backfill>,
     /// The time of the commit.
     pub now: Timestamp,
 }
@@ -72,7 +75,7 @@ pub struct Commit<'a> {
 pub enum CommitError {
     /// Another commit came first: read the head again and decide again.
     #[error("another commit came first")]
-    Lost,
+    Conflict,
     /// More than one transaction takes, or one entry is more than [`MAX_ENTRY_BYTES`]: commit fewer
     /// entries at once, or cut the entry.
     #[error("the commit is too large: {entries} entries, {bytes} bytes")]
@@ -84,82 +87,92 @@ pub enum CommitError {
     },
     /// The entries are of another record, or their numbers do not follow the head's without a gap.
     #[error("the entries do not follow the head")]
-    NotNext,
+    NotContiguous,
     /// The table failed. Whether the commit was made is not known; reading the head tells.
     #[error("the table failed")]
     Store(#[from] StoreError),
 }
 
 /// The key of the item of a commit whose last entry has this number.
-pub(crate) fn key(record: RecordId, seq: Seq) -> Key {
-    Key::new(records::partition(record), sort_key(seq))
+pub(crate) fn feed_key(record: RecordId, seq: Seq) -> Key {
+    Key::new(records::record_partition(record), feed_sort_key(seq))
 }
 
-fn sort_key(seq: Seq) -> String {
-    format!("{PREFIX}{:012}", seq.0)
+fn feed_sort_key(seq: Seq) -> String {
+    format!("{FEED_PREFIX}{:012}", seq.0)
 }
 
 /// The items of the entries of one commit.
-pub(crate) fn write(entries: &[FeedEntry]) -> Result<Vec<Attributes>, StoreError> {
+pub(crate) fn write_entries(entries: &[FeedEntry]) -> Result<Vec<Attributes>, StoreError> {
     let mut items: Vec<Attributes> = Vec::with_capacity(entries.len());
     let mut first = 0;
     for (at, entry) in entries.iter().enumerate() {
-        let shares = entries[first..at]
-            .last()
-            .is_some_and(|before| before.account == entry.account && before.at == entry.at);
+        let shares = entries[first..at].last().is_some_and(|before| {
+            before.account == entry.account && before.committed_at == entry.committed_at
+        });
         if shares {
-            let shared = draft(&entries[first..=at], entry)?;
-            if size(&shared) <= MAX_SHARED_BYTES {
+            let shared = build_feed_item(&entries[first..=at], entry)?;
+            if item_size(&shared) <= MAX_SHARED_ITEM_BYTES {
                 items.pop();
                 items.push(shared);
                 continue;
             }
         }
         first = at;
-        items.push(draft(&entries[at..=at], entry)?);
+        items.push(build_feed_item(&entries[at..=at], entry)?);
     }
     Ok(items)
 }
 
 /// The item of entries of one account and time; `last` is the last of them.
-fn draft(entries: &[FeedEntry], last: &FeedEntry) -> Result<Attributes, StoreError> {
+fn build_feed_item(entries: &[FeedEntry], last: &FeedEntry) -> Result<Attributes, StoreError> {
     let changes: Vec<&Change> = entries.iter().map(|entry| &entry.change).collect();
     let (count, changes) = match changes.as_slice() {
-        [one] => (None, json(KIND, one)?),
-        several => (Some(n(several.len())), json(KIND, &several)?),
+        [one] => (None, json_value(KIND, one)?),
+        several => (
+            Some(number_value(several.len())),
+            json_value(KIND, &several)?,
+        ),
     };
-    Ok(Draft::new(Key::new(
-        records::partition(last.record),
-        sort_key(last.seq),
+    Ok(ItemBuilder::new(Key::new(
+        records::record_partition(last.record),
+        feed_sort_key(last.seq),
     ))
-    .maybe("a", last.account.map(|account| s(account.to_string())))
-    .maybe(COUNT, count)
-    .with("t", millis(last.at))
-    .with(JSON, changes)
-    .done())
+    .with_optional(
+        "a",
+        last.account
+            .map(|account| string_value(account.to_string())),
+    )
+    .with_optional(COUNT_ATTRIBUTE, count)
+    .with_attribute("t", millis_value(last.committed_at))
+    .with_attribute(JSON_ATTRIBUTE, changes)
+    .build())
 }
 
 /// The entries of an item, in order.
-fn read(record: RecordId, item: &Attributes) -> Result<Vec<FeedEntry>, StoreError> {
-    let reader = Reader::new(KIND, item);
+fn read_entries(record: RecordId, item: &Attributes) -> Result<Vec<FeedEntry>, StoreError> {
+    let reader = ItemReader::new(KIND, item);
     let last: u64 = reader
-        .after(PREFIX)?
+        .sort_key_after(FEED_PREFIX)?
         .parse()
-        .map_err(|_| reader.corrupt("sk"))?;
-    let changes: Vec<Change> = if reader.has(COUNT) {
-        reader.json(JSON)?
+        .map_err(|_| reader.corrupt_error("sk"))?;
+    let changes: Vec<Change> = if reader.has_attribute(COUNT_ATTRIBUTE) {
+        reader.read_json(JSON_ATTRIBUTE)?
     } else {
-        vec![reader.json(JSON)?]
+        vec![reader.read_json(JSON_ATTRIBUTE)?]
     };
-    let (at, account) = (reader.millis("t")?, reader.optional("a", Reader::parse)?);
+    let (at, account) = (
+        reader.read_millis("t")?,
+        reader.read_optional("a", ItemReader::read_parsed)?,
+    );
     let count = u64::try_from(changes.len()).unwrap_or(u64::MAX);
     let before = last
         .checked_sub(count)
-        .ok_or_else(|| reader.corrupt("sk"))?;
+        .ok_or_else(|| reader.corrupt_error("sk"))?;
     let entry = |(seq, change)| FeedEntry {
         record,
         seq: Seq(seq),
-        at,
+        committed_at: at,
         account,
         change,
     };
@@ -168,46 +181,49 @@ fn read(record: RecordId, item: &Attributes) -> Result<Vec<FeedEntry>, StoreErro
 
 /// The head after the commit, where it still is what was read. The digests are compared too: two
 /// commits that only move marks leave the sequence number alone.
-fn moved(commit: &Commit<'_>) -> Update {
-    let (head, seq) = (commit.head, last_seq(commit));
-    let mut update = Update::new(records::key(head.record))
-        .set("u", millis(commit.now))
-        .when(When::Is("q", Some(n(head.seq))));
+fn head_update(commit: &RecordCommit<'_>) -> ItemUpdate {
+    let (head, seq) = (commit.head, seq_after(commit));
+    let mut update = ItemUpdate::new(records::head_key(head.record))
+        .set_attribute("u", millis_value(commit.now))
+        .with_condition(Condition::Equals("q", Some(number_value(head.seq))));
     if seq != head.seq {
-        update = update.set("q", n(seq));
+        update = update.set_attribute("q", number_value(seq));
     }
-    if let Some(state) = last_state(commit.entries) {
-        update = update.set(STATE_SEQ, n(state));
+    if let Some(state) = last_state_seq(commit.entries) {
+        update = update.set_attribute(STATE_SEQ_ATTRIBUTE, number_value(state));
     }
     if let Some(status) = commit.status {
-        update = update.set("st", s(status.as_str()));
+        update = update.set_attribute("st", string_value(status.as_str()));
     }
-    let rows = rows(commit);
-    if let Some(rows) = rows.filter(|_| rows != head.rows) {
-        update = update.set(records::ROWS, n(rows));
+    let rows = transaction_count_after(commit);
+    if let Some(rows) = rows.filter(|_| rows != head.transaction_count) {
+        update = update.set_attribute(records::TRANSACTION_COUNT_ATTRIBUTE, number_value(rows));
     }
-    if pulls(commit) {
-        update = update.set("fp", aws_sdk_dynamodb::types::AttributeValue::Bool(true));
+    if completes_first_fetch(commit) {
+        update = update.set_attribute("fp", aws_sdk_dynamodb::types::AttributeValue::Bool(true));
     }
-    for (product, mark) in commit.marks.iter() {
-        let known = head.marks.get(product);
+    for (product, mark) in commit.watermarks.iter() {
+        let known = head.watermarks.get(product);
         update = update
-            .set(seq_name(product), n(mark.seq))
-            .assign(digest_name(product), digest_value(mark))
-            .when(When::Is(digest_name(product), known.and_then(digest_value)));
+            .set_attribute(seq_attribute(product), number_value(mark.seq))
+            .set_or_remove(digest_attribute(product), digest_value(mark))
+            .with_condition(Condition::Equals(
+                digest_attribute(product),
+                known.and_then(digest_value),
+            ));
     }
     update
 }
 
 /// The last of the entries that is of the state stream.
-pub(crate) fn last_state(entries: &[FeedEntry]) -> Option<Seq> {
+pub(crate) fn last_state_seq(entries: &[FeedEntry]) -> Option<Seq> {
     let mut states = entries
         .iter()
-        .filter(|entry| entry.change.stream() == Stream::State);
+        .filter(|entry| entry.change.stream() == FeedStream::State);
     states.next_back().map(|entry| entry.seq)
 }
 
-fn last_seq(commit: &Commit<'_>) -> Seq {
+fn seq_after(commit: &RecordCommit<'_>) -> Seq {
     commit
         .entries
         .last()
@@ -215,7 +231,7 @@ fn last_seq(commit: &Commit<'_>) -> Seq {
 }
 
 /// How many transactions there are after the commit, where they are counted.
-fn rows(commit: &Commit<'_>) -> Option<u64> {
+fn transaction_count_after(commit: &RecordCommit<'_>) -> Option<u64> {
     let diffs = commit
         .entries
         .iter()
@@ -225,26 +241,26 @@ fn rows(commit: &Commit<'_>) -> Option<u64> {
             }
             Change::Balance { .. } | Change::State(_) => None,
         });
-    let rows = commit.head.rows?;
+    let rows = commit.head.transaction_count?;
     Some(diffs.fold(rows, |rows, (added, removed)| {
         rows.saturating_add(added).saturating_sub(removed)
     }))
 }
 
 /// True for the first commit with a full answer for the transactions.
-fn pulls(commit: &Commit<'_>) -> bool {
+fn completes_first_fetch(commit: &RecordCommit<'_>) -> bool {
     let answered = commit
-        .marks
+        .watermarks
         .transactions
         .is_some_and(|mark| mark.digest.is_some());
-    answered && !commit.head.first_pull_done
+    answered && !commit.head.first_fetch_done
 }
 
-fn follows(commit: &Commit<'_>) -> bool {
+fn follows_head(commit: &RecordCommit<'_>) -> bool {
     (1..).zip(commit.entries).all(|(n, entry)| {
         entry.record == commit.head.record
             && entry.seq == commit.head.seq.plus(n)
-            && entry.seq.0 <= MAX_SEQ
+            && entry.seq.0 <= MAX_KEY_SEQ
     })
 }
 
@@ -255,58 +271,58 @@ impl Store {
     /// # Errors
     ///
     /// [`CommitError`].
-    pub async fn commit(&self, commit: Commit<'_>) -> Result<Head, CommitError> {
-        self.commit_with(commit, Vec::new()).await
+    pub async fn commit_record(&self, commit: RecordCommit<'_>) -> Result<RecordHead, CommitError> {
+        self.commit_with_actions(commit, Vec::new()).await
     }
 
-    async fn commit_with(
+    async fn commit_with_actions(
         &self,
-        commit: Commit<'_>,
-        further: Vec<TransactWriteItem>,
-    ) -> Result<Head, CommitError> {
-        if !follows(&commit) {
-            return Err(CommitError::NotNext);
+        commit: RecordCommit<'_>,
+        further_actions: Vec<TransactWriteItem>,
+    ) -> Result<RecordHead, CommitError> {
+        if !follows_head(&commit) {
+            return Err(CommitError::NotContiguous);
         }
-        let items = write(commit.entries)?;
-        let bytes = items.iter().map(size).sum();
+        let items = write_entries(commit.entries)?;
+        let bytes = items.iter().map(item_size).sum();
         if commit.entries.len() > MAX_ENTRIES_PER_COMMIT
             || bytes > MAX_COMMIT_BYTES
-            || items.iter().any(|item| size(item) > MAX_ENTRY_BYTES)
+            || items.iter().any(|item| item_size(item) > MAX_ENTRY_BYTES)
         {
             return Err(CommitError::TooLarge {
                 entries: commit.entries.len(),
                 bytes,
             });
         }
-        let alone = items.is_empty() && commit.history.is_none() && further.is_empty();
+        let alone = items.is_empty() && commit.backfill.is_none() && further_actions.is_empty();
         let committed = if alone {
-            self.update(moved(&commit)).await?
+            self.update_item(head_update(&commit)).await?
         } else {
-            let mut actions = vec![self.update_action(moved(&commit))];
+            let mut actions = vec![self.update_action(head_update(&commit))];
             actions.extend(
                 items
                     .into_iter()
-                    .map(|item| self.put_action(item, vec![When::Absent])),
+                    .map(|item| self.put_action(item, vec![Condition::Absent])),
             );
-            if let Some(history) = commit.history {
-                let (item, conditions) = histories::write(commit.head.record, history)?;
+            if let Some(history) = commit.backfill {
+                let (item, conditions) = histories::write_backfill(commit.head.record, history)?;
                 actions.push(self.put_action(item, conditions));
             }
-            actions.extend(further);
-            self.transact(actions).await? == Transacted::Done
+            actions.extend(further_actions);
+            self.transact_write(actions).await? == TransactWriteOutcome::Committed
         };
         if !committed {
-            return Err(CommitError::Lost);
+            return Err(CommitError::Conflict);
         }
         let mut head = commit.head.clone();
-        head.seq = last_seq(&commit);
-        head.state = last_state(commit.entries).unwrap_or(head.state);
+        head.seq = seq_after(&commit);
+        head.state_seq = last_state_seq(commit.entries).unwrap_or(head.state_seq);
         head.status = commit.status.unwrap_or(head.status);
-        head.first_pull_done |= pulls(&commit);
-        head.rows = rows(&commit);
+        head.first_fetch_done |= completes_first_fetch(&commit);
+        head.transaction_count = transaction_count_after(&commit);
         head.last_changed_at = commit.now;
-        for (product, mark) in commit.marks.iter() {
-            *head.marks.slot(product) = Some(*mark);
+        for (product, mark) in commit.watermarks.iter() {
+            *head.watermarks.get_mut(product) = Some(*mark);
         }
         Ok(head)
     }
@@ -316,14 +332,14 @@ impl Store {
     /// # Errors
     ///
     /// [`CommitError`].
-    pub async fn commit_notices(
+    pub async fn commit_consent_notices(
         &self,
-        commit: Commit<'_>,
+        commit: RecordCommit<'_>,
         before: ConsentClock,
         after: ConsentClock,
-    ) -> Result<Head, CommitError> {
-        let noticed = consents::noticed(commit.head.record, before, after);
-        self.commit_with(commit, vec![self.update_action(noticed)])
+    ) -> Result<RecordHead, CommitError> {
+        let noticed = consents::notices_update(commit.head.record, before, after);
+        self.commit_with_actions(commit, vec![self.update_action(noticed)])
             .await
     }
 
@@ -332,26 +348,28 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn feed(
+    pub async fn read_feed(
         &self,
         record: RecordId,
         after: Seq,
         limit: usize,
         consistency: Consistency,
     ) -> Result<Vec<FeedEntry>, StoreError> {
-        if after.0 >= MAX_SEQ {
+        if after.0 >= MAX_KEY_SEQ {
             return Ok(Vec::new());
         }
-        let range = Range::between(
-            records::partition(record),
-            sort_key(after.next()),
-            sort_key(Seq(MAX_SEQ)),
+        let range = KeyRange::between_keys(
+            records::record_partition(record),
+            feed_sort_key(after.next()),
+            feed_sort_key(Seq(MAX_KEY_SEQ)),
         );
         let limit = limit.min(MAX_FEED_PAGE);
-        let items = self.query(range, Take::First(limit), consistency).await?;
+        let items = self
+            .query_range(range, ReadLimit::First(limit), consistency)
+            .await?;
         let mut entries = Vec::with_capacity(items.len());
         for item in &items {
-            entries.extend(read(record, item)?);
+            entries.extend(read_entries(record, item)?);
         }
         entries.retain(|entry| entry.seq > after);
         entries.truncate(limit);
@@ -363,10 +381,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn entry(&self, record: RecordId, seq: Seq) -> Result<Option<FeedEntry>, StoreError> {
+    pub async fn find_feed_entry(
+        &self,
+        record: RecordId,
+        seq: Seq,
+    ) -> Result<Option<FeedEntry>, StoreError> {
         let before = Seq(seq.0.saturating_sub(1));
         for consistency in [Consistency::Eventual, Consistency::Strong] {
-            let found = self.feed(record, before, 1, consistency).await?;
+            let found = self.read_feed(record, before, 1, consistency).await?;
             if let Some(entry) = found.into_iter().find(|entry| entry.seq == seq) {
                 return Ok(Some(entry));
             }
@@ -378,8 +400,8 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use okra_core::{
-        feed::{Pull, TransactionsDiff},
-        ids::{AccountId, Day, TransactionId},
+        feed::{FetchKind, TransactionsDiff},
+        ids::{AccountId, EpochDay, TransactionId},
         model::{BalanceFacts, BookingStatus, Direction, Transaction, TransactionFacts},
         money::{Currency, Money},
     };
@@ -390,7 +412,7 @@ mod tests {
     /// A row as Nigerian banks have them: an id, a description of about 40 letters, a balance.
     fn usual_row(account: AccountId, n: u8) -> Transaction {
         Transaction {
-            id: TransactionId::new(account, Day(20_000), &[&[n]]),
+            id: TransactionId::new(account, EpochDay(20_000), &[&[n]]),
             facts: TransactionFacts {
                 bank_id: Some(format!("0900232603301{n:06}")),
                 status: BookingStatus::Booked,
@@ -406,27 +428,27 @@ mod tests {
         }
     }
 
-    fn entry(seq: u64, account: AccountId, change: Change) -> FeedEntry {
+    fn feed_entry(seq: u64, account: AccountId, change: Change) -> FeedEntry {
         FeedEntry {
             record: RecordId::derive(&[b"record"]),
             seq: Seq(seq),
-            at: Timestamp::from_second(1_774_828_805).unwrap(),
+            committed_at: Timestamp::from_second(1_774_828_805).unwrap(),
             account: Some(account),
             change,
         }
     }
 
-    fn rows(account: AccountId, count: u8) -> Change {
+    fn added_rows(account: AccountId, count: u8) -> Change {
         Change::Transactions(TransactionsDiff {
-            pull: Pull::Periodic,
+            fetch_kind: FetchKind::Periodic,
             added: (0..count).map(|n| usual_row(account, n)).collect(),
             modified: vec![],
             removed: vec![],
-            previous: std::collections::BTreeMap::new(),
+            previous_seqs: std::collections::BTreeMap::new(),
         })
     }
 
-    fn balance(minor: i64) -> Change {
+    fn balance_change(minor: i64) -> Change {
         let facts = |minor| BalanceFacts {
             available: Some(Money::new(minor, Currency::NGN)),
             ledger: Some(Money::new(minor, Currency::NGN)),
@@ -437,9 +459,11 @@ mod tests {
         }
     }
 
-    fn read_all(items: &[Attributes]) -> Vec<FeedEntry> {
+    fn read_all_entries(items: &[Attributes]) -> Vec<FeedEntry> {
         let record = RecordId::derive(&[b"record"]);
-        let read = items.iter().flat_map(|item| read(record, item).unwrap());
+        let read = items
+            .iter()
+            .flat_map(|item| read_entries(record, item).unwrap());
         read.collect()
     }
 
@@ -447,13 +471,17 @@ mod tests {
     fn three_usual_rows_and_the_balance_are_one_write_unit() {
         let account = AccountId::derive(&[b"account"]);
         let entries = [
-            entry(123_456, account, balance(95_015_282)),
-            entry(123_457, account, rows(account, 3)),
+            feed_entry(123_456, account, balance_change(95_015_282)),
+            feed_entry(123_457, account, added_rows(account, 3)),
         ];
-        let items = write(&entries).unwrap();
+        let items = write_entries(&entries).unwrap();
         assert_eq!(items.len(), 1);
-        assert!(size(&items[0]) <= 1024, "{} bytes", size(&items[0]));
-        assert_eq!(read_all(&items), entries);
+        assert!(
+            item_size(&items[0]) <= 1024,
+            "{} bytes",
+            item_size(&items[0])
+        );
+        assert_eq!(read_all_entries(&items), entries);
     }
 
     proptest! {
@@ -465,23 +493,23 @@ mod tests {
                 .zip(made)
                 .map(|(seq, (account, count))| {
                     let account = AccountId::derive(&[&[account]]);
-                    let change = if count == 0 { balance(i64::from(count)) } else { rows(account, count) };
-                    entry(seq, account, change)
+                    let change = if count == 0 { balance_change(i64::from(count)) } else { added_rows(account, count) };
+                    feed_entry(seq, account, change)
                 })
                 .collect();
-            let items = write(&entries).unwrap();
-            for item in items.iter().filter(|item| item.contains_key(COUNT)) {
-                prop_assert!(size(item) <= MAX_SHARED_BYTES);
+            let items = write_entries(&entries).unwrap();
+            for item in items.iter().filter(|item| item.contains_key(COUNT_ATTRIBUTE)) {
+                prop_assert!(item_size(item) <= MAX_SHARED_ITEM_BYTES);
             }
-            prop_assert_eq!(read_all(&items), entries);
+            prop_assert_eq!(read_all_entries(&items), entries);
         }
     }
 
     proptest! {
         #[test]
-        fn keys_are_in_the_order_of_the_feed(a in 0..=MAX_SEQ, b in 0..=MAX_SEQ) {
-            prop_assert_eq!(sort_key(Seq(a)).cmp(&sort_key(Seq(b))), a.cmp(&b));
-            prop_assert_eq!(sort_key(Seq(a)).strip_prefix(PREFIX).unwrap().parse(), Ok(a));
+        fn keys_are_in_the_order_of_the_feed(a in 0..=MAX_KEY_SEQ, b in 0..=MAX_KEY_SEQ) {
+            prop_assert_eq!(feed_sort_key(Seq(a)).cmp(&feed_sort_key(Seq(b))), a.cmp(&b));
+            prop_assert_eq!(feed_sort_key(Seq(a)).strip_prefix(FEED_PREFIX).unwrap().parse(), Ok(a));
         }
     }
 }

@@ -8,52 +8,57 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 use okra_core::{
-    health::{Health, Notice},
-    ids::{AppId, EndpointId, EventId, Seq, Source},
+    health::{EndpointHealth, HealthNotice},
+    ids::{AppId, EndpointId, EventId, FeedSource, Seq},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Delivery, Store, StoreError,
-    call::{Range, Take, Transacted},
+    call::{KeyRange, ReadLimit, TransactWriteOutcome},
     deliveries,
-    expression::{Update, When},
-    item::{Attributes, Draft, JSON, Key, Reader, json, millis, n, ttl},
+    expression::{Condition, ItemUpdate},
+    item::{
+        Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, expiry_value, json_value,
+        millis_value, number_value,
+    },
 };
 
 /// Entries of an app's feed that are read at once at most.
 pub const MAX_APP_FEED_PAGE: usize = 100;
 
 /// Seconds that an entry of an app's feed is kept.
-const KEPT_S: i64 = 30 * 24 * 3600;
+const ENTRY_RETENTION_S: i64 = 30 * 24 * 3600;
 
 /// Times a transaction is tried again that lost against another entry of the same app's feed.
-const MAX_ROUNDS: u32 = 8;
+const MAX_COMMIT_ATTEMPTS: u32 = 8;
 
 const KIND: &str = "endpoint health";
-const ENTRY: &str = "app feed entry";
-const PREFIX: &str = "FED#";
+const ENTRY_KIND: &str = "app feed entry";
+const ENTRY_PREFIX: &str = "FED#";
 
 /// The health of an endpoint as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StoredHealth {
+pub struct StoredEndpointHealth {
     /// The health.
-    pub health: Health,
+    pub health: EndpointHealth,
     /// Events parked for it, about: one that was parked twice counts twice until all are delivered.
-    pub parked: u64,
+    pub parked_count: u64,
     /// How often it was stored; 0 where it never was.
     pub version: u64,
     /// What came of the last ping.
-    pub ping: Option<Ping>,
+    pub last_ping: Option<PingResult>,
 }
 
 /// What came of a ping.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ping {
+pub struct PingResult {
     /// When it was answered, or was not.
-    pub at: Timestamp,
+    #[serde(rename = "at")]
+    pub pinged_at: Timestamp,
     /// The class of its outcome; a stable name.
-    pub class: String,
+    #[serde(rename = "class")]
+    pub outcome_class: String,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,
     /// How long it took.
@@ -62,27 +67,27 @@ pub struct Ping {
 
 /// An entry of an app's feed: something about one of its endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AppEntry {
+pub struct AppFeedEntry {
     /// The app.
     pub app: AppId,
     /// The place in the app's feed, dense from 1.
     pub seq: Seq,
     /// When it was committed.
-    pub at: Timestamp,
+    pub committed_at: Timestamp,
     /// The endpoint it is about.
     pub endpoint: EndpointId,
     /// The endpoint's URL.
-    pub url: String,
+    pub endpoint_url: String,
     /// What happened.
-    pub happened: Happened,
+    pub notice: AppNotice,
 }
 
 /// What happened to an endpoint, or to a delivery to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Happened {
+pub enum AppNotice {
     /// Its health changed.
-    Health(Notice),
+    Health(HealthNotice),
     /// An event was given up.
     Exhausted {
         /// The event.
@@ -96,69 +101,80 @@ pub enum Happened {
     },
 }
 
-impl AppEntry {
+impl AppFeedEntry {
     /// The id of the event that tells of this entry.
     pub fn event_id(&self) -> EventId {
-        EventId::of_source(Source::App(self.app), self.seq)
+        EventId::for_feed_entry(FeedSource::App(self.app), self.seq)
     }
 }
 
 /// An entry to be committed.
 #[derive(Clone, Debug)]
-pub struct NewAppEntry {
+pub struct NewAppFeedEntry {
     /// The endpoint it is about.
     pub endpoint: EndpointId,
     /// Its URL.
-    pub url: String,
+    pub endpoint_url: String,
     /// What happened.
-    pub happened: Happened,
+    pub notice: AppNotice,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Body {
+struct AppFeedEntryBody {
     endpoint: EndpointId,
-    url: String,
-    happened: Happened,
+    #[serde(rename = "url")]
+    endpoint_url: String,
+    #[serde(rename = "happened")]
+    notice: AppNotice,
 }
 
 fn health_key(endpoint: EndpointId) -> Key {
     Key::new(format!("HLT#{endpoint}"), "HLT")
 }
 
-fn partition(app: AppId) -> String {
+fn app_feed_partition(app: AppId) -> String {
     format!("AEV#{app}")
 }
 
-fn head_key(app: AppId) -> Key {
-    Key::new(partition(app), "HEAD")
+fn app_feed_head_key(app: AppId) -> Key {
+    Key::new(app_feed_partition(app), "HEAD")
 }
 
-fn entry_key(app: AppId, seq: Seq) -> Key {
-    Key::new(partition(app), format!("{PREFIX}{:012}", seq.0))
+fn app_feed_entry_key(app: AppId, seq: Seq) -> Key {
+    Key::new(
+        app_feed_partition(app),
+        format!("{ENTRY_PREFIX}{:012}", seq.0),
+    )
 }
 
-fn read_health(item: &Attributes) -> Result<StoredHealth, StoreError> {
-    let reader = Reader::new(KIND, item);
-    let number = |name| Ok(reader.optional(name, Reader::number)?.unwrap_or(0));
-    Ok(StoredHealth {
-        health: reader.optional(JSON, Reader::json)?.unwrap_or_default(),
-        parked: number("p")?,
+fn read_endpoint_health(item: &Attributes) -> Result<StoredEndpointHealth, StoreError> {
+    let reader = ItemReader::new(KIND, item);
+    let number = |name| {
+        Ok(reader
+            .read_optional(name, ItemReader::read_number)?
+            .unwrap_or(0))
+    };
+    Ok(StoredEndpointHealth {
+        health: reader
+            .read_optional(JSON_ATTRIBUTE, ItemReader::read_json)?
+            .unwrap_or_default(),
+        parked_count: number("p")?,
         version: number("v")?,
-        ping: reader.optional("g", Reader::json)?,
+        last_ping: reader.read_optional("g", ItemReader::read_json)?,
     })
 }
 
-fn read_entry(app: AppId, item: &Attributes) -> Result<AppEntry, StoreError> {
-    let reader = Reader::new(ENTRY, item);
-    let seq = reader.after(PREFIX)?.parse();
-    let body: Body = reader.json(JSON)?;
-    Ok(AppEntry {
+fn read_app_feed_entry(app: AppId, item: &Attributes) -> Result<AppFeedEntry, StoreError> {
+    let reader = ItemReader::new(ENTRY_KIND, item);
+    let seq = reader.sort_key_after(ENTRY_PREFIX)?.parse();
+    let body: AppFeedEntryBody = reader.read_json(JSON_ATTRIBUTE)?;
+    Ok(AppFeedEntry {
         app,
-        seq: Seq(seq.map_err(|_| reader.corrupt("sk"))?),
-        at: reader.millis("t")?,
+        seq: Seq(seq.map_err(|_| reader.corrupt_error("sk"))?),
+        committed_at: reader.read_millis("t")?,
         endpoint: body.endpoint,
-        url: body.url,
-        happened: body.happened,
+        endpoint_url: body.endpoint_url,
+        notice: body.notice,
     })
 }
 
@@ -169,9 +185,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn health(&self, endpoint: EndpointId) -> Result<StoredHealth, StoreError> {
-        let item = self.get(health_key(endpoint), Consistency::Strong).await?;
-        let health = item.as_ref().map(read_health).transpose()?;
+    pub async fn load_endpoint_health(
+        &self,
+        endpoint: EndpointId,
+    ) -> Result<StoredEndpointHealth, StoreError> {
+        let item = self
+            .get_item(health_key(endpoint), Consistency::Strong)
+            .await?;
+        let health = item.as_ref().map(read_endpoint_health).transpose()?;
         Ok(health.unwrap_or_default())
     }
 
@@ -180,20 +201,20 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn healths(
+    pub async fn load_endpoint_healths(
         &self,
         endpoints: &[EndpointId],
-    ) -> Result<HashMap<EndpointId, StoredHealth>, StoreError> {
+    ) -> Result<HashMap<EndpointId, StoredEndpointHealth>, StoreError> {
         let keys = endpoints.iter().copied().map(health_key).collect();
-        let items = self.batch_get(keys, Consistency::Eventual).await?;
+        let items = self.batch_get_items(keys, Consistency::Eventual).await?;
         items
             .iter()
             .map(|item| {
-                let reader = Reader::new(KIND, item);
-                let endpoint = reader.text("pk")?.strip_prefix("HLT#");
+                let reader = ItemReader::new(KIND, item);
+                let endpoint = reader.read_text("pk")?.strip_prefix("HLT#");
                 let endpoint = endpoint.and_then(|id| id.parse().ok());
-                let endpoint = endpoint.ok_or_else(|| reader.corrupt("pk"))?;
-                Ok((endpoint, read_health(item)?))
+                let endpoint = endpoint.ok_or_else(|| reader.corrupt_error("pk"))?;
+                Ok((endpoint, read_endpoint_health(item)?))
             })
             .collect()
     }
@@ -205,27 +226,27 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn put_health(
+    pub async fn put_endpoint_health(
         &self,
         app: AppId,
         endpoint: EndpointId,
-        stored: &StoredHealth,
-        entries: &[NewAppEntry],
+        stored: &StoredEndpointHealth,
+        entries: &[NewAppFeedEntry],
         now: Timestamp,
     ) -> Result<Option<Vec<Seq>>, StoreError> {
-        let text = json(KIND, &stored.health)?;
+        let text = json_value(KIND, &stored.health)?;
         let update = || {
-            let known = (stored.version > 0).then(|| n(stored.version));
-            Update::new(health_key(endpoint))
-                .set(JSON, text.clone())
-                .set("v", n(stored.version + 1))
-                .when(When::Is("v", known))
+            let known = (stored.version > 0).then(|| number_value(stored.version));
+            ItemUpdate::new(health_key(endpoint))
+                .set_attribute(JSON_ATTRIBUTE, text.clone())
+                .set_attribute("v", number_value(stored.version + 1))
+                .with_condition(Condition::Equals("v", known))
         };
         if entries.is_empty() {
-            let done = self.update(update()).await?;
+            let done = self.update_item(update()).await?;
             return Ok(done.then(Vec::new));
         }
-        self.commit_entries(app, entries, now, || Ok(self.update_action(update())))
+        self.commit_with_entries(app, entries, now, || Ok(self.update_action(update())))
             .await
     }
 
@@ -235,55 +256,55 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn put_delivery_telling(
+    pub async fn put_delivery_with_notice(
         &self,
         app: AppId,
         delivery: &Delivery,
-        entry: &NewAppEntry,
+        entry: &NewAppFeedEntry,
         now: Timestamp,
     ) -> Result<Option<Vec<Seq>>, StoreError> {
         let first = || {
-            let item = deliveries::write(delivery, now)?;
-            Ok(self.put_action(item, vec![deliveries::unmoved(delivery)]))
+            let item = deliveries::write_delivery(delivery, now)?;
+            Ok(self.put_action(item, vec![deliveries::unchanged_since_read(delivery)]))
         };
-        self.commit_entries(app, std::slice::from_ref(entry), now, first)
+        self.commit_with_entries(app, std::slice::from_ref(entry), now, first)
             .await
     }
 
     /// One transaction: an action whose condition decides, and entries of an app's feed.
-    async fn commit_entries(
+    async fn commit_with_entries(
         &self,
         app: AppId,
-        entries: &[NewAppEntry],
+        entries: &[NewAppFeedEntry],
         now: Timestamp,
-        first: impl Fn() -> Result<TransactWriteItem, StoreError>,
+        first_action: impl Fn() -> Result<TransactWriteItem, StoreError>,
     ) -> Result<Option<Vec<Seq>>, StoreError> {
-        for _ in 0..MAX_ROUNDS {
-            let (last, _) = self.app_feed_head(app).await?;
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
+            let (last, _) = self.load_app_feed_head(app).await?;
             let seqs: Vec<Seq> = (1..).zip(entries).map(|(n, _)| last.plus(n)).collect();
-            let known = (last > Seq::ZERO).then(|| n(last));
+            let known = (last > Seq::ZERO).then(|| number_value(last));
             let to = seqs.last().copied().unwrap_or(last);
-            let head = Update::new(head_key(app))
-                .set("q", n(to))
-                .when(When::Is("q", known));
-            let mut actions = vec![first()?, self.update_action(head)];
+            let head = ItemUpdate::new(app_feed_head_key(app))
+                .set_attribute("q", number_value(to))
+                .with_condition(Condition::Equals("q", known));
+            let mut actions = vec![first_action()?, self.update_action(head)];
             for (seq, entry) in seqs.iter().zip(entries) {
-                let body = Body {
+                let body = AppFeedEntryBody {
                     endpoint: entry.endpoint,
-                    url: entry.url.clone(),
-                    happened: entry.happened.clone(),
+                    endpoint_url: entry.endpoint_url.clone(),
+                    notice: entry.notice.clone(),
                 };
-                let item = Draft::new(entry_key(app, *seq))
-                    .with("t", millis(now))
-                    .with(JSON, json(ENTRY, &body)?)
-                    .with("ttl", ttl(now, KEPT_S))
-                    .done();
-                actions.push(self.put_action(item, vec![When::Absent]));
+                let item = ItemBuilder::new(app_feed_entry_key(app, *seq))
+                    .with_attribute("t", millis_value(now))
+                    .with_attribute(JSON_ATTRIBUTE, json_value(ENTRY_KIND, &body)?)
+                    .with_attribute("ttl", expiry_value(now, ENTRY_RETENTION_S))
+                    .build();
+                actions.push(self.put_action(item, vec![Condition::Absent]));
             }
-            match self.transact(actions).await? {
-                Transacted::Done => return Ok(Some(seqs)),
-                Transacted::Refused(0) => return Ok(None),
-                Transacted::Refused(_) => {}
+            match self.transact_write(actions).await? {
+                TransactWriteOutcome::Committed => return Ok(Some(seqs)),
+                TransactWriteOutcome::ConditionFailed(0) => return Ok(None),
+                TransactWriteOutcome::ConditionFailed(_) => {}
             }
         }
         Err(StoreError::Contended {
@@ -296,9 +317,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn put_ping(&self, endpoint: EndpointId, ping: &Ping) -> Result<(), StoreError> {
-        let update = Update::new(health_key(endpoint)).set("g", json(KIND, ping)?);
-        self.update(update).await.map(drop)
+    pub async fn put_ping_result(
+        &self,
+        endpoint: EndpointId,
+        ping: &PingResult,
+    ) -> Result<(), StoreError> {
+        let update =
+            ItemUpdate::new(health_key(endpoint)).set_attribute("g", json_value(KIND, ping)?);
+        self.update_item(update).await.map(drop)
     }
 
     /// Counts events that were parked for an endpoint.
@@ -306,9 +332,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn count_parked(&self, endpoint: EndpointId, more: u64) -> Result<(), StoreError> {
-        let update = Update::new(health_key(endpoint)).add("p", n(more));
-        self.update(update).await.map(drop)
+    pub async fn add_parked_count(
+        &self,
+        endpoint: EndpointId,
+        added: u64,
+    ) -> Result<(), StoreError> {
+        let update = ItemUpdate::new(health_key(endpoint)).add_to_number("p", number_value(added));
+        self.update_item(update).await.map(drop)
     }
 
     /// Says that nothing is parked for an endpoint any more.
@@ -316,9 +346,9 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn none_parked(&self, endpoint: EndpointId) -> Result<(), StoreError> {
-        let update = Update::new(health_key(endpoint)).set("p", n(0));
-        self.update(update).await.map(drop)
+    pub async fn reset_parked_count(&self, endpoint: EndpointId) -> Result<(), StoreError> {
+        let update = ItemUpdate::new(health_key(endpoint)).set_attribute("p", number_value(0));
+        self.update_item(update).await.map(drop)
     }
 
     /// The last entry of an app's feed, and the last that was told; read strongly.
@@ -326,12 +356,19 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn app_feed_head(&self, app: AppId) -> Result<(Seq, Seq), StoreError> {
-        let Some(item) = self.get(head_key(app), Consistency::Strong).await? else {
+    pub async fn load_app_feed_head(&self, app: AppId) -> Result<(Seq, Seq), StoreError> {
+        let Some(item) = self
+            .get_item(app_feed_head_key(app), Consistency::Strong)
+            .await?
+        else {
             return Ok((Seq::ZERO, Seq::ZERO));
         };
-        let reader = Reader::new(ENTRY, &item);
-        let number = |name| Ok(Seq(reader.optional(name, Reader::number)?.unwrap_or(0)));
+        let reader = ItemReader::new(ENTRY_KIND, &item);
+        let number = |name| {
+            Ok(Seq(reader
+                .read_optional(name, ItemReader::read_number)?
+                .unwrap_or(0)))
+        };
         Ok((number("q")?, number("d")?))
     }
 
@@ -340,11 +377,11 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn app_feed_told(&self, app: AppId, to: Seq) -> Result<(), StoreError> {
-        let update = Update::new(head_key(app))
-            .set("d", n(to))
-            .when(When::AbsentOrBelow("d", n(to)));
-        self.update(update).await.map(drop)
+    pub async fn advance_app_feed(&self, app: AppId, to: Seq) -> Result<(), StoreError> {
+        let update = ItemUpdate::new(app_feed_head_key(app))
+            .set_attribute("d", number_value(to))
+            .with_condition(Condition::AbsentOrBelow("d", number_value(to)));
+        self.update_item(update).await.map(drop)
     }
 
     /// At most `limit` and [`MAX_APP_FEED_PAGE`] entries of an app's feed after `after`, in order;
@@ -353,16 +390,20 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn app_feed(
+    pub async fn read_app_feed(
         &self,
         app: AppId,
         after: Seq,
         limit: usize,
-    ) -> Result<Vec<AppEntry>, StoreError> {
-        let from = format!("{PREFIX}{:012}", after.next().0);
-        let range = Range::between(partition(app), from, format!("{PREFIX}~"));
-        let take = Take::First(limit.min(MAX_APP_FEED_PAGE));
-        let items = self.query(range, take, Consistency::Strong).await?;
-        items.iter().map(|item| read_entry(app, item)).collect()
+    ) -> Result<Vec<AppFeedEntry>, StoreError> {
+        let from = format!("{ENTRY_PREFIX}{:012}", after.next().0);
+        let range =
+            KeyRange::between_keys(app_feed_partition(app), from, format!("{ENTRY_PREFIX}~"));
+        let take = ReadLimit::First(limit.min(MAX_APP_FEED_PAGE));
+        let items = self.query_range(range, take, Consistency::Strong).await?;
+        items
+            .iter()
+            .map(|item| read_app_feed_entry(app, item))
+            .collect()
     }
 }

@@ -1,35 +1,35 @@
 //! Histories: how far the pull of a record's history has come.
 
-use okra_core::{history::History, ids::RecordId};
+use okra_core::{history::Backfill, ids::RecordId};
 
 use crate::{
     Consistency, Store, StoreError,
-    expression::When,
-    item::{Attributes, Draft, JSON, Key, Reader, json, n},
+    expression::Condition,
+    item::{Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, json_value, number_value},
     records,
 };
 
 const KIND: &str = "history";
 
 /// The attribute that says which step it is at.
-const STEP: &str = "n";
+const STEP_ATTRIBUTE: &str = "n";
 
-fn key(record: RecordId) -> Key {
-    Key::new(records::partition(record), "HIST")
+fn backfill_key(record: RecordId) -> Key {
+    Key::new(records::record_partition(record), "HIST")
 }
 
 /// The item, and the condition under which it takes the place of the one before.
-pub(crate) fn write(
+pub(crate) fn write_backfill(
     record: RecordId,
-    history: &History,
-) -> Result<(Attributes, Vec<When>), StoreError> {
-    let item = Draft::new(key(record))
-        .with(STEP, n(history.step))
-        .with(JSON, json(KIND, history)?)
-        .done();
-    let before = match history.step.checked_sub(1) {
-        None => When::Absent,
-        Some(before) => When::Is(STEP, Some(n(before))),
+    backfill: &Backfill,
+) -> Result<(Attributes, Vec<Condition>), StoreError> {
+    let item = ItemBuilder::new(backfill_key(record))
+        .with_attribute(STEP_ATTRIBUTE, number_value(backfill.step))
+        .with_attribute(JSON_ATTRIBUTE, json_value(KIND, backfill)?)
+        .build();
+    let before = match backfill.step.checked_sub(1) {
+        None => Condition::Absent,
+        Some(before) => Condition::Equals(STEP_ATTRIBUTE, Some(number_value(before))),
     };
     Ok((item, vec![before]))
 }
@@ -40,14 +40,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn history(
+    pub async fn find_backfill(
         &self,
         record: RecordId,
         consistency: Consistency,
-    ) -> Result<Option<History>, StoreError> {
-        let item = self.get(key(record), consistency).await?;
+    ) -> Result<Option<Backfill>, StoreError> {
+        let item = self.get_item(backfill_key(record), consistency).await?;
         item.as_ref()
-            .map(|item| Reader::new(KIND, item).json(JSON))
+            .map(|item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE))
             .transpose()
     }
 
@@ -57,12 +57,12 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn put_history(
+    pub async fn put_backfill(
         &self,
         record: RecordId,
-        history: &History,
+        backfill: &Backfill,
     ) -> Result<bool, StoreError> {
-        let (item, conditions) = write(record, history)?;
-        self.put_when(item, conditions).await
+        let (item, conditions) = write_backfill(record, backfill)?;
+        self.put_item_if(item, conditions).await
     }
 }

@@ -6,28 +6,28 @@
 use okra_core::{
     model::ByProduct,
     plan::DueEntry,
-    schedule::{DueKey, Interval, LANES},
+    schedule::{DueKey, Interval, LANES_PER_SLOT},
 };
 
 use crate::{
-    Consistency, Head, Store, StoreError,
-    call::{Range, Take, Transacted, pause},
+    Consistency, RecordHead, Store, StoreError,
+    call::{KeyRange, ReadLimit, TransactWriteOutcome, back_off},
     due,
-    expression::{Update, When},
-    item::{Key, Reader, n, s},
-    marks::{STATE_SEQ, digest_name, digest_value, seq_name},
-    records::{self, interval_name},
+    expression::{Condition, ItemUpdate},
+    item::{ItemReader, Key, number_value, string_value},
+    marks::{STATE_SEQ_ATTRIBUTE, digest_attribute, digest_value, seq_attribute},
+    records::{self, interval_attribute},
 };
 
 /// Times a move is tried against refreshes that move the same marks.
 const MAX_MOVE_ATTEMPTS: u32 = 6;
 
 /// The counter's attribute.
-const COUNT: &str = "n";
+const COUNT_ATTRIBUTE: &str = "n";
 
 /// Intervals whose rules a change of due entries may concern.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IntervalsTouched {
+pub struct IntervalChanges {
     /// May have had no due entry before: enable their rules. Never misses one; may name one whose
     /// rule is on.
     pub started: Vec<Interval>,
@@ -37,19 +37,22 @@ pub struct IntervalsTouched {
 }
 
 /// What is compared before and after a change of due entries.
-pub(crate) struct Watch {
-    joined: Vec<(Interval, u64)>,
+pub(crate) struct IntervalCounts {
+    joined_before: Vec<(Interval, u64)>,
     left: Vec<Interval>,
 }
 
-fn partition(interval: Interval) -> String {
+fn counter_partition(interval: Interval) -> String {
     format!("INT#{interval}")
 }
 
 /// Counts a due entry in or out.
-pub(crate) fn count(of: &DueKey, by: i8) -> Update {
-    let key = Key::new(partition(of.interval), format!("N#{:02}", of.lane().0));
-    Update::new(key).add(COUNT, n(by))
+pub(crate) fn count_update(due_key: &DueKey, delta: i8) -> ItemUpdate {
+    let key = Key::new(
+        counter_partition(due_key.interval),
+        format!("N#{:02}", due_key.lane().0),
+    );
+    ItemUpdate::new(key).add_to_number(COUNT_ATTRIBUTE, number_value(delta))
 }
 
 impl Store {
@@ -58,43 +61,47 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn interval_count(&self, interval: Interval) -> Result<u64, StoreError> {
-        let range = Range::prefix(partition(interval), "N#");
-        let lanes = Take::First(usize::from(LANES));
-        let items = self.query(range, lanes, Consistency::Strong).await?;
+    pub async fn count_interval_entries(&self, interval: Interval) -> Result<u64, StoreError> {
+        let range = KeyRange::with_prefix(counter_partition(interval), "N#");
+        let lanes = ReadLimit::First(usize::from(LANES_PER_SLOT));
+        let items = self.query_range(range, lanes, Consistency::Strong).await?;
         items.iter().try_fold(0_u64, |sum, item| {
-            let count: i64 = Reader::new("interval counter", item).number(COUNT)?;
+            let count: i64 =
+                ItemReader::new("interval counter", item).read_number(COUNT_ATTRIBUTE)?;
             Ok(sum.saturating_add(u64::try_from(count).unwrap_or(0)))
         })
     }
 
     /// To be called before due entries are written, with the intervals they join and leave.
-    pub(crate) async fn watch(
+    pub(crate) async fn count_before_change(
         &self,
         joined: Vec<Interval>,
         left: Vec<Interval>,
-    ) -> Result<Watch, StoreError> {
+    ) -> Result<IntervalCounts, StoreError> {
         let mut before = Vec::with_capacity(joined.len());
         for interval in joined {
-            before.push((interval, self.interval_count(interval).await?));
+            before.push((interval, self.count_interval_entries(interval).await?));
         }
-        Ok(Watch {
-            joined: before,
+        Ok(IntervalCounts {
+            joined_before: before,
             left,
         })
     }
 
     /// To be called after due entries were written. An interval started where it had none before, or
     /// has one now: then another left it after it was counted, and may be switching its rule off.
-    pub(crate) async fn touched(&self, watch: Watch) -> Result<IntervalsTouched, StoreError> {
-        let mut touched = IntervalsTouched::default();
-        for (interval, before) in watch.joined {
-            if before == 0 || self.interval_count(interval).await? <= 1 {
+    pub(crate) async fn compare_interval_counts(
+        &self,
+        counts_before: IntervalCounts,
+    ) -> Result<IntervalChanges, StoreError> {
+        let mut touched = IntervalChanges::default();
+        for (interval, before) in counts_before.joined_before {
+            if before == 0 || self.count_interval_entries(interval).await? <= 1 {
                 touched.started.push(interval);
             }
         }
-        for interval in watch.left {
-            if self.interval_count(interval).await? == 0 {
+        for interval in counts_before.left {
+            if self.count_interval_entries(interval).await? == 0 {
                 touched.emptied.push(interval);
             }
         }
@@ -109,17 +116,17 @@ impl Store {
     ///
     /// [`StoreError::Contended`] where the record was rescheduled since `head` was read, or refreshes
     /// kept moving its marks; [`StoreError`].
-    pub async fn reschedule(
+    pub async fn reschedule_record(
         &self,
-        head: &Head,
+        head: &RecordHead,
         schedule: ByProduct<Interval>,
-    ) -> Result<IntervalsTouched, StoreError> {
+    ) -> Result<IntervalChanges, StoreError> {
         if schedule == head.schedule {
-            return Ok(IntervalsTouched::default());
+            return Ok(IntervalChanges::default());
         }
         for attempt in 0..MAX_MOVE_ATTEMPTS {
-            let plan = self.plan_move(head, schedule).await?;
-            let changed = |keep: fn(&Moved) -> bool| {
+            let plan = self.plan_due_moves(head, schedule).await?;
+            let changed = |keep: fn(&DueEntryMove) -> bool| {
                 plan.iter()
                     .filter(|moved| keep(moved))
                     .map(|moved| moved.key.interval)
@@ -127,22 +134,24 @@ impl Store {
             };
             let joined = changed(|moved| moved.before.is_none());
             let left = changed(|moved| moved.after.is_none());
-            let watch = self.watch(joined, left).await?;
-            let mut actions = vec![self.update_action(scheduled(head, schedule))];
+            let watch = self.count_before_change(joined, left).await?;
+            let mut actions = vec![self.update_action(schedule_update(head, schedule))];
             for moved in &plan {
-                actions.push(self.move_action(moved));
+                actions.push(self.build_move_action(moved));
                 let by = match (moved.before.is_some(), moved.after.is_none()) {
                     (false, false) => 1,
                     (true, true) => -1,
                     _ => continue,
                 };
-                actions.push(self.update_action(count(&moved.key, by)));
+                actions.push(self.update_action(count_update(&moved.key, by)));
             }
-            match self.transact(actions).await? {
-                Transacted::Done => return self.touched(watch).await,
+            match self.transact_write(actions).await? {
+                TransactWriteOutcome::Committed => {
+                    return self.compare_interval_counts(watch).await;
+                }
                 // The head's schedule is not what was read: nothing to wait for.
-                Transacted::Refused(0) => break,
-                Transacted::Refused(_) => pause(attempt).await,
+                TransactWriteOutcome::ConditionFailed(0) => break,
+                TransactWriteOutcome::ConditionFailed(_) => back_off(attempt).await,
             }
         }
         Err(StoreError::Contended {
@@ -151,11 +160,11 @@ impl Store {
     }
 
     /// The due entries that change, as they are and as they shall be.
-    async fn plan_move(
+    async fn plan_due_moves(
         &self,
-        head: &Head,
+        head: &RecordHead,
         schedule: ByProduct<Interval>,
-    ) -> Result<Vec<Moved>, StoreError> {
+    ) -> Result<Vec<DueEntryMove>, StoreError> {
         let mut intervals: Vec<Interval> = head
             .schedule
             .iter()
@@ -167,10 +176,14 @@ impl Store {
         let mut entries: Vec<DueEntry> = Vec::new();
         for &interval in &intervals {
             let key = head.due_key(interval);
-            entries.extend(self.due_entry(key, Consistency::Strong).await?);
+            entries.extend(self.find_due_entry(key, Consistency::Strong).await?);
         }
-        let dispatched = |product| entries.iter().find_map(|entry| entry.marks.get(product));
-        let told = entries.iter().find_map(|entry| entry.state);
+        let dispatched = |product| {
+            entries
+                .iter()
+                .find_map(|entry| entry.watermarks.get(product))
+        };
+        let told = entries.iter().find_map(|entry| entry.state_seq);
         let mut plan = Vec::new();
         for interval in intervals {
             let key = head.due_key(interval);
@@ -179,72 +192,86 @@ impl Store {
             for (product, _) in schedule.iter().filter(|(_, to)| **to == interval) {
                 // A product that was on no interval starts where the head is: what is committed was
                 // dispatched then, or belongs to a refresh on demand that still does it.
-                let committed = head.marks.get(product);
-                *marks.slot(product) = Some(
+                let committed = head.watermarks.get(product);
+                *marks.get_mut(product) = Some(
                     dispatched(product)
                         .or(committed)
                         .copied()
                         .unwrap_or_default(),
                 );
             }
-            let carries = records::carrier(&schedule) == Some(interval);
-            let state = carries.then(|| told.unwrap_or(head.state));
+            let carries = records::state_interval(&schedule) == Some(interval);
+            let state = carries.then(|| told.unwrap_or(head.state_seq));
             let after = DueEntry {
                 key,
-                marks,
-                state,
+                watermarks: marks,
+                state_seq: state,
                 // What was wrong may be wrong with a product that moves: the next refresh sees.
-                trouble: entries.iter().find_map(|entry| entry.trouble),
+                failure_state: entries.iter().find_map(|entry| entry.failure_state),
             };
-            let after = Some(after).filter(|entry| !entry.marks.is_empty());
+            let after = Some(after).filter(|entry| !entry.watermarks.is_empty());
             if before != after {
-                plan.push(Moved { key, before, after });
+                plan.push(DueEntryMove { key, before, after });
             }
         }
         Ok(plan)
     }
 
-    fn move_action(&self, moved: &Moved) -> aws_sdk_dynamodb::types::TransactWriteItem {
+    fn build_move_action(
+        &self,
+        moved: &DueEntryMove,
+    ) -> aws_sdk_dynamodb::types::TransactWriteItem {
         let unmoved = moved.before.as_ref().map_or_else(
-            || vec![When::Absent],
+            || vec![Condition::Absent],
             |before| {
                 okra_core::model::Product::ALL
                     .into_iter()
                     .flat_map(|product| {
-                        let mark = before.marks.get(product);
+                        let mark = before.watermarks.get(product);
                         [
-                            When::Is(seq_name(product), mark.map(|mark| n(mark.seq))),
-                            When::Is(digest_name(product), mark.and_then(digest_value)),
+                            Condition::Equals(
+                                seq_attribute(product),
+                                mark.map(|mark| number_value(mark.seq)),
+                            ),
+                            Condition::Equals(
+                                digest_attribute(product),
+                                mark.and_then(digest_value),
+                            ),
                         ]
                     })
-                    .chain([When::Is(STATE_SEQ, before.state.map(n)), When::Exists])
+                    .chain([
+                        Condition::Equals(STATE_SEQ_ATTRIBUTE, before.state_seq.map(number_value)),
+                        Condition::Exists,
+                    ])
                     .collect()
             },
         );
         match &moved.after {
-            None => self.delete_action(due::key(&moved.key), unmoved),
-            Some(after) => self.put_action(due::write(after), unmoved),
+            None => self.delete_action(due::due_entry_key(&moved.key), unmoved),
+            Some(after) => self.put_action(due::write_due_entry(after), unmoved),
         }
     }
 }
 
-struct Moved {
+struct DueEntryMove {
     key: DueKey,
     before: Option<DueEntry>,
     after: Option<DueEntry>,
 }
 
 /// The head with another schedule, where nobody else changed the schedule.
-fn scheduled(head: &Head, schedule: ByProduct<Interval>) -> Update {
-    let interval =
-        |of: &ByProduct<Interval>, product| of.get(product).map(|interval| s(interval.as_str()));
+fn schedule_update(head: &RecordHead, schedule: ByProduct<Interval>) -> ItemUpdate {
+    let interval = |of: &ByProduct<Interval>, product| {
+        of.get(product)
+            .map(|interval| string_value(interval.as_str()))
+    };
     okra_core::model::Product::ALL.into_iter().fold(
-        Update::new(records::key(head.record)).when(When::Exists),
+        ItemUpdate::new(records::head_key(head.record)).with_condition(Condition::Exists),
         |update, product| {
-            let name = interval_name(product);
+            let name = interval_attribute(product);
             update
-                .assign(name, interval(&schedule, product))
-                .when(When::Is(name, interval(&head.schedule, product)))
+                .set_or_remove(name, interval(&schedule, product))
+                .with_condition(Condition::Equals(name, interval(&head.schedule, product)))
         },
     )
 }

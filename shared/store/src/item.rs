@@ -14,11 +14,11 @@ pub(crate) type Attributes = HashMap<String, AttributeValue>;
 pub(crate) const PK: &str = "pk";
 pub(crate) const SK: &str = "sk";
 /// Ends a range of sort keys that begin alike: above every character used in them.
-pub(crate) const AFTER_ALL: char = '~';
+pub(crate) const HIGHEST_SORT_CHAR: char = '~';
 /// Seconds since 1970 after which DynamoDB may delete the item.
-pub(crate) const TTL: &str = "ttl";
+pub(crate) const TTL_ATTRIBUTE: &str = "ttl";
 /// The attribute that holds an item's JSON text.
-pub(crate) const JSON: &str = "j";
+pub(crate) const JSON_ATTRIBUTE: &str = "j";
 
 /// The primary key of an item.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -35,29 +35,32 @@ impl Key {
         }
     }
 
-    pub(crate) fn attributes(self) -> Attributes {
-        HashMap::from([(PK.to_owned(), s(self.pk)), (SK.to_owned(), s(self.sk))])
+    pub(crate) fn into_attributes(self) -> Attributes {
+        HashMap::from([
+            (PK.to_owned(), string_value(self.pk)),
+            (SK.to_owned(), string_value(self.sk)),
+        ])
     }
 }
 
-pub(crate) fn s(text: impl Into<String>) -> AttributeValue {
+pub(crate) fn string_value(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
 }
 
-pub(crate) fn n(number: impl Display) -> AttributeValue {
+pub(crate) fn number_value(number: impl Display) -> AttributeValue {
     AttributeValue::N(format!("{number}"))
 }
 
-pub(crate) fn bytes(bytes: impl Into<Vec<u8>>) -> AttributeValue {
+pub(crate) fn bytes_value(bytes: impl Into<Vec<u8>>) -> AttributeValue {
     AttributeValue::B(Blob::new(bytes))
 }
 
 /// Milliseconds since 1970.
-pub(crate) fn millis(at: Timestamp) -> AttributeValue {
-    n(at.as_millisecond())
+pub(crate) fn millis_value(at: Timestamp) -> AttributeValue {
+    number_value(at.as_millisecond())
 }
 
-pub(crate) fn json<T: Serialize>(
+pub(crate) fn json_value<T: Serialize>(
     kind: &'static str,
     value: &T,
 ) -> Result<AttributeValue, StoreError> {
@@ -68,133 +71,142 @@ pub(crate) fn json<T: Serialize>(
 
 /// Writes an item.
 #[derive(Debug)]
-pub(crate) struct Draft(Attributes);
+pub(crate) struct ItemBuilder(Attributes);
 
-impl Draft {
+impl ItemBuilder {
     pub(crate) fn new(key: Key) -> Self {
-        Self(key.attributes())
+        Self(key.into_attributes())
     }
 
-    pub(crate) fn with(mut self, name: &str, value: AttributeValue) -> Self {
+    pub(crate) fn with_attribute(mut self, name: &str, value: AttributeValue) -> Self {
         self.0.insert(name.to_owned(), value);
         self
     }
 
-    pub(crate) fn maybe(self, name: &str, value: Option<AttributeValue>) -> Self {
+    pub(crate) fn with_optional(self, name: &str, value: Option<AttributeValue>) -> Self {
         match value {
-            Some(value) => self.with(name, value),
+            Some(value) => self.with_attribute(name, value),
             None => self,
         }
     }
 
     /// After `at` and `keep_s` seconds DynamoDB may delete the item.
-    pub(crate) fn expiring(self, at: Timestamp, keep_s: i64) -> Self {
-        self.with(TTL, ttl(at, keep_s))
+    pub(crate) fn with_expiry(self, at: Timestamp, retention_s: i64) -> Self {
+        self.with_attribute(TTL_ATTRIBUTE, expiry_value(at, retention_s))
     }
 
-    pub(crate) fn done(self) -> Attributes {
+    pub(crate) fn build(self) -> Attributes {
         self.0
     }
 }
 
 /// The [`TTL`] of an item that is kept for `keep_s` seconds after `at`.
-pub(crate) fn ttl(at: Timestamp, keep_s: i64) -> AttributeValue {
-    n(at.as_second().saturating_add(keep_s))
+pub(crate) fn expiry_value(at: Timestamp, retention_s: i64) -> AttributeValue {
+    number_value(at.as_second().saturating_add(retention_s))
 }
 
 /// An item that is all JSON.
-pub(crate) fn document<T: Serialize>(
+pub(crate) fn json_item<T: Serialize>(
     kind: &'static str,
     key: Key,
     value: &T,
 ) -> Result<Attributes, StoreError> {
-    Ok(Draft::new(key).with(JSON, json(kind, value)?).done())
+    Ok(ItemBuilder::new(key)
+        .with_attribute(JSON_ATTRIBUTE, json_value(kind, value)?)
+        .build())
 }
 
 /// Reads an item of a kind; what is missing or unreadable is [`StoreError::Corrupt`].
 #[derive(Debug)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct ItemReader<'a> {
     kind: &'static str,
     item: &'a Attributes,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ItemReader<'a> {
     pub(crate) const fn new(kind: &'static str, item: &'a Attributes) -> Self {
         Self { kind, item }
     }
 
-    pub(crate) const fn corrupt(&self, attribute: &'static str) -> StoreError {
+    pub(crate) const fn corrupt_error(&self, attribute: &'static str) -> StoreError {
         StoreError::Corrupt {
             kind: self.kind,
             attribute,
         }
     }
 
-    pub(crate) fn has(&self, name: &'static str) -> bool {
+    pub(crate) fn has_attribute(&self, name: &'static str) -> bool {
         self.item.contains_key(name)
     }
 
-    pub(crate) fn text(&self, name: &'static str) -> Result<&'a str, StoreError> {
+    pub(crate) fn read_text(&self, name: &'static str) -> Result<&'a str, StoreError> {
         match self.item.get(name) {
             Some(AttributeValue::S(text)) => Ok(text),
-            _ => Err(self.corrupt(name)),
+            _ => Err(self.corrupt_error(name)),
         }
     }
 
-    pub(crate) fn parse<T: FromStr>(&self, name: &'static str) -> Result<T, StoreError> {
-        self.text(name)?.parse().map_err(|_| self.corrupt(name))
+    pub(crate) fn read_parsed<T: FromStr>(&self, name: &'static str) -> Result<T, StoreError> {
+        self.read_text(name)?
+            .parse()
+            .map_err(|_| self.corrupt_error(name))
     }
 
-    pub(crate) fn number<T: FromStr>(&self, name: &'static str) -> Result<T, StoreError> {
+    pub(crate) fn read_number<T: FromStr>(&self, name: &'static str) -> Result<T, StoreError> {
         match self.item.get(name) {
-            Some(AttributeValue::N(number)) => number.parse().map_err(|_| self.corrupt(name)),
-            _ => Err(self.corrupt(name)),
+            Some(AttributeValue::N(number)) => number.parse().map_err(|_| self.corrupt_error(name)),
+            _ => Err(self.corrupt_error(name)),
         }
     }
 
-    pub(crate) fn bytes(&self, name: &'static str) -> Result<&'a [u8], StoreError> {
+    pub(crate) fn read_bytes(&self, name: &'static str) -> Result<&'a [u8], StoreError> {
         match self.item.get(name) {
             Some(AttributeValue::B(blob)) => Ok(blob.as_ref()),
-            _ => Err(self.corrupt(name)),
+            _ => Err(self.corrupt_error(name)),
         }
     }
 
-    pub(crate) fn flag(&self, name: &'static str) -> Result<bool, StoreError> {
+    pub(crate) fn read_flag(&self, name: &'static str) -> Result<bool, StoreError> {
         match self.item.get(name) {
             Some(AttributeValue::Bool(flag)) => Ok(*flag),
             None => Ok(false),
-            Some(_) => Err(self.corrupt(name)),
+            Some(_) => Err(self.corrupt_error(name)),
         }
     }
 
-    pub(crate) fn millis(&self, name: &'static str) -> Result<Timestamp, StoreError> {
-        Timestamp::from_millisecond(self.number(name)?).map_err(|_| self.corrupt(name))
+    pub(crate) fn read_millis(&self, name: &'static str) -> Result<Timestamp, StoreError> {
+        Timestamp::from_millisecond(self.read_number(name)?).map_err(|_| self.corrupt_error(name))
     }
 
-    pub(crate) fn json<T: DeserializeOwned>(&self, name: &'static str) -> Result<T, StoreError> {
-        serde_json::from_str(self.text(name)?).map_err(|_| self.corrupt(name))
+    pub(crate) fn read_json<T: DeserializeOwned>(
+        &self,
+        name: &'static str,
+    ) -> Result<T, StoreError> {
+        serde_json::from_str(self.read_text(name)?).map_err(|_| self.corrupt_error(name))
     }
 
     /// What `read` finds, where the attribute is there at all.
-    pub(crate) fn optional<T>(
+    pub(crate) fn read_optional<T>(
         &self,
         name: &'static str,
         read: impl FnOnce(&Self, &'static str) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        self.has(name).then(|| read(self, name)).transpose()
+        self.has_attribute(name)
+            .then(|| read(self, name))
+            .transpose()
     }
 
     /// The part of the sort key after `prefix`.
-    pub(crate) fn after(&self, prefix: &str) -> Result<&'a str, StoreError> {
-        self.text(SK)?
+    pub(crate) fn sort_key_after(&self, prefix: &str) -> Result<&'a str, StoreError> {
+        self.read_text(SK)?
             .strip_prefix(prefix)
-            .ok_or_else(|| self.corrupt(SK))
+            .ok_or_else(|| self.corrupt_error(SK))
     }
 }
 
 /// What DynamoDB counts as the size of an item: names and values in bytes. Nested values, which no
 /// item here has, count as nothing.
-pub(crate) fn size(item: &Attributes) -> usize {
+pub(crate) fn item_size(item: &Attributes) -> usize {
     item.iter()
         .map(|(name, value)| name.len() + value_size(value))
         .sum()

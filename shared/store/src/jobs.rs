@@ -3,38 +3,41 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::{fault::FaultClass, ids::RecordId, model::Product, quota::OnDemand};
+use okra_core::{fault::FaultClass, ids::RecordId, model::Product, quota::OnDemandStarts};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
-    expression::{Update, When},
-    item::{Attributes, Draft, JSON, Key, PK, Reader, SK, TTL, json, millis, n, s, ttl},
+    expression::{Condition, ItemUpdate},
+    item::{
+        Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, PK, SK, TTL_ATTRIBUTE,
+        expiry_value, json_value, millis_value, number_value, string_value,
+    },
     records,
 };
 
 const KIND: &str = "job";
-const ID: &str = "id";
+const ID_ATTRIBUTE: &str = "id";
 /// Until when a job counts as running; 0 once it is done.
-const UNTIL: &str = "u";
-const OUTCOME: &str = "o";
-const DONE_AT: &str = "d";
-const FOUND: &str = "c";
-const STARTED_AT: &str = "b";
-const REASON: &str = "f";
-const RETRY_AT: &str = "n";
+const RUNNING_UNTIL_ATTRIBUTE: &str = "u";
+const OUTCOME_ATTRIBUTE: &str = "o";
+const ENDED_AT_ATTRIBUTE: &str = "d";
+const FINDINGS_ATTRIBUTE: &str = "c";
+const STARTED_AT_ATTRIBUTE: &str = "b";
+const REASON_ATTRIBUTE: &str = "f";
+const RETRY_AT_ATTRIBUTE: &str = "n";
 /// When the last one ended that had an answer, and that had none.
-const ANSWERED_AT: &str = "y";
-const FAILED_AT: &str = "x";
+const LAST_RESPONSE_ATTRIBUTE: &str = "y";
+const LAST_FAILURE_ATTRIBUTE: &str = "x";
 
 /// The outcome of a job that had no answer.
-pub const FAILED: &str = "failed";
+pub const FAILED_OUTCOME: &str = "failed";
 
 /// How long a job counts as running: whoever ran it has crashed then.
-const RUNNING_FOR: SignedDuration = SignedDuration::from_secs(120);
+const RUNNING_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 
 /// Seconds that a job is remembered: longer than any day's quota looks back.
-const KEPT_S: i64 = 25 * 60 * 60;
+const JOB_RETENTION_S: i64 = 25 * 60 * 60;
 
 /// A refresh on demand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,27 +47,27 @@ pub struct Job {
     /// What came of it; `None` while it runs.
     pub outcome: Option<String>,
     /// Why the bank's answer could not be had of an account or more, once it is done.
-    pub reason: Option<FaultClass>,
+    pub fault_class: Option<FaultClass>,
     /// From when on the bank may be asked again, where it said so.
     pub retry_at: Option<Timestamp>,
     /// What it found, once it is done.
-    pub found: Found,
+    pub findings: JobFindings,
     /// When it was begun; `None` where it was before that was kept.
     pub started_at: Option<Timestamp>,
     /// When it was done.
-    pub done_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
     /// When the last job ended that had an answer: this one, or one before it.
-    pub answered_at: Option<Timestamp>,
+    pub last_response_at: Option<Timestamp>,
     /// When the last job ended that had none.
-    pub failed_at: Option<Timestamp>,
+    pub last_failure_at: Option<Timestamp>,
     /// When the refreshes of the last day began that were asked for without the user.
-    pub asked: OnDemand,
+    pub unattended_requests: OnDemandStarts,
     running_until: Timestamp,
 }
 
 /// What a job found that was new.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct JobFindings {
     /// Balances that changed.
     pub balances: usize,
     /// Transactions added.
@@ -84,15 +87,15 @@ impl Job {
 
 /// What came of a job.
 #[derive(Clone, Copy, Debug)]
-pub struct JobEnd<'a> {
+pub struct JobCompletion<'a> {
     /// The outcome's name; [`FAILED`] where there was no answer.
     pub outcome: &'a str,
     /// Why the bank's answer could not be had of an account or more.
-    pub reason: Option<FaultClass>,
+    pub fault_class: Option<FaultClass>,
     /// From when on the bank may be asked again, where it said so.
     pub retry_at: Option<Timestamp>,
     /// What was found.
-    pub found: Found,
+    pub findings: JobFindings,
 }
 
 /// A job to be begun.
@@ -107,30 +110,36 @@ pub struct NewJob<'a> {
     /// Its chunk is not received before this time.
     pub starts_at: Timestamp,
     /// What is asked for of the day's quota, with this one.
-    pub asked: &'a OnDemand,
+    pub unattended_requests: &'a OnDemandStarts,
 }
 
-fn key(record: RecordId, product: Product) -> Key {
+fn job_key(record: RecordId, product: Product) -> Key {
     Key::new(
-        records::partition(record),
+        records::record_partition(record),
         format!("JOB#{}", product.as_str()),
     )
 }
 
-fn read(item: &Attributes) -> Result<Job, StoreError> {
-    let reader = Reader::new(KIND, item);
+fn read_job(item: &Attributes) -> Result<Job, StoreError> {
+    let reader = ItemReader::new(KIND, item);
     Ok(Job {
-        id: reader.text(ID)?.to_owned(),
-        outcome: reader.optional(OUTCOME, Reader::text)?.map(str::to_owned),
-        reason: reader.optional(REASON, Reader::json)?,
-        retry_at: reader.optional(RETRY_AT, Reader::millis)?,
-        started_at: reader.optional(STARTED_AT, Reader::millis)?,
-        answered_at: reader.optional(ANSWERED_AT, Reader::millis)?,
-        failed_at: reader.optional(FAILED_AT, Reader::millis)?,
-        found: reader.optional(FOUND, Reader::json)?.unwrap_or_default(),
-        done_at: reader.optional(DONE_AT, Reader::millis)?,
-        asked: reader.optional(JSON, Reader::json)?.unwrap_or_default(),
-        running_until: reader.millis(UNTIL)?,
+        id: reader.read_text(ID_ATTRIBUTE)?.to_owned(),
+        outcome: reader
+            .read_optional(OUTCOME_ATTRIBUTE, ItemReader::read_text)?
+            .map(str::to_owned),
+        fault_class: reader.read_optional(REASON_ATTRIBUTE, ItemReader::read_json)?,
+        retry_at: reader.read_optional(RETRY_AT_ATTRIBUTE, ItemReader::read_millis)?,
+        started_at: reader.read_optional(STARTED_AT_ATTRIBUTE, ItemReader::read_millis)?,
+        last_response_at: reader.read_optional(LAST_RESPONSE_ATTRIBUTE, ItemReader::read_millis)?,
+        last_failure_at: reader.read_optional(LAST_FAILURE_ATTRIBUTE, ItemReader::read_millis)?,
+        findings: reader
+            .read_optional(FINDINGS_ATTRIBUTE, ItemReader::read_json)?
+            .unwrap_or_default(),
+        ended_at: reader.read_optional(ENDED_AT_ATTRIBUTE, ItemReader::read_millis)?,
+        unattended_requests: reader
+            .read_optional(JSON_ATTRIBUTE, ItemReader::read_json)?
+            .unwrap_or_default(),
+        running_until: reader.read_millis(RUNNING_UNTIL_ATTRIBUTE)?,
     })
 }
 
@@ -144,27 +153,32 @@ impl Store {
     pub async fn begin_job(
         &self,
         new: NewJob<'_>,
-        before: Option<&Job>,
+        expected: Option<&Job>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let until = new.starts_at.saturating_add(RUNNING_FOR);
-        let item = Draft::new(key(new.record, new.product))
-            .with(ID, s(new.id))
-            .with(UNTIL, millis(until.unwrap_or(now)))
-            .with(STARTED_AT, millis(now))
-            .maybe(
-                ANSWERED_AT,
-                before.and_then(|it| it.answered_at).map(millis),
+        let until = new.starts_at.saturating_add(RUNNING_TIMEOUT);
+        let item = ItemBuilder::new(job_key(new.record, new.product))
+            .with_attribute(ID_ATTRIBUTE, string_value(new.id))
+            .with_attribute(RUNNING_UNTIL_ATTRIBUTE, millis_value(until.unwrap_or(now)))
+            .with_attribute(STARTED_AT_ATTRIBUTE, millis_value(now))
+            .with_optional(
+                LAST_RESPONSE_ATTRIBUTE,
+                expected
+                    .and_then(|it| it.last_response_at)
+                    .map(millis_value),
             )
-            .maybe(FAILED_AT, before.and_then(|it| it.failed_at).map(millis))
-            .with(JSON, json(KIND, new.asked)?)
-            .expiring(now, KEPT_S)
-            .done();
-        let unmoved = match before {
-            Some(before) => When::Is(ID, Some(s(before.id.as_str()))),
-            None => When::Absent,
+            .with_optional(
+                LAST_FAILURE_ATTRIBUTE,
+                expected.and_then(|it| it.last_failure_at).map(millis_value),
+            )
+            .with_attribute(JSON_ATTRIBUTE, json_value(KIND, new.unattended_requests)?)
+            .with_expiry(now, JOB_RETENTION_S)
+            .build();
+        let unmoved = match expected {
+            Some(before) => Condition::Equals(ID_ATTRIBUTE, Some(string_value(before.id.as_str()))),
+            None => Condition::Absent,
         };
-        self.put_when(item, vec![unmoved]).await
+        self.put_item_if(item, vec![unmoved]).await
     }
 
     /// The last job of a record and product.
@@ -172,14 +186,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn job(
+    pub async fn find_job(
         &self,
         record: RecordId,
         product: Product,
         consistency: Consistency,
     ) -> Result<Option<Job>, StoreError> {
-        let item = self.get(key(record, product), consistency).await?;
-        item.as_ref().map(read).transpose()
+        let item = self.get_item(job_key(record, product), consistency).await?;
+        item.as_ref().map(read_job).transpose()
     }
 
     /// The last jobs of these records and products, where there are any; read eventually. No pair may be
@@ -188,27 +202,32 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn jobs(
+    pub async fn load_jobs(
         &self,
-        of: &[(RecordId, Product)],
+        record_products: &[(RecordId, Product)],
     ) -> Result<HashMap<(RecordId, Product), Job>, StoreError> {
-        let places: HashMap<_, _> = of
+        let places: HashMap<_, _> = record_products
             .iter()
             .map(|&(record, product)| {
-                let Key { pk, sk } = key(record, product);
+                let Key { pk, sk } = job_key(record, product);
                 ((pk, sk), (record, product))
             })
             .collect();
-        let keys = of.iter().map(|&(record, product)| key(record, product));
+        let keys = record_products
+            .iter()
+            .map(|&(record, product)| job_key(record, product));
         let items = self
-            .batch_get(keys.collect(), Consistency::Eventual)
+            .batch_get_items(keys.collect(), Consistency::Eventual)
             .await?;
         let mut jobs = HashMap::with_capacity(items.len());
         for item in &items {
-            let reader = Reader::new(KIND, item);
-            let place = (reader.text(PK)?.to_owned(), reader.text(SK)?.to_owned());
-            let place = places.get(&place).ok_or_else(|| reader.corrupt(SK))?;
-            jobs.insert(*place, read(item)?);
+            let reader = ItemReader::new(KIND, item);
+            let place = (
+                reader.read_text(PK)?.to_owned(),
+                reader.read_text(SK)?.to_owned(),
+            );
+            let place = places.get(&place).ok_or_else(|| reader.corrupt_error(SK))?;
+            jobs.insert(*place, read_job(item)?);
         }
         Ok(jobs)
     }
@@ -223,24 +242,27 @@ impl Store {
         record: RecordId,
         product: Product,
         id: &str,
-        end: JobEnd<'_>,
+        completion: JobCompletion<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let ended = match end.outcome {
-            FAILED => FAILED_AT,
-            _ => ANSWERED_AT,
+        let ended = match completion.outcome {
+            FAILED_OUTCOME => LAST_FAILURE_ATTRIBUTE,
+            _ => LAST_RESPONSE_ATTRIBUTE,
         };
-        let reason = end.reason.map(|reason| json(KIND, &reason)).transpose()?;
-        let update = Update::new(key(record, product))
-            .set(UNTIL, n(0))
-            .set(OUTCOME, s(end.outcome))
-            .assign(REASON, reason)
-            .assign(RETRY_AT, end.retry_at.map(millis))
-            .set(FOUND, json(KIND, &end.found)?)
-            .set(ended, millis(now))
-            .set(DONE_AT, millis(now))
-            .set(TTL, ttl(now, KEPT_S))
-            .when(When::Is(ID, Some(s(id))));
-        self.update(update).await.map(drop)
+        let reason = completion
+            .fault_class
+            .map(|reason| json_value(KIND, &reason))
+            .transpose()?;
+        let update = ItemUpdate::new(job_key(record, product))
+            .set_attribute(RUNNING_UNTIL_ATTRIBUTE, number_value(0))
+            .set_attribute(OUTCOME_ATTRIBUTE, string_value(completion.outcome))
+            .set_or_remove(REASON_ATTRIBUTE, reason)
+            .set_or_remove(RETRY_AT_ATTRIBUTE, completion.retry_at.map(millis_value))
+            .set_attribute(FINDINGS_ATTRIBUTE, json_value(KIND, &completion.findings)?)
+            .set_attribute(ended, millis_value(now))
+            .set_attribute(ENDED_AT_ATTRIBUTE, millis_value(now))
+            .set_attribute(TTL_ATTRIBUTE, expiry_value(now, JOB_RETENTION_S))
+            .with_condition(Condition::Equals(ID_ATTRIBUTE, Some(string_value(id))));
+        self.update_item(update).await.map(drop)
     }
 }

@@ -81,36 +81,45 @@ mod transactions;
 use std::sync::Arc;
 
 pub use self::{
-    accounts::{Account, Checks, MAX_ACCOUNTS_PER_RECORD},
-    allowances::Place,
-    apps::{ApiKey, App, DEFAULT_RATE, KeyHash, KeyOwner, MAX_KEYS_PER_APP, MAX_ORIGINS},
-    banks::{MAX_BANKS, MAX_BANKS_OF_APP, OwnedBank},
-    call::Direction,
+    accounts::{Account, AccountChecks, MAX_ACCOUNTS_PER_RECORD},
+    allowances::AdHocPermit,
+    apps::{
+        ApiKey, App, DEFAULT_REFRESHES_PER_MINUTE, KeyHash, KeyOwner, MAX_KEYS_PER_APP,
+        MAX_WIDGET_ORIGINS,
+    },
+    banks::{MAX_BANKS, MAX_BANKS_PER_APP, OwnedBank},
+    call::SortOrder,
     capacity::CapacityUsed,
     consents::{Consent, ConsentAccount},
-    counts::{Counts, MAX_COUNTED_MINUTES},
+    counts::{MAX_COUNTED_MINUTES, MinuteCounts},
     customers::Customer,
     deliveries::{
-        AttemptResult, Delivery, DeliveryKey, DeliveryState, Line, MAX_ATTEMPTS_KEPT,
-        MAX_DELIVERIES_PER_PAGE, MAX_EXCERPT_BYTES,
+        Delivery, DeliveryKey, DeliveryState, FifoPosition, LoggedAttempt, MAX_DELIVERIES_PER_PAGE,
+        MAX_EXCERPT_BYTES, MAX_LOGGED_ATTEMPTS,
     },
     due::MAX_DUE_PER_LANE,
     endpoints::{Endpoint, MAX_ENDPOINTS_PER_APP},
     error::StoreError,
-    feed::{Commit, CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FEED_PAGE},
-    healths::{AppEntry, Happened, MAX_APP_FEED_PAGE, NewAppEntry, Ping, StoredHealth},
-    intervals::IntervalsTouched,
-    jobs::{FAILED, Found, Job, JobEnd, NewJob},
+    feed::{CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FEED_PAGE, RecordCommit},
+    healths::{
+        AppFeedEntry, AppNotice, MAX_APP_FEED_PAGE, NewAppFeedEntry, PingResult,
+        StoredEndpointHealth,
+    },
+    intervals::IntervalChanges,
+    jobs::{FAILED_OUTCOME, Job, JobCompletion, JobFindings, NewJob},
     limits::MINUTE_S,
-    link_sessions::{LINK_SESSION_KEPT_S, LinkSession},
-    records::{Head, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, Page},
-    removal::{MAX_REMOVED_AT_ONCE, RecordRemoval, Removal, Removed, Revocation},
-    replays::{MAX_REPLAYS_LISTED, Replay, ReplayOf, ReplayState},
-    replies::{Claim, MAX_REPLY_BYTES, NamedCall, REPLY_KEPT},
-    retries::{MAX_RETRIES_PER_LANE, Retry},
+    link_sessions::{LINK_SESSION_RETENTION_S, LinkSession},
+    records::{ListPage, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordHead},
+    removal::{MAX_REMOVED_PER_CALL, RecordRemoval, Removal, RemovedCounts, RevocationOutcome},
+    replays::{MAX_REPLAYS_LISTED, Replay, ReplayFilter, ReplayState},
+    replies::{IdempotencyClaim, IdempotentCall, MAX_CACHED_RESPONSE_BYTES, RESPONSE_RETENTION},
+    retries::{MAX_RETRIES_PER_LANE, RetryEntry},
     short_links::{MAX_SHORT_LINK_BYTES, MAX_SHORT_LINKS_PER_APP, ShortLink},
     subscriptions::{MAX_SUBSCRIPTIONS_PER_RECORD, Subscription},
-    transactions::{MAX_ROWS, Newest, Older, SLACK_DAYS, StoredTransaction},
+    transactions::{
+        DATE_SLACK_DAYS, MAX_TRANSACTIONS_PER_READ, NewestTransactions, OlderCursor,
+        StoredTransaction,
+    },
 };
 use aws_sdk_dynamodb::Client;
 pub use okra_core::state::RecordStatus;
@@ -135,7 +144,7 @@ impl Consistency {
 pub struct Store {
     client: Client,
     table: Arc<str>,
-    meter: capacity::Meter,
+    capacity_meter: capacity::CapacityMeter,
 }
 
 impl Store {
@@ -144,13 +153,13 @@ impl Store {
         Self {
             client,
             table: Arc::from(table.into()),
-            meter: capacity::Meter::default(),
+            capacity_meter: capacity::CapacityMeter::default(),
         }
     }
 
     /// What the calls of this store and its clones have consumed since [`new`](Self::new). A write
     /// that was refused by its condition is not counted, although DynamoDB charges it.
-    pub fn capacity(&self) -> CapacityUsed {
-        self.meter.used()
+    pub fn capacity_used(&self) -> CapacityUsed {
+        self.capacity_meter.capacity_used()
     }
 }

@@ -5,12 +5,12 @@ use okra_core::ids::AppId;
 
 use crate::{
     Store, StoreError, apps,
-    expression::{Update, When},
-    item::{Key, TTL, n, ttl},
+    expression::{Condition, ItemUpdate},
+    item::{Key, TTL_ATTRIBUTE, expiry_value, number_value},
 };
 
 /// Seconds that a counter is kept beyond its window.
-const KEPT_S: i64 = 3600;
+const COUNTER_RETENTION_S: i64 = 3600;
 
 /// A minute, in seconds.
 pub const MINUTE_S: u32 = 60;
@@ -25,16 +25,22 @@ impl Store {
     pub async fn count_call(
         &self,
         app: AppId,
-        name: &str,
+        call_name: &str,
         (most, window_s): (u32, u32),
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let window = now.as_second().div_euclid(i64::from(window_s).max(1));
-        let key = Key::new(apps::partition(app), format!("LIM#{name}#{window}"));
-        let update = Update::new(key)
-            .add("n", n(1))
-            .set(TTL, ttl(now, KEPT_S + i64::from(window_s)))
-            .when(When::AbsentOrBelow("n", n(most)));
-        self.update(update).await
+        let key = Key::new(
+            apps::app_partition(app),
+            format!("LIM#{call_name}#{window}"),
+        );
+        let update = ItemUpdate::new(key)
+            .add_to_number("n", number_value(1))
+            .set_attribute(
+                TTL_ATTRIBUTE,
+                expiry_value(now, COUNTER_RETENTION_S + i64::from(window_s)),
+            )
+            .with_condition(Condition::AbsentOrBelow("n", number_value(most)));
+        self.update_item(update).await
     }
 }

@@ -5,15 +5,15 @@ use jiff::Timestamp;
 
 use crate::{
     Consistency, KeyHash, Store, StoreError,
-    expression::When,
-    item::{Draft, Key, Reader, bytes, n},
+    expression::Condition,
+    item::{ItemBuilder, ItemReader, Key, bytes_value, number_value},
 };
 
 /// Seconds that a session is kept after it was last written.
-pub const LINK_SESSION_KEPT_S: i64 = 3600;
+pub const LINK_SESSION_RETENTION_S: i64 = 3600;
 
 const KIND: &str = "link session";
-const VERSION: &str = "n";
+const VERSION_ATTRIBUTE: &str = "n";
 
 /// A session as it is stored.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,11 +21,11 @@ pub struct LinkSession {
     /// Counts its writes, from 1.
     pub version: u64,
     /// What it holds, as the vault sealed it.
-    pub sealed: Vec<u8>,
+    pub sealed_state: Vec<u8>,
 }
 
-fn key(of: KeyHash) -> Key {
-    Key::new(format!("LNK#{}", of.to_hex()), "LNK")
+fn link_session_key(token_hash: KeyHash) -> Key {
+    Key::new(format!("LNK#{}", token_hash.to_hex()), "LNK")
 }
 
 impl Store {
@@ -37,20 +37,20 @@ impl Store {
     /// [`StoreError`].
     pub async fn put_link_session(
         &self,
-        of: KeyHash,
+        token_hash: KeyHash,
         session: &LinkSession,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let item = Draft::new(key(of))
-            .with(VERSION, n(session.version))
-            .with("s", bytes(session.sealed.as_slice()))
-            .expiring(now, LINK_SESSION_KEPT_S)
-            .done();
+        let item = ItemBuilder::new(link_session_key(token_hash))
+            .with_attribute(VERSION_ATTRIBUTE, number_value(session.version))
+            .with_attribute("s", bytes_value(session.sealed_state.as_slice()))
+            .with_expiry(now, LINK_SESSION_RETENTION_S)
+            .build();
         let unmoved = match session.version {
-            0 | 1 => When::Absent,
-            version => When::Is(VERSION, Some(n(version - 1))),
+            0 | 1 => Condition::Absent,
+            version => Condition::Equals(VERSION_ATTRIBUTE, Some(number_value(version - 1))),
         };
-        self.put_when(item, vec![unmoved]).await
+        self.put_item_if(item, vec![unmoved]).await
     }
 
     /// The session of a token's hash; read strongly. One that is over may still be there: what is
@@ -59,14 +59,20 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn link_session(&self, of: KeyHash) -> Result<Option<LinkSession>, StoreError> {
-        let Some(item) = self.get(key(of), Consistency::Strong).await? else {
+    pub async fn find_link_session(
+        &self,
+        token_hash: KeyHash,
+    ) -> Result<Option<LinkSession>, StoreError> {
+        let Some(item) = self
+            .get_item(link_session_key(token_hash), Consistency::Strong)
+            .await?
+        else {
             return Ok(None);
         };
-        let reader = Reader::new(KIND, &item);
+        let reader = ItemReader::new(KIND, &item);
         Ok(Some(LinkSession {
-            version: reader.number(VERSION)?,
-            sealed: reader.bytes("s")?.to_vec(),
+            version: reader.read_number(VERSION_ATTRIBUTE)?,
+            sealed_state: reader.read_bytes("s")?.to_vec(),
         }))
     }
 }

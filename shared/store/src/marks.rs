@@ -2,7 +2,7 @@
 //! as a number. A product that is there has a sequence number; its digest may be missing.
 
 use okra_core::{
-    decide::Mark,
+    decide::Watermark,
     ids::Seq,
     model::{ByProduct, Product},
     normal::Digest,
@@ -10,11 +10,11 @@ use okra_core::{
 
 use crate::{
     StoreError,
-    item::{Draft, Reader, bytes, n},
+    item::{ItemBuilder, ItemReader, bytes_value, number_value},
 };
 
 /// The attribute of a product's digest.
-pub(crate) const fn digest_name(product: Product) -> &'static str {
+pub(crate) const fn digest_attribute(product: Product) -> &'static str {
     match product {
         Product::Balance => "bd",
         Product::Transactions => "td",
@@ -22,7 +22,7 @@ pub(crate) const fn digest_name(product: Product) -> &'static str {
 }
 
 /// The attribute of a product's sequence number.
-pub(crate) const fn seq_name(product: Product) -> &'static str {
+pub(crate) const fn seq_attribute(product: Product) -> &'static str {
     match product {
         Product::Balance => "bq",
         Product::Transactions => "tq",
@@ -30,34 +30,40 @@ pub(crate) const fn seq_name(product: Product) -> &'static str {
 }
 
 /// The attribute of the last change of state: committed, in a head; dispatched, in a due entry.
-pub(crate) const STATE_SEQ: &str = "sq";
+pub(crate) const STATE_SEQ_ATTRIBUTE: &str = "sq";
 
-pub(crate) fn digest_value(mark: &Mark) -> Option<aws_sdk_dynamodb::types::AttributeValue> {
-    mark.digest.map(|digest| bytes(digest.0))
+pub(crate) fn digest_value(
+    watermark: &Watermark,
+) -> Option<aws_sdk_dynamodb::types::AttributeValue> {
+    watermark.digest.map(|digest| bytes_value(digest.0))
 }
 
-pub(crate) fn write(draft: Draft, marks: &ByProduct<Mark>) -> Draft {
-    marks.iter().fold(draft, |draft, (product, mark)| {
+pub(crate) fn write_watermarks(
+    draft: ItemBuilder,
+    watermarks: &ByProduct<Watermark>,
+) -> ItemBuilder {
+    watermarks.iter().fold(draft, |draft, (product, mark)| {
         draft
-            .with(seq_name(product), n(mark.seq))
-            .maybe(digest_name(product), digest_value(mark))
+            .with_attribute(seq_attribute(product), number_value(mark.seq))
+            .with_optional(digest_attribute(product), digest_value(mark))
     })
 }
 
-pub(crate) fn read(reader: &Reader<'_>) -> Result<ByProduct<Mark>, StoreError> {
+pub(crate) fn read_watermarks(reader: &ItemReader<'_>) -> Result<ByProduct<Watermark>, StoreError> {
     let mut marks = ByProduct::default();
     for product in Product::ALL {
-        let Some(seq) = reader.optional(seq_name(product), Reader::number)? else {
+        let Some(seq) = reader.read_optional(seq_attribute(product), ItemReader::read_number)?
+        else {
             continue;
         };
-        let digest = reader.optional(digest_name(product), |reader, name| {
+        let digest = reader.read_optional(digest_attribute(product), |reader, name| {
             let bytes: [u8; 16] = reader
-                .bytes(name)?
+                .read_bytes(name)?
                 .try_into()
-                .map_err(|_| reader.corrupt(name))?;
+                .map_err(|_| reader.corrupt_error(name))?;
             Ok(Digest(bytes))
         })?;
-        *marks.slot(product) = Some(Mark {
+        *marks.get_mut(product) = Some(Watermark {
             digest,
             seq: Seq(seq),
         });

@@ -4,27 +4,27 @@
 use jiff::Timestamp;
 use okra_core::{
     ids::EndpointId,
-    pace::{Pace, Rate},
-    share::{Ask, Block},
+    pace::{RateLimiter, SendRate},
+    share::{PermitBlock, PermitRequest},
 };
 
 use crate::{
     Consistency, Store, StoreError,
-    call::pause,
-    expression::{Update, When},
-    item::{Key, Reader, TTL, n, ttl},
+    call::back_off,
+    expression::{Condition, ItemUpdate},
+    item::{ItemReader, Key, TTL_ATTRIBUTE, expiry_value, number_value},
 };
 
 pub(crate) const KIND: &str = "pace";
-pub(crate) const IDLE_AT: &str = "i";
+pub(crate) const IDLE_AT_ATTRIBUTE: &str = "i";
 
 /// Times a place is taken against others that take one at the same moment; after that it counts as full.
-const MAX_ROUNDS: u32 = 8;
+const MAX_UPDATE_ATTEMPTS: u32 = 8;
 
 /// Seconds that an item is kept after it was written: it says nothing once it is idle.
-pub(crate) const KEPT_S: i64 = 24 * 3600;
+pub(crate) const LIMITER_RETENTION_S: i64 = 24 * 3600;
 
-fn key(endpoint: EndpointId) -> Key {
+fn endpoint_limiter_key(endpoint: EndpointId) -> Key {
     Key::new(format!("PAC#{endpoint}"), "PAC")
 }
 
@@ -36,51 +36,57 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn take_block(
+    pub async fn acquire_permit_block(
         &self,
         endpoint: EndpointId,
-        rate: Rate,
+        rate: SendRate,
         now: Timestamp,
-        ask: impl Fn() -> Ask,
-    ) -> Result<Option<Block>, StoreError> {
-        self.change_pace(key(endpoint), now, |pace| {
-            let block = Block::take(*pace, now.as_microsecond(), rate, ask());
-            *pace = block.shared;
-            (!block.places.is_empty(), block)
+        permit_request: impl Fn() -> PermitRequest,
+    ) -> Result<Option<PermitBlock>, StoreError> {
+        self.update_rate_limiter(endpoint_limiter_key(endpoint), now, |pace| {
+            let block = PermitBlock::take_from(*pace, now.as_microsecond(), rate, permit_request());
+            *pace = block.shared_limiter;
+            (!block.permits.is_empty(), block)
         })
         .await
     }
 
     /// Changes a pace, where `change` says that it did; what it found, or `None` where others changed it
     /// at the same moment each time.
-    async fn change_pace<T>(
+    async fn update_rate_limiter<T>(
         &self,
         key: Key,
         now: Timestamp,
-        change: impl Fn(&mut Pace) -> (bool, T),
+        change: impl Fn(&mut RateLimiter) -> (bool, T),
     ) -> Result<Option<T>, StoreError> {
-        for round in 0..MAX_ROUNDS {
-            let before = self.pace(&key).await?;
+        for round in 0..MAX_UPDATE_ATTEMPTS {
+            let before = self.find_rate_limiter(&key).await?;
             let mut pace = before.unwrap_or_default();
             let (changed, found) = change(&mut pace);
             if !changed {
                 return Ok(Some(found));
             }
-            let update = Update::new(key.clone())
-                .set(IDLE_AT, n(pace.idle_at_us()))
-                .set(TTL, ttl(now, KEPT_S))
-                .when(When::Is(IDLE_AT, before.map(|it| n(it.idle_at_us()))));
-            if self.update(update).await? {
+            let update = ItemUpdate::new(key.clone())
+                .set_attribute(IDLE_AT_ATTRIBUTE, number_value(pace.idle_at_us()))
+                .set_attribute(TTL_ATTRIBUTE, expiry_value(now, LIMITER_RETENTION_S))
+                .with_condition(Condition::Equals(
+                    IDLE_AT_ATTRIBUTE,
+                    before.map(|it| number_value(it.idle_at_us())),
+                ));
+            if self.update_item(update).await? {
                 return Ok(Some(found));
             }
-            pause(round).await;
+            back_off(round).await;
         }
         Ok(None)
     }
 
-    pub(crate) async fn pace(&self, key: &Key) -> Result<Option<Pace>, StoreError> {
-        let item = self.get(key.clone(), Consistency::Strong).await?;
-        let idle_us = item.map(|item| Reader::new(KIND, &item).number(IDLE_AT));
-        Ok(idle_us.transpose()?.map(Pace::idle_from))
+    pub(crate) async fn find_rate_limiter(
+        &self,
+        key: &Key,
+    ) -> Result<Option<RateLimiter>, StoreError> {
+        let item = self.get_item(key.clone(), Consistency::Strong).await?;
+        let idle_us = item.map(|item| ItemReader::new(KIND, &item).read_number(IDLE_AT_ATTRIBUTE));
+        Ok(idle_us.transpose()?.map(RateLimiter::from_idle_at_us))
     }
 }

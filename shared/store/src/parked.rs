@@ -1,26 +1,29 @@
 //! Parked events: what waits for an endpoint, oldest first.
 
 use jiff::Timestamp;
-use okra_core::{health::PARKED_DAYS, ids::EndpointId};
+use okra_core::{health::MAX_PARKED_DAYS, ids::EndpointId};
 
 use crate::{
     Consistency, DeliveryKey, Store, StoreError,
-    call::{Range, Take},
-    deliveries::{parse_sort_key, sort_key},
-    item::{Draft, Key, Reader},
+    call::{KeyRange, ReadLimit},
+    deliveries::{delivery_sort_key, parse_delivery_sort_key},
+    item::{ItemBuilder, ItemReader, Key},
 };
 
 const KIND: &str = "parked event";
 
 /// Seconds that a parked event is kept: beyond its time, so that it is exhausted and not forgotten.
-const KEPT_S: i64 = (PARKED_DAYS + 16) * 24 * 3600;
+const PARKED_RETENTION_S: i64 = (MAX_PARKED_DAYS + 16) * 24 * 3600;
 
-fn partition(endpoint: EndpointId) -> String {
+fn parked_partition(endpoint: EndpointId) -> String {
     format!("PRK#{endpoint}")
 }
 
-fn key(of: &DeliveryKey) -> Key {
-    Key::new(partition(of.endpoint), sort_key(of))
+fn parked_event_key(delivery_key: &DeliveryKey) -> Key {
+    Key::new(
+        parked_partition(delivery_key.endpoint),
+        delivery_sort_key(delivery_key),
+    )
 }
 
 impl Store {
@@ -29,9 +32,17 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn park(&self, of: &DeliveryKey, now: Timestamp) -> Result<(), StoreError> {
-        self.put(Draft::new(key(of)).expiring(now, KEPT_S).done())
-            .await
+    pub async fn park_event(
+        &self,
+        delivery_key: &DeliveryKey,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.put_item(
+            ItemBuilder::new(parked_event_key(delivery_key))
+                .with_expiry(now, PARKED_RETENTION_S)
+                .build(),
+        )
+        .await
     }
 
     /// Takes an event out of those that are parked.
@@ -39,8 +50,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn unpark(&self, of: &DeliveryKey) -> Result<(), StoreError> {
-        self.delete(key(of)).await
+    pub async fn unpark_event(&self, delivery_key: &DeliveryKey) -> Result<(), StoreError> {
+        self.delete_item(parked_event_key(delivery_key)).await
     }
 
     /// At most `limit` of the events parked for an endpoint, oldest first; read strongly.
@@ -48,12 +59,12 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn parked(
+    pub async fn list_parked_events(
         &self,
         endpoint: EndpointId,
         limit: usize,
     ) -> Result<Vec<DeliveryKey>, StoreError> {
-        self.parked_after(endpoint, None, limit).await
+        self.list_parked_events_after(endpoint, None, limit).await
     }
 
     /// The same beyond `after`, where it is given.
@@ -61,25 +72,26 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn parked_after(
+    pub async fn list_parked_events_after(
         &self,
         endpoint: EndpointId,
         after: Option<&DeliveryKey>,
         limit: usize,
     ) -> Result<Vec<DeliveryKey>, StoreError> {
-        let all = Range::all(partition(endpoint));
+        let all = KeyRange::whole_partition(parked_partition(endpoint));
         let range = match after {
-            Some(after) => all.after(&sort_key(after)),
+            Some(after) => all.after_key(&delivery_sort_key(after)),
             None => all,
         };
         let items = self
-            .query(range, Take::First(limit), Consistency::Strong)
+            .query_range(range, ReadLimit::First(limit), Consistency::Strong)
             .await?;
         items
             .iter()
             .map(|item| {
-                let reader = Reader::new(KIND, item);
-                parse_sort_key(endpoint, reader.text("sk")?).ok_or_else(|| reader.corrupt("sk"))
+                let reader = ItemReader::new(KIND, item);
+                parse_delivery_sort_key(endpoint, reader.read_text("sk")?)
+                    .ok_or_else(|| reader.corrupt_error("sk"))
             })
             .collect()
     }

@@ -21,10 +21,10 @@ use okra_core::{
     state::{ProductChange, StateChange},
 };
 
-use crate::{Store, StoreError, accounts, expression::Update, transactions};
+use crate::{Store, StoreError, accounts, expression::ItemUpdate, transactions};
 
 /// Writes in flight at most.
-const CONCURRENCY: usize = 16;
+const MAX_CONCURRENT_WRITES: usize = 16;
 
 /// The last word of some entries on each register they speak of.
 #[derive(Default)]
@@ -37,18 +37,18 @@ struct Projection<'a> {
 }
 
 impl<'a> Projection<'a> {
-    fn of(entries: &'a [FeedEntry]) -> Self {
+    fn from_entries(entries: &'a [FeedEntry]) -> Self {
         let mut ordered: Vec<&FeedEntry> = entries.iter().collect();
         ordered.sort_by_key(|entry| entry.seq);
         let mut projection = Self::default();
         for entry in ordered {
-            projection.apply(entry);
+            projection.apply_entry(entry);
         }
         projection
     }
 
     /// Within an entry a row that is both removed and added is added.
-    fn apply(&mut self, entry: &'a FeedEntry) {
+    fn apply_entry(&mut self, entry: &'a FeedEntry) {
         let Some(account) = entry.account else {
             return;
         };
@@ -77,27 +77,38 @@ impl<'a> Projection<'a> {
         }
     }
 
-    fn updates(self) -> impl Iterator<Item = Result<Update, StoreError>> {
+    fn into_updates(self) -> impl Iterator<Item = Result<ItemUpdate, StoreError>> {
         let balances = self.balances.into_iter().map(|(account, (entry, facts))| {
-            accounts::balance(account, entry.seq, entry.at, facts)
+            accounts::balance_update(account, entry.seq, entry.committed_at, facts)
         });
         let rows = self
             .rows
             .into_iter()
             .map(|((account, id), (entry, facts))| match facts {
-                Some(facts) => transactions::stored(account, id, entry.seq, entry.at, facts),
-                None => Ok(transactions::removed(account, id, entry.seq, entry.at)),
+                Some(facts) => transactions::transaction_update(
+                    account,
+                    id,
+                    entry.seq,
+                    entry.committed_at,
+                    facts,
+                ),
+                None => Ok(transactions::tombstone_update(
+                    account,
+                    id,
+                    entry.seq,
+                    entry.committed_at,
+                )),
             });
         let states = self
             .states
             .into_iter()
             .map(|((account, _), (entry, change))| {
-                accounts::state(account, entry.seq, entry.at, change)
+                accounts::product_state_update(account, entry.seq, entry.committed_at, change)
             });
         let drifts = self
             .drifts
             .into_iter()
-            .map(|(account, (entry, told))| Ok(accounts::drift(account, entry.seq, told)));
+            .map(|(account, (entry, told))| Ok(accounts::drift_update(account, entry.seq, told)));
         balances.chain(rows).chain(states).chain(drifts)
     }
 }
@@ -109,13 +120,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`]; then some of it may be written, and projecting again writes the rest.
-    pub async fn project(&self, entries: &[FeedEntry]) -> Result<(), StoreError> {
-        let updates = Projection::of(entries)
-            .updates()
+    pub async fn project_entries(&self, entries: &[FeedEntry]) -> Result<(), StoreError> {
+        let updates = Projection::from_entries(entries)
+            .into_updates()
             .collect::<Result<Vec<_>, _>>()?;
         stream::iter(updates)
-            .map(|update| self.update(update))
-            .buffer_unordered(CONCURRENCY)
+            .map(|update| self.update_item(update))
+            .buffer_unordered(MAX_CONCURRENT_WRITES)
             .try_for_each(async |_newer_or_not| Ok(()))
             .await
     }

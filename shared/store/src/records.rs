@@ -1,18 +1,21 @@
 //! Records: their heads, and how they come into being.
 
 use crate::{
-    Account, Consent, Consistency, IntervalsTouched, MAX_ACCOUNTS_PER_RECORD, Store, StoreError,
+    Account, Consent, Consistency, IntervalChanges, MAX_ACCOUNTS_PER_RECORD, Store, StoreError,
     accounts, apps,
-    call::Transacted,
+    call::TransactWriteOutcome,
     consents, customers, due,
-    expression::{Update, When},
+    expression::{Condition, ItemUpdate},
     feed, intervals,
-    item::{Attributes, Draft, Key, Reader, json, millis, n, s},
-    marks::{self, STATE_SEQ},
+    item::{
+        Attributes, ItemBuilder, ItemReader, Key, json_value, millis_value, number_value,
+        string_value,
+    },
+    marks::{self, STATE_SEQ_ATTRIBUTE},
 };
 use jiff::Timestamp;
 use okra_core::{
-    decide::Mark,
+    decide::Watermark,
     feed::FeedEntry,
     ids::{AppId, BankId, CustomerId, RecordId, Seq},
     model::{ByProduct, Product},
@@ -29,14 +32,14 @@ pub const MAX_OPTIONS_BYTES: usize = 512;
 pub const MAX_RECORDS_PER_CUSTOMER: usize = 100;
 
 const KIND: &str = "head";
-const HEAD: &str = "HEAD";
-const LINK: &str = "REC#";
+const HEAD_SORT_KEY: &str = "HEAD";
+const LINK_PREFIX: &str = "REC#";
 /// How many transactions there are.
-pub(crate) const ROWS: &str = "n";
+pub(crate) const TRANSACTION_COUNT_ATTRIBUTE: &str = "n";
 
 /// What is committed of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct RecordHead {
     /// The record.
     pub record: RecordId,
     /// Its app.
@@ -48,18 +51,18 @@ pub struct Head {
     /// The number of its last feed entry.
     pub seq: Seq,
     /// What is committed of each product.
-    pub marks: ByProduct<Mark>,
+    pub watermarks: ByProduct<Watermark>,
     /// The number of its last feed entry that is a change of state.
-    pub state: Seq,
+    pub state_seq: Seq,
     /// The interval whose due entry holds each product.
     pub schedule: ByProduct<Interval>,
     /// Whether it can be refreshed.
     pub status: RecordStatus,
     /// True after the first commit that had a full answer for its transactions.
-    pub first_pull_done: bool,
+    pub first_fetch_done: bool,
     /// How many transactions its accounts have, all together; `None` for a record that was linked before
     /// they were counted.
-    pub rows: Option<u64>,
+    pub transaction_count: Option<u64>,
     /// A JSON object that the app gave when linking, echoed in webhooks; at most
     /// [`MAX_OPTIONS_BYTES`].
     pub options: serde_json::Value,
@@ -67,14 +70,14 @@ pub struct Head {
     /// none.
     pub meta: serde_json::Map<String, serde_json::Value>,
     /// Months of history that were asked for; Okra's `limit`.
-    pub months: u8,
+    pub backfill_months: u8,
     /// When it was linked.
     pub created_at: Timestamp,
     /// When the last commit was made.
     pub last_changed_at: Timestamp,
 }
 
-impl Head {
+impl RecordHead {
     /// The due entries' keys of the record, each once.
     pub fn due_keys(&self) -> Vec<DueKey> {
         let mut intervals: Vec<Interval> = self.schedule.iter().map(|(_, &of)| of).collect();
@@ -87,19 +90,19 @@ impl Head {
 
     /// The key of the due entry that holds how far changes of state were dispatched: that of the
     /// shortest interval, which is looked at first after a crash.
-    pub fn state_key(&self) -> Option<DueKey> {
-        let interval = carrier(&self.schedule)?;
+    pub fn state_due_key(&self) -> Option<DueKey> {
+        let interval = state_interval(&self.schedule)?;
         Some(self.due_key(interval))
     }
 
     /// True once all that the record is kept for was read: a record without transactions has no first pull
     /// of them.
-    pub fn is_pulled(&self) -> bool {
+    pub fn is_first_fetched(&self) -> bool {
         let read = |product| {
-            let mark = self.marks.get(product);
+            let mark = self.watermarks.get(product);
             mark.is_some_and(|mark| mark.digest.is_some())
         };
-        self.first_pull_done || (self.schedule.transactions.is_none() && read(Product::Balance))
+        self.first_fetch_done || (self.schedule.transactions.is_none() && read(Product::Balance))
     }
 
     /// The key of the record's due entry on an interval.
@@ -113,126 +116,144 @@ impl Head {
 }
 
 /// The interval whose due entry holds the state stream's watermark.
-pub(crate) fn carrier(schedule: &ByProduct<Interval>) -> Option<Interval> {
+pub(crate) fn state_interval(schedule: &ByProduct<Interval>) -> Option<Interval> {
     schedule.iter().map(|(_, interval)| *interval).min()
 }
 
 /// A part of a list, and where the next part begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<T, C> {
+pub struct ListPage<T, C> {
     /// The items.
     pub items: Vec<T>,
     /// What to ask for the next part with; `None` at the end.
-    pub next: Option<C>,
+    pub next_cursor: Option<C>,
 }
 
 /// Everything that a newly linked record has.
 #[derive(Clone, Debug)]
 pub struct NewRecord {
     /// Its head.
-    pub head: Head,
+    pub head: RecordHead,
     /// Its consent.
     pub consent: Consent,
     /// Its accounts, [`MAX_ACCOUNTS_PER_RECORD`] at most.
     pub accounts: Vec<Account>,
     /// Its due entries, one for each interval of the head's schedule.
-    pub due: Vec<DueEntry>,
+    pub due_entries: Vec<DueEntry>,
     /// The first entries of its feed, which tell that it was linked. The head's numbers are theirs.
-    pub entries: Vec<FeedEntry>,
+    pub feed_entries: Vec<FeedEntry>,
 }
 
 /// The attribute of the interval whose due entry holds a product.
-pub(crate) const fn interval_name(product: Product) -> &'static str {
+pub(crate) const fn interval_attribute(product: Product) -> &'static str {
     match product {
         Product::Balance => "bi",
         Product::Transactions => "ti",
     }
 }
 
-pub(crate) fn partition(record: RecordId) -> String {
+pub(crate) fn record_partition(record: RecordId) -> String {
     format!("REC#{record}")
 }
 
-pub(crate) fn key(record: RecordId) -> Key {
-    Key::new(partition(record), HEAD)
+pub(crate) fn head_key(record: RecordId) -> Key {
+    Key::new(record_partition(record), HEAD_SORT_KEY)
 }
 
 /// The links to a record: from its customer, and from its app.
-pub(crate) fn links(head: &Head) -> [Key; 2] {
-    let of_customer = format!("{}{}", customers::records(head.customer), head.record);
+pub(crate) fn record_links(head: &RecordHead) -> [Key; 2] {
+    let of_customer = format!(
+        "{}{}",
+        customers::record_link_prefix(head.customer),
+        head.record
+    );
     [
-        Key::new(customers::partition(head.customer.tag()), of_customer),
-        Key::new(apps::partition(head.app), format!("{LINK}{}", head.record)),
+        Key::new(
+            customers::customer_partition(head.customer.tag()),
+            of_customer,
+        ),
+        Key::new(
+            apps::app_partition(head.app),
+            format!("{LINK_PREFIX}{}", head.record),
+        ),
     ]
 }
 
-fn write(head: &Head) -> Result<Attributes, StoreError> {
-    let options = json(KIND, &head.options)?;
+fn write_head(head: &RecordHead) -> Result<Attributes, StoreError> {
+    let options = json_value(KIND, &head.options)?;
     let meta = match head.meta.is_empty() {
         true => None,
-        false => Some(json(KIND, &head.meta)?),
+        false => Some(json_value(KIND, &head.meta)?),
     };
     let bytes = |it: &aws_sdk_dynamodb::types::AttributeValue| it.as_s().map_or(0, String::len);
     if bytes(&options) + meta.as_ref().map_or(0, bytes) > MAX_OPTIONS_BYTES {
-        return Err(StoreError::Bound {
+        return Err(StoreError::BoundExceeded {
             what: "bytes of options",
             bound: MAX_OPTIONS_BYTES,
         });
     }
-    let draft = Draft::new(key(head.record))
-        .with("app", s(head.app.to_string()))
-        .with("cus", s(head.customer.to_string()))
-        .with("ins", s(head.bank.to_string()))
-        .with("q", n(head.seq))
-        .with(STATE_SEQ, n(head.state))
-        .with("st", s(head.status.as_str()))
-        .with(
+    let draft = ItemBuilder::new(head_key(head.record))
+        .with_attribute("app", string_value(head.app.to_string()))
+        .with_attribute("cus", string_value(head.customer.to_string()))
+        .with_attribute("ins", string_value(head.bank.to_string()))
+        .with_attribute("q", number_value(head.seq))
+        .with_attribute(STATE_SEQ_ATTRIBUTE, number_value(head.state_seq))
+        .with_attribute("st", string_value(head.status.as_str()))
+        .with_attribute(
             "fp",
-            aws_sdk_dynamodb::types::AttributeValue::Bool(head.first_pull_done),
+            aws_sdk_dynamodb::types::AttributeValue::Bool(head.first_fetch_done),
         )
-        .maybe(ROWS, head.rows.map(n))
-        .with("op", options)
-        .maybe("me", meta)
-        .with("mo", n(head.months))
-        .with("c", millis(head.created_at))
-        .with("u", millis(head.last_changed_at));
+        .with_optional(
+            TRANSACTION_COUNT_ATTRIBUTE,
+            head.transaction_count.map(number_value),
+        )
+        .with_attribute("op", options)
+        .with_optional("me", meta)
+        .with_attribute("mo", number_value(head.backfill_months))
+        .with_attribute("c", millis_value(head.created_at))
+        .with_attribute("u", millis_value(head.last_changed_at));
     let draft = head
         .schedule
         .iter()
         .fold(draft, |draft, (product, interval)| {
-            draft.with(interval_name(product), s(interval.as_str()))
+            draft.with_attribute(interval_attribute(product), string_value(interval.as_str()))
         });
-    Ok(marks::write(draft, &head.marks).done())
+    Ok(marks::write_watermarks(draft, &head.watermarks).build())
 }
 
-fn read(item: &Attributes) -> Result<Head, StoreError> {
-    let reader = Reader::new(KIND, item);
+fn read_head(item: &Attributes) -> Result<RecordHead, StoreError> {
+    let reader = ItemReader::new(KIND, item);
     let record = reader
-        .text("pk")?
-        .strip_prefix(LINK)
+        .read_text("pk")?
+        .strip_prefix(LINK_PREFIX)
         .and_then(|id| id.parse().ok())
-        .ok_or_else(|| reader.corrupt("pk"))?;
+        .ok_or_else(|| reader.corrupt_error("pk"))?;
     let mut schedule = ByProduct::default();
     for product in Product::ALL {
-        *schedule.slot(product) = reader.optional(interval_name(product), Reader::parse)?;
+        *schedule.get_mut(product) =
+            reader.read_optional(interval_attribute(product), ItemReader::read_parsed)?;
     }
-    Ok(Head {
+    Ok(RecordHead {
         record,
-        app: reader.parse("app")?,
-        customer: reader.parse("cus")?,
-        bank: reader.parse("ins")?,
-        seq: Seq(reader.number("q")?),
-        marks: marks::read(&reader)?,
-        state: Seq(reader.number(STATE_SEQ)?),
+        app: reader.read_parsed("app")?,
+        customer: reader.read_parsed("cus")?,
+        bank: reader.read_parsed("ins")?,
+        seq: Seq(reader.read_number("q")?),
+        watermarks: marks::read_watermarks(&reader)?,
+        state_seq: Seq(reader.read_number(STATE_SEQ_ATTRIBUTE)?),
         schedule,
-        status: RecordStatus::parse(reader.text("st")?).ok_or_else(|| reader.corrupt("st"))?,
-        first_pull_done: reader.flag("fp")?,
-        rows: reader.optional(ROWS, Reader::number)?,
-        options: reader.json("op")?,
-        meta: reader.optional("me", Reader::json)?.unwrap_or_default(),
-        months: reader.number("mo")?,
-        created_at: reader.millis("c")?,
-        last_changed_at: reader.millis("u")?,
+        status: RecordStatus::parse(reader.read_text("st")?)
+            .ok_or_else(|| reader.corrupt_error("st"))?,
+        first_fetch_done: reader.read_flag("fp")?,
+        transaction_count: reader
+            .read_optional(TRANSACTION_COUNT_ATTRIBUTE, ItemReader::read_number)?,
+        options: reader.read_json("op")?,
+        meta: reader
+            .read_optional("me", ItemReader::read_json)?
+            .unwrap_or_default(),
+        backfill_months: reader.read_number("mo")?,
+        created_at: reader.read_millis("c")?,
+        last_changed_at: reader.read_millis("u")?,
     })
 }
 
@@ -244,36 +265,42 @@ impl Store {
     ///
     /// [`StoreError::AlreadyExists`] where the record or one of its accounts does;
     /// [`StoreError::Bound`] for too many accounts or too large options.
-    pub async fn create_record(&self, new: &NewRecord) -> Result<IntervalsTouched, StoreError> {
+    pub async fn create_record(&self, new: &NewRecord) -> Result<IntervalChanges, StoreError> {
         if new.accounts.len() > MAX_ACCOUNTS_PER_RECORD {
-            return Err(StoreError::Bound {
+            return Err(StoreError::BoundExceeded {
                 what: "accounts of a record",
                 bound: MAX_ACCOUNTS_PER_RECORD,
             });
         }
         let head = &new.head;
-        let links = links(head);
-        let mut items = vec![write(head)?, consents::write(&new.consent)?];
+        let links = record_links(head);
+        let mut items = vec![write_head(head)?, consents::write_consent(&new.consent)?];
         for account in &new.accounts {
-            items.push(accounts::write(account)?);
+            items.push(accounts::write_account(account)?);
         }
-        items.extend(new.due.iter().map(due::write));
-        items.extend(feed::write(&new.entries)?);
-        items.extend(links.map(Key::attributes));
+        items.extend(new.due_entries.iter().map(due::write_due_entry));
+        items.extend(feed::write_entries(&new.feed_entries)?);
+        items.extend(links.map(Key::into_attributes));
         let mut actions: Vec<_> = items
             .into_iter()
-            .map(|item| self.put_action(item, vec![When::Absent]))
+            .map(|item| self.put_action(item, vec![Condition::Absent]))
             .collect();
-        let joined: Vec<Interval> = new.due.iter().map(|entry| entry.key.interval).collect();
+        let joined: Vec<Interval> = new
+            .due_entries
+            .iter()
+            .map(|entry| entry.key.interval)
+            .collect();
         actions.extend(
-            new.due
+            new.due_entries
                 .iter()
-                .map(|entry| self.update_action(intervals::count(&entry.key, 1))),
+                .map(|entry| self.update_action(intervals::count_update(&entry.key, 1))),
         );
-        let watch = self.watch(joined, vec![]).await?;
-        match self.transact(actions).await? {
-            Transacted::Done => self.touched(watch).await,
-            Transacted::Refused(_) => Err(StoreError::AlreadyExists { kind: "record" }),
+        let watch = self.count_before_change(joined, vec![]).await?;
+        match self.transact_write(actions).await? {
+            TransactWriteOutcome::Committed => self.compare_interval_counts(watch).await,
+            TransactWriteOutcome::ConditionFailed(_) => {
+                Err(StoreError::AlreadyExists { kind: "record" })
+            }
         }
     }
 
@@ -282,13 +309,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn head(
+    pub async fn find_head(
         &self,
         record: RecordId,
         consistency: Consistency,
-    ) -> Result<Option<Head>, StoreError> {
-        let item = self.get(key(record), consistency).await?;
-        item.as_ref().map(read).transpose()
+    ) -> Result<Option<RecordHead>, StoreError> {
+        let item = self.get_item(head_key(record), consistency).await?;
+        item.as_ref().map(read_head).transpose()
     }
 
     /// The heads of these records that exist, in the order asked for.
@@ -296,15 +323,15 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn heads(
+    pub async fn load_heads(
         &self,
         records: &[RecordId],
         consistency: Consistency,
-    ) -> Result<Vec<Head>, StoreError> {
-        let keys = records.iter().copied().map(key).collect();
-        let items = self.batch_get(keys, consistency).await?;
-        let mut heads = items.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let place = |head: &Head| records.iter().position(|record| *record == head.record);
+    ) -> Result<Vec<RecordHead>, StoreError> {
+        let keys = records.iter().copied().map(head_key).collect();
+        let items = self.batch_get_items(keys, consistency).await?;
+        let mut heads = items.iter().map(read_head).collect::<Result<Vec<_>, _>>()?;
+        let place = |head: &RecordHead| records.iter().position(|record| *record == head.record);
         heads.sort_by_key(place);
         Ok(heads)
     }
@@ -314,23 +341,26 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Bound`] for more than [`MAX_RECORDS_PER_CUSTOMER`].
-    pub async fn records_of_customer(&self, customer: CustomerId) -> Result<Vec<Head>, StoreError> {
+    pub async fn list_records_of_customer(
+        &self,
+        customer: CustomerId,
+    ) -> Result<Vec<RecordHead>, StoreError> {
         let records: Vec<RecordId> = self
-            .linked(
-                customers::partition(customer.tag()),
-                &customers::records(customer),
+            .linked_ids(
+                customers::customer_partition(customer.tag()),
+                &customers::record_link_prefix(customer),
                 None,
                 MAX_RECORDS_PER_CUSTOMER + 1,
                 Consistency::Strong,
             )
             .await?;
         if records.len() > MAX_RECORDS_PER_CUSTOMER {
-            return Err(StoreError::Bound {
+            return Err(StoreError::BoundExceeded {
                 what: "records of a customer",
                 bound: MAX_RECORDS_PER_CUSTOMER,
             });
         }
-        self.heads(&records, Consistency::Eventual).await
+        self.load_heads(&records, Consistency::Eventual).await
     }
 
     /// At most `limit` records of an app with ids after `after`, in the order of their ids; read
@@ -339,24 +369,24 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn records_of_app(
+    pub async fn list_records_of_app(
         &self,
         app: AppId,
         after: Option<RecordId>,
         limit: usize,
-    ) -> Result<Page<Head, RecordId>, StoreError> {
+    ) -> Result<ListPage<RecordHead, RecordId>, StoreError> {
         let ids = self
-            .linked(
-                apps::partition(app),
-                LINK,
+            .linked_ids(
+                apps::app_partition(app),
+                LINK_PREFIX,
                 after,
                 limit,
                 Consistency::Eventual,
             )
             .await?;
-        Ok(Page {
-            items: self.heads(&ids, Consistency::Eventual).await?,
-            next: ids.last().copied().filter(|_| ids.len() == limit),
+        Ok(ListPage {
+            items: self.load_heads(&ids, Consistency::Eventual).await?,
+            next_cursor: ids.last().copied().filter(|_| ids.len() == limit),
         })
     }
 
@@ -365,15 +395,15 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::NotFound`] where there is no such record.
-    pub async fn set_status(
+    pub async fn set_record_status(
         &self,
         record: RecordId,
         status: RecordStatus,
     ) -> Result<(), StoreError> {
-        let update = Update::new(key(record))
-            .set("st", s(status.as_str()))
-            .when(When::Exists);
-        if self.update(update).await? {
+        let update = ItemUpdate::new(head_key(record))
+            .set_attribute("st", string_value(status.as_str()))
+            .with_condition(Condition::Exists);
+        if self.update_item(update).await? {
             Ok(())
         } else {
             Err(StoreError::NotFound { kind: "record" })
@@ -386,45 +416,45 @@ mod tests {
     use okra_core::normal::Digest;
 
     use super::*;
-    use crate::item::size;
+    use crate::item::item_size;
 
     #[test]
     fn a_head_survives_its_item_and_is_one_write_unit() {
-        let mark = Some(Mark {
+        let mark = Some(Watermark {
             digest: Some(Digest([255; 16])),
             seq: Seq(999_999_999),
         });
         let at = Timestamp::from_millisecond(1_774_828_805_123).unwrap();
-        let head = Head {
+        let head = RecordHead {
             record: RecordId::derive(&[b"record"]),
             app: AppId::derive(&[b"app"]),
             customer: CustomerId::derive(&[b"customer"]),
             bank: BankId::derive(&[b"bank"]),
             seq: Seq(999_999_999),
-            marks: ByProduct {
+            watermarks: ByProduct {
                 balance: mark,
                 transactions: mark,
             },
-            state: Seq(u64::MAX),
+            state_seq: Seq(u64::MAX),
             schedule: ByProduct {
                 balance: Some(Interval::FifteenMinute),
                 transactions: Some(Interval::ThirtyMinute),
             },
-            status: RecordStatus::TokenRequired,
-            first_pull_done: true,
-            rows: Some(u64::from(u32::MAX)),
+            status: RecordStatus::ReauthorisationRequired,
+            first_fetch_done: true,
+            transaction_count: Some(u64::from(u32::MAX)),
             options: serde_json::json!({ "note": "x".repeat(MAX_OPTIONS_BYTES - 11) }),
             meta: serde_json::Map::new(),
-            months: okra_core::history::MAX_MONTHS,
+            backfill_months: okra_core::history::MAX_BACKFILL_MONTHS,
             created_at: at,
             last_changed_at: at,
         };
-        let item = write(&head).unwrap();
-        assert!(size(&item) <= 1024, "{} bytes", size(&item));
-        assert_eq!(read(&item).unwrap(), head);
+        let item = write_head(&head).unwrap();
+        assert!(item_size(&item) <= 1024, "{} bytes", item_size(&item));
+        assert_eq!(read_head(&item).unwrap(), head);
 
         let options = serde_json::json!({ "note": "x".repeat(MAX_OPTIONS_BYTES) });
-        let refused = write(&Head { options, ..head });
-        assert!(matches!(refused, Err(StoreError::Bound { .. })));
+        let refused = write_head(&RecordHead { options, ..head });
+        assert!(matches!(refused, Err(StoreError::BoundExceeded { .. })));
     }
 }

@@ -11,31 +11,32 @@ use okra_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Consistency, Delivery, DeliveryKey, DeliveryState, Head, Store, StoreError, accounts, apps,
-    call::{Range, Take},
+    Consistency, Delivery, DeliveryKey, DeliveryState, RecordHead, Store, StoreError, accounts,
+    apps,
+    call::{KeyRange, ReadLimit},
     customers, deliveries, feed,
-    item::{Attributes, JSON, Key, Reader, TTL, document, ttl},
+    item::{Attributes, ItemReader, JSON_ATTRIBUTE, Key, TTL_ATTRIBUTE, expiry_value, json_item},
     records, subscriptions, transactions,
 };
 
 const KIND: &str = "removal";
-const RECEIPT: &str = "RCP#";
+const RECEIPT_PREFIX: &str = "RCP#";
 
 /// Seconds that a receipt is kept: 400 days.
-const RECEIPT_KEPT_S: i64 = 400 * 24 * 3600;
+const RECEIPT_RETENTION_S: i64 = 400 * 24 * 3600;
 
 /// Items that one call removes at most.
-pub const MAX_REMOVED_AT_ONCE: usize = 4000;
+pub const MAX_REMOVED_PER_CALL: usize = 4000;
 
 /// Items of one kind that are read at once.
-const PAGE: usize = 500;
+const PAGE_ITEMS: usize = 500;
 
 /// Items that are deleted at the same time.
-const CONCURRENCY: usize = 16;
+const MAX_CONCURRENT_DELETES: usize = 16;
 
 /// What was removed of a record or a customer, in items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Removed {
+pub struct RemovedCounts {
     /// Records with their consents.
     pub records: usize,
     /// Accounts with their balances.
@@ -48,15 +49,15 @@ pub struct Removed {
     pub deliveries: usize,
 }
 
-impl Removed {
+impl RemovedCounts {
     /// All items.
-    pub const fn items(&self) -> usize {
+    pub const fn total_items(&self) -> usize {
         self.records + self.accounts + self.transactions + self.entries + self.deliveries
     }
 
     /// The sum of both.
     #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
+    pub const fn add_counts(self, other: Self) -> Self {
         Self {
             records: self.records + other.records,
             accounts: self.accounts + other.accounts,
@@ -77,13 +78,16 @@ pub struct Removal {
     /// The customer.
     pub customer: CustomerId,
     /// Whether the customer goes too.
-    pub whole: bool,
+    #[serde(rename = "whole")]
+    pub removes_customer: bool,
     /// The records that are removed.
     pub records: Vec<RecordRemoval>,
     /// What was deleted so far. A run that was cut short may have deleted more than it counted.
-    pub removed: Removed,
+    #[serde(rename = "removed")]
+    pub removed_counts: RemovedCounts,
     /// When it was asked for.
-    pub at: Timestamp,
+    #[serde(rename = "at")]
+    pub requested_at: Timestamp,
     /// When everything was deleted but what tells of it.
     pub completed_at: Option<Timestamp>,
     /// When that was deleted as well, and nothing had come after it.
@@ -100,15 +104,17 @@ pub struct RecordRemoval {
     /// Its accounts, which are known before anything is deleted.
     pub accounts: Vec<AccountId>,
     /// What became of its consent at the bank; absent where the bank was not asked yet.
-    pub consent: Option<Revocation>,
+    #[serde(rename = "consent")]
+    pub revocation: Option<RevocationOutcome>,
     /// True where it was emptied: what tells of it may be left.
-    pub emptied: bool,
+    #[serde(rename = "emptied")]
+    pub is_emptied: bool,
 }
 
 /// What became of a consent at its bank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Revocation {
+pub enum RevocationOutcome {
     /// The bank took it back.
     Revoked,
     /// The bank has no way to take it back, or its id there is not known.
@@ -117,7 +123,7 @@ pub enum Revocation {
     Failed,
 }
 
-impl Revocation {
+impl RevocationOutcome {
     /// The stable name, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -129,19 +135,22 @@ impl Revocation {
 }
 
 fn receipt_key(app: AppId, receipt: ReceiptId) -> Key {
-    Key::new(apps::partition(app), format!("{RECEIPT}{receipt}"))
+    Key::new(
+        apps::app_partition(app),
+        format!("{RECEIPT_PREFIX}{receipt}"),
+    )
 }
 
-fn key_of(item: &Attributes) -> Result<Key, StoreError> {
-    let reader = Reader::new("item", item);
-    Ok(Key::new(reader.text("pk")?, reader.text("sk")?))
+fn read_item_key(item: &Attributes) -> Result<Key, StoreError> {
+    let reader = ItemReader::new("item", item);
+    Ok(Key::new(reader.read_text("pk")?, reader.read_text("sk")?))
 }
 
 impl Store {
-    async fn delete_all(&self, keys: Vec<Key>) -> Result<usize, StoreError> {
+    async fn delete_items(&self, keys: Vec<Key>) -> Result<usize, StoreError> {
         let count = keys.len();
-        stream::iter(keys.into_iter().map(|key| self.delete(key)))
-            .buffer_unordered(CONCURRENCY)
+        stream::iter(keys.into_iter().map(|key| self.delete_item(key)))
+            .buffer_unordered(MAX_CONCURRENT_DELETES)
             .try_collect::<()>()
             .await?;
         Ok(count)
@@ -150,21 +159,26 @@ impl Store {
     /// Deletes the items of a range that `is` picks, `most` at most.
     async fn delete_range(
         &self,
-        range: Range,
-        most: usize,
-        is: impl Fn(&Key) -> bool,
+        range: KeyRange,
+        limit: usize,
+        is_selected: impl Fn(&Key) -> bool,
     ) -> Result<usize, StoreError> {
         let (mut deleted, mut range) = (0, range);
-        while deleted < most {
-            let take = Take::First(PAGE.min(most - deleted));
-            let items = self.query(range.clone(), take, Consistency::Strong).await?;
-            let keys = items.iter().map(key_of).collect::<Result<Vec<_>, _>>()?;
+        while deleted < limit {
+            let take = ReadLimit::First(PAGE_ITEMS.min(limit - deleted));
+            let items = self
+                .query_range(range.clone(), take, Consistency::Strong)
+                .await?;
+            let keys = items
+                .iter()
+                .map(read_item_key)
+                .collect::<Result<Vec<_>, _>>()?;
             let Some(last) = keys.last() else {
                 break;
             };
-            range = range.after(&last.sk);
-            let picked: Vec<Key> = keys.into_iter().filter(|key| is(key)).collect();
-            deleted += self.delete_all(picked).await?;
+            range = range.after_key(&last.sk);
+            let picked: Vec<Key> = keys.into_iter().filter(|key| is_selected(key)).collect();
+            deleted += self.delete_items(picked).await?;
         }
         Ok(deleted)
     }
@@ -176,9 +190,12 @@ impl Store {
     /// [`StoreError`].
     pub async fn put_removal(&self, removal: &Removal) -> Result<(), StoreError> {
         let key = receipt_key(removal.app, removal.receipt);
-        let mut item = document(KIND, key, removal)?;
-        item.insert(TTL.to_owned(), ttl(removal.at, RECEIPT_KEPT_S));
-        self.put(item).await
+        let mut item = json_item(KIND, key, removal)?;
+        item.insert(
+            TTL_ATTRIBUTE.to_owned(),
+            expiry_value(removal.requested_at, RECEIPT_RETENTION_S),
+        );
+        self.put_item(item).await
     }
 
     /// A removal of an app; read strongly.
@@ -186,16 +203,16 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn removal(
+    pub async fn find_removal(
         &self,
         app: AppId,
         receipt: ReceiptId,
     ) -> Result<Option<Removal>, StoreError> {
         let item = self
-            .get(receipt_key(app, receipt), Consistency::Strong)
+            .get_item(receipt_key(app, receipt), Consistency::Strong)
             .await?;
         item.as_ref()
-            .map(|item| Reader::new(KIND, item).json(JSON))
+            .map(|item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE))
             .transpose()
     }
 
@@ -205,18 +222,19 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn removals(
+    pub async fn list_removals(
         &self,
         app: AppId,
         after: Option<ReceiptId>,
         limit: usize,
     ) -> Result<Vec<Removal>, StoreError> {
         let last = after.map(|id| id.to_string());
-        let range = Range::prefix_after(apps::partition(app), RECEIPT, last.as_deref());
+        let range =
+            KeyRange::with_prefix_after(apps::app_partition(app), RECEIPT_PREFIX, last.as_deref());
         let items = self
-            .query(range, Take::First(limit), Consistency::Eventual)
+            .query_range(range, ReadLimit::First(limit), Consistency::Eventual)
             .await?;
-        let read = |item| Reader::new(KIND, item).json(JSON);
+        let read = |item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE);
         items.iter().map(read).collect()
     }
 
@@ -229,28 +247,35 @@ impl Store {
     /// [`StoreError`]; what was removed stays removed, and the next call goes on.
     pub async fn empty_record(
         &self,
-        head: &Head,
+        head: &RecordHead,
         accounts: &[AccountId],
-    ) -> Result<(Removed, bool), StoreError> {
+    ) -> Result<(RemovedCounts, bool), StoreError> {
         let record = head.record;
         if !head.due_keys().is_empty() {
-            self.reschedule(head, ByProduct::default()).await?;
+            self.reschedule_record(head, ByProduct::default()).await?;
         }
-        let mut removed = Removed::default();
-        let left = |removed: &Removed| MAX_REMOVED_AT_ONCE.saturating_sub(removed.items());
+        let mut removed = RemovedCounts::default();
+        let left =
+            |removed: &RemovedCounts| MAX_REMOVED_PER_CALL.saturating_sub(removed.total_items());
         for &account in accounts {
-            removed.transactions += self.delete_rows(account, left(&removed)).await?;
+            removed.transactions += self.delete_transactions(account, left(&removed)).await?;
             if left(&removed) == 0 {
                 return Ok((removed, false));
             }
-            let key = accounts::key(account);
-            if self.get(key.clone(), Consistency::Strong).await?.is_some() {
-                removed.accounts += self.delete_all(vec![key]).await?;
+            let key = accounts::account_key(account);
+            if self
+                .get_item(key.clone(), Consistency::Strong)
+                .await?
+                .is_some()
+            {
+                removed.accounts += self.delete_items(vec![key]).await?;
             }
         }
-        let (told, mut after) = (self.told(head).await?, Seq::ZERO);
+        let (told, mut after) = (self.find_event_endpoints(head).await?, Seq::ZERO);
         while after < head.seq && !told.is_empty() {
-            let entries = self.feed(record, after, PAGE, Consistency::Strong).await?;
+            let entries = self
+                .read_feed(record, after, PAGE_ITEMS, Consistency::Strong)
+                .await?;
             let Some(last) = entries.last() else {
                 break;
             };
@@ -258,17 +283,17 @@ impl Store {
             // What was delivered of the entry that tells of the removal stays until it is told.
             let keys: Vec<DeliveryKey> = entries
                 .iter()
-                .filter(|entry| entry.seq != head.state)
+                .filter(|entry| entry.seq != head.state_seq)
                 .flat_map(|entry| {
                     told.iter().map(|&endpoint| DeliveryKey {
                         endpoint,
-                        at: entry.at,
+                        committed_at: entry.committed_at,
                         source: record.into(),
                         seq: entry.seq,
                     })
                 })
                 .collect();
-            let rows = self.deliveries(&keys).await?;
+            let rows = self.load_deliveries(&keys).await?;
             for row in rows.iter().take(left(&removed)) {
                 removed.deliveries += self.delete_delivery(&row.key, row.state).await?;
             }
@@ -276,15 +301,18 @@ impl Store {
                 return Ok((removed, false));
             }
         }
-        let entries = Range::all(records::partition(record));
-        let kept = [records::key(record), feed::key(record, head.state)];
-        let rest = |key: &Key| !kept.contains(key) && !subscriptions::is_key(key);
+        let entries = KeyRange::whole_partition(records::record_partition(record));
+        let kept = [
+            records::head_key(record),
+            feed::feed_key(record, head.state_seq),
+        ];
+        let rest = |key: &Key| !kept.contains(key) && !subscriptions::is_subscription_key(key);
         removed.entries += self.delete_range(entries, left(&removed), rest).await?;
         if left(&removed) == 0 {
             return Ok((removed, false));
         }
-        for link in records::links(head) {
-            self.delete(link).await?;
+        for link in records::record_links(head) {
+            self.delete_item(link).await?;
         }
         Ok((removed, true))
     }
@@ -295,16 +323,24 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn end_record(&self, head: &Head) -> Result<Removed, StoreError> {
-        let mut removed = Removed::default();
-        for row in self.last_told(head).await?.into_iter().flatten() {
+    pub async fn delete_emptied_record(
+        &self,
+        head: &RecordHead,
+    ) -> Result<RemovedCounts, StoreError> {
+        let mut removed = RemovedCounts::default();
+        for row in self
+            .find_last_state_deliveries(head)
+            .await?
+            .into_iter()
+            .flatten()
+        {
             removed.deliveries += self.delete_delivery(&row.key, row.state).await?;
         }
-        let head_key = records::key(head.record);
+        let head_key = records::head_key(head.record);
         let rest = |key: &Key| *key != head_key;
-        let range = Range::all(records::partition(head.record));
-        removed.entries += self.delete_range(range, MAX_REMOVED_AT_ONCE, rest).await?;
-        self.delete(head_key.clone()).await?;
+        let range = KeyRange::whole_partition(records::record_partition(head.record));
+        removed.entries += self.delete_range(range, MAX_REMOVED_PER_CALL, rest).await?;
+        self.delete_item(head_key.clone()).await?;
         removed.records += 1;
         Ok(removed)
     }
@@ -315,13 +351,16 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn last_told(&self, head: &Head) -> Result<Vec<Option<Delivery>>, StoreError> {
-        let told = self.told(head).await?;
-        let before = Seq(head.state.0.saturating_sub(1));
+    pub async fn find_last_state_deliveries(
+        &self,
+        head: &RecordHead,
+    ) -> Result<Vec<Option<Delivery>>, StoreError> {
+        let told = self.find_event_endpoints(head).await?;
+        let before = Seq(head.state_seq.0.saturating_sub(1));
         let entries = self
-            .feed(head.record, before, 1, Consistency::Strong)
+            .read_feed(head.record, before, 1, Consistency::Strong)
             .await?;
-        let entry = entries.first().filter(|entry| entry.seq == head.state);
+        let entry = entries.first().filter(|entry| entry.seq == head.state_seq);
         let Some(entry) = entry else {
             return Ok(Vec::new());
         };
@@ -329,12 +368,12 @@ impl Store {
             .iter()
             .map(|&endpoint| DeliveryKey {
                 endpoint,
-                at: entry.at,
+                committed_at: entry.committed_at,
                 source: head.record.into(),
                 seq: entry.seq,
             })
             .collect();
-        let rows = self.deliveries(&keys).await?;
+        let rows = self.load_deliveries(&keys).await?;
         let of = |key: &DeliveryKey| rows.iter().find(|row| row.key == *key).cloned();
         Ok(keys.iter().map(of).collect())
     }
@@ -346,9 +385,10 @@ impl Store {
     ) -> Result<usize, StoreError> {
         // What is parked first: a row without its parked event would never be found again.
         if state == DeliveryState::Parked {
-            self.unpark(key).await?;
+            self.unpark_event(key).await?;
         }
-        self.delete_all(vec![deliveries::key(key)]).await
+        self.delete_items(vec![deliveries::delivery_item_key(key)])
+            .await
     }
 
     /// Deletes the transactions of an account, `most` at most.
@@ -356,28 +396,32 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn delete_rows(&self, account: AccountId, most: usize) -> Result<usize, StoreError> {
+    pub async fn delete_transactions(
+        &self,
+        account: AccountId,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
         // Two accounts may share a tag: a row is this one's where its key ends in the rest of the id.
         let rest = account
             .to_string()
             .split_off(2 * okra_core::ids::ACCOUNT_TAG_BYTES);
-        let rows = Range::prefix(transactions::partition(account.tag()), "T#");
+        let rows = KeyRange::with_prefix(transactions::transactions_partition(account.tag()), "T#");
         let of_account = |key: &Key| key.sk.ends_with(&rest);
-        self.delete_range(rows, most, of_account).await
+        self.delete_range(rows, limit, of_account).await
     }
 
     /// The endpoints that a record's events go to. Deliveries to one that was removed are not found so;
     /// they hold nothing of the bank's and are gone after 30 days.
-    async fn told(&self, head: &Head) -> Result<Vec<EndpointId>, StoreError> {
-        let endpoints = self.endpoints(head.app).await?;
-        let subscriptions = self.subscriptions(head.record).await?;
+    async fn find_event_endpoints(&self, head: &RecordHead) -> Result<Vec<EndpointId>, StoreError> {
+        let endpoints = self.list_endpoints(head.app).await?;
+        let subscriptions = self.list_subscriptions(head.record).await?;
         let urls = subscriptions
             .iter()
             .filter_map(|it| it.webhook_url.as_deref());
         let mut told: Vec<EndpointId> = endpoints
             .iter()
             .map(|it| it.id)
-            .chain(urls.map(|url| EndpointId::of_url(head.app, url)))
+            .chain(urls.map(|url| EndpointId::for_url(head.app, url)))
             .collect();
         told.sort_unstable();
         told.dedup();
@@ -394,8 +438,9 @@ impl Store {
         app: AppId,
         customer: CustomerId,
     ) -> Result<(), StoreError> {
-        let link = customers::link(customer);
-        self.delete(Key::new(apps::partition(app), link)).await?;
-        self.delete(customers::key(customer)).await
+        let link = customers::customer_sort_key(customer);
+        self.delete_item(Key::new(apps::app_partition(app), link))
+            .await?;
+        self.delete_item(customers::customer_key(customer)).await
     }
 }

@@ -6,24 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError, apps,
-    call::{Range, Take},
-    expression::When,
-    item::{Attributes, Draft, JSON, Key, Reader, json, n},
+    call::{KeyRange, ReadLimit},
+    expression::Condition,
+    item::{Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, json_value, number_value},
 };
 
 /// Replays of one app that are listed at most.
 pub const MAX_REPLAYS_LISTED: usize = 100;
 
 /// Seconds that a replay is kept after its last step.
-const KEPT_S: i64 = 30 * 24 * 3600;
+const REPLAY_RETENTION_S: i64 = 30 * 24 * 3600;
 
 const KIND: &str = "replay";
-const PREFIX: &str = "RPL#";
+const REPLAY_PREFIX: &str = "RPL#";
 
 /// Which of the events in its range a replay tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ReplayOf {
+pub enum ReplayFilter {
     /// Those that were given up.
     Failed,
     /// Those that nothing is stored of.
@@ -32,7 +32,7 @@ pub enum ReplayOf {
     All,
 }
 
-impl ReplayOf {
+impl ReplayFilter {
     /// The stable name, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -78,21 +78,27 @@ pub struct Replay {
     /// The record whose events are told; all of the app's where there is none.
     pub record: Option<RecordId>,
     /// The first and the last place in the record's feed.
-    pub places: (Seq, Seq),
+    #[serde(rename = "places")]
+    pub seq_range: (Seq, Seq),
     /// Events committed from the first to the second of these.
-    pub times: (Timestamp, Timestamp),
+    #[serde(rename = "times")]
+    pub commit_time_range: (Timestamp, Timestamp),
     /// Which of them.
-    pub of: ReplayOf,
+    #[serde(rename = "of")]
+    pub filter: ReplayFilter,
     /// Events a second.
-    pub rate: u16,
+    #[serde(rename = "rate")]
+    pub events_per_second: u16,
     /// Where it stands.
     pub state: ReplayState,
     /// How far it came: a record, and the place in its feed.
     pub cursor: Option<(RecordId, Seq)>,
     /// Events looked at.
-    pub looked_at: u64,
+    #[serde(rename = "looked_at")]
+    pub examined_count: u64,
     /// Events sent.
-    pub sent: u64,
+    #[serde(rename = "sent")]
+    pub sent_count: u64,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it last went on.
@@ -103,11 +109,11 @@ pub struct Replay {
 
 impl Replay {
     /// A replay that begins at `now`: of everything of every record, unless it is said otherwise.
-    pub const fn begun(
+    pub const fn start_replay(
         id: ReplayId,
         (app, endpoint): (AppId, EndpointId),
-        of: ReplayOf,
-        rate: u16,
+        filter: ReplayFilter,
+        events_per_second: u16,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -115,14 +121,14 @@ impl Replay {
             app,
             endpoint,
             record: None,
-            places: (Seq(1), Seq(u64::MAX)),
-            times: (Timestamp::UNIX_EPOCH, Timestamp::MAX),
-            of,
-            rate,
+            seq_range: (Seq(1), Seq(u64::MAX)),
+            commit_time_range: (Timestamp::UNIX_EPOCH, Timestamp::MAX),
+            filter,
+            events_per_second,
             state: ReplayState::Running,
             cursor: None,
-            looked_at: 0,
-            sent: 0,
+            examined_count: 0,
+            sent_count: 0,
             created_at: now,
             updated_at: now,
             version: 0,
@@ -130,12 +136,12 @@ impl Replay {
     }
 }
 
-fn key(app: AppId, id: ReplayId) -> Key {
-    Key::new(apps::partition(app), format!("{PREFIX}{id}"))
+fn replay_key(app: AppId, id: ReplayId) -> Key {
+    Key::new(apps::app_partition(app), format!("{REPLAY_PREFIX}{id}"))
 }
 
-fn read(item: &Attributes) -> Result<Replay, StoreError> {
-    Reader::new(KIND, item).json(JSON)
+fn read_replay(item: &Attributes) -> Result<Replay, StoreError> {
+    ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE)
 }
 
 impl Store {
@@ -146,19 +152,21 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_replay(&self, replay: &mut Replay) -> Result<bool, StoreError> {
-        let known = (replay.version > 0).then(|| n(replay.version));
+        let known = (replay.version > 0).then(|| number_value(replay.version));
         let next = Replay {
             version: replay.version.saturating_add(1),
             ..replay.clone()
         };
-        let item = Draft::new(key(next.app, next.id))
-            .with("v", n(next.version))
-            .with(JSON, json(KIND, &next)?)
-            .expiring(next.updated_at, KEPT_S)
-            .done();
-        let done = self.put_when(item, vec![When::Is("v", known)]).await?;
+        let item = ItemBuilder::new(replay_key(next.app, next.id))
+            .with_attribute("v", number_value(next.version))
+            .with_attribute(JSON_ATTRIBUTE, json_value(KIND, &next)?)
+            .with_expiry(next.updated_at, REPLAY_RETENTION_S)
+            .build();
+        let done = self
+            .put_item_if(item, vec![Condition::Equals("v", known)])
+            .await?;
         // Refused may also mean that the answer to the same write was lost.
-        let mine = done || self.replay(next.app, next.id).await?.as_ref() == Some(&next);
+        let mine = done || self.find_replay(next.app, next.id).await?.as_ref() == Some(&next);
         if mine {
             *replay = next;
         }
@@ -170,9 +178,15 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn replay(&self, app: AppId, id: ReplayId) -> Result<Option<Replay>, StoreError> {
-        let item = self.get(key(app, id), Consistency::Strong).await?;
-        item.as_ref().map(read).transpose()
+    pub async fn find_replay(
+        &self,
+        app: AppId,
+        id: ReplayId,
+    ) -> Result<Option<Replay>, StoreError> {
+        let item = self
+            .get_item(replay_key(app, id), Consistency::Strong)
+            .await?;
+        item.as_ref().map(read_replay).transpose()
     }
 
     /// The replays of an app, at most [`MAX_REPLAYS_LISTED`].
@@ -180,10 +194,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn replays(&self, app: AppId) -> Result<Vec<Replay>, StoreError> {
-        let range = Range::prefix(apps::partition(app), PREFIX);
-        let take = Take::First(MAX_REPLAYS_LISTED);
-        let items = self.query(range, take, Consistency::Eventual).await?;
-        items.iter().map(read).collect()
+    pub async fn list_replays(&self, app: AppId) -> Result<Vec<Replay>, StoreError> {
+        let range = KeyRange::with_prefix(apps::app_partition(app), REPLAY_PREFIX);
+        let take = ReadLimit::First(MAX_REPLAYS_LISTED);
+        let items = self.query_range(range, take, Consistency::Eventual).await?;
+        items.iter().map(read_replay).collect()
     }
 }

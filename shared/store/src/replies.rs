@@ -5,59 +5,65 @@ use okra_core::ids::AppId;
 
 use crate::{
     Consistency, KeyHash, Store, StoreError,
-    expression::When,
-    item::{Draft, Key, Reader, TTL, bytes, millis, ttl},
+    expression::Condition,
+    item::{ItemBuilder, ItemReader, Key, TTL_ATTRIBUTE, bytes_value, expiry_value, millis_value},
 };
 
 /// How long an answer is kept.
-pub const REPLY_KEPT: SignedDuration = SignedDuration::from_hours(24);
+pub const RESPONSE_RETENTION: SignedDuration = SignedDuration::from_hours(24);
 
 /// How long a call that was begun is taken to be running: longer than any call may take.
-const RUNNING: SignedDuration = SignedDuration::from_secs(60);
+const CLAIM_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 
 /// Bytes of a kept answer at most; DynamoDB takes items of 400 KB.
-pub const MAX_REPLY_BYTES: usize = 300 * 1024;
+pub const MAX_CACHED_RESPONSE_BYTES: usize = 300 * 1024;
 
 const KIND: &str = "reply";
 
 /// A call that its app has named.
 #[derive(Clone, Copy, Debug)]
-pub struct NamedCall {
+pub struct IdempotentCall {
     /// The app.
     pub app: AppId,
     /// The hash of the name it gave.
-    pub name: KeyHash,
+    pub idempotency_key: KeyHash,
     /// The hash of what it asked for.
-    pub asked: KeyHash,
+    pub request_hash: KeyHash,
 }
 
 /// What is known of a named call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum IdempotencyClaim {
     /// Nothing: it is the caller's to run, and others wait.
-    Ours,
+    Claimed,
     /// It is running.
-    Running,
+    InProgress,
     /// It was answered; the answer as it was kept.
-    Answered(Vec<u8>),
+    Completed(Vec<u8>),
     /// Something else was asked for under that name.
-    Mismatch,
+    Conflict,
 }
 
-impl NamedCall {
-    fn key(&self) -> Key {
-        Key::new(format!("IDM#{}#{}", self.app, self.name.to_hex()), "IDM")
+impl IdempotentCall {
+    fn item_key(&self) -> Key {
+        Key::new(
+            format!("IDM#{}#{}", self.app, self.idempotency_key.to_hex()),
+            "IDM",
+        )
     }
 
-    fn draft(&self, now: Timestamp, until: Timestamp) -> Draft {
-        Draft::new(self.key())
-            .with("f", bytes(self.asked.as_bytes().as_slice()))
-            .with("u", millis(until))
-            .with(TTL, ttl(now, REPLY_KEPT.as_secs()))
+    fn item_builder(&self, now: Timestamp, until: Timestamp) -> ItemBuilder {
+        ItemBuilder::new(self.item_key())
+            .with_attribute("f", bytes_value(self.request_hash.as_bytes().as_slice()))
+            .with_attribute("u", millis_value(until))
+            .with_attribute(
+                TTL_ATTRIBUTE,
+                expiry_value(now, RESPONSE_RETENTION.as_secs()),
+            )
     }
 }
 
-fn after(now: Timestamp, by: SignedDuration) -> Timestamp {
+fn timestamp_after(now: Timestamp, by: SignedDuration) -> Timestamp {
     now.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
@@ -67,22 +73,30 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn claim_call(&self, call: NamedCall, now: Timestamp) -> Result<Claim, StoreError> {
-        let claim = call.draft(now, after(now, RUNNING)).done();
-        let free = When::AbsentOrBelow("u", millis(now));
-        if self.put_when(claim, vec![free]).await? {
-            return Ok(Claim::Ours);
+    pub async fn claim_idempotent_call(
+        &self,
+        call: IdempotentCall,
+        now: Timestamp,
+    ) -> Result<IdempotencyClaim, StoreError> {
+        let claim = call
+            .item_builder(now, timestamp_after(now, CLAIM_TIMEOUT))
+            .build();
+        let free = Condition::AbsentOrBelow("u", millis_value(now));
+        if self.put_item_if(claim, vec![free]).await? {
+            return Ok(IdempotencyClaim::Claimed);
         }
-        let Some(item) = self.get(call.key(), Consistency::Strong).await? else {
+        let Some(item) = self.get_item(call.item_key(), Consistency::Strong).await? else {
             // It was given back between the two.
-            return Ok(Claim::Running);
+            return Ok(IdempotencyClaim::InProgress);
         };
-        let reader = Reader::new(KIND, &item);
-        if reader.bytes("f")? != call.asked.as_bytes().as_slice() {
-            return Ok(Claim::Mismatch);
+        let reader = ItemReader::new(KIND, &item);
+        if reader.read_bytes("f")? != call.request_hash.as_bytes().as_slice() {
+            return Ok(IdempotencyClaim::Conflict);
         }
-        let reply = reader.optional("r", Reader::bytes)?;
-        Ok(reply.map_or(Claim::Running, |reply| Claim::Answered(reply.to_vec())))
+        let reply = reader.read_optional("r", ItemReader::read_bytes)?;
+        Ok(reply.map_or(IdempotencyClaim::InProgress, |reply| {
+            IdempotencyClaim::Completed(reply.to_vec())
+        }))
     }
 
     /// Keeps the answer of a claimed call.
@@ -90,22 +104,22 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Bound`] for more than [`MAX_REPLY_BYTES`].
-    pub async fn keep_reply(
+    pub async fn cache_response(
         &self,
-        call: NamedCall,
-        reply: Vec<u8>,
+        call: IdempotentCall,
+        response: Vec<u8>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        if reply.len() > MAX_REPLY_BYTES {
-            return Err(StoreError::Bound {
+        if response.len() > MAX_CACHED_RESPONSE_BYTES {
+            return Err(StoreError::BoundExceeded {
                 what: "bytes of an answer",
-                bound: MAX_REPLY_BYTES,
+                bound: MAX_CACHED_RESPONSE_BYTES,
             });
         }
         let kept = call
-            .draft(now, after(now, REPLY_KEPT))
-            .with("r", bytes(reply));
-        self.put(kept.done()).await
+            .item_builder(now, timestamp_after(now, RESPONSE_RETENTION))
+            .with_attribute("r", bytes_value(response));
+        self.put_item(kept.build()).await
     }
 
     /// Gives a claimed call back: it changed nothing and may be run again.
@@ -113,7 +127,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn give_back(&self, call: NamedCall) -> Result<(), StoreError> {
-        self.delete(call.key()).await
+    pub async fn release_claim(&self, call: IdempotentCall) -> Result<(), StoreError> {
+        self.delete_item(call.item_key()).await
     }
 }

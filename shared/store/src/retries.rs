@@ -3,14 +3,14 @@
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use okra_core::{
-    ids::{EndpointId, Seq, Source},
-    schedule::LANES,
+    ids::{EndpointId, FeedSource, Seq},
+    schedule::LANES_PER_SLOT,
 };
 
 use crate::{
     Consistency, Store, StoreError,
-    call::{Range, Take},
-    item::{Attributes, Draft, Key, Reader, n},
+    call::{KeyRange, ReadLimit},
+    item::{Attributes, ItemBuilder, ItemReader, Key, number_value},
 };
 
 /// Retries of one lane of a minute that are read at most; the sweep deletes what it has worked off and
@@ -18,15 +18,15 @@ use crate::{
 pub const MAX_RETRIES_PER_LANE: usize = 1000;
 
 /// Seconds that a retry is kept beyond its minute, should no sweep come.
-const KEPT_S: i64 = 30 * 24 * 3600;
+const RETRY_RETENTION_S: i64 = 30 * 24 * 3600;
 
 const KIND: &str = "retry";
 
 /// A delivery to be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Retry {
+pub struct RetryEntry {
     /// The feed of the event.
-    pub source: Source,
+    pub source: FeedSource,
     /// The feed entry of the event.
     pub seq: Seq,
     /// The endpoint.
@@ -37,32 +37,32 @@ pub struct Retry {
     pub minute: u64,
 }
 
-impl Retry {
+impl RetryEntry {
     /// The minute of an instant, since 1970.
-    pub fn minute_of(at: Timestamp) -> u64 {
+    pub fn minute_from(at: Timestamp) -> u64 {
         u64::try_from(at.as_second().div_euclid(60)).unwrap_or(0)
     }
 
-    const fn lane(&self) -> u8 {
+    const fn retry_lane(&self) -> u8 {
         match self.source {
-            Source::Record(record) => record.as_bytes()[7] % LANES,
-            Source::App(app) => app.as_bytes()[7] % LANES,
+            FeedSource::Record(record) => record.as_bytes()[7] % LANES_PER_SLOT,
+            FeedSource::App(app) => app.as_bytes()[7] % LANES_PER_SLOT,
         }
     }
 
-    fn key(&self) -> Key {
+    fn item_key(&self) -> Key {
         Key::new(
-            partition(self.minute, self.lane()),
+            retry_partition(self.minute, self.retry_lane()),
             format!("{}#{:012}#{}", self.source, self.seq.0, self.endpoint),
         )
     }
 }
 
-fn partition(minute: u64, lane: u8) -> String {
+fn retry_partition(minute: u64, lane: u8) -> String {
     format!("RTY#{minute}#{lane:02}")
 }
 
-fn parse_sort_key(text: &str) -> Option<(Source, Seq, EndpointId)> {
+fn parse_retry_sort_key(text: &str) -> Option<(FeedSource, Seq, EndpointId)> {
     let mut parts = text.split('#');
     let source = parts.next()?.parse().ok()?;
     let seq = parts.next()?.parse().ok()?;
@@ -70,23 +70,23 @@ fn parse_sort_key(text: &str) -> Option<(Source, Seq, EndpointId)> {
     Some((source, Seq(seq), endpoint))
 }
 
-fn write(retry: &Retry) -> Attributes {
+fn write_retry(retry: &RetryEntry) -> Attributes {
     let due = Timestamp::from_second(i64::try_from(retry.minute).unwrap_or(0).saturating_mul(60));
-    Draft::new(retry.key())
-        .with("n", n(retry.attempt))
-        .expiring(due.unwrap_or(Timestamp::MAX), KEPT_S)
-        .done()
+    ItemBuilder::new(retry.item_key())
+        .with_attribute("n", number_value(retry.attempt))
+        .with_expiry(due.unwrap_or(Timestamp::MAX), RETRY_RETENTION_S)
+        .build()
 }
 
-fn read(minute: u64, item: &Attributes) -> Result<Retry, StoreError> {
-    let reader = Reader::new(KIND, item);
+fn read_retry(minute: u64, item: &Attributes) -> Result<RetryEntry, StoreError> {
+    let reader = ItemReader::new(KIND, item);
     let (source, seq, endpoint) =
-        parse_sort_key(reader.text("sk")?).ok_or_else(|| reader.corrupt("sk"))?;
-    Ok(Retry {
+        parse_retry_sort_key(reader.read_text("sk")?).ok_or_else(|| reader.corrupt_error("sk"))?;
+    Ok(RetryEntry {
         source,
         seq,
         endpoint,
-        attempt: reader.number("n")?,
+        attempt: reader.read_number("n")?,
         minute,
     })
 }
@@ -97,8 +97,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn put_retry(&self, retry: &Retry) -> Result<(), StoreError> {
-        self.put(write(retry)).await
+    pub async fn put_retry(&self, retry: &RetryEntry) -> Result<(), StoreError> {
+        self.put_item(write_retry(retry)).await
     }
 
     /// The retries of a minute, at most [`MAX_RETRIES_PER_LANE`] of each of its 16 lanes.
@@ -106,14 +106,14 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn due_retries(&self, minute: u64) -> Result<Vec<Retry>, StoreError> {
-        let lanes = (0..LANES).map(|lane| async move {
-            let range = Range::all(partition(minute, lane));
-            let take = Take::First(MAX_RETRIES_PER_LANE);
-            let items = self.query(range, take, Consistency::Eventual).await?;
+    pub async fn list_due_retries(&self, minute: u64) -> Result<Vec<RetryEntry>, StoreError> {
+        let lanes = (0..LANES_PER_SLOT).map(|lane| async move {
+            let range = KeyRange::whole_partition(retry_partition(minute, lane));
+            let take = ReadLimit::First(MAX_RETRIES_PER_LANE);
+            let items = self.query_range(range, take, Consistency::Eventual).await?;
             items
                 .iter()
-                .map(|item| read(minute, item))
+                .map(|item| read_retry(minute, item))
                 .collect::<Result<Vec<_>, _>>()
         });
         Ok(try_join_all(lanes).await?.into_iter().flatten().collect())
@@ -124,8 +124,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn delete_retry(&self, retry: &Retry) -> Result<(), StoreError> {
-        self.delete(retry.key()).await
+    pub async fn delete_retry(&self, retry: &RetryEntry) -> Result<(), StoreError> {
+        self.delete_item(retry.item_key()).await
     }
 }
 
@@ -144,14 +144,14 @@ mod tests {
             attempt: u32,
             minute in 0..100_000_000_u64,
         ) {
-            let retry = Retry {
+            let retry = RetryEntry {
                 source: okra_core::ids::RecordId::from_bytes(record).into(),
                 seq: Seq(seq),
                 endpoint: EndpointId::from_bytes(endpoint),
                 attempt,
                 minute,
             };
-            prop_assert_eq!(read(minute, &write(&retry)).unwrap(), retry);
+            prop_assert_eq!(read_retry(minute, &write_retry(&retry)).unwrap(), retry);
         }
     }
 }

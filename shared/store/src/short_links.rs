@@ -9,12 +9,12 @@ use serde_json::{Map, Value};
 
 use crate::{
     Consistency, Store, StoreError, apps,
-    call::{Range, Take},
-    item::{JSON, Key, Reader, document},
+    call::{KeyRange, ReadLimit},
+    item::{ItemReader, JSON_ATTRIBUTE, Key, json_item},
 };
 
 const KIND: &str = "short link";
-const PREFIX: &str = "SHL#";
+const SHORT_LINK_PREFIX: &str = "SHL#";
 
 /// Short links of one app at most.
 pub const MAX_SHORT_LINKS_PER_APP: usize = 1000;
@@ -47,12 +47,15 @@ impl fmt::Debug for ShortLink {
     }
 }
 
-fn key(name: &str) -> Key {
-    Key::new(format!("{PREFIX}{name}"), "SHL")
+fn short_link_key(name: &str) -> Key {
+    Key::new(format!("{SHORT_LINK_PREFIX}{name}"), "SHL")
 }
 
-fn link(app: AppId, name: &str) -> Key {
-    Key::new(apps::partition(app), format!("{PREFIX}{name}"))
+fn app_link_key(app: AppId, name: &str) -> Key {
+    Key::new(
+        apps::app_partition(app),
+        format!("{SHORT_LINK_PREFIX}{name}"),
+    )
 }
 
 impl Store {
@@ -61,19 +64,22 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Bound`] for more than [`MAX_SHORT_LINK_BYTES`] of options.
-    pub async fn put_short_link(&self, of: &ShortLink) -> Result<(), StoreError> {
-        let item = document(KIND, key(&of.name), of)?;
-        if crate::item::size(&item) > MAX_SHORT_LINK_BYTES + 512 {
-            return Err(StoreError::Bound {
+    pub async fn put_short_link(&self, short_link: &ShortLink) -> Result<(), StoreError> {
+        let item = json_item(KIND, short_link_key(&short_link.name), short_link)?;
+        if crate::item::item_size(&item) > MAX_SHORT_LINK_BYTES + 512 {
+            return Err(StoreError::BoundExceeded {
                 what: "bytes of options",
                 bound: MAX_SHORT_LINK_BYTES,
             });
         }
         let actions = vec![
             self.put_action(item, vec![]),
-            self.put_action(link(of.app, &of.name).attributes(), vec![]),
+            self.put_action(
+                app_link_key(short_link.app, &short_link.name).into_attributes(),
+                vec![],
+            ),
         ];
-        self.transact(actions).await.map(drop)
+        self.transact_write(actions).await.map(drop)
     }
 
     /// The short link of a name; read eventually.
@@ -81,10 +87,12 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn short_link(&self, name: &str) -> Result<Option<ShortLink>, StoreError> {
-        let item = self.get(key(name), Consistency::Eventual).await?;
+    pub async fn find_short_link(&self, name: &str) -> Result<Option<ShortLink>, StoreError> {
+        let item = self
+            .get_item(short_link_key(name), Consistency::Eventual)
+            .await?;
         item.as_ref()
-            .map(|item| Reader::new(KIND, item).json(JSON))
+            .map(|item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE))
             .transpose()
     }
 
@@ -93,11 +101,11 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Bound`] for more than [`MAX_SHORT_LINKS_PER_APP`].
-    pub async fn short_links(&self, app: AppId) -> Result<Vec<ShortLink>, StoreError> {
-        let names = self.short_link_names(app).await?;
-        let keys = names.iter().map(|name| key(name)).collect();
-        let items = self.batch_get(keys, Consistency::Eventual).await?;
-        let read = |item| Reader::new(KIND, item).json::<ShortLink>(JSON);
+    pub async fn list_short_links(&self, app: AppId) -> Result<Vec<ShortLink>, StoreError> {
+        let names = self.list_short_link_names(app).await?;
+        let keys = names.iter().map(|name| short_link_key(name)).collect();
+        let items = self.batch_get_items(keys, Consistency::Eventual).await?;
+        let read = |item| ItemReader::new(KIND, item).read_json::<ShortLink>(JSON_ATTRIBUTE);
         let mut links = items.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         links.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(links)
@@ -108,14 +116,18 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Bound`] for more than [`MAX_SHORT_LINKS_PER_APP`].
-    pub async fn short_link_names(&self, app: AppId) -> Result<Vec<String>, StoreError> {
-        let take = Take::All {
+    pub async fn list_short_link_names(&self, app: AppId) -> Result<Vec<String>, StoreError> {
+        let take = ReadLimit::All {
             bound: MAX_SHORT_LINKS_PER_APP,
             what: "short links",
         };
-        let range = Range::prefix(apps::partition(app), PREFIX);
-        let links = self.query(range, take, Consistency::Eventual).await?;
-        let name = |link| Reader::new(KIND, link).after(PREFIX).map(str::to_owned);
+        let range = KeyRange::with_prefix(apps::app_partition(app), SHORT_LINK_PREFIX);
+        let links = self.query_range(range, take, Consistency::Eventual).await?;
+        let name = |link| {
+            ItemReader::new(KIND, link)
+                .sort_key_after(SHORT_LINK_PREFIX)
+                .map(str::to_owned)
+        };
         links.iter().map(name).collect()
     }
 
@@ -124,8 +136,9 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn remove_short_link(&self, of: &ShortLink) -> Result<(), StoreError> {
-        self.delete(key(&of.name)).await?;
-        self.delete(link(of.app, &of.name)).await
+    pub async fn delete_short_link(&self, short_link: &ShortLink) -> Result<(), StoreError> {
+        self.delete_item(short_link_key(&short_link.name)).await?;
+        self.delete_item(app_link_key(short_link.app, &short_link.name))
+            .await
     }
 }

@@ -2,12 +2,12 @@
 
 use crate::{
     Consistency, Store, StoreError,
-    item::{JSON, Key, Reader, document},
+    item::{ItemReader, JSON_ATTRIBUTE, Key, json_item},
 };
 
 const KIND: &str = "state";
 
-fn key(name: &str) -> Key {
+fn state_key(name: &str) -> Key {
     Key::new(format!("SYS#{name}"), "SYS")
 }
 
@@ -17,8 +17,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn put_state(&self, name: &str, state: &serde_json::Value) -> Result<(), StoreError> {
-        self.put(document(KIND, key(name), state)?).await
+    pub async fn put_system_state(
+        &self,
+        name: &str,
+        state: &serde_json::Value,
+    ) -> Result<(), StoreError> {
+        self.put_item(json_item(KIND, state_key(name), state)?)
+            .await
     }
 
     /// The state of a name; read strongly.
@@ -26,10 +31,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn state(&self, name: &str) -> Result<Option<serde_json::Value>, StoreError> {
-        let item = self.get(key(name), Consistency::Strong).await?;
+    pub async fn find_system_state(
+        &self,
+        name: &str,
+    ) -> Result<Option<serde_json::Value>, StoreError> {
+        let item = self.get_item(state_key(name), Consistency::Strong).await?;
         item.as_ref()
-            .map(|item| Reader::new(KIND, item).json(JSON))
+            .map(|item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE))
             .transpose()
     }
 }

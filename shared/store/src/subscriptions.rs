@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
-    call::{Range, Take},
-    item::{JSON, Key, Reader, document},
+    call::{KeyRange, ReadLimit},
+    item::{ItemReader, JSON_ATTRIBUTE, Key, json_item},
     records,
 };
 
@@ -19,7 +19,7 @@ use crate::{
 pub const MAX_SUBSCRIPTIONS_PER_RECORD: usize = 100;
 
 const KIND: &str = "subscription";
-const PREFIX: &str = "SUB#";
+const SUBSCRIPTION_PREFIX: &str = "SUB#";
 
 /// Data sync asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,12 +40,15 @@ pub struct Subscription {
 }
 
 /// True for the key of a subscription.
-pub(crate) fn is_key(key: &Key) -> bool {
-    key.sk.starts_with(PREFIX)
+pub(crate) fn is_subscription_key(key: &Key) -> bool {
+    key.sk.starts_with(SUBSCRIPTION_PREFIX)
 }
 
-fn key(record: RecordId, id: SubscriptionId) -> Key {
-    Key::new(records::partition(record), format!("{PREFIX}{id}"))
+fn subscription_key(record: RecordId, id: SubscriptionId) -> Key {
+    Key::new(
+        records::record_partition(record),
+        format!("{SUBSCRIPTION_PREFIX}{id}"),
+    )
 }
 
 impl Store {
@@ -55,8 +58,8 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_subscription(&self, subscription: &Subscription) -> Result<(), StoreError> {
-        let key = key(subscription.record, subscription.id);
-        self.put(document(KIND, key, subscription)?).await
+        let key = subscription_key(subscription.record, subscription.id);
+        self.put_item(json_item(KIND, key, subscription)?).await
     }
 
     /// The subscriptions of a record.
@@ -64,16 +67,19 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Bound`] for more than [`MAX_SUBSCRIPTIONS_PER_RECORD`].
-    pub async fn subscriptions(&self, record: RecordId) -> Result<Vec<Subscription>, StoreError> {
-        let take = Take::All {
+    pub async fn list_subscriptions(
+        &self,
+        record: RecordId,
+    ) -> Result<Vec<Subscription>, StoreError> {
+        let take = ReadLimit::All {
             bound: MAX_SUBSCRIPTIONS_PER_RECORD,
             what: "subscriptions of a record",
         };
-        let range = Range::prefix(records::partition(record), PREFIX);
-        let items = self.query(range, take, Consistency::Eventual).await?;
+        let range = KeyRange::with_prefix(records::record_partition(record), SUBSCRIPTION_PREFIX);
+        let items = self.query_range(range, take, Consistency::Eventual).await?;
         items
             .iter()
-            .map(|item| Reader::new(KIND, item).json(JSON))
+            .map(|item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE))
             .collect()
     }
 
@@ -87,6 +93,6 @@ impl Store {
         record: RecordId,
         id: SubscriptionId,
     ) -> Result<(), StoreError> {
-        self.delete(key(record, id)).await
+        self.delete_item(subscription_key(record, id)).await
     }
 }

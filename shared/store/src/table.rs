@@ -12,14 +12,14 @@ use aws_sdk_dynamodb::{
 
 use crate::{
     Store, StoreError,
-    item::{PK, SK, TTL},
+    item::{PK, SK, TTL_ATTRIBUTE},
 };
 
 /// Times a new table is looked at until it is ready.
-const MAX_LOOKS: u32 = 60;
+const MAX_READY_CHECKS: u32 = 60;
 
 /// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const READY_CHECK_PAUSE: Duration = Duration::from_millis(500);
 
 impl Store {
     /// Makes the table where there is none, paid by the request, and waits until it is ready.
@@ -52,26 +52,26 @@ impl Store {
         match call.send().await {
             Ok(_) => {}
             Err(error) if error.code() == Some("ResourceInUseException") => {}
-            Err(error) => return Err(StoreError::service(OPERATION, error)),
+            Err(error) => return Err(StoreError::from_service(OPERATION, error)),
         }
-        self.until_ready().await?;
-        self.expire_items().await
+        self.wait_until_ready().await?;
+        self.enable_item_expiry().await
     }
 
-    async fn until_ready(&self) -> Result<(), StoreError> {
-        for _ in 0..MAX_LOOKS {
+    async fn wait_until_ready(&self) -> Result<(), StoreError> {
+        for _ in 0..MAX_READY_CHECKS {
             let answer = self
                 .client
                 .describe_table()
                 .table_name(&*self.table)
                 .send()
                 .await
-                .map_err(|error| StoreError::service("DescribeTable", error))?;
+                .map_err(|error| StoreError::from_service("DescribeTable", error))?;
             let status = answer.table.and_then(|table| table.table_status);
             if status == Some(TableStatus::Active) {
                 return Ok(());
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(READY_CHECK_PAUSE).await;
         }
         Err(StoreError::Contended {
             operation: "CreateTable",
@@ -79,10 +79,10 @@ impl Store {
     }
 
     /// Switches time to live on. Where it is on already DynamoDB refuses the call as invalid.
-    async fn expire_items(&self) -> Result<(), StoreError> {
+    async fn enable_item_expiry(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "UpdateTimeToLive";
         let specification = TimeToLiveSpecification::builder()
-            .attribute_name(TTL)
+            .attribute_name(TTL_ATTRIBUTE)
             .enabled(true)
             .build()
             .map_err(|error| StoreError::Service {
@@ -103,7 +103,7 @@ impl Store {
             {
                 Ok(())
             }
-            Err(error) => Err(StoreError::service(OPERATION, error)),
+            Err(error) => Err(StoreError::from_service(OPERATION, error)),
         }
     }
 }

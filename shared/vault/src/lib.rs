@@ -15,25 +15,25 @@ pub const KEY_BYTES: usize = 32;
 pub const NONCE_BYTES: usize = 24;
 
 /// First byte of a ciphertext: how the rest is to be read.
-const VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 1;
 
 /// Why something cannot be sealed or opened. Says nothing of the contents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
     /// No key in the environment.
     #[error("OKRA_VAULT_KEY is missing")]
-    NoKey,
+    MissingKey,
     /// The key is not 32 bytes in base64.
     #[error(
         "OKRA_VAULT_KEY must be 1 to {MAX_KEYS} keys of 32 bytes in base64, with commas between"
     )]
-    BadKey,
+    InvalidKey,
     /// Sealed under another key, for another owner, or changed since.
     #[error("the sealed data cannot be opened with this key for this owner")]
-    Refused,
+    CipherFailed,
     /// Written by a release this one does not know.
     #[error("the sealed data has an unknown form")]
-    UnknownForm,
+    UnknownFormat,
     /// The operating system gave no random bytes.
     #[error("no random numbers")]
     NoRandomness,
@@ -65,7 +65,8 @@ impl Vault {
     ///
     /// [`VaultError::NoKey`], [`VaultError::BadKey`].
     pub fn from_env() -> Result<Self, VaultError> {
-        let text = Zeroizing::new(std::env::var("OKRA_VAULT_KEY").map_err(|_| VaultError::NoKey)?);
+        let text =
+            Zeroizing::new(std::env::var("OKRA_VAULT_KEY").map_err(|_| VaultError::MissingKey)?);
         Self::from_base64(&text)
     }
 
@@ -78,10 +79,10 @@ impl Vault {
     pub fn from_base64(text: &str) -> Result<Self, VaultError> {
         let keys: Vec<&str> = text.split(',').collect();
         if keys.len() > MAX_KEYS {
-            return Err(VaultError::BadKey);
+            return Err(VaultError::InvalidKey);
         }
         keys.into_iter()
-            .map(cipher)
+            .map(parse_key)
             .collect::<Result<_, _>>()
             .map(Self)
     }
@@ -91,7 +92,7 @@ impl Vault {
     /// # Errors
     ///
     /// [`VaultError::Refused`] for more than 256 GB, which nothing here comes near.
-    pub fn seal(
+    pub fn seal_secret(
         &self,
         owner: &[u8],
         plaintext: &[u8],
@@ -101,11 +102,11 @@ impl Vault {
             msg: plaintext,
             aad: owner,
         };
-        let cipher = self.0.first().ok_or(VaultError::NoKey)?;
+        let cipher = self.0.first().ok_or(VaultError::MissingKey)?;
         let ciphertext = cipher
             .encrypt((&nonce).into(), payload)
-            .map_err(|_| VaultError::Refused)?;
-        Ok([&[VERSION][..], &nonce, &ciphertext].concat())
+            .map_err(|_| VaultError::CipherFailed)?;
+        Ok([&[FORMAT_VERSION][..], &nonce, &ciphertext].concat())
     }
 
     /// Opens what was sealed for this owner.
@@ -113,13 +114,17 @@ impl Vault {
     /// # Errors
     ///
     /// [`VaultError::Refused`], [`VaultError::UnknownForm`].
-    pub fn open(&self, owner: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        let Some((&VERSION, rest)) = sealed.split_first() else {
-            return Err(VaultError::UnknownForm);
+    pub fn open_sealed(
+        &self,
+        owner: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let Some((&FORMAT_VERSION, rest)) = sealed.split_first() else {
+            return Err(VaultError::UnknownFormat);
         };
         let (nonce, ciphertext) = rest
             .split_first_chunk::<NONCE_BYTES>()
-            .ok_or(VaultError::UnknownForm)?;
+            .ok_or(VaultError::UnknownFormat)?;
         let opened = self.0.iter().find_map(|cipher| {
             let payload = Payload {
                 msg: ciphertext,
@@ -127,17 +132,17 @@ impl Vault {
             };
             cipher.decrypt(nonce.into(), payload).ok()
         });
-        opened.map(Zeroizing::new).ok_or(VaultError::Refused)
+        opened.map(Zeroizing::new).ok_or(VaultError::CipherFailed)
     }
 }
 
-fn cipher(key: &str) -> Result<XChaCha20Poly1305, VaultError> {
+fn parse_key(key: &str) -> Result<XChaCha20Poly1305, VaultError> {
     let key = BASE64
         .decode(key.trim().as_bytes())
-        .map_err(|_| VaultError::BadKey)?;
+        .map_err(|_| VaultError::InvalidKey)?;
     // By reference: a copy on the stack would not be wiped.
     let key = Zeroizing::new(key);
-    XChaCha20Poly1305::new_from_slice(&key).map_err(|_| VaultError::BadKey)
+    XChaCha20Poly1305::new_from_slice(&key).map_err(|_| VaultError::InvalidKey)
 }
 
 /// A nonce from the operating system's random source.
@@ -145,14 +150,14 @@ fn cipher(key: &str) -> Result<XChaCha20Poly1305, VaultError> {
 /// # Errors
 ///
 /// [`VaultError::NoRandomness`].
-pub fn fresh_nonce() -> Result<[u8; NONCE_BYTES], VaultError> {
+pub fn generate_nonce() -> Result<[u8; NONCE_BYTES], VaultError> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(|_| VaultError::NoRandomness)?;
     Ok(nonce)
 }
 
 /// Whether two secrets are the same, in a time that tells no more of them than their lengths.
-pub fn same_secret(one: &str, other: &str) -> bool {
+pub fn secrets_match(one: &str, other: &str) -> bool {
     subtle::ConstantTimeEq::ct_eq(one.as_bytes(), other.as_bytes()).into()
 }
 
@@ -162,66 +167,80 @@ mod tests {
 
     const OWNER: &[u8] = b"record 1";
 
-    fn vault(byte: u8) -> Vault {
+    fn vault_with_key(byte: u8) -> Vault {
         Vault::new([byte; KEY_BYTES])
     }
 
-    fn sealed(plaintext: &[u8]) -> Vec<u8> {
-        vault(7).seal(OWNER, plaintext, [9; NONCE_BYTES]).unwrap()
+    fn seal_for_owner(plaintext: &[u8]) -> Vec<u8> {
+        vault_with_key(7)
+            .seal_secret(OWNER, plaintext, [9; NONCE_BYTES])
+            .unwrap()
     }
 
     #[test]
     fn what_was_sealed_opens_for_its_owner_alone() {
         for plaintext in [&b""[..], b"t", b"token", &[0; 10_000]] {
-            let opened = vault(7).open(OWNER, &sealed(plaintext)).unwrap();
+            let opened = vault_with_key(7)
+                .open_sealed(OWNER, &seal_for_owner(plaintext))
+                .unwrap();
             assert_eq!(*opened, plaintext);
         }
-        let sealed = sealed(b"token");
+        let sealed = seal_for_owner(b"token");
         assert!(!sealed.windows(5).any(|window| window == b"token"));
         for (key, owner) in [(7, &b"record 2"[..]), (7, b""), (8, OWNER)] {
-            let opened = vault(key).open(owner, &sealed);
-            assert_eq!(opened, Err(VaultError::Refused), "{key} {owner:?}");
+            let opened = vault_with_key(key).open_sealed(owner, &sealed);
+            assert_eq!(opened, Err(VaultError::CipherFailed), "{key} {owner:?}");
         }
     }
 
     #[test]
     fn what_was_changed_does_not_open() {
-        let sealed = sealed(b"token");
+        let sealed = seal_for_owner(b"token");
         for at in 1..sealed.len() {
             for bit in 0..8 {
                 let mut tampered = sealed.clone();
                 tampered[at] ^= 1 << bit;
-                let opened = vault(7).open(OWNER, &tampered);
-                assert_eq!(opened, Err(VaultError::Refused), "byte {at} bit {bit}");
+                let opened = vault_with_key(7).open_sealed(OWNER, &tampered);
+                assert_eq!(opened, Err(VaultError::CipherFailed), "byte {at} bit {bit}");
             }
         }
         for length in 0..sealed.len() {
-            assert!(vault(7).open(OWNER, &sealed[..length]).is_err(), "{length}");
+            assert!(
+                vault_with_key(7)
+                    .open_sealed(OWNER, &sealed[..length])
+                    .is_err(),
+                "{length}"
+            );
         }
     }
 
     #[test]
     fn the_first_byte_is_the_version() {
-        let mut sealed = sealed(b"token");
-        assert_eq!(sealed[0], VERSION);
-        for version in (0..=u8::MAX).filter(|version| *version != VERSION) {
+        let mut sealed = seal_for_owner(b"token");
+        assert_eq!(sealed[0], FORMAT_VERSION);
+        for version in (0..=u8::MAX).filter(|version| *version != FORMAT_VERSION) {
             sealed[0] = version;
-            let opened = vault(7).open(OWNER, &sealed);
-            assert_eq!(opened, Err(VaultError::UnknownForm), "{version}");
+            let opened = vault_with_key(7).open_sealed(OWNER, &sealed);
+            assert_eq!(opened, Err(VaultError::UnknownFormat), "{version}");
         }
-        for short in [&[][..], &[VERSION], &[VERSION; NONCE_BYTES]] {
-            assert_eq!(vault(7).open(OWNER, short), Err(VaultError::UnknownForm));
+        for short in [&[][..], &[FORMAT_VERSION], &[FORMAT_VERSION; NONCE_BYTES]] {
+            assert_eq!(
+                vault_with_key(7).open_sealed(OWNER, short),
+                Err(VaultError::UnknownFormat)
+            );
         }
     }
 
     #[test]
     fn a_ciphertext_differs_with_its_nonce_and_nonces_with_each_call() {
-        let other = vault(7).seal(OWNER, b"token", [8; NONCE_BYTES]).unwrap();
+        let other = vault_with_key(7)
+            .seal_secret(OWNER, b"token", [8; NONCE_BYTES])
+            .unwrap();
         assert_ne!(
-            sealed(b"token")[1 + NONCE_BYTES..],
+            seal_for_owner(b"token")[1 + NONCE_BYTES..],
             other[1 + NONCE_BYTES..]
         );
-        assert_ne!(fresh_nonce().unwrap(), fresh_nonce().unwrap());
+        assert_ne!(generate_nonce().unwrap(), generate_nonce().unwrap());
     }
 
     #[test]
@@ -232,11 +251,14 @@ mod tests {
             "not base64",
             &BASE64.encode(&[7; KEY_BYTES + 1]),
         ] {
-            assert_eq!(Vault::from_base64(bad).unwrap_err(), VaultError::BadKey);
+            assert_eq!(Vault::from_base64(bad).unwrap_err(), VaultError::InvalidKey);
         }
         let text = format!(" {}\n", BASE64.encode(&[7; KEY_BYTES]));
         let vault = Vault::from_base64(&text).unwrap();
-        assert_eq!(*vault.open(OWNER, &sealed(b"token")).unwrap(), b"token");
+        assert_eq!(
+            *vault.open_sealed(OWNER, &seal_for_owner(b"token")).unwrap(),
+            b"token"
+        );
         assert_eq!(format!("{vault:?}"), "Vault");
     }
     #[test]
@@ -247,11 +269,23 @@ mod tests {
         };
         let nonce = [9; NONCE_BYTES];
         let both = text(&[8, 7]).unwrap();
-        assert_eq!(*both.open(OWNER, &sealed(b"token")).unwrap(), b"token");
-        let anew = both.seal(OWNER, b"token", nonce).unwrap();
-        assert_eq!(*vault(8).open(OWNER, &anew).unwrap(), b"token");
-        assert_eq!(vault(7).open(OWNER, &anew), Err(VaultError::Refused));
-        assert_eq!(both.open(b"record 2", &anew), Err(VaultError::Refused));
+        assert_eq!(
+            *both.open_sealed(OWNER, &seal_for_owner(b"token")).unwrap(),
+            b"token"
+        );
+        let anew = both.seal_secret(OWNER, b"token", nonce).unwrap();
+        assert_eq!(
+            *vault_with_key(8).open_sealed(OWNER, &anew).unwrap(),
+            b"token"
+        );
+        assert_eq!(
+            vault_with_key(7).open_sealed(OWNER, &anew),
+            Err(VaultError::CipherFailed)
+        );
+        assert_eq!(
+            both.open_sealed(b"record 2", &anew),
+            Err(VaultError::CipherFailed)
+        );
         assert!(text(&[1; MAX_KEYS]).is_ok());
         assert!(text(&[1; MAX_KEYS + 1]).is_err());
         assert!(Vault::from_base64(&format!("{},", BASE64.encode(&[7; 32]))).is_err());
@@ -266,7 +300,7 @@ mod tests {
             ("abc", "ab", false),
             ("abc", "abcd", false),
         ] {
-            assert_eq!(same_secret(one, other), same, "{one} {other}");
+            assert_eq!(secrets_match(one, other), same, "{one} {other}");
         }
     }
 }

@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 
 use std::sync::Arc;
 
-use crate::Web;
+use crate::WebState;
 
 /// A year: the name changes with the content.
-const FOREVER: &str = "public, max-age=31536000, immutable";
+const IMMUTABLE_CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
 
 /// Digits of a content hash in a name: 64 bits.
 const HASH_DIGITS: usize = 16;
@@ -46,9 +46,10 @@ assets! {
     "icon.svg" "image/svg+xml";
 }
 
-static PATHS: LazyLock<Vec<String>> = LazyLock::new(|| ASSETS.iter().map(path).collect());
+static ASSET_PATHS: LazyLock<Vec<String>> =
+    LazyLock::new(|| ASSETS.iter().map(hashed_path).collect());
 
-fn path(asset: &Asset) -> String {
+fn hashed_path(asset: &Asset) -> String {
     let digest = Sha256::digest(asset.text.as_bytes());
     let mut hash = digest.iter().fold(String::new(), |mut hash, byte| {
         // Writing to a string does not fail.
@@ -61,17 +62,17 @@ fn path(asset: &Asset) -> String {
 }
 
 /// Where an asset is. One that is not embedded is at no path; tests look at every page.
-pub(crate) fn href(name: &str) -> &'static str {
+pub(crate) fn asset_href(name: &str) -> &'static str {
     let known = ASSETS.iter().position(|asset| asset.name == name);
-    known.map_or("/assets/unknown", |at| PATHS[at].as_str())
+    known.map_or("/assets/unknown", |at| ASSET_PATHS[at].as_str())
 }
 
-pub(crate) fn routes() -> Router<Arc<Web>> {
-    Router::new().route("/assets/{name}", get(serve))
+pub(crate) fn asset_routes() -> Router<Arc<WebState>> {
+    Router::new().route("/assets/{name}", get(serve_asset))
 }
 
-async fn serve(Path(name): Path<String>) -> Response {
-    let known = PATHS
+async fn serve_asset(Path(name): Path<String>) -> Response {
+    let known = ASSET_PATHS
         .iter()
         .position(|path| path.strip_prefix("/assets/") == Some(name.as_str()));
     let Some(asset) = known.map(|at| &ASSETS[at]) else {
@@ -79,14 +80,14 @@ async fn serve(Path(name): Path<String>) -> Response {
     };
     let headers = [
         (header::CONTENT_TYPE, asset.kind),
-        (header::CACHE_CONTROL, FOREVER),
+        (header::CACHE_CONTROL, IMMUTABLE_CACHE_CONTROL),
     ];
     (headers, asset.text).into_response()
 }
 
 /// The script for apps' pages. It stands under Okra's name and not under its content's, so browsers ask
 /// again after an hour; any page may load it.
-pub(crate) fn bundle() -> Response {
+pub(crate) fn serve_bundle() -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
         (header::CACHE_CONTROL, "public, max-age=3600"),
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn an_asset_is_named_by_its_content() {
-        let path = href("dashboard.css");
+        let path = asset_href("dashboard.css");
         let (_, rest) = path.split_once("dashboard.").unwrap();
         let (hash, extension) = rest.split_once('.').unwrap();
         assert_eq!((hash.len(), extension), (HASH_DIGITS, "css"));
@@ -114,6 +115,6 @@ mod tests {
             kind: "",
             text: "a",
         };
-        assert_ne!(super::path(&other), path);
+        assert_ne!(super::hashed_path(&other), path);
     }
 }

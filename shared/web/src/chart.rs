@@ -15,7 +15,7 @@ const HEIGHT: f64 = 120.0;
 const MARGIN: f64 = 4.0;
 
 /// Values over time that hold until the next one: a balance.
-pub(crate) struct Steps<'a> {
+pub(crate) struct StepChart<'a> {
     /// What it shows, for a screen reader.
     pub(crate) label: String,
     /// In the order of time.
@@ -23,43 +23,48 @@ pub(crate) struct Steps<'a> {
     /// The last instant shown.
     pub(crate) until: Timestamp,
     /// How a value reads.
-    pub(crate) text: &'a dyn Fn(i64) -> String,
+    pub(crate) format_value: &'a dyn Fn(i64) -> String,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "pixels, not money")]
-const fn float(value: i64) -> f64 {
+const fn to_f64(value: i64) -> f64 {
     value as f64
 }
 
 /// A drawing with its axes around it: the labels are text of the page, and do not stretch.
-fn framed(label: &str, ys: [String; 2], xs: [String; 2], drawing: &Markup) -> Markup {
+fn render_frame(
+    label: &str,
+    y_labels: [String; 2],
+    x_labels: [String; 2],
+    drawing: &Markup,
+) -> Markup {
     html! {
         div.plot {
-            div.ys aria-hidden="true" { @for y in ys { span { (y) } } }
+            div.ys aria-hidden="true" { @for y in y_labels { span { (y) } } }
             svg role="img" aria-label=(label) viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" { (drawing) }
-            div.xs aria-hidden="true" { @for x in xs { span { (x) } } }
+            div.xs aria-hidden="true" { @for x in x_labels { span { (x) } } }
         }
     }
 }
 
-impl Steps<'_> {
-    pub(crate) fn draw(&self) -> Markup {
+impl StepChart<'_> {
+    pub(crate) fn render_svg(&self) -> Markup {
         let Some((&(from, _), &(last_at, _))) = self.points.first().zip(self.points.last()) else {
             return html! {};
         };
         let until = self.until.max(last_at);
-        let span = float(until.as_millisecond() - from.as_millisecond()).max(1.0);
+        let span = to_f64(until.as_millisecond() - from.as_millisecond()).max(1.0);
         let values = || self.points.iter().map(|&(_, value)| value);
         let (low, high) = (values().min().unwrap_or(0), values().max().unwrap_or(0));
         let flat = low == high;
-        let range = (float(high) - float(low)).max(1.0);
-        let x = |at: Timestamp| float(at.as_millisecond() - from.as_millisecond()) / span * WIDTH;
+        let range = (to_f64(high) - to_f64(low)).max(1.0);
+        let x = |at: Timestamp| to_f64(at.as_millisecond() - from.as_millisecond()) / span * WIDTH;
         let y = |value: i64| {
             // A flat line runs through the middle.
             let share = if flat {
                 0.5
             } else {
-                (float(value) - float(low)) / range
+                (to_f64(value) - to_f64(low)) / range
             };
             HEIGHT - MARGIN - share * (HEIGHT - 2.0 * MARGIN)
         };
@@ -78,27 +83,27 @@ impl Steps<'_> {
             path.line d=(line) {}
         };
         let ys = if flat {
-            [(self.text)(high), String::new()]
+            [(self.format_value)(high), String::new()]
         } else {
-            [(self.text)(high), (self.text)(low)]
+            [(self.format_value)(high), (self.format_value)(low)]
         };
-        let xs = [instant(from, span), instant(until, span)];
-        framed(&self.label, ys, xs, &drawing)
+        let xs = [axis_label(from, span), axis_label(until, span)];
+        render_frame(&self.label, ys, xs, &drawing)
     }
 }
 
 /// An instant at the end of an axis: the day, or the time where the axis is short.
-fn instant(at: Timestamp, span_ms: f64) -> String {
+fn axis_label(at: Timestamp, span_ms: f64) -> String {
     const TWO_DAYS_MS: f64 = 2.0 * 86_400_000.0;
     if span_ms < TWO_DAYS_MS {
-        show::clock(at)
+        show::format_time_of_day(at)
     } else {
-        show::day(at)
+        show::format_day(at)
     }
 }
 
 /// Counts in even stretches of time, stacked: what went well below what did not.
-pub(crate) struct Bars<'a> {
+pub(crate) struct BarChart<'a> {
     /// What it shows, for a screen reader.
     pub(crate) label: String,
     /// Names of the parts, lowest first, with the colour each has.
@@ -111,11 +116,11 @@ pub(crate) struct Bars<'a> {
     pub(crate) until: Timestamp,
 }
 
-impl Bars<'_> {
-    pub(crate) fn draw(&self) -> Markup {
+impl BarChart<'_> {
+    pub(crate) fn render_svg(&self) -> Markup {
         let total = |bar: &Vec<u64>| bar.iter().sum::<u64>();
         let high = self.bars.iter().map(total).max().unwrap_or(0).max(1);
-        let as_float = |value: u64| float(i64::try_from(value).unwrap_or(i64::MAX));
+        let as_float = |value: u64| to_f64(i64::try_from(value).unwrap_or(i64::MAX));
         let width = WIDTH / as_float(self.bars.len().max(1) as u64);
         let scale = (HEIGHT - MARGIN) / as_float(high);
         let mut paths = vec![String::new(); self.parts.len()];
@@ -140,9 +145,12 @@ impl Bars<'_> {
                 @if !path.is_empty() { path.bar data-tone=(tone) d=(path) {} }
             }
         };
-        let xs = [show::clock(self.from), show::clock(self.until)];
+        let xs = [
+            show::format_time_of_day(self.from),
+            show::format_time_of_day(self.until),
+        ];
         html! {
-            (framed(&self.label, [show::count(high), "0".to_owned()], xs, &drawing))
+            (render_frame(&self.label, [show::format_count(high), "0".to_owned()], xs, &drawing))
             p.legend { @for (name, tone) in self.parts { span data-tone=(tone) { (name) } } }
         }
     }
@@ -155,20 +163,20 @@ mod tests {
     #[test]
     fn a_chart_of_one_value_is_a_line() {
         let at = Timestamp::from_second(1_700_000_000).unwrap();
-        let steps = Steps {
+        let steps = StepChart {
             label: "a".to_owned(),
             points: &[(at, i64::MAX), (at, i64::MIN)],
             until: at,
-            text: &|value| value.to_string(),
+            format_value: &|value| value.to_string(),
         };
-        assert!(!steps.draw().into_string().contains("NaN"));
-        let none = Bars {
+        assert!(!steps.render_svg().into_string().contains("NaN"));
+        let none = BarChart {
             label: "b".to_owned(),
             parts: &[("ok", "good")],
             bars: &[],
             from: at,
             until: at,
         };
-        assert!(!none.draw().into_string().contains("NaN"));
+        assert!(!none.render_svg().into_string().contains("NaN"));
     }
 }

@@ -7,15 +7,15 @@ const MAX_FORM_BYTES: usize = 32 * 1024;
 
 /// The fields of a form or a query, in their order; a name may stand several times.
 #[derive(Default)]
-pub(crate) struct Fields(Vec<(String, String)>);
+pub(crate) struct FormFields(Vec<(String, String)>);
 
-impl Fields {
+impl FormFields {
     pub(crate) fn parse(text: &[u8]) -> Self {
         Self(serde_urlencoded::from_bytes(text).unwrap_or_default())
     }
 
     /// The fields of a body; `None` where it is too long or breaks off.
-    pub(crate) async fn read(body: Body) -> Option<Self> {
+    pub(crate) async fn read_body(body: Body) -> Option<Self> {
         let body = to_bytes(body, MAX_FORM_BYTES).await.ok()?;
         Some(Self::parse(&body))
     }
@@ -26,7 +26,7 @@ impl Fields {
         found.map_or("", |(_, value)| value.trim())
     }
 
-    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
             .iter()
             .filter(move |(known, _)| known == name)

@@ -29,38 +29,38 @@ use okra_api::ApiState;
 pub use self::dashboard::ROUTES as DASHBOARD;
 
 /// What pages stand on.
-pub(crate) struct Web {
+pub(crate) struct WebState {
     pub(crate) api: Arc<ApiState>,
 }
 
-impl Web {
+impl WebState {
     pub(crate) fn now(&self) -> jiff::Timestamp {
         self.api.clock.now()
     }
 }
 
 /// The dashboard and the widget on their own paths, and the API on every other.
-pub fn router(api: ApiState) -> Router {
-    let web = Arc::new(Web {
+pub fn build_router(api: ApiState) -> Router {
+    let web = Arc::new(WebState {
         api: Arc::new(api.clone()),
     });
     let pages = Router::new()
-        .merge(assets::routes())
+        .merge(assets::asset_routes())
         .merge(dashboard::routes())
-        .merge(widget::routes())
-        .layer(from_fn(guarded))
+        .merge(widget::widget_routes())
+        .layer(from_fn(set_default_headers))
         .with_state(web);
-    pages.fallback_service(okra_api::router(api))
+    pages.fallback_service(okra_api::build_router(api))
 }
 
 /// What a page may load: its own origin's styles, scripts and pictures, and nothing inline.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+const PAGE_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Headers of every page and asset, where its handler set none of the kind.
-async fn guarded(request: Request, next: Next) -> Response {
+async fn set_default_headers(request: Request, next: Next) -> Response {
     const HEADERS: [(HeaderName, &str); 6] = [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, PAGE_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "same-origin"),
         (header::CACHE_CONTROL, "no-store"),

@@ -6,7 +6,7 @@ use okra_core::{money::Money, schedule::Interval};
 use okra_store::RecordStatus;
 
 /// An amount with groups of three digits: `29,180.50`; a true minus sign.
-pub(crate) fn amount(money: Money) -> String {
+pub(crate) fn format_amount(money: Money) -> String {
     let text = money.to_decimal();
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => ("\u{2212}", digits),
@@ -15,7 +15,7 @@ pub(crate) fn amount(money: Money) -> String {
     let (whole, fraction) = digits
         .split_once('.')
         .map_or((digits, None), |(a, b)| (a, Some(b)));
-    let whole = grouped(whole);
+    let whole = group_digits(whole);
     match fraction {
         Some(fraction) => format!("{sign}{whole}.{fraction}"),
         None => format!("{sign}{whole}"),
@@ -23,7 +23,7 @@ pub(crate) fn amount(money: Money) -> String {
 }
 
 /// Digits in groups of three.
-pub(crate) fn grouped(digits: &str) -> String {
+pub(crate) fn group_digits(digits: &str) -> String {
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
@@ -35,23 +35,23 @@ pub(crate) fn grouped(digits: &str) -> String {
 }
 
 /// A count in groups of three.
-pub(crate) fn count(number: impl std::fmt::Display) -> String {
-    grouped(&number.to_string())
+pub(crate) fn format_count(number: impl std::fmt::Display) -> String {
+    group_digits(&number.to_string())
 }
 
 /// An amount with its currency.
-pub(crate) fn money(money: Money) -> Markup {
-    html! { span.money { (amount(money)) " " span.unit { (money.currency) } } }
+pub(crate) fn render_money(money: Money) -> Markup {
+    html! { span.money { (format_amount(money)) " " span.unit { (money.currency) } } }
 }
 
 /// `3 Nov 2026, 12:04:31 UTC`.
-pub(crate) fn full(at: Timestamp) -> String {
+pub(crate) fn format_instant(at: Timestamp) -> String {
     let at = Offset::UTC.to_datetime(at);
     at.strftime("%-d %b %Y, %H:%M:%S UTC").to_string()
 }
 
 /// `3 Nov 2026`.
-pub(crate) fn day(at: Timestamp) -> String {
+pub(crate) fn format_day(at: Timestamp) -> String {
     Offset::UTC
         .to_datetime(at)
         .strftime("%-d %b %Y")
@@ -59,17 +59,17 @@ pub(crate) fn day(at: Timestamp) -> String {
 }
 
 /// `3 Nov 2026`.
-pub(crate) fn date(date: Date) -> String {
+pub(crate) fn format_date(date: Date) -> String {
     date.strftime("%-d %b %Y").to_string()
 }
 
 /// `12:04`.
-pub(crate) fn clock(at: Timestamp) -> String {
+pub(crate) fn format_time_of_day(at: Timestamp) -> String {
     Offset::UTC.to_datetime(at).strftime("%H:%M").to_string()
 }
 
 /// `3 Nov, 12:04`.
-pub(crate) fn moment(at: Timestamp) -> String {
+pub(crate) fn format_day_and_time(at: Timestamp) -> String {
     Offset::UTC
         .to_datetime(at)
         .strftime("%-d %b, %H:%M")
@@ -77,7 +77,7 @@ pub(crate) fn moment(at: Timestamp) -> String {
 }
 
 /// A length of time in its largest unit: `40 s`, `12 min`, `3 h`, `5 days`.
-pub(crate) fn length(length: SignedDuration) -> String {
+pub(crate) fn format_duration(length: SignedDuration) -> String {
     let seconds = length.as_secs().max(0);
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -88,23 +88,23 @@ pub(crate) fn length(length: SignedDuration) -> String {
 }
 
 /// How long ago something was, or how long it takes until it is; the instant itself on hovering.
-pub(crate) fn when(now: Timestamp, at: Timestamp) -> Markup {
+pub(crate) fn render_relative_time(now: Timestamp, at: Timestamp) -> Markup {
     let since = now.duration_since(at);
     let text = match since.as_secs() {
         0..=1 => "now".to_owned(),
-        2.. => format!("{} ago", length(since)),
-        _ => format!("in {}", length(-since)),
+        2.. => format!("{} ago", format_duration(since)),
+        _ => format!("in {}", format_duration(-since)),
     };
-    html! { time datetime=(at.to_string()) title=(full(at)) { (text) } }
+    html! { time datetime=(at.to_string()) title=(format_instant(at)) { (text) } }
 }
 
 /// An id, short enough to be told from others, whole on hovering and in what is copied.
-pub(crate) fn id(id: impl std::fmt::Display) -> Markup {
+pub(crate) fn render_id(id: impl std::fmt::Display) -> Markup {
     html! { code.id { (id) } }
 }
 
 /// `every minute`, `daily`.
-pub(crate) const fn interval(interval: Interval) -> &'static str {
+pub(crate) const fn describe_interval(interval: Interval) -> &'static str {
     match interval {
         Interval::OneMinute => "every minute",
         Interval::FiveMinute => "every 5 minutes",
@@ -118,16 +118,16 @@ pub(crate) const fn interval(interval: Interval) -> &'static str {
 }
 
 /// A word on a coloured ground. The colour repeats what the word says.
-pub(crate) fn badge(tone: &'static str, text: &str) -> Markup {
+pub(crate) fn render_badge(tone: &'static str, text: &str) -> Markup {
     html! { span.badge data-tone=(tone) { (text) } }
 }
 
 /// A record's state.
-pub(crate) fn status(status: RecordStatus) -> Markup {
+pub(crate) fn render_record_status(status: RecordStatus) -> Markup {
     match status {
-        RecordStatus::Active => badge("good", "Active"),
-        RecordStatus::TokenRequired => badge("warn", "Needs the user"),
-        RecordStatus::Invalid => badge("idle", "Unlinked"),
+        RecordStatus::Active => render_badge("good", "Active"),
+        RecordStatus::ReauthorisationRequired => render_badge("warn", "Needs the user"),
+        RecordStatus::Invalid => render_badge("idle", "Unlinked"),
     }
 }
 
@@ -140,13 +140,13 @@ mod tests {
     #[test]
     fn amounts_are_grouped() {
         let check = |minor, expected: &str| {
-            assert_eq!(amount(Money::new(minor, Currency::NGN)), expected);
+            assert_eq!(format_amount(Money::new(minor, Currency::NGN)), expected);
         };
         check(0, "0.00");
         check(-5, "\u{2212}0.05");
         check(99_999, "999.99");
         check(123_456_789, "1,234,567.89");
-        assert_eq!(count(1000), "1,000");
+        assert_eq!(format_count(1000), "1,000");
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let check = |seconds: i64, expected: &str| {
             let at = Timestamp::from_second(1_000_000 + seconds).unwrap();
-            let shown = when(now, at).into_string();
+            let shown = render_relative_time(now, at).into_string();
             assert!(shown.contains(&format!(">{expected}<")), "{shown}");
         };
         check(0, "now");

@@ -13,27 +13,27 @@ use crate::html as page;
 
 /// Why a page cannot be shown.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum PageError {
     /// Nobody is signed in: to the sign-in page, and back to this one.
-    SignIn { next: String },
+    SignInRequired { next: String },
     /// Not there, or another app's: the answer is the same.
     NotFound(&'static str),
     /// What was sent cannot be used; a sentence.
-    Refused(StatusCode, String),
+    Rejected(StatusCode, String),
     /// Our own fault.
     Internal(Box<dyn Error + Send + Sync>),
 }
 
-impl Trouble {
-    pub(crate) fn refused(sentence: impl Into<String>) -> Self {
-        Self::Refused(StatusCode::BAD_REQUEST, sentence.into())
+impl PageError {
+    pub(crate) fn invalid_form(sentence: impl Into<String>) -> Self {
+        Self::Rejected(StatusCode::BAD_REQUEST, sentence.into())
     }
 }
 
-impl IntoResponse for Trouble {
+impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         let (status, sentence) = match self {
-            Self::SignIn { next } => {
+            Self::SignInRequired { next } => {
                 let query = serde_urlencoded::to_string([("next", next)]).unwrap_or_default();
                 return Redirect::to(&format!("/dashboard/sign-in?{query}")).into_response();
             }
@@ -43,7 +43,7 @@ impl IntoResponse for Trouble {
                     "There is no such {what}. It may have been removed, or belong to another app."
                 ),
             ),
-            Self::Refused(status, sentence) => (status, sentence),
+            Self::Rejected(status, sentence) => (status, sentence),
             Self::Internal(cause) => {
                 let error = cause.as_ref() as &(dyn Error + 'static);
                 tracing::error!(error, "a page could not be shown");
@@ -69,23 +69,23 @@ impl IntoResponse for Trouble {
                 }
             }
         };
-        page::document(status, title, &body)
+        page::render_document(status, title, &body)
     }
 }
 
-impl From<StoreError> for Trouble {
+impl From<StoreError> for PageError {
     fn from(error: StoreError) -> Self {
         Self::Internal(Box::new(error))
     }
 }
 
-impl From<okra_vault::VaultError> for Trouble {
+impl From<okra_vault::VaultError> for PageError {
     fn from(error: okra_vault::VaultError) -> Self {
         Self::Internal(Box::new(error))
     }
 }
 
-impl From<serde_json::Error> for Trouble {
+impl From<serde_json::Error> for PageError {
     fn from(error: serde_json::Error) -> Self {
         Self::Internal(Box::new(error))
     }

@@ -7,7 +7,7 @@
 mod support;
 
 use divan::{Bencher, counter::ItemsCount};
-use support::{Receiver, World};
+use support::{DeliveryWorld, TestReceiver};
 use tokio::runtime;
 
 /// Events in one dispatch.
@@ -24,9 +24,9 @@ fn dispatches_at_once(bencher: Bencher<'_, '_>, dispatches: u64) {
         .build()
         .unwrap();
     let world = runtime.block_on(async {
-        let world = World::new().await;
-        let receiver = Receiver::answering(&[]).await;
-        world.endpoint(&receiver, &[], None).await;
+        let world = DeliveryWorld::new().await;
+        let receiver = TestReceiver::with_statuses(&[]).await;
+        world.add_endpoint(&receiver, &[], None).await;
         world
     });
     let committed = || {
@@ -42,7 +42,9 @@ fn dispatches_at_once(bencher: Bencher<'_, '_>, dispatches: u64) {
         .counter(ItemsCount::new(dispatches * EVENTS))
         .with_inputs(committed)
         .bench_refs(|committed| {
-            let all = committed.iter().map(|dispatch| world.dispatch(dispatch));
+            let all = committed
+                .iter()
+                .map(|dispatch| world.deliver_dispatch(dispatch));
             runtime.block_on(futures::future::join_all(all))
         });
 }

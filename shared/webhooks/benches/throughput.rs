@@ -33,9 +33,9 @@ use axum::{
 };
 use jiff::SignedDuration;
 use okra_aws::Clock;
-use okra_core::pace::Rate;
-use okra_webhooks::{AddressPolicy, Attempted, DeliverConfig, Limits, Sender};
-use support::{START, World};
+use okra_core::pace::SendRate;
+use okra_webhooks::{AddressPolicy, AttemptLimits, AttemptReport, DeliverConfig, WebhookSender};
+use support::{DeliveryWorld, START};
 use tokio::{net::TcpListener, runtime, sync::Semaphore, task::JoinSet};
 
 /// Events that are committed and dispatched together.
@@ -49,13 +49,13 @@ const ENDPOINTS: usize = 50;
 
 /// What a receiver took, by event, and how it answers.
 #[derive(Clone)]
-struct Taker {
+struct CountingReceiver {
     url: String,
-    taken: Arc<Mutex<HashMap<String, u32>>>,
+    attempts_by_event: Arc<Mutex<HashMap<String, u32>>>,
     status: Arc<AtomicU16>,
 }
 
-impl Taker {
+impl CountingReceiver {
     /// One that answers after `pause`.
     async fn new(pause: Duration) -> Self {
         let taken: Arc<Mutex<HashMap<String, u32>>> = Arc::default();
@@ -77,30 +77,35 @@ impl Taker {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { url, taken, status }
+        Self {
+            url,
+            attempts_by_event: taken,
+            status,
+        }
     }
 }
 
-async fn world(clock: Clock, rate: u32) -> World {
+async fn start_world(clock: Clock, rate: u32) -> DeliveryWorld {
     let tls = okra_aws::rustls_client_config();
-    let sender = Sender::new(tls, AddressPolicy::AllowLoopback, Limits::default()).unwrap();
+    let sender =
+        WebhookSender::new(tls, AddressPolicy::AllowLoopback, AttemptLimits::default()).unwrap();
     let config = DeliverConfig {
-        rate: Rate::of(rate),
+        default_rate: SendRate::from_per_second(rate),
         ..DeliverConfig::new("https://okra.example")
     };
-    World::sending_by(clock, sender, config).await
+    DeliveryWorld::with_sender(clock, sender, config).await
 }
 
 /// Handles messages until `attempts` were made, [`MESSAGES`] at once.
-async fn drain(world: &Arc<World>, attempts: usize) {
+async fn handle_until(world: &Arc<DeliveryWorld>, expected_attempts: usize) {
     let places = Arc::new(Semaphore::new(MESSAGES));
     let mut tasks = JoinSet::new();
-    while world.attempted() < attempts {
-        for message in world.messages().await {
+    while world.attempt_count() < expected_attempts {
+        for message in world.receive_messages().await {
             let place = Arc::clone(&places).acquire_owned().await.unwrap();
             let world = Arc::clone(world);
             tasks.spawn(async move {
-                world.handle(message).await.unwrap();
+                world.handle_message(message).await.unwrap();
                 drop(place);
             });
         }
@@ -110,7 +115,7 @@ async fn drain(world: &Arc<World>, attempts: usize) {
 }
 
 /// Milliseconds from commit to acknowledgement: the middle, and what one in a hundred exceeds.
-fn latencies(attempts: &[Attempted]) -> (i128, i128) {
+fn latency_percentiles(attempts: &[AttemptReport]) -> (i128, i128) {
     let mut all: Vec<i128> = attempts
         .iter()
         .filter(|attempt| attempt.outcome.is_ok())
@@ -126,7 +131,7 @@ fn latencies(attempts: &[Attempted]) -> (i128, i128) {
 }
 
 /// Seconds of CPU that this process used, in user mode and in the kernel.
-fn cpu_s() -> f64 {
+fn used_cpu_seconds() -> f64 {
     const TICKS_PER_S: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -139,13 +144,13 @@ fn cpu_s() -> f64 {
 }
 
 /// From here on [`peak_mb`] is counted: what an earlier part needed is not this one's.
-fn forget_peak() {
+fn reset_peak_memory() {
     const PEAK_OF_RESIDENT: &str = "5";
     std::fs::write("/proc/self/clear_refs", PEAK_OF_RESIDENT).unwrap();
 }
 
 /// Megabytes that were resident at most.
-fn peak_mb() -> f64 {
+fn peak_memory_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
         .lines()
@@ -160,38 +165,38 @@ fn peak_mb() -> f64 {
 }
 
 /// As fast as it goes: everything is committed, then delivered.
-async fn speed() {
+async fn measure_throughput() {
     const DISPATCHES: u64 = 1_000;
-    let world = Arc::new(world(Clock::system(), 1_000_000).await);
-    let taker = Taker::new(Duration::ZERO).await;
-    world.endpoint_at(&taker.url).await;
+    let world = Arc::new(start_world(Clock::system(), 1_000_000).await);
+    let taker = CountingReceiver::new(Duration::ZERO).await;
+    world.add_endpoint_at(&taker.url).await;
     let mut dispatches = Vec::new();
     for _ in 0..DISPATCHES {
         dispatches.push(world.commit_balances(EVENTS).await);
     }
     world.queues.send_dispatches(&dispatches, 0).await.unwrap();
     let events = usize::try_from(DISPATCHES * EVENTS).unwrap();
-    let (started, cpu) = (Instant::now(), cpu_s());
-    drain(&world, events).await;
-    let (took, cpu) = (started.elapsed().as_secs_f64(), cpu_s() - cpu);
-    let (p50, p99) = latencies(&world.attempts());
-    let taken = taker.taken.lock().unwrap();
+    let (started, cpu) = (Instant::now(), used_cpu_seconds());
+    handle_until(&world, events).await;
+    let (took, cpu) = (started.elapsed().as_secs_f64(), used_cpu_seconds() - cpu);
+    let (p50, p99) = latency_percentiles(&world.all_attempts());
+    let taken = taker.attempts_by_event.lock().unwrap();
     assert_eq!((taken.len(), taken.values().max()), (events, Some(&1)));
     println!(
         "| {events} events at once | {:.0}/s | {p50} ms, most of it waiting | {p99} ms | {:.3} | {:.0} MB |",
         events as f64 / took,
         cpu * 1000.0 / events as f64,
-        peak_mb()
+        peak_memory_mb()
     );
 }
 
 /// A thousand events a second, evenly: how long each takes.
-async fn steady() {
+async fn measure_steady_latency() {
     const PER_S: u64 = 1_000;
     const SECONDS: u64 = 10;
-    let world = Arc::new(world(Clock::system(), 1_000_000).await);
-    let taker = Taker::new(Duration::ZERO).await;
-    world.endpoint_at(&taker.url).await;
+    let world = Arc::new(start_world(Clock::system(), 1_000_000).await);
+    let taker = CountingReceiver::new(Duration::ZERO).await;
+    world.add_endpoint_at(&taker.url).await;
     let events = PER_S * SECONDS;
     let committer = {
         let world = Arc::clone(&world);
@@ -204,33 +209,33 @@ async fn steady() {
             }
         })
     };
-    let cpu = cpu_s();
-    drain(&world, usize::try_from(events).unwrap()).await;
+    let cpu = used_cpu_seconds();
+    handle_until(&world, usize::try_from(events).unwrap()).await;
     committer.await.unwrap();
-    let (p50, p99) = latencies(&world.attempts());
+    let (p50, p99) = latency_percentiles(&world.all_attempts());
     println!(
         "| evenly for {SECONDS} s | {PER_S}/s | {p50} ms | {p99} ms | {:.3}, commits included | {:.0} MB |",
-        (cpu_s() - cpu) * 1000.0 / events as f64,
-        peak_mb()
+        (used_cpu_seconds() - cpu) * 1000.0 / events as f64,
+        peak_memory_mb()
     );
 }
 
 /// Fifty receivers that answer in 20 ms, or 49 and one that hangs for 15 s: what the 49 see of it.
-async fn noise() {
+async fn measure_noisy_neighbour() {
     const DISPATCHES: usize = 200;
     let mut p99s = Vec::new();
     for hanging in [false, true] {
-        let world = Arc::new(world(Clock::system(), 1_000_000).await);
+        let world = Arc::new(start_world(Clock::system(), 1_000_000).await);
         for n in 0..ENDPOINTS {
             let hangs = hanging && n == 0;
             let pause = if hangs { 60_000 } else { 20 };
-            let taker = Taker::new(Duration::from_millis(pause)).await;
+            let taker = CountingReceiver::new(Duration::from_millis(pause)).await;
             let host = if n == 0 { "/first" } else { "/other" };
             world
-                .endpoint_at(&format!("{}{}", taker.url.trim_end_matches('/'), host))
+                .add_endpoint_at(&format!("{}{}", taker.url.trim_end_matches('/'), host))
                 .await;
         }
-        let first = world.store.endpoints(support::APP).await.unwrap();
+        let first = world.store.list_endpoints(support::APP).await.unwrap();
         let first = first
             .iter()
             .find(|it| it.url.ends_with("/first"))
@@ -247,8 +252,8 @@ async fn noise() {
                 }
             })
         };
-        let others = |world: &World| -> Vec<Attempted> {
-            let all = world.attempts();
+        let others = |world: &DeliveryWorld| -> Vec<AttemptReport> {
+            let all = world.all_attempts();
             all.into_iter().filter(|it| it.endpoint != first).collect()
         };
         // As Lambda does: a message that hangs holds up nobody who waits for another.
@@ -256,12 +261,12 @@ async fn noise() {
         let enough = DISPATCHES * (ENDPOINTS - 1);
         let mut looked = Instant::now();
         loop {
-            for message in world.messages().await {
+            for message in world.receive_messages().await {
                 let world = Arc::clone(&world);
-                tasks.spawn(async move { world.handle(message).await.unwrap() });
+                tasks.spawn(async move { world.handle_message(message).await.unwrap() });
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
-            if world.attempted() >= enough && looked.elapsed() > Duration::from_millis(500) {
+            if world.attempt_count() >= enough && looked.elapsed() > Duration::from_millis(500) {
                 looked = Instant::now();
                 if others(&world).len() >= enough {
                     break;
@@ -269,7 +274,7 @@ async fn noise() {
             }
         }
         committer.await.unwrap();
-        let (p50, p99) = latencies(&others(&world));
+        let (p50, p99) = latency_percentiles(&others(&world));
         p99s.push(p99);
         let beside = if hanging {
             "one that hangs 15 s"
@@ -285,37 +290,37 @@ async fn noise() {
 }
 
 /// Ten minutes of 503 on a driven clock, over real sockets: every event comes once.
-async fn outage() {
+async fn measure_outage() {
     const PER_S: u64 = 10;
     const SECONDS: u64 = 600;
-    let clock = Clock::driven(START.parse().unwrap());
-    let world = world(clock, 200).await;
-    let taker = Taker::new(Duration::ZERO).await;
-    world.endpoint_at(&taker.url).await;
+    let clock = Clock::manual_at(START.parse().unwrap());
+    let world = start_world(clock, 200).await;
+    let taker = CountingReceiver::new(Duration::ZERO).await;
+    world.add_endpoint_at(&taker.url).await;
     taker.status.store(503, Ordering::Relaxed);
     let second = SignedDuration::from_secs(1);
-    let cpu = cpu_s();
+    let cpu = used_cpu_seconds();
     for _ in 0..SECONDS {
         let dispatch = world.commit_balances(PER_S).await;
         world.queues.send_dispatches(&[dispatch], 0).await.unwrap();
-        world.pass(second, second).await;
+        world.pass_time(second, second).await;
     }
-    let futile = world.attempted();
+    let futile = world.attempt_count();
     taker.status.store(200, Ordering::Relaxed);
     let events = usize::try_from(PER_S * SECONDS).unwrap();
     let mut seconds = 0;
-    while taker.taken.lock().unwrap().len() < events {
-        world.pass(second, second).await;
+    while taker.attempts_by_event.lock().unwrap().len() < events {
+        world.pass_time(second, second).await;
         seconds += 1;
         assert!(seconds < 3600);
     }
-    let taken = taker.taken.lock().unwrap();
+    let taken = taker.attempts_by_event.lock().unwrap();
     assert_eq!((taken.len(), taken.values().max()), (events, Some(&1)));
     println!(
         "| {SECONDS} s of 503: {events} events, {futile} attempts in vain, each came once by id | \
          200/s | | all {seconds} s after its end | {:.3} | {:.0} MB |",
-        (cpu_s() - cpu) * 1000.0 / events as f64,
-        peak_mb()
+        (used_cpu_seconds() - cpu) * 1000.0 / events as f64,
+        peak_memory_mb()
     );
 }
 
@@ -327,7 +332,7 @@ fn main() {
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|it| it == part);
     let run = |part: &str, work: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
         if wanted(part) {
-            forget_peak();
+            reset_peak_memory();
             let runtime = runtime::Builder::new_multi_thread()
                 .worker_threads(2)
                 .enable_all()
@@ -340,8 +345,8 @@ fn main() {
         "| | events | p50, commit to acknowledgement | p99 | CPU s per 1,000 | resident at most |"
     );
     println!("|---|---|---|---|---|---|");
-    run("speed", Box::pin(speed()));
-    run("steady", Box::pin(steady()));
-    run("noise", Box::pin(noise()));
-    run("outage", Box::pin(outage()));
+    run("speed", Box::pin(measure_throughput()));
+    run("steady", Box::pin(measure_steady_latency()));
+    run("noise", Box::pin(measure_noisy_neighbour()));
+    run("outage", Box::pin(measure_outage()));
 }

@@ -12,7 +12,7 @@ pub enum AddressClass {
     Loopback,
     /// Neither: private, link-local, shared, reserved, multicast, for documentation, or a way to tunnel
     /// to one of these.
-    Refused,
+    Blocked,
 }
 
 /// Which classes of address may be called.
@@ -27,17 +27,17 @@ pub enum AddressPolicy {
 
 impl AddressPolicy {
     /// True where the address may be called.
-    pub fn permits(self, address: IpAddr) -> bool {
-        match classify(address) {
+    pub fn permits_address(self, address: IpAddr) -> bool {
+        match classify_address(address) {
             AddressClass::Public => true,
             AddressClass::Loopback => self == Self::AllowLoopback,
-            AddressClass::Refused => false,
+            AddressClass::Blocked => false,
         }
     }
 }
 
 /// IPv4 networks that are not public, as address and prefix length.
-const REFUSED_V4: [(Ipv4Addr, u32); 16] = [
+const BLOCKED_NETWORKS_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),        // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),       // private
     (Ipv4Addr::new(100, 64, 0, 0), 10),    // carrier-grade NAT; a metadata service of Alibaba
@@ -57,10 +57,10 @@ const REFUSED_V4: [(Ipv4Addr, u32); 16] = [
 ];
 
 /// All of the IPv6 that is in public use.
-const PUBLIC_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
+const PUBLIC_NETWORK_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 /// Networks within [`PUBLIC_V6`] that are not public.
-const REFUSED_V6: [(Ipv6Addr, u32); 4] = [
+const BLOCKED_NETWORKS_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // protocol assignments, Teredo
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4: leads to any IPv4 address
@@ -68,7 +68,7 @@ const REFUSED_V6: [(Ipv6Addr, u32); 4] = [
 ];
 
 /// The class of an address.
-pub fn classify(address: IpAddr) -> AddressClass {
+pub fn classify_address(address: IpAddr) -> AddressClass {
     match address {
         IpAddr::V4(address) => classify_v4(address),
         IpAddr::V6(address) => match address.to_ipv4_mapped() {
@@ -84,8 +84,8 @@ fn classify_v4(address: Ipv4Addr) -> AddressClass {
     };
     if address.is_loopback() {
         AddressClass::Loopback
-    } else if REFUSED_V4.iter().any(within) {
-        AddressClass::Refused
+    } else if BLOCKED_NETWORKS_V4.iter().any(within) {
+        AddressClass::Blocked
     } else {
         AddressClass::Public
     }
@@ -97,10 +97,10 @@ fn classify_v6(address: Ipv6Addr) -> AddressClass {
     };
     if address.is_loopback() {
         AddressClass::Loopback
-    } else if within(&PUBLIC_V6) && !REFUSED_V6.iter().any(within) {
+    } else if within(&PUBLIC_NETWORK_V6) && !BLOCKED_NETWORKS_V6.iter().any(within) {
         AddressClass::Public
     } else {
-        AddressClass::Refused
+        AddressClass::Blocked
     }
 }
 
@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn only_a_local_run_calls_this_host_and_none_calls_a_private_one() {
-        let permits = |policy: AddressPolicy, text: &str| policy.permits(text.parse().unwrap());
+        let permits =
+            |policy: AddressPolicy, text: &str| policy.permits_address(text.parse().unwrap());
         for (text, public_only, allow_loopback) in [
             ("8.8.8.8", true, true),
             ("127.0.0.1", false, true),
@@ -144,11 +145,11 @@ mod tests {
             if v4.is_private() || v4.is_link_local() || v4.is_loopback() || v4.is_multicast()
                 || v4.is_broadcast() || v4.is_documentation() || v4.is_unspecified()
             {
-                prop_assert_ne!(classify(v4.into()), AddressClass::Public);
+                prop_assert_ne!(classify_address(v4.into()), AddressClass::Public);
             }
             let v6 = Ipv6Addr::from_bits(v6);
             if v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_multicast() {
-                prop_assert_ne!(classify(v6.into()), AddressClass::Public);
+                prop_assert_ne!(classify_address(v6.into()), AddressClass::Public);
             }
         }
     }

@@ -9,36 +9,36 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 /// How long a value is used before it is read again.
-const KEPT: SignedDuration = SignedDuration::from_secs(60);
+const CACHE_TTL: SignedDuration = SignedDuration::from_secs(60);
 
 /// Values that are kept at most; when there are more, all are forgotten.
 const MAX_VALUES: usize = 4096;
 
 /// Values by key, each kept for [`KEPT`].
-pub(crate) struct Cache<K, V>(Mutex<HashMap<K, (Timestamp, V)>>);
+pub(crate) struct TimedCache<K, V>(Mutex<HashMap<K, (Timestamp, V)>>);
 
-impl<K, V> Default for Cache<K, V> {
+impl<K, V> Default for TimedCache<K, V> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<K: Eq + Hash, V: Clone> Cache<K, V> {
+impl<K: Eq + Hash, V: Clone> TimedCache<K, V> {
     /// The value of a key, from `read` where it is not known. What is not there is not remembered.
-    pub(crate) async fn get<E>(
+    pub(crate) async fn get_or_read<E>(
         &self,
         key: K,
         now: Timestamp,
         read: impl Future<Output = Result<Option<V>, E>>,
     ) -> Result<Option<V>, E> {
-        if let Some((since, value)) = self.lock().get(&key)
-            && now.duration_since(*since) < KEPT
+        if let Some((since, value)) = self.lock_values().get(&key)
+            && now.duration_since(*since) < CACHE_TTL
         {
             return Ok(Some(value.clone()));
         }
         let value = read.await?;
         if let Some(value) = &value {
-            let mut values = self.lock();
+            let mut values = self.lock_values();
             if values.len() >= MAX_VALUES {
                 values.clear();
             }
@@ -47,7 +47,7 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
         Ok(value)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<K, (Timestamp, V)>> {
+    fn lock_values(&self) -> std::sync::MutexGuard<'_, HashMap<K, (Timestamp, V)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,7 +61,7 @@ mod tests {
     #[tokio::test]
     async fn a_value_is_read_once_a_minute_and_its_absence_each_time() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let cache = Cache::default();
+        let cache = TimedCache::default();
         let reads = Cell::new(0);
         let read = |value: Option<u8>| {
             let reads = &reads;
@@ -77,7 +77,7 @@ mod tests {
             (60, Some(2), Some(2), 3),
             (61, None, Some(2), 3),
         ] {
-            let Ok(value) = cache.get("key", at(second), read(stored)).await;
+            let Ok(value) = cache.get_or_read("key", at(second), read(stored)).await;
             assert_eq!((value, reads.get()), (expected, reads_so_far), "{second}");
         }
     }

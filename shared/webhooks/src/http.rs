@@ -20,13 +20,13 @@ use tower::Service;
 
 use crate::{
     address::AddressPolicy,
-    metered::{Exceeded, Metered},
-    resolver::{Blocked, Guarded, Lookup, Unresolved},
-    sender::{Limits, SenderError},
-    transport::{Fault, Reply, Request, Transport},
+    metered::{MeteredStream, ReadLimitError},
+    resolver::{BlockedAddressError, GuardedResolver, HostLookup, UnresolvedHostError},
+    sender::{AttemptLimits, SenderError},
+    transport::{TransportError, TransportReply, TransportRequest, WebhookTransport},
 };
 
-const AGENT: HeaderValue =
+const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("okra-sync/", env!("CARGO_PKG_VERSION")));
 
 /// How long a connection is kept for the next event to the same host: shorter than what servers
@@ -40,107 +40,113 @@ const POOL_IDLE_PER_HOST: usize = 32;
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 
 /// How long one address of a name is tried before another family is tried beside it.
-const HAPPY_EYEBALLS: Duration = Duration::from_millis(300);
+const HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(300);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Opens connections within a deadline.
 #[derive(Clone)]
-struct Connector {
-    https: HttpsConnector<Dialler>,
+struct DeadlineConnector {
+    https: HttpsConnector<GuardedDialler>,
     deadline: Duration,
 }
 
 /// Opens TCP connections to addresses that may be called.
 #[derive(Clone)]
-struct Dialler {
-    tcp: HttpConnector<Resolver>,
+struct GuardedDialler {
+    tcp: HttpConnector<GuardedHyperResolver>,
     policy: AddressPolicy,
 }
 
 #[derive(Clone)]
-struct Resolver(Arc<Guarded>);
+struct GuardedHyperResolver(Arc<GuardedResolver>);
 
 /// A connection was not there in the time that [`Limits`] allow for its parts.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no connection within the deadline")]
-struct ConnectTimeout;
+struct ConnectTimeoutError;
 
 pub(crate) struct HttpTransport {
-    client: Client<Connector, Full<Bytes>>,
-    limits: Limits,
+    client: Client<DeadlineConnector, Full<Bytes>>,
+    limits: AttemptLimits,
 }
 
 impl HttpTransport {
     pub(crate) fn new(
-        lookup: Arc<dyn Lookup>,
+        lookup: Arc<dyn HostLookup>,
         tls: rustls::ClientConfig,
         policy: AddressPolicy,
-        limits: Limits,
+        limits: AttemptLimits,
     ) -> Result<Self, SenderError> {
         if !tls.alpn_protocols.is_empty() {
             return Err(SenderError);
         }
-        let guarded = Guarded {
+        let guarded = GuardedResolver {
             lookup,
             policy,
             deadline: limits.resolve,
         };
-        let mut tcp = HttpConnector::new_with_resolver(Resolver(Arc::new(guarded)));
+        let mut tcp = HttpConnector::new_with_resolver(GuardedHyperResolver(Arc::new(guarded)));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(limits.connect));
-        tcp.set_happy_eyeballs_timeout(Some(HAPPY_EYEBALLS));
+        tcp.set_happy_eyeballs_timeout(Some(HAPPY_EYEBALLS_DELAY));
         let https = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(Dialler { tcp, policy });
+            .wrap_connector(GuardedDialler { tcp, policy });
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_IDLE_PER_HOST)
             .http1_max_buf_size(MAX_HEAD_BYTES)
             .http1_ignore_invalid_headers_in_responses(true)
-            .build(Connector {
+            .build(DeadlineConnector {
                 https,
                 deadline: limits.resolve + limits.connect + limits.tls,
             });
         Ok(Self { client, limits })
     }
 
-    async fn exchange(&self, request: Request) -> Result<Reply, Fault> {
-        let uri = Uri::try_from(request.url.as_str()).map_err(|_| Fault::Blocked)?;
+    async fn exchange_request(
+        &self,
+        request: TransportRequest,
+    ) -> Result<TransportReply, TransportError> {
+        let uri = Uri::try_from(request.url.as_str()).map_err(|_| TransportError::Blocked)?;
         let mut post = ::http::Request::new(Full::new(request.body));
         *post.method_mut() = Method::POST;
         *post.uri_mut() = uri;
         *post.headers_mut() = request.headers;
-        post.headers_mut().insert(USER_AGENT, AGENT);
+        post.headers_mut().insert(USER_AGENT, USER_AGENT_VALUE);
         let started = tokio::time::Instant::now();
         let deadline = started + self.limits.exchange;
         let answered = tokio::time::timeout_at(deadline, self.client.request(post)).await;
         let response = answered
-            .map_err(|_| Fault::Timeout)?
-            .map_err(|error| fault_of(&error))?;
+            .map_err(|_| TransportError::Timeout)?
+            .map_err(|error| classify_failure(&error))?;
         let (head, mut body) = response.into_parts();
-        let read = read(&mut body, self.limits.response_bytes);
+        let read = read_body(&mut body, self.limits.response_bytes);
         let body = tokio::time::timeout_at(deadline, read).await;
-        Ok(Reply {
+        Ok(TransportReply {
             status: head.status.as_u16(),
             headers: head.headers,
-            body: body.unwrap_or(Err(Fault::Timeout)),
+            body: body.unwrap_or(Err(TransportError::Timeout)),
         })
     }
 }
 
-impl Transport for HttpTransport {
-    fn post(&self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>> {
-        Box::pin(self.exchange(request))
+impl WebhookTransport for HttpTransport {
+    fn post_request(
+        &self,
+        request: TransportRequest,
+    ) -> BoxFuture<'_, Result<TransportReply, TransportError>> {
+        Box::pin(self.exchange_request(request))
     }
 }
 
 /// Reads the answer to its end, so that the connection can be used again, or to the cap.
-async fn read(body: &mut Incoming, cap: usize) -> Result<Bytes, Fault> {
+async fn read_body(body: &mut Incoming, cap: usize) -> Result<Bytes, TransportError> {
     let mut seen = BytesMut::new();
     while seen.len() <= cap {
         match body.frame().await {
@@ -149,8 +155,10 @@ async fn read(body: &mut Incoming, cap: usize) -> Result<Bytes, Fault> {
                 seen.extend_from_slice(&part[..part.len().min(cap + 1 - seen.len())]);
             }
             // As long as an answer of the greatest length in the smallest of chunks: cut as well.
-            Some(Err(error)) if causes(&error).any(<dyn Error>::is::<Exceeded>) => break,
-            Some(Err(error)) => return Err(fault_of(&error)),
+            Some(Err(error)) if error_causes(&error).any(<dyn Error>::is::<ReadLimitError>) => {
+                break;
+            }
+            Some(Err(error)) => return Err(classify_failure(&error)),
             None => break,
         }
     }
@@ -159,23 +167,23 @@ async fn read(body: &mut Incoming, cap: usize) -> Result<Bytes, Fault> {
 }
 
 /// What a failure was, by the most telling of its causes.
-fn fault_of(error: &(dyn Error + 'static)) -> Fault {
-    let is = |kind: fn(&(dyn Error + 'static)) -> bool| causes(error).any(kind);
-    if is(|cause| cause.downcast_ref().is_some_and(is_exhaustion)) {
-        Fault::Exhausted
-    } else if is(<dyn Error>::is::<Blocked>) {
-        Fault::Blocked
-    } else if is(<dyn Error>::is::<Unresolved>) {
-        Fault::Dns
+fn classify_failure(error: &(dyn Error + 'static)) -> TransportError {
+    let is = |kind: fn(&(dyn Error + 'static)) -> bool| error_causes(error).any(kind);
+    if is(|cause| cause.downcast_ref().is_some_and(is_resource_exhaustion)) {
+        TransportError::Exhausted
+    } else if is(<dyn Error>::is::<BlockedAddressError>) {
+        TransportError::Blocked
+    } else if is(<dyn Error>::is::<UnresolvedHostError>) {
+        TransportError::Dns
     } else if is(<dyn Error>::is::<rustls::Error>) {
-        Fault::Tls
+        TransportError::Tls
     } else {
-        Fault::Connect
+        TransportError::Connect
     }
 }
 
 /// True where the system refused us something that it has run out of.
-fn is_exhaustion(error: &io::Error) -> bool {
+fn is_resource_exhaustion(error: &io::Error) -> bool {
     let ours = [
         libc::EMFILE,
         libc::ENFILE,
@@ -189,7 +197,9 @@ fn is_exhaustion(error: &io::Error) -> bool {
 }
 
 /// The causes of an error, also those that an [`io::Error`] wraps, which its `source` skips.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+fn error_causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
         let wrapped = error
             .downcast_ref::<io::Error>()
@@ -199,8 +209,8 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     })
 }
 
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<Metered<TcpStream>>>;
+impl Service<Uri> for DeadlineConnector {
+    type Response = MaybeHttpsStream<TokioIo<MeteredStream<TcpStream>>>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
@@ -213,14 +223,14 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             match timeout(deadline, connected).await {
                 Ok(connected) => connected,
-                Err(_) => Err(ConnectTimeout.into()),
+                Err(_) => Err(ConnectTimeoutError.into()),
             }
         })
     }
 }
 
-impl Service<Uri> for Dialler {
-    type Response = TokioIo<Metered<TcpStream>>;
+impl Service<Uri> for GuardedDialler {
+    type Response = TokioIo<MeteredStream<TcpStream>>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
@@ -230,31 +240,31 @@ impl Service<Uri> for Dialler {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         // The resolver is not asked about an address.
-        let literal = uri.host().and_then(address);
-        if literal.is_some_and(|address| !self.policy.permits(address)) {
-            return Box::pin(async { Err(Blocked.into()) });
+        let literal = uri.host().and_then(parse_literal_address);
+        if literal.is_some_and(|address| !self.policy.permits_address(address)) {
+            return Box::pin(async { Err(BlockedAddressError.into()) });
         }
         let (dialled, policy) = (self.tcp.call(uri), self.policy);
         Box::pin(async move {
             let connection = dialled.await?.into_inner();
             // Nothing is believed: what counts is whom we are talking to.
-            if !policy.permits(connection.peer_addr()?.ip()) {
-                return Err(Blocked.into());
+            if !policy.permits_address(connection.peer_addr()?.ip()) {
+                return Err(BlockedAddressError.into());
             }
-            Ok(TokioIo::new(Metered::new(connection)))
+            Ok(TokioIo::new(MeteredStream::new(connection)))
         })
     }
 }
 
 /// The address that a URI's host is, if it is one.
-fn address(host: &str) -> Option<IpAddr> {
+fn parse_literal_address(host: &str) -> Option<IpAddr> {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
     bare.unwrap_or(host).parse().ok()
 }
 
-impl Service<Name> for Resolver {
+impl Service<Name> for GuardedHyperResolver {
     type Response = std::vec::IntoIter<std::net::SocketAddr>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
@@ -265,6 +275,6 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let guarded = Arc::clone(&self.0);
-        Box::pin(async move { Ok(guarded.resolve(name.as_str()).await?.into_iter()) })
+        Box::pin(async move { Ok(guarded.resolve_host(name.as_str()).await?.into_iter()) })
     }
 }

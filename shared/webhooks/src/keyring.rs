@@ -4,13 +4,13 @@ use data_encoding::BASE64;
 use jiff::Timestamp;
 use okra_core::ids::{AppId, EndpointId};
 use okra_store::{Endpoint, Store, StoreError};
-use okra_vault::{Vault, VaultError, fresh_nonce};
+use okra_vault::{Vault, VaultError, generate_nonce};
 use serde_json::json;
 use std::sync::Arc;
 
 use crate::{
-    cache::Cache,
-    secret::{Bearer, SECRET_BYTES, SecretError, SigningSecrets},
+    cache::TimedCache,
+    secret::{BearerToken, SECRET_BYTES, SecretError, SigningSecrets},
 };
 
 /// Why a secret cannot be had.
@@ -20,18 +20,18 @@ pub enum KeyringError {
     #[error("the table failed")]
     Store(#[from] StoreError),
     /// The vault does not open it: it was sealed with another key or for something else.
-    #[error("the vault does not open a secret of {of}")]
+    #[error("the vault does not open a secret of {owner}")]
     Vault {
         /// Whose.
-        of: String,
+        owner: String,
         /// Why.
         source: VaultError,
     },
     /// What the vault opened is no secret.
-    #[error("what the vault holds for {of} is unreadable")]
+    #[error("what the vault holds for {owner} is unreadable")]
     Unreadable {
         /// Whose.
-        of: String,
+        owner: String,
     },
     /// There is no randomness to make one from.
     #[error("there is no randomness for a new secret")]
@@ -40,14 +40,14 @@ pub enum KeyringError {
 
 /// What a sealed secret is for. The vault does not open it for anything else.
 #[derive(Clone, Copy)]
-enum Purpose {
+enum SecretPurpose {
     Signing(EndpointId),
     Bearer(EndpointId),
     AppSigning(AppId),
 }
 
-impl Purpose {
-    fn context(self) -> Vec<u8> {
+impl SecretPurpose {
+    fn seal_context(self) -> Vec<u8> {
         let (id, kind): (_, &[u8]) = match &self {
             Self::Signing(id) => (*id.as_bytes(), b"signing"),
             Self::Bearer(id) => (*id.as_bytes(), b"bearer"),
@@ -56,7 +56,7 @@ impl Purpose {
         [&id, kind].concat()
     }
 
-    fn of(self) -> String {
+    fn owner_label(self) -> String {
         match self {
             Self::Signing(id) | Self::Bearer(id) => format!("endpoint {id}"),
             Self::AppSigning(id) => format!("app {id}"),
@@ -69,7 +69,7 @@ impl Purpose {
 pub struct Keyring {
     store: Store,
     vault: Arc<Vault>,
-    apps: Arc<Cache<AppId, SigningSecrets>>,
+    app_secrets_cache: Arc<TimedCache<AppId, SigningSecrets>>,
 }
 
 impl Keyring {
@@ -78,7 +78,7 @@ impl Keyring {
         Self {
             store,
             vault,
-            apps: Arc::default(),
+            app_secrets_cache: Arc::default(),
         }
     }
 
@@ -92,7 +92,7 @@ impl Keyring {
         endpoint: EndpointId,
         secrets: &SigningSecrets,
     ) -> Result<Vec<u8>, KeyringError> {
-        self.seal(Purpose::Signing(endpoint), &secrets.to_plain())
+        self.seal_secret(SecretPurpose::Signing(endpoint), &secrets.to_plain())
     }
 
     /// Seals the bearer token of an endpoint: `Endpoint::bearer`.
@@ -103,9 +103,9 @@ impl Keyring {
     pub fn seal_bearer(
         &self,
         endpoint: EndpointId,
-        bearer: &Bearer,
+        bearer: &BearerToken,
     ) -> Result<Vec<u8>, KeyringError> {
-        self.seal(Purpose::Bearer(endpoint), bearer.to_plain())
+        self.seal_secret(SecretPurpose::Bearer(endpoint), bearer.to_plain())
     }
 
     /// The signing secrets of an endpoint.
@@ -113,10 +113,10 @@ impl Keyring {
     /// # Errors
     ///
     /// [`KeyringError::Vault`], [`KeyringError::Unreadable`].
-    pub fn secrets(&self, endpoint: &Endpoint) -> Result<SigningSecrets, KeyringError> {
-        self.open(
-            Purpose::Signing(endpoint.id),
-            &endpoint.secrets,
+    pub fn open_secrets(&self, endpoint: &Endpoint) -> Result<SigningSecrets, KeyringError> {
+        self.open_secret(
+            SecretPurpose::Signing(endpoint.id),
+            &endpoint.sealed_secrets,
             SigningSecrets::from_plain,
         )
     }
@@ -126,13 +126,13 @@ impl Keyring {
     /// # Errors
     ///
     /// As [`secrets`](Self::secrets).
-    pub fn secrets_at(
+    pub fn open_active_secrets(
         &self,
         endpoint: &Endpoint,
         now: Timestamp,
     ) -> Result<SigningSecrets, KeyringError> {
-        let secrets = self.secrets(endpoint)?;
-        Ok(match endpoint.previous_until {
+        let secrets = self.open_secrets(endpoint)?;
+        Ok(match endpoint.previous_secret_until {
             Some(until) if until <= now => secrets.without_previous(),
             _ => secrets,
         })
@@ -143,10 +143,15 @@ impl Keyring {
     /// # Errors
     ///
     /// [`KeyringError::Vault`], [`KeyringError::Unreadable`].
-    pub fn bearer(&self, endpoint: &Endpoint) -> Result<Option<Bearer>, KeyringError> {
-        let open =
-            |sealed: &Vec<u8>| self.open(Purpose::Bearer(endpoint.id), sealed, Bearer::from_plain);
-        endpoint.bearer.as_ref().map(open).transpose()
+    pub fn open_bearer(&self, endpoint: &Endpoint) -> Result<Option<BearerToken>, KeyringError> {
+        let open = |sealed: &Vec<u8>| {
+            self.open_secret(
+                SecretPurpose::Bearer(endpoint.id),
+                sealed,
+                BearerToken::from_plain,
+            )
+        };
+        endpoint.sealed_bearer.as_ref().map(open).transpose()
     }
 
     /// The secrets that sign for the URLs of an app's subscriptions, which have none of their own:
@@ -156,19 +161,19 @@ impl Keyring {
     /// # Errors
     ///
     /// [`KeyringError`].
-    pub async fn app_secrets(
+    pub async fn load_or_create_app_secrets(
         &self,
         app: AppId,
         now: Timestamp,
     ) -> Result<SigningSecrets, KeyringError> {
         let known = self
-            .apps
-            .get(app, now, self.stored_app_secrets(app, now))
+            .app_secrets_cache
+            .get_or_read(app, now, self.read_app_secrets(app, now))
             .await?;
         if let Some(secrets) = known {
             return Ok(secrets);
         }
-        let fresh = SigningSecrets::fresh(&fresh_entropy()?);
+        let fresh = SigningSecrets::from_entropy(&generate_entropy()?);
         self.put_app_secrets(app, &fresh, now).await?;
         Ok(fresh)
     }
@@ -185,28 +190,33 @@ impl Keyring {
         secrets: &SigningSecrets,
         previous_until: Timestamp,
     ) -> Result<(), KeyringError> {
-        let sealed = self.seal(Purpose::AppSigning(app), &secrets.to_plain())?;
+        let sealed = self.seal_secret(SecretPurpose::AppSigning(app), &secrets.to_plain())?;
         let state = json!({
             "sealed": BASE64.encode(&sealed),
             "previous_until": previous_until.as_second(),
         });
-        Ok(self.store.put_state(&app_state(app), &state).await?)
+        Ok(self
+            .store
+            .put_system_state(&app_secrets_key(app), &state)
+            .await?)
     }
 
-    async fn stored_app_secrets(
+    async fn read_app_secrets(
         &self,
         app: AppId,
         now: Timestamp,
     ) -> Result<Option<SigningSecrets>, KeyringError> {
-        let purpose = Purpose::AppSigning(app);
-        let Some(state) = self.store.state(&app_state(app)).await? else {
+        let purpose = SecretPurpose::AppSigning(app);
+        let Some(state) = self.store.find_system_state(&app_secrets_key(app)).await? else {
             return Ok(None);
         };
         let sealed = state["sealed"]
             .as_str()
             .and_then(|text| BASE64.decode(text.as_bytes()).ok())
-            .ok_or_else(|| KeyringError::Unreadable { of: purpose.of() })?;
-        let secrets = self.open(purpose, &sealed, SigningSecrets::from_plain)?;
+            .ok_or_else(|| KeyringError::Unreadable {
+                owner: purpose.owner_label(),
+            })?;
+        let secrets = self.open_secret(purpose, &sealed, SigningSecrets::from_plain)?;
         // One that was never rotated, or long ago by an older release, has no such time.
         let over = state["previous_until"].as_i64().unwrap_or(0) <= now.as_second();
         Ok(Some(if over {
@@ -216,39 +226,41 @@ impl Keyring {
         }))
     }
 
-    fn seal(&self, purpose: Purpose, plain: &[u8]) -> Result<Vec<u8>, KeyringError> {
+    fn seal_secret(&self, purpose: SecretPurpose, plain: &[u8]) -> Result<Vec<u8>, KeyringError> {
         let vault = |source| KeyringError::Vault {
-            of: purpose.of(),
+            owner: purpose.owner_label(),
             source,
         };
-        let nonce = fresh_nonce().map_err(vault)?;
+        let nonce = generate_nonce().map_err(vault)?;
         self.vault
-            .seal(&purpose.context(), plain, nonce)
+            .seal_secret(&purpose.seal_context(), plain, nonce)
             .map_err(vault)
     }
 
-    fn open<T>(
+    fn open_secret<T>(
         &self,
-        purpose: Purpose,
+        purpose: SecretPurpose,
         sealed: &[u8],
         read: impl FnOnce(&[u8]) -> Result<T, SecretError>,
     ) -> Result<T, KeyringError> {
         let plain = self
             .vault
-            .open(&purpose.context(), sealed)
+            .open_sealed(&purpose.seal_context(), sealed)
             .map_err(|source| KeyringError::Vault {
-                of: purpose.of(),
+                owner: purpose.owner_label(),
                 source,
             })?;
-        read(&plain).map_err(|_| KeyringError::Unreadable { of: purpose.of() })
+        read(&plain).map_err(|_| KeyringError::Unreadable {
+            owner: purpose.owner_label(),
+        })
     }
 }
 
-fn app_state(app: AppId) -> String {
+fn app_secrets_key(app: AppId) -> String {
     format!("signing#{app}")
 }
 
-fn fresh_entropy() -> Result<[u8; SECRET_BYTES], KeyringError> {
+fn generate_entropy() -> Result<[u8; SECRET_BYTES], KeyringError> {
     let mut entropy = [0; SECRET_BYTES];
     getrandom::fill(&mut entropy).map_err(|_| KeyringError::Randomness)?;
     Ok(entropy)

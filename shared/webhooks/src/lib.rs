@@ -24,17 +24,25 @@ mod target;
 mod transport;
 
 pub use self::{
-    address::{AddressClass, AddressPolicy, classify},
-    deliver::{DeliverConfig, DeliverError, Deliverer, RETENTION_S, bodies, retained_since},
+    address::{AddressClass, AddressPolicy, classify_address},
+    deliver::{DeliverConfig, DeliverError, Deliverer, RETENTION_S, render_bodies, retained_since},
     keyring::{Keyring, KeyringError},
-    random::Random,
-    report::{Attempted, DispatchReport, Observer, Replayed, Silent, SweepReport, Tended, Told},
-    resolver::Lookup,
-    secret::{Bearer, MAX_BEARER_BYTES, MAX_SECRETS, SECRET_BYTES, SecretError, SigningSecrets},
-    sender::{Answer, Control, Limits, Message, SendFault, Sender, SenderError},
+    random::JitterRandom,
+    report::{
+        AttemptReport, DeliveryObserver, DeliveryOutcome, DispatchReport, MaintenanceOutcome,
+        ReplayStepReport, SilentDeliveryObserver, SweepReport,
+    },
+    resolver::HostLookup,
+    secret::{
+        BearerToken, MAX_BEARER_BYTES, MAX_SECRETS, SECRET_BYTES, SecretError, SigningSecrets,
+    },
+    sender::{
+        AttemptError, AttemptLimits, AttemptResponse, ReceiverControl, SenderError, WebhookMessage,
+        WebhookSender,
+    },
     target::{
-        BUS_SCHEME, MAX_URL_BYTES, UrlRefused, check_endpoint, check_url, check_webhook,
+        BUS_SCHEME, MAX_URL_BYTES, UrlError, check_endpoint_url, check_url, check_webhook_url,
         endpoint_id,
     },
-    transport::{Fault, Reply, Request, Transport},
+    transport::{TransportError, TransportReply, TransportRequest, WebhookTransport},
 };

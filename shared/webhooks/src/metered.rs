@@ -12,48 +12,51 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Bytes that are read at most after what was last written: a TLS handshake, or the longest answer
 /// that is read, in the smallest of chunks. Floods that HTTP itself does not bound end here:
 /// informational answers, trailers, leading zeros of a chunk's size.
-pub(crate) const MAX_UNASKED: usize = 128 * 1024;
+pub(crate) const MAX_READ_WITHOUT_WRITE: usize = 128 * 1024;
 
 /// More than [`MAX_UNASKED`] bytes came.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the receiver says more than anybody wants to know")]
-pub(crate) struct Exceeded;
+pub(crate) struct ReadLimitError;
 
 /// Counts what is read since the last write.
-pub(crate) struct Metered<T> {
+pub(crate) struct MeteredStream<T> {
     inner: T,
-    unasked: usize,
+    read_since_write: usize,
 }
 
-impl<T> Metered<T> {
+impl<T> MeteredStream<T> {
     pub(crate) const fn new(inner: T) -> Self {
-        Self { inner, unasked: 0 }
+        Self {
+            inner,
+            read_since_write: 0,
+        }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for MeteredStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.unasked > MAX_UNASKED {
-            return Poll::Ready(Err(io::Error::other(Exceeded)));
+        if self.read_since_write > MAX_READ_WITHOUT_WRITE {
+            return Poll::Ready(Err(io::Error::other(ReadLimitError)));
         }
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.inner).poll_read(context, buffer));
-        self.unasked += buffer.filled().len() - before;
+        self.read_since_write += buffer.filled().len() - before;
         Poll::Ready(read)
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for MeteredStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.unasked = 0;
+        self.read_since_write = 0;
         Pin::new(&mut self.inner).poll_write(context, bytes)
     }
 
@@ -62,7 +65,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.unasked = 0;
+        self.read_since_write = 0;
         Pin::new(&mut self.inner).poll_write_vectored(context, bytes)
     }
 
@@ -79,7 +82,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     }
 }
 
-impl<T> Connection for Metered<T> {
+impl<T> Connection for MeteredStream<T> {
     fn connected(&self) -> Connected {
         Connected::new()
     }

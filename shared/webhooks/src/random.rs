@@ -4,16 +4,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Random numbers, not for secrets. Clones draw from the same sequence.
 #[derive(Clone, Debug)]
-pub struct Random(Arc<Mutex<fastrand::Rng>>);
+pub struct JitterRandom(Arc<Mutex<fastrand::Rng>>);
 
-impl Random {
+impl JitterRandom {
     /// Seeded by the system.
-    pub fn system() -> Self {
+    pub fn from_system() -> Self {
         Self::from(fastrand::Rng::new())
     }
 
     /// The same numbers for the same seed, for tests and simulations.
-    pub fn seeded(seed: u64) -> Self {
+    pub fn from_seed(seed: u64) -> Self {
         Self::from(fastrand::Rng::with_seed(seed))
     }
 
@@ -22,7 +22,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn draw(&self) -> u32 {
+    pub fn next_u32(&self) -> u32 {
         let mut generator = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         generator.u32(..)
     }
@@ -34,10 +34,13 @@ mod tests {
 
     #[test]
     fn a_seed_decides_and_clones_share() {
-        let (one, other) = (Random::seeded(7), Random::seeded(7));
+        let (one, other) = (JitterRandom::from_seed(7), JitterRandom::from_seed(7));
         let clone = one.clone();
-        let drawn = [one.draw(), clone.draw(), one.draw()];
-        assert_eq!(drawn, [other.draw(), other.draw(), other.draw()]);
+        let drawn = [one.next_u32(), clone.next_u32(), one.next_u32()];
+        assert_eq!(
+            drawn,
+            [other.next_u32(), other.next_u32(), other.next_u32()]
+        );
         assert_ne!(drawn[0], drawn[1]);
     }
 }

@@ -2,22 +2,22 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    ids::{AppId, EndpointId, EventId, Seq, Source},
-    retry::Outcome,
+    ids::{AppId, EndpointId, EventId, FeedSource, Seq},
+    retry::AttemptOutcome,
 };
 use serde::Serialize;
 
 /// An attempt was made and recorded.
 #[derive(Clone, Debug)]
-pub struct Attempted {
+pub struct AttemptReport {
     /// The event.
-    pub event: EventId,
+    pub event_id: EventId,
     /// The feed it is of.
-    pub source: Source,
+    pub source: FeedSource,
     /// Its place in that feed.
     pub seq: Seq,
     /// Its name: `balance.success`.
-    pub name: &'static str,
+    pub event_name: &'static str,
     /// Whose endpoint it is.
     pub app: AppId,
     /// The endpoint.
@@ -27,7 +27,7 @@ pub struct Attempted {
     /// Which attempt it was, from 1.
     pub attempt: u32,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,
     /// The host that a redirect leads to, which was not followed.
@@ -35,7 +35,7 @@ pub struct Attempted {
     /// Milliseconds from its start to the end of the answer.
     pub latency_ms: u32,
     /// Bytes of the body that was sent.
-    pub bytes: usize,
+    pub body_bytes: usize,
     /// When the change was committed.
     pub committed_at: Timestamp,
     /// When the answer was there.
@@ -45,32 +45,35 @@ pub struct Attempted {
 }
 
 /// Told of each attempt; must not block.
-pub trait Observer: Send + Sync {
+pub trait DeliveryObserver: Send + Sync {
     /// An attempt was made and recorded.
-    fn attempted(&self, attempted: &Attempted);
+    fn on_attempt(&self, attempted: &AttemptReport);
 }
 
 /// An observer that says nothing.
-pub struct Silent;
+pub struct SilentDeliveryObserver;
 
-impl Observer for Silent {
-    fn attempted(&self, _: &Attempted) {}
+impl DeliveryObserver for SilentDeliveryObserver {
+    fn on_attempt(&self, _: &AttemptReport) {}
 }
 
 /// What came of one event at one endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Told {
+pub enum DeliveryOutcome {
     /// An attempt delivered it.
     Delivered,
     /// An attempt failed; another is due later.
-    Deferred,
+    #[serde(rename = "deferred")]
+    RetryScheduled,
     /// It waits until the endpoint takes events again.
     Parked,
     /// It waits its turn: the endpoint is sent no more events a second than it wants.
-    Paced,
+    #[serde(rename = "paced")]
+    RateLimited,
     /// It waits behind an earlier event of its record: the endpoint is told them in order.
-    Held,
+    #[serde(rename = "held")]
+    AwaitingPredecessor,
     /// An attempt failed and was the last.
     Exhausted,
     /// Nothing was due: it was delivered or given up before, or its time has not come.
@@ -87,13 +90,16 @@ pub struct DispatchReport {
     /// Deliveries made.
     pub delivered: usize,
     /// Deliveries that failed and are tried again later.
-    pub deferred: usize,
+    #[serde(rename = "deferred")]
+    pub retry_scheduled: usize,
     /// Deliveries that wait until the endpoint takes events again.
     pub parked: usize,
     /// Deliveries that wait their turn.
-    pub paced: usize,
+    #[serde(rename = "paced")]
+    pub rate_limited: usize,
     /// Deliveries that wait behind an earlier one.
-    pub held: usize,
+    #[serde(rename = "held")]
+    pub awaiting_predecessor: usize,
     /// Deliveries that failed for the last time.
     pub exhausted: usize,
     /// Deliveries where nothing was due.
@@ -101,15 +107,15 @@ pub struct DispatchReport {
 }
 
 impl DispatchReport {
-    pub(crate) const fn count(&mut self, told: Told) {
-        match told {
-            Told::Delivered => self.delivered += 1,
-            Told::Deferred => self.deferred += 1,
-            Told::Parked => self.parked += 1,
-            Told::Paced => self.paced += 1,
-            Told::Held => self.held += 1,
-            Told::Exhausted => self.exhausted += 1,
-            Told::Skipped | Told::Unwanted => self.skipped += 1,
+    pub(crate) const fn count_outcome(&mut self, outcome: DeliveryOutcome) {
+        match outcome {
+            DeliveryOutcome::Delivered => self.delivered += 1,
+            DeliveryOutcome::RetryScheduled => self.retry_scheduled += 1,
+            DeliveryOutcome::Parked => self.parked += 1,
+            DeliveryOutcome::RateLimited => self.rate_limited += 1,
+            DeliveryOutcome::AwaitingPredecessor => self.awaiting_predecessor += 1,
+            DeliveryOutcome::Exhausted => self.exhausted += 1,
+            DeliveryOutcome::Skipped | DeliveryOutcome::Unwanted => self.skipped += 1,
         }
     }
 }
@@ -120,28 +126,34 @@ pub struct SweepReport {
     /// Minutes looked through.
     pub minutes: u64,
     /// Retries that were due and woken.
-    pub woken: usize,
+    #[serde(rename = "woken")]
+    pub retries_woken: usize,
     /// Minutes that are left for the next sweep: more than none when sweeps have not run for hours.
-    pub behind: u64,
+    #[serde(rename = "behind")]
+    pub minutes_behind: u64,
 }
 
 /// What a step of a replay did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Replayed {
+pub struct ReplayStepReport {
     /// Events it sent.
-    pub sent: usize,
+    #[serde(rename = "sent")]
+    pub events_sent: usize,
     /// Whether another step follows.
-    pub running: bool,
+    #[serde(rename = "running")]
+    pub is_running: bool,
 }
 
 /// What came of looking after an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "tended", rename_all = "snake_case")]
-pub enum Tended {
+pub enum MaintenanceOutcome {
     /// It is disabled: nothing is done until its app enables it.
-    Left,
+    #[serde(rename = "left")]
+    EndpointDisabled,
     /// A probe is not due yet, or the endpoint asked for time.
-    Waits,
+    #[serde(rename = "waits")]
+    NotDue,
     /// A probe failed; the next is due later.
     StillDown,
     /// A probe succeeded.

@@ -20,9 +20,9 @@ pub const MAX_SECRETS: usize = 2;
 pub const MAX_BEARER_BYTES: usize = 4096;
 
 /// Bytes of a secret that somebody brings along.
-const GIVEN_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+const IMPORTED_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-const PREFIX: &str = "whsec_";
+const SECRET_PREFIX: &str = "whsec_";
 
 /// Why secrets cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,18 +47,18 @@ pub struct SigningSecrets {
 
 impl SigningSecrets {
     /// A secret made of random bytes.
-    pub fn fresh(entropy: &[u8; SECRET_BYTES]) -> Self {
+    pub fn from_entropy(entropy: &[u8; SECRET_BYTES]) -> Self {
         Self {
-            current: secret(entropy),
+            current: encode_secret(entropy),
             previous: None,
         }
     }
 
     /// A new current secret; the one that was current still signs beside it.
     #[must_use]
-    pub fn rotated(self, entropy: &[u8; SECRET_BYTES]) -> Self {
+    pub fn with_new_secret(self, entropy: &[u8; SECRET_BYTES]) -> Self {
         Self {
-            current: secret(entropy),
+            current: encode_secret(entropy),
             previous: Some(self.current),
         }
     }
@@ -68,13 +68,15 @@ impl SigningSecrets {
     /// # Errors
     ///
     /// [`SecretError::Signing`].
-    pub fn given(text: &str) -> Result<Self, SecretError> {
-        let encoded = text.strip_prefix(PREFIX).ok_or(SecretError::Signing)?;
+    pub fn from_imported_text(text: &str) -> Result<Self, SecretError> {
+        let encoded = text
+            .strip_prefix(SECRET_PREFIX)
+            .ok_or(SecretError::Signing)?;
         let bytes = BASE64.decode(encoded.as_bytes());
         let bytes = bytes
             .map(Zeroizing::new)
             .map_err(|_| SecretError::Signing)?;
-        if !GIVEN_BYTES.contains(&bytes.len()) {
+        if !IMPORTED_SECRET_BYTES.contains(&bytes.len()) {
             return Err(SecretError::Signing);
         }
         Self::from_plain(text.as_bytes())
@@ -82,7 +84,7 @@ impl SigningSecrets {
 
     /// The current secret of another; the one that was current still signs beside it.
     #[must_use]
-    pub fn replaced_by(self, other: &Self) -> Self {
+    pub fn with_replacement(self, other: &Self) -> Self {
         Self {
             current: other.current.clone(),
             previous: Some(self.current),
@@ -99,7 +101,7 @@ impl SigningSecrets {
     }
 
     /// The current secret as the receiver needs it, `whsec_...`. Shown once; never logged.
-    pub fn current(&self) -> &str {
+    pub fn current_secret(&self) -> &str {
         &self.current
     }
 
@@ -121,7 +123,7 @@ impl SigningSecrets {
     pub fn from_plain(plain: &[u8]) -> Result<Self, SecretError> {
         let text = std::str::from_utf8(plain).map_err(|_| SecretError::Signing)?;
         let mut secrets = text.split(' ').map(|text| {
-            let decodes = text.starts_with(PREFIX) && Webhook::new(text).is_ok();
+            let decodes = text.starts_with(SECRET_PREFIX) && Webhook::new(text).is_ok();
             decodes
                 .then(|| Zeroizing::new(text.to_owned()))
                 .ok_or(SecretError::Signing)
@@ -136,7 +138,7 @@ impl SigningSecrets {
 
     /// The value of `webhook-signature`: a v1 signature for each secret, with exactly one space
     /// between, which is all that the strictest of the public verifiers accepts.
-    pub(crate) fn sign(
+    pub(crate) fn sign_body(
         &self,
         event: &EventId,
         sent_at: Timestamp,
@@ -156,8 +158,8 @@ impl SigningSecrets {
     }
 }
 
-fn secret(entropy: &[u8; SECRET_BYTES]) -> Zeroizing<String> {
-    Zeroizing::new(format!("{PREFIX}{}", BASE64.encode(entropy)))
+fn encode_secret(entropy: &[u8; SECRET_BYTES]) -> Zeroizing<String> {
+    Zeroizing::new(format!("{SECRET_PREFIX}{}", BASE64.encode(entropy)))
 }
 
 impl fmt::Debug for SigningSecrets {
@@ -168,9 +170,9 @@ impl fmt::Debug for SigningSecrets {
 
 /// The static token that an endpoint wants as `Authorization: Bearer`.
 #[derive(Clone)]
-pub struct Bearer(Zeroizing<String>);
+pub struct BearerToken(Zeroizing<String>);
 
-impl Bearer {
+impl BearerToken {
     /// A token that a header can carry.
     ///
     /// # Errors
@@ -199,7 +201,7 @@ impl Bearer {
     }
 
     /// The value of `authorization`.
-    pub(crate) fn header(&self) -> Result<HeaderValue, SecretError> {
+    pub(crate) fn to_header_value(&self) -> Result<HeaderValue, SecretError> {
         let text = Zeroizing::new(format!("Bearer {}", *self.0));
         let mut value = HeaderValue::try_from(text.as_str()).map_err(|_| SecretError::Bearer)?;
         value.set_sensitive(true);
@@ -207,7 +209,7 @@ impl Bearer {
     }
 }
 
-impl fmt::Debug for Bearer {
+impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Bearer(..)")
     }
@@ -220,35 +222,35 @@ mod tests {
 
     use super::*;
 
-    fn event() -> EventId {
-        EventId::of(RecordId::from_bytes([7; 12]), Seq(3))
+    fn sample_event_id() -> EventId {
+        EventId::for_record_entry(RecordId::from_bytes([7; 12]), Seq(3))
     }
 
     proptest! {
         #[test]
         fn secrets_survive_the_vault(old: [u8; SECRET_BYTES], new: [u8; SECRET_BYTES]) {
-            let secrets = SigningSecrets::fresh(&old);
+            let secrets = SigningSecrets::from_entropy(&old);
             let read = SigningSecrets::from_plain(&secrets.to_plain()).unwrap();
-            prop_assert_eq!(read.current(), secrets.current());
+            prop_assert_eq!(read.current_secret(), secrets.current_secret());
             prop_assert!(read.previous.is_none());
 
-            let rotated = secrets.clone().rotated(&new);
+            let rotated = secrets.clone().with_new_secret(&new);
             let read = SigningSecrets::from_plain(&rotated.to_plain()).unwrap();
-            prop_assert_eq!(read.current(), rotated.current());
+            prop_assert_eq!(read.current_secret(), rotated.current_secret());
             let previous = read.previous.unwrap();
-            prop_assert_eq!(previous.as_str(), secrets.current());
+            prop_assert_eq!(previous.as_str(), secrets.current_secret());
         }
     }
 
     #[test]
     fn what_is_not_a_secret_is_refused() {
-        let good = SigningSecrets::fresh(&[1; SECRET_BYTES])
-            .current()
+        let good = SigningSecrets::from_entropy(&[1; SECRET_BYTES])
+            .current_secret()
             .to_owned();
         for plain in [
             String::new(),
             "whsec_!".to_owned(),
-            good.trim_start_matches(PREFIX).to_owned(),
+            good.trim_start_matches(SECRET_PREFIX).to_owned(),
             format!("{good} "),
             format!(" {good}"),
             format!("{good}  {good}"),
@@ -263,14 +265,14 @@ mod tests {
     fn a_rotated_secret_signs_beside_the_old_one() {
         let at = Timestamp::from_second(1_700_000_000).unwrap();
         let sign = |secrets: &SigningSecrets| {
-            let value = secrets.sign(&event(), at, b"{}").unwrap();
+            let value = secrets.sign_body(&sample_event_id(), at, b"{}").unwrap();
             value.to_str().unwrap().to_owned()
         };
-        let old = SigningSecrets::fresh(&[1; SECRET_BYTES]);
-        let new = SigningSecrets::fresh(&[2; SECRET_BYTES]);
-        let both = old.clone().rotated(&[2; SECRET_BYTES]);
+        let old = SigningSecrets::from_entropy(&[1; SECRET_BYTES]);
+        let new = SigningSecrets::from_entropy(&[2; SECRET_BYTES]);
+        let both = old.clone().with_new_secret(&[2; SECRET_BYTES]);
         assert_eq!(sign(&both), format!("{} {}", sign(&new), sign(&old)));
-        let third = both.rotated(&[3; SECRET_BYTES]);
+        let third = both.with_new_secret(&[3; SECRET_BYTES]);
         assert_eq!(sign(&third).split(' ').count(), MAX_SECRETS);
         assert!(!sign(&third).contains(&sign(&old)));
     }
@@ -282,13 +284,13 @@ mod tests {
             SigningSecrets::from_plain(b"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap();
         let at = Timestamp::from_second(1_649_367_553).unwrap();
         let body = br#"{"email":"test@example.com","username":"test_user"}"#;
-        let signature = secrets.sign(&event(), at, body).unwrap();
+        let signature = secrets.sign_body(&sample_event_id(), at, body).unwrap();
         assert_eq!(
             signature.to_str().unwrap(),
             "v1,RSqJ57w4twMxtd891nxSMOR/uIUb2Y8lTmTmwcUxgP0="
         );
         assert_eq!(
-            secrets.sign(&event(), at, &[0xff]).err(),
+            secrets.sign_body(&sample_event_id(), at, &[0xff]).err(),
             Some(SecretError::Body)
         );
     }
@@ -302,22 +304,22 @@ mod tests {
             ("line\r\nbreak: 1", false),
             ("\u{e9}", false),
         ] {
-            let bearer = Bearer::new(token);
+            let bearer = BearerToken::new(token);
             assert_eq!(bearer.is_ok(), fits, "{token:?}");
             if let Ok(bearer) = bearer {
-                let value = bearer.header().unwrap();
+                let value = bearer.to_header_value().unwrap();
                 assert_eq!(value.to_str().unwrap(), format!("Bearer {token}"));
                 assert!(value.is_sensitive());
-                assert!(Bearer::from_plain(bearer.to_plain()).is_ok());
+                assert!(BearerToken::from_plain(bearer.to_plain()).is_ok());
             }
         }
-        assert!(Bearer::new(&"a".repeat(MAX_BEARER_BYTES + 1)).is_err());
+        assert!(BearerToken::new(&"a".repeat(MAX_BEARER_BYTES + 1)).is_err());
     }
 
     #[test]
     fn nothing_secret_is_printed() {
-        let secrets = SigningSecrets::fresh(&[1; SECRET_BYTES]);
-        let bearer = Bearer::new("t0ken").unwrap();
+        let secrets = SigningSecrets::from_entropy(&[1; SECRET_BYTES]);
+        let bearer = BearerToken::new("t0ken").unwrap();
         assert_eq!(
             format!("{secrets:?} {bearer:?}"),
             "SigningSecrets(..) Bearer(..)"

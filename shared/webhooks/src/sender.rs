@@ -8,10 +8,10 @@ use ::http::{
 };
 use bytes::Bytes;
 use jiff::Timestamp;
-use okra_aws::bus::{Bus, BusEvent, BusFault};
+use okra_aws::bus::{BusEvent, EventBus, EventBusError};
 use okra_core::{
     ids::{EventId, Seq},
-    retry::{Outcome, retry_after_s},
+    retry::{AttemptOutcome, parse_retry_after_s},
 };
 use okra_store::MAX_EXCERPT_BYTES;
 use tokio::time::Instant;
@@ -20,23 +20,23 @@ use url::Url;
 use crate::{
     address::AddressPolicy,
     http::HttpTransport,
-    resolver::{Lookup, SystemLookup},
-    secret::{Bearer, SecretError, SigningSecrets},
-    sink::{self, Sink},
+    resolver::{HostLookup, SystemHostLookup},
+    secret::{BearerToken, SecretError, SigningSecrets},
+    sink::{self, BusSink},
     target::BUS_SCHEME,
     target::check_url,
-    transport::{Fault, Reply, Request, Transport},
+    transport::{TransportError, TransportReply, TransportRequest, WebhookTransport},
 };
 
 /// The header by which a receiver says what it wants of us.
-const CONTROL: HeaderName = HeaderName::from_static("webhook-delivery");
+const CONTROL_HEADER: HeaderName = HeaderName::from_static("webhook-delivery");
 
 /// Bytes of a host name at most, as in the DNS.
 const MAX_HOST_BYTES: usize = 253;
 
 /// What one attempt may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct AttemptLimits {
     /// The whole exchange, from resolving the name to the last byte that is read.
     pub exchange: Duration,
     /// Resolving the name.
@@ -49,7 +49,7 @@ pub struct Limits {
     pub response_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for AttemptLimits {
     fn default() -> Self {
         Self {
             exchange: Duration::from_secs(15),
@@ -68,61 +68,61 @@ pub struct SenderError;
 
 /// An attempt could not be made, for a fault of our own; the receiver is not charged for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SendFault {
+pub enum AttemptError {
     /// The message cannot be signed.
     #[error("the message cannot be signed")]
     Sign(#[from] SecretError),
     /// This machine has no file, port or memory left for a connection.
     #[error("this machine has nothing left to open a connection with")]
-    Exhausted,
+    ResourcesExhausted,
 }
 
 /// What is sent.
 #[derive(Clone, Debug)]
-pub struct Message<'a> {
+pub struct WebhookMessage<'a> {
     /// Where to: a URL, or [`BUS_SCHEME`] and a bus.
     pub url: &'a str,
     /// What it tells of; sent as `webhook-id`.
-    pub event: &'a EventId,
+    pub event_id: &'a EventId,
     /// Its place in the record's feed; sent as `okra-event-sequence`.
     pub seq: Seq,
     /// Which attempt this is, from 1; sent as `okra-attempt`.
     pub attempt: u32,
     /// Somebody asked for it again; then sent as `okra-replay`.
-    pub replayed: bool,
+    pub is_replay: bool,
     /// Those of its record that did not come before it, though they should have; sent as
     /// `okra-event-gap`.
-    pub gap: &'a [Seq],
+    pub missing_seqs: &'a [Seq],
     /// The body, JSON; the same bytes in each attempt.
     pub body: Bytes,
     /// Sign it.
     pub secrets: &'a SigningSecrets,
     /// Sent as `authorization`.
-    pub bearer: Option<&'a Bearer>,
+    pub bearer: Option<&'a BearerToken>,
     /// The time of the signature: verifiers refuse one older than five minutes.
     pub sent_at: Timestamp,
 }
 
 /// What a receiver asks of us by the header `webhook-delivery`, whatever its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Control {
+pub enum ReceiverControl {
     /// Never send this event again.
     AbortMessage,
     /// Send nothing any more.
-    Disable,
+    DisableEndpoint,
 }
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct AttemptResponse {
     /// The class.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     /// The status, where there was an answer.
     pub status: Option<u16>,
     /// Seconds the receiver asked us to wait, bounded.
     pub retry_after_s: Option<u32>,
     /// What else it asked of us.
-    pub control: Option<Control>,
+    pub control: Option<ReceiverControl>,
     /// The host that a redirect leads to, which is not followed: what its owner has to know.
     pub location_host: Option<String>,
     /// The beginning of an answer that is no success, at most [`MAX_EXCERPT_BYTES`].
@@ -133,13 +133,13 @@ pub struct Answer {
 
 /// Sends webhooks. Cheap to clone; clones share their connections.
 #[derive(Clone)]
-pub struct Sender {
-    transport: Arc<dyn Transport>,
+pub struct WebhookSender {
+    transport: Arc<dyn WebhookTransport>,
     policy: AddressPolicy,
-    sink: Option<Arc<Sink>>,
+    bus_sink: Option<Arc<BusSink>>,
 }
 
-impl Sender {
+impl WebhookSender {
     /// A sender that trusts as `tls` does, resolves as the system does and calls what `policy` permits.
     ///
     /// # Errors
@@ -148,9 +148,9 @@ impl Sender {
     pub fn new(
         tls: rustls::ClientConfig,
         policy: AddressPolicy,
-        limits: Limits,
+        limits: AttemptLimits,
     ) -> Result<Self, SenderError> {
-        Self::resolving(Arc::new(SystemLookup), tls, policy, limits)
+        Self::with_lookup(Arc::new(SystemHostLookup), tls, policy, limits)
     }
 
     /// The same with another resolver. Its answers are checked as the system's are.
@@ -158,29 +158,29 @@ impl Sender {
     /// # Errors
     ///
     /// [`SenderError`] where the TLS configuration does not fit.
-    pub fn resolving(
-        lookup: Arc<dyn Lookup>,
+    pub fn with_lookup(
+        lookup: Arc<dyn HostLookup>,
         tls: rustls::ClientConfig,
         policy: AddressPolicy,
-        limits: Limits,
+        limits: AttemptLimits,
     ) -> Result<Self, SenderError> {
         let transport = HttpTransport::new(lookup, tls, policy, limits)?;
-        Ok(Self::over(Arc::new(transport), policy))
+        Ok(Self::with_transport(Arc::new(transport), policy))
     }
 
     /// A sender over another transport than HTTP; URLs are checked and messages signed all the same.
-    pub fn over(transport: Arc<dyn Transport>, policy: AddressPolicy) -> Self {
+    pub fn with_transport(transport: Arc<dyn WebhookTransport>, policy: AddressPolicy) -> Self {
         Self {
             transport,
             policy,
-            sink: None,
+            bus_sink: None,
         }
     }
 
     /// The same sender, which also puts events on a bus where that is the endpoint.
     #[must_use]
-    pub fn with_bus(mut self, bus: Bus) -> Self {
-        self.sink = Some(Arc::new(Sink::new(bus)));
+    pub fn with_bus(mut self, bus: EventBus) -> Self {
+        self.bus_sink = Some(Arc::new(BusSink::new(bus)));
         self
     }
 
@@ -189,54 +189,68 @@ impl Sender {
     /// # Errors
     ///
     /// [`SendFault`]: our own fault.
-    pub async fn send(&self, message: &Message<'_>) -> Result<Answer, SendFault> {
+    pub async fn send_message(
+        &self,
+        message: &WebhookMessage<'_>,
+    ) -> Result<AttemptResponse, AttemptError> {
         let started = Instant::now();
         if let Some(bus) = message.url.strip_prefix(BUS_SCHEME) {
-            return Ok(self.put(bus, message, started).await);
+            return Ok(self.put_on_bus(bus, message, started).await);
         }
         // Names are checked by the resolver, but nobody resolves an address.
         let Ok(url) = check_url(message.url, self.policy) else {
-            return Ok(Answer::without_status(Outcome::Blocked, started));
+            return Ok(AttemptResponse::without_status(
+                AttemptOutcome::Blocked,
+                started,
+            ));
         };
-        let headers = headers(message)?;
+        let headers = message_headers(message)?;
         let body = message.body.clone();
-        let request = Request { url, headers, body };
+        let request = TransportRequest { url, headers, body };
         let base = request.url.clone();
-        match self.transport.post(request).await {
-            Ok(reply) => answer(&reply, &base, message, started),
-            Err(fault) => Ok(Answer::without_status(charged(fault)?, started)),
+        match self.transport.post_request(request).await {
+            Ok(reply) => interpret_reply(&reply, &base, message, started),
+            Err(fault) => Ok(AttemptResponse::without_status(
+                receiver_outcome(fault)?,
+                started,
+            )),
         }
     }
 }
 
-impl Sender {
+impl WebhookSender {
     /// Puts a message on the bus of this name, where it is the deployment's.
-    async fn put(&self, bus: &str, message: &Message<'_>, started: Instant) -> Answer {
+    async fn put_on_bus(
+        &self,
+        bus_name: &str,
+        message: &WebhookMessage<'_>,
+        started: Instant,
+    ) -> AttemptResponse {
         #[derive(serde::Deserialize)]
-        struct Named {
+        struct EventNameOnly {
             event: String,
         }
-        let sink = self.sink.as_ref().filter(|sink| sink.is(bus));
+        let sink = self.bus_sink.as_ref().filter(|sink| sink.is_bus(bus_name));
         let text = str::from_utf8(&message.body).ok();
         let named = serde_json::from_slice(&message.body).ok();
-        let (Some(sink), Some(text), Some(Named { event })) = (sink, text, named) else {
-            return Answer::without_status(Outcome::Blocked, started);
+        let (Some(sink), Some(text), Some(EventNameOnly { event })) = (sink, text, named) else {
+            return AttemptResponse::without_status(AttemptOutcome::Blocked, started);
         };
         let event = BusEvent {
             detail_type: event,
             detail: text.to_owned(),
-            at: message.sent_at,
+            occurred_at: message.sent_at,
         };
-        let result = sink.put(event).await;
-        Answer {
-            excerpt: result.as_ref().err().map(shown),
-            ..Answer::without_status(sink::outcome(&result), started)
+        let result = sink.put_event(event).await;
+        AttemptResponse {
+            excerpt: result.as_ref().err().map(bus_fault_excerpt),
+            ..AttemptResponse::without_status(sink::outcome_of_put(&result), started)
         }
     }
 }
 
 /// What EventBridge said, as much as is kept of an answer.
-fn shown(fault: &BusFault) -> String {
+fn bus_fault_excerpt(fault: &EventBusError) -> String {
     let mut text = fault.to_string();
     while text.len() > MAX_EXCERPT_BYTES {
         text.pop();
@@ -244,15 +258,15 @@ fn shown(fault: &BusFault) -> String {
     text
 }
 
-impl fmt::Debug for Sender {
+impl fmt::Debug for WebhookSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut sender = f.debug_struct("Sender");
         sender.field("policy", &self.policy).finish_non_exhaustive()
     }
 }
 
-impl Answer {
-    fn without_status(outcome: Outcome, started: Instant) -> Self {
+impl AttemptResponse {
+    fn without_status(outcome: AttemptOutcome, started: Instant) -> Self {
         Self {
             outcome,
             status: None,
@@ -266,81 +280,88 @@ impl Answer {
 }
 
 /// The headers that are ours. None of them can be set by a customer.
-fn headers(message: &Message<'_>) -> Result<HeaderMap, SecretError> {
+fn message_headers(message: &WebhookMessage<'_>) -> Result<HeaderMap, SecretError> {
     let secrets = message.secrets;
-    let signature = secrets.sign(message.event, message.sent_at, &message.body)?;
-    let id = HeaderValue::try_from(message.event.as_str()).map_err(|_| SecretError::Signing)?;
+    let signature = secrets.sign_body(message.event_id, message.sent_at, &message.body)?;
+    let id = HeaderValue::try_from(message.event_id.as_str()).map_err(|_| SecretError::Signing)?;
     let mut headers = HeaderMap::with_capacity(10);
     headers.insert("webhook-id", id);
     headers.insert("webhook-timestamp", message.sent_at.as_second().into());
     headers.insert("webhook-signature", signature);
     headers.insert("okra-event-sequence", message.seq.0.into());
     headers.insert("okra-attempt", message.attempt.into());
-    if message.replayed {
+    if message.is_replay {
         headers.insert("okra-replay", HeaderValue::from_static("true"));
     }
-    if !message.gap.is_empty() {
-        let gap: Vec<String> = message.gap.iter().map(|seq| seq.0.to_string()).collect();
+    if !message.missing_seqs.is_empty() {
+        let gap: Vec<String> = message
+            .missing_seqs
+            .iter()
+            .map(|seq| seq.0.to_string())
+            .collect();
         let gap = HeaderValue::try_from(gap.join(",")).map_err(|_| SecretError::Signing)?;
         headers.insert("okra-event-gap", gap);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(bearer) = message.bearer {
-        headers.insert(AUTHORIZATION, bearer.header()?);
+        headers.insert(AUTHORIZATION, bearer.to_header_value()?);
     }
     Ok(headers)
 }
 
 /// The class of a fault that is the receiver's.
-fn charged(fault: Fault) -> Result<Outcome, SendFault> {
-    fault.outcome().ok_or(SendFault::Exhausted)
+fn receiver_outcome(fault: TransportError) -> Result<AttemptOutcome, AttemptError> {
+    fault
+        .attempt_outcome()
+        .ok_or(AttemptError::ResourcesExhausted)
 }
 
 /// What a reply to a message means.
-fn answer(
-    reply: &Reply,
+fn interpret_reply(
+    reply: &TransportReply,
     url: &Url,
-    message: &Message<'_>,
+    message: &WebhookMessage<'_>,
     started: Instant,
-) -> Result<Answer, SendFault> {
-    let outcome = match (Outcome::of_status(reply.status), &reply.body) {
+) -> Result<AttemptResponse, AttemptError> {
+    let outcome = match (AttemptOutcome::from_status(reply.status), &reply.body) {
         // A receiver that breaks off while it says yes may not have meant it.
-        (Outcome::Ok, &Err(fault)) => charged(fault)?,
+        (AttemptOutcome::Ok, &Err(fault)) => receiver_outcome(fault)?,
         (outcome, _) => outcome,
     };
     let header = |name: HeaderName| reply.headers.get(name)?.to_str().ok();
-    let location_host = (outcome == Outcome::Redirect)
-        .then(|| header(LOCATION).and_then(|location| host_of(url, location)))
+    let location_host = (outcome == AttemptOutcome::Redirect)
+        .then(|| header(LOCATION).and_then(|location| redirect_host(url, location)))
         .flatten();
-    Ok(Answer {
+    Ok(AttemptResponse {
         outcome,
         status: Some(reply.status),
-        retry_after_s: header(RETRY_AFTER).and_then(|value| retry_after_s(value, message.sent_at)),
-        control: header(CONTROL).and_then(Control::read),
+        retry_after_s: header(RETRY_AFTER)
+            .and_then(|value| parse_retry_after_s(value, message.sent_at)),
+        control: header(CONTROL_HEADER).and_then(ReceiverControl::from_header),
         location_host,
         excerpt: reply
             .body
             .as_ref()
             .ok()
             .filter(|_| !outcome.is_ok())
-            .and_then(excerpt_of),
+            .and_then(body_excerpt),
         latency_ms: elapsed_ms(started),
     })
 }
 
-impl Control {
-    fn read(value: &str) -> Option<Self> {
+impl ReceiverControl {
+    fn from_header(value: &str) -> Option<Self> {
         match value.trim() {
             "abort-message" => Some(Self::AbortMessage),
-            "disable" => Some(Self::Disable),
+            "disable" => Some(Self::DisableEndpoint),
             _ => None,
         }
     }
 }
 
 /// The beginning of a body as text that can be shown: what is no text is left out.
-fn excerpt_of(body: &Bytes) -> Option<String> {
+fn body_excerpt(body: &Bytes) -> Option<String> {
     let text = String::from_utf8_lossy(&body[..body.len().min(MAX_EXCERPT_BYTES)]);
     let shown = |c: &char| !c.is_control() || *c == '\n';
     let text: String = text
@@ -352,7 +373,7 @@ fn excerpt_of(body: &Bytes) -> Option<String> {
 }
 
 /// The host alone: paths and queries of URLs carry tokens.
-fn host_of(base: &Url, location: &str) -> Option<String> {
+fn redirect_host(base: &Url, location: &str) -> Option<String> {
     let host = base.join(location).ok()?.host_str()?.to_owned();
     (host.len() <= MAX_HOST_BYTES).then_some(host)
 }
@@ -380,10 +401,14 @@ mod tests {
             ("https://", None),
             ("mailto:a@b.example", None),
         ] {
-            assert_eq!(host_of(&base, location).as_deref(), expected, "{location}");
+            assert_eq!(
+                redirect_host(&base, location).as_deref(),
+                expected,
+                "{location}"
+            );
         }
         assert_eq!(
-            host_of(&base, &format!("https://{}/", "a.".repeat(200))),
+            redirect_host(&base, &format!("https://{}/", "a.".repeat(200))),
             None
         );
     }
@@ -391,13 +416,13 @@ mod tests {
     #[test]
     fn a_receiver_asks_in_two_words() {
         for (value, expected) in [
-            ("disable", Some(Control::Disable)),
-            (" abort-message ", Some(Control::AbortMessage)),
+            ("disable", Some(ReceiverControl::DisableEndpoint)),
+            (" abort-message ", Some(ReceiverControl::AbortMessage)),
             ("Disable", None),
             ("disable, abort-message", None),
             ("", None),
         ] {
-            assert_eq!(Control::read(value), expected, "{value:?}");
+            assert_eq!(ReceiverControl::from_header(value), expected, "{value:?}");
         }
     }
 }

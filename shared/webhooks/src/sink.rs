@@ -9,34 +9,34 @@ use std::{
 };
 
 use futures::channel::oneshot;
-use okra_aws::bus::{Bus, BusEvent, BusFault, MAX_ENTRIES, MAX_ENTRY_BYTES};
-use okra_core::retry::Outcome;
+use okra_aws::bus::{BusEvent, EventBus, EventBusError, MAX_ENTRY_BYTES, MAX_PUT_ENTRIES};
+use okra_core::retry::AttemptOutcome;
 
-type Result = std::result::Result<(), BusFault>;
-type Waiting = (BusEvent, oneshot::Sender<Result>);
+type PutResult = std::result::Result<(), EventBusError>;
+type WaitingEvent = (BusEvent, oneshot::Sender<PutResult>);
 
 /// A bus, and the events that are about to be put on it.
-pub(crate) struct Sink {
-    bus: Bus,
-    waiting: Mutex<VecDeque<Waiting>>,
+pub(crate) struct BusSink {
+    bus: EventBus,
+    waiting_events: Mutex<VecDeque<WaitingEvent>>,
 }
 
-impl Sink {
-    pub(crate) const fn new(bus: Bus) -> Self {
+impl BusSink {
+    pub(crate) const fn new(bus: EventBus) -> Self {
         Self {
             bus,
-            waiting: Mutex::new(VecDeque::new()),
+            waiting_events: Mutex::new(VecDeque::new()),
         }
     }
 
-    pub(crate) fn is(&self, name: &str) -> bool {
-        self.bus.is(name)
+    pub(crate) fn is_bus(&self, name: &str) -> bool {
+        self.bus.is_named(name)
     }
 
     /// Puts an event on the bus, with those that others put at the same time.
-    pub(crate) async fn put(&self, event: BusEvent) -> Result {
+    pub(crate) async fn put_event(&self, event: BusEvent) -> PutResult {
         let (answer, mut answered) = oneshot::channel();
-        self.lock().push_back((event, answer));
+        self.lock_waiting().push_back((event, answer));
         // Whoever is at it at the same time has the turn to bring his.
         tokio::task::yield_now().await;
         // Each takes what is there until he has his answer, so that nothing stays behind.
@@ -44,14 +44,14 @@ impl Sink {
             match answered.try_recv() {
                 Ok(Some(result)) => return result,
                 Ok(None) => {}
-                Err(oneshot::Canceled) => return Err(BusFault::Unreachable),
+                Err(oneshot::Canceled) => return Err(EventBusError::Unreachable),
             }
-            let (events, answers) = self.batch();
+            let (events, answers) = self.take_batch();
             if events.is_empty() {
                 // Another has it under way; should he vanish, it may be there or not.
-                return answered.await.unwrap_or(Err(BusFault::Unreachable));
+                return answered.await.unwrap_or(Err(EventBusError::Unreachable));
             }
-            for (result, answer) in self.bus.put(&events).await.into_iter().zip(answers) {
+            for (result, answer) in self.bus.put_events(&events).await.into_iter().zip(answers) {
                 // Whoever asked may be gone.
                 drop(answer.send(result));
             }
@@ -59,13 +59,13 @@ impl Sink {
     }
 
     /// What goes in the next call.
-    fn batch(&self) -> (Vec<BusEvent>, Vec<oneshot::Sender<Result>>) {
-        let mut waiting = self.lock();
+    fn take_batch(&self) -> (Vec<BusEvent>, Vec<oneshot::Sender<PutResult>>) {
+        let mut waiting = self.lock_waiting();
         let (mut bytes, mut events, mut answers) = (0, Vec::new(), Vec::new());
         while let Some((event, _)) = waiting.front() {
-            bytes += event.size();
+            bytes += event.size_bytes();
             // The first goes in any case: EventBridge says what is wrong with it.
-            let full = events.len() == MAX_ENTRIES || bytes > MAX_ENTRY_BYTES;
+            let full = events.len() == MAX_PUT_ENTRIES || bytes > MAX_ENTRY_BYTES;
             if full && !events.is_empty() {
                 break;
             }
@@ -77,17 +77,19 @@ impl Sink {
         (events, answers)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<WaitingEvent>> {
+        self.waiting_events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The class of what came of it.
-pub(crate) const fn outcome(result: &Result) -> Outcome {
+pub(crate) const fn outcome_of_put(result: &PutResult) -> AttemptOutcome {
     match result {
-        Ok(()) => Outcome::Ok,
-        Err(BusFault::Overloaded(_)) => Outcome::Throttled,
-        Err(BusFault::Unreachable) => Outcome::Connect,
-        Err(BusFault::Refused(_)) => Outcome::Rejected,
+        Ok(()) => AttemptOutcome::Ok,
+        Err(EventBusError::Overloaded(_)) => AttemptOutcome::Throttled,
+        Err(EventBusError::Unreachable) => AttemptOutcome::Connect,
+        Err(EventBusError::Rejected(_)) => AttemptOutcome::Rejected,
     }
 }

@@ -1,7 +1,7 @@
 //! Which URLs may be called.
 
 use ::http::Uri;
-use okra_aws::Bus;
+use okra_aws::EventBus;
 use okra_core::ids::{AppId, EndpointId};
 use url::{Host, Url};
 
@@ -41,7 +41,7 @@ const INTERNAL_SUFFIXES: [&str; 14] = [
 
 /// Why a URL cannot be called, or told to a browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlRefused {
+pub enum UrlError {
     /// It does not read as a URL with a host, or not everybody reads it as the same.
     #[error("it is not a URL")]
     Unreadable,
@@ -56,7 +56,7 @@ pub enum UrlRefused {
     UserInfo,
     /// It names an address instead of a host.
     #[error("it has to name a host, not an IP address")]
-    Literal,
+    IpLiteral,
     /// Its host is a name of an internal network.
     #[error("it has to name a public host")]
     InternalName,
@@ -71,15 +71,15 @@ pub enum UrlRefused {
     EventBus,
 }
 
-impl UrlRefused {
+impl UrlError {
     /// The stable name of the rule that is broken.
-    pub const fn rule(self) -> &'static str {
+    pub const fn rule_name(self) -> &'static str {
         match self {
             Self::Unreadable => "unreadable",
             Self::TooLong => "too_long",
             Self::Scheme => "scheme",
             Self::UserInfo => "user_info",
-            Self::Literal => "ip_literal",
+            Self::IpLiteral => "ip_literal",
             Self::InternalName => "internal_name",
             Self::OwnHost => "own_host",
             Self::Port => "port",
@@ -91,7 +91,7 @@ impl UrlRefused {
 /// The id of the endpoint that an app's URL is: the same URL of an app is the same endpoint, however
 /// many subscriptions name it.
 pub fn endpoint_id(app: AppId, url: &str) -> EndpointId {
-    EndpointId::of_url(app, url)
+    EndpointId::for_url(app, url)
 }
 
 /// Checks the URL of an endpoint that is to be registered: one that [`check_webhook`] lets pass, or
@@ -100,16 +100,16 @@ pub fn endpoint_id(app: AppId, url: &str) -> EndpointId {
 /// # Errors
 ///
 /// [`UrlRefused`]: its text is fit to be shown to whoever registers the URL.
-pub fn check_endpoint(
+pub fn check_endpoint_url(
     text: &str,
     policy: AddressPolicy,
-    bus: Option<&Bus>,
-    own: &str,
-) -> Result<(), UrlRefused> {
+    bus: Option<&EventBus>,
+    own_url: &str,
+) -> Result<(), UrlError> {
     match text.strip_prefix(BUS_SCHEME) {
-        Some(name) if bus.is_some_and(|bus| bus.is(name)) => Ok(()),
-        Some(_) => Err(UrlRefused::EventBus),
-        None => check_webhook(text, policy, own),
+        Some(name) if bus.is_some_and(|bus| bus.is_named(name)) => Ok(()),
+        Some(_) => Err(UrlError::EventBus),
+        None => check_webhook_url(text, policy, own_url),
     }
 }
 
@@ -119,10 +119,10 @@ pub fn check_endpoint(
 /// # Errors
 ///
 /// [`UrlRefused`]: its text is fit to be shown to whoever registers the URL.
-pub fn check_webhook(text: &str, policy: AddressPolicy, own: &str) -> Result<(), UrlRefused> {
+pub fn check_webhook_url(text: &str, policy: AddressPolicy, own_url: &str) -> Result<(), UrlError> {
     let url = check_url(text, policy)?;
-    match Url::parse(own) {
-        Ok(own) if is_same_host(&url, &own) => Err(UrlRefused::OwnHost),
+    match Url::parse(own_url) {
+        Ok(own) if is_same_host(&url, &own) => Err(UrlError::OwnHost),
         _ => Ok(()),
     }
 }
@@ -143,47 +143,48 @@ fn is_same_host(a: &Url, b: &Url) -> bool {
 /// # Errors
 ///
 /// [`UrlRefused`]: its text is fit to be shown to whoever registers the URL.
-pub fn check_url(text: &str, policy: AddressPolicy) -> Result<Url, UrlRefused> {
+pub fn check_url(text: &str, policy: AddressPolicy) -> Result<Url, UrlError> {
     if text.len() > MAX_URL_BYTES {
-        return Err(UrlRefused::TooLong);
+        return Err(UrlError::TooLong);
     }
     // These a lenient parser drops, and a strict one may take for the end.
     if text.contains(|character: char| character.is_control() || character.is_whitespace()) {
-        return Err(UrlRefused::Unreadable);
+        return Err(UrlError::Unreadable);
     }
-    let url = Url::parse(text).map_err(|_| UrlRefused::Unreadable)?;
+    let url = Url::parse(text).map_err(|_| UrlError::Unreadable)?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(UrlRefused::Scheme);
+        return Err(UrlError::Scheme);
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(UrlRefused::UserInfo);
+        return Err(UrlError::UserInfo);
     }
     if is_this_host(&url) && policy == AddressPolicy::AllowLoopback {
         return Ok(url);
     }
     if url.scheme() != "https" {
-        return Err(UrlRefused::Scheme);
+        return Err(UrlError::Scheme);
     }
     match url.host() {
         Some(Host::Domain(name)) if is_public_name(name) => {}
-        Some(Host::Domain(_)) => return Err(UrlRefused::InternalName),
-        Some(Host::Ipv4(_) | Host::Ipv6(_)) => return Err(UrlRefused::Literal),
-        None => return Err(UrlRefused::Unreadable),
+        Some(Host::Domain(_)) => return Err(UrlError::InternalName),
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => return Err(UrlError::IpLiteral),
+        None => return Err(UrlError::Unreadable),
     }
     match url.port_or_known_default() {
         Some(port) if PUBLIC_PORTS.contains(&port) => {}
-        _ => return Err(UrlRefused::Port),
+        _ => return Err(UrlError::Port),
     }
     match Uri::try_from(url.as_str()) {
         Ok(_) => Ok(url),
-        Err(_) => Err(UrlRefused::Unreadable),
+        Err(_) => Err(UrlError::Unreadable),
     }
 }
 
 /// True where the URL names this host outright.
 fn is_this_host(url: &Url) -> bool {
     let loopback = |address| {
-        AddressPolicy::AllowLoopback.permits(address) && !AddressPolicy::PublicOnly.permits(address)
+        AddressPolicy::AllowLoopback.permits_address(address)
+            && !AddressPolicy::PublicOnly.permits_address(address)
     };
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -216,14 +217,14 @@ mod tests {
         };
         let check = |url: &str| check_url(url, AddressPolicy::PublicOnly).err();
         assert_eq!(check(&url(MAX_URL_BYTES)), None);
-        assert_eq!(check(&url(MAX_URL_BYTES + 1)), Some(UrlRefused::TooLong));
+        assert_eq!(check(&url(MAX_URL_BYTES + 1)), Some(UrlError::TooLong));
     }
 
     #[test]
     fn nobody_has_the_system_call_itself() {
         let check = |url: &str, own: &str, refused: bool| {
-            let result = check_webhook(url, AddressPolicy::AllowLoopback, own);
-            let expected = refused.then_some(UrlRefused::OwnHost);
+            let result = check_webhook_url(url, AddressPolicy::AllowLoopback, own);
+            let expected = refused.then_some(UrlError::OwnHost);
             assert_eq!(result.err(), expected, "{url} {own}");
         };
         let own = "https://sync.example";

@@ -3,12 +3,12 @@
 use ::http::HeaderMap;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use okra_core::retry::Outcome;
+use okra_core::retry::AttemptOutcome;
 use url::Url;
 
 /// A signed POST, ready to go.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct TransportRequest {
     /// Where to; it passed [`check_url`](crate::check_url).
     pub url: Url,
     /// The headers that are ours, with the signature.
@@ -19,19 +19,19 @@ pub struct Request {
 
 /// What the receiver said.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct TransportReply {
     /// The status.
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
     /// The body's first bytes, as many as the transport's cap allows, or what went wrong after the
     /// headers.
-    pub body: Result<Bytes, Fault>,
+    pub body: Result<Bytes, TransportError>,
 }
 
 /// What went wrong on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum TransportError {
     /// The host has an address that must not be called. Nothing was sent.
     Blocked,
     /// The host name has no address.
@@ -46,15 +46,15 @@ pub enum Fault {
     Exhausted,
 }
 
-impl Fault {
+impl TransportError {
     /// The class that an attempt ends in for it; none where it is our own.
-    pub const fn outcome(self) -> Option<Outcome> {
+    pub const fn attempt_outcome(self) -> Option<AttemptOutcome> {
         match self {
-            Self::Blocked => Some(Outcome::Blocked),
-            Self::Dns => Some(Outcome::Dns),
-            Self::Tls => Some(Outcome::Tls),
-            Self::Timeout => Some(Outcome::Timeout),
-            Self::Connect => Some(Outcome::Connect),
+            Self::Blocked => Some(AttemptOutcome::Blocked),
+            Self::Dns => Some(AttemptOutcome::Dns),
+            Self::Tls => Some(AttemptOutcome::Tls),
+            Self::Timeout => Some(AttemptOutcome::Timeout),
+            Self::Connect => Some(AttemptOutcome::Connect),
             Self::Exhausted => None,
         }
     }
@@ -62,7 +62,10 @@ impl Fault {
 
 /// Carries one request to its receiver and the answer back. It follows no redirect, repeats nothing,
 /// and keeps to deadlines and caps of its own.
-pub trait Transport: Send + Sync {
+pub trait WebhookTransport: Send + Sync {
     /// Makes the exchange. Whatever the receiver does is a [`Reply`] or a [`Fault`].
-    fn post(&self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>>;
+    fn post_request(
+        &self,
+        request: TransportRequest,
+    ) -> BoxFuture<'_, Result<TransportReply, TransportError>>;
 }

@@ -9,47 +9,52 @@ use okra_core::{
     feed::{BodyVersion, PayloadMode},
     ids::{ReplayId, Seq},
 };
-use okra_queue::{Ping, ReplayStep, Resend};
-use okra_store::{Consistency, DeliveryState, Replay, ReplayOf, ReplayState};
-use okra_webhooks::{bodies, endpoint_id};
+use okra_queue::{EndpointPing, Redelivery, ReplayStep};
+use okra_store::{Consistency, DeliveryState, Replay, ReplayFilter, ReplayState};
+use okra_webhooks::{endpoint_id, render_bodies};
 use serde_json::Value;
 
-use crate::support::{APP, RECORD, Receiver, World};
+use crate::support::{APP, DeliveryWorld, RECORD, TestReceiver};
 
-fn replay(world: &World, receiver: &Receiver, of: ReplayOf) -> Replay {
+fn begin_replay(world: &DeliveryWorld, receiver: &TestReceiver, of: ReplayFilter) -> Replay {
     let (id, endpoint) = (
         ReplayId::from_bytes([7; 12]),
         endpoint_id(APP, &receiver.url),
     );
     Replay {
         record: Some(RECORD),
-        ..Replay::begun(id, (APP, endpoint), of, 50, world.clock.now())
+        ..Replay::start_replay(id, (APP, endpoint), of, 50, world.clock.now())
     }
 }
 
 /// Starts a replay and lets it run for some seconds.
-async fn run(world: &World, mut replay: Replay, seconds: i64) -> Replay {
+async fn run_replay(world: &DeliveryWorld, mut replay: Replay, seconds: i64) -> Replay {
     assert!(world.store.put_replay(&mut replay).await.unwrap());
-    Box::pin(go_on(world, &replay)).await;
+    Box::pin(take_replay_step(world, &replay)).await;
     let second = SignedDuration::from_secs(1);
     let seconds = i32::try_from(seconds).unwrap();
-    Box::pin(world.pass(second * seconds, second)).await;
-    world.store.replay(APP, replay.id).await.unwrap().unwrap()
+    Box::pin(world.pass_time(second * seconds, second)).await;
+    world
+        .store
+        .find_replay(APP, replay.id)
+        .await
+        .unwrap()
+        .unwrap()
 }
 
-async fn go_on(world: &World, replay: &Replay) {
+async fn take_replay_step(world: &DeliveryWorld, replay: &Replay) {
     let step = ReplayStep {
         app: APP,
         replay: replay.id,
         version: replay.version,
     };
-    world.deliverer.replay(step).await.unwrap();
+    world.deliverer.advance_replay(step).await.unwrap();
 }
 
-fn taken(receiver: &Receiver) -> Vec<u64> {
+fn received_seqs(receiver: &TestReceiver) -> Vec<u64> {
     let of = |seq: &String| seq.parse().unwrap();
     let mut taken: Vec<u64> = receiver
-        .headers("okra-event-sequence")
+        .header_values("okra-event-sequence")
         .iter()
         .map(of)
         .collect();
@@ -59,31 +64,34 @@ fn taken(receiver: &Receiver) -> Vec<u64> {
 
 #[tokio::test]
 async fn an_event_is_sent_again_as_the_same_event() {
-    let world = World::new().await;
-    let receiver = Receiver::answering(&[]).await;
-    world.endpoint(&receiver, &[], None).await;
+    let world = DeliveryWorld::new().await;
+    let receiver = TestReceiver::with_statuses(&[]).await;
+    world.add_endpoint(&receiver, &[], None).await;
     let dispatch = world.commit_balances(1).await;
-    world.dispatch(&dispatch).await;
-    let row = world.row(1, &receiver).await.unwrap();
-    let resend = Resend {
+    world.deliver_dispatch(&dispatch).await;
+    let row = world.load_delivery(1, &receiver).await.unwrap();
+    let resend = Redelivery {
         source: RECORD.into(),
         seq: Seq(1),
         endpoint: row.key.endpoint,
-        paced: false,
+        has_permit: false,
     };
-    receiver.usually(500);
-    world.deliverer.resend(resend).await.unwrap();
-    let row = world.row(1, &receiver).await.unwrap();
+    receiver.set_default_status(500);
+    world.deliverer.attempt_resend(resend).await.unwrap();
+    let row = world.load_delivery(1, &receiver).await.unwrap();
     // The schedule begins anew, and so does what can be seen of it.
-    assert_eq!((row.state, row.attempts), (DeliveryState::Retry, 1));
-    assert_eq!(row.log.len(), 2);
-    receiver.usually(200);
+    assert_eq!((row.state, row.attempt_count), (DeliveryState::Retry, 1));
+    assert_eq!(row.attempt_log.len(), 2);
+    receiver.set_default_status(200);
     world
-        .pass(SignedDuration::from_secs(10), SignedDuration::from_secs(10))
+        .pass_time(SignedDuration::from_secs(10), SignedDuration::from_secs(10))
         .await;
-    let row = world.row(1, &receiver).await.unwrap();
-    assert_eq!((row.state, row.attempts), (DeliveryState::Delivered, 2));
-    let requests = receiver.requests();
+    let row = world.load_delivery(1, &receiver).await.unwrap();
+    assert_eq!(
+        (row.state, row.attempt_count),
+        (DeliveryState::Delivered, 2)
+    );
+    let requests = receiver.received_requests();
     assert_eq!(requests.len(), 3);
     for (headers, body) in &requests {
         assert_eq!(headers["webhook-id"], requests[0].0["webhook-id"]);
@@ -98,123 +106,133 @@ async fn an_event_is_sent_again_as_the_same_event() {
 
 #[tokio::test]
 async fn a_replay_tells_of_what_failed_or_is_missing_or_of_all() {
-    let world = World::new().await;
-    let receiver = Receiver::answering(&[]).await;
+    let world = DeliveryWorld::new().await;
+    let receiver = TestReceiver::with_statuses(&[]).await;
     let abort = Some(("webhook-delivery", "abort-message"));
-    let refusing = Receiver::replying(&[(200, None), (422, abort), (200, None)]).await;
-    world.endpoint(&refusing, &[], None).await;
+    let refusing = TestReceiver::with_replies(&[(200, None), (422, abort), (200, None)]).await;
+    world.add_endpoint(&refusing, &[], None).await;
     for _ in 0..3 {
         let dispatch = world.commit_balances(1).await;
-        world.dispatch(&dispatch).await;
+        world.deliver_dispatch(&dispatch).await;
     }
     // An endpoint that came later.
-    world.endpoint(&receiver, &[], None).await;
-    let failed = run(&world, replay(&world, &refusing, ReplayOf::Failed), 2).await;
-    assert_eq!((failed.state, failed.sent), (ReplayState::Done, 1));
-    assert_eq!(taken(&refusing), [1, 2, 2, 3]);
+    world.add_endpoint(&receiver, &[], None).await;
+    let failed = run_replay(
+        &world,
+        begin_replay(&world, &refusing, ReplayFilter::Failed),
+        2,
+    )
+    .await;
+    assert_eq!((failed.state, failed.sent_count), (ReplayState::Done, 1));
+    assert_eq!(received_seqs(&refusing), [1, 2, 2, 3]);
 
     let missing = Replay {
         id: ReplayId::from_bytes([8; 12]),
         record: None,
-        ..replay(&world, &receiver, ReplayOf::Missing)
+        ..begin_replay(&world, &receiver, ReplayFilter::Missing)
     };
-    let missing = run(&world, missing, 2).await;
-    assert_eq!((missing.state, missing.sent), (ReplayState::Done, 3));
-    assert_eq!(taken(&receiver), [1, 2, 3]);
+    let missing = run_replay(&world, missing, 2).await;
+    assert_eq!((missing.state, missing.sent_count), (ReplayState::Done, 3));
+    assert_eq!(received_seqs(&receiver), [1, 2, 3]);
 
     let all = Replay {
         id: ReplayId::from_bytes([9; 12]),
-        places: (Seq(2), Seq(3)),
-        ..replay(&world, &receiver, ReplayOf::All)
+        seq_range: (Seq(2), Seq(3)),
+        ..begin_replay(&world, &receiver, ReplayFilter::All)
     };
-    assert_eq!(run(&world, all, 2).await.sent, 2);
-    assert_eq!(taken(&receiver), [1, 2, 2, 3, 3]);
+    assert_eq!(run_replay(&world, all, 2).await.sent_count, 2);
+    assert_eq!(received_seqs(&receiver), [1, 2, 2, 3, 3]);
 }
 
 #[tokio::test]
 async fn a_replay_keeps_its_rate_has_no_cap_and_goes_on_where_it_was_cancelled() {
-    let world = World::new().await;
-    let receiver = Receiver::answering(&[]).await;
-    world.endpoint(&receiver, &[], None).await;
+    let world = DeliveryWorld::new().await;
+    let receiver = TestReceiver::with_statuses(&[]).await;
+    world.add_endpoint(&receiver, &[], None).await;
     for _ in 0..4 {
         world.commit_balances(90).await;
     }
-    let running = run(&world, replay(&world, &receiver, ReplayOf::Missing), 3).await;
+    let running = run_replay(
+        &world,
+        begin_replay(&world, &receiver, ReplayFilter::Missing),
+        3,
+    )
+    .await;
     assert_eq!(running.state, ReplayState::Running);
-    let made = taken(&receiver).len();
+    let made = received_seqs(&receiver).len();
     assert!((150..=200).contains(&made), "{made}");
     let mut cancelled = running.clone();
     cancelled.state = ReplayState::Cancelled;
     assert!(world.store.put_replay(&mut cancelled).await.unwrap());
     world
-        .pass(SignedDuration::from_secs(5), SignedDuration::from_secs(1))
+        .pass_time(SignedDuration::from_secs(5), SignedDuration::from_secs(1))
         .await;
-    let sent = taken(&receiver).len();
+    let sent = received_seqs(&receiver).len();
     assert!(sent < 360, "{sent}");
     // A step that was under way when it was cancelled is void.
-    go_on(&world, &running).await;
-    world.settle().await;
-    assert_eq!(taken(&receiver).len(), sent);
+    take_replay_step(&world, &running).await;
+    world.handle_until_idle().await;
+    assert_eq!(received_seqs(&receiver).len(), sent);
 
     let resumed = Replay {
         state: ReplayState::Running,
         ..world
             .store
-            .replay(APP, cancelled.id)
+            .find_replay(APP, cancelled.id)
             .await
             .unwrap()
             .unwrap()
     };
-    let done = run(&world, resumed, 10).await;
+    let done = run_replay(&world, resumed, 10).await;
     assert_eq!(
-        (done.state, done.sent, done.looked_at),
+        (done.state, done.sent_count, done.examined_count),
         (ReplayState::Done, 360, 360)
     );
-    assert_eq!(taken(&receiver), (1..=360).collect::<Vec<_>>());
+    assert_eq!(received_seqs(&receiver), (1..=360).collect::<Vec<_>>());
 }
 
 /// The URL of a data sync comes with the ping; one that was removed is pinged no more.
 #[tokio::test]
 async fn a_url_that_is_no_endpoint_is_pinged_where_it_comes_along() {
-    let world = World::new().await;
-    let receiver = Receiver::answering(&[204]).await;
+    let world = DeliveryWorld::new().await;
+    let receiver = TestReceiver::with_statuses(&[204]).await;
     let endpoint = endpoint_id(APP, &receiver.url);
     for (url, sent) in [(None, 0), (Some(receiver.url.clone()), 1)] {
-        let ping = Ping {
+        let ping = EndpointPing {
             app: APP,
             endpoint,
             url,
         };
-        world.deliverer.ping(ping).await.unwrap();
-        assert_eq!(receiver.requests().len(), sent);
-        let health = world.health(&receiver).await;
-        assert_eq!(health.ping.is_some(), sent > 0);
+        world.deliverer.send_ping(ping).await.unwrap();
+        assert_eq!(receiver.received_requests().len(), sent);
+        let health = world.load_health(&receiver).await;
+        assert_eq!(health.last_ping.is_some(), sent > 0);
     }
 }
 
 #[tokio::test]
 async fn a_ping_is_signed_and_what_came_of_it_is_known() {
-    let world = World::new().await;
-    let receiver = Receiver::answering(&[204, 500]).await;
-    let secret = world.endpoint(&receiver, &[], None).await;
+    let world = DeliveryWorld::new().await;
+    let receiver = TestReceiver::with_statuses(&[204, 500]).await;
+    let secret = world.add_endpoint(&receiver, &[], None).await;
     let endpoint = endpoint_id(APP, &receiver.url);
     for class in ["ok", "rejected"] {
         world
             .deliverer
-            .ping(Ping {
+            .send_ping(EndpointPing {
                 app: APP,
                 endpoint,
                 url: None,
             })
             .await
             .unwrap();
-        let health = world.health(&receiver).await;
-        assert_eq!(health.ping.unwrap().class, class);
+        let health = world.load_health(&receiver).await;
+        assert_eq!(health.last_ping.unwrap().outcome_class, class);
         // Whether it answers a ping is no news about its events.
-        assert!(!health.health.is_troubled());
-        world.advance(SignedDuration::from_secs(1));
+        assert!(!health.health.is_failing());
+        world.advance_clock(SignedDuration::from_secs(1));
     }
-    let (headers, body) = receiver.requests().remove(0);
+    let (headers, body) = receiver.received_requests().remove(0);
     let json: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(
         (&json["event"], &json["code"]),
@@ -236,23 +254,23 @@ async fn a_ping_is_signed_and_what_came_of_it_is_known() {
 
 #[tokio::test]
 async fn a_gap_is_filled_with_the_bodies_that_were_sent() {
-    let world = World::new().await;
-    let receiver = Receiver::answering(&[]).await;
-    world.endpoint(&receiver, &[], None).await;
+    let world = DeliveryWorld::new().await;
+    let receiver = TestReceiver::with_statuses(&[]).await;
+    world.add_endpoint(&receiver, &[], None).await;
     let dispatch = world.commit_balances(2).await;
-    world.dispatch(&dispatch).await;
+    world.deliver_dispatch(&dispatch).await;
     let head = world
         .store
-        .head(RECORD, Consistency::Strong)
+        .find_head(RECORD, Consistency::Strong)
         .await
         .unwrap()
         .unwrap();
     let entries = world
         .store
-        .feed(RECORD, Seq(0), 10, Consistency::Strong)
+        .read_feed(RECORD, Seq(0), 10, Consistency::Strong)
         .await
         .unwrap();
-    let bodies = bodies(
+    let bodies = render_bodies(
         &world.store,
         "https://okra.example",
         &head,
@@ -261,7 +279,7 @@ async fn a_gap_is_filled_with_the_bodies_that_were_sent() {
     )
     .await
     .unwrap();
-    for (headers, sent) in receiver.requests() {
+    for (headers, sent) in receiver.received_requests() {
         let seq: usize = headers["okra-event-sequence"]
             .to_str()
             .unwrap()
@@ -277,18 +295,22 @@ async fn a_gap_is_filled_with_the_bodies_that_were_sent() {
 
 #[tokio::test]
 async fn the_secret_of_data_sync_before_a_rotation_signs_as_long_as_was_said() {
-    let world = World::new().await;
+    let world = DeliveryWorld::new().await;
     let (keyring, now) = (world.deliverer.keyring(), world.clock.now());
     let until = now + SignedDuration::from_hours(24);
     let rotated = keyring
-        .app_secrets(APP, now)
+        .load_or_create_app_secrets(APP, now)
         .await
         .unwrap()
-        .rotated(&[9; 24]);
+        .with_new_secret(&[9; 24]);
     keyring.put_app_secrets(APP, &rotated, until).await.unwrap();
     for (hours, expected) in [(1, 2), (23, 2), (24, 1), (48, 1)] {
         let at = now + SignedDuration::from_hours(hours);
-        let plain = keyring.app_secrets(APP, at).await.unwrap().to_plain();
+        let plain = keyring
+            .load_or_create_app_secrets(APP, at)
+            .await
+            .unwrap()
+            .to_plain();
         let count = plain.split(|byte| *byte == b' ').count();
         assert_eq!(count, expected, "{hours}");
     }

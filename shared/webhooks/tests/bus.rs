@@ -7,43 +7,44 @@ mod support;
 use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
-use okra_aws::{AwsConfig, Bus, Clock};
-use okra_core::{health::Circuit, ids::Seq, pace::Rate};
-use okra_emulator::{Fate, Service};
+use okra_aws::{AwsConfig, Clock, EventBus};
+use okra_core::{health::EndpointCircuit, ids::Seq, pace::SendRate};
+use okra_emulator::{AwsService, CallFate};
 use okra_store::DeliveryState;
-use okra_webhooks::{AddressPolicy, DeliverConfig, Limits, Sender, endpoint_id};
+use okra_webhooks::{AddressPolicy, AttemptLimits, DeliverConfig, WebhookSender, endpoint_id};
 use serde_json::Value;
 
-use crate::support::{APP, RECORD, START, World};
+use crate::support::{APP, DeliveryWorld, RECORD, START};
 
 const ARN: &str = "arn:aws:events:eu-west-1:123456789012:event-bus/consumers";
 const URL: &str = "eventbridge:consumers";
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
-async fn world() -> World {
+async fn bus_world() -> DeliveryWorld {
     let tls = okra_aws::rustls_client_config();
-    let sender = Sender::new(tls, AddressPolicy::PublicOnly, Limits::default()).unwrap();
+    let sender =
+        WebhookSender::new(tls, AddressPolicy::PublicOnly, AttemptLimits::default()).unwrap();
     let config = DeliverConfig {
-        rate: Rate::of(1000),
+        default_rate: SendRate::from_per_second(1000),
         ..DeliverConfig::new("https://okra.example")
     };
-    let bus = |world: &World| {
+    let bus = |world: &DeliveryWorld| {
         let aws = AwsConfig::with_http_client(world.emulator.http_client());
-        Bus::new(aws.eventbridge(), ARN)
+        EventBus::new(aws.eventbridge_client(), ARN)
     };
-    let clock = Clock::driven(START.parse().unwrap());
-    let mut world = World::sending_by(clock, sender.clone(), config).await;
+    let clock = Clock::manual_at(START.parse().unwrap());
+    let mut world = DeliveryWorld::with_sender(clock, sender.clone(), config).await;
     let sender = sender.with_bus(bus(&world));
-    world.send_by(sender);
-    world.endpoint_at(URL).await;
+    world.replace_sender(sender);
+    world.add_endpoint_at(URL).await;
     world
 }
 
 /// The events on the bus, by their place in the feed, each as often as it was put.
-fn put(world: &World) -> Vec<u64> {
+fn seqs_on_bus(world: &DeliveryWorld) -> Vec<u64> {
     let mut places: Vec<u64> = world
         .emulator
-        .events()
+        .taken_events()
         .iter()
         .map(|entry| {
             assert_eq!(entry["EventBusName"], ARN);
@@ -52,7 +53,10 @@ fn put(world: &World) -> Vec<u64> {
                 (&"okra-sync".into(), &"balance.success".into())
             );
             let detail = entry["Detail"].as_str().unwrap();
-            assert_eq!(okra_wire::documented::check(detail.as_bytes()), Ok(()));
+            assert_eq!(
+                okra_wire::documented::check_documented_body(detail.as_bytes()),
+                Ok(())
+            );
             let detail: Value = serde_json::from_str(detail).unwrap();
             detail["sequence"].as_u64().unwrap()
         })
@@ -61,59 +65,73 @@ fn put(world: &World) -> Vec<u64> {
     places
 }
 
-async fn states(world: &World) -> BTreeSet<(u64, &'static str)> {
+async fn delivery_states(world: &DeliveryWorld) -> BTreeSet<(u64, &'static str)> {
     let mut states = BTreeSet::new();
     let last = world
         .store
-        .head(RECORD, okra_store::Consistency::Strong)
+        .find_head(RECORD, okra_store::Consistency::Strong)
         .await
         .unwrap()
         .unwrap()
         .seq;
     for seq in 1..=last.0 {
-        let entry = world.store.entry(RECORD, Seq(seq)).await.unwrap().unwrap();
+        let entry = world
+            .store
+            .find_feed_entry(RECORD, Seq(seq))
+            .await
+            .unwrap()
+            .unwrap();
         let key = okra_store::DeliveryKey {
             endpoint: endpoint_id(APP, URL),
-            at: entry.at,
+            committed_at: entry.committed_at,
             source: RECORD.into(),
             seq: Seq(seq),
         };
-        let row = world.store.delivery(&key).await.unwrap();
+        let row = world.store.find_delivery(&key).await.unwrap();
         states.insert((seq, row.map_or("none", |row| row.state.as_str())));
     }
     states
 }
 
-fn all(last: u64, state: DeliveryState) -> BTreeSet<(u64, &'static str)> {
+fn all_in_state(last: u64, state: DeliveryState) -> BTreeSet<(u64, &'static str)> {
     (1..=last).map(|seq| (seq, state.as_str())).collect()
 }
 
 #[tokio::test]
 async fn events_are_put_ten_in_a_call() {
-    let world = world().await;
+    let world = bus_world().await;
     let dispatch = world.commit_balances(32).await;
-    assert_eq!(world.dispatch(&dispatch).await.delivered, 32);
-    assert_eq!(put(&world), (1..=32).collect::<Vec<_>>());
-    let calls = world.emulator.calls(Service::EventBridge, "PutEvents");
+    assert_eq!(world.deliver_dispatch(&dispatch).await.delivered, 32);
+    assert_eq!(seqs_on_bus(&world), (1..=32).collect::<Vec<_>>());
+    let calls = world
+        .emulator
+        .call_count(AwsService::EventBridge, "PutEvents");
     assert!(calls <= 5, "{calls} calls");
-    assert_eq!(states(&world).await, all(32, DeliveryState::Delivered));
+    assert_eq!(
+        delivery_states(&world).await,
+        all_in_state(32, DeliveryState::Delivered)
+    );
 }
 
 #[tokio::test]
 async fn what_fails_of_a_call_is_tried_again_and_nothing_else() {
-    let world = world().await;
+    let world = bus_world().await;
     let calls = std::sync::atomic::AtomicUsize::new(0);
-    world.emulator.inject(move |service, operation| {
-        let first = service == Service::EventBridge
+    world.emulator.inject_fates(move |service, operation| {
+        let first = service == AwsService::EventBridge
             && operation == "PutEvents"
             && calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
-        if first { Fate::Partial } else { Fate::Pass }
+        if first {
+            CallFate::ServeFirstHalf
+        } else {
+            CallFate::Serve
+        }
     });
     let dispatch = world.commit_balances(8).await;
-    let report = world.dispatch(&dispatch).await;
-    assert_eq!((report.delivered, report.deferred), (4, 4));
+    let report = world.deliver_dispatch(&dispatch).await;
+    assert_eq!((report.delivered, report.retry_scheduled), (4, 4));
     let failed = world
-        .attempts()
+        .all_attempts()
         .into_iter()
         .find(|it| !it.outcome.is_ok())
         .unwrap();
@@ -121,41 +139,52 @@ async fn what_fails_of_a_call_is_tried_again_and_nothing_else() {
         (failed.outcome.as_str(), failed.host.as_str()),
         ("throttled", "eventbridge")
     );
-    world.pass(MINUTE * 3, MINUTE).await;
-    assert_eq!(put(&world), (1..=8).collect::<Vec<_>>());
-    assert_eq!(states(&world).await, all(8, DeliveryState::Delivered));
+    world.pass_time(MINUTE * 3, MINUTE).await;
+    assert_eq!(seqs_on_bus(&world), (1..=8).collect::<Vec<_>>());
+    assert_eq!(
+        delivery_states(&world).await,
+        all_in_state(8, DeliveryState::Delivered)
+    );
 }
 
 #[tokio::test]
 async fn a_bus_that_is_gone_has_its_events_parked_and_gets_them_all() {
-    let world = world().await;
-    world.emulator.inject(|service, _| match service {
-        Service::EventBridge => Fate::Fail,
-        _ => Fate::Pass,
+    let world = bus_world().await;
+    world.emulator.inject_fates(|service, _| match service {
+        AwsService::EventBridge => CallFate::Fail,
+        _ => CallFate::Serve,
     });
     let dispatch = world.commit_balances(12).await;
-    world.dispatch(&dispatch).await;
+    world.deliver_dispatch(&dispatch).await;
     let endpoint = endpoint_id(APP, URL);
-    let circuit = || async { world.store.health(endpoint).await.unwrap().health.circuit };
-    assert!(matches!(circuit().await, Circuit::Open { .. }));
-    world.emulator.inject(|_, _| Fate::Pass);
-    world.pass(MINUTE * 35, MINUTE).await;
-    assert_eq!(circuit().await, Circuit::Closed);
-    assert_eq!(put(&world), (1..=12).collect::<Vec<_>>());
+    let circuit = || async {
+        world
+            .store
+            .load_endpoint_health(endpoint)
+            .await
+            .unwrap()
+            .health
+            .circuit
+    };
+    assert!(matches!(circuit().await, EndpointCircuit::Open { .. }));
+    world.emulator.inject_fates(|_, _| CallFate::Serve);
+    world.pass_time(MINUTE * 35, MINUTE).await;
+    assert_eq!(circuit().await, EndpointCircuit::Closed);
+    assert_eq!(seqs_on_bus(&world), (1..=12).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn another_bus_than_the_deployments_gets_nothing() {
-    let world = world().await;
-    world.endpoint_at("eventbridge:elsewhere").await;
+    let world = bus_world().await;
+    world.add_endpoint_at("eventbridge:elsewhere").await;
     let dispatch = world.commit_balances(1).await;
-    let report = world.dispatch(&dispatch).await;
-    assert_eq!((report.delivered, report.deferred), (1, 1));
+    let report = world.deliver_dispatch(&dispatch).await;
+    assert_eq!((report.delivered, report.retry_scheduled), (1, 1));
     let outcomes: BTreeSet<_> = world
-        .attempts()
+        .all_attempts()
         .iter()
         .map(|it| it.outcome.as_str())
         .collect();
     assert_eq!(outcomes, ["blocked", "ok"].into());
-    assert_eq!(put(&world), [1]);
+    assert_eq!(seqs_on_bus(&world), [1]);
 }

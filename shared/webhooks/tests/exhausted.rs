@@ -6,10 +6,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use okra_core::{
     ids::{EventId, RecordId, Seq},
-    retry::Outcome,
+    retry::AttemptOutcome,
 };
 use okra_webhooks::{
-    AddressPolicy, Limits, Message, SECRET_BYTES, SendFault, Sender, SigningSecrets,
+    AddressPolicy, AttemptError, AttemptLimits, SECRET_BYTES, SigningSecrets, WebhookMessage,
+    WebhookSender,
 };
 
 /// Files that are opened at most; where a process may have more, there is nothing to see.
@@ -20,16 +21,17 @@ async fn a_machine_without_files_does_not_charge_the_receiver() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let tls = okra_aws::rustls_client_config();
-    let sender = Sender::new(tls, AddressPolicy::AllowLoopback, Limits::default()).unwrap();
-    let message = Message {
+    let sender =
+        WebhookSender::new(tls, AddressPolicy::AllowLoopback, AttemptLimits::default()).unwrap();
+    let message = WebhookMessage {
         url: &url,
-        event: &EventId::of(RecordId::from_bytes([1; 12]), Seq(1)),
+        event_id: &EventId::for_record_entry(RecordId::from_bytes([1; 12]), Seq(1)),
         seq: Seq(1),
         attempt: 1,
-        replayed: false,
-        gap: &[],
+        is_replay: false,
+        missing_seqs: &[],
         body: Bytes::from_static(b"{}"),
-        secrets: &SigningSecrets::fresh(&[0; SECRET_BYTES]),
+        secrets: &SigningSecrets::from_entropy(&[0; SECRET_BYTES]),
         bearer: None,
         sent_at: Timestamp::UNIX_EPOCH,
     };
@@ -41,10 +43,13 @@ async fn a_machine_without_files_does_not_charge_the_receiver() {
             return;
         }
     }
-    assert_eq!(sender.send(&message).await, Err(SendFault::Exhausted));
+    assert_eq!(
+        sender.send_message(&message).await,
+        Err(AttemptError::ResourcesExhausted)
+    );
 
     drop(files);
     drop(listener);
-    let answer = sender.send(&message).await.unwrap();
-    assert_eq!(answer.outcome, Outcome::Connect);
+    let answer = sender.send_message(&message).await.unwrap();
+    assert_eq!(answer.outcome, AttemptOutcome::Connect);
 }

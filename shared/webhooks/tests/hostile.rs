@@ -18,11 +18,12 @@ use bytes::Bytes;
 use futures::future::join_all;
 use okra_core::{
     ids::{EventId, RecordId, Seq},
-    retry::Outcome,
+    retry::AttemptOutcome,
 };
 use okra_store::DeliveryState;
 use okra_webhooks::{
-    AddressPolicy, Answer, Control, Limits, Message, SECRET_BYTES, Sender, SigningSecrets,
+    AddressPolicy, AttemptLimits, AttemptResponse, ReceiverControl, SECRET_BYTES, SigningSecrets,
+    WebhookMessage, WebhookSender,
 };
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -48,7 +49,7 @@ const SEND_BUFFER: u32 = 16 * 1024;
 
 /// What a receiver does with a connection, one thing after the other; at the end it hangs up.
 #[derive(Clone)]
-enum Act {
+enum ReceiverAct {
     /// Reads the whole request.
     Read,
     /// Writes.
@@ -62,28 +63,28 @@ enum Act {
     /// Hangs up with a reset instead of an end.
     Reset,
 }
-use Act::{Drip, Flood, Read, Reset, Wait, Write};
+use ReceiverAct::{Drip, Flood, Read, Reset, Wait, Write};
 
 #[derive(Default)]
-struct Seen {
+struct ReceiverCounts {
     connections: AtomicUsize,
-    ended: AtomicUsize,
-    taken: AtomicUsize,
+    connections_ended: AtomicUsize,
+    bytes_taken: AtomicUsize,
     change: Notify,
     requests: Mutex<Vec<String>>,
 }
 
 /// A receiver that follows a script on each connection.
-struct Receiver {
+struct ScriptedReceiver {
     url: String,
-    seen: Arc<Seen>,
+    counts: Arc<ReceiverCounts>,
 }
 
-impl Receiver {
-    async fn acting(script: Vec<Act>) -> Self {
-        let listener = listen();
+impl ScriptedReceiver {
+    async fn following_script(script: Vec<ReceiverAct>) -> Self {
+        let listener = bind_listener();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(ReceiverCounts::default());
         let shared = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
@@ -91,22 +92,22 @@ impl Receiver {
                 seen.connections.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
                     // An error is the other side hanging up, which many scripts wait for.
-                    let _ = play(connection, &script, &seen).await;
-                    seen.ended.fetch_add(1, Ordering::SeqCst);
+                    let _ = play_script(connection, &script, &seen).await;
+                    seen.connections_ended.fetch_add(1, Ordering::SeqCst);
                     seen.change.notify_waiters();
                 });
             }
         });
-        Self { url, seen }
+        Self { url, counts: seen }
     }
 
     /// Waits until nothing is connected any more.
-    async fn is_left_alone(&self) {
+    async fn wait_until_disconnected(&self) {
         let ended = async {
             loop {
-                let change = self.seen.change.notified();
+                let change = self.counts.change.notified();
                 let load = |count: &AtomicUsize| count.load(Ordering::SeqCst);
-                if load(&self.seen.ended) == load(&self.seen.connections) {
+                if load(&self.counts.connections_ended) == load(&self.counts.connections) {
                     return;
                 }
                 change.await;
@@ -119,36 +120,40 @@ impl Receiver {
         );
     }
 
-    fn taken(&self) -> usize {
-        self.seen.taken.load(Ordering::SeqCst)
+    fn bytes_taken(&self) -> usize {
+        self.counts.bytes_taken.load(Ordering::SeqCst)
     }
 
-    fn requests(&self) -> Vec<String> {
-        self.seen.requests.lock().unwrap().clone()
+    fn received_requests(&self) -> Vec<String> {
+        self.counts.requests.lock().unwrap().clone()
     }
 }
 
-fn listen() -> TcpListener {
+fn bind_listener() -> TcpListener {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_send_buffer_size(SEND_BUFFER).unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     socket.listen(64).unwrap()
 }
 
-async fn play(mut connection: TcpStream, script: &[Act], seen: &Seen) -> io::Result<()> {
+async fn play_script(
+    mut connection: TcpStream,
+    script: &[ReceiverAct],
+    seen: &ReceiverCounts,
+) -> io::Result<()> {
     for act in script {
         match act {
             Read => {
                 let request = read_request(&mut connection).await?;
                 seen.requests.lock().unwrap().push(request);
             }
-            Write(bytes) => write(&mut connection, bytes, seen).await?,
+            Write(bytes) => write_counted(&mut connection, bytes, seen).await?,
             Flood(bytes) => loop {
-                write(&mut connection, bytes, seen).await?;
+                write_counted(&mut connection, bytes, seen).await?;
             },
             Drip(bytes) => {
                 for byte in bytes.iter().cycle() {
-                    write(&mut connection, &[*byte], seen).await?;
+                    write_counted(&mut connection, &[*byte], seen).await?;
                     tokio::time::sleep(EXCHANGE / 30).await;
                 }
             }
@@ -162,11 +167,15 @@ async fn play(mut connection: TcpStream, script: &[Act], seen: &Seen) -> io::Res
     Ok(())
 }
 
-async fn write(connection: &mut TcpStream, bytes: &[u8], seen: &Seen) -> io::Result<()> {
+async fn write_counted(
+    connection: &mut TcpStream,
+    bytes: &[u8],
+    seen: &ReceiverCounts,
+) -> io::Result<()> {
     let mut rest = bytes;
     while !rest.is_empty() {
         let written = connection.write(rest).await?;
-        seen.taken.fetch_add(written, Ordering::SeqCst);
+        seen.bytes_taken.fetch_add(written, Ordering::SeqCst);
         rest = &rest[written..];
     }
     Ok(())
@@ -187,40 +196,40 @@ async fn read_request(connection: &mut TcpStream) -> io::Result<String> {
 const BODY: &[u8] = br#"{"type":"CALLBACK"}"#;
 
 /// A sender that does not wait long.
-fn hasty() -> Sender {
-    trusting(okra_aws::rustls_client_config())
+fn impatient_sender() -> WebhookSender {
+    sender_trusting(okra_aws::rustls_client_config())
 }
 
-fn trusting(tls: rustls::ClientConfig) -> Sender {
-    let limits = Limits {
+fn sender_trusting(tls: rustls::ClientConfig) -> WebhookSender {
+    let limits = AttemptLimits {
         exchange: EXCHANGE,
         resolve: EXCHANGE / 6,
         connect: EXCHANGE / 6,
         tls: EXCHANGE / 6,
-        ..Limits::default()
+        ..AttemptLimits::default()
     };
-    Sender::new(tls, AddressPolicy::AllowLoopback, limits).unwrap()
+    WebhookSender::new(tls, AddressPolicy::AllowLoopback, limits).unwrap()
 }
 
-async fn post(sender: &Sender, url: &str) -> Answer {
-    let message = Message {
+async fn post_to_receiver(sender: &WebhookSender, url: &str) -> AttemptResponse {
+    let message = WebhookMessage {
         url,
-        event: &EventId::of(RecordId::from_bytes([0xab; 12]), Seq(17)),
+        event_id: &EventId::for_record_entry(RecordId::from_bytes([0xab; 12]), Seq(17)),
         seq: Seq(17),
         attempt: 3,
-        replayed: false,
-        gap: &[],
+        is_replay: false,
+        missing_seqs: &[],
         body: Bytes::from_static(BODY),
-        secrets: &SigningSecrets::fresh(&[1; SECRET_BYTES]),
+        secrets: &SigningSecrets::from_entropy(&[1; SECRET_BYTES]),
         bearer: None,
         sent_at: "1994-11-06T08:49:37Z".parse().unwrap(),
     };
     // An attempt has a deadline.
-    let sent = tokio::time::timeout(PATIENCE, sender.send(&message)).await;
+    let sent = tokio::time::timeout(PATIENCE, sender.send_message(&message)).await;
     sent.unwrap().unwrap()
 }
 
-fn text(text: &str) -> Act {
+fn write_text(text: &str) -> ReceiverAct {
     Write(text.replace('\n', "\r\n").into_bytes())
 }
 
@@ -255,16 +264,23 @@ fn gzip_bomb() -> Vec<u8> {
 
 /// Plays a script to one attempt, and checks what came of it, that the connection is closed, and how
 /// much was taken in.
-async fn check(name: &str, script: Vec<Act>, expected: (Outcome, Option<u16>)) -> Answer {
-    let receiver = Receiver::acting(script).await;
-    let sender = hasty();
-    let answer = post(&sender, &receiver.url).await;
+async fn check_script(
+    name: &str,
+    script: Vec<ReceiverAct>,
+    expected: (AttemptOutcome, Option<u16>),
+) -> AttemptResponse {
+    let receiver = ScriptedReceiver::following_script(script).await;
+    let sender = impatient_sender();
+    let answer = post_to_receiver(&sender, &receiver.url).await;
     assert_eq!((answer.outcome, answer.status), expected, "{name}");
     drop(sender);
-    receiver.is_left_alone().await;
-    let taken = receiver.taken();
+    receiver.wait_until_disconnected().await;
+    let taken = receiver.bytes_taken();
     assert!(taken <= MAX_TAKEN, "{name}: {taken} bytes were taken in");
-    assert!(receiver.requests().len() <= 1, "{name}: it was sent again");
+    assert!(
+        receiver.received_requests().len() <= 1,
+        "{name}: it was sent again"
+    );
     answer
 }
 
@@ -280,20 +296,25 @@ async fn a_receiver_that_is_slow_meets_the_deadline() {
         ),
         (
             "a dripping body",
-            vec![Read, text(YES), text("\n"), Drip(b".".to_vec())],
+            vec![Read, write_text(YES), write_text("\n"), Drip(b".".to_vec())],
             Some(200),
         ),
         (
             "a body that stops",
-            vec![Read, text(YES), text("content-length: 9\n\nhalf"), Wait],
+            vec![
+                Read,
+                write_text(YES),
+                write_text("content-length: 9\n\nhalf"),
+                Wait,
+            ],
             Some(200),
         ),
         (
             "dripping chunks",
             vec![
                 Read,
-                text(YES),
-                text("transfer-encoding: chunked\n\n"),
+                write_text(YES),
+                write_text("transfer-encoding: chunked\n\n"),
                 Drip(b"1\r\n.\r\n".to_vec()),
             ],
             Some(200),
@@ -308,7 +329,7 @@ async fn a_receiver_that_is_slow_meets_the_deadline() {
         ),
     ];
     let checks = cases.map(|(name, script, status)| async move {
-        let answer = check(name, script, (Outcome::Timeout, status)).await;
+        let answer = check_script(name, script, (AttemptOutcome::Timeout, status)).await;
         // Not a timing: whatever the machine does, the deadline comes first.
         assert!(
             u128::from(answer.latency_ms) >= EXCHANGE.as_millis(),
@@ -323,19 +344,19 @@ async fn a_flood_is_cut() {
     let block = vec![b'.'; 8192];
     let chunk = [b"2000\r\n", &*block, b"\r\n"].concat();
     let header = [b"x: ", &*block, b"\r\n"].concat();
-    let ok = (Outcome::Ok, Some(200));
-    let broken = (Outcome::Connect, None);
+    let ok = (AttemptOutcome::Ok, Some(200));
+    let broken = (AttemptOutcome::Connect, None);
     for (name, script, expected) in [
         (
             "an endless body",
-            vec![text(YES), text("\n"), Flood(block.clone())],
+            vec![write_text(YES), write_text("\n"), Flood(block.clone())],
             ok,
         ),
         (
             "a terabyte",
             vec![
-                text(YES),
-                text("content-length: 1099511627776\n\n"),
+                write_text(YES),
+                write_text("content-length: 1099511627776\n\n"),
                 Flood(block.clone()),
             ],
             ok,
@@ -343,8 +364,8 @@ async fn a_flood_is_cut() {
         (
             "endless chunks",
             vec![
-                text(YES),
-                text("transfer-encoding: chunked\n\n"),
+                write_text(YES),
+                write_text("transfer-encoding: chunked\n\n"),
                 Flood(chunk),
             ],
             ok,
@@ -352,21 +373,25 @@ async fn a_flood_is_cut() {
         (
             "a gzip bomb",
             vec![
-                text(YES),
-                text("content-encoding: gzip\n\n"),
+                write_text(YES),
+                write_text("content-encoding: gzip\n\n"),
                 Flood(gzip_bomb()),
             ],
             ok,
         ),
         (
             "1 MB in one header",
-            vec![text(YES), Write(vec![b'x'; 1 << 20])],
+            vec![write_text(YES), Write(vec![b'x'; 1 << 20])],
             broken,
         ),
-        ("1 MB of headers", vec![text(YES), Flood(header)], broken),
+        (
+            "1 MB of headers",
+            vec![write_text(YES), Flood(header)],
+            broken,
+        ),
         (
             "ten thousand headers",
-            vec![text(YES), text(&"x: y\n".repeat(10_000))],
+            vec![write_text(YES), write_text(&"x: y\n".repeat(10_000))],
             broken,
         ),
         (
@@ -377,8 +402,8 @@ async fn a_flood_is_cut() {
         (
             "an endless chunk size",
             vec![
-                text(YES),
-                text("transfer-encoding: chunked\n\n"),
+                write_text(YES),
+                write_text("transfer-encoding: chunked\n\n"),
                 Flood(vec![b'0'; 8192]),
             ],
             ok,
@@ -386,11 +411,11 @@ async fn a_flood_is_cut() {
         (
             "endless trailers",
             vec![
-                text(YES),
-                text("transfer-encoding: chunked\n\n0\n"),
+                write_text(YES),
+                write_text("transfer-encoding: chunked\n\n0\n"),
                 Flood(b"x: y\r\n".to_vec()),
             ],
-            (Outcome::Connect, Some(200)),
+            (AttemptOutcome::Connect, Some(200)),
         ),
         (
             "endless informational answers",
@@ -399,120 +424,143 @@ async fn a_flood_is_cut() {
         ),
         (
             "an endless refusal",
-            vec![text("HTTP/1.1 500 No\n\n"), Flood(block.clone())],
-            (Outcome::Rejected, Some(500)),
+            vec![write_text("HTTP/1.1 500 No\n\n"), Flood(block.clone())],
+            (AttemptOutcome::Rejected, Some(500)),
         ),
     ] {
         let script = [vec![Read], script].concat();
-        check(name, script, expected).await;
+        check_script(name, script, expected).await;
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_no_yes() {
-    let refused = (Outcome::Rejected, Some(500));
-    let half = (Outcome::Connect, Some(200));
-    let broken = (Outcome::Connect, None);
+    let refused = (AttemptOutcome::Rejected, Some(500));
+    let half = (AttemptOutcome::Connect, Some(200));
+    let broken = (AttemptOutcome::Connect, None);
     for (name, script, expected) in [
         ("a reset", vec![Reset], broken),
         ("an end", vec![], broken),
-        ("a reset in the head", vec![text(YES), Reset], broken),
+        ("a reset in the head", vec![write_text(YES), Reset], broken),
         (
             "a reset in the body",
-            vec![text(YES), text("content-length: 9\n\nhalf"), Reset],
+            vec![
+                write_text(YES),
+                write_text("content-length: 9\n\nhalf"),
+                Reset,
+            ],
             half,
         ),
         (
             "an end in the body",
-            vec![text(YES), text("content-length: 9\n\nhalf")],
+            vec![write_text(YES), write_text("content-length: 9\n\nhalf")],
             half,
         ),
         (
             "an end between chunks",
-            vec![text(YES), text("transfer-encoding: chunked\n\n1\n.\n")],
+            vec![
+                write_text(YES),
+                write_text("transfer-encoding: chunked\n\n1\n.\n"),
+            ],
             half,
         ),
         (
             "a chunk of no size",
-            vec![text(YES), text("transfer-encoding: chunked\n\nzz\n")],
+            vec![
+                write_text(YES),
+                write_text("transfer-encoding: chunked\n\nzz\n"),
+            ],
             half,
         ),
         (
             "a chunk of every size",
             vec![
-                text(YES),
-                text("transfer-encoding: chunked\n\nfffffffffffffffff\n"),
+                write_text(YES),
+                write_text("transfer-encoding: chunked\n\nfffffffffffffffff\n"),
             ],
             half,
         ),
         (
             "two lengths",
             vec![
-                text(YES),
-                text("content-length: 1\ncontent-length: 2\n\nab"),
+                write_text(YES),
+                write_text("content-length: 1\ncontent-length: 2\n\nab"),
             ],
             broken,
         ),
         (
             "a negative length",
-            vec![text(YES), text("content-length: -1\n\nab")],
+            vec![write_text(YES), write_text("content-length: -1\n\nab")],
             broken,
         ),
         (
             "a refusal with a reset in its body",
-            vec![text("HTTP/1.1 500 No\ncontent-length: 9\n\nhalf"), Reset],
+            vec![
+                write_text("HTTP/1.1 500 No\ncontent-length: 9\n\nhalf"),
+                Reset,
+            ],
             refused,
         ),
         (
             "a farewell with a reset in its body",
-            vec![text("HTTP/1.1 410 Gone\ncontent-length: 9\n\nhalf"), Reset],
-            (Outcome::Gone, Some(410)),
+            vec![
+                write_text("HTTP/1.1 410 Gone\ncontent-length: 9\n\nhalf"),
+                Reset,
+            ],
+            (AttemptOutcome::Gone, Some(410)),
         ),
         (
             "204 and an end",
-            vec![text("HTTP/1.1 204 No Content\n\n")],
-            (Outcome::Ok, Some(204)),
+            vec![write_text("HTTP/1.1 204 No Content\n\n")],
+            (AttemptOutcome::Ok, Some(204)),
         ),
         (
             "204 that claims a body",
-            vec![text("HTTP/1.1 204 No Content\ncontent-length: 9\n\n")],
-            (Outcome::Ok, Some(204)),
+            vec![write_text("HTTP/1.1 204 No Content\ncontent-length: 9\n\n")],
+            (AttemptOutcome::Ok, Some(204)),
         ),
         (
             "a body until the end",
-            vec![text(YES), text("\nall of it")],
-            (Outcome::Ok, Some(200)),
+            vec![write_text(YES), write_text("\nall of it")],
+            (AttemptOutcome::Ok, Some(200)),
         ),
         (
             "a header that is none",
-            vec![text(YES), text("bad header\nconnection: close\n\n")],
-            (Outcome::Ok, Some(200)),
+            vec![
+                write_text(YES),
+                write_text("bad header\nconnection: close\n\n"),
+            ],
+            (AttemptOutcome::Ok, Some(200)),
         ),
         (
             "one informational answer",
             vec![
-                text("HTTP/1.1 100 Continue\n\n"),
-                text(YES),
-                text("content-length: 0\n\n"),
+                write_text("HTTP/1.1 100 Continue\n\n"),
+                write_text(YES),
+                write_text("content-length: 0\n\n"),
             ],
-            (Outcome::Ok, Some(200)),
+            (AttemptOutcome::Ok, Some(200)),
         ),
         (
             "another protocol in return",
-            vec![text(
+            vec![write_text(
                 "HTTP/1.1 101 Switching Protocols\nupgrade: x\nconnection: upgrade\n\n",
             )],
-            (Outcome::Rejected, Some(101)),
+            (AttemptOutcome::Rejected, Some(101)),
         ),
         (
             "a status of its own",
-            vec![text("HTTP/1.1 999 Sure\n\n")],
-            (Outcome::Rejected, Some(999)),
+            vec![write_text("HTTP/1.1 999 Sure\n\n")],
+            (AttemptOutcome::Rejected, Some(999)),
         ),
-        ("no status", vec![text("HTTP/1.1 099 Low\n\n")], broken),
+        (
+            "no status",
+            vec![write_text("HTTP/1.1 099 Low\n\n")],
+            broken,
+        ),
         (
             "another protocol",
-            vec![text("SSH-2.0-OpenSSH_9.6\n")],
+            vec![write_text("SSH-2.0-OpenSSH_9.6\n")],
             broken,
         ),
         (
@@ -520,17 +568,18 @@ async fn an_answer_that_breaks_off_is_no_yes() {
             vec![Write(b"\0\0\0\x04\0\0\0\0\0".to_vec())],
             broken,
         ),
-        ("HTTP/0.9", vec![text("<html>yes</html>")], broken),
+        ("HTTP/0.9", vec![write_text("<html>yes</html>")], broken),
     ] {
         let script = [vec![Read], script].concat();
-        check(name, script, expected).await;
+        check_script(name, script, expected).await;
     }
-    check("a reset before it reads", vec![Reset], broken).await;
+    check_script("a reset before it reads", vec![Reset], broken).await;
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_its_host_is_told() {
-    let target = Receiver::acting(vec![Read, text(YES), text("\n")]).await;
+    let target =
+        ScriptedReceiver::following_script(vec![Read, write_text(YES), write_text("\n")]).await;
     let elsewhere = target.url.as_str();
     for status in [300, 301, 302, 303, 307, 308] {
         for (location, host) in [
@@ -544,12 +593,13 @@ async fn a_redirect_is_not_followed_and_its_host_is_told() {
             ("https://", None),
         ] {
             let head = format!("HTTP/1.1 {status} Moved\nlocation: {location}\n\n");
-            let script = vec![Read, text(&head)];
-            let answer = check(location, script, (Outcome::Redirect, Some(status))).await;
+            let script = vec![Read, write_text(&head)];
+            let answer =
+                check_script(location, script, (AttemptOutcome::Redirect, Some(status))).await;
             assert_eq!(answer.location_host.as_deref(), host, "{location}");
         }
     }
-    assert!(target.requests().is_empty());
+    assert!(target.received_requests().is_empty());
 }
 
 #[tokio::test]
@@ -571,8 +621,13 @@ async fn a_receiver_can_ask_for_time() {
         (429, "\u{a7}", None),
     ] {
         let head = format!("HTTP/1.1 {status} Later\nretry-after: {asked}\n\n");
-        let outcome = Outcome::of_status(status);
-        let answer = check(asked, vec![Read, text(&head)], (outcome, Some(status))).await;
+        let outcome = AttemptOutcome::from_status(status);
+        let answer = check_script(
+            asked,
+            vec![Read, write_text(&head)],
+            (outcome, Some(status)),
+        )
+        .await;
         assert_eq!(answer.retry_after_s, expected, "{asked:?}");
     }
 }
@@ -580,15 +635,15 @@ async fn a_receiver_can_ask_for_time() {
 #[tokio::test]
 async fn a_receiver_can_ask_for_silence() {
     for (asked, expected) in [
-        ("disable", Some(Control::Disable)),
-        ("abort-message", Some(Control::AbortMessage)),
+        ("disable", Some(ReceiverControl::DisableEndpoint)),
+        ("abort-message", Some(ReceiverControl::AbortMessage)),
         ("nonsense", None),
     ] {
         let head = format!("HTTP/1.1 400 No\nwebhook-delivery: {asked}\n\n");
-        let answer = check(
+        let answer = check_script(
             asked,
-            vec![Read, text(&head)],
-            (Outcome::Rejected, Some(400)),
+            vec![Read, write_text(&head)],
+            (AttemptOutcome::Rejected, Some(400)),
         )
         .await;
         assert_eq!(answer.control, expected, "{asked:?}");
@@ -596,9 +651,9 @@ async fn a_receiver_can_ask_for_silence() {
 }
 
 /// An authority of our own, with certificates for `localhost` as good and as bad as they come.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+struct TestAuthority(CertifiedIssuer<'static, KeyPair>);
 
-impl Authority {
+impl TestAuthority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -607,7 +662,7 @@ impl Authority {
     }
 
     /// A client that trusts this authority, and is otherwise as in production.
-    fn trusted(&self) -> rustls::ClientConfig {
+    fn client_config(&self) -> rustls::ClientConfig {
         // Installs the provider.
         drop(okra_aws::rustls_client_config());
         let mut roots = rustls::RootCertStore::empty();
@@ -620,7 +675,7 @@ impl Authority {
         .with_no_client_auth()
     }
 
-    fn certificate(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    fn issue_certificate(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         change(&mut params);
@@ -642,7 +697,7 @@ async fn tls_receiver(
         .with_single_cert(vec![certificate], key)
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = listen();
+    let listener = bind_listener();
     let port = listener.local_addr().unwrap().port();
     let read = Arc::new(AtomicUsize::new(0));
     let shared = Arc::clone(&read);
@@ -666,8 +721,8 @@ async fn tls_receiver(
 async fn only_a_certificate_that_holds_gets_a_webhook() {
     const BOTH: &[&rustls::SupportedProtocolVersion] =
         &[&rustls::version::TLS13, &rustls::version::TLS12];
-    let authority = Authority::new();
-    let stranger = Authority::new();
+    let authority = TestAuthority::new();
+    let stranger = TestAuthority::new();
     let self_signed = {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -675,82 +730,87 @@ async fn only_a_certificate_that_holds_gets_a_webhook() {
         (certificate.der().clone(), PrivateKeyDer::from(key))
     };
     for (name, identity, versions, expected) in [
-        ("good", authority.certificate(|_| {}), BOTH, Outcome::Ok),
+        (
+            "good",
+            authority.issue_certificate(|_| {}),
+            BOTH,
+            AttemptOutcome::Ok,
+        ),
         (
             "good, TLS 1.2",
-            authority.certificate(|_| {}),
+            authority.issue_certificate(|_| {}),
             &BOTH[1..],
-            Outcome::Ok,
+            AttemptOutcome::Ok,
         ),
         (
             "good, TLS 1.3",
-            authority.certificate(|_| {}),
+            authority.issue_certificate(|_| {}),
             &BOTH[..1],
-            Outcome::Ok,
+            AttemptOutcome::Ok,
         ),
         (
             "expired",
-            authority.certificate(|params| params.not_after = date_time_ymd(2020, 1, 1)),
+            authority.issue_certificate(|params| params.not_after = date_time_ymd(2020, 1, 1)),
             BOTH,
-            Outcome::Tls,
+            AttemptOutcome::Tls,
         ),
         (
             "not valid yet",
-            authority.certificate(|params| params.not_before = date_time_ymd(4000, 1, 1)),
+            authority.issue_certificate(|params| params.not_before = date_time_ymd(4000, 1, 1)),
             BOTH,
-            Outcome::Tls,
+            AttemptOutcome::Tls,
         ),
         (
             "for another host",
-            authority.certificate(|params| {
+            authority.issue_certificate(|params| {
                 params.subject_alt_names =
                     vec![rcgen::SanType::DnsName("other.example".try_into().unwrap())];
             }),
             BOTH,
-            Outcome::Tls,
+            AttemptOutcome::Tls,
         ),
         (
             "for clients",
-            authority.certificate(|params| {
+            authority.issue_certificate(|params| {
                 params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
             }),
             BOTH,
-            Outcome::Tls,
+            AttemptOutcome::Tls,
         ),
         (
             "of a stranger",
-            stranger.certificate(|_| {}),
+            stranger.issue_certificate(|_| {}),
             BOTH,
-            Outcome::Tls,
+            AttemptOutcome::Tls,
         ),
-        ("self-signed", self_signed, BOTH, Outcome::Tls),
+        ("self-signed", self_signed, BOTH, AttemptOutcome::Tls),
     ] {
         let (url, read) = tls_receiver(identity, versions).await;
-        let answer = post(&trusting(authority.trusted()), &url).await;
+        let answer = post_to_receiver(&sender_trusting(authority.client_config()), &url).await;
         assert_eq!(answer.outcome, expected, "{name}");
-        let sent = usize::from(expected == Outcome::Ok);
+        let sent = usize::from(expected == AttemptOutcome::Ok);
         assert_eq!(read.load(Ordering::SeqCst), sent, "{name}");
     }
 }
 
 /// A TLS record.
-fn record(kind: u8, version: u8, payload: &[u8]) -> Act {
+fn tls_record(kind: u8, version: u8, payload: &[u8]) -> ReceiverAct {
     let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
     Write([&[kind, 3, version], &length[..], payload].concat())
 }
 
 /// A server's hello that settles on a version and a cipher.
-fn server_hello(version: u8, cipher: [u8; 2]) -> Act {
+fn server_hello(version: u8, cipher: [u8; 2]) -> ReceiverAct {
     let hello = [&[3, version][..], &[7; 32], &[0], &cipher, &[0]].concat();
     let length = u8::try_from(hello.len()).unwrap();
-    record(22, version, &[&[2, 0, 0, length], &*hello].concat())
+    tls_record(22, version, &[&[2, 0, 0, length], &*hello].concat())
 }
 
 #[tokio::test]
 async fn tls_before_1_2_is_refused() {
     const HANDSHAKE_FAILURE: u8 = 40;
     const PROTOCOL_VERSION: u8 = 70;
-    let sender = hasty();
+    let sender = impatient_sender();
     for (name, act) in [
         ("TLS 1.0", server_hello(1, [0x00, 0x2f])),
         ("TLS 1.1", server_hello(2, [0x00, 0x2f])),
@@ -762,67 +822,77 @@ async fn tls_before_1_2_is_refused() {
         ),
         (
             "an alert: the version",
-            record(21, 1, &[2, PROTOCOL_VERSION]),
+            tls_record(21, 1, &[2, PROTOCOL_VERSION]),
         ),
         (
             "an alert: no common cipher",
-            record(21, 3, &[2, HANDSHAKE_FAILURE]),
+            tls_record(21, 3, &[2, HANDSHAKE_FAILURE]),
         ),
-        ("plain HTTP", text("HTTP/1.1 400 Bad Request\n\n")),
+        ("plain HTTP", write_text("HTTP/1.1 400 Bad Request\n\n")),
         (
             "a record beyond any size",
             Write(vec![22, 3, 3, 0xff, 0xff]),
         ),
     ] {
-        let receiver = Receiver::acting(vec![act, Wait]).await;
+        let receiver = ScriptedReceiver::following_script(vec![act, Wait]).await;
         let url = receiver
             .url
             .replace("http://127.0.0.1", "https://localhost");
-        let answer = post(&sender, &url).await;
+        let answer = post_to_receiver(&sender, &url).await;
         assert_eq!(
             (answer.outcome, answer.status),
-            (Outcome::Tls, None),
+            (AttemptOutcome::Tls, None),
             "{name}"
         );
-        receiver.is_left_alone().await;
+        receiver.wait_until_disconnected().await;
     }
 }
 
 #[tokio::test]
 async fn a_handshake_that_hangs_meets_the_deadline_of_the_connection() {
     for script in [vec![Wait], vec![Drip(vec![22, 3, 3, 0x3f, 0xff])]] {
-        let receiver = Receiver::acting(script).await;
+        let receiver = ScriptedReceiver::following_script(script).await;
         let url = receiver
             .url
             .replace("http://127.0.0.1", "https://localhost");
-        let answer = post(&hasty(), &url).await;
-        assert_eq!((answer.outcome, answer.status), (Outcome::Connect, None));
-        receiver.is_left_alone().await;
+        let answer = post_to_receiver(&impatient_sender(), &url).await;
+        assert_eq!(
+            (answer.outcome, answer.status),
+            (AttemptOutcome::Connect, None)
+        );
+        receiver.wait_until_disconnected().await;
     }
 }
 
 /// With one place for all attempts: whatever a receiver does, it gives the place back.
 #[tokio::test]
 async fn no_receiver_keeps_its_place() {
-    let world = support::World::with_places(1, 1).await;
+    let world = support::DeliveryWorld::with_concurrency(1, 1).await;
     let hostile = [
-        Receiver::acting(vec![Read, Wait]).await,
-        Receiver::acting(vec![Read, text(YES), text("\n"), Drip(b".".to_vec())]).await,
-        Receiver::acting(vec![Read, text(YES), Flood(vec![b'x'; 8192])]).await,
-        Receiver::acting(vec![Read, Reset]).await,
-        Receiver::acting(vec![Reset]).await,
+        ScriptedReceiver::following_script(vec![Read, Wait]).await,
+        ScriptedReceiver::following_script(vec![
+            Read,
+            write_text(YES),
+            write_text("\n"),
+            Drip(b".".to_vec()),
+        ])
+        .await,
+        ScriptedReceiver::following_script(vec![Read, write_text(YES), Flood(vec![b'x'; 8192])])
+            .await,
+        ScriptedReceiver::following_script(vec![Read, Reset]).await,
+        ScriptedReceiver::following_script(vec![Reset]).await,
     ];
     for receiver in &hostile {
-        world.endpoint_at(&receiver.url).await;
+        world.add_endpoint_at(&receiver.url).await;
     }
-    let good = support::Receiver::answering(&[]).await;
-    world.endpoint(&good, &[], None).await;
+    let good = support::TestReceiver::with_statuses(&[]).await;
+    world.add_endpoint(&good, &[], None).await;
     let dispatch = world.commit_balances(2).await;
-    let report = world.dispatch(&dispatch).await;
-    assert_eq!((report.delivered, report.deferred), (2, 10));
-    assert_eq!(good.requests().len(), 2);
+    let report = world.deliver_dispatch(&dispatch).await;
+    assert_eq!((report.delivered, report.retry_scheduled), (2, 10));
+    assert_eq!(good.received_requests().len(), 2);
     for seq in [1, 2] {
-        let row = world.row(seq, &good).await.unwrap();
+        let row = world.load_delivery(seq, &good).await.unwrap();
         assert_eq!(row.state, DeliveryState::Delivered);
     }
 }

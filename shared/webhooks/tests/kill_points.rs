@@ -21,25 +21,28 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::Clock;
 use okra_core::{
-    health::Health,
+    health::EndpointHealth,
     ids::{EventId, ReplayId, Seq},
-    pace::Rate,
+    pace::SendRate,
 };
-use okra_emulator::Fate;
+use okra_emulator::CallFate;
 use okra_queue::{Queue, ReplayStep};
-use okra_store::{AttemptResult, Delivery, DeliveryKey, DeliveryState, Line, Replay, ReplayOf};
+use okra_store::{
+    Delivery, DeliveryKey, DeliveryState, FifoPosition, LoggedAttempt, Replay, ReplayFilter,
+};
 use okra_webhooks::{
-    AddressPolicy, DeliverConfig, Fault, Random, Reply, Request, Sender, Transport, endpoint_id,
+    AddressPolicy, DeliverConfig, JitterRandom, TransportError, TransportReply, TransportRequest,
+    WebhookSender, WebhookTransport, endpoint_id,
 };
 use tokio::sync::Notify;
 
-use crate::support::{APP, RECORD, START, World};
+use crate::support::{APP, DeliveryWorld, RECORD, START};
 
 const URL: &str = "https://app.example/hook";
 const OPERATOR: &str = "https://operator.example/";
 
 /// Places to die at, far more than there are: a story that has not ended by then never does.
-const MAX_PLACES: usize = 500;
+const MAX_KILL_POINTS: usize = 500;
 
 /// How the clock moves on: slowly while something happens.
 const STEP: SignedDuration = SignedDuration::from_secs(5);
@@ -52,9 +55,9 @@ const MOST_OF_HOURS: SignedDuration = SignedDuration::from_mins(8);
 const READS: [&str; 3] = ["BatchGetItem", "GetItem", "Query"];
 
 /// One request, as a receiver saw it.
-struct Seen {
+struct ReceivedRequest {
     /// Its place among all.
-    place: usize,
+    index: usize,
     gap: Option<String>,
     attempt: u32,
     body: Bytes,
@@ -62,36 +65,42 @@ struct Seen {
 }
 
 /// What came to a URL of an event, in the order of arrival.
-type SeenByEvent = BTreeMap<(String, String), Vec<Seen>>;
+type RequestsByEvent = BTreeMap<(String, String), Vec<ReceivedRequest>>;
 
 /// Receivers: the endpoint answers 503 until it is well, and anybody else 200.
 #[derive(Clone)]
-struct Desk {
+struct OutageReceivers {
     clock: Clock,
-    well_at: Timestamp,
-    seen: Arc<Mutex<SeenByEvent>>,
+    recovers_at: Timestamp,
+    requests: Arc<Mutex<RequestsByEvent>>,
 }
 
-impl Transport for Desk {
-    fn post(&self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>> {
+impl WebhookTransport for OutageReceivers {
+    fn post_request(
+        &self,
+        request: TransportRequest,
+    ) -> BoxFuture<'_, Result<TransportReply, TransportError>> {
         async move {
             let header = |name: &str| request.headers[name].to_str().unwrap().to_owned();
             let (url, id) = (request.url.to_string(), header("webhook-id"));
-            assert_eq!(okra_wire::documented::check(&request.body), Ok(()));
-            let down = url == URL && self.clock.now() < self.well_at;
+            assert_eq!(
+                okra_wire::documented::check_documented_body(&request.body),
+                Ok(())
+            );
+            let down = url == URL && self.clock.now() < self.recovers_at;
             let status = if down { 503 } else { 200 };
             let gap = request.headers.get("okra-event-gap");
             let gap = gap.map(|it| it.to_str().unwrap().to_owned());
-            let mut all = self.seen.lock().unwrap();
-            let seen = Seen {
-                place: all.values().map(Vec::len).sum(),
+            let mut all = self.requests.lock().unwrap();
+            let seen = ReceivedRequest {
+                index: all.values().map(Vec::len).sum(),
                 gap,
                 attempt: header("okra-attempt").parse().unwrap(),
                 body: request.body,
                 status,
             };
             all.entry((url, id)).or_default().push(seen);
-            Ok(Reply {
+            Ok(TransportReply {
                 status,
                 headers: HeaderMap::new(),
                 body: Ok(Bytes::new()),
@@ -103,208 +112,210 @@ impl Transport for Desk {
 
 /// What happens, and for how long things may take to settle.
 #[derive(Clone, Copy)]
-struct Story {
+struct KillStory {
     name: &'static str,
     events: u64,
     /// How long the endpoint is down.
-    down: SignedDuration,
+    outage: SignedDuration,
     /// The endpoint is told in order, each event by a message of its own.
-    ordered: bool,
+    is_ordered: bool,
     /// So often the first event failed within the last half an hour.
-    failed: u32,
+    failed_attempts: u32,
     /// The endpoint is there only after the commit, and is told by a replay.
-    replayed: bool,
-    settles: SignedDuration,
+    is_replayed: bool,
+    settling_time: SignedDuration,
     /// What its other endpoint is told: parked and recovered, or nothing.
-    told: usize,
+    operator_events: usize,
 }
 
-const STORIES: [Story; 7] = [
-    Story {
+const STORIES: [KillStory; 7] = [
+    KillStory {
         name: "two tries",
         events: 2,
-        down: SignedDuration::from_secs(3),
-        ordered: false,
-        failed: 0,
-        replayed: false,
-        settles: SignedDuration::from_mins(8),
-        told: 0,
+        outage: SignedDuration::from_secs(3),
+        is_ordered: false,
+        failed_attempts: 0,
+        is_replayed: false,
+        settling_time: SignedDuration::from_mins(8),
+        operator_events: 0,
     },
     // After the third failure the next attempt waits for the sweep.
-    Story {
+    KillStory {
         name: "a sweep",
         events: 1,
-        down: SignedDuration::from_mins(12),
-        ordered: false,
-        failed: 0,
-        replayed: false,
-        settles: SignedDuration::from_mins(120),
-        told: 0,
+        outage: SignedDuration::from_mins(12),
+        is_ordered: false,
+        failed_attempts: 0,
+        is_replayed: false,
+        settling_time: SignedDuration::from_mins(120),
+        operator_events: 0,
     },
     // One failure more opens the circuit, the first probe fails, the second closes it.
-    Story {
+    KillStory {
         name: "an outage",
         events: 2,
-        down: SignedDuration::from_mins(3),
-        ordered: false,
-        failed: 0,
-        replayed: false,
-        settles: SignedDuration::from_mins(20),
-        told: 2,
+        outage: SignedDuration::from_mins(3),
+        is_ordered: false,
+        failed_attempts: 0,
+        is_replayed: false,
+        settling_time: SignedDuration::from_mins(20),
+        operator_events: 2,
     },
-    Story {
+    KillStory {
         name: "a replay",
         events: 3,
-        down: SignedDuration::ZERO,
-        ordered: false,
-        failed: 0,
-        replayed: true,
-        settles: SignedDuration::from_mins(4),
-        told: 0,
+        outage: SignedDuration::ZERO,
+        is_ordered: false,
+        failed_attempts: 0,
+        is_replayed: true,
+        settling_time: SignedDuration::from_mins(4),
+        operator_events: 0,
     },
-    Story {
+    KillStory {
         name: "a line",
         events: 3,
-        down: SignedDuration::from_secs(3),
-        ordered: true,
-        failed: 0,
-        replayed: false,
-        settles: SignedDuration::from_mins(10),
-        told: 0,
+        outage: SignedDuration::from_secs(3),
+        is_ordered: true,
+        failed_attempts: 0,
+        is_replayed: false,
+        settling_time: SignedDuration::from_mins(10),
+        operator_events: 0,
     },
     // With its fourth failure the first holds the other up no more. It comes by the sweep.
-    Story {
+    KillStory {
         name: "a line with a gap",
         events: 2,
-        down: SignedDuration::from_mins(5),
-        ordered: true,
-        failed: 3,
-        replayed: false,
-        settles: SignedDuration::from_mins(240),
-        told: 0,
+        outage: SignedDuration::from_mins(5),
+        is_ordered: true,
+        failed_attempts: 3,
+        is_replayed: false,
+        settling_time: SignedDuration::from_mins(240),
+        operator_events: 0,
     },
-    Story {
+    KillStory {
         name: "a line in an outage",
         events: 3,
-        down: SignedDuration::from_mins(3),
-        ordered: true,
-        failed: 0,
-        replayed: false,
-        settles: SignedDuration::from_mins(20),
-        told: 2,
+        outage: SignedDuration::from_mins(3),
+        is_ordered: true,
+        failed_attempts: 0,
+        is_replayed: false,
+        settling_time: SignedDuration::from_mins(20),
+        operator_events: 2,
     },
 ];
 
 /// Where the process dies.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct KillPoint {
     /// Before or after which write.
-    call: usize,
+    write_index: usize,
     /// The call was served.
-    served: bool,
+    is_served: bool,
 }
 
 /// A life of the process: its writes are counted, and at its place it is killed.
-struct Life {
+struct ProcessLife {
     calls: AtomicUsize,
     /// What the platform does for it is not its own.
-    handling: AtomicBool,
+    is_handling: AtomicBool,
     killed: Notify,
-    dead: AtomicBool,
+    is_dead: AtomicBool,
 }
 
-async fn world(clock: Clock, desk: &Desk) -> World {
-    let sender = Sender::over(Arc::new(desk.clone()), AddressPolicy::PublicOnly);
+async fn story_world(clock: Clock, desk: &OutageReceivers) -> DeliveryWorld {
+    let sender = WebhookSender::with_transport(Arc::new(desk.clone()), AddressPolicy::PublicOnly);
     let config = DeliverConfig {
-        rate: Rate::of(100_000),
-        processes: 32,
+        default_rate: SendRate::from_per_second(100_000),
+        max_processes: 32,
         ..DeliverConfig::new("https://okra.example")
     };
-    World::sending_by(clock, sender, config).await
+    DeliveryWorld::with_sender(clock, sender, config).await
 }
 
-impl Life {
-    fn of(world: &World, place: Option<Place>) -> Arc<Self> {
+impl ProcessLife {
+    fn inject_kill(world: &DeliveryWorld, place: Option<KillPoint>) -> Arc<Self> {
         let life = Arc::new(Self {
             calls: AtomicUsize::new(0),
-            handling: AtomicBool::new(false),
+            is_handling: AtomicBool::new(false),
             killed: Notify::new(),
-            dead: AtomicBool::new(false),
+            is_dead: AtomicBool::new(false),
         });
         let shared = Arc::clone(&life);
-        world.emulator.inject(move |_, operation| {
-            if !shared.handling.load(Ordering::SeqCst) {
-                return Fate::Pass;
+        world.emulator.inject_fates(move |_, operation| {
+            if !shared.is_handling.load(Ordering::SeqCst) {
+                return CallFate::Serve;
             }
-            if shared.dead.load(Ordering::SeqCst) {
-                return Fate::Unreachable;
+            if shared.is_dead.load(Ordering::SeqCst) {
+                return CallFate::Unreachable;
             }
             if READS.contains(&operation) {
-                return Fate::Pass;
+                return CallFate::Serve;
             }
             let call = shared.calls.fetch_add(1, Ordering::SeqCst);
             match place {
-                Some(place) if place.call == call => {
-                    shared.dead.store(true, Ordering::SeqCst);
+                Some(place) if place.write_index == call => {
+                    shared.is_dead.store(true, Ordering::SeqCst);
                     shared.killed.notify_one();
-                    if place.served {
-                        Fate::LoseAnswer
+                    if place.is_served {
+                        CallFate::LoseResponse
                     } else {
-                        Fate::Unreachable
+                        CallFate::Unreachable
                     }
                 }
-                _ => Fate::Pass,
+                _ => CallFate::Serve,
             }
         });
         life
     }
 
-    fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::SeqCst)
+    fn is_killed(&self) -> bool {
+        self.is_dead.load(Ordering::SeqCst)
     }
 
     /// Does something of the process; nothing where it died over it.
-    async fn lives<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        self.handling.store(true, Ordering::SeqCst);
+    async fn run_unless_killed<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.is_handling.store(true, Ordering::SeqCst);
         let done = tokio::select! {
             biased;
             () = self.killed.notified() => None,
             done = work => Some(done),
         };
-        self.handling.store(false, Ordering::SeqCst);
-        done.filter(|_| !self.is_dead())
+        self.is_handling.store(false, Ordering::SeqCst);
+        done.filter(|_| !self.is_killed())
     }
 }
 
 /// Tells the story with a process that dies at this place. False where it came to its end before.
-async fn tell(story: Story, place: Option<Place>) -> bool {
-    let clock = Clock::driven(START.parse().unwrap());
-    let desk = Desk {
-        well_at: clock.now() + story.down,
+async fn run_story(story: KillStory, kill_point: Option<KillPoint>) -> bool {
+    let clock = Clock::manual_at(START.parse().unwrap());
+    let desk = OutageReceivers {
+        recovers_at: clock.now() + story.outage,
         clock: clock.clone(),
-        seen: Arc::default(),
+        requests: Arc::default(),
     };
-    let mut world = world(clock, &desk).await;
-    if !story.replayed {
-        world.endpoint_at(URL).await;
+    let mut world = story_world(clock, &desk).await;
+    if !story.is_replayed {
+        world.add_endpoint_at(URL).await;
     }
-    world.endpoint_at(OPERATOR).await;
+    world.add_endpoint_at(OPERATOR).await;
     let mut operator = world
         .store
-        .endpoint(APP, endpoint_id(APP, OPERATOR))
+        .find_endpoint(APP, endpoint_id(APP, OPERATOR))
         .await
         .unwrap()
         .unwrap();
     operator.events = vec!["endpoint.*".to_owned()];
     world.store.put_endpoint(&operator).await.unwrap();
-    if story.told > 0 {
+    if story.operator_events > 0 {
         let endpoint = endpoint_id(APP, URL);
-        world.change_health(endpoint, Health::on_trial).await;
+        world
+            .change_health(endpoint, EndpointHealth::begin_trial)
+            .await;
     }
-    if story.ordered {
-        world.order(URL, true).await;
+    if story.is_ordered {
+        world.set_ordered(URL, true).await;
     }
-    let (messages, each) = match story.ordered {
+    let (messages, each) = match story.is_ordered {
         true => (story.events, 1),
         false => (1, story.events),
     };
@@ -312,43 +323,43 @@ async fn tell(story: Story, place: Option<Place>) -> bool {
     for _ in 0..messages {
         dispatches.push(world.commit_balances(each).await);
     }
-    if story.failed > 0 {
-        fail(&world, story.failed).await;
+    if story.failed_attempts > 0 {
+        store_failed_attempts(&world, story.failed_attempts).await;
     }
-    if story.replayed {
-        world.endpoint_at(URL).await;
+    if story.is_replayed {
+        world.add_endpoint_at(URL).await;
         world
             .queues
-            .send_replay(started(&world).await, 0)
+            .send_replay_step(start_replay(&world).await, 0)
             .await
             .unwrap();
     } else {
         world.queues.send_dispatches(&dispatches, 0).await.unwrap();
     }
 
-    let mut life = Life::of(&world, place);
+    let mut life = ProcessLife::inject_kill(&world, kill_point);
     let mut died = false;
-    let end = world.clock.now() + story.settles;
+    let end = world.clock.now() + story.settling_time;
     let mut swept = None;
     let mut step = STEP;
     while world.clock.now() < end {
-        let handled = Box::pin(handle_all(&world, &life)).await;
-        let depth = world.emulator.depth("deliver").unwrap();
+        let handled = Box::pin(handle_messages(&world, &life)).await;
+        let depth = world.emulator.queue_depth("deliver").unwrap();
         let at_rest = depth.visible + depth.in_flight + depth.delayed == 0;
-        if at_rest && !life.is_dead() {
+        if at_rest && !life.is_killed() {
             let minute = world.clock.now().as_second() / 60;
-            match due(&world, story).await {
-                Due::Never => break,
-                Due::Later => {}
-                Due::Since(at) => {
+            match next_sweep_due(&world, story).await {
+                SweepDue::Never => break,
+                SweepDue::Later => {}
+                SweepDue::Since(at) => {
                     // The minutes before are empty, and not looked through.
                     if swept != Some(minute) {
                         let state = serde_json::json!({ "minute": at.as_second() / 60 - 2 });
-                        world.store.put_state("sweep", &state).await.unwrap();
+                        world.store.put_system_state("sweep", &state).await.unwrap();
                     }
-                    let sweep = Box::pin(world.deliverer.sweep(world.clock.now()));
+                    let sweep = Box::pin(world.deliverer.sweep_retries(world.clock.now()));
                     if swept != Some(minute)
-                        && let Some(report) = life.lives(sweep).await
+                        && let Some(report) = life.run_unless_killed(sweep).await
                     {
                         report.unwrap();
                         swept = Some(minute);
@@ -356,38 +367,45 @@ async fn tell(story: Story, place: Option<Place>) -> bool {
                 }
             }
         }
-        if life.is_dead() {
+        if life.is_killed() {
             died = true;
-            world.restart(Random::seeded(1));
-            life = Life::of(&world, None);
+            world.restart_process(JitterRandom::from_seed(1));
+            life = ProcessLife::inject_kill(&world, None);
         }
-        let late = world.clock.now() > desk.well_at + MOST_OF_HOURS;
+        let late = world.clock.now() > desk.recovers_at + MOST_OF_HOURS;
         let most = if late { MOST_OF_HOURS } else { MOST };
         step = if handled { STEP } else { (step * 2).min(most) };
-        world.advance(step);
+        world.advance_clock(step);
     }
-    check(&world, &desk, story, place).await;
+    check_story_end(&world, &desk, story, kill_point).await;
     died
 }
 
 /// Handles what is in the queue now, as the platform does: what is not finished comes again. True where
 /// there was anything.
-async fn handle_all(world: &World, life: &Life) -> bool {
+async fn handle_messages(world: &DeliveryWorld, life: &ProcessLife) -> bool {
     let mut handled = false;
     loop {
-        let received = world.queues.receive(Queue::Deliver, 10, 0).await.unwrap();
+        let received = world
+            .queues
+            .receive_messages(Queue::Deliver, 10, 0)
+            .await
+            .unwrap();
         if received.is_empty() {
             return handled;
         }
         handled = true;
-        for message in received.into_iter().take_while(|_| !life.is_dead()) {
+        for message in received.into_iter().take_while(|_| !life.is_killed()) {
             let parsed = serde_json::from_str(&message.body).unwrap();
-            if let Some(done) = life.lives(Box::pin(world.handle(parsed))).await {
+            if let Some(done) = life
+                .run_unless_killed(Box::pin(world.handle_message(parsed)))
+                .await
+            {
                 done.unwrap();
                 let receipts = [message.receipt];
                 world
                     .queues
-                    .delete(Queue::Deliver, &receipts)
+                    .delete_messages(Queue::Deliver, &receipts)
                     .await
                     .unwrap();
             }
@@ -396,7 +414,7 @@ async fn handle_all(world: &World, life: &Life) -> bool {
 }
 
 /// When a sweep has something to wake.
-enum Due {
+enum SweepDue {
     /// The time of the first retry that is due.
     Since(Timestamp),
     Later,
@@ -404,72 +422,77 @@ enum Due {
     Never,
 }
 
-async fn due(world: &World, story: Story) -> Due {
+async fn next_sweep_due(world: &DeliveryWorld, story: KillStory) -> SweepDue {
     const LATE: SignedDuration = SignedDuration::from_secs(60);
-    let (mut due, mut first) = (Due::Never, None);
+    let (mut due, mut first) = (SweepDue::Never, None);
     for seq in 1..=story.events {
-        let row = row(world, seq).await;
+        let row = load_delivery(world, seq).await;
         if row
             .as_ref()
             .is_some_and(|row| row.state == DeliveryState::Delivered)
         {
             continue;
         }
-        due = Due::Later;
-        let at = row.and_then(|row| row.next_at);
+        due = SweepDue::Later;
+        let at = row.and_then(|row| row.next_attempt_at);
         let late = at.filter(|at| *at + LATE < world.clock.now());
         first = first.into_iter().chain(late).min();
     }
-    first.map_or(due, Due::Since)
+    first.map_or(due, SweepDue::Since)
 }
 
-async fn row(world: &World, seq: u64) -> Option<Delivery> {
-    let entry = world.store.entry(RECORD, Seq(seq)).await.unwrap().unwrap();
+async fn load_delivery(world: &DeliveryWorld, seq: u64) -> Option<Delivery> {
+    let entry = world
+        .store
+        .find_feed_entry(RECORD, Seq(seq))
+        .await
+        .unwrap()
+        .unwrap();
     let key = DeliveryKey {
         endpoint: endpoint_id(APP, URL),
-        at: entry.at,
+        committed_at: entry.committed_at,
         source: RECORD.into(),
         seq: Seq(seq),
     };
-    world.store.delivery(&key).await.unwrap()
+    world.store.find_delivery(&key).await.unwrap()
 }
 
 /// The first event failed so often, and is tried again.
-async fn fail(world: &World, times: u32) {
+async fn store_failed_attempts(world: &DeliveryWorld, times: u32) {
     let now = world.clock.now();
-    let attempt = AttemptResult {
+    let attempt = LoggedAttempt {
         status: Some(503),
-        class: "throttled".to_owned(),
-        at: now - SignedDuration::from_mins(30),
+        outcome_class: "throttled".to_owned(),
+        attempted_at: now - SignedDuration::from_mins(30),
         latency_ms: 9,
     };
     let failed = Delivery {
         key: DeliveryKey {
             endpoint: endpoint_id(APP, URL),
-            at: now,
+            committed_at: now,
             source: RECORD.into(),
             seq: Seq(1),
         },
-        event: "balance.success".to_owned(),
+        event_name: "balance.success".to_owned(),
         state: DeliveryState::Retry,
-        attempts: times,
-        log: vec![attempt],
-        excerpt: None,
-        next_at: Some(now),
-        replayed: false,
-        line: Line::In,
+        attempt_count: times,
+        attempt_log: vec![attempt],
+        response_excerpt: None,
+        next_attempt_at: Some(now),
+        is_redelivery: false,
+        fifo_position: FifoPosition::Queued,
         version: times,
     };
     assert!(world.store.put_delivery(&failed, now).await.unwrap());
 }
 
 /// A replay of what is missing at the endpoint.
-async fn started(world: &World) -> ReplayStep {
+async fn start_replay(world: &DeliveryWorld) -> ReplayStep {
     let now = world.clock.now();
     let (id, endpoint) = (ReplayId::from_bytes([7; 12]), endpoint_id(APP, URL));
     let mut replay = Replay {
         record: Some(RECORD),
-        ..Replay::begun(id, (APP, endpoint), ReplayOf::Missing, 200, now)
+        ..Replay::start_replay(id, (APP, endpoint), ReplayFilter::Missing, 200, now)
     };
     assert!(world.store.put_replay(&mut replay).await.unwrap());
     ReplayStep {
@@ -479,9 +502,14 @@ async fn started(world: &World) -> ReplayStep {
     }
 }
 
-async fn check(world: &World, desk: &Desk, story: Story, place: Option<Place>) {
-    let at = format!("{} {place:?}", story.name);
-    let depth = world.emulator.depth("deliver").unwrap();
+async fn check_story_end(
+    world: &DeliveryWorld,
+    desk: &OutageReceivers,
+    story: KillStory,
+    kill_point: Option<KillPoint>,
+) {
+    let at = format!("{} {kill_point:?}", story.name);
+    let depth = world.emulator.queue_depth("deliver").unwrap();
     assert_eq!(
         (depth.visible, depth.in_flight, depth.delayed),
         (0, 0, 0),
@@ -489,19 +517,19 @@ async fn check(world: &World, desk: &Desk, story: Story, place: Option<Place>) {
     );
     let endpoint = endpoint_id(APP, URL);
     assert_eq!(
-        world.store.parked(endpoint, 10).await.unwrap(),
+        world.store.list_parked_events(endpoint, 10).await.unwrap(),
         [],
         "{at}: parked"
     );
     let mut told = BTreeSet::new();
     let mut of_operator = 0;
-    for ((url, id), seen) in &*desk.seen.lock().unwrap() {
+    for ((url, id), seen) in &*desk.requests.lock().unwrap() {
         let taken = seen.iter().filter(|it| it.status == 200).count();
         assert!(taken > 0, "{at}: {id} never arrived at {url}");
         let same = seen.iter().all(|it| it.body == seen[0].body);
         assert!(same, "{at}: {id} has two bodies");
-        let first = EventId::of(RECORD, Seq(1)).to_string() == *id;
-        let mut refused = if first { story.failed } else { 0 };
+        let first = EventId::for_record_entry(RECORD, Seq(1)).to_string() == *id;
+        let mut refused = if first { story.failed_attempts } else { 0 };
         for request in seen {
             let attempt = request.attempt;
             assert!(
@@ -516,22 +544,31 @@ async fn check(world: &World, desk: &Desk, story: Story, place: Option<Place>) {
             of_operator += 1;
         }
     }
-    if story.ordered {
-        in_order(desk, story, &at);
+    if story.is_ordered {
+        check_order(desk, story, &at);
     }
-    let committed = (1..=story.events).map(|seq| EventId::of(RECORD, Seq(seq)).to_string());
+    let committed =
+        (1..=story.events).map(|seq| EventId::for_record_entry(RECORD, Seq(seq)).to_string());
     assert_eq!(told, committed.collect(), "{at}");
-    assert_eq!(of_operator, story.told, "{at}: parked and recovered");
+    assert_eq!(
+        of_operator, story.operator_events,
+        "{at}: parked and recovered"
+    );
     for seq in 1..=story.events {
-        let row = row(world, seq).await.unwrap();
+        let row = load_delivery(world, seq).await.unwrap();
         assert_eq!(row.state, DeliveryState::Delivered, "{at}: {row:?}");
     }
 }
 
 /// No event was taken before another, unless that was told to be missing.
-fn in_order(desk: &Desk, story: Story, at: &str) {
-    let all = desk.seen.lock().unwrap();
-    let of = |seq: u64| &all[&(URL.to_owned(), EventId::of(RECORD, Seq(seq)).to_string())];
+fn check_order(desk: &OutageReceivers, story: KillStory, at: &str) {
+    let all = desk.requests.lock().unwrap();
+    let of = |seq: u64| {
+        &all[&(
+            URL.to_owned(),
+            EventId::for_record_entry(RECORD, Seq(seq)).to_string(),
+        )]
+    };
     let taken = |seq: u64| of(seq).iter().find(|it| it.status == 200).unwrap();
     for seq in 2..=story.events {
         let (before, this) = (taken(seq - 1), taken(seq));
@@ -539,29 +576,32 @@ fn in_order(desk: &Desk, story: Story, at: &str) {
             .gap
             .as_ref()
             .is_some_and(|gap| gap.contains(&(seq - 1).to_string()));
-        assert!(before.place < this.place || missing, "{at}: {seq}");
+        assert!(before.index < this.index || missing, "{at}: {seq}");
     }
-    let late = story.failed > 0;
+    let late = story.failed_attempts > 0;
     assert_eq!(
-        taken(1).place > taken(2).place,
+        taken(1).index > taken(2).index,
         late,
         "{at}: the first is late"
     );
 }
 
-async fn everywhere(story: Story) {
-    Box::pin(each(story, &[false, true])).await;
+async fn run_at_all_points(story: KillStory) {
+    Box::pin(run_at_each_write(story, &[false, true])).await;
 }
 
 /// Dies at each write, before it or after it.
-async fn each(story: Story, served: &[bool]) {
-    assert!(!Box::pin(tell(story, None)).await);
+async fn run_at_each_write(story: KillStory, served: &[bool]) {
+    assert!(!Box::pin(run_story(story, None)).await);
     let mut places = 0;
     for &served in served {
         for call in 0.. {
-            assert!(call < MAX_PLACES, "{} never ends", story.name);
-            let place = Some(Place { call, served });
-            if !Box::pin(tell(story, place)).await {
+            assert!(call < MAX_KILL_POINTS, "{} never ends", story.name);
+            let place = Some(KillPoint {
+                write_index: call,
+                is_served: served,
+            });
+            if !Box::pin(run_story(story, place)).await {
                 break;
             }
             places += 1;
@@ -576,45 +616,45 @@ async fn each(story: Story, served: &[bool]) {
 
 #[tokio::test]
 async fn killed_between_two_tries() {
-    Box::pin(everywhere(STORIES[0])).await;
+    Box::pin(run_at_all_points(STORIES[0])).await;
 }
 
 #[tokio::test]
 async fn killed_around_a_sweep() {
-    Box::pin(everywhere(STORIES[1])).await;
+    Box::pin(run_at_all_points(STORIES[1])).await;
 }
 
 #[tokio::test]
 async fn killed_in_an_outage() {
-    Box::pin(everywhere(STORIES[2])).await;
+    Box::pin(run_at_all_points(STORIES[2])).await;
 }
 
 #[tokio::test]
 async fn killed_in_a_replay() {
-    Box::pin(everywhere(STORIES[3])).await;
+    Box::pin(run_at_all_points(STORIES[3])).await;
 }
 
 #[tokio::test]
 async fn killed_in_a_line() {
-    Box::pin(everywhere(STORIES[4])).await;
+    Box::pin(run_at_all_points(STORIES[4])).await;
 }
 
 #[tokio::test]
 async fn killed_before_a_write_where_a_line_goes_on_without_one() {
-    Box::pin(each(STORIES[5], &[false])).await;
+    Box::pin(run_at_each_write(STORIES[5], &[false])).await;
 }
 
 #[tokio::test]
 async fn killed_after_a_write_where_a_line_goes_on_without_one() {
-    Box::pin(each(STORIES[5], &[true])).await;
+    Box::pin(run_at_each_write(STORIES[5], &[true])).await;
 }
 
 #[tokio::test]
 async fn killed_before_a_write_in_a_line_in_an_outage() {
-    Box::pin(each(STORIES[6], &[false])).await;
+    Box::pin(run_at_each_write(STORIES[6], &[false])).await;
 }
 
 #[tokio::test]
 async fn killed_after_a_write_in_a_line_in_an_outage() {
-    Box::pin(each(STORIES[6], &[true])).await;
+    Box::pin(run_at_each_write(STORIES[6], &[true])).await;
 }

@@ -25,9 +25,12 @@ use futures::{
 use http::HeaderMap;
 use jiff::Timestamp;
 use okra_aws::Clock;
-use okra_webhooks::{AddressPolicy, DeliverConfig, Fault, Reply, Request, Sender, Transport};
+use okra_webhooks::{
+    AddressPolicy, DeliverConfig, TransportError, TransportReply, TransportRequest, WebhookSender,
+    WebhookTransport,
+};
 
-use crate::support::{START, World};
+use crate::support::{DeliveryWorld, START};
 
 const ENDPOINTS: usize = 50;
 const HANGING: &str = "https://hangs.example/";
@@ -41,19 +44,25 @@ const PAUSE_MS: i64 = 250;
 const INVOCATIONS: usize = 64;
 
 /// Answers that are due, by when.
-type Due = Arc<Mutex<BTreeMap<(Timestamp, usize), oneshot::Sender<()>>>>;
+type PendingResponses = Arc<Mutex<BTreeMap<(Timestamp, usize), oneshot::Sender<()>>>>;
 
 /// Receivers that answer in 20 to 49 ms, but for the one that hangs.
-struct Receivers {
+struct DelayedReceivers {
     clock: Clock,
-    due: Due,
-    hangs: bool,
+    due: PendingResponses,
+    has_hanging: bool,
 }
 
-impl Transport for Receivers {
-    fn post(&self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>> {
-        assert_eq!(okra_wire::documented::check(&request.body), Ok(()));
-        let hangs = self.hangs && request.url.as_str() == HANGING;
+impl WebhookTransport for DelayedReceivers {
+    fn post_request(
+        &self,
+        request: TransportRequest,
+    ) -> BoxFuture<'_, Result<TransportReply, TransportError>> {
+        assert_eq!(
+            okra_wire::documented::check_documented_body(&request.body),
+            Ok(())
+        );
+        let hangs = self.has_hanging && request.url.as_str() == HANGING;
         let spread: usize = request.headers["webhook-signature"]
             .as_bytes()
             .iter()
@@ -69,16 +78,16 @@ impl Transport for Receivers {
             let mut due = self.due.lock().unwrap();
             let n = due.len();
             due.insert(
-                (later(self.clock.now(), takes_ms), n + spread * 1000),
+                (add_millis(self.clock.now(), takes_ms), n + spread * 1000),
                 answer,
             );
         }
         async move {
             answered.await.unwrap();
             if hangs {
-                return Err(Fault::Timeout);
+                return Err(TransportError::Timeout);
             }
-            Ok(Reply {
+            Ok(TransportReply {
                 status: 200,
                 headers: HeaderMap::new(),
                 body: Ok(Bytes::new()),
@@ -88,14 +97,14 @@ impl Transport for Receivers {
     }
 }
 
-fn later(at: Timestamp, ms: i64) -> Timestamp {
+fn add_millis(at: Timestamp, ms: i64) -> Timestamp {
     at + jiff::SignedDuration::from_millis(ms)
 }
 
 /// Set when something that was polled can go on.
-struct Woken(AtomicBool);
+struct WokenFlag(AtomicBool);
 
-impl Wake for Woken {
+impl Wake for WokenFlag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -103,7 +112,7 @@ impl Wake for Woken {
 
 /// Polls until all are waiting for something that will not come by itself.
 fn run_until_stalled(work: &mut FuturesUnordered<BoxFuture<'_, ()>>) {
-    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let woken = Arc::new(WokenFlag(AtomicBool::new(true)));
     let waker = Waker::from(Arc::clone(&woken));
     while woken.0.swap(false, Ordering::SeqCst) {
         let mut context = Context::from_waker(&waker);
@@ -112,33 +121,33 @@ fn run_until_stalled(work: &mut FuturesUnordered<BoxFuture<'_, ()>>) {
 }
 
 /// Milliseconds from commit to acknowledgement at the other 49, in order.
-fn latencies(hangs: bool) -> Vec<i128> {
+fn measure_latencies(has_hanging: bool) -> Vec<i128> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .unwrap();
-    let clock = Clock::driven(START.parse().unwrap());
-    let due = Due::default();
-    let receivers = Receivers {
+    let clock = Clock::manual_at(START.parse().unwrap());
+    let due = PendingResponses::default();
+    let receivers = DelayedReceivers {
         clock: clock.clone(),
         due: Arc::clone(&due),
-        hangs,
+        has_hanging,
     };
-    let sender = Sender::over(Arc::new(receivers), AddressPolicy::PublicOnly);
+    let sender = WebhookSender::with_transport(Arc::new(receivers), AddressPolicy::PublicOnly);
     let config = DeliverConfig::new("https://okra.example");
     let world = runtime.block_on(async {
-        let world = World::sending_by(clock, sender, config).await;
-        world.endpoint_at(HANGING).await;
+        let world = DeliveryWorld::with_sender(clock, sender, config).await;
+        world.add_endpoint_at(HANGING).await;
         for n in 1..ENDPOINTS {
             world
-                .endpoint_at(&format!("https://receiver-{n}.example/"))
+                .add_endpoint_at(&format!("https://receiver-{n}.example/"))
                 .await;
         }
         world
     });
     let _inside = runtime.enter();
     let others = || {
-        let mut all = world.attempts();
+        let mut all = world.all_attempts();
         all.retain(|attempt| attempt.host != "hangs.example");
         all
     };
@@ -151,15 +160,15 @@ fn latencies(hangs: bool) -> Vec<i128> {
                 .block_on(world.queues.send_dispatches(&[dispatch], 0))
                 .unwrap();
             committed += 1;
-            next_commit = later(next_commit, PAUSE_MS);
+            next_commit = add_millis(next_commit, PAUSE_MS);
         }
         while invocations.len() < INVOCATIONS {
-            let messages = runtime.block_on(world.messages());
+            let messages = runtime.block_on(world.receive_messages());
             if messages.is_empty() {
                 break;
             }
             let world = &world;
-            let one = |message| async move { world.handle(message).await.unwrap() };
+            let one = |message| async move { world.handle_message(message).await.unwrap() };
             invocations.push(join_all(messages.into_iter().map(one)).map(drop).boxed());
         }
         run_until_stalled(&mut invocations);
@@ -168,10 +177,10 @@ fn latencies(hangs: bool) -> Vec<i128> {
         let commit_at = (committed < EVENTS).then_some(next_commit);
         let Some(next) = answer_at.into_iter().chain(commit_at).min() else {
             // Nobody is under way: what waits its turn waits whole seconds.
-            world.set(later(world.clock.now(), 1000));
+            world.set_clock(add_millis(world.clock.now(), 1000));
             continue;
         };
-        world.set(next.max(world.clock.now()));
+        world.set_clock(next.max(world.clock.now()));
         while let Some(first) = answers.first_entry().filter(|first| first.key().0 <= next) {
             // Whoever asked may be gone.
             let _ = first.remove().send(());
@@ -193,7 +202,7 @@ fn latencies(hangs: bool) -> Vec<i128> {
 
 #[test]
 fn an_endpoint_that_hangs_is_not_seen_by_the_others() {
-    let (without, with) = (latencies(false), latencies(true));
+    let (without, with) = (measure_latencies(false), measure_latencies(true));
     let p99 = |all: &[i128]| all[all.len() * 99 / 100];
     assert!(p99(&without) >= 20, "{without:?}");
     // Within a tenth.

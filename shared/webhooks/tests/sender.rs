@@ -11,10 +11,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use okra_core::{
     ids::{EventId, RecordId, Seq},
-    retry::Outcome,
+    retry::AttemptOutcome,
 };
 use okra_webhooks::{
-    AddressPolicy, Answer, Bearer, Limits, Message, SECRET_BYTES, Sender, SigningSecrets,
+    AddressPolicy, AttemptLimits, AttemptResponse, BearerToken, SECRET_BYTES, SigningSecrets,
+    WebhookMessage, WebhookSender,
 };
 use standardwebhooks::Webhook;
 use tokio::{
@@ -25,39 +26,45 @@ use tokio::{
 
 const BODY: &[u8] = br#"{"type":"CALLBACK","amount":12.50}"#;
 
-fn sender(policy: AddressPolicy) -> Sender {
+fn sender_with_policy(policy: AddressPolicy) -> WebhookSender {
     let tls = okra_aws::rustls_client_config();
-    Sender::new(tls, policy, Limits::default()).unwrap()
+    WebhookSender::new(tls, policy, AttemptLimits::default()).unwrap()
 }
 
-async fn attempt(
-    sender: &Sender,
+async fn attempt_with_secrets(
+    sender: &WebhookSender,
     url: &str,
     secrets: &SigningSecrets,
-    bearer: Option<&Bearer>,
-) -> Answer {
-    let message = Message {
+    bearer: Option<&BearerToken>,
+) -> AttemptResponse {
+    let message = WebhookMessage {
         url,
-        event: &EventId::of(RecordId::from_bytes([0xab; 12]), Seq(17)),
+        event_id: &EventId::for_record_entry(RecordId::from_bytes([0xab; 12]), Seq(17)),
         seq: Seq(17),
         attempt: 3,
-        replayed: false,
-        gap: &[],
+        is_replay: false,
+        missing_seqs: &[],
         body: Bytes::from_static(BODY),
         secrets,
         bearer,
         sent_at: okra_aws::Clock::system().now(),
     };
-    sender.send(&message).await.unwrap()
+    sender.send_message(&message).await.unwrap()
 }
 
-async fn post(url: &str) -> Answer {
-    let secrets = SigningSecrets::fresh(&[1; SECRET_BYTES]);
-    attempt(&sender(AddressPolicy::AllowLoopback), url, &secrets, None).await
+async fn post_to_url(url: &str) -> AttemptResponse {
+    let secrets = SigningSecrets::from_entropy(&[1; SECRET_BYTES]);
+    attempt_with_secrets(
+        &sender_with_policy(AddressPolicy::AllowLoopback),
+        url,
+        &secrets,
+        None,
+    )
+    .await
 }
 
 /// Serves on a free port; returns the root, without a trailing slash.
-async fn serve(app: Router) -> String {
+async fn serve_router(app: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let root = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -65,7 +72,7 @@ async fn serve(app: Router) -> String {
 }
 
 /// A receiver that answers every connection with these bytes, whatever it is sent, and hangs up.
-async fn raw(answer: &'static [u8]) -> String {
+async fn serve_raw_answer(answer: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let root = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -78,10 +85,10 @@ async fn raw(answer: &'static [u8]) -> String {
     root
 }
 
-async fn answer(status: u16) -> Answer {
+async fn attempt_answered_with(status: u16) -> AttemptResponse {
     let status = StatusCode::from_u16(status).unwrap();
     let app = Router::new().fallback(any(move || async move { status }));
-    post(&serve(app).await).await
+    post_to_url(&serve_router(app).await).await
 }
 
 #[tokio::test]
@@ -91,25 +98,28 @@ async fn a_receiver_can_verify_what_it_is_sent() {
         seen.send((headers, body)).unwrap();
         StatusCode::NO_CONTENT
     }));
-    let url = format!("{}/hook?tenant=1", serve(app).await);
-    let old = SigningSecrets::fresh(&[1; SECRET_BYTES]);
-    let both = old.clone().rotated(&[2; SECRET_BYTES]);
-    let sender = sender(AddressPolicy::AllowLoopback);
-    let bearer = Bearer::new("t0ken").unwrap();
+    let url = format!("{}/hook?tenant=1", serve_router(app).await);
+    let old = SigningSecrets::from_entropy(&[1; SECRET_BYTES]);
+    let both = old.clone().with_new_secret(&[2; SECRET_BYTES]);
+    let sender = sender_with_policy(AddressPolicy::AllowLoopback);
+    let bearer = BearerToken::new("t0ken").unwrap();
 
-    let answer = attempt(&sender, &url, &both, Some(&bearer)).await;
-    assert_eq!((answer.outcome, answer.status), (Outcome::Ok, Some(204)));
+    let answer = attempt_with_secrets(&sender, &url, &both, Some(&bearer)).await;
+    assert_eq!(
+        (answer.outcome, answer.status),
+        (AttemptOutcome::Ok, Some(204))
+    );
     let (headers, body) = requests.recv().await.unwrap();
     assert_eq!(body, BODY);
-    for secret in [both.current(), old.current()] {
+    for secret in [both.current_secret(), old.current_secret()] {
         Webhook::new(secret)
             .unwrap()
             .verify(&body, &headers)
             .unwrap();
     }
-    let stranger = SigningSecrets::fresh(&[3; SECRET_BYTES]);
+    let stranger = SigningSecrets::from_entropy(&[3; SECRET_BYTES]);
     assert!(
-        Webhook::new(stranger.current())
+        Webhook::new(stranger.current_secret())
             .unwrap()
             .verify(&body, &headers)
             .is_err()
@@ -132,7 +142,7 @@ async fn a_receiver_can_verify_what_it_is_sent() {
     let signature = headers["webhook-signature"].to_str().unwrap();
     assert_eq!(signature.matches(' ').count(), 1);
 
-    attempt(&sender, &url, &old, None).await;
+    attempt_with_secrets(&sender, &url, &old, None).await;
     let (headers, _) = requests.recv().await.unwrap();
     assert!(!headers.contains_key("authorization"));
     assert!(!headers["webhook-signature"].to_str().unwrap().contains(' '));
@@ -141,17 +151,17 @@ async fn a_receiver_can_verify_what_it_is_sent() {
 #[tokio::test]
 async fn a_status_has_its_outcome() {
     for (status, outcome) in [
-        (200, Outcome::Ok),
-        (202, Outcome::Ok),
-        (304, Outcome::Redirect),
-        (401, Outcome::Rejected),
-        (404, Outcome::Rejected),
-        (410, Outcome::Gone),
-        (429, Outcome::Throttled),
-        (500, Outcome::Rejected),
-        (503, Outcome::Throttled),
+        (200, AttemptOutcome::Ok),
+        (202, AttemptOutcome::Ok),
+        (304, AttemptOutcome::Redirect),
+        (401, AttemptOutcome::Rejected),
+        (404, AttemptOutcome::Rejected),
+        (410, AttemptOutcome::Gone),
+        (429, AttemptOutcome::Throttled),
+        (500, AttemptOutcome::Rejected),
+        (503, AttemptOutcome::Throttled),
     ] {
-        let answer = answer(status).await;
+        let answer = attempt_answered_with(status).await;
         assert_eq!((answer.outcome, answer.status), (outcome, Some(status)));
     }
 }
@@ -162,34 +172,34 @@ async fn what_cannot_be_reached_says_why() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     };
-    assert_eq!(post(&closed).await.outcome, Outcome::Connect);
+    assert_eq!(post_to_url(&closed).await.outcome, AttemptOutcome::Connect);
 
-    let plain = raw(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    let plain = serve_raw_answer(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         .await
         .replace("http:", "https:");
-    assert_eq!(post(&plain).await.outcome, Outcome::Tls);
+    assert_eq!(post_to_url(&plain).await.outcome, AttemptOutcome::Tls);
 
-    let unknown = post("https://no-such-host.invalid/hook").await;
-    assert_eq!(unknown.outcome, Outcome::Dns);
+    let unknown = post_to_url("https://no-such-host.invalid/hook").await;
+    assert_eq!(unknown.outcome, AttemptOutcome::Dns);
 }
 
 #[tokio::test]
 async fn an_address_that_must_not_be_called_is_not() {
     let (seen, mut requests) = mpsc::unbounded_channel();
     let app = Router::new().fallback(any(move || async move { seen.send(()).unwrap() }));
-    let root = serve(app).await;
+    let root = serve_router(app).await;
     let port = root.rsplit_once(':').unwrap().1;
-    let secrets = SigningSecrets::fresh(&[1; SECRET_BYTES]);
+    let secrets = SigningSecrets::from_entropy(&[1; SECRET_BYTES]);
     for policy in [AddressPolicy::PublicOnly, AddressPolicy::AllowLoopback] {
-        let sender = sender(policy);
+        let sender = sender_with_policy(policy);
         let local = [
             root.clone(),
             format!("http://localhost:{port}/"),
             format!("http://[::ffff:127.0.0.1]:{port}/"),
         ];
         for url in &local {
-            let answer = attempt(&sender, url, &secrets, None).await;
-            let blocked = answer.outcome == Outcome::Blocked;
+            let answer = attempt_with_secrets(&sender, url, &secrets, None).await;
+            let blocked = answer.outcome == AttemptOutcome::Blocked;
             assert_eq!(
                 blocked,
                 policy == AddressPolicy::PublicOnly,
@@ -203,8 +213,8 @@ async fn an_address_that_must_not_be_called_is_not() {
             "https://metadata.google.internal/",
             "file:///etc/passwd",
         ] {
-            let answer = attempt(&sender, url, &secrets, None).await;
-            assert_eq!(answer.outcome, Outcome::Blocked, "{policy:?} {url}");
+            let answer = attempt_with_secrets(&sender, url, &secrets, None).await;
+            assert_eq!(answer.outcome, AttemptOutcome::Blocked, "{policy:?} {url}");
         }
     }
     let mut seen = 0;
@@ -220,22 +230,25 @@ async fn the_signature_is_as_old_as_the_attempt() {
     let app = Router::new().fallback(any(move |headers: HeaderMap| async move {
         seen.send(headers).unwrap();
     }));
-    let url = serve(app).await;
+    let url = serve_router(app).await;
     let sent_at: Timestamp = "2026-01-01T00:00:00.999Z".parse().unwrap();
-    let message = Message {
+    let message = WebhookMessage {
         url: &url,
-        event: &EventId::of(RecordId::from_bytes([1; 12]), Seq(1)),
+        event_id: &EventId::for_record_entry(RecordId::from_bytes([1; 12]), Seq(1)),
         seq: Seq(1),
         attempt: 1,
-        replayed: false,
-        gap: &[],
+        is_replay: false,
+        missing_seqs: &[],
         body: Bytes::from_static(BODY),
-        secrets: &SigningSecrets::fresh(&[1; SECRET_BYTES]),
+        secrets: &SigningSecrets::from_entropy(&[1; SECRET_BYTES]),
         bearer: None,
         sent_at,
     };
-    let sender = sender(AddressPolicy::AllowLoopback);
-    assert_eq!(sender.send(&message).await.unwrap().outcome, Outcome::Ok);
+    let sender = sender_with_policy(AddressPolicy::AllowLoopback);
+    assert_eq!(
+        sender.send_message(&message).await.unwrap().outcome,
+        AttemptOutcome::Ok
+    );
     let headers = requests.recv().await.unwrap();
     assert_eq!(
         headers["webhook-timestamp"],

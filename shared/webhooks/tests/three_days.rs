@@ -22,17 +22,17 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::Clock;
 use okra_core::{
-    feed::{BodyVersion, PayloadMode, Stream},
-    health::{Gate, Health},
+    feed::{BodyVersion, FeedStream, PayloadMode},
+    health::{EndpointAdmission, EndpointHealth},
     ids::{EndpointId, ReplayId, Seq},
     model::Product,
-    pace::Rate,
+    pace::SendRate,
 };
-use okra_queue::{ReplayStep, Tend};
-use okra_store::{Delivery, DeliveryState, Direction, Endpoint, Replay, ReplayOf, Retry};
+use okra_queue::{EndpointMaintenance, ReplayStep};
+use okra_store::{Delivery, DeliveryState, Endpoint, Replay, ReplayFilter, RetryEntry, SortOrder};
 use okra_webhooks::{
-    AddressPolicy, DeliverConfig, Fault, Random, Reply, Request, SECRET_BYTES, Sender,
-    SigningSecrets, Transport, endpoint_id,
+    AddressPolicy, DeliverConfig, JitterRandom, SECRET_BYTES, SigningSecrets, TransportError,
+    TransportReply, TransportRequest, WebhookSender, WebhookTransport, endpoint_id,
 };
 use proptest::{
     prelude::*,
@@ -40,7 +40,7 @@ use proptest::{
 };
 use standardwebhooks::Webhook;
 
-use crate::support::{APP, RECORD, START, World};
+use crate::support::{APP, DeliveryWorld, RECORD, START};
 
 /// How long a plan is.
 const HOURS: i64 = 76;
@@ -63,29 +63,29 @@ const MAX_ROUNDS: usize = 10_000;
 
 /// What is wrong with a receiver.
 #[derive(Clone, Copy, Debug)]
-enum Ill {
+enum ReceiverFault {
     /// Answers this and takes nothing.
     Status(u16),
     /// The same, and asks for time.
-    Asks(u16, &'static str),
+    StatusWithRetryAfter(u16, &'static str),
     /// Cannot be reached.
-    Unreachable(Fault),
+    Unreachable(TransportError),
     /// Takes the event, and breaks off before it has said so.
-    BreaksOff,
+    TruncatedResponse,
     /// Refuses every third request or so.
     Flaky,
 }
 
 /// What happens.
 #[derive(Clone, Copy, Debug)]
-enum Happens {
+enum PlannedEvent {
     Commit {
-        stream: Stream,
+        stream: FeedStream,
         events: u64,
     },
     Outage {
         slot: usize,
-        ill: Ill,
+        ill: ReceiverFault,
         minutes: i64,
     },
     /// 410 from now on, until somebody enables it.
@@ -116,12 +116,12 @@ enum Happens {
     /// The process is replaced.
     Restart,
     /// What is in the queue now comes twice.
-    Twice,
+    DuplicateMessages,
 }
 
-fn ills() -> impl Strategy<Value = Ill> {
+fn receiver_faults() -> impl Strategy<Value = ReceiverFault> {
     prop_oneof![
-        4 => prop::sample::select(vec![500, 404, 503, 429, 302, 502, 100]).prop_map(Ill::Status),
+        4 => prop::sample::select(vec![500, 404, 503, 429, 302, 502, 100]).prop_map(ReceiverFault::Status),
         2 => prop::sample::select(vec![
             (503, "120"),
             (429, "600"),
@@ -130,114 +130,125 @@ fn ills() -> impl Strategy<Value = Ill> {
             (500, "300"),
             (503, "Sun, 01 Mar 2026 20:00:00 GMT"),
         ])
-        .prop_map(|(status, asked)| Ill::Asks(status, asked)),
+        .prop_map(|(status, asked)| ReceiverFault::StatusWithRetryAfter(status, asked)),
         2 => prop::sample::select(vec![
-            Fault::Connect,
-            Fault::Timeout,
-            Fault::Dns,
-            Fault::Tls,
+            TransportError::Connect,
+            TransportError::Timeout,
+            TransportError::Dns,
+            TransportError::Tls,
         ])
-        .prop_map(Ill::Unreachable),
-        1 => Just(Ill::BreaksOff),
-        2 => Just(Ill::Flaky),
+        .prop_map(ReceiverFault::Unreachable),
+        1 => Just(ReceiverFault::TruncatedResponse),
+        2 => Just(ReceiverFault::Flaky),
     ]
 }
 
 /// Minutes of an outage: some, hours, days.
-fn outages() -> impl Strategy<Value = i64> {
+fn outage_minutes() -> impl Strategy<Value = i64> {
     prop_oneof![3 => 1..30_i64, 3 => 60..600_i64, 1 => 1440..3600_i64]
 }
 
-fn happenings() -> impl Strategy<Value = Happens> {
+fn planned_events() -> impl Strategy<Value = PlannedEvent> {
     let slot = || 0..SLOTS;
-    let streams = prop_oneof![3 => Just(Stream::Balance), 1 => Just(Stream::Transactions)];
+    let streams = prop_oneof![3 => Just(FeedStream::Balance), 1 => Just(FeedStream::Transactions)];
     let events = prop_oneof![8 => 1..4_u64, 3 => 8..30_u64, 1 => 40..60_u64];
     prop_oneof![
-        20 => (streams, events).prop_map(|(stream, events)| Happens::Commit { stream, events }),
-        6 => (slot(), ills(), outages())
-            .prop_map(|(slot, ill, minutes)| Happens::Outage { slot, ill, minutes }),
-        1 => slot().prop_map(|slot| Happens::Gone { slot }),
-        2 => (slot(), 0..48_i64).prop_map(|(slot, overlap_h)| Happens::Rotate { slot, overlap_h }),
-        1 => slot().prop_map(|slot| Happens::Move { slot }),
-        1 => slot().prop_map(|slot| Happens::Delete { slot }),
-        2 => slot().prop_map(|slot| Happens::Return { slot }),
-        1 => slot().prop_map(|slot| Happens::Disable { slot }),
-        2 => slot().prop_map(|slot| Happens::Enable { slot }),
-        1 => Just(Happens::Restart),
-        1 => Just(Happens::Twice),
+        20 => (streams, events).prop_map(|(stream, events)| PlannedEvent::Commit { stream, events }),
+        6 => (slot(), receiver_faults(), outage_minutes())
+            .prop_map(|(slot, ill, minutes)| PlannedEvent::Outage { slot, ill, minutes }),
+        1 => slot().prop_map(|slot| PlannedEvent::Gone { slot }),
+        2 => (slot(), 0..48_i64).prop_map(|(slot, overlap_h)| PlannedEvent::Rotate { slot, overlap_h }),
+        1 => slot().prop_map(|slot| PlannedEvent::Move { slot }),
+        1 => slot().prop_map(|slot| PlannedEvent::Delete { slot }),
+        2 => slot().prop_map(|slot| PlannedEvent::Return { slot }),
+        1 => slot().prop_map(|slot| PlannedEvent::Disable { slot }),
+        2 => slot().prop_map(|slot| PlannedEvent::Enable { slot }),
+        1 => Just(PlannedEvent::Restart),
+        1 => Just(PlannedEvent::DuplicateMessages),
     ]
 }
 
 /// Minutes until something happens, and what.
-type Plan = Vec<(i64, Happens)>;
+type ThreeDayPlan = Vec<(i64, PlannedEvent)>;
 
-fn plans() -> impl Strategy<Value = Plan> {
+fn three_day_plans() -> impl Strategy<Value = ThreeDayPlan> {
     let pause = prop_oneof![3 => 0..3_i64, 4 => 3..60_i64, 2 => 60..400_i64];
-    prop::collection::vec((pause, happenings()), 40..70)
+    prop::collection::vec((pause, planned_events()), 40..70)
 }
 
 /// A URL as the one behind it sees it.
 #[derive(Default)]
-struct Inbox {
+struct ModelInbox {
     /// The secrets it verifies with, and until when.
     secrets: Vec<(String, Option<Timestamp>)>,
-    ill: Option<Ill>,
+    fault: Option<ReceiverFault>,
     /// When the illness is over.
-    until: Timestamp,
-    gone: bool,
+    fault_until: Timestamp,
+    is_gone: bool,
     /// Nothing may reach it.
-    closed: bool,
+    is_closed: bool,
     /// It asked, at the first moment, to be left alone until the second.
-    asked: Option<(Timestamp, Timestamp)>,
+    retry_after_window: Option<(Timestamp, Timestamp)>,
     /// By event, the body of the first attempt.
     bodies: BTreeMap<String, Bytes>,
     /// Events of which it said that it had them.
-    taken: BTreeSet<String>,
+    accepted_events: BTreeSet<String>,
     /// Requests since the illness began that took nothing.
-    futile: usize,
+    futile_requests: usize,
 }
 
-struct Desk {
+struct ModelReceivers {
     clock: Clock,
-    inboxes: BTreeMap<String, Inbox>,
-    broken: Vec<String>,
+    inboxes: BTreeMap<String, ModelInbox>,
+    violations: Vec<String>,
 }
 
 /// All receivers.
 #[derive(Clone)]
-struct Receivers(Arc<Mutex<Desk>>);
+struct SharedReceivers(Arc<Mutex<ModelReceivers>>);
 
-impl Receivers {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
+impl SharedReceivers {
+    fn lock_receivers(&self) -> MutexGuard<'_, ModelReceivers> {
         self.0.lock().unwrap()
     }
 
-    fn of<T>(&self, url: &str, change: impl FnOnce(&mut Inbox) -> T) -> T {
-        change(self.desk().inboxes.entry(url.to_owned()).or_default())
+    fn change_inbox<T>(&self, url: &str, change: impl FnOnce(&mut ModelInbox) -> T) -> T {
+        change(
+            self.lock_receivers()
+                .inboxes
+                .entry(url.to_owned())
+                .or_default(),
+        )
     }
 }
 
-impl Transport for Receivers {
-    fn post(&self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>> {
-        async move { self.desk().take(&request) }.boxed()
+impl WebhookTransport for SharedReceivers {
+    fn post_request(
+        &self,
+        request: TransportRequest,
+    ) -> BoxFuture<'_, Result<TransportReply, TransportError>> {
+        async move { self.lock_receivers().take_request(&request) }.boxed()
     }
 }
 
-impl Desk {
-    fn take(&mut self, request: &Request) -> Result<Reply, Fault> {
+impl ModelReceivers {
+    fn take_request(
+        &mut self,
+        request: &TransportRequest,
+    ) -> Result<TransportReply, TransportError> {
         let now = self.clock.now();
         let header = |name: &str| request.headers[name].to_str().unwrap().to_owned();
         let (id, url) = (header("webhook-id"), request.url.as_str());
         let Some(inbox) = self.inboxes.get_mut(url) else {
-            self.broken.push(format!("{url} was never an endpoint"));
-            return Err(Fault::Connect);
+            self.violations.push(format!("{url} was never an endpoint"));
+            return Err(TransportError::Connect);
         };
-        let mut broken = |what: &str| self.broken.push(format!("{now} {url} {id}: {what}"));
-        if inbox.closed {
+        let mut broken = |what: &str| self.violations.push(format!("{now} {url} {id}: {what}"));
+        if inbox.is_closed {
             broken("sent to an endpoint that is disabled or deleted");
         }
         if inbox
-            .asked
+            .retry_after_window
             .is_some_and(|(at, until)| at < now && now < until)
         {
             broken("it had asked to be left alone");
@@ -258,7 +269,7 @@ impl Desk {
         if header("webhook-signature") != signatures.join(" ") {
             broken("not signed with the secrets that there are");
         }
-        if let Err(wrong) = okra_wire::documented::check(&request.body) {
+        if let Err(wrong) = okra_wire::documented::check_documented_body(&request.body) {
             broken(&wrong);
         }
         let first = inbox
@@ -269,36 +280,40 @@ impl Desk {
             broken("other bytes than in the first attempt");
         }
 
-        let ill = inbox.ill.filter(|_| now < inbox.until);
+        let ill = inbox.fault.filter(|_| now < inbox.fault_until);
         let attempt: usize = header("okra-attempt").parse().unwrap();
         let (status, asked, body) = match ill {
-            _ if inbox.gone => (410, None, Ok(Bytes::new())),
-            Some(Ill::Status(status)) => (status, None, Ok(Bytes::new())),
-            Some(Ill::Asks(status, asked)) => (status, Some(asked), Ok(Bytes::new())),
-            Some(Ill::Unreachable(fault)) => {
-                inbox.futile += 1;
+            _ if inbox.is_gone => (410, None, Ok(Bytes::new())),
+            Some(ReceiverFault::Status(status)) => (status, None, Ok(Bytes::new())),
+            Some(ReceiverFault::StatusWithRetryAfter(status, asked)) => {
+                (status, Some(asked), Ok(Bytes::new()))
+            }
+            Some(ReceiverFault::Unreachable(fault)) => {
+                inbox.futile_requests += 1;
                 return Err(fault);
             }
-            Some(Ill::BreaksOff) => (200, None, Err(Fault::Connect)),
-            Some(Ill::Flaky) if refuses(&id, attempt) => (500, None, Ok(Bytes::new())),
-            Some(Ill::Flaky) | None => (204, None, Ok(Bytes::new())),
+            Some(ReceiverFault::TruncatedResponse) => (200, None, Err(TransportError::Connect)),
+            Some(ReceiverFault::Flaky) if flaky_receiver_rejects(&id, attempt) => {
+                (500, None, Ok(Bytes::new()))
+            }
+            Some(ReceiverFault::Flaky) | None => (204, None, Ok(Bytes::new())),
         };
         let mut headers = HeaderMap::new();
         if let Some(asked) = asked {
             headers.insert("retry-after", asked.parse().unwrap());
-            let seconds = okra_core::retry::retry_after_s(asked, now);
+            let seconds = okra_core::retry::parse_retry_after_s(asked, now);
             if let (Some(seconds), 429 | 503) = (seconds, status) {
                 let until = now + SignedDuration::from_secs(seconds.into());
-                let known = inbox.asked.map_or(now, |(_, until)| until);
-                inbox.asked = Some((now, until.max(known)));
+                let known = inbox.retry_after_window.map_or(now, |(_, until)| until);
+                inbox.retry_after_window = Some((now, until.max(known)));
             }
         }
         if status == 204 {
-            inbox.taken.insert(id);
+            inbox.accepted_events.insert(id);
         } else {
-            inbox.futile += 1;
+            inbox.futile_requests += 1;
         }
-        Ok(Reply {
+        Ok(TransportReply {
             status,
             headers,
             body,
@@ -307,91 +322,92 @@ impl Desk {
 }
 
 /// An endpoint as the model knows it.
-struct Slot {
+struct EndpointSlot {
     url: String,
-    there: bool,
+    is_registered: bool,
     /// URLs it had so far.
-    moved: usize,
-    disabled: bool,
+    url_count: usize,
+    is_disabled: bool,
     /// Since when its receiver takes everything.
     well_since: Timestamp,
 }
 
-struct Run {
-    world: World,
-    receivers: Receivers,
-    slots: Vec<Slot>,
+struct ThreeDayRun {
+    world: DeliveryWorld,
+    receivers: SharedReceivers,
+    slots: Vec<EndpointSlot>,
     /// What was committed, by place in the feed.
-    committed: BTreeMap<u64, Stream>,
+    committed: BTreeMap<u64, FeedStream>,
     /// What each URL has to have in the end, by place in the feed.
-    owed: BTreeMap<String, BTreeSet<u64>>,
+    owed_by_url: BTreeMap<String, BTreeSet<u64>>,
     /// Of these, what was still under way when the URL was deleted.
-    cancelled: BTreeMap<String, BTreeSet<u64>>,
+    cancelled_by_url: BTreeMap<String, BTreeSet<u64>>,
     /// Minutes in which the sweep finds something.
-    minutes: BTreeSet<u64>,
+    sweep_minutes: BTreeSet<u64>,
     attempts_seen: usize,
-    twice: bool,
-    secrets: u8,
+    duplicate_messages: bool,
+    secrets_made: u8,
 }
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
 /// Which streams a slot wants, and how it says so.
-fn wants(slot: usize, stream: Stream) -> bool {
+fn slot_wants_stream(slot: usize, stream: FeedStream) -> bool {
     match slot {
-        2 => stream == Stream::Transactions,
-        3 => stream == Stream::Balance,
+        2 => stream == FeedStream::Transactions,
+        3 => stream == FeedStream::Balance,
         _ => true,
     }
 }
 
 /// Whether a flaky receiver refuses this attempt at an event.
-fn refuses(event: &str, attempt: usize) -> bool {
+fn flaky_receiver_rejects(event: &str, attempt: usize) -> bool {
     let sum: usize = event.bytes().map(usize::from).sum();
     (sum + attempt).is_multiple_of(3)
 }
 
 fn event_id(seq: u64) -> String {
-    okra_core::ids::EventId::of(RECORD, Seq(seq)).to_string()
+    okra_core::ids::EventId::for_record_entry(RECORD, Seq(seq)).to_string()
 }
 
-impl Run {
+impl ThreeDayRun {
     async fn new() -> Self {
-        let clock = Clock::driven(START.parse().unwrap());
-        let receivers = Receivers(Arc::new(Mutex::new(Desk {
+        let clock = Clock::manual_at(START.parse().unwrap());
+        let receivers = SharedReceivers(Arc::new(Mutex::new(ModelReceivers {
             clock: clock.clone(),
             inboxes: BTreeMap::new(),
-            broken: Vec::new(),
+            violations: Vec::new(),
         })));
-        let sender = Sender::over(Arc::new(receivers.clone()), AddressPolicy::PublicOnly);
+        let sender =
+            WebhookSender::with_transport(Arc::new(receivers.clone()), AddressPolicy::PublicOnly);
         let config = DeliverConfig {
-            rate: Rate::default(),
-            processes: 32,
+            default_rate: SendRate::default(),
+            max_processes: 32,
             ..DeliverConfig::new("https://okra.example")
         };
-        let mut world = World::sending_by(clock, sender, config).await;
-        world.restart(Random::seeded(0));
+        let mut world = DeliveryWorld::with_sender(clock, sender, config).await;
+        world.restart_process(JitterRandom::from_seed(0));
         let mut run = Self {
             world,
             receivers,
             slots: Vec::new(),
             committed: BTreeMap::new(),
-            owed: BTreeMap::new(),
-            cancelled: BTreeMap::new(),
-            minutes: BTreeSet::new(),
+            owed_by_url: BTreeMap::new(),
+            cancelled_by_url: BTreeMap::new(),
+            sweep_minutes: BTreeSet::new(),
             attempts_seen: 0,
-            twice: false,
-            secrets: 0,
+            duplicate_messages: false,
+            secrets_made: 0,
         };
         for slot in 0..SLOTS {
-            run.slots.push(Slot {
+            run.slots.push(EndpointSlot {
                 url: format!("https://slot-{slot}.example/0"),
-                there: false,
-                moved: 0,
-                disabled: false,
+                is_registered: false,
+                url_count: 0,
+                is_disabled: false,
                 well_since: run.now(),
             });
-            run.set_up(slot).await;
+            run.register_endpoint(slot).await;
         }
         run
     }
@@ -400,32 +416,32 @@ impl Run {
         self.world.clock.now()
     }
 
-    fn id(&self, slot: usize) -> EndpointId {
+    fn slot_endpoint_id(&self, slot: usize) -> EndpointId {
         endpoint_id(APP, &self.slots[slot].url)
     }
 
-    fn fresh(&mut self) -> [u8; SECRET_BYTES] {
-        self.secrets = self.secrets.wrapping_add(1);
-        [self.secrets; SECRET_BYTES]
+    fn next_entropy(&mut self) -> [u8; SECRET_BYTES] {
+        self.secrets_made = self.secrets_made.wrapping_add(1);
+        [self.secrets_made; SECRET_BYTES]
     }
 
     /// Makes a slot's URL an endpoint, as the API does.
-    async fn set_up(&mut self, slot: usize) {
-        let entropy = self.fresh();
-        let secrets = SigningSecrets::fresh(&entropy);
-        let (id, url) = (self.id(slot), self.slots[slot].url.clone());
+    async fn register_endpoint(&mut self, slot: usize) {
+        let entropy = self.next_entropy();
+        let secrets = SigningSecrets::from_entropy(&entropy);
+        let (id, url) = (self.slot_endpoint_id(slot), self.slots[slot].url.clone());
         let endpoint = Endpoint {
             id,
             app: APP,
             url: url.clone(),
-            secrets: self
+            sealed_secrets: self
                 .world
                 .deliverer
                 .keyring()
                 .seal_secrets(id, &secrets)
                 .unwrap(),
-            bearer: None,
-            previous_until: None,
+            sealed_bearer: None,
+            previous_secret_until: None,
             products: if slot == 2 {
                 vec![Product::Transactions]
             } else {
@@ -436,122 +452,139 @@ impl Run {
             } else {
                 vec![]
             },
-            payload: if slot == 1 {
+            payload_mode: if slot == 1 {
                 PayloadMode::Reference
             } else {
                 PayloadMode::Full
             },
-            version: BodyVersion::LATEST,
+            body_version: BodyVersion::LATEST,
             ordered_since: None,
-            rate: (slot == 0).then_some(200),
+            events_per_second: (slot == 0).then_some(200),
             created_at: self.now(),
         };
         self.world.store.put_endpoint(&endpoint).await.unwrap();
-        self.receivers.of(&url, |inbox| {
-            inbox.closed = false;
-            inbox.gone = false;
-            inbox.secrets = vec![(secrets.current().to_owned(), None)];
+        self.receivers.change_inbox(&url, |inbox| {
+            inbox.is_closed = false;
+            inbox.is_gone = false;
+            inbox.secrets = vec![(secrets.current_secret().to_owned(), None)];
         });
-        self.owed.entry(url.clone()).or_default();
-        self.cancelled.entry(url).or_default();
-        self.slots[slot].there = true;
-        self.slots[slot].disabled = false;
+        self.owed_by_url.entry(url.clone()).or_default();
+        self.cancelled_by_url.entry(url).or_default();
+        self.slots[slot].is_registered = true;
+        self.slots[slot].is_disabled = false;
     }
 
     /// Deletes it, as the API does.
-    async fn take_down(&mut self, slot: usize) {
-        let id = self.id(slot);
+    async fn delete_endpoint(&mut self, slot: usize) {
+        let id = self.slot_endpoint_id(slot);
         self.world.store.delete_endpoint(APP, id).await.unwrap();
-        self.change_health(id, |health| *health = Health::default())
+        self.change_health(id, |health| *health = EndpointHealth::default())
             .await;
         self.receivers
-            .of(&self.slots[slot].url, |inbox| inbox.closed = true);
+            .change_inbox(&self.slots[slot].url, |inbox| inbox.is_closed = true);
         let taken = self
             .receivers
-            .of(&self.slots[slot].url, |inbox| inbox.taken.clone());
-        let left = self.owed[&self.slots[slot].url].iter().copied();
+            .change_inbox(&self.slots[slot].url, |inbox| inbox.accepted_events.clone());
+        let left = self.owed_by_url[&self.slots[slot].url].iter().copied();
         let left: Vec<u64> = left
             .filter(|seq| !taken.contains(&event_id(*seq)))
             .collect();
         let url = self.slots[slot].url.clone();
-        self.cancelled.get_mut(&url).unwrap().extend(left);
-        self.slots[slot].there = false;
-        self.settle().await;
+        self.cancelled_by_url.get_mut(&url).unwrap().extend(left);
+        self.slots[slot].is_registered = false;
+        self.handle_until_idle().await;
     }
 
-    async fn change_health(&self, endpoint: EndpointId, change: impl Fn(&mut Health)) {
+    async fn change_health(&self, endpoint: EndpointId, change: impl Fn(&mut EndpointHealth)) {
         self.world.change_health(endpoint, change).await;
-        let tend = Tend { app: APP, endpoint };
-        self.world.queues.send_tends(&[(tend, 0)]).await.unwrap();
+        let tend = EndpointMaintenance { app: APP, endpoint };
+        self.world
+            .queues
+            .send_maintenances(&[(tend, 0)])
+            .await
+            .unwrap();
     }
 
-    async fn happen(&mut self, happens: Happens) {
+    async fn apply_event(&mut self, happens: PlannedEvent) {
         match happens {
-            Happens::Commit { stream, events } => self.commit(stream, events).await,
-            Happens::Outage { slot, ill, minutes } => {
+            PlannedEvent::Commit { stream, events } => self.commit_events(stream, events).await,
+            PlannedEvent::Outage { slot, ill, minutes } => {
                 let until = self.now() + MINUTE * i32::try_from(minutes).unwrap();
-                self.receivers.of(&self.slots[slot].url, |inbox| {
-                    inbox.ill = Some(ill);
-                    inbox.until = until;
-                    inbox.futile = 0;
+                self.receivers.change_inbox(&self.slots[slot].url, |inbox| {
+                    inbox.fault = Some(ill);
+                    inbox.fault_until = until;
+                    inbox.futile_requests = 0;
                 });
                 self.slots[slot].well_since = until;
             }
-            Happens::Gone { slot } => {
-                self.receivers.of(&self.slots[slot].url, |inbox| {
-                    (inbox.gone, inbox.futile) = (true, 0);
+            PlannedEvent::Gone { slot } => {
+                self.receivers.change_inbox(&self.slots[slot].url, |inbox| {
+                    (inbox.is_gone, inbox.futile_requests) = (true, 0);
                 });
             }
-            Happens::Rotate { slot, overlap_h } if self.slots[slot].there => {
-                self.rotate(slot, overlap_h).await;
+            PlannedEvent::Rotate { slot, overlap_h } if self.slots[slot].is_registered => {
+                self.rotate_secret(slot, overlap_h).await;
             }
-            Happens::Move { slot } if self.slots[slot].there => {
-                self.take_down(slot).await;
-                self.slots[slot].moved += 1;
-                let moved = self.slots[slot].moved;
+            PlannedEvent::Move { slot } if self.slots[slot].is_registered => {
+                self.delete_endpoint(slot).await;
+                self.slots[slot].url_count += 1;
+                let moved = self.slots[slot].url_count;
                 self.slots[slot].url = format!("https://slot-{slot}.example/{moved}");
                 self.slots[slot].well_since = self.now();
-                self.set_up(slot).await;
-                self.replay(slot).await;
+                self.register_endpoint(slot).await;
+                self.replay_missed(slot).await;
             }
-            Happens::Delete { slot } if self.slots[slot].there => self.take_down(slot).await,
-            Happens::Return { slot } if !self.slots[slot].there => self.set_up(slot).await,
-            Happens::Disable { slot } if self.slots[slot].there => {
-                let (now, id) = (self.now(), self.id(slot));
-                self.change_health(id, |health| health.disable(now)).await;
+            PlannedEvent::Delete { slot } if self.slots[slot].is_registered => {
+                self.delete_endpoint(slot).await
+            }
+            PlannedEvent::Return { slot } if !self.slots[slot].is_registered => {
+                self.register_endpoint(slot).await
+            }
+            PlannedEvent::Disable { slot } if self.slots[slot].is_registered => {
+                let (now, id) = (self.now(), self.slot_endpoint_id(slot));
+                self.change_health(id, |health| health.disable_by_app(now))
+                    .await;
                 self.receivers
-                    .of(&self.slots[slot].url, |inbox| inbox.closed = true);
-                self.slots[slot].disabled = true;
+                    .change_inbox(&self.slots[slot].url, |inbox| inbox.is_closed = true);
+                self.slots[slot].is_disabled = true;
             }
-            Happens::Enable { slot } if self.slots[slot].there => self.enable(slot).await,
-            Happens::Restart => self
+            PlannedEvent::Enable { slot } if self.slots[slot].is_registered => {
+                self.enable_endpoint(slot).await
+            }
+            PlannedEvent::Restart => self
                 .world
-                .restart(Random::seeded(self.attempts_seen as u64)),
-            Happens::Twice => self.twice = true,
+                .restart_process(JitterRandom::from_seed(self.attempts_seen as u64)),
+            PlannedEvent::DuplicateMessages => self.duplicate_messages = true,
             _ => {}
         }
     }
 
-    async fn enable(&mut self, slot: usize) {
-        self.receivers.of(&self.slots[slot].url, |inbox| {
-            (inbox.closed, inbox.gone, inbox.asked, inbox.futile) = (false, false, None, 0);
+    async fn enable_endpoint(&mut self, slot: usize) {
+        self.receivers.change_inbox(&self.slots[slot].url, |inbox| {
+            (
+                inbox.is_closed,
+                inbox.is_gone,
+                inbox.retry_after_window,
+                inbox.futile_requests,
+            ) = (false, false, None, 0);
         });
-        self.slots[slot].disabled = false;
+        self.slots[slot].is_disabled = false;
         let now = self.now();
         self.slots[slot].well_since = self.slots[slot].well_since.max(now);
-        self.change_health(self.id(slot), Health::enable).await;
+        self.change_health(self.slot_endpoint_id(slot), EndpointHealth::enable_by_app)
+            .await;
     }
 
-    async fn commit(&mut self, stream: Stream, events: u64) {
+    async fn commit_events(&mut self, stream: FeedStream, events: u64) {
         let dispatch = match stream {
-            Stream::Transactions => self.world.commit_transaction().await,
+            FeedStream::Transactions => self.world.commit_transaction().await,
             _ => self.world.commit_balances(events).await,
         };
-        for seq in dispatch.from.0..=dispatch.to.0 {
+        for seq in dispatch.first_seq.0..=dispatch.last_seq.0 {
             self.committed.insert(seq, stream);
             for (n, slot) in self.slots.iter().enumerate() {
-                if slot.there && wants(n, stream) {
-                    self.owed.get_mut(&slot.url).unwrap().insert(seq);
+                if slot.is_registered && slot_wants_stream(n, stream) {
+                    self.owed_by_url.get_mut(&slot.url).unwrap().insert(seq);
                 }
             }
         }
@@ -562,33 +595,51 @@ impl Run {
             .unwrap();
     }
 
-    async fn rotate(&mut self, slot: usize, overlap_h: i64) {
+    async fn rotate_secret(&mut self, slot: usize, overlap_h: i64) {
         let until = self.now() + SignedDuration::from_hours(overlap_h);
-        let (id, entropy) = (self.id(slot), self.fresh());
-        let mut endpoint = self.world.store.endpoint(APP, id).await.unwrap().unwrap();
+        let (id, entropy) = (self.slot_endpoint_id(slot), self.next_entropy());
+        let mut endpoint = self
+            .world
+            .store
+            .find_endpoint(APP, id)
+            .await
+            .unwrap()
+            .unwrap();
         let keyring = self.world.deliverer.keyring();
-        let rotated = keyring.secrets(&endpoint).unwrap().rotated(&entropy);
-        endpoint.secrets = keyring.seal_secrets(id, &rotated).unwrap();
-        endpoint.previous_until = Some(until);
+        let rotated = keyring
+            .open_secrets(&endpoint)
+            .unwrap()
+            .with_new_secret(&entropy);
+        endpoint.sealed_secrets = keyring.seal_secrets(id, &rotated).unwrap();
+        endpoint.previous_secret_until = Some(until);
         self.world.store.put_endpoint(&endpoint).await.unwrap();
-        self.receivers.of(&self.slots[slot].url, |inbox| {
+        self.receivers.change_inbox(&self.slots[slot].url, |inbox| {
             let (before, _) = inbox.secrets.swap_remove(0);
-            inbox.secrets = vec![(rotated.current().to_owned(), None), (before, Some(until))];
+            inbox.secrets = vec![
+                (rotated.current_secret().to_owned(), None),
+                (before, Some(until)),
+            ];
         });
     }
 
     /// Tells a URL of everything that it has not been told.
-    async fn replay(&mut self, slot: usize) {
+    async fn replay_missed(&mut self, slot: usize) {
         let now = self.now();
         let id = ReplayId::from_bytes(
-            [u8::try_from(self.slots[slot].moved * SLOTS + slot).unwrap(); 12],
+            [u8::try_from(self.slots[slot].url_count * SLOTS + slot).unwrap(); 12],
         );
         let mut replay = Replay {
             record: Some(RECORD),
-            times: (Timestamp::UNIX_EPOCH, now),
-            ..Replay::begun(id, (APP, self.id(slot)), ReplayOf::Missing, 200, now)
+            commit_time_range: (Timestamp::UNIX_EPOCH, now),
+            ..Replay::start_replay(
+                id,
+                (APP, self.slot_endpoint_id(slot)),
+                ReplayFilter::Missing,
+                200,
+                now,
+            )
         };
-        let known = self.world.store.replay(APP, id).await.unwrap();
+        let known = self.world.store.find_replay(APP, id).await.unwrap();
         replay.version = known.map_or(0, |known| known.version);
         assert!(self.world.store.put_replay(&mut replay).await.unwrap());
         let step = ReplayStep {
@@ -596,26 +647,26 @@ impl Run {
             replay: id,
             version: replay.version,
         };
-        self.world.queues.send_replay(step, 0).await.unwrap();
+        self.world.queues.send_replay_step(step, 0).await.unwrap();
         let all = self
             .committed
             .iter()
-            .filter(|(_, stream)| wants(slot, **stream));
-        let owed = self.owed.get_mut(&self.slots[slot].url).unwrap();
+            .filter(|(_, stream)| slot_wants_stream(slot, **stream));
+        let owed = self.owed_by_url.get_mut(&self.slots[slot].url).unwrap();
         owed.extend(all.map(|(seq, _)| *seq));
     }
 
     /// Handles what is in the queue now and what that enqueues; true where there was anything.
-    async fn settle(&mut self) -> bool {
+    async fn handle_until_idle(&mut self) -> bool {
         for round in 0..MAX_ROUNDS {
-            let messages = self.world.messages().await;
+            let messages = self.world.receive_messages().await;
             if messages.is_empty() {
-                self.note();
+                self.note_wake_ups();
                 return round > 0;
             }
             for message in messages {
-                for _ in 0..=usize::from(self.twice) {
-                    self.world.handle(message.clone()).await.unwrap();
+                for _ in 0..=usize::from(self.duplicate_messages) {
+                    self.world.handle_message(message.clone()).await.unwrap();
                 }
             }
         }
@@ -623,22 +674,22 @@ impl Run {
     }
 
     /// Remembers which minutes the sweep has to look at, and who must be left alone from now on.
-    fn note(&mut self) {
-        self.twice = false;
+    fn note_wake_ups(&mut self) {
+        self.duplicate_messages = false;
         let attempts = self.world.attempts_after(self.attempts_seen);
         self.attempts_seen += attempts.len();
         let mut due: Vec<Timestamp> = attempts.iter().filter_map(|it| it.next_at).collect();
-        let mut desk = self.receivers.desk();
+        let mut desk = self.receivers.lock_receivers();
         for inbox in desk.inboxes.values_mut() {
-            due.extend(inbox.asked.map(|(_, until)| until));
+            due.extend(inbox.retry_after_window.map(|(_, until)| until));
             // What was under way when it said so may have come since.
-            inbox.closed |= inbox.gone && inbox.futile > 0;
+            inbox.is_closed |= inbox.is_gone && inbox.futile_requests > 0;
         }
         drop(desk);
-        let now = Retry::minute_of(self.now());
+        let now = RetryEntry::minute_from(self.now());
         for due in due {
-            let minute = Retry::minute_of(due + SignedDuration::from_secs(59));
-            self.minutes
+            let minute = RetryEntry::minute_from(due + SignedDuration::from_secs(59));
+            self.sweep_minutes
                 .extend([minute, minute + 1].into_iter().filter(|it| *it > now));
         }
     }
@@ -646,12 +697,12 @@ impl Run {
     async fn run_until(&mut self, end: Timestamp) {
         let mut step = SignedDuration::from_secs(1);
         loop {
-            let handled = self.settle().await;
+            let handled = self.handle_until_idle().await;
             let now = self.now();
             if now >= end {
                 return;
             }
-            let depth = self.world.emulator.depth("deliver").unwrap();
+            let depth = self.world.emulator.queue_depth("deliver").unwrap();
             let waiting = depth.delayed + depth.visible > 0;
             step = if handled {
                 SignedDuration::from_secs(1)
@@ -659,28 +710,36 @@ impl Run {
                 (step * 2).min(MINUTE)
             };
             let mut next = if waiting { (now + step).min(end) } else { end };
-            if let Some(minute) = self.minutes.first().copied() {
+            if let Some(minute) = self.sweep_minutes.first().copied() {
                 let due = Timestamp::from_second(i64::try_from(minute).unwrap() * 60).unwrap();
                 if due <= next {
-                    self.minutes.pop_first();
+                    self.sweep_minutes.pop_first();
                     next = due.max(now);
-                    self.world.set(next);
-                    self.sweep(minute).await;
+                    self.world.set_clock(next);
+                    self.sweep_minute(minute).await;
                     continue;
                 }
             }
-            self.world.set(next);
+            self.world.set_clock(next);
         }
     }
 
     /// The minutes before are empty, or were swept.
-    async fn sweep(&self, minute: u64) {
+    async fn sweep_minute(&self, minute: u64) {
         let before = serde_json::json!({ "minute": minute - 1 });
-        self.world.store.put_state("sweep", &before).await.unwrap();
-        self.world.deliverer.sweep(self.now()).await.unwrap();
+        self.world
+            .store
+            .put_system_state("sweep", &before)
+            .await
+            .unwrap();
+        self.world
+            .deliverer
+            .sweep_retries(self.now())
+            .await
+            .unwrap();
     }
 
-    async fn rows(&self, url: &str) -> HashMap<u64, Delivery> {
+    async fn load_deliveries(&self, url: &str) -> HashMap<u64, Delivery> {
         let endpoint = endpoint_id(APP, url);
         let times = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
         let mut rows = HashMap::new();
@@ -689,7 +748,7 @@ impl Run {
             let page = self
                 .world
                 .store
-                .deliveries_of(endpoint, times, after.as_ref(), Direction::Forward, 1000)
+                .list_deliveries(endpoint, times, after.as_ref(), SortOrder::Ascending, 1000)
                 .await
                 .unwrap();
             after = page.last().map(|row| row.key);
@@ -702,10 +761,10 @@ impl Run {
     }
 
     /// What holds at every moment.
-    async fn check(&mut self) {
-        let broken = std::mem::take(&mut self.receivers.desk().broken);
+    async fn check_slots(&mut self) {
+        let broken = std::mem::take(&mut self.receivers.lock_receivers().violations);
         assert!(broken.is_empty(), "{broken:#?}");
-        let depth = self.world.emulator.depth("deliver").unwrap();
+        let depth = self.world.emulator.queue_depth("deliver").unwrap();
         let waiting = depth.delayed + depth.visible > 0;
         for slot in 0..SLOTS {
             self.check_slot(slot, waiting).await;
@@ -714,31 +773,37 @@ impl Run {
 
     async fn check_slot(&self, slot: usize, waiting: bool) {
         let now = self.now();
-        let Slot {
+        let EndpointSlot {
             url,
             well_since,
-            there,
+            is_registered: there,
             ..
         } = &self.slots[slot];
-        let rows = self.rows(url).await;
-        let health = self.world.store.health(self.id(slot)).await.unwrap().health;
+        let rows = self.load_deliveries(url).await;
+        let health = self
+            .world
+            .store
+            .load_endpoint_health(self.slot_endpoint_id(slot))
+            .await
+            .unwrap()
+            .health;
         let parked = self
             .world
             .store
-            .parked(self.id(slot), 10_000)
+            .list_parked_events(self.slot_endpoint_id(slot), 10_000)
             .await
             .unwrap();
         let parked: BTreeSet<u64> = parked.iter().map(|key| key.seq.0).collect();
-        let (taken, futile, gone) = self.receivers.of(url, |inbox| {
-            let ill = inbox.ill.is_some() && now < inbox.until;
-            let lasts = if matches!(inbox.ill, Some(Ill::Flaky)) || !ill {
+        let (taken, futile, gone) = self.receivers.change_inbox(url, |inbox| {
+            let ill = inbox.fault.is_some() && now < inbox.fault_until;
+            let lasts = if matches!(inbox.fault, Some(ReceiverFault::Flaky)) || !ill {
                 0
             } else {
-                inbox.futile
+                inbox.futile_requests
             };
-            (inbox.taken.clone(), lasts, inbox.gone)
+            (inbox.accepted_events.clone(), lasts, inbox.is_gone)
         });
-        let owed = &self.owed[url];
+        let owed = &self.owed_by_url[url];
         let ids: BTreeSet<String> = owed.iter().map(|seq| event_id(*seq)).collect();
         let invented: Vec<_> = taken.difference(&ids).collect();
         assert!(invented.is_empty(), "{url} got {invented:?}");
@@ -753,29 +818,29 @@ impl Run {
                 Some(DeliveryState::Delivered) => assert!(taken.contains(&event_id(*seq)), "{at}"),
                 Some(DeliveryState::Parked) => {
                     assert!(parked.contains(seq), "parked and forgotten: {at}");
-                    let tended = waiting || health.gate(now) == Gate::Park;
+                    let tended = waiting || health.admission(now) == EndpointAdmission::Park;
                     assert!(tended, "parked at an endpoint that takes events: {at}");
                 }
                 Some(DeliveryState::Retry) => {
-                    let due = rows[seq].next_at.unwrap();
+                    let due = rows[seq].next_attempt_at.unwrap();
                     assert!(due + MINUTE * 3 > now, "overdue: {at}");
                 }
                 // Ten attempts at an endpoint open its circuit.
                 Some(DeliveryState::Exhausted) => panic!("given up: {at}"),
                 Some(DeliveryState::Cancelled) => {
-                    assert!(self.cancelled[url].contains(seq), "{at}");
+                    assert!(self.cancelled_by_url[url].contains(seq), "{at}");
                 }
                 // Its turn has not come, or the endpoint asked for time.
                 None => assert!(
-                    waiting || !self.minutes.is_empty() || !there,
+                    waiting || !self.sweep_minutes.is_empty() || !there,
                     "not told: {at}"
                 ),
             }
         }
         // An endpoint that is back has what was parked within half an hour and what it asked for.
-        let asked = self
-            .receivers
-            .of(url, |inbox| inbox.asked.map_or(now, |(_, until)| until));
+        let asked = self.receivers.change_inbox(url, |inbox| {
+            inbox.retry_after_window.map_or(now, |(_, until)| until)
+        });
         let quiet = asked.max(*well_since);
         let drained = quiet + MINUTE * 36;
         if *there && health.disabled.is_none() && !gone && drained < now {
@@ -790,20 +855,23 @@ impl Run {
     async fn come_to_rest(&mut self) {
         for slot in 0..SLOTS {
             let url = self.slots[slot].url.clone();
-            self.receivers.of(&url, |inbox| inbox.ill = None);
+            self.receivers
+                .change_inbox(&url, |inbox| inbox.fault = None);
             self.slots[slot].well_since = self.slots[slot].well_since.min(self.now());
-            if self.slots[slot].there {
-                self.enable(slot).await;
+            if self.slots[slot].is_registered {
+                self.enable_endpoint(slot).await;
             }
         }
         // The longest wait of the schedule, with its jitter.
         let end = self.now() + SignedDuration::from_hours(30);
         self.run_until(end).await;
-        self.check().await;
-        for slot in self.slots.iter().filter(|slot| slot.there) {
-            let rows = self.rows(&slot.url).await;
-            let taken = self.receivers.of(&slot.url, |inbox| inbox.taken.clone());
-            for seq in &self.owed[&slot.url] {
+        self.check_slots().await;
+        for slot in self.slots.iter().filter(|slot| slot.is_registered) {
+            let rows = self.load_deliveries(&slot.url).await;
+            let taken = self
+                .receivers
+                .change_inbox(&slot.url, |inbox| inbox.accepted_events.clone());
+            for seq in &self.owed_by_url[&slot.url] {
                 let row = &rows[seq];
                 // Checked above: it was under way when the endpoint was deleted.
                 let cancelled = row.state == DeliveryState::Cancelled;
@@ -816,9 +884,12 @@ impl Run {
                 assert!(settled, "{} {seq}: {row:?}", slot.url);
             }
             let id = endpoint_id(APP, &slot.url);
-            assert_eq!(self.world.store.parked(id, 10).await.unwrap(), []);
+            assert_eq!(
+                self.world.store.list_parked_events(id, 10).await.unwrap(),
+                []
+            );
         }
-        let depth = self.world.emulator.depth("deliver").unwrap();
+        let depth = self.world.emulator.queue_depth("deliver").unwrap();
         assert_eq!(
             (depth.visible, depth.delayed),
             (0, 0),
@@ -827,8 +898,8 @@ impl Run {
     }
 }
 
-async fn run(plan: &Plan) {
-    let mut run = Run::new().await;
+async fn run_plan(plan: &ThreeDayPlan) {
+    let mut run = ThreeDayRun::new().await;
     let end = run.now() + SignedDuration::from_hours(HOURS);
     for (n, (pause, happens)) in plan.iter().enumerate() {
         let then = run.now() + MINUTE * i32::try_from(*pause).unwrap();
@@ -836,14 +907,14 @@ async fn run(plan: &Plan) {
             break;
         }
         run.run_until(then).await;
-        run.happen(*happens).await;
-        run.settle().await;
+        run.apply_event(*happens).await;
+        run.handle_until_idle().await;
         if n % CHECKED == 0 {
-            run.check().await;
+            run.check_slots().await;
         }
     }
     run.run_until(end).await;
-    run.check().await;
+    run.check_slots().await;
     run.come_to_rest().await;
 }
 
@@ -868,8 +939,8 @@ fn three_days() {
             .build()
             .unwrap()
     };
-    let outcome = runner.run(&plans(), |plan| {
-        runtime().block_on(run(&plan));
+    let outcome = runner.run(&three_day_plans(), |plan| {
+        runtime().block_on(run_plan(&plan));
         Ok(())
     });
     if let Err(failure) = outcome {

@@ -8,20 +8,20 @@ use okra_core::{
 use serde::Serialize;
 
 use crate::{
-    lack::Lacks,
-    origin::{Named, Origin, Times},
-    scalar::{Empty, Instant},
+    lack::AccountAvailabilityResource,
+    origin::{AccountContext, NamedReference, ResourceTimes},
+    scalar::{EmptyList, IsoInstant},
 };
 
 /// An account.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-pub struct Account {
+pub struct AccountResource {
     _id: AccountId,
     id: AccountId,
     name: String,
     nuban: String,
-    bank: AccountBank,
+    bank: AccountBankResource,
     #[serde(rename = "type")]
     kind: String,
     customer: CustomerId,
@@ -29,38 +29,39 @@ pub struct Account {
     balance: BalanceId,
     currency: Currency,
     manual: bool,
-    projects: Empty,
+    projects: EmptyList,
     record: [RecordId; 1],
-    created_at: Instant,
-    last_updated: Instant,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
     __v: u8,
     /// What of it cannot be had at the moment; absent where all can.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lacking: Option<Lacks>,
+    #[serde(rename = "lacking")]
+    availability: Option<AccountAvailabilityResource>,
 }
 
-impl Account {
+impl AccountResource {
     /// An account in Okra's shape.
-    pub fn new(of: &Origin<'_>, times: Times) -> Self {
-        let (ids, facts) = (of.ids, of.facts);
+    pub fn new(context: &AccountContext<'_>, times: ResourceTimes) -> Self {
+        let (ids, facts) = (context.ids, context.facts);
         Self {
             _id: ids.account,
             id: ids.account,
             name: facts.name.clone(),
             nuban: facts.number.clone(),
-            bank: AccountBank::new(of),
+            bank: AccountBankResource::new(context),
             kind: facts.kind.clone(),
             customer: ids.customer,
             env: ids.env,
-            balance: BalanceId::of(ids.account),
+            balance: BalanceId::for_account(ids.account),
             currency: facts.currency,
             manual: false,
-            projects: Empty,
+            projects: EmptyList,
             record: [ids.record],
-            created_at: Instant(times.created_at),
-            last_updated: Instant(times.last_updated),
+            created_at: IsoInstant(times.created_at),
+            last_updated: IsoInstant(times.last_updated),
             __v: 0,
-            lacking: Lacks::of(&of.lacks),
+            availability: AccountAvailabilityResource::from_products(&context.availability),
         }
     }
 }
@@ -68,7 +69,7 @@ impl Account {
 /// The bank of an account. Its status is a boolean here and a text elsewhere: so it was.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-struct AccountBank {
+struct AccountBankResource {
     _id: BankId,
     name: String,
     slug: String,
@@ -84,18 +85,18 @@ struct AccountBank {
     corp: bool,
 }
 
-impl AccountBank {
-    fn new(of: &Origin<'_>) -> Self {
+impl AccountBankResource {
+    fn new(context: &AccountContext<'_>) -> Self {
         Self {
-            _id: of.ids.bank,
-            name: of.bank_name.to_owned(),
-            slug: of.bank_slug.to_owned(),
+            _id: context.ids.bank,
+            name: context.bank_name.to_owned(),
+            slug: context.bank_slug.to_owned(),
             icon: "",
             inverted_logo: "",
             v2_icon: "",
             v2_logo: "",
             status: true,
-            is_mfa: of.needs_user,
+            is_mfa: context.needs_user_present,
             mfa_type: "",
             corp: false,
         }
@@ -105,21 +106,21 @@ impl AccountBank {
 /// The account that another resource is of.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-pub struct AccountOf {
+pub struct AccountReference {
     _id: AccountId,
     name: String,
     nuban: String,
-    bank: Named<BankId>,
+    bank: NamedReference<BankId>,
 }
 
-impl AccountOf {
+impl AccountReference {
     /// The account of this origin.
-    pub fn new(of: &Origin<'_>) -> Self {
+    pub fn new(context: &AccountContext<'_>) -> Self {
         Self {
-            _id: of.ids.account,
-            name: of.facts.name.clone(),
-            nuban: of.facts.number.clone(),
-            bank: of.bank(),
+            _id: context.ids.account,
+            name: context.facts.name.clone(),
+            nuban: context.facts.number.clone(),
+            bank: context.bank_reference(),
         }
     }
 }
@@ -127,7 +128,7 @@ impl AccountOf {
 /// An account of a record that was just linked, as the widget's `onSuccess` shows it.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-pub struct LinkedAccount {
+pub struct LinkedAccountResource {
     /// The id.
     pub id: AccountId,
     /// The holder's name.

@@ -8,82 +8,83 @@ use okra_core::{
 use serde::Serialize;
 
 use crate::{
-    account::AccountOf,
-    feed::Drift,
-    lack::Lack,
-    origin::{Named, Origin, Times},
-    scalar::{Empty, Instant, Number},
+    account::AccountReference,
+    feed::DriftResource,
+    lack::AvailabilityResource,
+    origin::{AccountContext, NamedReference, ResourceTimes},
+    scalar::{EmptyList, IsoInstant, MajorUnits},
 };
 
 /// Available and ledger balance; where a bank states one of them, it stands for the other too.
-pub fn amounts(facts: &BalanceFacts, currency: Currency) -> (Number, Number) {
+pub fn balance_amounts(facts: &BalanceFacts, currency: Currency) -> (MajorUnits, MajorUnits) {
     let zero = Money::new(0, currency);
     let available = facts.available.or(facts.ledger).unwrap_or(zero);
     let ledger = facts.ledger.or(facts.available).unwrap_or(zero);
-    (Number(available), Number(ledger))
+    (MajorUnits(available), MajorUnits(ledger))
 }
 
 /// Earlier values, which are in the feed instead.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Periodic {
-    available_balance: Empty,
-    ledger_balance: Empty,
+pub(crate) struct PeriodicBalance {
+    available_balance: EmptyList,
+    ledger_balance: EmptyList,
 }
 
 /// A balance of `balance/getBy*` ("form B"): `connected` is an array.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-pub struct Balance {
+pub struct BalanceResource {
     _id: BalanceId,
     __v: u8,
-    account: AccountOf,
-    customer: Named<CustomerId>,
-    available_balance: Number,
-    ledger_balance: Number,
+    account: AccountReference,
+    customer: NamedReference<CustomerId>,
+    available_balance: MajorUnits,
+    ledger_balance: MajorUnits,
     currency: Currency,
     #[serde(skip_serializing_if = "Option::is_none")]
-    periodic: Option<Periodic>,
-    connected: Empty,
+    periodic: Option<PeriodicBalance>,
+    connected: EmptyList,
     owner: [AppId; 1],
     record: [RecordId; 1],
     env: Environment,
-    created_at: Instant,
-    last_updated: Instant,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
     /// Where balance and transactions disagree; absent where they do not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    drift: Option<Drift>,
+    drift: Option<DriftResource>,
     /// Why the balance cannot be had at the moment; absent where it can.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lacking: Option<Lack>,
+    #[serde(rename = "lacking")]
+    availability: Option<AvailabilityResource>,
 }
 
-impl Balance {
+impl BalanceResource {
     /// A balance in form B.
-    pub fn new(of: &Origin<'_>, facts: &BalanceFacts, times: Times) -> Self {
-        let (available_balance, ledger_balance) = amounts(facts, of.facts.currency);
+    pub fn new(context: &AccountContext<'_>, facts: &BalanceFacts, times: ResourceTimes) -> Self {
+        let (available_balance, ledger_balance) = balance_amounts(facts, context.facts.currency);
         Self {
-            _id: BalanceId::of(of.ids.account),
+            _id: BalanceId::for_account(context.ids.account),
             __v: 0,
-            account: AccountOf::new(of),
-            customer: of.customer(),
+            account: AccountReference::new(context),
+            customer: context.customer_reference(),
             available_balance,
             ledger_balance,
-            currency: of.facts.currency,
-            periodic: Some(Periodic::default()),
-            connected: Empty,
-            owner: [of.ids.app],
-            record: [of.ids.record],
-            env: of.ids.env,
-            created_at: Instant(times.created_at),
-            last_updated: Instant(times.last_updated),
-            drift: of.drift.map(Drift::from),
-            lacking: of.lacks.balance,
+            currency: context.facts.currency,
+            periodic: Some(PeriodicBalance::default()),
+            connected: EmptyList,
+            owner: [context.ids.app],
+            record: [context.ids.record],
+            env: context.ids.env,
+            created_at: IsoInstant(times.created_at),
+            last_updated: IsoInstant(times.last_updated),
+            drift: context.drift.map(DriftResource::from),
+            availability: context.availability.balance,
         }
     }
 }
 
-impl Balance {
+impl BalanceResource {
     /// The same without `periodic`, for callers that ask for that.
     #[must_use]
     pub fn without_periodic(mut self) -> Self {
@@ -95,44 +96,45 @@ impl Balance {
 /// A balance of `balance/getByType` ("form C"): its id is `id`, its customer a plain id.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-pub struct TypedBalance {
+pub struct BalanceByTypeResource {
     id: BalanceId,
-    account: AccountOf,
+    account: AccountReference,
     customer: CustomerId,
-    available_balance: Number,
-    ledger_balance: Number,
+    available_balance: MajorUnits,
+    ledger_balance: MajorUnits,
     currency: Currency,
-    periodic: Periodic,
-    connected: Empty,
+    periodic: PeriodicBalance,
+    connected: EmptyList,
     owner: [AppId; 1],
     record: [RecordId; 1],
     env: Environment,
-    created_at: Instant,
-    last_updated: Instant,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
     /// Why the balance cannot be had at the moment; absent where it can.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lacking: Option<Lack>,
+    #[serde(rename = "lacking")]
+    availability: Option<AvailabilityResource>,
 }
 
-impl TypedBalance {
+impl BalanceByTypeResource {
     /// A balance in form C.
-    pub fn new(of: &Origin<'_>, facts: &BalanceFacts, times: Times) -> Self {
-        let (available_balance, ledger_balance) = amounts(facts, of.facts.currency);
+    pub fn new(context: &AccountContext<'_>, facts: &BalanceFacts, times: ResourceTimes) -> Self {
+        let (available_balance, ledger_balance) = balance_amounts(facts, context.facts.currency);
         Self {
-            id: BalanceId::of(of.ids.account),
-            account: AccountOf::new(of),
-            customer: of.ids.customer,
+            id: BalanceId::for_account(context.ids.account),
+            account: AccountReference::new(context),
+            customer: context.ids.customer,
             available_balance,
             ledger_balance,
-            currency: of.facts.currency,
-            periodic: Periodic::default(),
-            connected: Empty,
-            owner: [of.ids.app],
-            record: [of.ids.record],
-            env: of.ids.env,
-            created_at: Instant(times.created_at),
-            last_updated: Instant(times.last_updated),
-            lacking: of.lacks.balance,
+            currency: context.facts.currency,
+            periodic: PeriodicBalance::default(),
+            connected: EmptyList,
+            owner: [context.ids.app],
+            record: [context.ids.record],
+            env: context.ids.env,
+            created_at: IsoInstant(times.created_at),
+            last_updated: IsoInstant(times.last_updated),
+            availability: context.availability.balance,
         }
     }
 }
@@ -140,40 +142,41 @@ impl TypedBalance {
 /// A balance of `products/balances` ("form A"): `connected` is a boolean.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-pub struct ListedBalance {
+pub struct ListedBalanceResource {
     id: BalanceId,
-    account: AccountOf,
-    ledger_balance: Number,
-    available_balance: Number,
+    account: AccountReference,
+    ledger_balance: MajorUnits,
+    available_balance: MajorUnits,
     currency: Currency,
     connected: bool,
     env: Environment,
-    created_at: Instant,
-    last_updated: Instant,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
     /// Where balance and transactions disagree; absent where they do not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    drift: Option<Drift>,
+    drift: Option<DriftResource>,
     /// Why the balance cannot be had at the moment; absent where it can.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lacking: Option<Lack>,
+    #[serde(rename = "lacking")]
+    availability: Option<AvailabilityResource>,
 }
 
-impl ListedBalance {
+impl ListedBalanceResource {
     /// A balance in form A.
-    pub fn new(of: &Origin<'_>, facts: &BalanceFacts, times: Times) -> Self {
-        let (available_balance, ledger_balance) = amounts(facts, of.facts.currency);
+    pub fn new(context: &AccountContext<'_>, facts: &BalanceFacts, times: ResourceTimes) -> Self {
+        let (available_balance, ledger_balance) = balance_amounts(facts, context.facts.currency);
         Self {
-            id: BalanceId::of(of.ids.account),
-            account: AccountOf::new(of),
+            id: BalanceId::for_account(context.ids.account),
+            account: AccountReference::new(context),
             ledger_balance,
             available_balance,
-            currency: of.facts.currency,
-            connected: of.connected,
-            env: of.ids.env,
-            created_at: Instant(times.created_at),
-            last_updated: Instant(times.last_updated),
-            drift: of.drift.map(Drift::from),
-            lacking: of.lacks.balance,
+            currency: context.facts.currency,
+            connected: context.is_connected,
+            env: context.ids.env,
+            created_at: IsoInstant(times.created_at),
+            last_updated: IsoInstant(times.last_updated),
+            drift: context.drift.map(DriftResource::from),
+            availability: context.availability.balance,
         }
     }
 }
@@ -181,25 +184,26 @@ impl ListedBalance {
 /// A balance in callback data: ids are `id`, `connected` is a boolean.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-pub struct CallbackBalance {
+pub struct CallbackBalanceResource {
     id: BalanceId,
     _id: BalanceId,
-    account: CallbackAccount,
-    customer: CallbackCustomer,
-    available_balance: Number,
-    ledger_balance: Number,
+    account: CallbackAccountResource,
+    customer: CallbackCustomerResource,
+    available_balance: MajorUnits,
+    ledger_balance: MajorUnits,
     currency: Currency,
     connected: bool,
-    created_at: Instant,
-    last_updated: Instant,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
     /// Why the balance cannot be had at the moment; absent where it can.
     #[serde(skip_serializing_if = "Option::is_none")]
-    lacking: Option<Lack>,
+    #[serde(rename = "lacking")]
+    availability: Option<AvailabilityResource>,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-struct CallbackAccount {
+struct CallbackAccountResource {
     id: AccountId,
     _id: AccountId,
     nuban: String,
@@ -208,42 +212,46 @@ struct CallbackAccount {
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-struct CallbackCustomer {
+struct CallbackCustomerResource {
     id: CustomerId,
     _id: CustomerId,
     name: String,
     email: Vec<String>,
-    phone: Empty,
+    phone: EmptyList,
 }
 
-impl CallbackBalance {
+impl CallbackBalanceResource {
     /// A balance as callback data has it.
-    pub fn new(of: &Origin<'_>, facts: &BalanceFacts, times: Times) -> Self {
-        let (available_balance, ledger_balance) = amounts(facts, of.facts.currency);
-        let (account, customer) = (of.ids.account, of.ids.customer);
+    pub fn new(context: &AccountContext<'_>, facts: &BalanceFacts, times: ResourceTimes) -> Self {
+        let (available_balance, ledger_balance) = balance_amounts(facts, context.facts.currency);
+        let (account, customer) = (context.ids.account, context.ids.customer);
         Self {
-            id: BalanceId::of(account),
-            _id: BalanceId::of(account),
-            account: CallbackAccount {
+            id: BalanceId::for_account(account),
+            _id: BalanceId::for_account(account),
+            account: CallbackAccountResource {
                 id: account,
                 _id: account,
-                nuban: of.facts.number.clone(),
-                name: of.facts.name.clone(),
+                nuban: context.facts.number.clone(),
+                name: context.facts.name.clone(),
             },
-            customer: CallbackCustomer {
+            customer: CallbackCustomerResource {
                 id: customer,
                 _id: customer,
-                name: of.customer_name.to_owned(),
-                email: of.customer_email.map(str::to_owned).into_iter().collect(),
-                phone: Empty,
+                name: context.customer_name.to_owned(),
+                email: context
+                    .customer_email
+                    .map(str::to_owned)
+                    .into_iter()
+                    .collect(),
+                phone: EmptyList,
             },
             available_balance,
             ledger_balance,
-            currency: of.facts.currency,
-            connected: of.connected,
-            created_at: Instant(times.created_at),
-            last_updated: Instant(times.last_updated),
-            lacking: of.lacks.balance,
+            currency: context.facts.currency,
+            connected: context.is_connected,
+            created_at: IsoInstant(times.created_at),
+            last_updated: IsoInstant(times.last_updated),
+            availability: context.availability.balance,
         }
     }
 }

@@ -2,17 +2,17 @@
 
 use okra_core::{
     bank::BankConfig,
-    breaker::{BankStatus, Breaker},
+    breaker::{BankBreaker, BankStatus},
     ids::BankId,
 };
 use serde::Serialize;
 
-use crate::scalar::Instant;
+use crate::scalar::IsoInstant;
 
 /// A bank as `banks/list` shows it. Pictures, colours and sort codes were Okra's own; they are empty.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-pub struct Bank {
+pub struct BankResource {
     /// The id.
     pub id: BankId,
     /// The id again, as documents have it.
@@ -27,7 +27,7 @@ pub struct Bank {
     logo: &'static str,
     v2_icon: &'static str,
     v2_logo: &'static str,
-    colors: Colors,
+    colors: BankColors,
     products: [&'static str; 4],
     countries: [String; 1],
     corporate: bool,
@@ -36,20 +36,20 @@ pub struct Bank {
     secret_question_or_otp: bool,
     secret_question_or_otp_mobile: bool,
     secret_question_or_otp_corp: bool,
-    payments: Payments,
+    payments: BankPayments,
     status: &'static str,
     /// How the bank does, as refreshes find it: `HEALTHY`, `DEGRADED` or `DOWN`. It and what follows are
     /// ours.
     operational_status: &'static str,
     /// Since when it does not do well.
-    down_since: Option<Instant>,
+    down_since: Option<IsoInstant>,
     /// When it is asked next whether it is back, where it is down; until then nothing is refreshed.
-    next_probe_at: Option<Instant>,
+    next_probe_at: Option<IsoInstant>,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Default, Serialize)]
-struct Colors {
+struct BankColors {
     primary: &'static str,
     accent: &'static str,
     bg: &'static str,
@@ -59,7 +59,7 @@ struct Colors {
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Default, Serialize)]
-struct Payments {
+struct BankPayments {
     ind: bool,
     corp: bool,
     mobile: bool,
@@ -68,7 +68,7 @@ struct Payments {
     secret: bool,
 }
 
-impl From<&BankConfig> for Bank {
+impl From<&BankConfig> for BankResource {
     fn from(bank: &BankConfig) -> Self {
         Self {
             id: bank.id,
@@ -81,7 +81,7 @@ impl From<&BankConfig> for Bank {
             logo: "",
             v2_icon: "",
             v2_logo: "",
-            colors: Colors::default(),
+            colors: BankColors::default(),
             products: ["auth", "accounts", "balance", "transactions"],
             countries: [bank.country.clone()],
             corporate: true,
@@ -91,7 +91,7 @@ impl From<&BankConfig> for Bank {
             secret_question_or_otp: bank.limits.user_present_only,
             secret_question_or_otp_mobile: false,
             secret_question_or_otp_corp: false,
-            payments: Payments::default(),
+            payments: BankPayments::default(),
             status: "active",
             operational_status: BankStatus::Healthy.as_str(),
             down_since: None,
@@ -100,14 +100,14 @@ impl From<&BankConfig> for Bank {
     }
 }
 
-impl Bank {
+impl BankResource {
     /// The same bank, and how it does.
     #[must_use]
-    pub fn doing(self, breaker: &Breaker) -> Self {
+    pub fn with_breaker_state(self, breaker: &BankBreaker) -> Self {
         Self {
-            operational_status: breaker.status().as_str(),
-            down_since: breaker.since().map(Instant),
-            next_probe_at: breaker.probe_at().map(Instant),
+            operational_status: breaker.bank_status().as_str(),
+            down_since: breaker.failing_since().map(IsoInstant),
+            next_probe_at: breaker.next_probe_at().map(IsoInstant),
             ..self
         }
     }
@@ -116,9 +116,9 @@ impl Bank {
 /// What `banks/list` answers. `credentials` is null, as Okra's was without a customer.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-pub struct Banks {
+pub struct BankListResource {
     /// The banks.
-    pub banks: Vec<Bank>,
+    pub banks: Vec<BankResource>,
     /// Always null.
     pub credentials: (),
 }

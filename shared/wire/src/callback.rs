@@ -4,17 +4,17 @@ use okra_core::ids::RecordId;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
-    account::Account,
-    balance::CallbackBalance,
+    account::AccountResource,
+    balance::CallbackBalanceResource,
     envelope::Pagination,
-    record::{Auth, Status},
-    scalar::Instant,
-    transaction::Transaction,
+    record::{AuthResource, RefreshStatusResource},
+    scalar::IsoInstant,
+    transaction::TransactionResource,
 };
 
 /// The families that callback data is asked by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub enum CallbackFamily {
     /// Who linked what.
     Auth,
     /// The accounts.
@@ -25,7 +25,7 @@ pub enum Family {
     Transactions,
 }
 
-impl Family {
+impl CallbackFamily {
     /// Okra's methods and the family each belongs to.
     pub const METHODS: [(&'static str, Self); 8] = [
         ("AUTH", Self::Auth),
@@ -39,7 +39,7 @@ impl Family {
     ];
 
     /// The method of this name, as Okra spells it, and its family. Case does not matter.
-    pub fn of_method(method: &str) -> Option<(&'static str, Self)> {
+    pub fn from_method(method: &str) -> Option<(&'static str, Self)> {
         Self::METHODS
             .into_iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(method))
@@ -50,55 +50,55 @@ impl Family {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
-pub enum Resource {
+pub enum CallbackData {
     /// [`Family::Auth`].
     Auth {
         /// The record's authorisation.
-        auth: Auth,
+        auth: AuthResource,
     },
     /// [`Family::Accounts`].
     Accounts {
         /// The first account.
-        #[cfg_attr(feature = "schema", schema(schema_with = or_empty::<Account>))]
-        account: OrEmpty<Account>,
+        #[cfg_attr(feature = "schema", schema(schema_with = or_empty::<AccountResource>))]
+        account: OrEmptyObject<AccountResource>,
         /// All of this page.
-        accounts: Vec<Account>,
+        accounts: Vec<AccountResource>,
         /// The page.
         pagination: Pagination,
     },
     /// [`Family::Balance`].
     Balance {
         /// The first account's balance.
-        #[cfg_attr(feature = "schema", schema(schema_with = or_empty::<CallbackBalance>))]
-        balance: OrEmpty<CallbackBalance>,
+        #[cfg_attr(feature = "schema", schema(schema_with = or_empty::<CallbackBalanceResource>))]
+        balance: OrEmptyObject<CallbackBalanceResource>,
         /// All of this page.
-        balances: Vec<CallbackBalance>,
+        balances: Vec<CallbackBalanceResource>,
         /// The page.
         pagination: Pagination,
     },
     /// [`Family::Transactions`].
     Transactions {
         /// Those of this page, newest first.
-        transactions: Vec<Transaction>,
+        transactions: Vec<TransactionResource>,
         /// The page.
         pagination: Pagination,
     },
 }
 
-impl Resource {
+impl CallbackData {
     /// A page of accounts.
-    pub fn accounts(accounts: Vec<Account>, pagination: Pagination) -> Self {
+    pub fn accounts_page(accounts: Vec<AccountResource>, pagination: Pagination) -> Self {
         Self::Accounts {
-            account: OrEmpty(accounts.first().cloned()),
+            account: OrEmptyObject(accounts.first().cloned()),
             accounts,
             pagination,
         }
     }
 
     /// A page of balances.
-    pub fn balances(balances: Vec<CallbackBalance>, pagination: Pagination) -> Self {
+    pub fn balances_page(balances: Vec<CallbackBalanceResource>, pagination: Pagination) -> Self {
         Self::Balance {
-            balance: OrEmpty(balances.first().cloned()),
+            balance: OrEmptyObject(balances.first().cloned()),
             balances,
             pagination,
         }
@@ -107,9 +107,9 @@ impl Resource {
 
 /// A resource, or `{}` where there is none yet.
 #[derive(Clone, Debug)]
-pub struct OrEmpty<T>(pub Option<T>);
+pub struct OrEmptyObject<T>(pub Option<T>);
 
-impl<T: Serialize> Serialize for OrEmpty<T> {
+impl<T: Serialize> Serialize for OrEmptyObject<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match &self.0 {
             Some(resource) => resource.serialize(serializer),
@@ -131,34 +131,34 @@ fn or_empty<T: utoipa::ToSchema>() -> utoipa::openapi::schema::Schema {
 /// What `callback` answers.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-pub struct Callback {
+pub struct CallbackResource {
     product: &'static str,
     record: RecordId,
-    last_transaction_date: Option<Instant>,
+    last_transaction_date: Option<IsoInstant>,
     msg: (),
     #[serde(flatten)]
-    resource: Resource,
-    products: Products,
-    status: Status,
+    resource: CallbackData,
+    products: ProductFlags,
+    status: RefreshStatusResource,
 }
 
-impl Callback {
+impl CallbackResource {
     /// Callback data of a method. `latest` is the date of the newest transaction, where transactions
     /// are asked for.
     pub fn new(
         method: &'static str,
         record: RecordId,
-        status: Status,
-        latest: Option<Instant>,
-        resource: Resource,
+        status: RefreshStatusResource,
+        latest_transaction_at: Option<IsoInstant>,
+        resource: CallbackData,
     ) -> Self {
         Self {
             product: method,
             record,
-            last_transaction_date: latest,
+            last_transaction_date: latest_transaction_at,
             msg: (),
             resource,
-            products: Products::default(),
+            products: ProductFlags::default(),
             status,
         }
     }
@@ -168,10 +168,10 @@ impl Callback {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Products {
-    periodic_transactions: Counted,
-    guarantors: Counted,
-    directors: Counted,
+pub(crate) struct ProductFlags {
+    periodic_transactions: CountedProduct,
+    guarantors: CountedProduct,
+    directors: CountedProduct,
     auth: bool,
     balance: bool,
     accounts: bool,
@@ -192,17 +192,17 @@ pub(crate) struct Products {
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Counted {
+struct CountedProduct {
     status: bool,
     number: u8,
 }
 
-impl Default for Products {
+impl Default for ProductFlags {
     fn default() -> Self {
         Self {
-            periodic_transactions: Counted::default(),
-            guarantors: Counted::default(),
-            directors: Counted::default(),
+            periodic_transactions: CountedProduct::default(),
+            guarantors: CountedProduct::default(),
+            directors: CountedProduct::default(),
             auth: true,
             balance: true,
             accounts: true,

@@ -7,45 +7,45 @@ use okra_core::{
 use serde::Serialize;
 
 use crate::{
-    origin::{Named, Origin, Times},
-    record::Record,
-    scalar::{Empty, Instant},
+    origin::{AccountContext, NamedReference, ResourceTimes},
+    record::RecordResource,
+    scalar::{EmptyList, IsoInstant},
 };
 
 /// A customer. `records` is ours.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-pub struct Customer {
+pub struct CustomerResource {
     _id: CustomerId,
     id: CustomerId,
     name: String,
     email: Vec<String>,
-    phone: Empty,
+    phone: EmptyList,
     /// Accounts that were linked, where one customer is asked for.
-    credentials: Vec<Credential>,
+    credentials: Vec<LinkedCredential>,
     record: Vec<RecordId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    records: Option<Vec<Record>>,
+    records: Option<Vec<RecordResource>>,
     blocked: bool,
-    owner: [Owner; 1],
+    owner: [CustomerOwnerResource; 1],
     #[serde(rename = "linkLater")]
     link_later: bool,
     #[serde(rename = "debitLater")]
     debit_later: bool,
     #[serde(rename = "otherInfo")]
-    other_info: Empty,
+    other_info: EmptyList,
     unconnected: bool,
     manual: bool,
     env: Environment,
-    created_at: Instant,
-    last_updated: Instant,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
     __v: u8,
 }
 
 /// The app that a customer is of.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-struct Owner {
+struct CustomerOwnerResource {
     _id: AppId,
     name: String,
     app_name: String,
@@ -54,79 +54,79 @@ struct Owner {
 /// An account that a customer linked.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-pub struct Credential {
-    bank: Named<BankId>,
+pub struct LinkedCredential {
+    bank: NamedReference<BankId>,
     nuban: String,
     #[serde(rename = "accountName")]
     account_name: String,
     connected: bool,
 }
 
-impl Credential {
+impl LinkedCredential {
     /// An account.
-    pub fn new(of: &Origin<'_>) -> Self {
+    pub fn new(context: &AccountContext<'_>) -> Self {
         Self {
-            bank: of.bank(),
-            nuban: of.facts.number.clone(),
-            account_name: of.facts.name.clone(),
-            connected: of.connected,
+            bank: context.bank_reference(),
+            nuban: context.facts.number.clone(),
+            account_name: context.facts.name.clone(),
+            connected: context.is_connected,
         }
     }
 }
 
-impl Customer {
+impl CustomerResource {
     /// A customer without records, as lists show it.
     pub fn new(
-        of: Named<CustomerId>,
-        owner: Named<AppId>,
+        customer: NamedReference<CustomerId>,
+        owner: NamedReference<AppId>,
         email: Option<String>,
         env: Environment,
-        times: Times,
+        times: ResourceTimes,
     ) -> Self {
         Self {
-            _id: of.id,
-            id: of.id,
-            name: of.name,
+            _id: customer.id,
+            id: customer.id,
+            name: customer.name,
             email: email.into_iter().collect(),
-            phone: Empty,
+            phone: EmptyList,
             credentials: Vec::new(),
             record: Vec::new(),
             records: None,
             blocked: false,
-            owner: [Owner {
+            owner: [CustomerOwnerResource {
                 _id: owner.id,
                 app_name: owner.name.clone(),
                 name: owner.name,
             }],
             link_later: false,
             debit_later: false,
-            other_info: Empty,
+            other_info: EmptyList,
             unconnected: false,
             manual: false,
             env,
-            created_at: Instant(times.created_at),
-            last_updated: Instant(times.last_updated),
+            created_at: IsoInstant(times.created_at),
+            last_updated: IsoInstant(times.last_updated),
             __v: 0,
         }
     }
 
     /// The same customer, flagged or not.
     #[must_use]
-    pub const fn with_block(mut self, blocked: bool) -> Self {
-        self.blocked = blocked;
+    pub const fn with_blocked_flag(mut self, is_blocked: bool) -> Self {
+        self.blocked = is_blocked;
         self
     }
 
     /// The same customer with its accounts.
     #[must_use]
-    pub fn with_credentials(mut self, credentials: Vec<Credential>) -> Self {
+    pub fn with_credentials(mut self, credentials: Vec<LinkedCredential>) -> Self {
         self.credentials = credentials;
         self
     }
 
     /// The same customer with its records.
     #[must_use]
-    pub fn with_records(mut self, records: Vec<(RecordId, Record)>) -> Self {
+    pub fn with_records(mut self, records: Vec<(RecordId, RecordResource)>) -> Self {
         self.record = records.iter().map(|(id, _)| *id).collect();
         self.records = Some(records.into_iter().map(|(_, record)| record).collect());
         self

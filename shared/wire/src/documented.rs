@@ -5,11 +5,11 @@ use std::{collections::HashMap, sync::LazyLock};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-use crate::webhook::SCHEMAS;
+use crate::webhook::WEBHOOK_SCHEMAS;
 
 /// The validator of each event's bodies, by its name; empty where the document cannot be read.
-static EVENTS: LazyLock<HashMap<String, Validator>> = LazyLock::new(|| {
-    let document: Value = serde_json::from_str(SCHEMAS).unwrap_or_default();
+static EVENT_VALIDATORS: LazyLock<HashMap<String, Validator>> = LazyLock::new(|| {
+    let document: Value = serde_json::from_str(WEBHOOK_SCHEMAS).unwrap_or_default();
     let names = document["webhooks"].as_object().into_iter().flatten();
     names
         .filter_map(|(name, event)| {
@@ -26,10 +26,10 @@ static EVENTS: LazyLock<HashMap<String, Validator>> = LazyLock::new(|| {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn check(body: &[u8]) -> Result<(), String> {
+pub fn check_documented_body(body: &[u8]) -> Result<(), String> {
     let body: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let name = body["event"].as_str().unwrap_or_default();
-    let validator = EVENTS
+    let validator = EVENT_VALIDATORS
         .get(name)
         .ok_or_else(|| format!("no event is called {name:?}: {body}"))?;
     let wrong: Vec<String> = validator
@@ -48,17 +48,17 @@ mod tests {
 
     #[test]
     fn every_event_has_its_validator() {
-        let document: Value = serde_json::from_str(SCHEMAS).unwrap();
+        let document: Value = serde_json::from_str(WEBHOOK_SCHEMAS).unwrap();
         let documented = document["webhooks"].as_object().unwrap();
-        assert_eq!(EVENTS.len(), documented.len());
+        assert_eq!(EVENT_VALIDATORS.len(), documented.len());
     }
 
     #[test]
     fn a_body_of_another_event_or_of_none_is_told() {
         for body in [&b"{"[..], b"{}", br#"{"event":"income.success"}"#] {
-            assert!(check(body).is_err());
+            assert!(check_documented_body(body).is_err());
         }
-        let wrong = check(br#"{"event":"webhook.ping"}"#).unwrap_err();
+        let wrong = check_documented_body(br#"{"event":"webhook.ping"}"#).unwrap_err();
         assert!(
             wrong.contains("webhook.ping is not as documented"),
             "{wrong}"

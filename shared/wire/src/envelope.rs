@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::scalar::Instant;
+use crate::scalar::IsoInstant;
 
 /// A good answer. `data` is never null: Okra's clients read into it without looking.
 #[derive(Clone, Debug, Serialize)]
@@ -53,7 +53,7 @@ pub struct FailureData {
     pub kind: &'static str,
     /// Where a refresh was refused: when it may be asked for again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_refresh_available_at: Option<Instant>,
+    pub next_refresh_available_at: Option<IsoInstant>,
 }
 
 /// A page of a list, in the shape of mongoose-paginate.
@@ -82,15 +82,15 @@ pub struct Pagination {
 }
 
 /// Documents of a page at most, whatever is asked for.
-pub const MAX_LIMIT: usize = 1000;
+pub const MAX_PAGE_LIMIT: usize = 1000;
 
 /// Documents of a page where nothing is asked for.
-pub const DEFAULT_LIMIT: usize = 20;
+pub const DEFAULT_PAGE_LIMIT: usize = 20;
 
 impl Pagination {
     /// The page `page` (from 1) of `total` documents, `limit` to a page; both brought within bounds.
     pub fn new(total: usize, page: usize, limit: usize) -> Self {
-        let (page, limit) = (page.max(1), limit.clamp(1, MAX_LIMIT));
+        let (page, limit) = (page.max(1), limit.clamp(1, MAX_PAGE_LIMIT));
         let total_pages = total.div_ceil(limit).max(1);
         Self {
             total_docs: total,
@@ -106,12 +106,12 @@ impl Pagination {
     }
 
     /// The only page of the only document.
-    pub fn of_one() -> Self {
-        Self::new(1, 1, DEFAULT_LIMIT)
+    pub fn single_document() -> Self {
+        Self::new(1, 1, DEFAULT_PAGE_LIMIT)
     }
 
     /// The documents of this page.
-    pub fn cut<T>(&self, all: Vec<T>) -> Vec<T> {
+    pub fn cut_page<T>(&self, all: Vec<T>) -> Vec<T> {
         all.into_iter()
             .skip(self.paging_counter - 1)
             .take(self.limit)
@@ -132,11 +132,11 @@ mod tests {
             r#"{"totalDocs":41,"limit":20,"hasPrevPage":false,"hasNextPage":true,"page":1,"totalPages":3,"pagingCounter":1,"prevPage":null,"nextPage":2}"#
         );
         let last = Pagination::new(41, 3, 20);
-        assert_eq!(last.cut((0..41).collect()), [40]);
+        assert_eq!(last.cut_page((0..41).collect()), [40]);
         assert_eq!(last.next_page, None);
         assert_eq!(Pagination::new(0, 0, 0).total_pages, 1);
         assert_eq!(
-            Pagination::new(5, usize::MAX, usize::MAX).cut(vec![1]),
+            Pagination::new(5, usize::MAX, usize::MAX).cut_page(vec![1]),
             [0; 0]
         );
     }

@@ -4,31 +4,31 @@ use okra_core::{
     ids::{AccountId, BalanceId, CustomerId, RecordId, TransactionId},
     model::{BalanceFacts, TransactionFacts},
     money::Currency,
-    net::{NetBalance, NetRow},
+    net::{NetBalance, NetTransaction},
     tieout,
 };
 use serde::Serialize;
 
 use crate::{
-    balance::amounts,
-    origin::{Ids, Times},
-    scalar::{Instant, Number},
-    transaction::Transaction,
-    webhook::ChangeBody,
+    balance::balance_amounts,
+    origin::{ResourceIds, ResourceTimes},
+    scalar::{IsoInstant, MajorUnits},
+    transaction::TransactionResource,
+    webhook::TransactionChangeBody,
 };
 
 /// A page of the change feed: what became of each transaction and balance since the cursor, each once.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-pub struct FeedPage<'a> {
+pub struct FeedPageResource<'a> {
     /// Transactions that were not there.
-    pub added: Vec<Transaction>,
+    pub added: Vec<TransactionResource>,
     /// Transactions that read otherwise now.
-    pub modified: Vec<ModifiedTransaction<'a>>,
+    pub modified: Vec<ModifiedTransactionResource<'a>>,
     /// Transactions that are gone.
-    pub removed: Vec<RemovedTransaction>,
+    pub removed: Vec<RemovedTransactionResource>,
     /// Balances that are others now.
-    pub balances: Vec<ChangedBalance>,
+    pub balances: Vec<ChangedBalanceResource>,
     /// Send it with the next call; store it only with what it came with.
     pub next_cursor: String,
     /// True where there is more to read at once.
@@ -39,22 +39,22 @@ pub struct FeedPage<'a> {
 /// same one.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-pub struct ModifiedTransaction<'a> {
+pub struct ModifiedTransactionResource<'a> {
     _id: TransactionId,
     id: TransactionId,
     account: AccountId,
     record: RecordId,
-    transaction: Transaction,
+    transaction: TransactionResource,
     #[serde(flatten)]
-    change: ChangeBody<'a>,
+    change: TransactionChangeBody<'a>,
 }
 
-impl<'a> ModifiedTransaction<'a> {
+impl<'a> ModifiedTransactionResource<'a> {
     /// The change of a transaction from `before` to `after`.
     pub fn new(
-        ids: Ids,
+        ids: ResourceIds,
         id: TransactionId,
-        row: &NetRow,
+        row: &NetTransaction,
         before: &'a TransactionFacts,
         after: &'a TransactionFacts,
     ) -> Self {
@@ -63,8 +63,13 @@ impl<'a> ModifiedTransaction<'a> {
             id,
             account: ids.account,
             record: ids.record,
-            transaction: plain(ids, id, after, Times::at(row.at)),
-            change: ChangeBody::new(before, after, row.confidence),
+            transaction: plain_transaction(
+                ids,
+                id,
+                after,
+                ResourceTimes::at_instant(row.committed_at),
+            ),
+            change: TransactionChangeBody::new(before, after, row.confidence),
         }
     }
 }
@@ -72,66 +77,81 @@ impl<'a> ModifiedTransaction<'a> {
 /// A transaction that is gone, as it last was.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-pub struct RemovedTransaction {
+pub struct RemovedTransactionResource {
     _id: TransactionId,
     id: TransactionId,
     account: AccountId,
     record: RecordId,
-    removed_at: Instant,
-    transaction: Transaction,
+    removed_at: IsoInstant,
+    transaction: TransactionResource,
 }
 
-impl RemovedTransaction {
+impl RemovedTransactionResource {
     /// A transaction that was `before`.
-    pub fn new(ids: Ids, id: TransactionId, row: &NetRow, before: &TransactionFacts) -> Self {
+    pub fn new(
+        ids: ResourceIds,
+        id: TransactionId,
+        row: &NetTransaction,
+        before: &TransactionFacts,
+    ) -> Self {
         Self {
             _id: id,
             id,
             account: ids.account,
             record: ids.record,
-            removed_at: Instant(row.at),
-            transaction: plain(ids, id, before, Times::at(row.at)),
+            removed_at: IsoInstant(row.committed_at),
+            transaction: plain_transaction(
+                ids,
+                id,
+                before,
+                ResourceTimes::at_instant(row.committed_at),
+            ),
         }
     }
 }
 
 /// A transaction with plain ids.
-pub fn plain(ids: Ids, id: TransactionId, facts: &TransactionFacts, times: Times) -> Transaction {
+pub fn plain_transaction(
+    ids: ResourceIds,
+    id: TransactionId,
+    facts: &TransactionFacts,
+    times: ResourceTimes,
+) -> TransactionResource {
     let known = okra_core::model::Transaction {
         id,
         facts: facts.clone(),
     };
-    Transaction::plain(ids, &known, times)
+    TransactionResource::with_plain_ids(ids, &known, times)
 }
 
 /// A balance that is another now.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-pub struct ChangedBalance {
+pub struct ChangedBalanceResource {
     _id: BalanceId,
     id: BalanceId,
     account: AccountId,
     record: RecordId,
     customer: CustomerId,
-    available_balance: Number,
-    ledger_balance: Number,
+    available_balance: MajorUnits,
+    ledger_balance: MajorUnits,
     /// Null where there was none.
-    previous_available_balance: Option<Number>,
+    previous_available_balance: Option<MajorUnits>,
     /// Null where there was none.
-    previous_ledger_balance: Option<Number>,
+    previous_ledger_balance: Option<MajorUnits>,
     currency: Currency,
-    last_updated: Instant,
+    last_updated: IsoInstant,
 }
 
-impl ChangedBalance {
+impl ChangedBalanceResource {
     /// The change of an account's balance.
-    pub fn new(ids: Ids, net: &NetBalance) -> Self {
-        let currency = currency_of(&net.after);
-        let (available, ledger) = amounts(&net.after, currency);
-        let before = net.before.map(|before| amounts(&before, currency));
+    pub fn new(ids: ResourceIds, net: &NetBalance) -> Self {
+        let currency = stated_currency(&net.after);
+        let (available, ledger) = balance_amounts(&net.after, currency);
+        let before = net.before.map(|before| balance_amounts(&before, currency));
         Self {
-            _id: BalanceId::of(ids.account),
-            id: BalanceId::of(ids.account),
+            _id: BalanceId::for_account(ids.account),
+            id: BalanceId::for_account(ids.account),
             account: ids.account,
             record: ids.record,
             customer: ids.customer,
@@ -140,13 +160,13 @@ impl ChangedBalance {
             previous_available_balance: before.map(|before| before.0),
             previous_ledger_balance: before.map(|before| before.1),
             currency,
-            last_updated: Instant(net.at),
+            last_updated: IsoInstant(net.committed_at),
         }
     }
 }
 
 /// The currency a balance is stated in; the naira where it states nothing.
-fn currency_of(facts: &BalanceFacts) -> Currency {
+fn stated_currency(facts: &BalanceFacts) -> Currency {
     let stated = facts.available.or(facts.ledger);
     stated.map_or(Currency::NGN, |money| money.currency)
 }
@@ -154,11 +174,11 @@ fn currency_of(facts: &BalanceFacts) -> Currency {
 /// A transaction as one entry of the feed left it.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-pub struct Version {
+pub struct TransactionVersionResource {
     /// The number of the entry in the record's feed.
     pub sequence: u64,
     /// When it was committed.
-    pub at: Instant,
+    pub at: IsoInstant,
     /// `added`, `modified` or `removed`.
     pub kind: &'static str,
     /// How sure we are that it is the same transaction as before: `exact`, `high`, `medium`, `low`.
@@ -166,17 +186,17 @@ pub struct Version {
     /// What reads otherwise than before.
     pub changed: Vec<&'static str>,
     /// As it was from then on; null where it was removed.
-    pub transaction: Option<Transaction>,
+    pub transaction: Option<TransactionResource>,
 }
 
 /// The versions of a transaction, newest first.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-pub struct Versions {
+pub struct TransactionVersionsResource {
     /// The transaction.
     pub id: TransactionId,
     /// Its versions, newest first.
-    pub versions: Vec<Version>,
+    pub versions: Vec<TransactionVersionResource>,
     /// False where there are older ones: ask again with `before` set to the last one's `sequence`.
     pub complete: bool,
 }
@@ -184,25 +204,25 @@ pub struct Versions {
 /// A balance as it was.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-pub struct PastBalance {
+pub struct BalanceVersionResource {
     id: BalanceId,
     account: AccountId,
     /// The number of the entry that said it.
     sequence: u64,
     /// When that was committed.
-    at: Instant,
-    available_balance: Number,
-    ledger_balance: Number,
+    at: IsoInstant,
+    available_balance: MajorUnits,
+    ledger_balance: MajorUnits,
     currency: Currency,
 }
 
-impl PastBalance {
+impl BalanceVersionResource {
     /// What an entry said of an account's balance.
-    pub fn new(account: AccountId, sequence: u64, at: Instant, facts: &BalanceFacts) -> Self {
-        let currency = currency_of(facts);
-        let (available_balance, ledger_balance) = amounts(facts, currency);
+    pub fn new(account: AccountId, sequence: u64, at: IsoInstant, facts: &BalanceFacts) -> Self {
+        let currency = stated_currency(facts);
+        let (available_balance, ledger_balance) = balance_amounts(facts, currency);
         Self {
-            id: BalanceId::of(account),
+            id: BalanceId::for_account(account),
             account,
             sequence,
             at,
@@ -216,24 +236,24 @@ impl PastBalance {
 /// A disagreement between an account's balance and its transactions; see `docs/SYNC.md`.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Drift {
+pub struct DriftResource {
     /// What the balance has more than the transactions explain.
-    amount: Number,
+    amount: MajorUnits,
     currency: Currency,
     /// When it was first seen.
-    since: Instant,
+    since: IsoInstant,
     /// `running_balance`, `closing_balance` or `balance_movement`.
     check: &'static str,
     /// Days whose rows do not tie.
     days: u32,
 }
 
-impl From<&tieout::Drift> for Drift {
+impl From<&tieout::Drift> for DriftResource {
     fn from(drift: &tieout::Drift) -> Self {
         Self {
-            amount: Number(drift.amount),
+            amount: MajorUnits(drift.amount),
             currency: drift.amount.currency,
-            since: Instant(drift.since),
+            since: IsoInstant(drift.since),
             check: drift.check.as_str(),
             days: drift.days,
         }

@@ -3,16 +3,16 @@
 use jiff::Timestamp;
 use okra_core::{
     feed::BodyVersion,
-    health::{DisabledBy, Gap},
-    ids::{AppId, EndpointId, EventId, Seq, Source},
+    health::{DisableReason, EventGap},
+    ids::{AppId, EndpointId, EventId, FeedSource, Seq},
 };
 use serde::Serialize;
 
-use crate::scalar::Instant;
+use crate::scalar::IsoInstant;
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
-pub enum Operation<'a> {
+pub enum OperationalEvent<'a> {
     /// An endpoint has been failing for whole days.
     Failing {
         /// Since when.
@@ -28,14 +28,14 @@ pub enum Operation<'a> {
     /// An endpoint was disabled.
     Disabled {
         /// Why.
-        by: DisabledBy,
+        by: DisableReason,
     },
     /// An endpoint takes events again.
     Recovered {
         /// Since when it had failed.
         since: Timestamp,
         /// What was not kept for it.
-        gap: Option<Gap>,
+        gap: Option<EventGap>,
     },
     /// A ping: shows that the endpoint answers and can verify a signature.
     Ping,
@@ -52,9 +52,9 @@ pub enum Operation<'a> {
     },
 }
 
-impl Operation<'_> {
+impl OperationalEvent<'_> {
     /// The event's name.
-    pub const fn name(&self) -> &'static str {
+    pub const fn event_name(&self) -> &'static str {
         match self {
             Self::Failing { .. } => "endpoint.failing",
             Self::Parked { .. } => "endpoint.parked",
@@ -65,7 +65,7 @@ impl Operation<'_> {
         }
     }
 
-    const fn code(&self) -> &'static str {
+    const fn event_code(&self) -> &'static str {
         match self {
             Self::Failing { .. } => "ENDPOINT_FAILING",
             Self::Parked { .. } => "ENDPOINT_PARKED",
@@ -76,7 +76,7 @@ impl Operation<'_> {
         }
     }
 
-    const fn message(&self) -> &'static str {
+    const fn event_message(&self) -> &'static str {
         match self {
             Self::Failing { .. } => "An endpoint has been failing for days",
             Self::Parked { .. } => "An endpoint is down; its events are parked until it is back",
@@ -90,7 +90,7 @@ impl Operation<'_> {
 
 /// What a body says besides what happened.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub struct OperationContext<'a> {
     /// Where the API is reached, without a trailing slash.
     pub public_url: &'a str,
     /// The URL this is sent to.
@@ -110,7 +110,7 @@ pub struct Context<'a> {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct OperationBody<'a> {
     event: &'static str,
     event_id: EventId,
     version: &'static str,
@@ -127,48 +127,48 @@ struct Body<'a> {
     #[serde(rename = "callbackURL")]
     endpoint_url: &'a str,
     callback_url: String,
-    started_at: Instant,
-    ended_at: Instant,
+    started_at: IsoInstant,
+    ended_at: IsoInstant,
     owner: AppId,
     current_project: AppId,
-    endpoint: Subject<'a>,
+    endpoint: OperationEndpointBody<'a>,
     #[serde(flatten)]
-    detail: Detail<'a>,
+    detail: OperationDetail<'a>,
 }
 
 #[derive(Serialize)]
-struct Subject<'a> {
+struct OperationEndpointBody<'a> {
     id: EndpointId,
     url: &'a str,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Detail<'a> {
+enum OperationDetail<'a> {
     Health {
         #[serde(skip_serializing_if = "Option::is_none")]
-        failing_since: Option<Instant>,
+        failing_since: Option<IsoInstant>,
         #[serde(skip_serializing_if = "Option::is_none")]
         failing_days: Option<u8>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<DisabledBy>,
+        reason: Option<DisableReason>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        gap: Option<GapBody>,
+        gap: Option<OperationGapBody>,
     },
     Exhausted {
-        delivery: Delivery<'a>,
+        delivery: ExhaustedDeliveryBody<'a>,
     },
 }
 
 #[derive(Serialize)]
-struct GapBody {
-    from: Instant,
-    until: Instant,
+struct OperationGapBody {
+    from: IsoInstant,
+    until: IsoInstant,
     events: u64,
 }
 
 #[derive(Serialize)]
-struct Delivery<'a> {
+struct ExhaustedDeliveryBody<'a> {
     event_id: &'a str,
     event: &'a str,
     attempts: u32,
@@ -176,18 +176,21 @@ struct Delivery<'a> {
 }
 
 /// The body. It depends on nothing but its arguments, so every attempt sends the same bytes.
-pub fn body(context: &Context<'_>, operation: &Operation<'_>) -> Vec<u8> {
-    let code = operation.code();
+pub fn render_operation_body(
+    context: &OperationContext<'_>,
+    operation: &OperationalEvent<'_>,
+) -> Vec<u8> {
+    let code = operation.event_code();
     let method = match operation {
-        Operation::Exhausted { .. } => "DELIVERY",
-        Operation::Ping => "PING",
+        OperationalEvent::Exhausted { .. } => "DELIVERY",
+        OperationalEvent::Ping => "PING",
         _ => "ENDPOINT",
     };
-    let body = Body {
-        event: operation.name(),
+    let body = OperationBody {
+        event: operation.event_name(),
         event_id: match operation {
-            Operation::Ping => EventId::ping(context.subject, context.at),
-            _ => EventId::of_source(Source::App(context.app), context.seq),
+            OperationalEvent::Ping => EventId::for_ping(context.subject, context.at),
+            _ => EventId::for_feed_entry(FeedSource::App(context.app), context.seq),
         },
         version: context.version.as_str(),
         sequence: context.seq.0,
@@ -198,14 +201,14 @@ pub fn body(context: &Context<'_>, operation: &Operation<'_>) -> Vec<u8> {
         code,
         kind: "CALLBACK",
         status: "is_success",
-        message: operation.message(),
+        message: operation.event_message(),
         endpoint_url: context.endpoint_url,
         callback_url: format!("{}/v2/webhooks/list", context.public_url),
-        started_at: Instant(context.at),
-        ended_at: Instant(context.at),
+        started_at: IsoInstant(context.at),
+        ended_at: IsoInstant(context.at),
         owner: context.app,
         current_project: context.app,
-        endpoint: Subject {
+        endpoint: OperationEndpointBody {
             id: context.subject,
             url: context
                 .subject_url
@@ -213,36 +216,37 @@ pub fn body(context: &Context<'_>, operation: &Operation<'_>) -> Vec<u8> {
                 .next()
                 .unwrap_or_default(),
         },
-        detail: detail(operation),
+        detail: operation_detail(operation),
     };
     // A body holds texts, numbers and maps with text keys: there is nothing JSON cannot say.
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
-fn detail<'a>(operation: &Operation<'a>) -> Detail<'a> {
-    let health = |since: Option<Timestamp>, days, reason, gap: Option<Gap>| Detail::Health {
-        failing_since: since.map(Instant),
-        failing_days: days,
-        reason,
-        gap: gap.map(|gap| GapBody {
-            from: Instant(gap.from),
-            until: Instant(gap.until),
-            events: gap.events,
-        }),
-    };
+fn operation_detail<'a>(operation: &OperationalEvent<'a>) -> OperationDetail<'a> {
+    let health =
+        |since: Option<Timestamp>, days, reason, gap: Option<EventGap>| OperationDetail::Health {
+            failing_since: since.map(IsoInstant),
+            failing_days: days,
+            reason,
+            gap: gap.map(|gap| OperationGapBody {
+                from: IsoInstant(gap.from),
+                until: IsoInstant(gap.until),
+                events: gap.events,
+            }),
+        };
     match *operation {
-        Operation::Ping => health(None, None, None, None),
-        Operation::Failing { since, days } => health(Some(since), Some(days), None, None),
-        Operation::Parked { since } => health(Some(since), None, None, None),
-        Operation::Disabled { by } => health(None, None, Some(by), None),
-        Operation::Recovered { since, gap } => health(Some(since), None, None, gap),
-        Operation::Exhausted {
+        OperationalEvent::Ping => health(None, None, None, None),
+        OperationalEvent::Failing { since, days } => health(Some(since), Some(days), None, None),
+        OperationalEvent::Parked { since } => health(Some(since), None, None, None),
+        OperationalEvent::Disabled { by } => health(None, None, Some(by), None),
+        OperationalEvent::Recovered { since, gap } => health(Some(since), None, None, gap),
+        OperationalEvent::Exhausted {
             event,
             name,
             attempts,
             class,
-        } => Detail::Exhausted {
-            delivery: Delivery {
+        } => OperationDetail::Exhausted {
+            delivery: ExhaustedDeliveryBody {
                 event_id: event,
                 event: name,
                 attempts,
@@ -257,11 +261,11 @@ pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::webhook::SCHEMAS;
+    use crate::webhook::WEBHOOK_SCHEMAS;
 
     /// A body is what the schema of its event says, and of no other event.
-    pub(crate) fn conforms(body: &Value) {
-        let mut schema: Value = serde_json::from_str(SCHEMAS).unwrap();
+    pub(crate) fn assert_documented(body: &Value) {
+        let mut schema: Value = serde_json::from_str(WEBHOOK_SCHEMAS).unwrap();
         let name = body["event"].as_str().unwrap();
         let content = &schema["webhooks"][name]["post"]["requestBody"]["content"];
         let of_event = content["application/json"]["schema"]["$ref"].clone();
@@ -287,12 +291,12 @@ pub(crate) mod tests {
     #[test]
     fn operations_are_what_is_documented() {
         let at: Timestamp = "2026-03-01T12:00:00.5Z".parse().unwrap();
-        let gap = Gap {
+        let gap = EventGap {
             from: at,
             until: at,
             events: 3,
         };
-        let context = Context {
+        let context = OperationContext {
             public_url: "https://sync.example",
             endpoint_url: "https://operator.example/",
             version: BodyVersion::LATEST,
@@ -302,26 +306,26 @@ pub(crate) mod tests {
             subject: EndpointId::from_bytes([0xe0; 12]),
             subject_url: "https://app.example/hook?token=secret",
         };
-        let recovered = |gap| Operation::Recovered { since: at, gap };
+        let recovered = |gap| OperationalEvent::Recovered { since: at, gap };
         for operation in [
-            Operation::Failing { since: at, days: 3 },
-            Operation::Parked { since: at },
-            Operation::Disabled {
-                by: DisabledBy::Failing,
+            OperationalEvent::Failing { since: at, days: 3 },
+            OperationalEvent::Parked { since: at },
+            OperationalEvent::Disabled {
+                by: DisableReason::Failing,
             },
             recovered(None),
             recovered(Some(gap)),
-            Operation::Exhausted {
+            OperationalEvent::Exhausted {
                 event: "evt_646464646464646464646464_7",
                 name: "balance.success",
                 attempts: 10,
                 class: "rejected",
             },
-            Operation::Ping,
+            OperationalEvent::Ping,
         ] {
-            let body = body(&context, &operation);
+            let body = render_operation_body(&context, &operation);
             let body: Value = serde_json::from_slice(&body).unwrap();
-            conforms(&body);
+            assert_documented(&body);
             assert_eq!(body["endpoint"]["url"], "https://app.example/hook");
         }
     }

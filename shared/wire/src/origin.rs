@@ -8,12 +8,12 @@ use okra_core::{
 };
 use serde::Serialize;
 
-use crate::lack::Lack;
+use crate::lack::AvailabilityResource;
 
 /// An id with a name, as Okra populates references.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-pub struct Named<I> {
+pub struct NamedReference<I> {
     /// The id.
     #[serde(rename = "_id")]
     pub id: I,
@@ -21,7 +21,7 @@ pub struct Named<I> {
     pub name: String,
 }
 
-impl<I> Named<I> {
+impl<I> NamedReference<I> {
     /// This id with this name.
     pub fn new(id: I, name: impl Into<String>) -> Self {
         let name = name.into();
@@ -31,7 +31,7 @@ impl<I> Named<I> {
 
 /// The ids around a resource.
 #[derive(Clone, Copy, Debug)]
-pub struct Ids {
+pub struct ResourceIds {
     /// The app.
     pub app: AppId,
     /// The app's environment.
@@ -48,9 +48,9 @@ pub struct Ids {
 
 /// An account with the names around it.
 #[derive(Clone, Copy)]
-pub struct Origin<'a> {
+pub struct AccountContext<'a> {
     /// The ids.
-    pub ids: Ids,
+    pub ids: ResourceIds,
     /// The customer's name.
     pub customer_name: &'a str,
     /// The customer's address, where it is known.
@@ -64,35 +64,35 @@ pub struct Origin<'a> {
     /// Where its balance and its transactions disagree.
     pub drift: Option<&'a Drift>,
     /// What of it cannot be had at the moment.
-    pub lacks: ByProduct<Lack>,
+    pub availability: ByProduct<AvailabilityResource>,
     /// The bank takes the record's consent, as far as is known.
-    pub connected: bool,
+    pub is_connected: bool,
     /// The bank wants the customer there for each refresh.
-    pub needs_user: bool,
+    pub needs_user_present: bool,
 }
 
-impl Origin<'_> {
-    pub(crate) fn customer(&self) -> Named<CustomerId> {
-        Named::new(self.ids.customer, self.customer_name)
+impl AccountContext<'_> {
+    pub(crate) fn customer_reference(&self) -> NamedReference<CustomerId> {
+        NamedReference::new(self.ids.customer, self.customer_name)
     }
 
-    pub(crate) fn bank(&self) -> Named<BankId> {
-        Named::new(self.ids.bank, self.bank_name)
+    pub(crate) fn bank_reference(&self) -> NamedReference<BankId> {
+        NamedReference::new(self.ids.bank, self.bank_name)
     }
 }
 
 /// When a resource was first known, and when it last changed.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
+pub struct ResourceTimes {
     /// First known.
     pub created_at: Timestamp,
     /// Last changed.
     pub last_updated: Timestamp,
 }
 
-impl Times {
+impl ResourceTimes {
     /// Something that happened at one instant.
-    pub const fn at(instant: Timestamp) -> Self {
+    pub const fn at_instant(instant: Timestamp) -> Self {
         Self {
             created_at: instant,
             last_updated: instant,

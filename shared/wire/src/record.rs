@@ -12,16 +12,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    balance::CallbackBalance,
-    callback::Products,
-    origin::{Named, Times},
-    scalar::{Empty, Instant},
+    balance::CallbackBalanceResource,
+    callback::ProductFlags,
+    origin::{NamedReference, ResourceTimes},
+    scalar::{EmptyList, IsoInstant},
 };
 
 /// The acknowledgement of a refresh: `callback_url` is what clients poll.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-pub struct Acknowledged {
+pub struct RefreshAcknowledgement {
     record: RecordId,
     method: &'static str,
     callback_url: String,
@@ -30,10 +30,10 @@ pub struct Acknowledged {
     job: Option<String>,
     /// From when on another can be begun. Until this one is done, asking again joins it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_refresh_available_at: Option<Instant>,
+    next_refresh_available_at: Option<IsoInstant>,
     /// The refresh of each product, where they are not all the same one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    jobs: Option<Jobs>,
+    jobs: Option<ProductJobs>,
     /// What came of it, where it was waited for and is done: `unchanged`, `changed`, `failed` (a product
     /// had no answer), or `contended` (other refreshes committed what is newer). The data is at
     /// `callback_url`.
@@ -41,19 +41,19 @@ pub struct Acknowledged {
     outcome: Option<String>,
     /// Why something of it could not be had; always there where it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
+    reason: Option<FailureReason>,
     /// What it found that was new.
     #[serde(skip_serializing_if = "Option::is_none")]
-    changes: Option<FoundChanges>,
+    changes: Option<ChangeCounts>,
     /// The balances as they are now, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    balances: Option<Vec<CallbackBalance>>,
+    balances: Option<Vec<CallbackBalanceResource>>,
 }
 
 /// The refresh of each product.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-struct Jobs {
+struct ProductJobs {
     balance: Option<String>,
     transactions: Option<String>,
 }
@@ -61,7 +61,7 @@ struct Jobs {
 /// Why a bank's answer could not be had.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Reason {
+pub struct FailureReason {
     /// `bank_unavailable`, `rate_limited`, `quota_spent`, `consent_refused`, `nonsense`, `internal`.
     class: &'static str,
     /// The same in a sentence.
@@ -70,11 +70,11 @@ pub struct Reason {
     needs_user: bool,
 }
 
-impl From<FaultClass> for Reason {
+impl From<FaultClass> for FailureReason {
     fn from(class: FaultClass) -> Self {
         Self {
             class: class.as_str(),
-            message: class.sentence(),
+            message: class.to_sentence(),
             needs_user: class.needs_user(),
         }
     }
@@ -83,7 +83,7 @@ impl From<FaultClass> for Reason {
 /// How much a refresh found that was new.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct FoundChanges {
+pub struct ChangeCounts {
     /// Balances that changed.
     pub balances: usize,
     /// Transactions added.
@@ -94,35 +94,35 @@ pub struct FoundChanges {
     pub removed: usize,
 }
 
-impl Acknowledged {
+impl RefreshAcknowledgement {
     /// The same acknowledgement of the jobs of its products, and when another can be begun.
     #[must_use]
-    pub fn of_jobs(self, jobs: &ByProduct<String>, next_at: Timestamp) -> Self {
+    pub fn with_jobs(self, jobs: &ByProduct<String>, next_at: Timestamp) -> Self {
         let first = jobs.iter().next().map(|(_, id)| id);
         let one = jobs.iter().all(|(_, id)| Some(id) == first);
         Self {
             job: first.cloned(),
-            jobs: (!one).then(|| Jobs {
+            jobs: (!one).then(|| ProductJobs {
                 balance: jobs.get(Product::Balance).cloned(),
                 transactions: jobs.get(Product::Transactions).cloned(),
             }),
-            next_refresh_available_at: Some(Instant(next_at)),
+            next_refresh_available_at: Some(IsoInstant(next_at)),
             ..self
         }
     }
 
     /// The same of jobs that are done.
     #[must_use]
-    pub fn done(
+    pub fn with_outcome(
         self,
         outcome: String,
         reason: Option<FaultClass>,
-        changes: FoundChanges,
-        balances: Option<Vec<CallbackBalance>>,
+        changes: ChangeCounts,
+        balances: Option<Vec<CallbackBalanceResource>>,
     ) -> Self {
         Self {
             outcome: Some(outcome),
-            reason: reason.map(Reason::from),
+            reason: reason.map(FailureReason::from),
             changes: Some(changes),
             balances,
             ..self
@@ -154,9 +154,9 @@ pub fn callback_url(public_url: &str, record: RecordId, method: &str) -> String 
 /// How far a record's first pull of a product has come, or the last refresh on demand after it.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-pub struct Status {
-    process: Process,
-    transactions: LastRuns,
+pub struct RefreshStatusResource {
+    process: RefreshProcess,
+    transactions: LastRefreshTimes,
     last_callback: (),
     /// The last refresh on demand of what is asked for, of the last 25 hours.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,49 +166,49 @@ pub struct Status {
     outcome: Option<String>,
     /// Why something of it could not be had.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
+    reason: Option<FailureReason>,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Process {
+struct RefreshProcess {
     running: bool,
     completed: bool,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-struct LastRuns {
+struct LastRefreshTimes {
     /// When what is asked for was last had, as far as that is known: a scheduled refresh that finds
     /// nothing new leaves no trace.
-    last_success_at: Option<Instant>,
+    last_success_at: Option<IsoInstant>,
     /// When it was last known not to be had.
-    last_fail_at: Option<Instant>,
+    last_fail_at: Option<IsoInstant>,
 }
 
 /// A refresh on demand, as the status of a record tells of it.
 #[derive(Clone, Debug)]
-pub struct LastJob {
+pub struct LastJobStatus {
     /// Its id.
     pub job: String,
     /// True while it runs.
-    pub running: bool,
+    pub is_running: bool,
     /// What came of it.
     pub outcome: Option<String>,
     /// Why something of it could not be had.
     pub reason: Option<FaultClass>,
 }
 
-impl Status {
+impl RefreshStatusResource {
     /// Completed; or else still running, unless the record is not `active` and has to wait for its
     /// user.
-    pub fn new(completed: bool, active: bool) -> Self {
+    pub fn new(is_completed: bool, is_active: bool) -> Self {
         Self {
-            process: Process {
-                running: active && !completed,
-                completed,
+            process: RefreshProcess {
+                running: is_active && !is_completed,
+                completed: is_completed,
             },
-            transactions: LastRuns::default(),
+            transactions: LastRefreshTimes::default(),
             last_callback: (),
             job: None,
             outcome: None,
@@ -218,29 +218,33 @@ impl Status {
 
     /// The same after a refresh on demand: while that runs nothing is completed.
     #[must_use]
-    pub fn after(self, last: LastJob) -> Self {
+    pub fn with_last_job(self, last_job: LastJobStatus) -> Self {
         Self {
-            process: match last.running {
-                true => Process {
+            process: match last_job.is_running {
+                true => RefreshProcess {
                     running: true,
                     completed: false,
                 },
                 false => self.process,
             },
-            job: Some(last.job),
-            outcome: last.outcome,
-            reason: last.reason.map(Reason::from),
+            job: Some(last_job.job),
+            outcome: last_job.outcome,
+            reason: last_job.reason.map(FailureReason::from),
             ..self
         }
     }
 
     /// The same with when it was last had and last not, where that is known.
     #[must_use]
-    pub fn with_runs(self, success: Option<Timestamp>, fail: Option<Timestamp>) -> Self {
+    pub fn with_refresh_times(
+        self,
+        last_success: Option<Timestamp>,
+        last_failure: Option<Timestamp>,
+    ) -> Self {
         Self {
-            transactions: LastRuns {
-                last_success_at: success.map(Instant),
-                last_fail_at: fail.map(Instant),
+            transactions: LastRefreshTimes {
+                last_success_at: last_success.map(IsoInstant),
+                last_fail_at: last_failure.map(IsoInstant),
             },
             ..self
         }
@@ -249,7 +253,7 @@ impl Status {
 
 /// What is known of a record, whatever it is shown as.
 #[derive(Clone, Debug)]
-pub struct RecordView {
+pub struct RecordDetails {
     /// The record.
     pub record: RecordId,
     /// Its app.
@@ -257,9 +261,9 @@ pub struct RecordView {
     /// The app's environment.
     pub env: Environment,
     /// Its customer.
-    pub customer: Named<CustomerId>,
+    pub customer: NamedReference<CustomerId>,
     /// Its bank.
-    pub bank: Named<BankId>,
+    pub bank: NamedReference<BankId>,
     /// `active`, `token_required`, `invalid`.
     pub connection: &'static str,
     /// The interval of each product.
@@ -267,18 +271,18 @@ pub struct RecordView {
     /// The number of its last feed entry.
     pub sequence: Seq,
     /// True after its first pull.
-    pub pulled: bool,
+    pub is_initially_refreshed: bool,
     /// Months of history that were asked for.
-    pub months: u8,
+    pub backfill_months: u8,
     /// The currency of its accounts, where they were read.
     pub currency: Option<Currency>,
     /// What the app gave when linking.
     pub options: Value,
     /// When it was linked and when it last changed.
-    pub times: Times,
+    pub times: ResourceTimes,
 }
 
-impl RecordView {
+impl RecordDetails {
     /// True where the bank accepts its consent.
     fn is_active(&self) -> bool {
         self.connection == "active"
@@ -288,15 +292,15 @@ impl RecordView {
 /// A record. `connection`, `schedule` and `sequence` are ours.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-pub struct Record {
+pub struct RecordResource {
     _id: RecordId,
     id: RecordId,
-    bank: Named<BankId>,
-    customer: Named<CustomerId>,
+    bank: NamedReference<BankId>,
+    customer: NamedReference<CustomerId>,
     env: Environment,
     owner: AppId,
     #[serde(rename = "usedProduct")]
-    used_product: Products,
+    used_product: ProductFlags,
     products: [&'static str; 4],
     billable_products: [&'static str; 4],
     source: &'static str,
@@ -305,38 +309,38 @@ pub struct Record {
     /// That of its accounts, where one record is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     currency: Option<Currency>,
-    status: Status,
+    status: RefreshStatusResource,
     connection: &'static str,
-    schedule: Schedule,
+    schedule: ScheduleResource,
     sequence: u64,
     options: Value,
-    created_at: Instant,
-    last_updated: Instant,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
     __v: u8,
 }
 
 /// Products as they are named here.
-const PRODUCTS: [&str; 4] = ["auth", "accounts", "balance", "transactions"];
+const PRODUCT_NAMES: [&str; 4] = ["auth", "accounts", "balance", "transactions"];
 
 /// Which interval each product of a record is refreshed on.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Schedule {
+pub struct ScheduleResource {
     balance: Option<Interval>,
     transactions: Option<Interval>,
 }
 
-impl From<ByProduct<Interval>> for Schedule {
-    fn from(of: ByProduct<Interval>) -> Self {
+impl From<ByProduct<Interval>> for ScheduleResource {
+    fn from(intervals: ByProduct<Interval>) -> Self {
         Self {
-            balance: of.get(Product::Balance).copied(),
-            transactions: of.get(Product::Transactions).copied(),
+            balance: intervals.get(Product::Balance).copied(),
+            transactions: intervals.get(Product::Transactions).copied(),
         }
     }
 }
 
-impl From<&RecordView> for Record {
-    fn from(view: &RecordView) -> Self {
+impl From<&RecordDetails> for RecordResource {
+    fn from(view: &RecordDetails) -> Self {
         Self {
             _id: view.record,
             id: view.record,
@@ -344,19 +348,19 @@ impl From<&RecordView> for Record {
             customer: view.customer.clone(),
             env: view.env,
             owner: view.app,
-            used_product: Products::default(),
-            products: PRODUCTS,
-            billable_products: PRODUCTS,
+            used_product: ProductFlags::default(),
+            products: PRODUCT_NAMES,
+            billable_products: PRODUCT_NAMES,
             source: "integration",
-            limit: view.months,
+            limit: view.backfill_months,
             currency: view.currency,
-            status: Status::new(view.pulled, view.is_active()),
+            status: RefreshStatusResource::new(view.is_initially_refreshed, view.is_active()),
             connection: view.connection,
             schedule: view.schedule.into(),
             sequence: view.sequence.0,
             options: view.options.clone(),
-            created_at: Instant(view.times.created_at),
-            last_updated: Instant(view.times.last_updated),
+            created_at: IsoInstant(view.times.created_at),
+            last_updated: IsoInstant(view.times.last_updated),
             __v: 0,
         }
     }
@@ -365,7 +369,7 @@ impl From<&RecordView> for Record {
 /// An authorisation in callback data: a record, seen as what its customer consented to. Ids are plain.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-pub struct Auth {
+pub struct AuthResource {
     _id: RecordId,
     id: RecordId,
     record: RecordId,
@@ -375,14 +379,14 @@ pub struct Auth {
     validated: bool,
     owner: AppId,
     current_project: AppId,
-    projects: Empty,
-    created_at: Instant,
-    last_updated: Instant,
+    projects: EmptyList,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
     __v: u8,
 }
 
-impl From<&RecordView> for Auth {
-    fn from(view: &RecordView) -> Self {
+impl From<&RecordDetails> for AuthResource {
+    fn from(view: &RecordDetails) -> Self {
         Self {
             _id: view.record,
             id: view.record,
@@ -393,9 +397,9 @@ impl From<&RecordView> for Auth {
             validated: view.is_active(),
             owner: view.app,
             current_project: view.app,
-            projects: Empty,
-            created_at: Instant(view.times.created_at),
-            last_updated: Instant(view.times.last_updated),
+            projects: EmptyList,
+            created_at: IsoInstant(view.times.created_at),
+            last_updated: IsoInstant(view.times.last_updated),
             __v: 0,
         }
     }
@@ -404,23 +408,23 @@ impl From<&RecordView> for Auth {
 /// An authorisation of `auth/getBy*`: bank and customer with their names, the record as a plain id.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-pub struct PopulatedAuth {
+pub struct PopulatedAuthResource {
     _id: RecordId,
     id: RecordId,
     record: RecordId,
     __v: u8,
-    bank: AuthBank,
-    customer: Named<CustomerId>,
+    bank: AuthBankResource,
+    customer: NamedReference<CustomerId>,
     env: Environment,
     owner: AppId,
     validated: bool,
-    created_at: Instant,
-    last_updated: Instant,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-struct AuthBank {
+struct AuthBankResource {
     name: String,
     logo: &'static str,
     icon: &'static str,
@@ -429,14 +433,14 @@ struct AuthBank {
     v2_logo: &'static str,
 }
 
-impl From<&RecordView> for PopulatedAuth {
-    fn from(view: &RecordView) -> Self {
+impl From<&RecordDetails> for PopulatedAuthResource {
+    fn from(view: &RecordDetails) -> Self {
         Self {
             _id: view.record,
             id: view.record,
             record: view.record,
             __v: 0,
-            bank: AuthBank {
+            bank: AuthBankResource {
                 name: view.bank.name.clone(),
                 logo: "",
                 icon: "",
@@ -448,8 +452,8 @@ impl From<&RecordView> for PopulatedAuth {
             env: view.env,
             owner: view.app,
             validated: view.is_active(),
-            created_at: Instant(view.times.created_at),
-            last_updated: Instant(view.times.last_updated),
+            created_at: IsoInstant(view.times.created_at),
+            last_updated: IsoInstant(view.times.last_updated),
         }
     }
 }
@@ -457,38 +461,38 @@ impl From<&RecordView> for PopulatedAuth {
 /// An authorisation of `products/auths`: the record with its names inside.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-pub struct ListedAuth {
+pub struct ListedAuthResource {
     id: RecordId,
     validated: bool,
-    record: AuthRecord,
-    created_at: Instant,
-    last_updated: Instant,
+    record: AuthRecordResource,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Debug, Serialize)]
-struct AuthRecord {
+struct AuthRecordResource {
     _id: RecordId,
-    bank: Named<BankId>,
+    bank: NamedReference<BankId>,
     env: Environment,
     owner: AppId,
-    customer: Named<CustomerId>,
+    customer: NamedReference<CustomerId>,
 }
 
-impl From<&RecordView> for ListedAuth {
-    fn from(view: &RecordView) -> Self {
+impl From<&RecordDetails> for ListedAuthResource {
+    fn from(view: &RecordDetails) -> Self {
         Self {
             id: view.record,
             validated: view.is_active(),
-            record: AuthRecord {
+            record: AuthRecordResource {
                 _id: view.record,
                 bank: view.bank.clone(),
                 env: view.env,
                 owner: view.app,
                 customer: view.customer.clone(),
             },
-            created_at: Instant(view.times.created_at),
-            last_updated: Instant(view.times.last_updated),
+            created_at: IsoInstant(view.times.created_at),
+            last_updated: IsoInstant(view.times.last_updated),
         }
     }
 }

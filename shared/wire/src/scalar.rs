@@ -11,9 +11,9 @@ use serde_json::value::RawValue;
 /// typed clients decode whole amounts as integers, so `29180.0` would break them. Written from minor
 /// units, never through a float.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number(pub Money);
+pub struct MajorUnits(pub Money);
 
-impl Serialize for Number {
+impl Serialize for MajorUnits {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let raw = RawValue::from_string(self.0.to_number()).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
@@ -22,16 +22,16 @@ impl Serialize for Number {
 
 /// An instant as Okra writes it: ISO 8601, UTC, milliseconds, `Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instant(pub Timestamp);
+pub struct IsoInstant(pub Timestamp);
 
-impl fmt::Display for Instant {
+impl fmt::Display for IsoInstant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = Offset::UTC.to_datetime(self.0);
         write!(f, "{}", time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ"))
     }
 }
 
-impl Serialize for Instant {
+impl Serialize for IsoInstant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -39,9 +39,9 @@ impl Serialize for Instant {
 
 /// A list that is always empty: of what Okra had and this system has nothing for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Empty;
+pub struct EmptyList;
 
-impl Serialize for Empty {
+impl Serialize for EmptyList {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(std::iter::empty::<()>())
     }
@@ -57,9 +57,9 @@ mod schema {
         },
     };
 
-    use super::{Empty, Instant, Number};
+    use super::{EmptyList, IsoInstant, MajorUnits};
 
-    impl PartialSchema for Number {
+    impl PartialSchema for MajorUnits {
         fn schema() -> RefOr<Schema> {
             ObjectBuilder::new()
                 .schema_type(Type::Number)
@@ -70,17 +70,17 @@ mod schema {
         }
     }
 
-    impl ToSchema for Number {}
+    impl ToSchema for MajorUnits {}
 
-    impl PartialSchema for Empty {
+    impl PartialSchema for EmptyList {
         fn schema() -> RefOr<Schema> {
             ArrayBuilder::new().max_items(Some(0)).into()
         }
     }
 
-    impl ToSchema for Empty {}
+    impl ToSchema for EmptyList {}
 
-    impl PartialSchema for Instant {
+    impl PartialSchema for IsoInstant {
         fn schema() -> RefOr<Schema> {
             ObjectBuilder::new()
                 .schema_type(Type::String)
@@ -91,7 +91,7 @@ mod schema {
         }
     }
 
-    impl ToSchema for Instant {}
+    impl ToSchema for IsoInstant {}
 }
 
 #[cfg(test)]
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn amounts_are_exact_and_short() {
         let written =
-            |minor| serde_json::to_string(&Number(Money::new(minor, Currency::NGN))).unwrap();
+            |minor| serde_json::to_string(&MajorUnits(Money::new(minor, Currency::NGN))).unwrap();
         assert_eq!(written(2_918_000), "29180");
         assert_eq!(written(2_918_050), "29180.5");
         assert_eq!(written(-5), "-0.05");
@@ -115,7 +115,7 @@ mod tests {
     fn instants_have_milliseconds() {
         let at: Timestamp = "2022-04-01T09:30:00.5Z".parse().unwrap();
         assert_eq!(
-            serde_json::to_string(&Instant(at)).unwrap(),
+            serde_json::to_string(&IsoInstant(at)).unwrap(),
             "\"2022-04-01T09:30:00.500Z\""
         );
     }

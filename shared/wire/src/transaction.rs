@@ -2,14 +2,14 @@
 
 use okra_core::{
     ids::{AccountId, AppId, BankId, CustomerId, RecordId, TransactionId},
-    model::{BookingStatus, Direction, Environment, Transaction as Known, date_of},
+    model::{BookingStatus, Direction, Environment, Transaction as Known, utc_date},
     money::Currency,
 };
 use serde::Serialize;
 
 use crate::{
-    origin::{Ids, Named, Origin, Times},
-    scalar::{Empty, Instant, Number},
+    origin::{AccountContext, NamedReference, ResourceIds, ResourceTimes},
+    scalar::{EmptyList, IsoInstant, MajorUnits},
 };
 
 /// A transaction. Exactly one of `credit` and `debit` is set.
@@ -17,69 +17,69 @@ use crate::{
 /// `pending` and `bank_transaction_id` are ours. The id stays when the bank changes its own.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-pub struct Transaction {
+pub struct TransactionResource {
     _id: TransactionId,
     id: TransactionId,
     __v: u8,
-    trans_date: Instant,
-    cleared_date: Option<Instant>,
+    trans_date: IsoInstant,
+    cleared_date: Option<IsoInstant>,
     /// Open banking has no raw texts of dates: the same as ISO dates.
     unformatted_trans_date: String,
     unformatted_cleared_date: String,
-    credit: Option<Number>,
-    debit: Option<Number>,
-    balance: Option<Number>,
+    credit: Option<MajorUnits>,
+    debit: Option<MajorUnits>,
+    balance: Option<MajorUnits>,
     currency: Currency,
     #[serde(rename = "ref")]
     reference: String,
     code: String,
     branch: &'static str,
-    notes: Notes,
-    ner: Entities,
+    notes: TransactionNotes,
+    ner: TransactionEntities,
     ner_v: u8,
-    location: Location,
+    location: TransactionLocation,
     #[serde(flatten)]
-    of: References,
+    references: TransactionReferences,
     record: [RecordId; 1],
     owner: [AppId; 1],
-    projects: Empty,
+    projects: EmptyList,
     fetched: [AppId; 1],
-    analyzed: Empty,
-    checked: Empty,
+    analyzed: EmptyList,
+    checked: EmptyList,
     manual: bool,
     reconciled: bool,
     pending: bool,
     bank_transaction_id: Option<String>,
     env: Environment,
-    created_at: Instant,
-    last_updated: Instant,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
 }
 
 /// What Okra's text analysis found; the text is all we have.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Default, Serialize)]
-struct Notes {
+struct TransactionNotes {
     desc: String,
-    topics: Empty,
-    places: Empty,
-    people: Empty,
-    actions: Empty,
-    subjects: Empty,
-    prepositions: Empty,
+    topics: EmptyList,
+    places: EmptyList,
+    people: EmptyList,
+    actions: EmptyList,
+    subjects: EmptyList,
+    prepositions: EmptyList,
     /// Okra's older spelling, which clients of 2020 and 2021 read.
-    preopositions: Empty,
+    preopositions: EmptyList,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Default, Serialize)]
-struct Entities {
+struct TransactionEntities {
     beneficiaries: &'static str,
-    account: Empty,
+    account: EmptyList,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Default, Serialize)]
-struct Location {
+struct TransactionLocation {
     address: &'static str,
     lat: u8,
     long: u8,
@@ -88,7 +88,7 @@ struct Location {
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
-struct BankOf {
+struct BankReference {
     name: String,
     logo: &'static str,
     icon: &'static str,
@@ -99,11 +99,11 @@ struct BankOf {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
-enum References {
+enum TransactionReferences {
     Populated {
-        bank: BankOf,
-        customer: Named<CustomerId>,
-        account: Named<AccountId>,
+        bank: BankReference,
+        customer: NamedReference<CustomerId>,
+        account: NamedReference<AccountId>,
     },
     Plain {
         bank: BankId,
@@ -112,25 +112,29 @@ enum References {
     },
 }
 
-impl Transaction {
+impl TransactionResource {
     /// A transaction of `transactions/getBy*`: bank, customer and account with their names.
-    pub fn populated(of: &Origin<'_>, transaction: &Known, times: Times) -> Self {
-        let references = References::Populated {
-            bank: BankOf {
-                name: of.bank_name.to_owned(),
+    pub fn with_names(
+        context: &AccountContext<'_>,
+        transaction: &Known,
+        times: ResourceTimes,
+    ) -> Self {
+        let references = TransactionReferences::Populated {
+            bank: BankReference {
+                name: context.bank_name.to_owned(),
                 logo: "",
                 icon: "",
                 status: "active",
             },
-            customer: of.customer(),
-            account: Named::new(of.ids.account, &of.facts.name),
+            customer: context.customer_reference(),
+            account: NamedReference::new(context.ids.account, &context.facts.name),
         };
-        Self::new(of.ids, references, transaction, times)
+        Self::new(context.ids, references, transaction, times)
     }
 
     /// A transaction of callback data and webhooks: bank, customer and account as ids.
-    pub fn plain(ids: Ids, transaction: &Known, times: Times) -> Self {
-        let references = References::Plain {
+    pub fn with_plain_ids(ids: ResourceIds, transaction: &Known, times: ResourceTimes) -> Self {
+        let references = TransactionReferences::Plain {
             bank: ids.bank,
             customer: ids.customer,
             account: ids.account,
@@ -138,9 +142,14 @@ impl Transaction {
         Self::new(ids, references, transaction, times)
     }
 
-    fn new(ids: Ids, of: References, transaction: &Known, times: Times) -> Self {
+    fn new(
+        ids: ResourceIds,
+        references: TransactionReferences,
+        transaction: &Known,
+        times: ResourceTimes,
+    ) -> Self {
         let facts = &transaction.facts;
-        let amount = Number(facts.amount);
+        let amount = MajorUnits(facts.amount);
         let (credit, debit) = match facts.direction {
             Direction::Credit => (Some(amount), None),
             Direction::Debit => (None, Some(amount)),
@@ -151,40 +160,40 @@ impl Transaction {
             _id: transaction.id,
             id: transaction.id,
             __v: 0,
-            trans_date: Instant(facts.booked_at),
-            cleared_date: cleared.map(Instant),
-            unformatted_trans_date: facts.date().to_string(),
+            trans_date: IsoInstant(facts.booked_at),
+            cleared_date: cleared.map(IsoInstant),
+            unformatted_trans_date: facts.booking_date().to_string(),
             unformatted_cleared_date: cleared
-                .map(|at| date_of(at).to_string())
+                .map(|at| utc_date(at).to_string())
                 .unwrap_or_default(),
             credit,
             debit,
-            balance: facts.balance_after.map(Number),
+            balance: facts.balance_after.map(MajorUnits),
             currency: facts.amount.currency,
             reference: facts.reference.clone().unwrap_or_default(),
             code: facts.code.clone().unwrap_or_default(),
             branch: "",
-            notes: Notes {
+            notes: TransactionNotes {
                 desc: facts.description.clone(),
-                ..Notes::default()
+                ..TransactionNotes::default()
             },
-            ner: Entities::default(),
+            ner: TransactionEntities::default(),
             ner_v: 1,
-            location: Location::default(),
-            of,
+            location: TransactionLocation::default(),
+            references,
             record: [ids.record],
             owner: [ids.app],
-            projects: Empty,
+            projects: EmptyList,
             fetched: [ids.app],
-            analyzed: Empty,
-            checked: Empty,
+            analyzed: EmptyList,
+            checked: EmptyList,
             manual: false,
             reconciled: false,
             pending,
             bank_transaction_id: facts.bank_id.clone(),
             env: ids.env,
-            created_at: Instant(times.created_at),
-            last_updated: Instant(times.last_updated),
+            created_at: IsoInstant(times.created_at),
+            last_updated: IsoInstant(times.last_updated),
         }
     }
 }

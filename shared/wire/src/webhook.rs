@@ -16,7 +16,8 @@
 
 use okra_core::{
     feed::{
-        BodyVersion, Change, Confidence, FeedEntry, Modified, PayloadMode, Pull, TransactionsDiff,
+        BodyVersion, Change, FeedEntry, FetchKind, MatchConfidence, ModifiedRow, PayloadMode,
+        TransactionsDiff,
     },
     ids::{AccountId, AppId, BalanceId, BankId, CustomerId, EventId, RecordId, TransactionId},
     model::{
@@ -24,35 +25,35 @@ use okra_core::{
         TransactionFacts,
     },
     money::Currency,
-    state::{ProductChange, StateChange, TokenReason},
+    state::{ProductChange, ReauthorisationReason, StateChange},
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    balance::{Periodic, amounts},
-    feed::Drift,
-    origin::{Ids, Times},
+    balance::{PeriodicBalance, balance_amounts},
+    feed::DriftResource,
+    origin::{ResourceIds, ResourceTimes},
     record::callback_url,
-    scalar::{Empty, Instant, Number},
-    transaction::Transaction,
+    scalar::{EmptyList, IsoInstant, MajorUnits},
+    transaction::TransactionResource,
 };
 
 /// JSON schemas of all bodies, `components.schemas`, and the `webhooks` of an OpenAPI 3.1 document that
 /// refer to them; `WebhookEvent` is any of them.
-pub const SCHEMAS: &str = include_str!("../webhooks.json");
+pub const WEBHOOK_SCHEMAS: &str = include_str!("../webhooks.json");
 
 /// What a body says besides the feed entry itself.
 #[derive(Clone, Copy)]
-pub struct Context<'a> {
+pub struct EventContext<'a> {
     /// Where the API is reached, without a trailing slash.
     pub public_url: &'a str,
     /// The endpoint's URL.
     pub endpoint_url: &'a str,
     /// What the endpoint is sent.
-    pub payload: PayloadMode,
+    pub payload_mode: PayloadMode,
     /// The version of the body.
-    pub version: BodyVersion,
+    pub body_version: BodyVersion,
     /// The app.
     pub app: AppId,
     /// Its environment.
@@ -70,7 +71,7 @@ pub struct Context<'a> {
     /// Its country, ISO 3166.
     pub country: &'a str,
     /// The account that the entry is about; `None` where it is about the record as a whole.
-    pub account: Option<&'a AccountFacts>,
+    pub account_facts: Option<&'a AccountFacts>,
     /// What the app gave when linking; receivers know their user by it.
     pub options: &'a Value,
     /// What it gave besides.
@@ -79,7 +80,7 @@ pub struct Context<'a> {
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct Body<'a> {
+struct EventBody<'a> {
     event: &'static str,
     event_id: EventId,
     version: &'static str,
@@ -94,13 +95,13 @@ struct Body<'a> {
     status: &'static str,
     message: &'static str,
     meta_responses: (),
-    error: Option<ErrorBody>,
+    error: Option<EventErrorBody>,
     #[serde(rename = "callbackURL")]
     endpoint_url: &'a str,
     callback_url: String,
     env: Environment,
-    started_at: Instant,
-    ended_at: Instant,
+    started_at: IsoInstant,
+    ended_at: IsoInstant,
     record: RecordId,
     #[serde(rename = "recordId")]
     record_id: RecordId,
@@ -131,13 +132,13 @@ struct Body<'a> {
     #[serde(rename = "identityType")]
     identity_type: (),
     #[serde(flatten)]
-    resource: Resource<'a>,
+    resource: EventPayload<'a>,
 }
 
 /// Why the user must act: in the words of Okra's errors, its code of refused credentials.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct ErrorBody {
+struct EventErrorBody {
     #[serde(rename = "type")]
     kind: &'static str,
     code: u16,
@@ -175,20 +176,20 @@ struct AccountBody<'a> {
     kind: &'a str,
     currency: Currency,
     status: &'static str,
-    created_at: Instant,
-    last_updated: Instant,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Resource<'a> {
+enum EventPayload<'a> {
     Auth {
         auth: AuthBody,
     },
     Expiring {
         auth: AuthBody,
-        expires_at: Instant,
+        expires_at: IsoInstant,
         days_left: u8,
     },
     Account {
@@ -199,13 +200,13 @@ enum Resource<'a> {
         product: Product,
         data_status: &'static str,
         reason: Option<&'static str>,
-        since: Instant,
+        since: IsoInstant,
     },
     Drift {
         /// Null: they agree again.
-        drift: Option<Drift>,
+        drift: Option<DriftResource>,
     },
-    History {
+    BackfillComplete {
         new_transactions: u64,
         #[serde(rename = "newTransactions")]
         new_transactions_camel: u64,
@@ -223,10 +224,10 @@ enum Resource<'a> {
         #[serde(rename = "newTransactions")]
         new_transactions_camel: usize,
         added_transactions: Vec<TransactionId>,
-        modified_transactions: Vec<ModifiedBody<'a>>,
+        modified_transactions: Vec<ModifiedTransactionBody<'a>>,
         removed_transactions: Vec<TransactionId>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        transactions: Option<Vec<Transaction>>,
+        transactions: Option<Vec<TransactionResource>>,
     },
 }
 
@@ -242,38 +243,38 @@ struct BalanceBody<'a> {
     customer: CustomerId,
     name: &'a str,
     nuban: &'a str,
-    available_balance: Number,
-    ledger_balance: Number,
+    available_balance: MajorUnits,
+    ledger_balance: MajorUnits,
     #[serde(skip_serializing_if = "Option::is_none")]
-    previous_available_balance: Option<Number>,
+    previous_available_balance: Option<MajorUnits>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    previous_ledger_balance: Option<Number>,
+    previous_ledger_balance: Option<MajorUnits>,
     currency: Currency,
     status: &'static str,
     env: Environment,
-    periodic: Periodic,
-    connected: Empty,
+    periodic: PeriodicBalance,
+    connected: EmptyList,
     owner: [AppId; 1],
     record: [RecordId; 1],
-    projects: Empty,
-    created_at: Instant,
-    last_updated: Instant,
+    projects: EmptyList,
+    created_at: IsoInstant,
+    last_updated: IsoInstant,
 }
 
 /// A transaction that reads otherwise now. How sure we are that it is the same one is said, because
 /// banks change ids.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-struct ModifiedBody<'a> {
+struct ModifiedTransactionBody<'a> {
     _id: TransactionId,
     id: TransactionId,
     #[serde(flatten)]
-    change: Option<ChangeBody<'a>>,
+    change: Option<TransactionChangeBody<'a>>,
 }
 
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-pub(crate) struct ChangeBody<'a> {
+pub(crate) struct TransactionChangeBody<'a> {
     confidence: &'static str,
     /// The bank's id that the row had before, where it has another now.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -282,15 +283,15 @@ pub(crate) struct ChangeBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pending_transaction_id: Option<&'a str>,
     changed: Vec<&'static str>,
-    before: FactsBody<'a>,
-    after: FactsBody<'a>,
+    before: TransactionFactsBody<'a>,
+    after: TransactionFactsBody<'a>,
 }
 
 /// The facts that changed, in Okra's words, and no others. A fact that the bank does not state is
 /// null.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
-pub(crate) struct FactsBody<'a> {
+pub(crate) struct TransactionFactsBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     bank_transaction_id: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -298,11 +299,11 @@ pub(crate) struct FactsBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     direction: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    amount: Option<Number>,
+    amount: Option<MajorUnits>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    trans_date: Option<Instant>,
+    trans_date: Option<IsoInstant>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cleared_date: Option<Option<Instant>>,
+    cleared_date: Option<Option<IsoInstant>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     notes: Option<&'a str>,
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
@@ -310,12 +311,12 @@ pub(crate) struct FactsBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    balance: Option<Option<Number>>,
+    balance: Option<Option<MajorUnits>>,
 }
 
-impl<'a> FactsBody<'a> {
+impl<'a> TransactionFactsBody<'a> {
     /// The facts of these names, which are those of [`TransactionFacts::changed`].
-    fn of(facts: &'a TransactionFacts, names: &[&str]) -> Self {
+    fn from_named_facts(facts: &'a TransactionFacts, names: &[&str]) -> Self {
         let named = |name| names.contains(&name);
         let direction = match facts.direction {
             Direction::Credit => "credit",
@@ -325,24 +326,24 @@ impl<'a> FactsBody<'a> {
             bank_transaction_id: named("bank_transaction_id").then_some(facts.bank_id.as_deref()),
             pending: named("pending").then(|| facts.status == BookingStatus::Pending),
             direction: named("direction").then_some(direction),
-            amount: named("amount").then_some(Number(facts.amount)),
-            trans_date: named("trans_date").then_some(Instant(facts.booked_at)),
-            cleared_date: named("cleared_date").then(|| facts.value_at.map(Instant)),
+            amount: named("amount").then_some(MajorUnits(facts.amount)),
+            trans_date: named("trans_date").then_some(IsoInstant(facts.booked_at)),
+            cleared_date: named("cleared_date").then(|| facts.value_at.map(IsoInstant)),
             notes: named("notes").then_some(&facts.description),
             reference: named("ref").then_some(facts.reference.as_deref()),
             code: named("code").then_some(facts.code.as_deref()),
-            balance: named("balance").then(|| facts.balance_after.map(Number)),
+            balance: named("balance").then(|| facts.balance_after.map(MajorUnits)),
         }
     }
 }
 
-impl<'a> ChangeBody<'a> {
+impl<'a> TransactionChangeBody<'a> {
     pub(crate) fn new(
         before: &'a TransactionFacts,
         after: &'a TransactionFacts,
-        confidence: Confidence,
+        confidence: MatchConfidence,
     ) -> Self {
-        let changed = before.changed(after);
+        let changed = before.changed_fields(after);
         let replaces = before.bank_id.as_deref();
         let replaces = replaces.filter(|_| before.bank_id != after.bank_id);
         let booked =
@@ -351,17 +352,17 @@ impl<'a> ChangeBody<'a> {
             confidence: confidence.as_str(),
             replaces,
             pending_transaction_id: replaces.filter(|_| booked),
-            before: FactsBody::of(before, &changed),
-            after: FactsBody::of(after, &changed),
+            before: TransactionFactsBody::from_named_facts(before, &changed),
+            after: TransactionFactsBody::from_named_facts(after, &changed),
             changed,
         }
     }
 }
 
-impl<'a> ModifiedBody<'a> {
-    fn new(modified: &'a Modified, full: bool) -> Self {
+impl<'a> ModifiedTransactionBody<'a> {
+    fn new(modified: &'a ModifiedRow, full: bool) -> Self {
         let (before, after) = (&modified.before, &modified.after.facts);
-        let change = || ChangeBody::new(before, after, modified.confidence);
+        let change = || TransactionChangeBody::new(before, after, modified.confidence);
         Self {
             _id: modified.after.id,
             id: modified.after.id,
@@ -372,8 +373,8 @@ impl<'a> ModifiedBody<'a> {
 
 /// The body of the event that tells an endpoint of a feed entry. It depends on nothing but its
 /// arguments, so every attempt sends the same bytes.
-pub fn body(context: &Context<'_>, entry: &FeedEntry) -> Vec<u8> {
-    let body = Body::new(context, entry);
+pub fn render_event_body(context: &EventContext<'_>, entry: &FeedEntry) -> Vec<u8> {
+    let body = EventBody::new(context, entry);
     // A body holds texts, numbers and maps with text keys: there is nothing JSON cannot say.
     serde_json::to_vec(&body).unwrap_or_default()
 }
@@ -385,11 +386,11 @@ pub const fn event_name(change: &Change) -> &'static str {
         Change::State(state) => match state {
             StateChange::Linked => "auth.success",
             StateChange::AccountLinked => "accounts.success",
-            StateChange::TokenRequired { .. } => "record.token_required",
+            StateChange::ReauthorisationRequired { .. } => "record.token_required",
             StateChange::Recovered => "record.recovered",
             StateChange::ConsentExpiring { .. } => "record.consent_expiring",
             StateChange::Product(_) => "product.state",
-            StateChange::HistoryComplete(_) => "transaction.history_complete",
+            StateChange::BackfillComplete(_) => "transaction.history_complete",
             StateChange::Drift { .. } => "account.drift",
             StateChange::Unlinked => "record.unlinked",
         },
@@ -433,37 +434,38 @@ pub fn is_event_filter(filter: &str) -> bool {
     whole && EVENT_NAMES.iter().any(|name| event_matches(filter, name))
 }
 
-impl<'a> Body<'a> {
-    fn new(context: &Context<'a>, entry: &'a FeedEntry) -> Self {
-        let full = context.payload == PayloadMode::Full;
+impl<'a> EventBody<'a> {
+    fn new(context: &EventContext<'a>, entry: &'a FeedEntry) -> Self {
+        let full = context.payload_mode == PayloadMode::Full;
         let mut error = None;
-        let (method, code, message, resource) = match &entry.change {
-            Change::State(change) => {
-                error = error_of(change);
-                state(context, entry, change)
-            }
-            Change::Balance { before, after } => (
-                "BALANCE",
-                "BALANCE_SUCCESS",
-                "Successfully fetched balance",
-                Resource::Balance {
-                    balance: account_of(context, entry)
-                        .filter(|_| full)
-                        .map(|account| balance(context, entry, account, before.as_ref(), after)),
-                    balance_id: entry.account.map(BalanceId::of),
-                },
-            ),
-            Change::Transactions(diff) => (
-                "TRANSACTIONS",
-                code_of(diff),
-                "Successfully fetched transactions",
-                transactions(context, entry, diff),
-            ),
-        };
+        let (method, code, message, resource) =
+            match &entry.change {
+                Change::State(change) => {
+                    error = error_for_change(change);
+                    state_change_payload(context, entry, change)
+                }
+                Change::Balance { before, after } => (
+                    "BALANCE",
+                    "BALANCE_SUCCESS",
+                    "Successfully fetched balance",
+                    EventPayload::Balance {
+                        balance: account_with_facts(context, entry).filter(|_| full).map(
+                            |account| balance_body(context, entry, account, before.as_ref(), after),
+                        ),
+                        balance_id: entry.account.map(BalanceId::for_account),
+                    },
+                ),
+                Change::Transactions(diff) => (
+                    "TRANSACTIONS",
+                    transactions_code(diff),
+                    "Successfully fetched transactions",
+                    transactions_payload(context, entry, diff),
+                ),
+            };
         Self {
             event: event_name(&entry.change),
             event_id: entry.event_id(),
-            version: context.version.as_str(),
+            version: context.body_version.as_str(),
             sequence: entry.seq.0,
             previous_sequence: entry.seq.0.saturating_sub(1),
             method,
@@ -482,8 +484,8 @@ impl<'a> Body<'a> {
             endpoint_url: context.endpoint_url,
             callback_url: callback_url(context.public_url, entry.record, method),
             env: context.env,
-            started_at: Instant(entry.at),
-            ended_at: Instant(entry.at),
+            started_at: IsoInstant(entry.committed_at),
+            ended_at: IsoInstant(entry.committed_at),
             record: entry.record,
             record_id: entry.record,
             customer_id: context.customer,
@@ -495,7 +497,7 @@ impl<'a> Body<'a> {
             bank_id: context.bank,
             bank_slug: context.bank_slug,
             account_id: entry.account,
-            nuban: context.account.map(|account| account.number.as_str()),
+            nuban: context.account_facts.map(|account| account.number.as_str()),
             options: context.options,
             meta: context.meta,
             extras: Map::new(),
@@ -509,40 +511,46 @@ impl<'a> Body<'a> {
 }
 
 /// The account an entry is about, with what is known of it.
-fn account_of<'a>(
-    context: &Context<'a>,
+fn account_with_facts<'a>(
+    context: &EventContext<'a>,
     entry: &FeedEntry,
 ) -> Option<(AccountId, &'a AccountFacts)> {
-    Some((entry.account?, context.account?))
+    Some((entry.account?, context.account_facts?))
 }
 
-fn error_of(change: &StateChange) -> Option<ErrorBody> {
-    let StateChange::TokenRequired { reason } = change else {
+fn error_for_change(change: &StateChange) -> Option<EventErrorBody> {
+    let StateChange::ReauthorisationRequired { reason } = change else {
         return None;
     };
-    Some(ErrorBody {
+    Some(EventErrorBody {
         kind: "EXPIRED",
         code: 1006,
         reason: reason.as_str(),
         message: match reason {
-            TokenReason::ConsentExpired => {
+            ReauthorisationReason::ConsentExpired => {
                 "The consent has expired; the user has to authorise again"
             }
-            TokenReason::ConsentRefused => {
+            ReauthorisationReason::ConsentRejected => {
                 "The bank refuses the consent; the user has to authorise again"
             }
-            TokenReason::UserNeeded => "The bank wants the user there for each refresh",
+            ReauthorisationReason::UserPresenceRequired => {
+                "The bank wants the user there for each refresh"
+            }
         },
     })
 }
 
-fn state<'a>(
-    context: &Context<'a>,
+fn state_change_payload<'a>(
+    context: &EventContext<'a>,
     entry: &FeedEntry,
     change: &StateChange,
-) -> (&'static str, &'static str, &'static str, Resource<'a>) {
+) -> (&'static str, &'static str, &'static str, EventPayload<'a>) {
     let auth = |status, reauth| AuthBody {
-        client_id: format!("okr-{}-{}", entry.at.as_millisecond(), entry.record),
+        client_id: format!(
+            "okr-{}-{}",
+            entry.committed_at.as_millisecond(),
+            entry.record
+        ),
         kind: "validate",
         status,
         reauth,
@@ -554,7 +562,7 @@ fn state<'a>(
             "AUTH",
             "AUTH_SUCCESS",
             "Record callback started!",
-            Resource::Auth {
+            EventPayload::Auth {
                 auth: auth(true, false),
             },
         ),
@@ -562,16 +570,16 @@ fn state<'a>(
             "ACCOUNTS",
             "ACCOUNTS_SUCCESS",
             "Successfully fetched accounts",
-            Resource::Account {
-                account: account_of(context, entry)
-                    .map(|(id, facts)| account(context, entry, id, facts)),
+            EventPayload::Account {
+                account: account_with_facts(context, entry)
+                    .map(|(id, facts)| account_body(context, entry, id, facts)),
             },
         ),
-        StateChange::TokenRequired { .. } => (
+        StateChange::ReauthorisationRequired { .. } => (
             "AUTH",
             "TOKEN_REQUIRED",
             "The user has to authorise the record again",
-            Resource::Auth {
+            EventPayload::Auth {
                 auth: auth(false, true),
             },
         ),
@@ -579,17 +587,20 @@ fn state<'a>(
             "AUTH",
             "RECOVERED",
             "The record is refreshed again",
-            Resource::Auth {
+            EventPayload::Auth {
                 auth: auth(true, false),
             },
         ),
-        StateChange::ConsentExpiring { expires_at, days } => (
+        StateChange::ConsentExpiring {
+            expires_at,
+            days_before: days,
+        } => (
             "AUTH",
             "CONSENT_EXPIRING",
             "The consent of the record will end",
-            Resource::Expiring {
+            EventPayload::Expiring {
                 auth: auth(true, true),
-                expires_at: Instant(*expires_at),
+                expires_at: IsoInstant(*expires_at),
                 days_left: *days,
             },
         ),
@@ -604,45 +615,45 @@ fn state<'a>(
             },
             "PRODUCT_STATE",
             "The state of a product changed",
-            Resource::Product {
+            EventPayload::Product {
                 product: *product,
                 data_status: availability.as_str(),
                 reason: class.map(okra_core::fault::FaultClass::as_str),
-                since: Instant(entry.at),
+                since: IsoInstant(entry.committed_at),
             },
         ),
-        StateChange::HistoryComplete(history) => (
+        StateChange::BackfillComplete(history) => (
             "TRANSACTIONS",
             "FULL_TRANSACTIONS",
             "Successfully fetched transactions",
-            Resource::History {
+            EventPayload::BackfillComplete {
                 new_transactions: history.rows,
                 new_transactions_camel: history.rows,
-                oldest_date: history.oldest.to_string(),
-                history_end: history.end.as_str(),
+                oldest_date: history.oldest_date.to_string(),
+                history_end: history.end_reason.as_str(),
             },
         ),
         StateChange::Drift { drift } => (
             "BALANCE",
             "DRIFT",
             "Balance and transactions of an account disagree, or agree again",
-            Resource::Drift {
-                drift: drift.as_ref().map(Drift::from),
+            EventPayload::Drift {
+                drift: drift.as_ref().map(DriftResource::from),
             },
         ),
         StateChange::Unlinked => (
             "AUTH",
             "UNLINKED",
             "The record was unlinked",
-            Resource::Auth {
+            EventPayload::Auth {
                 auth: auth(false, false),
             },
         ),
     }
 }
 
-fn account<'a>(
-    context: &Context<'_>,
+fn account_body<'a>(
+    context: &EventContext<'_>,
     entry: &FeedEntry,
     id: AccountId,
     facts: &'a AccountFacts,
@@ -659,22 +670,22 @@ fn account<'a>(
         kind: &facts.kind,
         currency: facts.currency,
         status: "Active",
-        created_at: Instant(entry.at),
-        last_updated: Instant(entry.at),
+        created_at: IsoInstant(entry.committed_at),
+        last_updated: IsoInstant(entry.committed_at),
     }
 }
 
-fn balance<'a>(
-    context: &Context<'a>,
+fn balance_body<'a>(
+    context: &EventContext<'a>,
     entry: &FeedEntry,
     (id, facts): (AccountId, &'a AccountFacts),
     before: Option<&BalanceFacts>,
     after: &BalanceFacts,
 ) -> BalanceBody<'a> {
-    let (available, ledger) = amounts(after, facts.currency);
-    let before = before.map(|before| amounts(before, facts.currency));
+    let (available, ledger) = balance_amounts(after, facts.currency);
+    let before = before.map(|before| balance_amounts(before, facts.currency));
     BalanceBody {
-        _id: BalanceId::of(id),
+        _id: BalanceId::for_account(id),
         __v: 0,
         account_id: id,
         account: id,
@@ -688,36 +699,36 @@ fn balance<'a>(
         currency: facts.currency,
         status: "Active",
         env: context.env,
-        periodic: Periodic::default(),
-        connected: Empty,
+        periodic: PeriodicBalance::default(),
+        connected: EmptyList,
         owner: [context.app],
         record: [entry.record],
-        projects: Empty,
-        created_at: Instant(entry.at),
-        last_updated: Instant(entry.at),
+        projects: EmptyList,
+        created_at: IsoInstant(entry.committed_at),
+        last_updated: IsoInstant(entry.committed_at),
     }
 }
 
-fn code_of(diff: &TransactionsDiff) -> &'static str {
+fn transactions_code(diff: &TransactionsDiff) -> &'static str {
     if diff.added.is_empty() && diff.modified.is_empty() && !diff.removed.is_empty() {
         return "TRANSACTIONS_DELETED";
     }
-    match diff.pull {
+    match diff.fetch_kind {
         // Okra's page spelled it with an S; receivers were seen to compare with this.
-        Pull::Initial => "INITIAL_TRANSACTION",
+        FetchKind::Initial => "INITIAL_TRANSACTION",
         // Not Okra's: its `FULL_TRANSACTIONS` says that all of it is there.
-        Pull::Full => "HISTORICAL_TRANSACTIONS",
-        Pull::Periodic => "PERIODIC_TRANSACTIONS",
+        FetchKind::Backfill => "HISTORICAL_TRANSACTIONS",
+        FetchKind::Periodic => "PERIODIC_TRANSACTIONS",
     }
 }
 
-fn transactions<'a>(
-    context: &Context<'a>,
+fn transactions_payload<'a>(
+    context: &EventContext<'a>,
     entry: &FeedEntry,
     diff: &'a TransactionsDiff,
-) -> Resource<'a> {
-    let full = context.payload == PayloadMode::Full;
-    let ids = |account| Ids {
+) -> EventPayload<'a> {
+    let full = context.payload_mode == PayloadMode::Full;
+    let ids = |account| ResourceIds {
         app: context.app,
         env: context.env,
         record: entry.record,
@@ -731,17 +742,23 @@ fn transactions<'a>(
         diff.added
             .iter()
             .chain(modified)
-            .map(|row| Transaction::plain(ids, row, Times::at(entry.at)))
+            .map(|row| {
+                TransactionResource::with_plain_ids(
+                    ids,
+                    row,
+                    ResourceTimes::at_instant(entry.committed_at),
+                )
+            })
             .collect()
     };
-    Resource::Transactions {
+    EventPayload::Transactions {
         new_transactions: diff.added.len(),
         new_transactions_camel: diff.added.len(),
         added_transactions: diff.added.iter().map(|row| row.id).collect(),
         modified_transactions: diff
             .modified
             .iter()
-            .map(|modified| ModifiedBody::new(modified, full))
+            .map(|modified| ModifiedTransactionBody::new(modified, full))
             .collect(),
         removed_transactions: diff.removed.iter().map(|row| row.id).collect(),
         transactions: entry.account.filter(|_| full).map(rows),
@@ -754,12 +771,12 @@ mod tests {
         fault::FaultClass,
         model::Transaction as Known,
         money::Money,
-        state::{Availability, HistoryComplete, HistoryEnd},
+        state::{Availability, BackfillComplete, BackfillEnd},
     };
 
     use super::*;
 
-    fn facts(minor: i64, text: &str) -> TransactionFacts {
+    fn sample_facts(minor: i64, text: &str) -> TransactionFacts {
         TransactionFacts {
             bank_id: Some("b-1".to_owned()),
             status: BookingStatus::Booked,
@@ -774,14 +791,14 @@ mod tests {
         }
     }
 
-    fn row(id: u8, facts: TransactionFacts) -> Known {
+    fn sample_row(id: u8, facts: TransactionFacts) -> Known {
         Known {
             id: TransactionId::from_bytes([id; 12]),
             facts,
         }
     }
 
-    fn balance(before: Option<i64>, after: i64) -> Change {
+    fn balance_change(before: Option<i64>, after: i64) -> Change {
         let facts = |minor| BalanceFacts {
             available: Some(Money::new(minor, Currency::NGN)),
             ledger: None,
@@ -793,38 +810,41 @@ mod tests {
     }
 
     /// One new row, one that was booked, one that is gone.
-    fn mixed() -> Change {
+    fn mixed_change() -> Change {
         let pending = TransactionFacts {
             status: BookingStatus::Pending,
             value_at: None,
             reference: None,
             bank_id: None,
-            ..facts(490_000, "POS SHOPRITE")
+            ..sample_facts(490_000, "POS SHOPRITE")
         };
         Change::Transactions(TransactionsDiff {
-            pull: Pull::Periodic,
-            added: vec![row(1, facts(500_000, "POS PURCHASE \"IKEJA\""))],
-            modified: vec![Modified {
+            fetch_kind: FetchKind::Periodic,
+            added: vec![sample_row(
+                1,
+                sample_facts(500_000, "POS PURCHASE \"IKEJA\""),
+            )],
+            modified: vec![ModifiedRow {
                 before: pending,
-                after: row(2, facts(500_050, "POS SHOPRITE IKEJA")),
-                confidence: Confidence::Medium,
+                after: sample_row(2, sample_facts(500_050, "POS SHOPRITE IKEJA")),
+                confidence: MatchConfidence::Medium,
             }],
-            removed: vec![row(3, facts(1, "GONE"))],
-            previous: std::collections::BTreeMap::new(),
+            removed: vec![sample_row(3, sample_facts(1, "GONE"))],
+            previous_seqs: std::collections::BTreeMap::new(),
         })
     }
 
-    fn entry(change: Change) -> FeedEntry {
+    fn sample_entry(change: Change) -> FeedEntry {
         FeedEntry {
             record: RecordId::from_bytes([0x64; 12]),
             seq: okra_core::ids::Seq(7),
-            at: "2023-06-04T00:27:46.459Z".parse().unwrap(),
+            committed_at: "2023-06-04T00:27:46.459Z".parse().unwrap(),
             account: Some(AccountId::from_bytes([0xac; 12])),
             change,
         }
     }
 
-    fn holder() -> AccountFacts {
+    fn sample_account() -> AccountFacts {
         AccountFacts {
             bank_account_id: "b-1".to_owned(),
             name: "ADA TEST".to_owned(),
@@ -834,16 +854,16 @@ mod tests {
         }
     }
 
-    fn context<'a>(
+    fn sample_context<'a>(
         (options, meta): (&'a Value, &'a Map<String, Value>),
         account: Option<&'a AccountFacts>,
         payload: PayloadMode,
-    ) -> Context<'a> {
-        Context {
+    ) -> EventContext<'a> {
+        EventContext {
             public_url: "https://sync.example",
             endpoint_url: "https://app.example/okra/hook/",
-            payload,
-            version: BodyVersion::LATEST,
+            payload_mode: payload,
+            body_version: BodyVersion::LATEST,
             app: AppId::from_bytes([0xa0; 12]),
             env: Environment::Sandbox,
             customer: CustomerId::from_bytes([0xc0; 12]),
@@ -852,21 +872,21 @@ mod tests {
             bank_name: "Guaranty Trust Bank",
             bank_slug: "guaranty-trust-bank",
             country: "NG",
-            account,
+            account_facts: account,
             options,
             meta,
         }
     }
 
-    fn check(name: &str, payload: PayloadMode, change: Change) {
+    fn check_snapshot(name: &str, payload: PayloadMode, change: Change) {
         let options = serde_json::json!({ "UserId": 42 });
-        let (holder, mut entry) = (holder(), entry(change));
+        let (holder, mut entry) = (sample_account(), sample_entry(change));
         let of_account = match &entry.change {
             Change::State(change) => matches!(
                 change,
                 StateChange::AccountLinked
                     | StateChange::Product(_)
-                    | StateChange::HistoryComplete(_)
+                    | StateChange::BackfillComplete(_)
                     | StateChange::Drift { .. }
             ),
             Change::Balance { .. } | Change::Transactions(_) => true,
@@ -875,14 +895,18 @@ mod tests {
             entry.account = None;
         }
         let meta = Map::new();
-        let context = context((&options, &meta), of_account.then_some(&holder), payload);
-        let pretty = serde_json::to_string_pretty(&Body::new(&context, &entry)).unwrap();
+        let context = sample_context((&options, &meta), of_account.then_some(&holder), payload);
+        let pretty = serde_json::to_string_pretty(&EventBody::new(&context, &entry)).unwrap();
         insta::assert_snapshot!(name, pretty);
-        let sent = body(&context, &entry);
-        assert_eq!(sent, body(&context, &entry), "every attempt is the same");
+        let sent = render_event_body(&context, &entry);
+        assert_eq!(
+            sent,
+            render_event_body(&context, &entry),
+            "every attempt is the same"
+        );
         let sent: Value = serde_json::from_slice(&sent).unwrap();
         assert_eq!(sent, serde_json::from_str::<Value>(&pretty).unwrap());
-        crate::operation::tests::conforms(&sent);
+        crate::operation::tests::assert_documented(&sent);
     }
 
     #[test]
@@ -890,10 +914,10 @@ mod tests {
         let options = serde_json::json!({ "UserId": 42 });
         let meta = Map::from_iter([("plan".to_owned(), Value::from("gold"))]);
         for payload in [PayloadMode::Full, PayloadMode::Reference] {
-            let context = context((&options, &meta), None, payload);
-            let mut entry = entry(Change::State(StateChange::Linked));
+            let context = sample_context((&options, &meta), None, payload);
+            let mut entry = sample_entry(Change::State(StateChange::Linked));
             entry.account = None;
-            let sent: Value = serde_json::from_slice(&body(&context, &entry)).unwrap();
+            let sent: Value = serde_json::from_slice(&render_event_body(&context, &entry)).unwrap();
             assert_eq!(sent["options"], options);
             assert_eq!(sent["meta"]["plan"], "gold");
         }
@@ -901,7 +925,7 @@ mod tests {
 
     #[test]
     fn every_event_is_documented() {
-        let schemas: Value = serde_json::from_str(SCHEMAS).unwrap();
+        let schemas: Value = serde_json::from_str(WEBHOOK_SCHEMAS).unwrap();
         let documented: Vec<&String> = schemas["webhooks"].as_object().unwrap().keys().collect();
         let mut known: Vec<&str> = EVENT_NAMES.to_vec();
         known.push("webhook.ping");
@@ -925,25 +949,32 @@ mod tests {
     #[test]
     fn bodies_are_the_union_of_what_receivers_read() {
         let full = PayloadMode::Full;
-        check("balance_full", full, balance(Some(15_337), 15_300));
-        let first = balance(None, 2_918_000);
-        check("balance_reference", PayloadMode::Reference, first);
-        check("transactions_full", full, mixed());
-        check("transactions_reference", PayloadMode::Reference, mixed());
+        check_snapshot("balance_full", full, balance_change(Some(15_337), 15_300));
+        let first = balance_change(None, 2_918_000);
+        check_snapshot("balance_reference", PayloadMode::Reference, first);
+        check_snapshot("transactions_full", full, mixed_change());
+        check_snapshot(
+            "transactions_reference",
+            PayloadMode::Reference,
+            mixed_change(),
+        );
     }
 
     #[test]
     fn changes_of_state_are_events_in_the_same_envelope() {
         let full = PayloadMode::Full;
-        let check = |name, change| check(name, full, Change::State(change));
+        let check = |name, change| check_snapshot(name, full, Change::State(change));
         check("linked", StateChange::Linked);
         check("account_linked", StateChange::AccountLinked);
-        let reason = TokenReason::ConsentRefused;
-        check("token_required", StateChange::TokenRequired { reason });
+        let reason = ReauthorisationReason::ConsentRejected;
+        check(
+            "token_required",
+            StateChange::ReauthorisationRequired { reason },
+        );
         check("recovered", StateChange::Recovered);
         let expiring = StateChange::ConsentExpiring {
             expires_at: "2023-06-11T00:27:46Z".parse().unwrap(),
-            days: 7,
+            days_before: 7,
         };
         check("consent_expiring", expiring);
         let product = ProductChange {
@@ -952,16 +983,16 @@ mod tests {
             class: Some(FaultClass::BankUnavailable),
         };
         check("product_state", StateChange::Product(product));
-        let history = HistoryComplete {
-            oldest: jiff::civil::date(2021, 6, 4),
+        let history = BackfillComplete {
+            oldest_date: jiff::civil::date(2021, 6, 4),
             rows: 231,
-            end: HistoryEnd::Limit,
+            end_reason: BackfillEnd::RequestedLimit,
         };
-        check("history_complete", StateChange::HistoryComplete(history));
+        check("history_complete", StateChange::BackfillComplete(history));
         let drift = okra_core::tieout::Drift {
             amount: Money::new(-2_500, Currency::NGN),
             since: "2023-06-04T00:27:46Z".parse().unwrap(),
-            check: okra_core::tieout::Check::Movement,
+            check: okra_core::tieout::TieOutCheck::Movement,
             days: 0,
         };
         check("drift", StateChange::Drift { drift: Some(drift) });
@@ -973,29 +1004,33 @@ mod tests {
         let check = |pull, added: bool, removed: bool, expected: &str| {
             let some = |there: bool| {
                 there
-                    .then(|| row(1, facts(1, "")))
+                    .then(|| sample_row(1, sample_facts(1, "")))
                     .into_iter()
                     .collect::<Vec<_>>()
             };
             let diff = TransactionsDiff {
-                pull,
+                fetch_kind: pull,
                 added: some(added),
                 modified: vec![],
                 removed: some(removed),
-                previous: std::collections::BTreeMap::new(),
+                previous_seqs: std::collections::BTreeMap::new(),
             };
-            assert_eq!(code_of(&diff), expected, "{pull:?} {added} {removed}");
+            assert_eq!(
+                transactions_code(&diff),
+                expected,
+                "{pull:?} {added} {removed}"
+            );
         };
-        check(Pull::Initial, true, false, "INITIAL_TRANSACTION");
-        check(Pull::Initial, false, false, "INITIAL_TRANSACTION");
-        check(Pull::Full, true, false, "HISTORICAL_TRANSACTIONS");
-        check(Pull::Periodic, true, true, "PERIODIC_TRANSACTIONS");
-        check(Pull::Periodic, false, true, "TRANSACTIONS_DELETED");
+        check(FetchKind::Initial, true, false, "INITIAL_TRANSACTION");
+        check(FetchKind::Initial, false, false, "INITIAL_TRANSACTION");
+        check(FetchKind::Backfill, true, false, "HISTORICAL_TRANSACTIONS");
+        check(FetchKind::Periodic, true, true, "PERIODIC_TRANSACTIONS");
+        check(FetchKind::Periodic, false, true, "TRANSACTIONS_DELETED");
     }
 
     #[test]
     fn every_fact_that_can_change_is_shown_under_its_name() {
-        let before = facts(1, "a");
+        let before = sample_facts(1, "a");
         let after = TransactionFacts {
             bank_id: None,
             status: BookingStatus::Pending,
@@ -1008,8 +1043,9 @@ mod tests {
             code: Some("k".to_owned()),
             balance_after: None,
         };
-        let changed = before.changed(&after);
-        let shown = serde_json::to_value(FactsBody::of(&after, &changed)).unwrap();
+        let changed = before.changed_fields(&after);
+        let shown =
+            serde_json::to_value(TransactionFactsBody::from_named_facts(&after, &changed)).unwrap();
         let mut shown: Vec<&str> = shown
             .as_object()
             .unwrap()

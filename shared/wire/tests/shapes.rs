@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use okra_core::{
-    bank::{BankConfig, BankLimits, Standard},
+    bank::{BankConfig, BankLimits, BankStandard},
     fault::FaultClass,
     ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
     model::{
@@ -15,24 +15,27 @@ use okra_core::{
     state::{Availability, ProductState},
 };
 use okra_wire::{
-    account::Account,
-    balance::{Balance, CallbackBalance, ListedBalance},
-    bank::{Bank, Banks},
-    callback::{Callback, Family, OrEmpty, Resource},
-    customer::{Credential, Customer},
+    account::AccountResource,
+    balance::{BalanceResource, CallbackBalanceResource, ListedBalanceResource},
+    bank::{BankListResource, BankResource},
+    callback::{CallbackData, CallbackFamily, CallbackResource, OrEmptyObject},
+    customer::{CustomerResource, LinkedCredential},
     envelope::{Failure, FailureData, Pagination, Success},
-    lack::Lack,
-    origin::{Ids, Named, Origin, Times},
-    record::{Acknowledged, Auth, ListedAuth, PopulatedAuth, Record, RecordView, Status},
-    scalar::Instant,
-    transaction::Transaction,
+    lack::AvailabilityResource,
+    origin::{AccountContext, NamedReference, ResourceIds, ResourceTimes},
+    record::{
+        AuthResource, ListedAuthResource, PopulatedAuthResource, RecordDetails, RecordResource,
+        RefreshAcknowledgement, RefreshStatusResource,
+    },
+    scalar::IsoInstant,
+    transaction::TransactionResource,
 };
 use serde::Serialize;
 
 const RECORD: RecordId = RecordId::from_bytes([0x64; 12]);
 
-fn ids() -> Ids {
-    Ids {
+fn ids() -> ResourceIds {
+    ResourceIds {
         app: AppId::from_bytes([0xa0; 12]),
         env: Environment::Sandbox,
         record: RECORD,
@@ -52,8 +55,8 @@ fn facts() -> AccountFacts {
     }
 }
 
-fn origin(facts: &AccountFacts) -> Origin<'_> {
-    Origin {
+fn origin(facts: &AccountFacts) -> AccountContext<'_> {
+    AccountContext {
         ids: ids(),
         customer_name: "Ada Test",
         customer_email: Some("ada@app.example"),
@@ -61,14 +64,14 @@ fn origin(facts: &AccountFacts) -> Origin<'_> {
         bank_slug: "guaranty-trust-bank",
         facts,
         drift: None,
-        lacks: ByProduct::default(),
-        connected: true,
-        needs_user: false,
+        availability: ByProduct::default(),
+        is_connected: true,
+        needs_user_present: false,
     }
 }
 
-fn times() -> Times {
-    Times {
+fn times() -> ResourceTimes {
+    ResourceTimes {
         created_at: "2023-06-04T00:27:46.459Z".parse().unwrap(),
         last_updated: "2023-06-05T00:27:46.459Z".parse().unwrap(),
     }
@@ -134,15 +137,15 @@ fn banks() {
         id: ids().bank,
         name: "Guaranty Trust Bank".to_owned(),
         slug: "guaranty-trust-bank".to_owned(),
-        standard: Standard::Obie31,
+        standard: BankStandard::Obie31,
         base_url: "https://bank.example/open-banking/v3.1/aisp".to_owned(),
         financial_id: None,
         oauth: None,
         country: "NG".to_owned(),
         limits: BankLimits::default(),
     };
-    let banks = Banks {
-        banks: vec![Bank::from(&config)],
+    let banks = BankListResource {
+        banks: vec![BankResource::from(&config)],
         credentials: (),
     };
     check("banks", &banks);
@@ -152,9 +155,9 @@ fn banks() {
 fn accounts_and_balances() {
     let facts = facts();
     let of = origin(&facts);
-    check("account", &Account::new(&of, times()));
-    check("balance", &Balance::new(&of, &balance(), times()));
-    let listed = ListedBalance::new(&of, &balance(), times());
+    check("account", &AccountResource::new(&of, times()));
+    check("balance", &BalanceResource::new(&of, &balance(), times()));
+    let listed = ListedBalanceResource::new(&of, &balance(), times());
     check("balance_listed", &listed);
 }
 
@@ -170,13 +173,13 @@ fn what_is_lacking_is_said() {
         since,
     };
     let available = state(Availability::Available, None);
-    assert!(Lack::of(&available).is_none());
+    assert!(AvailabilityResource::from_product_state(&available).is_none());
     let down = state(Availability::Unavailable, Some(FaultClass::BankUnavailable));
-    of.lacks.balance = Lack::of(&down);
-    of.lacks.transactions = Some(Lack::of_rows(since));
-    (of.connected, of.needs_user) = (false, true);
-    check("account_lacking", &Account::new(&of, times()));
-    let listed = ListedBalance::new(&of, &balance(), times());
+    of.availability.balance = AvailabilityResource::from_product_state(&down);
+    of.availability.transactions = Some(AvailabilityResource::for_missing_rows(since));
+    (of.is_connected, of.needs_user_present) = (false, true);
+    check("account_lacking", &AccountResource::new(&of, times()));
+    let listed = ListedBalanceResource::new(&of, &balance(), times());
     check("balance_listed_lacking", &listed);
 }
 
@@ -187,34 +190,34 @@ fn transactions() {
     let booked = transaction(Direction::Debit, BookingStatus::Booked);
     check(
         "transaction",
-        &Transaction::populated(&of, &booked, times()),
+        &TransactionResource::with_names(&of, &booked, times()),
     );
     let pending = transaction(Direction::Credit, BookingStatus::Pending);
     check(
         "transaction_plain",
-        &Transaction::plain(ids(), &pending, times()),
+        &TransactionResource::with_plain_ids(ids(), &pending, times()),
     );
 }
 
-fn done() -> Status {
-    Status::new(true, true)
+fn done() -> RefreshStatusResource {
+    RefreshStatusResource::new(true, true)
 }
 
-fn view() -> RecordView {
-    RecordView {
+fn view() -> RecordDetails {
+    RecordDetails {
         record: RECORD,
         app: ids().app,
         env: Environment::Sandbox,
-        customer: Named::new(ids().customer, "Ada Test"),
-        bank: Named::new(ids().bank, "Guaranty Trust Bank"),
+        customer: NamedReference::new(ids().customer, "Ada Test"),
+        bank: NamedReference::new(ids().bank, "Guaranty Trust Bank"),
         connection: "token_required",
         schedule: ByProduct {
             balance: Some(Interval::OneMinute),
             transactions: Some(Interval::Daily),
         },
         sequence: Seq(7),
-        pulled: true,
-        months: 24,
+        is_initially_refreshed: true,
+        backfill_months: 24,
         currency: Some(Currency::NGN),
         options: serde_json::json!({ "UserId": 42 }),
         times: times(),
@@ -224,19 +227,19 @@ fn view() -> RecordView {
 #[test]
 fn records_and_customers() {
     let view = view();
-    check("record", &Record::from(&view));
-    check("auth", &PopulatedAuth::from(&view));
-    check("auth_listed", &ListedAuth::from(&view));
+    check("record", &RecordResource::from(&view));
+    check("auth", &PopulatedAuthResource::from(&view));
+    check("auth_listed", &ListedAuthResource::from(&view));
     let email = Some("ada@app.example".to_owned());
-    let owner = Named::new(view.app, "Ledger");
-    let customer = Customer::new(view.customer.clone(), owner, email, view.env, times());
+    let owner = NamedReference::new(view.app, "Ledger");
+    let customer = CustomerResource::new(view.customer.clone(), owner, email, view.env, times());
     check("customer", &customer);
     let facts = facts();
     let customer = customer
-        .with_credentials(vec![Credential::new(&origin(&facts))])
-        .with_records(vec![(RECORD, Record::from(&view))]);
+        .with_credentials(vec![LinkedCredential::new(&origin(&facts))])
+        .with_records(vec![(RECORD, RecordResource::from(&view))]);
     check("customer_with_records", &customer);
-    let acknowledged = Acknowledged::new("https://sync.example", RECORD, "BALANCE");
+    let acknowledged = RefreshAcknowledgement::new("https://sync.example", RECORD, "BALANCE");
     check("acknowledged", &acknowledged);
 }
 
@@ -245,36 +248,43 @@ fn callback_data() {
     let facts = facts();
     let of = origin(&facts);
     let page = Pagination::new(1, 1, 1000);
-    let auth = Resource::Auth {
-        auth: Auth::from(&view()),
+    let auth = CallbackData::Auth {
+        auth: AuthResource::from(&view()),
     };
     check(
         "callback_auth",
-        &Callback::new("AUTH", RECORD, done(), None, auth),
+        &CallbackResource::new("AUTH", RECORD, done(), None, auth),
     );
-    let balances = vec![CallbackBalance::new(&of, &balance(), times())];
-    let balances = Resource::balances(balances, page.clone());
-    let callback = Callback::new("BALANCE", RECORD, done(), None, balances);
+    let balances = vec![CallbackBalanceResource::new(&of, &balance(), times())];
+    let balances = CallbackData::balances_page(balances, page.clone());
+    let callback = CallbackResource::new("BALANCE", RECORD, done(), None, balances);
     check("callback_balance", &callback);
-    let accounts = Resource::accounts(vec![Account::new(&of, times())], page.clone());
-    let callback = Callback::new("ACCOUNTS", RECORD, done(), None, accounts);
+    let accounts =
+        CallbackData::accounts_page(vec![AccountResource::new(&of, times())], page.clone());
+    let callback = CallbackResource::new("ACCOUNTS", RECORD, done(), None, accounts);
     check("callback_accounts", &callback);
     let booked = transaction(Direction::Debit, BookingStatus::Booked);
-    let latest = Some(Instant(booked.facts.booked_at));
-    let rows = Resource::Transactions {
-        transactions: vec![Transaction::plain(ids(), &booked, times())],
+    let latest = Some(IsoInstant(booked.facts.booked_at));
+    let rows = CallbackData::Transactions {
+        transactions: vec![TransactionResource::with_plain_ids(ids(), &booked, times())],
         pagination: page,
     };
-    let callback = Callback::new("PERIODIC_TRANSACTIONS", RECORD, done(), latest, rows);
+    let callback = CallbackResource::new("PERIODIC_TRANSACTIONS", RECORD, done(), latest, rows);
     check("callback_transactions", &callback);
 }
 
 #[test]
 fn nothing_yet_is_an_empty_object() {
-    let none = serde_json::to_string(&OrEmpty::<u8>(None)).unwrap();
+    let none = serde_json::to_string(&OrEmptyObject::<u8>(None)).unwrap();
     assert_eq!(none, "{}");
-    let empty = Resource::balances(vec![], Pagination::new(0, 1, 1000));
-    let callback = Callback::new("BALANCE", RECORD, Status::new(false, true), None, empty);
+    let empty = CallbackData::balances_page(vec![], Pagination::new(0, 1, 1000));
+    let callback = CallbackResource::new(
+        "BALANCE",
+        RECORD,
+        RefreshStatusResource::new(false, true),
+        None,
+        empty,
+    );
     let json = serde_json::to_string(&callback).unwrap();
     assert!(json.contains(r#""balance":{},"balances":[]"#), "{json}");
     assert!(
@@ -285,11 +295,14 @@ fn nothing_yet_is_an_empty_object() {
 
 #[test]
 fn methods_are_known_in_any_case() {
-    let check = |method: &str, expected: Option<(&str, Family)>| {
-        assert_eq!(Family::of_method(method), expected, "{method}");
+    let check = |method: &str, expected: Option<(&str, CallbackFamily)>| {
+        assert_eq!(CallbackFamily::from_method(method), expected, "{method}");
     };
-    check("check_balance", Some(("CHECK_BALANCE", Family::Balance)));
-    check("AUTH", Some(("AUTH", Family::Auth)));
+    check(
+        "check_balance",
+        Some(("CHECK_BALANCE", CallbackFamily::Balance)),
+    );
+    check("AUTH", Some(("AUTH", CallbackFamily::Auth)));
     check("IDENTITY", None);
     check("", None);
 }

@@ -6,11 +6,13 @@
 #![expect(clippy::print_stdout, reason = "a report")]
 
 use okra_core::schedule::Interval;
-use okra_sim::scale::{Fleet, FleetBank, HOURLY, MIXED, Mix, WINDOWS, simulate};
+use okra_sim::scale::{
+    Fleet, FleetBank, HOURLY_INTERVAL, IntervalMix, MIXED_INTERVALS, WINDOW_SECONDS, simulate_fleet,
+};
 
 /// Ten banks of a market in which three hold most accounts; each allows a quarter more than its hourly
 /// records would need, and one, the last, only half of it.
-fn banks(records: u32, mix: Mix) -> Vec<FleetBank> {
+fn market_banks(records: u32, mix: IntervalMix) -> Vec<FleetBank> {
     let sizes = [240, 180, 140, 100, 90, 80, 70, 50, 30, 20];
     let per_hour: f64 = mix
         .iter()
@@ -34,39 +36,42 @@ fn banks(records: u32, mix: Mix) -> Vec<FleetBank> {
         .enumerate()
         .map(|(n, permille)| FleetBank {
             permille,
-            rate: rate(n, permille),
+            records_per_second: rate(n, permille),
         })
         .collect()
 }
 
-fn report(name: &str, records: u32, mix: Mix, minutes: u32) {
+fn print_load_report(name: &str, records: u32, mix: IntervalMix, minutes: u32) {
     let fleet = Fleet {
         records,
         mix,
-        banks: banks(records, mix),
+        banks: market_banks(records, mix),
         minutes,
     };
-    let load = simulate(&fleet);
+    let load = simulate_fleet(&fleet);
     println!("\n{name}: {records} records, {minutes} minutes");
     println!(
         "  planned {}   left to a later turn {}   stale {}",
-        load.planned, load.left_out, load.stale
+        load.planned_records, load.unattainable_records, load.stale_chunks
     );
-    let least = load.per_minute.iter().min().copied().unwrap_or(0);
-    let most = load.per_minute.iter().max().copied().unwrap_or(0);
+    let least = load.records_per_minute.iter().min().copied().unwrap_or(0);
+    let most = load.records_per_minute.iter().max().copied().unwrap_or(0);
     println!(
         "  a minute: {least} to {most} records, fullest over average {:.4}",
-        load.flatness()
+        load.peak_to_average()
     );
     println!(
         "  chunks {}   largest slot {}   lag {:.1} s on average, {} s at most",
-        load.chunks, load.largest_slot, load.lag_s.0, load.lag_s.1
+        load.chunk_count, load.largest_slot, load.lag_s.0, load.lag_s.1
     );
-    println!("  bank   allows/s   started   fullest {WINDOWS:?} s   over");
+    println!("  bank   allows/s   started   fullest {WINDOW_SECONDS:?} s   over");
     for (n, bank) in load.banks.iter().enumerate() {
         println!(
             "  {n:>4}   {:>8}   {:>9}   {:?}   {}",
-            bank.rate, bank.started, bank.fullest, bank.over
+            bank.records_per_second,
+            bank.started_records,
+            bank.fullest_windows,
+            bank.excess_records
         );
     }
 }
@@ -76,16 +81,16 @@ fn main() {
         .nth(1)
         .and_then(|it| it.parse().ok())
         .unwrap_or(10_000_000);
-    report(
+    print_load_report(
         "10 % hourly, 30 % every six hours, 60 % daily",
         records,
-        MIXED,
+        MIXED_INTERVALS,
         u32::from(Interval::Daily.minutes()),
     );
-    report(
+    print_load_report(
         "all every hour",
         records,
-        HOURLY,
+        HOURLY_INTERVAL,
         2 * u32::from(Interval::OneHour.minutes()),
     );
 }

@@ -8,173 +8,180 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use okra_banks::{Answering, Http, Unreached};
-use okra_core::model::date_of;
+use okra_banks::{BankTransportError, HttpClient, HttpResponseFuture};
+use okra_core::model::utc_date;
 
 use crate::{
-    gate::{Fate, Gate, Kind, Side},
-    random::Random,
+    gate::{EffectFate, EffectKind, EffectPhase, EffectScheduler},
+    random::SimRandom,
 };
 
 /// A row as the bank has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Row {
+pub(crate) struct SimRow {
     /// Ours: which real-world purchase it is.
-    pub(crate) truth: u32,
+    pub(crate) purchase: u32,
     /// True where several rows read alike, so that nobody can tell which is which.
-    pub(crate) twin: bool,
+    pub(crate) has_twin: bool,
     pub(crate) id: Option<String>,
-    pub(crate) pending: bool,
+    pub(crate) is_pending: bool,
     /// Signed, in minor units.
-    pub(crate) minor: i64,
-    pub(crate) at: Timestamp,
-    pub(crate) text: String,
+    pub(crate) signed_minor: i64,
+    pub(crate) booked_at: Timestamp,
+    pub(crate) description: String,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Account {
+pub(crate) struct SimAccount {
     pub(crate) id: String,
     pub(crate) number: String,
-    pub(crate) ledger: i64,
-    pub(crate) rows: Vec<Row>,
+    pub(crate) ledger_minor: i64,
+    pub(crate) rows: Vec<SimRow>,
     /// Answers nothing but an error, for good.
-    pub(crate) broken: bool,
+    pub(crate) always_fails: bool,
     /// An id of it stood for two payments: of an answer that lacks one of them nobody can tell whether it was edited.
-    reused: bool,
+    has_reused_id: bool,
     /// Purchases that no answer lacks: one that was pending, since another may be taken for its booking, and
     /// one that was lacking before, since nobody could tell it from one that is gone.
-    never_lacking: HashSet<u32>,
+    never_omitted: HashSet<u32>,
     /// Its ids count from 1, as those of the login's other accounts do.
-    own_ids: Option<u32>,
+    own_id_counter: Option<u32>,
     /// What it showed once, for a bank that shows A, then B, then A again.
-    saved: Option<(i64, Vec<Row>)>,
+    saved_state: Option<(i64, Vec<SimRow>)>,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Login {
+pub(crate) struct SimLogin {
     pub(crate) token: String,
-    pub(crate) accounts: Vec<Account>,
+    pub(crate) accounts: Vec<SimAccount>,
     /// The consent is over.
-    pub(crate) refused: bool,
+    pub(crate) is_revoked: bool,
     /// When it is over by itself.
     pub(crate) expires_at: Option<Timestamp>,
     /// When the bank let somebody with a token of this login not in, in milliseconds since 1970.
-    pub(crate) refusals: Vec<i64>,
+    pub(crate) rejected_at_ms: Vec<i64>,
 }
 
-impl Login {
+impl SimLogin {
     /// True where the bank lets nobody in.
-    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
-        self.refused || self.expires_at.is_some_and(|at| now >= at)
+    pub(crate) fn is_consent_over(&self, now: Timestamp) -> bool {
+        self.is_revoked || self.expires_at.is_some_and(|at| now >= at)
     }
 }
 
 /// How often a bank misbehaves, in a thousand.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Moods {
+pub(crate) struct BankFaultRates {
     /// Of calls.
-    pub(crate) failing: u16,
+    pub(crate) failure_permille: u16,
     /// Of answers that lack a row. Asked for its dates alone the bank shows it.
-    pub(crate) lacking: u16,
+    pub(crate) omission_permille: u16,
 }
 
 #[derive(Debug)]
-pub(crate) struct Books {
-    pub(crate) logins: Vec<Login>,
-    pub(crate) moods: Moods,
-    random: Random,
-    next_truth: u32,
+pub(crate) struct SimBankState {
+    pub(crate) logins: Vec<SimLogin>,
+    pub(crate) fault_rates: BankFaultRates,
+    random: SimRandom,
+    next_purchase: u32,
     next_id: u32,
     /// Purchases that a bank took back: their rows may get a new identity if they come again.
-    pub(crate) vanished: HashSet<u32>,
+    pub(crate) retracted_purchases: HashSet<u32>,
     /// Answers that lacked a row.
-    pub(crate) lacking: u64,
+    pub(crate) omission_count: u64,
 }
 
 /// All banks of a world. Clones are one.
 #[derive(Clone)]
-pub(crate) struct Banks {
-    books: Arc<Mutex<Books>>,
-    gate: Gate,
-    now: crate::cloud::Now,
+pub(crate) struct SimBanks {
+    state: Arc<Mutex<SimBankState>>,
+    scheduler: EffectScheduler,
+    now: crate::cloud::NowMillis,
 }
 
 /// Rows of a page, where a bank pages at all.
-const PAGE: usize = 5;
+const ROWS_PER_PAGE: usize = 5;
 
 /// Accounts with enough rows to be paged, in a thousand.
-const LONG: u16 = 120;
+const LONG_ACCOUNT_PERMILLE: u16 = 120;
 
 /// Logins whose accounts use the same ids, in a thousand.
-const SAME_IDS: u16 = 150;
+const SAME_IDS_PERMILLE: u16 = 150;
 
 /// Rows from which on an answer may lack one: an empty answer is another matter.
-const LACKING_FROM: usize = 2;
+const MIN_ROWS_TO_OMIT: usize = 2;
 
-impl Banks {
-    pub(crate) fn new(gate: Gate, now: crate::cloud::Now, random: Random) -> Self {
-        let books = Books {
+impl SimBanks {
+    pub(crate) fn new(
+        scheduler: EffectScheduler,
+        now: crate::cloud::NowMillis,
+        random: SimRandom,
+    ) -> Self {
+        let books = SimBankState {
             logins: Vec::new(),
-            moods: Moods::default(),
+            fault_rates: BankFaultRates::default(),
             random,
-            next_truth: 0,
+            next_purchase: 0,
             next_id: 0,
-            vanished: HashSet::new(),
-            lacking: 0,
+            retracted_purchases: HashSet::new(),
+            omission_count: 0,
         };
         Self {
-            books: Arc::new(Mutex::new(books)),
-            gate,
+            state: Arc::new(Mutex::new(books)),
+            scheduler,
             now,
         }
     }
 
-    pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock_state(&self) -> MutexGuard<'_, SimBankState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn time(&self) -> Timestamp {
+    fn current_time(&self) -> Timestamp {
         Timestamp::from_millisecond((self.now)()).unwrap_or_default()
     }
 
     /// A customer's login, with some history; its consent's token.
-    pub(crate) fn open(&self, accounts: usize) -> String {
-        let now = self.time();
-        let mut books = self.books();
+    pub(crate) fn open_login(&self, accounts: usize) -> String {
+        let now = self.current_time();
+        let mut books = self.lock_state();
         let n = books.logins.len();
-        let own_ids = books.random.chance(SAME_IDS).then_some(0);
+        let own_ids = books.random.roll_permille(SAME_IDS_PERMILLE).then_some(0);
         let accounts = (0..accounts)
             .map(|m| {
-                let mut account = Account {
+                let mut account = SimAccount {
                     id: format!("acc-{n}-{m}"),
                     number: format!("{:010}", 10 * n + m),
-                    ledger: 100_000,
-                    own_ids,
-                    ..Account::default()
+                    ledger_minor: 100_000,
+                    own_id_counter: own_ids,
+                    ..SimAccount::default()
                 };
-                let rows = if books.random.chance(LONG) {
-                    2 * PAGE + books.random.below(PAGE)
+                let rows = if books.random.roll_permille(LONG_ACCOUNT_PERMILLE) {
+                    2 * ROWS_PER_PAGE + books.random.number_below(ROWS_PER_PAGE)
                 } else {
-                    books.random.below(4)
+                    books.random.number_below(4)
                 };
                 for _ in 0..rows {
-                    books.spend(&mut account, now);
+                    books.add_purchase(&mut account, now);
                 }
                 account
             })
             .collect();
         let token = format!("token-{n}-0");
-        books.logins.push(Login {
+        books.logins.push(SimLogin {
             token: token.clone(),
             accounts,
-            refused: false,
+            is_revoked: false,
             expires_at: None,
-            refusals: Vec::new(),
+            rejected_at_ms: Vec::new(),
         });
         token
     }
 
-    async fn serve(&self, request: reqwest::Request) -> Result<reqwest::Response, Unreached> {
+    async fn serve_request(
+        &self,
+        request: reqwest::Request,
+    ) -> Result<reqwest::Response, BankTransportError> {
         let url = request.url().clone();
         let label = format!(
             "bank {}{}",
@@ -182,14 +189,18 @@ impl Banks {
             url.query().map(|it| format!("?{it}")).unwrap_or_default()
         );
         let fate = self
-            .gate
-            .pass(Side::Before, Kind::Bank, label.clone())
+            .scheduler
+            .await_release(EffectPhase::Before, EffectKind::Bank, label.clone())
             .await;
         let answered = match fate {
-            Fate::Unreachable => Err(Unreached::Refused),
-            _ => self.books().answer(&request, self.time()),
+            EffectFate::Unreachable => Err(BankTransportError::ConnectFailed),
+            _ => self
+                .lock_state()
+                .respond_to_request(&request, self.current_time()),
         };
-        self.gate.pass(Side::After, Kind::Bank, label).await;
+        self.scheduler
+            .await_release(EffectPhase::After, EffectKind::Bank, label)
+            .await;
         answered.map(|(status, headers, body)| {
             let mut response = http::Response::new(body);
             *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
@@ -203,176 +214,180 @@ impl Banks {
     }
 }
 
-impl Http for Banks {
-    fn execute(&self, request: reqwest::Request) -> Answering<'_> {
-        Box::pin(self.serve(request))
+impl HttpClient for SimBanks {
+    fn execute_request(&self, request: reqwest::Request) -> HttpResponseFuture<'_> {
+        Box::pin(self.serve_request(request))
     }
 }
 
-type Answered = (u16, Vec<(&'static str, String)>, Vec<u8>);
+type SimBankResponse = (u16, Vec<(&'static str, String)>, Vec<u8>);
 
-impl Books {
-    fn fresh_id(&mut self, account: &mut Account) -> String {
-        let next = account.own_ids.as_mut().unwrap_or(&mut self.next_id);
+impl SimBankState {
+    fn next_transaction_id(&mut self, account: &mut SimAccount) -> String {
+        let next = account.own_id_counter.as_mut().unwrap_or(&mut self.next_id);
         *next += 1;
         format!("T{next:06}")
     }
 
-    fn spend(&mut self, account: &mut Account, now: Timestamp) -> u32 {
-        self.next_truth += 1;
-        let truth = self.next_truth;
-        let minor = -self.random.between(100, 99_999);
-        let back = self.random.between(0, 9 * 24 * 60);
+    fn add_purchase(&mut self, account: &mut SimAccount, now: Timestamp) -> u32 {
+        self.next_purchase += 1;
+        let truth = self.next_purchase;
+        let minor = -self.random.number_between(100, 99_999);
+        let back = self.random.number_between(0, 9 * 24 * 60);
         let at = now
             .saturating_sub(SignedDuration::from_mins(back))
             .unwrap_or(now);
-        let row = Row {
-            truth,
-            twin: false,
-            id: Some(self.fresh_id(account)),
-            pending: false,
-            minor,
-            at,
-            text: format!("SHOP {truth}"),
+        let row = SimRow {
+            purchase: truth,
+            has_twin: false,
+            id: Some(self.next_transaction_id(account)),
+            is_pending: false,
+            signed_minor: minor,
+            booked_at: at,
+            description: format!("SHOP {truth}"),
         };
-        account.ledger += minor;
+        account.ledger_minor += minor;
         account.rows.push(row);
         truth
     }
 
     /// Something happens at a bank; says what. `flips` allows it to show again what it showed before.
-    pub(crate) fn move_something(&mut self, now: Timestamp, flips: bool) -> Option<String> {
-        self.somewhere(|books, account| books.change(account, now, flips))
+    pub(crate) fn change_random_account(&mut self, now: Timestamp, flips: bool) -> Option<String> {
+        self.with_random_account(|books, account| books.change_account(account, now, flips))
     }
 
     /// Somebody pays at a bank; says who.
-    pub(crate) fn spend_something(&mut self, now: Timestamp) -> Option<String> {
-        self.somewhere(|books, account| format!("spent {}", books.spend(account, now)))
+    pub(crate) fn purchase_at_random_account(&mut self, now: Timestamp) -> Option<String> {
+        self.with_random_account(|books, account| {
+            format!("spent {}", books.add_purchase(account, now))
+        })
     }
 
-    fn somewhere(
+    fn with_random_account(
         &mut self,
-        what: impl FnOnce(&mut Self, &mut Account) -> String,
+        operation: impl FnOnce(&mut Self, &mut SimAccount) -> String,
     ) -> Option<String> {
         if self.logins.is_empty() {
             return None;
         }
-        let n = self.random.below(self.logins.len());
-        let m = self.random.below(self.logins[n].accounts.len());
+        let n = self.random.number_below(self.logins.len());
+        let m = self.random.number_below(self.logins[n].accounts.len());
         let mut account = std::mem::take(&mut self.logins[n].accounts[m]);
-        let what = what(self, &mut account);
+        let what = operation(self, &mut account);
         self.logins[n].accounts[m] = account;
         Some(format!("bank moves acc-{n}-{m}: {what}"))
     }
 
-    fn change(&mut self, account: &mut Account, now: Timestamp, flips: bool) -> String {
+    fn change_account(&mut self, account: &mut SimAccount, now: Timestamp, flips: bool) -> String {
         let pending: Vec<usize> = (0..account.rows.len())
-            .filter(|&at| account.rows[at].pending)
+            .filter(|&at| account.rows[at].is_pending)
             .collect();
-        match self.random.below(if flips { 13 } else { 11 }) {
-            0 | 1 => format!("spent {}", self.spend(account, now)),
+        match self.random.number_below(if flips { 13 } else { 11 }) {
+            0 | 1 => format!("spent {}", self.add_purchase(account, now)),
             2 | 3 => {
-                let truth = self.spend(account, now);
+                let truth = self.add_purchase(account, now);
                 if let Some(row) = account.rows.last_mut() {
-                    row.pending = true;
-                    row.at = now;
+                    row.is_pending = true;
+                    row.booked_at = now;
                 }
                 format!("announced {truth}")
             }
             4 | 5 => {
-                let Some(&at) = self.random.pick(&pending) else {
-                    account.ledger += 1;
+                let Some(&at) = self.random.pick_one(&pending) else {
+                    account.ledger_minor += 1;
                     return "interest".to_owned();
                 };
                 // Most banks give a booked row another id than the pending one had.
-                let id = if self.random.chance(700) {
-                    Some(self.fresh_id(account))
+                let id = if self.random.roll_permille(700) {
+                    Some(self.next_transaction_id(account))
                 } else {
                     account.rows[at].id.clone()
                 };
-                let days = self.random.between(0, 2);
+                let days = self.random.number_between(0, 2);
                 let row = &mut account.rows[at];
                 let before = std::mem::replace(&mut row.id, id);
-                row.pending = false;
-                let later = row.at.saturating_add(SignedDuration::from_hours(24 * days));
-                row.at = later.unwrap_or(row.at).min(now);
-                let (booked, moved) = (row.truth, row.id != before && before.is_some());
-                account.never_lacking.insert(booked);
+                row.is_pending = false;
+                let later = row
+                    .booked_at
+                    .saturating_add(SignedDuration::from_hours(24 * days));
+                row.booked_at = later.unwrap_or(row.booked_at).min(now);
+                let (booked, moved) = (row.purchase, row.id != before && before.is_some());
+                account.never_omitted.insert(booked);
                 // A few give the id of the pending row to another payment.
-                if moved && self.random.chance(200) {
-                    let truth = self.spend(account, now);
+                if moved && self.random.roll_permille(200) {
+                    let truth = self.add_purchase(account, now);
                     if let Some(row) = account.rows.last_mut() {
                         row.id = before;
                     }
-                    account.reused = true;
+                    account.has_reused_id = true;
                     return format!("booked {booked}, whose id went to {truth}");
                 }
                 format!("booked {booked}")
             }
             6 => {
                 let Some(row) = (!account.rows.is_empty())
-                    .then(|| self.random.below(account.rows.len()))
+                    .then(|| self.random.number_below(account.rows.len()))
                     .and_then(|at| account.rows.get_mut(at))
-                    .filter(|row| !row.twin && row.id.is_some())
+                    .filter(|row| !row.has_twin && row.id.is_some())
                 else {
                     return "nothing".to_owned();
                 };
-                row.text.push_str(" LAGOS");
-                row.text = row.text.replace(" LAGOS LAGOS", "");
-                format!("edited {}", row.truth)
+                row.description.push_str(" LAGOS");
+                row.description = row.description.replace(" LAGOS LAGOS", "");
+                format!("edited {}", row.purchase)
             }
             7 => {
-                let Some(&at) = self.random.pick(&pending) else {
+                let Some(&at) = self.random.pick_one(&pending) else {
                     return "nothing".to_owned();
                 };
                 let row = account.rows.remove(at);
-                account.ledger -= row.minor;
-                self.vanished.insert(row.truth);
-                format!("took back {}", row.truth)
+                account.ledger_minor -= row.signed_minor;
+                self.retracted_purchases.insert(row.purchase);
+                format!("took back {}", row.purchase)
             }
             8 => {
                 // Two coffees: nobody can tell them apart but by their ids.
                 for _ in 0..2 {
-                    let truth = self.spend(account, now);
+                    let truth = self.add_purchase(account, now);
                     if let Some(row) = account.rows.last_mut() {
-                        row.twin = true;
-                        row.at = now;
-                        row.minor = -250;
-                        row.text = "COFFEE".to_owned();
+                        row.has_twin = true;
+                        row.booked_at = now;
+                        row.signed_minor = -250;
+                        row.description = "COFFEE".to_owned();
                     }
-                    self.vanished.insert(truth);
+                    self.retracted_purchases.insert(truth);
                 }
                 "two coffees".to_owned()
             }
             9 => {
-                let truth = self.spend(account, now);
+                let truth = self.add_purchase(account, now);
                 if let Some(row) = account.rows.last_mut() {
                     row.id = None;
                 }
                 format!("spent {truth} without an id")
             }
             10 => {
-                let known = account.rows.iter().filter(|row| !row.twin);
+                let known = account.rows.iter().filter(|row| !row.has_twin);
                 let ids: Vec<String> = known.filter_map(|row| row.id.clone()).collect();
-                let Some(id) = self.random.pick(&ids).cloned() else {
+                let Some(id) = self.random.pick_one(&ids).cloned() else {
                     return "nothing".to_owned();
                 };
-                let truth = self.spend(account, now);
+                let truth = self.add_purchase(account, now);
                 if let Some(row) = account.rows.last_mut() {
                     row.id = Some(id.clone());
                 }
-                account.reused = true;
+                account.has_reused_id = true;
                 format!("spent {truth} under the id {id} of another")
             }
-            _ => match account.saved.take() {
+            _ => match account.saved_state.take() {
                 None => {
-                    account.saved = Some((account.ledger, account.rows.clone()));
+                    account.saved_state = Some((account.ledger_minor, account.rows.clone()));
                     "will be remembered".to_owned()
                 }
                 Some((ledger, rows)) => {
-                    let gone = account.rows.iter().chain(&rows).map(|row| row.truth);
-                    self.vanished.extend(gone);
-                    account.ledger = ledger;
+                    let gone = account.rows.iter().chain(&rows).map(|row| row.purchase);
+                    self.retracted_purchases.extend(gone);
+                    account.ledger_minor = ledger;
                     account.rows = rows;
                     "shows what it showed before".to_owned()
                 }
@@ -380,25 +395,25 @@ impl Books {
         }
     }
 
-    fn answer(
+    fn respond_to_request(
         &mut self,
         request: &reqwest::Request,
         now: Timestamp,
-    ) -> Result<Answered, Unreached> {
-        if self.random.chance(self.moods.failing) {
-            match self.random.below(9) {
+    ) -> Result<SimBankResponse, BankTransportError> {
+        if self.random.roll_permille(self.fault_rates.failure_permille) {
+            match self.random.number_below(9) {
                 0 => {
                     return Ok((
                         429,
-                        vec![("retry-after", self.random.between(1, 90).to_string())],
+                        vec![("retry-after", self.random.number_between(1, 90).to_string())],
                         vec![],
                     ));
                 }
                 1 => return Ok((429, vec![], vec![])),
                 2 => return Ok((500, vec![], b"<html>oops</html>".to_vec())),
                 3 => return Ok((503, vec![("retry-after", "soon".to_owned())], vec![])),
-                4 => return Err(Unreached::Late),
-                5 => return Err(Unreached::Broken),
+                4 => return Err(BankTransportError::ConnectTimeout),
+                5 => return Err(BankTransportError::ConnectionLost),
                 6 => return Ok((200, vec![], b"<html>maintenance</html>".to_vec())),
                 7 => {
                     return Ok((
@@ -421,33 +436,34 @@ impl Books {
             // One that was replaced.
             let number = token.split('-').nth(1).and_then(|it| it.parse().ok());
             if let Some(login) = number.and_then(|n: usize| self.logins.get_mut(n)) {
-                login.refusals.push(now.as_millisecond());
+                login.rejected_at_ms.push(now.as_millisecond());
             }
             return Ok((401, vec![], vec![]));
         };
-        if login.is_over(now) {
-            login.refusals.push(now.as_millisecond());
+        if login.is_consent_over(now) {
+            login.rejected_at_ms.push(now.as_millisecond());
             return Ok((403, vec![], br#"{"Code":"403","Id":"x","Message":"consent","Errors":[{"ErrorCode":"UK.OBIE.Resource.ConsentMismatch","Message":"expired"}]}"#.to_vec()));
         }
         let path: Vec<&str> = request.url().path().split('/').collect();
-        let mut random = self.random.fork();
+        let mut random = self.random.fork_generator();
         let body = match path.as_slice() {
-            [.., "accounts"] => accounts(login),
+            [.., "accounts"] => render_accounts(login),
             [.., "accounts", id, resource] => {
                 let Some(account) = login.accounts.iter_mut().find(|it| it.id == *id) else {
                     return Ok((404, vec![], vec![]));
                 };
-                if account.broken {
+                if account.always_fails {
                     return Ok((500, vec![], vec![]));
                 }
                 if *resource == "balances" {
-                    balances(account, &mut random)
+                    render_balances(account, &mut random)
                 } else {
-                    let question = Question::of(request.url());
-                    let lacks = question.to.is_none() && random.chance(self.moods.lacking);
-                    let shown = account.shown(&question, lacks, &mut random);
-                    self.lacking += u64::from(shown.lacks);
-                    transactions(&shown, &question, &mut random)
+                    let question = SimTransactionsQuery::from_url(request.url());
+                    let lacks = question.to.is_none()
+                        && random.roll_permille(self.fault_rates.omission_permille);
+                    let shown = account.select_rows(&question, lacks, &mut random);
+                    self.omission_count += u64::from(shown.omits_row);
+                    render_transactions(&shown, &question, &mut random)
                 }
             }
             _ => return Ok((404, vec![], vec![])),
@@ -461,9 +477,9 @@ impl Books {
 }
 
 /// An amount as one bank writes it today and another tomorrow.
-fn amount(minor: i64, random: &mut Random) -> String {
+fn format_amount(minor: i64, random: &mut SimRandom) -> String {
     let (whole, rest) = (minor.abs() / 100, minor.abs() % 100);
-    match random.below(3) {
+    match random.number_below(3) {
         0 if rest == 0 => whole.to_string(),
         1 if rest % 10 == 0 => format!("{whole}.{}", rest / 10),
         _ => format!("{whole}.{rest:02}"),
@@ -471,17 +487,21 @@ fn amount(minor: i64, random: &mut Random) -> String {
 }
 
 /// An object whose members stand in any order.
-fn object(mut members: Vec<String>, random: &mut Random) -> String {
+fn format_object(mut members: Vec<String>, random: &mut SimRandom) -> String {
     random.shuffle(&mut members);
-    let separator = if random.chance(500) { "," } else { " ,\n " };
+    let separator = if random.roll_permille(500) {
+        ","
+    } else {
+        " ,\n "
+    };
     format!("{{{}}}", members.join(separator))
 }
 
-const fn side(minor: i64) -> &'static str {
+const fn credit_debit_indicator(minor: i64) -> &'static str {
     if minor < 0 { "Debit" } else { "Credit" }
 }
 
-fn accounts(login: &Login) -> String {
+fn render_accounts(login: &SimLogin) -> String {
     let mut text = String::from(r#"{"Data":{"Account":["#);
     for (at, account) in login.accounts.iter().enumerate() {
         let comma = if at > 0 { "," } else { "" };
@@ -495,35 +515,38 @@ fn accounts(login: &Login) -> String {
     text
 }
 
-fn balances(account: &Account, random: &mut Random) -> String {
+fn render_balances(account: &SimAccount, random: &mut SimRandom) -> String {
     let pending: i64 = account
         .rows
         .iter()
-        .filter(|row| row.pending)
-        .map(|row| row.minor)
+        .filter(|row| row.is_pending)
+        .map(|row| row.signed_minor)
         .sum();
     let mut rows: Vec<String> = [
-        ("InterimBooked", account.ledger - pending),
-        ("InterimAvailable", account.ledger),
+        ("InterimBooked", account.ledger_minor - pending),
+        ("InterimAvailable", account.ledger_minor),
     ]
     .into_iter()
     .map(|(kind, minor)| {
-        let money = object(
+        let money = format_object(
             vec![
-                format!(r#""Amount":"{}""#, amount(minor, random)),
+                format!(r#""Amount":"{}""#, format_amount(minor, random)),
                 r#""Currency":"NGN""#.to_owned(),
             ],
             random,
         );
-        object(
+        format_object(
             vec![
                 format!(r#""Type":"{kind}""#),
-                format!(r#""CreditDebitIndicator":"{}""#, side(minor)),
+                format!(
+                    r#""CreditDebitIndicator":"{}""#,
+                    credit_debit_indicator(minor)
+                ),
                 format!(r#""Amount":{money}"#),
                 // Moves with every answer and means nothing.
                 format!(
                     r#""DateTime":"2026-03-{:02}T00:00:00Z""#,
-                    random.between(1, 28)
+                    random.number_between(1, 28)
                 ),
             ],
             random,
@@ -539,14 +562,14 @@ fn balances(account: &Account, random: &mut Random) -> String {
 }
 
 /// Which transactions are asked for. A bank answers with later ones too.
-struct Question {
+struct SimTransactionsQuery {
     from: String,
     to: Option<String>,
     page: usize,
 }
 
-impl Question {
-    fn of(url: &url::Url) -> Self {
+impl SimTransactionsQuery {
+    fn from_url(url: &url::Url) -> Self {
         let value = |name: &str| {
             let mut query = url.query_pairs();
             query.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
@@ -559,7 +582,7 @@ impl Question {
     }
 
     /// The link to the page after this one.
-    fn next(&self) -> String {
+    fn render_next_link(&self) -> String {
         let to = self.to.as_ref();
         let to = to.map_or_else(String::new, |to| format!("&toBookingDateTime={to}"));
         let (from, page) = (&self.from, self.page + 1);
@@ -568,43 +591,56 @@ impl Question {
 }
 
 /// What an answer is made of: rows from the latest on.
-struct Shown {
-    rows: Vec<Row>,
+struct ShownRows {
+    rows: Vec<SimRow>,
     /// A row is not among them.
-    lacks: bool,
+    omits_row: bool,
 }
 
-impl Account {
-    fn shown(&mut self, question: &Question, lacks: bool, random: &mut Random) -> Shown {
-        let from = question.from.as_str();
-        let inside = |row: &&Row| format!("{}T00:00:00Z", date_of(row.at)).as_str() >= from;
-        let mut rows: Vec<Row> = self.rows.iter().filter(inside).cloned().collect();
-        rows.sort_by_key(|row| (std::cmp::Reverse(row.at), row.truth));
+impl SimAccount {
+    fn select_rows(
+        &mut self,
+        query: &SimTransactionsQuery,
+        omits_row: bool,
+        random: &mut SimRandom,
+    ) -> ShownRows {
+        let from = query.from.as_str();
+        let inside =
+            |row: &&SimRow| format!("{}T00:00:00Z", utc_date(row.booked_at)).as_str() >= from;
+        let mut rows: Vec<SimRow> = self.rows.iter().filter(inside).cloned().collect();
+        rows.sort_by_key(|row| (std::cmp::Reverse(row.booked_at), row.purchase));
         // What the pages before showed is not lacking.
-        let first = question.page * PAGE;
-        let mut shown = Shown { rows, lacks: false };
-        if lacks && !self.reused && shown.rows.len() >= LACKING_FROM.max(first + 1) {
-            let at = first + random.below(shown.rows.len() - first);
+        let first = query.page * ROWS_PER_PAGE;
+        let mut shown = ShownRows {
+            rows,
+            omits_row: false,
+        };
+        if omits_row && !self.has_reused_id && shown.rows.len() >= MIN_ROWS_TO_OMIT.max(first + 1) {
+            let at = first + random.number_below(shown.rows.len() - first);
             let row = &shown.rows[at];
-            let certain = !row.twin && !row.pending && row.id.is_some();
-            if certain && self.never_lacking.insert(row.truth) {
+            let certain = !row.has_twin && !row.is_pending && row.id.is_some();
+            if certain && self.never_omitted.insert(row.purchase) {
                 shown.rows.remove(at);
-                shown.lacks = true;
+                shown.omits_row = true;
             }
         }
         shown
     }
 }
 
-fn transactions(shown: &Shown, question: &Question, random: &mut Random) -> String {
-    let mut rows: Vec<&Row> = shown.rows.iter().collect();
+fn render_transactions(
+    shown: &ShownRows,
+    query: &SimTransactionsQuery,
+    random: &mut SimRandom,
+) -> String {
+    let mut rows: Vec<&SimRow> = shown.rows.iter().collect();
     // A list that was begun in pages is read to its end in pages, though it has become short.
-    let page = question.page;
-    let paged = rows.len() > 2 * PAGE || page > 0;
+    let page = query.page;
+    let paged = rows.len() > 2 * ROWS_PER_PAGE || page > 0;
     let (shown, next) = if paged {
-        let rest = rows.get(page * PAGE..).unwrap_or_default();
-        let shown: Vec<&Row> = rest.iter().take(PAGE).copied().collect();
-        (shown, rest.len() > PAGE)
+        let rest = rows.get(page * ROWS_PER_PAGE..).unwrap_or_default();
+        let shown: Vec<&SimRow> = rest.iter().take(ROWS_PER_PAGE).copied().collect();
+        (shown, rest.len() > ROWS_PER_PAGE)
     } else {
         random.shuffle(&mut rows);
         (rows, false)
@@ -612,47 +648,56 @@ fn transactions(shown: &Shown, question: &Question, random: &mut Random) -> Stri
     let rendered: Vec<String> = shown
         .into_iter()
         .map(|row| {
-            let spaces = if random.chance(300) { "  " } else { " " };
-            let money = object(
+            let spaces = if random.roll_permille(300) { "  " } else { " " };
+            let money = format_object(
                 vec![
-                    format!(r#""Amount":"{}""#, amount(row.minor, random)),
+                    format!(r#""Amount":"{}""#, format_amount(row.signed_minor, random)),
                     r#""Currency":"NGN""#.to_owned(),
                 ],
                 random,
             );
-            let at = match random.below(3) {
-                0 => row.at.to_string(),
-                1 => row.at.to_string().replace('Z', "+00:00"),
+            let at = match random.number_below(3) {
+                0 => row.booked_at.to_string(),
+                1 => row.booked_at.to_string().replace('Z', "+00:00"),
                 // The same instant, an hour east.
                 _ => row
-                    .at
+                    .booked_at
                     .saturating_add(SignedDuration::from_hours(1))
-                    .unwrap_or(row.at)
+                    .unwrap_or(row.booked_at)
                     .to_string()
                     .replace('Z', "+01:00"),
             };
             let mut members = vec![
                 format!(
                     r#""Status":"{}""#,
-                    if row.pending { "Pending" } else { "Booked" }
+                    if row.is_pending { "Pending" } else { "Booked" }
                 ),
-                format!(r#""CreditDebitIndicator":"{}""#, side(row.minor)),
+                format!(
+                    r#""CreditDebitIndicator":"{}""#,
+                    credit_debit_indicator(row.signed_minor)
+                ),
                 format!(r#""Amount":{money}"#),
                 format!(r#""BookingDateTime":"{at}""#),
                 format!(
                     r#""TransactionInformation":"{}""#,
-                    row.text.replace(' ', spaces)
+                    row.description.replace(' ', spaces)
                 ),
             ];
             match &row.id {
                 Some(id) => members.push(format!(r#""TransactionId":"{id}""#)),
-                None if random.chance(500) => members.push(r#""TransactionId":"  ""#.to_owned()),
+                None if random.roll_permille(500) => {
+                    members.push(r#""TransactionId":"  ""#.to_owned())
+                }
                 None => {}
             }
-            object(members, random)
+            format_object(members, random)
         })
         .collect();
-    let links = if next { question.next() } else { String::new() };
+    let links = if next {
+        query.render_next_link()
+    } else {
+        String::new()
+    };
     format!(
         r#"{{"Data":{{"Transaction":[{}]}}{links}}}"#,
         rendered.join(",")

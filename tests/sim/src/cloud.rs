@@ -19,84 +19,84 @@ use okra_queue::FetchMessage;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    gate::{Fate, Gate, Kind, Side},
-    table::{Refusal, Sight, Table, Written},
+    gate::{EffectFate, EffectKind, EffectPhase, EffectScheduler},
+    table::{ReadView, SimTable, TableError, TableWrite},
 };
 
 /// A message of a queue.
 #[derive(Clone, Debug)]
-pub(crate) struct Message {
+pub(crate) struct QueuedMessage {
     pub(crate) id: u64,
     pub(crate) queue: String,
     pub(crate) body: String,
     pub(crate) group: String,
     /// Milliseconds since 1970.
     pub(crate) visible_at: i64,
-    pub(crate) receives: u32,
+    pub(crate) receive_count: u32,
     pub(crate) in_flight: bool,
 }
 
 /// What the services hold.
 #[derive(Debug, Default)]
-pub(crate) struct Services {
-    pub(crate) table: Table,
-    pub(crate) queues: BTreeMap<u64, Message>,
+pub(crate) struct CloudServices {
+    pub(crate) table: SimTable,
+    pub(crate) queues: BTreeMap<u64, QueuedMessage>,
     next_message: u64,
     /// Rules that are on.
     pub(crate) rules: BTreeSet<String>,
     /// Messages sent, for the law that an unchanged refresh does nothing.
-    pub(crate) sent: u64,
+    pub(crate) messages_sent: u64,
     /// Items written, for the same.
-    pub(crate) written: u64,
+    pub(crate) items_written: u64,
     /// Places of the bank's pace that each process has taken, beside what ticks plan.
-    places: BTreeMap<u64, usize>,
+    permits_taken: BTreeMap<u64, usize>,
     /// What each process asked the bank beside its ticks, itself or by a message.
-    asked: BTreeMap<u64, BTreeSet<String>>,
+    permits_required: BTreeMap<u64, BTreeSet<String>>,
     /// Broken promises of single writes, found as they are made.
-    pub(crate) broken: Vec<String>,
+    pub(crate) violations: Vec<String>,
 }
 
-impl Services {
+impl CloudServices {
     /// A process asks the bank beside its ticks: law 9 wants a place of its pace for each time.
-    pub(crate) fn asks(&mut self, process: u64, what: &str) {
-        let asked = self.asked.entry(process).or_default();
-        let new = asked.insert(what.to_owned());
-        let places = self.places.get(&process).copied().unwrap_or(0);
+    pub(crate) fn require_permit(&mut self, process: u64, purpose: &str) {
+        let asked = self.permits_required.entry(process).or_default();
+        let new = asked.insert(purpose.to_owned());
+        let places = self.permits_taken.get(&process).copied().unwrap_or(0);
         if new && asked.len() > places {
-            self.broken.push(format!(
-                "law 9: the bank is asked for {what} without a place, {places} taken"
+            self.violations.push(format!(
+                "law 9: the bank is asked for {purpose} without a place, {places} taken"
             ));
         }
     }
 
-    fn put_message(&mut self, queue: &str, entry: &Value, now: i64) -> u64 {
+    fn enqueue_message(&mut self, queue: &str, entry: &Value, now: i64) -> u64 {
         self.next_message += 1;
         let id = self.next_message;
         let delay = entry["DelaySeconds"].as_i64().unwrap_or(0);
         let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
-        let message = Message {
+        let message = QueuedMessage {
             id,
             queue: queue.to_owned(),
             body: text("MessageBody"),
             group: text("MessageGroupId"),
             visible_at: now + delay * 1000,
-            receives: 0,
+            receive_count: 0,
             in_flight: false,
         };
         self.queues.insert(id, message);
-        self.sent += 1;
+        self.messages_sent += 1;
         id
     }
 
     /// The laws that every single write has to keep: a feed entry is written once and never changed,
     /// its number follows the one before, and a head's number never falls.
-    fn check(&mut self, writes: &[Written]) {
+    fn check_writes(&mut self, writes: &[TableWrite]) {
         for write in writes {
             let (pk, sk) = &write.key;
-            self.written += 1;
+            self.items_written += 1;
             if let Some(seq) = sk.strip_prefix("FED#") {
                 if write.before.is_some() {
-                    self.broken
+                    self.violations
                         .push(format!("law 2: feed entry {pk} {seq} was written twice"));
                 }
                 let last: u64 = seq.parse().unwrap_or(0);
@@ -107,9 +107,9 @@ impl Services {
                 let before = last.saturating_sub(count.unwrap_or(1));
                 let width = sk.len() - 4;
                 let before_key = (pk.clone(), format!("FED#{before:0width$}"));
-                let dense = before == 0 || self.table.holds(&before_key);
+                let dense = before == 0 || self.table.contains_item(&before_key);
                 if !dense {
-                    self.broken.push(format!(
+                    self.violations.push(format!(
                         "law 2: feed entry {pk} {seq} does not follow another"
                     ));
                 }
@@ -123,7 +123,7 @@ impl Services {
                         .unwrap_or(0)
                 };
                 if seq(after) < seq(before) {
-                    self.broken
+                    self.violations
                         .push(format!("law 2: the head of {pk} went back"));
                 }
             }
@@ -132,32 +132,32 @@ impl Services {
 }
 
 /// The clock of the world, in milliseconds since 1970.
-pub(crate) type Now = Arc<dyn Fn() -> i64 + Send + Sync>;
+pub(crate) type NowMillis = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// The services behind their HTTP client. Clones are one.
 #[derive(Clone)]
-pub(crate) struct Cloud {
-    pub(crate) gate: Gate,
-    services: Arc<Mutex<Services>>,
-    now: Now,
+pub(crate) struct SimCloud {
+    pub(crate) scheduler: EffectScheduler,
+    services: Arc<Mutex<CloudServices>>,
+    now: NowMillis,
 }
 
-impl std::fmt::Debug for Cloud {
+impl std::fmt::Debug for SimCloud {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Cloud")
     }
 }
 
-impl Cloud {
-    pub(crate) fn new(gate: Gate, now: Now) -> Self {
+impl SimCloud {
+    pub(crate) fn new(scheduler: EffectScheduler, now: NowMillis) -> Self {
         Self {
-            gate,
+            scheduler,
             services: Arc::default(),
             now,
         }
     }
 
-    pub(crate) fn services(&self) -> MutexGuard<'_, Services> {
+    pub(crate) fn lock_services(&self) -> MutexGuard<'_, CloudServices> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -166,7 +166,7 @@ impl Cloud {
         SharedHttpClient::new(http_client_fn(move |_, _| connector.clone()))
     }
 
-    async fn serve(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    async fn serve_request(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let target = request
             .headers()
             .get("x-amz-target")
@@ -175,56 +175,75 @@ impl Cloud {
         let (service, operation) = target.split_once('.').unwrap_or_default();
         let body: Value = serde_json::from_slice(request.body().bytes().unwrap_or_default())
             .unwrap_or(Value::Null);
-        let kind = kind(service, operation, &body);
-        let label = format!("{operation}{}", described(operation, &body));
-        let fate = self.gate.pass(Side::Before, kind, label.clone()).await;
+        let kind = classify_effect(service, operation, &body);
+        let label = format!("{operation}{}", describe_effect(operation, &body));
+        let fate = self
+            .scheduler
+            .await_release(EffectPhase::Before, kind, label.clone())
+            .await;
         let answer = match fate {
-            Fate::Unreachable => return Err(broken()),
-            Fate::Throttle => error(400, throttled(service), "slower", Map::new()),
-            Fate::Fail => error(500, failed(service), "failed", Map::new()),
-            Fate::Pass | Fate::LoseAnswer | Fate::Partial | Fate::Stale(_) => {
-                self.answer(service, operation, body, fate)
+            EffectFate::Unreachable => return Err(connection_error()),
+            EffectFate::Throttle => {
+                error_response(400, throttling_error_type(service), "slower", Map::new())
             }
+            EffectFate::Fail => {
+                error_response(500, failure_error_type(service), "failed", Map::new())
+            }
+            EffectFate::Succeed
+            | EffectFate::LoseResponse
+            | EffectFate::Partial
+            | EffectFate::StaleRead(_) => self.respond_to_call(service, operation, body, fate),
         };
-        self.gate.pass(Side::After, kind, label).await;
-        if fate == Fate::LoseAnswer {
-            return Err(broken());
+        self.scheduler
+            .await_release(EffectPhase::After, kind, label)
+            .await;
+        if fate == EffectFate::LoseResponse {
+            return Err(connection_error());
         }
         Ok(answer)
     }
 
-    fn answer(&self, service: &str, operation: &str, mut body: Value, fate: Fate) -> HttpResponse {
-        let (now, process) = ((self.now)(), self.gate.current());
-        let mut services = self.services();
+    fn respond_to_call(
+        &self,
+        service: &str,
+        operation: &str,
+        mut body: Value,
+        fate: EffectFate,
+    ) -> HttpResponse {
+        let (now, process) = ((self.now)(), self.scheduler.current_process());
+        let mut services = self.lock_services();
         match service {
             "DynamoDB_20120810" => {
                 let sight = match fate {
-                    Fate::Stale(ms) => Sight::Stale(ms),
-                    _ => Sight::Fresh,
+                    EffectFate::StaleRead(ms) => ReadView::Stale(ms),
+                    _ => ReadView::Fresh,
                 };
-                let left = if fate == Fate::Partial {
-                    halved(&mut body)
+                let left = if fate == EffectFate::Partial {
+                    split_off_second_half(&mut body)
                 } else {
                     None
                 };
                 let mut writes = Vec::new();
-                services.table.now = now;
-                let answered = services.table.call(operation, &body, sight, &mut writes);
-                services.check(&writes);
+                services.table.now_ms = now;
+                let answered =
+                    services
+                        .table
+                        .execute_operation(operation, &body, sight, &mut writes);
+                services.check_writes(&writes);
                 let taken = writes.iter().filter(|it| it.key.0.starts_with("ALW#"));
-                *services.places.entry(process).or_default() += taken.count();
+                *services.permits_taken.entry(process).or_default() += taken.count();
                 match answered {
                     Ok(mut answer) => {
                         if let Some(left) = left {
                             answer["UnprocessedKeys"] = left;
                         }
-                        ok(&answer)
+                        success_response(&answer)
                     }
-                    Err(Refusal {
+                    Err(TableError {
                         kind,
                         message,
-                        more,
-                    }) => error(
+                        extra_members: more,
+                    }) => error_response(
                         400,
                         &format!("com.amazonaws.dynamodb.v20120810#{kind}"),
                         &message,
@@ -238,7 +257,7 @@ impl Cloud {
                 match operation {
                     "SendMessageBatch" => {
                         let entries = body["Entries"].as_array().cloned().unwrap_or_default();
-                        let served = if fate == Fate::Partial {
+                        let served = if fate == EffectFate::Partial {
                             entries.len().div_ceil(2)
                         } else {
                             entries.len()
@@ -246,18 +265,18 @@ impl Cloud {
                         let (mut successful, mut refused) = (Vec::new(), Vec::new());
                         for (at, entry) in entries.iter().enumerate() {
                             if at < served {
-                                if let Some(job) = on_demand(entry) {
-                                    services.asks(process, &job);
+                                if let Some(job) = on_demand_chunk_id(entry) {
+                                    services.require_permit(process, &job);
                                 }
-                                let id = services.put_message(&queue, entry, now);
+                                let id = services.enqueue_message(&queue, entry, now);
                                 successful.push(json!({ "Id": entry["Id"], "MessageId": id.to_string(), "MD5OfMessageBody": "-" }));
                             } else {
                                 refused.push(json!({ "Id": entry["Id"], "SenderFault": false, "Code": "InternalError" }));
                             }
                         }
-                        ok(&json!({ "Successful": successful, "Failed": refused }))
+                        success_response(&json!({ "Successful": successful, "Failed": refused }))
                     }
-                    other => error(
+                    other => error_response(
                         400,
                         "com.amazon.coral.service#UnknownOperationException",
                         other,
@@ -270,44 +289,46 @@ impl Cloud {
                 match operation {
                     "EnableRule" => services.rules.insert(name),
                     "DisableRule" => services.rules.remove(&name),
-                    other => return error(400, "UnknownOperationException", other, Map::new()),
+                    other => {
+                        return error_response(400, "UnknownOperationException", other, Map::new());
+                    }
                 };
-                ok(&json!({}))
+                success_response(&json!({}))
             }
-            other => error(400, "UnknownOperationException", other, Map::new()),
+            other => error_response(400, "UnknownOperationException", other, Map::new()),
         }
     }
 }
 
-impl HttpConnector for Cloud {
+impl HttpConnector for SimCloud {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        HttpConnectorFuture::new(self.clone().serve(request))
+        HttpConnectorFuture::new(self.clone().serve_request(request))
     }
 }
 
-fn kind(service: &str, operation: &str, body: &Value) -> Kind {
+fn classify_effect(service: &str, operation: &str, body: &Value) -> EffectKind {
     let eventual = |asked: &Value| asked["ConsistentRead"] != json!(true);
     match (service, operation) {
-        ("DynamoDB_20120810", "GetItem" | "Query") if eventual(body) => Kind::EventualRead,
-        ("DynamoDB_20120810", "BatchGetItem") => Kind::Batch,
-        ("DynamoDB_20120810", _) => Kind::Table,
-        ("AmazonSQS", "SendMessageBatch") => Kind::Batch,
-        ("AmazonSQS", _) => Kind::Queue,
-        _ => Kind::Rule,
+        ("DynamoDB_20120810", "GetItem" | "Query") if eventual(body) => EffectKind::EventualRead,
+        ("DynamoDB_20120810", "BatchGetItem") => EffectKind::Batch,
+        ("DynamoDB_20120810", _) => EffectKind::Table,
+        ("AmazonSQS", "SendMessageBatch") => EffectKind::Batch,
+        ("AmazonSQS", _) => EffectKind::Queue,
+        _ => EffectKind::Rule,
     }
 }
 
 /// The id of a chunk that no tick planned.
-fn on_demand(entry: &Value) -> Option<String> {
+fn on_demand_chunk_id(entry: &Value) -> Option<String> {
     let message = serde_json::from_str(entry["MessageBody"].as_str()?).ok()?;
     let FetchMessage::ChunkV1(chunk) = message else {
         return None;
     };
-    chunk.tick().is_none().then_some(chunk.id)
+    chunk.scheduled_tick().is_none().then_some(chunk.id)
 }
 
 /// What an effect is about, for the trace: keys, and nothing whose form varies.
-fn described(operation: &str, body: &Value) -> String {
+fn describe_effect(operation: &str, body: &Value) -> String {
     let key = |item: &Value| {
         let part = |name: &str| item[name]["S"].as_str().unwrap_or("?").to_owned();
         format!(" {}/{}", part("pk"), part("sk"))
@@ -355,7 +376,7 @@ fn described(operation: &str, body: &Value) -> String {
 }
 
 /// Takes the second half of a batch of keys out and returns it.
-fn halved(body: &mut Value) -> Option<Value> {
+fn split_off_second_half(body: &mut Value) -> Option<Value> {
     let mut left = Map::new();
     for (table, asked) in body["RequestItems"].as_object_mut()? {
         let keys = asked["Keys"].as_array_mut()?;
@@ -369,7 +390,7 @@ fn halved(body: &mut Value) -> Option<Value> {
     Some(Value::Object(left))
 }
 
-fn throttled(service: &str) -> &'static str {
+fn throttling_error_type(service: &str) -> &'static str {
     match service {
         "DynamoDB_20120810" => {
             "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException"
@@ -379,28 +400,33 @@ fn throttled(service: &str) -> &'static str {
     }
 }
 
-fn failed(service: &str) -> &'static str {
+fn failure_error_type(service: &str) -> &'static str {
     match service {
         "DynamoDB_20120810" => "com.amazonaws.dynamodb.v20120810#InternalServerError",
         _ => "InternalFailure",
     }
 }
 
-fn broken() -> ConnectorError {
+fn connection_error() -> ConnectorError {
     ConnectorError::io("the connection broke".into())
 }
 
-fn ok(body: &Value) -> HttpResponse {
-    response(200, body)
+fn success_response(body: &Value) -> HttpResponse {
+    json_response(200, body)
 }
 
-fn error(status: u16, kind: &str, message: &str, mut more: Map<String, Value>) -> HttpResponse {
-    more.insert("__type".to_owned(), json!(kind));
-    more.insert("message".to_owned(), json!(message));
-    response(status, &Value::Object(more))
+fn error_response(
+    status: u16,
+    kind: &str,
+    message: &str,
+    mut extra_members: Map<String, Value>,
+) -> HttpResponse {
+    extra_members.insert("__type".to_owned(), json!(kind));
+    extra_members.insert("message".to_owned(), json!(message));
+    json_response(status, &Value::Object(extra_members))
 }
 
-fn response(status: u16, body: &Value) -> HttpResponse {
+fn json_response(status: u16, body: &Value) -> HttpResponse {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::new(status.into(), SdkBody::from(body.to_string()));
     response

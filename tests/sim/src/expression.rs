@@ -6,20 +6,20 @@ use std::cmp::Ordering;
 use serde_json::{Map, Value, json};
 
 /// An item: attribute names and typed values (`{"S": "text"}`).
-pub(crate) type Item = Map<String, Value>;
+pub(crate) type TableItem = Map<String, Value>;
 
 /// What an expression cannot be or do.
-pub(crate) type Fault = String;
+pub(crate) type ExpressionError = String;
 
 /// An expression with its names and values.
-pub(crate) struct Expression<'a> {
+pub(crate) struct TableExpression<'a> {
     tokens: Vec<&'a str>,
-    at: usize,
+    position: usize,
     names: Option<&'a Map<String, Value>>,
     values: Option<&'a Map<String, Value>>,
 }
 
-fn tokens(text: &str) -> Vec<&str> {
+fn split_tokens(text: &str) -> Vec<&str> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'#' | b':' | b'_');
     let bytes = text.as_bytes();
     let (mut tokens, mut at) = (Vec::new(), 0);
@@ -43,41 +43,43 @@ fn tokens(text: &str) -> Vec<&str> {
     tokens
 }
 
-impl<'a> Expression<'a> {
+impl<'a> TableExpression<'a> {
     pub(crate) fn new(text: &'a str, request: &'a Value) -> Self {
         Self {
-            tokens: tokens(text),
-            at: 0,
+            tokens: split_tokens(text),
+            position: 0,
             names: request["ExpressionAttributeNames"].as_object(),
             values: request["ExpressionAttributeValues"].as_object(),
         }
     }
 
-    fn peek(&self) -> Option<&'a str> {
-        self.tokens.get(self.at).copied()
+    fn peek_token(&self) -> Option<&'a str> {
+        self.tokens.get(self.position).copied()
     }
 
-    fn take(&mut self) -> Result<&'a str, Fault> {
-        let token = self.peek().ok_or("the expression ends too soon")?;
-        self.at += 1;
+    fn take_token(&mut self) -> Result<&'a str, ExpressionError> {
+        let token = self.peek_token().ok_or("the expression ends too soon")?;
+        self.position += 1;
         Ok(token)
     }
 
-    fn eat(&mut self, token: &str) -> bool {
-        let there = self.peek().is_some_and(|it| it.eq_ignore_ascii_case(token));
-        self.at += usize::from(there);
+    fn accept_token(&mut self, token: &str) -> bool {
+        let there = self
+            .peek_token()
+            .is_some_and(|it| it.eq_ignore_ascii_case(token));
+        self.position += usize::from(there);
         there
     }
 
-    fn want(&mut self, token: &str) -> Result<(), Fault> {
-        if self.eat(token) {
+    fn expect_token(&mut self, token: &str) -> Result<(), ExpressionError> {
+        if self.accept_token(token) {
             return Ok(());
         }
-        Err(format!("expected {token}, found {:?}", self.peek()))
+        Err(format!("expected {token}, found {:?}", self.peek_token()))
     }
 
-    fn path(&mut self) -> Result<&'a str, Fault> {
-        let token = self.take()?;
+    fn parse_path(&mut self) -> Result<&'a str, ExpressionError> {
+        let token = self.take_token()?;
         if !token.starts_with('#') {
             return Ok(token);
         }
@@ -86,66 +88,70 @@ impl<'a> Expression<'a> {
     }
 
     /// A value, or an attribute's; `None` where the item has none.
-    fn operand(&mut self, item: &Item) -> Result<Option<Value>, Fault> {
-        let token = self.take()?;
+    fn parse_operand(&mut self, item: &TableItem) -> Result<Option<Value>, ExpressionError> {
+        let token = self.take_token()?;
         if token.starts_with(':') {
             let value = self.values.and_then(|values| values.get(token));
             return value
                 .map(|value| Some(value.clone()))
                 .ok_or_else(|| format!("{token} is no value"));
         }
-        self.at -= 1;
-        let path = self.path()?;
+        self.position -= 1;
+        let path = self.parse_path()?;
         Ok(item.get(path).cloned())
     }
 
     /// Whether the whole condition holds for an item.
-    pub(crate) fn holds(mut self, item: &Item) -> Result<bool, Fault> {
-        let holds = self.any(item)?;
-        match self.peek() {
+    pub(crate) fn evaluate_condition(mut self, item: &TableItem) -> Result<bool, ExpressionError> {
+        let holds = self.evaluate_disjunction(item)?;
+        match self.peek_token() {
             None => Ok(holds),
             Some(rest) => Err(format!("{rest} is more than one condition")),
         }
     }
 
-    fn any(&mut self, item: &Item) -> Result<bool, Fault> {
-        let mut holds = self.all(item)?;
-        while self.eat("OR") {
-            holds |= self.all(item)?;
+    fn evaluate_disjunction(&mut self, item: &TableItem) -> Result<bool, ExpressionError> {
+        let mut holds = self.evaluate_conjunction(item)?;
+        while self.accept_token("OR") {
+            holds |= self.evaluate_conjunction(item)?;
         }
         Ok(holds)
     }
 
-    fn all(&mut self, item: &Item) -> Result<bool, Fault> {
-        let mut holds = self.one(item)?;
-        while self.eat("AND") {
-            holds &= self.one(item)?;
+    fn evaluate_conjunction(&mut self, item: &TableItem) -> Result<bool, ExpressionError> {
+        let mut holds = self.evaluate_comparison(item)?;
+        while self.accept_token("AND") {
+            holds &= self.evaluate_comparison(item)?;
         }
         Ok(holds)
     }
 
-    fn one(&mut self, item: &Item) -> Result<bool, Fault> {
-        if self.eat("NOT") {
-            return Ok(!self.one(item)?);
+    fn evaluate_comparison(&mut self, item: &TableItem) -> Result<bool, ExpressionError> {
+        if self.accept_token("NOT") {
+            return Ok(!self.evaluate_comparison(item)?);
         }
-        if self.eat("(") {
-            let holds = self.any(item)?;
-            self.want(")")?;
+        if self.accept_token("(") {
+            let holds = self.evaluate_disjunction(item)?;
+            self.expect_token(")")?;
             return Ok(holds);
         }
         for (function, there) in [("attribute_exists", true), ("attribute_not_exists", false)] {
-            if self.eat(function) {
-                self.want("(")?;
-                let path = self.path()?;
-                self.want(")")?;
+            if self.accept_token(function) {
+                self.expect_token("(")?;
+                let path = self.parse_path()?;
+                self.expect_token(")")?;
                 return Ok(item.contains_key(path) == there);
             }
         }
         for function in ["begins_with", "contains"] {
-            if self.eat(function) {
-                self.want("(")?;
-                let (whole, _, part) = (self.operand(item)?, self.want(",")?, self.operand(item)?);
-                self.want(")")?;
+            if self.accept_token(function) {
+                self.expect_token("(")?;
+                let (whole, _, part) = (
+                    self.parse_operand(item)?,
+                    self.expect_token(",")?,
+                    self.parse_operand(item)?,
+                );
+                self.expect_token(")")?;
                 let text =
                     |value: &Option<Value>| Some(value.as_ref()?.get("S")?.as_str()?.to_owned());
                 return Ok(match (text(&whole), text(&part)) {
@@ -155,18 +161,18 @@ impl<'a> Expression<'a> {
                 });
             }
         }
-        let left = self.operand(item)?;
-        if self.eat("BETWEEN") {
-            let from = self.operand(item)?;
-            self.want("AND")?;
-            let to = self.operand(item)?;
+        let left = self.parse_operand(item)?;
+        if self.accept_token("BETWEEN") {
+            let from = self.parse_operand(item)?;
+            self.expect_token("AND")?;
+            let to = self.parse_operand(item)?;
             let within = |order: Option<Ordering>, not: Ordering| order.is_some_and(|it| it != not);
-            return Ok(within(compare(&left, &from), Ordering::Less)
-                && within(compare(&left, &to), Ordering::Greater));
+            return Ok(within(compare_values(&left, &from), Ordering::Less)
+                && within(compare_values(&left, &to), Ordering::Greater));
         }
-        let sign = self.take()?;
-        let right = self.operand(item)?;
-        let order = compare(&left, &right);
+        let sign = self.take_token()?;
+        let right = self.parse_operand(item)?;
+        let order = compare_values(&left, &right);
         Ok(match sign {
             "=" => left.is_some() && (left == right || order == Some(Ordering::Equal)),
             "<>" => left != right && order != Some(Ordering::Equal),
@@ -179,32 +185,35 @@ impl<'a> Expression<'a> {
     }
 
     /// The item after the update.
-    pub(crate) fn apply(mut self, before: &Item) -> Result<Item, Fault> {
-        let mut after = before.clone();
-        while let Some(verb) = self.peek() {
-            self.at += 1;
+    pub(crate) fn apply_update(
+        mut self,
+        previous_item: &TableItem,
+    ) -> Result<TableItem, ExpressionError> {
+        let mut after = previous_item.clone();
+        while let Some(verb) = self.peek_token() {
+            self.position += 1;
             loop {
-                let path = self.path()?;
+                let path = self.parse_path()?;
                 match verb {
                     "SET" => {
-                        self.want("=")?;
-                        let value = self.sum(before)?;
+                        self.expect_token("=")?;
+                        let value = self.evaluate_sum(previous_item)?;
                         after.insert(path.to_owned(), value);
                     }
                     "REMOVE" => {
                         after.remove(path);
                     }
                     "ADD" => {
-                        let by = self.operand(before)?.ok_or("nothing to add")?;
-                        let value = match before.get(path) {
+                        let by = self.parse_operand(previous_item)?.ok_or("nothing to add")?;
+                        let value = match previous_item.get(path) {
                             None => by,
-                            Some(old) => add(old, &by, 1)?,
+                            Some(old) => add_numbers(old, &by, 1)?,
                         };
                         after.insert(path.to_owned(), value);
                     }
                     other => return Err(format!("{other} is no clause")),
                 }
-                if !self.eat(",") {
+                if !self.accept_token(",") {
                     break;
                 }
             }
@@ -212,48 +221,48 @@ impl<'a> Expression<'a> {
         Ok(after)
     }
 
-    fn sum(&mut self, item: &Item) -> Result<Value, Fault> {
-        let left = self.term(item)?;
-        if self.eat("+") {
-            return add(&left, &self.term(item)?, 1);
+    fn evaluate_sum(&mut self, item: &TableItem) -> Result<Value, ExpressionError> {
+        let left = self.evaluate_term(item)?;
+        if self.accept_token("+") {
+            return add_numbers(&left, &self.evaluate_term(item)?, 1);
         }
-        if self.eat("-") {
-            return add(&left, &self.term(item)?, -1);
+        if self.accept_token("-") {
+            return add_numbers(&left, &self.evaluate_term(item)?, -1);
         }
         Ok(left)
     }
 
-    fn term(&mut self, item: &Item) -> Result<Value, Fault> {
-        if !self.eat("if_not_exists") {
+    fn evaluate_term(&mut self, item: &TableItem) -> Result<Value, ExpressionError> {
+        if !self.accept_token("if_not_exists") {
             return self
-                .operand(item)?
+                .parse_operand(item)?
                 .ok_or_else(|| "an attribute that is not there".to_owned());
         }
-        self.want("(")?;
-        let path = self.path()?;
-        self.want(",")?;
-        let fallback = self.operand(item)?;
-        self.want(")")?;
+        self.expect_token("(")?;
+        let path = self.parse_path()?;
+        self.expect_token(",")?;
+        let fallback = self.parse_operand(item)?;
+        self.expect_token(")")?;
         let value = item.get(path).cloned().or(fallback);
         value.ok_or_else(|| "an attribute that is not there".to_owned())
     }
 }
 
-fn number(value: &Value) -> Option<i128> {
+fn parse_number(value: &Value) -> Option<i128> {
     value.get("N")?.as_str()?.parse().ok()
 }
 
-fn add(left: &Value, right: &Value, sign: i128) -> Result<Value, Fault> {
-    match (number(left), number(right)) {
+fn add_numbers(left: &Value, right: &Value, sign: i128) -> Result<Value, ExpressionError> {
+    match (parse_number(left), parse_number(right)) {
         (Some(left), Some(right)) => Ok(json!({ "N": (left + sign * right).to_string() })),
         _ => Err("only whole numbers are added".to_owned()),
     }
 }
 
 /// The order of two values of one type.
-fn compare(left: &Option<Value>, right: &Option<Value>) -> Option<Ordering> {
+fn compare_values(left: &Option<Value>, right: &Option<Value>) -> Option<Ordering> {
     let (left, right) = (left.as_ref()?, right.as_ref()?);
-    if let (Some(left), Some(right)) = (number(left), number(right)) {
+    if let (Some(left), Some(right)) = (parse_number(left), parse_number(right)) {
         return Some(left.cmp(&right));
     }
     let text = |value: &Value| Some(value.get("S")?.as_str()?.to_owned());

@@ -11,9 +11,9 @@ use std::{
 
 /// What becomes of an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum EffectFate {
     /// It happens.
-    Pass,
+    Succeed,
     /// The service refuses it as one too many.
     Throttle,
     /// The service fails.
@@ -21,34 +21,34 @@ pub(crate) enum Fate {
     /// It is not reached.
     Unreachable,
     /// It happens, and the answer is lost.
-    LoseAnswer,
+    LoseResponse,
     /// Of a batch only the first half happens.
     Partial,
     /// A read sees what was there so many milliseconds ago.
-    Stale(i64),
+    StaleRead(i64),
 }
 
 /// Which side of an effect a process waits at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub(crate) enum EffectPhase {
     Before,
     After,
 }
 
 /// A process that waits at an effect.
 #[derive(Debug)]
-pub(crate) struct Point {
+pub(crate) struct PendingEffect {
     pub(crate) process: u64,
     pub(crate) label: String,
-    pub(crate) kind: Kind,
-    pub(crate) side: Side,
-    released: Option<Fate>,
+    pub(crate) kind: EffectKind,
+    pub(crate) phase: EffectPhase,
+    released_with: Option<EffectFate>,
     waker: Option<Waker>,
 }
 
 /// What an effect is, for the choice of its fate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum EffectKind {
     /// A read of the table that may be stale.
     EventualRead,
     /// Any other call of the table.
@@ -66,54 +66,59 @@ pub(crate) enum Kind {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SchedulerState {
     /// Nobody waits: the laws are looking, or a world is being set up.
-    open: bool,
-    current: u64,
-    points: BTreeMap<u64, Point>,
-    next: u64,
+    is_bypassed: bool,
+    current_process: u64,
+    pending_effects: BTreeMap<u64, PendingEffect>,
+    next_effect_id: u64,
 }
 
 /// The gate. Clones are one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate(Arc<Mutex<State>>);
+pub(crate) struct EffectScheduler(Arc<Mutex<SchedulerState>>);
 
-impl Gate {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl EffectScheduler {
+    fn lock_state(&self) -> MutexGuard<'_, SchedulerState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens it for good or closes it.
-    pub(crate) fn set_open(&self, open: bool) {
-        self.state().open = open;
+    pub(crate) fn set_bypassed(&self, is_bypassed: bool) {
+        self.lock_state().is_bypassed = is_bypassed;
     }
 
     /// Says whose future is polled from now on.
-    pub(crate) fn enter(&self, process: u64) {
-        self.state().current = process;
+    pub(crate) fn set_current_process(&self, process: u64) {
+        self.lock_state().current_process = process;
     }
 
     /// Whose future is polled now.
-    pub(crate) fn current(&self) -> u64 {
-        self.state().current
+    pub(crate) fn current_process(&self) -> u64 {
+        self.lock_state().current_process
     }
 
     /// The points where processes wait, oldest first, with what is known of them.
-    pub(crate) fn waiting<T>(&self, look: impl Fn(u64, &Point) -> T) -> Vec<T> {
-        let state = self.state();
+    pub(crate) fn map_pending_effects<T>(
+        &self,
+        map_effect: impl Fn(u64, &PendingEffect) -> T,
+    ) -> Vec<T> {
+        let state = self.lock_state();
         let unreleased = state
-            .points
+            .pending_effects
             .iter()
-            .filter(|(_, point)| point.released.is_none());
-        unreleased.map(|(&id, point)| look(id, point)).collect()
+            .filter(|(_, point)| point.released_with.is_none());
+        unreleased
+            .map(|(&id, point)| map_effect(id, point))
+            .collect()
     }
 
     /// Lets a point pass.
-    pub(crate) fn release(&self, id: u64, fate: Fate) {
-        let waker = match self.state().points.get_mut(&id) {
+    pub(crate) fn release_effect(&self, id: u64, fate: EffectFate) {
+        let waker = match self.lock_state().pending_effects.get_mut(&id) {
             None => None,
             Some(point) => {
-                point.released = Some(fate);
+                point.released_with = Some(fate);
                 point.waker.take()
             }
         };
@@ -123,57 +128,62 @@ impl Gate {
     }
 
     /// Waits for the world's decision.
-    pub(crate) fn pass(&self, side: Side, kind: Kind, label: String) -> Passing {
-        Passing {
-            gate: self.clone(),
-            id: None,
-            point: Some((side, kind, label)),
+    pub(crate) fn await_release(
+        &self,
+        phase: EffectPhase,
+        kind: EffectKind,
+        label: String,
+    ) -> EffectRelease {
+        EffectRelease {
+            scheduler: self.clone(),
+            effect_id: None,
+            new_effect: Some((phase, kind, label)),
         }
     }
 }
 
 /// See [`Gate::pass`].
-pub(crate) struct Passing {
-    gate: Gate,
-    id: Option<u64>,
-    point: Option<(Side, Kind, String)>,
+pub(crate) struct EffectRelease {
+    scheduler: EffectScheduler,
+    effect_id: Option<u64>,
+    new_effect: Option<(EffectPhase, EffectKind, String)>,
 }
 
-impl Future for Passing {
-    type Output = Fate;
+impl Future for EffectRelease {
+    type Output = EffectFate;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Fate> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<EffectFate> {
         let this = &mut *self;
-        let mut state = this.gate.state();
-        if let Some((side, kind, label)) = this.point.take() {
-            if state.open {
-                return Poll::Ready(Fate::Pass);
+        let mut state = this.scheduler.lock_state();
+        if let Some((side, kind, label)) = this.new_effect.take() {
+            if state.is_bypassed {
+                return Poll::Ready(EffectFate::Succeed);
             }
-            let id = state.next;
-            state.next += 1;
-            let process = state.current;
+            let id = state.next_effect_id;
+            state.next_effect_id += 1;
+            let process = state.current_process;
             let waker = Some(cx.waker().clone());
-            let point = Point {
+            let point = PendingEffect {
                 process,
                 label,
                 kind,
-                side,
-                released: None,
+                phase: side,
+                released_with: None,
                 waker,
             };
-            state.points.insert(id, point);
-            this.id = Some(id);
+            state.pending_effects.insert(id, point);
+            this.effect_id = Some(id);
             return Poll::Pending;
         }
-        let Some(id) = this.id else {
-            return Poll::Ready(Fate::Pass);
+        let Some(id) = this.effect_id else {
+            return Poll::Ready(EffectFate::Succeed);
         };
-        let Some(point) = state.points.get_mut(&id) else {
-            return Poll::Ready(Fate::Pass);
+        let Some(point) = state.pending_effects.get_mut(&id) else {
+            return Poll::Ready(EffectFate::Succeed);
         };
-        if let Some(fate) = point.released {
-            state.points.remove(&id);
-            this.id = None;
+        if let Some(fate) = point.released_with {
+            state.pending_effects.remove(&id);
+            this.effect_id = None;
             return Poll::Ready(fate);
         }
         point.waker = Some(cx.waker().clone());
@@ -181,10 +191,10 @@ impl Future for Passing {
     }
 }
 
-impl Drop for Passing {
+impl Drop for EffectRelease {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.gate.state().points.remove(&id);
+        if let Some(id) = self.effect_id {
+            self.scheduler.lock_state().pending_effects.remove(&id);
         }
     }
 }

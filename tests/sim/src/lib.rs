@@ -27,16 +27,16 @@ mod world;
 use std::collections::BTreeMap;
 
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
-use cloud::Cloud;
-use gate::Gate;
-use okra_core::doubt::MOST_BELIEVED_AFTER;
+use cloud::SimCloud;
+use gate::EffectScheduler;
+use okra_core::doubt::CONFIRM_MOST_AFTER;
 use world::World;
 
-pub use random::Random;
+pub use random::SimRandom;
 
 /// The simulation's DynamoDB alone, to be compared with another.
 #[derive(Clone, Debug)]
-pub struct TableService(Cloud);
+pub struct TableService(SimCloud);
 
 impl Default for TableService {
     fn default() -> Self {
@@ -47,9 +47,9 @@ impl Default for TableService {
 impl TableService {
     /// An empty table.
     pub fn new() -> Self {
-        let gate = Gate::default();
-        gate.set_open(true);
-        Self(Cloud::new(gate, std::sync::Arc::new(|| 0)))
+        let gate = EffectScheduler::default();
+        gate.set_bypassed(true);
+        Self(SimCloud::new(gate, std::sync::Arc::new(|| 0)))
     }
 
     /// What an SDK uses in place of a connection to AWS.
@@ -60,11 +60,11 @@ impl TableService {
 
 /// What came of a world.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct WorldReport {
     /// Its seed.
     pub seed: u64,
     /// The laws that were broken, in words.
-    pub broken: Vec<String>,
+    pub violations: Vec<String>,
     /// What happened, line by line, where it was asked for.
     pub trace: Vec<String>,
     /// How often what happened.
@@ -73,14 +73,14 @@ pub struct Report {
 
 /// Rounds of ticks in which a hold of an earlier fault ends; one that never ends is an account's that never
 /// answers.
-const MAX_ROUNDS_OF_HOLDS: usize = 3;
+const MAX_SUSPENSION_ROUNDS: usize = 3;
 
 /// Runs the world of a seed.
 ///
 /// # Panics
 ///
 /// Where no runtime can be built.
-pub fn run(seed: u64, keep_trace: bool) -> Report {
+pub fn run_world(seed: u64, keep_trace: bool) -> WorldReport {
     // The SDKs draw the jitter of their retries from here.
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -93,61 +93,61 @@ pub fn run(seed: u64, keep_trace: bool) -> Report {
     };
     runtime.block_on(Box::pin(async {
         let mut world = World::new(seed, keep_trace).await;
-        world.storm().await;
-        world.calm().await;
-        world.end_consents().await;
-        world.relink_all().await;
-        world.tick_all().await;
-        if world.weather.lacking > 0 {
-            world.lack_nothing();
-            world.tick_all().await;
+        world.run_fault_phase().await;
+        world.run_to_quiescence().await;
+        world.expire_consents().await;
+        world.relink_revoked_records().await;
+        world.tick_all_due_entries().await;
+        if world.fault_profile.omission_permille > 0 {
+            world.stop_omitting_rows();
+            world.tick_all_due_entries().await;
         }
         // A consent that was replaced by an older one shows itself only now.
-        world.relink_all().await;
-        if world.weather.flips || world.weather.in_person {
+        world.relink_revoked_records().await;
+        if world.fault_profile.banks_flip_back || world.fault_profile.user_present_only {
             // What a bank showed twice around a crash is found by a strong read, and what it shows only
             // to its user by asking in person.
-            world.ask_all().await;
+            world.refresh_all_user_present().await;
         }
         // An account that never answers is reported step by step.
-        for _ in 0..world.rounds_of_trouble() {
-            world.tick_all().await;
+        for _ in 0..world.fault_report_rounds() {
+            world.tick_all_due_entries().await;
         }
         // A bank that answered nonsense is left alone for minutes, and more where it did so again.
-        for _ in 0..MAX_ROUNDS_OF_HOLDS {
-            if !world.is_held().await {
+        for _ in 0..MAX_SUSPENSION_ROUNDS {
+            if !world.has_suspended_products().await {
                 break;
             }
-            world.tick_all().await;
+            world.tick_all_due_entries().await;
         }
         // A bank that shows nothing more of an account is believed a day later.
-        if world.is_doubted().await {
-            let wait_ms = i64::try_from(MOST_BELIEVED_AFTER.as_millis()).unwrap_or(i64::MAX);
-            world.pass(wait_ms).await;
-            world.tick_all().await;
-            if world.weather.in_person {
-                world.ask_all().await;
+        if world.has_pending_deletions().await {
+            let wait_ms = i64::try_from(CONFIRM_MOST_AFTER.as_millis()).unwrap_or(i64::MAX);
+            world.advance_time(wait_ms).await;
+            world.tick_all_due_entries().await;
+            if world.fault_profile.user_present_only {
+                world.refresh_all_user_present().await;
             }
         }
-        world.gate.set_open(true);
-        world.check().await;
-        world.gate.set_open(false);
-        world.check_unchanged().await;
-        world.rest_rules().await;
-        world.gate.set_open(true);
-        world.check().await;
-        if world.weather.pause && !world.weather.ends {
-            world.gate.set_open(false);
-            world.sleep_for_months().await;
-            world.gate.set_open(true);
-            world.check().await;
+        world.scheduler.set_bypassed(true);
+        world.check_invariants().await;
+        world.scheduler.set_bypassed(false);
+        world.check_unchanged_round().await;
+        world.disable_idle_rules().await;
+        world.scheduler.set_bypassed(true);
+        world.check_invariants().await;
+        if world.fault_profile.pauses_for_months && !world.fault_profile.consents_expire {
+            world.scheduler.set_bypassed(false);
+            world.pause_for_months().await;
+            world.scheduler.set_bypassed(true);
+            world.check_invariants().await;
         }
-        world.broken.dedup();
-        world.count_answers();
-        Report {
+        world.violations.dedup();
+        world.count_omissions();
+        WorldReport {
             seed,
-            broken: world.broken,
-            counts: world.counts,
+            violations: world.violations,
+            counts: world.event_counts,
             trace: world.trace.into_lines(),
         }
     }))

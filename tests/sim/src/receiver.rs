@@ -8,70 +8,73 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use http::HeaderMap;
-use okra_core::ids::{EventId, Source};
-use okra_webhooks::{Fault, Reply, Request, Transport};
+use okra_core::ids::{EventId, FeedSource};
+use okra_webhooks::{TransportError, TransportReply, TransportRequest, WebhookTransport};
 
 use crate::{
-    cloud::Now,
-    gate::{Fate, Gate, Kind, Side},
-    random::Random,
+    cloud::NowMillis,
+    gate::{EffectFate, EffectKind, EffectPhase, EffectScheduler},
+    random::SimRandom,
 };
 
 /// What one URL is sent.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Inbox {
+pub(crate) struct SimInbox {
     /// By event id: the body of the first attempt, and how often it was taken.
     pub(crate) events: BTreeMap<String, (Bytes, u32)>,
     /// It asked for the events of a record one after another.
-    pub(crate) ordered: bool,
+    pub(crate) is_ordered: bool,
     /// By record: the events that were taken, or of which another said that they are missing.
-    lines: BTreeMap<String, BTreeSet<u64>>,
+    accounted_seqs: BTreeMap<String, BTreeSet<u64>>,
     /// Answers 410 from now on.
-    pub(crate) gone: bool,
+    pub(crate) is_gone: bool,
     /// Answers nothing good until then, in milliseconds since 1970.
-    pub(crate) down_until: i64,
+    pub(crate) down_until_ms: i64,
 }
 
 #[derive(Debug)]
-pub(crate) struct Desk {
-    pub(crate) inboxes: BTreeMap<String, Inbox>,
+pub(crate) struct SimReceiverState {
+    pub(crate) inboxes: BTreeMap<String, SimInbox>,
     /// How often a receiver misbehaves, in a thousand.
-    pub(crate) failing: u16,
-    random: Random,
+    pub(crate) failure_permille: u16,
+    random: SimRandom,
     /// Broken promises, found as they are made.
-    pub(crate) broken: Vec<String>,
+    pub(crate) violations: Vec<String>,
 }
 
 /// All receivers of a world. Clones are one.
 #[derive(Clone)]
-pub(crate) struct Receivers {
-    desk: Arc<Mutex<Desk>>,
-    gate: Gate,
-    now: Now,
+pub(crate) struct SimReceivers {
+    state: Arc<Mutex<SimReceiverState>>,
+    scheduler: EffectScheduler,
+    now: NowMillis,
 }
 
-impl Receivers {
-    pub(crate) fn new(gate: Gate, now: Now, random: Random) -> Self {
-        let desk = Desk {
+impl SimReceivers {
+    pub(crate) fn new(scheduler: EffectScheduler, now: NowMillis, random: SimRandom) -> Self {
+        let desk = SimReceiverState {
             inboxes: BTreeMap::new(),
-            failing: 0,
+            failure_permille: 0,
             random,
-            broken: Vec::new(),
+            violations: Vec::new(),
         };
         Self {
-            desk: Arc::new(Mutex::new(desk)),
-            gate,
+            state: Arc::new(Mutex::new(desk)),
+            scheduler,
             now,
         }
     }
 
-    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock_state(&self) -> MutexGuard<'_, SimReceiverState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Transport for Receivers {
-    fn post(&self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>> {
+impl WebhookTransport for SimReceivers {
+    fn post_request(
+        &self,
+        request: TransportRequest,
+    ) -> BoxFuture<'_, Result<TransportReply, TransportError>> {
         async move {
             let id = request
                 .headers
@@ -90,45 +93,47 @@ impl Transport for Receivers {
             let asked = header("okra-replay").is_some();
             let label = format!("post {} {id} attempt {attempt}", request.url);
             let fate = self
-                .gate
-                .pass(Side::Before, Kind::Receiver, label.clone())
+                .scheduler
+                .await_release(EffectPhase::Before, EffectKind::Receiver, label.clone())
                 .await;
             let answer = match fate {
-                Fate::Unreachable => Err(Fault::Connect),
+                EffectFate::Unreachable => Err(TransportError::Connect),
                 _ => {
                     let now = (self.now)();
-                    let mut desk = self.desk();
+                    let mut desk = self.lock_state();
                     let url = request.url.as_str();
-                    let (answer, takes) = desk.take(url, &id, &request.body, now);
-                    desk.in_line(url, &id, gap.as_deref(), takes, asked);
+                    let (answer, takes) = desk.receive_event(url, &id, &request.body, now);
+                    desk.check_event_order(url, &id, gap.as_deref(), takes, asked);
                     answer
                 }
             };
-            self.gate.pass(Side::After, Kind::Receiver, label).await;
+            self.scheduler
+                .await_release(EffectPhase::After, EffectKind::Receiver, label)
+                .await;
             answer
         }
         .boxed()
     }
 }
 
-impl Desk {
-    pub(crate) fn ask_for_order(&mut self, url: &str, ordered: bool) {
-        self.inboxes.entry(url.to_owned()).or_default().ordered = ordered;
+impl SimReceiverState {
+    pub(crate) fn set_ordered(&mut self, url: &str, ordered: bool) {
+        self.inboxes.entry(url.to_owned()).or_default().is_ordered = ordered;
     }
 
     /// The answer, and whether the event was taken.
-    fn take(
+    fn receive_event(
         &mut self,
         url: &str,
         id: &str,
         body: &Bytes,
         now: i64,
-    ) -> (Result<Reply, Fault>, bool) {
+    ) -> (Result<TransportReply, TransportError>, bool) {
         let inbox = self.inboxes.entry(url.to_owned()).or_default();
         if !inbox.events.contains_key(id)
-            && let Err(wrong) = okra_wire::documented::check(body)
+            && let Err(wrong) = okra_wire::documented::check_documented_body(body)
         {
-            self.broken.push(format!("delivery: {url}: {wrong}"));
+            self.violations.push(format!("delivery: {url}: {wrong}"));
         }
         let (first, taken) = inbox
             .events
@@ -144,80 +149,87 @@ impl Desk {
                 .unwrap_or(0)
                 .saturating_sub(40);
             let part = |text: &str| text.chars().skip(from).take(120).collect::<String>();
-            self.broken.push(format!(
+            self.violations.push(format!(
                 "delivery: two attempts of event {id} at {url} have other bodies: ..{}.. and ..{}..",
                 part(&a), part(&b)
             ));
         }
-        if inbox.gone {
-            return (reply(410, None), false);
+        if inbox.is_gone {
+            return (build_reply(410, None), false);
         }
-        if now < inbox.down_until {
-            let answer = match self.random.below(3) {
-                0 => Err(Fault::Timeout),
-                1 => Err(Fault::Connect),
-                _ => reply(503, None),
+        if now < inbox.down_until_ms {
+            let answer = match self.random.number_below(3) {
+                0 => Err(TransportError::Timeout),
+                1 => Err(TransportError::Connect),
+                _ => build_reply(503, None),
             };
             return (answer, false);
         }
-        if self.random.chance(self.failing) {
-            let answer = match self.random.below(8) {
-                0 => Err(Fault::Timeout),
-                1 => Err(Fault::Connect),
-                2 => reply(429, Some(self.random.between(1, 4000).to_string())),
-                3 => reply(503, None),
-                4 => reply(302, None),
-                5 => reply(404, None),
+        if self.random.roll_permille(self.failure_permille) {
+            let answer = match self.random.number_below(8) {
+                0 => Err(TransportError::Timeout),
+                1 => Err(TransportError::Connect),
+                2 => build_reply(429, Some(self.random.number_between(1, 4000).to_string())),
+                3 => build_reply(503, None),
+                4 => build_reply(302, None),
+                5 => build_reply(404, None),
                 // Taken, but the answer is cut off.
                 6 => {
                     *taken += 1;
-                    let answer = Reply {
+                    let answer = TransportReply {
                         status: 200,
                         headers: HeaderMap::new(),
-                        body: Err(Fault::Connect),
+                        body: Err(TransportError::Connect),
                     };
                     return (Ok(answer), true);
                 }
-                _ => reply(500, None),
+                _ => build_reply(500, None),
             };
             return (answer, false);
         }
         *taken += 1;
-        (reply(204, None), true)
+        (build_reply(204, None), true)
     }
 
     /// One that asked for order takes no event of a record before another that it was not told is
     /// missing.
-    fn in_line(&mut self, url: &str, id: &str, gap: Option<&str>, takes: bool, asked: bool) {
-        let Some((Source::Record(record), seq)) = EventId::parse(id) else {
+    fn check_event_order(
+        &mut self,
+        url: &str,
+        id: &str,
+        gap: Option<&str>,
+        is_taken: bool,
+        is_replay: bool,
+    ) {
+        let Some((FeedSource::Record(record), seq)) = EventId::parse(id) else {
             return;
         };
-        let Some(inbox) = self.inboxes.get_mut(url).filter(|inbox| inbox.ordered) else {
+        let Some(inbox) = self.inboxes.get_mut(url).filter(|inbox| inbox.is_ordered) else {
             return;
         };
-        let line = inbox.lines.entry(record.to_string()).or_default();
+        let line = inbox.accounted_seqs.entry(record.to_string()).or_default();
         let gap = gap.unwrap_or_default().split(',');
         line.extend(gap.filter_map(|seq| seq.parse::<u64>().ok()));
-        if takes && !asked {
+        if is_taken && !is_replay {
             let before = (1..seq.0).find(|before| !line.contains(before));
             if let Some(before) = before.filter(|_| !line.contains(&seq.0)) {
-                self.broken.push(format!(
+                self.violations.push(format!(
                     "law 3: {url} asked for order and was told of {id} before {before}, and not that that is missing"
                 ));
             }
         }
-        if takes {
+        if is_taken {
             line.insert(seq.0);
         }
     }
 }
 
-fn reply(status: u16, retry_after: Option<String>) -> Result<Reply, Fault> {
+fn build_reply(status: u16, retry_after: Option<String>) -> Result<TransportReply, TransportError> {
     let mut headers = HeaderMap::new();
     if let Some(value) = retry_after.and_then(|text| text.parse().ok()) {
         headers.insert("retry-after", value);
     }
-    Ok(Reply {
+    Ok(TransportReply {
         status,
         headers,
         body: Ok(Bytes::new()),

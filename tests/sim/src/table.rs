@@ -8,45 +8,45 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use serde_json::{Map, Value, json};
 
-use crate::expression::{Expression, Item};
+use crate::expression::{TableExpression, TableItem};
 
 /// Partition and sort key.
-pub(crate) type Key = (String, String);
+pub(crate) type ItemKey = (String, String);
 
 /// Items a page of a query holds at most, so that pages are followed.
-const MAX_PAGE: usize = 200;
+const MAX_PAGE_ITEMS: usize = 200;
 
 #[derive(Clone, Debug, Default)]
-struct Versions {
-    now: Option<Item>,
-    before: Option<Item>,
+struct ItemVersions {
+    current: Option<TableItem>,
+    previous: Option<TableItem>,
     /// When `now` was written, in milliseconds.
-    at: i64,
+    written_at_ms: i64,
 }
 
 /// A refusal: its type, its message, and what else its body has.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct TableError {
     pub(crate) kind: &'static str,
     pub(crate) message: String,
-    pub(crate) more: Map<String, Value>,
+    pub(crate) extra_members: Map<String, Value>,
 }
 
-impl Refusal {
-    fn of(kind: &'static str, message: impl Into<String>) -> Self {
+impl TableError {
+    fn with_kind(kind: &'static str, message: impl Into<String>) -> Self {
         Self {
             kind,
             message: message.into(),
-            more: Map::new(),
+            extra_members: Map::new(),
         }
     }
 
-    fn validation(message: impl Into<String>) -> Self {
-        Self::of("ValidationException", message)
+    fn validation_error(message: impl Into<String>) -> Self {
+        Self::with_kind("ValidationException", message)
     }
 
-    fn condition() -> Self {
-        Self::of(
+    fn condition_failed() -> Self {
+        Self::with_kind(
             "ConditionalCheckFailedException",
             "The conditional request failed",
         )
@@ -54,34 +54,34 @@ impl Refusal {
 }
 
 /// One change of the table: the key, the item before and the item after.
-pub(crate) struct Written {
-    pub(crate) key: Key,
-    pub(crate) before: Option<Item>,
-    pub(crate) after: Option<Item>,
+pub(crate) struct TableWrite {
+    pub(crate) key: ItemKey,
+    pub(crate) before: Option<TableItem>,
+    pub(crate) after: Option<TableItem>,
 }
 
 /// The table.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
-    items: BTreeMap<Key, Versions>,
+pub(crate) struct SimTable {
+    items: BTreeMap<ItemKey, ItemVersions>,
     /// The time of the call that is served, in milliseconds: the age of versions.
-    pub(crate) now: i64,
+    pub(crate) now_ms: i64,
 }
 
-type Answered = Result<Value, Refusal>;
+type TableResult = Result<Value, TableError>;
 
-fn key_of(item: &Value) -> Result<Key, Refusal> {
+fn parse_item_key(item: &Value) -> Result<ItemKey, TableError> {
     let part = |name: &str| item[name]["S"].as_str().map(str::to_owned);
     match (part("pk"), part("sk")) {
         (Some(pk), Some(sk)) => Ok((pk, sk)),
-        _ => Err(Refusal::validation(
+        _ => Err(TableError::validation_error(
             "One of the required keys was not given a value",
         )),
     }
 }
 
-fn key_item(key: &Key) -> Item {
-    let mut item = Item::new();
+fn item_from_key(key: &ItemKey) -> TableItem {
+    let mut item = TableItem::new();
     item.insert("pk".to_owned(), json!({ "S": key.0 }));
     item.insert("sk".to_owned(), json!({ "S": key.1 }));
     item
@@ -89,44 +89,46 @@ fn key_item(key: &Key) -> Item {
 
 /// How a read sees the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum ReadView {
     /// As it is.
     Fresh,
     /// Items written within so many last milliseconds as they were before.
     Stale(i64),
 }
 
-impl Table {
-    fn see(&self, versions: &Versions, sight: Sight) -> Option<Item> {
-        match sight {
-            Sight::Stale(within) if versions.at + within > self.now => versions.before.clone(),
-            Sight::Stale(_) | Sight::Fresh => versions.now.clone(),
+impl SimTable {
+    fn visible_item(&self, versions: &ItemVersions, view: ReadView) -> Option<TableItem> {
+        match view {
+            ReadView::Stale(within) if versions.written_at_ms + within > self.now_ms => {
+                versions.previous.clone()
+            }
+            ReadView::Stale(_) | ReadView::Fresh => versions.current.clone(),
         }
     }
 
-    fn get(&self, key: &Key) -> Option<&Item> {
-        self.items.get(key)?.now.as_ref()
+    fn current_item(&self, key: &ItemKey) -> Option<&TableItem> {
+        self.items.get(key)?.current.as_ref()
     }
 
     /// An item's text attribute; how the laws look without a call.
-    pub(crate) fn items(&self) -> impl Iterator<Item = (&Key, &Item)> {
+    pub(crate) fn current_items(&self) -> impl Iterator<Item = (&ItemKey, &TableItem)> {
         self.items
             .iter()
-            .filter_map(|(key, versions)| Some((key, versions.now.as_ref()?)))
+            .filter_map(|(key, versions)| Some((key, versions.current.as_ref()?)))
     }
 
-    pub(crate) fn holds(&self, key: &Key) -> bool {
-        self.get(key).is_some()
+    pub(crate) fn contains_item(&self, key: &ItemKey) -> bool {
+        self.current_item(key).is_some()
     }
 
     /// Writes down that every sweep up to this minute ran.
-    pub(crate) fn skip_sweeps_to(&mut self, minute: i64) {
+    pub(crate) fn record_sweeps_until(&mut self, minute: i64) {
         let states = self
             .items
             .iter_mut()
             .filter(|((pk, _), _)| pk == "SYS#sweep");
         for (_, versions) in states {
-            if let Some(item) = &mut versions.now
+            if let Some(item) = &mut versions.current
                 && let Some(text) = item.get("j").and_then(|it| it["S"].as_str())
                 && let Ok(mut state) = serde_json::from_str::<Value>(text)
                 && state["minute"].as_i64().is_some_and(|swept| swept < minute)
@@ -137,35 +139,35 @@ impl Table {
         }
     }
 
-    fn write(&mut self, key: Key, after: Option<Item>) -> Written {
-        let at = self.now;
+    fn write_item(&mut self, key: ItemKey, after: Option<TableItem>) -> TableWrite {
+        let at = self.now_ms;
         let versions = self.items.entry(key.clone()).or_default();
-        versions.before = versions.now.take();
-        versions.now.clone_from(&after);
-        versions.at = at;
-        Written {
+        versions.previous = versions.current.take();
+        versions.current.clone_from(&after);
+        versions.written_at_ms = at;
+        TableWrite {
             key,
-            before: versions.before.clone(),
+            before: versions.previous.clone(),
             after,
         }
     }
 
     /// Serves a call; a read that may be stale sees the table by `sight`.
-    pub(crate) fn call(
+    pub(crate) fn execute_operation(
         &mut self,
         operation: &str,
         request: &Value,
-        sight: Sight,
-        written: &mut Vec<Written>,
-    ) -> Answered {
+        view: ReadView,
+        table_writes: &mut Vec<TableWrite>,
+    ) -> TableResult {
         match operation {
             "GetItem" => {
-                let sight = sight_of(request, sight);
-                let key = key_of(&request["Key"])?;
+                let sight = view_for_request(request, view);
+                let key = parse_item_key(&request["Key"])?;
                 let item = self
                     .items
                     .get(&key)
-                    .and_then(|versions| self.see(versions, sight));
+                    .and_then(|versions| self.visible_item(versions, sight));
                 let mut answer = Map::new();
                 if let Some(item) = item {
                     answer.insert("Item".to_owned(), Value::Object(item));
@@ -173,20 +175,20 @@ impl Table {
                 Ok(Value::Object(answer))
             }
             "PutItem" | "UpdateItem" | "DeleteItem" => {
-                let (key, after) = self.prepare(operation, request)?;
+                let (key, after) = self.prepare_write(operation, request)?;
                 // Of UPDATED_NEW the SDK's caller looks at what was updated alone: the rest does no harm.
                 let told = (request["ReturnValues"] == "UPDATED_NEW").then(|| after.clone());
-                written.push(self.write(key, after));
+                table_writes.push(self.write_item(key, after));
                 Ok(match told.flatten() {
                     Some(item) => json!({ "Attributes": item }),
                     None => json!({}),
                 })
             }
-            "Query" => self.query(request, sight_of(request, sight)),
-            "BatchGetItem" => self.batch_get(request, sight),
-            "TransactWriteItems" => self.transact(request, written),
+            "Query" => self.query_items(request, view_for_request(request, view)),
+            "BatchGetItem" => self.batch_get_items(request, view),
+            "TransactWriteItems" => self.transact_write_items(request, table_writes),
             "CreateTable" | "UpdateTimeToLive" => Ok(json!({ "TableDescription": {} })),
-            other => Err(Refusal::of(
+            other => Err(TableError::with_kind(
                 "UnknownOperationException",
                 format!("{other} is not simulated"),
             )),
@@ -194,27 +196,32 @@ impl Table {
     }
 
     /// What a write would leave, where its condition holds.
-    fn prepare(&self, operation: &str, request: &Value) -> Result<(Key, Option<Item>), Refusal> {
+    fn prepare_write(
+        &self,
+        operation: &str,
+        request: &Value,
+    ) -> Result<(ItemKey, Option<TableItem>), TableError> {
         let put = operation == "PutItem";
-        let key = key_of(&request[if put { "Item" } else { "Key" }])?;
-        let nothing = Item::new();
-        let before = self.get(&key);
+        let key = parse_item_key(&request[if put { "Item" } else { "Key" }])?;
+        let nothing = TableItem::new();
+        let before = self.current_item(&key);
         if let Some(condition) = request["ConditionExpression"].as_str() {
-            let holds = Expression::new(condition, request).holds(before.unwrap_or(&nothing));
-            if !holds.map_err(Refusal::validation)? {
-                return Err(Refusal::condition());
+            let holds = TableExpression::new(condition, request)
+                .evaluate_condition(before.unwrap_or(&nothing));
+            if !holds.map_err(TableError::validation_error)? {
+                return Err(TableError::condition_failed());
             }
         }
         let after = match operation {
             "PutItem" => request["Item"].as_object().cloned(),
             "UpdateItem" => {
-                let base = before.cloned().unwrap_or_else(|| key_item(&key));
+                let base = before.cloned().unwrap_or_else(|| item_from_key(&key));
                 match request["UpdateExpression"].as_str() {
                     None => Some(base),
                     Some(update) => Some(
-                        Expression::new(update, request)
-                            .apply(&base)
-                            .map_err(Refusal::validation)?,
+                        TableExpression::new(update, request)
+                            .apply_update(&base)
+                            .map_err(TableError::validation_error)?,
                     ),
                 }
             }
@@ -225,12 +232,12 @@ impl Table {
         Ok((key, after))
     }
 
-    fn query(&self, request: &Value, sight: Sight) -> Answered {
+    fn query_items(&self, request: &Value, view: ReadView) -> TableResult {
         let condition = request["KeyConditionExpression"]
             .as_str()
             .unwrap_or_default();
         if request["ScanIndexForward"] == json!(false) || !request["FilterExpression"].is_null() {
-            return Err(Refusal::validation(
+            return Err(TableError::validation_error(
                 "only forward queries without a filter are simulated",
             ));
         }
@@ -244,32 +251,37 @@ impl Table {
             }
             _ => None,
         };
-        let pk =
-            pk.ok_or_else(|| Refusal::validation("a query has to begin with its partition"))?;
+        let pk = pk.ok_or_else(|| {
+            TableError::validation_error("a query has to begin with its partition")
+        })?;
         let start = match &request["ExclusiveStartKey"] {
             Value::Null => Bound::Included((pk.to_owned(), String::new())),
-            start => Bound::Excluded(key_of(start)?),
+            start => Bound::Excluded(parse_item_key(start)?),
         };
         let limit = request["Limit"]
             .as_u64()
             .and_then(|limit| usize::try_from(limit).ok());
-        let limit = limit.unwrap_or(MAX_PAGE).min(MAX_PAGE);
+        let limit = limit.unwrap_or(MAX_PAGE_ITEMS).min(MAX_PAGE_ITEMS);
         let mut answer = Map::new();
         let mut items = Vec::new();
         for (key, versions) in self.items.range((start, Bound::Unbounded)) {
             if key.0 != pk {
                 break;
             }
-            let holds = Expression::new(condition, request).holds(&key_item(key));
-            if !holds.map_err(Refusal::validation)? {
+            let holds =
+                TableExpression::new(condition, request).evaluate_condition(&item_from_key(key));
+            if !holds.map_err(TableError::validation_error)? {
                 continue;
             }
-            let Some(item) = self.see(versions, sight) else {
+            let Some(item) = self.visible_item(versions, view) else {
                 continue;
             };
             items.push(Value::Object(item));
             if items.len() == limit {
-                answer.insert("LastEvaluatedKey".to_owned(), Value::Object(key_item(key)));
+                answer.insert(
+                    "LastEvaluatedKey".to_owned(),
+                    Value::Object(item_from_key(key)),
+                );
                 break;
             }
         }
@@ -279,17 +291,17 @@ impl Table {
         Ok(Value::Object(answer))
     }
 
-    fn batch_get(&self, request: &Value, sight: Sight) -> Answered {
+    fn batch_get_items(&self, request: &Value, view: ReadView) -> TableResult {
         let mut responses = Map::new();
         for (table, asked) in request["RequestItems"].as_object().into_iter().flatten() {
-            let sight = sight_of(asked, sight);
+            let sight = view_for_request(asked, view);
             let mut found = Vec::new();
             for key in asked["Keys"].as_array().into_iter().flatten() {
-                let key = key_of(key)?;
+                let key = parse_item_key(key)?;
                 let item = self
                     .items
                     .get(&key)
-                    .and_then(|versions| self.see(versions, sight));
+                    .and_then(|versions| self.visible_item(versions, sight));
                 found.extend(item.map(Value::Object));
             }
             responses.insert(table.clone(), Value::Array(found));
@@ -297,25 +309,29 @@ impl Table {
         Ok(json!({ "Responses": responses, "UnprocessedKeys": {} }))
     }
 
-    fn transact(&mut self, request: &Value, written: &mut Vec<Written>) -> Answered {
+    fn transact_write_items(
+        &mut self,
+        request: &Value,
+        table_writes: &mut Vec<TableWrite>,
+    ) -> TableResult {
         let mut writes = Vec::new();
         let mut reasons = Vec::new();
-        if names_twice(request) {
+        if has_duplicate_keys(request) {
             let message = "Transaction request cannot include multiple operations on one item";
-            return Err(Refusal::validation(message));
+            return Err(TableError::validation_error(message));
         }
         for action in request["TransactItems"].as_array().into_iter().flatten() {
             let (kind, action) = action
                 .as_object()
                 .and_then(|action| action.iter().find(|(_, it)| !it.is_null()))
-                .ok_or_else(|| Refusal::validation("an action without a kind"))?;
+                .ok_or_else(|| TableError::validation_error("an action without a kind"))?;
             let operation = match kind.as_str() {
                 "Put" => "PutItem",
                 "Update" => "UpdateItem",
                 "Delete" => "DeleteItem",
                 _ => "ConditionCheck",
             };
-            match self.prepare(operation, action) {
+            match self.prepare_write(operation, action) {
                 Ok(write) => {
                     writes.push((write.0, write.1, operation != "ConditionCheck"));
                     reasons.push(json!({ "Code": "None" }));
@@ -329,15 +345,16 @@ impl Table {
             }
         }
         if reasons.len() != writes.len() || reasons.iter().any(|it| it["Code"] != "None") {
-            let mut refusal = Refusal::of("TransactionCanceledException", "Transaction cancelled");
+            let mut refusal =
+                TableError::with_kind("TransactionCanceledException", "Transaction cancelled");
             refusal
-                .more
+                .extra_members
                 .insert("CancellationReasons".to_owned(), Value::Array(reasons));
             return Err(refusal);
         }
         for (key, after, writes) in writes {
             if writes {
-                written.push(self.write(key, after));
+                table_writes.push(self.write_item(key, after));
             }
         }
         Ok(json!({}))
@@ -345,13 +362,13 @@ impl Table {
 }
 
 /// True for a transaction that would write one item twice.
-fn names_twice(request: &Value) -> bool {
+fn has_duplicate_keys(request: &Value) -> bool {
     let actions = request["TransactItems"].as_array().into_iter().flatten();
     let actions =
         actions.filter_map(|action| action.as_object()?.values().find(|it| !it.is_null()));
-    let mut keys: Vec<Key> = actions
+    let mut keys: Vec<ItemKey> = actions
         .filter_map(|it| {
-            key_of(if it["Item"].is_null() {
+            parse_item_key(if it["Item"].is_null() {
                 &it["Key"]
             } else {
                 &it["Item"]
@@ -365,10 +382,10 @@ fn names_twice(request: &Value) -> bool {
     keys.len() < count
 }
 
-fn sight_of(request: &Value, sight: Sight) -> Sight {
+fn view_for_request(request: &Value, view: ReadView) -> ReadView {
     if request["ConsistentRead"] == json!(true) {
-        Sight::Fresh
+        ReadView::Fresh
     } else {
-        sight
+        view
     }
 }

@@ -1,33 +1,33 @@
 //! What happened in a world, as text: the same for the same seed, byte by byte.
 
 /// FNV-1a, 64 bits.
-const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const PRIME: u64 = 0x0000_0100_0000_01b3;
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// Keeps every line, or nothing.
 #[derive(Debug)]
-pub(crate) struct Trace {
+pub(crate) struct SimTrace {
     lines: Option<Vec<String>>,
     hash: u64,
 }
 
-impl Trace {
-    pub(crate) fn new(keep: bool) -> Self {
+impl SimTrace {
+    pub(crate) fn new(keep_lines: bool) -> Self {
         Self {
-            lines: keep.then(Vec::new),
-            hash: OFFSET,
+            lines: keep_lines.then(Vec::new),
+            hash: FNV_OFFSET,
         }
     }
 
-    pub(crate) const fn keeps(&self) -> bool {
+    pub(crate) const fn keeps_lines(&self) -> bool {
         self.lines.is_some()
     }
 
-    pub(crate) fn say(&mut self, at: i64, text: impl FnOnce() -> String) {
+    pub(crate) fn push_line(&mut self, elapsed_ms: i64, text: impl FnOnce() -> String) {
         let Some(lines) = &mut self.lines else { return };
-        let line = format!("{at:>10} {}", text());
+        let line = format!("{elapsed_ms:>10} {}", text());
         for byte in line.bytes() {
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(PRIME);
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
         }
         lines.push(line);
     }

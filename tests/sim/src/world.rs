@@ -17,132 +17,135 @@ use std::{
 use axum::{Router, body::Body};
 use jiff::Timestamp;
 use okra_api::ApiState;
-use okra_aws::{AwsConfig, Clock, rules::Rules};
+use okra_aws::{AwsConfig, Clock, rules::TickRules};
 use okra_banks::Connectors;
 use okra_core::{
-    bank::{BankConfig, BankLimits, Standard},
+    bank::{BankConfig, BankLimits, BankStandard},
     ids::{AccountId, AppId, BankId, RecordId},
     model::Environment as Env,
     schedule::{DueKey, Interval, Tick},
 };
-use okra_handlers::{DeliverEvent, DeliverResponse, Environment, FetchEvent, FetchResponse};
+use okra_handlers::{
+    DeliverEvent, DeliverEventResponse, FetchEvent, FetchEventResponse, RuntimeContext,
+};
 use okra_queue::{FetchMessage, QueueUrls, Queues};
 use okra_refresh::Refresher;
-use okra_store::{App, Consistency, Head, KeyHash, RecordStatus, Store};
+use okra_store::{App, Consistency, KeyHash, RecordHead, RecordStatus, Store};
 use okra_vault::Vault;
-use okra_webhooks::{AddressPolicy, DeliverConfig, Deliverer, Sender};
+use okra_webhooks::{AddressPolicy, DeliverConfig, Deliverer, WebhookSender};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::{
-    bank::{Banks, Moods},
-    cloud::{Cloud, Now},
-    gate::{Fate, Gate, Kind, Side},
-    random::Random,
-    receiver::Receivers,
-    trace::Trace,
+    bank::{BankFaultRates, SimBanks},
+    cloud::{NowMillis, SimCloud},
+    gate::{EffectFate, EffectKind, EffectPhase, EffectScheduler},
+    random::SimRandom,
+    receiver::SimReceivers,
+    trace::SimTrace,
 };
 
-pub(crate) const BANK: BankId = BankId::from_bytes([0xba; 12]);
-pub(crate) const APP: AppId = AppId::from_bytes([0xa0; 12]);
-const KEY: &str = "sk_sim";
+pub(crate) const SIM_BANK_ID: BankId = BankId::from_bytes([0xba; 12]);
+pub(crate) const SIM_APP_ID: AppId = AppId::from_bytes([0xa0; 12]);
+const SIM_SECRET_KEY: &str = "sk_sim";
 /// The app's own endpoint, which is there before the first record and wants all that records bring.
-pub(crate) const APP_HOOK: &str = "https://app.example/hook";
+pub(crate) const APP_HOOK_URL: &str = "https://app.example/hook";
 /// The endpoint, in some worlds, that is told what becomes of the others.
-pub(crate) const OPS_HOOK: &str = "https://ops.example/hook";
+pub(crate) const OPS_HOOK_URL: &str = "https://ops.example/hook";
 
 /// When every world begins: mid-month, so that no window slides until it pauses.
-const BEGINS: &str = "2026-03-08T12:00:30Z";
+const START_TIME: &str = "2026-03-08T12:00:30Z";
 
 /// Milliseconds a received message stays invisible: six times a function's timeout.
-const VISIBILITY_MS: i64 = 360_000;
+const VISIBILITY_TIMEOUT_MS: i64 = 360_000;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// How long nothing runs, where a world pauses: longer than any window.
-const ASLEEP_MS: i64 = 80 * DAY_MS;
+const PAUSE_MS: i64 = 80 * DAY_MS;
 
 /// Purchases while nothing runs.
-const SPENT_ASLEEP: i64 = 8;
+const PURCHASES_DURING_PAUSE: i64 = 8;
 
 /// Where a user calls from.
 const USER_IP: &str = "203.0.113.7";
 
 /// Times Lambda repeats an asynchronous call that failed.
-const LAMBDA_TRIES: u32 = 2;
+const MAX_LAMBDA_RETRIES: u32 = 2;
 
 /// Rounds of anything in the calm at most; a world that needs more has not come to rest, which breaks a law.
-const MAX_ROUNDS: usize = 400;
+const MAX_QUIESCENCE_ROUNDS: usize = 400;
 
 /// How the faults of a world are distributed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Weather {
+pub(crate) struct FaultProfile {
     /// Faults of the cloud's calls, in a thousand.
-    pub(crate) cloud: u16,
+    pub(crate) cloud_fault_permille: u16,
     /// Stale reads among those that may be, in a thousand.
-    pub(crate) stale: u16,
+    pub(crate) stale_read_permille: u16,
     /// Crashes, in a thousand effects.
-    pub(crate) crash: u16,
+    pub(crate) crash_permille: u16,
     /// Banks, in a thousand calls.
-    pub(crate) banks: u16,
+    pub(crate) bank_fault_permille: u16,
     /// Rows that an answer of a bank lacks, in a thousand answers.
-    pub(crate) lacking: u16,
+    pub(crate) omission_permille: u16,
     /// Receivers, in a thousand calls.
-    pub(crate) receivers: u16,
+    pub(crate) receiver_fault_permille: u16,
     /// Messages delivered twice, in a thousand.
-    pub(crate) twice: u16,
+    pub(crate) duplicate_permille: u16,
     /// Whether banks show A, then B, then A again.
-    pub(crate) flips: bool,
+    pub(crate) banks_flip_back: bool,
     /// Whether the bank wants the user there for each refresh.
-    pub(crate) in_person: bool,
+    pub(crate) user_present_only: bool,
     /// Whether consents have an end that is known.
-    pub(crate) ends: bool,
+    pub(crate) consents_expire: bool,
     /// Whether nothing runs for months, in the end.
-    pub(crate) pause: bool,
+    pub(crate) pauses_for_months: bool,
     /// Whether the bank allows so little that it is often asked as much as it allows.
-    pub(crate) narrow: bool,
+    pub(crate) bank_rate_is_low: bool,
     /// Receivers that go down for hours, in a thousand calls.
-    pub(crate) down: u16,
+    pub(crate) outage_permille: u16,
     /// Processes at the same time at most.
-    pub(crate) width: usize,
+    pub(crate) max_processes: usize,
     /// Steps of the storm.
-    pub(crate) steps: usize,
+    pub(crate) fault_phase_steps: usize,
 }
 
-impl Weather {
-    fn of(random: &mut Random) -> Self {
-        let level = |random: &mut Random, most: &[u16]| random.pick(most).copied().unwrap_or(0);
+impl FaultProfile {
+    fn from_random(random: &mut SimRandom) -> Self {
+        let level =
+            |random: &mut SimRandom, most: &[u16]| random.pick_one(most).copied().unwrap_or(0);
         Self {
-            cloud: level(random, &[0, 5, 30, 100]),
-            stale: level(random, &[0, 100, 500]),
-            crash: level(random, &[0, 5, 20, 60]),
-            banks: level(random, &[0, 50, 300]),
-            lacking: level(random, &[0, 0, 500]),
-            receivers: level(random, &[0, 100, 400]),
-            twice: level(random, &[0, 20, 200]),
-            flips: random.chance(300),
-            in_person: random.chance(80),
-            ends: random.chance(120),
-            narrow: random.chance(150),
-            down: level(random, &[0, 0, 60]),
-            pause: random.chance(60),
-            width: 1 + random.below(4),
-            steps: 90 + random.below(90),
+            cloud_fault_permille: level(random, &[0, 5, 30, 100]),
+            stale_read_permille: level(random, &[0, 100, 500]),
+            crash_permille: level(random, &[0, 5, 20, 60]),
+            bank_fault_permille: level(random, &[0, 50, 300]),
+            omission_permille: level(random, &[0, 0, 500]),
+            receiver_fault_permille: level(random, &[0, 100, 400]),
+            duplicate_permille: level(random, &[0, 20, 200]),
+            banks_flip_back: random.roll_permille(300),
+            user_present_only: random.roll_permille(80),
+            consents_expire: random.roll_permille(120),
+            bank_rate_is_low: random.roll_permille(150),
+            outage_permille: level(random, &[0, 0, 60]),
+            pauses_for_months: random.roll_permille(60),
+            max_processes: 1 + random.number_below(4),
+            fault_phase_steps: 90 + random.number_below(90),
         }
     }
 }
 
-struct Flag {
-    set: AtomicBool,
-    root: Arc<Mutex<Option<Waker>>>,
+struct ProcessWaker {
+    is_woken: AtomicBool,
+    root_waker: Arc<Mutex<Option<Waker>>>,
 }
 
-impl Wake for Flag {
+impl Wake for ProcessWaker {
     fn wake(self: Arc<Self>) {
-        self.set.store(true, Ordering::SeqCst);
+        self.is_woken.store(true, Ordering::SeqCst);
         let root = self
-            .root
+            .root_waker
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
@@ -154,14 +157,14 @@ impl Wake for Flag {
 
 /// What a process is started for.
 #[derive(Clone, Debug)]
-pub(crate) enum Job {
+pub(crate) enum SimJob {
     Tick {
         tick: Tick,
-        tries: u32,
+        retry_count: u32,
     },
     Sweep {
         at: Timestamp,
-        tries: u32,
+        retry_count: u32,
     },
     Batch {
         queue: &'static str,
@@ -170,245 +173,257 @@ pub(crate) enum Job {
     Call {
         path: &'static str,
         body: Value,
-        tries: u32,
+        retry_count: u32,
     },
 }
 
 /// What a process came to.
-enum Ended {
+enum ProcessOutcome {
     /// An asynchronous call; false where it has to come again.
-    Done(bool),
+    Invocation(bool),
     /// Ids of the messages that have to come again.
     Batch(Result<BTreeSet<u64>, String>),
     /// The API answered.
-    Answered(u16, Value),
+    ApiCall(u16, Value),
 }
 
-struct Process {
+struct SimProcess {
     id: u64,
-    job: Job,
-    future: Pin<Box<dyn Future<Output = Ended>>>,
-    flag: Arc<Flag>,
+    job: SimJob,
+    future: Pin<Box<dyn Future<Output = ProcessOutcome>>>,
+    waker: Arc<ProcessWaker>,
 }
 
 /// A record that was linked.
 #[derive(Clone, Debug)]
-pub(crate) struct Linked {
+pub(crate) struct SimLinkedRecord {
     pub(crate) record: RecordId,
     pub(crate) login: usize,
     pub(crate) customer: String,
 }
 
 pub(crate) struct World {
-    pub(crate) random: Random,
-    pub(crate) weather: Weather,
-    pub(crate) gate: Gate,
-    pub(crate) cloud: Cloud,
-    pub(crate) banks: Banks,
-    pub(crate) receivers: Receivers,
+    pub(crate) random: SimRandom,
+    pub(crate) fault_profile: FaultProfile,
+    pub(crate) scheduler: EffectScheduler,
+    pub(crate) cloud: SimCloud,
+    pub(crate) banks: SimBanks,
+    pub(crate) receivers: SimReceivers,
     pub(crate) store: Store,
-    pub(crate) trace: Trace,
-    pub(crate) linked: Vec<Linked>,
-    pub(crate) broken: Vec<String>,
-    rules: Rules,
+    pub(crate) trace: SimTrace,
+    pub(crate) linked_records: Vec<SimLinkedRecord>,
+    pub(crate) violations: Vec<String>,
+    rules: TickRules,
     clock: Clock,
-    begins_ms: i64,
-    started: Instant,
+    started_at_ms: i64,
+    started_instant: Instant,
     router: Router,
-    environment: Environment,
+    environment: RuntimeContext,
     refresher: Arc<Refresher>,
     deliverer: Arc<Deliverer>,
-    processes: Vec<Process>,
-    next_process: u64,
-    root: Arc<Mutex<Option<Waker>>>,
+    processes: Vec<SimProcess>,
+    next_process_id: u64,
+    root_waker: Arc<Mutex<Option<Waker>>>,
     /// Processes that were handed nothing but chunks whose time is over: they may call no bank.
-    late: BTreeSet<u64>,
+    late_processes: BTreeSet<u64>,
     /// Processes whose calls of the bank no tick planned: they need a place of its pace.
-    beside: BTreeSet<u64>,
+    unplanned_processes: BTreeSet<u64>,
     /// Asynchronous calls that have to come again, and when, in milliseconds since 1970.
-    again: Vec<(i64, Job)>,
-    pub(crate) counts: BTreeMap<&'static str, u64>,
+    pending_retries: Vec<(i64, SimJob)>,
+    pub(crate) event_counts: BTreeMap<&'static str, u64>,
 }
 
 impl World {
-    pub(crate) async fn new(seed: u64, keep: bool) -> Self {
-        let mut random = Random::new(seed);
-        let weather = Weather::of(&mut random);
-        let gate = Gate::default();
-        gate.set_open(true);
-        let begins: Timestamp = BEGINS.parse().unwrap_or_default();
-        let clock = Clock::driven(begins);
-        let now: Now = {
+    pub(crate) async fn new(seed: u64, keep_trace: bool) -> Self {
+        let mut random = SimRandom::new(seed);
+        let weather = FaultProfile::from_random(&mut random);
+        let gate = EffectScheduler::default();
+        gate.set_bypassed(true);
+        let begins: Timestamp = START_TIME.parse().unwrap_or_default();
+        let clock = Clock::manual_at(begins);
+        let now: NowMillis = {
             let clock = clock.clone();
             Arc::new(move || clock.now().as_millisecond())
         };
-        let cloud = Cloud::new(gate.clone(), Arc::clone(&now));
-        let banks = Banks::new(gate.clone(), Arc::clone(&now), random.fork());
-        let receivers = Receivers::new(gate.clone(), Arc::clone(&now), random.fork());
+        let cloud = SimCloud::new(gate.clone(), Arc::clone(&now));
+        let banks = SimBanks::new(gate.clone(), Arc::clone(&now), random.fork_generator());
+        let receivers = SimReceivers::new(gate.clone(), Arc::clone(&now), random.fork_generator());
         let aws = AwsConfig::with_http_client(cloud.http_client());
-        let store = Store::new(aws.dynamodb(), "okra");
-        let rules = Rules::new(aws.eventbridge(), "sim");
+        let store = Store::new(aws.dynamodb_client(), "okra");
+        let rules = TickRules::new(aws.eventbridge_client(), "sim");
         let url = |name: &str| format!("https://sqs.local.amazonaws.com/000000000000/{name}");
         let urls = QueueUrls {
             fetch: url("fetch"),
             priority: url("priority"),
             deliver: url("deliver"),
         };
-        let connectors = shared_connectors().over(Arc::new(banks.clone()));
-        let environment = Environment {
+        let connectors = shared_connectors().with_http_client(Arc::new(banks.clone()));
+        let environment = RuntimeContext {
             store: store.clone(),
-            queues: Queues::new(aws.sqs(), urls),
-            rules: rules.clone(),
-            bus: None,
+            queues: Queues::new(aws.sqs_client(), urls),
+            tick_rules: rules.clone(),
+            event_bus: None,
             vault: Arc::new(Vault::new([1; 32])),
             connectors,
-            addresses: AddressPolicy::PublicOnly,
+            address_policy: AddressPolicy::PublicOnly,
             clock: clock.clone(),
             public_url: "https://sync.example".to_owned(),
-            deliverers: DELIVERERS,
+            deliver_concurrency: DELIVERER_COUNT,
         };
-        let numbers = Mutex::new(random.fork());
-        let state = ApiState::new(environment.clone(), None).with_random(Arc::new(move |bytes| {
-            let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
-            bytes
-                .chunks_mut(8)
-                .for_each(|part| part.copy_from_slice(&numbers.next().to_be_bytes()[..part.len()]));
-            Ok(())
-        }));
-        let router = okra_api::router(state);
-        let refresher = Arc::new(environment.refresher());
-        let deliverer = Arc::new(deliverer(&environment, &receivers, random.next()));
+        let numbers = Mutex::new(random.fork_generator());
+        let state =
+            ApiState::new(environment.clone(), None).with_random_source(Arc::new(move |bytes| {
+                let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+                bytes.chunks_mut(8).for_each(|part| {
+                    part.copy_from_slice(&numbers.next().to_be_bytes()[..part.len()])
+                });
+                Ok(())
+            }));
+        let router = okra_api::build_router(state);
+        let refresher = Arc::new(environment.build_refresher());
+        let deliverer = Arc::new(build_deliverer(&environment, &receivers, random.next()));
         let mut world = Self {
             random,
-            weather,
-            gate,
+            fault_profile: weather,
+            scheduler: gate,
             cloud,
             banks,
             receivers,
             store,
-            trace: Trace::new(keep),
-            linked: Vec::new(),
-            broken: Vec::new(),
+            trace: SimTrace::new(keep_trace),
+            linked_records: Vec::new(),
+            violations: Vec::new(),
             rules,
             clock,
-            begins_ms: begins.as_millisecond(),
-            started: Instant::now(),
+            started_at_ms: begins.as_millisecond(),
+            started_instant: Instant::now(),
             router,
             environment,
             refresher,
             deliverer,
             processes: Vec::new(),
-            next_process: 1,
-            root: Arc::default(),
-            late: BTreeSet::new(),
-            beside: BTreeSet::new(),
-            again: Vec::new(),
-            counts: BTreeMap::new(),
+            next_process_id: 1,
+            root_waker: Arc::default(),
+            late_processes: BTreeSet::new(),
+            unplanned_processes: BTreeSet::new(),
+            pending_retries: Vec::new(),
+            event_counts: BTreeMap::new(),
         };
-        world.set_up().await;
+        world.set_up_world().await;
         world
     }
 
-    async fn set_up(&mut self) {
+    async fn set_up_world(&mut self) {
         let bank = BankConfig {
-            id: BANK,
+            id: SIM_BANK_ID,
             name: "Bank".to_owned(),
             slug: "bank".to_owned(),
-            standard: Standard::Obie31,
+            standard: BankStandard::Obie31,
             base_url: "https://bank.example/aisp".to_owned(),
             financial_id: None,
             country: "NG".to_owned(),
             oauth: None,
             limits: BankLimits {
-                user_present_only: self.weather.in_person,
-                records_per_second: if self.weather.narrow { 1 } else { 50 },
+                user_present_only: self.fault_profile.user_present_only,
+                records_per_second: if self.fault_profile.bank_rate_is_low {
+                    1
+                } else {
+                    50
+                },
                 ..BankLimits::default()
             },
         };
         let app = App {
-            id: APP,
+            id: SIM_APP_ID,
             name: "app".to_owned(),
-            env: Env::Sandbox,
+            environment: Env::Sandbox,
             created_at: self.clock.now(),
-            origins: Vec::new(),
+            widget_origins: Vec::new(),
             public_key: None,
-            rate: okra_store::DEFAULT_RATE,
+            refreshes_per_minute: okra_store::DEFAULT_REFRESHES_PER_MINUTE,
         };
         let set = async {
             self.store.put_bank(&bank).await?;
             self.store.put_app(&app).await?;
-            self.store.put_key(KeyHash::of(KEY), APP).await?;
+            self.store
+                .put_bare_api_key(KeyHash::hash_secret(SIM_SECRET_KEY), SIM_APP_ID)
+                .await?;
             // Sweeps ran every minute since the deployment, and found nothing.
             let swept = self.now().as_second() / 60;
             self.store
-                .put_state("sweep", &json!({ "minute": swept }))
+                .put_system_state("sweep", &json!({ "minute": swept }))
                 .await
         };
         if let Err(error) = set.await {
-            self.broken.push(format!("set up: {error}"));
+            self.violations.push(format!("set up: {error}"));
         }
         // One endpoint of the app that is told of everything.
-        let ordered = self.random.chance(400);
-        self.receivers.desk().ask_for_order(APP_HOOK, ordered);
-        let hook = json!({ "url": APP_HOOK, "ordered": ordered });
-        self.call_now("webhooks/set", hook).await;
-        if self.random.chance(300) {
-            let named = json!({ "url": OPS_HOOK, "events": ["endpoint.*", "delivery.*"] });
-            self.call_now("webhooks/set", named).await;
+        let ordered = self.random.roll_permille(400);
+        self.receivers
+            .lock_state()
+            .set_ordered(APP_HOOK_URL, ordered);
+        let hook = json!({ "url": APP_HOOK_URL, "ordered": ordered });
+        self.call_api_now("webhooks/set", hook).await;
+        if self.random.roll_permille(300) {
+            let named = json!({ "url": OPS_HOOK_URL, "events": ["endpoint.*", "delivery.*"] });
+            self.call_api_now("webhooks/set", named).await;
         }
         // Every read sees the endpoints from now on.
-        self.pass(3_000).await;
-        let records = 1 + self.random.below(2);
+        self.advance_time(3_000).await;
+        let records = 1 + self.random.number_below(2);
         for _ in 0..records {
-            let (path, body) = self.link_call();
-            self.call_now(path, body).await;
+            let (path, body) = self.make_link_call();
+            self.call_api_now(path, body).await;
         }
     }
 
     /// A call of the API with the gate as it is, waited for.
-    async fn call_now(&mut self, path: &'static str, body: Value) {
-        let job = Job::Call {
+    async fn call_api_now(&mut self, path: &'static str, body: Value) {
+        let job = SimJob::Call {
             path,
             body,
-            tries: 0,
+            retry_count: 0,
         };
-        let (status, answer) = call(self.router.clone(), path, &job_body(&job)).await;
-        self.answered(path, &job, status, &answer);
+        let (status, answer) = call_api(self.router.clone(), path, &job_body(&job)).await;
+        self.handle_api_response(path, &job, status, &answer);
     }
 
-    fn link_call(&mut self) -> (&'static str, Value) {
-        let accounts = 1 + self.random.below(2);
-        let token = self.banks.open(accounts);
-        if accounts > 1 && self.random.chance(150) {
-            let mut books = self.banks.books();
+    fn make_link_call(&mut self) -> (&'static str, Value) {
+        let accounts = 1 + self.random.number_below(2);
+        let token = self.banks.open_login(accounts);
+        if accounts > 1 && self.random.roll_permille(150) {
+            let mut books = self.banks.lock_state();
             if let Some(account) = books
                 .logins
                 .last_mut()
                 .and_then(|login| login.accounts.last_mut())
             {
-                account.broken = true;
+                account.always_fails = true;
             }
         }
-        let mut body = json!({ "access_token": token, "bank": BANK, "name": "Ada Obi" });
-        if self.weather.ends {
-            let minutes = self.random.between(1, 3 * 24 * 60);
-            let ends = later(self.now(), minutes * 60_000);
-            if let Some(login) = self.banks.books().logins.last_mut() {
+        let mut body = json!({ "access_token": token, "bank": SIM_BANK_ID, "name": "Ada Obi" });
+        if self.fault_profile.consents_expire {
+            let minutes = self.random.number_between(1, 3 * 24 * 60);
+            let ends = add_milliseconds(self.now(), minutes * 60_000);
+            if let Some(login) = self.banks.lock_state().logins.last_mut() {
                 login.expires_at = Some(ends);
             }
             body["consent_expires_at"] = json!(ends);
         }
-        if self.random.chance(500) {
-            body["limit"] = json!(1 + self.random.below(3));
+        if self.random.roll_permille(500) {
+            body["limit"] = json!(1 + self.random.number_below(3));
         }
-        if self.random.chance(600) {
+        if self.random.roll_permille(600) {
             let interval = self
                 .random
-                .pick(&Interval::ALL)
+                .pick_one(&Interval::ALL)
                 .copied()
                 .unwrap_or_default();
             body["interval"] = json!(interval);
-            body["webhook_url"] = json!(format!("https://r{}.example/hook", self.random.below(2)));
+            body["webhook_url"] = json!(format!(
+                "https://r{}.example/hook",
+                self.random.number_below(2)
+            ));
         }
         ("records/link", body)
     }
@@ -417,170 +432,179 @@ impl World {
         self.clock.now()
     }
 
-    fn count(&mut self, what: &'static str) {
-        *self.counts.entry(what).or_default() += 1;
+    fn increment_count(&mut self, event: &'static str) {
+        *self.event_counts.entry(event).or_default() += 1;
     }
 
     /// What the banks answered, beside what happened here.
-    pub(crate) fn count_answers(&mut self) {
-        let lacking = self.banks.books().lacking;
-        self.counts.insert("answers that lacked a row", lacking);
+    pub(crate) fn count_omissions(&mut self) {
+        let lacking = self.banks.lock_state().omission_count;
+        self.event_counts
+            .insert("answers that lacked a row", lacking);
     }
 
-    pub(crate) fn log(&mut self, text: impl FnOnce() -> String) {
-        let at = self.clock.now().as_millisecond() - self.begins_ms;
-        self.trace.say(at, text);
+    pub(crate) fn log_event(&mut self, text: impl FnOnce() -> String) {
+        let at = self.clock.now().as_millisecond() - self.started_at_ms;
+        self.trace.push_line(at, text);
     }
 
     /// Time passes, for the timers of the code as well.
-    pub(crate) async fn pass(&mut self, ms: i64) {
+    pub(crate) async fn advance_time(&mut self, ms: i64) {
         let ms = u64::try_from(ms).unwrap_or(0);
         if ms > 0 {
             tokio::time::advance(Duration::from_millis(ms)).await;
         }
-        self.keep_time();
+        self.sync_clock();
     }
 
-    pub(crate) fn begins(&self) -> Timestamp {
-        Timestamp::from_millisecond(self.begins_ms).unwrap_or_default()
+    pub(crate) fn start_time(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.started_at_ms).unwrap_or_default()
     }
 
-    fn keep_time(&self) {
-        let elapsed = self.started.elapsed().as_millis();
-        let at = self.begins_ms + i64::try_from(elapsed).unwrap_or(0);
+    fn sync_clock(&self) {
+        let elapsed = self.started_instant.elapsed().as_millis();
+        let at = self.started_at_ms + i64::try_from(elapsed).unwrap_or(0);
         self.clock
-            .set(Timestamp::from_millisecond(at).unwrap_or_default());
+            .set_time(Timestamp::from_millisecond(at).unwrap_or_default());
     }
 
-    async fn pass_until(&mut self, at: i64) {
-        let wait = at - self.now().as_millisecond();
-        self.pass(wait).await;
+    async fn advance_time_until(&mut self, until_ms: i64) {
+        let wait = until_ms - self.now().as_millisecond();
+        self.advance_time(wait).await;
     }
 
-    fn start(&mut self, job: Job) {
-        let id = self.next_process;
-        self.next_process += 1;
-        self.log(|| format!("start {id} {}", name(&job)));
-        if let Job::Batch { messages, .. } = &job
-            && self.all_late(messages)
+    fn start_process(&mut self, job: SimJob) {
+        let id = self.next_process_id;
+        self.next_process_id += 1;
+        self.log_event(|| format!("start {id} {}", describe_job(&job)));
+        if let SimJob::Batch { messages, .. } = &job
+            && self.are_all_chunks_late(messages)
         {
-            self.count("late chunks");
-            self.late.insert(id);
+            self.increment_count("late chunks");
+            self.late_processes.insert(id);
         }
-        if self.is_beside(&job) {
-            self.beside.insert(id);
+        if self.needs_permits(&job) {
+            self.unplanned_processes.insert(id);
         }
         let (refresher, deliverer) = (Arc::clone(&self.refresher), Arc::clone(&self.deliverer));
-        let future: Pin<Box<dyn Future<Output = Ended>>> = match &job {
-            Job::Tick { tick, .. } => {
+        let future: Pin<Box<dyn Future<Output = ProcessOutcome>>> = match &job {
+            SimJob::Tick { tick, .. } => {
                 let tick = *tick;
                 Box::pin(async move {
-                    Ended::Done(
-                        okra_handlers::fetch(&refresher, FetchEvent::Tick(tick))
+                    ProcessOutcome::Invocation(
+                        okra_handlers::handle_fetch_event(&refresher, FetchEvent::Tick(tick))
                             .await
                             .is_ok(),
                     )
                 })
             }
-            Job::Sweep { at, .. } => {
+            SimJob::Sweep { at, .. } => {
                 let sweep = *at;
                 Box::pin(async move {
                     let event = DeliverEvent::Sweep { sweep };
-                    Ended::Done(okra_handlers::deliver(&deliverer, event).await.is_ok())
+                    ProcessOutcome::Invocation(
+                        okra_handlers::handle_deliver_event(&deliverer, event)
+                            .await
+                            .is_ok(),
+                    )
                 })
             }
-            Job::Batch { queue, messages } => {
-                let event = self.event(queue, messages);
+            SimJob::Batch { queue, messages } => {
+                let event = self.lambda_event(queue, messages);
                 let deliver = *queue == "deliver";
                 Box::pin(async move {
                     let response = if deliver {
                         let event: DeliverEvent = match serde_json::from_value(event) {
                             Ok(event) => event,
-                            Err(error) => return Ended::Batch(Err(error.to_string())),
+                            Err(error) => return ProcessOutcome::Batch(Err(error.to_string())),
                         };
-                        match okra_handlers::deliver(&deliverer, event).await {
-                            Ok(DeliverResponse::Messages(response)) => response,
-                            Ok(DeliverResponse::Sweep(_)) => {
-                                return Ended::Batch(Err("a sweep".to_owned()));
+                        match okra_handlers::handle_deliver_event(&deliverer, event).await {
+                            Ok(DeliverEventResponse::Messages(response)) => response,
+                            Ok(DeliverEventResponse::Sweep(_)) => {
+                                return ProcessOutcome::Batch(Err("a sweep".to_owned()));
                             }
-                            Err(error) => return Ended::Batch(Err(error.to_string())),
+                            Err(error) => return ProcessOutcome::Batch(Err(error.to_string())),
                         }
                     } else {
                         let event: FetchEvent = match serde_json::from_value(event) {
                             Ok(event) => event,
-                            Err(error) => return Ended::Batch(Err(error.to_string())),
+                            Err(error) => return ProcessOutcome::Batch(Err(error.to_string())),
                         };
-                        match okra_handlers::fetch(&refresher, event).await {
-                            Ok(FetchResponse::Messages(response)) => response,
-                            Ok(FetchResponse::Tick(_)) => {
-                                return Ended::Batch(Err("a tick".to_owned()));
+                        match okra_handlers::handle_fetch_event(&refresher, event).await {
+                            Ok(FetchEventResponse::Messages(response)) => response,
+                            Ok(FetchEventResponse::Tick(_)) => {
+                                return ProcessOutcome::Batch(Err("a tick".to_owned()));
                             }
-                            Err(error) => return Ended::Batch(Err(error.to_string())),
+                            Err(error) => return ProcessOutcome::Batch(Err(error.to_string())),
                         }
                     };
                     let failed = response.batch_item_failures.iter();
-                    Ended::Batch(Ok(failed
+                    ProcessOutcome::Batch(Ok(failed
                         .filter_map(|it| it.item_identifier.parse().ok())
                         .collect()))
                 })
             }
-            Job::Call { path, .. } => {
+            SimJob::Call { path, .. } => {
                 let (router, path, body) = (self.router.clone(), *path, job_body(&job));
                 Box::pin(async move {
-                    let (status, answer) = call(router, path, &body).await;
-                    Ended::Answered(status, answer)
+                    let (status, answer) = call_api(router, path, &body).await;
+                    ProcessOutcome::ApiCall(status, answer)
                 })
             }
         };
-        let flag = Arc::new(Flag {
-            set: AtomicBool::new(true),
-            root: Arc::clone(&self.root),
+        let flag = Arc::new(ProcessWaker {
+            is_woken: AtomicBool::new(true),
+            root_waker: Arc::clone(&self.root_waker),
         });
-        self.processes.push(Process {
+        self.processes.push(SimProcess {
             id,
             job,
             future,
-            flag,
+            waker: flag,
         });
     }
 
     /// True where whatever is asked of the bank is asked beside its ticks: by a link, by steps of histories, by
     /// chunks that come late. What is asked on demand took its place when it was sent.
-    fn is_beside(&self, job: &Job) -> bool {
+    fn needs_permits(&self, job: &SimJob) -> bool {
         let messages = match job {
-            Job::Batch { messages, .. } => messages,
-            Job::Call { .. } => return true,
-            Job::Tick { .. } | Job::Sweep { .. } => return false,
+            SimJob::Batch { messages, .. } => messages,
+            SimJob::Call { .. } => return true,
+            SimJob::Tick { .. } | SimJob::Sweep { .. } => return false,
         };
         let now = self.now();
-        self.all(messages, |message| match message {
+        self.all_fetch_messages(messages, |message| match message {
             FetchMessage::ChunkV1(chunk) => chunk.is_late(now),
-            FetchMessage::HistoryV1(_) => true,
-            FetchMessage::FollowUpV1(_) | FetchMessage::RemovalV1(_) => false,
+            FetchMessage::BackfillV1(_) => true,
+            FetchMessage::FollowUpV1(_) | FetchMessage::RemovalStepV1(_) => false,
         })
     }
 
-    fn all_late(&self, messages: &[u64]) -> bool {
+    fn are_all_chunks_late(&self, messages: &[u64]) -> bool {
         let now = self.now();
-        self.all(
+        self.all_fetch_messages(
             messages,
             |message| matches!(message, FetchMessage::ChunkV1(chunk) if chunk.not_after < now),
         )
     }
 
     /// True where each of these messages is one of the fetch queues, and `fits`.
-    fn all(&self, messages: &[u64], fits: impl Fn(&FetchMessage) -> bool) -> bool {
-        let services = self.cloud.services();
+    fn all_fetch_messages(
+        &self,
+        messages: &[u64],
+        predicate: impl Fn(&FetchMessage) -> bool,
+    ) -> bool {
+        let services = self.cloud.lock_services();
         messages.iter().all(|id| {
             let message = services.queues.get(id);
             let message = message.and_then(|it| serde_json::from_str(&it.body).ok());
-            message.is_some_and(|message| fits(&message))
+            message.is_some_and(|message| predicate(&message))
         })
     }
 
     /// What Lambda hands to a function for these messages.
-    fn event(&self, queue: &str, messages: &[u64]) -> Value {
-        let services = self.cloud.services();
+    fn lambda_event(&self, queue: &str, messages: &[u64]) -> Value {
+        let services = self.cloud.lock_services();
         let records: Vec<Value> = messages
             .iter()
             .filter_map(|id| services.queues.get(id))
@@ -590,7 +614,7 @@ impl World {
                     "receiptHandle": "-",
                     "body": message.body,
                     "attributes": {
-                        "ApproximateReceiveCount": message.receives.to_string(),
+                        "ApproximateReceiveCount": message.receive_count.to_string(),
                         "MessageGroupId": message.group,
                     },
                     "messageAttributes": {},
@@ -604,18 +628,21 @@ impl World {
     }
 
     /// Lets every process run until it waits at the gate, sleeps or ends.
-    async fn settle(&mut self) {
+    async fn poll_processes(&mut self) {
         let ended = poll_fn(|cx| {
-            *self.root.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+            *self
+                .root_waker
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
             let mut ended = Vec::new();
             while let Some(at) = self
                 .processes
                 .iter()
-                .position(|it| it.flag.set.swap(false, Ordering::SeqCst))
+                .position(|it| it.waker.is_woken.swap(false, Ordering::SeqCst))
             {
                 let process = &mut self.processes[at];
-                self.gate.enter(process.id);
-                let waker = Waker::from(Arc::clone(&process.flag));
+                self.scheduler.set_current_process(process.id);
+                let waker = Waker::from(Arc::clone(&process.waker));
                 if let Poll::Ready(end) = process
                     .future
                     .as_mut()
@@ -624,7 +651,7 @@ impl World {
                     ended.push((self.processes.remove(at), end));
                 }
             }
-            let waiting = !self.gate.waiting(|_, _| ()).is_empty();
+            let waiting = !self.scheduler.map_pending_effects(|_, _| ()).is_empty();
             if waiting || self.processes.is_empty() || !ended.is_empty() {
                 Poll::Ready(ended)
             } else {
@@ -632,32 +659,35 @@ impl World {
             }
         })
         .await;
-        self.keep_time();
+        self.sync_clock();
         for (process, end) in ended {
-            self.ended(&process, end);
+            self.handle_process_outcome(&process, end);
         }
     }
 
-    fn ended(&mut self, process: &Process, end: Ended) {
+    fn handle_process_outcome(&mut self, process: &SimProcess, outcome: ProcessOutcome) {
         let id = process.id;
-        match end {
-            Ended::Done(done) => {
-                self.log(|| format!("end {id} {done}"));
+        match outcome {
+            ProcessOutcome::Invocation(done) => {
+                self.log_event(|| format!("end {id} {done}"));
                 if !done {
-                    self.come_again(&process.job);
+                    self.schedule_job_retry(&process.job);
                 }
             }
-            Ended::Batch(Err(error)) => {
-                self.broken
+            ProcessOutcome::Batch(Err(error)) => {
+                self.violations
                     .push(format!("a batch could not be handed over: {error}"));
             }
-            Ended::Batch(Ok(failed)) => {
-                self.log(|| format!("end {id} failed {failed:?}"));
-                if let Job::Batch { messages, .. } = &process.job {
-                    let (twice, now) = (self.weather.twice, self.now().as_millisecond());
+            ProcessOutcome::Batch(Ok(failed)) => {
+                self.log_event(|| format!("end {id} failed {failed:?}"));
+                if let SimJob::Batch { messages, .. } = &process.job {
+                    let (twice, now) = (
+                        self.fault_profile.duplicate_permille,
+                        self.now().as_millisecond(),
+                    );
                     for message in messages {
-                        let again = self.random.chance(twice);
-                        let mut services = self.cloud.services();
+                        let again = self.random.roll_permille(twice);
+                        let mut services = self.cloud.lock_services();
                         let Some(held) = services.queues.get_mut(message) else {
                             continue;
                         };
@@ -668,47 +698,55 @@ impl World {
                             // A duplicate, which SQS may count as a first receive.
                             held.in_flight = false;
                             held.visible_at = now + 1000;
-                            held.receives = 0;
+                            held.receive_count = 0;
                         } else {
                             services.queues.remove(message);
                         }
                     }
                 }
             }
-            Ended::Answered(status, answer) => {
-                self.log(|| format!("end {id} {status}"));
+            ProcessOutcome::ApiCall(status, answer) => {
+                self.log_event(|| format!("end {id} {status}"));
                 if status == 429 {
-                    self.count("asked too often");
+                    self.increment_count("asked too often");
                 }
-                if let Job::Call { path, .. } = &process.job {
-                    self.answered(path, &process.job, status, &answer);
+                if let SimJob::Call { path, .. } = &process.job {
+                    self.handle_api_response(path, &process.job, status, &answer);
                 }
             }
         }
     }
 
-    fn answered(&mut self, path: &'static str, job: &Job, status: u16, answer: &Value) {
-        let Job::Call { body, .. } = job else { return };
+    fn handle_api_response(
+        &mut self,
+        path: &'static str,
+        job: &SimJob,
+        status: u16,
+        response: &Value,
+    ) {
+        let SimJob::Call { body, .. } = job else {
+            return;
+        };
         if status >= 500 || status == 429 {
             // Whoever asked for a link or a consent asks again; others give up.
             if path == "records/link" {
-                self.come_again(job);
+                self.schedule_job_retry(job);
             }
             return;
         }
         if path == "records/link" && status == 200 && body["record_id"].is_null() {
-            let data = &answer["data"];
+            let data = &response["data"];
             let record = data["record_id"].as_str().and_then(|id| id.parse().ok());
             let token = body["access_token"].as_str().unwrap_or_default();
             let login = self
                 .banks
-                .books()
+                .lock_state()
                 .logins
                 .iter()
                 .position(|login| login.token == token);
             if let (Some(record), Some(login)) = (record, login) {
                 let customer = data["customer_id"].as_str().unwrap_or_default().to_owned();
-                self.linked.push(Linked {
+                self.linked_records.push(SimLinkedRecord {
                     record,
                     login,
                     customer,
@@ -717,235 +755,272 @@ impl World {
         }
     }
 
-    fn come_again(&mut self, job: &Job) {
+    fn schedule_job_retry(&mut self, job: &SimJob) {
         let mut job = job.clone();
         let delay = match &mut job {
-            Job::Tick { tries, .. } | Job::Sweep { tries, .. } => {
+            SimJob::Tick {
+                retry_count: tries, ..
+            }
+            | SimJob::Sweep {
+                retry_count: tries, ..
+            } => {
                 *tries += 1;
-                if *tries > LAMBDA_TRIES {
+                if *tries > MAX_LAMBDA_RETRIES {
                     return;
                 }
                 60_000
             }
-            Job::Call { tries, .. } => {
+            SimJob::Call {
+                retry_count: tries, ..
+            } => {
                 *tries += 1;
                 5_000
             }
-            Job::Batch { .. } => return,
+            SimJob::Batch { .. } => return,
         };
-        self.again.push((self.now().as_millisecond() + delay, job));
+        self.pending_retries
+            .push((self.now().as_millisecond() + delay, job));
     }
 
     /// A process dies where it stands. Whoever called it sees no answer.
-    fn crash(&mut self, process: u64) {
+    fn crash_process(&mut self, process: u64) {
         let Some(at) = self.processes.iter().position(|it| it.id == process) else {
             return;
         };
         let dead = self.processes.remove(at);
-        self.log(|| format!("crash {process}"));
-        self.count("crashes");
-        if let Job::Batch { messages, .. } = &dead.job {
+        self.log_event(|| format!("crash {process}"));
+        self.increment_count("crashes");
+        if let SimJob::Batch { messages, .. } = &dead.job {
             let now = self.now().as_millisecond();
-            let mut services = self.cloud.services();
+            let mut services = self.cloud.lock_services();
             for message in messages {
                 if let Some(held) = services.queues.get_mut(message) {
                     held.in_flight = false;
-                    held.visible_at = now + VISIBILITY_MS;
+                    held.visible_at = now + VISIBILITY_TIMEOUT_MS;
                 }
             }
-        } else if !matches!(dead.job, Job::Call { .. }) || name(&dead.job).contains("link") {
-            self.come_again(&dead.job);
+        } else if !matches!(dead.job, SimJob::Call { .. })
+            || describe_job(&dead.job).contains("link")
+        {
+            self.schedule_job_retry(&dead.job);
         }
         drop(dead);
         // The next call finds a process without memory.
-        self.refresher = Arc::new(self.environment.refresher());
+        self.refresher = Arc::new(self.environment.build_refresher());
         let seed = self.random.next();
-        self.deliverer = Arc::new(deliverer(&self.environment, &self.receivers, seed));
+        self.deliverer = Arc::new(build_deliverer(&self.environment, &self.receivers, seed));
     }
 
-    fn fate(&mut self, kind: Kind) -> Fate {
-        let weather = self.weather;
-        if kind == Kind::EventualRead || kind == Kind::Batch {
-            if self.random.chance(weather.stale) && kind == Kind::EventualRead {
-                return Fate::Stale(self.random.between(1, 2_000));
+    fn draw_fate(&mut self, kind: EffectKind) -> EffectFate {
+        let weather = self.fault_profile;
+        if kind == EffectKind::EventualRead || kind == EffectKind::Batch {
+            if self.random.roll_permille(weather.stale_read_permille)
+                && kind == EffectKind::EventualRead
+            {
+                return EffectFate::StaleRead(self.random.number_between(1, 2_000));
             }
-            if kind == Kind::Batch && self.random.chance(weather.cloud) {
-                return Fate::Partial;
+            if kind == EffectKind::Batch && self.random.roll_permille(weather.cloud_fault_permille)
+            {
+                return EffectFate::Partial;
             }
         }
         let faulty = match kind {
-            Kind::Bank | Kind::Receiver => return Fate::Pass,
-            _ => weather.cloud,
+            EffectKind::Bank | EffectKind::Receiver => return EffectFate::Succeed,
+            _ => weather.cloud_fault_permille,
         };
-        if !self.random.chance(faulty) {
-            return Fate::Pass;
+        if !self.random.roll_permille(faulty) {
+            return EffectFate::Succeed;
         }
         let fates = [
-            Fate::Throttle,
-            Fate::Fail,
-            Fate::Unreachable,
-            Fate::LoseAnswer,
+            EffectFate::Throttle,
+            EffectFate::Fail,
+            EffectFate::Unreachable,
+            EffectFate::LoseResponse,
         ];
-        self.random.pick(&fates).copied().unwrap_or(Fate::Pass)
+        self.random
+            .pick_one(&fates)
+            .copied()
+            .unwrap_or(EffectFate::Succeed)
     }
 
     /// One waiting effect goes on, or its process dies. False where none waits.
-    async fn effect(&mut self, calm: bool) -> bool {
-        self.settle().await;
+    async fn perform_effect(&mut self, is_fault_free: bool) -> bool {
+        self.poll_processes().await;
         let points = self
-            .gate
-            .waiting(|id, point| (id, point.process, point.kind, point.side));
-        let at = if calm {
+            .scheduler
+            .map_pending_effects(|id, point| (id, point.process, point.kind, point.phase));
+        let at = if is_fault_free {
             0
         } else {
-            self.random.below(points.len())
+            self.random.number_below(points.len())
         };
         let Some(&(id, process, kind, side)) = points.get(at) else {
             return false;
         };
-        let label = self.trace.keeps().then(|| {
-            self.gate
-                .waiting(|it, point| (it == id).then(|| point.label.clone()))
+        let label = self.trace.keeps_lines().then(|| {
+            self.scheduler
+                .map_pending_effects(|it, point| (it == id).then(|| point.label.clone()))
         });
         let label = label.into_iter().flatten().flatten().next();
-        if !calm && self.random.chance(self.weather.crash) {
-            self.log(|| format!("{process} dies {side:?} {}", label.unwrap_or_default()));
-            self.crash(process);
+        if !is_fault_free && self.random.roll_permille(self.fault_profile.crash_permille) {
+            self.log_event(|| format!("{process} dies {side:?} {}", label.unwrap_or_default()));
+            self.crash_process(process);
             return true;
         }
-        if kind == Kind::Bank && side == Side::Before && self.late.contains(&process) {
-            self.broken
+        if kind == EffectKind::Bank
+            && side == EffectPhase::Before
+            && self.late_processes.contains(&process)
+        {
+            self.violations
                 .push("law 9: a bank is called for a chunk whose time is over".to_owned());
         }
-        if kind == Kind::Bank && side == Side::Before && self.beside.contains(&process) {
-            self.cloud.services().asks(process, "a turn of its own");
+        if kind == EffectKind::Bank
+            && side == EffectPhase::Before
+            && self.unplanned_processes.contains(&process)
+        {
+            self.cloud
+                .lock_services()
+                .require_permit(process, "a turn of its own");
         }
-        let fate = if calm || side == Side::After {
-            Fate::Pass
+        let fate = if is_fault_free || side == EffectPhase::After {
+            EffectFate::Succeed
         } else {
-            self.fate(kind)
+            self.draw_fate(kind)
         };
-        if fate != Fate::Pass {
-            self.count("faults");
+        if fate != EffectFate::Succeed {
+            self.increment_count("faults");
         }
-        self.count("effects");
-        self.log(|| format!("{process} {side:?} {fate:?} {}", label.unwrap_or_default()));
-        self.gate.release(id, fate);
-        let ms = if calm { 1 } else { self.random.between(0, 25) };
-        self.pass(ms).await;
+        self.increment_count("effects");
+        self.log_event(|| format!("{process} {side:?} {fate:?} {}", label.unwrap_or_default()));
+        self.scheduler.release_effect(id, fate);
+        let ms = if is_fault_free {
+            1
+        } else {
+            self.random.number_between(0, 25)
+        };
+        self.advance_time(ms).await;
         true
     }
 
     /// The storm: jobs start, effects happen in any order, processes die, banks move.
-    pub(crate) async fn storm(&mut self) {
-        self.gate.set_open(false);
-        self.banks.books().moods = Moods {
-            failing: self.weather.banks,
-            lacking: self.weather.lacking,
+    pub(crate) async fn run_fault_phase(&mut self) {
+        self.scheduler.set_bypassed(false);
+        self.banks.lock_state().fault_rates = BankFaultRates {
+            failure_permille: self.fault_profile.bank_fault_permille,
+            omission_permille: self.fault_profile.omission_permille,
         };
-        self.receivers.desk().failing = self.weather.receivers;
-        for _ in 0..self.weather.steps {
-            match self.random.below(100) {
+        self.receivers.lock_state().failure_permille = self.fault_profile.receiver_fault_permille;
+        for _ in 0..self.fault_profile.fault_phase_steps {
+            match self.random.number_below(100) {
                 0..=74 if !self.processes.is_empty() => {
-                    self.effect(false).await;
+                    self.perform_effect(false).await;
                 }
-                0..=84 => self.start_something().await,
+                0..=84 => self.start_random_job().await,
                 85..=95 => {
-                    let (now, flips) = (self.now(), self.weather.flips);
-                    let moved = self.banks.books().move_something(now, flips);
-                    self.log(|| moved.unwrap_or_default());
+                    let (now, flips) = (self.now(), self.fault_profile.banks_flip_back);
+                    let moved = self.banks.lock_state().change_random_account(now, flips);
+                    self.log_event(|| moved.unwrap_or_default());
                 }
                 _ => {
-                    let ms = self.random.between(1, 30_000);
-                    self.pass(ms).await;
+                    let ms = self.random.number_between(1, 30_000);
+                    self.advance_time(ms).await;
                 }
             }
         }
     }
 
-    async fn start_something(&mut self) {
-        if self.processes.len() >= self.weather.width {
+    async fn start_random_job(&mut self) {
+        if self.processes.len() >= self.fault_profile.max_processes {
             return;
         }
-        match self.random.below(20) {
+        match self.random.number_below(20) {
             0..=4 => {
-                let Some(key) = self.some_due_key() else {
+                let Some(key) = self.pick_due_key() else {
                     return;
                 };
                 if self.processes.is_empty() {
-                    self.pass_until(next_tick(&key, self.now())).await;
+                    self.advance_time_until(next_tick_at_ms(&key, self.now()))
+                        .await;
                 }
                 let tick = Tick {
                     interval: key.interval,
-                    at: minute(self.now()),
+                    at: start_of_minute(self.now()),
                 };
-                if self.rule_is_on(tick.interval) {
-                    self.start(Job::Tick { tick, tries: 0 });
-                    let twice = self.weather.twice;
-                    if self.random.chance(twice) {
-                        self.start(Job::Tick { tick, tries: 0 });
+                if self.is_rule_enabled(tick.interval) {
+                    self.start_process(SimJob::Tick {
+                        tick,
+                        retry_count: 0,
+                    });
+                    let twice = self.fault_profile.duplicate_permille;
+                    if self.random.roll_permille(twice) {
+                        self.start_process(SimJob::Tick {
+                            tick,
+                            retry_count: 0,
+                        });
                     }
                 }
             }
             5..=13 => {
                 if !self.start_batch() && self.processes.is_empty() {
-                    let next = self.next_visible();
+                    let next = self.next_visible_at_ms();
                     if let Some(at) = next {
-                        self.pass_until(at).await;
+                        self.advance_time_until(at).await;
                         self.start_batch();
                     }
                 }
             }
             14 => {
-                let at = minute(self.now());
-                if self.random.chance(300) {
-                    self.skip_sweeps();
-                    self.start(Job::Sweep { at, tries: 0 });
+                let at = start_of_minute(self.now());
+                if self.random.roll_permille(300) {
+                    self.skip_empty_sweeps();
+                    self.start_process(SimJob::Sweep { at, retry_count: 0 });
                 }
             }
             15 => {
-                if let Some((_, job)) = (!self.again.is_empty()).then(|| self.again.remove(0)) {
-                    self.start(job);
+                if let Some((_, job)) =
+                    (!self.pending_retries.is_empty()).then(|| self.pending_retries.remove(0))
+                {
+                    self.start_process(job);
                 }
             }
             _ => {
-                if let Some((path, body)) = self.some_call() {
-                    self.start(Job::Call {
+                if let Some((path, body)) = self.pick_api_call() {
+                    self.start_process(SimJob::Call {
                         path,
                         body,
-                        tries: 0,
+                        retry_count: 0,
                     });
                 }
             }
         }
     }
 
-    fn some_call(&mut self) -> Option<(&'static str, Value)> {
-        let linked = self.random.pick(&self.linked.clone()).cloned();
-        match self.random.below(10) {
-            0 if self.linked.len() < 3 => Some(self.link_call()),
+    fn pick_api_call(&mut self) -> Option<(&'static str, Value)> {
+        let linked = self.random.pick_one(&self.linked_records.clone()).cloned();
+        match self.random.number_below(10) {
+            0 if self.linked_records.len() < 3 => Some(self.make_link_call()),
             0..=3 => {
                 let path = self
                     .random
-                    .pick(&["balance/refresh", "transactions/refresh", "customers/retry"])
+                    .pick_one(&["balance/refresh", "transactions/refresh", "customers/retry"])
                     .copied()?;
                 let mut body = json!({ "record_id": linked?.record });
-                if self.weather.in_person || self.random.chance(200) {
+                if self.fault_profile.user_present_only || self.random.roll_permille(200) {
                     body["customer_ip"] = json!(USER_IP);
                 }
                 Some((path, body))
             }
             4 | 5 => {
-                let interval = self.random.pick(&Interval::ALL).copied()?;
+                let interval = self.random.pick_one(&Interval::ALL).copied()?;
                 let products = self
                     .random
-                    .pick(&[
+                    .pick_one(&[
                         &["balance"][..],
                         &["transactions"],
                         &["balance", "transactions"],
                     ])
                     .copied()?;
-                let url = format!("https://r{}.example/hook", self.random.below(3));
+                let url = format!("https://r{}.example/hook", self.random.number_below(3));
                 Some((
                     "data-sync",
                     json!({ "customer": linked?.customer, "products": products, "interval": interval, "webhook_url": url }),
@@ -954,47 +1029,55 @@ impl World {
             6 => {
                 // The consent ends; the user links again some time later.
                 let login = linked?.login;
-                self.banks.books().logins[login].refused = true;
-                self.log(|| format!("consent of login {login} ends"));
+                self.banks.lock_state().logins[login].is_revoked = true;
+                self.log_event(|| format!("consent of login {login} ends"));
                 None
             }
             7 => {
                 let linked = linked?;
-                Some(("records/link", self.relink(&linked)))
+                Some(("records/link", self.make_relink_call(&linked)))
             }
             8 => {
-                let down = self.weather.down;
-                if self.random.chance(down.saturating_mul(10)) {
-                    let url = match self.random.below(3) {
-                        0 => APP_HOOK.to_owned(),
+                let down = self.fault_profile.outage_permille;
+                if self.random.roll_permille(down.saturating_mul(10)) {
+                    let url = match self.random.number_below(3) {
+                        0 => APP_HOOK_URL.to_owned(),
                         n => format!("https://r{n}.example/hook"),
                     };
-                    let minutes = self.random.between(5, 20 * 60);
+                    let minutes = self.random.number_between(5, 20 * 60);
                     let until = self.now().as_millisecond() + minutes * 60_000;
-                    self.log(|| format!("{url} is down for {minutes} minutes"));
-                    self.count("receivers down");
+                    self.log_event(|| format!("{url} is down for {minutes} minutes"));
+                    self.increment_count("receivers down");
                     self.receivers
-                        .desk()
+                        .lock_state()
                         .inboxes
                         .entry(url)
                         .or_default()
-                        .down_until = until;
+                        .down_until_ms = until;
                     return None;
                 }
-                let url = format!("https://r{}.example/hook", self.random.below(3));
-                if self.random.chance(200) {
-                    self.receivers.desk().inboxes.entry(url).or_default().gone = true;
+                let url = format!("https://r{}.example/hook", self.random.number_below(3));
+                if self.random.roll_permille(200) {
+                    self.receivers
+                        .lock_state()
+                        .inboxes
+                        .entry(url)
+                        .or_default()
+                        .is_gone = true;
                     return None;
                 }
-                Some(("webhooks/set", json!({ "url": APP_HOOK, "rotate": true })))
+                Some((
+                    "webhooks/set",
+                    json!({ "url": APP_HOOK_URL, "rotate": true }),
+                ))
             }
             _ => None,
         }
     }
 
     /// The user consents again, and the app says so.
-    fn relink(&mut self, linked: &Linked) -> Value {
-        let mut books = self.banks.books();
+    fn make_relink_call(&mut self, linked: &SimLinkedRecord) -> Value {
+        let mut books = self.banks.lock_state();
         let login = &mut books.logins[linked.login];
         let turn = login
             .token
@@ -1003,11 +1086,11 @@ impl World {
             .and_then(|it| it.parse::<u32>().ok())
             .unwrap_or(0);
         login.token = format!("token-{}-{}", linked.login, turn + 1);
-        login.refused = false;
+        login.is_revoked = false;
         let mut body = json!({ "record_id": linked.record, "access_token": login.token });
-        if self.weather.ends {
+        if self.fault_profile.consents_expire {
             // Beyond the end of every world.
-            let ends = later(self.clock.now(), 90 * DAY_MS);
+            let ends = add_milliseconds(self.clock.now(), 90 * DAY_MS);
             login.expires_at = Some(ends);
             body["consent_expires_at"] = json!(ends);
         }
@@ -1015,31 +1098,31 @@ impl World {
     }
 
     /// Consents that have an end come to it, and everybody is asked for.
-    pub(crate) async fn end_consents(&mut self) {
+    pub(crate) async fn expire_consents(&mut self) {
         let ends = {
-            let books = self.banks.books();
+            let books = self.banks.lock_state();
             let ends = books.logins.iter().filter_map(|login| login.expires_at);
             ends.map(Timestamp::as_millisecond).collect::<Vec<_>>()
         };
         let soon = self.now().as_millisecond() + 30 * DAY_MS;
         if let Some(last) = ends.into_iter().filter(|at| *at < soon).max() {
-            self.pass_until(last + 1).await;
-            self.tick_all().await;
-            self.check_ends().await;
+            self.advance_time_until(last + 1).await;
+            self.tick_all_due_entries().await;
+            self.check_expired_consents().await;
         }
     }
 
-    fn rule_is_on(&self, interval: Interval) -> bool {
+    fn is_rule_enabled(&self, interval: Interval) -> bool {
         self.cloud
-            .services()
+            .lock_services()
             .rules
-            .contains(&self.rules.name(interval))
+            .contains(&self.rules.rule_name(interval))
     }
 
     /// The due entries that are in the table, in order.
     pub(crate) fn due_keys(&self) -> Vec<DueKey> {
-        let services = self.cloud.services();
-        let keys = services.table.items().filter_map(|((pk, sk), _)| {
+        let services = self.cloud.lock_services();
+        let keys = services.table.current_items().filter_map(|((pk, sk), _)| {
             let mut parts = pk.strip_prefix("DUE#")?.split('#');
             let interval = parts.next()?.parse().ok()?;
             let (bank, record) = sk.split_once('#')?;
@@ -1053,44 +1136,49 @@ impl World {
     }
 
     /// True where a bank's earlier faults still leave something of a record alone.
-    pub(crate) async fn is_held(&self) -> bool {
+    pub(crate) async fn has_suspended_products(&self) -> bool {
         let now = self.now();
-        self.gate.set_open(true);
+        self.scheduler.set_bypassed(true);
         let mut held = false;
         for key in self.due_keys() {
-            let entry = self.store.due_entry(key, Consistency::Strong).await;
-            let trouble = entry.ok().flatten().and_then(|entry| entry.trouble);
-            held |= trouble.is_some_and(|it| it.held_until(now).is_some());
+            let entry = self.store.find_due_entry(key, Consistency::Strong).await;
+            let trouble = entry.ok().flatten().and_then(|entry| entry.failure_state);
+            held |= trouble.is_some_and(|it| it.suspended_until(now).is_some());
         }
-        self.gate.set_open(false);
+        self.scheduler.set_bypassed(false);
         held
     }
 
     /// True where an account's bank shows so little that it is not believed yet.
-    pub(crate) async fn is_doubted(&self) -> bool {
-        self.gate.set_open(true);
+    pub(crate) async fn has_pending_deletions(&self) -> bool {
+        self.scheduler.set_bypassed(true);
         let mut doubted = false;
-        for linked in &self.linked {
-            let accounts = self.banks.books().logins[linked.login].accounts.clone();
-            let customer = self.head(linked.record).await.map(|head| head.customer);
+        for linked in &self.linked_records {
+            let accounts = self.banks.lock_state().logins[linked.login]
+                .accounts
+                .clone();
+            let customer = self
+                .load_head(linked.record)
+                .await
+                .map(|head| head.customer);
             for account in &accounts {
                 let Some(customer) = customer else { continue };
-                let id = AccountId::of(customer, linked.record, &account.id);
-                let stored = self.store.account(id).await.ok().flatten();
-                doubted |= stored.is_some_and(|it| it.checks.doubt.is_some());
+                let id = AccountId::for_bank_account(customer, linked.record, &account.id);
+                let stored = self.store.find_account(id).await.ok().flatten();
+                doubted |= stored.is_some_and(|it| it.checks.pending_deletions.is_some());
             }
         }
-        self.gate.set_open(false);
+        self.scheduler.set_bypassed(false);
         doubted
     }
 
-    fn some_due_key(&mut self) -> Option<DueKey> {
+    fn pick_due_key(&mut self) -> Option<DueKey> {
         let keys = self.due_keys();
-        self.random.pick(&keys).copied()
+        self.random.pick_one(&keys).copied()
     }
 
-    fn next_visible(&self) -> Option<i64> {
-        let services = self.cloud.services();
+    fn next_visible_at_ms(&self) -> Option<i64> {
+        let services = self.cloud.lock_services();
         services
             .queues
             .values()
@@ -1101,12 +1189,12 @@ impl World {
 
     fn start_batch(&mut self) -> bool {
         let queues = ["priority", "fetch", "deliver"];
-        let first = self.random.below(3);
+        let first = self.random.number_below(3);
         let now = self.now().as_millisecond();
         for turn in 0..3 {
             let queue = queues[(first + turn) % 3];
             let mut visible: Vec<u64> = {
-                let services = self.cloud.services();
+                let services = self.cloud.lock_services();
                 let visible = services
                     .queues
                     .values()
@@ -1117,19 +1205,19 @@ impl World {
                 continue;
             }
             self.random.shuffle(&mut visible);
-            let most = 1 + self.random.below(10);
+            let most = 1 + self.random.number_below(10);
             visible.truncate(most);
             {
-                let mut services = self.cloud.services();
+                let mut services = self.cloud.lock_services();
                 for id in &visible {
                     if let Some(message) = services.queues.get_mut(id) {
-                        message.receives += 1;
+                        message.receive_count += 1;
                         message.in_flight = true;
-                        message.visible_at = now + VISIBILITY_MS;
+                        message.visible_at = now + VISIBILITY_TIMEOUT_MS;
                     }
                 }
             }
-            self.start(Job::Batch {
+            self.start_process(SimJob::Batch {
                 queue,
                 messages: visible,
             });
@@ -1139,69 +1227,69 @@ impl World {
     }
 
     /// Everything that runs goes on to its end, without faults.
-    async fn finish(&mut self) {
+    async fn finish_processes(&mut self) {
         for _ in 0..100_000 {
             if self.processes.is_empty() {
                 return;
             }
-            self.effect(true).await;
+            self.perform_effect(true).await;
         }
-        self.broken.push("a process does not end".to_owned());
+        self.violations.push("a process does not end".to_owned());
     }
 
     /// From now on banks show all they have.
-    pub(crate) fn lack_nothing(&self) {
-        self.banks.books().moods.lacking = 0;
+    pub(crate) fn stop_omitting_rows(&self) {
+        self.banks.lock_state().fault_rates.omission_permille = 0;
     }
 
     /// The storm is over: what was begun is finished, what failed comes again, until nothing is left to
     /// do but to wait for the next tick.
-    pub(crate) async fn calm(&mut self) {
-        self.weather.twice = 0;
-        self.weather.crash = 0;
-        self.banks.books().moods.failing = 0;
-        self.receivers.desk().failing = 0;
-        for _ in 0..MAX_ROUNDS {
-            self.finish().await;
+    pub(crate) async fn run_to_quiescence(&mut self) {
+        self.fault_profile.duplicate_permille = 0;
+        self.fault_profile.crash_permille = 0;
+        self.banks.lock_state().fault_rates.failure_permille = 0;
+        self.receivers.lock_state().failure_permille = 0;
+        for _ in 0..MAX_QUIESCENCE_ROUNDS {
+            self.finish_processes().await;
             if self.start_batch() {
                 continue;
             }
-            let next_message = self.next_visible();
-            let next_again = self.again.iter().map(|(at, _)| *at).min();
-            let next_retry = self.next_retry_ms();
+            let next_message = self.next_visible_at_ms();
+            let next_again = self.pending_retries.iter().map(|(at, _)| *at).min();
+            let next_retry = self.next_sweep_at_ms();
             let next = [next_message, next_again, next_retry]
                 .into_iter()
                 .flatten()
                 .min();
             let Some(next) = next else { return };
-            self.pass_until(next).await;
+            self.advance_time_until(next).await;
             if next_again == Some(next) {
-                if let Some(at) = self.again.iter().position(|(at, _)| *at == next) {
-                    let (_, job) = self.again.remove(at);
-                    self.start(job);
+                if let Some(at) = self.pending_retries.iter().position(|(at, _)| *at == next) {
+                    let (_, job) = self.pending_retries.remove(at);
+                    self.start_process(job);
                 }
             } else if next_retry == Some(next) {
-                self.start(Job::Sweep {
+                self.start_process(SimJob::Sweep {
                     at: self.now(),
-                    tries: 0,
+                    retry_count: 0,
                 });
             }
         }
-        self.broken
+        self.violations
             .push("the world does not come to rest".to_owned());
     }
 
     /// The minute of the earliest retry that waits for a sweep. The sweeps of the minutes before it
     /// would find nothing: that they ran is written down for them.
-    fn next_retry_ms(&self) -> Option<i64> {
-        let minute = self.earliest_retry()?;
-        self.skip_sweeps();
+    fn next_sweep_at_ms(&self) -> Option<i64> {
+        let minute = self.earliest_retry_minute()?;
+        self.skip_empty_sweeps();
         Some((minute * 60_000).max(self.now().as_millisecond()))
     }
 
-    fn earliest_retry(&self) -> Option<i64> {
-        let services = self.cloud.services();
-        let due = services.table.items().filter_map(|((pk, _), _)| {
+    fn earliest_retry_minute(&self) -> Option<i64> {
+        let services = self.cloud.lock_services();
+        let due = services.table.current_items().filter_map(|((pk, _), _)| {
             pk.strip_prefix("RTY#")?
                 .split('#')
                 .next()?
@@ -1211,138 +1299,159 @@ impl World {
         due.min()
     }
 
-    fn skip_sweeps(&self) {
+    fn skip_empty_sweeps(&self) {
         let last = self.now().as_second() / 60 - 1;
         let until = self
-            .earliest_retry()
+            .earliest_retry_minute()
             .map_or(last, |minute| last.min(minute - 1));
-        self.cloud.services().table.skip_sweeps_to(until);
+        self.cloud.lock_services().table.record_sweeps_until(until);
     }
 
     /// One tick for each due entry, at the minute that is its own.
-    pub(crate) async fn tick_all(&mut self) {
+    pub(crate) async fn tick_all_due_entries(&mut self) {
         let mut keys = self.due_keys();
-        keys.sort_by_key(|key| next_tick(key, self.now()));
+        keys.sort_by_key(|key| next_tick_at_ms(key, self.now()));
         for key in keys {
-            self.pass_until(next_tick(&key, self.now())).await;
-            if !self.rule_is_on(key.interval) {
-                self.broken.push(format!(
+            self.advance_time_until(next_tick_at_ms(&key, self.now()))
+                .await;
+            if !self.is_rule_enabled(key.interval) {
+                self.violations.push(format!(
                     "rules: {} is off although record {} is on it",
                     key.interval, key.record
                 ));
             }
             let tick = Tick {
                 interval: key.interval,
-                at: minute(self.now()),
+                at: start_of_minute(self.now()),
             };
-            self.start(Job::Tick { tick, tries: 0 });
-            self.calm().await;
+            self.start_process(SimJob::Tick {
+                tick,
+                retry_count: 0,
+            });
+            self.run_to_quiescence().await;
         }
     }
 
     /// Everybody whose consent was refused consents again.
-    pub(crate) async fn relink_all(&mut self) {
-        for linked in self.linked.clone() {
-            let refused = self.banks.books().logins[linked.login].is_over(self.now());
-            self.gate.set_open(true);
-            let head = self.head(linked.record).await;
-            self.gate.set_open(false);
-            let waits = head.is_some_and(|head| head.status == RecordStatus::TokenRequired);
+    pub(crate) async fn relink_revoked_records(&mut self) {
+        for linked in self.linked_records.clone() {
+            let refused = self.banks.lock_state().logins[linked.login].is_consent_over(self.now());
+            self.scheduler.set_bypassed(true);
+            let head = self.load_head(linked.record).await;
+            self.scheduler.set_bypassed(false);
+            let waits =
+                head.is_some_and(|head| head.status == RecordStatus::ReauthorisationRequired);
             if refused || waits {
-                let body = self.relink(&linked);
-                self.start(Job::Call {
+                let body = self.make_relink_call(&linked);
+                self.start_process(SimJob::Call {
                     path: "records/link",
                     body,
-                    tries: 0,
+                    retry_count: 0,
                 });
-                self.calm().await;
+                self.run_to_quiescence().await;
             }
         }
     }
 
     /// Nothing runs for months, in which people go on to pay. Then everything runs again.
-    pub(crate) async fn sleep_for_months(&mut self) {
-        self.count("pauses");
-        for _ in 0..SPENT_ASLEEP {
-            self.pass(ASLEEP_MS / SPENT_ASLEEP).await;
-            let moved = self.banks.books().spend_something(self.now());
-            self.log(|| moved.unwrap_or_default());
+    pub(crate) async fn pause_for_months(&mut self) {
+        self.increment_count("pauses");
+        for _ in 0..PURCHASES_DURING_PAUSE {
+            self.advance_time(PAUSE_MS / PURCHASES_DURING_PAUSE).await;
+            let moved = self
+                .banks
+                .lock_state()
+                .purchase_at_random_account(self.now());
+            self.log_event(|| moved.unwrap_or_default());
         }
-        self.tick_all().await;
-        if self.weather.in_person {
-            self.ask_all().await;
+        self.tick_all_due_entries().await;
+        if self.fault_profile.user_present_only {
+            self.refresh_all_user_present().await;
         }
     }
 
     /// Every record is asked for in person, which takes the strong read.
-    pub(crate) async fn ask_all(&mut self) {
-        for linked in self.linked.clone() {
+    pub(crate) async fn refresh_all_user_present(&mut self) {
+        for linked in self.linked_records.clone() {
             let body = json!({ "record_id": linked.record, "customer_ip": USER_IP });
-            self.start(Job::Call {
+            self.start_process(SimJob::Call {
                 path: "customers/retry",
                 body,
-                tries: 0,
+                retry_count: 0,
             });
-            self.calm().await;
+            self.run_to_quiescence().await;
         }
     }
 
     /// Every rule of an interval without records ticks once, which switches it off.
-    pub(crate) async fn rest_rules(&mut self) {
+    pub(crate) async fn disable_idle_rules(&mut self) {
         for interval in Interval::ALL {
-            if self.rule_is_on(interval)
+            if self.is_rule_enabled(interval)
                 && !self.due_keys().iter().any(|key| key.interval == interval)
             {
                 let tick = Tick {
                     interval,
-                    at: minute(self.now()),
+                    at: start_of_minute(self.now()),
                 };
-                self.start(Job::Tick { tick, tries: 0 });
-                self.calm().await;
-                if self.rule_is_on(interval) {
-                    self.broken
+                self.start_process(SimJob::Tick {
+                    tick,
+                    retry_count: 0,
+                });
+                self.run_to_quiescence().await;
+                if self.is_rule_enabled(interval) {
+                    self.violations
                         .push(format!("rules: {interval} is on although nothing is on it"));
                 }
             }
         }
     }
 
-    pub(crate) async fn head(&self, record: RecordId) -> Option<Head> {
+    pub(crate) async fn load_head(&self, record: RecordId) -> Option<RecordHead> {
         self.store
-            .head(record, Consistency::Strong)
+            .find_head(record, Consistency::Strong)
             .await
             .ok()
             .flatten()
     }
 }
 
-fn job_body(job: &Job) -> Value {
+fn job_body(job: &SimJob) -> Value {
     match job {
-        Job::Call { body, .. } => body.clone(),
+        SimJob::Call { body, .. } => body.clone(),
         _ => Value::Null,
     }
 }
 
-fn name(job: &Job) -> String {
+fn describe_job(job: &SimJob) -> String {
     match job {
-        Job::Tick { tick, tries } => format!("tick {} {} try {tries}", tick.interval, tick.at),
-        Job::Sweep { at, tries } => format!("sweep {at} try {tries}"),
-        Job::Batch { queue, messages } => format!("batch {queue} {messages:?}"),
-        Job::Call { path, body, tries } => format!("call {path} {body} try {tries}"),
+        SimJob::Tick {
+            tick,
+            retry_count: tries,
+        } => format!("tick {} {} try {tries}", tick.interval, tick.at),
+        SimJob::Sweep {
+            at,
+            retry_count: tries,
+        } => format!("sweep {at} try {tries}"),
+        SimJob::Batch { queue, messages } => format!("batch {queue} {messages:?}"),
+        SimJob::Call {
+            path,
+            body,
+            retry_count: tries,
+        } => format!("call {path} {body} try {tries}"),
     }
 }
 
-fn later(at: Timestamp, ms: i64) -> Timestamp {
+fn add_milliseconds(at: Timestamp, ms: i64) -> Timestamp {
     Timestamp::from_millisecond(at.as_millisecond() + ms).unwrap_or(at)
 }
 
-fn minute(at: Timestamp) -> Timestamp {
+fn start_of_minute(at: Timestamp) -> Timestamp {
     let second = at.as_second().div_euclid(60) * 60;
     Timestamp::from_second(second).unwrap_or(at)
 }
 
 /// When the next minute of a due entry's slot begins, in milliseconds since 1970.
-fn next_tick(key: &DueKey, now: Timestamp) -> i64 {
+fn next_tick_at_ms(key: &DueKey, now: Timestamp) -> i64 {
     let length = i64::from(key.interval.minutes());
     let this = now.as_second().div_euclid(60);
     let ahead = (i64::from(key.slot().0) - this).rem_euclid(length);
@@ -1351,25 +1460,26 @@ fn next_tick(key: &DueKey, now: Timestamp) -> i64 {
 }
 
 /// Deliver functions that the deployment may run at the same time.
-const DELIVERERS: NonZeroU32 = NonZeroU32::new(32).expect("it is not 0");
+const DELIVERER_COUNT: NonZeroU32 = NonZeroU32::new(32).expect("it is not 0");
 
-fn deliverer(environment: &Environment, receivers: &Receivers, seed: u64) -> Deliverer {
-    let sender = Sender::over(Arc::new(receivers.clone()), AddressPolicy::PublicOnly);
-    let Environment {
+fn build_deliverer(environment: &RuntimeContext, receivers: &SimReceivers, seed: u64) -> Deliverer {
+    let sender =
+        WebhookSender::with_transport(Arc::new(receivers.clone()), AddressPolicy::PublicOnly);
+    let RuntimeContext {
         store,
         queues,
         vault,
         clock,
         public_url,
-        deliverers,
+        deliver_concurrency: deliverers,
         ..
     } = environment.clone();
     let config = DeliverConfig {
-        processes: deliverers.get(),
+        max_processes: deliverers.get(),
         ..DeliverConfig::new(public_url)
     };
     Deliverer::new(store, queues, vault, sender, clock, config)
-        .drawing_from(okra_webhooks::Random::seeded(seed))
+        .with_random(okra_webhooks::JitterRandom::from_seed(seed))
 }
 
 /// Builds requests; no world uses its sockets.
@@ -1384,13 +1494,13 @@ fn shared_connectors() -> Connectors {
 }
 
 /// Longest answer of the API that is read.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-async fn call(router: Router, path: &str, body: &Value) -> (u16, Value) {
+async fn call_api(router: Router, path: &str, body: &Value) -> (u16, Value) {
     let request = http::Request::builder()
         .method("POST")
         .uri(format!("/v2/{path}"))
-        .header("authorization", format!("Bearer {KEY}"))
+        .header("authorization", format!("Bearer {SIM_SECRET_KEY}"))
         .body(Body::from(body.to_string()));
     let Ok(request) = request else {
         return (0, Value::Null);
@@ -1400,7 +1510,7 @@ async fn call(router: Router, path: &str, body: &Value) -> (u16, Value) {
         Err(never) => match never {},
     };
     let status = response.status().as_u16();
-    let body = axum::body::to_bytes(response.into_body(), MAX_ANSWER)
+    let body = axum::body::to_bytes(response.into_body(), MAX_RESPONSE_BYTES)
         .await
         .unwrap_or_default();
     (status, serde_json::from_slice(&body).unwrap_or(Value::Null))

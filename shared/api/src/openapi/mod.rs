@@ -6,7 +6,7 @@ pub(crate) mod fields;
 
 use std::collections::BTreeMap;
 
-use okra_wire::webhook::SCHEMAS;
+use okra_wire::webhook::WEBHOOK_SCHEMAS;
 use serde_json::{Map, Value, json};
 use utoipa::{
     ToSchema,
@@ -56,7 +56,11 @@ impl Doc {
     }
 
     /// A handler without fields that answers something else than Okra's envelope.
-    pub(crate) fn plain(handler: &'static str, summary: &'static str, content: Value) -> Self {
+    pub(crate) fn without_envelope(
+        handler: &'static str,
+        summary: &'static str,
+        content: Value,
+    ) -> Self {
         Self {
             handler,
             summary,
@@ -68,7 +72,7 @@ impl Doc {
 }
 
 /// A handler as the routes spell it.
-fn spelling(handler: &str) -> String {
+fn normalise_handler_path(handler: &str) -> String {
     let compact: String = handler.split_whitespace().collect();
     let crate_name = concat!(env!("CARGO_CRATE_NAME"), "::");
     compact.trim_start_matches(crate_name).to_owned()
@@ -79,15 +83,15 @@ fn spelling(handler: &str) -> String {
 /// # Errors
 ///
 /// Names the route whose handler is not documented.
-pub(crate) fn generate(docs: Vec<Doc>) -> Result<Value, String> {
+pub(crate) fn generate_document(docs: Vec<Doc>) -> Result<Value, String> {
     let docs: BTreeMap<String, Doc> = docs
         .into_iter()
-        .map(|doc| (spelling(doc.handler), doc))
+        .map(|doc| (normalise_handler_path(doc.handler), doc))
         .collect();
     let (mut paths, mut schemas) = (Map::new(), BTreeMap::new());
     let mut first = BTreeMap::new();
     for route in ROUTES {
-        let handler = spelling(route.handler_name);
+        let handler = normalise_handler_path(route.handler_name);
         let doc = docs
             .get(&handler)
             .ok_or_else(|| format!("{} has no documentation: {handler}", route.path))?;
@@ -99,11 +103,11 @@ pub(crate) fn generate(docs: Vec<Doc>) -> Result<Value, String> {
             }
         }
         let same_as = *first.entry(handler).or_insert(route.path);
-        let methods = route.methods();
+        let methods = route.all_methods();
         let operations: Map<String, Value> = methods
             .iter()
             .map(|method| {
-                let operation = operation(route, doc, method, methods.len() > 1, same_as);
+                let operation = build_operation(route, doc, method, methods.len() > 1, same_as);
                 (method.to_lowercase(), operation)
             })
             .collect();
@@ -113,7 +117,7 @@ pub(crate) fn generate(docs: Vec<Doc>) -> Result<Value, String> {
         serde_json::from_str(include_str!("frame.json")).map_err(|error| error.to_string())?;
     document["info"]["version"] = json!(env!("CARGO_PKG_VERSION"));
     document["paths"] = Value::Object(paths);
-    let told: Value = serde_json::from_str(SCHEMAS).map_err(|error| error.to_string())?;
+    let told: Value = serde_json::from_str(WEBHOOK_SCHEMAS).map_err(|error| error.to_string())?;
     document["webhooks"] = told["webhooks"].clone();
     if let Some(bodies) = told["components"]["schemas"].as_object() {
         // Any of them: for those who validate; the document refers to each by its event.
@@ -126,9 +130,15 @@ pub(crate) fn generate(docs: Vec<Doc>) -> Result<Value, String> {
     Ok(document)
 }
 
-fn operation(route: &Route, doc: &Doc, method: &str, several: bool, same_as: &str) -> Value {
+fn build_operation(
+    route: &Route,
+    doc: &Doc,
+    method: &str,
+    has_several_methods: bool,
+    first_path: &str,
+) -> Value {
     let camel: String = route.path.replace(['/', '-', '.'], "_");
-    let id = if several {
+    let id = if has_several_methods {
         format!("{camel}_{}", method.to_lowercase())
     } else {
         camel
@@ -142,7 +152,7 @@ fn operation(route: &Route, doc: &Doc, method: &str, several: bool, same_as: &st
     let mut operation = json!({
         "operationId": id,
         "summary": doc.summary,
-        "tags": [tag_of(tag)],
+        "tags": [tag_for_segment(tag)],
         "x-okra": okra,
         "responses": {
             "200": { "description": "Done.", "content": doc.content },
@@ -150,10 +160,10 @@ fn operation(route: &Route, doc: &Doc, method: &str, several: bool, same_as: &st
             "5XX": { "$ref": "#/components/responses/Failed" },
         },
     });
-    if same_as != route.path {
-        operation["description"] = json!(format!("The same as `{same_as}`."));
+    if first_path != route.path {
+        operation["description"] = json!(format!("The same as `{first_path}`."));
     }
-    if route.changes() {
+    if route.is_change() {
         operation["parameters"] = json!([{ "$ref": "#/components/parameters/IdempotencyKey" }]);
     }
     if route.access != Access::Key {
@@ -165,16 +175,16 @@ fn operation(route: &Route, doc: &Doc, method: &str, several: bool, same_as: &st
     if method == "GET" {
         let parameter = |field: &Field| {
             json!({
-                "name": field.name(), "in": "query", "required": field.needed,
-                "schema": field.schema(),
+                "name": field.documented_name(), "in": "query", "required": field.is_required,
+                "schema": field.json_schema(),
             })
         };
         operation["parameters"] = doc.fields.iter().map(parameter).collect();
     } else {
-        let property = |field: &Field| (field.name().to_owned(), field.schema());
+        let property = |field: &Field| (field.documented_name().to_owned(), field.json_schema());
         let properties: Map<String, Value> = doc.fields.iter().map(property).collect();
-        let needed = doc.fields.iter().filter(|field| field.needed);
-        let needed: Vec<&str> = needed.map(Field::name).collect();
+        let needed = doc.fields.iter().filter(|field| field.is_required);
+        let needed: Vec<&str> = needed.map(Field::documented_name).collect();
         let mut schema = json!({ "type": "object", "properties": properties });
         if !needed.is_empty() {
             schema["required"] = json!(needed);
@@ -188,7 +198,7 @@ fn operation(route: &Route, doc: &Doc, method: &str, several: bool, same_as: &st
 }
 
 /// The family of a route's first segment, singular and plural in one.
-fn tag_of(segment: &str) -> &str {
+fn tag_for_segment(segment: &str) -> &str {
     match segment {
         "account" | "accounts" => "accounts",
         "balance" | "balances" => "balances",
@@ -207,30 +217,30 @@ mod tests {
     use super::*;
 
     /// Writes the document instead of comparing it.
-    const UPDATE: &str = "UPDATE_OPENAPI";
+    const UPDATE_VARIABLE: &str = "UPDATE_OPENAPI";
 
-    const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+    const COMMITTED_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
 
     /// The document that is served is the one that the code generates. After a change of routes or
     /// shapes: `UPDATE_OPENAPI=1 cargo test -p okra-api openapi`.
     #[test]
     fn the_committed_document_is_what_the_code_says() {
-        let document = crate::openapi_document().unwrap();
+        let document = crate::generate_openapi_document().unwrap();
         let text = serde_json::to_string_pretty(&document).unwrap() + "\n";
-        if std::env::var_os(UPDATE).is_some() {
-            std::fs::write(COMMITTED, &text).unwrap();
+        if std::env::var_os(UPDATE_VARIABLE).is_some() {
+            std::fs::write(COMMITTED_PATH, &text).unwrap();
         }
-        let committed = std::fs::read_to_string(COMMITTED).unwrap_or_default();
+        let committed = std::fs::read_to_string(COMMITTED_PATH).unwrap_or_default();
         assert!(
             committed == text,
-            "shared/api/openapi.json is not what the code says; run this test with {UPDATE}=1"
+            "shared/api/openapi.json is not what the code says; run this test with {UPDATE_VARIABLE}=1"
         );
     }
 
     #[test]
     fn every_route_is_documented_and_every_reference_leads_somewhere() {
-        let document = crate::openapi_document().unwrap();
-        let undocumented = generate(vec![]).unwrap_err();
+        let document = crate::generate_openapi_document().unwrap();
+        let undocumented = generate_document(vec![]).unwrap_err();
         assert!(
             undocumented.contains("has no documentation"),
             "{undocumented}"

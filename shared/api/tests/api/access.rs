@@ -2,10 +2,10 @@
 
 use axum::http::{Method, StatusCode};
 use okra_api::{Access, MAX_BODY_BYTES, ROUTES};
-use okra_emulator::{Fate, Service};
+use okra_emulator::{AwsService, CallFate};
 use serde_json::json;
 
-use crate::world::{KEY, World};
+use crate::world::{APP_KEY, ApiWorld};
 
 const PREFIXES: [&str; 7] = [
     "/v1",
@@ -19,14 +19,14 @@ const PREFIXES: [&str; 7] = [
 
 #[tokio::test]
 async fn every_route_with_a_key_wants_one() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     for route in ROUTES {
         for prefix in PREFIXES {
             let uri = format!("{prefix}/{}", route.path);
             for key in [None, Some(""), Some("Bearer "), Some("Bearer wrong")] {
-                let answer = world.call(route.method(), &uri, key, "{}").await;
+                let answer = world.call_api(route.main_method(), &uri, key, "{}").await;
                 if route.access == Access::Key {
-                    let (kind, _) = answer.refusal(StatusCode::UNAUTHORIZED);
+                    let (kind, _) = answer.expect_error(StatusCode::UNAUTHORIZED);
                     assert_eq!(kind, "API", "{uri} {key:?}");
                 } else {
                     assert_ne!(answer.status, StatusCode::UNAUTHORIZED, "{uri} {key:?}");
@@ -38,15 +38,15 @@ async fn every_route_with_a_key_wants_one() {
 
 #[tokio::test]
 async fn keys_are_read_as_clients_send_them() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     for key in [
-        format!("Bearer {KEY}"),
-        format!(" Bearer {KEY}"),
-        format!("bearer {KEY} "),
-        KEY.to_owned(),
+        format!("Bearer {APP_KEY}"),
+        format!(" Bearer {APP_KEY}"),
+        format!("bearer {APP_KEY} "),
+        APP_KEY.to_owned(),
     ] {
         let answer = world
-            .call(Method::POST, "/v2/customers/list", Some(&key), "")
+            .call_api(Method::POST, "/v2/customers/list", Some(&key), "")
             .await;
         assert_eq!(answer.status, StatusCode::OK, "{key}");
     }
@@ -54,12 +54,12 @@ async fn keys_are_read_as_clients_send_them() {
 
 #[tokio::test]
 async fn every_spelling_of_a_path_leads_to_it() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     for prefix in PREFIXES {
         let answer = world
-            .call(Method::GET, &format!("{prefix}/health"), None, "")
+            .call_api(Method::GET, &format!("{prefix}/health"), None, "")
             .await;
-        assert_eq!(answer.data()["store"], "up", "{prefix}");
+        assert_eq!(answer.success_data()["store"], "up", "{prefix}");
     }
     for uri in [
         "/v2//banks///list",
@@ -69,19 +69,23 @@ async fn every_spelling_of_a_path_leads_to_it() {
         "https://api.okra.ng/v2/banks/list",
         "http://localhost:3000/banks/list",
     ] {
-        let answer = world.call(Method::GET, uri, None, "").await;
-        assert_eq!(answer.data()["banks"].as_array().unwrap().len(), 1, "{uri}");
+        let answer = world.call_api(Method::GET, uri, None, "").await;
+        assert_eq!(
+            answer.success_data()["banks"].as_array().unwrap().len(),
+            1,
+            "{uri}"
+        );
     }
 }
 
 #[tokio::test]
 async fn what_cannot_be_served_is_refused_in_the_envelope() {
-    let world = World::new().await;
-    let key = format!("Bearer {KEY}");
+    let world = ApiWorld::new().await;
+    let key = format!("Bearer {APP_KEY}");
     let check = async |method: Method, uri: &str, body: String, status: u16, kind: &str| {
-        let answer = world.call(method, uri, Some(&key), body).await;
+        let answer = world.call_api(method, uri, Some(&key), body).await;
         let status = StatusCode::from_u16(status).unwrap();
-        assert_eq!(answer.refusal(status).0, kind, "{uri}");
+        assert_eq!(answer.expect_error(status).0, kind, "{uri}");
         answer
     };
     let (get, post) = (Method::GET, Method::POST);
@@ -99,7 +103,7 @@ async fn what_cannot_be_served_is_refused_in_the_envelope() {
     }
     let answer = check(get, "/v2/balance/getById", empty(), 405, "API").await;
     assert_eq!(answer.headers["allow"], "POST");
-    assert_eq!(answer.json()["data"]["method"], "BALANCE");
+    assert_eq!(answer.parse_json()["data"]["method"], "BALANCE");
     let large = "x".repeat(MAX_BODY_BYTES + 1);
     check(
         post.clone(),
@@ -117,20 +121,20 @@ async fn what_cannot_be_served_is_refused_in_the_envelope() {
 
 #[tokio::test]
 async fn our_own_faults_are_told_without_their_cause() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     world
         .emulator
-        .inject(|service, operation| match (service, operation) {
-            (Service::DynamoDb, "GetItem" | "Query") => Fate::Fail,
-            _ => Fate::Pass,
+        .inject_fates(|service, operation| match (service, operation) {
+            (AwsService::DynamoDb, "GetItem" | "Query") => CallFate::Fail,
+            _ => CallFate::Serve,
         });
-    let answer = world.post("customers/list", json!({})).await;
-    let (kind, message) = answer.refusal(StatusCode::INTERNAL_SERVER_ERROR);
+    let answer = world.post_json("customers/list", json!({})).await;
+    let (kind, message) = answer.expect_error(StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(kind, "INTERNAL");
     assert!(message.contains("request id"));
     for inner in ["DynamoDB", "GetItem", "service", "okra_store", "table"] {
         assert!(!answer.text.contains(inner), "{}", answer.text);
     }
-    let health = world.call(Method::GET, "/health", None, "").await;
-    health.refusal(StatusCode::SERVICE_UNAVAILABLE);
+    let health = world.call_api(Method::GET, "/health", None, "").await;
+    health.expect_error(StatusCode::SERVICE_UNAVAILABLE);
 }

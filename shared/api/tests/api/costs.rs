@@ -6,17 +6,17 @@ use axum::http::{Method, StatusCode};
 use jiff::SignedDuration;
 use okra_api::{Access, ROUTES};
 use okra_core::{
-    feed::{Change, FeedEntry, Pull, TransactionsDiff},
-    ids::{AccountId, Day, TransactionId},
+    feed::{Change, FeedEntry, FetchKind, TransactionsDiff},
+    ids::{AccountId, EpochDay, TransactionId},
     model::{BookingStatus, Direction, Transaction, TransactionFacts},
     money::{Currency, Money},
 };
-use okra_store::{Commit, Consistency};
+use okra_store::{Consistency, RecordCommit};
 use serde_json::{Value, json};
 
 use crate::{
-    recipes::There,
-    world::{KEY, Linked, World},
+    recipes::Fixture,
+    world::{APP_KEY, ApiWorld, LinkedCustomer},
 };
 
 /// Bytes that one read unit pays for: 8 KB, read eventually.
@@ -26,7 +26,7 @@ const BYTES_PER_UNIT: f64 = 8192.0;
 const ACCOUNTS: u32 = 5;
 
 /// Units that a route may cost beyond what it answers, and why.
-fn beyond(path: &str) -> f64 {
+fn extra_units(path: &str) -> f64 {
     // The rows of an account are a partition, and each that is looked through costs half a unit at least.
     let rows = 0.5 * f64::from(ACCOUNTS);
     // A list over the app looks at links and heads, half a unit at least for each.
@@ -66,29 +66,29 @@ fn beyond(path: &str) -> f64 {
 /// knows its caller and the banks.
 #[tokio::test]
 async fn a_read_costs_what_it_answers() {
-    let world = World::new().await;
-    let there = There::with(&world, json!({ "noOfAccount": ACCOUNTS })).await;
-    let key = format!("Bearer {KEY}");
+    let world = ApiWorld::new().await;
+    let there = Fixture::with_login(&world, json!({ "noOfAccount": ACCOUNTS })).await;
+    let key = format!("Bearer {APP_KEY}");
     let mut wrong = Vec::new();
     for route in ROUTES {
-        if route.access != Access::Key || route.changes() {
+        if route.access != Access::Key || route.is_change() {
             continue;
         }
-        let body = there.recipe(route.path).unwrap().body.to_string();
+        let body = there.recipe_for_path(route.path).unwrap().body.to_string();
         let uri = format!("/v2/{}", route.path);
         let call = async || {
             world
-                .call(Method::POST, &uri, Some(&key), body.clone())
+                .call_api(Method::POST, &uri, Some(&key), body.clone())
                 .await
         };
         call().await;
-        let before = world.environment.store.capacity();
+        let before = world.environment.store.capacity_used();
         let answer = call().await;
-        let cost = world.environment.store.capacity() - before;
+        let cost = world.environment.store.capacity_used() - before;
         assert_eq!(answer.status, StatusCode::OK, "{uri}: {}", answer.text);
         assert!(cost.write_units < 0.01, "{uri} writes");
         let bytes = u32::try_from(answer.text.len()).unwrap();
-        let most = (f64::from(bytes) / BYTES_PER_UNIT).max(1.0) + beyond(route.path);
+        let most = (f64::from(bytes) / BYTES_PER_UNIT).max(1.0) + extra_units(route.path);
         if cost.read_units > most {
             let units = cost.read_units;
             wrong.push(format!(
@@ -102,16 +102,19 @@ async fn a_read_costs_what_it_answers() {
 /// The call that is made most: half a unit, however many accounts the customer has.
 #[tokio::test]
 async fn a_customers_balances_cost_half_a_unit() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     for accounts in [1, ACCOUNTS] {
         let login = json!({ "noOfAccount": accounts });
-        let linked = world.refreshed_with(login).await;
-        let body = json!({ "customer": linked.customer() });
+        let linked = world.create_refreshed_with(login).await;
+        let body = json!({ "customer": linked.customer_id() });
         let by_customer = "balance/getByCustomer";
-        world.post(by_customer, body.clone()).await.data();
-        let before = world.environment.store.capacity();
-        let balances = world.post(by_customer, body).await.data();
-        let cost = world.environment.store.capacity() - before;
+        world
+            .post_json(by_customer, body.clone())
+            .await
+            .success_data();
+        let before = world.environment.store.capacity_used();
+        let balances = world.post_json(by_customer, body).await.success_data();
+        let cost = world.environment.store.capacity_used() - before;
         let count = balances["balance"].as_array().unwrap().len();
         assert_eq!(u32::try_from(count), Ok(accounts));
         let units = cost.read_units;
@@ -121,9 +124,9 @@ async fn a_customers_balances_cost_half_a_unit() {
 
 /// Commits so many rows to an account, one each two days back from now; some were first seen days before
 /// their date, as pending rows are.
-async fn long_history(world: &World, linked: &Linked, rows: i64) {
+async fn commit_many_rows(world: &ApiWorld, linked: &LinkedCustomer, rows: i64) {
     let store = &world.environment.store;
-    let account: AccountId = linked.account().parse().unwrap();
+    let account: AccountId = linked.account_id().parse().unwrap();
     let now = world.environment.clock.now();
     let row = |n: i64| {
         let booked_at = now - SignedDuration::from_hours(48 * n);
@@ -140,37 +143,39 @@ async fn long_history(world: &World, linked: &Linked, rows: i64) {
             code: None,
             balance_after: None,
         };
-        let day = Day::of(okra_core::model::date_of(seen));
+        let day = EpochDay::from_date(okra_core::model::utc_date(seen));
         let id = TransactionId::new(account, day, &[&n.to_be_bytes()]);
         Transaction { id, facts }
     };
     let rows: Vec<Transaction> = (0..rows).map(row).collect();
     for added in rows.chunks(100) {
-        let head = store.head(linked.record(), Consistency::Strong).await;
+        let head = store
+            .find_head(linked.record_id(), Consistency::Strong)
+            .await;
         let head = head.unwrap().unwrap();
         let entry = FeedEntry {
             record: head.record,
             seq: head.seq.next(),
-            at: now,
+            committed_at: now,
             account: Some(account),
             change: Change::Transactions(TransactionsDiff {
-                pull: Pull::Periodic,
+                fetch_kind: FetchKind::Periodic,
                 added: added.to_vec(),
                 modified: vec![],
                 removed: vec![],
-                previous: BTreeMap::new(),
+                previous_seqs: BTreeMap::new(),
             }),
         };
-        let commit = Commit {
+        let commit = RecordCommit {
             head: &head,
             entries: std::slice::from_ref(&entry),
-            marks: head.marks,
+            watermarks: head.watermarks,
             status: None,
-            history: None,
+            backfill: None,
             now,
         };
-        store.commit(commit).await.unwrap();
-        store.project(&[entry]).await.unwrap();
+        store.commit_record(commit).await.unwrap();
+        store.project_entries(&[entry]).await.unwrap();
     }
 }
 
@@ -184,11 +189,11 @@ async fn a_page_of_a_long_history_costs_what_it_answers() {
 }
 
 async fn check_pages(accounts: u32) {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let login = json!({ "noOfAccount": accounts });
-    let linked = world.refreshed_with(login).await;
-    long_history(&world, &linked, 300).await;
-    let (customer, account) = (linked.customer(), linked.account());
+    let linked = world.create_refreshed_with(login).await;
+    commit_many_rows(&world, &linked, 300).await;
+    let (customer, account) = (linked.customer_id(), linked.account_id());
     let ways = [
         (
             "transactions/getByCustomer",
@@ -197,11 +202,11 @@ async fn check_pages(accounts: u32) {
         ("transactions/getByAccount", json!({ "account": account })),
         (
             "transactions/byRecord",
-            json!({ "record": linked.record() }),
+            json!({ "record": linked.record_id() }),
         ),
         (
             "callback",
-            json!({ "record": linked.record(), "method": "TRANSACTIONS" }),
+            json!({ "record": linked.record_id(), "method": "TRANSACTIONS" }),
         ),
     ];
     let with = |body: &Value, more: Value| {
@@ -219,17 +224,20 @@ async fn check_pages(accounts: u32) {
             rows.iter().map(id).collect::<Vec<_>>()
         };
         let days = json!({ "from": "2000-01-01", "to": "2030-01-01", "limit": 1000 });
-        let all = world.post(path, with(&body, days)).await.data();
+        let all = world
+            .post_json(path, with(&body, days))
+            .await
+            .success_data();
         let total = all["pagination"]["totalDocs"].clone();
         let all = rows(&all);
         assert_eq!(total, json!(all.len()), "{path}");
         assert!(all.len() > 300, "{}", all.len());
 
         let one = with(&body, json!({ "limit": 1 }));
-        world.post(path, one.clone()).await.data();
-        let before = world.environment.store.capacity();
-        let first = world.post(path, one).await.data();
-        let units = (world.environment.store.capacity() - before).read_units;
+        world.post_json(path, one.clone()).await.success_data();
+        let before = world.environment.store.capacity_used();
+        let first = world.post_json(path, one).await.success_data();
+        let units = (world.environment.store.capacity_used() - before).read_units;
         // Its accounts, some rows of a month, the count, and for callback data the last refresh.
         // What an account among others has is not counted.
         let counted = accounts == 1 || !path.ends_with("getByAccount");
@@ -241,7 +249,7 @@ async fn check_pages(accounts: u32) {
             let mut read = Vec::new();
             for page in 1..=all.len().div_ceil(limit) {
                 let body = with(&body, json!({ "limit": limit, "page": page }));
-                let data = world.post(path, body).await.data();
+                let data = world.post_json(path, body).await.success_data();
                 assert_eq!(data["pagination"]["totalDocs"], total, "{path} {page}");
                 read.extend(rows(&data));
             }

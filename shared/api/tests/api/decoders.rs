@@ -11,7 +11,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Number, Value};
 
 #[derive(Deserialize)]
-struct Envelope<D> {
+struct DecodedEnvelope<D> {
     status: String,
     message: String,
     data: D,
@@ -19,7 +19,7 @@ struct Envelope<D> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Pagination {
+struct DecodedPagination {
     total_docs: i64,
     limit: i64,
     has_prev_page: bool,
@@ -33,45 +33,45 @@ struct Pagination {
 
 /// Null, and there.
 #[derive(Deserialize)]
-struct Null(());
+struct DecodedNull(());
 
 #[derive(Deserialize)]
-struct Named {
+struct DecodedNamed {
     _id: String,
     name: String,
 }
 
 #[derive(Deserialize)]
-struct AccountOf {
+struct DecodedAccountOf {
     _id: String,
     name: String,
     nuban: String,
-    bank: Named,
+    bank: DecodedNamed,
 }
 
 #[derive(Deserialize)]
-struct Periodic {
+struct DecodedPeriodic {
     available_balance: Vec<String>,
     ledger_balance: Vec<String>,
 }
 
 /// `balance/getBy*`.
 #[derive(Deserialize)]
-struct Balances {
-    pagination: Pagination,
-    balance: Vec<Balance>,
+struct DecodedBalances {
+    pagination: DecodedPagination,
+    balance: Vec<DecodedBalance>,
 }
 
 #[derive(Deserialize)]
-struct Balance {
+struct DecodedBalance {
     _id: String,
     __v: i64,
-    account: AccountOf,
-    customer: Named,
+    account: DecodedAccountOf,
+    customer: DecodedNamed,
     available_balance: Number,
     ledger_balance: Number,
     currency: String,
-    periodic: Periodic,
+    periodic: DecodedPeriodic,
     connected: Vec<String>,
     owner: Vec<String>,
     record: Vec<String>,
@@ -82,15 +82,15 @@ struct Balance {
 
 /// `balance/getByType`.
 #[derive(Deserialize)]
-struct TypedBalances {
-    pagination: Pagination,
-    balance: Vec<TypedBalance>,
+struct DecodedTypedBalances {
+    pagination: DecodedPagination,
+    balance: Vec<DecodedTypedBalance>,
 }
 
 #[derive(Deserialize)]
-struct TypedBalance {
+struct DecodedTypedBalance {
     id: String,
-    account: AccountOf,
+    account: DecodedAccountOf,
     customer: String,
     available_balance: Number,
     ledger_balance: Number,
@@ -103,15 +103,15 @@ struct TypedBalance {
 
 /// `products/balances`.
 #[derive(Deserialize)]
-struct ListedBalances {
-    pagination: Null,
-    balances: Vec<ListedBalance>,
+struct DecodedListedBalances {
+    pagination: DecodedNull,
+    balances: Vec<DecodedListedBalance>,
 }
 
 #[derive(Deserialize)]
-struct ListedBalance {
+struct DecodedListedBalance {
     id: String,
-    account: AccountOf,
+    account: DecodedAccountOf,
     ledger_balance: Number,
     available_balance: Number,
     currency: String,
@@ -122,20 +122,20 @@ struct ListedBalance {
 }
 
 #[derive(Deserialize)]
-struct Acknowledged {
+struct DecodedAcknowledged {
     record: String,
     method: String,
     callback_url: String,
 }
 
 #[derive(Deserialize)]
-struct Transactions {
-    pagination: Pagination,
-    transaction: Vec<Transaction>,
+struct DecodedTransactions {
+    pagination: DecodedPagination,
+    transaction: Vec<DecodedTransaction>,
 }
 
 #[derive(Deserialize)]
-struct Transaction {
+struct DecodedTransaction {
     _id: String,
     __v: i64,
     trans_date: String,
@@ -150,13 +150,13 @@ struct Transaction {
     reference: String,
     code: String,
     branch: String,
-    notes: Notes,
-    ner: Entities,
+    notes: DecodedNotes,
+    ner: DecodedEntities,
     ner_v: i64,
-    location: Location,
-    bank: BankOf,
-    customer: Named,
-    account: Named,
+    location: DecodedLocation,
+    bank: DecodedBankOf,
+    customer: DecodedNamed,
+    account: DecodedNamed,
     record: Vec<String>,
     owner: Vec<String>,
     projects: Vec<String>,
@@ -171,7 +171,7 @@ struct Transaction {
 }
 
 #[derive(Deserialize)]
-struct Notes {
+struct DecodedNotes {
     desc: String,
     topics: Vec<String>,
     places: Vec<String>,
@@ -183,13 +183,13 @@ struct Notes {
 }
 
 #[derive(Deserialize)]
-struct Entities {
+struct DecodedEntities {
     beneficiaries: String,
     account: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Location {
+struct DecodedLocation {
     address: String,
     lat: i64,
     long: i64,
@@ -197,7 +197,7 @@ struct Location {
 }
 
 #[derive(Deserialize)]
-struct BankOf {
+struct DecodedBankOf {
     name: String,
     logo: String,
     icon: String,
@@ -205,36 +205,36 @@ struct BankOf {
 }
 
 #[derive(Deserialize)]
-struct Counts {
-    pagination: Null,
-    trans: Vec<Count>,
+struct DecodedCounts {
+    pagination: DecodedNull,
+    trans: Vec<DecodedCount>,
 }
 
 #[derive(Deserialize)]
-struct Count {
-    bank: Named,
-    customer: Named,
+struct DecodedCount {
+    bank: DecodedNamed,
+    customer: DecodedNamed,
     count: i64,
     env: String,
 }
 
 #[derive(Deserialize)]
-struct Accounts {
-    account: Vec<Account>,
+struct DecodedAccounts {
+    account: Vec<DecodedAccount>,
 }
 
 #[derive(Deserialize)]
-struct ListedAccounts {
-    accounts: Vec<Account>,
+struct DecodedListedAccounts {
+    accounts: Vec<DecodedAccount>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-struct Account {
+struct DecodedAccount {
     _id: String,
     name: String,
     nuban: String,
-    bank: AccountBank,
+    bank: DecodedAccountBank,
     #[serde(rename = "type")]
     kind: String,
     customer: String,
@@ -249,7 +249,7 @@ struct Account {
 }
 
 #[derive(Deserialize)]
-struct AccountBank {
+struct DecodedAccountBank {
     _id: String,
     name: String,
     slug: String,
@@ -266,19 +266,19 @@ struct AccountBank {
 }
 
 #[derive(Deserialize)]
-struct Auths {
-    pagination: Pagination,
-    auths: Vec<Auth>,
+struct DecodedAuths {
+    pagination: DecodedPagination,
+    auths: Vec<DecodedAuth>,
 }
 
 #[derive(Deserialize)]
-struct Auth {
+struct DecodedAuth {
     _id: String,
     id: String,
     record: String,
     __v: i64,
-    bank: AuthBank,
-    customer: Named,
+    bank: DecodedAuthBank,
+    customer: DecodedNamed,
     env: String,
     owner: String,
     validated: bool,
@@ -287,7 +287,7 @@ struct Auth {
 }
 
 #[derive(Deserialize)]
-struct AuthBank {
+struct DecodedAuthBank {
     name: String,
     logo: String,
     icon: String,
@@ -297,37 +297,37 @@ struct AuthBank {
 }
 
 #[derive(Deserialize)]
-struct ListedAuths {
-    pagination: Null,
-    auths: Vec<ListedAuth>,
+struct DecodedListedAuths {
+    pagination: DecodedNull,
+    auths: Vec<DecodedListedAuth>,
 }
 
 #[derive(Deserialize)]
-struct ListedAuth {
+struct DecodedListedAuth {
     id: String,
     validated: bool,
-    record: AuthRecord,
+    record: DecodedAuthRecord,
     created_at: String,
     last_updated: String,
 }
 
 #[derive(Deserialize)]
-struct AuthRecord {
+struct DecodedAuthRecord {
     _id: String,
-    bank: Named,
+    bank: DecodedNamed,
     env: String,
     owner: String,
-    customer: Named,
+    customer: DecodedNamed,
 }
 
 #[derive(Deserialize)]
-struct Banks {
-    banks: Vec<Bank>,
-    credentials: Null,
+struct DecodedBanks {
+    banks: Vec<DecodedBank>,
+    credentials: DecodedNull,
 }
 
 #[derive(Deserialize)]
-struct Bank {
+struct DecodedBank {
     id: String,
     _id: String,
     name: String,
@@ -350,33 +350,33 @@ struct Bank {
 }
 
 #[derive(Deserialize)]
-struct Customers {
-    customers: Vec<Customer>,
-    pagination: Pagination,
+struct DecodedCustomers {
+    customers: Vec<DecodedCustomer>,
+    pagination: DecodedPagination,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Credential {
-    bank: Named,
+struct DecodedCredential {
+    bank: DecodedNamed,
     nuban: String,
     account_name: String,
     connected: bool,
 }
 
 #[derive(Deserialize)]
-struct CustomerOwner {
+struct DecodedCustomerOwner {
     _id: String,
     name: String,
     app_name: String,
 }
 
 #[derive(Deserialize)]
-struct Customer {
+struct DecodedCustomer {
     _id: String,
     name: String,
-    credentials: Vec<Credential>,
-    owner: Vec<CustomerOwner>,
+    credentials: Vec<DecodedCredential>,
+    owner: Vec<DecodedCustomerOwner>,
     #[serde(rename = "linkLater")]
     link_later: bool,
     #[serde(rename = "debitLater")]
@@ -396,29 +396,29 @@ struct Customer {
 }
 
 #[derive(Deserialize)]
-struct Callback<D> {
+struct DecodedCallback<D> {
     product: String,
     record: String,
     last_transaction_date: Option<String>,
-    msg: Null,
-    products: Flags,
-    status: Status,
+    msg: DecodedNull,
+    products: DecodedFlags,
+    status: DecodedStatus,
     #[serde(flatten)]
     resource: D,
 }
 
 #[derive(Deserialize)]
-struct Flag {
+struct DecodedFlag {
     status: bool,
     number: i64,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Flags {
-    periodic_transactions: Flag,
-    guarantors: Flag,
-    directors: Flag,
+struct DecodedFlags {
+    periodic_transactions: DecodedFlag,
+    guarantors: DecodedFlag,
+    directors: DecodedFlag,
     auth: bool,
     balance: bool,
     accounts: bool,
@@ -429,46 +429,46 @@ struct Flags {
 }
 
 #[derive(Deserialize)]
-struct Status {
-    process: Process,
-    transactions: LastRuns,
+struct DecodedStatus {
+    process: DecodedProcess,
+    transactions: DecodedLastRuns,
     last_callback: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Process {
+struct DecodedProcess {
     running: bool,
     completed: bool,
 }
 
 #[derive(Deserialize)]
-struct LastRuns {
+struct DecodedLastRuns {
     last_success_at: Option<String>,
     last_fail_at: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct OfBalance {
-    balances: Vec<CallbackBalance>,
+struct DecodedBalanceData {
+    balances: Vec<DecodedCallbackBalance>,
 }
 
 #[derive(Deserialize)]
-struct OfAccounts {
-    accounts: Vec<Account>,
+struct DecodedAccountsData {
+    accounts: Vec<DecodedAccount>,
 }
 
 #[derive(Deserialize)]
-struct OfTransactions {
-    transactions: Vec<PlainTransaction>,
+struct DecodedTransactionsData {
+    transactions: Vec<DecodedPlainTransaction>,
 }
 
 #[derive(Deserialize)]
-struct OfAuth {
-    auth: CallbackAuth,
+struct DecodedAuthData {
+    auth: DecodedCallbackAuth,
 }
 
 #[derive(Deserialize)]
-struct CallbackAuth {
+struct DecodedCallbackAuth {
     _id: String,
     record: String,
     bank: String,
@@ -485,13 +485,13 @@ struct CallbackAuth {
 
 /// In callback data, ids are plain.
 #[derive(Deserialize)]
-struct PlainTransaction {
+struct DecodedPlainTransaction {
     _id: String,
     trans_date: String,
     credit: Option<Number>,
     debit: Option<Number>,
     currency: String,
-    notes: Notes,
+    notes: DecodedNotes,
     bank: String,
     customer: String,
     account: String,
@@ -501,17 +501,17 @@ struct PlainTransaction {
 }
 
 #[derive(Deserialize)]
-struct Record {
+struct DecodedRecord {
     _id: String,
     #[serde(rename = "usedProduct")]
-    used_product: Flags,
-    status: Status,
+    used_product: DecodedFlags,
+    status: DecodedStatus,
     products: Vec<String>,
     billable_products: Vec<String>,
     source: String,
     limit: i64,
-    bank: Named,
-    customer: Named,
+    bank: DecodedNamed,
+    customer: DecodedNamed,
     env: String,
     owner: String,
     created_at: String,
@@ -520,53 +520,53 @@ struct Record {
 }
 
 #[derive(Deserialize)]
-struct Records {
-    pagination: Null,
-    records: Vec<Record>,
+struct DecodedRecords {
+    pagination: DecodedNull,
+    records: Vec<DecodedRecord>,
 }
 
 #[derive(Deserialize)]
-struct OneRecord {
-    pagination: Null,
-    records: RecordWithCurrency,
+struct DecodedOneRecord {
+    pagination: DecodedNull,
+    records: DecodedRecordWithCurrency,
 }
 
 #[derive(Deserialize)]
-struct RecordWithCurrency {
+struct DecodedRecordWithCurrency {
     currency: String,
     #[serde(flatten)]
-    record: Record,
+    record: DecodedRecord,
 }
 
 #[derive(Deserialize)]
-struct ProductNames {
-    products: Vec<ProductName>,
+struct DecodedProductNames {
+    products: Vec<DecodedProductName>,
 }
 
 #[derive(Deserialize)]
-struct ProductName {
+struct DecodedProductName {
     name: String,
     status: bool,
 }
 
 /// `products/all/*`.
 #[derive(Deserialize)]
-struct Everything {
-    pagination: Pagination,
-    auth: Vec<ListedAuth>,
-    accounts: Vec<Account>,
-    balance: Vec<CallbackBalance>,
-    transactions: Vec<PlainTransaction>,
+struct DecodedEverything {
+    pagination: DecodedPagination,
+    auth: Vec<DecodedListedAuth>,
+    accounts: Vec<DecodedAccount>,
+    balance: Vec<DecodedCallbackBalance>,
+    transactions: Vec<DecodedPlainTransaction>,
 }
 
 #[derive(Deserialize)]
-struct Spending {
+struct DecodedSpending {
     currency: String,
-    months: Vec<Month>,
+    months: Vec<DecodedMonth>,
 }
 
 #[derive(Deserialize)]
-struct Month {
+struct DecodedMonth {
     month: String,
     credit: Number,
     debit: Number,
@@ -574,7 +574,7 @@ struct Month {
 }
 
 #[derive(Deserialize)]
-struct File {
+struct DecodedFile {
     file_name: String,
     content_type: String,
     rows: i64,
@@ -582,21 +582,21 @@ struct File {
 }
 
 #[derive(Deserialize)]
-struct NoRatio {
+struct DecodedNoRatio {
     customer: String,
-    income: Null,
-    debt: Null,
-    dti: Null,
+    income: DecodedNull,
+    debt: DecodedNull,
+    dti: DecodedNull,
     msg: String,
 }
 
 #[derive(Deserialize)]
-struct OneLink {
-    link: ShortLink,
+struct DecodedOneLink {
+    link: DecodedShortLink,
 }
 
 #[derive(Deserialize)]
-struct ShortLink {
+struct DecodedShortLink {
     _id: String,
     short_url: String,
     url: String,
@@ -607,36 +607,36 @@ struct ShortLink {
     current_project: String,
     count: i64,
     past_refs: Vec<String>,
-    filter: LinkFilter,
-    owner: Named,
-    app: LinkApp,
+    filter: DecodedLinkFilter,
+    owner: DecodedNamed,
+    app: DecodedLinkApp,
 }
 
 #[derive(Deserialize)]
-struct LinkFilter {
+struct DecodedLinkFilter {
     banks: Vec<String>,
     corp_banks: Vec<String>,
     ind_banks: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct LinkApp {
+struct DecodedLinkApp {
     _id: String,
     tracking_id: String,
 }
 
 /// `customers/create` and `generate`.
 #[derive(Deserialize)]
-struct Created {
+struct DecodedCreated {
     record_id: String,
     customer_id: String,
     bank_id: String,
-    accounts: Vec<LinkedAccount>,
+    accounts: Vec<DecodedLinkedAccount>,
     customers: Vec<Value>,
 }
 
 #[derive(Deserialize)]
-struct LinkedAccount {
+struct DecodedLinkedAccount {
     id: String,
     name: String,
     nuban: String,
@@ -644,12 +644,12 @@ struct LinkedAccount {
 }
 
 #[derive(Deserialize)]
-struct Subscriptions {
-    subscriptions: Vec<Subscription>,
+struct DecodedSubscriptions {
+    subscriptions: Vec<DecodedSubscription>,
 }
 
 #[derive(Deserialize)]
-struct Subscription {
+struct DecodedSubscription {
     id: String,
     record: String,
     bank: String,
@@ -661,21 +661,21 @@ struct Subscription {
 }
 
 #[derive(Deserialize)]
-struct Triggered {
+struct DecodedTriggered {
     events: i64,
     records: i64,
 }
 
 #[derive(Deserialize)]
-struct Removed {
+struct DecodedRemoved {
     receipt: String,
 }
 
 #[derive(Deserialize)]
-struct CallbackBalance {
+struct DecodedCallbackBalance {
     id: String,
-    account: CallbackAccount,
-    customer: CallbackCustomer,
+    account: DecodedCallbackAccount,
+    customer: DecodedCallbackCustomer,
     available_balance: Number,
     ledger_balance: Number,
     currency: String,
@@ -683,14 +683,14 @@ struct CallbackBalance {
 }
 
 #[derive(Deserialize)]
-struct CallbackAccount {
+struct DecodedCallbackAccount {
     id: String,
     nuban: String,
     name: String,
 }
 
 #[derive(Deserialize)]
-struct CallbackCustomer {
+struct DecodedCallbackCustomer {
     id: String,
     name: String,
     email: Vec<String>,
@@ -698,27 +698,27 @@ struct CallbackCustomer {
 }
 
 #[derive(Deserialize)]
-struct Totals {
-    result: Total,
+struct DecodedTotals {
+    result: DecodedTotal,
 }
 
 #[derive(Deserialize)]
-struct Total {
+struct DecodedTotal {
     credit: Number,
     debit: Number,
     currency: String,
 }
 
 #[track_caller]
-fn read<D: DeserializeOwned>(path: &str, text: &str) {
-    let read = serde_json::from_str::<Envelope<D>>(text);
+fn decode_as<D: DeserializeOwned>(path: &str, text: &str) {
+    let read = serde_json::from_str::<DecodedEnvelope<D>>(text);
     let envelope = read.unwrap_or_else(|error| panic!("{path}: {error}\n{text}"));
     assert_eq!(envelope.status, "success");
 }
 
 /// Whole amounts are integers: typed clients decode them as such.
 #[track_caller]
-fn no_idle_fraction(path: &str, text: &str) {
+fn check_no_idle_fraction(path: &str, text: &str) {
     for idle in [".0,", ".0}", ".00,", ".00}", "e+", "E+"] {
         let number = text.match_indices(idle).any(|(at, _)| {
             let before = &text[..at];
@@ -733,51 +733,55 @@ fn no_idle_fraction(path: &str, text: &str) {
 
 /// Decodes a good answer as the clients of this path do.
 #[track_caller]
-pub(crate) fn decode(path: &str, text: &str) {
-    no_idle_fraction(path, text);
+pub(crate) fn decode_response(path: &str, text: &str) {
+    check_no_idle_fraction(path, text);
     let (family, call) = path.rsplit_once('/').unwrap_or(("", path));
     match (family, call) {
         // Ours: no client of Okra's calls it.
-        ("transactions", "sync") => read::<serde_json::Map<String, Value>>(path, text),
-        (_, "refresh" | "check" | "periodic" | "retry") => read::<Acknowledged>(path, text),
-        ("balance", "getByType") => read::<TypedBalances>(path, text),
-        ("balance" | "transactions/balance" | "transaction/balance", _) => {
-            read::<Balances>(path, text);
+        ("transactions", "sync") => decode_as::<serde_json::Map<String, Value>>(path, text),
+        (_, "refresh" | "check" | "periodic" | "retry") => {
+            decode_as::<DecodedAcknowledged>(path, text)
         }
-        ("products", "balances") => read::<ListedBalances>(path, text),
+        ("balance", "getByType") => decode_as::<DecodedTypedBalances>(path, text),
+        ("balance" | "transactions/balance" | "transaction/balance", _) => {
+            decode_as::<DecodedBalances>(path, text);
+        }
+        ("products", "balances") => decode_as::<DecodedListedBalances>(path, text),
         ("products/transactions", "get") | ("products", "transactions") => {
-            read::<Counts>(path, text);
+            decode_as::<DecodedCounts>(path, text);
         }
         ("transaction" | "transactions" | "records/transactions", _) => {
-            read::<Transactions>(path, text);
+            decode_as::<DecodedTransactions>(path, text);
         }
-        ("accounts" | "account", "getAccountDetails") => read::<Account>(path, text),
-        ("accounts" | "account", _) => read::<Accounts>(path, text),
-        ("products", "accounts") => read::<ListedAccounts>(path, text),
-        ("products", "auths") | ("products/auth", "get") => read::<ListedAuths>(path, text),
-        ("auth", _) => read::<Auths>(path, text),
-        ("banks", "list") => read::<Banks>(path, text),
-        ("banks", _) => read::<Bank>(path, text),
-        ("customers", "list" | "find-customers-by") => read::<Customers>(path, text),
-        ("customers", "get" | "flag" | "unflag") => read::<Customer>(path, text),
-        ("", "callback") => callback(path, text),
-        ("callback", "trigger") => read::<Triggered>(path, text),
+        ("accounts" | "account", "getAccountDetails") => decode_as::<DecodedAccount>(path, text),
+        ("accounts" | "account", _) => decode_as::<DecodedAccounts>(path, text),
+        ("products", "accounts") => decode_as::<DecodedListedAccounts>(path, text),
+        ("products", "auths") | ("products/auth", "get") => {
+            decode_as::<DecodedListedAuths>(path, text)
+        }
+        ("auth", _) => decode_as::<DecodedAuths>(path, text),
+        ("banks", "list") => decode_as::<DecodedBanks>(path, text),
+        ("banks", _) => decode_as::<DecodedBank>(path, text),
+        ("customers", "list" | "find-customers-by") => decode_as::<DecodedCustomers>(path, text),
+        ("customers", "get" | "flag" | "unflag") => decode_as::<DecodedCustomer>(path, text),
+        ("", "callback") => decode_callback(path, text),
+        ("callback", "trigger") => decode_as::<DecodedTriggered>(path, text),
         ("products", "records") | ("products/records", "getByCustomerByBank") => {
-            read::<Records>(path, text);
+            decode_as::<DecodedRecords>(path, text);
         }
-        ("products/records", "get") => read::<OneRecord>(path, text),
-        ("products", "list") => read::<ProductNames>(path, text),
-        ("products/all", _) => read::<Everything>(path, text),
+        ("products/records", "get") => decode_as::<DecodedOneRecord>(path, text),
+        ("products", "list") => decode_as::<DecodedProductNames>(path, text),
+        ("products/all", _) => decode_as::<DecodedEverything>(path, text),
         ("products/transactions", "spending-pattern")
-        | ("products/spending-patterns", "process") => read::<Spending>(path, text),
-        (_, "download") => read::<File>(path, text),
-        ("customers/dti", "get") => read::<NoRatio>(path, text),
-        ("customers", "create" | "generate") => read::<Created>(path, text),
-        ("customers", "remove") => read::<Removed>(path, text),
-        ("links", "new") => read::<OneLink>(path, text),
-        ("", "auto-refresh" | "data-sync") => read::<Subscriptions>(path, text),
+        | ("products/spending-patterns", "process") => decode_as::<DecodedSpending>(path, text),
+        (_, "download") => decode_as::<DecodedFile>(path, text),
+        ("customers/dti", "get") => decode_as::<DecodedNoRatio>(path, text),
+        ("customers", "create" | "generate") => decode_as::<DecodedCreated>(path, text),
+        ("customers", "remove") => decode_as::<DecodedRemoved>(path, text),
+        ("links", "new") => decode_as::<DecodedOneLink>(path, text),
+        ("", "auto-refresh" | "data-sync") => decode_as::<DecodedSubscriptions>(path, text),
         ("products", "total-debits-credits") | ("products/records/credit-debit", "get") => {
-            read::<Totals>(path, text);
+            decode_as::<DecodedTotals>(path, text);
         }
         ("", "openapi.json" | "docs") => {}
         // Ours: an object at least.
@@ -787,19 +791,21 @@ pub(crate) fn decode(path: &str, text: &str) {
                 !ROUTES.iter().any(|it| of_okra(&it)),
                 "{path} has no decoder"
             );
-            read::<serde_json::Map<String, Value>>(path, text);
+            decode_as::<serde_json::Map<String, Value>>(path, text);
         }
     }
 }
 
 /// Decodes callback data by the product that it says it is of.
 #[track_caller]
-fn callback(path: &str, text: &str) {
+fn decode_callback(path: &str, text: &str) {
     let json: Value = serde_json::from_str(text).unwrap();
     match json["data"]["product"].as_str().unwrap() {
-        "AUTH" => read::<Callback<OfAuth>>(path, text),
-        "ACCOUNTS" => read::<Callback<OfAccounts>>(path, text),
-        product if product.contains("BALANCE") => read::<Callback<OfBalance>>(path, text),
-        _ => read::<Callback<OfTransactions>>(path, text),
+        "AUTH" => decode_as::<DecodedCallback<DecodedAuthData>>(path, text),
+        "ACCOUNTS" => decode_as::<DecodedCallback<DecodedAccountsData>>(path, text),
+        product if product.contains("BALANCE") => {
+            decode_as::<DecodedCallback<DecodedBalanceData>>(path, text)
+        }
+        _ => decode_as::<DecodedCallback<DecodedTransactionsData>>(path, text),
     }
 }

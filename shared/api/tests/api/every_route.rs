@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::{
     decoders,
-    recipes::{Foreign, OWN_BANK, OWN_BANK_NAME, Recipe, There},
-    world::{Answer, EMPTY_KEY, KEY, NAME, OTHER_KEY, World},
+    recipes::{ApiRouteRecipe, Fixture, ForeignCallOutcome, OWN_BANK, OWN_BANK_NAME},
+    world::{APP_KEY, ApiWorld, CUSTOMER_NAME, EMPTY_KEY, OTHER_KEY, TestResponse},
 };
 
 /// A text as it stands in a query.
-fn query(body: &Value) -> String {
+fn encode_query(body: &Value) -> String {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -26,43 +26,49 @@ fn query(body: &Value) -> String {
     fields.join("&")
 }
 
-async fn call(world: &World, route: &Route, method: &str, key: &str, body: &Value) -> Answer {
+async fn call_route(
+    world: &ApiWorld,
+    route: &Route,
+    method: &str,
+    key: &str,
+    body: &Value,
+) -> TestResponse {
     let key = format!("Bearer {key}");
     let uri = format!("/v2/{}", route.path);
     match method {
         "GET" => {
-            let uri = format!("{uri}?{}", query(body));
-            world.call(Method::GET, &uri, Some(&key), "").await
+            let uri = format!("{uri}?{}", encode_query(body));
+            world.call_api(Method::GET, &uri, Some(&key), "").await
         }
         _ => {
             let body = body.to_string();
-            world.call(Method::POST, &uri, Some(&key), body).await
+            world.call_api(Method::POST, &uri, Some(&key), body).await
         }
     }
 }
 
 /// Routes with their recipes, those that end something last.
-fn recipes(there: &There) -> Vec<(&'static Route, Recipe)> {
+fn ordered_recipes(fixture: &Fixture) -> Vec<(&'static Route, ApiRouteRecipe)> {
     let recipe = |route: &'static Route| {
-        let recipe = there.recipe(route.path);
+        let recipe = fixture.recipe_for_path(route.path);
         let recipe = recipe.unwrap_or_else(|| panic!("{} has no recipe", route.path));
         (route, recipe)
     };
     let mut recipes: Vec<_> = ROUTES.iter().map(recipe).collect();
-    recipes.sort_by_key(|(_, recipe)| recipe.ends);
+    recipes.sort_by_key(|(_, recipe)| recipe.ending_order);
     recipes
 }
 
 /// Checks answers against the document.
-struct Document(Value);
+struct OpenApiDocument(Value);
 
-impl Document {
+impl OpenApiDocument {
     fn new() -> Self {
-        Self(okra_api::openapi_document().unwrap())
+        Self(okra_api::generate_openapi_document().unwrap())
     }
 
     #[track_caller]
-    fn check(&self, route: &Route, method: &str, answer: &Answer) {
+    fn check_response(&self, route: &Route, method: &str, answer: &TestResponse) {
         let pointer = format!(
             "/paths/~1{}/{}",
             route.path.replace('/', "~1"),
@@ -81,7 +87,7 @@ impl Document {
         let mut schema = self.0.clone();
         schema["$ref"] = json!(format!("#{of_answer}"));
         let validator = jsonschema::draft202012::new(&schema).unwrap();
-        let json = answer.json();
+        let json = answer.parse_json();
         let errors: Vec<String> = validator
             .iter_errors(&json)
             .map(|error| format!("{} at {}", error, error.instance_path()))
@@ -97,18 +103,18 @@ impl Document {
 
 #[tokio::test]
 async fn every_route_answers_as_it_is_documented() {
-    let world = World::new().await;
-    let there = There::new(&world).await;
-    let login = world.login();
-    let document = Document::new();
-    for (route, recipe) in recipes(&there) {
-        for method in route.methods() {
+    let world = ApiWorld::new().await;
+    let there = Fixture::new(&world).await;
+    let login = world.last_login();
+    let document = OpenApiDocument::new();
+    for (route, recipe) in ordered_recipes(&there) {
+        for method in route.all_methods() {
             let mut body = recipe.body.clone();
             if route.path == "records/link" {
-                let token = world.bank.link(login).unwrap();
+                let token = world.bank.link_login(login).unwrap();
                 body["access_token"] = json!(token.as_str());
             }
-            let answer = call(&world, route, method, KEY, &body).await;
+            let answer = call_route(&world, route, method, APP_KEY, &body).await;
             assert_eq!(
                 answer.status,
                 StatusCode::OK,
@@ -116,17 +122,17 @@ async fn every_route_answers_as_it_is_documented() {
                 route.path,
                 answer.text
             );
-            document.check(route, method, &answer);
+            document.check_response(route, method, &answer);
             if method == "POST" {
-                decoders::decode(route.path, &answer.text);
+                decoders::decode_response(route.path, &answer.text);
                 // With nothing there: of an app that has nothing, and with nothing said.
-                let none = call(&world, route, method, EMPTY_KEY, &recipe.body).await;
-                document.check(route, method, &none);
+                let none = call_route(&world, route, method, EMPTY_KEY, &recipe.body).await;
+                document.check_response(route, method, &none);
                 if none.status == StatusCode::OK {
-                    decoders::decode(route.path, &none.text);
+                    decoders::decode_response(route.path, &none.text);
                 }
-                let nothing = call(&world, route, method, EMPTY_KEY, &Value::Null).await;
-                document.check(route, method, &nothing);
+                let nothing = call_route(&world, route, method, EMPTY_KEY, &Value::Null).await;
+                document.check_response(route, method, &nothing);
                 let said = nothing.status;
                 assert!(
                     said == StatusCode::OK || said == StatusCode::BAD_REQUEST,
@@ -142,29 +148,29 @@ async fn every_route_answers_as_it_is_documented() {
 /// Each call that changes something runs once under its name, and is answered alike the second time.
 #[tokio::test]
 async fn every_route_that_changes_something_runs_once_under_its_name() {
-    let world = World::new().await;
-    let there = There::new(&world).await;
-    let login = world.login();
+    let world = ApiWorld::new().await;
+    let there = Fixture::new(&world).await;
+    let login = world.last_login();
     let mut changing = 0;
-    for (route, recipe) in recipes(&there) {
-        if !route.changes() {
+    for (route, recipe) in ordered_recipes(&there) {
+        if !route.is_change() {
             continue;
         }
         changing += 1;
         let mut body = recipe.body.clone();
         if route.path == "records/link" {
-            let token = world.bank.link(login).unwrap();
+            let token = world.bank.link_login(login).unwrap();
             body["access_token"] = json!(token.as_str());
         }
         let send = async || {
             let request = Request::builder()
                 .method(Method::POST)
                 .uri(format!("/v2/{}", route.path))
-                .header("authorization", format!("Bearer {KEY}"))
+                .header("authorization", format!("Bearer {APP_KEY}"))
                 .header("idempotency-key", route.path)
                 .body(Body::from(body.to_string()))
                 .unwrap();
-            world.send(request).await
+            world.send_request(request).await
         };
         let first = send().await;
         assert_eq!(
@@ -189,42 +195,52 @@ async fn every_route_that_changes_something_runs_once_under_its_name() {
 /// Whatever another app calls, with all the ids there are, it neither learns nor changes anything.
 #[tokio::test]
 async fn no_route_leads_to_another_apps_data() {
-    let world = World::new().await;
-    let there = There::new(&world).await;
+    let world = ApiWorld::new().await;
+    let there = Fixture::new(&world).await;
     let linked = &there.linked;
     let state = async || {
         let strong = okra_store::Consistency::Strong;
         let store = &world.environment.store;
-        let hooks = world.post("webhooks/list", json!({})).await.data();
+        let hooks = world
+            .post_json("webhooks/list", json!({}))
+            .await
+            .success_data();
         let customer = world
-            .post("customers/get", json!({ "customer": linked.customer() }))
+            .post_json("customers/get", json!({ "customer": linked.customer_id() }))
             .await;
         (
-            store.head(linked.record(), strong).await.unwrap().unwrap(),
-            store.subscriptions(linked.record()).await.unwrap(),
-            (hooks, customer.data()),
-            store.owned_bank(OWN_BANK.parse().unwrap()).await.unwrap(),
+            store
+                .find_head(linked.record_id(), strong)
+                .await
+                .unwrap()
+                .unwrap(),
+            store.list_subscriptions(linked.record_id()).await.unwrap(),
+            (hooks, customer.success_data()),
+            store
+                .find_owned_bank(OWN_BANK.parse().unwrap())
+                .await
+                .unwrap(),
         )
     };
     world.take_chunks().await;
     let before = state().await;
-    for (route, recipe) in recipes(&there) {
+    for (route, recipe) in ordered_recipes(&there) {
         if route.access == Access::Open {
             continue;
         }
-        for method in route.methods() {
-            let answer = call(&world, route, method, OTHER_KEY, &recipe.body).await;
+        for method in route.all_methods() {
+            let answer = call_route(&world, route, method, OTHER_KEY, &recipe.body).await;
             let wanted = match recipe.foreign {
-                Foreign::Missing => StatusCode::NOT_FOUND,
-                Foreign::Taken => StatusCode::CONFLICT,
-                Foreign::Empty | Foreign::Open => StatusCode::OK,
+                ForeignCallOutcome::Missing => StatusCode::NOT_FOUND,
+                ForeignCallOutcome::Taken => StatusCode::CONFLICT,
+                ForeignCallOutcome::Empty | ForeignCallOutcome::Open => StatusCode::OK,
             };
             assert_eq!(answer.status, wanted, "{}: {}", route.path, answer.text);
-            let ours = [linked.nuban(), linked.customer(), linked.account()];
+            let ours = [linked.nuban(), linked.customer_id(), linked.account_id()];
             let ours = ours
                 .into_iter()
-                .chain([linked.record().to_string(), NAME.to_owned()]);
-            let ids = [there.hook.clone(), there.row.clone()];
+                .chain([linked.record_id().to_string(), CUSTOMER_NAME.to_owned()]);
+            let ids = [there.endpoint.clone(), there.transaction.clone()];
             for ours in ours.chain(ids).chain([OWN_BANK_NAME.to_owned()]) {
                 assert!(
                     !answer.text.contains(&ours),
@@ -239,7 +255,7 @@ async fn no_route_leads_to_another_apps_data() {
         for entry in chunk.records {
             assert_ne!(
                 entry.key.record,
-                linked.record(),
+                linked.record_id(),
                 "refreshed by another app"
             );
         }
@@ -248,7 +264,7 @@ async fn no_route_leads_to_another_apps_data() {
 }
 
 /// What Okra's clients were seen to call, spelled as they did.
-const SEEN: &[(&str, &str, &str)] = &[
+const OBSERVED_CALLS: &[(&str, &str, &str)] = &[
     (
         "POST",
         "products",
@@ -312,15 +328,15 @@ const PREFIXES: [&str; 10] = [
 
 #[tokio::test]
 async fn what_okras_clients_call_is_there_under_every_prefix() {
-    let world = World::new().await;
-    let there = There::new(&world).await;
-    let key = format!("Bearer {KEY}");
+    let world = ApiWorld::new().await;
+    let there = Fixture::new(&world).await;
+    let key = format!("Bearer {APP_KEY}");
     let mut paths = 0;
-    for (method, family, names) in SEEN {
+    for (method, family, names) in OBSERVED_CALLS {
         for name in names.split(' ') {
             let path = format!("{family}/{name}");
             let path = path.trim_end_matches('/');
-            let recipe = there.recipe(path.trim_start_matches('/'));
+            let recipe = there.recipe_for_path(path.trim_start_matches('/'));
             let body = recipe
                 .unwrap_or_else(|| panic!("{path} has no recipe"))
                 .body;
@@ -331,15 +347,19 @@ async fn what_okras_clients_call_is_there_under_every_prefix() {
                 }
                 let (uri, body, method) = match *method {
                     "GET" => (
-                        format!("{prefix}{path}?{}&", query(&body)),
+                        format!("{prefix}{path}?{}&", encode_query(&body)),
                         String::new(),
                         Method::GET,
                     ),
                     _ => (format!("{prefix}{path}"), body.to_string(), Method::POST),
                 };
-                let answer = world.call(method, &uri, Some(&key), body).await;
+                let answer = world.call_api(method, &uri, Some(&key), body).await;
                 assert_eq!(answer.status, StatusCode::OK, "{uri}: {}", answer.text);
-                assert!(answer.json()["data"].is_object(), "{uri}: {}", answer.text);
+                assert!(
+                    answer.parse_json()["data"].is_object(),
+                    "{uri}: {}",
+                    answer.text
+                );
             }
             paths += 1;
         }
@@ -348,7 +368,7 @@ async fn what_okras_clients_call_is_there_under_every_prefix() {
 }
 
 /// Values that callers send by mistake or on purpose.
-fn nonsense(random: &mut impl FnMut(usize) -> usize) -> Value {
+fn random_value(random: &mut impl FnMut(usize) -> usize) -> Value {
     match random(18) {
         0 => Value::Null,
         1 => json!(""),
@@ -376,8 +396,8 @@ fn nonsense(random: &mut impl FnMut(usize) -> usize) -> Value {
 #[tokio::test]
 async fn no_body_makes_a_route_fail() {
     const ROUNDS: usize = 5;
-    let world = World::new().await;
-    let there = There::new(&world).await;
+    let world = ApiWorld::new().await;
+    let there = Fixture::new(&world).await;
     let mut state = 0x5EED_u64;
     let mut random = move |below: usize| {
         // SplitMix64.
@@ -407,7 +427,7 @@ async fn no_body_makes_a_route_fail() {
         "url",
         "pdf",
     ];
-    for (route, recipe) in recipes(&there) {
+    for (route, recipe) in ordered_recipes(&there) {
         // What makes customers is called less: each one is looked at by every later call.
         let makes = matches!(route.path, "customers/create" | "customers/generate");
         for round in 0..if makes { 1 } else { ROUNDS } {
@@ -417,24 +437,24 @@ async fn no_body_makes_a_route_fail() {
                 // The first round breaks only what the route asks for; later ones more and more.
                 let ours = names.iter().any(|it| it == name);
                 if random(extra.len()) < round + usize::from(ours) * 4 {
-                    body[name] = nonsense(&mut random);
+                    body[name] = random_value(&mut random);
                 }
             }
             let body = match random(8) {
                 0 => body.to_string().chars().skip(random(20)).collect(),
-                1 => query(&body),
+                1 => encode_query(&body),
                 2 => json!([body]).to_string(),
                 _ => body.to_string(),
             };
-            let key = format!("Bearer {KEY}");
+            let key = format!("Bearer {APP_KEY}");
             let uri = format!("/v2/{}", route.path);
             let answer = world
-                .call(route.method(), &uri, Some(&key), body.clone())
+                .call_api(route.main_method(), &uri, Some(&key), body.clone())
                 .await;
             let status = answer.status;
             assert!(!status.is_server_error(), "{uri} {body}: {}", answer.text);
             if !status.is_success() {
-                answer.refusal(status);
+                answer.expect_error(status);
             }
             assert_eq!(answer.headers["x-request-id"].len(), 24);
         }

@@ -8,25 +8,25 @@ use data_encoding::BASE64;
 use jiff::SignedDuration;
 use okra_api::{MAX_BODY_BYTES, gateway};
 use okra_core::{
-    feed::{Change, FeedEntry, Pull, TransactionsDiff},
-    ids::{AccountId, Day, Seq, TransactionId},
+    feed::{Change, FeedEntry, FetchKind, TransactionsDiff},
+    ids::{AccountId, EpochDay, Seq, TransactionId},
     model::{BookingStatus, Direction, Transaction, TransactionFacts},
     money::{Currency, Money},
 };
-use okra_store::{Commit, Consistency};
+use okra_store::{Consistency, RecordCommit};
 use serde_json::{Value, json};
 
-use crate::world::{Answer, KEY, World};
+use crate::world::{APP_KEY, ApiWorld, TestResponse};
 
 /// An event of API Gateway.
-fn event(method: &str, path: &str, query: &str) -> Value {
+fn gateway_event(method: &str, path: &str, query: &str) -> Value {
     json!({
         "version": "2.0",
         "routeKey": "$default",
         "rawPath": path,
         "rawQueryString": query,
         "headers": {
-            "authorization": format!("Bearer {KEY}"),
+            "authorization": format!("Bearer {APP_KEY}"),
             "content-type": "application/json",
             "host": "abcdefghij.execute-api.eu-west-1.amazonaws.com",
             "x-forwarded-for": "192.0.2.1",
@@ -54,15 +54,15 @@ fn event(method: &str, path: &str, query: &str) -> Value {
     })
 }
 
-fn post(path: &str, body: impl Into<Value>) -> Value {
-    let mut event = event("POST", path, "");
+fn post_event(path: &str, body: impl Into<Value>) -> Value {
+    let mut event = gateway_event("POST", path, "");
     event["body"] = body.into();
     event
 }
 
 /// With a body of any bytes, which the gateway encodes.
-fn post_bytes(path: &str, body: &[u8]) -> Value {
-    let mut event = post(path, BASE64.encode(body));
+fn post_bytes_event(path: &str, body: &[u8]) -> Value {
+    let mut event = post_event(path, BASE64.encode(body));
     event["isBase64Encoded"] = json!(true);
     event
 }
@@ -72,16 +72,16 @@ fn with_header(mut event: Value, name: &str, value: &str) -> Value {
     event
 }
 
-async fn send(world: &World, event: &Value) -> Answer {
+async fn send_event(world: &ApiWorld, event: &Value) -> TestResponse {
     let event = serde_json::from_str(&event.to_string()).unwrap();
-    world.send(gateway::request(event)).await
+    world.send_request(gateway::request_from_event(event)).await
 }
 
 #[tokio::test]
 async fn what_a_gateway_hands_over_is_served_or_refused_in_the_envelope() {
-    let world = World::new().await;
-    let linked = world.refreshed().await;
-    let customer = linked.customer();
+    let world = ApiWorld::new().await;
+    let linked = world.create_refreshed().await;
+    let customer = linked.customer_id();
     let by_customer = "/v2/balance/getByCustomer";
     let asked = json!({ "customer": customer }).to_string();
     let form = format!("customer={customer}");
@@ -92,83 +92,95 @@ async fn what_a_gateway_hands_over_is_served_or_refused_in_the_envelope() {
     let missing = StatusCode::NOT_FOUND;
     let no_method = StatusCode::METHOD_NOT_ALLOWED;
     let cases: Vec<(&str, Value, StatusCode)> = vec![
-        ("a body", post(by_customer, asked.as_str()), ok),
+        ("a body", post_event(by_customer, asked.as_str()), ok),
         (
             "an encoded body",
-            post_bytes(by_customer, asked.as_bytes()),
+            post_bytes_event(by_customer, asked.as_bytes()),
             ok,
         ),
         (
             "an encoded form",
-            post_bytes(by_customer, form.as_bytes()),
+            post_bytes_event(by_customer, form.as_bytes()),
             ok,
         ),
         (
             "a form as a browser sends it",
             with_header(
-                post_bytes(by_customer, form.as_bytes()),
+                post_bytes_event(by_customer, form.as_bytes()),
                 "content-type",
                 "application/x-www-form-urlencoded",
             ),
             ok,
         ),
-        ("no body", event("POST", "/v2/products/balances", ""), ok),
         (
-            "a null body",
-            post("/v2/products/balances", Value::Null),
+            "no body",
+            gateway_event("POST", "/v2/products/balances", ""),
             ok,
         ),
-        ("the text null", post("/v2/products/balances", "null"), ok),
+        (
+            "a null body",
+            post_event("/v2/products/balances", Value::Null),
+            ok,
+        ),
+        (
+            "the text null",
+            post_event("/v2/products/balances", "null"),
+            ok,
+        ),
         (
             "a byte order mark",
-            post_bytes(by_customer, &[b"\xEF\xBB\xBF", asked.as_bytes()].concat()),
+            post_bytes_event(by_customer, &[b"\xEF\xBB\xBF", asked.as_bytes()].concat()),
             ok,
         ),
         (
             "a stage before the prefix",
-            post(&format!("/prod{by_customer}"), asked.as_str()),
+            post_event(&format!("/prod{by_customer}"), asked.as_str()),
             ok,
         ),
         (
             "two slashes",
-            post("/v2//balance//getByCustomer/", asked.as_str()),
+            post_event("/v2//balance//getByCustomer/", asked.as_str()),
             ok,
         ),
         (
             "a dangling &",
-            event("GET", "/v2/banks/list", "page=1&"),
+            gateway_event("GET", "/v2/banks/list", "page=1&"),
             ok,
         ),
         (
             "a query that is no form",
-            event("GET", "/v2/banks/list", "%%%=%zz&&&==&%ff=%fe"),
+            gateway_event("GET", "/v2/banks/list", "%%%=%zz&&&==&%ff=%fe"),
             ok,
         ),
         (
             "five thousand parameters",
-            event("GET", "/v2/banks/list", &many),
+            gateway_event("GET", "/v2/banks/list", &many),
             ok,
         ),
-        ("HEAD", event("HEAD", "/v2/banks/list", ""), ok),
+        ("HEAD", gateway_event("HEAD", "/v2/banks/list", ""), ok),
         (
             "OPTIONS",
-            event("OPTIONS", "/v2/banks/list", ""),
+            gateway_event("OPTIONS", "/v2/banks/list", ""),
             StatusCode::NO_CONTENT,
         ),
         (
             "OPTIONS of what wants a key",
-            event("OPTIONS", by_customer, ""),
+            gateway_event("OPTIONS", by_customer, ""),
             StatusCode::NO_CONTENT,
         ),
         (
             "a key in quotes",
-            with_header(post(by_customer, asked.as_str()), "authorization", "\"\""),
+            with_header(
+                post_event(by_customer, asked.as_str()),
+                "authorization",
+                "\"\"",
+            ),
             StatusCode::UNAUTHORIZED,
         ),
         (
             "a key that is no ASCII",
             with_header(
-                post(by_customer, asked.as_str()),
+                post_event(by_customer, asked.as_str()),
                 "authorization",
                 "Bearer ключ",
             ),
@@ -177,105 +189,125 @@ async fn what_a_gateway_hands_over_is_served_or_refused_in_the_envelope() {
         (
             "a name that is no ASCII",
             with_header(
-                post("/v2/customers/generate", "{}"),
+                post_event("/v2/customers/generate", "{}"),
                 "idempotency-key",
                 "ключ",
             ),
             bad,
         ),
-        ("GET of a POST", event("GET", by_customer, ""), no_method),
-        ("PUT", event("PUT", by_customer, ""), no_method),
-        ("PATCH", event("PATCH", by_customer, ""), no_method),
-        ("DELETE", event("DELETE", "/v2/banks/list", ""), no_method),
-        ("TRACE", event("TRACE", "/v2/banks/list", ""), no_method),
-        ("nothing", event("GET", "/v2/", ""), missing),
-        ("a climb", event("GET", "/v2/../../etc/passwd", ""), missing),
+        (
+            "GET of a POST",
+            gateway_event("GET", by_customer, ""),
+            no_method,
+        ),
+        ("PUT", gateway_event("PUT", by_customer, ""), no_method),
+        ("PATCH", gateway_event("PATCH", by_customer, ""), no_method),
+        (
+            "DELETE",
+            gateway_event("DELETE", "/v2/banks/list", ""),
+            no_method,
+        ),
+        (
+            "TRACE",
+            gateway_event("TRACE", "/v2/banks/list", ""),
+            no_method,
+        ),
+        ("nothing", gateway_event("GET", "/v2/", ""), missing),
+        (
+            "a climb",
+            gateway_event("GET", "/v2/../../etc/passwd", ""),
+            missing,
+        ),
         (
             "an encoded slash",
-            event("POST", "/v2/balance%2FgetByCustomer", ""),
+            gateway_event("POST", "/v2/balance%2FgetByCustomer", ""),
             missing,
         ),
         (
             "a nul",
-            event("POST", "/v2/balance%00/getByCustomer", ""),
+            gateway_event("POST", "/v2/balance%00/getByCustomer", ""),
             missing,
         ),
         (
             "a long path",
-            event("GET", &format!("/v2/{}", "a/".repeat(3000)), ""),
+            gateway_event("GET", &format!("/v2/{}", "a/".repeat(3000)), ""),
             missing,
         ),
         (
             "too large a body",
-            post(by_customer, long.as_str()),
+            post_event(by_customer, long.as_str()),
             StatusCode::PAYLOAD_TOO_LARGE,
         ),
         (
             "half a body",
-            post(by_customer, &asked[..asked.len() - 1]),
+            post_event(by_customer, &asked[..asked.len() - 1]),
             bad,
         ),
         (
             "two bodies",
-            post(by_customer, format!("{asked}{asked}")),
+            post_event(by_customer, format!("{asked}{asked}")),
             bad,
         ),
         (
             "a body that is no UTF-8",
-            post_bytes(by_customer, b"{\"customer\": \"\xff\xfe\"}"),
+            post_bytes_event(by_customer, b"{\"customer\": \"\xff\xfe\"}"),
             bad,
         ),
         (
             "a form that is no UTF-8",
-            post_bytes(by_customer, b"customer=\xff\xfe"),
+            post_bytes_event(by_customer, b"customer=\xff\xfe"),
             bad,
         ),
-        ("deep lists", post(by_customer, nested("[", 100_000)), bad),
+        (
+            "deep lists",
+            post_event(by_customer, nested("[", 100_000)),
+            bad,
+        ),
         (
             "deep objects",
-            post(by_customer, nested("{\"a\":", 50_000)),
+            post_event(by_customer, nested("{\"a\":", 50_000)),
             bad,
         ),
         (
             "a deep form",
-            post(by_customer, format!("customer{}=1", nested("[", 50_000))),
+            post_event(by_customer, format!("customer{}=1", nested("[", 50_000))),
             bad,
         ),
         (
             "half a surrogate",
-            post(by_customer, r#"{"customer": "\ud800"}"#),
+            post_event(by_customer, r#"{"customer": "\ud800"}"#),
             bad,
         ),
         (
             "too large a number",
-            post(by_customer, r#"{"customer": 1e999}"#),
+            post_event(by_customer, r#"{"customer": 1e999}"#),
             bad,
         ),
         (
             "a number for an id",
-            post(by_customer, r#"{"customer": 12345}"#),
+            post_event(by_customer, r#"{"customer": 12345}"#),
             bad,
         ),
         (
             "a list for an id",
-            post(by_customer, r#"{"customer": ["a"]}"#),
+            post_event(by_customer, r#"{"customer": ["a"]}"#),
             bad,
         ),
         (
             "many items",
-            post(by_customer, format!("[{}1]", "1,".repeat(100_000))),
+            post_event(by_customer, format!("[{}1]", "1,".repeat(100_000))),
             bad,
         ),
     ];
     for (name, event, expected) in cases {
-        let answer = send(&world, &event).await;
+        let answer = send_event(&world, &event).await;
         assert_eq!(answer.status, expected, "{name}: {}", answer.text);
         assert_eq!(answer.headers["x-request-id"].len(), 24, "{name}");
         match answer.status.as_u16() {
             200 if name == "HEAD" => assert_eq!(answer.text, ""),
-            200 => drop(answer.data()),
+            200 => drop(answer.success_data()),
             204 => assert_eq!(answer.text, "", "{name}"),
-            _ => drop(answer.refusal(expected)),
+            _ => drop(answer.expect_error(expected)),
         }
     }
 }
@@ -289,16 +321,16 @@ async fn the_events_for_trying_the_function_are_answered() {
         let text = std::fs::read_to_string(format!("{folder}/{name}.json")).unwrap();
         serde_json::from_str(&text).unwrap()
     };
-    let world = World::new().await;
-    let customer = world.refreshed().await.customer();
-    let health = send(&world, &read("api-health")).await;
+    let world = ApiWorld::new().await;
+    let customer = world.create_refreshed().await.customer_id();
+    let health = send_event(&world, &read("api-health")).await;
     assert_eq!(health.status, StatusCode::OK, "{}", health.text);
     for refused in ["api-unauthorised", "api-balance-by-customer"] {
-        let answer = send(&world, &read(refused)).await;
-        assert_eq!(answer.refusal(StatusCode::UNAUTHORIZED).0, "API");
+        let answer = send_event(&world, &read(refused)).await;
+        assert_eq!(answer.expect_error(StatusCode::UNAUTHORIZED).0, "API");
     }
     let mut known = read("api-balance-by-customer");
-    known["headers"]["authorization"] = json!(format!("Bearer {KEY}"));
+    known["headers"]["authorization"] = json!(format!("Bearer {APP_KEY}"));
     let sent: Value = serde_json::from_str(known["body"].as_str().unwrap()).unwrap();
     assert_eq!(
         sent["limit"], "20",
@@ -306,31 +338,31 @@ async fn the_events_for_trying_the_function_are_answered() {
     );
     let body = known["body"].as_str().unwrap();
     known["body"] = json!(body.replace(sent["customer"].as_str().unwrap(), &customer));
-    let balances = send(&world, &known).await.data();
+    let balances = send_event(&world, &known).await.success_data();
     assert_eq!(balances["balance"].as_array().unwrap().len(), 1);
 }
 
 /// Pages may read what is open to all; a secret key is not for pages.
 #[tokio::test]
 async fn browsers_are_told_who_may_call() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let allowed = "access-control-allow-origin";
-    let open = send(&world, &event("OPTIONS", "/v2/banks/list", "")).await;
+    let open = send_event(&world, &gateway_event("OPTIONS", "/v2/banks/list", "")).await;
     assert_eq!(open.headers[allowed], "*");
     assert_eq!(open.headers["access-control-allow-methods"], "GET, POST");
-    let banks = send(&world, &event("GET", "/v2/banks/list", "")).await;
+    let banks = send_event(&world, &gateway_event("GET", "/v2/banks/list", "")).await;
     assert_eq!(banks.headers[allowed], "*");
-    let keyed = send(&world, &event("OPTIONS", "/v2/customers/list", "")).await;
+    let keyed = send_event(&world, &gateway_event("OPTIONS", "/v2/customers/list", "")).await;
     assert_eq!(keyed.headers["allow"], "POST");
     assert_eq!(keyed.headers.get(allowed), None);
-    let listed = send(&world, &event("POST", "/v2/customers/list", "")).await;
+    let listed = send_event(&world, &gateway_event("POST", "/v2/customers/list", "")).await;
     assert_eq!(listed.headers.get(allowed), None);
 }
 
 /// As many rows as an entry may have, with texts as long as they may be.
-fn long_rows(account: AccountId) -> Change {
+fn build_long_rows(account: AccountId) -> Change {
     let row = |n: u8| Transaction {
-        id: TransactionId::new(account, Day(20_000), &[&[n]]),
+        id: TransactionId::new(account, EpochDay(20_000), &[&[n]]),
         facts: TransactionFacts {
             bank_id: Some(format!("{n}")),
             status: BookingStatus::Booked,
@@ -345,11 +377,11 @@ fn long_rows(account: AccountId) -> Change {
         },
     };
     Change::Transactions(TransactionsDiff {
-        pull: Pull::Periodic,
+        fetch_kind: FetchKind::Periodic,
         added: (0..100).map(row).collect(),
         modified: vec![],
         removed: vec![],
-        previous: BTreeMap::new(),
+        previous_seqs: BTreeMap::new(),
     })
 }
 
@@ -358,42 +390,46 @@ fn long_rows(account: AccountId) -> Change {
 #[tokio::test]
 async fn a_gap_of_heavy_events_is_filled_page_by_page() {
     const ENTRIES: u64 = 60;
-    let world = World::new().await;
-    let linked = world.refreshed().await;
+    let world = ApiWorld::new().await;
+    let linked = world.create_refreshed().await;
     let store = &world.environment.store;
-    let head = store.head(linked.record(), Consistency::Strong).await;
+    let head = store
+        .find_head(linked.record_id(), Consistency::Strong)
+        .await;
     let mut head = head.unwrap().unwrap();
     let before = head.seq;
     let now = world.environment.clock.now() + SignedDuration::from_secs(1);
-    let change = long_rows(linked.account().parse().unwrap());
+    let change = build_long_rows(linked.account_id().parse().unwrap());
     for _ in 0..ENTRIES {
         let entry = FeedEntry {
             record: head.record,
             seq: head.seq.next(),
-            at: now,
-            account: Some(linked.account().parse().unwrap()),
+            committed_at: now,
+            account: Some(linked.account_id().parse().unwrap()),
             change: change.clone(),
         };
-        let mut marks = head.marks;
+        let mut marks = head.watermarks;
         if let Some(mark) = &mut marks.transactions {
             mark.seq = entry.seq;
         }
-        let commit = Commit {
+        let commit = RecordCommit {
             head: &head,
             entries: &[entry],
-            marks,
+            watermarks: marks,
             status: None,
-            history: None,
+            backfill: None,
             now,
         };
-        head = store.commit(commit).await.unwrap();
+        head = store.commit_record(commit).await.unwrap();
     }
     let (mut after, mut pages, mut more) = (before.0, 0, true);
     while more {
-        let body = json!({ "record_id": linked.record(), "after": after }).to_string();
-        let asked = post("/v2/events/list", body);
+        let body = json!({ "record_id": linked.record_id(), "after": after }).to_string();
+        let asked = post_event("/v2/events/list", body);
         let asked = serde_json::from_str(&asked.to_string()).unwrap();
-        let answer = gateway::serve(world.router(), asked).await.unwrap();
+        let answer = gateway::serve_event(world.clone_router(), asked)
+            .await
+            .unwrap();
         assert_eq!(answer.status_code, 200, "{}", answer.body);
         assert!(serde_json::to_vec(&answer).unwrap().len() < 6_000_000);
         let page: Value = serde_json::from_str(&answer.body).unwrap();

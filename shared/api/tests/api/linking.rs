@@ -1,30 +1,29 @@
 //! Banks, customers, links.
 
 use axum::http::StatusCode;
-use okra_banks::{ConsentId, ConsentSecret, oauth::Grant};
+use okra_banks::{ConsentId, ConsentSecret, oauth::TokenGrant};
 use okra_core::{
     bank::{BankConfig, ClientAuth, OAuthClient},
     fault::FaultClass,
-    feed::Stream,
+    feed::FeedStream,
     ids::{AppId, BankId, RecordId},
     schedule::Interval,
 };
-use okra_emulator::Fate;
+use okra_emulator::CallFate;
 use okra_queue::{DeliverMessage, FetchMessage, Queue};
 use okra_refresh::{
-    client_secret,
-    follow_up::{FOLLOW_UP_S, FollowedUp},
-    seal_client_secret,
+    follow_up::{FOLLOW_UP_DELAY_S, FollowUpOutcome},
+    open_client_secret, seal_client_secret,
 };
 use okra_sandbox::{CLIENT_ID, CLIENT_SECRET, ConsentState, NewLogin, TOKEN_PATH, TokenTerms};
 use okra_store::{Consistency, RecordStatus};
 use okra_webhooks::AddressPolicy;
 use serde_json::{Value, json};
 
-use crate::world::{BANK, KEY, OTHER_KEY, World, config};
+use crate::world::{APP_KEY, ApiWorld, BANK, OTHER_KEY, build_bank_config};
 
 /// A login at the bank that nobody linked yet, and its token.
-fn token(world: &World, accounts: u8) -> String {
+fn create_login_token(world: &ApiWorld, accounts: u8) -> String {
     let login = world
         .bank
         .create_login(NewLogin {
@@ -32,22 +31,22 @@ fn token(world: &World, accounts: u8) -> String {
             ..NewLogin::default()
         })
         .unwrap();
-    world.bank.link(login.id).unwrap().into_string()
+    world.bank.link_login(login.id).unwrap().into_string()
 }
 
 #[tokio::test]
 async fn a_link_makes_everything_at_once() {
-    let world = World::new().await;
-    assert_eq!(world.awake().await, []);
+    let world = ApiWorld::new().await;
+    assert_eq!(world.enabled_intervals().await, []);
     let body = json!({
         "name": "Bola Ade", "email": "bola@app.example", "bank": BANK,
-        "access_token": token(&world, 2), "interval": "one_hour", "products": ["balance"],
+        "access_token": create_login_token(&world, 2), "interval": "one_hour", "products": ["balance"],
         "options": { "UserId": 7 },
     });
-    let linked = world.post("records/link", body).await.data();
+    let linked = world.post_json("records/link", body).await.success_data();
     insta::assert_json_snapshot!("linked", linked);
     assert_eq!(
-        world.awake().await,
+        world.enabled_intervals().await,
         [Interval::OneHour],
         "nothing else is read"
     );
@@ -60,35 +59,50 @@ async fn a_link_makes_everything_at_once() {
     );
 
     let customer = json!({ "customer": linked["customer_id"] });
-    let customer = world.post("customers/get", customer).await.data();
+    let customer = world
+        .post_json("customers/get", customer)
+        .await
+        .success_data();
     insta::assert_json_snapshot!("customer", customer);
-    let listed = world.post("customers/list", Value::Null).await.data();
+    let listed = world
+        .post_json("customers/list", Value::Null)
+        .await
+        .success_data();
     assert_eq!(listed["customers"][0]["email"], json!(["bola@app.example"]));
     let record = json!({ "record_id": linked["record_id"] });
-    let record = world.post("products/records/get", record).await.data();
+    let record = world
+        .post_json("products/records/get", record)
+        .await
+        .success_data();
     assert_eq!(record["records"], customer["records"][0]);
 
     // Another bank of the same customer.
     let body = json!({
-        "customer_id": linked["customer_id"], "bank": BANK, "access_token": token(&world, 1),
+        "customer_id": linked["customer_id"], "bank": BANK, "access_token": create_login_token(&world, 1),
     });
-    world.post("records/link", body).await.data();
-    let listed = world.post("customers/list", json!({})).await.data();
+    world.post_json("records/link", body).await.success_data();
+    let listed = world
+        .post_json("customers/list", json!({}))
+        .await
+        .success_data();
     assert_eq!(listed["pagination"]["totalDocs"], 1);
-    let records = world.post("products/records", json!({})).await.data();
+    let records = world
+        .post_json("products/records", json!({}))
+        .await
+        .success_data();
     assert_eq!(records["records"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn a_link_that_fails_leaves_nothing() {
-    let world = World::new().await;
-    let good = token(&world, 1);
+    let world = ApiWorld::new().await;
+    let good = create_login_token(&world, 1);
     let check = async |change: Value, status: u16, kind: &str, said: &str| {
         let mut body = json!({ "name": "Bola", "bank": BANK, "access_token": good });
         let changes = change.as_object().unwrap().clone();
         body.as_object_mut().unwrap().extend(changes);
-        let answer = world.post("records/link", body).await;
-        let (found, message) = answer.refusal(StatusCode::from_u16(status).unwrap());
+        let answer = world.post_json("records/link", body).await;
+        let (found, message) = answer.expect_error(StatusCode::from_u16(status).unwrap());
         assert_eq!(found, kind, "{message}");
         assert!(message.contains(said), "{message}");
         assert!(!answer.text.contains(&good));
@@ -129,14 +143,17 @@ async fn a_link_that_fails_leaves_nothing() {
     .await;
     let large = json!({ "note": "x".repeat(600) });
     check(json!({ "options": large }), 400, "VALIDATION", "options").await;
-    let customers = world.post("customers/list", json!({})).await.data();
+    let customers = world
+        .post_json("customers/list", json!({}))
+        .await
+        .success_data();
     assert_eq!(customers["customers"], json!([]));
-    assert_eq!(world.awake().await, []);
+    assert_eq!(world.enabled_intervals().await, []);
 }
 
 #[tokio::test]
 async fn chosen_accounts_are_linked_alone() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let login = NewLogin {
         accounts: 3,
         ..NewLogin::default()
@@ -145,54 +162,61 @@ async fn chosen_accounts_are_linked_alone() {
     let second = &login.accounts[1];
     let body = json!({
         "name": "Bola", "bank": BANK, "account_ids": [second.account_id],
-        "access_token": world.bank.link(login.id).unwrap().as_str(),
+        "access_token": world.bank.link_login(login.id).unwrap().as_str(),
     });
-    let linked = world.post("records/link", body).await.data();
+    let linked = world.post_json("records/link", body).await.success_data();
     assert_eq!(linked["accounts"].as_array().unwrap().len(), 1);
     assert_eq!(linked["accounts"][0]["nuban"], json!(second.number));
 }
 
 #[tokio::test]
 async fn a_consent_that_was_revoked_is_renewed() {
-    let world = World::new().await;
-    let linked = world.refreshed().await;
-    let login = world.login();
+    let world = ApiWorld::new().await;
+    let linked = world.create_refreshed().await;
+    let login = world.last_login();
     world
         .bank
         .set_consent(login, ConsentState::Revoked)
         .unwrap();
-    let refresh = json!({ "record_id": linked.record() });
-    world.post("balance/refresh", refresh.clone()).await.data();
-    world.work().await;
+    let refresh = json!({ "record_id": linked.record_id() });
+    world
+        .post_json("balance/refresh", refresh.clone())
+        .await
+        .success_data();
+    world.process_chunks().await;
     let status = async || {
         let head = world
             .environment
             .store
-            .head(linked.record(), Consistency::Strong)
+            .find_head(linked.record_id(), Consistency::Strong)
             .await;
         head.unwrap().unwrap().status
     };
-    assert_eq!(status().await, RecordStatus::TokenRequired);
+    assert_eq!(status().await, RecordStatus::ReauthorisationRequired);
 
-    let stranger = json!({ "record_id": linked.record(), "access_token": token(&world, 1) });
-    let answer = world.post("records/link", stranger).await;
-    let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
+    let stranger =
+        json!({ "record_id": linked.record_id(), "access_token": create_login_token(&world, 1) });
+    let answer = world.post_json("records/link", stranger).await;
+    let (_, message) = answer.expect_error(StatusCode::BAD_REQUEST);
     assert!(message.contains("every account"), "{message}");
 
-    let access_token = world.bank.link(login).unwrap().into_string();
-    let again = json!({ "record_id": linked.record(), "access_token": access_token });
-    let again = world.post("records/link", again).await.data();
+    let access_token = world.bank.link_login(login).unwrap().into_string();
+    let again = json!({ "record_id": linked.record_id(), "access_token": access_token });
+    let again = world.post_json("records/link", again).await.success_data();
     assert_eq!(again["accounts"], linked.0["accounts"]);
     assert_eq!(status().await, RecordStatus::Active);
-    world.work().await;
+    world.process_chunks().await;
     assert_eq!(status().await, RecordStatus::Active);
 }
 
 #[tokio::test]
 async fn sandbox_customers_are_made_in_one_go() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let made = json!([{ "name": "A", "noOfAccount": "2" }, { "name": "B" }]);
-    let made = world.post("customers/create", made).await.data();
+    let made = world
+        .post_json("customers/create", made)
+        .await
+        .success_data();
     assert_eq!(made["customers"].as_array().unwrap().len(), 2);
     assert_eq!(
         (&made["name"], &made["customers"][1]["name"]),
@@ -200,7 +224,10 @@ async fn sandbox_customers_are_made_in_one_go() {
     );
     assert_eq!(made["accounts"].as_array().unwrap().len(), 2);
     let made = json!({ "number": 3, "create": true });
-    let made = world.post("customers/generate", made).await.data();
+    let made = world
+        .post_json("customers/generate", made)
+        .await
+        .success_data();
     assert_eq!(made["customers"].as_array().unwrap().len(), 3);
     for (path, body, field) in [
         ("customers/generate", json!({ "number": 11 }), "number"),
@@ -211,37 +238,43 @@ async fn sandbox_customers_are_made_in_one_go() {
         ),
         ("customers/create", json!(vec![json!({}); 11]), "body"),
     ] {
-        let answer = world.post(path, body).await;
-        let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        let answer = world.post_json(path, body).await;
+        let (_, message) = answer.expect_error(StatusCode::BAD_REQUEST);
         assert!(message.starts_with(field), "{message}");
     }
 
-    let world = World::with(AddressPolicy::PublicOnly, false).await;
-    let answer = world.post("customers/create", json!({})).await;
-    assert_eq!(answer.refusal(StatusCode::NOT_IMPLEMENTED).0, "ENV");
+    let world = ApiWorld::with_options(AddressPolicy::PublicOnly, false).await;
+    let answer = world.post_json("customers/create", json!({})).await;
+    assert_eq!(answer.expect_error(StatusCode::NOT_IMPLEMENTED).0, "ENV");
 }
 
 #[tokio::test]
 async fn a_bank_is_added_for_its_app_alone() {
-    let world = World::new().await;
-    let mut bank = config(BankId::from_bytes([7; 12]), "");
+    let world = ApiWorld::new().await;
+    let mut bank = build_bank_config(BankId::from_bytes([7; 12]), "");
     bank.base_url = "https://bank.example/aisp".to_owned();
     bank.slug = "new-bank".to_owned();
     for _ in 0..2 {
-        let added = world.post("banks/add", json!(bank)).await.data();
+        let added = world
+            .post_json("banks/add", json!(bank))
+            .await
+            .success_data();
         assert_eq!(added["slug"], "new-bank");
     }
     let by_id = json!({ "id": bank.id });
-    let shown = world.post("banks/getById", by_id.clone()).await.data();
+    let shown = world
+        .post_json("banks/getById", by_id.clone())
+        .await
+        .success_data();
     insta::assert_json_snapshot!("bank", shown);
     let seen = async |key: Option<&str>| {
         let get = axum::http::Method::GET;
-        let listed = world.call(get.clone(), "/v2/banks/list", key, "").await;
+        let listed = world.call_api(get.clone(), "/v2/banks/list", key, "").await;
         let path = format!("/v2/banks/getById?id={}", bank.id);
-        let found = world.call(get, &path, key, "").await.status;
+        let found = world.call_api(get, &path, key, "").await.status;
         (listed.text.contains("new-bank"), found == StatusCode::OK)
     };
-    assert_eq!(seen(Some(KEY)).await, (true, true));
+    assert_eq!(seen(Some(APP_KEY)).await, (true, true));
     for key in [None, Some(OTHER_KEY), Some("nobody's")] {
         assert_eq!(seen(key).await, (false, false), "{key:?}");
     }
@@ -252,21 +285,28 @@ async fn a_bank_is_added_for_its_app_alone() {
     let answer = world
         .post_as(OTHER_KEY, "banks/add", &json!(elsewhere))
         .await;
-    assert_eq!(answer.refusal(StatusCode::CONFLICT).0, "CONFLICT");
-    let theirs = json!({ "bank": bank.id, "access_token": token(&world, 1), "name": "Bola" });
+    assert_eq!(answer.expect_error(StatusCode::CONFLICT).0, "CONFLICT");
+    let theirs =
+        json!({ "bank": bank.id, "access_token": create_login_token(&world, 1), "name": "Bola" });
     let answer = world.post_as(OTHER_KEY, "records/link", &theirs).await;
-    answer.refusal(StatusCode::NOT_FOUND);
+    answer.expect_error(StatusCode::NOT_FOUND);
     // What the operator configured is nobody's to change.
     let mut operators = elsewhere.clone();
     operators.id = BANK;
-    let answer = world.post("banks/add", json!(operators)).await;
-    assert_eq!(answer.refusal(StatusCode::CONFLICT).0, "CONFLICT");
-    let stored = async || world.environment.store.bank(bank.id).await.unwrap();
-    world.post("banks/add", json!(elsewhere)).await.data();
+    let answer = world.post_json("banks/add", json!(operators)).await;
+    assert_eq!(answer.expect_error(StatusCode::CONFLICT).0, "CONFLICT");
+    let stored = async || world.environment.store.find_bank(bank.id).await.unwrap();
+    world
+        .post_json("banks/add", json!(elsewhere))
+        .await
+        .success_data();
     assert_eq!(stored().await.unwrap().base_url, moved);
 
     // A bank goes when nothing is linked there.
-    let (bank_id, served) = (bank.id, world.environment.store.bank(BANK).await.unwrap());
+    let (bank_id, served) = (
+        bank.id,
+        world.environment.store.find_bank(BANK).await.unwrap(),
+    );
     let app = AppId::from_bytes([0xa0; 12]);
     let served = BankConfig {
         id: bank_id,
@@ -276,23 +316,30 @@ async fn a_bank_is_added_for_its_app_alone() {
     world
         .environment
         .store
-        .put_bank_of(app, &served)
+        .put_bank_of_app(app, &served)
         .await
         .unwrap();
-    let ours = json!({ "bank": bank_id, "access_token": token(&world, 1), "name": "Bola" });
-    let linked = world.post("records/link", ours).await.data();
-    let answer = world.post("banks/remove", by_id.clone()).await;
-    assert_eq!(answer.refusal(StatusCode::CONFLICT).0, "CONFLICT");
+    let ours =
+        json!({ "bank": bank_id, "access_token": create_login_token(&world, 1), "name": "Bola" });
+    let linked = world.post_json("records/link", ours).await.success_data();
+    let answer = world.post_json("banks/remove", by_id.clone()).await;
+    assert_eq!(answer.expect_error(StatusCode::CONFLICT).0, "CONFLICT");
     let answer = world.post_as(OTHER_KEY, "banks/remove", &by_id).await;
-    answer.refusal(StatusCode::NOT_FOUND);
+    answer.expect_error(StatusCode::NOT_FOUND);
     let unlink = json!({ "record_id": linked["record_id"] });
-    world.post("records/unlink", unlink).await.data();
-    world.post("banks/remove", by_id.clone()).await.data();
+    world
+        .post_json("records/unlink", unlink)
+        .await
+        .success_data();
+    world
+        .post_json("banks/remove", by_id.clone())
+        .await
+        .success_data();
     assert_eq!(stored().await, None);
     world
-        .post("banks/remove", by_id)
+        .post_json("banks/remove", by_id)
         .await
-        .refusal(StatusCode::NOT_FOUND);
+        .expect_error(StatusCode::NOT_FOUND);
 
     for url in [
         "http://127.0.0.1:9001/2018-06-01",
@@ -303,18 +350,18 @@ async fn a_bank_is_added_for_its_app_alone() {
         elsewhere.id = BankId::from_bytes([8; 12]);
         elsewhere.slug = "another".to_owned();
         elsewhere.base_url = url.to_owned();
-        let answer = world.post("banks/add", json!(elsewhere)).await;
-        let (kind, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        let answer = world.post_json("banks/add", json!(elsewhere)).await;
+        let (kind, message) = answer.expect_error(StatusCode::BAD_REQUEST);
         assert_eq!(kind, "VALIDATION");
         assert!(message.contains("base_url"), "{message}");
     }
-    let answer = world.post("banks/add", json!({ "name": "x" })).await;
-    answer.refusal(StatusCode::BAD_REQUEST);
+    let answer = world.post_json("banks/add", json!({ "name": "x" })).await;
+    answer.expect_error(StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
 async fn a_client_secret_is_sealed_and_never_shown() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let bank = json!({
         "id": BankId::from_bytes([7; 12]), "name": "New", "slug": "new-bank", "standard": "obie-4.0",
         "base_url": "https://bank.example/aisp",
@@ -324,26 +371,26 @@ async fn a_client_secret_is_sealed_and_never_shown() {
         },
     });
     for _ in 0..2 {
-        let answer = world.post("banks/add", bank.clone()).await;
-        answer.data();
+        let answer = world.post_json("banks/add", bank.clone()).await;
+        answer.success_data();
         assert!(!answer.text.contains("s3cret"));
     }
     let stored = world
         .environment
         .store
-        .bank(BankId::from_bytes([7; 12]))
+        .find_bank(BankId::from_bytes([7; 12]))
         .await
         .unwrap()
         .unwrap();
     assert!(!format!("{stored:?}").contains("s3cret"));
-    let opened = client_secret(&world.environment.vault, &stored).unwrap();
+    let opened = open_client_secret(&world.environment.vault, &stored).unwrap();
     assert_eq!(*opened, "s3cret");
 
     let check = async |pointer: &str, value: Value, status: StatusCode, said: &str| {
         let mut changed = bank.clone();
         changed["oauth"][pointer] = value;
-        let answer = world.post("banks/add", changed).await;
-        let (_, message) = answer.refusal(status);
+        let answer = world.post_json("banks/add", changed).await;
+        let (_, message) = answer.expect_error(status);
         assert!(message.contains(said), "{message}");
         assert!(!answer.text.contains("s3cret"));
     };
@@ -368,9 +415,15 @@ async fn a_client_secret_is_sealed_and_never_shown() {
 }
 
 /// The sandbox bank once more, configured with its token endpoint.
-pub(crate) async fn with_oauth(world: &World) -> BankId {
+pub(crate) async fn put_oauth_bank(world: &ApiWorld) -> BankId {
     let bank = BankId::from_bytes([7; 12]);
-    let mut config = world.environment.store.bank(BANK).await.unwrap().unwrap();
+    let mut config = world
+        .environment
+        .store
+        .find_bank(BANK)
+        .await
+        .unwrap()
+        .unwrap();
     let (origin, _) = config.base_url.split_once("/open-banking").unwrap();
     let secret = seal_client_secret(&world.environment.vault, bank, CLIENT_SECRET).unwrap();
     config.oauth = Some(OAuthClient {
@@ -387,11 +440,11 @@ pub(crate) async fn with_oauth(world: &World) -> BankId {
 
 #[tokio::test]
 async fn a_refresh_token_is_all_that_a_link_needs() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let login = world.bank.create_login(NewLogin::default()).unwrap().id;
     let tokens = world
         .bank
-        .issue(
+        .issue_tokens(
             login,
             TokenTerms {
                 life_s: 300,
@@ -401,17 +454,23 @@ async fn a_refresh_token_is_all_that_a_link_needs() {
         .unwrap();
     let link = |bank: BankId, refresh_token: &str| json!({ "name": "Bola", "bank": bank, "refresh_token": refresh_token });
     let refresh_token = tokens.refresh_token.as_str();
-    let answer = world.post("records/link", link(BANK, refresh_token)).await;
-    let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
+    let answer = world
+        .post_json("records/link", link(BANK, refresh_token))
+        .await;
+    let (_, message) = answer.expect_error(StatusCode::BAD_REQUEST);
     assert!(message.contains("without oauth"), "{message}");
 
-    let bank = with_oauth(&world).await;
-    let answer = world.post("records/link", link(bank, "wrong")).await;
-    assert_eq!(answer.refusal(StatusCode::BAD_REQUEST).0, "EXPIRED");
-    let answer = world.post("records/link", link(bank, "not visible")).await;
-    assert_eq!(answer.refusal(StatusCode::BAD_REQUEST).0, "VALIDATION");
-    let answer = world.post("records/link", link(bank, refresh_token)).await;
-    let linked = answer.data();
+    let bank = put_oauth_bank(&world).await;
+    let answer = world.post_json("records/link", link(bank, "wrong")).await;
+    assert_eq!(answer.expect_error(StatusCode::BAD_REQUEST).0, "EXPIRED");
+    let answer = world
+        .post_json("records/link", link(bank, "not visible"))
+        .await;
+    assert_eq!(answer.expect_error(StatusCode::BAD_REQUEST).0, "VALIDATION");
+    let answer = world
+        .post_json("records/link", link(bank, refresh_token))
+        .await;
+    let linked = answer.success_data();
     assert!(!answer.text.contains(refresh_token));
 
     // What is kept are the tokens that it was spent for.
@@ -419,23 +478,23 @@ async fn a_refresh_token_is_all_that_a_link_needs() {
     let consent = world
         .environment
         .store
-        .consent(record, Consistency::Strong)
+        .find_consent(record, Consistency::Strong)
         .await;
-    let sealed = consent.unwrap().unwrap().sealed;
+    let sealed = consent.unwrap().unwrap().sealed_secret;
     let kept = world
         .environment
         .vault
-        .open(record.as_bytes(), &sealed)
+        .open_sealed(record.as_bytes(), &sealed)
         .unwrap();
     let kept: okra_banks::ConsentSecret = serde_json::from_slice(&kept).unwrap();
     assert_ne!(kept.refresh_token.as_deref(), Some(refresh_token));
-    assert!(!kept.is_spent(world.environment.clock.now()));
+    assert!(!kept.needs_renewal(world.environment.clock.now()));
 }
 
 #[tokio::test]
 async fn a_bank_says_when_its_consent_ends() {
-    let world = World::new().await;
-    let bank = with_oauth(&world).await;
+    let world = ApiWorld::new().await;
+    let bank = put_oauth_bank(&world).await;
     let login = world.bank.create_login(NewLogin::default()).unwrap().id;
     let terms = TokenTerms {
         life_s: 300,
@@ -444,8 +503,12 @@ async fn a_bank_says_when_its_consent_ends() {
     let ends_of = async |record: &Value| {
         let record: RecordId = record.as_str().unwrap().parse().unwrap();
         let store = &world.environment.store;
-        let consent = store.consent(record, Consistency::Strong).await;
-        consent.unwrap().unwrap().clock.map(|it| it.expires_at)
+        let consent = store.find_consent(record, Consistency::Strong).await;
+        consent
+            .unwrap()
+            .unwrap()
+            .consent_clock
+            .map(|it| it.expires_at)
     };
     let in_days = |days: i64| {
         let now = world.environment.clock.now();
@@ -453,7 +516,7 @@ async fn a_bank_says_when_its_consent_ends() {
             .ok()
             .map(|at| at.round(jiff::Unit::Second).unwrap())
     };
-    let (consent, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
+    let (consent, tokens) = world.bank.authorise_as_user(login, terms).unwrap();
     let link = |consent: &str, refresh_token: &str| {
         json!({
             "name": "Bola", "bank": bank, "refresh_token": refresh_token, "consent_id": consent,
@@ -461,7 +524,7 @@ async fn a_bank_says_when_its_consent_ends() {
         })
     };
     let body = link(&consent, tokens.refresh_token.as_str());
-    let linked = world.post("records/link", body).await.data();
+    let linked = world.post_json("records/link", body).await.success_data();
     let record = linked["record_id"].clone();
     assert_eq!(
         ends_of(&record).await,
@@ -470,53 +533,64 @@ async fn a_bank_says_when_its_consent_ends() {
     );
 
     // A bank that knows nothing of the consent: the app's word counts.
-    let (_, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
+    let (_, tokens) = world.bank.authorise_as_user(login, terms).unwrap();
     let body = link("another", tokens.refresh_token.as_str());
-    let linked = world.post("records/link", body).await.data();
+    let linked = world.post_json("records/link", body).await.success_data();
     let said = "2026-12-31T00:00:00Z".parse().ok();
     assert_eq!(ends_of(&linked["record_id"]).await, said);
 
     // Linked again, it begins anew.
     let now = world.environment.clock.now();
     let later = now + jiff::SignedDuration::from_hours(24 * 30);
-    world.environment.clock.set(later);
-    let (consent, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
+    world.environment.clock.set_time(later);
+    let (consent, tokens) = world.bank.authorise_as_user(login, terms).unwrap();
     let mut body = link(&consent, tokens.refresh_token.as_str());
     body["record_id"] = record.clone();
-    world.post("records/link", body).await.data();
+    world.post_json("records/link", body).await.success_data();
     assert_eq!(ends_of(&record).await, in_days(180));
 
     let mut body = link("not visible", "token");
     body["bank"] = json!(bank);
-    let answer = world.post("records/link", body).await;
-    let (_, message) = answer.refusal(StatusCode::BAD_REQUEST);
+    let answer = world.post_json("records/link", body).await;
+    let (_, message) = answer.expect_error(StatusCode::BAD_REQUEST);
     assert!(message.contains("consent_id"), "{message}");
 }
 
 #[tokio::test]
 async fn a_consent_is_taken_back_at_the_bank() {
-    let world = World::new().await;
-    let bank = with_oauth(&world).await;
+    let world = ApiWorld::new().await;
+    let bank = put_oauth_bank(&world).await;
     let login = world.bank.create_login(NewLogin::default()).unwrap().id;
     let terms = TokenTerms {
         life_s: 300,
         rotate: false,
     };
-    let (consent, tokens) = world.bank.authorised_by_user(login, terms).unwrap();
-    let config = world.environment.store.bank(bank).await.unwrap().unwrap();
+    let (consent, tokens) = world.bank.authorise_as_user(login, terms).unwrap();
+    let config = world
+        .environment
+        .store
+        .find_bank(bank)
+        .await
+        .unwrap()
+        .unwrap();
     let (connectors, now) = (&world.environment.connectors, world.environment.clock.now());
-    let secret = client_secret(&world.environment.vault, &config).unwrap();
-    let grant = Grant::ClientCredentials { scope: "accounts" };
-    let ours = connectors.token(&config, &secret, grant, now).await;
+    let secret = open_client_secret(&world.environment.vault, &config).unwrap();
+    let grant = TokenGrant::ClientCredentials { scope: "accounts" };
+    let ours = connectors.request_token(&config, &secret, grant, now).await;
     let ours = ours.unwrap();
-    let theirs = ConsentSecret::bearer(tokens.access_token.as_str());
-    assert!(connectors.accounts(&config, &theirs, now).await.is_ok());
+    let theirs = ConsentSecret::from_bearer_token(tokens.access_token.as_str());
+    assert!(
+        connectors
+            .fetch_accounts(&config, &theirs, now)
+            .await
+            .is_ok()
+    );
 
     let id = ConsentId::new(consent).unwrap();
     let revoke = || connectors.revoke_consent(&config, &ours, &id, now);
     revoke().await.unwrap();
-    let refused = connectors.accounts(&config, &theirs, now).await;
-    assert_eq!(refused.unwrap_err().class, FaultClass::ConsentRefused);
+    let refused = connectors.fetch_accounts(&config, &theirs, now).await;
+    assert_eq!(refused.unwrap_err().class, FaultClass::ConsentRejected);
     // Once more, and one that never was: there is nothing to take back.
     revoke().await.unwrap();
     let unknown = ConsentId::new("unknown").unwrap();
@@ -529,17 +603,24 @@ async fn a_consent_is_taken_back_at_the_bank() {
 
 #[tokio::test]
 async fn a_link_is_followed_up_whatever_became_of_it() {
-    let world = World::new().await;
-    let refresher = world.environment.refresher();
+    let world = ApiWorld::new().await;
+    let refresher = world.environment.build_refresher();
     let follow_ups = async || {
         let now = world.environment.clock.now();
-        let later = now + jiff::SignedDuration::from_secs(i64::from(FOLLOW_UP_S) + 1);
-        world.environment.clock.set(later);
+        let later = now + jiff::SignedDuration::from_secs(i64::from(FOLLOW_UP_DELAY_S) + 1);
+        world.environment.clock.set_time(later);
         let queues = &world.environment.queues;
         let mut found = Vec::new();
-        for message in queues.receive(Queue::Priority, 10, 0).await.unwrap() {
+        for message in queues
+            .receive_messages(Queue::Priority, 10, 0)
+            .await
+            .unwrap()
+        {
             let receipts = [message.receipt];
-            queues.delete(Queue::Priority, &receipts).await.unwrap();
+            queues
+                .delete_messages(Queue::Priority, &receipts)
+                .await
+                .unwrap();
             if let FetchMessage::FollowUpV1(of) = serde_json::from_str(&message.body).unwrap() {
                 found.push(of.record);
             }
@@ -549,7 +630,11 @@ async fn a_link_is_followed_up_whatever_became_of_it() {
     let streams = async || {
         let queues = &world.environment.queues;
         let mut streams = Vec::new();
-        for message in queues.receive(Queue::Deliver, 10, 0).await.unwrap() {
+        for message in queues
+            .receive_messages(Queue::Deliver, 10, 0)
+            .await
+            .unwrap()
+        {
             let message = serde_json::from_str(&message.body).unwrap();
             if let DeliverMessage::DispatchV1(dispatch) = message {
                 streams.push(dispatch.stream);
@@ -557,72 +642,79 @@ async fn a_link_is_followed_up_whatever_became_of_it() {
         }
         streams
     };
-    let body = || json!({ "name": "Bola", "bank": BANK, "access_token": token(&world, 1) });
+    let body =
+        || json!({ "name": "Bola", "bank": BANK, "access_token": create_login_token(&world, 1) });
 
     // The record was stored, and the process died: neither told nor refreshed.
     let fails_once_asked = |operations: &'static [&'static str]| {
         let asked = std::sync::atomic::AtomicBool::new(false);
-        world.emulator.inject(move |_, operation| {
+        world.emulator.inject_fates(move |_, operation| {
             let sends = operation == "SendMessageBatch";
             let asked = asked.fetch_or(sends, std::sync::atomic::Ordering::SeqCst);
             if asked && operations.contains(&operation) {
-                Fate::Fail
+                CallFate::Fail
             } else {
-                Fate::Pass
+                CallFate::Serve
             }
         });
     };
     fails_once_asked(&["SendMessageBatch"]);
-    let answer = world.post("records/link", body()).await;
+    let answer = world.post_json("records/link", body()).await;
     assert!(answer.status.is_server_error(), "{}", answer.text);
-    world.emulator.inject(|_, _| Fate::Pass);
+    world.emulator.inject_fates(|_, _| CallFate::Serve);
     let found = follow_ups().await;
     assert_eq!(found.len(), 1);
     assert!(streams().await.is_empty());
-    let followed = refresher.follow_up(found[0]).await.unwrap();
-    assert_eq!(followed, FollowedUp::Refreshed);
+    let followed = refresher.run_follow_up(found[0]).await.unwrap();
+    assert_eq!(followed, FollowUpOutcome::Refreshed);
     let streams = streams().await;
-    assert!(streams.contains(&Stream::State), "told that it was linked");
-    assert!(streams.contains(&Stream::Transactions), "and of its rows");
-    let followed = refresher.follow_up(found[0]).await.unwrap();
-    assert_eq!(followed, FollowedUp::Settled);
+    assert!(
+        streams.contains(&FeedStream::State),
+        "told that it was linked"
+    );
+    assert!(
+        streams.contains(&FeedStream::Transactions),
+        "and of its rows"
+    );
+    let followed = refresher.run_follow_up(found[0]).await.unwrap();
+    assert_eq!(followed, FollowUpOutcome::AlreadyDone);
 
     // The record was never stored.
     fails_once_asked(&["TransactWriteItems"]);
-    let answer = world.post("records/link", body()).await;
+    let answer = world.post_json("records/link", body()).await;
     assert!(answer.status.is_server_error(), "{}", answer.text);
-    world.emulator.inject(|_, _| Fate::Pass);
+    world.emulator.inject_fates(|_, _| CallFate::Serve);
     let found = follow_ups().await;
     assert_eq!(found.len(), 1, "{}", answer.text);
-    let followed = refresher.follow_up(found[0]).await.unwrap();
-    assert_eq!(followed, FollowedUp::NotLinked);
+    let followed = refresher.run_follow_up(found[0]).await.unwrap();
+    assert_eq!(followed, FollowUpOutcome::NotLinked);
 }
 
 /// A link asks its bank as a refresh does, and takes its part of what the bank allows.
 #[tokio::test]
 async fn links_ask_a_bank_no_more_often_than_it_allows() {
-    let world = World::new().await;
-    let bank = with_oauth(&world).await;
+    let world = ApiWorld::new().await;
+    let bank = put_oauth_bank(&world).await;
     let store = &world.environment.store;
-    let mut config = store.bank(bank).await.unwrap().unwrap();
+    let mut config = store.find_bank(bank).await.unwrap().unwrap();
     config.limits.records_per_second = 1;
     store.put_bank(&config).await.unwrap();
     let login = world.bank.create_login(NewLogin::default()).unwrap().id;
     let link = async || {
-        let consent = world.bank.link(login).unwrap().into_string();
+        let consent = world.bank.link_login(login).unwrap().into_string();
         let body = json!({ "name": "Bola", "bank": bank, "access_token": consent });
-        world.post("records/link", body).await
+        world.post_json("records/link", body).await
     };
     // Five places at once, two for each link: its accounts and its first refresh, which can be put off.
     for _ in 0..3 {
-        link().await.data();
+        link().await.success_data();
     }
     let answer = link().await;
-    let (kind, message) = answer.refusal(StatusCode::TOO_MANY_REQUESTS);
+    let (kind, message) = answer.expect_error(StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(kind, "RATE_LIMIT");
     assert!(message.starts_with("The bank"), "{message}");
     assert_eq!(answer.headers["retry-after"], "24");
     let clock = &world.environment.clock;
-    clock.set(clock.now() + jiff::SignedDuration::from_secs(24));
-    link().await.data();
+    clock.set_time(clock.now() + jiff::SignedDuration::from_secs(24));
+    link().await.success_data();
 }

@@ -4,14 +4,14 @@
 use okra_core::ids::BalanceId;
 use serde_json::{Value, json};
 
-use crate::world::{BANK, Linked, NAME, World};
+use crate::world::{ApiWorld, BANK, CUSTOMER_NAME, LinkedCustomer};
 
 /// What is there to be found: everything of one app with one customer.
-pub(crate) struct There {
-    pub(crate) linked: Linked,
+pub(crate) struct Fixture {
+    pub(crate) linked: LinkedCustomer,
     pub(crate) balance: BalanceId,
-    pub(crate) row: String,
-    pub(crate) hook: String,
+    pub(crate) transaction: String,
+    pub(crate) endpoint: String,
     pub(crate) subscription: String,
     pub(crate) key: String,
     pub(crate) link: String,
@@ -22,7 +22,7 @@ pub(crate) struct There {
 
 /// What another app is answered that calls with these ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Foreign {
+pub(crate) enum ForeignCallOutcome {
     /// That there is no such thing.
     Missing,
     /// That the id is somebody's already.
@@ -39,7 +39,7 @@ pub(crate) const OWN_BANK: &str = "0707070707070707070707f7";
 /// What nobody else may be shown of it.
 pub(crate) const OWN_BANK_NAME: &str = "Bank of Our Own";
 
-fn own_bank() -> Value {
+fn own_bank_body() -> Value {
     json!({
         "id": OWN_BANK, "name": OWN_BANK_NAME, "slug": "own-bank",
         "standard": "obie-3.1", "base_url": "https://bank.example/aisp", "country": "NG",
@@ -47,50 +47,66 @@ fn own_bank() -> Value {
 }
 
 /// How a route is called.
-pub(crate) struct Recipe {
+pub(crate) struct ApiRouteRecipe {
     pub(crate) body: Value,
-    pub(crate) foreign: Foreign,
+    pub(crate) foreign: ForeignCallOutcome,
     /// Ends what other recipes need: called after those with a lower number.
-    pub(crate) ends: u8,
+    pub(crate) ending_order: u8,
 }
 
-impl There {
+impl Fixture {
     /// Links a customer, refreshes it, adds a bank, and asks for everything that an app can have.
-    pub(crate) async fn new(world: &World) -> Self {
-        Self::with(world, json!({})).await
+    pub(crate) async fn new(world: &ApiWorld) -> Self {
+        Self::with_login(world, json!({})).await
     }
 
     /// The same, with what is asked for of the login besides.
-    pub(crate) async fn with(world: &World, login: Value) -> Self {
+    pub(crate) async fn with_login(world: &ApiWorld, login: Value) -> Self {
         // Before the other, whose login is then the last.
-        let gone = world.create(json!({})).await;
-        let gone = json!({ "customer": gone.customer() });
-        let gone = world.post("customers/remove", gone).await.data();
-        let linked = world.refreshed_with(login).await;
-        world.post("banks/add", own_bank()).await.data();
-        let customer = linked.customer();
+        let gone = world.create_customer(json!({})).await;
+        let gone = json!({ "customer": gone.customer_id() });
+        let gone = world
+            .post_json("customers/remove", gone)
+            .await
+            .success_data();
+        let linked = world.create_refreshed_with(login).await;
+        world
+            .post_json("banks/add", own_bank_body())
+            .await
+            .success_data();
+        let customer = linked.customer_id();
         let rows = json!({ "customer": customer });
-        let rows = world.post("transactions/getByCustomer", rows).await.data();
+        let rows = world
+            .post_json("transactions/getByCustomer", rows)
+            .await
+            .success_data();
         let hook = json!({ "url": "https://ours.example/hook" });
-        let hook = world.post("webhooks/set", hook).await.data();
+        let hook = world.post_json("webhooks/set", hook).await.success_data();
         let sync = json!({
             "customer": customer, "products": ["balance"], "interval": "one_hour",
             "webhook_url": "https://ours.example/sync",
         });
-        let sync = world.post("data-sync", sync).await.data();
-        let key = world.post("keys/rotate", json!({})).await.data();
+        let sync = world.post_json("data-sync", sync).await.success_data();
+        let key = world
+            .post_json("keys/rotate", json!({}))
+            .await
+            .success_data();
         let link = json!({ "name": "Loans", "callback_url": "https://ours.example/link" });
-        let link = world.post("links/new", link).await.data();
-        let replay = json!({ "id": hook["id"], "record_id": linked.record(), "from": 1, "to": 9 });
-        let replay = world.post("webhooks/replay", replay).await.data();
-        let job = json!({ "record_id": linked.record() });
-        let job = world.post("balance/check", job).await.data();
+        let link = world.post_json("links/new", link).await.success_data();
+        let replay =
+            json!({ "id": hook["id"], "record_id": linked.record_id(), "from": 1, "to": 9 });
+        let replay = world
+            .post_json("webhooks/replay", replay)
+            .await
+            .success_data();
+        let job = json!({ "record_id": linked.record_id() });
+        let job = world.post_json("balance/check", job).await.success_data();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let row = &rows["transaction"][0];
         Self {
-            balance: BalanceId::of(linked.account().parse().unwrap()),
-            row: text(&row["_id"]),
-            hook: text(&hook["id"]),
+            balance: BalanceId::for_account(linked.account_id().parse().unwrap()),
+            transaction: text(&row["_id"]),
+            endpoint: text(&hook["id"]),
             key: text(&key["id"]),
             receipt: text(&gone["receipt"]),
             link: text(&link["link"]["short_url"]),
@@ -102,15 +118,15 @@ impl There {
     }
 
     /// The record's first event.
-    fn event(&self) -> String {
-        format!("evt_{}_1", self.linked.record())
+    fn first_event_id(&self) -> String {
+        format!("evt_{}_1", self.linked.record_id())
     }
 
     /// How this route is called.
-    pub(crate) fn recipe(&self, path: &str) -> Option<Recipe> {
+    pub(crate) fn recipe_for_path(&self, path: &str) -> Option<ApiRouteRecipe> {
         let linked = &self.linked;
-        let (customer, account) = (linked.customer(), linked.account());
-        let record = json!(linked.record());
+        let (customer, account) = (linked.customer_id(), linked.account_id());
+        let record = json!(linked.record_id());
         let options = json!({ "options": { "UserId": 42 } });
         let days = json!({ "from": "2020-01-01", "to": "2030-12-31" });
         let with = |mut body: Value, more: &Value| {
@@ -119,9 +135,9 @@ impl There {
                 .extend(more.as_object().unwrap().clone());
             body
         };
-        let missing = |body: Value| (body, Foreign::Missing);
-        let empty = |body: Value| (body, Foreign::Empty);
-        let open = |body: Value| (body, Foreign::Open);
+        let missing = |body: Value| (body, ForeignCallOutcome::Missing);
+        let empty = |body: Value| (body, ForeignCallOutcome::Empty);
+        let open = |body: Value| (body, ForeignCallOutcome::Open);
         let (family, call) = path.rsplit_once('/').unwrap_or(("", path));
         let family = match family {
             "account" => "accounts",
@@ -131,7 +147,7 @@ impl There {
         let (body, foreign) = match (family, call) {
             ("", "health" | "openapi.json" | "docs") | ("banks", "list") => open(json!({})),
             ("banks", "getById" | "remove") => missing(json!({ "id": OWN_BANK })),
-            ("banks", "add") => (own_bank(), Foreign::Taken),
+            ("banks", "add") => (own_bank_body(), ForeignCallOutcome::Taken),
             ("customers", "create") => open(json!({ "name": "Bola" })),
             ("customers", "generate") => open(json!({ "number": 1 })),
             ("webhooks", "set") => open(json!({ "url": "https://new.example/hook" })),
@@ -151,15 +167,17 @@ impl There {
             (_, "getByBank") => empty(json!({ "bank": BANK })),
             (_, "byOptions" | "getByOptions") => empty(options),
             (_, "getByDate") => empty(days),
-            ("accounts", "getByName") => empty(json!({ "name": NAME })),
+            ("accounts", "getByName") => empty(json!({ "name": CUSTOMER_NAME })),
             ("accounts", "getByBalance") => empty(json!({ "balance": 0 })),
             ("balance", "getByType") => empty(json!({ "type": "available_balance" })),
             ("transactions", "getByType") => empty(json!({ "type": "debit" })),
             ("transactions", "getByNuban") => empty(json!({ "nuban": linked.nuban() })),
-            ("customers", "find-customers-by") => empty(json!({ "key": "name", "value": NAME })),
+            ("customers", "find-customers-by") => {
+                empty(json!({ "key": "name", "value": CUSTOMER_NAME }))
+            }
 
             ("balance", "getById" | "getBalanceById") => missing(json!({ "id": self.balance })),
-            ("transactions", "getById") => missing(json!({ "id": self.row })),
+            ("transactions", "getById") => missing(json!({ "id": self.transaction })),
             ("accounts", "getById") => missing(json!({ "id": account })),
             ("auth", "getById") => missing(json!({ "id": record })),
             ("accounts", "getAccountDetails")
@@ -196,9 +214,9 @@ impl There {
                 missing(json!({ "customer": customer, "id": self.subscription }))
             }
             ("feed", "read") | ("transactions", "sync") => missing(json!({ "record_id": record })),
-            ("history", "versions") => missing(json!({ "id": self.row })),
+            ("history", "versions") => missing(json!({ "id": self.transaction })),
             ("history", "transaction") => {
-                missing(json!({ "id": self.row, "at": "2026-03-15T12:00:30Z" }))
+                missing(json!({ "id": self.transaction, "at": "2026-03-15T12:00:30Z" }))
             }
             ("history", "balance") => {
                 missing(json!({ "account_id": account, "at": "2026-03-15T12:00:30Z" }))
@@ -206,16 +224,18 @@ impl There {
             ("records", "unlink") => missing(json!({ "record_id": record })),
             ("keys", "revoke") => missing(json!({ "id": self.key })),
             ("webhooks", "remove" | "test" | "enable" | "disable" | "deliveries") => {
-                missing(json!({ "id": self.hook }))
+                missing(json!({ "id": self.endpoint }))
             }
             ("webhooks", "replay") => missing(json!({
-                "id": self.hook, "record_id": record, "from": 1, "to": 9,
+                "id": self.endpoint, "record_id": record, "from": 1, "to": 9,
             })),
             ("webhooks/replay", "list") => empty(json!({})),
             ("webhooks/replay", "get" | "cancel") => missing(json!({ "id": self.replay })),
             ("events", "list") => missing(json!({ "record_id": record })),
-            ("events", "deliveries") => missing(json!({ "event_id": self.event() })),
-            ("events", "resend") => missing(json!({ "event_id": self.event(), "id": self.hook })),
+            ("events", "deliveries") => missing(json!({ "event_id": self.first_event_id() })),
+            ("events", "resend") => {
+                missing(json!({ "event_id": self.first_event_id(), "id": self.endpoint }))
+            }
             ("callback", "trigger") => missing(json!({ "recordIds": [record] })),
             _ => return None,
         };
@@ -226,10 +246,10 @@ impl There {
             "customers/remove" => 3,
             _ => 0,
         };
-        Some(Recipe {
+        Some(ApiRouteRecipe {
             body,
             foreign,
-            ends,
+            ending_order: ends,
         })
     }
 }

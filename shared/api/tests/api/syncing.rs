@@ -3,26 +3,28 @@
 use axum::http::StatusCode;
 use okra_core::{
     model::{ByProduct, Product},
-    plan::Requested,
+    plan::RefreshTrigger,
     schedule::Interval,
 };
 use okra_store::Consistency;
 use serde_json::{Value, json};
 
-use crate::world::{BANK, Linked, World};
+use crate::world::{ApiWorld, BANK, LinkedCustomer};
 
-async fn schedule(world: &World, linked: &Linked) -> (Interval, Interval) {
+async fn read_schedule(world: &ApiWorld, linked: &LinkedCustomer) -> (Interval, Interval) {
     let store = &world.environment.store;
-    let head = store.head(linked.record(), Consistency::Strong).await;
+    let head = store
+        .find_head(linked.record_id(), Consistency::Strong)
+        .await;
     let head = head.unwrap().unwrap();
     // Each product is on exactly one due entry: the one the head names.
     for interval in Interval::ALL {
         let entry = store
-            .due_entry(head.due_key(interval), Consistency::Strong)
+            .find_due_entry(head.due_key(interval), Consistency::Strong)
             .await;
         let found = entry
             .unwrap()
-            .map(|it| it.marks.products())
+            .map(|it| it.watermarks.products())
             .unwrap_or_default();
         let expected: Vec<Product> = head
             .schedule
@@ -42,21 +44,21 @@ async fn schedule(world: &World, linked: &Linked) -> (Interval, Interval) {
 #[tokio::test]
 async fn each_product_is_on_the_fastest_interval_asked_for() {
     use Interval::{Daily, FiveMinute, OneHour, OneMinute};
-    let world = World::new().await;
-    let linked = world.create(json!({})).await;
-    assert_eq!(schedule(&world, &linked).await, (Daily, Daily));
+    let world = ApiWorld::new().await;
+    let linked = world.create_customer(json!({})).await;
+    assert_eq!(read_schedule(&world, &linked).await, (Daily, Daily));
     let ask = async |path: &str, products: Value, interval: &str, url: &str| {
         let body = json!({
-            "customer": linked.customer(), "products": products, "interval": interval,
+            "customer": linked.customer_id(), "products": products, "interval": interval,
             "webhook_url": url,
         });
-        world.post(path, body).await.data()
+        world.post_json(path, body).await.success_data()
     };
     let url = "https://app.example/okra/hook";
     let data = ask("auto-refresh", json!(["balance"]), "one_minute", "").await;
     insta::assert_json_snapshot!("subscription", data);
-    assert_eq!(schedule(&world, &linked).await, (OneMinute, Daily));
-    assert!(world.awake().await.contains(&OneMinute));
+    assert_eq!(read_schedule(&world, &linked).await, (OneMinute, Daily));
+    assert!(world.enabled_intervals().await.contains(&OneMinute));
     ask(
         "data-sync",
         json!(["balance", "transactions"]),
@@ -64,43 +66,52 @@ async fn each_product_is_on_the_fastest_interval_asked_for() {
         url,
     )
     .await;
-    assert_eq!(schedule(&world, &linked).await, (OneMinute, OneHour));
+    assert_eq!(read_schedule(&world, &linked).await, (OneMinute, OneHour));
     // The same URL asks for something slower, and the one without a URL for something slower still.
     ask("data-sync", json!(["transactions"]), "", url).await;
-    assert_eq!(schedule(&world, &linked).await, (OneMinute, Daily));
+    assert_eq!(read_schedule(&world, &linked).await, (OneMinute, Daily));
     ask("data-sync", json!("balance"), "five_minute", "").await;
-    assert_eq!(schedule(&world, &linked).await, (FiveMinute, Daily));
+    assert_eq!(read_schedule(&world, &linked).await, (FiveMinute, Daily));
 
-    let customer = json!({ "customer": linked.customer() });
-    let listed = world.post("data-sync/list", customer).await.data();
+    let customer = json!({ "customer": linked.customer_id() });
+    let listed = world
+        .post_json("data-sync/list", customer)
+        .await
+        .success_data();
     let listed = listed["subscriptions"].as_array().unwrap().clone();
     assert_eq!(listed.len(), 3, "{listed:?}");
     for subscription in listed {
-        let body = json!({ "customer": linked.customer(), "id": subscription["id"] });
-        world.post("data-sync/cancel", body).await.data();
+        let body = json!({ "customer": linked.customer_id(), "id": subscription["id"] });
+        world
+            .post_json("data-sync/cancel", body)
+            .await
+            .success_data();
     }
-    assert_eq!(schedule(&world, &linked).await, (Daily, Daily));
+    assert_eq!(read_schedule(&world, &linked).await, (Daily, Daily));
 }
 
 #[tokio::test]
 async fn a_bank_narrows_data_sync_down() {
-    let world = World::new().await;
-    let linked = world.create(json!({})).await;
+    let world = ApiWorld::new().await;
+    let linked = world.create_customer(json!({})).await;
     let mut body = json!({
-        "customer": linked.customer(), "products": ["balance"], "bank": BANK, "interval": "one_hour",
+        "customer": linked.customer_id(), "products": ["balance"], "bank": BANK, "interval": "one_hour",
     });
-    world.post("data-sync", body.clone()).await.data();
-    assert_eq!(schedule(&world, &linked).await.0, Interval::OneHour);
+    world
+        .post_json("data-sync", body.clone())
+        .await
+        .success_data();
+    assert_eq!(read_schedule(&world, &linked).await.0, Interval::OneHour);
     body["bank"] = json!("0".repeat(24));
-    let answer = world.post("data-sync", body).await;
-    assert_eq!(answer.refusal(StatusCode::NOT_FOUND).0, "NO_RECORD_ID");
+    let answer = world.post_json("data-sync", body).await;
+    assert_eq!(answer.expect_error(StatusCode::NOT_FOUND).0, "NO_RECORD_ID");
 }
 
 #[tokio::test]
 async fn what_is_wrong_with_data_sync_is_named() {
-    let world = World::new().await;
-    let linked = world.create(json!({})).await;
-    let good = json!({ "customer": linked.customer(), "products": ["balance"] });
+    let world = ApiWorld::new().await;
+    let linked = world.create_customer(json!({})).await;
+    let good = json!({ "customer": linked.customer_id(), "products": ["balance"] });
     for (field, value) in [
         ("interval", json!("one_hours")),
         ("interval", json!(5)),
@@ -111,8 +122,8 @@ async fn what_is_wrong_with_data_sync_is_named() {
     ] {
         let mut body = good.clone();
         body[field] = value;
-        let answer = world.post("auto-refresh", body.clone()).await;
-        let (kind, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        let answer = world.post_json("auto-refresh", body.clone()).await;
+        let (kind, message) = answer.expect_error(StatusCode::BAD_REQUEST);
         assert_eq!(kind, "VALIDATION", "{body}");
         assert!(message.starts_with(field), "{message}");
     }
@@ -131,8 +142,8 @@ async fn what_is_wrong_with_data_sync_is_named() {
     ] {
         let mut body = good.clone();
         body["webhook_url"] = url.into();
-        let answer = world.post("auto-refresh", body.clone()).await;
-        let (kind, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        let answer = world.post_json("auto-refresh", body.clone()).await;
+        let (kind, message) = answer.expect_error(StatusCode::BAD_REQUEST);
         assert_eq!(kind, "WEBHOOK_URL", "{body}");
         assert!(message.starts_with("webhook_url"), "{message}");
         assert!(message.ends_with(&format!("({rule})")), "{url} {message}");
@@ -140,7 +151,7 @@ async fn what_is_wrong_with_data_sync_is_named() {
     let store = &world.environment.store;
     assert!(
         store
-            .subscriptions(linked.record())
+            .list_subscriptions(linked.record_id())
             .await
             .unwrap()
             .is_empty()
@@ -149,43 +160,45 @@ async fn what_is_wrong_with_data_sync_is_named() {
 
 #[tokio::test]
 async fn a_record_has_no_more_subscriptions_than_can_be_read() {
-    let world = World::new().await;
-    let linked = world.create(json!({})).await;
+    let world = ApiWorld::new().await;
+    let linked = world.create_customer(json!({})).await;
     let ask = async |n: usize| {
         let body = json!({
-            "customer": linked.customer(), "products": ["balance"],
+            "customer": linked.customer_id(), "products": ["balance"],
             "webhook_url": format!("https://app.example/{n}"),
         });
-        world.post("data-sync", body).await
+        world.post_json("data-sync", body).await
     };
     for n in 0..okra_store::MAX_SUBSCRIPTIONS_PER_RECORD {
-        ask(n).await.data();
+        ask(n).await.success_data();
     }
     ask(okra_store::MAX_SUBSCRIPTIONS_PER_RECORD)
         .await
-        .refusal(StatusCode::BAD_REQUEST);
-    ask(0).await.data();
+        .expect_error(StatusCode::BAD_REQUEST);
+    ask(0).await.success_data();
 }
 
 /// An interval that a bank's quota cannot give is taken, and what comes of it is said.
 #[tokio::test]
 async fn an_interval_that_the_quota_cannot_give_says_what_comes_of_it() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let store = &world.environment.store;
-    let linked = world.create(json!({})).await;
-    let head = store.head(linked.record(), Consistency::Strong).await;
+    let linked = world.create_customer(json!({})).await;
+    let head = store
+        .find_head(linked.record_id(), Consistency::Strong)
+        .await;
     let bank = head.unwrap().unwrap().bank;
-    let mut bank = store.bank(bank).await.unwrap().unwrap();
+    let mut bank = store.find_bank(bank).await.unwrap().unwrap();
     bank.limits.unattended_per_day = Some(4);
     store.put_bank(&bank).await.unwrap();
     let body = json!({
-        "customer": linked.customer(), "products": ["balance"], "interval": "one_minute",
+        "customer": linked.customer_id(), "products": ["balance"], "interval": "one_minute",
     });
-    let data = world.post("data-sync", body).await.data();
+    let data = world.post_json("data-sync", body).await.success_data();
     let shown = &data["subscriptions"][0];
     assert_eq!(shown["interval"], "one_minute");
     assert_eq!(shown["effective_interval"]["balance"], "twelve_hours");
-    let (balance, transactions) = schedule(&world, &linked).await;
+    let (balance, transactions) = read_schedule(&world, &linked).await;
     assert_eq!(
         (balance, transactions),
         (Interval::TwelveHours, Interval::Daily)
@@ -193,99 +206,122 @@ async fn an_interval_that_the_quota_cannot_give_says_what_comes_of_it() {
 
     bank.limits.user_present_only = true;
     store.put_bank(&bank).await.unwrap();
-    let body = json!({ "record_id": linked.record() });
-    let alone = world.post("balance/refresh", body).await;
-    let (kind, _) = alone.refusal(StatusCode::CONFLICT);
+    let body = json!({ "record_id": linked.record_id() });
+    let alone = world.post_json("balance/refresh", body).await;
+    let (kind, _) = alone.expect_error(StatusCode::CONFLICT);
     assert_eq!(kind, "USER_NEEDED");
     world.take_chunks().await;
-    let body = json!({ "record_id": linked.record(), "customer_ip": "203.0.113.7" });
-    world.post("balance/refresh", body).await.data();
+    let body = json!({ "record_id": linked.record_id(), "customer_ip": "203.0.113.7" });
+    world
+        .post_json("balance/refresh", body)
+        .await
+        .success_data();
     let chunks = world.take_chunks().await;
     let user = Some("203.0.113.7".parse().unwrap());
     let product = Some(Product::Balance);
-    assert_eq!(chunks[0].requested, Requested::OnDemand { product, user });
+    assert_eq!(
+        chunks[0].trigger,
+        RefreshTrigger::OnDemand { product, user }
+    );
 }
 
 /// A rule is on while a record is on its interval, and no longer than until its next tick after.
 #[tokio::test]
 async fn a_rule_without_records_is_switched_off_by_its_next_tick() {
-    let world = World::new().await;
-    let linked = world.create(json!({ "interval": "one_hour" })).await;
-    assert!(world.awake().await.contains(&Interval::OneHour));
+    let world = ApiWorld::new().await;
+    let linked = world
+        .create_customer(json!({ "interval": "one_hour" }))
+        .await;
+    assert!(world.enabled_intervals().await.contains(&Interval::OneHour));
     let body = json!({
-        "customer": linked.customer(), "products": ["balance", "transactions"], "interval": "daily",
+        "customer": linked.customer_id(), "products": ["balance", "transactions"], "interval": "daily",
     });
-    world.post("data-sync", body).await.data();
+    world.post_json("data-sync", body).await.success_data();
     assert_eq!(
-        schedule(&world, &linked).await,
+        read_schedule(&world, &linked).await,
         (Interval::Daily, Interval::Daily)
     );
-    assert!(world.awake().await.contains(&Interval::OneHour), "not yet");
+    assert!(
+        world.enabled_intervals().await.contains(&Interval::OneHour),
+        "not yet"
+    );
     let at = world.environment.clock.now();
     let interval = Interval::OneHour;
     let tick = okra_core::schedule::Tick { interval, at };
-    world.environment.refresher().tick(tick).await.unwrap();
-    assert!(!world.awake().await.contains(&Interval::OneHour));
-    assert!(world.awake().await.contains(&Interval::Daily));
+    world
+        .environment
+        .build_refresher()
+        .run_tick(tick)
+        .await
+        .unwrap();
+    assert!(!world.enabled_intervals().await.contains(&Interval::OneHour));
+    assert!(world.enabled_intervals().await.contains(&Interval::Daily));
 }
 
 #[tokio::test]
 async fn a_second_request_joins_the_refresh_that_runs() {
-    let world = World::new().await;
-    let linked = world.refreshed().await;
-    let body = json!({ "record_id": linked.record() });
+    let world = ApiWorld::new().await;
+    let linked = world.create_refreshed().await;
+    let body = json!({ "record_id": linked.record_id() });
     let (one, other) = tokio::join!(
-        world.post("balance/refresh", body.clone()),
-        world.post("balance/refresh", body.clone())
+        world.post_json("balance/refresh", body.clone()),
+        world.post_json("balance/refresh", body.clone())
     );
-    let (one, other) = (one.data(), other.data());
+    let (one, other) = (one.success_data(), other.success_data());
     assert!(one["job"].is_string(), "{one}");
     assert_eq!(one["job"], other["job"]);
     let rows = world
-        .post("transactions/refresh", body.clone())
+        .post_json("transactions/refresh", body.clone())
         .await
-        .data();
+        .success_data();
     assert_ne!(
         rows["job"], one["job"],
         "another product is another refresh"
     );
     let chunks = world.take_chunks().await;
     assert_eq!(chunks.len(), 2, "one of each product");
-    let refresher = world.environment.refresher();
-    let calls = world.bank.calls();
+    let refresher = world.environment.build_refresher();
+    let calls = world.bank.call_count();
     for chunk in chunks {
-        refresher.chunk(chunk, false).await.unwrap();
+        refresher.refresh_chunk(chunk, false).await.unwrap();
     }
-    assert_eq!(world.bank.calls() - calls, 2, "one fetch of each product");
+    assert_eq!(
+        world.bank.call_count() - calls,
+        2,
+        "one fetch of each product"
+    );
 
     // Done: the next request begins another one, and waits for it.
     world
         .environment
         .clock
-        .set(world.environment.clock.now() + jiff::SignedDuration::from_secs(1));
-    let waiting = json!({ "record_id": linked.record(), "wait": true });
+        .set_time(world.environment.clock.now() + jiff::SignedDuration::from_secs(1));
+    let waiting = json!({ "record_id": linked.record_id(), "wait": true });
     let work = async {
         let mut chunks = Vec::new();
         while chunks.is_empty() {
             chunks = world.take_chunks().await;
             tokio::task::yield_now().await;
         }
-        refresher.chunk(chunks.remove(0), false).await.unwrap();
+        refresher
+            .refresh_chunk(chunks.remove(0), false)
+            .await
+            .unwrap();
     };
-    let (answer, ()) = tokio::join!(world.post("balance/refresh", waiting), work);
-    let answer = answer.data();
+    let (answer, ()) = tokio::join!(world.post_json("balance/refresh", waiting), work);
+    let answer = answer.success_data();
     assert_ne!(answer["job"], one["job"]);
     assert_eq!(answer["outcome"], "unchanged", "{answer}");
 }
 
 #[tokio::test]
 async fn a_refresh_enqueues_one_record_and_one_product() {
-    let world = World::new().await;
-    let linked = world.create(json!({})).await;
+    let world = ApiWorld::new().await;
+    let linked = world.create_customer(json!({})).await;
     world.take_chunks().await;
-    let (record, account) = (linked.record(), linked.account());
+    let (record, account) = (linked.record_id(), linked.account_id());
     let check = async |path: &str, body: Value, product: Option<Product>, method: &str| {
-        let data = world.post(path, body).await.data();
+        let data = world.post_json(path, body).await.success_data();
         let url = format!("https://sync.example/v2/callback?record={record}&method={method}");
         let expected = json!({ "record": record, "method": method, "callback_url": url });
         for (field, expected) in expected.as_object().unwrap() {
@@ -293,11 +329,14 @@ async fn a_refresh_enqueues_one_record_and_one_product() {
         }
         let chunks = world.take_chunks().await;
         assert_eq!(chunks.len(), 1, "{path}");
-        let refresher = world.environment.refresher();
-        refresher.chunk(chunks[0].clone(), false).await.unwrap();
+        let refresher = world.environment.build_refresher();
+        refresher
+            .refresh_chunk(chunks[0].clone(), false)
+            .await
+            .unwrap();
         assert_eq!(
-            chunks[0].requested,
-            Requested::OnDemand {
+            chunks[0].trigger,
+            RefreshTrigger::OnDemand {
                 product,
                 user: None
             }
@@ -306,7 +345,7 @@ async fn a_refresh_enqueues_one_record_and_one_product() {
         let entry = &chunks[0].records[0];
         assert_eq!((chunks[0].records.len(), entry.key.record), (1, record));
         let products = product.map_or_else(|| Product::ALL.to_vec(), |it| vec![it]);
-        assert_eq!(entry.marks.products(), products, "{path}");
+        assert_eq!(entry.watermarks.products(), products, "{path}");
     };
     let (by_account, by_record) = (
         json!({ "account_id": account }),
@@ -326,20 +365,20 @@ async fn a_refresh_enqueues_one_record_and_one_product() {
     check(path, both, rows, "PERIODIC_TRANSACTIONS").await;
     check("customers/retry", by_record, None, "AUTH").await;
 
-    let other = world.create(json!({})).await;
+    let other = world.create_customer(json!({})).await;
     world.take_chunks().await;
-    let mismatch = json!({ "account_id": other.account(), "record_id": record });
-    let answer = world.post("balance/refresh", mismatch).await;
-    answer.refusal(StatusCode::BAD_REQUEST);
+    let mismatch = json!({ "account_id": other.account_id(), "record_id": record });
+    let answer = world.post_json("balance/refresh", mismatch).await;
+    answer.expect_error(StatusCode::BAD_REQUEST);
     let unknown = json!({ "record_id": "0".repeat(24) });
-    let answer = world.post("balance/refresh", unknown).await;
-    let (kind, message) = answer.refusal(StatusCode::NOT_FOUND);
+    let answer = world.post_json("balance/refresh", unknown).await;
+    let (kind, message) = answer.expect_error(StatusCode::NOT_FOUND);
     assert_eq!(
         (kind.as_str(), message.as_str()),
         ("NO_RECORD_ID", "No record matches that id")
     );
-    assert_eq!(answer.json()["data"]["method"], "BALANCE");
-    let answer = world.post("transactions/refresh", json!({})).await;
-    answer.refusal(StatusCode::BAD_REQUEST);
+    assert_eq!(answer.parse_json()["data"]["method"], "BALANCE");
+    let answer = world.post_json("transactions/refresh", json!({})).await;
+    answer.expect_error(StatusCode::BAD_REQUEST);
     assert!(world.take_chunks().await.is_empty());
 }

@@ -4,28 +4,29 @@ use axum::http::StatusCode;
 use okra_webhooks::{AddressPolicy, Keyring};
 use serde_json::{Value, json};
 
-use crate::world::{BUS, World};
+use crate::world::{ApiWorld, EVENT_BUS_ARN};
 
-const URL: &str = "https://app.example/okra/hook";
+const ENDPOINT_URL: &str = "https://app.example/okra/hook";
 
 #[tokio::test]
 async fn an_endpoints_secret_is_shown_once() {
-    let world = World::new().await;
-    let set = async |body: Value| world.post("webhooks/set", body).await.data();
-    let made = set(json!({ "url": URL, "token": "t0ken" })).await;
+    let world = ApiWorld::new().await;
+    let set = async |body: Value| world.post_json("webhooks/set", body).await.success_data();
+    let made = set(json!({ "url": ENDPOINT_URL, "token": "t0ken" })).await;
     let first = made["secret"].as_str().unwrap().to_owned();
     assert!(first.starts_with("whsec_"));
     assert_eq!(made["payload"], "full");
     assert_eq!(made["products"], json!(["balance", "transactions"]));
 
     // Set again, it keeps its secret, its token and what is not given.
-    let again = set(json!({ "url": URL, "payload": "reference", "products": "balance" })).await;
+    let again =
+        set(json!({ "url": ENDPOINT_URL, "payload": "reference", "products": "balance" })).await;
     assert_eq!(again.get("secret"), None);
     assert_eq!(
         (&again["token"], &again["payload"]),
         (&json!(true), &json!("reference"))
     );
-    let rotated = set(json!({ "url": URL, "rotate": true })).await;
+    let rotated = set(json!({ "url": ENDPOINT_URL, "rotate": true })).await;
     let second = rotated["secret"].as_str().unwrap();
     assert_ne!(second, first);
     assert_eq!(rotated["payload"], "reference");
@@ -33,27 +34,37 @@ async fn an_endpoints_secret_is_shown_once() {
     let environment = &world.environment;
     let keyring = Keyring::new(environment.store.clone(), environment.vault.clone());
     let app = okra_core::ids::AppId::from_bytes([0xa0; 12]);
-    let stored = environment.store.endpoints(app).await.unwrap();
+    let stored = environment.store.list_endpoints(app).await.unwrap();
     assert_eq!(stored.len(), 1);
-    assert_eq!(keyring.secrets(&stored[0]).unwrap().current(), second);
-    assert!(keyring.bearer(&stored[0]).unwrap().is_some());
+    assert_eq!(
+        keyring.open_secrets(&stored[0]).unwrap().current_secret(),
+        second
+    );
+    assert!(keyring.open_bearer(&stored[0]).unwrap().is_some());
 
-    let listed = world.post("webhooks/list", json!({})).await;
-    assert_eq!(listed.data()["webhooks"][0]["url"], URL);
+    let listed = world.post_json("webhooks/list", json!({})).await;
+    assert_eq!(listed.success_data()["webhooks"][0]["url"], ENDPOINT_URL);
     assert!(!listed.text.contains("whsec_") && !listed.text.contains("t0ken"));
     world
-        .post("webhooks/remove", json!({ "url": URL }))
+        .post_json("webhooks/remove", json!({ "url": ENDPOINT_URL }))
         .await
-        .data();
-    let answer = world.post("webhooks/remove", json!({ "url": URL })).await;
-    answer.refusal(StatusCode::NOT_FOUND);
+        .success_data();
+    let answer = world
+        .post_json("webhooks/remove", json!({ "url": ENDPOINT_URL }))
+        .await;
+    answer.expect_error(StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
 async fn the_secret_of_data_sync_is_the_apps() {
-    let world = World::new().await;
-    let secret =
-        async |body: Value| world.post("webhooks/secret", body).await.data()["secret"].clone();
+    let world = ApiWorld::new().await;
+    let secret = async |body: Value| {
+        world
+            .post_json("webhooks/secret", body)
+            .await
+            .success_data()["secret"]
+            .clone()
+    };
     let first = secret(json!({})).await;
     assert_eq!(secret(Value::Null).await, first);
     assert_ne!(secret(json!({ "rotate": "true" })).await, first);
@@ -61,17 +72,23 @@ async fn the_secret_of_data_sync_is_the_apps() {
 
 #[tokio::test]
 async fn what_cannot_be_an_endpoint_is_refused() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     for (body, field) in [
         (json!({}), "url"),
-        (json!({ "url": URL, "rate": 0 }), "rate"),
-        (json!({ "url": URL, "rate": 201 }), "rate"),
-        (json!({ "url": URL, "payload": "half" }), "payload"),
-        (json!({ "url": URL, "token": "two words" }), "token"),
-        (json!({ "url": URL, "products": ["income"] }), "products"),
+        (json!({ "url": ENDPOINT_URL, "rate": 0 }), "rate"),
+        (json!({ "url": ENDPOINT_URL, "rate": 201 }), "rate"),
+        (json!({ "url": ENDPOINT_URL, "payload": "half" }), "payload"),
+        (
+            json!({ "url": ENDPOINT_URL, "token": "two words" }),
+            "token",
+        ),
+        (
+            json!({ "url": ENDPOINT_URL, "products": ["income"] }),
+            "products",
+        ),
     ] {
-        let answer = world.post("webhooks/set", body).await;
-        let (kind, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        let answer = world.post_json("webhooks/set", body).await;
+        let (kind, message) = answer.expect_error(StatusCode::BAD_REQUEST);
         assert_eq!(kind, "VALIDATION");
         assert!(message.starts_with(field), "{message}");
     }
@@ -132,87 +149,96 @@ async fn what_cannot_be_an_endpoint_is_refused() {
             "(event_bus)",
         ),
         (
-            json!({ "url": URL, "secret": "whsec_not base64" }),
+            json!({ "url": ENDPOINT_URL, "secret": "whsec_not base64" }),
             "INVALID_SECRET",
             "whsec_",
         ),
         (
-            json!({ "url": URL, "secret": format!("whsec_{}", "QUJD".repeat(22)) }),
+            json!({ "url": ENDPOINT_URL, "secret": format!("whsec_{}", "QUJD".repeat(22)) }),
             "INVALID_SECRET",
             "24 to 64",
         ),
         (
-            json!({ "url": URL, "events": ["income.success"] }),
+            json!({ "url": ENDPOINT_URL, "events": ["income.success"] }),
             "UNKNOWN_EVENT",
             "income.success",
         ),
         (
-            json!({ "url": URL, "events": ["bal*"] }),
+            json!({ "url": ENDPOINT_URL, "events": ["bal*"] }),
             "UNKNOWN_EVENT",
             "bal*",
         ),
         (
-            json!({ "url": URL, "version": "2024-01-01" }),
+            json!({ "url": ENDPOINT_URL, "version": "2024-01-01" }),
             "UNKNOWN_VERSION",
             "known are 2026-03-01",
         ),
         (
-            json!({ "url": URL, "secret": "hunter2" }),
+            json!({ "url": ENDPOINT_URL, "secret": "hunter2" }),
             "INVALID_SECRET",
             "whsec_",
         ),
         (
-            json!({ "url": URL, "secret": "whsec_c2hvcnQ=" }),
+            json!({ "url": ENDPOINT_URL, "secret": "whsec_c2hvcnQ=" }),
             "INVALID_SECRET",
             "24 to 64",
         ),
     ] {
-        let answer = world.post("webhooks/set", body).await;
-        let (refused, message) = answer.refusal(StatusCode::BAD_REQUEST);
+        let answer = world.post_json("webhooks/set", body).await;
+        let (refused, message) = answer.expect_error(StatusCode::BAD_REQUEST);
         assert_eq!(refused, kind, "{message}");
         assert!(
             message.contains(says) && !message.contains("hunter2"),
             "{message}"
         );
     }
-    let listed = world.post("webhooks/list", json!({})).await.data();
+    let listed = world
+        .post_json("webhooks/list", json!({}))
+        .await
+        .success_data();
     assert_eq!(listed["webhooks"], json!([]));
 
     // The bus of the deployment is an endpoint, by its name and by its ARN.
-    for url in ["eventbridge:okra".to_owned(), format!("eventbridge:{BUS}")] {
+    for url in [
+        "eventbridge:okra".to_owned(),
+        format!("eventbridge:{EVENT_BUS_ARN}"),
+    ] {
         world
-            .post("webhooks/set", json!({ "url": url }))
+            .post_json("webhooks/set", json!({ "url": url }))
             .await
-            .data();
+            .success_data();
     }
-    let local = World::with(AddressPolicy::AllowLoopback, true).await;
+    let local = ApiWorld::with_options(AddressPolicy::AllowLoopback, true).await;
     let loopback = json!({ "url": "http://127.0.0.1:3002/hook" });
-    local.post("webhooks/set", loopback).await.data();
+    local
+        .post_json("webhooks/set", loopback)
+        .await
+        .success_data();
 }
 
 #[tokio::test]
 async fn an_app_has_no_more_endpoints_than_can_be_read() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let set = async |n: usize| {
         let url = format!("https://app.example/{n}");
-        world.post("webhooks/set", json!({ "url": url })).await
+        world.post_json("webhooks/set", json!({ "url": url })).await
     };
     for n in 0..okra_store::MAX_ENDPOINTS_PER_APP {
-        set(n).await.data();
+        set(n).await.success_data();
     }
     set(okra_store::MAX_ENDPOINTS_PER_APP)
         .await
-        .refusal(StatusCode::BAD_REQUEST);
-    set(0).await.data();
+        .expect_error(StatusCode::BAD_REQUEST);
+    set(0).await.success_data();
 }
 
 /// What waits in the deliver queue, by kind.
-async fn messages(world: &World, kind: &str) -> Vec<Value> {
+async fn take_messages(world: &ApiWorld, kind: &str) -> Vec<Value> {
     let queues = &world.environment.queues;
     let mut found = Vec::new();
     loop {
         let received = queues
-            .receive(okra_queue::Queue::Deliver, 10, 0)
+            .receive_messages(okra_queue::Queue::Deliver, 10, 0)
             .await
             .unwrap();
         if received.is_empty() {
@@ -224,7 +250,7 @@ async fn messages(world: &World, kind: &str) -> Vec<Value> {
         found.extend(bodies.filter(|body| body["kind"] == kind));
         let receipts: Vec<String> = received.iter().map(|it| it.receipt.clone()).collect();
         queues
-            .delete(okra_queue::Queue::Deliver, &receipts)
+            .delete_messages(okra_queue::Queue::Deliver, &receipts)
             .await
             .unwrap();
     }
@@ -233,7 +259,7 @@ async fn messages(world: &World, kind: &str) -> Vec<Value> {
 /// An endpoint is told in order from when that was asked for, or from when it was told of others.
 #[tokio::test]
 async fn an_endpoint_asks_for_order_and_keeps_its_version() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let (clock, store) = (&world.environment.clock, &world.environment.store);
     let app = okra_core::ids::AppId::from_bytes([0xa0; 12]);
     let mut since: Vec<Option<jiff::Timestamp>> = Vec::new();
@@ -245,15 +271,18 @@ async fn an_endpoint_asks_for_order_and_keeps_its_version() {
         (json!({ "events": ["balance.*"] }), true),
         (json!({ "ordered": false }), false),
     ] {
-        clock.set(clock.now() + jiff::SignedDuration::from_secs(1));
+        clock.set_time(clock.now() + jiff::SignedDuration::from_secs(1));
         let mut set = body.clone();
-        set["url"] = json!(URL);
-        let made = world.post("webhooks/set", set).await.data();
+        set["url"] = json!(ENDPOINT_URL);
+        let made = world.post_json("webhooks/set", set).await.success_data();
         assert_eq!(made["ordered"], json!(ordered), "{body}");
         assert_eq!(made["version"], "2026-03-01");
-        let listed = world.post("webhooks/list", json!({})).await.data();
+        let listed = world
+            .post_json("webhooks/list", json!({}))
+            .await
+            .success_data();
         assert_eq!(listed["webhooks"][0]["ordered"], json!(ordered), "{body}");
-        let endpoint = store.endpoints(app).await.unwrap().remove(0);
+        let endpoint = store.list_endpoints(app).await.unwrap().remove(0);
         since.push(endpoint.ordered_since);
     }
     assert_eq!((since[1], since[2]), (since[2], since[3]));
@@ -262,43 +291,50 @@ async fn an_endpoint_asks_for_order_and_keeps_its_version() {
 
 #[tokio::test]
 async fn a_new_endpoint_is_pinged_and_can_be_switched_off_and_on() {
-    let world = World::new().await;
-    let set = json!({ "url": URL, "events": "balance.*,endpoint.failing", "rate": 7 });
-    let made = world.post("webhooks/set", set).await.data();
+    let world = ApiWorld::new().await;
+    let set = json!({ "url": ENDPOINT_URL, "events": "balance.*,endpoint.failing", "rate": 7 });
+    let made = world.post_json("webhooks/set", set).await.success_data();
     assert_eq!(made["events"], json!(["balance.*", "endpoint.failing"]));
     assert_eq!(
         (&made["rate"], &made["health"]["status"]),
         (&json!(7), &json!("healthy"))
     );
     assert_eq!(made["health"]["ping"], Value::Null);
-    let pings = messages(&world, "ping_v1").await;
+    let pings = take_messages(&world, "ping_v1").await;
     assert_eq!(pings[0]["endpoint"], made["id"]);
     world
-        .post("webhooks/set", json!({ "url": URL }))
+        .post_json("webhooks/set", json!({ "url": ENDPOINT_URL }))
         .await
-        .data();
-    assert_eq!(messages(&world, "ping_v1").await.len(), 0, "it was known");
+        .success_data();
+    assert_eq!(
+        take_messages(&world, "ping_v1").await.len(),
+        0,
+        "it was known"
+    );
     world
-        .post("webhooks/test", json!({ "id": made["id"] }))
+        .post_json("webhooks/test", json!({ "id": made["id"] }))
         .await
-        .data();
-    assert_eq!(messages(&world, "ping_v1").await.len(), 1);
+        .success_data();
+    assert_eq!(take_messages(&world, "ping_v1").await.len(), 1);
 
     let off = world
-        .post("webhooks/disable", json!({ "url": URL }))
+        .post_json("webhooks/disable", json!({ "url": ENDPOINT_URL }))
         .await
-        .data();
+        .success_data();
     assert_eq!(off["health"]["status"], "disabled");
     assert_eq!(off["health"]["disabled_by"], "app");
-    let listed = world.post("webhooks/list", json!({})).await.data();
+    let listed = world
+        .post_json("webhooks/list", json!({}))
+        .await
+        .success_data();
     assert_eq!(listed["webhooks"][0]["health"], off["health"]);
     let on = world
-        .post("webhooks/enable", json!({ "id": made["id"] }))
+        .post_json("webhooks/enable", json!({ "id": made["id"] }))
         .await
-        .data();
+        .success_data();
     assert_eq!(on["health"]["status"], "healthy");
     assert_eq!(
-        messages(&world, "tend_v1").await.len(),
+        take_messages(&world, "tend_v1").await.len(),
         1,
         "what was parked is sent"
     );
@@ -306,107 +342,121 @@ async fn a_new_endpoint_is_pinged_and_can_be_switched_off_and_on() {
 
 #[tokio::test]
 async fn a_secret_can_be_brought_along_and_the_one_before_signs_as_long_as_was_said() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    let set = async |body: Value| world.post("webhooks/set", body).await.data();
-    let made = set(json!({ "url": URL, "secret": secret })).await;
+    let set = async |body: Value| world.post_json("webhooks/set", body).await.success_data();
+    let made = set(json!({ "url": ENDPOINT_URL, "secret": secret })).await;
     assert_eq!(made["secret"], secret);
     assert_eq!(made["previous_secret_until"], Value::Null);
-    let rotated = set(json!({ "url": URL, "rotate": true, "overlap_hours": 48 })).await;
+    let rotated = set(json!({ "url": ENDPOINT_URL, "rotate": true, "overlap_hours": 48 })).await;
     assert_eq!(rotated["previous_secret_until"], "2026-03-17T12:00:30.000Z");
     let environment = &world.environment;
     let keyring = Keyring::new(environment.store.clone(), environment.vault.clone());
     let app = okra_core::ids::AppId::from_bytes([0xa0; 12]);
-    let endpoint = environment.store.endpoints(app).await.unwrap().remove(0);
+    let endpoint = environment
+        .store
+        .list_endpoints(app)
+        .await
+        .unwrap()
+        .remove(0);
     let both = |hours| {
         let at = environment.clock.now() + jiff::SignedDuration::from_hours(hours);
-        let plain = keyring.secrets_at(&endpoint, at).unwrap().to_plain();
+        let plain = keyring
+            .open_active_secrets(&endpoint, at)
+            .unwrap()
+            .to_plain();
         plain.split(|byte| *byte == b' ').count()
     };
     assert_eq!((both(47), both(48)), (2, 1));
-    let at_once = set(json!({ "url": URL, "rotate": true, "overlap_hours": 0 })).await;
+    let at_once = set(json!({ "url": ENDPOINT_URL, "rotate": true, "overlap_hours": 0 })).await;
     assert_eq!(at_once["previous_secret_until"], Value::Null);
-    let long = json!({ "url": URL, "rotate": true, "overlap_hours": 169 });
-    let answer = world.post("webhooks/set", long).await;
-    answer.refusal(StatusCode::BAD_REQUEST);
+    let long = json!({ "url": ENDPOINT_URL, "rotate": true, "overlap_hours": 169 });
+    let answer = world.post_json("webhooks/set", long).await;
+    answer.expect_error(StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
 async fn events_are_read_and_their_deliveries_looked_up_and_sent_again() {
-    let world = World::new().await;
-    let linked = world.refreshed().await;
+    let world = ApiWorld::new().await;
+    let linked = world.create_refreshed().await;
     let hook = world
-        .post("webhooks/set", json!({ "url": URL }))
+        .post_json("webhooks/set", json!({ "url": ENDPOINT_URL }))
         .await
-        .data();
-    let list = json!({ "record_id": linked.record(), "after": 0, "limit": 2 });
-    let page = world.post("events/list", list).await.data();
+        .success_data();
+    let list = json!({ "record_id": linked.record_id(), "after": 0, "limit": 2 });
+    let page = world.post_json("events/list", list).await.success_data();
     let events = page["events"].as_array().unwrap();
     assert_eq!((events.len(), &page["has_more"]), (2, &json!(true)));
     for (n, event) in (1..).zip(events) {
         assert_eq!(
             (&event["sequence"], &event["record"]),
-            (&json!(n), &json!(linked.record()))
+            (&json!(n), &json!(linked.record_id()))
         );
     }
     let last = page["last_sequence"].as_u64().unwrap();
-    let rest = json!({ "record_id": linked.record(), "after": 2 });
-    let rest = world.post("events/list", rest).await.data();
+    let rest = json!({ "record_id": linked.record_id(), "after": 2 });
+    let rest = world.post_json("events/list", rest).await.success_data();
     assert_eq!(rest["events"].as_array().unwrap().len() as u64, last - 2);
     assert_eq!(rest["has_more"], false);
 
     // As if two were delivered.
     let store = &world.environment.store;
-    let record = linked.record();
+    let record = linked.record_id();
     for seq in [1, 2] {
         let entry = store
-            .entry(record, okra_core::ids::Seq(seq))
+            .find_feed_entry(record, okra_core::ids::Seq(seq))
             .await
             .unwrap()
             .unwrap();
         let delivery = okra_store::Delivery {
             key: okra_store::DeliveryKey {
                 endpoint: hook["id"].as_str().unwrap().parse().unwrap(),
-                at: entry.at,
+                committed_at: entry.committed_at,
                 source: record.into(),
                 seq: entry.seq,
             },
-            event: "auth.success".to_owned(),
+            event_name: "auth.success".to_owned(),
             state: match seq {
                 1 => okra_store::DeliveryState::Delivered,
                 _ => okra_store::DeliveryState::Exhausted,
             },
-            attempts: 1,
-            log: vec![okra_store::AttemptResult {
+            attempt_count: 1,
+            attempt_log: vec![okra_store::LoggedAttempt {
                 status: Some(418),
-                class: "rejected".to_owned(),
-                at: entry.at,
+                outcome_class: "rejected".to_owned(),
+                attempted_at: entry.committed_at,
                 latency_ms: 12,
             }],
-            excerpt: Some("short and stout".to_owned()),
-            next_at: None,
-            replayed: false,
-            line: okra_store::Line::None,
+            response_excerpt: Some("short and stout".to_owned()),
+            next_attempt_at: None,
+            is_redelivery: false,
+            fifo_position: okra_store::FifoPosition::Unordered,
             version: 1,
         };
-        store.put_delivery(&delivery, entry.at).await.unwrap();
+        store
+            .put_delivery(&delivery, entry.committed_at)
+            .await
+            .unwrap();
     }
     let id = &events[1]["event_id"];
     let of_event = world
-        .post("events/deliveries", json!({ "event_id": id }))
+        .post_json("events/deliveries", json!({ "event_id": id }))
         .await
-        .data();
+        .success_data();
     let delivery = &of_event["deliveries"][0];
     assert_eq!(delivery["state"], "exhausted");
     assert_eq!(delivery["response"], "short and stout");
     assert_eq!(delivery["log"][0]["status"], 418);
 
     let log = async |more: Value| {
-        let mut body = json!({ "url": URL });
+        let mut body = json!({ "url": ENDPOINT_URL });
         body.as_object_mut()
             .unwrap()
             .extend(more.as_object().unwrap().clone());
-        world.post("webhooks/deliveries", body).await.data()
+        world
+            .post_json("webhooks/deliveries", body)
+            .await
+            .success_data()
     };
     let first = log(json!({ "limit": 1 })).await;
     let next = log(json!({ "limit": 1, "cursor": first["next_cursor"] })).await;
@@ -418,85 +468,96 @@ async fn events_are_read_and_their_deliveries_looked_up_and_sent_again() {
     assert_eq!(failed["deliveries"].as_array().unwrap().len(), 1);
     assert_eq!(failed["next_cursor"], Value::Null);
 
-    let resend = json!({ "event_id": id, "url": URL });
-    world.post("events/resend", resend).await.data();
-    let sent = messages(&world, "resend_v1").await;
+    let resend = json!({ "event_id": id, "url": ENDPOINT_URL });
+    world
+        .post_json("events/resend", resend)
+        .await
+        .success_data();
+    let sent = take_messages(&world, "resend_v1").await;
     assert_eq!(
         (&sent[0]["seq"], &sent[0]["endpoint"]),
         (&json!(2), &hook["id"])
     );
     let elsewhere = json!({ "event_id": id, "url": "https://elsewhere.example/" });
-    let answer = world.post("events/resend", elsewhere).await;
-    answer.refusal(StatusCode::NOT_FOUND);
+    let answer = world.post_json("events/resend", elsewhere).await;
+    answer.expect_error(StatusCode::NOT_FOUND);
 
-    let trigger = json!({ "recordIds": [linked.record()] });
-    let triggered = world.post("callback/trigger", trigger).await.data();
+    let trigger = json!({ "recordIds": [linked.record_id()] });
+    let triggered = world
+        .post_json("callback/trigger", trigger)
+        .await
+        .success_data();
     let count = triggered["events"].as_u64().unwrap();
     assert!(
         count >= 2,
         "the newest balance and the newest transactions at least"
     );
-    assert_eq!(messages(&world, "resend_v1").await.len() as u64, count);
-    let nowhere = json!({ "recordIds": [linked.record()], "url": "https://nowhere.example/" });
+    assert_eq!(take_messages(&world, "resend_v1").await.len() as u64, count);
+    let nowhere = json!({ "recordIds": [linked.record_id()], "url": "https://nowhere.example/" });
     world
-        .post("callback/trigger", nowhere)
+        .post_json("callback/trigger", nowhere)
         .await
-        .refusal(StatusCode::BAD_REQUEST);
+        .expect_error(StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
 async fn an_event_about_an_endpoint_is_looked_up_and_sent_again_by_its_app_alone() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let hook = world
-        .post(
+        .post_json(
             "webhooks/set",
-            json!({ "url": URL, "events": "endpoint.*" }),
+            json!({ "url": ENDPOINT_URL, "events": "endpoint.*" }),
         )
         .await
-        .data();
+        .success_data();
     let endpoint = hook["id"].as_str().unwrap().parse().unwrap();
     let app = okra_core::ids::AppId::from_bytes([0xa0; 12]);
     let now = world.environment.clock.now();
     let store = &world.environment.store;
-    let mut stored = store.health(endpoint).await.unwrap();
-    stored.health.disable(now);
-    let entries = [okra_store::NewAppEntry {
+    let mut stored = store.load_endpoint_health(endpoint).await.unwrap();
+    stored.health.disable_by_app(now);
+    let entries = [okra_store::NewAppFeedEntry {
         endpoint,
-        url: URL.to_owned(),
-        happened: okra_store::Happened::Health(okra_core::health::Notice::Parked { since: now }),
+        endpoint_url: ENDPOINT_URL.to_owned(),
+        notice: okra_store::AppNotice::Health(okra_core::health::HealthNotice::Parked {
+            since: now,
+        }),
     }];
-    let put = store.put_health(app, endpoint, &stored, &entries, now);
+    let put = store.put_endpoint_health(app, endpoint, &stored, &entries, now);
     let committed = put.await.unwrap().unwrap();
     assert_eq!(committed.len(), 1);
-    messages(&world, "resend_v1").await;
+    take_messages(&world, "resend_v1").await;
 
     let id = format!("evt_app_{app}_1");
-    let asked = json!({ "event_id": id, "url": URL });
-    let known = world.post("events/deliveries", asked.clone()).await.data();
+    let asked = json!({ "event_id": id, "url": ENDPOINT_URL });
+    let known = world
+        .post_json("events/deliveries", asked.clone())
+        .await
+        .success_data();
     assert_eq!(known["deliveries"], json!([]));
-    let sent = world.post("events/resend", asked).await.data();
+    let sent = world.post_json("events/resend", asked).await.success_data();
     assert_eq!(sent["event_id"], id);
-    let sent = messages(&world, "resend_v1").await;
+    let sent = take_messages(&world, "resend_v1").await;
     assert_eq!(sent.len(), 1);
     for strange in [
         format!("evt_app_{app}_2"),
         "evt_app_b0b0b0b0b0b0b0b0b0b0b0b0_1".to_owned(),
     ] {
-        let asked = json!({ "event_id": strange, "url": URL });
-        let answer = world.post("events/resend", asked).await;
-        answer.refusal(StatusCode::NOT_FOUND);
+        let asked = json!({ "event_id": strange, "url": ENDPOINT_URL });
+        let answer = world.post_json("events/resend", asked).await;
+        answer.expect_error(StatusCode::NOT_FOUND);
     }
 }
 
 #[tokio::test]
 async fn a_replay_has_a_beginning_and_an_end_within_what_is_kept() {
-    let world = World::new().await;
-    let linked = world.refreshed().await;
+    let world = ApiWorld::new().await;
+    let linked = world.create_refreshed().await;
     world
-        .post("webhooks/set", json!({ "url": URL }))
+        .post_json("webhooks/set", json!({ "url": ENDPOINT_URL }))
         .await
-        .data();
-    let record = linked.record();
+        .success_data();
+    let record = linked.record_id();
     for (more, kind) in [
         (json!({}), "REPLAY_RANGE"),
         (json!({ "since": "2026-03-10T00:00:00Z" }), "REPLAY_RANGE"),
@@ -519,85 +580,117 @@ async fn a_replay_has_a_beginning_and_an_end_within_what_is_kept() {
             "VALIDATION",
         ),
     ] {
-        let mut body = json!({ "url": URL });
+        let mut body = json!({ "url": ENDPOINT_URL });
         body.as_object_mut()
             .unwrap()
             .extend(more.as_object().unwrap().clone());
-        let answer = world.post("webhooks/replay", body).await;
-        assert_eq!(answer.refusal(StatusCode::BAD_REQUEST).0, kind, "{more}");
+        let answer = world.post_json("webhooks/replay", body).await;
+        assert_eq!(
+            answer.expect_error(StatusCode::BAD_REQUEST).0,
+            kind,
+            "{more}"
+        );
     }
-    let ask = json!({ "url": URL, "since": "2026-03-10", "until": "2026-03-16", "which": "all" });
-    let replay = world.post("webhooks/replay", ask).await.data();
+    let ask = json!({ "url": ENDPOINT_URL, "since": "2026-03-10", "until": "2026-03-16", "which": "all" });
+    let replay = world.post_json("webhooks/replay", ask).await.success_data();
     assert_eq!(
         (&replay["state"], &replay["rate"]),
         (&json!("running"), &json!(10))
     );
-    let steps = messages(&world, "replay_v1").await;
+    let steps = take_messages(&world, "replay_v1").await;
     assert_eq!(
         (&steps[0]["replay"], &steps[0]["version"]),
         (&replay["id"], &json!(1))
     );
     let id = json!({ "id": replay["id"] });
     let cancelled = world
-        .post("webhooks/replay/cancel", id.clone())
+        .post_json("webhooks/replay/cancel", id.clone())
         .await
-        .data();
+        .success_data();
     assert_eq!(cancelled["state"], "cancelled");
-    assert_eq!(messages(&world, "replay_v1").await.len(), 0);
+    assert_eq!(take_messages(&world, "replay_v1").await.len(), 0);
     let resume = json!({ "id": replay["id"], "resume": true });
     assert_eq!(
-        world.post("webhooks/replay/cancel", resume).await.data()["state"],
+        world
+            .post_json("webhooks/replay/cancel", resume)
+            .await
+            .success_data()["state"],
         "running"
     );
-    assert_eq!(messages(&world, "replay_v1").await[0]["version"], 3);
+    assert_eq!(take_messages(&world, "replay_v1").await[0]["version"], 3);
     assert_eq!(
-        world.post("webhooks/replay/get", id).await.data()["state"],
+        world
+            .post_json("webhooks/replay/get", id)
+            .await
+            .success_data()["state"],
         "running"
     );
-    let listed = world.post("webhooks/replay/list", json!({})).await.data();
+    let listed = world
+        .post_json("webhooks/replay/list", json!({}))
+        .await
+        .success_data();
     assert_eq!(listed["replays"].as_array().unwrap().len(), 1);
 }
 
 /// The URL of a data sync is seen, tried, switched off and on, and told again, like an endpoint; by nobody else.
 #[tokio::test]
 async fn the_url_of_a_data_sync_is_looked_after_like_an_endpoint() {
-    let world = World::new().await;
-    let linked = world.refreshed().await;
+    let world = ApiWorld::new().await;
+    let linked = world.create_refreshed().await;
     let url = "https://app.example/sync";
     let sync = json!({
-        "customer": linked.customer(), "products": ["balance"], "webhook_url": url,
+        "customer": linked.customer_id(), "products": ["balance"], "webhook_url": url,
     });
-    world.post("data-sync", sync).await.data();
+    world.post_json("data-sync", sync).await.success_data();
     let listed = async || {
-        let body = json!({ "customer": linked.customer() });
-        world.post("data-sync/list", body).await.data()["subscriptions"][0]["health"].clone()
+        let body = json!({ "customer": linked.customer_id() });
+        world.post_json("data-sync/list", body).await.success_data()["subscriptions"][0]["health"]
+            .clone()
     };
     assert_eq!(listed().await["status"], "healthy");
-    messages(&world, "").await;
+    take_messages(&world, "").await;
     let named = json!({ "url": url });
-    let tried = world.post("webhooks/test", named.clone()).await.data();
+    let tried = world
+        .post_json("webhooks/test", named.clone())
+        .await
+        .success_data();
     assert_eq!(
         (&tried["of"], &tried["created_at"]),
         (&json!("data_sync"), &Value::Null)
     );
-    let pings = messages(&world, "ping_v1").await;
+    let pings = take_messages(&world, "ping_v1").await;
     assert_eq!(
         (&pings[0]["url"], &pings[0]["endpoint"]),
         (&json!(url), &tried["id"])
     );
 
-    let off = world.post("webhooks/disable", named.clone()).await.data();
+    let off = world
+        .post_json("webhooks/disable", named.clone())
+        .await
+        .success_data();
     assert_eq!(off["health"]["status"], "disabled");
     assert_eq!(listed().await, off["health"]);
-    let one = world.post("webhooks/list", named.clone()).await.data();
+    let one = world
+        .post_json("webhooks/list", named.clone())
+        .await
+        .success_data();
     assert_eq!(one["webhooks"][0]["health"], off["health"]);
     // By its id, and with the customer whose it is; also when the data sync is over.
-    let by_id = json!({ "id": off["id"], "customer": linked.customer() });
-    let on = world.post("webhooks/enable", by_id).await.data();
+    let by_id = json!({ "id": off["id"], "customer": linked.customer_id() });
+    let on = world
+        .post_json("webhooks/enable", by_id)
+        .await
+        .success_data();
     assert_eq!(on["health"]["status"], "healthy");
-    assert_eq!(messages(&world, "tend_v1").await[0]["endpoint"], on["id"]);
+    assert_eq!(
+        take_messages(&world, "tend_v1").await[0]["endpoint"],
+        on["id"]
+    );
     let times = json!({ "url": url, "since": "2026-03-14", "until": "2026-03-15T12:00:00Z" });
-    let replay = world.post("webhooks/replay", times.clone()).await.data();
+    let replay = world
+        .post_json("webhooks/replay", times.clone())
+        .await
+        .success_data();
     assert_eq!(replay["endpoint"], on["id"]);
 
     let nobodys = "https://app.example/nobodys";
@@ -605,9 +698,9 @@ async fn the_url_of_a_data_sync_is_looked_after_like_an_endpoint() {
         let path = format!("webhooks/{path}");
         let mut body = times.clone();
         body["url"] = json!(nobodys);
-        let answer = world.post(&path, body).await;
+        let answer = world.post_json(&path, body).await;
         assert_eq!(
-            answer.refusal(StatusCode::NOT_FOUND).0,
+            answer.expect_error(StatusCode::NOT_FOUND).0,
             "NOT_FOUND",
             "{path}"
         );
@@ -619,24 +712,27 @@ async fn the_url_of_a_data_sync_is_looked_after_like_an_endpoint() {
                 .extend(by.as_object().unwrap().clone());
             let answer = world.post_as(crate::world::OTHER_KEY, &path, &body).await;
             assert_eq!(
-                answer.refusal(StatusCode::NOT_FOUND).0,
+                answer.expect_error(StatusCode::NOT_FOUND).0,
                 "NOT_FOUND",
                 "{path}"
             );
         }
     }
     assert_eq!(
-        world.post("webhooks/list", json!({})).await.data()["webhooks"],
+        world
+            .post_json("webhooks/list", json!({}))
+            .await
+            .success_data()["webhooks"],
         json!([])
     );
 }
 
 #[tokio::test]
 async fn a_token_and_a_rate_are_taken_away() {
-    let world = World::new().await;
+    let world = ApiWorld::new().await;
     let set = async |mut body: Value| {
-        body["url"] = json!(URL);
-        let set = world.post("webhooks/set", body).await.data();
+        body["url"] = json!(ENDPOINT_URL);
+        let set = world.post_json("webhooks/set", body).await.success_data();
         (set["token"].clone(), set["rate"].clone())
     };
     let both = (json!(true), json!(7));

@@ -3,84 +3,85 @@
 use okra_core::{
     model::AccountFacts,
     money::MoneyError,
-    normal::{optional_text, text},
+    normal::{normalise_optional_text, normalise_text},
 };
 use serde::Deserialize;
 
 use super::{
-    answer::{Nonsense, Object, Page, Text, parse, text_of},
-    codes::{account_kind, is_deleted},
+    answer::{BorrowedText, JsonObject, MalformedResponse, ObiePage, optional_str, parse_envelope},
+    codes::{account_kind_from_code, is_deleted},
 };
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Data<'a> {
+struct ObieAccountList<'a> {
     #[serde(borrow, default)]
-    account: Option<Vec<Object<Row<'a>>>>,
+    account: Option<Vec<JsonObject<ObieAccount<'a>>>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Row<'a> {
+struct ObieAccount<'a> {
     #[serde(borrow)]
-    account_id: Text<'a>,
+    account_id: BorrowedText<'a>,
     #[serde(borrow, default)]
-    status: Option<Text<'a>>,
+    status: Option<BorrowedText<'a>>,
     #[serde(borrow, default)]
-    currency: Option<Text<'a>>,
+    currency: Option<BorrowedText<'a>>,
     #[serde(borrow, default)]
-    account_sub_type: Option<Text<'a>>,
+    account_sub_type: Option<BorrowedText<'a>>,
     #[serde(borrow, default)]
-    account_type_code: Option<Text<'a>>,
+    account_type_code: Option<BorrowedText<'a>>,
     #[serde(borrow, default)]
-    nickname: Option<Text<'a>>,
+    nickname: Option<BorrowedText<'a>>,
     #[serde(borrow, default)]
-    description: Option<Text<'a>>,
+    description: Option<BorrowedText<'a>>,
     #[serde(borrow, default)]
-    account: Option<Vec<Identification<'a>>>,
+    account: Option<Vec<ObieAccountIdentification<'a>>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Identification<'a> {
+struct ObieAccountIdentification<'a> {
     #[serde(borrow, default)]
-    identification: Option<Text<'a>>,
+    identification: Option<BorrowedText<'a>>,
     #[serde(borrow, default)]
-    name: Option<Text<'a>>,
+    name: Option<BorrowedText<'a>>,
 }
 
 /// Bytes of an account's id at most; the standard allows 40 characters.
-const MAX_ACCOUNT_ID: usize = 160;
+const MAX_ACCOUNT_ID_BYTES: usize = 160;
 
 /// True for an id that can stand in a path: neither blank nor a step to another place.
-pub(super) fn is_usable_id(id: &str) -> bool {
-    !id.trim().is_empty() && id.len() <= MAX_ACCOUNT_ID && id != "." && id != ".."
+pub(super) fn is_usable_account_id(id: &str) -> bool {
+    !id.trim().is_empty() && id.len() <= MAX_ACCOUNT_ID_BYTES && id != "." && id != ".."
 }
 
-impl Row<'_> {
-    fn facts(&self, path: &str) -> Result<AccountFacts, Nonsense> {
+impl ObieAccount<'_> {
+    fn to_facts(&self, path: &str) -> Result<AccountFacts, MalformedResponse> {
         let bank_account_id = self.account_id.as_str();
-        if !is_usable_id(bank_account_id) {
+        if !is_usable_account_id(bank_account_id) {
             let problem = "blank, too long or not fit for a path";
-            return Err(Nonsense::new(format!("{path}.AccountId"), problem));
+            return Err(MalformedResponse::new(format!("{path}.AccountId"), problem));
         }
-        let currency = text_of(&self.currency)
+        let currency = optional_str(&self.currency)
             .unwrap_or_default()
             .parse()
-            .map_err(|error: MoneyError| Nonsense::of_money(path, &error))?;
+            .map_err(|error: MoneyError| MalformedResponse::from_money_error(path, &error))?;
         let ids = || self.account.iter().flatten();
         let name = ids()
-            .find_map(|it| optional_text(text_of(&it.name)))
-            .or_else(|| optional_text(text_of(&self.nickname)))
-            .or_else(|| optional_text(text_of(&self.description)))
+            .find_map(|it| normalise_optional_text(optional_str(&it.name)))
+            .or_else(|| normalise_optional_text(optional_str(&self.nickname)))
+            .or_else(|| normalise_optional_text(optional_str(&self.description)))
             .unwrap_or_default();
-        let number = ids().find_map(|it| optional_text(text_of(&it.identification)));
-        let kind = text_of(&self.account_type_code).or_else(|| text_of(&self.account_sub_type));
+        let number = ids().find_map(|it| normalise_optional_text(optional_str(&it.identification)));
+        let kind =
+            optional_str(&self.account_type_code).or_else(|| optional_str(&self.account_sub_type));
         Ok(AccountFacts {
             bank_account_id: bank_account_id.to_owned(),
             name,
             number: number.unwrap_or_default(),
-            kind: account_kind(&text(kind.unwrap_or_default())).to_owned(),
+            kind: account_kind_from_code(&normalise_text(kind.unwrap_or_default())).to_owned(),
             currency,
         })
     }
@@ -92,14 +93,14 @@ impl Row<'_> {
 /// # Errors
 ///
 /// [`Nonsense`] with the path of the first fault.
-pub fn parse_accounts(body: &[u8]) -> Result<Page<AccountFacts>, Nonsense> {
-    let (data, next): (Data<'_>, _) = parse(body)?;
+pub fn parse_accounts(body: &[u8]) -> Result<ObiePage<AccountFacts>, MalformedResponse> {
+    let (data, next): (ObieAccountList<'_>, _) = parse_envelope(body)?;
     let rows = data.account.unwrap_or_default();
     let items = rows
         .iter()
         .enumerate()
-        .filter(|(_, Object(row))| !is_deleted(text_of(&row.status)))
-        .map(|(n, Object(row))| row.facts(&format!("Data.Account[{n}]")))
+        .filter(|(_, JsonObject(row))| !is_deleted(optional_str(&row.status)))
+        .map(|(n, JsonObject(row))| row.to_facts(&format!("Data.Account[{n}]")))
         .collect::<Result<_, _>>()?;
-    Ok(Page { items, next })
+    Ok(ObiePage { items, next })
 }

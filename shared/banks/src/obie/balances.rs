@@ -7,68 +7,80 @@ use okra_core::{model::BalanceFacts, money::Money};
 use serde::Deserialize;
 
 use super::{
-    answer::{Amount, Indicator, Nonsense, Object, Text, parse, text_of},
-    codes::{AVAILABLE, LEDGER, is_converted},
+    answer::{
+        BorrowedText, JsonObject, MalformedResponse, ObieAmount, ObieIndicator, optional_str,
+        parse_envelope,
+    },
+    codes::{AVAILABLE_BALANCE_TYPES, LEDGER_BALANCE_TYPES, is_converted},
 };
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Data<'a> {
+struct ObieBalanceList<'a> {
     #[serde(borrow)]
-    balance: Vec<Object<Row<'a>>>,
+    balance: Vec<JsonObject<ObieBalance<'a>>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Row<'a> {
+struct ObieBalance<'a> {
     #[serde(borrow)]
-    amount: Amount<'a>,
-    credit_debit_indicator: Indicator,
+    amount: ObieAmount<'a>,
+    credit_debit_indicator: ObieIndicator,
     #[serde(borrow, rename = "Type")]
-    kind: Text<'a>,
+    kind: BorrowedText<'a>,
     #[serde(default)]
     date_time: Option<Timestamp>,
     #[serde(default)]
-    credit_line: Option<Vec<CreditLine>>,
+    credit_line: Option<Vec<ObieCreditLine>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct CreditLine {
+struct ObieCreditLine {
     /// Absent: not included in the balance.
     #[serde(default)]
     included: Option<bool>,
 }
 
-impl Row<'_> {
+impl ObieBalance<'_> {
     /// How well the row answers a question, the lowest best; `None` where it does not. The type says
     /// most; then own money before borrowed, the account's currency before another, the latest.
-    fn rank(&self, types: &[&[&str]]) -> Option<impl Ord + use<>> {
+    fn rank_for_types(&self, types: &[&[&str]]) -> Option<impl Ord + use<>> {
         let kind = types
             .iter()
             .position(|spellings| spellings.contains(&self.kind.as_str()))?;
         let mut lines = self.credit_line.iter().flatten();
         let borrowed = lines.any(|line| line.included == Some(true));
-        let converted = is_converted(text_of(&self.amount.sub_type));
+        let converted = is_converted(optional_str(&self.amount.sub_type));
         Some((kind, borrowed, converted, Reverse(self.date_time)))
     }
 }
 
 /// The best balance of some types. Of rows that rank alike the lowest counts: the choice must not
 /// depend on their order.
-fn best(rows: &[Object<Row<'_>>], types: &[&[&str]]) -> Result<Option<Money>, Nonsense> {
-    let Some(best) = rows.iter().filter_map(|Object(row)| row.rank(types)).min() else {
+fn select_best_balance(
+    rows: &[JsonObject<ObieBalance<'_>>],
+    types: &[&[&str]],
+) -> Result<Option<Money>, MalformedResponse> {
+    let Some(best) = rows
+        .iter()
+        .filter_map(|JsonObject(row)| row.rank_for_types(types))
+        .min()
+    else {
         return Ok(None);
     };
     let mut lowest: Option<Money> = None;
-    for (n, Object(row)) in rows.iter().enumerate() {
-        if row.rank(types).is_none_or(|rank| rank != best) {
+    for (n, JsonObject(row)) in rows.iter().enumerate() {
+        if row.rank_for_types(types).is_none_or(|rank| rank != best) {
             continue;
         }
         let money = row
             .amount
-            .signed(row.credit_debit_indicator)
-            .map_err(|error| Nonsense::of_money(&format!("Data.Balance[{n}].Amount"), &error))?;
+            .parse_signed(row.credit_debit_indicator)
+            .map_err(|error| {
+                MalformedResponse::from_money_error(&format!("Data.Balance[{n}].Amount"), &error)
+            })?;
         let order = |money: Money| (money.currency, money.minor);
         lowest = lowest
             .filter(|lowest| order(*lowest) <= order(money))
@@ -89,15 +101,15 @@ fn best(rows: &[Object<Row<'_>>], types: &[&[&str]]) -> Result<Option<Money>, No
 /// # Errors
 ///
 /// [`Nonsense`] with the path of the first fault, or where no balance is of a type listed above.
-pub fn parse_balances(body: &[u8]) -> Result<BalanceFacts, Nonsense> {
-    let (Data { balance: rows }, _) = parse(body)?;
+pub fn parse_balances(body: &[u8]) -> Result<BalanceFacts, MalformedResponse> {
+    let (ObieBalanceList { balance: rows }, _) = parse_envelope(body)?;
     let facts = BalanceFacts {
-        available: best(&rows, AVAILABLE)?,
-        ledger: best(&rows, LEDGER)?,
+        available: select_best_balance(&rows, AVAILABLE_BALANCE_TYPES)?,
+        ledger: select_best_balance(&rows, LEDGER_BALANCE_TYPES)?,
     };
     if facts.available.is_none() && facts.ledger.is_none() {
         let problem = "no balance says what is available or on the books";
-        return Err(Nonsense::new("Data.Balance", problem));
+        return Err(MalformedResponse::new("Data.Balance", problem));
     }
     Ok(facts)
 }

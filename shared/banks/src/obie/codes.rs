@@ -7,31 +7,31 @@ use serde::Deserialize;
 
 /// What a row's `Status` makes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum StatusMeaning {
     /// It counts.
-    Counts(BookingStatus),
+    Included(BookingStatus),
     /// It was rejected, lies in the future, or only informs.
-    LeftOut,
+    Excluded,
 }
 
 /// The meaning of a `Status`; `None` where the standard has no such code.
-pub(super) fn standing(code: &str) -> Option<Standing> {
+pub(super) fn status_meaning(code: &str) -> Option<StatusMeaning> {
     Some(match code {
         // 3.1  |  4.0
-        "Booked" | "BOOK" => Standing::Counts(BookingStatus::Booked),
-        "Pending" | "PDNG" => Standing::Counts(BookingStatus::Pending),
-        "Rejected" | "RJCT" => Standing::LeftOut,
-        "FUTR" | "INFO" => Standing::LeftOut,
+        "Booked" | "BOOK" => StatusMeaning::Included(BookingStatus::Booked),
+        "Pending" | "PDNG" => StatusMeaning::Included(BookingStatus::Pending),
+        "Rejected" | "RJCT" => StatusMeaning::Excluded,
+        "FUTR" | "INFO" => StatusMeaning::Excluded,
         _ => return None,
     })
 }
 
 /// Spellings of one meaning: 3.1, then 4.0 where it has one.
-type Spellings = &'static [&'static str];
+type CodeSpellings = &'static [&'static str];
 
 /// Types of balance that say what can be spent, best first: now, at the end of the day, on a later
 /// day, at the start of the day.
-pub(super) const AVAILABLE: &[Spellings] = &[
+pub(super) const AVAILABLE_BALANCE_TYPES: &[CodeSpellings] = &[
     &["InterimAvailable", "ITAV"],
     &["ClosingAvailable", "CLAV"],
     &["ForwardAvailable", "FWAV"],
@@ -41,7 +41,7 @@ pub(super) const AVAILABLE: &[Spellings] = &[
 /// Types of balance that say what is on the books, best first: now, at the end of the day, at its
 /// start, at the end of the day before. What is cleared or expected counts only where nothing booked
 /// is stated. `Information` (`INFO`) is neither this nor [`AVAILABLE`].
-pub(super) const LEDGER: &[Spellings] = &[
+pub(super) const LEDGER_BALANCE_TYPES: &[CodeSpellings] = &[
     &["InterimBooked", "ITBD"],
     &["ClosingBooked", "CLBD"],
     &["OpeningBooked", "OPBD"],
@@ -63,7 +63,7 @@ pub(super) fn is_deleted(status: Option<&str>) -> bool {
 }
 
 /// Okra's word for `AccountSubType` (3.1) or `AccountTypeCode` (4.0, ISO 20022 cash account type).
-pub(super) fn account_kind(code: &str) -> &'static str {
+pub(super) fn account_kind_from_code(code: &str) -> &'static str {
     match code {
         "CurrentAccount" | "CACC" | "TRAN" | "SACC" | "SLRY" | "ODFT" => "CURRENT",
         "Savings" | "SVGS" | "LLSV" | "ONDP" => "SAVINGS",
@@ -76,27 +76,27 @@ pub(super) fn account_kind(code: &str) -> &'static str {
 }
 
 /// Characters of an error code shown at most; the longest of the standard has 38.
-const MAX_ERROR_CODE: usize = 48;
+const MAX_ERROR_CODE_CHARS: usize = 48;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Refusal {
-    errors: Vec<Reason>,
+struct ObieErrorBody {
+    errors: Vec<ObieErrorItem>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Reason {
+struct ObieErrorItem {
     error_code: String,
 }
 
 /// The first `ErrorCode` of a refusal, where it looks like one of the standard's: `UK.OBIE.` and words
 /// (3.1), or a letter and three digits (4.0). Anything else is the bank's own text and is not shown.
-pub(super) fn error_code(body: &[u8]) -> Option<String> {
-    let refusal: Refusal = serde_json::from_slice(body).ok()?;
+pub(super) fn parse_error_code(body: &[u8]) -> Option<String> {
+    let refusal: ObieErrorBody = serde_json::from_slice(body).ok()?;
     let code = refusal.errors.into_iter().next()?.error_code;
     let words = code.strip_prefix("UK.OBIE.").is_some_and(|words| {
-        code.len() <= MAX_ERROR_CODE
+        code.len() <= MAX_ERROR_CODE_CHARS
             && words
                 .bytes()
                 .all(|byte| byte.is_ascii_alphabetic() || byte == b'.')

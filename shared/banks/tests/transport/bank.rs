@@ -14,9 +14,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::{Timestamp, civil::date};
-use okra_banks::{AccountRef, Ask, Connectors, ConsentSecret, oauth::Grant};
+use okra_banks::{AccountRef, Connectors, ConsentSecret, FetchRequest, oauth::TokenGrant};
 use okra_core::{
-    bank::{BankConfig, BankLimits, Standard},
+    bank::{BankConfig, BankLimits, BankStandard},
     fault::{BankFault, FaultClass},
     ids::{AccountId, BankId},
     model::{AccountFacts, AccountSnapshot, Product, Snapshot},
@@ -26,21 +26,21 @@ use tokio::{
     net::TcpListener,
 };
 
-pub(crate) const TOKEN: &str = "t0ken-5eCret";
-pub(crate) const ACCOUNT: &str = "22289";
-pub(crate) const BASE: &str = "/open-banking/v3.1/aisp";
+pub(crate) const TEST_TOKEN: &str = "t0ken-5eCret";
+pub(crate) const TEST_ACCOUNT: &str = "22289";
+pub(crate) const BASE_PATH: &str = "/open-banking/v3.1/aisp";
 
 /// A bank that is called, and what it was asked.
-pub(crate) struct Bank {
+pub(crate) struct TestBank {
     pub(crate) config: BankConfig,
     pub(crate) user_present: Option<std::net::IpAddr>,
-    asked: Arc<Mutex<Vec<axum::http::request::Parts>>>,
+    requests: Arc<Mutex<Vec<axum::http::request::Parts>>>,
     connectors: Connectors,
 }
 
-impl Bank {
+impl TestBank {
     /// A bank that answers each request, below its base, by a function of path and query.
-    pub(crate) async fn answering(
+    pub(crate) async fn with_handler(
         answer: impl Fn(&str) -> Response + Clone + Send + Sync + 'static,
     ) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -49,25 +49,25 @@ impl Bank {
             let (parts, _) = request.into_parts();
             let target = parts.uri.to_string();
             seen.lock().unwrap().push(parts);
-            let response = match target.strip_prefix(BASE) {
+            let response = match target.strip_prefix(BASE_PATH) {
                 Some(target) => answer(target),
-                None => status(404),
+                None => status_response(404),
             };
             async move { response }
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self::at(address, asked)
+        Self::at_address(address, asked)
     }
 
     /// A bank that says these bytes to each caller, each after a pause, and hangs up.
-    pub(crate) async fn saying(said: Vec<(Duration, Vec<u8>)>) -> Self {
+    pub(crate) async fn with_raw_responses(raw_responses: Vec<(Duration, Vec<u8>)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
-                let said = said.clone();
+                let said = raw_responses.clone();
                 tokio::spawn(async move {
                     let _ = socket.read(&mut [0; 4096]).await;
                     for (pause, bytes) in said {
@@ -79,18 +79,21 @@ impl Bank {
                 });
             }
         });
-        Self::at(address, Arc::default())
+        Self::at_address(address, Arc::default())
     }
 
     /// A bank that nobody runs.
-    pub(crate) async fn absent() -> Self {
+    pub(crate) async fn without_server() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        Self::at(address, Arc::default())
+        Self::at_address(address, Arc::default())
     }
 
-    fn at(address: SocketAddr, asked: Arc<Mutex<Vec<axum::http::request::Parts>>>) -> Self {
+    fn at_address(
+        address: SocketAddr,
+        requests: Arc<Mutex<Vec<axum::http::request::Parts>>>,
+    ) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -102,29 +105,29 @@ impl Bank {
                 id: BankId::from_bytes([1; 12]),
                 name: "Test".into(),
                 slug: "test".into(),
-                standard: Standard::Obie31,
-                base_url: format!("http://{address}{BASE}"),
+                standard: BankStandard::Obie31,
+                base_url: format!("http://{address}{BASE_PATH}"),
                 financial_id: None,
                 oauth: None,
                 country: "NG".into(),
                 limits: BankLimits::default(),
             },
             user_present: None,
-            asked,
+            requests,
             connectors: Connectors::new(tls).unwrap(),
         }
     }
 
-    pub(crate) fn with(mut self, limit: impl FnOnce(&mut BankLimits)) -> Self {
+    pub(crate) fn with_limits(mut self, limit: impl FnOnce(&mut BankLimits)) -> Self {
         limit(&mut self.config.limits);
         self
     }
 
-    fn secret() -> ConsentSecret {
-        ConsentSecret::bearer(TOKEN)
+    fn test_secret() -> ConsentSecret {
+        ConsentSecret::from_bearer_token(TEST_TOKEN)
     }
 
-    pub(crate) async fn fetch(&self, accounts: &[&str], products: &[Product]) -> Snapshot {
+    pub(crate) async fn fetch_snapshot(&self, accounts: &[&str], products: &[Product]) -> Snapshot {
         let accounts: Vec<_> = accounts
             .iter()
             .map(|&bank_account_id| AccountRef {
@@ -132,7 +135,7 @@ impl Bank {
                 bank_account_id,
             })
             .collect();
-        let ask = Ask {
+        let ask = FetchRequest {
             products,
             from: date(2026, 3, 1),
             now: now(),
@@ -140,60 +143,69 @@ impl Bank {
         };
         let snapshot = self
             .connectors
-            .fetch(&self.config, &Self::secret(), &accounts, ask)
+            .fetch_snapshot(&self.config, &Self::test_secret(), &accounts, ask)
             .await;
         for account in &snapshot.accounts {
-            for fault in faults(account) {
-                check_silent(fault);
+            for fault in account_faults(account) {
+                check_fault_redacted(fault);
             }
         }
         snapshot
     }
 
-    pub(crate) async fn accounts(&self) -> Result<Vec<AccountFacts>, BankFault> {
-        let secret = Self::secret();
-        let answered = self.connectors.accounts(&self.config, &secret, now()).await;
-        answered.as_ref().err().inspect(|fault| check_silent(fault));
+    pub(crate) async fn fetch_accounts(&self) -> Result<Vec<AccountFacts>, BankFault> {
+        let secret = Self::test_secret();
+        let answered = self
+            .connectors
+            .fetch_accounts(&self.config, &secret, now())
+            .await;
+        answered
+            .as_ref()
+            .err()
+            .inspect(|fault| check_fault_redacted(fault));
         answered
     }
 
     /// The fault of one call.
-    pub(crate) async fn fault(&self) -> BankFault {
-        self.accounts().await.unwrap_err()
+    pub(crate) async fn fetch_fault(&self) -> BankFault {
+        self.fetch_accounts().await.unwrap_err()
     }
 
     pub(crate) async fn check_fault(&self, class: FaultClass, detail: &str) {
-        let fault = self.fault().await;
+        let fault = self.fetch_fault().await;
         assert_eq!(fault.class, class, "{fault}");
         assert!(fault.detail.contains(detail), "{fault}");
     }
 
     /// Path and query of each request, below the base where they are.
-    pub(crate) async fn token(&self, grant: Grant<'_>) -> Result<ConsentSecret, BankFault> {
+    pub(crate) async fn request_token(
+        &self,
+        grant: TokenGrant<'_>,
+    ) -> Result<ConsentSecret, BankFault> {
         self.connectors
-            .token(&self.config, "s3cret/+", grant, now())
+            .request_token(&self.config, "s3cret/+", grant, now())
             .await
     }
 
-    pub(crate) fn targets(&self) -> Vec<String> {
-        let asked = self.asked.lock().unwrap();
-        let target = |uri: String| uri.strip_prefix(BASE).unwrap_or(&uri).to_owned();
+    pub(crate) fn request_targets(&self) -> Vec<String> {
+        let asked = self.requests.lock().unwrap();
+        let target = |uri: String| uri.strip_prefix(BASE_PATH).unwrap_or(&uri).to_owned();
         asked.iter().map(|it| target(it.uri.to_string())).collect()
     }
 
     /// A header of the last request.
-    pub(crate) fn header(&self, name: &str) -> Option<String> {
-        let asked = self.asked.lock().unwrap();
+    pub(crate) fn last_request_header(&self, name: &str) -> Option<String> {
+        let asked = self.requests.lock().unwrap();
         let value = asked.last()?.headers.get(name)?;
         Some(value.to_str().unwrap().to_owned())
     }
 
-    pub(crate) fn origin(&self) -> &str {
-        self.config.base_url.strip_suffix(BASE).unwrap()
+    pub(crate) fn base_origin(&self) -> &str {
+        self.config.base_url.strip_suffix(BASE_PATH).unwrap()
     }
 }
 
-fn faults(account: &AccountSnapshot) -> impl Iterator<Item = &BankFault> {
+fn account_faults(account: &AccountSnapshot) -> impl Iterator<Item = &BankFault> {
     let balance = account.balance.as_ref().and_then(|it| it.as_ref().err());
     let rows = account.transactions.as_ref();
     balance
@@ -202,9 +214,9 @@ fn faults(account: &AccountSnapshot) -> impl Iterator<Item = &BankFault> {
 }
 
 /// No token, account or payload in what an operator reads.
-fn check_silent(fault: &BankFault) {
+fn check_fault_redacted(fault: &BankFault) {
     let shown = format!("{fault:?} {fault}");
-    for secret in [TOKEN, "5eCret", ACCOUNT, "127.0.0.1", BASE] {
+    for secret in [TEST_TOKEN, "5eCret", TEST_ACCOUNT, "127.0.0.1", BASE_PATH] {
         assert!(!shown.contains(secret), "{shown}");
     }
 }
@@ -217,53 +229,55 @@ pub(crate) fn account_id(bank_account_id: &str) -> AccountId {
     AccountId::derive(&[bank_account_id.as_bytes()])
 }
 
-pub(crate) fn json(body: impl Into<Body>) -> Response {
+pub(crate) fn json_response(body: impl Into<Body>) -> Response {
     ([("content-type", "application/json")], body.into()).into_response()
 }
 
-pub(crate) fn status(code: u16) -> Response {
+pub(crate) fn status_response(code: u16) -> Response {
     StatusCode::from_u16(code).unwrap().into_response()
 }
 
-pub(crate) fn status_after(code: u16, retry_after: &str) -> Response {
-    let mut response = status(code);
+pub(crate) fn retry_after_response(code: u16, retry_after: &str) -> Response {
+    let mut response = status_response(code);
     response
         .headers_mut()
         .insert(RETRY_AFTER, retry_after.parse().unwrap());
     response
 }
 
-pub(crate) fn redirect(code: u16, to: &str) -> Response {
-    let mut response = status(code);
-    response.headers_mut().insert(LOCATION, to.parse().unwrap());
+pub(crate) fn redirect_response(code: u16, location: &str) -> Response {
+    let mut response = status_response(code);
+    response
+        .headers_mut()
+        .insert(LOCATION, location.parse().unwrap());
     response
 }
 
 /// A page of transactions booked on days of March 2026, each with its day as id.
-pub(crate) fn page(days: &[u8], next: Option<&str>) -> Response {
+pub(crate) fn transactions_page(days: &[u8], next: Option<&str>) -> Response {
     let rows: Vec<_> = days
         .iter()
         .map(|day| {
             format!(
-                r#"{{"AccountId":"{ACCOUNT}","TransactionId":"{day}","CreditDebitIndicator":"Debit",
+                r#"{{"AccountId":"{TEST_ACCOUNT}","TransactionId":"{day}","CreditDebitIndicator":"Debit",
                 "Status":"Booked","BookingDateTime":"2026-03-{day:02}T10:00:00Z",
                 "Amount":{{"Amount":"{day}.00","Currency":"NGN"}}}}"#
             )
         })
         .collect();
     let links = next.map_or(String::new(), |next| format!(r#""Next":"{next}""#));
-    json(format!(
+    json_response(format!(
         r#"{{"Data":{{"Transaction":[{}]}},"Links":{{{links}}}}}"#,
         rows.join(",")
     ))
 }
 
-pub(crate) fn balance() -> Response {
-    json(
+pub(crate) fn balance_response() -> Response {
+    json_response(
         r#"{"Data":{"Balance":[{"AccountId":"22289","CreditDebitIndicator":"Credit","Type":"InterimAvailable",
         "DateTime":"2026-03-15T12:00:00Z","Amount":{"Amount":"5.00","Currency":"NGN"}}]}}"#,
     )
 }
 
-pub(crate) const ACCOUNTS: &str =
+pub(crate) const ACCOUNTS_BODY: &str =
     r#"{"Data":{"Account":[{"AccountId":"22289","Currency":"NGN"}]}}"#;

@@ -9,40 +9,40 @@ use tokio::sync::Notify;
 
 /// The bells of all queues, by name.
 #[derive(Default)]
-pub(super) struct Bells(Mutex<HashMap<String, Bell>>);
+pub(super) struct QueueWakers(Mutex<HashMap<String, QueueWaker>>);
 
-struct Bell {
+struct QueueWaker {
     notify: Arc<Notify>,
     /// When those who wait look again by themselves, in milliseconds since 1970: none sleeps longer.
-    armed_ms: i64,
+    next_wake_ms: i64,
 }
 
-impl Default for Bell {
+impl Default for QueueWaker {
     fn default() -> Self {
         Self {
             notify: Arc::default(),
-            armed_ms: i64::MAX,
+            next_wake_ms: i64::MAX,
         }
     }
 }
 
-impl Bells {
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Bell>> {
+impl QueueWakers {
+    fn lock_wakers(&self) -> MutexGuard<'_, HashMap<String, QueueWaker>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bell<T>(&self, queue: &str, ring: impl FnOnce(&mut Bell) -> T) -> T {
-        ring(self.all().entry(queue.to_owned()).or_default())
+    fn with_waker<T>(&self, queue: &str, act: impl FnOnce(&mut QueueWaker) -> T) -> T {
+        act(self.lock_wakers().entry(queue.to_owned()).or_default())
     }
 
     /// What rings when a message of the queue may have become ready.
-    pub(super) fn of(&self, queue: &str) -> Arc<Notify> {
-        self.bell(queue, |bell| Arc::clone(&bell.notify))
+    pub(super) fn notifier_for(&self, queue: &str) -> Arc<Notify> {
+        self.with_waker(queue, |bell| Arc::clone(&bell.notify))
     }
 
     /// Messages are ready: wakes one for each.
-    pub(super) fn arrived(&self, queue: &str, messages: usize) {
-        self.bell(queue, |bell| {
+    pub(super) fn wake_for_messages(&self, queue: &str, messages: usize) {
+        self.with_waker(queue, |bell| {
             for _ in 0..messages {
                 bell.notify.notify_one();
             }
@@ -50,23 +50,23 @@ impl Bells {
     }
 
     /// A message will be ready at this time: wakes all, if they would sleep longer.
-    pub(super) fn due(&self, queue: &str, at_ms: i64) {
-        self.bell(queue, |bell| {
-            if at_ms < bell.armed_ms {
-                bell.armed_ms = at_ms;
+    pub(super) fn wake_by(&self, queue: &str, at_ms: i64) {
+        self.with_waker(queue, |bell| {
+            if at_ms < bell.next_wake_ms {
+                bell.next_wake_ms = at_ms;
                 bell.notify.notify_waiters();
             }
         });
     }
 
     /// One who found nothing will look again at this time.
-    pub(super) fn arm(&self, queue: &str, at_ms: Option<i64>) {
-        self.bell(queue, |bell| bell.armed_ms = at_ms.unwrap_or(i64::MAX));
+    pub(super) fn set_next_wake(&self, queue: &str, at_ms: Option<i64>) {
+        self.with_waker(queue, |bell| bell.next_wake_ms = at_ms.unwrap_or(i64::MAX));
     }
 
     /// Wakes everyone.
-    pub(super) fn ring_all(&self) {
-        for bell in self.all().values() {
+    pub(super) fn wake_all(&self) {
+        for bell in self.lock_wakers().values() {
             bell.notify.notify_waiters();
         }
     }

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::{MAX_BATCH, MAX_BYTES};
-use crate::answer::Answer;
+use crate::answer::ServiceResponse;
 
 /// A refusal, in SQS's own words where they matter.
 #[derive(Debug, thiserror::Error)]
@@ -28,31 +28,31 @@ pub(crate) enum SqsError {
         reason: String,
     },
     #[error("The request must contain the parameter {0}.")]
-    Missing(&'static str),
+    MissingParameter(&'static str),
     #[error("Unknown Attribute {0}.")]
-    AttributeName(String),
+    UnknownAttribute(String),
     #[error("The body contains a character that is not allowed in XML 1.0.")]
-    Contents,
+    InvalidContents,
     #[error("The input receipt handle is invalid.")]
-    Receipt,
+    InvalidReceipt,
     #[error("The message is not in flight.")]
     NotInFlight,
     #[error("There should be at least one SendMessageBatchRequestEntry in the request.")]
     EmptyBatch,
     #[error("Maximum number of entries per request are {MAX_BATCH}. You have sent {0}.")]
-    LargeBatch(usize),
+    TooManyEntries(usize),
     #[error("Id {0} repeated.")]
     RepeatedId(String),
     #[error("A batch entry id can only contain alphanumeric characters, hyphens and underscores.")]
-    EntryId,
+    InvalidEntryId,
     #[error("Batch requests cannot be longer than {MAX_BYTES} bytes. You have sent {0} bytes.")]
-    LongBatch(usize),
+    BatchTooLong(usize),
 }
 
 /// An entry of a batch that was refused.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Failed {
+pub(super) struct BatchFailure {
     pub(super) id: String,
     pub(super) code: &'static str,
     pub(super) message: String,
@@ -62,7 +62,7 @@ pub(super) struct Failed {
 impl SqsError {
     /// The shape of the JSON protocol and the code of the older query protocol; they differ, and
     /// the SDK reports the second.
-    const fn codes(&self) -> (&'static str, &'static str) {
+    const fn error_codes(&self) -> (&'static str, &'static str) {
         match self {
             Self::Unreadable(_) => (
                 "com.amazon.coral.service#SerializationException",
@@ -86,19 +86,19 @@ impl SqsError {
                 "com.amazon.coral.service#InvalidParameterValueException",
                 "InvalidParameterValue",
             ),
-            Self::Missing(_) => (
+            Self::MissingParameter(_) => (
                 "com.amazon.coral.service#MissingRequiredParameterException",
                 "MissingParameter",
             ),
-            Self::AttributeName(_) => (
+            Self::UnknownAttribute(_) => (
                 "com.amazonaws.sqs#InvalidAttributeName",
                 "InvalidAttributeName",
             ),
-            Self::Contents => (
+            Self::InvalidContents => (
                 "com.amazonaws.sqs#InvalidMessageContents",
                 "InvalidMessageContents",
             ),
-            Self::Receipt => (
+            Self::InvalidReceipt => (
                 "com.amazonaws.sqs#ReceiptHandleIsInvalid",
                 "ReceiptHandleIsInvalid",
             ),
@@ -110,7 +110,7 @@ impl SqsError {
                 "com.amazonaws.sqs#EmptyBatchRequest",
                 "AWS.SimpleQueueService.EmptyBatchRequest",
             ),
-            Self::LargeBatch(_) => (
+            Self::TooManyEntries(_) => (
                 "com.amazonaws.sqs#TooManyEntriesInBatchRequest",
                 "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
             ),
@@ -118,40 +118,41 @@ impl SqsError {
                 "com.amazonaws.sqs#BatchEntryIdsNotDistinct",
                 "AWS.SimpleQueueService.BatchEntryIdsNotDistinct",
             ),
-            Self::EntryId => (
+            Self::InvalidEntryId => (
                 "com.amazonaws.sqs#InvalidBatchEntryId",
                 "AWS.SimpleQueueService.InvalidBatchEntryId",
             ),
-            Self::LongBatch(_) => (
+            Self::BatchTooLong(_) => (
                 "com.amazonaws.sqs#BatchRequestTooLong",
                 "AWS.SimpleQueueService.BatchRequestTooLong",
             ),
         }
     }
 
-    const fn is_senders(&self) -> bool {
+    const fn is_sender_fault(&self) -> bool {
         !matches!(self, Self::Database(_))
     }
 
     /// As the refusal of one entry of a batch.
-    pub(super) fn of_entry(&self, id: &str) -> Failed {
-        Failed {
+    pub(super) fn to_batch_failure(&self, id: &str) -> BatchFailure {
+        BatchFailure {
             id: id.to_owned(),
-            code: self.codes().1,
+            code: self.error_codes().1,
             message: self.to_string(),
-            sender_fault: self.is_senders(),
+            sender_fault: self.is_sender_fault(),
         }
     }
 }
 
-impl From<SqsError> for Answer {
+impl From<SqsError> for ServiceResponse {
     fn from(error: SqsError) -> Self {
-        let (kind, code) = error.codes();
-        let status = if error.is_senders() {
+        let (kind, code) = error.error_codes();
+        let status = if error.is_sender_fault() {
             StatusCode::BAD_REQUEST
         } else {
             StatusCode::INTERNAL_SERVER_ERROR
         };
-        Self::error(status, kind, &error.to_string()).with_query_error(code, error.is_senders())
+        Self::from_error(status, kind, &error.to_string())
+            .with_query_error(code, error.is_sender_fault())
     }
 }

@@ -8,16 +8,19 @@ use md5::{Digest, Md5};
 use super::{
     MAX_BYTES,
     error::SqsError,
-    spec::{DELAY_S, arn, within},
-    table::{Outgoing, Queue, Taken},
-    wire::{Message, ReceivedMessage},
+    spec::{DELAY_RANGE_S, check_range, queue_arn},
+    table::{MessageToStore, StoredQueue, TakenMessage},
+    wire::{ReceivedMessage, SendMessageEntry},
 };
 
 /// Characters of a message group (SQS).
-const MAX_GROUP: usize = 128;
+const MAX_GROUP_CHARS: usize = 128;
 
 /// A message as it will be stored, where SQS would take it.
-pub(super) fn outgoing(message: Message, queue: &Queue) -> Result<Outgoing, SqsError> {
+pub(super) fn validate_message(
+    message: SendMessageEntry,
+    queue: &StoredQueue,
+) -> Result<MessageToStore, SqsError> {
     let parameter = |name, value: &str, reason: &str| SqsError::Parameter {
         name,
         value: value.to_owned(),
@@ -32,7 +35,7 @@ pub(super) fn outgoing(message: Message, queue: &Queue) -> Result<Outgoing, SqsE
     }
     let body = message.message_body;
     if body.is_empty() {
-        return Err(SqsError::Missing("MessageBody"));
+        return Err(SqsError::MissingParameter("MessageBody"));
     }
     if body.len() > MAX_BYTES {
         let reason = format!("Message must be shorter than {MAX_BYTES} bytes");
@@ -41,22 +44,22 @@ pub(super) fn outgoing(message: Message, queue: &Queue) -> Result<Outgoing, SqsE
     let allowed =
         |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}');
     if !body.chars().all(allowed) {
-        return Err(SqsError::Contents);
+        return Err(SqsError::InvalidContents);
     }
     let group = message.message_group_id;
     if let Some(group) = &group
         && (group.is_empty()
-            || group.len() > MAX_GROUP
+            || group.len() > MAX_GROUP_CHARS
             || !group.chars().all(|c| c.is_ascii_graphic()))
     {
         let reason = "MessageGroupId can only include alphanumeric and punctuation characters. 1 to 128 in length";
         return Err(parameter("MessageGroupId", group, reason));
     }
     let delay_s = match message.delay_seconds {
-        Some(seconds) => within("DelaySeconds", seconds, DELAY_S)?,
+        Some(seconds) => check_range("DelaySeconds", seconds, DELAY_RANGE_S)?,
         None => queue.spec.delay_s,
     };
-    Ok(Outgoing {
+    Ok(MessageToStore {
         body,
         group: group.unwrap_or_default(),
         delay_ms: i64::from(delay_s) * 1000,
@@ -64,40 +67,46 @@ pub(super) fn outgoing(message: Message, queue: &Queue) -> Result<Outgoing, SqsE
 }
 
 /// A message as its receiver sees it.
-pub(super) fn received(taken: Taken, wanted: &[String]) -> ReceivedMessage {
+pub(super) fn to_received_message(
+    message: TakenMessage,
+    attribute_names: &[String],
+) -> ReceivedMessage {
     let mut attributes = BTreeMap::from([
         ("SenderId", "embedded".to_owned()),
-        ("SentTimestamp", taken.sent_ms.to_string()),
-        ("ApproximateReceiveCount", taken.received.to_string()),
+        ("SentTimestamp", message.sent_ms.to_string()),
+        ("ApproximateReceiveCount", message.receive_count.to_string()),
         (
             "ApproximateFirstReceiveTimestamp",
-            taken.first_received_ms.to_string(),
+            message.first_received_ms.to_string(),
         ),
     ]);
-    if !taken.group.is_empty() {
-        attributes.insert("MessageGroupId", taken.group);
+    if !message.group.is_empty() {
+        attributes.insert("MessageGroupId", message.group);
     }
-    if let Some(queue) = taken.came_from {
-        attributes.insert("DeadLetterQueueSourceArn", arn(&queue));
+    if let Some(queue) = message.redriven_from {
+        attributes.insert("DeadLetterQueueSourceArn", queue_arn(&queue));
     }
-    keep_wanted(&mut attributes, wanted);
+    retain_attributes(&mut attributes, attribute_names);
     ReceivedMessage {
-        message_id: message_id(taken.id),
-        receipt_handle: receipt(taken.id, taken.received),
-        md5: md5_hex(taken.body.as_bytes()),
-        body: taken.body,
+        message_id: derive_message_id(message.id),
+        receipt_handle: format_receipt(message.id, message.receive_count),
+        md5: md5_hex(message.body.as_bytes()),
+        body: message.body,
         attributes,
     }
 }
 
-pub(super) fn keep_wanted(attributes: &mut BTreeMap<&'static str, String>, wanted: &[String]) {
-    if !wanted.iter().any(|name| name == "All") {
-        attributes.retain(|name, _| wanted.iter().any(|wanted| wanted == name));
+pub(super) fn retain_attributes(
+    attributes: &mut BTreeMap<&'static str, String>,
+    attribute_names: &[String],
+) {
+    if !attribute_names.iter().any(|name| name == "All") {
+        attributes.retain(|name, _| attribute_names.iter().any(|wanted| wanted == name));
     }
 }
 
 /// A receipt handle names a message and which of its receives it is of.
-fn receipt(id: i64, received: i64) -> String {
+fn format_receipt(id: i64, received: i64) -> String {
     format!("{id:x}-{received:x}")
 }
 
@@ -106,11 +115,11 @@ pub(super) fn parse_receipt(handle: &str) -> Result<(i64, i64), SqsError> {
     let parts = handle.split_once('-');
     parts
         .and_then(|(id, received)| parse(id).zip(parse(received)))
-        .ok_or(SqsError::Receipt)
+        .ok_or(SqsError::InvalidReceipt)
 }
 
 /// A UUID that follows from the message's number: the same run gives the same ids.
-pub(super) fn message_id(id: i64) -> String {
+pub(super) fn derive_message_id(id: i64) -> String {
     let hex = md5_hex(&id.to_be_bytes());
     let [a, b, c, d, e] =
         [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| hex.get(part).unwrap_or_default());

@@ -8,25 +8,25 @@ use serde_json::Value;
 use super::error::SqsError;
 
 /// Characters of a queue's name at most.
-const MAX_NAME: usize = 80;
+const MAX_NAME_CHARS: usize = 80;
 
 /// Seconds a message may be invisible: up to 12 hours.
-pub(super) const VISIBILITY_S: RangeInclusive<u32> = 0..=43_200;
+pub(super) const VISIBILITY_RANGE_S: RangeInclusive<u32> = 0..=43_200;
 
 /// Seconds a message may be delayed: up to 15 minutes.
-pub(super) const DELAY_S: RangeInclusive<u32> = 0..=900;
+pub(super) const DELAY_RANGE_S: RangeInclusive<u32> = 0..=900;
 
 /// Seconds a receive may wait for a message.
-pub(super) const WAIT_S: RangeInclusive<u32> = 0..=20;
+pub(super) const WAIT_RANGE_S: RangeInclusive<u32> = 0..=20;
 
 /// Seconds a message may be kept: one minute to 14 days.
-const RETENTION_S: RangeInclusive<u32> = 60..=1_209_600;
+const RETENTION_RANGE_S: RangeInclusive<u32> = 60..=1_209_600;
 
 /// Receives before a message goes to the dead-letter queue.
-const RECEIVES: RangeInclusive<u32> = 1..=1000;
+const RECEIVE_COUNT_RANGE: RangeInclusive<u32> = 1..=1000;
 
 /// Attributes of a queue that change nothing here.
-const IGNORED: [&str; 7] = [
+const IGNORED_ATTRIBUTES: [&str; 7] = [
     "KmsDataKeyReusePeriodSeconds",
     "KmsMasterKeyId",
     "MaximumMessageSize",
@@ -95,35 +95,43 @@ impl QueueSpec {
     }
 
     /// The same queue with these attributes.
-    pub(super) fn with(mut self, attributes: &HashMap<String, String>) -> Result<Self, SqsError> {
+    pub(super) fn with_attributes(
+        mut self,
+        attributes: &HashMap<String, String>,
+    ) -> Result<Self, SqsError> {
         for (name, value) in attributes {
             match name.as_str() {
                 "VisibilityTimeout" => {
-                    self.visibility_s = number("VisibilityTimeout", value, VISIBILITY_S)?;
+                    self.visibility_s =
+                        parse_number("VisibilityTimeout", value, VISIBILITY_RANGE_S)?;
                 }
-                "DelaySeconds" => self.delay_s = number("DelaySeconds", value, DELAY_S)?,
+                "DelaySeconds" => {
+                    self.delay_s = parse_number("DelaySeconds", value, DELAY_RANGE_S)?
+                }
                 "MessageRetentionPeriod" => {
-                    self.retention_s = number("MessageRetentionPeriod", value, RETENTION_S)?;
+                    self.retention_s =
+                        parse_number("MessageRetentionPeriod", value, RETENTION_RANGE_S)?;
                 }
                 "ReceiveMessageWaitTimeSeconds" => {
-                    self.wait_s = number("ReceiveMessageWaitTimeSeconds", value, WAIT_S)?;
+                    self.wait_s =
+                        parse_number("ReceiveMessageWaitTimeSeconds", value, WAIT_RANGE_S)?;
                 }
-                "RedrivePolicy" => self.redrive = Redrive::parse(value)?,
+                "RedrivePolicy" => self.redrive = Redrive::parse_policy(value)?,
                 "FifoQueue" if value == "true" => {
                     return Err(SqsError::Unsupported("a FIFO queue"));
                 }
-                ignored if IGNORED.contains(&ignored) => {}
-                _ => return Err(SqsError::AttributeName(name.clone())),
+                ignored if IGNORED_ATTRIBUTES.contains(&ignored) => {}
+                _ => return Err(SqsError::UnknownAttribute(name.clone())),
             }
         }
         Ok(self)
     }
 
     /// The attributes again.
-    pub(super) fn attributes(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
-        let redrive = self.redrive.as_ref().map(Redrive::policy);
+    pub(super) fn to_attributes(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
+        let redrive = self.redrive.as_ref().map(Redrive::to_policy);
         [
-            ("QueueArn", arn(&self.name)),
+            ("QueueArn", queue_arn(&self.name)),
             ("VisibilityTimeout", self.visibility_s.to_string()),
             ("DelaySeconds", self.delay_s.to_string()),
             ("MessageRetentionPeriod", self.retention_s.to_string()),
@@ -134,18 +142,27 @@ impl QueueSpec {
     }
 
     /// Refuses what SQS would refuse.
-    pub(super) fn check(&self) -> Result<(), SqsError> {
+    pub(super) fn validate_spec(&self) -> Result<(), SqsError> {
         let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if self.name.is_empty() || self.name.len() > MAX_NAME || !self.name.chars().all(valid) {
+        if self.name.is_empty() || self.name.len() > MAX_NAME_CHARS || !self.name.chars().all(valid)
+        {
             let reason = "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length";
-            return Err(refused("QueueName", &self.name, reason));
+            return Err(invalid_parameter("QueueName", &self.name, reason));
         }
-        within("VisibilityTimeout", self.visibility_s, VISIBILITY_S)?;
-        within("DelaySeconds", self.delay_s, DELAY_S)?;
-        within("MessageRetentionPeriod", self.retention_s, RETENTION_S)?;
-        within("ReceiveMessageWaitTimeSeconds", self.wait_s, WAIT_S)?;
+        check_range("VisibilityTimeout", self.visibility_s, VISIBILITY_RANGE_S)?;
+        check_range("DelaySeconds", self.delay_s, DELAY_RANGE_S)?;
+        check_range(
+            "MessageRetentionPeriod",
+            self.retention_s,
+            RETENTION_RANGE_S,
+        )?;
+        check_range("ReceiveMessageWaitTimeSeconds", self.wait_s, WAIT_RANGE_S)?;
         if let Some(redrive) = &self.redrive {
-            within("maxReceiveCount", redrive.max_receive_count, RECEIVES)?;
+            check_range(
+                "maxReceiveCount",
+                redrive.max_receive_count,
+                RECEIVE_COUNT_RANGE,
+            )?;
         }
         Ok(())
     }
@@ -153,11 +170,11 @@ impl QueueSpec {
 
 impl Redrive {
     /// Reads a policy; an empty text takes it away.
-    fn parse(policy: &str) -> Result<Option<Self>, SqsError> {
+    fn parse_policy(policy: &str) -> Result<Option<Self>, SqsError> {
         if policy.is_empty() {
             return Ok(None);
         }
-        let invalid = || refused("RedrivePolicy", policy, "Redrive policy is not valid");
+        let invalid = || invalid_parameter("RedrivePolicy", policy, "Redrive policy is not valid");
         let parsed: RedrivePolicy = serde_json::from_str(policy).map_err(|_| invalid())?;
         let receives = match &parsed.max_receive_count {
             Value::String(text) => text.parse().ok(),
@@ -173,9 +190,9 @@ impl Redrive {
         }))
     }
 
-    fn policy(&self) -> String {
+    fn to_policy(&self) -> String {
         let policy = RedrivePolicy {
-            dead_letter_target_arn: arn(&self.dead_letter),
+            dead_letter_target_arn: queue_arn(&self.dead_letter),
             max_receive_count: self.max_receive_count.into(),
         };
         serde_json::to_string(&policy).unwrap_or_default()
@@ -183,11 +200,11 @@ impl Redrive {
 }
 
 /// The ARN of a queue.
-pub(super) fn arn(name: &str) -> String {
+pub(super) fn queue_arn(name: &str) -> String {
     format!("arn:aws:sqs:local:000000000000:{name}")
 }
 
-fn refused(name: &'static str, value: &str, reason: &str) -> SqsError {
+fn invalid_parameter(name: &'static str, value: &str, reason: &str) -> SqsError {
     SqsError::Parameter {
         name,
         value: value.to_owned(),
@@ -195,15 +212,19 @@ fn refused(name: &'static str, value: &str, reason: &str) -> SqsError {
     }
 }
 
-fn number(name: &'static str, text: &str, range: RangeInclusive<u32>) -> Result<u32, SqsError> {
+fn parse_number(
+    name: &'static str,
+    text: &str,
+    range: RangeInclusive<u32>,
+) -> Result<u32, SqsError> {
     let number = text
         .parse::<u32>()
-        .map_err(|_| refused(name, text, "It must be an integer"))?;
-    within(name, number, range)
+        .map_err(|_| invalid_parameter(name, text, "It must be an integer"))?;
+    check_range(name, number, range)
 }
 
 /// Refuses a number outside its range.
-pub(super) fn within<N>(
+pub(super) fn check_range<N>(
     name: &'static str,
     number: N,
     range: RangeInclusive<u32>,
@@ -214,6 +235,6 @@ where
     let inside = number.try_into().ok().filter(|n| range.contains(n));
     inside.ok_or_else(|| {
         let reason = format!("{name} must be >= {} and <= {}", range.start(), range.end());
-        refused(name, &number.to_string(), &reason)
+        invalid_parameter(name, &number.to_string(), &reason)
     })
 }

@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    bells::Bells,
+    bells::QueueWakers,
     spec::{QueueSpec, Redrive},
 };
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
@@ -46,13 +46,13 @@ pub(super) const SCHEMA: &str = "
 /// Whoever had these messages died with the process that had the file: they come again at once. That
 /// is no failure of the message, so it does not bring it nearer to its dead-letter queue: a process that
 /// is stopped often would lose what it was about.
-const RELEASE: &str = "
+const RELEASE_IN_FLIGHT: &str = "
     UPDATE messages SET visible_ms = 0, received_before = received_before + 1
     WHERE ready = 0 AND received > received_before";
 
-const EXPIRE: &str = "DELETE FROM messages WHERE queue = :queue AND sent_ms <= :oldest";
+const DELETE_EXPIRED: &str = "DELETE FROM messages WHERE queue = :queue AND sent_ms <= :oldest";
 
-const REDRIVE: &str = "
+const REDRIVE_MESSAGES: &str = "
     UPDATE messages
     SET queue = :dead_letter, ready = 1, received_before = received, came_from = :queue
     WHERE queue = :queue AND ready = 0 AND visible_ms <= :now
@@ -62,7 +62,7 @@ const MAKE_READY: &str =
     "UPDATE messages SET ready = 1 WHERE queue = :queue AND ready = 0 AND visible_ms <= :now";
 
 /// The oldest ready message of the first group from a place on.
-const TAKE: &str = "
+const TAKE_MESSAGE: &str = "
     UPDATE messages
     SET ready = 0, visible_ms = :visible, received = received + 1,
         first_received_ms = coalesce(first_received_ms, :now)
@@ -74,18 +74,18 @@ const TAKE: &str = "
     RETURNING id, message_group, body, sent_ms, received, first_received_ms,
         (SELECT name FROM queues WHERE queues.id = came_from)";
 
-const NEXT_DUE: &str = "SELECT min(visible_ms) FROM messages WHERE queue = ?1 AND ready = 0";
+const FIND_NEXT_DUE: &str = "SELECT min(visible_ms) FROM messages WHERE queue = ?1 AND ready = 0";
 
 /// A queue as it is stored.
 #[derive(Clone, Debug)]
-pub(super) struct Queue {
+pub(super) struct StoredQueue {
     pub(super) id: i64,
     pub(super) spec: QueueSpec,
     dead_letter: Option<i64>,
 }
 
 /// A message to be stored.
-pub(super) struct Outgoing {
+pub(super) struct MessageToStore {
     pub(super) body: String,
     /// Empty for none.
     pub(super) group: String,
@@ -93,21 +93,21 @@ pub(super) struct Outgoing {
 }
 
 /// A message that was received.
-pub(super) struct Taken {
+pub(super) struct TakenMessage {
     pub(super) id: i64,
     pub(super) group: String,
     pub(super) body: String,
     pub(super) sent_ms: i64,
     /// Receives so far, this one included.
-    pub(super) received: i64,
+    pub(super) receive_count: i64,
     pub(super) first_received_ms: i64,
     /// The queue it was redriven from.
-    pub(super) came_from: Option<String>,
+    pub(super) redriven_from: Option<String>,
 }
 
 /// How many messages a queue holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Depth {
+pub struct QueueDepth {
     /// Can be received now.
     pub visible: u64,
     /// Received and not yet deleted.
@@ -118,41 +118,41 @@ pub struct Depth {
 
 /// Queues could not be stored.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PutError {
+pub(super) enum PutQueuesError {
     /// The queue of this name has a dead-letter queue that is not there.
     #[error("the dead-letter queue of {0} does not exist")]
-    NoDeadLetter(String),
+    NoDeadLetterQueue(String),
     #[error("the database failed: {0}")]
     Database(#[from] rusqlite::Error),
 }
 
 /// What became of a change of visibility.
-pub(super) enum Changed {
-    Done,
+pub(super) enum VisibilityChange {
+    Changed,
     NotInFlight,
-    Gone,
+    NoSuchMessage,
 }
 
 /// The queues and their messages. Times are milliseconds since 1970.
-pub(super) struct Table {
+pub(super) struct QueueTable {
     connection: Connection,
-    bells: Arc<Bells>,
+    wakers: Arc<QueueWakers>,
     /// The group that was served last, by queue.
-    turns: HashMap<i64, String>,
+    last_groups: HashMap<i64, String>,
 }
 
-impl Table {
-    pub(super) fn new(connection: Connection, bells: Arc<Bells>) -> rusqlite::Result<Self> {
-        connection.execute(RELEASE, [])?;
+impl QueueTable {
+    pub(super) fn new(connection: Connection, wakers: Arc<QueueWakers>) -> rusqlite::Result<Self> {
+        connection.execute(RELEASE_IN_FLIGHT, [])?;
         Ok(Self {
             connection,
-            bells,
-            turns: HashMap::new(),
+            wakers,
+            last_groups: HashMap::new(),
         })
     }
 
     /// Makes or changes queues, all or none.
-    pub(super) fn put_queues(&mut self, specs: &[QueueSpec]) -> Result<(), PutError> {
+    pub(super) fn put_queues(&mut self, specs: &[QueueSpec]) -> Result<(), PutQueuesError> {
         let transaction = self.connection.transaction()?;
         for spec in specs {
             put_queue(&transaction, spec)?;
@@ -160,14 +160,14 @@ impl Table {
         // Afterwards: the order of the specs does not matter.
         for spec in specs {
             if !put_redrive(&transaction, spec)? {
-                return Err(PutError::NoDeadLetter(spec.name.clone()));
+                return Err(PutQueuesError::NoDeadLetterQueue(spec.name.clone()));
             }
         }
         transaction.commit()?;
         Ok(())
     }
 
-    pub(super) fn queue(&self, name: &str) -> rusqlite::Result<Option<Queue>> {
+    pub(super) fn find_queue(&self, name: &str) -> rusqlite::Result<Option<StoredQueue>> {
         self.connection
             .prepare_cached(
                 "SELECT q.id, q.name, q.visibility_s, q.delay_s, q.retention_s, q.wait_s,
@@ -179,10 +179,10 @@ impl Table {
     }
 
     /// Stores messages, all or none. Returns their ids.
-    pub(super) fn put(
+    pub(super) fn put_messages(
         &mut self,
-        queue: &Queue,
-        messages: &[Outgoing],
+        queue: &StoredQueue,
+        messages: &[MessageToStore],
         now: i64,
     ) -> rusqlite::Result<Vec<i64>> {
         let transaction = self.connection.transaction()?;
@@ -193,30 +193,31 @@ impl Table {
         transaction.commit()?;
         let name = &queue.spec.name;
         let ready = messages.iter().filter(|m| m.delay_ms == 0).count();
-        self.bells.arrived(name, ready);
+        self.wakers.wake_for_messages(name, ready);
         let delays = messages.iter().map(|m| m.delay_ms).filter(|&ms| ms > 0);
         if let Some(soonest) = delays.min() {
-            self.bells.due(name, now + soonest);
+            self.wakers.wake_by(name, now + soonest);
         }
         Ok(ids)
     }
 
     /// Takes up to `max` messages, which stay invisible for `visibility_ms`. Where there is none,
     /// the second value says when there may be, if one waits.
-    pub(super) fn take(
+    pub(super) fn take_messages(
         &mut self,
-        queue: &Queue,
+        queue: &StoredQueue,
         max: usize,
         visibility_ms: i64,
         now: i64,
-    ) -> rusqlite::Result<(Vec<Taken>, Option<i64>)> {
+    ) -> rusqlite::Result<(Vec<TakenMessage>, Option<i64>)> {
         let transaction = self.connection.transaction()?;
-        let redriven = settle(&transaction, queue, now)?;
-        let mut last = self.turns.get(&queue.id).cloned();
+        let redriven = settle_queue(&transaction, queue, now)?;
+        let mut last = self.last_groups.get(&queue.id).cloned();
         let mut taken = Vec::new();
         while taken.len() < max {
             let visible = now + visibility_ms;
-            let Some(message) = take_turn(&transaction, queue.id, last.as_deref(), visible, now)?
+            let Some(message) =
+                take_from_next_group(&transaction, queue.id, last.as_deref(), visible, now)?
             else {
                 break;
             };
@@ -225,26 +226,30 @@ impl Table {
         }
         let next_due = if taken.is_empty() {
             transaction
-                .prepare_cached(NEXT_DUE)?
+                .prepare_cached(FIND_NEXT_DUE)?
                 .query_row([queue.id], |row| row.get(0))?
         } else {
             None
         };
         transaction.commit()?;
         if let Some(last) = last {
-            self.turns.insert(queue.id, last);
+            self.last_groups.insert(queue.id, last);
         }
-        self.redriven(queue, redriven);
+        self.wake_dead_letter_queue(queue, redriven);
         if taken.is_empty() {
-            self.bells.arm(&queue.spec.name, next_due);
+            self.wakers.set_next_wake(&queue.spec.name, next_due);
         } else {
-            self.bells.due(&queue.spec.name, now + visibility_ms);
+            self.wakers.wake_by(&queue.spec.name, now + visibility_ms);
         }
         Ok((taken, next_due))
     }
 
     /// Deletes messages by id and receive. An older receive's deletes nothing.
-    pub(super) fn delete(&mut self, queue: i64, receipts: &[(i64, i64)]) -> rusqlite::Result<()> {
+    pub(super) fn delete_messages(
+        &mut self,
+        queue: i64,
+        receipts: &[(i64, i64)],
+    ) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         for (id, received) in receipts {
             transaction
@@ -259,11 +264,11 @@ impl Table {
     /// Makes a message in flight visible in `visibility_ms` from now.
     pub(super) fn change_visibility(
         &mut self,
-        queue: &Queue,
+        queue: &StoredQueue,
         (id, received): (i64, i64),
         visibility_ms: i64,
         now: i64,
-    ) -> rusqlite::Result<Changed> {
+    ) -> rusqlite::Result<VisibilityChange> {
         let changed = self
             .connection
             .prepare_cached(
@@ -276,48 +281,53 @@ impl Table {
                 ":visible": now + visibility_ms, ":now": now,
             })?;
         if changed > 0 {
-            self.bells.due(&queue.spec.name, now + visibility_ms);
-            return Ok(Changed::Done);
+            self.wakers.wake_by(&queue.spec.name, now + visibility_ms);
+            return Ok(VisibilityChange::Changed);
         }
         let exists = self
             .connection
             .prepare_cached("SELECT 1 FROM messages WHERE id = ?1 AND queue = ?2")?
             .exists([id, queue.id])?;
         Ok(if exists {
-            Changed::NotInFlight
+            VisibilityChange::NotInFlight
         } else {
-            Changed::Gone
+            VisibilityChange::NoSuchMessage
         })
     }
 
-    pub(super) fn depth(&mut self, queue: &Queue, now: i64) -> rusqlite::Result<Depth> {
+    pub(super) fn queue_depth(
+        &mut self,
+        queue: &StoredQueue,
+        now: i64,
+    ) -> rusqlite::Result<QueueDepth> {
         let transaction = self.connection.transaction()?;
-        let redriven = settle(&transaction, queue, now)?;
+        let redriven = settle_queue(&transaction, queue, now)?;
         let count = |which: &str| {
             let sql = format!("SELECT count(*) FROM messages WHERE queue = ?1 AND {which}");
             transaction
                 .prepare_cached(&sql)?
                 .query_row([queue.id], |row| row.get(0))
         };
-        let depth = Depth {
+        let depth = QueueDepth {
             visible: count("ready = 1")?,
             in_flight: count("ready = 0 AND received > received_before")?,
             delayed: count("ready = 0 AND received = received_before")?,
         };
         transaction.commit()?;
-        self.redriven(queue, redriven);
+        self.wake_dead_letter_queue(queue, redriven);
         Ok(depth)
     }
 
-    pub(super) fn purge(&self, queue: i64) -> rusqlite::Result<()> {
+    pub(super) fn purge_messages(&self, queue: i64) -> rusqlite::Result<()> {
         self.connection
             .execute("DELETE FROM messages WHERE queue = ?1", [queue])?;
         Ok(())
     }
 
-    fn redriven(&self, queue: &Queue, messages: usize) {
+    fn wake_dead_letter_queue(&self, queue: &StoredQueue, messages: usize) {
         if let Some(redrive) = &queue.spec.redrive {
-            self.bells.arrived(&redrive.dead_letter, messages);
+            self.wakers
+                .wake_for_messages(&redrive.dead_letter, messages);
         }
     }
 }
@@ -368,9 +378,9 @@ fn put_redrive(transaction: &Transaction<'_>, spec: &QueueSpec) -> rusqlite::Res
     Ok(true)
 }
 
-fn read_queue(row: &Row<'_>) -> rusqlite::Result<Queue> {
+fn read_queue(row: &Row<'_>) -> rusqlite::Result<StoredQueue> {
     let (receives, name): (Option<u32>, Option<String>) = (row.get(7)?, row.get(8)?);
-    Ok(Queue {
+    Ok(StoredQueue {
         id: row.get(0)?,
         dead_letter: row.get(6)?,
         spec: QueueSpec {
@@ -392,7 +402,7 @@ fn read_queue(row: &Row<'_>) -> rusqlite::Result<Queue> {
 fn put_message(
     transaction: &Transaction<'_>,
     queue: i64,
-    message: &Outgoing,
+    message: &MessageToStore,
     now: i64,
 ) -> rusqlite::Result<i64> {
     transaction
@@ -413,22 +423,24 @@ fn put_message(
 
 /// Brings a queue up to date: forgets what is too old, redrives what came back too often, makes
 /// ready what is due. Returns how many were redriven.
-fn settle(transaction: &Transaction<'_>, queue: &Queue, now: i64) -> rusqlite::Result<usize> {
+fn settle_queue(
+    transaction: &Transaction<'_>,
+    queue: &StoredQueue,
+    now: i64,
+) -> rusqlite::Result<usize> {
     let oldest = now - i64::from(queue.spec.retention_s) * 1000;
     transaction
-        .prepare_cached(EXPIRE)?
+        .prepare_cached(DELETE_EXPIRED)?
         .execute(named_params! { ":queue": queue.id, ":oldest": oldest })?;
     let redriven = match (queue.dead_letter, &queue.spec.redrive) {
-        (Some(dead_letter), Some(redrive)) => {
-            transaction
-                .prepare_cached(REDRIVE)?
-                .execute(named_params! {
-                    ":queue": queue.id,
-                    ":dead_letter": dead_letter,
-                    ":max_receive_count": redrive.max_receive_count,
-                    ":now": now,
-                })?
-        }
+        (Some(dead_letter), Some(redrive)) => transaction
+            .prepare_cached(REDRIVE_MESSAGES)?
+            .execute(named_params! {
+                ":queue": queue.id,
+                ":dead_letter": dead_letter,
+                ":max_receive_count": redrive.max_receive_count,
+                ":now": now,
+            })?,
         _ => 0,
     };
     transaction
@@ -438,35 +450,35 @@ fn settle(transaction: &Transaction<'_>, queue: &Queue, now: i64) -> rusqlite::R
 }
 
 /// Takes a message of the group whose turn it is: the next after `last`, or the first again.
-fn take_turn(
+fn take_from_next_group(
     transaction: &Transaction<'_>,
     queue: i64,
-    last: Option<&str>,
-    visible: i64,
+    last_group: Option<&str>,
+    visible_ms: i64,
     now: i64,
-) -> rusqlite::Result<Option<Taken>> {
-    let mut statement = transaction.prepare_cached(TAKE)?;
+) -> rusqlite::Result<Option<TakenMessage>> {
+    let mut statement = transaction.prepare_cached(TAKE_MESSAGE)?;
     let mut take = |from: &str| {
         let place =
-            named_params! { ":queue": queue, ":from": from, ":visible": visible, ":now": now };
+            named_params! { ":queue": queue, ":from": from, ":visible": visible_ms, ":now": now };
         statement.query_row(place, read_message).optional()
     };
     // Groups are printable, so this comes right after the last one.
-    let next = last.map(|last| format!("{last}\u{1}"));
+    let next = last_group.map(|last| format!("{last}\u{1}"));
     match next.as_deref().map(&mut take).transpose()?.flatten() {
         Some(message) => Ok(Some(message)),
         None => take(""),
     }
 }
 
-fn read_message(row: &Row<'_>) -> rusqlite::Result<Taken> {
-    Ok(Taken {
+fn read_message(row: &Row<'_>) -> rusqlite::Result<TakenMessage> {
+    Ok(TakenMessage {
         id: row.get(0)?,
         group: row.get(1)?,
         body: row.get(2)?,
         sent_ms: row.get(3)?,
-        received: row.get(4)?,
+        receive_count: row.get(4)?,
         first_received_ms: row.get(5)?,
-        came_from: row.get(6)?,
+        redriven_from: row.get(6)?,
     })
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::Failed;
+use super::error::BatchFailure;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct CreateQueue {
+pub(super) struct CreateQueueRequest {
     pub(super) queue_name: String,
     #[serde(default)]
     pub(super) attributes: HashMap<String, String>,
@@ -17,20 +17,20 @@ pub(super) struct CreateQueue {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct GetQueueUrl {
+pub(super) struct GetQueueUrlRequest {
     pub(super) queue_name: String,
 }
 
 /// `PurgeQueue`, which has nothing else.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct OfQueue {
+pub(super) struct PurgeQueueRequest {
     pub(super) queue_url: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct GetQueueAttributes {
+pub(super) struct GetQueueAttributesRequest {
     pub(super) queue_url: String,
     #[serde(default)]
     pub(super) attribute_names: Vec<String>,
@@ -39,7 +39,7 @@ pub(super) struct GetQueueAttributes {
 /// `SendMessage`, or an entry of `SendMessageBatch`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Message {
+pub(super) struct SendMessageEntry {
     #[serde(default)]
     pub(super) message_body: String,
     pub(super) delay_seconds: Option<i64>,
@@ -51,7 +51,7 @@ pub(super) struct Message {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ReceiveMessage {
+pub(super) struct ReceiveMessageRequest {
     pub(super) queue_url: String,
     pub(super) max_number_of_messages: Option<i64>,
     pub(super) visibility_timeout: Option<i64>,
@@ -66,7 +66,7 @@ pub(super) struct ReceiveMessage {
 /// `DeleteMessage`, or an entry of `DeleteMessageBatch`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Delete {
+pub(super) struct DeleteMessageEntry {
     #[serde(default)]
     pub(super) receipt_handle: String,
 }
@@ -74,7 +74,7 @@ pub(super) struct Delete {
 /// `ChangeMessageVisibility`, or an entry of its batch.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct ChangeVisibility {
+pub(super) struct ChangeVisibilityEntry {
     #[serde(default)]
     pub(super) receipt_handle: String,
     pub(super) visibility_timeout: Option<i64>,
@@ -83,7 +83,7 @@ pub(super) struct ChangeVisibility {
 /// A call about one message.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct One<T> {
+pub(super) struct SingleRequest<T> {
     pub(super) queue_url: String,
     #[serde(flatten)]
     pub(super) entry: T,
@@ -92,15 +92,15 @@ pub(super) struct One<T> {
 /// A call about up to ten messages.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Batch<T> {
+pub(super) struct BatchRequest<T> {
     pub(super) queue_url: String,
     #[serde(default = "Vec::new")]
-    pub(super) entries: Vec<Entry<T>>,
+    pub(super) entries: Vec<BatchEntry<T>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Entry<T> {
+pub(super) struct BatchEntry<T> {
     pub(super) id: String,
     #[serde(flatten)]
     pub(super) entry: T,
@@ -108,31 +108,31 @@ pub(super) struct Entry<T> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct QueueUrl {
+pub(super) struct QueueUrlResponse {
     pub(super) queue_url: String,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Attributes {
+pub(super) struct QueueAttributesResponse {
     pub(super) attributes: BTreeMap<&'static str, String>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Sent {
+pub(super) struct SentMessage {
     pub(super) message_id: String,
     #[serde(rename = "MD5OfMessageBody")]
     pub(super) md5: String,
 }
 
 #[derive(Serialize)]
-pub(super) struct Nothing {}
+pub(super) struct EmptyResponse {}
 
 /// An entry of a batch that was served.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Served<T> {
+pub(super) struct BatchSuccess<T> {
     pub(super) id: String,
     #[serde(flatten)]
     pub(super) result: T,
@@ -140,14 +140,14 @@ pub(super) struct Served<T> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct BatchResult<T> {
-    pub(super) successful: Vec<Served<T>>,
-    pub(super) failed: Vec<Failed>,
+pub(super) struct BatchResponse<T> {
+    pub(super) successful: Vec<BatchSuccess<T>>,
+    pub(super) failed: Vec<BatchFailure>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Received {
+pub(super) struct ReceiveMessageResponse {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) messages: Vec<ReceivedMessage>,
 }

@@ -12,24 +12,24 @@ use okra_aws::{AwsConfig, Clock};
 use okra_emulator::Emulator;
 
 /// Where an independent server listens, instead of the embedded queues.
-const ENDPOINT: &str = "OKRA_TEST_SQS_ENDPOINT";
+const ENDPOINT_VAR: &str = "OKRA_TEST_SQS_ENDPOINT";
 
 /// A service with time.
-pub(crate) struct Sqs {
+pub(crate) struct TestSqs {
     pub(crate) client: Client,
     embedded: Option<(Emulator, Clock)>,
 }
 
-impl Sqs {
+impl TestSqs {
     /// The service of this run.
     pub(crate) fn new() -> Self {
-        match env::var(ENDPOINT) {
-            Ok(url) => Self::of_server(&url),
-            Err(_) => Self::embedded(),
+        match env::var(ENDPOINT_VAR) {
+            Ok(url) => Self::from_server(&url),
+            Err(_) => Self::new_embedded(),
         }
     }
 
-    fn of_server(url: &str) -> Self {
+    fn from_server(url: &str) -> Self {
         let config = AwsConfig::from_vars(|name| match name {
             "AWS_ENDPOINT_URL" => Some(url.to_owned()),
             "AWS_REGION" => Some("us-east-1".to_owned()),
@@ -37,22 +37,22 @@ impl Sqs {
             _ => None,
         });
         Self {
-            client: config.unwrap().sqs(),
+            client: config.unwrap().sqs_client(),
             embedded: None,
         }
     }
 
-    fn embedded() -> Self {
-        let clock = Clock::driven("2026-03-01T12:00:00Z".parse().unwrap());
-        let emulator = Emulator::memory(clock.clone()).unwrap();
+    fn new_embedded() -> Self {
+        let clock = Clock::manual_at("2026-03-01T12:00:00Z".parse().unwrap());
+        let emulator = Emulator::in_memory(clock.clone()).unwrap();
         Self {
-            client: AwsConfig::with_http_client(emulator.http_client()).sqs(),
+            client: AwsConfig::with_http_client(emulator.http_client()).sqs_client(),
             embedded: Some((emulator, clock)),
         }
     }
 
     /// False, and says why, where this run's server is known to deviate.
-    pub(crate) fn conforms(&self, rule: &str) -> bool {
+    pub(crate) fn conforms_to(&self, rule: &str) -> bool {
         if self.embedded.is_none() {
             eprintln!("skipped: {rule}");
         }
@@ -60,19 +60,19 @@ impl Sqs {
     }
 
     /// Lets time pass: at once where the clock is ours.
-    pub(crate) async fn pass(&self, seconds: u32) {
+    pub(crate) async fn advance_time(&self, seconds: u32) {
         match &self.embedded {
             Some((emulator, clock)) => {
                 let later = clock.now() + SignedDuration::from_secs(seconds.into());
-                clock.set(later);
-                emulator.wake();
+                clock.set_time(later);
+                emulator.wake_receivers();
             }
             None => tokio::time::sleep(Duration::from_secs(seconds.into())).await,
         }
     }
 
     /// A new queue with these attributes.
-    pub(crate) async fn queue(&self, attributes: &[(&str, &str)]) -> Queue {
+    pub(crate) async fn create_queue(&self, attributes: &[(&str, &str)]) -> TestQueue {
         static QUEUES: AtomicU32 = AtomicU32::new(0);
         let n = QUEUES.fetch_add(1, Ordering::Relaxed);
         let mut create = self
@@ -82,7 +82,7 @@ impl Sqs {
         for &(name, value) in attributes {
             create = create.attributes(name.into(), value);
         }
-        Queue {
+        TestQueue {
             client: self.client.clone(),
             url: create.send().await.unwrap().queue_url.unwrap(),
         }
@@ -90,7 +90,7 @@ impl Sqs {
 }
 
 /// One queue.
-pub(crate) struct Queue {
+pub(crate) struct TestQueue {
     pub(crate) client: Client,
     pub(crate) url: String,
 }

@@ -1,42 +1,48 @@
 //! What fails is left alone by itself, and what was found to disagree is told.
 
 use okra_core::{
-    model::{BookingStatus, Product, date_of},
+    model::{BookingStatus, Product, utc_date},
     money::Money,
     state::{Availability, StateChange},
-    tieout::{Check, TieOut},
+    tieout::{TieOut, TieOutCheck},
 };
-use okra_refresh::{Changes, Outcome};
-use okra_sandbox::{Faults, Malformed, Resource, Volume};
-use okra_store::{Checks, Consistency};
+use okra_refresh::{DispatchedChanges, RefreshOutcome};
+use okra_sandbox::{Faults, MalformedFault, SandboxResource, Volume};
+use okra_store::{AccountChecks, Consistency};
 
 use crate::{
-    check_laws, spent, states,
-    world::{Linked, World},
+    check_laws, new_debit, state_changes,
+    world::{LinkedRecord, RefreshWorld},
 };
 
 /// Half an hour in which the good half of a record has something new each minute, and is refreshed: how often the
 /// bad half was asked, which takes as many `calls` as the good one.
-async fn asked_of_the_bad(
-    world: &World,
-    linked: &Linked,
-    good: &str,
-    calls: u64,
-    new: impl Fn(&Changes) -> usize,
+async fn count_faulty_half_requests(
+    world: &RefreshWorld,
+    linked: &LinkedRecord,
+    good_account: &str,
+    calls_per_half: u64,
+    count_new: impl Fn(&DispatchedChanges) -> usize,
 ) -> u32 {
     let mut asked_bad = 0;
     for minute in 0..32 {
-        let row = spent("1.00", &format!("ROW {minute}"), BookingStatus::Booked);
-        world.bank.add(linked.place(good), row).unwrap();
-        let before = world.bank.calls();
-        let Outcome::Changed(changes) = world.refresh(linked).await else {
+        let row = new_debit("1.00", &format!("ROW {minute}"), BookingStatus::Booked);
+        world
+            .bank
+            .add_row(linked.sandbox_account(good_account), row)
+            .unwrap();
+        let before = world.bank.call_count();
+        let RefreshOutcome::Changed(changes) = world.refresh_record(linked).await else {
             panic!("minute {minute}: the good half waits")
         };
-        assert_eq!(new(&changes), 1, "minute {minute}");
-        let made = world.bank.calls() - before;
-        assert!(made == calls || made == 2 * calls, "{made}");
-        asked_bad += u32::from(made == 2 * calls);
-        world.pass(59);
+        assert_eq!(count_new(&changes), 1, "minute {minute}");
+        let made = world.bank.call_count() - before;
+        assert!(
+            made == calls_per_half || made == 2 * calls_per_half,
+            "{made}"
+        );
+        asked_bad += u32::from(made == 2 * calls_per_half);
+        world.advance_clock(59);
     }
     asked_bad
 }
@@ -45,55 +51,61 @@ async fn asked_of_the_bad(
 /// refreshed at each turn all the same.
 #[tokio::test]
 async fn an_account_that_answers_nonsense_delays_no_other() {
-    let world = World::new().await;
-    let linked = world.link(2, Volume::Low).await;
-    world.refresh(&linked).await;
-    let [(bad, at_bank), (_, good)] = <[_; 2]>::try_from(linked.accounts()).unwrap();
+    let world = RefreshWorld::new().await;
+    let linked = world.link_record(2, Volume::Low).await;
+    world.refresh_record(&linked).await;
+    let [(bad, at_bank), (_, good)] = <[_; 2]>::try_from(linked.account_ids()).unwrap();
     let faults = Faults {
-        malformed: Some(Malformed::Truncated),
+        malformed: Some(MalformedFault::Truncated),
         account: Some(at_bank),
         ..Faults::default()
     };
-    world.spoil(&linked, faults);
+    world.set_login_faults(&linked, faults);
     // Two calls for the good account, and two more where the other's time has come.
-    let asked_bad = asked_of_the_bad(&world, &linked, &good, 2, |changes| changes.added).await;
+    let asked_bad =
+        count_faulty_half_requests(&world, &linked, &good, 2, |changes| changes.added).await;
     assert_eq!(asked_bad, 5, "after 1, 2, 4, 8 and 16 minutes");
-    let stored = world.store.account(bad).await.unwrap().unwrap();
+    let stored = world.store.find_account(bad).await.unwrap().unwrap();
     for product in Product::ALL {
-        let state = stored.states.get(product).unwrap();
+        let state = stored.product_states.get(product).unwrap();
         assert_eq!(state.availability, Availability::Failed);
     }
-    let told = states(&world.feed(&linked).await);
+    let told = state_changes(&world.load_feed(&linked).await);
     assert_eq!(told.len(), 2, "each product of one account, once: {told:?}");
 
-    world.spoil(&linked, Faults::default());
-    world.pass(3600);
-    world.refresh(&linked).await;
-    let stored = world.store.account(bad).await.unwrap().unwrap();
-    assert!(stored.states.iter().all(|(_, state)| state.is_available()));
+    world.set_login_faults(&linked, Faults::default());
+    world.advance_clock(3600);
+    world.refresh_record(&linked).await;
+    let stored = world.store.find_account(bad).await.unwrap().unwrap();
+    assert!(
+        stored
+            .product_states
+            .iter()
+            .all(|(_, state)| state.is_available())
+    );
     check_laws(&world, &linked).await;
 }
 
 /// The other product of the same account neither waits nor ends the wait.
 #[tokio::test]
 async fn a_product_that_answers_nonsense_is_left_alone_while_the_other_is_refreshed() {
-    let world = World::new().await;
-    let linked = world.link(1, Volume::Low).await;
-    world.refresh(&linked).await;
-    let (account, at_bank) = linked.accounts().remove(0);
+    let world = RefreshWorld::new().await;
+    let linked = world.link_record(1, Volume::Low).await;
+    world.refresh_record(&linked).await;
+    let (account, at_bank) = linked.account_ids().remove(0);
     let faults = Faults {
-        malformed: Some(Malformed::Truncated),
-        resource: Some(Resource::Transactions),
+        malformed: Some(MalformedFault::Truncated),
+        resource: Some(SandboxResource::Transactions),
         ..Faults::default()
     };
-    world.spoil(&linked, faults);
+    world.set_login_faults(&linked, faults);
     let asked_bad =
-        asked_of_the_bad(&world, &linked, &at_bank, 1, |changes| changes.balances).await;
+        count_faulty_half_requests(&world, &linked, &at_bank, 1, |changes| changes.balances).await;
     assert_eq!(asked_bad, 5, "after 1, 2, 4, 8 and 16 minutes");
-    let stored = world.store.account(account).await.unwrap().unwrap();
+    let stored = world.store.find_account(account).await.unwrap().unwrap();
     let of = |product| {
         stored
-            .states
+            .product_states
             .get(product)
             .is_none_or(okra_core::state::ProductState::is_available)
     };
@@ -103,13 +115,13 @@ async fn a_product_that_answers_nonsense_is_left_alone_while_the_other_is_refres
 /// A drift is told when it appears and when it goes, each once, whatever crashes between.
 #[tokio::test]
 async fn a_drift_is_told_when_it_appears_and_when_it_goes() {
-    let world = World::new().await;
-    let linked = world.link(1, Volume::Low).await;
-    world.refresh(&linked).await;
-    let (account, at_bank) = linked.accounts().remove(0);
+    let world = RefreshWorld::new().await;
+    let linked = world.link_record(1, Volume::Low).await;
+    world.refresh_record(&linked).await;
+    let (account, at_bank) = linked.account_ids().remove(0);
     let told = async || {
-        let feed = world.feed(&linked).await;
-        let drifts = states(&feed)
+        let feed = world.load_feed(&linked).await;
+        let drifts = state_changes(&feed)
             .into_iter()
             .filter_map(|(_, change)| match change {
                 StateChange::Drift { drift } => Some(drift),
@@ -118,50 +130,60 @@ async fn a_drift_is_told_when_it_appears_and_when_it_goes() {
         drifts.collect::<Vec<_>>()
     };
     let row = |text: &str| {
-        let row = spent("2.00", text, BookingStatus::Booked);
-        world.bank.add(linked.place(&at_bank), row).unwrap();
+        let row = new_debit("2.00", text, BookingStatus::Booked);
+        world
+            .bank
+            .add_row(linked.sandbox_account(&at_bank), row)
+            .unwrap();
     };
     row("FIRST");
-    world.refresh(&linked).await;
+    world.refresh_record(&linked).await;
     assert_eq!(told().await, []);
 
     // What was on the account before its window is said to have been 5.00 less: no row explains them.
     let shift = async |minor: i64| {
-        let stored = world.store.account(account).await.unwrap().unwrap();
+        let stored = world.store.find_account(account).await.unwrap().unwrap();
         let (from, opening) = stored.checks.tie_out.unwrap().opening.unwrap();
-        assert!(from <= date_of(world.clock.now()));
+        assert!(from <= utc_date(world.clock.now()));
         let opening = Money::new(opening.minor + minor, opening.currency);
-        let checks = Checks {
+        let checks = AccountChecks {
             tie_out: Some(TieOut {
                 opening: Some((from, opening)),
                 ..stored.checks.tie_out.unwrap()
             }),
             ..stored.checks
         };
-        world.store.set_checks(account, &checks).await.unwrap();
+        world
+            .store
+            .set_account_checks(account, &checks)
+            .await
+            .unwrap();
     };
     shift(-500).await;
     row("SECOND");
     // The crash is after the checks are noted and the change is committed, and before anybody is told.
     world.break_effect("dispatch");
     assert!(world.try_refresh(&linked).await.is_err());
-    world.mend();
+    world.restore_effects();
     row("THIRD");
-    world.redeliver(&linked).await;
+    world.redeliver_record(&linked).await;
     row("FOURTH");
-    world.refresh(&linked).await;
+    world.refresh_record(&linked).await;
     let drifts = told().await;
     assert_eq!(drifts.len(), 1, "{drifts:?}");
     let drift = drifts[0].unwrap();
-    assert_eq!((drift.amount.minor, drift.check), (500, Check::Movement));
+    assert_eq!(
+        (drift.amount.minor, drift.check),
+        (500, TieOutCheck::Movement)
+    );
     assert!(
         world
             .store
-            .account(account)
+            .find_account(account)
             .await
             .unwrap()
             .unwrap()
-            .drift_told
+            .is_drift_reported
     );
 
     // Where balances are on another interval than transactions, they tie out all the same.
@@ -175,16 +197,19 @@ async fn a_drift_is_told_when_it_appears_and_when_it_goes() {
     assert!(
         !world
             .store
-            .account(account)
+            .find_account(account)
             .await
             .unwrap()
             .unwrap()
-            .drift_told
+            .is_drift_reported
     );
-    let entry = world.store.due_entry(linked.key, Consistency::Strong).await;
+    let entry = world
+        .store
+        .find_due_entry(linked.key, Consistency::Strong)
+        .await;
     assert_eq!(
-        entry.unwrap().unwrap().marks,
-        world.head(&linked).await.marks
+        entry.unwrap().unwrap().watermarks,
+        world.load_head(&linked).await.watermarks
     );
     check_laws(&world, &linked).await;
 }

@@ -2,72 +2,79 @@
 //! is told.
 
 use okra_core::{
-    breaker::{BankStatus, OPEN_AFTER},
+    breaker::{BankStatus, OPEN_AFTER_FAILURES},
     fault::FaultClass,
     model::Product,
     schedule::Interval,
     state::{Availability, ProductChange, StateChange},
 };
-use okra_refresh::Outcome;
-use okra_sandbox::{Faults, Outage, Target, Volume};
+use okra_refresh::RefreshOutcome;
+use okra_sandbox::{FaultTarget, Faults, Outage, Volume};
 use okra_store::Consistency;
 
 use crate::{
-    check_laws, states,
-    world::{BANK, Linked, World},
+    check_laws, state_changes,
+    world::{LinkedRecord, RefreshWorld, TEST_BANK},
 };
 
 /// More records than are asked for at once and open the circuit.
 const RECORDS: usize = 60;
 
-async fn world_of_many() -> (World, Vec<Linked>) {
-    let world = World::new().await;
+async fn world_with_many_records() -> (RefreshWorld, Vec<LinkedRecord>) {
+    let world = RefreshWorld::new().await;
     let mut all = Vec::new();
     for _ in 0..RECORDS {
-        all.push(world.link_on(Interval::OneMinute, 1, Volume::Low).await);
+        all.push(
+            world
+                .link_on_interval(Interval::OneMinute, 1, Volume::Low)
+                .await,
+        );
     }
-    assert_eq!(world.refresh_all().await.changed, RECORDS);
+    assert_eq!(world.refresh_all_records().await.changed, RECORDS);
     (world, all)
 }
 
-fn break_bank(world: &World, outage: Option<Outage>) {
+fn set_bank_outage(world: &RefreshWorld, outage: Option<Outage>) {
     let faults = Faults {
         outage,
         ..Faults::default()
     };
-    world.bank.set_faults(Target::Bank, faults).unwrap();
+    world.bank.set_faults(FaultTarget::Bank, faults).unwrap();
 }
 
-async fn status(world: &World) -> BankStatus {
-    let breaker = world.store.breaker(BANK, Consistency::Strong).await;
-    breaker.unwrap().unwrap_or_default().status()
+async fn breaker_status(world: &RefreshWorld) -> BankStatus {
+    let breaker = world
+        .store
+        .find_bank_breaker(TEST_BANK, Consistency::Strong)
+        .await;
+    breaker.unwrap().unwrap_or_default().bank_status()
 }
 
-async fn calls(world: &World, work: impl Future<Output = ()>) -> u64 {
-    let before = world.bank.calls();
+async fn count_calls(world: &RefreshWorld, work: impl Future<Output = ()>) -> u64 {
+    let before = world.bank.call_count();
     work.await;
-    world.bank.calls() - before
+    world.bank.call_count() - before
 }
 
 #[tokio::test]
 async fn a_bank_that_is_down_is_asked_by_one_probe_and_every_record_is_told() {
-    let (world, all) = world_of_many().await;
-    break_bank(&world, Some(Outage::Unavailable));
-    let made = calls(&world, async {
-        assert_eq!(world.refresh_all().await.failed, RECORDS);
+    let (world, all) = world_with_many_records().await;
+    set_bank_outage(&world, Some(Outage::Unavailable));
+    let made = count_calls(&world, async {
+        assert_eq!(world.refresh_all_records().await.failed, RECORDS);
     });
     let made = made.await;
     // Those that were under way when it opened are not called back.
     assert!(made < 2 * RECORDS as u64, "{made}");
-    assert_eq!(status(&world).await, BankStatus::Down);
+    assert_eq!(breaker_status(&world).await, BankStatus::Down);
 
     // The second refresh calls nobody and tells everybody.
-    let made = calls(&world, async {
-        assert_eq!(world.refresh_all().await.failed, RECORDS);
+    let made = count_calls(&world, async {
+        assert_eq!(world.refresh_all_records().await.failed, RECORDS);
     });
     assert_eq!(made.await, 0);
     for linked in &all {
-        let told = states(&world.feed(linked).await);
+        let told = state_changes(&world.load_feed(linked).await);
         let told: Vec<_> = told.into_iter().map(|(_, change)| change).collect();
         let unavailable = |product| {
             StateChange::Product(ProductChange {
@@ -80,37 +87,43 @@ async fn a_bank_that_is_down_is_asked_by_one_probe_and_every_record_is_told() {
     }
 
     // A third writes nothing, and a tick leaves them all out.
-    let before = world.store.capacity().write_units;
-    let made = calls(&world, async {
-        assert_eq!(world.refresh_all().await.failed, RECORDS);
+    let before = world.store.capacity_used().write_units;
+    let made = count_calls(&world, async {
+        assert_eq!(world.refresh_all_records().await.failed, RECORDS);
     });
     assert_eq!(made.await, 0);
-    assert!((world.store.capacity().write_units - before).abs() < f64::EPSILON);
+    assert!((world.store.capacity_used().write_units - before).abs() < f64::EPSILON);
 
     // The probe that is due finds it down: one record's calls, and the next waits longer.
-    world.pass(40);
-    let made = calls(&world, async {
-        assert_eq!(world.refresh_all().await.failed, RECORDS);
+    world.advance_clock(40);
+    let made = count_calls(&world, async {
+        assert_eq!(world.refresh_all_records().await.failed, RECORDS);
     });
     assert_eq!(made.await, 2, "one record's balance and transactions");
-    let breaker = world.store.breaker(BANK, Consistency::Strong).await;
-    let wait = breaker.unwrap().unwrap().probe_at().unwrap() - world.clock.now();
+    let breaker = world
+        .store
+        .find_bank_breaker(TEST_BANK, Consistency::Strong)
+        .await;
+    let wait = breaker.unwrap().unwrap().next_probe_at().unwrap() - world.clock.now();
     assert!((48..=72).contains(&wait.as_secs()), "{wait}");
-    let report = world.tick(Interval::OneMinute, 0).await;
+    let report = world.run_tick(Interval::OneMinute, 0).await;
     assert_eq!((report.due, report.chunks), (RECORDS, 0));
 
     // It is back: the probe closes the circuit, and the chunk that made it goes on with the rest.
-    break_bank(&world, None);
-    world.pass(80);
-    assert_eq!(world.refresh_all().await.failed, 0);
-    assert_eq!(status(&world).await, BankStatus::Healthy);
+    set_bank_outage(&world, None);
+    world.advance_clock(80);
+    assert_eq!(world.refresh_all_records().await.failed, 0);
+    assert_eq!(breaker_status(&world).await, BankStatus::Healthy);
     for linked in &all {
         assert_eq!(
-            states(&world.feed(linked).await).len(),
+            state_changes(&world.load_feed(linked).await).len(),
             4,
             "told and taken back"
         );
-        assert_eq!(world.refresh(linked).await, Outcome::Unchanged);
+        assert_eq!(
+            world.refresh_record(linked).await,
+            RefreshOutcome::Unchanged
+        );
         check_laws(&world, linked).await;
     }
 }
@@ -118,47 +131,63 @@ async fn a_bank_that_is_down_is_asked_by_one_probe_and_every_record_is_told() {
 /// Records that come one by one open it too, and one that is answered between begins the count anew.
 #[tokio::test]
 async fn refreshes_that_fail_one_by_one_open_the_circuit() {
-    let (world, all) = world_of_many().await;
+    let (world, all) = world_with_many_records().await;
     let outage = Faults {
         outage: Some(Outage::Unavailable),
         ..Faults::default()
     };
-    let first = Target::Login(all[0].login);
+    let first = FaultTarget::Login(all[0].login);
     world.bank.set_faults(first, outage).unwrap();
-    for _ in 1..OPEN_AFTER {
-        assert_eq!(world.refresh(&all[0]).await, Outcome::Failed);
-        assert_eq!(status(&world).await, BankStatus::Degraded);
+    for _ in 1..OPEN_AFTER_FAILURES {
+        assert_eq!(world.refresh_record(&all[0]).await, RefreshOutcome::Failed);
+        assert_eq!(breaker_status(&world).await, BankStatus::Degraded);
     }
-    assert_eq!(world.refresh(&all[1]).await, Outcome::Unchanged);
-    assert_eq!(status(&world).await, BankStatus::Healthy);
-    for _ in 0..OPEN_AFTER {
-        assert_eq!(world.refresh(&all[0]).await, Outcome::Failed);
+    assert_eq!(
+        world.refresh_record(&all[1]).await,
+        RefreshOutcome::Unchanged
+    );
+    assert_eq!(breaker_status(&world).await, BankStatus::Healthy);
+    for _ in 0..OPEN_AFTER_FAILURES {
+        assert_eq!(world.refresh_record(&all[0]).await, RefreshOutcome::Failed);
     }
-    assert_eq!(status(&world).await, BankStatus::Down);
+    assert_eq!(breaker_status(&world).await, BankStatus::Down);
     // Another record's refresh is the probe; one at a time.
-    assert_eq!(world.refresh(&all[1]).await, Outcome::Failed, "not asked");
-    world.pass(40);
-    assert_eq!(world.refresh(&all[1]).await, Outcome::Unchanged);
-    assert_eq!(status(&world).await, BankStatus::Healthy);
+    assert_eq!(
+        world.refresh_record(&all[1]).await,
+        RefreshOutcome::Failed,
+        "not asked"
+    );
+    world.advance_clock(40);
+    assert_eq!(
+        world.refresh_record(&all[1]).await,
+        RefreshOutcome::Unchanged
+    );
+    assert_eq!(breaker_status(&world).await, BankStatus::Healthy);
 }
 
 /// What the bank answers, it answers: a refusal, a spent quota and nonsense of one record open nothing.
 #[tokio::test]
 async fn faults_that_are_answers_open_nothing() {
-    let (world, all) = world_of_many().await;
+    let (world, all) = world_with_many_records().await;
     let faults = Faults {
-        rate_limit: Some(okra_sandbox::RateLimit {
+        rate_limit: Some(okra_sandbox::RateLimitFault {
             calls: 1_000,
             retry_after_s: Some(1),
         }),
         ..Faults::default()
     };
-    world.bank.set_faults(Target::Bank, faults).unwrap();
-    let before = world.store.capacity().write_units;
-    assert_eq!(world.refresh_all().await.failed, RECORDS);
-    assert!(world.store.capacity().write_units > before, "each is told");
-    assert_eq!(status(&world).await, BankStatus::Healthy);
-    let breaker = world.store.breaker(BANK, Consistency::Strong).await;
+    world.bank.set_faults(FaultTarget::Bank, faults).unwrap();
+    let before = world.store.capacity_used().write_units;
+    assert_eq!(world.refresh_all_records().await.failed, RECORDS);
+    assert!(
+        world.store.capacity_used().write_units > before,
+        "each is told"
+    );
+    assert_eq!(breaker_status(&world).await, BankStatus::Healthy);
+    let breaker = world
+        .store
+        .find_bank_breaker(TEST_BANK, Consistency::Strong)
+        .await;
     assert_eq!(
         breaker.unwrap(),
         None,

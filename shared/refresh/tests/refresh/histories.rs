@@ -2,99 +2,105 @@
 
 use jiff::civil::date;
 use okra_core::{
-    feed::{Change, FeedEntry, Pull},
-    history::Progress,
-    state::{HistoryComplete, HistoryEnd, StateChange},
+    feed::{Change, FeedEntry, FetchKind},
+    history::BackfillProgress,
+    state::{BackfillComplete, BackfillEnd, StateChange},
 };
-use okra_refresh::{Outcome, history::HistoryOutcome};
-use okra_sandbox::{ConsentState, Faults, Malformed, Volume};
+use okra_refresh::{RefreshOutcome, history::BackfillStepOutcome};
+use okra_sandbox::{ConsentState, Faults, MalformedFault, Volume};
 use okra_store::{Consistency, RecordStatus};
 
 use crate::{
     check_laws_since,
-    world::{Linked, World},
+    world::{LinkedRecord, RefreshWorld},
 };
 
 /// Before everything that the sandbox bank has.
-const BEGINNING: jiff::civil::Date = date(2020, 1, 1);
+const BEFORE_ALL_ROWS: jiff::civil::Date = date(2020, 1, 1);
 
-fn completed(feed: &[FeedEntry]) -> Vec<HistoryComplete> {
+fn completed_backfills(feed: &[FeedEntry]) -> Vec<BackfillComplete> {
     feed.iter()
         .filter_map(|entry| match &entry.change {
-            Change::State(StateChange::HistoryComplete(complete)) => Some(complete.clone()),
+            Change::State(StateChange::BackfillComplete(complete)) => Some(complete.clone()),
             _ => None,
         })
         .collect()
 }
 
-fn last(outcomes: &[HistoryOutcome]) -> Progress {
+fn last_completed_progress(outcomes: &[BackfillStepOutcome]) -> BackfillProgress {
     let complete = outcomes.iter().rev().find_map(|outcome| match outcome {
-        HistoryOutcome::Complete(progress) => Some(*progress),
+        BackfillStepOutcome::Complete(progress) => Some(*progress),
         _ => None,
     });
     complete.unwrap()
 }
 
-async fn settled(world: &World, linked: &Linked) {
-    let seq = world.head(linked).await.seq;
-    while world.refresh(linked).await != Outcome::Unchanged {}
-    assert_eq!(world.head(linked).await.seq, seq, "nothing is removed");
-    let entry = world.store.due_entry(linked.key, Consistency::Strong).await;
-    let marks = world.head(linked).await.marks;
+async fn check_settled(world: &RefreshWorld, linked: &LinkedRecord) {
+    let seq = world.load_head(linked).await.seq;
+    while world.refresh_record(linked).await != RefreshOutcome::Unchanged {}
+    assert_eq!(world.load_head(linked).await.seq, seq, "nothing is removed");
+    let entry = world
+        .store
+        .find_due_entry(linked.key, Consistency::Strong)
+        .await;
+    let marks = world.load_head(linked).await.watermarks;
     assert_eq!(
-        entry.unwrap().unwrap().marks,
+        entry.unwrap().unwrap().watermarks,
         marks,
         "dispatched = committed"
     );
 }
 
 /// A hundred days, in every tenth of which the bank books a row.
-fn months_pass(world: &World, linked: &Linked, account: &str) {
+fn advance_months(world: &RefreshWorld, linked: &LinkedRecord, account: &str) {
     for day in 0..100_i64 {
-        world.pass(86_400);
+        world.advance_clock(86_400);
         if day % 10 == 0 {
             let booked = okra_core::model::BookingStatus::Booked;
-            let row = crate::spent("12.00", &format!("DAY {day}"), booked);
-            world.bank.add(linked.place(account), row).unwrap();
+            let row = crate::new_debit("12.00", &format!("DAY {day}"), booked);
+            world
+                .bank
+                .add_row(linked.sandbox_account(account), row)
+                .unwrap();
         }
     }
 }
 
 #[tokio::test]
 async fn a_history_that_the_first_pull_holds_is_told_to_be_complete_without_a_call() {
-    let world = World::new().await;
+    let world = RefreshWorld::new().await;
     let linked = world.link_with_months(2, 1).await;
-    world.refresh(&linked).await;
-    let calls = world.bank.calls();
-    let progress = last(&world.pull_histories().await);
-    assert_eq!(world.bank.calls(), calls);
+    world.refresh_record(&linked).await;
+    let calls = world.bank.call_count();
+    let progress = last_completed_progress(&world.run_backfills().await);
+    assert_eq!(world.bank.call_count(), calls);
     assert_eq!((progress.accounts_done, progress.percent), (2, 100));
-    let complete = completed(&world.feed(&linked).await);
+    let complete = completed_backfills(&world.load_feed(&linked).await);
     assert_eq!(complete.len(), 2, "each account is told once");
     assert!(
         complete
             .iter()
-            .all(|it| (it.rows, it.end) == (0, HistoryEnd::Limit))
+            .all(|it| (it.rows, it.end_reason) == (0, BackfillEnd::RequestedLimit))
     );
-    settled(&world, &linked).await;
+    check_settled(&world, &linked).await;
 }
 
 #[tokio::test]
 async fn the_history_is_pulled_whole_after_the_first_pull() {
-    let world = World::new().await;
-    let linked = world.link_with_history(2).await;
-    world.refresh(&linked).await;
-    let outcomes = world.pull_histories().await;
-    let progress = last(&outcomes);
+    let world = RefreshWorld::new().await;
+    let linked = world.link_with_year_of_rows(2).await;
+    world.refresh_record(&linked).await;
+    let outcomes = world.run_backfills().await;
+    let progress = last_completed_progress(&outcomes);
     assert_eq!((progress.accounts_done, progress.percent), (2, 100));
-    check_laws_since(&world, &linked, BEGINNING).await;
-    let feed = world.feed(&linked).await;
-    let complete = completed(&feed);
+    check_laws_since(&world, &linked, BEFORE_ALL_ROWS).await;
+    let feed = world.load_feed(&linked).await;
+    let complete = completed_backfills(&feed);
     assert_eq!(complete.len(), 2, "each account is told once");
     let mut found = 0;
     for entry in &feed {
         if let Change::Transactions(diff) = &entry.change
-            && diff.pull == Pull::Full
+            && diff.fetch_kind == FetchKind::Backfill
         {
             assert!(diff.modified.is_empty() && diff.removed.is_empty());
             found += diff.added.len() as u64;
@@ -104,213 +110,248 @@ async fn the_history_is_pulled_whole_after_the_first_pull() {
     assert_eq!(progress.rows, found);
     assert!(found > 400, "{found}");
     // The bank says how far back it goes: it is not asked for two years.
-    assert!(complete.iter().all(|it| it.end == HistoryEnd::BankLimit));
-    settled(&world, &linked).await;
-    assert!(world.pull_histories().await.is_empty(), "it is pulled once");
+    assert!(
+        complete
+            .iter()
+            .all(|it| it.end_reason == BackfillEnd::BankLimit)
+    );
+    check_settled(&world, &linked).await;
+    assert!(world.run_backfills().await.is_empty(), "it is pulled once");
 }
 
 #[tokio::test]
 async fn a_history_survives_a_crash_at_every_effect() {
     for effect in ["project", "dispatch", "advance"] {
-        let world = World::new().await;
-        let linked = world.link_with_history(1).await;
-        world.refresh(&linked).await;
+        let world = RefreshWorld::new().await;
+        let linked = world.link_with_year_of_rows(1).await;
+        world.refresh_record(&linked).await;
         world.break_effect(effect);
-        let outcomes = world.pull_histories().await;
-        assert_eq!(last(&outcomes).percent, 100, "{effect}");
-        check_laws_since(&world, &linked, BEGINNING).await;
-        assert_eq!(completed(&world.feed(&linked).await).len(), 1, "{effect}");
-        settled(&world, &linked).await;
+        let outcomes = world.run_backfills().await;
+        assert_eq!(last_completed_progress(&outcomes).percent, 100, "{effect}");
+        check_laws_since(&world, &linked, BEFORE_ALL_ROWS).await;
+        assert_eq!(
+            completed_backfills(&world.load_feed(&linked).await).len(),
+            1,
+            "{effect}"
+        );
+        check_settled(&world, &linked).await;
     }
 }
 
 #[tokio::test]
 async fn a_bank_that_refuses_old_dates_ends_the_history_and_not_the_consent() {
-    let world = World::new().await;
-    let linked = world.link_with_history(1).await;
+    let world = RefreshWorld::new().await;
+    let linked = world.link_with_year_of_rows(1).await;
     let faults = Faults {
         history_days: Some(90),
         ..Faults::default()
     };
-    world.spoil(&linked, faults);
-    world.refresh(&linked).await;
-    world.pull_histories().await;
-    let complete = completed(&world.feed(&linked).await);
+    world.set_login_faults(&linked, faults);
+    world.refresh_record(&linked).await;
+    world.run_backfills().await;
+    let complete = completed_backfills(&world.load_feed(&linked).await);
     assert_eq!(complete.len(), 1);
-    assert_eq!(complete[0].end, HistoryEnd::BankRefused);
-    assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
-    settled(&world, &linked).await;
+    assert_eq!(complete[0].end_reason, BackfillEnd::BankRejected);
+    assert_eq!(world.load_head(&linked).await.status, RecordStatus::Active);
+    check_settled(&world, &linked).await;
 }
 
 #[tokio::test]
 async fn what_happened_while_the_user_was_needed_is_filled_in() {
-    let world = World::new().await;
-    let linked = world.link(1, Volume::Low).await;
-    world.refresh(&linked).await;
-    world.pull_histories().await;
-    let (_, account) = linked.accounts().remove(0);
+    let world = RefreshWorld::new().await;
+    let linked = world.link_record(1, Volume::Low).await;
+    world.refresh_record(&linked).await;
+    world.run_backfills().await;
+    let (_, account) = linked.account_ids().remove(0);
     let expired = ConsentState::Expired;
     world.bank.set_consent(linked.login, expired).unwrap();
-    world.refresh(&linked).await;
-    let waits = RecordStatus::TokenRequired;
-    assert_eq!(world.head(&linked).await.status, waits);
-    months_pass(&world, &linked, &account);
+    world.refresh_record(&linked).await;
+    let waits = RecordStatus::ReauthorisationRequired;
+    assert_eq!(world.load_head(&linked).await.status, waits);
+    advance_months(&world, &linked, &account);
     let active = ConsentState::Active;
     world.bank.set_consent(linked.login, active).unwrap();
-    world.refresh(&linked).await;
-    assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
-    world.pull_histories().await;
-    check_laws_since(&world, &linked, BEGINNING).await;
+    world.refresh_record(&linked).await;
+    assert_eq!(world.load_head(&linked).await.status, RecordStatus::Active);
+    world.run_backfills().await;
+    check_laws_since(&world, &linked, BEFORE_ALL_ROWS).await;
 }
 
 #[tokio::test]
 async fn a_history_goes_on_after_its_message_was_lost() {
-    let world = World::new().await;
-    let linked = world.link_with_history(1).await;
-    world.refresh(&linked).await;
-    assert_eq!(world.lose_histories().await, 1);
-    let (_, account) = linked.accounts().remove(0);
+    let world = RefreshWorld::new().await;
+    let linked = world.link_with_year_of_rows(1).await;
+    world.refresh_record(&linked).await;
+    assert_eq!(world.drop_backfill_steps().await, 1);
+    let (_, account) = linked.account_ids().remove(0);
     let change = |text: &str| {
         let booked = okra_core::model::BookingStatus::Booked;
-        let row = crate::spent("1.00", text, booked);
-        world.bank.add(linked.place(&account), row).unwrap();
+        let row = crate::new_debit("1.00", text, booked);
+        world
+            .bank
+            .add_row(linked.sandbox_account(&account), row)
+            .unwrap();
     };
     // It may still be on its way.
-    world.pass(900);
+    world.advance_clock(900);
     change("ONE");
-    world.refresh(&linked).await;
-    assert_eq!(world.lose_histories().await, 0);
-    world.pass(1_000);
+    world.refresh_record(&linked).await;
+    assert_eq!(world.drop_backfill_steps().await, 0);
+    world.advance_clock(1_000);
     change("TWO");
-    world.refresh(&linked).await;
-    assert_eq!(last(&world.pull_histories().await).percent, 100);
-    check_laws_since(&world, &linked, BEGINNING).await;
-    assert_eq!(completed(&world.feed(&linked).await).len(), 1);
-    settled(&world, &linked).await;
+    world.refresh_record(&linked).await;
+    assert_eq!(
+        last_completed_progress(&world.run_backfills().await).percent,
+        100
+    );
+    check_laws_since(&world, &linked, BEFORE_ALL_ROWS).await;
+    assert_eq!(
+        completed_backfills(&world.load_feed(&linked).await).len(),
+        1
+    );
+    check_settled(&world, &linked).await;
 }
 
 #[tokio::test]
 async fn a_gap_is_filled_in_although_the_recovery_crashed() {
-    let world = World::new().await;
-    let linked = world.link(1, Volume::Low).await;
-    world.refresh(&linked).await;
-    world.pull_histories().await;
-    let (_, account) = linked.accounts().remove(0);
+    let world = RefreshWorld::new().await;
+    let linked = world.link_record(1, Volume::Low).await;
+    world.refresh_record(&linked).await;
+    world.run_backfills().await;
+    let (_, account) = linked.account_ids().remove(0);
     let expired = ConsentState::Expired;
     world.bank.set_consent(linked.login, expired).unwrap();
-    world.refresh(&linked).await;
-    months_pass(&world, &linked, &account);
+    world.refresh_record(&linked).await;
+    advance_months(&world, &linked, &account);
     let active = ConsentState::Active;
     world.bank.set_consent(linked.login, active).unwrap();
     world.break_effect("dispatch");
     world.try_refresh(&linked).await.unwrap_err();
-    assert_eq!(world.head(&linked).await.status, RecordStatus::Active);
-    world.mend();
-    world.redeliver(&linked).await;
-    world.pass(3_600);
+    assert_eq!(world.load_head(&linked).await.status, RecordStatus::Active);
+    world.restore_effects();
+    world.redeliver_record(&linked).await;
+    world.advance_clock(3_600);
     let booked = okra_core::model::BookingStatus::Booked;
-    let row = crate::spent("1.00", "AFTER", booked);
-    world.bank.add(linked.place(&account), row).unwrap();
-    world.refresh(&linked).await;
-    assert_eq!(last(&world.pull_histories().await).percent, 100);
-    check_laws_since(&world, &linked, BEGINNING).await;
+    let row = crate::new_debit("1.00", "AFTER", booked);
+    world
+        .bank
+        .add_row(linked.sandbox_account(&account), row)
+        .unwrap();
+    world.refresh_record(&linked).await;
+    assert_eq!(
+        last_completed_progress(&world.run_backfills().await).percent,
+        100
+    );
+    check_laws_since(&world, &linked, BEFORE_ALL_ROWS).await;
 }
 
 /// Nothing ran for a hundred days: what the bank booked in them is there in the end, and until then it
 /// is said that something is lacking.
 #[tokio::test]
 async fn what_happened_while_nothing_ran_is_filled_in() {
-    let world = World::new().await;
-    let linked = world.link(1, Volume::Low).await;
-    world.refresh(&linked).await;
-    world.pull_histories().await;
-    let (account_id, account) = linked.accounts().remove(0);
-    months_pass(&world, &linked, &account);
-    world.refresh(&linked).await;
-    let history = world.history(&linked).await;
+    let world = RefreshWorld::new().await;
+    let linked = world.link_record(1, Volume::Low).await;
+    world.refresh_record(&linked).await;
+    world.run_backfills().await;
+    let (account_id, account) = linked.account_ids().remove(0);
+    advance_months(&world, &linked, &account);
+    world.refresh_record(&linked).await;
+    let history = world.load_backfill(&linked).await;
     assert!(!history.is_complete());
     let of = history
         .accounts
         .iter()
         .find(|it| it.account == account_id)
         .unwrap();
-    assert!(of.beyond.is_some(), "{of:?}");
-    let progress = last(&world.pull_histories().await);
+    assert!(of.resume_point.is_some(), "{of:?}");
+    let progress = last_completed_progress(&world.run_backfills().await);
     assert_eq!(progress.percent, 100);
-    check_laws_since(&world, &linked, BEGINNING).await;
-    settled(&world, &linked).await;
-    assert!(world.pull_histories().await.is_empty(), "it is filled once");
+    check_laws_since(&world, &linked, BEFORE_ALL_ROWS).await;
+    check_settled(&world, &linked).await;
+    assert!(world.run_backfills().await.is_empty(), "it is filled once");
 }
 
 /// A row of five months ago is nonsense: that day is left out and said to be, and is there once the bank
 /// has mended it.
 #[tokio::test]
 async fn a_day_that_is_nonsense_is_left_out_alone_and_asked_for_again() {
-    let world = World::new().await;
-    let linked = world.link_with_history(1).await;
-    let (_, account) = linked.accounts().remove(0);
+    let world = RefreshWorld::new().await;
+    let linked = world.link_with_year_of_rows(1).await;
+    let (_, account) = linked.account_ids().remove(0);
     let date =
-        okra_core::model::date_of(world.clock.now()).saturating_sub(jiff::ToSpan::days(150_i32));
+        okra_core::model::utc_date(world.clock.now()).saturating_sub(jiff::ToSpan::days(150_i32));
     let dated = format!("{date}T12:00:00Z").parse().unwrap();
     let booked = okra_core::model::BookingStatus::Booked;
     let row = okra_sandbox::NewTransaction {
-        dated: Some(dated),
-        ..crate::spent("12.50", "OLD", booked)
+        booking_time: Some(dated),
+        ..crate::new_debit("12.50", "OLD", booked)
     };
-    world.bank.add(linked.place(&account), row).unwrap();
+    world
+        .bank
+        .add_row(linked.sandbox_account(&account), row)
+        .unwrap();
     let faults = Faults {
-        malformed: Some(Malformed::CommaAmount),
+        malformed: Some(MalformedFault::CommaAmount),
         malformed_date: Some(date),
         ..Faults::default()
     };
-    world.spoil(&linked, faults);
-    world.refresh(&linked).await;
-    world.pull_histories().await;
-    let of = world.history(&linked).await.accounts.remove(0);
-    assert_eq!(of.end, Some(HistoryEnd::BankLimit));
+    world.set_login_faults(&linked, faults);
+    world.refresh_record(&linked).await;
+    world.run_backfills().await;
+    let of = world.load_backfill(&linked).await.accounts.remove(0);
+    assert_eq!(of.end, Some(BackfillEnd::BankLimit));
     assert_eq!(
-        of.holes.iter().map(|hole| hole.date).collect::<Vec<_>>(),
+        of.unreadable_days
+            .iter()
+            .map(|hole| hole.date)
+            .collect::<Vec<_>>(),
         [date]
     );
     assert!(
-        of.holes[0].why.contains("Data.Transaction["),
+        of.unreadable_days[0].reason.contains("Data.Transaction["),
         "{}",
-        of.holes[0].why
+        of.unreadable_days[0].reason
     );
     assert!(of.rows > 200, "{}", of.rows);
 
-    world.spoil(&linked, Faults::default());
-    world.pass(8 * 86_400);
+    world.set_login_faults(&linked, Faults::default());
+    world.advance_clock(8 * 86_400);
     world
         .bank
-        .add(linked.place(&account), crate::spent("1.00", "NEW", booked))
+        .add_row(
+            linked.sandbox_account(&account),
+            crate::new_debit("1.00", "NEW", booked),
+        )
         .unwrap();
-    world.refresh(&linked).await;
-    assert_eq!(last(&world.pull_histories().await).percent, 100);
-    check_laws_since(&world, &linked, BEGINNING).await;
-    settled(&world, &linked).await;
+    world.refresh_record(&linked).await;
+    assert_eq!(
+        last_completed_progress(&world.run_backfills().await).percent,
+        100
+    );
+    check_laws_since(&world, &linked, BEFORE_ALL_ROWS).await;
+    check_settled(&world, &linked).await;
 }
 
 /// An account that does not answer holds back no other's history, and gets its own once it answers.
 #[tokio::test]
 async fn an_account_that_does_not_answer_holds_no_others_history_back() {
-    let world = World::new().await;
-    let linked = world.link_with_history(2).await;
-    let (_, silent) = linked.accounts().remove(1);
+    let world = RefreshWorld::new().await;
+    let linked = world.link_with_year_of_rows(2).await;
+    let (_, silent) = linked.account_ids().remove(1);
     let faults = Faults {
-        malformed: Some(Malformed::WrongTypes),
+        malformed: Some(MalformedFault::WrongTypes),
         account: Some(silent),
         ..Faults::default()
     };
-    world.spoil(&linked, faults);
-    world.refresh(&linked).await;
-    let progress = last(&world.pull_histories().await);
+    world.set_login_faults(&linked, faults);
+    world.refresh_record(&linked).await;
+    let progress = last_completed_progress(&world.run_backfills().await);
     assert_eq!((progress.accounts_done, progress.accounts), (1, 1));
-    world.spoil(&linked, Faults::default());
-    world.pass(7 * 3_600);
-    world.refresh(&linked).await;
-    let progress = last(&world.pull_histories().await);
+    world.set_login_faults(&linked, Faults::default());
+    world.advance_clock(7 * 3_600);
+    world.refresh_record(&linked).await;
+    let progress = last_completed_progress(&world.run_backfills().await);
     assert_eq!((progress.accounts_done, progress.accounts), (2, 2));
-    check_laws_since(&world, &linked, BEGINNING).await;
-    settled(&world, &linked).await;
+    check_laws_since(&world, &linked, BEFORE_ALL_ROWS).await;
+    check_settled(&world, &linked).await;
 }

@@ -24,57 +24,61 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
     header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use okra_core::bank::Standard;
+use okra_core::bank::BankStandard;
 
-use crate::{bank::Bank, fault::Resource, hash::Draw};
-use answer::{Ask, Reply, answer};
+use crate::{bank::SandboxBank, fault::SandboxResource, hash::SeededRandom};
+use answer::{AccountApiRequest, AccountApiResponse, respond_to_request};
 
 /// Correlates a request with its answer; made up where the request has none.
 const INTERACTION_ID: HeaderName = HeaderName::from_static("x-fapi-interaction-id");
-const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
-const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
-const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
+const JSON_CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const HTML_CONTENT_TYPE: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const BEARER_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer");
 /// What a gateway says when the bank behind it is gone.
 const GATEWAY_PAGE: &[u8] = b"<html><body><h1>503 Service Unavailable</h1></body></html>";
 /// Bytes a broken connection promises and never sends.
 const PROMISED_BYTES: u64 = 1_024;
 
-pub(crate) fn router(bank: &Bank) -> Router {
+pub(crate) fn account_api_router(bank: &SandboxBank) -> Router {
     let version = |standard| {
-        let api = Api {
+        let api = AccountApi {
             bank: bank.clone(),
             standard,
         };
-        let accounts = format!("{}/accounts", Bank::base_path(standard));
+        let accounts = format!("{}/accounts", SandboxBank::base_path(standard));
         let account = format!("{accounts}/{{account}}");
         Router::new()
-            .route(&accounts, get(all_accounts))
-            .route(&account, get(one_account))
-            .route(&format!("{account}/balances"), get(balances))
-            .route(&format!("{account}/transactions"), get(transactions))
+            .route(&accounts, get(get_accounts))
+            .route(&account, get(get_account))
+            .route(&format!("{account}/balances"), get(get_balances))
+            .route(&format!("{account}/transactions"), get(get_transactions))
             .with_state(api)
     };
-    version(Standard::Obie31)
-        .merge(version(Standard::Obie40))
-        .merge(token::router(bank))
-        .layer(from_fn_with_state(bank.clone(), correlate))
+    version(BankStandard::Obie31)
+        .merge(version(BankStandard::Obie40))
+        .merge(token::token_router(bank))
+        .layer(from_fn_with_state(bank.clone(), attach_interaction_id))
 }
 
 /// Every answer, whatever it is, carries the id of its request.
-async fn correlate(State(bank): State<Bank>, request: Request, next: Next) -> Response {
+async fn attach_interaction_id(
+    State(bank): State<SandboxBank>,
+    request: Request,
+    next: Next,
+) -> Response {
     let call = bank.count_call();
     let id = request.headers().get(INTERACTION_ID).cloned();
     let mut response = next.run(request).await;
-    if let Some(id) = id.or_else(|| interaction_id(&bank, call)) {
+    if let Some(id) = id.or_else(|| generate_interaction_id(&bank, call)) {
         response.headers_mut().insert(INTERACTION_ID, id);
     }
     response
 }
 
 /// A UUID in form; what matters is that no two calls share one.
-fn interaction_id(bank: &Bank, call: u64) -> Option<HeaderValue> {
-    let mut draw = Draw::new(bank.options().seed, call);
-    let (high, low) = (draw.next(), draw.next());
+fn generate_interaction_id(bank: &SandboxBank, call: u64) -> Option<HeaderValue> {
+    let mut draw = SeededRandom::new(bank.options().seed, call);
+    let (high, low) = (draw.next_number(), draw.next_number());
     let id = format!(
         "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
         high >> 32,
@@ -86,64 +90,66 @@ fn interaction_id(bank: &Bank, call: u64) -> Option<HeaderValue> {
     HeaderValue::try_from(id).ok()
 }
 
-async fn all_accounts(State(api): State<Api>, headers: HeaderMap, uri: Uri) -> Response {
-    api.serve(Resource::Accounts, None, &headers, &uri).await
+async fn get_accounts(State(api): State<AccountApi>, headers: HeaderMap, uri: Uri) -> Response {
+    api.serve_request(SandboxResource::Accounts, None, &headers, &uri)
+        .await
 }
 
-type OfAccount = (State<Api>, Path<String>, HeaderMap, Uri);
+type AccountRequestParts = (State<AccountApi>, Path<String>, HeaderMap, Uri);
 
-async fn one_account(request: OfAccount) -> Response {
-    of_account(Resource::Accounts, request).await
+async fn get_account(request: AccountRequestParts) -> Response {
+    serve_account_request(SandboxResource::Accounts, request).await
 }
 
-async fn balances(request: OfAccount) -> Response {
-    of_account(Resource::Balances, request).await
+async fn get_balances(request: AccountRequestParts) -> Response {
+    serve_account_request(SandboxResource::Balances, request).await
 }
 
-async fn transactions(request: OfAccount) -> Response {
-    of_account(Resource::Transactions, request).await
+async fn get_transactions(request: AccountRequestParts) -> Response {
+    serve_account_request(SandboxResource::Transactions, request).await
 }
 
-async fn of_account(
-    resource: Resource,
-    (State(api), Path(account), headers, uri): OfAccount,
+async fn serve_account_request(
+    resource: SandboxResource,
+    (State(api), Path(account), headers, uri): AccountRequestParts,
 ) -> Response {
-    api.serve(resource, Some(&account), &headers, &uri).await
+    api.serve_request(resource, Some(&account), &headers, &uri)
+        .await
 }
 
 #[derive(Clone)]
-struct Api {
-    bank: Bank,
-    standard: Standard,
+struct AccountApi {
+    bank: SandboxBank,
+    standard: BankStandard,
 }
 
-impl Api {
-    async fn serve(
+impl AccountApi {
+    async fn serve_request(
         &self,
-        resource: Resource,
+        resource: SandboxResource,
         account: Option<&str>,
         headers: &HeaderMap,
         uri: &Uri,
     ) -> Response {
-        let outcome = answer(
+        let outcome = respond_to_request(
             &self.bank,
-            &Ask {
+            &AccountApiRequest {
                 standard: self.standard,
                 resource,
                 account,
-                token: bearer(headers),
+                token: bearer_token(headers),
                 uri,
-                url: &self.url(headers, uri),
+                url: &self.request_url(headers, uri),
             },
         );
-        if outcome.slow_ms > 0 {
-            tokio::time::sleep(Duration::from_millis(outcome.slow_ms.into())).await;
+        if outcome.delay_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(outcome.delay_ms.into())).await;
         }
-        self.response(outcome.reply)
+        self.into_http_response(outcome.response)
     }
 
     /// The URL that was asked for, with the host the bank is known by.
-    fn url(&self, headers: &HeaderMap, uri: &Uri) -> String {
+    fn request_url(&self, headers: &HeaderMap, uri: &Uri) -> String {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         match &self.bank.options().public_url {
             Some(public) => format!("{}{path}", public.trim_end_matches('/')),
@@ -154,49 +160,56 @@ impl Api {
         }
     }
 
-    fn response(&self, reply: Reply) -> Response {
-        match reply {
-            Reply::Json(body) => respond(StatusCode::OK, JSON, body),
-            Reply::Html(body) => respond(StatusCode::OK, HTML, body),
-            Reply::Problem(problem) => {
-                let body = Bytes::from(problem.body(self.standard));
-                let mut response = respond(problem.status(), JSON, body);
-                if problem.status() == StatusCode::UNAUTHORIZED {
-                    response.headers_mut().insert(WWW_AUTHENTICATE, BEARER);
+    fn into_http_response(&self, response: AccountApiResponse) -> Response {
+        match response {
+            AccountApiResponse::Json(body) => {
+                build_http_response(StatusCode::OK, JSON_CONTENT_TYPE, body)
+            }
+            AccountApiResponse::Html(body) => {
+                build_http_response(StatusCode::OK, HTML_CONTENT_TYPE, body)
+            }
+            AccountApiResponse::Error(problem) => {
+                let body = Bytes::from(problem.render_body(self.standard));
+                let mut response =
+                    build_http_response(problem.status_code(), JSON_CONTENT_TYPE, body);
+                if problem.status_code() == StatusCode::UNAUTHORIZED {
+                    response
+                        .headers_mut()
+                        .insert(WWW_AUTHENTICATE, BEARER_CHALLENGE);
                 }
                 response
             }
-            Reply::TooMany(limit) => {
+            AccountApiResponse::RateLimited(limit) => {
                 let mut response = StatusCode::TOO_MANY_REQUESTS.into_response();
                 if let Some(seconds) = limit.retry_after_s {
                     response.headers_mut().insert(RETRY_AFTER, seconds.into());
                 }
                 response
             }
-            Reply::Unavailable => respond(
+            AccountApiResponse::Unavailable => build_http_response(
                 StatusCode::SERVICE_UNAVAILABLE,
-                HTML,
+                HTML_CONTENT_TYPE,
                 Bytes::from_static(GATEWAY_PAGE),
             ),
-            Reply::Drop => {
+            AccountApiResponse::BrokenConnection => {
                 let gone = futures::stream::once(async {
                     Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset))
                 });
                 let mut response = Body::from_stream(gone).into_response();
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_LENGTH, PROMISED_BYTES.into());
-                headers.insert(CONTENT_TYPE, JSON);
+                headers.insert(CONTENT_TYPE, JSON_CONTENT_TYPE);
                 response
             }
         }
     }
 }
 
-fn respond(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response {
+fn build_http_response(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response {
     (status, [(CONTENT_TYPE, content_type)], body).into_response()
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme
         .eq_ignore_ascii_case("bearer")

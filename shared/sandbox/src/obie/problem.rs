@@ -2,57 +2,57 @@
 //! (`U002`, code set `OBExternalStatusReason1Code`).
 
 use http::StatusCode;
-use okra_core::bank::Standard;
+use okra_core::bank::BankStandard;
 use serde::Serialize;
 
 /// A request the bank refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Problem {
+pub(super) enum AccountApiError {
     /// No bearer token.
-    TokenMissing,
+    MissingToken,
     /// A token that opens nothing, or no longer does.
-    TokenInvalid,
+    InvalidToken,
     /// The consent's time is over.
-    Reauthenticate,
+    ConsentExpired,
     /// No account of this id in this consent. The standard answers 400 to unknown ids, not 404.
     NoSuchAccount,
     /// Not a date and time.
-    Date(&'static str),
+    InvalidDate(&'static str),
     /// A page that no link leads to.
-    Page,
+    NoSuchPage,
     /// Dates further back than this consent is given any more.
-    TooOld,
+    DateTooOld,
     /// A fault of ours.
     Unexpected,
 }
 
 /// How a problem is told.
-struct Words {
+struct ErrorDescription {
     status: StatusCode,
-    v3: &'static str,
-    v4: &'static str,
+    v3_code: &'static str,
+    v4_code: &'static str,
     message: &'static str,
     path: Option<&'static str>,
 }
 
-impl Problem {
-    const fn words(self) -> Words {
+impl AccountApiError {
+    const fn error_description(self) -> ErrorDescription {
         let (status, v3, v4, message, path) = match self {
-            Self::TokenMissing => (
+            Self::MissingToken => (
                 StatusCode::UNAUTHORIZED,
                 "UK.OBIE.Header.Missing",
                 "U007",
                 "A bearer token is required.",
                 Some("Authorization"),
             ),
-            Self::TokenInvalid => (
+            Self::InvalidToken => (
                 StatusCode::UNAUTHORIZED,
                 "UK.OBIE.Header.Invalid",
                 "U006",
                 "The bearer token is not valid.",
                 Some("Authorization"),
             ),
-            Self::Reauthenticate => (
+            Self::ConsentExpired => (
                 StatusCode::FORBIDDEN,
                 "UK.OBIE.Reauthenticate",
                 "U028",
@@ -66,21 +66,21 @@ impl Problem {
                 "The consent has no account with this AccountId.",
                 Some("AccountId"),
             ),
-            Self::Date(parameter) => (
+            Self::InvalidDate(parameter) => (
                 StatusCode::BAD_REQUEST,
                 "UK.OBIE.Field.InvalidDate",
                 "U003",
                 "The parameter is not an ISO 8601 date and time.",
                 Some(parameter),
             ),
-            Self::Page => (
+            Self::NoSuchPage => (
                 StatusCode::BAD_REQUEST,
                 "UK.OBIE.Field.Invalid",
                 "U002",
                 "There is no such page.",
                 Some("page"),
             ),
-            Self::TooOld => (
+            Self::DateTooOld => (
                 StatusCode::FORBIDDEN,
                 "UK.OBIE.Resource.ConsentMismatch",
                 "U009",
@@ -95,34 +95,34 @@ impl Problem {
                 None,
             ),
         };
-        Words {
+        ErrorDescription {
             status,
-            v3,
-            v4,
+            v3_code: v3,
+            v4_code: v4,
             message,
             path,
         }
     }
 
-    pub(super) const fn status(self) -> StatusCode {
-        self.words().status
+    pub(super) const fn status_code(self) -> StatusCode {
+        self.error_description().status
     }
 
     /// `OBErrorResponse1`; empty only if it could not be written, which cannot be.
-    pub(super) fn body(self, standard: Standard) -> Vec<u8> {
-        let words = self.words();
+    pub(super) fn render_body(self, standard: BankStandard) -> Vec<u8> {
+        let words = self.error_description();
         let code = format!(
             "{} {}",
             words.status.as_str(),
             words.status.canonical_reason().unwrap_or_default()
         );
-        let response = ErrorResponse {
+        let response = SandboxErrorResponse {
             code: &code,
             message: words.message,
-            errors: [Error {
+            errors: [SandboxErrorEntry {
                 error_code: match standard {
-                    Standard::Obie31 => words.v3,
-                    Standard::Obie40 => words.v4,
+                    BankStandard::Obie31 => words.v3_code,
+                    BankStandard::Obie40 => words.v4_code,
                 },
                 message: words.message,
                 path: words.path,
@@ -134,15 +134,15 @@ impl Problem {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct ErrorResponse<'a> {
+struct SandboxErrorResponse<'a> {
     code: &'a str,
     message: &'a str,
-    errors: [Error; 1],
+    errors: [SandboxErrorEntry; 1],
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Error {
+struct SandboxErrorEntry {
     error_code: &'static str,
     message: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]

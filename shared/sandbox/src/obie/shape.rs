@@ -2,28 +2,28 @@
 
 use jiff::{Timestamp, tz::Offset};
 use okra_core::{
-    bank::Standard,
+    bank::BankStandard,
     model::{BookingStatus, Direction},
     money::Currency,
 };
 use serde::{Serialize, Serializer};
 
 use crate::{
-    account::{Account, Kind, Listed},
-    bank::{direction, magnitude, timestamp},
-    movement::{Second, Standing},
+    account::{ListedRow, SandboxAccount, SandboxAccountKind},
+    bank::{direction_from_sign, format_magnitude, to_timestamp},
+    movement::{AccountBalance, UnixSeconds},
 };
 
 /// Who issued the codes of `ProprietaryBankTransactionCode`.
 const ISSUER: &str = "SandboxBank";
 
 /// Where a word of the standard differs between its versions.
-trait Words {
-    fn pick<T>(self, v3: T, v4: T) -> T;
+trait VersionedCode {
+    fn code_for_version<T>(self, v3: T, v4: T) -> T;
 }
 
-impl Words for Standard {
-    fn pick<T>(self, v3: T, v4: T) -> T {
+impl VersionedCode for BankStandard {
+    fn code_for_version<T>(self, v3: T, v4: T) -> T {
         match self {
             Self::Obie31 => v3,
             Self::Obie40 => v4,
@@ -34,17 +34,17 @@ impl Words for Standard {
 /// What every answer looks like from outside.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Answer<'a, D> {
+pub(super) struct SandboxEnvelope<'a, D> {
     pub(super) data: D,
-    pub(super) links: Links<'a>,
-    pub(super) meta: Meta,
+    pub(super) links: SandboxLinks<'a>,
+    pub(super) meta: SandboxMeta,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Links<'a> {
+pub(super) struct SandboxLinks<'a> {
     #[serde(rename = "Self")]
-    pub(super) this: &'a str,
+    pub(super) self_url: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) first: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,11 +55,11 @@ pub(super) struct Links<'a> {
     pub(super) last: Option<String>,
 }
 
-impl<'a> Links<'a> {
+impl<'a> SandboxLinks<'a> {
     /// Of an answer on one page.
-    pub(super) const fn only(this: &'a str) -> Self {
+    pub(super) const fn single_page(self_url: &'a str) -> Self {
         Self {
-            this,
+            self_url,
             first: None,
             prev: None,
             next: None,
@@ -70,15 +70,15 @@ impl<'a> Links<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Meta {
+pub(super) struct SandboxMeta {
     pub(super) total_pages: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) first_available_date_time: Option<Iso>,
+    pub(super) first_available_date_time: Option<IsoTimestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) last_available_date_time: Option<Iso>,
+    pub(super) last_available_date_time: Option<IsoTimestamp>,
 }
 
-impl Meta {
+impl SandboxMeta {
     /// Of an answer on one page.
     pub(super) const ONE_PAGE: Self = Self {
         total_pages: 1,
@@ -89,15 +89,15 @@ impl Meta {
 
 /// An instant with its offset, as the standard demands: `2017-04-05T10:43:07+00:00`. An answer has
 /// hundreds of these, so they are not formatted by a pattern.
-pub(super) struct Iso(Timestamp);
+pub(super) struct IsoTimestamp(Timestamp);
 
-impl Iso {
-    pub(super) fn new(at: Second) -> Self {
-        Self(timestamp(at))
+impl IsoTimestamp {
+    pub(super) fn new(at: UnixSeconds) -> Self {
+        Self(to_timestamp(at))
     }
 }
 
-impl Serialize for Iso {
+impl Serialize for IsoTimestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let at = Offset::UTC.to_datetime(self.0);
         let mut text = *b"0000-00-00T00:00:00+00:00";
@@ -125,22 +125,22 @@ impl Serialize for Iso {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Amount {
+struct SandboxAmount {
     amount: String,
     currency: Currency,
 }
 
-impl Amount {
-    fn of(minor: i64, currency: Currency) -> Self {
+impl SandboxAmount {
+    fn from_minor(minor: i64, currency: Currency) -> Self {
         Self {
-            amount: magnitude(minor, currency),
+            amount: format_magnitude(minor, currency),
             currency,
         }
     }
 }
 
-const fn indicator(minor: i64) -> &'static str {
-    match direction(minor) {
+const fn credit_debit_indicator(minor: i64) -> &'static str {
+    match direction_from_sign(minor) {
         Direction::Credit => "Credit",
         Direction::Debit => "Debit",
     }
@@ -158,7 +158,7 @@ pub(super) struct AccountList<'a> {
 pub(super) struct AccountShape<'a> {
     account_id: &'a str,
     status: &'static str,
-    status_update_date_time: Iso,
+    status_update_date_time: IsoTimestamp,
     currency: Currency,
     #[serde(skip_serializing_if = "Option::is_none")]
     account_type: Option<&'static str>,
@@ -169,36 +169,36 @@ pub(super) struct AccountShape<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     account_type_code: Option<&'static str>,
     nickname: &'a str,
-    account: [Identification<'a>; 1],
+    account: [SandboxIdentification<'a>; 1],
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Identification<'a> {
+struct SandboxIdentification<'a> {
     scheme_name: &'static str,
     identification: &'a str,
     name: &'a str,
 }
 
 impl<'a> AccountShape<'a> {
-    pub(super) fn of(account: &'a Account, standard: Standard) -> Self {
-        let facts = &account.facts;
+    pub(super) fn from_account(account: &'a SandboxAccount, standard: BankStandard) -> Self {
+        let facts = &account.profile;
         let kind = match facts.kind {
-            Kind::Current => standard.pick("CurrentAccount", "CACC"),
-            Kind::Savings => standard.pick("Savings", "SVGS"),
+            SandboxAccountKind::Current => standard.code_for_version("CurrentAccount", "CACC"),
+            SandboxAccountKind::Savings => standard.code_for_version("Savings", "SVGS"),
         };
         let only = |version, word| (standard == version).then_some(word);
         Self {
             account_id: &facts.id,
             status: "Enabled",
-            status_update_date_time: Iso::new(account.created()),
+            status_update_date_time: IsoTimestamp::new(account.created_at()),
             currency: facts.currency,
-            account_type: only(Standard::Obie31, "Personal"),
-            account_sub_type: only(Standard::Obie31, kind),
-            account_category: only(Standard::Obie40, "Personal"),
-            account_type_code: only(Standard::Obie40, kind),
+            account_type: only(BankStandard::Obie31, "Personal"),
+            account_sub_type: only(BankStandard::Obie31, kind),
+            account_category: only(BankStandard::Obie40, "Personal"),
+            account_type_code: only(BankStandard::Obie40, kind),
             nickname: &facts.name,
-            account: [Identification {
+            account: [SandboxIdentification {
                 scheme_name: "UK.OBIE.BBAN",
                 identification: &facts.number,
                 name: &facts.name,
@@ -219,35 +219,39 @@ struct BalanceShape<'a> {
     account_id: &'a str,
     credit_debit_indicator: &'static str,
     r#type: &'static str,
-    date_time: Iso,
-    amount: Amount,
+    date_time: IsoTimestamp,
+    amount: SandboxAmount,
 }
 
-const fn booked_type(standard: Standard) -> &'static str {
+const fn booked_type(standard: BankStandard) -> &'static str {
     match standard {
-        Standard::Obie31 => "InterimBooked",
-        Standard::Obie40 => "ITBD",
+        BankStandard::Obie31 => "InterimBooked",
+        BankStandard::Obie40 => "ITBD",
     }
 }
 
 impl<'a> BalanceList<'a> {
     /// The available balance counts pending rows, the booked one does not. Their time is that of the
     /// last change, so that nothing changes while nothing changes.
-    pub(super) fn of(account: &'a Account, standing: &Standing, standard: Standard) -> Self {
+    pub(super) fn from_balance(
+        account: &'a SandboxAccount,
+        totals: &AccountBalance,
+        standard: BankStandard,
+    ) -> Self {
         let balance = |r#type, minor| BalanceShape {
-            account_id: &account.facts.id,
-            credit_debit_indicator: indicator(minor),
+            account_id: &account.profile.id,
+            credit_debit_indicator: credit_debit_indicator(minor),
             r#type,
-            date_time: Iso::new(standing.changed),
-            amount: Amount::of(minor, account.facts.currency),
+            date_time: IsoTimestamp::new(totals.changed_at),
+            amount: SandboxAmount::from_minor(minor, account.profile.currency),
         };
         Self {
             balance: [
                 balance(
-                    standard.pick("InterimAvailable", "ITAV"),
-                    standing.booked + standing.pending,
+                    standard.code_for_version("InterimAvailable", "ITAV"),
+                    totals.booked + totals.pending,
                 ),
-                balance(booked_type(standard), standing.booked),
+                balance(booked_type(standard), totals.booked),
             ],
         }
     }
@@ -269,23 +273,23 @@ pub(super) struct TransactionShape<'a> {
     credit_debit_indicator: &'static str,
     status: &'static str,
     transaction_mutability: &'static str,
-    booking_date_time: Iso,
+    booking_date_time: IsoTimestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
-    value_date_time: Option<Iso>,
+    value_date_time: Option<IsoTimestamp>,
     #[serde(skip_serializing_if = "str::is_empty")]
     transaction_information: &'a str,
-    amount: Amount,
+    amount: SandboxAmount,
     #[serde(skip_serializing_if = "Option::is_none")]
-    proprietary_bank_transaction_code: Option<Code<'a>>,
+    proprietary_bank_transaction_code: Option<SandboxTransactionCode<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     balance: Option<BalanceAfter>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    merchant_details: Option<MerchantDetails>,
+    merchant_details: Option<SandboxMerchantDetails>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Code<'a> {
+struct SandboxTransactionCode<'a> {
     code: &'a str,
     issuer: &'static str,
 }
@@ -295,48 +299,54 @@ struct Code<'a> {
 struct BalanceAfter {
     credit_debit_indicator: &'static str,
     r#type: &'static str,
-    amount: Amount,
+    amount: SandboxAmount,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct MerchantDetails {
+struct SandboxMerchantDetails {
     merchant_name: &'static str,
     merchant_category_code: &'static str,
 }
 
 impl<'a> TransactionShape<'a> {
-    pub(super) fn of(row: &'a Listed, account: &'a Account, standard: Standard) -> Self {
-        let facts = &account.facts;
+    pub(super) fn from_listed_row(
+        row: &'a ListedRow,
+        account: &'a SandboxAccount,
+        standard: BankStandard,
+    ) -> Self {
+        let facts = &account.profile;
         let (movement, stage) = (&row.movement, &row.stage);
         let booked = row.status == BookingStatus::Booked;
         let (status, mutability) = if booked {
-            (standard.pick("Booked", "BOOK"), "Immutable")
+            (standard.code_for_version("Booked", "BOOK"), "Immutable")
         } else {
-            (standard.pick("Pending", "PDNG"), "Mutable")
+            (standard.code_for_version("Pending", "PDNG"), "Mutable")
         };
         Self {
             account_id: &facts.id,
-            transaction_id: stage.id.as_deref(),
-            credit_debit_indicator: indicator(stage.minor),
+            transaction_id: stage.transaction_id.as_deref(),
+            credit_debit_indicator: credit_debit_indicator(stage.amount_minor),
             status,
             transaction_mutability: mutability,
-            booking_date_time: Iso::new(stage.dated),
-            value_date_time: booked.then(|| Iso::new(stage.dated)),
+            booking_date_time: IsoTimestamp::new(stage.booking_time),
+            value_date_time: booked.then(|| IsoTimestamp::new(stage.booking_time)),
             transaction_information: &movement.text,
-            amount: Amount::of(stage.minor, facts.currency),
-            proprietary_bank_transaction_code: (!movement.code.is_empty()).then(|| Code {
-                code: &movement.code,
-                issuer: ISSUER,
+            amount: SandboxAmount::from_minor(stage.amount_minor, facts.currency),
+            proprietary_bank_transaction_code: (!movement.code.is_empty()).then(|| {
+                SandboxTransactionCode {
+                    code: &movement.code,
+                    issuer: ISSUER,
+                }
             }),
             balance: movement.balance_after.map(|minor| BalanceAfter {
-                credit_debit_indicator: indicator(minor),
+                credit_debit_indicator: credit_debit_indicator(minor),
                 r#type: booked_type(standard),
-                amount: Amount::of(minor, facts.currency),
+                amount: SandboxAmount::from_minor(minor, facts.currency),
             }),
-            merchant_details: movement.merchant.map(|merchant| MerchantDetails {
+            merchant_details: movement.merchant.map(|merchant| SandboxMerchantDetails {
                 merchant_name: merchant.name,
-                merchant_category_code: merchant.category,
+                merchant_category_code: merchant.category_code,
             }),
         }
     }

@@ -3,20 +3,21 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::fault::Malformed;
+use crate::fault::MalformedFault;
 
-const HTML: &[u8] = b"<!doctype html><title>Sandbox Bank</title><p>We will be back shortly.</p>";
+const HTML_PAGE: &[u8] =
+    b"<!doctype html><title>Sandbox Bank</title><p>We will be back shortly.</p>";
 
-pub(super) fn spoil(body: &Bytes, how: Malformed) -> Bytes {
-    match how {
-        Malformed::Truncated => body.slice(..body.len() / 2),
-        Malformed::Html => Bytes::from_static(HTML),
-        Malformed::WrongTypes => rewrite(body, &lists_to_texts),
-        Malformed::CommaAmount => rewrite(body, &points_to_commas),
+pub(super) fn malform_body(body: &Bytes, fault: MalformedFault) -> Bytes {
+    match fault {
+        MalformedFault::Truncated => body.slice(..body.len() / 2),
+        MalformedFault::Html => Bytes::from_static(HTML_PAGE),
+        MalformedFault::WrongTypes => rewrite_json(body, &lists_to_texts),
+        MalformedFault::CommaAmount => rewrite_json(body, &points_to_commas),
     }
 }
 
-fn rewrite(body: &Bytes, change: &dyn Fn(&mut Value)) -> Bytes {
+fn rewrite_json(body: &Bytes, change: &dyn Fn(&mut Value)) -> Bytes {
     let Ok(mut json) = serde_json::from_slice(body) else {
         return body.clone();
     };

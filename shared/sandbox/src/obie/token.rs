@@ -16,8 +16,8 @@ use http::{
 use serde::Serialize;
 
 use crate::{
-    bank::Bank,
-    fault::Resource,
+    bank::SandboxBank,
+    fault::SandboxResource,
     tokens::{CLIENT_ID, CLIENT_SECRET, TokenTerms},
 };
 
@@ -28,48 +28,48 @@ pub const TOKEN_PATH: &str = "/open-banking/token";
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// How tokens come and go where a user allowed them on the login page.
-const TERMS: TokenTerms = TokenTerms {
+const LOGIN_PAGE_TERMS: TokenTerms = TokenTerms {
     life_s: 300,
     rotate: true,
 };
 
 /// Fields of the form, by name.
-type Fields = HashMap<String, String>;
+type TokenFormFields = HashMap<String, String>;
 
-pub(super) fn router(bank: &Bank) -> Router {
+pub(super) fn token_router(bank: &SandboxBank) -> Router {
     Router::new()
-        .route(TOKEN_PATH, post(token))
+        .route(TOKEN_PATH, post(issue_token))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(bank.clone())
 }
 
-async fn token(
-    State(bank): State<Bank>,
+async fn issue_token(
+    State(bank): State<SandboxBank>,
     headers: HeaderMap,
-    Form(fields): Form<Fields>,
+    Form(fields): Form<TokenFormFields>,
 ) -> Response {
-    if let Some(upset) = upset(&bank).await {
+    if let Some(upset) = faulty_response(&bank).await {
         return upset;
     }
-    if !is_our_client(&headers, &fields) {
-        return refused(StatusCode::UNAUTHORIZED, "invalid_client");
+    if !is_registered_client(&headers, &fields) {
+        return oauth_error(StatusCode::UNAUTHORIZED, "invalid_client");
     }
     match fields.get("grant_type").map(String::as_str) {
-        Some("refresh_token") => by_refresh_token(&bank, &fields),
-        Some("authorization_code") => by_code(&bank, &fields),
-        Some("client_credentials") => granted(&bank.ours()),
-        Some(_) => refused(StatusCode::BAD_REQUEST, "unsupported_grant_type"),
-        None => refused(StatusCode::BAD_REQUEST, "invalid_request"),
+        Some("refresh_token") => grant_by_refresh_token(&bank, &fields),
+        Some("authorization_code") => grant_by_code(&bank, &fields),
+        Some("client_credentials") => token_response(&bank.client_credentials_token()),
+        Some(_) => oauth_error(StatusCode::BAD_REQUEST, "unsupported_grant_type"),
+        None => oauth_error(StatusCode::BAD_REQUEST, "invalid_request"),
     }
 }
 
-fn by_refresh_token(bank: &Bank, fields: &Fields) -> Response {
+fn grant_by_refresh_token(bank: &SandboxBank, fields: &TokenFormFields) -> Response {
     let Some(token) = fields.get("refresh_token") else {
-        return refused(StatusCode::BAD_REQUEST, "invalid_request");
+        return oauth_error(StatusCode::BAD_REQUEST, "invalid_request");
     };
-    match bank.renew(token) {
-        Ok(Some(tokens)) => granted(&tokens),
-        Ok(None) => refused(StatusCode::BAD_REQUEST, "invalid_grant"),
+    match bank.renew_tokens(token) {
+        Ok(Some(tokens)) => token_response(&tokens),
+        Ok(None) => oauth_error(StatusCode::BAD_REQUEST, "invalid_grant"),
         Err(error) => {
             tracing::error!(%error, "the sandbox bank could not renew a token");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -78,17 +78,17 @@ fn by_refresh_token(bank: &Bank, fields: &Fields) -> Response {
 }
 
 /// The tokens of a login that a user has allowed.
-fn by_code(bank: &Bank, fields: &Fields) -> Response {
+fn grant_by_code(bank: &SandboxBank, fields: &TokenFormFields) -> Response {
     let field = |name: &str| fields.get(name).map(String::as_str);
     let (Some(code), Some(redirect_uri)) = (field("code"), field("redirect_uri")) else {
-        return refused(StatusCode::BAD_REQUEST, "invalid_request");
+        return oauth_error(StatusCode::BAD_REQUEST, "invalid_request");
     };
-    let redeemed = bank.redeem(CLIENT_ID, code, redirect_uri, field("code_verifier"));
+    let redeemed = bank.redeem_code(CLIENT_ID, code, redirect_uri, field("code_verifier"));
     let Some((login, consent)) = redeemed else {
-        return refused(StatusCode::BAD_REQUEST, "invalid_grant");
+        return oauth_error(StatusCode::BAD_REQUEST, "invalid_grant");
     };
-    match bank.issue_for(login, TERMS, Some(consent)) {
-        Ok(tokens) => granted(&tokens),
+    match bank.issue_for_consent(login, LOGIN_PAGE_TERMS, Some(consent)) {
+        Ok(tokens) => token_response(&tokens),
         Err(error) => {
             tracing::error!(%error, "the sandbox bank could not issue a token");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -97,15 +97,15 @@ fn by_code(bank: &Bank, fields: &Fields) -> Response {
 }
 
 /// The bank's faults, as far as they concern its authorisation server.
-async fn upset(bank: &Bank) -> Option<Response> {
+async fn faulty_response(bank: &SandboxBank) -> Option<Response> {
     let (slow_ms, outage, refused) = {
-        let mut faults = bank.faults();
-        if !faults.concern(Resource::Token, None) {
+        let mut faults = bank.lock_faults();
+        if !faults.affects_request(SandboxResource::Token, None) {
             return None;
         }
         let outage = faults.outage;
         let refused = if outage.is_none() {
-            faults.refuse()
+            faults.consume_rate_limit()
         } else {
             None
         };
@@ -124,7 +124,7 @@ async fn upset(bank: &Bank) -> Option<Response> {
 }
 
 /// As HTTP Basic or in the form.
-fn is_our_client(headers: &HeaderMap, fields: &Fields) -> bool {
+fn is_registered_client(headers: &HeaderMap, fields: &TokenFormFields) -> bool {
     let ours = format!("{CLIENT_ID}:{CLIENT_SECRET}");
     let basic = headers
         .get(AUTHORIZATION)
@@ -140,15 +140,15 @@ fn is_our_client(headers: &HeaderMap, fields: &Fields) -> bool {
 }
 
 /// A token answer, which nobody may keep (RFC 6749, 5.1).
-pub(crate) fn granted(tokens: &impl Serialize) -> Response {
+pub(crate) fn token_response(tokens: &impl Serialize) -> Response {
     #[derive(Serialize)]
-    struct Granted<'a, T> {
+    struct SandboxTokenResponse<'a, T> {
         #[serde(flatten)]
         tokens: &'a T,
         token_type: &'static str,
         scope: &'static str,
     }
-    let body = Granted {
+    let body = SandboxTokenResponse {
         tokens,
         token_type: "Bearer",
         scope: "accounts",
@@ -160,7 +160,7 @@ pub(crate) fn granted(tokens: &impl Serialize) -> Response {
 }
 
 /// A refusal with its code (RFC 6749, 5.2).
-pub(crate) fn refused(status: StatusCode, error: &'static str) -> Response {
+pub(crate) fn oauth_error(status: StatusCode, error: &'static str) -> Response {
     let body = axum::Json(serde_json::json!({ "error": error }));
     let mut response = (status, body).into_response();
     if status == StatusCode::UNAUTHORIZED {

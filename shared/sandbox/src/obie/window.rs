@@ -3,13 +3,13 @@
 use jiff::civil;
 use serde::Deserialize;
 
-use super::problem::Problem;
-use crate::movement::Second;
+use super::problem::AccountApiError;
+use crate::movement::UnixSeconds;
 
 /// The parameters of a request for transactions. `page` is not in the standard: it is in the links
 /// the bank hands out, and means nothing to others.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Query {
+pub(super) struct TransactionsQuery {
     #[serde(rename = "fromBookingDateTime")]
     from: Option<String>,
     #[serde(rename = "toBookingDateTime")]
@@ -19,35 +19,35 @@ pub(super) struct Query {
 
 /// A range of booking dates, and how many rows of it came before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Window {
-    pub(super) from: Second,
-    pub(super) to: Second,
+pub(super) struct BookingDateWindow {
+    pub(super) from: UnixSeconds,
+    pub(super) to: UnixSeconds,
     pub(super) offset: usize,
 }
 
-impl Window {
-    pub(super) fn of(query: &Query) -> Result<Self, Problem> {
+impl BookingDateWindow {
+    pub(super) fn from_query(query: &TransactionsQuery) -> Result<Self, AccountApiError> {
         if let Some(page) = &query.page {
-            return Self::parse(page).ok_or(Problem::Page);
+            return Self::parse_page(page).ok_or(AccountApiError::NoSuchPage);
         }
         let bound = |text: &Option<String>, name, absent| match text {
-            Some(text) => second(text).ok_or(Problem::Date(name)),
+            Some(text) => parse_seconds(text).ok_or(AccountApiError::InvalidDate(name)),
             None => Ok(absent),
         };
         Ok(Self {
-            from: bound(&query.from, "fromBookingDateTime", Second::MIN)?,
-            to: bound(&query.to, "toBookingDateTime", Second::MAX)?,
+            from: bound(&query.from, "fromBookingDateTime", UnixSeconds::MIN)?,
+            to: bound(&query.to, "toBookingDateTime", UnixSeconds::MAX)?,
             offset: 0,
         })
     }
 
     /// The `page` of a link that starts at another row.
-    pub(super) fn page(self, offset: usize) -> String {
+    pub(super) fn page_parameter(self, offset: usize) -> String {
         let (from, to) = (self.from.cast_unsigned(), self.to.cast_unsigned());
         format!("{from:x}-{to:x}-{offset:x}")
     }
 
-    fn parse(page: &str) -> Option<Self> {
+    fn parse_page(page: &str) -> Option<Self> {
         let mut numbers = page.split('-');
         let mut number = || u64::from_str_radix(numbers.next()?, 16).ok();
         let window = Self {
@@ -61,7 +61,7 @@ impl Window {
 
 /// Reads a date with or without a time. "If the Date Time contains a timezone, the ASPSP must ignore
 /// the timezone component", and a `+` of it may have arrived as a space.
-fn second(text: &str) -> Option<Second> {
+fn parse_seconds(text: &str) -> Option<UnixSeconds> {
     let bare = match text.split_once('T') {
         Some((date, time)) => {
             let end = time.find(['Z', '+', '-', ' ']).unwrap_or(time.len());
@@ -80,21 +80,24 @@ mod tests {
     #[test]
     fn a_page_survives_its_text() {
         for window in [
-            Window {
-                from: Second::MIN,
-                to: Second::MAX,
+            BookingDateWindow {
+                from: UnixSeconds::MIN,
+                to: UnixSeconds::MAX,
                 offset: 0,
             },
-            Window {
+            BookingDateWindow {
                 from: -5,
                 to: 1_800_000_000,
                 offset: 12_345,
             },
         ] {
-            assert_eq!(Window::parse(&window.page(window.offset)), Some(window));
+            assert_eq!(
+                BookingDateWindow::parse_page(&window.page_parameter(window.offset)),
+                Some(window)
+            );
         }
         for text in ["", "1", "1-2", "1-2-3-4", "x-1-1", "1-2-"] {
-            assert_eq!(Window::parse(text), None, "{text}");
+            assert_eq!(BookingDateWindow::parse_page(text), None, "{text}");
         }
     }
 
@@ -110,7 +113,7 @@ mod tests {
             "2026-01-01T00:00:00 05:00",
             "2026-01-01T00:00:00-05:00",
         ] {
-            assert_eq!(second(text), midnight, "{text}");
+            assert_eq!(parse_seconds(text), midnight, "{text}");
         }
         for text in [
             "",
@@ -119,7 +122,7 @@ mod tests {
             "2026-01-01T25:00:00",
             "01/01/2026",
         ] {
-            assert_eq!(second(text), None, "{text}");
+            assert_eq!(parse_seconds(text), None, "{text}");
         }
     }
 }

@@ -8,4 +8,4 @@ mod replay;
 mod row;
 
 pub use replay::{DayReport, ReplayBank};
-pub use row::{MAX_LINE_BYTES, MAX_ROWS, Reason, Row, RowError, Rows};
+pub use row::{MAX_LINE_BYTES, MAX_ROWS, PkddReader, PkddRow, PkddRowError, PkddRowErrorReason};

@@ -9,15 +9,15 @@ use std::{
 };
 
 use jiff::{Timestamp, civil::Date};
-use okra_core::{bank::Standard, model::Direction};
+use okra_core::{bank::BankStandard, model::Direction};
 
-use super::row::{Row, czk};
+use super::row::{PkddRow, czech_crown};
 use crate::{
-    account::{Facts, Kind, Source},
-    bank::{Bank, Clock, LoginView, Options, timestamp},
+    account::{AccountProfile, RowSource, SandboxAccountKind},
+    bank::{LoginView, SandboxBank, SandboxClock, SandboxOptions, to_timestamp},
     command::LoginId,
-    movement::{DAY, Second},
-    replayed::{FileRow, Replayed},
+    movement::{SECONDS_PER_DAY, UnixSeconds},
+    replayed::{FileRow, ReplayedRows},
 };
 
 /// What a day brings.
@@ -34,7 +34,7 @@ pub struct DayReport {
 }
 
 impl DayReport {
-    const fn quiet(date: Date) -> Self {
+    const fn without_rows(date: Date) -> Self {
         Self {
             date,
             rows: 0,
@@ -52,7 +52,7 @@ impl DayReport {
 /// decided when it is asked for.
 #[derive(Clone)]
 pub struct ReplayBank {
-    bank: Bank,
+    bank: SandboxBank,
     now: Arc<AtomicI64>,
     days: Arc<BTreeMap<Date, DayReport>>,
     logins: Arc<HashMap<u64, LoginId>>,
@@ -61,29 +61,36 @@ pub struct ReplayBank {
 impl ReplayBank {
     /// A bank with these rows, on the eve of the first day. The bank speaks both versions; `standard` is
     /// what its logins say they speak. `pace_s` of the options means nothing here.
-    pub fn load(rows: impl IntoIterator<Item = Row>, standard: Standard, options: Options) -> Self {
-        let mut file = FileOrder::default();
+    pub fn load_rows(
+        rows: impl IntoIterator<Item = PkddRow>,
+        standard: BankStandard,
+        options: SandboxOptions,
+    ) -> Self {
+        let mut file = RowsByAccount::default();
         let mut days: BTreeMap<Date, Vec<u64>> = BTreeMap::new();
         for row in rows {
             days.entry(row.date).or_default().push(row.account_id);
-            file.add(&row);
+            file.add_row(&row);
         }
-        let eve = days.keys().next().map_or(0, |first| start_of(*first) - 1);
+        let eve = days
+            .keys()
+            .next()
+            .map_or(0, |first| start_of_day(*first) - 1);
         let now = Arc::new(AtomicI64::new(eve));
-        let bank = Bank::memory(options, clock(&now));
+        let bank = SandboxBank::in_memory(options, shared_clock(&now));
         let mut logins = HashMap::new();
         for (account, rows) in file.into_accounts() {
-            let facts = Facts {
+            let facts = AccountProfile {
                 id: account.to_string(),
                 name: format!("Account {account}"),
                 number: format!("{account:010}"),
-                kind: Kind::Current,
-                currency: czk(),
+                kind: SandboxAccountKind::Current,
+                currency: czech_crown(),
             };
-            let source = Source::Replayed(Replayed::new(rows));
-            logins.insert(account, bank.adopt(standard, facts, source));
+            let source = RowSource::Replayed(ReplayedRows::new(rows));
+            logins.insert(account, bank.add_login(standard, facts, source));
         }
-        let days = reports(days, &logins);
+        let days = build_day_reports(days, &logins);
         Self {
             bank,
             now,
@@ -93,55 +100,56 @@ impl ReplayBank {
     }
 
     /// The bank itself: its router, links, faults and edits.
-    pub const fn bank(&self) -> &Bank {
+    pub const fn sandbox_bank(&self) -> &SandboxBank {
         &self.bank
     }
 
     /// The days that have rows, first to last.
-    pub fn days(&self) -> impl Iterator<Item = Date> + '_ {
+    pub fn days_with_rows(&self) -> impl Iterator<Item = Date> + '_ {
         self.days.keys().copied()
     }
 
     /// What a day brings, whatever day it is now.
-    pub fn day(&self, date: Date) -> DayReport {
+    pub fn report_for_day(&self, date: Date) -> DayReport {
         let report = self.days.get(&date).cloned();
-        report.unwrap_or_else(|| DayReport::quiet(date))
+        report.unwrap_or_else(|| DayReport::without_rows(date))
     }
 
     /// Makes it the end of a day, later or earlier, and says what that day brings.
     pub fn advance_to(&self, date: Date) -> DayReport {
-        self.now.store(start_of(date) + DAY - 1, Ordering::Release);
-        self.day(date)
+        self.now
+            .store(start_of_day(date) + SECONDS_PER_DAY - 1, Ordering::Release);
+        self.report_for_day(date)
     }
 
     /// The day it is.
-    pub fn today(&self) -> Date {
-        let now = timestamp(self.now.load(Ordering::Acquire));
+    pub fn current_day(&self) -> Date {
+        let now = to_timestamp(self.now.load(Ordering::Acquire));
         jiff::tz::Offset::UTC.to_datetime(now).date()
     }
 
     /// The bank's clock: the last second of the day it is.
-    pub fn clock(&self) -> Clock {
-        clock(&self.now)
+    pub fn bank_clock(&self) -> SandboxClock {
+        shared_clock(&self.now)
     }
 
     /// The login of an account of the file.
-    pub fn login_of(&self, account_id: u64) -> Option<LoginId> {
+    pub fn login_id(&self, account_id: u64) -> Option<LoginId> {
         self.logins.get(&account_id).copied()
     }
 
     /// The login of an account of the file, as it is now.
-    pub fn login(&self, account_id: u64) -> Option<LoginView> {
-        self.bank.login(self.login_of(account_id)?)
+    pub fn find_login(&self, account_id: u64) -> Option<LoginView> {
+        self.bank.find_login(self.login_id(account_id)?)
     }
 }
 
-fn clock(now: &Arc<AtomicI64>) -> Clock {
+fn shared_clock(now: &Arc<AtomicI64>) -> SandboxClock {
     let now = Arc::clone(now);
-    Arc::new(move || timestamp(now.load(Ordering::Acquire)))
+    Arc::new(move || to_timestamp(now.load(Ordering::Acquire)))
 }
 
-fn start_of(date: Date) -> Second {
+fn start_of_day(date: Date) -> UnixSeconds {
     jiff::tz::Offset::UTC
         .to_timestamp(date.at(0, 0, 0, 0))
         .map_or(0, Timestamp::as_second)
@@ -149,14 +157,14 @@ fn start_of(date: Date) -> Second {
 
 /// The rows by account, accounts in the order they appear in. Texts, of which there are few, are shared.
 #[derive(Default)]
-struct FileOrder {
-    order: Vec<u64>,
+struct RowsByAccount {
+    account_order: Vec<u64>,
     accounts: HashMap<u64, Vec<FileRow>>,
-    texts: HashMap<String, Arc<str>>,
+    shared_texts: HashMap<String, Arc<str>>,
 }
 
-impl FileOrder {
-    fn add(&mut self, row: &Row) {
+impl RowsByAccount {
+    fn add_row(&mut self, row: &PkddRow) {
         let sign = if row.direction == Direction::Credit {
             1
         } else {
@@ -164,43 +172,44 @@ impl FileOrder {
         };
         let file_row = FileRow {
             id: row.trans_id,
-            day: start_of(row.date),
-            minor: sign * row.amount.minor,
-            balance: row.balance_after.minor,
-            text: self.text(&row.description()),
-            code: self.text(row.code()),
+            day_start: start_of_day(row.date),
+            amount_minor: sign * row.amount.minor,
+            balance_minor: row.balance_after.minor,
+            text: self.share_text(&row.bank_description()),
+            code: self.share_text(row.transaction_code()),
         };
         let rows = self.accounts.entry(row.account_id).or_insert_with(|| {
-            self.order.push(row.account_id);
+            self.account_order.push(row.account_id);
             Vec::new()
         });
         rows.push(file_row);
     }
 
-    fn text(&mut self, text: &str) -> Arc<str> {
-        if let Some(shared) = self.texts.get(text) {
+    fn share_text(&mut self, text: &str) -> Arc<str> {
+        if let Some(shared) = self.shared_texts.get(text) {
             return Arc::clone(shared);
         }
         let shared: Arc<str> = text.into();
-        self.texts.insert(text.to_owned(), Arc::clone(&shared));
+        self.shared_texts
+            .insert(text.to_owned(), Arc::clone(&shared));
         shared
     }
 
     fn into_accounts(mut self) -> impl Iterator<Item = (u64, Vec<FileRow>)> {
-        let order = std::mem::take(&mut self.order);
+        let order = std::mem::take(&mut self.account_order);
         order
             .into_iter()
             .filter_map(move |account| Some((account, self.accounts.remove(&account)?)))
     }
 }
 
-fn reports(
+fn build_day_reports(
     days: BTreeMap<Date, Vec<u64>>,
     logins: &HashMap<u64, LoginId>,
 ) -> BTreeMap<Date, DayReport> {
     let mut known = std::collections::HashSet::new();
     let report = |(date, accounts): (Date, Vec<u64>)| {
-        let mut report = DayReport::quiet(date);
+        let mut report = DayReport::without_rows(date);
         let mut places: HashMap<LoginId, usize> = HashMap::new();
         for login in accounts.iter().filter_map(|account| logins.get(account)) {
             report.rows += 1;

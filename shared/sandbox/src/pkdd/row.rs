@@ -14,7 +14,7 @@ use okra_core::{
     money::{Currency, Money, MoneyError},
 };
 
-use super::line::Lines;
+use super::line::PkddLines;
 
 /// Bytes of one line at most.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -36,7 +36,7 @@ pub(super) const COLUMNS: [&str; 10] = [
 
 /// A transaction of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct PkddRow {
     /// The line it stands on, from 1; the header is line 1.
     pub line: u64,
     /// Its id, unique in the file.
@@ -62,27 +62,27 @@ pub struct Row {
     pub account: String,
 }
 
-impl Row {
+impl PkddRow {
     /// What a bank would print: operation and symbol, or the direction where there is neither.
-    pub fn description(&self) -> String {
+    pub fn bank_description(&self) -> String {
         match (self.operation.as_str(), self.k_symbol.as_str()) {
-            ("", "") => type_of(self.direction).to_owned(),
+            ("", "") => transaction_type(self.direction).to_owned(),
             (text, "") | ("", text) => text.to_owned(),
             (operation, symbol) => format!("{operation} {symbol}"),
         }
     }
 
     /// The kind of transaction in one word or two: the symbol or, where there is none, the operation.
-    pub fn code(&self) -> &str {
+    pub fn transaction_code(&self) -> &str {
         match (self.k_symbol.as_str(), self.operation.as_str()) {
-            ("", "") => type_of(self.direction),
+            ("", "") => transaction_type(self.direction),
             ("", operation) => operation,
             (symbol, _) => symbol,
         }
     }
 }
 
-const fn type_of(direction: Direction) -> &'static str {
+const fn transaction_type(direction: Direction) -> &'static str {
     match direction {
         Direction::Credit => "PRIJEM",
         Direction::Debit => "VYDAJ",
@@ -92,22 +92,22 @@ const fn type_of(direction: Direction) -> &'static str {
 /// What is wrong, and on which line.
 #[derive(Debug, thiserror::Error)]
 #[error("line {line}: {reason}")]
-pub struct RowError {
+pub struct PkddRowError {
     /// The line, from 1.
     pub line: u64,
     /// What is wrong with it.
-    pub reason: Reason,
+    pub reason: PkddRowErrorReason,
 }
 
 /// What is wrong with a line.
 #[derive(Debug, thiserror::Error)]
-pub enum Reason {
+pub enum PkddRowErrorReason {
     /// There is nothing in the file, not even a header.
     #[error("the file is empty")]
-    Empty,
+    EmptyFile,
     /// The first line does not name the columns.
     #[error("the header must be {expected}", expected = COLUMNS.join(";"))]
-    Header,
+    InvalidHeader,
     /// The row ends before this column.
     #[error("the column {0} is missing")]
     MissingColumn(&'static str),
@@ -116,16 +116,16 @@ pub enum Reason {
     ExtraColumn,
     /// Not a whole number.
     #[error("{0} is not a whole number")]
-    Id(&'static str),
+    InvalidNumber(&'static str),
     /// Not a day as `YYMMDD` of the 20th century.
     #[error("the date is not a day as YYMMDD")]
-    Date,
+    InvalidDate,
     /// Neither `PRIJEM` nor `VYDAJ` nor `VYBER`.
     #[error("the type is none of PRIJEM, VYDAJ, VYBER")]
-    Type,
+    UnknownType,
     /// Not an amount of crowns.
     #[error("{column} is not an amount in CZK: {why}")]
-    Amount {
+    InvalidAmount {
         /// `amount` or `balance`.
         column: &'static str,
         /// Why not.
@@ -133,13 +133,13 @@ pub enum Reason {
     },
     /// An amount below zero; the type says which way the money went.
     #[error("the amount is negative")]
-    Negative,
+    NegativeAmount,
     /// The id stood on an earlier line.
     #[error("the trans_id {0} stands on an earlier line too")]
-    Duplicate(u64),
+    DuplicateId(u64),
     /// The text is not UTF-8.
     #[error("{column} is not UTF-8")]
-    Utf8 {
+    InvalidUtf8 {
         /// The column.
         column: &'static str,
         /// Where in it.
@@ -153,15 +153,19 @@ pub enum Reason {
     TooManyRows,
     /// The file cannot be read, here or any further.
     #[error("the file cannot be read")]
-    Io(#[source] io::Error),
+    UnreadableFile(#[source] io::Error),
 }
 
-impl Reason {
+impl PkddRowErrorReason {
     /// True where the file cannot be read beyond this line: for the others the next row is a new chance.
     pub const fn is_final(&self) -> bool {
         matches!(
             self,
-            Self::Empty | Self::Header | Self::LongLine | Self::TooManyRows | Self::Io(_)
+            Self::EmptyFile
+                | Self::InvalidHeader
+                | Self::LongLine
+                | Self::TooManyRows
+                | Self::UnreadableFile(_)
         )
     }
 }
@@ -169,130 +173,133 @@ impl Reason {
 /// Reads a file row by row. A bad row is an error item and the next item is the next row, so that a
 /// caller may stop there or count and go on; what ends the file ends the iterator.
 #[derive(Debug)]
-pub struct Rows<R> {
-    lines: Lines<R>,
+pub struct PkddReader<R> {
+    lines: PkddLines<R>,
     currency: Currency,
-    seen: HashSet<u64>,
-    rows: u64,
-    ended: bool,
+    used_ids: HashSet<u64>,
+    row_count: u64,
+    has_ended: bool,
 }
 
-impl Rows<File> {
+impl PkddReader<File> {
     /// The rows of a file on disk.
     ///
     /// # Errors
     ///
     /// Where the file cannot be opened or does not begin with the header.
-    pub fn open(path: &Path) -> Result<Self, RowError> {
-        let file = File::open(path).map_err(|error| RowError {
+    pub fn open_file(path: &Path) -> Result<Self, PkddRowError> {
+        let file = File::open(path).map_err(|error| PkddRowError {
             line: 1,
-            reason: Reason::Io(error),
+            reason: PkddRowErrorReason::UnreadableFile(error),
         })?;
         Self::new(file)
     }
 }
 
-impl<R: Read> Rows<R> {
+impl<R: Read> PkddReader<R> {
     /// The rows of a file. Reading is buffered here.
     ///
     /// # Errors
     ///
     /// Where it cannot be read or does not begin with the header.
-    pub fn new(file: R) -> Result<Self, RowError> {
-        let mut lines = Lines::new(file);
-        let reason = match lines.read() {
-            Ok(true) if lines.fields().eq(COLUMNS.map(str::as_bytes)) => {
+    pub fn new(file: R) -> Result<Self, PkddRowError> {
+        let mut lines = PkddLines::new(file);
+        let reason = match lines.read_line() {
+            Ok(true) if lines.current_fields().eq(COLUMNS.map(str::as_bytes)) => {
                 return Ok(Self {
                     lines,
-                    currency: czk(),
-                    seen: HashSet::new(),
-                    rows: 0,
-                    ended: false,
+                    currency: czech_crown(),
+                    used_ids: HashSet::new(),
+                    row_count: 0,
+                    has_ended: false,
                 });
             }
-            Ok(true) => Reason::Header,
-            Ok(false) => Reason::Empty,
+            Ok(true) => PkddRowErrorReason::InvalidHeader,
+            Ok(false) => PkddRowErrorReason::EmptyFile,
             Err(reason) => reason,
         };
-        Err(RowError { line: 1, reason })
+        Err(PkddRowError { line: 1, reason })
     }
 
-    fn row(&mut self) -> Result<Row, Reason> {
-        let line = self.lines.number();
-        let trans_id = self.number(0)?;
-        let row = Row {
+    fn parse_row(&mut self) -> Result<PkddRow, PkddRowErrorReason> {
+        let line = self.lines.line_number();
+        let trans_id = self.number_field(0)?;
+        let row = PkddRow {
             line,
             trans_id,
-            account_id: self.number(1)?,
-            date: date(self.text(2)?).ok_or(Reason::Date)?,
-            direction: match self.text(3)? {
+            account_id: self.number_field(1)?,
+            date: parse_date(self.text_field(2)?).ok_or(PkddRowErrorReason::InvalidDate)?,
+            direction: match self.text_field(3)? {
                 "PRIJEM" => Direction::Credit,
                 "VYDAJ" | "VYBER" => Direction::Debit,
-                _ => return Err(Reason::Type),
+                _ => return Err(PkddRowErrorReason::UnknownType),
             },
-            operation: self.text(4)?.to_owned(),
-            amount: self.money(5)?,
-            balance_after: self.money(6)?,
-            k_symbol: self.text(7)?.to_owned(),
-            bank: self.text(8)?.to_owned(),
-            account: self.text(9)?.to_owned(),
+            operation: self.text_field(4)?.to_owned(),
+            amount: self.money_field(5)?,
+            balance_after: self.money_field(6)?,
+            k_symbol: self.text_field(7)?.to_owned(),
+            bank: self.text_field(8)?.to_owned(),
+            account: self.text_field(9)?.to_owned(),
         };
         if row.amount.minor < 0 {
-            return Err(Reason::Negative);
+            return Err(PkddRowErrorReason::NegativeAmount);
         }
-        if !self.seen.insert(trans_id) {
-            return Err(Reason::Duplicate(trans_id));
+        if !self.used_ids.insert(trans_id) {
+            return Err(PkddRowErrorReason::DuplicateId(trans_id));
         }
         Ok(row)
     }
 
-    fn text(&self, column: usize) -> Result<&str, Reason> {
+    fn text_field(&self, column: usize) -> Result<&str, PkddRowErrorReason> {
         let name = COLUMNS[column];
-        let bytes = self.lines.fields().nth(column);
-        let bytes = bytes.ok_or(Reason::MissingColumn(name))?;
-        let text = std::str::from_utf8(bytes).map_err(|source| Reason::Utf8 {
-            column: name,
-            source,
-        })?;
+        let bytes = self.lines.current_fields().nth(column);
+        let bytes = bytes.ok_or(PkddRowErrorReason::MissingColumn(name))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|source| PkddRowErrorReason::InvalidUtf8 {
+                column: name,
+                source,
+            })?;
         Ok(text.trim())
     }
 
-    fn number(&self, column: usize) -> Result<u64, Reason> {
-        let number = u64::from_str(self.text(column)?);
-        number.map_err(|_| Reason::Id(COLUMNS[column]))
+    fn number_field(&self, column: usize) -> Result<u64, PkddRowErrorReason> {
+        let number = u64::from_str(self.text_field(column)?);
+        number.map_err(|_| PkddRowErrorReason::InvalidNumber(COLUMNS[column]))
     }
 
-    fn money(&self, column: usize) -> Result<Money, Reason> {
-        Money::parse(self.text(column)?, self.currency).map_err(|why| Reason::Amount {
-            column: COLUMNS[column],
-            why,
+    fn money_field(&self, column: usize) -> Result<Money, PkddRowErrorReason> {
+        Money::parse(self.text_field(column)?, self.currency).map_err(|why| {
+            PkddRowErrorReason::InvalidAmount {
+                column: COLUMNS[column],
+                why,
+            }
         })
     }
 }
 
-impl<R: Read> Iterator for Rows<R> {
-    type Item = Result<Row, RowError>;
+impl<R: Read> Iterator for PkddReader<R> {
+    type Item = Result<PkddRow, PkddRowError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
+        if self.has_ended {
             return None;
         }
-        let result = match self.lines.read() {
+        let result = match self.lines.read_line() {
             Ok(false) => {
-                self.ended = true;
+                self.has_ended = true;
                 return None;
             }
-            Ok(true) if self.rows >= MAX_ROWS => Err(Reason::TooManyRows),
+            Ok(true) if self.row_count >= MAX_ROWS => Err(PkddRowErrorReason::TooManyRows),
             Ok(true) => {
-                self.rows += 1;
-                self.row()
+                self.row_count += 1;
+                self.parse_row()
             }
             Err(reason) => Err(reason),
         };
         Some(result.map_err(|reason| {
-            self.ended = reason.is_final();
-            RowError {
-                line: self.lines.number(),
+            self.has_ended = reason.is_final();
+            PkddRowError {
+                line: self.lines.line_number(),
                 reason,
             }
         }))
@@ -300,11 +307,11 @@ impl<R: Read> Iterator for Rows<R> {
 }
 
 /// The Czech crown; parsing three capital letters cannot fail, and NGN would be seen at once.
-pub(super) fn czk() -> Currency {
+pub(super) fn czech_crown() -> Currency {
     "CZK".parse().unwrap_or(Currency::NGN)
 }
 
-fn date(text: &str) -> Option<Date> {
+fn parse_date(text: &str) -> Option<Date> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     if text.len() != 6 || !digits {
         return None;

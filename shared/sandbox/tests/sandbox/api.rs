@@ -5,59 +5,65 @@ use std::collections::HashSet;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use okra_core::{
-    bank::Standard,
+    bank::BankStandard,
     model::{BookingStatus, Direction},
 };
-use okra_sandbox::{Amend, Bank, Book, NewLogin, NewTransaction, Options, ShownId};
+use okra_sandbox::{
+    BookingDetails, NewLogin, NewTransaction, RowAmendment, SandboxBank, SandboxOptions,
+    ShownTransactionId,
+};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::support::{BOTH, Hand, Probe, ask, rows, send, transactions};
+use crate::support::{
+    BOTH_STANDARDS, LoginClient, ManualClock, login_with_rows, parse_transactions, send_get,
+    send_request,
+};
 
-fn paced(seconds: u32) -> NewLogin {
+fn login_with_interval(seconds: u32) -> NewLogin {
     NewLogin {
-        pace_s: Some(seconds),
-        ..rows(3)
+        row_interval_s: Some(seconds),
+        ..login_with_rows(3)
     }
 }
 
-fn debit(amount: &str, text: &str) -> NewTransaction {
+fn debit_transaction(amount: &str, text: &str) -> NewTransaction {
     NewTransaction {
         direction: Direction::Debit,
         amount: amount.to_owned(),
         text: text.to_owned(),
         status: BookingStatus::Booked,
-        dated: None,
+        booking_time: None,
         id: None,
     }
 }
 
 #[tokio::test]
 async fn the_versions_have_their_own_words() {
-    let probe = Probe::new(
-        Options::default(),
+    let probe = LoginClient::with_options(
+        SandboxOptions::default(),
         NewLogin {
             accounts: 2,
-            ..rows(2)
+            ..login_with_rows(2)
         },
     );
     let pending = NewTransaction {
         status: BookingStatus::Pending,
-        ..debit("1500.5", "POS PURCHASE")
+        ..debit_transaction("1500.5", "POS PURCHASE")
     };
-    let place = probe.place();
-    probe.bank.add(place.clone(), pending).unwrap();
-    for standard in BOTH {
+    let place = probe.account_address();
+    probe.bank.add_row(place.clone(), pending).unwrap();
+    for standard in BOTH_STANDARDS {
         for below in [
             String::new(),
-            format!("/{}", place.account),
-            format!("/{}/balances", place.account),
-            format!("/{}/transactions", place.account),
+            format!("/{}", place.account_id),
+            format!("/{}/balances", place.account_id),
+            format!("/{}/transactions", place.account_id),
         ] {
-            let answer = probe.get_in(standard, &below).await;
+            let answer = probe.get_in_standard(standard, &below).await;
             assert_eq!(answer.status, StatusCode::OK);
             let name = format!("{standard:?}{}", below.replace('/', "_"));
-            insta::assert_json_snapshot!(name, answer.json());
+            insta::assert_json_snapshot!(name, answer.parse_json());
         }
     }
 }
@@ -65,18 +71,21 @@ async fn the_versions_have_their_own_words() {
 #[tokio::test]
 async fn the_same_seed_and_clock_give_the_same_bytes() {
     let play = async |seed| {
-        let options = Options {
+        let options = SandboxOptions {
             seed,
-            pace_s: Some(60),
-            ..Options::default()
+            row_interval_s: Some(60),
+            ..SandboxOptions::default()
         };
-        let probe = Probe::new(options, NewLogin::default());
-        probe.hand.forward(3_600);
-        let place = probe.place();
-        probe.bank.add(place, debit("12.50", "BY REQUEST")).unwrap();
+        let probe = LoginClient::with_options(options, NewLogin::default());
+        probe.manual_clock.advance_seconds(3_600);
+        let place = probe.account_address();
+        probe
+            .bank
+            .add_row(place, debit_transaction("12.50", "BY REQUEST"))
+            .unwrap();
         let mut bytes = Vec::new();
         for below in ["", "/balances", "/transactions"] {
-            bytes.push(probe.first(below).await.body.unwrap());
+            bytes.push(probe.get_first_account(below).await.body.unwrap());
         }
         (probe.token, bytes)
     };
@@ -86,46 +95,52 @@ async fn the_same_seed_and_clock_give_the_same_bytes() {
 
 #[tokio::test]
 async fn a_kept_answer_is_the_answer() {
-    let options = |cache_bytes| Options {
+    let options = |cache_bytes| SandboxOptions {
         cache_bytes,
-        ..Options::default()
+        ..SandboxOptions::default()
     };
-    let kept = Probe::new(options(1 << 20), paced(30));
-    let fresh = Probe::new(options(0), paced(30));
+    let kept = LoginClient::with_options(options(1 << 20), login_with_interval(30));
+    let fresh = LoginClient::with_options(options(0), login_with_interval(30));
     for step in 0..200 {
         for below in ["/balances", "/transactions"] {
-            let one = kept.first(below).await.body;
-            assert_eq!(one, kept.first(below).await.body);
-            assert_eq!(one, fresh.first(below).await.body, "{below} at step {step}");
+            let one = kept.get_first_account(below).await.body;
+            assert_eq!(one, kept.get_first_account(below).await.body);
+            assert_eq!(
+                one,
+                fresh.get_first_account(below).await.body,
+                "{below} at step {step}"
+            );
         }
         for probe in [&kept, &fresh] {
-            probe.hand.forward(if step == 150 { -1_000 } else { 7 });
+            probe
+                .manual_clock
+                .advance_seconds(if step == 150 { -1_000 } else { 7 });
         }
     }
 }
 
 #[tokio::test]
 async fn pages_follow_each_other_to_the_last_row() {
-    let options = Options {
+    let options = SandboxOptions {
         page_size: 7,
-        ..Options::default()
+        ..SandboxOptions::default()
     };
-    let probe = Probe::new(options, rows(45));
-    let whole = probe.bank.rows(&probe.place()).unwrap();
+    let probe = LoginClient::with_options(options, login_with_rows(45));
+    let whole = probe.bank.list_rows(&probe.account_address()).unwrap();
     let mut listed = Vec::new();
     let mut pages = 0;
-    let mut answer = probe.first("/transactions").await;
+    let mut answer = probe.get_first_account("/transactions").await;
     loop {
-        listed.extend(transactions(&answer));
+        listed.extend(parse_transactions(&answer));
         pages += 1;
-        let json = answer.json();
+        let json = answer.parse_json();
         assert_eq!(json["Meta"]["TotalPages"], 7);
         assert_eq!(json["Links"].get("Prev").is_some(), pages > 1);
         let Some(next) = json["Links"]["Next"].as_str() else {
             break;
         };
         let path = next.strip_prefix("http://bank.test").unwrap();
-        answer = ask(&probe.bank.router(), path, Some(&probe.token)).await;
+        answer = send_get(&probe.bank.api_router(), path, Some(&probe.token)).await;
     }
     assert_eq!(pages, 7);
     let ids = |row: &Value| row["TransactionId"].as_str().map(str::to_owned);
@@ -135,13 +150,13 @@ async fn pages_follow_each_other_to_the_last_row() {
 
 #[tokio::test]
 async fn links_lead_where_the_bank_is_known() {
-    let options = Options {
+    let options = SandboxOptions {
         page_size: 1,
         public_url: Some("https://bank.example/".to_owned()),
-        ..Options::default()
+        ..SandboxOptions::default()
     };
-    let probe = Probe::new(options, rows(2));
-    let json = probe.first("/transactions").await.json();
+    let probe = LoginClient::with_options(options, login_with_rows(2));
+    let json = probe.get_first_account("/transactions").await.parse_json();
     for link in ["Self", "First", "Next", "Last"] {
         let link = json["Links"][link].as_str().unwrap();
         let start = "https://bank.example/open-banking/v3.1/aisp/accounts/";
@@ -151,8 +166,8 @@ async fn links_lead_where_the_bank_is_known() {
 
 #[tokio::test]
 async fn a_window_has_the_rows_of_its_dates() {
-    let probe = Probe::new(Options::default(), rows(100));
-    let all = probe.transactions().await;
+    let probe = LoginClient::with_options(SandboxOptions::default(), login_with_rows(100));
+    let all = probe.list_transactions().await;
     let date = |row: &Value| row["BookingDateTime"].as_str().unwrap()[..10].to_owned();
     let (from, to) = ("2026-12-20", "2027-01-05");
     for query in [
@@ -160,28 +175,34 @@ async fn a_window_has_the_rows_of_its_dates() {
         format!("fromBookingDateTime={from}T00:00:00Z&toBookingDateTime={to}T23:59:59%2B00:00"),
         format!("fromBookingDateTime={from}T00:00:00+00:00&toBookingDateTime={to}T23:59:59Z"),
     ] {
-        let answer = probe.first(&format!("/transactions?{query}")).await;
+        let answer = probe
+            .get_first_account(&format!("/transactions?{query}"))
+            .await;
         let expected: Vec<_> = all
             .iter()
             .filter(|row| (from..=to).contains(&date(row).as_str()))
             .cloned()
             .collect();
         assert!(expected.len() > 5 && expected.len() < all.len());
-        assert_eq!(transactions(&answer), expected, "{query}");
+        assert_eq!(parse_transactions(&answer), expected, "{query}");
     }
 }
 
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_said_in_the_words_of_the_version() {
-    let probe = Probe::small();
-    let account = probe.place().account;
+    let probe = LoginClient::with_ten_rows();
+    let account = probe.account_address().account_id;
     let check = async |below: &str, token: Option<&str>, status, v3: &str, v4: &str| {
-        for (standard, code) in [(Standard::Obie31, v3), (Standard::Obie40, v4)] {
-            let path = format!("{}/accounts{below}", Bank::base_path(standard));
-            let answer = ask(&probe.bank.router(), &path, token).await;
+        for (standard, code) in [(BankStandard::Obie31, v3), (BankStandard::Obie40, v4)] {
+            let path = format!("{}/accounts{below}", SandboxBank::base_path(standard));
+            let answer = send_get(&probe.bank.api_router(), &path, token).await;
             assert_eq!(answer.status.as_u16(), status, "{path}");
-            assert_eq!(answer.json()["Errors"][0]["ErrorCode"], code, "{path}");
-            assert!(answer.header("x-fapi-interaction-id").is_some());
+            assert_eq!(
+                answer.parse_json()["Errors"][0]["ErrorCode"],
+                code,
+                "{path}"
+            );
+            assert!(answer.header_text("x-fapi-interaction-id").is_some());
         }
     };
     let token = Some(probe.token.as_str());
@@ -202,7 +223,7 @@ async fn what_is_wrong_with_a_request_is_said_in_the_words_of_the_version() {
 
 #[tokio::test]
 async fn an_interaction_id_comes_back() {
-    let probe = Probe::small();
+    let probe = LoginClient::with_ten_rows();
     let request = Request::builder()
         .uri("/open-banking/v4.0/aisp/accounts")
         .header(header::AUTHORIZATION, format!("bearer {}", probe.token))
@@ -212,39 +233,42 @@ async fn an_interaction_id_comes_back() {
         )
         .body(axum::body::Body::empty())
         .unwrap();
-    let response = probe.bank.router().oneshot(request).await.unwrap();
+    let response = probe.bank.api_router().oneshot(request).await.unwrap();
     assert_eq!(
         response.headers()["x-fapi-interaction-id"],
         "93bac548-d2de-4546-b106-880a5018460d"
     );
     assert!(response.into_body().collect().await.is_ok());
-    let first = probe.get("").await;
-    let second = probe.get("").await;
+    let first = probe.get_path("").await;
+    let second = probe.get_path("").await;
     let id = "x-fapi-interaction-id";
-    assert_ne!(first.header(id).unwrap(), second.header(id).unwrap());
-    let router = probe.bank.router();
+    assert_ne!(
+        first.header_text(id).unwrap(),
+        second.header_text(id).unwrap()
+    );
+    let router = probe.bank.api_router();
     let path = "/open-banking/v3.1/aisp/accounts";
-    let refused = send(&router, Method::POST, path, None, String::new()).await;
+    let refused = send_request(&router, Method::POST, path, None, String::new()).await;
     assert_eq!(refused.status, StatusCode::METHOD_NOT_ALLOWED);
-    assert!(refused.header(id).is_some());
-    assert_eq!(probe.bank.calls(), 4);
+    assert!(refused.header_text(id).is_some());
+    assert_eq!(probe.bank.call_count(), 4);
 }
 
 #[tokio::test]
 async fn a_card_payment_is_pending_for_a_minute_or_two_and_books_under_another_id() {
-    let probe = Probe::new(Options::default(), paced(60));
-    let before = probe.balances().await;
-    probe.hand.forward(60);
-    let rows = probe.transactions().await;
+    let probe = LoginClient::with_options(SandboxOptions::default(), login_with_interval(60));
+    let before = probe.read_balances().await;
+    probe.manual_clock.advance_seconds(60);
+    let rows = probe.list_transactions().await;
     assert_eq!(rows.len(), 4);
     let pending = rows[0].clone();
     assert_eq!(pending["Status"], "Pending");
     assert_eq!(pending["TransactionMutability"], "Mutable");
-    let (booked, available) = probe.balances().await;
+    let (booked, available) = probe.read_balances().await;
     assert_eq!(booked, before.0);
     assert_ne!(available, before.1);
-    probe.hand.forward(120);
-    let booked = probe.bank.rows(&probe.place()).unwrap();
+    probe.manual_clock.advance_seconds(120);
+    let booked = probe.bank.list_rows(&probe.account_address()).unwrap();
     let booked = booked.iter().find(|row| row.row.to_string() == "l0");
     let booked = booked.unwrap();
     assert_eq!(booked.status, BookingStatus::Booked);
@@ -252,7 +276,7 @@ async fn a_card_payment_is_pending_for_a_minute_or_two_and_books_under_another_i
         booked.transaction_id.as_deref(),
         pending["TransactionId"].as_str()
     );
-    let rows = probe.transactions().await;
+    let rows = probe.list_transactions().await;
     let has = |id: &Value| rows.iter().any(|row| row["TransactionId"] == *id);
     assert!(!has(&pending["TransactionId"]));
     assert!(has(&booked.transaction_id.clone().into()));
@@ -262,34 +286,34 @@ async fn a_card_payment_is_pending_for_a_minute_or_two_and_books_under_another_i
 async fn every_pace_has_a_row_and_accounts_take_turns() {
     let login = NewLogin {
         accounts: 3,
-        ..paced(60)
+        ..login_with_interval(60)
     };
-    let probe = Probe::new(Options::default(), login);
+    let probe = LoginClient::with_options(SandboxOptions::default(), login);
     let count = || {
-        let login = probe.bank.login(probe.login).unwrap();
+        let login = probe.bank.find_login(probe.login).unwrap();
         let counts = login.accounts.iter().map(|account| {
-            let mut place = probe.place();
-            place.account.clone_from(&account.account_id);
-            probe.bank.rows(&place).unwrap().len()
+            let mut place = probe.account_address();
+            place.account_id.clone_from(&account.account_id);
+            probe.bank.list_rows(&place).unwrap().len()
         });
         counts.sum::<usize>()
     };
     // A row falls into the middle half of its slot, and each account's slot is three minutes long.
     let start = count();
-    probe.hand.forward(45 * 60);
+    probe.manual_clock.advance_seconds(45 * 60);
     let rows = count() - start;
     assert!((43..=46).contains(&rows), "{rows} rows in 45 minutes");
 }
 
 #[tokio::test]
 async fn some_amounts_drift_when_they_are_booked() {
-    let probe = Probe::new(Options::default(), paced(60));
+    let probe = LoginClient::with_options(SandboxOptions::default(), login_with_interval(60));
     let mut pending = std::collections::HashMap::new();
     let (mut drifted, mut steady) = (0, 0);
     let mut booked = HashSet::new();
     for _ in 0..240 {
-        probe.hand.forward(30);
-        for row in probe.bank.rows(&probe.place()).unwrap() {
+        probe.manual_clock.advance_seconds(30);
+        for row in probe.bank.list_rows(&probe.account_address()).unwrap() {
             match (row.status, pending.get(&row.row)) {
                 (BookingStatus::Pending, _) => {
                     pending.insert(row.row, row.amount);
@@ -313,13 +337,13 @@ async fn some_amounts_drift_when_they_are_booked() {
 
 #[tokio::test]
 async fn edits_move_the_list_and_the_balance() {
-    let probe = Probe::small();
-    let place = probe.place();
+    let probe = LoginClient::with_ten_rows();
+    let place = probe.account_address();
     let minor = |text: &str| text.replace('.', "").parse::<i64>().unwrap();
-    let (booked, _) = probe.balances().await;
+    let (booked, _) = probe.read_balances().await;
     let start = minor(&booked);
     let balances = async || {
-        let (booked, available) = probe.balances().await;
+        let (booked, available) = probe.read_balances().await;
         (minor(&booked) - start, minor(&available) - start)
     };
     let of = |rows: &[Value], id: &Option<String>| {
@@ -330,38 +354,43 @@ async fn edits_move_the_list_and_the_balance() {
 
     let pending = NewTransaction {
         status: BookingStatus::Pending,
-        ..debit("100.00", "HOLD")
+        ..debit_transaction("100.00", "HOLD")
     };
-    let added = probe.bank.add(place.clone(), pending).unwrap();
+    let added = probe.bank.add_row(place.clone(), pending).unwrap();
     assert_eq!(balances().await, (0, -10_000));
-    let how = Book {
+    let how = BookingDetails {
         drift: 250,
-        ..Book::default()
+        ..BookingDetails::default()
     };
-    let booked = probe.bank.book(place.clone(), added.row, how).unwrap();
+    let booked = probe.bank.book_row(place.clone(), added.row, how).unwrap();
     assert_ne!(booked.transaction_id, added.transaction_id);
     assert_eq!(booked.amount, "102.50");
     assert_eq!(balances().await, (-10_250, -10_250));
-    let again = probe.bank.book(place.clone(), added.row, Book::default());
+    let again = probe
+        .bank
+        .book_row(place.clone(), added.row, BookingDetails::default());
     assert!(again.is_err());
 
-    let change = Amend {
+    let change = RowAmendment {
         text: Some("CHANGED".to_owned()),
         amount: Some("1".to_owned()),
         id: None,
     };
-    probe.bank.amend(place.clone(), added.row, change).unwrap();
+    probe
+        .bank
+        .amend_row(place.clone(), added.row, change)
+        .unwrap();
     assert_eq!(balances().await, (-100, -100));
-    let rows = probe.transactions().await;
+    let rows = probe.list_transactions().await;
     let row = of(&rows, &booked.transaction_id).unwrap();
     assert_eq!(row["TransactionInformation"], "CHANGED");
     assert_eq!(row["Amount"]["Amount"], "1.00");
 
-    probe.bank.remove(place.clone(), added.row).unwrap();
+    probe.bank.remove_row(place.clone(), added.row).unwrap();
     assert_eq!(balances().await, (0, 0));
-    let oldest = probe.bank.rows(&place).unwrap().pop().unwrap();
-    probe.bank.remove(place.clone(), oldest.row).unwrap();
-    let rows = probe.transactions().await;
+    let oldest = probe.bank.list_rows(&place).unwrap().pop().unwrap();
+    probe.bank.remove_row(place.clone(), oldest.row).unwrap();
+    let rows = probe.list_transactions().await;
     assert_eq!(rows.len(), 9);
     assert!(of(&rows, &oldest.transaction_id).is_none());
     let sign = if oldest.direction == Direction::Debit {
@@ -373,32 +402,35 @@ async fn edits_move_the_list_and_the_balance() {
     assert_eq!(balances().await, (removed, removed));
 
     let back_dated = NewTransaction {
-        dated: Some("2026-12-01T10:00:00Z".parse().unwrap()),
-        ..debit("5.00", "LATE")
+        booking_time: Some("2026-12-01T10:00:00Z".parse().unwrap()),
+        ..debit_transaction("5.00", "LATE")
     };
-    let late = probe.bank.add(place.clone(), back_dated).unwrap();
-    let row = of(&probe.transactions().await, &late.transaction_id).unwrap();
+    let late = probe.bank.add_row(place.clone(), back_dated).unwrap();
+    let row = of(&probe.list_transactions().await, &late.transaction_id).unwrap();
     assert_eq!(row["BookingDateTime"], "2026-12-01T10:00:00+00:00");
 }
 
 #[tokio::test]
 async fn ids_can_be_missing_blank_and_given_twice() {
-    let probe = Probe::small();
-    let place = probe.place();
-    let rows = probe.bank.rows(&place).unwrap();
+    let probe = LoginClient::with_ten_rows();
+    let place = probe.account_address();
+    let rows = probe.bank.list_rows(&place).unwrap();
     let twice = rows[5].transaction_id.clone().unwrap();
     for (row, id) in [
-        (&rows[0], ShownId::Missing),
-        (&rows[1], ShownId::Blank),
-        (&rows[2], ShownId::Is(twice.clone())),
+        (&rows[0], ShownTransactionId::Missing),
+        (&rows[1], ShownTransactionId::Blank),
+        (&rows[2], ShownTransactionId::Text(twice.clone())),
     ] {
-        let change = Amend {
+        let change = RowAmendment {
             id: Some(id),
-            ..Amend::default()
+            ..RowAmendment::default()
         };
-        probe.bank.amend(place.clone(), row.row, change).unwrap();
+        probe
+            .bank
+            .amend_row(place.clone(), row.row, change)
+            .unwrap();
     }
-    let listed = probe.transactions().await;
+    let listed = probe.list_transactions().await;
     assert!(listed[0].get("TransactionId").is_none());
     assert_eq!(listed[1]["TransactionId"], "");
     assert_eq!(listed[2]["TransactionId"], twice.as_str());
@@ -407,65 +439,72 @@ async fn ids_can_be_missing_blank_and_given_twice() {
 
 #[tokio::test]
 async fn an_edited_pending_row_still_books_by_itself() {
-    let probe = Probe::new(Options::default(), paced(60));
-    let place = probe.place();
-    probe.hand.forward(50);
-    let pending = probe.bank.rows(&place).unwrap().remove(0);
+    let probe = LoginClient::with_options(SandboxOptions::default(), login_with_interval(60));
+    let place = probe.account_address();
+    probe.manual_clock.advance_seconds(50);
+    let pending = probe.bank.list_rows(&place).unwrap().remove(0);
     assert_eq!(pending.status, BookingStatus::Pending);
-    let change = Amend {
+    let change = RowAmendment {
         amount: Some("42".to_owned()),
-        ..Amend::default()
+        ..RowAmendment::default()
     };
     probe
         .bank
-        .amend(place.clone(), pending.row, change)
+        .amend_row(place.clone(), pending.row, change)
         .unwrap();
-    assert_eq!(probe.transactions().await[0]["Status"], "Pending");
-    probe.hand.forward(125);
-    let rows = probe.bank.rows(&place).unwrap();
+    assert_eq!(probe.list_transactions().await[0]["Status"], "Pending");
+    probe.manual_clock.advance_seconds(125);
+    let rows = probe.bank.list_rows(&place).unwrap();
     let row = rows.iter().find(|row| row.row == pending.row).unwrap();
     assert_eq!(row.status, BookingStatus::Booked);
     assert_eq!(row.amount, "42.00");
-    let listed = probe.transactions().await;
+    let listed = probe.list_transactions().await;
     let id = row.transaction_id.as_deref().unwrap();
     assert!(listed.iter().any(|row| row["TransactionId"] == id));
 }
 
 #[tokio::test]
 async fn what_is_out_of_bounds_is_refused() {
-    let probe = Probe::small();
-    let place = probe.place();
+    let probe = LoginClient::with_ten_rows();
+    let place = probe.account_address();
     for amount in ["", "-1", "12,50", "1.005", "1000000000.01", "1e3"] {
-        let refused = probe.bank.add(place.clone(), debit(amount, ""));
+        let refused = probe
+            .bank
+            .add_row(place.clone(), debit_transaction(amount, ""));
         assert!(refused.is_err(), "{amount}");
     }
     assert!(
         probe
             .bank
-            .add(place.clone(), debit("0", &"x".repeat(501)))
+            .add_row(place.clone(), debit_transaction("0", &"x".repeat(501)))
             .is_err()
     );
     let mut nowhere = place;
-    nowhere.account.push('0');
-    assert!(probe.bank.add(nowhere, debit("1", "")).is_err());
+    nowhere.account_id.push('0');
+    assert!(
+        probe
+            .bank
+            .add_row(nowhere, debit_transaction("1", ""))
+            .is_err()
+    );
     for login in [
         NewLogin {
             accounts: 0,
-            ..rows(1)
+            ..login_with_rows(1)
         },
         NewLogin {
             accounts: 6,
-            ..rows(1)
+            ..login_with_rows(1)
         },
         NewLogin {
             history_days: 0,
-            ..rows(1)
+            ..login_with_rows(1)
         },
         NewLogin {
             name: Some(String::new()),
-            ..rows(1)
+            ..login_with_rows(1)
         },
-        rows(20_001),
+        login_with_rows(20_001),
     ] {
         assert!(probe.bank.create_login(login).is_err());
     }
@@ -473,13 +512,13 @@ async fn what_is_out_of_bounds_is_refused() {
 
 #[tokio::test]
 async fn one_login_never_opens_another() {
-    let hand = Hand::new();
-    let bank = Bank::memory(Options::default(), hand.clock());
-    let one = Probe::on(bank.clone(), hand.clone(), rows(2));
-    let other = Probe::on(bank, hand, rows(2));
+    let hand = ManualClock::new();
+    let bank = SandboxBank::in_memory(SandboxOptions::default(), hand.bank_clock());
+    let one = LoginClient::for_bank(bank.clone(), hand.clone(), login_with_rows(2));
+    let other = LoginClient::for_bank(bank, hand, login_with_rows(2));
     assert_ne!(one.token, other.token);
-    let foreign = format!("/{}/balances", other.place().account);
-    assert_eq!(one.get(&foreign).await.status, StatusCode::BAD_REQUEST);
-    let listed = one.get("").await.json();
+    let foreign = format!("/{}/balances", other.account_address().account_id);
+    assert_eq!(one.get_path(&foreign).await.status, StatusCode::BAD_REQUEST);
+    let listed = one.get_path("").await.parse_json();
     assert_eq!(listed["Data"]["Account"].as_array().unwrap().len(), 1);
 }

@@ -3,32 +3,35 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use okra_sandbox::{ConsentState, Faults, Malformed, Options, Outage, RateLimit, Resource, Target};
+use okra_sandbox::{
+    ConsentState, FaultTarget, Faults, MalformedFault, Outage, RateLimitFault, SandboxOptions,
+    SandboxResource,
+};
 
-use crate::support::{Probe, ask, rows, transactions};
+use crate::support::{LoginClient, login_with_rows, parse_transactions, send_get};
 
-fn set(probe: &Probe, faults: Faults) {
-    let target = Target::Login(probe.login);
-    probe.bank.set_faults(target, faults).unwrap();
+fn set_login_faults(login_client: &LoginClient, faults: Faults) {
+    let target = FaultTarget::Login(login_client.login);
+    login_client.bank.set_faults(target, faults).unwrap();
 }
 
 #[tokio::test]
 async fn an_outage_ends_when_it_is_ended() {
-    let probe = Probe::small();
+    let probe = LoginClient::with_ten_rows();
     let outage = |outage| Faults {
         outage,
         ..Faults::default()
     };
-    for target in [Target::Bank, Target::Login(probe.login)] {
+    for target in [FaultTarget::Bank, FaultTarget::Login(probe.login)] {
         let faults = outage(Some(Outage::Unavailable));
         probe.bank.set_faults(target, faults).unwrap();
-        let answer = probe.get("").await;
+        let answer = probe.get_path("").await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
         let faults = outage(Some(Outage::Drop));
         probe.bank.set_faults(target, faults).unwrap();
-        assert!(probe.get("").await.body.is_none());
+        assert!(probe.get_path("").await.body.is_none());
         probe.bank.set_faults(target, outage(None)).unwrap();
-        assert_eq!(probe.get("").await.status, StatusCode::OK);
+        assert_eq!(probe.get_path("").await.status, StatusCode::OK);
     }
 }
 
@@ -36,8 +39,8 @@ async fn an_outage_ends_when_it_is_ended() {
 async fn a_dropped_connection_is_an_error_at_the_other_end_of_a_socket() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    let probe = Probe::small();
-    set(
+    let probe = LoginClient::with_ten_rows();
+    set_login_faults(
         &probe,
         Faults {
             outage: Some(Outage::Drop),
@@ -46,7 +49,7 @@ async fn a_dropped_connection_is_an_error_at_the_other_end_of_a_socket() {
     );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(axum::serve(listener, probe.bank.router()).into_future());
+    let server = tokio::spawn(axum::serve(listener, probe.bank.api_router()).into_future());
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = format!(
         "GET /open-banking/v3.1/aisp/accounts HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\n\r\n",
@@ -62,13 +65,13 @@ async fn a_dropped_connection_is_an_error_at_the_other_end_of_a_socket() {
 
 #[tokio::test]
 async fn the_next_calls_are_too_many() {
-    let probe = Probe::small();
+    let probe = LoginClient::with_ten_rows();
     for retry_after_s in [Some(30), None] {
-        let rate_limit = Some(RateLimit {
+        let rate_limit = Some(RateLimitFault {
             calls: 2,
             retry_after_s,
         });
-        set(
+        set_login_faults(
             &probe,
             Faults {
                 rate_limit,
@@ -76,20 +79,20 @@ async fn the_next_calls_are_too_many() {
             },
         );
         for _ in 0..2 {
-            let answer = probe.get("").await;
+            let answer = probe.get_path("").await;
             assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
             let expected = retry_after_s.map(|seconds: u32| seconds.to_string());
-            assert_eq!(answer.header("retry-after"), expected.as_deref());
+            assert_eq!(answer.header_text("retry-after"), expected.as_deref());
         }
-        assert_eq!(probe.get("").await.status, StatusCode::OK);
+        assert_eq!(probe.get_path("").await.status, StatusCode::OK);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_answer_is_held_back() {
-    let probe = Probe::small();
+    let probe = LoginClient::with_ten_rows();
     let slow_ms = 2_500;
-    set(
+    set_login_faults(
         &probe,
         Faults {
             slow_ms,
@@ -97,13 +100,13 @@ async fn a_slow_answer_is_held_back() {
         },
     );
     let start = tokio::time::Instant::now();
-    assert_eq!(probe.get("").await.status, StatusCode::OK);
+    assert_eq!(probe.get_path("").await.status, StatusCode::OK);
     assert!(start.elapsed() >= Duration::from_millis(slow_ms.into()));
 }
 
 #[tokio::test]
 async fn a_consent_ends_and_the_user_grants_another() {
-    let probe = Probe::small();
+    let probe = LoginClient::with_ten_rows();
     for (state, status, code) in [
         (
             ConsentState::Expired,
@@ -117,89 +120,94 @@ async fn a_consent_ends_and_the_user_grants_another() {
         ),
     ] {
         probe.bank.set_consent(probe.login, state).unwrap();
-        let answer = probe.get("").await;
+        let answer = probe.get_path("").await;
         assert_eq!(answer.status, status);
-        assert_eq!(answer.json()["Errors"][0]["ErrorCode"], code);
-        let token = probe.bank.link(probe.login).unwrap();
+        assert_eq!(answer.parse_json()["Errors"][0]["ErrorCode"], code);
+        let token = probe.bank.link_login(probe.login).unwrap();
         assert_ne!(token.as_str(), probe.token);
-        assert_eq!(probe.bank.link(probe.login).unwrap(), token);
+        assert_eq!(probe.bank.link_login(probe.login).unwrap(), token);
         let path = "/open-banking/v3.1/aisp/accounts";
-        let answer = ask(&probe.bank.router(), path, Some(token.as_str())).await;
+        let answer = send_get(&probe.bank.api_router(), path, Some(token.as_str())).await;
         assert_eq!(answer.status, StatusCode::OK);
-        assert_eq!(probe.get("").await.status, status);
+        assert_eq!(probe.get_path("").await.status, status);
     }
 }
 
 #[tokio::test]
 async fn malformed_answers_are_malformed_in_their_way() {
-    let probe = Probe::small();
+    let probe = LoginClient::with_ten_rows();
     let with = async |malformed| {
-        set(
+        set_login_faults(
             &probe,
             Faults {
                 malformed: Some(malformed),
                 ..Faults::default()
             },
         );
-        let answer = probe.first("/transactions").await;
+        let answer = probe.get_first_account("/transactions").await;
         assert_eq!(answer.status, StatusCode::OK);
         answer
     };
     let is_json = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).is_ok();
-    let truncated = with(Malformed::Truncated).await;
+    let truncated = with(MalformedFault::Truncated).await;
     assert!(!is_json(&truncated.body.unwrap()));
-    let html = with(Malformed::Html).await;
+    let html = with(MalformedFault::Html).await;
     assert_eq!(
-        html.header("content-type"),
+        html.header_text("content-type"),
         Some("text/html; charset=utf-8")
     );
     assert!(!is_json(&html.body.unwrap()));
-    let wrong = with(Malformed::WrongTypes).await.json();
+    let wrong = with(MalformedFault::WrongTypes).await.parse_json();
     assert!(wrong["Data"]["Transaction"].is_string());
-    let comma = with(Malformed::CommaAmount).await.json();
+    let comma = with(MalformedFault::CommaAmount).await.parse_json();
     let amount = comma["Data"]["Transaction"][0]["Amount"]["Amount"].clone();
     assert!(amount.as_str().unwrap().contains(','), "{amount}");
-    set(&probe, Faults::default());
-    assert!(is_json(&probe.first("/transactions").await.body.unwrap()));
+    set_login_faults(&probe, Faults::default());
+    assert!(is_json(
+        &probe.get_first_account("/transactions").await.body.unwrap()
+    ));
 }
 
 #[tokio::test]
 async fn a_list_can_be_empty_for_a_while() {
-    let probe = Probe::small();
-    let rows = probe.transactions().await;
-    set(
+    let probe = LoginClient::with_ten_rows();
+    let rows = probe.list_transactions().await;
+    set_login_faults(
         &probe,
         Faults {
             empty: true,
             ..Faults::default()
         },
     );
-    assert!(probe.transactions().await.is_empty());
-    set(&probe, Faults::default());
-    assert_eq!(probe.transactions().await, rows);
+    assert!(probe.list_transactions().await.is_empty());
+    set_login_faults(&probe, Faults::default());
+    assert_eq!(probe.list_transactions().await, rows);
 }
 
 #[tokio::test]
 async fn pages_can_shift_under_the_reader() {
-    let options = Options {
+    let options = SandboxOptions {
         page_size: 4,
-        ..Options::default()
+        ..SandboxOptions::default()
     };
-    let probe = Probe::new(options, rows(8));
-    let whole = probe.bank.rows(&probe.place()).unwrap();
+    let probe = LoginClient::with_options(options, login_with_rows(8));
+    let whole = probe.bank.list_rows(&probe.account_address()).unwrap();
     for (page_shift, start) in [(1, 3), (-1, 5), (0, 4), (-100, 8)] {
-        set(
+        set_login_faults(
             &probe,
             Faults {
                 page_shift,
                 ..Faults::default()
             },
         );
-        let first = probe.first("/transactions").await;
-        let next = first.json()["Links"]["Next"].as_str().unwrap().to_owned();
+        let first = probe.get_first_account("/transactions").await;
+        let next = first.parse_json()["Links"]["Next"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let path = next.strip_prefix("http://bank.test").unwrap();
-        let second = ask(&probe.bank.router(), path, Some(&probe.token)).await;
-        let second = transactions(&second);
+        let second = send_get(&probe.bank.api_router(), path, Some(&probe.token)).await;
+        let second = parse_transactions(&second);
         let id = second.first().map(|row| row["TransactionId"].clone());
         let expected = whole
             .get(start)
@@ -212,26 +220,26 @@ async fn pages_can_shift_under_the_reader() {
 async fn a_fault_can_be_of_one_resource_or_account() {
     let login = okra_sandbox::NewLogin {
         accounts: 2,
-        ..rows(2)
+        ..login_with_rows(2)
     };
-    let probe = Probe::new(Options::default(), login);
-    let accounts = probe.bank.login(probe.login).unwrap().accounts;
+    let probe = LoginClient::with_options(SandboxOptions::default(), login);
+    let accounts = probe.bank.find_login(probe.login).unwrap().accounts;
     let status = async |account: usize, below: &str| {
         let below = format!("/{}{below}", accounts[account].account_id);
-        probe.get(&below).await.status.as_u16()
+        probe.get_path(&below).await.status.as_u16()
     };
     let outage = Some(Outage::Unavailable);
-    set(
+    set_login_faults(
         &probe,
         Faults {
             outage,
-            resource: Some(Resource::Balances),
+            resource: Some(SandboxResource::Balances),
             ..Faults::default()
         },
     );
     assert_eq!(status(0, "/balances").await, 503);
     assert_eq!(status(0, "/transactions").await, 200);
-    set(
+    set_login_faults(
         &probe,
         Faults {
             outage,
@@ -241,5 +249,5 @@ async fn a_fault_can_be_of_one_resource_or_account() {
     );
     assert_eq!(status(0, "/balances").await, 200);
     assert_eq!(status(1, "/balances").await, 503);
-    assert_eq!(probe.get("").await.status, StatusCode::OK);
+    assert_eq!(probe.get_path("").await.status, StatusCode::OK);
 }

@@ -4,37 +4,37 @@ use std::{fs, path::Path};
 
 use okra_core::model::{BookingStatus, Direction};
 use okra_sandbox::{
-    Amend, Bank, Book, ConsentState, Faults, JOURNAL_FILE, NewTransaction, OpenError, Options,
-    Outage, Target,
+    BookingDetails, ConsentState, FaultTarget, Faults, JOURNAL_FILE, NewTransaction, Outage,
+    RowAmendment, SandboxBank, SandboxOpenError, SandboxOptions,
 };
 
-use crate::support::{Hand, Probe, rows};
+use crate::support::{LoginClient, ManualClock, login_with_rows};
 
-fn open(folder: &Path, hand: &Hand) -> Result<Bank, OpenError> {
-    Bank::open(Options::default(), hand.clock(), folder)
+fn open_bank(folder: &Path, manual_clock: &ManualClock) -> Result<SandboxBank, SandboxOpenError> {
+    SandboxBank::open_folder(SandboxOptions::default(), manual_clock.bank_clock(), folder)
 }
 
-fn pending(text: &str) -> NewTransaction {
+fn pending_transaction(text: &str) -> NewTransaction {
     NewTransaction {
         direction: Direction::Debit,
         amount: "10.00".to_owned(),
         text: text.to_owned(),
         status: BookingStatus::Pending,
-        dated: None,
+        booking_time: None,
         id: None,
     }
 }
 
 /// Everything a bank shows.
-fn shown(bank: &Bank) -> String {
-    let logins = bank.logins();
+fn describe_bank(bank: &SandboxBank) -> String {
+    let logins = bank.list_logins();
     let rows: Vec<_> = logins
         .iter()
         .flat_map(|login| {
             login.accounts.iter().map(|account| {
-                bank.rows(&okra_sandbox::Place {
+                bank.list_rows(&okra_sandbox::AccountAddress {
                     login: login.id,
-                    account: account.account_id.clone(),
+                    account_id: account.account_id.clone(),
                 })
             })
         })
@@ -43,67 +43,75 @@ fn shown(bank: &Bank) -> String {
 }
 
 /// A bank in `folder` with one of every edit.
-fn played(folder: &Path, hand: &Hand) -> String {
-    let bank = open(folder, hand).unwrap();
-    let probe = Probe::on(bank, hand.clone(), rows(5));
-    let (bank, place) = (&probe.bank, probe.place());
+fn play_commands(folder: &Path, manual_clock: &ManualClock) -> String {
+    let bank = open_bank(folder, manual_clock).unwrap();
+    let probe = LoginClient::for_bank(bank, manual_clock.clone(), login_with_rows(5));
+    let (bank, place) = (&probe.bank, probe.account_address());
     let second = okra_sandbox::NewLogin {
-        pace_s: Some(60),
-        ..rows(3)
+        row_interval_s: Some(60),
+        ..login_with_rows(3)
     };
-    hand.forward(100);
+    manual_clock.advance_seconds(100);
     bank.create_login(second).unwrap();
-    let row = bank.add(place.clone(), pending("A")).unwrap().row;
-    hand.forward(1_000);
-    bank.book(place.clone(), row, Book::default()).unwrap();
-    let row = bank.add(place.clone(), pending("B")).unwrap().row;
-    let change = Amend {
+    let row = bank
+        .add_row(place.clone(), pending_transaction("A"))
+        .unwrap()
+        .row;
+    manual_clock.advance_seconds(1_000);
+    bank.book_row(place.clone(), row, BookingDetails::default())
+        .unwrap();
+    let row = bank
+        .add_row(place.clone(), pending_transaction("B"))
+        .unwrap()
+        .row;
+    let change = RowAmendment {
         text: Some("B2".to_owned()),
-        ..Amend::default()
+        ..RowAmendment::default()
     };
-    bank.amend(place.clone(), row, change).unwrap();
-    let oldest = bank.rows(&place).unwrap().pop().unwrap();
-    bank.remove(place, oldest.row).unwrap();
+    bank.amend_row(place.clone(), row, change).unwrap();
+    let oldest = bank.list_rows(&place).unwrap().pop().unwrap();
+    bank.remove_row(place, oldest.row).unwrap();
     let faults = Faults {
         outage: Some(Outage::Unavailable),
         ..Faults::default()
     };
-    bank.set_faults(Target::Bank, faults.clone()).unwrap();
-    bank.set_faults(Target::Login(probe.login), faults).unwrap();
+    bank.set_faults(FaultTarget::Bank, faults.clone()).unwrap();
+    bank.set_faults(FaultTarget::Login(probe.login), faults)
+        .unwrap();
     bank.set_consent(probe.login, ConsentState::Expired)
         .unwrap();
-    shown(bank)
+    describe_bank(bank)
 }
 
 #[tokio::test]
 async fn nothing_that_was_played_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
-    let hand = Hand::new();
-    let before = played(folder.path(), &hand);
-    let bank = open(folder.path(), &hand).unwrap();
-    assert_eq!(shown(&bank), before);
-    let login = bank.logins()[0].id;
-    let token = bank.link(login).unwrap();
+    let hand = ManualClock::new();
+    let before = play_commands(folder.path(), &hand);
+    let bank = open_bank(folder.path(), &hand).unwrap();
+    assert_eq!(describe_bank(&bank), before);
+    let login = bank.list_logins()[0].id;
+    let token = bank.link_login(login).unwrap();
     drop(bank);
-    let bank = open(folder.path(), &hand).unwrap();
-    assert_eq!(bank.link(login).unwrap(), token);
+    let bank = open_bank(folder.path(), &hand).unwrap();
+    assert_eq!(bank.link_login(login).unwrap(), token);
 }
 
 #[test]
 fn a_line_that_was_being_written_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
-    let hand = Hand::new();
-    played(folder.path(), &hand);
+    let hand = ManualClock::new();
+    play_commands(folder.path(), &hand);
     let file = folder.path().join(JOURNAL_FILE);
     let whole = fs::read(&file).unwrap();
     let lines = whole.iter().filter(|byte| **byte == b'\n').count();
     for length in (0..whole.len()).rev().step_by(37) {
         fs::write(&file, &whole[..length]).unwrap();
-        let bank = open(folder.path(), &hand).unwrap();
-        let added = bank.create_login(rows(1)).unwrap();
+        let bank = open_bank(folder.path(), &hand).unwrap();
+        let added = bank.create_login(login_with_rows(1)).unwrap();
         drop(bank);
-        let bank = open(folder.path(), &hand).unwrap();
-        assert!(bank.login(added.id).is_some(), "cut to {length} bytes");
+        let bank = open_bank(folder.path(), &hand).unwrap();
+        assert!(bank.find_login(added.id).is_some(), "cut to {length} bytes");
     }
     assert!(lines > 8);
 }
@@ -111,34 +119,37 @@ fn a_line_that_was_being_written_is_cut_off() {
 #[test]
 fn a_folder_is_open_once_and_with_one_seed() {
     let folder = tempfile::tempdir().unwrap();
-    let hand = Hand::new();
-    let bank = open(folder.path(), &hand).unwrap();
+    let hand = ManualClock::new();
+    let bank = open_bank(folder.path(), &hand).unwrap();
     assert!(matches!(
-        open(folder.path(), &hand).err(),
-        Some(OpenError::Locked)
+        open_bank(folder.path(), &hand).err(),
+        Some(SandboxOpenError::Locked)
     ));
     drop(bank);
-    let options = Options {
+    let options = SandboxOptions {
         seed: 2,
-        ..Options::default()
+        ..SandboxOptions::default()
     };
     assert!(matches!(
-        Bank::open(options, hand.clock(), folder.path()).err(),
-        Some(OpenError::Seed { made_with: 1 })
+        SandboxBank::open_folder(options, hand.bank_clock(), folder.path()).err(),
+        Some(SandboxOpenError::SeedMismatch { made_with: 1 })
     ));
 }
 
 #[test]
 fn a_journal_that_cannot_be_understood_is_not_guessed_at() {
-    let hand = Hand::new();
+    let hand = ManualClock::new();
     let check = |spoil: &dyn Fn(&str) -> String, expected: u64| {
         let folder = tempfile::tempdir().unwrap();
-        played(folder.path(), &hand);
+        play_commands(folder.path(), &hand);
         let file = folder.path().join(JOURNAL_FILE);
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, spoil(&text)).unwrap();
-        match open(folder.path(), &hand).err() {
-            Some(OpenError::Line { line, .. } | OpenError::Replay { line, .. }) => {
+        match open_bank(folder.path(), &hand).err() {
+            Some(
+                SandboxOpenError::UnreadableLine { line, .. }
+                | SandboxOpenError::ReplayFailed { line, .. },
+            ) => {
                 assert_eq!(line, expected);
             }
             other => panic!("{other:?}"),

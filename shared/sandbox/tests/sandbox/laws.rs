@@ -2,105 +2,122 @@
 
 use okra_core::model::{BookingStatus, Direction};
 use okra_sandbox::{
-    Amend, Bank, Book, NewLogin, NewTransaction, Options, Place, RowKey, RowView, ShownId,
+    AccountAddress, BookingDetails, NewLogin, NewTransaction, RowAmendment, RowKey, RowView,
+    SandboxBank, SandboxOptions, ShownTransactionId,
 };
 use proptest::prelude::*;
 
-use crate::support::{Hand, Probe, rows};
+use crate::support::{LoginClient, ManualClock, login_with_rows};
 
 /// Something done to the one account there is. Rows are chosen by their place in the list.
 #[derive(Clone, Debug)]
-enum Step {
+enum BankStep {
     Wait(i64),
     Add(NewTransaction),
-    Book(prop::sample::Index, Book),
-    Amend(prop::sample::Index, Amend),
+    Book(prop::sample::Index, BookingDetails),
+    Amend(prop::sample::Index, RowAmendment),
     Remove(prop::sample::Index),
 }
 
-fn amount() -> impl Strategy<Value = String> {
+fn any_amount() -> impl Strategy<Value = String> {
     (0..100_000_u32, 0..100_u32).prop_map(|(naira, kobo)| format!("{naira}.{kobo:02}"))
 }
 
-fn id() -> impl Strategy<Value = Option<ShownId>> {
+fn any_transaction_id() -> impl Strategy<Value = Option<ShownTransactionId>> {
     prop::option::of(prop_oneof![
-        Just(ShownId::Missing),
-        Just(ShownId::Blank),
-        "[a-c]".prop_map(ShownId::Is),
+        Just(ShownTransactionId::Missing),
+        Just(ShownTransactionId::Blank),
+        "[a-c]".prop_map(ShownTransactionId::Text),
     ])
 }
 
-fn new_transaction() -> impl Strategy<Value = NewTransaction> {
+fn any_new_transaction() -> impl Strategy<Value = NewTransaction> {
     let direction = prop_oneof![Just(Direction::Credit), Just(Direction::Debit)];
     let status = prop_oneof![Just(BookingStatus::Pending), Just(BookingStatus::Booked)];
-    (direction, amount(), status, id()).prop_map(|(direction, amount, status, id)| NewTransaction {
-        direction,
-        amount,
-        text: "BY REQUEST".to_owned(),
-        status,
-        dated: None,
-        id,
-    })
+    (direction, any_amount(), status, any_transaction_id()).prop_map(
+        |(direction, amount, status, id)| NewTransaction {
+            direction,
+            amount,
+            text: "BY REQUEST".to_owned(),
+            status,
+            booking_time: None,
+            id,
+        },
+    )
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn any_step() -> impl Strategy<Value = BankStep> {
     let row = any::<prop::sample::Index>;
     prop_oneof![
-        (0..400_i64).prop_map(Step::Wait),
-        new_transaction().prop_map(Step::Add),
-        (row(), -500..500_i64, id()).prop_map(|(row, drift, id)| {
+        (0..400_i64).prop_map(BankStep::Wait),
+        any_new_transaction().prop_map(BankStep::Add),
+        (row(), -500..500_i64, any_transaction_id()).prop_map(|(row, drift, id)| {
             let dated = None;
-            Step::Book(row, Book { drift, dated, id })
+            BankStep::Book(
+                row,
+                BookingDetails {
+                    drift,
+                    booking_time: dated,
+                    id,
+                },
+            )
         }),
-        (row(), prop::option::of(amount()), id()).prop_map(|(row, amount, id)| {
-            let text = Some("AMENDED".to_owned());
-            Step::Amend(row, Amend { text, amount, id })
-        }),
-        row().prop_map(Step::Remove),
+        (row(), prop::option::of(any_amount()), any_transaction_id()).prop_map(
+            |(row, amount, id)| {
+                let text = Some("AMENDED".to_owned());
+                BankStep::Amend(row, RowAmendment { text, amount, id })
+            }
+        ),
+        row().prop_map(BankStep::Remove),
     ]
 }
 
 /// Plays a step; what has no effect (there is no row, it is booked already) is left out.
-fn play(bank: &Bank, hand: &Hand, place: &Place, step: &Step) {
-    let listed = bank.rows(place).unwrap();
+fn play_step(
+    bank: &SandboxBank,
+    manual_clock: &ManualClock,
+    address: &AccountAddress,
+    step: &BankStep,
+) {
+    let listed = bank.list_rows(address).unwrap();
     let chosen = |index: &prop::sample::Index| -> Option<RowKey> {
         (!listed.is_empty()).then(|| index.get(&listed).row)
     };
-    let place = place.clone();
+    let place = address.clone();
     match step {
-        Step::Wait(seconds) => hand.forward(*seconds),
-        Step::Add(new) => {
-            bank.add(place, new.clone()).unwrap();
+        BankStep::Wait(seconds) => manual_clock.advance_seconds(*seconds),
+        BankStep::Add(new) => {
+            bank.add_row(place, new.clone()).unwrap();
         }
-        Step::Book(index, how) => {
-            let _ = chosen(index).map(|row| bank.book(place, row, how.clone()));
+        BankStep::Book(index, how) => {
+            let _ = chosen(index).map(|row| bank.book_row(place, row, how.clone()));
         }
-        Step::Amend(index, change) => {
-            let _ = chosen(index).map(|row| bank.amend(place, row, change.clone()));
+        BankStep::Amend(index, change) => {
+            let _ = chosen(index).map(|row| bank.amend_row(place, row, change.clone()));
         }
-        Step::Remove(index) => {
-            let _ = chosen(index).map(|row| bank.remove(place, row));
+        BankStep::Remove(index) => {
+            let _ = chosen(index).map(|row| bank.remove_row(place, row));
         }
     }
 }
 
-fn minor(decimal: &str) -> i64 {
+fn parse_minor(decimal: &str) -> i64 {
     decimal.replace('.', "").parse().unwrap()
 }
 
-fn sum(rows: &[RowView], status: BookingStatus) -> i64 {
+fn sum_amounts(rows: &[RowView], status: BookingStatus) -> i64 {
     let of_status = rows.iter().filter(|row| row.status == status);
     let signed = of_status.map(|row| match row.direction {
-        Direction::Credit => minor(&row.amount),
-        Direction::Debit => -minor(&row.amount),
+        Direction::Credit => parse_minor(&row.amount),
+        Direction::Debit => -parse_minor(&row.amount),
     });
     signed.sum()
 }
 
-fn busy() -> NewLogin {
+fn login_with_live_rows() -> NewLogin {
     NewLogin {
-        pace_s: Some(60),
-        ..rows(5)
+        row_interval_s: Some(60),
+        ..login_with_rows(5)
     }
 }
 
@@ -110,27 +127,27 @@ proptest! {
     /// The list and the balances tie, answers that were kept are those that would be made, and a bank
     /// that was closed and opened is the same bank.
     #[test]
-    fn a_bank_ties_and_forgets_nothing(steps in prop::collection::vec(step(), 1..40)) {
+    fn a_bank_ties_and_forgets_nothing(steps in prop::collection::vec(any_step(), 1..40)) {
         let folder = tempfile::tempdir().unwrap();
-        let hand = Hand::new();
-        let open = || Bank::open(Options::default(), hand.clock(), folder.path()).unwrap();
-        let probe = Probe::on(open(), hand.clone(), busy());
-        let place = probe.place();
+        let hand = ManualClock::new();
+        let open = || SandboxBank::open_folder(SandboxOptions::default(), hand.bank_clock(), folder.path()).unwrap();
+        let probe = LoginClient::for_bank(open(), hand.clone(), login_with_live_rows());
+        let place = probe.account_address();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let shown = |bank: &Bank| {
-            let account = bank.login(place.login).unwrap().accounts.remove(0);
-            let rows = bank.rows(&place).unwrap();
-            (minor(&account.ledger), minor(&account.available), rows)
+        let shown = |bank: &SandboxBank| {
+            let account = bank.find_login(place.login).unwrap().accounts.remove(0);
+            let rows = bank.list_rows(&place).unwrap();
+            (parse_minor(&account.ledger), parse_minor(&account.available), rows)
         };
         let (ledger, _, rows) = shown(&probe.bank);
-        let opening = ledger - sum(&rows, BookingStatus::Booked);
+        let opening = ledger - sum_amounts(&rows, BookingStatus::Booked);
         for step in &steps {
-            play(&probe.bank, &hand, &place, step);
+            play_step(&probe.bank, &hand, &place, step);
             let (ledger, available, rows) = shown(&probe.bank);
-            prop_assert_eq!(ledger - sum(&rows, BookingStatus::Booked), opening);
-            prop_assert_eq!(available - ledger, sum(&rows, BookingStatus::Pending));
+            prop_assert_eq!(ledger - sum_amounts(&rows, BookingStatus::Booked), opening);
+            prop_assert_eq!(available - ledger, sum_amounts(&rows, BookingStatus::Pending));
             let ids: Vec<_> = runtime
-                .block_on(probe.transactions())
+                .block_on(probe.list_transactions())
                 .iter()
                 .map(|row| row.get("TransactionId").and_then(|id| id.as_str()).map(str::to_owned))
                 .collect();

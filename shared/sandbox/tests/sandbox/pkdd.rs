@@ -5,22 +5,22 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use http::StatusCode;
 use jiff::civil::{Date, date};
 use okra_core::{
-    bank::Standard,
+    bank::BankStandard,
     model::{BookingStatus, Direction, TransactionFacts, TransactionWindow},
     money::{Currency, Money},
     tieout::tie_out,
 };
 use okra_sandbox::{
-    Options,
-    pkdd::{DayReport, ReplayBank, Row, Rows},
+    SandboxOptions,
+    pkdd::{DayReport, PkddReader, PkddRow, ReplayBank},
 };
 
-use crate::support::{ask, reference, transactions};
+use crate::support::{parse_transactions, reference_path, send_get};
 
 const HEADER: &str = "trans_id;account_id;date;type;operation;amount;balance;k_symbol;bank;account";
 
 /// Two accounts, one of them overdrawn; 8 is not in the order of its dates.
-pub(crate) const SMALL: &str = "\
+pub(crate) const SMALL_FILE: &str = "\
 trans_id;account_id;date;type;operation;amount;balance;k_symbol;bank;account
 1;7;930101;PRIJEM;VKLAD;700.00;700.00;;;
 2;8;930102;PRIJEM;;900;900.0;UROK;;
@@ -31,22 +31,26 @@ trans_id;account_id;date;type;operation;amount;balance;k_symbol;bank;account
 7;7;930105;PRIJEM;;2.00;-99.50;;;
 ";
 
-fn read(file: &str) -> Vec<Row> {
-    let rows = Rows::new(file.as_bytes()).unwrap();
+fn read_rows(file: &str) -> Vec<PkddRow> {
+    let rows = PkddReader::new(file.as_bytes()).unwrap();
     rows.map(Result::unwrap).collect()
 }
 
-fn replay(file: &str) -> ReplayBank {
-    ReplayBank::load(read(file), Standard::Obie31, Options::default())
+fn load_replay(file: &str) -> ReplayBank {
+    ReplayBank::load_rows(
+        read_rows(file),
+        BankStandard::Obie31,
+        SandboxOptions::default(),
+    )
 }
 
 #[test]
 fn a_row_is_read_whole() {
-    let rows = read(SMALL);
+    let rows = read_rows(SMALL_FILE);
     let czk: Currency = "CZK".parse().unwrap();
     assert_eq!(
         rows[3],
-        Row {
+        PkddRow {
             line: 5,
             trans_id: 4,
             account_id: 7,
@@ -62,7 +66,7 @@ fn a_row_is_read_whole() {
     );
     let texts: Vec<_> = rows
         .iter()
-        .map(|row| (row.description(), row.code().to_owned()))
+        .map(|row| (row.bank_description(), row.transaction_code().to_owned()))
         .collect();
     let of = |text: &str, code: &str| (text.to_owned(), code.to_owned());
     assert_eq!(
@@ -85,7 +89,7 @@ fn a_bad_row_is_named_by_line_and_reason_and_the_next_is_read() {
         let mut file = format!("{HEADER}\r\n1;7;930101;PRIJEM;;1.00;1.00;;;\r\n").into_bytes();
         file.extend_from_slice(line);
         file.extend_from_slice(b"\n3;7;930102;PRIJEM;;1.00;2.00;;;");
-        let mut rows = Rows::new(file.as_slice()).unwrap();
+        let mut rows = PkddReader::new(file.as_slice()).unwrap();
         assert_eq!(rows.next().unwrap().unwrap().line, 2);
         let error = rows.next().unwrap().unwrap_err();
         assert_eq!(
@@ -144,7 +148,7 @@ fn a_bad_row_is_named_by_line_and_reason_and_the_next_is_read() {
 #[test]
 fn a_bad_row_does_not_use_up_its_id() {
     let file = format!("{HEADER}\n1;7;x;PRIJEM;;1;1;;;\n1;7;930101;PRIJEM;;1;1;;;\n");
-    let rows: Vec<_> = Rows::new(file.as_bytes()).unwrap().collect();
+    let rows: Vec<_> = PkddReader::new(file.as_bytes()).unwrap().collect();
     assert_eq!(
         rows.iter().map(Result::is_ok).collect::<Vec<_>>(),
         [false, true]
@@ -154,7 +158,7 @@ fn a_bad_row_does_not_use_up_its_id() {
 #[test]
 fn a_file_that_is_none_is_refused_at_its_first_line() {
     let check = |file: &str, expected: &str| {
-        let error = Rows::new(file.as_bytes()).unwrap_err();
+        let error = PkddReader::new(file.as_bytes()).unwrap_err();
         assert!(error.reason.is_final());
         assert_eq!(error.to_string(), format!("line 1: {expected}"), "{file:?}");
     };
@@ -172,7 +176,7 @@ fn an_endless_line_ends_the_file() {
         "{HEADER}\n1;7;930101;PRIJEM;{};1;1;;;\n",
         "x".repeat(100_000)
     );
-    let mut rows = Rows::new(file.as_bytes()).unwrap();
+    let mut rows = PkddReader::new(file.as_bytes()).unwrap();
     let error = rows.next().unwrap().unwrap_err();
     assert_eq!(error.line, 2);
     assert!(error.reason.is_final());
@@ -181,32 +185,36 @@ fn an_endless_line_ends_the_file() {
 
 #[test]
 fn a_file_that_is_not_there_says_so() {
-    let error = Rows::open("/nowhere/trans.csv".as_ref()).unwrap_err();
+    let error = PkddReader::open_file("/nowhere/trans.csv".as_ref()).unwrap_err();
     assert_eq!(error.to_string(), "line 1: the file cannot be read");
 }
 
 /// Ids listed and the booked balance of an account, as its customer sees them; `None` while there is
 /// no such account.
-async fn seen(replay: &ReplayBank, account: u64) -> Option<(Vec<String>, String)> {
-    let login = replay.login_of(account).unwrap();
-    let token = replay.bank().link(login).unwrap();
-    let router = replay.bank().router();
+async fn list_as_customer(replay: &ReplayBank, account: u64) -> Option<(Vec<String>, String)> {
+    let login = replay.login_id(account).unwrap();
+    let token = replay.sandbox_bank().link_login(login).unwrap();
+    let router = replay.sandbox_bank().api_router();
     let base = "/open-banking/v3.1/aisp/accounts";
-    let list = ask(&router, base, Some(token.as_str())).await.json();
+    let list = send_get(&router, base, Some(token.as_str()))
+        .await
+        .parse_json();
     let is_listed = !list["Data"]["Account"].as_array().unwrap().is_empty();
     let path = format!("{base}/{account}/transactions");
-    let answer = ask(&router, &path, Some(token.as_str())).await;
+    let answer = send_get(&router, &path, Some(token.as_str())).await;
     if answer.status == StatusCode::BAD_REQUEST {
         assert!(!is_listed);
         return None;
     }
     assert!(is_listed);
-    let ids = transactions(&answer)
+    let ids = parse_transactions(&answer)
         .iter()
         .map(|row| row["TransactionId"].as_str().unwrap().to_owned())
         .collect();
     let path = format!("{base}/{account}/balances");
-    let balances = ask(&router, &path, Some(token.as_str())).await.json();
+    let balances = send_get(&router, &path, Some(token.as_str()))
+        .await
+        .parse_json();
     let booked = &balances["Data"]["Balance"][1];
     let sign = if booked["CreditDebitIndicator"] == "Debit" {
         "-"
@@ -219,18 +227,18 @@ async fn seen(replay: &ReplayBank, account: u64) -> Option<(Vec<String>, String)
 
 #[tokio::test]
 async fn each_day_shows_its_rows_and_the_balance_of_the_last_one_in_the_file() {
-    let replay = replay(SMALL);
+    let replay = load_replay(SMALL_FILE);
     let check = async |day: i8, account: u64, expected: Option<(&[&str], &str)>| {
         replay.advance_to(date(1993, 1, day));
-        let got = seen(&replay, account).await;
+        let got = list_as_customer(&replay, account).await;
         let expected = expected.map(|(ids, balance)| {
             let ids = ids.iter().map(|id| (*id).to_owned()).collect();
             (ids, balance.to_owned())
         });
         assert_eq!(got, expected, "account {account} on day {day}");
     };
-    assert_eq!(replay.today(), date(1992, 12, 31));
-    assert_eq!(seen(&replay, 7).await, None);
+    assert_eq!(replay.current_day(), date(1992, 12, 31));
+    assert_eq!(list_as_customer(&replay, 7).await, None);
     check(1, 7, Some((&["1"], "700.00"))).await;
     check(1, 8, None).await;
     check(2, 7, Some((&["4", "3", "1"], "-101.50"))).await;
@@ -246,9 +254,9 @@ async fn each_day_shows_its_rows_and_the_balance_of_the_last_one_in_the_file() {
 
 #[test]
 fn a_day_says_what_it_brings() {
-    let replay = replay(SMALL);
-    let (seven, eight) = (replay.login_of(7).unwrap(), replay.login_of(8).unwrap());
-    let days: Vec<_> = replay.days().collect();
+    let replay = load_replay(SMALL_FILE);
+    let (seven, eight) = (replay.login_id(7).unwrap(), replay.login_id(8).unwrap());
+    let days: Vec<_> = replay.days_with_rows().collect();
     assert_eq!(days, [1, 2, 4, 5].map(|day| date(1993, 1, day)));
     assert_eq!(
         replay.advance_to(date(1993, 1, 2)),
@@ -259,18 +267,21 @@ fn a_day_says_what_it_brings() {
             logins: vec![(eight, 1), (seven, 2)],
         }
     );
-    assert_eq!(replay.today(), date(1993, 1, 2));
-    assert_eq!(replay.day(date(1993, 1, 3)).rows, 0);
-    assert_eq!(replay.login(7).unwrap().accounts[0].ledger, "-101.50");
-    assert!(replay.login_of(9).is_none());
+    assert_eq!(replay.current_day(), date(1993, 1, 2));
+    assert_eq!(replay.report_for_day(date(1993, 1, 3)).rows, 0);
+    assert_eq!(replay.find_login(7).unwrap().accounts[0].ledger, "-101.50");
+    assert!(replay.login_id(9).is_none());
 }
 
 #[tokio::test]
 async fn the_whole_file_is_shown_as_it_is() {
-    let Some(path) = reference("data/pkdd99/trans.csv") else {
+    let Some(path) = reference_path("data/pkdd99/trans.csv") else {
         return;
     };
-    let rows: Vec<_> = Rows::open(&path).unwrap().map(Result::unwrap).collect();
+    let rows: Vec<_> = PkddReader::open_file(&path)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!(rows.len(), 32_869);
     let accounts: HashSet<_> = rows.iter().map(|row| row.account_id).collect();
     assert_eq!(accounts.len(), 800);
@@ -279,12 +290,19 @@ async fn the_whole_file_is_shown_as_it_is() {
     for row in &rows {
         *per_day.entry(row.date).or_default() += 1;
     }
-    let replay = ReplayBank::load(rows.clone(), Standard::Obie40, Options::default());
+    let replay = ReplayBank::load_rows(
+        rows.clone(),
+        BankStandard::Obie40,
+        SandboxOptions::default(),
+    );
     let logins = |reports: &[DayReport]| {
         let new = reports.iter().map(|report| report.new_logins.len());
         new.sum::<usize>()
     };
-    let reports: Vec<_> = replay.days().map(|day| replay.advance_to(day)).collect();
+    let reports: Vec<_> = replay
+        .days_with_rows()
+        .map(|day| replay.advance_to(day))
+        .collect();
     let rows_of: Vec<_> = reports
         .iter()
         .map(|report| (report.date, report.rows))
@@ -299,7 +317,7 @@ async fn the_whole_file_is_shown_as_it_is() {
             last.insert(row.account_id, (row.balance_after, row.line));
         }
         for account in &accounts {
-            let login = replay.login(*account).unwrap();
+            let login = replay.find_login(*account).unwrap();
             let ledger = login.accounts.first().map(|account| account.ledger.clone());
             let expected = last.get(account).map(|(balance, _)| balance.to_decimal());
             assert_eq!(ledger, expected, "account {account} on {day}");
@@ -311,11 +329,11 @@ async fn the_whole_file_is_shown_as_it_is() {
 /// the rows of a day allow, all but six in a hundred do; those are the file's own gaps.
 #[test]
 fn most_days_tie_in_some_order_of_their_rows() {
-    let Some(path) = reference("data/pkdd99/trans.csv") else {
+    let Some(path) = reference_path("data/pkdd99/trans.csv") else {
         return;
     };
     let mut accounts: BTreeMap<u64, Vec<TransactionFacts>> = BTreeMap::new();
-    for row in Rows::open(&path).unwrap().map(Result::unwrap) {
+    for row in PkddReader::open_file(&path).unwrap().map(Result::unwrap) {
         let noon = row.date.at(12, 0, 0, 0);
         let facts = TransactionFacts {
             bank_id: Some(row.trans_id.to_string()),
@@ -324,7 +342,7 @@ fn most_days_tie_in_some_order_of_their_rows() {
             amount: row.amount,
             booked_at: jiff::tz::Offset::UTC.to_timestamp(noon).unwrap(),
             value_at: None,
-            description: row.description(),
+            description: row.bank_description(),
             reference: None,
             code: None,
             balance_after: Some(row.balance_after),
@@ -333,7 +351,7 @@ fn most_days_tie_in_some_order_of_their_rows() {
     }
     let (mut days, mut untied) = (0, 0);
     for rows in accounts.into_values() {
-        let dates: HashSet<Date> = rows.iter().map(TransactionFacts::date).collect();
+        let dates: HashSet<Date> = rows.iter().map(TransactionFacts::booking_date).collect();
         days += dates.len();
         let from = date(1993, 1, 1);
         let window = TransactionWindow { from, rows };
@@ -351,7 +369,7 @@ fn quotes_marks_and_blank_lines_do_not_confuse_the_numbers() {
         "\u{FEFF}{quoted}\r\n\n \r\n1;7;930101;\"PRIJEM\";\"VKLAD; X\";1;1;;;\r\n\
          2;7;930101;\"PRIJEM;;1;1;;;\n3;7;930101;VYDAJ;;1;0;\"\";\"\";\"\""
     );
-    let rows: Vec<_> = Rows::new(file.as_bytes()).unwrap().collect();
+    let rows: Vec<_> = PkddReader::new(file.as_bytes()).unwrap().collect();
     let first = rows[0].as_ref().unwrap();
     assert_eq!((first.line, first.operation.as_str()), (4, "VKLAD; X"));
     assert_eq!(rows[1].as_ref().unwrap_err().line, 5);

@@ -4,35 +4,35 @@ use std::fs;
 
 use jsonschema::{Draft, Validator};
 use okra_core::{
-    bank::Standard,
+    bank::BankStandard,
     model::{BookingStatus, Direction},
 };
 use okra_sandbox::{
-    Bank, Faults, Malformed, NewLogin, NewTransaction, Options, Target,
-    pkdd::{ReplayBank, Rows},
+    FaultTarget, Faults, MalformedFault, NewLogin, NewTransaction, SandboxBank, SandboxOptions,
+    pkdd::{PkddReader, ReplayBank},
 };
 use serde_json::{Value, json};
 
-use crate::support::{Probe, ask, reference, rows};
+use crate::support::{LoginClient, login_with_rows, reference_path, send_get};
 
 /// The schemas of one version of the standard.
-struct Spec {
+struct ObieComponents {
     components: Value,
 }
 
-impl Spec {
-    fn load(standard: Standard) -> Option<Self> {
+impl ObieComponents {
+    fn load_components(standard: BankStandard) -> Option<Self> {
         let file = match standard {
-            Standard::Obie31 => "specs/obie-account-info-3.1.11.yaml",
-            Standard::Obie40 => "specs/obie-account-info-4.0.0.yaml",
+            BankStandard::Obie31 => "specs/obie-account-info-3.1.11.yaml",
+            BankStandard::Obie40 => "specs/obie-account-info-4.0.0.yaml",
         };
-        let text = fs::read_to_string(reference(file)?).unwrap();
+        let text = fs::read_to_string(reference_path(file)?).unwrap();
         let mut whole: Value = serde_yaml_ng::from_str(&text).unwrap();
         let components = whole["components"].take();
         Some(Self { components })
     }
 
-    fn validator(&self, schema: &str) -> Validator {
+    fn schema_validator(&self, schema: &str) -> Validator {
         let root = json!({
             "$ref": format!("#/components/schemas/{schema}"),
             "components": self.components,
@@ -45,11 +45,11 @@ impl Spec {
     }
 }
 
-async fn check(standard: Standard, bank: &Bank, token: &str, account: &str) {
-    let Some(spec) = Spec::load(standard) else {
+async fn check_responses(standard: BankStandard, bank: &SandboxBank, token: &str, account: &str) {
+    let Some(spec) = ObieComponents::load_components(standard) else {
         return;
     };
-    let base = format!("{}/accounts", Bank::base_path(standard));
+    let base = format!("{}/accounts", SandboxBank::base_path(standard));
     for (below, token, schema) in [
         (String::new(), Some(token), "OBReadAccount6"),
         (format!("/{account}"), Some(token), "OBReadAccount6"),
@@ -71,8 +71,8 @@ async fn check(standard: Standard, bank: &Bank, token: &str, account: &str) {
             "OBErrorResponse1",
         ),
     ] {
-        let answer = ask(&bank.router(), &format!("{base}{below}"), token).await;
-        let (json, validator) = (answer.json(), spec.validator(schema));
+        let answer = send_get(&bank.api_router(), &format!("{base}{below}"), token).await;
+        let (json, validator) = (answer.parse_json(), spec.schema_validator(schema));
         let errors: Vec<_> = validator
             .iter_errors(&json)
             .map(|error| format!("{}: {error}", error.instance_path()))
@@ -85,54 +85,54 @@ async fn check(standard: Standard, bank: &Bank, token: &str, account: &str) {
 async fn generated_answers_are_true_to_the_standard() {
     let login = NewLogin {
         accounts: 2,
-        pace_s: Some(60),
-        ..rows(150)
+        row_interval_s: Some(60),
+        ..login_with_rows(150)
     };
-    let probe = Probe::new(Options::default(), login);
-    probe.hand.forward(600);
-    let place = probe.place();
+    let probe = LoginClient::with_options(SandboxOptions::default(), login);
+    probe.manual_clock.advance_seconds(600);
+    let place = probe.account_address();
     let added = NewTransaction {
         direction: Direction::Debit,
         amount: "1000000000".to_owned(),
         text: String::new(),
         status: BookingStatus::Pending,
-        dated: None,
+        booking_time: None,
         id: None,
     };
-    probe.bank.add(place.clone(), added).unwrap();
-    for standard in [Standard::Obie31, Standard::Obie40] {
-        check(standard, &probe.bank, &probe.token, &place.account).await;
+    probe.bank.add_row(place.clone(), added).unwrap();
+    for standard in [BankStandard::Obie31, BankStandard::Obie40] {
+        check_responses(standard, &probe.bank, &probe.token, &place.account_id).await;
     }
 }
 
 #[tokio::test]
 async fn replayed_answers_are_true_to_the_standard() {
-    let rows = Rows::new(crate::pkdd::SMALL.as_bytes()).unwrap();
-    let replay = ReplayBank::load(
+    let rows = PkddReader::new(crate::pkdd::SMALL_FILE.as_bytes()).unwrap();
+    let replay = ReplayBank::load_rows(
         rows.map(Result::unwrap),
-        Standard::Obie31,
-        Options::default(),
+        BankStandard::Obie31,
+        SandboxOptions::default(),
     );
     replay.advance_to(jiff::civil::date(1993, 1, 5));
-    let login = replay.login_of(7).unwrap();
-    let token = replay.bank().link(login).unwrap();
-    for standard in [Standard::Obie31, Standard::Obie40] {
-        check(standard, replay.bank(), token.as_str(), "7").await;
+    let login = replay.login_id(7).unwrap();
+    let token = replay.sandbox_bank().link_login(login).unwrap();
+    for standard in [BankStandard::Obie31, BankStandard::Obie40] {
+        check_responses(standard, replay.sandbox_bank(), token.as_str(), "7").await;
     }
 }
 
 #[tokio::test]
 async fn a_malformed_answer_is_not() {
-    let probe = Probe::new(Options::default(), rows(20));
-    for malformed in [Malformed::CommaAmount, Malformed::WrongTypes] {
+    let probe = LoginClient::with_options(SandboxOptions::default(), login_with_rows(20));
+    for malformed in [MalformedFault::CommaAmount, MalformedFault::WrongTypes] {
         let faults = Faults {
             malformed: Some(malformed),
             ..Faults::default()
         };
-        probe.bank.set_faults(Target::Bank, faults).unwrap();
-        let json = probe.first("/transactions").await.json();
-        if let Some(spec) = Spec::load(Standard::Obie31) {
-            assert!(!spec.validator("OBReadTransaction6").is_valid(&json));
+        probe.bank.set_faults(FaultTarget::Bank, faults).unwrap();
+        let json = probe.get_first_account("/transactions").await.parse_json();
+        if let Some(spec) = ObieComponents::load_components(BankStandard::Obie31) {
+            assert!(!spec.schema_validator("OBReadTransaction6").is_valid(&json));
         }
     }
 }

@@ -13,113 +13,118 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Collected};
 use jiff::Timestamp;
-use okra_core::bank::Standard;
-use okra_sandbox::{Bank, Clock, LoginId, NewLogin, Options, Place};
+use okra_core::bank::BankStandard;
+use okra_sandbox::{AccountAddress, LoginId, NewLogin, SandboxBank, SandboxClock, SandboxOptions};
 use serde_json::Value;
 use tower::ServiceExt;
 
 /// 2027-01-15T08:00:00Z.
 pub(crate) const START: i64 = 1_800_000_000;
 
-pub(crate) const BOTH: [Standard; 2] = [Standard::Obie31, Standard::Obie40];
+pub(crate) const BOTH_STANDARDS: [BankStandard; 2] = [BankStandard::Obie31, BankStandard::Obie40];
 
 /// A clock that is moved by hand.
 #[derive(Clone)]
-pub(crate) struct Hand(Arc<AtomicI64>);
+pub(crate) struct ManualClock(Arc<AtomicI64>);
 
-impl Hand {
+impl ManualClock {
     pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicI64::new(START)))
     }
 
-    pub(crate) fn clock(&self) -> Clock {
+    pub(crate) fn bank_clock(&self) -> SandboxClock {
         let seconds = Arc::clone(&self.0);
         Arc::new(move || Timestamp::from_second(seconds.load(Ordering::Relaxed)).unwrap())
     }
 
-    pub(crate) fn forward(&self, seconds: i64) {
+    pub(crate) fn advance_seconds(&self, seconds: i64) {
         self.0.fetch_add(seconds, Ordering::Relaxed);
     }
 }
 
-pub(crate) struct Answer {
+pub(crate) struct ClientResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// `None` where the connection broke off.
     pub(crate) body: Option<Bytes>,
 }
 
-impl Answer {
-    pub(crate) fn json(&self) -> Value {
+impl ClientResponse {
+    pub(crate) fn parse_json(&self) -> Value {
         serde_json::from_slice(self.body.as_ref().unwrap()).unwrap()
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header_text(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
 /// One login of a bank.
-pub(crate) struct Probe {
-    pub(crate) bank: Bank,
-    pub(crate) hand: Hand,
+pub(crate) struct LoginClient {
+    pub(crate) bank: SandboxBank,
+    pub(crate) manual_clock: ManualClock,
     pub(crate) login: LoginId,
     pub(crate) token: String,
 }
 
-impl Probe {
-    pub(crate) fn new(options: Options, login: NewLogin) -> Self {
-        let hand = Hand::new();
-        let bank = Bank::memory(options, hand.clock());
-        Self::on(bank, hand, login)
+impl LoginClient {
+    pub(crate) fn with_options(options: SandboxOptions, login: NewLogin) -> Self {
+        let hand = ManualClock::new();
+        let bank = SandboxBank::in_memory(options, hand.bank_clock());
+        Self::for_bank(bank, hand, login)
     }
 
-    pub(crate) fn on(bank: Bank, hand: Hand, login: NewLogin) -> Self {
+    pub(crate) fn for_bank(bank: SandboxBank, manual_clock: ManualClock, login: NewLogin) -> Self {
         let login = bank.create_login(login).unwrap().id;
-        let token = bank.link(login).unwrap().into_string();
+        let token = bank.link_login(login).unwrap().into_string();
         Self {
             bank,
-            hand,
+            manual_clock,
             login,
             token,
         }
     }
 
     /// A login with ten rows.
-    pub(crate) fn small() -> Self {
-        Self::new(Options::default(), rows(10))
+    pub(crate) fn with_ten_rows() -> Self {
+        Self::with_options(SandboxOptions::default(), login_with_rows(10))
     }
 
-    pub(crate) fn place(&self) -> Place {
-        let login = self.bank.login(self.login).unwrap();
-        Place {
+    pub(crate) fn account_address(&self) -> AccountAddress {
+        let login = self.bank.find_login(self.login).unwrap();
+        AccountAddress {
             login: self.login,
-            account: login.accounts[0].account_id.clone(),
+            account_id: login.accounts[0].account_id.clone(),
         }
     }
 
     /// Asks for what is below `/accounts` in version 3.1.
-    pub(crate) async fn get(&self, below: &str) -> Answer {
-        self.get_in(Standard::Obie31, below).await
+    pub(crate) async fn get_path(&self, subpath: &str) -> ClientResponse {
+        self.get_in_standard(BankStandard::Obie31, subpath).await
     }
 
-    pub(crate) async fn get_in(&self, standard: Standard, below: &str) -> Answer {
-        let path = format!("{}/accounts{below}", Bank::base_path(standard));
-        ask(&self.bank.router(), &path, Some(&self.token)).await
+    pub(crate) async fn get_in_standard(
+        &self,
+        standard: BankStandard,
+        subpath: &str,
+    ) -> ClientResponse {
+        let path = format!("{}/accounts{subpath}", SandboxBank::base_path(standard));
+        send_get(&self.bank.api_router(), &path, Some(&self.token)).await
     }
 
     /// Asks for what is below the first account.
-    pub(crate) async fn first(&self, below: &str) -> Answer {
-        self.get(&format!("/{}{below}", self.place().account)).await
+    pub(crate) async fn get_first_account(&self, subpath: &str) -> ClientResponse {
+        self.get_path(&format!("/{}{subpath}", self.account_address().account_id))
+            .await
     }
 
-    pub(crate) async fn transactions(&self) -> Vec<Value> {
-        transactions(&self.first("/transactions").await)
+    pub(crate) async fn list_transactions(&self) -> Vec<Value> {
+        parse_transactions(&self.get_first_account("/transactions").await)
     }
 
     /// Booked and available balance.
-    pub(crate) async fn balances(&self) -> (String, String) {
-        let json = self.first("/balances").await.json();
+    pub(crate) async fn read_balances(&self) -> (String, String) {
+        let json = self.get_first_account("/balances").await.parse_json();
         let of = |kind: &str| {
             let balances = json["Data"]["Balance"].as_array().unwrap();
             let balance = balances.iter().find(|one| one["Type"] == kind).unwrap();
@@ -133,7 +138,7 @@ impl Probe {
     }
 }
 
-pub(crate) fn rows(history_rows: u32) -> NewLogin {
+pub(crate) fn login_with_rows(history_rows: u32) -> NewLogin {
     NewLogin {
         name: Some("Adaeze Okonkwo".to_owned()),
         history_rows: Some(history_rows),
@@ -141,23 +146,23 @@ pub(crate) fn rows(history_rows: u32) -> NewLogin {
     }
 }
 
-pub(crate) fn transactions(answer: &Answer) -> Vec<Value> {
-    assert_eq!(answer.status, StatusCode::OK);
-    let json = answer.json();
+pub(crate) fn parse_transactions(response: &ClientResponse) -> Vec<Value> {
+    assert_eq!(response.status, StatusCode::OK);
+    let json = response.parse_json();
     json["Data"]["Transaction"].as_array().unwrap().clone()
 }
 
-pub(crate) async fn ask(router: &Router, path: &str, token: Option<&str>) -> Answer {
-    send(router, Method::GET, path, token, String::new()).await
+pub(crate) async fn send_get(router: &Router, path: &str, token: Option<&str>) -> ClientResponse {
+    send_request(router, Method::GET, path, token, String::new()).await
 }
 
-pub(crate) async fn send(
+pub(crate) async fn send_request(
     router: &Router,
     method: Method,
     path: &str,
     token: Option<&str>,
     body: String,
-) -> Answer {
+) -> ClientResponse {
     let mut request = Request::builder()
         .method(method)
         .uri(path)
@@ -168,7 +173,7 @@ pub(crate) async fn send(
     let request = request.body(Body::from(body)).unwrap();
     let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
     let body = body.collect().await.ok().map(Collected::to_bytes);
-    Answer {
+    ClientResponse {
         status: parts.status,
         headers: parts.headers,
         body,
@@ -176,7 +181,7 @@ pub(crate) async fn send(
 }
 
 /// Where reference material is, if it is anywhere; says so if not.
-pub(crate) fn reference(path: &str) -> Option<PathBuf> {
+pub(crate) fn reference_path(path: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../../shared")
         .join(path);

@@ -4,54 +4,63 @@ use axum::body::Body;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
 use okra_sandbox::{
-    Bank, CLIENT_ID, CLIENT_SECRET, ConsentState, Faults, Options, Outage, Resource, TOKEN_PATH,
-    Target, TokenTerms, Tokens,
+    CLIENT_ID, CLIENT_SECRET, ConsentState, FaultTarget, Faults, Outage, SandboxBank,
+    SandboxOptions, SandboxResource, SandboxTokens, TOKEN_PATH, TokenTerms,
 };
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::support::{Probe, ask, rows};
+use crate::support::{LoginClient, login_with_rows, send_get};
 
 const FIVE_MINUTES: TokenTerms = TokenTerms {
     life_s: 300,
     rotate: true,
 };
 
-struct Client {
-    probe: Probe,
+struct TokenClient {
+    login_client: LoginClient,
 }
 
-impl Client {
+impl TokenClient {
     fn new() -> Self {
         Self {
-            probe: Probe::small(),
+            login_client: LoginClient::with_ten_rows(),
         }
     }
 
-    fn issue(&self, terms: TokenTerms) -> Tokens {
-        self.probe.bank.issue(self.probe.login, terms).unwrap()
+    fn issue_tokens(&self, terms: TokenTerms) -> SandboxTokens {
+        self.login_client
+            .bank
+            .issue_tokens(self.login_client.login, terms)
+            .unwrap()
     }
 
-    async fn accounts(&self, token: &str) -> StatusCode {
+    async fn accounts_status(&self, token: &str) -> StatusCode {
         let path = "/open-banking/v3.1/aisp/accounts";
-        ask(&self.probe.bank.router(), path, Some(token))
+        send_get(&self.login_client.bank.api_router(), path, Some(token))
             .await
             .status
     }
 
-    async fn post(&self, form: String) -> (StatusCode, Value) {
+    async fn post_form(&self, form: String) -> (StatusCode, Value) {
         let request = Request::post(TOKEN_PATH)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Body::from(form))
             .unwrap();
-        let answer = self.probe.bank.router().oneshot(request).await.unwrap();
+        let answer = self
+            .login_client
+            .bank
+            .api_router()
+            .oneshot(request)
+            .await
+            .unwrap();
         let status = answer.status();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap_or_default())
     }
 
-    async fn renew(&self, refresh_token: &str) -> (StatusCode, Value) {
-        self.post(format!(
+    async fn renew_tokens(&self, refresh_token: &str) -> (StatusCode, Value) {
+        self.post_form(format!(
             "grant_type=refresh_token&refresh_token={refresh_token}&client_id={CLIENT_ID}&client_secret={CLIENT_SECRET}"
         ))
         .await
@@ -60,66 +69,78 @@ impl Client {
 
 #[tokio::test]
 async fn a_token_ends_and_its_refresh_token_buys_the_next() {
-    let client = Client::new();
-    let first = client.issue(FIVE_MINUTES);
-    assert_eq!(client.accounts(first.access_token.as_str()).await, 200);
-    client.probe.hand.forward(299);
-    assert_eq!(client.accounts(first.access_token.as_str()).await, 200);
-    client.probe.hand.forward(1);
-    assert_eq!(client.accounts(first.access_token.as_str()).await, 401);
+    let client = TokenClient::new();
+    let first = client.issue_tokens(FIVE_MINUTES);
+    assert_eq!(
+        client.accounts_status(first.access_token.as_str()).await,
+        200
+    );
+    client.login_client.manual_clock.advance_seconds(299);
+    assert_eq!(
+        client.accounts_status(first.access_token.as_str()).await,
+        200
+    );
+    client.login_client.manual_clock.advance_seconds(1);
+    assert_eq!(
+        client.accounts_status(first.access_token.as_str()).await,
+        401
+    );
 
-    let (status, second) = client.renew(first.refresh_token.as_str()).await;
+    let (status, second) = client.renew_tokens(first.refresh_token.as_str()).await;
     assert_eq!(status, 200);
     assert_eq!(second["token_type"], "Bearer");
     assert_eq!(second["expires_in"], 300);
     let access = second["access_token"].as_str().unwrap();
-    assert_eq!(client.accounts(access).await, 200);
+    assert_eq!(client.accounts_status(access).await, 200);
     assert_ne!(second["refresh_token"], first.refresh_token.as_str());
 }
 
 #[tokio::test]
 async fn a_refresh_token_shown_twice_ends_the_grant() {
-    let client = Client::new();
-    let first = client.issue(FIVE_MINUTES);
-    let (_, second) = client.renew(first.refresh_token.as_str()).await;
-    let (status, again) = client.renew(first.refresh_token.as_str()).await;
+    let client = TokenClient::new();
+    let first = client.issue_tokens(FIVE_MINUTES);
+    let (_, second) = client.renew_tokens(first.refresh_token.as_str()).await;
+    let (status, again) = client.renew_tokens(first.refresh_token.as_str()).await;
     assert_eq!(
         (status.as_u16(), &again["error"]),
         (400, &"invalid_grant".into())
     );
     let access = second["access_token"].as_str().unwrap();
-    assert_eq!(client.accounts(access).await, 401);
+    assert_eq!(client.accounts_status(access).await, 401);
     let (status, _) = client
-        .renew(second["refresh_token"].as_str().unwrap())
+        .renew_tokens(second["refresh_token"].as_str().unwrap())
         .await;
     assert_eq!(status, 400);
     // Other grants of the login stay.
-    assert_eq!(client.accounts(&client.probe.token).await, 200);
+    assert_eq!(
+        client.accounts_status(&client.login_client.token).await,
+        200
+    );
 }
 
 #[tokio::test]
 async fn a_refresh_token_that_is_not_replaced_can_be_used_again() {
-    let client = Client::new();
+    let client = TokenClient::new();
     let terms = TokenTerms {
         rotate: false,
         ..FIVE_MINUTES
     };
-    let first = client.issue(terms);
+    let first = client.issue_tokens(terms);
     for _ in 0..3 {
-        let (status, next) = client.renew(first.refresh_token.as_str()).await;
+        let (status, next) = client.renew_tokens(first.refresh_token.as_str()).await;
         assert_eq!(status, 200);
         assert_eq!(next["refresh_token"], first.refresh_token.as_str());
         let access = next["access_token"].as_str().unwrap();
-        assert_eq!(client.accounts(access).await, 200);
+        assert_eq!(client.accounts_status(access).await, 200);
     }
 }
 
 #[tokio::test]
 async fn what_the_endpoint_refuses() {
-    let client = Client::new();
-    let tokens = client.issue(FIVE_MINUTES);
+    let client = TokenClient::new();
+    let tokens = client.issue_tokens(FIVE_MINUTES);
     let check = async |form: &str, status: u16, error: &str| {
-        let (code, body) = client.post(form.to_owned()).await;
+        let (code, body) = client.post_form(form.to_owned()).await;
         assert_eq!(
             (code.as_u16(), &body["error"]),
             (status, &error.into()),
@@ -156,49 +177,66 @@ async fn what_the_endpoint_refuses() {
     check(&unknown, 400, "invalid_grant").await;
 
     client
-        .probe
+        .login_client
         .bank
-        .set_consent(client.probe.login, ConsentState::Expired)
+        .set_consent(client.login_client.login, ConsentState::Expired)
         .unwrap();
-    let (status, _) = client.renew(tokens.refresh_token.as_str()).await;
+    let (status, _) = client.renew_tokens(tokens.refresh_token.as_str()).await;
     assert_eq!(status, 400);
 }
 
 #[tokio::test]
 async fn the_endpoint_breaks_by_request() {
-    let client = Client::new();
-    let tokens = client.issue(FIVE_MINUTES);
+    let client = TokenClient::new();
+    let tokens = client.issue_tokens(FIVE_MINUTES);
     let faults = Faults {
         outage: Some(Outage::Unavailable),
-        resource: Some(Resource::Token),
+        resource: Some(SandboxResource::Token),
         ..Faults::default()
     };
-    client.probe.bank.set_faults(Target::Bank, faults).unwrap();
-    let (status, _) = client.renew(tokens.refresh_token.as_str()).await;
+    client
+        .login_client
+        .bank
+        .set_faults(FaultTarget::Bank, faults)
+        .unwrap();
+    let (status, _) = client.renew_tokens(tokens.refresh_token.as_str()).await;
     assert_eq!(status, 503);
-    assert_eq!(client.accounts(tokens.access_token.as_str()).await, 200);
+    assert_eq!(
+        client.accounts_status(tokens.access_token.as_str()).await,
+        200
+    );
 }
 
 #[tokio::test]
 async fn tokens_outlive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let hand = crate::support::Hand::new();
-    let open = || Bank::open(Options::default(), hand.clock(), folder.path()).unwrap();
-    let probe = Probe::on(open(), hand.clone(), rows(10));
+    let hand = crate::support::ManualClock::new();
+    let open = || {
+        SandboxBank::open_folder(SandboxOptions::default(), hand.bank_clock(), folder.path())
+            .unwrap()
+    };
+    let probe = LoginClient::for_bank(open(), hand.clone(), login_with_rows(10));
     let login = probe.login;
-    let first = probe.bank.issue(login, FIVE_MINUTES).unwrap();
+    let first = probe.bank.issue_tokens(login, FIVE_MINUTES).unwrap();
     let second = probe
         .bank
-        .renew(first.refresh_token.as_str())
+        .renew_tokens(first.refresh_token.as_str())
         .unwrap()
         .unwrap();
     drop(probe);
     let bank = open();
     let path = "/open-banking/v3.1/aisp/accounts";
     let token = Some(second.access_token.as_str());
-    assert_eq!(ask(&bank.router(), path, token).await.status, 200);
-    hand.forward(300);
-    assert_eq!(ask(&bank.router(), path, token).await.status, 401);
-    assert!(bank.renew(second.refresh_token.as_str()).unwrap().is_some());
-    assert_eq!(bank.renew(first.refresh_token.as_str()).unwrap(), None);
+    assert_eq!(send_get(&bank.api_router(), path, token).await.status, 200);
+    hand.advance_seconds(300);
+    assert_eq!(send_get(&bank.api_router(), path, token).await.status, 401);
+    assert!(
+        bank.renew_tokens(second.refresh_token.as_str())
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(
+        bank.renew_tokens(first.refresh_token.as_str()).unwrap(),
+        None
+    );
 }

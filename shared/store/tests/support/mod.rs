@@ -9,9 +9,9 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 use okra_aws::{AwsConfig, Clock};
 use okra_core::{
-    decide::Mark,
-    feed::{Change, FeedEntry, Pull, TransactionsDiff},
-    ids::{AccountId, AppId, BankId, CustomerId, Day, RecordId, Seq, TransactionId},
+    decide::Watermark,
+    feed::{Change, FeedEntry, FetchKind, TransactionsDiff},
+    ids::{AccountId, AppId, BankId, CustomerId, EpochDay, RecordId, Seq, TransactionId},
     model::{
         AccountFacts, BalanceFacts, BookingStatus, ByProduct, Direction, Transaction,
         TransactionFacts,
@@ -22,15 +22,16 @@ use okra_core::{
     schedule::{DueKey, Interval},
 };
 use okra_store::{
-    Account, Commit, CommitError, Consent, ConsentAccount, Head, NewRecord, RecordStatus, Store,
+    Account, CommitError, Consent, ConsentAccount, NewRecord, RecordCommit, RecordHead,
+    RecordStatus, Store,
 };
 
 /// Where an independent server listens, instead of the embedded engine.
-const ENDPOINT: &str = "OKRA_TEST_DYNAMODB_ENDPOINT";
+const ENDPOINT_VAR: &str = "OKRA_TEST_DYNAMODB_ENDPOINT";
 
 /// True where the engine counts capacity as DynamoDB does; servers of others do not.
-pub(crate) fn meters() -> bool {
-    let meters = env::var(ENDPOINT).is_err();
+pub(crate) fn counts_capacity() -> bool {
+    let meters = env::var(ENDPOINT_VAR).is_err();
     if !meters {
         eprintln!("skipped: budgets, because the server does not count capacity units");
     }
@@ -38,14 +39,14 @@ pub(crate) fn meters() -> bool {
 }
 
 /// A store on a new table of its own.
-pub(crate) async fn store(test: &str) -> Store {
-    table(test).await.0
+pub(crate) async fn new_store(test: &str) -> Store {
+    new_table(test).await.0
 }
 
 /// A store on a new table of its own; with it a client and the table's name, to look behind it.
-pub(crate) async fn table(test: &str) -> (Store, Client, String) {
+pub(crate) async fn new_table(test: &str) -> (Store, Client, String) {
     static TABLES: AtomicU32 = AtomicU32::new(0);
-    let config = match env::var(ENDPOINT) {
+    let config = match env::var(ENDPOINT_VAR) {
         Ok(url) => AwsConfig::from_vars(|name| match name {
             "AWS_ENDPOINT_URL" => Some(url.clone()),
             "AWS_REGION" => Some("us-east-1".to_owned()),
@@ -54,99 +55,99 @@ pub(crate) async fn table(test: &str) -> (Store, Client, String) {
         })
         .unwrap(),
         Err(_) => {
-            let emulator = okra_emulator::Emulator::memory(Clock::system()).unwrap();
+            let emulator = okra_emulator::Emulator::in_memory(Clock::system()).unwrap();
             AwsConfig::with_http_client(emulator.http_client())
         }
     };
     let n = TABLES.fetch_add(1, Ordering::Relaxed);
     let name = format!("okra-{test}-{}-{n}", std::process::id());
-    let client = config.dynamodb();
+    let client = config.dynamodb_client();
     let store = Store::new(client.clone(), &name);
     store.create_table().await.unwrap();
     (store, client, name)
 }
 
-pub(crate) fn at(second: i64) -> Timestamp {
+pub(crate) fn timestamp_at(second: i64) -> Timestamp {
     Timestamp::from_second(1_774_828_800 + second).unwrap()
 }
 
-pub(crate) fn naira(minor: i64) -> Money {
+pub(crate) fn naira_amount(minor: i64) -> Money {
     Money::new(minor, Currency::NGN)
 }
 
-pub(crate) fn mark(digest: u8, seq: u64) -> Mark {
-    Mark {
+pub(crate) fn watermark(digest: u8, seq: u64) -> Watermark {
+    Watermark {
         digest: Some(Digest([digest; 16])),
         seq: Seq(seq),
     }
 }
 
-pub(crate) fn both<T: Copy>(value: T) -> ByProduct<T> {
+pub(crate) fn both_products<T: Copy>(value: T) -> ByProduct<T> {
     ByProduct {
         balance: Some(value),
         transactions: Some(value),
     }
 }
 
-pub(crate) fn record(n: u32) -> RecordId {
+pub(crate) fn record_id(n: u32) -> RecordId {
     RecordId::derive(&[&n.to_be_bytes()])
 }
 
-pub(crate) fn account(n: u32) -> AccountId {
+pub(crate) fn account_id(n: u32) -> AccountId {
     AccountId::derive(&[&n.to_be_bytes()])
 }
 
-pub(crate) fn app() -> AppId {
+pub(crate) fn app_id() -> AppId {
     AppId::derive(&[b"app"])
 }
 
-pub(crate) fn customer() -> CustomerId {
+pub(crate) fn customer_id() -> CustomerId {
     CustomerId::derive(&[b"customer"])
 }
 
-pub(crate) fn bank() -> BankId {
+pub(crate) fn bank_id() -> BankId {
     BankId::derive(&[b"bank"])
 }
 
 /// A record with one account of the same number, both products on one interval, nothing pulled yet.
 pub(crate) fn new_record(n: u32, interval: Interval) -> NewRecord {
-    let (record, account) = (record(n), account(n));
-    let head = Head {
+    let (record, account) = (record_id(n), account_id(n));
+    let head = RecordHead {
         record,
-        app: app(),
-        customer: customer(),
-        bank: bank(),
+        app: app_id(),
+        customer: customer_id(),
+        bank: bank_id(),
         seq: Seq::ZERO,
-        marks: both(Mark::default()),
-        state: Seq::ZERO,
-        schedule: both(interval),
+        watermarks: both_products(Watermark::default()),
+        state_seq: Seq::ZERO,
+        schedule: both_products(interval),
         status: RecordStatus::Active,
-        first_pull_done: false,
-        rows: Some(0),
+        first_fetch_done: false,
+        transaction_count: Some(0),
         options: serde_json::json!({ "first_name": "Ada" }),
         meta: serde_json::Map::new(),
-        months: okra_core::history::MAX_MONTHS,
-        created_at: at(0),
-        last_changed_at: at(0),
+        backfill_months: okra_core::history::MAX_BACKFILL_MONTHS,
+        created_at: timestamp_at(0),
+        last_changed_at: timestamp_at(0),
     };
     NewRecord {
         consent: Consent {
-            clock: None,
+            consent_clock: None,
             record,
-            app: Some(app()),
-            bank: bank(),
-            sealed: vec![7; 400],
+            app: Some(app_id()),
+            bank: bank_id(),
+            sealed_secret: vec![7; 400],
             accounts: vec![ConsentAccount {
-                id: account,
+                account_id: account,
                 bank_account_id: "acc-1".to_owned(),
             }],
         },
         accounts: vec![Account {
             id: account,
             record,
-            app: app(),
-            customer: customer(),
-            bank: bank(),
+            app: app_id(),
+            customer: customer_id(),
+            bank: bank_id(),
             facts: AccountFacts {
                 bank_account_id: "acc-1".to_owned(),
                 name: "Ada Okonkwo".to_owned(),
@@ -157,50 +158,50 @@ pub(crate) fn new_record(n: u32, interval: Interval) -> NewRecord {
             balance: None,
             balance_seq: Seq::ZERO,
             balance_at: None,
-            checks: okra_store::Checks::default(),
-            drift_told: false,
-            states: ByProduct::default(),
-            created_at: at(0),
-            last_updated: at(0),
+            checks: okra_store::AccountChecks::default(),
+            is_drift_reported: false,
+            product_states: ByProduct::default(),
+            created_at: timestamp_at(0),
+            last_updated: timestamp_at(0),
         }],
-        due: vec![DueEntry {
+        due_entries: vec![DueEntry {
             key: DueKey {
                 interval,
-                bank: bank(),
+                bank: bank_id(),
                 record,
             },
-            marks: both(Mark::default()),
-            state: Some(Seq::ZERO),
-            trouble: None,
+            watermarks: both_products(Watermark::default()),
+            state_seq: Some(Seq::ZERO),
+            failure_state: None,
         }],
-        entries: vec![],
+        feed_entries: vec![],
         head,
     }
 }
 
-pub(crate) async fn linked(store: &Store, n: u32, interval: Interval) -> Head {
+pub(crate) async fn link_record(store: &Store, n: u32, interval: Interval) -> RecordHead {
     let new = new_record(n, interval);
     store.create_record(&new).await.unwrap();
     new.head
 }
 
-pub(crate) fn balance(minor: i64) -> BalanceFacts {
+pub(crate) fn balance_facts(minor: i64) -> BalanceFacts {
     BalanceFacts {
-        available: Some(naira(minor)),
-        ledger: Some(naira(minor)),
+        available: Some(naira_amount(minor)),
+        ledger: Some(naira_amount(minor)),
     }
 }
 
-pub(crate) fn row(account: AccountId, second: i64, name: &str) -> Transaction {
-    let booked_at = at(second);
-    let day = Day::of(okra_core::model::date_of(booked_at));
+pub(crate) fn sample_transaction(account: AccountId, second: i64, name: &str) -> Transaction {
+    let booked_at = timestamp_at(second);
+    let day = EpochDay::from_date(okra_core::model::utc_date(booked_at));
     Transaction {
         id: TransactionId::new(account, day, &[name.as_bytes()]),
         facts: TransactionFacts {
             bank_id: Some(name.to_owned()),
             status: BookingStatus::Booked,
             direction: Direction::Debit,
-            amount: naira(1_250_050),
+            amount: naira_amount(1_250_050),
             booked_at,
             value_at: None,
             description: format!("NIP/UBA/{name}"),
@@ -211,11 +212,16 @@ pub(crate) fn row(account: AccountId, second: i64, name: &str) -> Transaction {
     }
 }
 
-pub(crate) fn entry(of: RecordId, seq: u64, account: AccountId, change: Change) -> FeedEntry {
+pub(crate) fn feed_entry(
+    record: RecordId,
+    seq: u64,
+    account: AccountId,
+    change: Change,
+) -> FeedEntry {
     FeedEntry {
-        record: of,
+        record,
         seq: Seq(seq),
-        at: at(i64::try_from(seq).unwrap()),
+        committed_at: timestamp_at(i64::try_from(seq).unwrap()),
         account: Some(account),
         change,
     }
@@ -224,33 +230,33 @@ pub(crate) fn entry(of: RecordId, seq: u64, account: AccountId, change: Change) 
 pub(crate) fn balance_change(minor: i64) -> Change {
     Change::Balance {
         before: None,
-        after: balance(minor),
+        after: balance_facts(minor),
     }
 }
 
-pub(crate) fn rows_change(added: Vec<Transaction>, removed: Vec<Transaction>) -> Change {
+pub(crate) fn transactions_change(added: Vec<Transaction>, removed: Vec<Transaction>) -> Change {
     Change::Transactions(TransactionsDiff {
-        pull: Pull::Periodic,
+        fetch_kind: FetchKind::Periodic,
         added,
         modified: vec![],
         removed,
-        previous: std::collections::BTreeMap::new(),
+        previous_seqs: std::collections::BTreeMap::new(),
     })
 }
 
-pub(crate) async fn commit(
+pub(crate) async fn commit_entries(
     store: &Store,
-    head: &Head,
+    head: &RecordHead,
     entries: &[FeedEntry],
-    marks: ByProduct<Mark>,
-) -> Result<Head, CommitError> {
-    let commit = Commit {
+    watermarks: ByProduct<Watermark>,
+) -> Result<RecordHead, CommitError> {
+    let commit = RecordCommit {
         head,
         entries,
-        marks,
+        watermarks,
         status: None,
-        history: None,
-        now: at(1000),
+        backfill: None,
+        now: timestamp_at(1000),
     };
-    store.commit(commit).await
+    store.commit_record(commit).await
 }

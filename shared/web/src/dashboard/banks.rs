@@ -12,45 +12,45 @@ use axum::{
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
-    bank::{BankConfig, Standard},
-    breaker::{BankStatus, Breaker},
+    bank::{BankConfig, BankStandard},
+    breaker::{BankBreaker, BankStatus},
     ids::{BankId, RecordId},
     model::Product,
     schedule::Interval,
 };
-use okra_store::{Head, RecordStatus};
+use okra_store::{RecordHead, RecordStatus};
 
 use super::overview;
 use crate::{
-    Web,
-    html::{Page, Section, empty, table},
-    session::Signed,
+    WebState,
+    html::{DashboardPage, Section, render_empty_state, render_table},
+    session::AppSession,
     show,
-    trouble::Trouble,
+    trouble::PageError,
 };
 
 /// What of a bank the app's records use.
 #[derive(Default)]
-struct Use {
-    records: u64,
-    waiting: u64,
+struct BankUsage {
+    record_count: u64,
+    user_needed_count: u64,
     /// Scheduled refreshes a minute.
-    per_minute: f64,
+    refreshes_per_minute: f64,
     /// The shortest interval that a record is on.
-    shortest: Option<Interval>,
+    shortest_interval: Option<Interval>,
 }
 
-fn use_of(heads: &[Head]) -> HashMap<BankId, Use> {
-    let mut uses: HashMap<BankId, Use> = HashMap::new();
+fn count_bank_usage(heads: &[RecordHead]) -> HashMap<BankId, BankUsage> {
+    let mut uses: HashMap<BankId, BankUsage> = HashMap::new();
     for head in heads {
         let it = uses.entry(head.bank).or_default();
-        it.records += 1;
-        it.waiting += u64::from(head.status == RecordStatus::TokenRequired);
+        it.record_count += 1;
+        it.user_needed_count += u64::from(head.status == RecordStatus::ReauthorisationRequired);
         if head.status == RecordStatus::Active {
             for key in head.due_keys() {
-                it.per_minute += 1.0 / f64::from(key.interval.minutes());
-                let known = it.shortest.unwrap_or(key.interval);
-                it.shortest = Some(known.min(key.interval));
+                it.refreshes_per_minute += 1.0 / f64::from(key.interval.minutes());
+                let known = it.shortest_interval.unwrap_or(key.interval);
+                it.shortest_interval = Some(known.min(key.interval));
             }
         }
     }
@@ -58,66 +58,66 @@ fn use_of(heads: &[Head]) -> HashMap<BankId, Use> {
 }
 
 /// How a bank does, since when, and when it is asked whether it is back.
-fn health(breaker: &Breaker, now: Timestamp) -> Markup {
+fn render_breaker_status(breaker: &BankBreaker, now: Timestamp) -> Markup {
     html! {
-        @match breaker.status() {
-            BankStatus::Healthy => (show::badge("good", "Healthy")),
-            BankStatus::Degraded => (show::badge("warn", "Degraded")),
-            BankStatus::Down => (show::badge("bad", "Down")),
+        @match breaker.bank_status() {
+            BankStatus::Healthy => (show::render_badge("good", "Healthy")),
+            BankStatus::Degraded => (show::render_badge("warn", "Degraded")),
+            BankStatus::Down => (show::render_badge("bad", "Down")),
         }
-        @if breaker.status() != BankStatus::Healthy {
-            @if let Some(at) = breaker.since() { span.note { "since " (show::when(now, at)) } }
-            @if let Some(at) = breaker.probe_at() { span.note { "asked again " (show::when(now, at)) } }
+        @if breaker.bank_status() != BankStatus::Healthy {
+            @if let Some(at) = breaker.failing_since() { span.note { "since " (show::render_relative_time(now, at)) } }
+            @if let Some(at) = breaker.next_probe_at() { span.note { "asked again " (show::render_relative_time(now, at)) } }
         }
     }
 }
 
 /// Records whose refreshes on demand are counted at most: two are read for half a unit each.
-const MAX_COUNTED: usize = 500;
+const MAX_RECORDS_COUNTED: usize = 500;
 
 /// Refreshes on demand of the last 24 hours that count against a bank's daily quota.
 #[derive(Default)]
-struct Asked {
+struct OnDemandUsage {
     /// Of all records.
-    all: usize,
+    total_count: usize,
     /// Of one product of one record: what the quota is for.
-    most: Option<(usize, RecordId)>,
+    busiest_record: Option<(usize, RecordId)>,
     /// Records that were left out.
-    left_out: usize,
+    uncounted_records: usize,
 }
 
 /// What was asked for in person at the banks that have a daily quota.
-async fn asked_of(
-    web: &Web,
+async fn load_on_demand_usage(
+    web: &WebState,
     banks: &[BankConfig],
-    heads: &[Head],
-) -> Result<HashMap<BankId, Asked>, Trouble> {
+    heads: &[RecordHead],
+) -> Result<HashMap<BankId, OnDemandUsage>, PageError> {
     let limited: HashSet<BankId> = banks
         .iter()
         .filter(|bank| bank.limits.unattended_per_day.is_some())
         .map(|bank| bank.id)
         .collect();
-    let mut asked: HashMap<BankId, Asked> = HashMap::new();
+    let mut asked: HashMap<BankId, OnDemandUsage> = HashMap::new();
     let (mut places, mut bank_of) = (Vec::new(), HashMap::new());
     for head in heads.iter().filter(|head| limited.contains(&head.bank)) {
-        if bank_of.len() == MAX_COUNTED {
-            asked.entry(head.bank).or_default().left_out += 1;
+        if bank_of.len() == MAX_RECORDS_COUNTED {
+            asked.entry(head.bank).or_default().uncounted_records += 1;
             continue;
         }
         bank_of.insert(head.record, head.bank);
         places.extend(Product::ALL.map(|product| (head.record, product)));
     }
-    let jobs = web.api.store.jobs(&places).await?;
+    let jobs = web.api.store.load_jobs(&places).await?;
     // In the order of the records, so that the page reads alike each time.
     for (record, product) in places {
         let (Some(job), Some(bank)) = (jobs.get(&(record, product)), bank_of.get(&record)) else {
             continue;
         };
-        let count = job.asked.count(web.now());
+        let count = job.unattended_requests.count_recent(web.now());
         let of = asked.entry(*bank).or_default();
-        of.all += count;
-        if count > of.most.map_or(0, |(most, _)| most) {
-            of.most = Some((count, record));
+        of.total_count += count;
+        if count > of.busiest_record.map_or(0, |(most, _)| most) {
+            of.busiest_record = Some((count, record));
         }
     }
     Ok(asked)
@@ -125,79 +125,86 @@ async fn asked_of(
 
 /// What of the refreshes that a bank allows a day, for each product of a record, is used: the turns of the
 /// schedule, and what was asked for.
-fn quota(bank: &BankConfig, of: &Use, asked: Option<&Asked>) -> Markup {
+fn render_daily_quota(
+    bank: &BankConfig,
+    usage: &BankUsage,
+    on_demand: Option<&OnDemandUsage>,
+) -> Markup {
     let Some(allowed) = bank.limits.unattended_per_day else {
         return html! { "no daily limit" };
     };
-    let scheduled = of.shortest.map_or(0, |it| 1440 / it.minutes());
+    let scheduled = usage.shortest_interval.map_or(0, |it| 1440 / it.minutes());
     html! {
         (scheduled) " of " (allowed) " a day by the schedule"
         span.note {
-            @match asked {
-                Some(Asked { all, most: Some((most, record)), .. }) => {
-                    (show::count(*all)) " asked for in 24 hours, "
-                    a href={ "/dashboard/records/" (record) } { (show::count(*most)) }
+            @match on_demand {
+                Some(OnDemandUsage { total_count, busiest_record: Some((most, record)), .. }) => {
+                    (show::format_count(*total_count)) " asked for in 24 hours, "
+                    a href={ "/dashboard/records/" (record) } { (show::format_count(*most)) }
                     " of one record and product at most"
                 },
                 _ => "none asked for in 24 hours",
             }
-            @if let Some(left_out) = asked.map(|it| it.left_out).filter(|it| *it > 0) { "; " (show::count(left_out)) " records not counted" }
+            @if let Some(left_out) = on_demand.map(|it| it.uncounted_records).filter(|it| *it > 0) { "; " (show::format_count(left_out)) " records not counted" }
         }
         span.note { (bank.limits.user_reserve) " kept for users who ask" }
     }
 }
 
-pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<Response, Trouble> {
+pub(crate) async fn render_banks_page(
+    State(web): State<Arc<WebState>>,
+    session: AppSession,
+) -> Result<Response, PageError> {
     let store = &web.api.store;
     let (banks, breakers) = {
-        let banks = store.banks_for(signed.app.id);
-        futures::future::try_join(banks, store.breakers()).await?
+        let banks = store.list_banks_for_app(session.app.id);
+        futures::future::try_join(banks, store.list_bank_breakers()).await?
     };
     let now = web.now();
-    let heads = overview::heads(&web, &signed).await?;
-    let uses = use_of(&heads.items);
-    let asked = asked_of(&web, &banks, &heads.items).await?;
+    let heads = overview::load_records(&web, &session).await?;
+    let uses = count_bank_usage(&heads.items);
+    let asked = load_on_demand_usage(&web, &banks, &heads.items).await?;
     let body = html! {
-        div.head { h1 { "Banks" } p.sub { (heads.of("How each bank is, what it allows, and the records this app has there")) "." } }
+        div.head { h1 { "Banks" } p.sub { (heads.qualify_note("How each bank is, what it allows, and the records this app has there")) "." } }
         @if banks.is_empty() {
-            (empty("No banks yet", &html! {
+            (render_empty_state("No banks yet", &html! {
                 p { "Banks are configuration: a TOML file for " code { "--banks" } ", or " code { "POST /v2/banks/add" } "." }
             }))
         } @else {
-            (table("Banks", &html! {
+            (render_table("Banks", &html! {
                 th { "Bank" } th { "State" } th.number { "Records" } th.wide.number { "Need the user" } th.wide { "Shortest interval" }
                 th.wide { "Daily quota" } th.wide.number { "Refreshes a minute" } th.wide { "Standard" }
             }, &html! {
                 @for bank in &banks {
-                    @let none = Use::default();
+                    @let none = BankUsage::default();
                     @let of = uses.get(&bank.id).unwrap_or(&none);
                     tr {
                         td {
                             span.strong { (bank.name) } span.note.wide { (bank.base_url) }
                             // What has no column on a narrow screen.
-                            span.note.narrow { (bank.limits.shortest_interval().map_or("with the user only", show::interval)) " at most" }
-                            span.note.narrow { (quota(bank, of, asked.get(&bank.id))) }
+                            span.note.narrow { (bank.limits.shortest_interval().map_or("with the user only", show::describe_interval)) " at most" }
+                            span.note.narrow { (render_daily_quota(bank, of, asked.get(&bank.id))) }
                         }
-                        td { (health(&breakers.get(&bank.id).copied().unwrap_or_default(), now)) }
-                        td.number { a href={ "/dashboard/records?bank=" (bank.id) } { (heads.figure(show::count(of.records))) } }
-                        td.wide.number { a href={ "/dashboard/records?status=token_required&bank=" (bank.id) } { (heads.figure(show::count(of.waiting))) } }
+                        td { (render_breaker_status(&breakers.get(&bank.id).copied().unwrap_or_default(), now)) }
+                        td.number { a href={ "/dashboard/records?bank=" (bank.id) } { (heads.qualify_figure(show::format_count(of.record_count))) } }
+                        td.wide.number { a href={ "/dashboard/records?status=token_required&bank=" (bank.id) } { (heads.qualify_figure(show::format_count(of.user_needed_count))) } }
                         td.wide {
-                            (bank.limits.shortest_interval().map_or("with the user only", show::interval))
-                            @if let Some(shortest) = of.shortest { span.note { "in use: " (show::interval(shortest)) } }
+                            (bank.limits.shortest_interval().map_or("with the user only", show::describe_interval))
+                            @if let Some(shortest) = of.shortest_interval { span.note { "in use: " (show::describe_interval(shortest)) } }
                         }
-                        td.wide { (quota(bank, of, asked.get(&bank.id))) }
-                        td.wide.number { (heads.figure(format!("{:.1}", of.per_minute))) span.note { "of " (show::count(bank.limits.records_per_second.saturating_mul(60))) } }
-                        td.wide { (match bank.standard { Standard::Obie31 => "UK Open Banking 3.1", Standard::Obie40 => "UK Open Banking 4.0" }) }
+                        td.wide { (render_daily_quota(bank, of, asked.get(&bank.id))) }
+                        td.wide.number { (heads.qualify_figure(format!("{:.1}", of.refreshes_per_minute))) span.note { "of " (show::format_count(bank.limits.records_per_second.saturating_mul(60))) } }
+                        td.wide { (match bank.standard { BankStandard::Obie31 => "UK Open Banking 3.1", BankStandard::Obie40 => "UK Open Banking 4.0" }) }
                     }
                 }
             }))
         }
     };
-    let page = Page {
-        signed: &signed,
+    let page = DashboardPage {
+        session: &session,
         section: Section::Banks,
         title: "Banks",
-        live: Some("/dashboard/live".to_owned()),
+        live_url: Some("/dashboard/live".to_owned()),
         body,
     };
     Ok(page.into_response())

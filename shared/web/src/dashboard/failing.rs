@@ -7,36 +7,36 @@ use okra_core::{
     ids::{BankId, CustomerId, RecordId},
     state::ProductState,
 };
-use okra_store::{Account, Head, RecordStatus};
+use okra_store::{Account, RecordHead, RecordStatus};
 
-use crate::{Web, trouble::Trouble};
+use crate::{WebState, trouble::PageError};
 
 /// The classes of a bank's fault, and what they mean.
-pub(crate) const CLASSES: [(FaultClass, &str); 6] = [
+pub(crate) const FAULT_CLASSES: [(FaultClass, &str); 6] = [
     (FaultClass::BankUnavailable, "Bank unavailable"),
     (FaultClass::RateLimited, "Rate limit"),
     (FaultClass::QuotaSpent, "Quota spent"),
-    (FaultClass::ConsentRefused, "Consent refused"),
-    (FaultClass::Nonsense, "Unreadable answer"),
+    (FaultClass::ConsentRejected, "Consent refused"),
+    (FaultClass::MalformedResponse, "Unreadable answer"),
     (FaultClass::Internal, "Our own fault"),
 ];
 
 /// The class of this name.
-pub(crate) fn class(name: &str) -> Option<FaultClass> {
-    let known = CLASSES.into_iter().map(|(class, _)| class);
+pub(crate) fn find_fault_class(name: &str) -> Option<FaultClass> {
+    let known = FAULT_CLASSES.into_iter().map(|(class, _)| class);
     known.into_iter().find(|class| class.as_str() == name)
 }
 
 /// Those of the records of which something cannot be had now, for a reason of this class.
-pub(crate) async fn with(
-    web: &Web,
-    heads: &[Head],
+pub(crate) async fn find_failing_records(
+    web: &WebState,
+    heads: &[RecordHead],
     class: FaultClass,
-) -> Result<HashSet<RecordId>, Trouble> {
+) -> Result<HashSet<RecordId>, PageError> {
     let store = &web.api.store;
     let down: HashSet<BankId> = match class {
         FaultClass::BankUnavailable => {
-            let breakers = store.breakers().await?;
+            let breakers = store.list_bank_breakers().await?;
             let open = breakers.into_iter().filter(|(_, it)| it.is_open());
             open.map(|(bank, _)| bank).collect()
         }
@@ -51,7 +51,7 @@ pub(crate) async fn with(
     customers.dedup();
     let read = customers
         .into_iter()
-        .map(|id| store.customer_with_accounts(id));
+        .map(|id| store.find_customer_with_accounts(id));
     let read = futures::future::try_join_all(read).await?;
     let accounts = read
         .into_iter()
@@ -61,20 +61,22 @@ pub(crate) async fn with(
     for account in accounts {
         by_record.entry(account.record).or_default().push(account);
     }
-    let fails = |head: &&Head| match head.status {
+    let fails = |head: &&RecordHead| match head.status {
         RecordStatus::Invalid => false,
         // A consent that is refused as a whole is the record's state.
-        RecordStatus::TokenRequired => class == FaultClass::ConsentRefused,
+        RecordStatus::ReauthorisationRequired => class == FaultClass::ConsentRejected,
         RecordStatus::Active => {
             let accounts = by_record.get(&head.record).map_or(&[][..], Vec::as_slice);
-            let states = accounts.iter().flat_map(|account| account.states.iter());
-            let mut of_class = states.filter(|(_, state)| is_of(state, class));
+            let states = accounts
+                .iter()
+                .flat_map(|account| account.product_states.iter());
+            let mut of_class = states.filter(|(_, state)| fails_with_class(state, class));
             down.contains(&head.bank) || of_class.next().is_some()
         }
     };
     Ok(heads.iter().filter(fails).map(|head| head.record).collect())
 }
 
-fn is_of(state: &ProductState, class: FaultClass) -> bool {
+fn fails_with_class(state: &ProductState, class: FaultClass) -> bool {
     !state.is_available() && state.class == Some(class)
 }

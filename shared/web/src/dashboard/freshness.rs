@@ -7,10 +7,10 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{ids::RecordId, plan::DueEntry, schedule::DueKey};
-use okra_store::{Head, RecordStatus};
+use okra_store::{RecordHead, RecordStatus};
 
-use super::record::next_due;
-use crate::{Web, trouble::Trouble};
+use super::record::next_due_at;
+use crate::{WebState, trouble::PageError};
 
 /// Whether a record is as fresh as its interval promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +22,16 @@ pub(crate) enum Freshness {
 }
 
 /// The freshness of records; of those that are unlinked there is none.
-pub(crate) async fn of(
-    web: &Web,
-    heads: &[Head],
+pub(crate) async fn load_freshness(
+    web: &WebState,
+    heads: &[RecordHead],
     now: Timestamp,
-) -> Result<HashMap<RecordId, Freshness>, Trouble> {
+) -> Result<HashMap<RecordId, Freshness>, PageError> {
     let active = heads
         .iter()
         .filter(|head| head.status == RecordStatus::Active);
-    let keys: Vec<DueKey> = active.flat_map(Head::due_keys).collect();
-    let entries = web.api.store.due_entries(&keys).await?;
+    let keys: Vec<DueKey> = active.flat_map(RecordHead::due_keys).collect();
+    let entries = web.api.store.load_due_entries(&keys).await?;
     let mut by_record: HashMap<RecordId, Vec<DueEntry>> = HashMap::new();
     for entry in entries {
         by_record.entry(entry.key.record).or_default().push(entry);
@@ -42,58 +42,62 @@ pub(crate) async fn of(
     Ok(linked
         .map(|head| {
             let entries = by_record.get(&head.record).map_or(&[][..], Vec::as_slice);
-            (head.record, judge(head, entries, now))
+            (head.record, assess_freshness(head, entries, now))
         })
         .collect())
 }
 
-fn judge(head: &Head, entries: &[DueEntry], now: Timestamp) -> Freshness {
+fn assess_freshness(head: &RecordHead, entries: &[DueEntry], now: Timestamp) -> Freshness {
     let asked = head.due_keys();
     let whole = !asked.is_empty() && asked.len() == entries.len();
     let well = |entry: &DueEntry| {
-        entry.trouble.is_none() && entry.marks.iter().all(|(_, mark)| mark.digest.is_some())
+        entry.failure_state.is_none()
+            && entry
+                .watermarks
+                .iter()
+                .all(|(_, mark)| mark.digest.is_some())
     };
     if head.status != RecordStatus::Active || !whole || !entries.iter().all(well) {
         return Freshness::Late;
     }
     let oldest = asked
         .into_iter()
-        .map(|key| last_due(key, now).max(head.created_at))
+        .map(|key| last_due_at(key, now).max(head.created_at))
         .min();
     oldest.map_or(Freshness::Late, Freshness::Fresh)
 }
 
 /// When a due entry's last slot was.
-fn last_due(key: DueKey, now: Timestamp) -> Timestamp {
+fn last_due_at(key: DueKey, now: Timestamp) -> Timestamp {
     let length = SignedDuration::from_secs(i64::from(key.interval.seconds()));
-    next_due(key, now).checked_sub(length).unwrap_or(now)
+    next_due_at(key, now).checked_sub(length).unwrap_or(now)
 }
 
 /// Freshness over many records.
-pub(crate) struct Share {
-    pub(crate) fresh: usize,
-    pub(crate) all: usize,
+pub(crate) struct FreshnessSummary {
+    pub(crate) fresh_count: usize,
+    pub(crate) total_count: usize,
     /// The record that was refreshed longest ago, of those that are fresh.
-    pub(crate) oldest: Option<(RecordId, Timestamp)>,
+    pub(crate) oldest_fresh: Option<(RecordId, Timestamp)>,
 }
 
-impl Share {
-    pub(crate) fn of(freshness: &HashMap<RecordId, Freshness>) -> Self {
+impl FreshnessSummary {
+    pub(crate) fn from_records(freshness: &HashMap<RecordId, Freshness>) -> Self {
         let times = freshness.iter().filter_map(|(record, it)| match it {
             Freshness::Fresh(at) => Some((*record, *at)),
             Freshness::Late => None,
         });
         let times: Vec<_> = times.collect();
         Self {
-            fresh: times.len(),
-            all: freshness.len(),
-            oldest: times.into_iter().min_by_key(|(record, at)| (*at, *record)),
+            fresh_count: times.len(),
+            total_count: freshness.len(),
+            oldest_fresh: times.into_iter().min_by_key(|(record, at)| (*at, *record)),
         }
     }
 
     /// In per cent, rounded down: 100 is said of all alone.
-    pub(crate) fn percent(&self) -> Option<String> {
-        let tenths = (self.fresh * 1000).checked_div(self.all)?;
+    pub(crate) fn format_percent(&self) -> Option<String> {
+        let tenths = (self.fresh_count * 1000).checked_div(self.total_count)?;
         Some(match tenths % 10 {
             0 => format!("{} %", tenths / 10),
             tenth => format!("{}.{tenth} %", tenths / 10),
@@ -110,12 +114,16 @@ mod tests {
     #[test]
     fn a_share_is_rounded_down() {
         let check = |fresh, all, expected: Option<&str>| {
-            let share = Share {
-                fresh,
-                all,
-                oldest: None,
+            let share = FreshnessSummary {
+                fresh_count: fresh,
+                total_count: all,
+                oldest_fresh: None,
             };
-            assert_eq!(share.percent().as_deref(), expected, "{fresh} of {all}");
+            assert_eq!(
+                share.format_percent().as_deref(),
+                expected,
+                "{fresh} of {all}"
+            );
         };
         check(0, 0, None);
         check(0, 3, Some("0 %"));
@@ -133,7 +141,7 @@ mod tests {
                 record: RecordId::from_bytes([7; 12]),
             };
             let now = Timestamp::from_second(1_700_000_123).unwrap();
-            let at = last_due(key, now);
+            let at = last_due_at(key, now);
             assert_eq!(interval.slot_at(at), key.slot());
             let since = now.duration_since(at).as_secs();
             assert!(

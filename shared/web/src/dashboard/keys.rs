@@ -10,24 +10,24 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::model::Environment;
-use okra_store::{App, KeyHash, MAX_KEYS_PER_APP, MAX_ORIGINS};
-use okra_vault::fresh_nonce;
+use okra_store::{App, KeyHash, MAX_KEYS_PER_APP, MAX_WIDGET_ORIGINS};
+use okra_vault::generate_nonce;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::call;
+use super::call_api;
 use crate::{
-    Web,
-    html::{Page, Section, csrf, table},
-    session::{Posted, Signed},
+    WebState,
+    html::{DashboardPage, Section, render_csrf_field, render_table},
+    session::{AppSession, SubmittedForm},
     show,
-    trouble::Trouble,
+    trouble::PageError,
     widget,
 };
 
 /// A secret key as `keys/list` has it: without itself.
 #[derive(Deserialize)]
-struct Key {
+struct SecretKeyRow {
     id: String,
     hint: String,
     created_at: Option<Timestamp>,
@@ -35,20 +35,20 @@ struct Key {
 }
 
 /// The secret keys, and what can be done with them.
-fn secret_keys(signed: &Signed, keys: &[Key], now: Timestamp) -> Markup {
+fn render_secret_keys(session: &AppSession, keys: &[SecretKeyRow], now: Timestamp) -> Markup {
     html! {
         section aria-labelledby="secret-keys" {
             h2 #secret-keys { "Secret keys" span.note { "at most " (MAX_KEYS_PER_APP) } }
-            (table("Secret keys", &html! { th { "Key" } th { "Made" } th { "Ends" } th { span.hidden { "Change" } } }, &html! {
+            (render_table("Secret keys", &html! { th { "Key" } th { "Made" } th { "Ends" } th { span.hidden { "Change" } } }, &html! {
                 @for key in keys {
-                    @let own = signed.key.to_hex().starts_with(&key.id);
+                    @let own = session.key_hash.to_hex().starts_with(&key.id);
                     tr {
                         td { code { "okra_sk_…" (key.hint) } @if own { span.note { "signed in with it" } } }
-                        td { @match key.created_at { Some(at) => (show::when(now, at)), None => "unknown" } }
-                        td { @match key.expires_at { Some(at) => (show::when(now, at)), None => "never" } }
+                        td { @match key.created_at { Some(at) => (show::render_relative_time(now, at)), None => "unknown" } }
+                        td { @match key.expires_at { Some(at) => (show::render_relative_time(now, at)), None => "never" } }
                         td {
                             form method="post" action="/dashboard/keys/revoke" {
-                                (csrf(signed))
+                                (render_csrf_field(session))
                                 input type="hidden" name="id" value=(key.id);
                                 button.danger disabled[keys.len() == 1] aria-label={ "Revoke the key that ends in " (key.hint) } { "Revoke" }
                             }
@@ -57,7 +57,7 @@ fn secret_keys(signed: &Signed, keys: &[Key], now: Timestamp) -> Markup {
                 }
             }))
             form.row method="post" action="/dashboard/keys/rotate" {
-                (csrf(signed))
+                (render_csrf_field(session))
                 label { span { "Keys before stay valid for" }
                     select name="overlap_hours" {
                         option value="24" { "24 hours" }
@@ -74,13 +74,13 @@ fn secret_keys(signed: &Signed, keys: &[Key], now: Timestamp) -> Markup {
 }
 
 /// Makes a new key, shows it this once, and has those before end after a while.
-pub(crate) async fn rotate(
-    State(web): State<Arc<Web>>,
-    posted: Posted,
-) -> Result<Response, Trouble> {
-    let signed = &posted.signed;
+pub(crate) async fn rotate_secret_key(
+    State(web): State<Arc<WebState>>,
+    posted: SubmittedForm,
+) -> Result<Response, PageError> {
+    let signed = &posted.session;
     let asked = json!({ "overlap_hours": posted.fields.get("overlap_hours") });
-    let made = call(&web, signed, "keys/rotate", asked).await?;
+    let made = call_api(&web, signed, "keys/rotate", asked).await?;
     let body = html! {
         div.head { h1 { "New secret key" } }
         section.card.notice aria-labelledby="secret" {
@@ -91,30 +91,33 @@ pub(crate) async fn rotate(
         }
         p { a.button href="/dashboard/keys" { "To the keys" } }
     };
-    let page = Page {
-        signed,
+    let page = DashboardPage {
+        session: signed,
         section: Section::Keys,
         title: "New secret key",
-        live: None,
+        live_url: None,
         body,
     };
     Ok(page.into_response())
 }
 
 /// Revokes a key.
-pub(crate) async fn revoke(
-    State(web): State<Arc<Web>>,
-    posted: Posted,
-) -> Result<Response, Trouble> {
+pub(crate) async fn revoke_secret_key(
+    State(web): State<Arc<WebState>>,
+    posted: SubmittedForm,
+) -> Result<Response, PageError> {
     let asked = json!({ "id": posted.fields.get("id") });
-    call(&web, &posted.signed, "keys/revoke", asked).await?;
+    call_api(&web, &posted.session, "keys/revoke", asked).await?;
     Ok(Redirect::to("/dashboard/keys#secret-keys").into_response())
 }
 
-pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<Response, Trouble> {
-    let listed = call(&web, &signed, "keys/list", json!({})).await?;
-    let keys: Vec<Key> = serde_json::from_value(listed["keys"].clone())?;
-    let app = &signed.app;
+pub(crate) async fn render_keys_page(
+    State(web): State<Arc<WebState>>,
+    session: AppSession,
+) -> Result<Response, PageError> {
+    let listed = call_api(&web, &session, "keys/list", json!({})).await?;
+    let keys: Vec<SecretKeyRow> = serde_json::from_value(listed["keys"].clone())?;
+    let app = &session.app;
     let url = &web.api.public_url;
     let body = html! {
         div.head { h1 { "Keys" } p.sub { "How your server and your pages call the API." } }
@@ -126,9 +129,9 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
                 dl {
                     dt { "API" } dd { code { (url) "/v2" } }
                     dt { "App" } dd { (app.name) }
-                    dt { "Environment" } dd { (app.env.as_str()) }
-                    dt { "App id" } dd { (show::id(app.id)) }
-                    dt { "Made" } dd { (show::when(web.now(), app.created_at)) }
+                    dt { "Environment" } dd { (app.environment.as_str()) }
+                    dt { "App id" } dd { (show::render_id(app.id)) }
+                    dt { "Made" } dd { (show::render_relative_time(web.now(), app.created_at)) }
                 }
             }
             section.card aria-labelledby="pages" {
@@ -140,27 +143,27 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
                     dt { "Client token" } dd { code #client-token { (app.client_token()) } }
                 }
                 form method="post" action="/dashboard/keys/public" {
-                    (csrf(&signed))
+                    (render_csrf_field(&session))
                     button { @if app.public_key.is_some() { "Replace the public key" } @else { "Make a public key" } }
                     @if app.public_key.is_some() { p.note { "Pages with the old one cannot open the widget any more." } }
                 }
             }
         }
-        (secret_keys(&signed, &keys, web.now()))
+        (render_secret_keys(&session, &keys, web.now()))
         section.card aria-labelledby="origins" {
             h2 #origins { "Pages that may open the widget" }
             form.stack method="post" action="/dashboard/keys/origins" {
-                (csrf(&signed))
+                (render_csrf_field(&session))
                 label for="origin-list" { "Origins" span.note { "one a line: https:// and the host" } }
                 textarea id="origin-list" name="origins" rows="4" spellcheck="false" placeholder="https://app.example" aria-describedby="origins-help" {
-                    @for origin in &app.origins { (origin) "\n" }
+                    @for origin in &app.widget_origins { (origin) "\n" }
                 }
                 p.note id="origins-help" {
-                    @match app.env {
+                    @match app.environment {
                         Environment::Sandbox => "With none, pages of your own machine (localhost) may: that is enough to develop.",
                         Environment::Production => "With none, no page may.",
                     }
-                    " At most " (MAX_ORIGINS) "."
+                    " At most " (MAX_WIDGET_ORIGINS) "."
                 }
                 button.main { "Save" }
             }
@@ -168,21 +171,21 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
         @if let Some(key) = &app.public_key {
             section aria-labelledby="snippet" {
                 h2 #snippet { "The widget on a page" }
-                pre { code { (snippet(url, key, app)) } }
+                pre { code { (format_widget_snippet(url, key, app)) } }
             }
         }
     };
-    let page = Page {
-        signed: &signed,
+    let page = DashboardPage {
+        session: &session,
         section: Section::Keys,
         title: "Keys",
-        live: None,
+        live_url: None,
         body,
     };
     Ok(page.into_response())
 }
 
-fn snippet(url: &str, key: &str, app: &App) -> String {
+fn format_widget_snippet(url: &str, key: &str, app: &App) -> String {
     format!(
         "<script src=\"{url}/v2/bundle.js\"></script>
 <script>
@@ -196,20 +199,20 @@ fn snippet(url: &str, key: &str, app: &App) -> String {
   }});
 </script>",
         token = app.client_token(),
-        env = app.env.as_str(),
+        env = app.environment.as_str(),
         name = app.name.replace(['"', '<'], ""),
     )
 }
 
 /// Makes a public key in place of the old one.
-pub(crate) async fn public(
-    State(web): State<Arc<Web>>,
-    posted: Posted,
-) -> Result<Response, Trouble> {
+pub(crate) async fn replace_public_key(
+    State(web): State<Arc<WebState>>,
+    posted: SubmittedForm,
+) -> Result<Response, PageError> {
     let store = &web.api.store;
-    let mut app = posted.signed.app;
+    let mut app = posted.session.app;
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&fresh_nonce()?[..16]);
+    bytes.copy_from_slice(&generate_nonce()?[..16]);
     // A UUID, as Okra's were (RFC 9562, version 4).
     bytes[6] = (bytes[6] & 0x0F) | 0x40;
     bytes[8] = (bytes[8] & 0x3F) | 0x80;
@@ -223,38 +226,40 @@ pub(crate) async fn public(
     ]
     .join("-");
     let old = app.public_key.replace(key.clone());
-    store.put_public_key(KeyHash::of(&key), app.id).await?;
+    store
+        .put_public_key(KeyHash::hash_secret(&key), app.id)
+        .await?;
     store.put_app(&app).await?;
     if let Some(old) = old {
-        store.delete_public_key(KeyHash::of(&old)).await?;
+        store.delete_public_key(KeyHash::hash_secret(&old)).await?;
     }
     Ok(Redirect::to("/dashboard/keys#pages").into_response())
 }
 
 /// Sets the origins.
-pub(crate) async fn origins(
-    State(web): State<Arc<Web>>,
-    posted: Posted,
-) -> Result<Response, Trouble> {
-    let mut app = posted.signed.app;
+pub(crate) async fn set_widget_origins(
+    State(web): State<Arc<WebState>>,
+    posted: SubmittedForm,
+) -> Result<Response, PageError> {
+    let mut app = posted.session.app;
     let mut origins = Vec::new();
     for line in posted.fields.get("origins").split_whitespace() {
-        let Some(origin) = widget::origin(line) else {
+        let Some(origin) = widget::parse_origin(line) else {
             let sentence = format!(
                 "{line} is no origin. An origin is https:// and a host, as in https://app.example; http:// is for this machine only."
             );
-            return Err(Trouble::refused(sentence));
+            return Err(PageError::invalid_form(sentence));
         };
         if !origins.contains(&origin) {
             origins.push(origin);
         }
     }
-    if origins.len() > MAX_ORIGINS {
-        return Err(Trouble::refused(format!(
-            "An app has at most {MAX_ORIGINS} origins."
+    if origins.len() > MAX_WIDGET_ORIGINS {
+        return Err(PageError::invalid_form(format!(
+            "An app has at most {MAX_WIDGET_ORIGINS} origins."
         )));
     }
-    app.origins = origins;
+    app.widget_origins = origins;
     web.api.store.put_app(&app).await?;
     Ok(Redirect::to("/dashboard/keys#origins").into_response())
 }

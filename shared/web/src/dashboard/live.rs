@@ -13,53 +13,55 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use okra_core::ids::RecordId;
-use okra_store::{Consistency, Head};
+use okra_store::{Consistency, RecordHead};
 use sha2::{Digest, Sha256};
 
 use super::record;
-use crate::{Web, session::Signed, trouble::Trouble};
+use crate::{WebState, session::AppSession, trouble::PageError};
 
 /// Milliseconds until the browser asks again.
-const RETRY_MS: u32 = 2500;
+const RECONNECT_AFTER_MS: u32 = 2500;
 
 /// What of a record a page shows that can change.
-pub(crate) fn of_record(head: &Head) -> String {
+pub(crate) fn record_version(head: &RecordHead) -> String {
     let state = format!("{:?} {:?}", head.status, head.schedule);
     let digest = Sha256::digest(state.as_bytes());
     format!("{}-{:02x}{:02x}", head.seq.0, digest[0], digest[1])
 }
 
 /// The event of a page whose content is now `version`.
-pub(crate) fn answer(headers: &HeaderMap, version: &str) -> Response {
+pub(crate) fn version_event(headers: &HeaderMap, version: &str) -> Response {
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let text = if seen == Some(version) {
-        format!("retry: {RETRY_MS}\n\n")
+        format!("retry: {RECONNECT_AFTER_MS}\n\n")
     } else {
-        format!("retry: {RETRY_MS}\nid: {version}\nevent: version\ndata: {version}\n\n")
+        format!("retry: {RECONNECT_AFTER_MS}\nid: {version}\nevent: version\ndata: {version}\n\n")
     };
     ([(header::CONTENT_TYPE, "text/event-stream")], text).into_response()
 }
 
-pub(crate) async fn record(
-    State(web): State<Arc<Web>>,
-    signed: Signed,
+pub(crate) async fn record_events(
+    State(web): State<Arc<WebState>>,
+    session: AppSession,
     Path(id): Path<RecordId>,
     headers: HeaderMap,
-) -> Result<Response, Trouble> {
-    let head = record::own(&web, &signed, id, Consistency::Eventual).await?;
-    Ok(answer(&headers, &of_record(&head)))
+) -> Result<Response, PageError> {
+    let head = record::load_own_record(&web, &session, id, Consistency::Eventual).await?;
+    Ok(version_event(&headers, &record_version(&head)))
 }
 
 /// What the overview and the lists show: what was counted for the app in this minute and the last.
-pub(crate) async fn overview(
-    State(web): State<Arc<Web>>,
-    signed: Signed,
+pub(crate) async fn overview_events(
+    State(web): State<Arc<WebState>>,
+    session: AppSession,
     headers: HeaderMap,
-) -> Result<Response, Trouble> {
+) -> Result<Response, PageError> {
     let minute = u64::try_from(web.now().as_second().div_euclid(60)).unwrap_or(0);
     let store = &web.api.store;
-    let counts = store.counts(signed.app.id, minute - 1, minute).await?;
+    let counts = store
+        .list_counts(session.app.id, minute - 1, minute)
+        .await?;
     let digest = Sha256::digest(format!("{counts:?}").as_bytes());
     let version = data_encoding::HEXLOWER.encode(&digest[..8]);
-    Ok(answer(&headers, &version))
+    Ok(version_event(&headers, &version))
 }

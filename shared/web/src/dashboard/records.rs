@@ -16,51 +16,52 @@ use okra_core::{
     ids::{AccountId, BankId, CustomerId, RecordId},
     schedule::Interval,
 };
-use okra_store::{Consistency, Head, RecordStatus};
+use okra_store::{Consistency, RecordHead, RecordStatus};
 
 use super::{
-    customers, failing,
+    failing,
     freshness::{self, Freshness},
+    load_customers,
 };
 use crate::{
-    Web,
-    html::{Page, Section, empty, table},
-    session::Signed,
+    WebState,
+    html::{DashboardPage, Section, render_empty_state, render_table},
+    session::AppSession,
     show,
-    trouble::Trouble,
+    trouble::PageError,
 };
 
 /// Records on one page.
-const PER_PAGE: usize = 50;
+const RECORDS_PER_PAGE: usize = 50;
 
 /// Records that one search looks at, at most.
-pub(crate) const MAX_LOOKED_AT: usize = 2000;
+pub(crate) const MAX_RECORDS_SCANNED: usize = 2000;
 
 /// Records and customers read at once.
-const BATCH: usize = 100;
+const SCAN_BATCH: usize = 100;
 
 /// What is looked for.
-struct Search {
+struct RecordSearch {
     text: String,
     status: Option<RecordStatus>,
     bank: Option<BankId>,
     interval: Option<Interval>,
     customer: Option<CustomerId>,
     /// Those alone that are not as fresh as their interval promises.
-    late: bool,
+    is_late_only: bool,
     /// Those alone of which something cannot be had, for a reason of this class.
-    failing: Option<FaultClass>,
+    failing_class: Option<FaultClass>,
     after: Option<RecordId>,
 }
 
-impl Search {
-    fn of(signed: &Signed) -> Self {
-        let get = |name| signed.query.get(name);
+impl RecordSearch {
+    fn from_query(session: &AppSession) -> Self {
+        let get = |name| session.query.get(name);
         Self {
             text: get("q").to_owned(),
             status: [
                 RecordStatus::Active,
-                RecordStatus::TokenRequired,
+                RecordStatus::ReauthorisationRequired,
                 RecordStatus::Invalid,
             ]
             .into_iter()
@@ -68,8 +69,8 @@ impl Search {
             bank: get("bank").parse().ok(),
             interval: get("interval").parse().ok(),
             customer: get("customer").parse().ok(),
-            late: get("fresh") == "no",
-            failing: failing::class(get("failing")),
+            is_late_only: get("fresh") == "no",
+            failing_class: failing::find_fault_class(get("failing")),
             after: get("after").parse().ok(),
         }
     }
@@ -80,24 +81,27 @@ impl Search {
             || self.bank.is_some()
             || self.interval.is_some()
             || self.customer.is_some()
-            || self.late
-            || self.failing.is_some()
+            || self.is_late_only
+            || self.failing_class.is_some()
     }
 
     /// The query of the page after a record.
-    fn next(&self, after: RecordId) -> String {
+    fn next_page_query(&self, after: RecordId) -> String {
         let mut pairs = vec![("after", after.to_string())];
         pairs.extend((!self.text.is_empty()).then(|| ("q", self.text.clone())));
         pairs.extend(self.status.map(|it| ("status", it.as_str().to_owned())));
         pairs.extend(self.bank.map(|it| ("bank", it.to_string())));
         pairs.extend(self.interval.map(|it| ("interval", it.to_string())));
         pairs.extend(self.customer.map(|it| ("customer", it.to_string())));
-        pairs.extend(self.late.then(|| ("fresh", "no".to_owned())));
-        pairs.extend(self.failing.map(|it| ("failing", it.as_str().to_owned())));
+        pairs.extend(self.is_late_only.then(|| ("fresh", "no".to_owned())));
+        pairs.extend(
+            self.failing_class
+                .map(|it| ("failing", it.as_str().to_owned())),
+        );
         serde_urlencoded::to_string(pairs).unwrap_or_default()
     }
 
-    fn takes(&self, head: &Head, name: &str) -> bool {
+    fn matches_record(&self, head: &RecordHead, name: &str) -> bool {
         let text = self.text.to_lowercase();
         let found = text.is_empty()
             || name.to_lowercase().contains(&text)
@@ -116,41 +120,47 @@ impl Search {
 }
 
 /// A record, and whose it is.
-struct Row {
-    head: Head,
-    customer: String,
+struct RecordRow {
+    head: RecordHead,
+    customer_name: String,
 }
 
 /// The rows of a page, and after which record the next page begins.
-struct Found {
-    rows: Vec<Row>,
-    next: Option<RecordId>,
-    looked_at: usize,
+struct RecordSearchResult {
+    rows: Vec<RecordRow>,
+    next_after: Option<RecordId>,
+    scanned_count: usize,
 }
 
-async fn find(web: &Web, signed: &Signed, search: &Search) -> Result<Found, Trouble> {
+async fn search_records(
+    web: &WebState,
+    session: &AppSession,
+    search: &RecordSearch,
+) -> Result<RecordSearchResult, PageError> {
     let store = &web.api.store;
     let (mut found, mut after) = (
-        Found {
+        RecordSearchResult {
             rows: vec![],
-            next: None,
-            looked_at: 0,
+            next_after: None,
+            scanned_count: 0,
         },
         search.after,
     );
-    while found.looked_at < MAX_LOOKED_AT {
-        let page = store.records_of_app(signed.app.id, after, BATCH).await?;
-        let names = names(web, page.items.iter().map(|head| head.customer)).await?;
-        let late = match search.late {
-            true => Some(freshness::of(web, &page.items, web.now()).await?),
+    while found.scanned_count < MAX_RECORDS_SCANNED {
+        let page = store
+            .list_records_of_app(session.app.id, after, SCAN_BATCH)
+            .await?;
+        let names = load_customer_names(web, page.items.iter().map(|head| head.customer)).await?;
+        let late = match search.is_late_only {
+            true => Some(freshness::load_freshness(web, &page.items, web.now()).await?),
             false => None,
         };
-        let failing = match search.failing {
-            Some(class) => Some(failing::with(web, &page.items, class).await?),
+        let failing = match search.failing_class {
+            Some(class) => Some(failing::find_failing_records(web, &page.items, class).await?),
             None => None,
         };
         for head in page.items {
-            found.looked_at += 1;
+            found.scanned_count += 1;
             let is_late = |of: &HashMap<_, _>| of.get(&head.record) == Some(&Freshness::Late);
             let fails = |of: &HashSet<_>| of.contains(&head.record);
             if !(late.as_ref().is_none_or(is_late) && failing.as_ref().is_none_or(fails)) {
@@ -159,60 +169,70 @@ async fn find(web: &Web, signed: &Signed, search: &Search) -> Result<Found, Trou
             }
             let customer = names.get(&head.customer).cloned().unwrap_or_default();
             after = Some(head.record);
-            if search.takes(&head, &customer) {
-                found.rows.push(Row { head, customer });
-                if found.rows.len() == PER_PAGE {
-                    found.next = after;
+            if search.matches_record(&head, &customer) {
+                found.rows.push(RecordRow {
+                    head,
+                    customer_name: customer,
+                });
+                if found.rows.len() == RECORDS_PER_PAGE {
+                    found.next_after = after;
                     return Ok(found);
                 }
             }
         }
-        if page.next.is_none() {
+        if page.next_cursor.is_none() {
             return Ok(found);
         }
     }
-    found.next = after;
+    found.next_after = after;
     Ok(found)
 }
 
 /// The customers' names by their ids.
-pub(crate) async fn names(
-    web: &Web,
+pub(crate) async fn load_customer_names(
+    web: &WebState,
     ids: impl Iterator<Item = CustomerId>,
-) -> Result<HashMap<CustomerId, String>, Trouble> {
+) -> Result<HashMap<CustomerId, String>, PageError> {
     let mut ids: Vec<CustomerId> = ids.collect();
     ids.sort_unstable();
     ids.dedup();
-    let found = customers(web, &ids).await?;
+    let found = load_customers(web, &ids).await?;
     Ok(found.into_iter().map(|it| (it.id, it.name)).collect())
 }
 
 /// The record that a whole id names, by itself or through its account.
-async fn named(web: &Web, signed: &Signed, text: &str) -> Result<Option<RecordId>, Trouble> {
+async fn find_record_by_id(
+    web: &WebState,
+    session: &AppSession,
+    text: &str,
+) -> Result<Option<RecordId>, PageError> {
     let store = &web.api.store;
     if let Ok(record) = text.parse::<RecordId>()
-        && let Some(head) = store.head(record, Consistency::Eventual).await?
-        && head.app == signed.app.id
+        && let Some(head) = store.find_head(record, Consistency::Eventual).await?
+        && head.app == session.app.id
     {
         return Ok(Some(record));
     }
     if let Ok(account) = text.parse::<AccountId>()
-        && let Some(account) = store.account(account).await?
-        && account.app == signed.app.id
+        && let Some(account) = store.find_account(account).await?
+        && account.app == session.app.id
     {
         return Ok(Some(account.record));
     }
     Ok(None)
 }
 
-pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<Response, Trouble> {
-    let search = Search::of(&signed);
-    if let Some(record) = named(&web, &signed, &search.text).await? {
+pub(crate) async fn render_records_page(
+    State(web): State<Arc<WebState>>,
+    session: AppSession,
+) -> Result<Response, PageError> {
+    let search = RecordSearch::from_query(&session);
+    if let Some(record) = find_record_by_id(&web, &session, &search.text).await? {
         let to = format!("/dashboard/records/{record}");
         return Ok(axum::response::Redirect::to(&to).into_response());
     }
-    let found = find(&web, &signed, &search).await?;
-    let banks = web.api.store.banks_for(signed.app.id).await?;
+    let found = search_records(&web, &session, &search).await?;
+    let banks = web.api.store.list_banks_for_app(session.app.id).await?;
     let bank_names: HashMap<BankId, &str> = banks
         .iter()
         .map(|bank| (bank.id, bank.name.as_str()))
@@ -226,99 +246,99 @@ pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<
         form.filters role="search" action="/dashboard/records" {
             input type="search" name="q" value=(search.text) placeholder="Name, option, or id"
                 aria-label="Search by name, option, or id of a record, customer or account";
-            (select("status", "Any state", &[
+            (render_select("status", "Any state", &[
                 ("active", "Active"),
                 ("token_required", "Needs the user"),
                 ("invalid", "Unlinked"),
             ], search.status.map(RecordStatus::as_str)))
-            (select("interval", "Any interval",
-                &Interval::ALL.map(|it| (it.as_str(), show::interval(it))),
+            (render_select("interval", "Any interval",
+                &Interval::ALL.map(|it| (it.as_str(), show::describe_interval(it))),
                 search.interval.map(Interval::as_str)))
             @let bank_options: Vec<(String, &str)> =
                 banks.iter().map(|bank| (bank.id.to_string(), bank.name.as_str())).collect();
             @let bank_options: Vec<(&str, &str)> =
                 bank_options.iter().map(|(id, name)| (id.as_str(), *name)).collect();
             @let chosen = search.bank.map(|it| it.to_string());
-            (select("bank", "Any bank", &bank_options, chosen.as_deref()))
-            (select("fresh", "Fresh or late", &[("no", "Late")], search.late.then_some("no")))
-            (select("failing", "Any failure", &failing::CLASSES.map(|(class, name)| (class.as_str(), name)),
-                search.failing.map(FaultClass::as_str)))
+            (render_select("bank", "Any bank", &bank_options, chosen.as_deref()))
+            (render_select("fresh", "Fresh or late", &[("no", "Late")], search.is_late_only.then_some("no")))
+            (render_select("failing", "Any failure", &failing::FAULT_CLASSES.map(|(class, name)| (class.as_str(), name)),
+                search.failing_class.map(FaultClass::as_str)))
             button { "Search" }
         }
         @if found.rows.is_empty() {
-            (nothing(&search, found.looked_at))
+            (render_no_records(&search, found.scanned_count))
         } @else {
-            (table("Records", &html! {
+            (render_table("Records", &html! {
                 th { "Customer" } th { "State" } th { "Interval" } th { "Changed" }
                 th.wide { "Bank" } th.wide.number { "Changes" } th.wide { "Record" }
             }, &html! {
-                @for row in &found.rows { (line(row, &bank_names, now)) }
+                @for row in &found.rows { (render_record_row(row, &bank_names, now)) }
             }))
         }
-        @if let Some(after) = found.next {
-            p.more { a.button href={ "/dashboard/records?" (search.next(after)) } { "More records" } }
+        @if let Some(after) = found.next_after {
+            p.more { a.button href={ "/dashboard/records?" (search.next_page_query(after)) } { "More records" } }
         }
     };
-    let page = Page {
-        signed: &signed,
+    let page = DashboardPage {
+        session: &session,
         section: Section::Records,
         title: "Records",
-        live: Some("/dashboard/live".to_owned()),
+        live_url: Some("/dashboard/live".to_owned()),
         body,
     };
     Ok(page.into_response())
 }
 
-fn line(row: &Row, banks: &HashMap<BankId, &str>, now: Timestamp) -> Markup {
+fn render_record_row(row: &RecordRow, banks: &HashMap<BankId, &str>, now: Timestamp) -> Markup {
     let head = &row.head;
     let href = format!("/dashboard/records/{}", head.record);
     html! {
         tr {
-            td { a.strong href=(href) { @if row.customer.is_empty() { "No name" } @else { (row.customer) } } }
-            td { (show::status(head.status)) }
-            td { (intervals(head)) }
-            td { (show::when(now, head.last_changed_at)) }
+            td { a.strong href=(href) { @if row.customer_name.is_empty() { "No name" } @else { (row.customer_name) } } }
+            td { (show::render_record_status(head.status)) }
+            td { (render_intervals(head)) }
+            td { (show::render_relative_time(now, head.last_changed_at)) }
             td.wide { (banks.get(&head.bank).copied().unwrap_or("Unknown bank")) }
-            td.wide.number { a href={ (href) "#feed" } { (show::count(head.seq.0)) } }
-            td.wide { (show::id(head.record)) }
+            td.wide.number { a href={ (href) "#feed" } { (show::format_count(head.seq.0)) } }
+            td.wide { (show::render_id(head.record)) }
         }
     }
 }
 
 /// `every minute`, or each product's where they differ.
-pub(crate) fn intervals(head: &Head) -> Markup {
+pub(crate) fn render_intervals(head: &RecordHead) -> Markup {
     let schedule = head.schedule;
     html! {
         @match (schedule.balance, schedule.transactions) {
             (Some(balance), Some(rows)) if balance != rows => {
-                (show::interval(balance)) br; span.note { "transactions " (show::interval(rows)) }
+                (show::describe_interval(balance)) br; span.note { "transactions " (show::describe_interval(rows)) }
             }
-            (Some(both), _) => (show::interval(both)),
-            (None, Some(rows)) => { "transactions " (show::interval(rows)) },
+            (Some(both), _) => (show::describe_interval(both)),
+            (None, Some(rows)) => { "transactions " (show::describe_interval(rows)) },
             (None, None) => "not scheduled",
         }
     }
 }
 
-fn nothing(search: &Search, looked_at: usize) -> Markup {
-    if search.failing.is_some() {
-        return empty(
+fn render_no_records(search: &RecordSearch, scanned_count: usize) -> Markup {
+    if search.failing_class.is_some() {
+        return render_empty_state(
             "Nothing fails so now",
             &html! {
-                p { "Looked through " (show::count(looked_at)) " records. The overview counts every call that failed; a record is \
+                p { "Looked through " (show::format_count(scanned_count)) " records. The overview counts every call that failed; a record is \
                      listed here from its second failure in a row until it is answered again. " a href="/dashboard/records" { "Show all" } "." }
             },
         );
     }
     if search.is_filtered() {
-        return empty(
+        return render_empty_state(
             "Nothing matches",
             &html! {
-                p { "Looked through " (show::count(looked_at)) " records. " a href="/dashboard/records" { "Show all" } "." }
+                p { "Looked through " (show::format_count(scanned_count)) " records. " a href="/dashboard/records" { "Show all" } "." }
             },
         );
     }
-    empty(
+    render_empty_state(
         "No records yet",
         &html! {
             p { "A record comes into being when a customer links a bank. Make a sandbox customer:" }
@@ -329,17 +349,17 @@ fn nothing(search: &Search, looked_at: usize) -> Markup {
 }
 
 /// A choice among named values, the first of which is none of them.
-pub(crate) fn select(
+pub(crate) fn render_select(
     name: &str,
-    none: &str,
+    placeholder: &str,
     options: &[(&str, &str)],
-    chosen: Option<&str>,
+    selected_value: Option<&str>,
 ) -> Markup {
     html! {
-        select name=(name) aria-label=(none) {
-            option value="" { (none) }
+        select name=(name) aria-label=(placeholder) {
+            option value="" { (placeholder) }
             @for (value, text) in options {
-                option value=(value) selected[chosen == Some(*value)] { (text) }
+                option value=(value) selected[selected_value == Some(*value)] { (text) }
             }
         }
     }

@@ -11,37 +11,41 @@ use axum::{
 use maud::html;
 
 use crate::{
-    Web,
-    assets::href,
-    form::Fields,
+    WebState,
+    assets::asset_href,
+    form::FormFields,
     html as shell,
-    session::{Posted, Session, Signed, checked},
-    trouble::Trouble,
+    session::{AppSession, SessionCookie, SubmittedForm, read_verified_form},
+    trouble::PageError,
 };
 
-pub(crate) async fn page(
-    State(web): State<Arc<Web>>,
-    signed: Result<Signed, Trouble>,
+pub(crate) async fn render_sign_in_page(
+    State(web): State<Arc<WebState>>,
+    session: Result<AppSession, PageError>,
     uri: Uri,
-) -> Result<Response, Trouble> {
-    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
+) -> Result<Response, PageError> {
+    let query = FormFields::parse(uri.query().unwrap_or_default().as_bytes());
     // Who is signed in stays so: the form would put a session of nobody in the place of theirs.
-    if signed.is_ok() {
-        return Ok(Redirect::to(local(query.get("next"))).into_response());
+    if session.is_ok() {
+        return Ok(Redirect::to(restrict_to_dashboard(query.get("next"))).into_response());
     }
-    form(&web, query.get("next"), None)
+    render_sign_in_form(&web, query.get("next"), None)
 }
 
 /// The form, in a session of nobody that only guards it.
-fn form(web: &Web, next: &str, problem: Option<&str>) -> Result<Response, Trouble> {
-    let guest = Session::guest(web)?;
+fn render_sign_in_form(
+    web: &WebState,
+    next: &str,
+    problem: Option<&str>,
+) -> Result<Response, PageError> {
+    let guest = SessionCookie::new_guest(web)?;
     let body = html! {
         main.sign-in id="main" {
-            img src=(href("icon.svg")) alt="" width="40" height="40";
+            img src=(asset_href("icon.svg")) alt="" width="40" height="40";
             h1 { "Sign in to okra-sync" }
             form method="post" action="/dashboard/sign-in" {
                 input type="hidden" name="csrf" value=(guest.csrf);
-                input type="hidden" name="next" value=(local(next));
+                input type="hidden" name="next" value=(restrict_to_dashboard(next));
                 label for="key" { "Secret key" }
                 input id="key" name="key" type="password" autocomplete="current-password" required
                     autofocus spellcheck="false" placeholder="okra_sk_…"
@@ -62,13 +66,13 @@ fn form(web: &Web, next: &str, problem: Option<&str>) -> Result<Response, Troubl
         StatusCode::OK
     };
     with_cookie(
-        shell::document(status, "Sign in", &body),
-        &guest.cookie(web)?,
+        shell::render_document(status, "Sign in", &body),
+        &guest.set_cookie_header(web)?,
     )
 }
 
 /// A path of the dashboard, whatever was asked for: nobody is sent elsewhere.
-fn local(next: &str) -> &str {
+fn restrict_to_dashboard(next: &str) -> &str {
     let inside =
         next == "/dashboard" || next.starts_with("/dashboard/") || next.starts_with("/dashboard?");
     let plain = next
@@ -77,24 +81,24 @@ fn local(next: &str) -> &str {
     if inside && plain { next } else { "/dashboard" }
 }
 
-fn with_cookie(mut response: Response, cookie: &str) -> Result<Response, Trouble> {
+fn with_cookie(mut response: Response, cookie: &str) -> Result<Response, PageError> {
     let cookie =
-        HeaderValue::from_str(cookie).map_err(|error| Trouble::Internal(Box::new(error)))?;
+        HeaderValue::from_str(cookie).map_err(|error| PageError::Internal(Box::new(error)))?;
     response.headers_mut().append(SET_COOKIE, cookie);
     Ok(response)
 }
 
-pub(crate) async fn submit(
-    State(web): State<Arc<Web>>,
+pub(crate) async fn submit_sign_in(
+    State(web): State<Arc<WebState>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Trouble> {
-    let guest = Session::of(&web, &headers);
+) -> Result<Response, PageError> {
+    let guest = SessionCookie::from_headers(&web, &headers);
     let csrf = guest.map(|guest| guest.csrf).unwrap_or_default();
-    let fields = match checked(&headers, body, &csrf).await {
+    let fields = match read_verified_form(&headers, body, &csrf).await {
         Ok(fields) => fields,
         Err(_) => {
-            return form(
+            return render_sign_in_form(
                 &web,
                 "",
                 Some("This page had stood open for too long. Try again."),
@@ -102,31 +106,37 @@ pub(crate) async fn submit(
         }
     };
     let key = fields.get("key");
-    match Session::sign_in(&web, key).await? {
+    match SessionCookie::sign_in(&web, key).await? {
         None => {
             let problem = "That is not a secret key of any app here. Check that it is whole.";
-            form(&web, fields.get("next"), Some(problem))
+            render_sign_in_form(&web, fields.get("next"), Some(problem))
         }
         Some(session) => {
-            let to = Redirect::to(local(fields.get("next")));
-            with_cookie(to.into_response(), &session.cookie(&web)?)
+            let to = Redirect::to(restrict_to_dashboard(fields.get("next")));
+            with_cookie(to.into_response(), &session.set_cookie_header(&web)?)
         }
     }
 }
 
-pub(crate) async fn sign_out(State(web): State<Arc<Web>>, _: Posted) -> Result<Response, Trouble> {
+pub(crate) async fn sign_out(
+    State(web): State<Arc<WebState>>,
+    _: SubmittedForm,
+) -> Result<Response, PageError> {
     let to = Redirect::to("/dashboard/sign-in");
-    with_cookie(to.into_response(), &Session::forgotten(&web))
+    with_cookie(
+        to.into_response(),
+        &SessionCookie::expired_cookie_header(&web),
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::local;
+    use super::restrict_to_dashboard;
 
     #[test]
     fn nobody_is_sent_elsewhere() {
         for next in ["/dashboard", "/dashboard/records?q=a%20b", "/dashboard?a=1"] {
-            assert_eq!(local(next), next);
+            assert_eq!(restrict_to_dashboard(next), next);
         }
         for next in [
             "",
@@ -137,7 +147,7 @@ mod tests {
             "/dashboard/ a",
             "/dashboard/\r\nx: y",
         ] {
-            assert_eq!(local(next), "/dashboard", "{next:?}");
+            assert_eq!(restrict_to_dashboard(next), "/dashboard", "{next:?}");
         }
     }
 }

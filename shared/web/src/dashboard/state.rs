@@ -9,35 +9,36 @@ use okra_core::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{call, failing, record::fault};
-use crate::{Web, session::Signed, show, trouble::Trouble};
+use super::{call_api, failing, record::fault_class_label};
+use crate::{WebState, session::AppSession, show, trouble::PageError};
 
 /// `state` of `products/records/get`, as far as a page shows it.
 #[derive(Deserialize)]
-pub(crate) struct RecordState {
-    accounts: Vec<AccountState>,
-    history: Option<HistoryState>,
-    next_refresh_available_at: Option<Available>,
+pub(crate) struct RecordStateView {
+    accounts: Vec<AccountStateView>,
+    #[serde(rename = "history")]
+    backfill: Option<BackfillView>,
+    next_refresh_available_at: Option<RefreshAvailability>,
     pub(crate) needs_user: bool,
     bank_status: String,
     pub(crate) consent_expires_at: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
-struct Available {
+struct RefreshAvailability {
     balance: Timestamp,
     transactions: Timestamp,
 }
 
 #[derive(Deserialize)]
-struct AccountState {
+struct AccountStateView {
     account: AccountId,
-    balance: DataState,
-    transactions: DataState,
+    balance: DataStateView,
+    transactions: DataStateView,
 }
 
 #[derive(Deserialize, PartialEq)]
-struct DataState {
+struct DataStateView {
     data_status: String,
     reason: Option<String>,
     since: Option<Timestamp>,
@@ -45,7 +46,7 @@ struct DataState {
 }
 
 #[derive(Deserialize)]
-struct HistoryState {
+struct BackfillView {
     complete: bool,
     oldest_date: Option<String>,
     rows: u64,
@@ -53,26 +54,27 @@ struct HistoryState {
 }
 
 /// Something that cannot be had, or not whole, of some accounts.
-struct Lack<'a> {
-    state: &'a DataState,
-    of: Vec<(AccountId, Product)>,
+struct UnavailableData<'a> {
+    state: &'a DataStateView,
+    affected: Vec<(AccountId, Product)>,
 }
 
-impl Lack<'_> {
-    fn products(&self) -> Vec<Product> {
-        let lacks = |product: &Product| self.of.iter().any(|(_, of)| of == product);
+impl UnavailableData<'_> {
+    fn affected_products(&self) -> Vec<Product> {
+        let lacks = |product: &Product| self.affected.iter().any(|(_, of)| of == product);
         Product::ALL.into_iter().filter(lacks).collect()
     }
 
-    fn accounts(&self) -> Vec<AccountId> {
-        let mut accounts: Vec<AccountId> = self.of.iter().map(|(account, _)| *account).collect();
+    fn affected_accounts(&self) -> Vec<AccountId> {
+        let mut accounts: Vec<AccountId> =
+            self.affected.iter().map(|(account, _)| *account).collect();
         accounts.dedup();
         accounts
     }
 }
 
-impl AccountState {
-    const fn of(&self, product: Product) -> &DataState {
+impl AccountStateView {
+    const fn product_state(&self, product: Product) -> &DataStateView {
         match product {
             Product::Balance => &self.balance,
             Product::Transactions => &self.transactions,
@@ -80,22 +82,26 @@ impl AccountState {
     }
 }
 
-impl RecordState {
-    pub(crate) async fn of(web: &Web, signed: &Signed, record: RecordId) -> Result<Self, Trouble> {
+impl RecordStateView {
+    pub(crate) async fn load_state(
+        web: &WebState,
+        session: &AppSession,
+        record: RecordId,
+    ) -> Result<Self, PageError> {
         let asked = json!({ "record_id": record });
-        let mut answer = call(web, signed, "products/records/get", asked).await?;
+        let mut answer = call_api(web, session, "products/records/get", asked).await?;
         Ok(serde_json::from_value(answer["state"].take())?)
     }
 
     /// When one of these products is refreshed next by itself.
-    pub(crate) fn next_refresh(&self, products: &[Product]) -> Option<Timestamp> {
+    pub(crate) fn next_refresh_at(&self, products: &[Product]) -> Option<Timestamp> {
         let accounts = self.accounts.iter();
-        let all = accounts.flat_map(|it| products.iter().map(|product| it.of(*product)));
+        let all = accounts.flat_map(|it| products.iter().map(|product| it.product_state(*product)));
         all.filter_map(|state| state.next_refresh_at).min()
     }
 
     /// From when on a refresh of products can be asked for, where that is not now.
-    pub(crate) fn waits(&self, now: Timestamp) -> Vec<(Timestamp, Vec<Product>)> {
+    pub(crate) fn manual_refresh_times(&self, now: Timestamp) -> Vec<(Timestamp, Vec<Product>)> {
         // The state was read a moment ago, and "now" in it is that moment.
         const A_MOMENT_S: i64 = 2;
         let Some(at) = &self.next_refresh_available_at else {
@@ -113,11 +119,11 @@ impl RecordState {
     }
 
     /// What is lacking, with equal lacks of several accounts and products as one.
-    fn lacks(&self) -> Vec<Lack<'_>> {
-        let mut lacks: Vec<Lack<'_>> = Vec::new();
+    fn group_unavailable(&self) -> Vec<UnavailableData<'_>> {
+        let mut lacks: Vec<UnavailableData<'_>> = Vec::new();
         for it in &self.accounts {
             for product in Product::ALL {
-                let state = it.of(product);
+                let state = it.product_state(product);
                 // What the record was linked without is no trouble.
                 let lacks_nothing = state.data_status == "AVAILABLE";
                 if lacks_nothing || state.reason.as_deref() == Some("not_shared") {
@@ -125,10 +131,10 @@ impl RecordState {
                 }
                 let of = (it.account, product);
                 match lacks.iter_mut().find(|lack| lack.state == state) {
-                    Some(lack) => lack.of.push(of),
-                    None => lacks.push(Lack {
+                    Some(lack) => lack.affected.push(of),
+                    None => lacks.push(UnavailableData {
                         state,
-                        of: vec![of],
+                        affected: vec![of],
                     }),
                 }
             }
@@ -137,50 +143,54 @@ impl RecordState {
     }
 
     /// A sentence for each thing that cannot be had: why, since when, and when it is tried again.
-    pub(crate) fn troubles(&self, now: Timestamp, name: impl Fn(AccountId) -> String) -> Markup {
+    pub(crate) fn render_unavailable(
+        &self,
+        now: Timestamp,
+        account_name: impl Fn(AccountId) -> String,
+    ) -> Markup {
         html! {
-            @for lack in self.lacks() {
+            @for lack in self.group_unavailable() {
                 @let state = lack.state;
                 p.next {
-                    (capitalised(&names(&lack.products()))) " " (available(&state.data_status))
-                    @let accounts = lack.accounts();
+                    (capitalise_first(&join_product_names(&lack.affected_products()))) " " (availability_label(&state.data_status))
+                    @let accounts = lack.affected_accounts();
                     @if accounts.len() < self.accounts.len() {
-                        @let names: Vec<_> = accounts.into_iter().map(&name).collect();
+                        @let names: Vec<_> = accounts.into_iter().map(&account_name).collect();
                         " of " (names.join(", "))
                     }
-                    @if let Some(reason) = &state.reason { ": " (because(reason)) }
-                    @if let Some(at) = state.since { ", since " (show::when(now, at)) }
+                    @if let Some(reason) = &state.reason { ": " (describe_reason(reason)) }
+                    @if let Some(at) = state.since { ", since " (show::render_relative_time(now, at)) }
                     "."
-                    @if let Some(at) = state.next_refresh_at { " It is tried again by itself " (show::when(now, at)) "." }
+                    @if let Some(at) = state.next_refresh_at { " It is tried again by itself " (show::render_relative_time(now, at)) "." }
                 }
             }
         }
     }
 
     /// How the bank does, where it does not do well.
-    pub(crate) fn bank(&self) -> Markup {
+    pub(crate) fn render_bank_status(&self) -> Markup {
         match self.bank_status.as_str() {
-            "DOWN" => html! { " " (show::badge("bad", "Down")) },
-            "DEGRADED" => html! { " " (show::badge("warn", "Degraded")) },
+            "DOWN" => html! { " " (show::render_badge("bad", "Down")) },
+            "DEGRADED" => html! { " " (show::render_badge("warn", "Degraded")) },
             _ => html! {},
         }
     }
 
     /// How far the pull of the history has come.
-    pub(crate) fn history(&self) -> Markup {
-        let Some(it) = &self.history else {
+    pub(crate) fn render_backfill(&self) -> Markup {
+        let Some(it) = &self.backfill else {
             return html! { "not begun" };
         };
         html! {
             @if it.complete { "complete" } @else { (it.percent) " %" }
             @if let Some(date) = &it.oldest_date { ", back to " (date) }
-            span.note { (show::count(it.rows)) " older rows" }
+            span.note { (show::format_count(it.rows)) " older rows" }
         }
     }
 }
 
 /// `balance and transactions`.
-pub(crate) fn names(products: &[Product]) -> String {
+pub(crate) fn join_product_names(products: &[Product]) -> String {
     let names = products.iter().map(|product| match product {
         Product::Balance => "balance",
         Product::Transactions => "transactions",
@@ -188,13 +198,13 @@ pub(crate) fn names(products: &[Product]) -> String {
     names.collect::<Vec<_>>().join(" and ")
 }
 
-fn capitalised(text: &str) -> String {
+fn capitalise_first(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|it| it.to_uppercase().to_string());
     first.unwrap_or_default() + letters.as_str()
 }
 
-fn available(data_status: &str) -> &'static str {
+fn availability_label(data_status: &str) -> &'static str {
     match data_status {
         "PARTIAL" => "partly available",
         "UNAVAILABLE" => "not available",
@@ -203,13 +213,13 @@ fn available(data_status: &str) -> &'static str {
 }
 
 /// A reason as people read it.
-fn because(reason: &str) -> &str {
+fn describe_reason(reason: &str) -> &str {
     match reason {
         "rows_missing" => "the last answer lacked rows that are not known to be gone",
         "history_refused" => "the bank does not give its older rows",
         "history_gave_up" => "the bank failed too often while its older rows were read",
-        reason => match failing::class(reason) {
-            Some(class) => fault(class),
+        reason => match failing::find_fault_class(reason) {
+            Some(class) => fault_class_label(class),
             None => reason,
         },
     }

@@ -9,87 +9,91 @@ use axum::{
     response::Response,
 };
 use data_encoding::BASE64URL_NOPAD;
-use okra_api::place_at;
-use okra_banks::{ConsentSecret, oauth::Grant};
+use okra_api::await_bank_permit;
+use okra_banks::{ConsentSecret, oauth::TokenGrant};
 use okra_core::{
     bank::{BankConfig, OAuthClient},
     fault::{BankFault, FaultClass},
     model::Product,
 };
-use okra_refresh::client_secret;
-use okra_vault::fresh_nonce;
+use okra_refresh::open_client_secret;
+use okra_vault::generate_nonce;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::session::{self, Offered, Problem, State as Returned, Visit};
-use crate::{Web, form::Fields, html as shell, trouble::Trouble};
+use super::session::{
+    self, AuthorizationState as Returned, BankAuthorization, BankLinkError, OfferedAccount,
+};
+use crate::{WebState, form::FormFields, html as shell, trouble::PageError};
 
 /// What OBIE calls what we read.
-const SCOPE: &str = "accounts";
+const CONSENT_SCOPE: &str = "accounts";
 
 /// True where the bank has a page to which a customer can be sent.
-pub(crate) fn has_page(bank: &BankConfig) -> bool {
+pub(crate) fn has_login_page(bank: &BankConfig) -> bool {
     bank.oauth
         .as_ref()
         .is_some_and(|client| client.authorization_url.is_some())
 }
 
-fn redirect_uri(web: &Web) -> String {
+fn redirect_uri(web: &WebState) -> String {
     format!("{}/widget/callback", web.api.public_url)
 }
 
 /// What a customer is told of a bank's fault. Our own is in the logs too.
-fn problem(fault: &BankFault) -> Problem {
+fn to_link_error(fault: &BankFault) -> BankLinkError {
     tracing::warn!(
         fault.class = fault.class.as_str(),
         fault.detail,
         "a bank could not be linked"
     );
     match fault.class {
-        FaultClass::BankUnavailable => Problem::Down,
-        FaultClass::RateLimited | FaultClass::QuotaSpent => Problem::Busy,
-        FaultClass::ConsentRefused => Problem::Denied,
-        FaultClass::Nonsense | FaultClass::Internal => Problem::Nonsense,
+        FaultClass::BankUnavailable => BankLinkError::BankUnavailable,
+        FaultClass::RateLimited | FaultClass::QuotaSpent => BankLinkError::RateLimited,
+        FaultClass::ConsentRejected => BankLinkError::AccessDenied,
+        FaultClass::MalformedResponse | FaultClass::Internal => BankLinkError::MalformedResponse,
     }
 }
 
 /// Makes a consent to these products at the bank, and the address to send the customer to.
-pub(crate) async fn visit(
-    web: &Web,
+pub(crate) async fn start_authorization(
+    web: &WebState,
     bank: &BankConfig,
-    session: &str,
+    session_token: &str,
     products: &[Product],
-) -> Result<Result<Visit, Problem>, Trouble> {
+) -> Result<Result<BankAuthorization, BankLinkError>, PageError> {
     let Some(client) = bank.oauth.as_ref() else {
-        return Ok(Err(Problem::Down));
+        return Ok(Err(BankLinkError::BankUnavailable));
     };
     let Some(authorize) = client.authorization_url.as_deref() else {
-        return Ok(Err(Problem::Down));
+        return Ok(Err(BankLinkError::BankUnavailable));
     };
-    let secret = client_secret(&web.api.vault, bank)?;
+    let secret = open_client_secret(&web.api.vault, bank)?;
     let (connectors, now) = (&web.api.connectors, web.now());
-    if place_at(&web.api, bank, now).await?.is_err() {
-        return Ok(Err(Problem::Busy));
+    if await_bank_permit(&web.api, bank, now).await?.is_err() {
+        return Ok(Err(BankLinkError::RateLimited));
     }
-    let grant = Grant::ClientCredentials { scope: SCOPE };
-    let ours = match connectors.token(bank, &secret, grant, now).await {
+    let grant = TokenGrant::ClientCredentials {
+        scope: CONSENT_SCOPE,
+    };
+    let ours = match connectors.request_token(bank, &secret, grant, now).await {
         Ok(ours) => ours,
-        Err(fault) => return Ok(Err(problem(&fault))),
+        Err(fault) => return Ok(Err(to_link_error(&fault))),
     };
-    let consent = match connectors.new_consent(bank, &ours, products, now).await {
+    let consent = match connectors.create_consent(bank, &ours, products, now).await {
         Ok(consent) => consent,
-        Err(fault) => return Ok(Err(problem(&fault))),
+        Err(fault) => return Ok(Err(to_link_error(&fault))),
     };
-    let nonce = BASE64URL_NOPAD.encode(&fresh_nonce()?);
-    let verifier = BASE64URL_NOPAD.encode(&[fresh_nonce()?, fresh_nonce()?].concat());
+    let nonce = BASE64URL_NOPAD.encode(&generate_nonce()?);
+    let verifier = BASE64URL_NOPAD.encode(&[generate_nonce()?, generate_nonce()?].concat());
     let challenge = BASE64URL_NOPAD.encode(&Sha256::digest(verifier.as_bytes()));
     let state = Returned {
-        session: session.to_owned(),
+        session_token: session_token.to_owned(),
         nonce: nonce.clone(),
     }
-    .seal(web)?;
+    .seal_state(web)?;
     let redirect_uri = redirect_uri(web);
-    let request = request_object(client, consent.as_str(), &redirect_uri, &state, &nonce)?;
+    let request = build_request_object(client, consent.as_str(), &redirect_uri, &state, &nonce)?;
     let query = serde_urlencoded::to_string([
         ("response_type", "code"),
         ("client_id", &client.client_id),
@@ -101,34 +105,36 @@ pub(crate) async fn visit(
         ("code_challenge_method", "S256"),
         ("request", &request),
     ]);
-    let query = query.map_err(|error| Trouble::Internal(Box::new(error)))?;
+    let query = query.map_err(|error| PageError::Internal(Box::new(error)))?;
     let sign = if authorize.contains('?') { '&' } else { '?' };
-    Ok(Ok(Visit {
+    Ok(Ok(BankAuthorization {
         nonce,
-        verifier,
-        consent,
-        url: format!("{authorize}{sign}{query}"),
+        pkce_verifier: verifier,
+        consent_id: consent,
+        authorization_url: format!("{authorize}{sign}{query}"),
     }))
 }
 
 /// Takes a consent back at the bank that no record was made of. False where the bank could not be asked to,
 /// or did not do it: then the consent ends by itself, and its tokens are forgotten here.
-pub(crate) async fn take_back(
-    web: &Web,
+pub(crate) async fn revoke_unused_consent(
+    web: &WebState,
     bank: &BankConfig,
     consent: &ConsentSecret,
-) -> Result<bool, Trouble> {
+) -> Result<bool, PageError> {
     let Some(id) = &consent.consent_id else {
         return Ok(false);
     };
-    let secret = client_secret(&web.api.vault, bank)?;
+    let secret = open_client_secret(&web.api.vault, bank)?;
     let (connectors, now) = (&web.api.connectors, web.now());
-    if place_at(&web.api, bank, now).await?.is_err() {
+    if await_bank_permit(&web.api, bank, now).await?.is_err() {
         return Ok(false);
     }
-    let grant = Grant::ClientCredentials { scope: SCOPE };
+    let grant = TokenGrant::ClientCredentials {
+        scope: CONSENT_SCOPE,
+    };
     let asked = async {
-        let ours = connectors.token(bank, &secret, grant, now).await?;
+        let ours = connectors.request_token(bank, &secret, grant, now).await?;
         connectors.revoke_consent(bank, &ours, id, now).await
     };
     match asked.await {
@@ -142,14 +148,14 @@ pub(crate) async fn take_back(
 
 /// The request object that names the consent (OBIE security profile): unsigned, `alg` is `none`. Banks
 /// that want it signed want a certificate of the directory too, which there is no place for yet.
-fn request_object(
+fn build_request_object(
     client: &OAuthClient,
-    consent: &str,
+    consent_id: &str,
     redirect_uri: &str,
     state: &str,
     nonce: &str,
-) -> Result<String, Trouble> {
-    let intent = json!({ "openbanking_intent_id": { "value": consent, "essential": true } });
+) -> Result<String, PageError> {
+    let intent = json!({ "openbanking_intent_id": { "value": consent_id, "essential": true } });
     let claims = json!({
         "iss": client.client_id,
         "response_type": "code",
@@ -166,9 +172,12 @@ fn request_object(
 }
 
 /// The customer comes back: the page of the window that was open at the bank.
-pub(crate) async fn callback(State(web): State<Arc<Web>>, uri: Uri) -> Result<Response, Trouble> {
-    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
-    let returned = returned(&web, &query).await?;
+pub(crate) async fn handle_callback(
+    State(web): State<Arc<WebState>>,
+    uri: Uri,
+) -> Result<Response, PageError> {
+    let query = FormFields::parse(uri.query().unwrap_or_default().as_bytes());
+    let returned = complete_authorization(&web, &query).await?;
     let (status, title, sentence) = match returned {
         Some(true) => (
             StatusCode::OK,
@@ -186,83 +195,86 @@ pub(crate) async fn callback(State(web): State<Arc<Web>>, uri: Uri) -> Result<Re
             "It was used before or took too long. Close this window and start again.",
         ),
     };
-    let page = super::said(title, sentence, true);
-    Ok(shell::respond(status, page))
+    let page = super::render_message(title, sentence, true);
+    Ok(shell::html_response(status, page))
 }
 
 /// True where the customer came back with a consent, false without one; `None` where nobody waits.
-async fn returned(web: &Web, query: &Fields) -> Result<Option<bool>, Trouble> {
-    let Some(state) = Returned::open(web, query.get("state")) else {
+async fn complete_authorization(
+    web: &WebState,
+    query: &FormFields,
+) -> Result<Option<bool>, PageError> {
+    let Some(state) = Returned::open_sealed(web, query.get("state")) else {
         return Ok(None);
     };
-    let Some(mut open) = session::open(web, &state.session).await? else {
+    let Some(mut open) = session::load_session(web, &state.session_token).await? else {
         return Ok(None);
     };
     // A visit is used once: it is taken before the code is.
-    let visit = open.link.visit.take();
+    let visit = open.link.authorization.take();
     let Some(visit) = visit.filter(|visit| visit.nonce == state.nonce) else {
         return Ok(None);
     };
-    open.link.reading_s = Some(web.now().as_second());
-    if !open.save(web).await? {
+    open.link.reading_since_s = Some(web.now().as_second());
+    if !open.save_session(web).await? {
         return Ok(None);
     }
-    let mut open = open.next();
-    open.link.reading_s = None;
+    let mut open = open.after_save();
+    open.link.reading_since_s = None;
     let bank = match open.link.bank {
-        Some(bank) => web.api.store.bank(bank).await?,
+        Some(bank) => web.api.store.find_bank(bank).await?,
         None => None,
     };
     let Some(bank) = bank else { return Ok(None) };
     let exchanged = match query.get("code") {
         "" => Err(match query.get("error") {
-            "temporarily_unavailable" | "server_error" => Problem::Down,
-            "access_denied" => Problem::Denied,
-            _ => Problem::Nonsense,
+            "temporarily_unavailable" | "server_error" => BankLinkError::BankUnavailable,
+            "access_denied" => BankLinkError::AccessDenied,
+            _ => BankLinkError::MalformedResponse,
         }),
-        code => exchange(web, &bank, code, &visit).await?,
+        code => exchange_code(web, &bank, code, &visit).await?,
     };
     let good = exchanged.is_ok();
     match exchanged {
         Ok((consent, offered)) => {
             open.link.consent = Some(consent);
-            open.link.offered = offered;
+            open.link.offered_accounts = offered;
         }
-        Err(problem) => open.link.problem = Some(problem),
+        Err(problem) => open.link.bank_error = Some(problem),
     }
-    open.save(web).await?;
+    open.save_session(web).await?;
     Ok(Some(good))
 }
 
-type Exchanged = (okra_banks::ConsentSecret, Vec<Offered>);
+type ConsentWithAccounts = (okra_banks::ConsentSecret, Vec<OfferedAccount>);
 
-async fn exchange(
-    web: &Web,
+async fn exchange_code(
+    web: &WebState,
     bank: &BankConfig,
     code: &str,
-    visit: &Visit,
-) -> Result<Result<Exchanged, Problem>, Trouble> {
-    let secret = client_secret(&web.api.vault, bank)?;
+    authorization: &BankAuthorization,
+) -> Result<Result<ConsentWithAccounts, BankLinkError>, PageError> {
+    let secret = open_client_secret(&web.api.vault, bank)?;
     let redirect_uri = redirect_uri(web);
-    let grant = Grant::AuthorizationCode {
+    let grant = TokenGrant::AuthorizationCode {
         code,
         redirect_uri: &redirect_uri,
-        verifier: Some(&visit.verifier),
+        verifier: Some(&authorization.pkce_verifier),
     };
     let (connectors, now) = (&web.api.connectors, web.now());
-    if place_at(&web.api, bank, now).await?.is_err() {
-        return Ok(Err(Problem::Busy));
+    if await_bank_permit(&web.api, bank, now).await?.is_err() {
+        return Ok(Err(BankLinkError::RateLimited));
     }
-    let consent = match connectors.token(bank, &secret, grant, now).await {
+    let consent = match connectors.request_token(bank, &secret, grant, now).await {
         Ok(mut secret) => {
-            secret.consent_id = Some(visit.consent.clone());
+            secret.consent_id = Some(authorization.consent_id.clone());
             secret
         }
-        Err(fault) => return Ok(Err(problem(&fault))),
+        Err(fault) => return Ok(Err(to_link_error(&fault))),
     };
-    match connectors.accounts(bank, &consent, now).await {
+    match connectors.fetch_accounts(bank, &consent, now).await {
         Ok(facts) => {
-            let offered = facts.into_iter().map(|it| Offered {
+            let offered = facts.into_iter().map(|it| OfferedAccount {
                 id: it.bank_account_id,
                 name: it.name,
                 number: it.number,
@@ -270,6 +282,6 @@ async fn exchange(
             });
             Ok(Ok((consent, offered.collect())))
         }
-        Err(fault) => Ok(Err(problem(&fault))),
+        Err(fault) => Ok(Err(to_link_error(&fault))),
     }
 }

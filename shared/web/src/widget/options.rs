@@ -2,19 +2,19 @@
 
 use okra_core::{
     bank::BankConfig,
-    history::MAX_MONTHS,
+    history::MAX_BACKFILL_MONTHS,
     ids::{AccountId, BankId, CustomerId},
     model::{ByProduct, Environment, Product},
     schedule::Interval,
 };
 use okra_store::App;
-use okra_webhooks::{AddressPolicy, check_webhook};
+use okra_webhooks::{AddressPolicy, check_webhook_url};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// What is asked for, as far as it means something here.
 #[derive(Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Asked {
+pub(crate) struct LinkOptions {
     /// What the app calls itself.
     pub(crate) app_name: Option<String>,
     /// A customer who comes back.
@@ -23,22 +23,27 @@ pub(crate) struct Asked {
     /// All that is read.
     pub(crate) products: Vec<Product>,
     /// Those of them that are read at `interval`; the others daily.
-    pub(crate) synced: Vec<Product>,
+    #[serde(rename = "synced")]
+    pub(crate) synced_products: Vec<Product>,
     /// Months of history.
-    pub(crate) months: u8,
+    #[serde(rename = "months")]
+    pub(crate) backfill_months: u8,
     pub(crate) webhook_url: Option<String>,
     /// It is `refresh`'s, and not `callback_url`.
-    pub(crate) webhook_of_refresh: bool,
+    #[serde(rename = "webhook_of_refresh")]
+    pub(crate) is_refresh_webhook: bool,
     /// Echoed in webhooks.
     pub(crate) options: Map<String, Value>,
     /// The same, and not searched.
     pub(crate) meta: Map<String, Value>,
     /// Slugs of the banks to choose among; all where empty.
-    pub(crate) banks: Vec<String>,
+    #[serde(rename = "banks")]
+    pub(crate) bank_slugs: Vec<String>,
     /// Countries whose banks are to choose among, ISO 3166 in capitals; all where empty.
     pub(crate) countries: Vec<String>,
     /// An account whose bank has to be asked again, and that bank.
-    pub(crate) reauth: Option<(AccountId, BankId)>,
+    #[serde(rename = "reauth")]
+    pub(crate) reauth_target: Option<(AccountId, BankId)>,
     pub(crate) connect_message: Option<String>,
     pub(crate) success_title: Option<String>,
     pub(crate) success_message: Option<String>,
@@ -46,23 +51,23 @@ pub(crate) struct Asked {
     pub(crate) redirect_url: Option<String>,
 }
 
-impl Asked {
+impl LinkOptions {
     /// True where a bank is among those to choose from.
-    pub(crate) fn offers(&self, bank: &BankConfig) -> bool {
+    pub(crate) fn offers_bank(&self, bank: &BankConfig) -> bool {
         let is_in = |country: &String| country.eq_ignore_ascii_case(&bank.country);
-        (self.banks.is_empty() || self.banks.contains(&bank.slug))
+        (self.bank_slugs.is_empty() || self.bank_slugs.contains(&bank.slug))
             && (self.countries.is_empty() || self.countries.iter().any(is_in))
     }
 
     /// How often each product is asked for; one that is not asked for has no interval.
-    pub(crate) fn schedule(&self) -> ByProduct<Interval> {
+    pub(crate) fn requested_schedule(&self) -> ByProduct<Interval> {
         let mut schedule = ByProduct::default();
         for product in &self.products {
-            let interval = match self.synced.contains(product) {
+            let interval = match self.synced_products.contains(product) {
                 true => self.interval,
                 false => Interval::Daily,
             };
-            *schedule.slot(*product) = Some(interval);
+            *schedule.get_mut(*product) = Some(interval);
         }
         schedule
     }
@@ -70,13 +75,13 @@ impl Asked {
 
 /// True where a page of this origin may open the app's widget.
 pub(crate) fn may_embed(app: &App, origin: &str) -> bool {
-    if app.origins.is_empty() {
-        return app.env == Environment::Sandbox && is_loopback(origin);
+    if app.widget_origins.is_empty() {
+        return app.environment == Environment::Sandbox && is_loopback_origin(origin);
     }
-    app.origins.iter().any(|allowed| allowed == origin)
+    app.widget_origins.iter().any(|allowed| allowed == origin)
 }
 
-fn is_loopback(origin: &str) -> bool {
+fn is_loopback_origin(origin: &str) -> bool {
     let host = origin
         .strip_prefix("http://")
         .or_else(|| origin.strip_prefix("https://"))
@@ -89,28 +94,33 @@ fn is_loopback(origin: &str) -> bool {
 }
 
 /// An origin as browsers spell it, of what somebody typed; `None` where it is none.
-pub(crate) fn origin(text: &str) -> Option<String> {
+pub(crate) fn parse_origin(text: &str) -> Option<String> {
     let text = text.trim().trim_end_matches('/').to_ascii_lowercase();
-    let host = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://").filter(|_| is_loopback(&text)))?;
+    let host = text.strip_prefix("https://").or_else(|| {
+        text.strip_prefix("http://")
+            .filter(|_| is_loopback_origin(&text))
+    })?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte);
     (!host.is_empty() && host.len() <= 255 && host.bytes().all(plain)).then_some(text)
 }
 
-const MAX_TEXT: usize = 300;
+const MAX_TEXT_CHARS: usize = 300;
 
 /// True for what can be the address of a page or a server.
-fn is_url(text: &str) -> bool {
+fn is_http_url(text: &str) -> bool {
     text.starts_with("https://") || text.starts_with("http://")
 }
 
-impl Asked {
+impl LinkOptions {
     /// What is wrong with who is to be told: the option, and the rule that its URL breaks.
-    pub(crate) fn webhook_problem(&self, policy: AddressPolicy, own: &str) -> Option<String> {
+    pub(crate) fn check_webhook_url(
+        &self,
+        policy: AddressPolicy,
+        public_url: &str,
+    ) -> Option<String> {
         let url = self.webhook_url.as_deref()?;
-        let refused = check_webhook(url, policy, own).err()?;
-        let option = match self.webhook_of_refresh {
+        let refused = check_webhook_url(url, policy, public_url).err()?;
+        let option = match self.is_refresh_webhook {
             true => "refresh.webhook_url",
             false => "callback_url",
         };
@@ -119,29 +129,29 @@ impl Asked {
 }
 
 /// Reads the options. What is wrong with them is a sentence for the developer who wrote them.
-pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
+pub(crate) fn parse_options(options: &Map<String, Value>) -> Result<LinkOptions, String> {
     let text = |name: &str| -> Option<String> {
         let text = options.get(name)?.as_str()?.trim();
-        (!text.is_empty()).then(|| text.chars().take(MAX_TEXT).collect())
+        (!text.is_empty()).then(|| text.chars().take(MAX_TEXT_CHARS).collect())
     };
     let object = |name: &str| {
         let object = options.get(name).and_then(Value::as_object);
         object.cloned().unwrap_or_default()
     };
-    let mut asked = Asked {
+    let mut asked = LinkOptions {
         app_name: text("name").or_else(|| text("clientName")),
-        customer: customer(options.get("customer"))?,
+        customer: parse_customer(options.get("customer"))?,
         products: Product::ALL.to_vec(),
-        months: months(options.get("limit"))?,
-        webhook_url: url(options.get("callback_url"))
+        backfill_months: parse_months(options.get("limit"))?,
+        webhook_url: parse_url(options.get("callback_url"))
             .map_err(|()| "callback_url has to be a URL that begins with https://.")?,
         options: object("options"),
         meta: object("meta"),
         connect_message: text("connectMessage"),
-        redirect_url: text("redirect_url").filter(|url| is_url(url)),
+        redirect_url: text("redirect_url").filter(|url| is_http_url(url)),
         success_title: text("success_title"),
         success_message: text("success_message").or_else(|| text("widget_success")),
-        ..Asked::default()
+        ..LinkOptions::default()
     };
     if let Some(banks) = options
         .get("filter")
@@ -150,7 +160,7 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
     {
         let slug = |it: &Value| it.as_str().map(str::to_owned);
         let slugs: Option<Vec<String>> = banks.iter().map(slug).collect();
-        asked.banks = slugs.ok_or("filter.banks has to be a list of the banks' slugs.")?;
+        asked.bank_slugs = slugs.ok_or("filter.banks has to be a list of the banks' slugs.")?;
     }
     if let Some(countries) = options.get("countries").filter(|it| !it.is_null()) {
         let code = |it: &Value| it.as_str().filter(|it| it.len() == 2).map(str::to_owned);
@@ -159,7 +169,7 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
         asked.countries =
             codes.ok_or("countries has to be a list of countries in two letters, as \"NG\".")?;
     }
-    asked.reauth = match (text("reauth_account"), text("reauth_bank")) {
+    asked.reauth_target = match (text("reauth_account"), text("reauth_bank")) {
         (None, None) => None,
         (Some(account), Some(bank)) => {
             let account = account.parse().map_err(|_| "reauth_account is no id of an account: it is 24 hexadecimal digits.")?;
@@ -168,8 +178,8 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
         }
         _ => return Err("reauth_account and reauth_bank go together: the account that has to be linked again, and its bank.".to_owned()),
     };
-    let named = named(options.get("products"))?;
-    let synced = refresh(options.get("refresh"), &mut asked)?;
+    let named = parse_products(options.get("products"))?;
+    let synced = parse_refresh(options.get("refresh"), &mut asked)?;
     // What neither names is not read: refresh alone says what is kept, and products what else is read.
     asked.products = match (named, &synced) {
         (Some(named), Some(synced)) => {
@@ -185,12 +195,12 @@ pub(crate) fn read(options: &Map<String, Value>) -> Result<Asked, String> {
         (None, Some(products)) => products.clone(),
         (None, None) => Product::ALL.to_vec(),
     };
-    asked.synced = synced.unwrap_or_else(|| asked.products.clone());
+    asked.synced_products = synced.unwrap_or_else(|| asked.products.clone());
     Ok(asked)
 }
 
 /// Okra's options that mean nothing here.
-const IGNORED: [&str; 16] = [
+const IGNORED_OPTIONS: [&str; 16] = [
     "account_type",
     "charge",
     "debitLater",
@@ -210,7 +220,7 @@ const IGNORED: [&str; 16] = [
 ];
 
 /// What of the options is passed over, in sentences for the developer's console.
-pub(crate) fn warnings(options: &Map<String, Value>, env: Environment) -> Vec<String> {
+pub(crate) fn collect_warnings(options: &Map<String, Value>, env: Environment) -> Vec<String> {
     let asks = |value: &Value| match value {
         Value::Null | Value::Bool(false) => false,
         Value::String(text) => !text.is_empty(),
@@ -219,7 +229,10 @@ pub(crate) fn warnings(options: &Map<String, Value>, env: Environment) -> Vec<St
         Value::Bool(true) | Value::Number(_) => true,
     };
     let asked = |name: &&str| options.get(*name).is_some_and(asks);
-    let ignored: Vec<&str> = IGNORED.into_iter().filter(|name| asked(name)).collect();
+    let ignored: Vec<&str> = IGNORED_OPTIONS
+        .into_iter()
+        .filter(|name| asked(name))
+        .collect();
     let mut warnings = Vec::new();
     if !ignored.is_empty() {
         let names = ignored.join(", ");
@@ -233,14 +246,14 @@ pub(crate) fn warnings(options: &Map<String, Value>, env: Environment) -> Vec<St
         let env = env.as_str();
         warnings.push(format!("env is passed over: the key is of a {env} app."));
     }
-    if options.get("color").is_some_and(asks) && color(options).is_none() {
+    if options.get("color").is_some_and(asks) && parse_color(options).is_none() {
         warnings.push("color is passed over: it has to be #RRGGBB.".to_owned());
     }
     warnings
 }
 
 /// The colour of what a customer presses: `#RRGGBB`.
-pub(crate) fn color(options: &Map<String, Value>) -> Option<&str> {
+pub(crate) fn parse_color(options: &Map<String, Value>) -> Option<&str> {
     let color = options.get("color")?.as_str()?.trim();
     let digits = color.strip_prefix('#')?;
     let hex = digits.len() == 6 && digits.bytes().all(|it| it.is_ascii_hexdigit());
@@ -248,35 +261,36 @@ pub(crate) fn color(options: &Map<String, Value>) -> Option<&str> {
 }
 
 /// A URL, where there is one.
-fn url(value: Option<&Value>) -> Result<Option<String>, ()> {
+fn parse_url(value: Option<&Value>) -> Result<Option<String>, ()> {
     let text = match value {
         None | Some(Value::Null) => return Ok(None),
         Some(value) => value.as_str().ok_or(())?.trim(),
     };
     match text.is_empty() {
         true => Ok(None),
-        false if is_url(text) => Ok(Some(text.to_owned())),
+        false if is_http_url(text) => Ok(Some(text.to_owned())),
         false => Err(()),
     }
 }
 
 /// Okra's `limit`: months of history.
-fn months(value: Option<&Value>) -> Result<u8, String> {
+fn parse_months(value: Option<&Value>) -> Result<u8, String> {
     let months = match value {
-        None | Some(Value::Null) => return Ok(MAX_MONTHS),
+        None | Some(Value::Null) => return Ok(MAX_BACKFILL_MONTHS),
         Some(Value::Number(number)) => number.as_u64(),
         Some(Value::String(text)) => text.trim().parse().ok(),
         Some(_) => None,
     };
     let months = months.and_then(|it| u8::try_from(it).ok());
-    let months = months.filter(|it| (1..=MAX_MONTHS).contains(it));
-    months
-        .ok_or_else(|| format!("limit has to be a number of months of history, 1 to {MAX_MONTHS}."))
+    let months = months.filter(|it| (1..=MAX_BACKFILL_MONTHS).contains(it));
+    months.ok_or_else(|| {
+        format!("limit has to be a number of months of history, 1 to {MAX_BACKFILL_MONTHS}.")
+    })
 }
 
 /// Okra's `products`: those of them that are read here; `None` where it is absent. The others have no data
 /// that is read, and accounts come with each link.
-fn named(value: Option<&Value>) -> Result<Option<Vec<Product>>, String> {
+fn parse_products(value: Option<&Value>) -> Result<Option<Vec<Product>>, String> {
     let list = match value {
         None | Some(Value::Null) => return Ok(None),
         Some(value) => value,
@@ -293,7 +307,7 @@ fn named(value: Option<&Value>) -> Result<Option<Vec<Product>>, String> {
 }
 
 /// A returning customer: `{id}`, or the id alone.
-fn customer(value: Option<&Value>) -> Result<Option<CustomerId>, String> {
+fn parse_customer(value: Option<&Value>) -> Result<Option<CustomerId>, String> {
     let id = match value {
         Some(Value::Object(customer)) => customer
             .get("id")
@@ -313,7 +327,10 @@ fn customer(value: Option<&Value>) -> Result<Option<CustomerId>, String> {
 
 /// `true`: daily, all that is read. `{interval, products, webhook_url}`: what it says; its products, where
 /// it names some.
-fn refresh(value: Option<&Value>, asked: &mut Asked) -> Result<Option<Vec<Product>>, String> {
+fn parse_refresh(
+    value: Option<&Value>,
+    parsed_options: &mut LinkOptions,
+) -> Result<Option<Vec<Product>>, String> {
     let sync = match value {
         None | Some(Value::Null | Value::Bool(true)) => return Ok(None),
         // Nothing is read that was not asked for, so this cannot be taken for "daily".
@@ -336,7 +353,7 @@ fn refresh(value: Option<&Value>, asked: &mut Asked) -> Result<Option<Vec<Produc
     }
     if let Some(interval) = sync.get("interval") {
         let parsed = interval.as_str().and_then(|it| it.parse().ok());
-        asked.interval = parsed.ok_or_else(|| {
+        parsed_options.interval = parsed.ok_or_else(|| {
             let names: Vec<&str> = Interval::ALL.iter().map(|it| it.as_str()).collect();
             format!(
                 "refresh.interval is {interval}, and has to be one of {}.",
@@ -363,10 +380,10 @@ fn refresh(value: Option<&Value>, asked: &mut Asked) -> Result<Option<Vec<Produc
         parsed.dedup();
         named = Some(parsed);
     }
-    let webhook = url(sync.get("webhook_url"))
+    let webhook = parse_url(sync.get("webhook_url"))
         .map_err(|()| "refresh.webhook_url has to be a URL that begins with https://.")?;
-    asked.webhook_of_refresh = webhook.is_some();
-    asked.webhook_url = webhook.or_else(|| asked.webhook_url.take());
+    parsed_options.is_refresh_webhook = webhook.is_some();
+    parsed_options.webhook_url = webhook.or_else(|| parsed_options.webhook_url.take());
     Ok(named)
 }
 
@@ -376,17 +393,17 @@ mod tests {
 
     use super::*;
 
-    fn of(options: &Value) -> Result<Asked, String> {
-        read(options.as_object().unwrap())
+    fn parse_json(options: &Value) -> Result<LinkOptions, String> {
+        parse_options(options.as_object().unwrap())
     }
 
     #[test]
     fn refresh_is_true_or_an_object() {
         for options in [json!({}), json!({"refresh": true}), json!({"refresh": {}})] {
-            let asked = of(&options).unwrap();
+            let asked = parse_json(&options).unwrap();
             assert_eq!((asked.interval, asked.products.len()), (Interval::Daily, 2));
         }
-        let asked = of(
+        let asked = parse_json(
             &json!({"refresh": {"interval": "one_hour", "products": ["balance"],
             "webhook_url": "https://a.example/h"}, "callback_url": "https://b.example"}),
         );
@@ -402,10 +419,14 @@ mod tests {
         let (balance, rows) = (json!(["balance"]), json!(["auth", "transactions"]));
         let both = json!(["auth", "balance", "identity", "transactions"]);
         let check = |options: Value, months: u8, expected: (Option<Interval>, Option<Interval>)| {
-            let asked = of(&options).unwrap();
-            let schedule = asked.schedule();
+            let asked = parse_json(&options).unwrap();
+            let schedule = asked.requested_schedule();
             let found = (schedule.balance, schedule.transactions);
-            assert_eq!((asked.months, found), (months, expected), "{options}");
+            assert_eq!(
+                (asked.backfill_months, found),
+                (months, expected),
+                "{options}"
+            );
         };
         check(json!({}), 24, (Some(Daily), Some(Daily)));
         check(json!({"products": both}), 24, (Some(Daily), Some(Daily)));
@@ -440,7 +461,7 @@ mod tests {
     #[test]
     fn what_is_passed_over_is_named() {
         let check = |options: Value, expected: &[&str]| {
-            let found = warnings(options.as_object().unwrap(), Environment::Sandbox);
+            let found = collect_warnings(options.as_object().unwrap(), Environment::Sandbox);
             assert_eq!(found, expected, "{options}");
         };
         check(
@@ -463,7 +484,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_in_words() {
         let check = |options: Value, expected: &str| {
-            let problem = of(&options).err().unwrap();
+            let problem = parse_json(&options).err().unwrap();
             assert!(problem.starts_with(expected), "{options}: {problem}");
         };
         check(json!({"refresh": "daily"}), "refresh is true or an object");
@@ -516,7 +537,7 @@ mod tests {
     #[test]
     fn origins_are_spelt_as_browsers_do() {
         let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(origin(text).as_deref(), expected, "{text}");
+            assert_eq!(parse_origin(text).as_deref(), expected, "{text}");
         };
         check("https://App.example/", Some("https://app.example"));
         check("http://localhost:8080", Some("http://localhost:8080"));
@@ -532,11 +553,11 @@ mod tests {
         let mut app = App {
             id: okra_core::ids::AppId::from_bytes([1; 12]),
             name: "a".to_owned(),
-            env: Environment::Sandbox,
+            environment: Environment::Sandbox,
             created_at: jiff::Timestamp::UNIX_EPOCH,
-            origins: vec![],
+            widget_origins: vec![],
             public_key: None,
-            rate: okra_store::DEFAULT_RATE,
+            refreshes_per_minute: okra_store::DEFAULT_REFRESHES_PER_MINUTE,
         };
         for origin in [
             "http://localhost:5000",
@@ -554,9 +575,9 @@ mod tests {
         ] {
             assert!(!may_embed(&app, origin), "{origin}");
         }
-        app.env = Environment::Production;
+        app.environment = Environment::Production;
         assert!(!may_embed(&app, "http://localhost:5000"));
-        app.origins = vec!["https://app.example".to_owned()];
+        app.widget_origins = vec!["https://app.example".to_owned()];
         assert!(may_embed(&app, "https://app.example"));
         assert!(!may_embed(&app, "https://app.example.evil"));
     }

@@ -8,42 +8,50 @@ use okra_core::{
     model::ByProduct,
     schedule::Interval,
 };
-use okra_store::{KeyHash, LINK_SESSION_KEPT_S, LinkSession};
-use okra_vault::fresh_nonce;
+use okra_store::{KeyHash, LINK_SESSION_RETENTION_S, LinkSession};
+use okra_vault::generate_nonce;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::options::Asked;
-use crate::{Web, trouble::Trouble};
+use super::options::LinkOptions;
+use crate::{WebState, trouble::PageError};
 
 /// What the seal is for.
-const PURPOSE: &[u8] = b"link session";
-const STATE_PURPOSE: &[u8] = b"link state";
+const SESSION_SEAL_PURPOSE: &[u8] = b"link session";
+const STATE_SEAL_PURPOSE: &[u8] = b"link state";
 
 /// A link on its way.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Link {
+pub(crate) struct LinkProgress {
     pub(crate) app: AppId,
     /// The page's origin.
     pub(crate) origin: String,
-    pub(crate) asked: Asked,
+    #[serde(rename = "asked")]
+    pub(crate) options: LinkOptions,
     /// The record that is linked again, if one is.
-    pub(crate) reauth: Option<RecordId>,
+    #[serde(rename = "reauth")]
+    pub(crate) reauth_record: Option<RecordId>,
     /// What that record reads.
-    pub(crate) renewed: Option<Renewed>,
+    #[serde(rename = "renewed")]
+    pub(crate) renewed_consent: Option<RenewedConsent>,
     pub(crate) bank: Option<BankId>,
     /// The way to the bank that is open now.
-    pub(crate) visit: Option<Visit>,
+    #[serde(rename = "visit")]
+    pub(crate) authorization: Option<BankAuthorization>,
     /// Since when the bank is asked for its accounts, the customer having come back: seconds since 1970.
-    pub(crate) reading_s: Option<i64>,
+    #[serde(rename = "reading_s")]
+    pub(crate) reading_since_s: Option<i64>,
     /// What the bank gave, until the record is made.
     pub(crate) consent: Option<ConsentSecret>,
-    pub(crate) offered: Vec<Offered>,
+    #[serde(rename = "offered")]
+    pub(crate) offered_accounts: Vec<OfferedAccount>,
     /// What went wrong at the bank.
-    pub(crate) problem: Option<Problem>,
+    #[serde(rename = "problem")]
+    pub(crate) bank_error: Option<BankLinkError>,
     /// What the page is told at the end.
-    pub(crate) linked: Option<Value>,
+    #[serde(rename = "linked")]
+    pub(crate) success_payload: Option<Value>,
     pub(crate) record: Option<RecordId>,
     /// Seconds since 1970 after which nothing goes on.
     expires_s: i64,
@@ -51,7 +59,7 @@ pub(crate) struct Link {
 
 /// What a record reads whose consent is renewed.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Renewed {
+pub(crate) struct RenewedConsent {
     /// How often, each product.
     pub(crate) schedule: ByProduct<Interval>,
     /// The first day whose transactions are read.
@@ -60,20 +68,23 @@ pub(crate) struct Renewed {
 
 /// One way to the bank and back.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Visit {
+pub(crate) struct BankAuthorization {
     /// Has to come back, once.
     pub(crate) nonce: String,
     /// PKCE's (RFC 7636).
-    pub(crate) verifier: String,
+    #[serde(rename = "verifier")]
+    pub(crate) pkce_verifier: String,
     /// The consent that is to be authorised.
-    pub(crate) consent: ConsentId,
+    #[serde(rename = "consent")]
+    pub(crate) consent_id: ConsentId,
     /// Where the customer is sent.
-    pub(crate) url: String,
+    #[serde(rename = "url")]
+    pub(crate) authorization_url: String,
 }
 
 /// An account that the bank's consent covers.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Offered {
+pub(crate) struct OfferedAccount {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) number: String,
@@ -82,46 +93,54 @@ pub(crate) struct Offered {
 
 /// Why a customer came back without a consent.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Problem {
+pub(crate) enum BankLinkError {
     /// The customer cancelled, or the bank refused the login.
-    Denied,
+    #[serde(rename = "Denied")]
+    AccessDenied,
     /// The bank is out of order.
-    Down,
+    #[serde(rename = "Down")]
+    BankUnavailable,
     /// The bank answered what we cannot use.
-    Nonsense,
+    #[serde(rename = "Nonsense")]
+    MalformedResponse,
     /// The bank limits how often it is asked.
-    Busy,
+    #[serde(rename = "Busy")]
+    RateLimited,
 }
 
-impl Problem {
+impl BankLinkError {
     /// What the customer is told.
-    pub(crate) const fn sentence(self) -> &'static str {
+    pub(crate) const fn customer_message(self) -> &'static str {
         match self {
-            Self::Denied => "The bank did not let you in, or you cancelled. Nothing was shared.",
-            Self::Down => "The bank is out of order at the moment. Try again in a few minutes.",
-            Self::Nonsense => {
+            Self::AccessDenied => {
+                "The bank did not let you in, or you cancelled. Nothing was shared."
+            }
+            Self::BankUnavailable => {
+                "The bank is out of order at the moment. Try again in a few minutes."
+            }
+            Self::MalformedResponse => {
                 "The bank gave an answer that we cannot read. Try again, or choose another bank."
             }
-            Self::Busy => "The bank asks us to wait. Try again in a minute.",
+            Self::RateLimited => "The bank asks us to wait. Try again in a minute.",
         }
     }
 }
 
-impl Link {
-    pub(crate) fn new(app: AppId, origin: String, asked: Asked) -> Self {
+impl LinkProgress {
+    pub(crate) fn new(app: AppId, origin: String, options: LinkOptions) -> Self {
         Self {
             app,
             origin,
-            asked,
-            reauth: None,
-            renewed: None,
+            options,
+            reauth_record: None,
+            renewed_consent: None,
             bank: None,
-            visit: None,
-            reading_s: None,
+            authorization: None,
+            reading_since_s: None,
             consent: None,
-            offered: vec![],
-            problem: None,
-            linked: None,
+            offered_accounts: vec![],
+            bank_error: None,
+            success_payload: None,
             record: None,
             expires_s: 0,
         }
@@ -129,86 +148,107 @@ impl Link {
 }
 
 /// A session as it was read: writing it succeeds only where nobody else has meanwhile.
-pub(crate) struct Open {
-    pub(crate) link: Link,
-    hash: KeyHash,
+pub(crate) struct OpenLinkSession {
+    pub(crate) link: LinkProgress,
+    token_hash: KeyHash,
     version: u64,
 }
 
 /// The token of a new session. Only its hash is stored.
-pub(crate) async fn begin(web: &Web, link: &Link) -> Result<String, Trouble> {
-    let token = HEXLOWER.encode(&fresh_nonce()?);
+pub(crate) async fn create_session(
+    web: &WebState,
+    link: &LinkProgress,
+) -> Result<String, PageError> {
+    let token = HEXLOWER.encode(&generate_nonce()?);
     let mut link = link.clone();
-    link.expires_s = web.now().as_second() + LINK_SESSION_KEPT_S;
-    let open = Open {
+    link.expires_s = web.now().as_second() + LINK_SESSION_RETENTION_S;
+    let open = OpenLinkSession {
         link,
-        hash: KeyHash::of(&token),
+        token_hash: KeyHash::hash_secret(&token),
         version: 0,
     };
-    open.save(web).await?;
+    open.save_session(web).await?;
     Ok(token)
 }
 
 /// The session of a token; `None` where there is none or it is over.
-pub(crate) async fn open(web: &Web, token: &str) -> Result<Option<Open>, Trouble> {
-    let hash = KeyHash::of(token);
-    let Some(stored) = web.api.store.link_session(hash).await? else {
+pub(crate) async fn load_session(
+    web: &WebState,
+    token: &str,
+) -> Result<Option<OpenLinkSession>, PageError> {
+    let hash = KeyHash::hash_secret(token);
+    let Some(stored) = web.api.store.find_link_session(hash).await? else {
         return Ok(None);
     };
-    let plain = web.api.vault.open(PURPOSE, &stored.sealed)?;
+    let plain = web
+        .api
+        .vault
+        .open_sealed(SESSION_SEAL_PURPOSE, &stored.sealed_state)?;
     // What an older version began is over: its customer was shown something else.
-    let Ok(link) = serde_json::from_slice::<Link>(&plain) else {
+    let Ok(link) = serde_json::from_slice::<LinkProgress>(&plain) else {
         return Ok(None);
     };
     let over = link.expires_s <= web.now().as_second();
-    Ok((!over).then_some(Open {
+    Ok((!over).then_some(OpenLinkSession {
         link,
-        hash,
+        token_hash: hash,
         version: stored.version,
     }))
 }
 
-impl Open {
+impl OpenLinkSession {
     /// The session as it is after it was saved.
-    pub(crate) fn next(&self) -> Self {
+    pub(crate) fn after_save(&self) -> Self {
         Self {
             link: self.link.clone(),
-            hash: self.hash,
+            token_hash: self.token_hash,
             version: self.version + 1,
         }
     }
 
     /// Stores it. False where another call did so since it was read.
-    pub(crate) async fn save(&self, web: &Web) -> Result<bool, Trouble> {
+    pub(crate) async fn save_session(&self, web: &WebState) -> Result<bool, PageError> {
         let plain = Zeroizing::new(serde_json::to_vec(&self.link)?);
         let session = LinkSession {
             version: self.version + 1,
-            sealed: web.api.vault.seal(PURPOSE, &plain, fresh_nonce()?)?,
+            sealed_state: web.api.vault.seal_secret(
+                SESSION_SEAL_PURPOSE,
+                &plain,
+                generate_nonce()?,
+            )?,
         };
         let store = &web.api.store;
         Ok(store
-            .put_link_session(self.hash, &session, web.now())
+            .put_link_session(self.token_hash, &session, web.now())
             .await?)
     }
 }
 
 /// What comes back from the bank as `state`: the session and the visit, sealed.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct State {
-    pub(crate) session: String,
+pub(crate) struct AuthorizationState {
+    #[serde(rename = "session")]
+    pub(crate) session_token: String,
     pub(crate) nonce: String,
 }
 
-impl State {
-    pub(crate) fn seal(&self, web: &Web) -> Result<String, Trouble> {
+impl AuthorizationState {
+    pub(crate) fn seal_state(&self, web: &WebState) -> Result<String, PageError> {
         let plain = serde_json::to_vec(self)?;
-        let sealed = web.api.vault.seal(STATE_PURPOSE, &plain, fresh_nonce()?)?;
+        let sealed = web
+            .api
+            .vault
+            .seal_secret(STATE_SEAL_PURPOSE, &plain, generate_nonce()?)?;
         Ok(BASE64URL_NOPAD.encode(&sealed))
     }
 
-    pub(crate) fn open(web: &Web, text: &str) -> Option<Self> {
+    pub(crate) fn open_sealed(web: &WebState, text: &str) -> Option<Self> {
         let sealed = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
-        let plain = web.api.vault.open(STATE_PURPOSE, &sealed).ok()?;
+        let plain = web
+            .api
+            .vault
+            .open_sealed(STATE_SEAL_PURPOSE, &sealed)
+            .ok()?;
         serde_json::from_slice(&plain).ok()
     }
 }

@@ -12,44 +12,44 @@ use jiff::{ToSpan, civil::Date};
 use maud::{Markup, html};
 use okra_core::{
     bank::BankConfig,
-    breaker::{BankStatus, Breaker},
+    breaker::{BankBreaker, BankStatus},
     decide::window_start,
-    model::{ByProduct, Product, date_of},
+    model::{ByProduct, Product, utc_date},
     schedule::Interval,
 };
 use okra_store::{App, Consistency, MAX_OPTIONS_BYTES, OwnedBank, RecordStatus};
 use serde_json::{Value, json};
 
 use super::{
-    bank_side, from_ourselves,
-    session::{self, Link, Open, Problem, Renewed},
+    bank_side, is_same_origin,
+    session::{self, BankLinkError, LinkProgress, OpenLinkSession, RenewedConsent},
 };
-use crate::{Web, form::Fields, html as shell, show, trouble::Trouble};
+use crate::{WebState, form::FormFields, html as shell, show, trouble::PageError};
 
 /// The header that carries the session's token.
-const SESSION: &str = "x-okra-link";
+const SESSION_HEADER: &str = "x-okra-link";
 
 /// Milliseconds between two looks at something that is under way.
-const LOOK_MS: u32 = 1200;
+const POLL_INTERVAL_MS: u32 = 1200;
 
 /// Looks at the first pull until the customer is told that it goes on without them.
-const MAX_LOOKS: u32 = 25;
+const MAX_POLLS: u32 = 25;
 
 /// Seconds that a bank may take to be asked for its accounts; whoever asked has crashed after that.
-const READING_S: i64 = 60;
+const READING_TIMEOUT_S: i64 = 60;
 
 /// Checks what the options name against what the app has.
-pub(crate) async fn prepare(
-    web: &Web,
+pub(crate) async fn validate_options(
+    web: &WebState,
     app: &App,
-    link: &mut Link,
-) -> Result<Result<(), String>, Trouble> {
+    link: &mut LinkProgress,
+) -> Result<Result<(), String>, PageError> {
     let store = &web.api.store;
-    let (policy, own) = (web.api.addresses, &web.api.public_url);
-    if let Some(problem) = link.asked.webhook_problem(policy, own) {
+    let (policy, own) = (web.api.address_policy, &web.api.public_url);
+    if let Some(problem) = link.options.check_webhook_url(policy, own) {
         return Ok(Err(problem));
     }
-    let echoed = [&link.asked.options, &link.asked.meta];
+    let echoed = [&link.options.options, &link.options.meta];
     let echoed = echoed.into_iter().filter(|it| !it.is_empty());
     let bytes = echoed.map(|it| serde_json::to_vec(it).map(|it| it.len()));
     if bytes.sum::<Result<usize, _>>()? > MAX_OPTIONS_BYTES {
@@ -57,23 +57,23 @@ pub(crate) async fn prepare(
             "options and meta have more than {MAX_OPTIONS_BYTES} bytes together."
         )));
     }
-    if !link.asked.banks.is_empty() {
-        let known = store.banks_for(app.id).await?;
+    if !link.options.bank_slugs.is_empty() {
+        let known = store.list_banks_for_app(app.id).await?;
         let is_known = |slug: &&String| known.iter().any(|bank| bank.slug == **slug);
-        if let Some(unknown) = link.asked.banks.iter().find(|it| !is_known(it)) {
+        if let Some(unknown) = link.options.bank_slugs.iter().find(|it| !is_known(it)) {
             return Ok(Err(format!(
                 "filter.banks has {unknown:?}, which is no bank here. Slugs are in banks/list."
             )));
         }
     }
-    if let Some(customer) = link.asked.customer {
-        let known = store.customer(customer).await?;
+    if let Some(customer) = link.options.customer {
+        let known = store.find_customer(customer).await?;
         if known.is_none_or(|known| known.app != app.id) {
             return Ok(Err("customer.id is no customer of this app.".to_owned()));
         }
     }
-    if let Some((account, bank)) = link.asked.reauth {
-        let known = store.account(account).await?;
+    if let Some((account, bank)) = link.options.reauth_target {
+        let known = store.find_account(account).await?;
         let Some(known) = known.filter(|known| known.app == app.id) else {
             return Ok(Err("reauth_account is no account of this app.".to_owned()));
         };
@@ -82,17 +82,17 @@ pub(crate) async fn prepare(
                 "reauth_bank is not the bank of reauth_account.".to_owned()
             ));
         }
-        let head = store.head(known.record, Consistency::Eventual).await?;
+        let head = store.find_head(known.record, Consistency::Eventual).await?;
         let Some(head) = head.filter(|head| head.status != RecordStatus::Invalid) else {
             return Ok(Err(
                 "The record of reauth_account was unlinked: link it as a new one.".to_owned(),
             ));
         };
-        link.reauth = Some(known.record);
+        link.reauth_record = Some(known.record);
         // What is consented to anew is what the record is, whatever this page says.
-        link.renewed = Some(Renewed {
+        link.renewed_consent = Some(RenewedConsent {
             schedule: head.schedule,
-            since: reaches_back(date_of(head.created_at), head.months),
+            since: first_transaction_day(utc_date(head.created_at), head.backfill_months),
         });
         link.bank = Some(bank);
     }
@@ -100,34 +100,45 @@ pub(crate) async fn prepare(
 }
 
 /// What a customer sees first.
-pub(crate) async fn first(web: &Web, link: &Link) -> Result<Markup, Trouble> {
+pub(crate) async fn render_first_step(
+    web: &WebState,
+    link: &LinkProgress,
+) -> Result<Markup, PageError> {
     match link.bank {
-        Some(bank) => match web.api.store.bank(bank).await? {
-            Some(bank) => Ok(consent(link, &bank, date_of(web.now()))),
-            None => Ok(over("The bank of that account is not configured any more.")),
+        Some(bank) => match web.api.store.find_bank(bank).await? {
+            Some(bank) => Ok(render_consent(link, &bank, utc_date(web.now()))),
+            None => Ok(render_ended_step(
+                "The bank of that account is not configured any more.",
+            )),
         },
-        None => banks(web, link).await,
+        None => render_bank_list(web, link).await,
     }
 }
 
-fn fragment(name: &str, title: &str, body: &Markup) -> Markup {
+fn render_step(name: &str, title: &str, body: &Markup) -> Markup {
     html! {
         section data-step=(name) { h1 tabindex="-1" { (title) } (body) }
     }
 }
 
 /// A step that is under way: the frame looks again after a while.
-fn waiting(name: &str, title: &str, action: &str, look: u32, body: &Markup) -> Markup {
+fn render_polling_step(
+    name: &str,
+    title: &str,
+    action: &str,
+    poll_count: u32,
+    body: &Markup,
+) -> Markup {
     html! {
-        section data-step=(name) data-again=(action) data-after=(LOOK_MS) data-look=(look) {
+        section data-step=(name) data-again=(action) data-after=(POLL_INTERVAL_MS) data-look=(poll_count) {
             h1 tabindex="-1" { (title) }
             (body)
         }
     }
 }
 
-fn over(sentence: &str) -> Markup {
-    fragment(
+fn render_ended_step(sentence: &str) -> Markup {
+    render_step(
         "over",
         "This has ended",
         &html! {
@@ -138,7 +149,7 @@ fn over(sentence: &str) -> Markup {
 }
 
 /// Two letters on a ground of the bank's own colour: logos belong to the banks.
-fn logo(bank: &BankConfig) -> Markup {
+fn render_bank_logo(bank: &BankConfig) -> Markup {
     const HUES: usize = 8;
     let firsts = bank
         .name
@@ -155,18 +166,19 @@ fn logo(bank: &BankConfig) -> Markup {
     }
 }
 
-async fn banks(web: &Web, link: &Link) -> Result<Markup, Trouble> {
+async fn render_bank_list(web: &WebState, link: &LinkProgress) -> Result<Markup, PageError> {
     let store = &web.api.store;
-    let banks = store.banks_for(link.app);
-    let (mut banks, breakers) = futures::future::try_join(banks, store.breakers()).await?;
-    banks.retain(|bank| link.asked.offers(bank));
+    let banks = store.list_banks_for_app(link.app);
+    let (mut banks, breakers) =
+        futures::future::try_join(banks, store.list_bank_breakers()).await?;
+    banks.retain(|bank| link.options.offers_bank(bank));
     banks.sort_by(|a, b| a.name.cmp(&b.name));
     let sentence = link
-        .asked
+        .options
         .connect_message
         .as_deref()
         .unwrap_or("You log in at the bank itself.");
-    Ok(fragment(
+    Ok(render_step(
         "banks",
         "Choose your bank",
         &html! {
@@ -179,11 +191,11 @@ async fn banks(web: &Web, link: &Link) -> Result<Markup, Trouble> {
                 form data-action="bank" {
                     ul.banks id="banks" {
                         @for bank in &banks {
-                        @let open = bank_side::has_page(bank);
-                        @let doing = breakers.get(&bank.id).map(Breaker::status).unwrap_or_default();
+                        @let open = bank_side::has_login_page(bank);
+                        @let doing = breakers.get(&bank.id).map(BankBreaker::bank_status).unwrap_or_default();
                         li data-name=(bank.name.to_lowercase()) {
                             button name="bank" value=(bank.id) disabled[!open || doing == BankStatus::Down] {
-                                (logo(bank))
+                                (render_bank_logo(bank))
                                 span.name { (bank.name) }
                                 @match (open, doing) {
                                     (false, _) => span.state { "Not available here" },
@@ -204,58 +216,58 @@ async fn banks(web: &Web, link: &Link) -> Result<Markup, Trouble> {
 
 /// The first day whose transactions are read of a record that is linked on `day`: so many months back, and
 /// the window of each refresh.
-fn reaches_back(day: Date, months: u8) -> Date {
+fn first_transaction_day(day: Date, months: u8) -> Date {
     let asked = day.saturating_sub(i32::from(months).months());
     asked.min(window_start(day))
 }
 
 /// How often each product is read: what the bank allows of what is asked for.
-fn schedule(link: &Link, bank: &BankConfig) -> ByProduct<Interval> {
-    let mut schedule = match &link.renewed {
+fn effective_schedule(link: &LinkProgress, bank: &BankConfig) -> ByProduct<Interval> {
+    let mut schedule = match &link.renewed_consent {
         Some(renewed) => renewed.schedule,
-        None => link.asked.schedule(),
+        None => link.options.requested_schedule(),
     };
     for product in Product::ALL {
-        let slot = schedule.slot(product);
-        *slot = slot.map(|interval| bank.limits.effective(interval));
+        let slot = schedule.get_mut(product);
+        *slot = slot.map(|interval| bank.limits.effective_interval(interval));
     }
     schedule
 }
 
 /// `every hour`; or each product's own where they differ.
-fn how_often(schedule: ByProduct<Interval>) -> String {
+fn describe_schedule(schedule: ByProduct<Interval>) -> String {
     match (schedule.balance, schedule.transactions) {
         (Some(balance), Some(transactions)) if balance != transactions => format!(
             "balances {}, transactions {}",
-            show::interval(balance),
-            show::interval(transactions)
+            show::describe_interval(balance),
+            show::describe_interval(transactions)
         ),
-        (Some(one), _) | (None, Some(one)) => show::interval(one).to_owned(),
+        (Some(one), _) | (None, Some(one)) => show::describe_interval(one).to_owned(),
         (None, None) => "never".to_owned(),
     }
 }
 
 /// What the customer agrees to, in plain words: what, since when, how often, how long.
-fn consent(link: &Link, bank: &BankConfig, today: Date) -> Markup {
-    let app = link.asked.app_name.as_deref().unwrap_or("This app");
-    let schedule = schedule(link, bank);
-    let since = match &link.renewed {
+fn render_consent(link: &LinkProgress, bank: &BankConfig, today: Date) -> Markup {
+    let app = link.options.app_name.as_deref().unwrap_or("This app");
+    let schedule = effective_schedule(link, bank);
+    let since = match &link.renewed_consent {
         Some(renewed) => renewed.since,
-        None => reaches_back(today, link.asked.months),
+        None => first_transaction_day(today, link.options.backfill_months),
     };
-    let again = link.reauth.is_some();
+    let again = link.reauth_record.is_some();
     let title = if again {
         "Renew your consent"
     } else {
         "What you agree to"
     };
-    let problem = link.problem.map(Problem::sentence);
-    fragment(
+    let problem = link.bank_error.map(BankLinkError::customer_message);
+    render_step(
         "consent",
         title,
         &html! {
             @if let Some(problem) = problem { p.problem role="alert" { (problem) } }
-            div.bank { (logo(bank)) strong { (bank.name) } }
+            div.bank { (render_bank_logo(bank)) strong { (bank.name) } }
             p { (app) " asks to read from your bank:" }
             ul.ticks {
                 li { "your name and account numbers" }
@@ -263,8 +275,8 @@ fn consent(link: &Link, bank: &BankConfig, today: Date) -> Markup {
                 @if schedule.transactions.is_some() { li { "your transactions, past and new" } }
             }
             dl {
-                @if schedule.transactions.is_some() { dt { "Since" } dd { (show::date(since)) } }
-                dt { "How often" } dd { (how_often(schedule)) "; " (app) " can change how often, and not what" }
+                @if schedule.transactions.is_some() { dt { "Since" } dd { (show::format_date(since)) } }
+                dt { "How often" } dd { (describe_schedule(schedule)) "; " (app) " can change how often, and not what" }
                 dt { "How long" } dd { "until you or the bank end it; most banks ask again after 90 days" }
                 dt { "Never" } dd { "your password, and moving money" }
             }
@@ -278,14 +290,14 @@ fn consent(link: &Link, bank: &BankConfig, today: Date) -> Markup {
     )
 }
 
-fn at_bank(bank: &BankConfig, url: &str, look: u32) -> Markup {
-    waiting(
+fn render_bank_login(bank: &BankConfig, url: &str, poll_count: u32) -> Markup {
+    render_polling_step(
         "bank",
         &format!("Log in at {}", bank.name),
         "wait",
-        look,
+        poll_count,
         &html! {
-            div.bank { (logo(bank)) strong { (bank.name) } }
+            div.bank { (render_bank_logo(bank)) strong { (bank.name) } }
             p { "The bank's own page is open in another window. Come back here when you are done." }
             p.wait role="status" { "Waiting for you to log in…" }
             div.actions {
@@ -297,33 +309,33 @@ fn at_bank(bank: &BankConfig, url: &str, look: u32) -> Markup {
 }
 
 /// The customer is back, and the bank has not yet said which accounts there are.
-fn reading(bank: &BankConfig, look: u32) -> Markup {
-    waiting(
+fn render_reading_accounts(bank: &BankConfig, poll_count: u32) -> Markup {
+    render_polling_step(
         "reading",
         "Reading your accounts",
         "wait",
-        look,
+        poll_count,
         &html! {
-            div.bank { (logo(bank)) strong { (bank.name) } }
+            div.bank { (render_bank_logo(bank)) strong { (bank.name) } }
             div.bar { span {} }
             p.wait role="status" { "The bank is asked for your accounts…" }
         },
     )
 }
 
-fn choose(link: &Link, bank: &BankConfig) -> Markup {
-    fragment(
+fn render_account_choice(link: &LinkProgress, bank: &BankConfig) -> Markup {
+    render_step(
         "accounts",
         "Choose your accounts",
         &html! {
-            div.bank { (logo(bank)) strong { (bank.name) } }
+            div.bank { (render_bank_logo(bank)) strong { (bank.name) } }
             form data-action="accounts" {
                 fieldset {
                     legend { "Accounts to share" }
-                    @for account in &link.offered {
+                    @for account in &link.offered_accounts {
                         label.account {
                             input type="checkbox" name="account" value=(account.id) checked;
-                            span { span.name { (account.name) } span.sub { (account.kind) " " (tail(&account.number)) } }
+                            span { span.name { (account.name) } span.sub { (account.kind) " " (mask_account_number(&account.number)) } }
                         }
                     }
                 }
@@ -334,18 +346,18 @@ fn choose(link: &Link, bank: &BankConfig) -> Markup {
     )
 }
 
-fn tail(number: &str) -> String {
+fn mask_account_number(number: &str) -> String {
     let skip = number.chars().count().saturating_sub(4);
     let tail: String = number.chars().skip(skip).collect();
     format!("•• {tail}")
 }
 
-fn pulling(look: u32) -> Markup {
-    waiting(
+fn render_fetching_data(poll_count: u32) -> Markup {
+    render_polling_step(
         "progress",
         "Fetching your data",
         "progress",
-        look,
+        poll_count,
         &html! {
             div.bar { span {} }
             p.wait role="status" { "Your account is linked. The first data are on their way…" }
@@ -353,155 +365,185 @@ fn pulling(look: u32) -> Markup {
     )
 }
 
-fn success(link: &Link, bank: &BankConfig, pulled: bool) -> Markup {
+fn render_success(link: &LinkProgress, bank: &BankConfig, is_complete: bool) -> Markup {
     let title = link
-        .asked
+        .options
         .success_title
         .as_deref()
         .unwrap_or("Account linked");
-    let app = link.asked.app_name.as_deref().unwrap_or("the app");
-    let message = link.linked.as_ref().map(Value::to_string);
+    let app = link.options.app_name.as_deref().unwrap_or("the app");
+    let message = link.success_payload.as_ref().map(Value::to_string);
     html! {
-        section data-step="success" data-success=[message] data-redirect=[link.asked.redirect_url.as_deref()] {
+        section data-step="success" data-success=[message] data-redirect=[link.options.redirect_url.as_deref()] {
             div.tick aria-hidden="true" { svg viewBox="0 0 40 40" width="56" height="56" {
                 circle cx="20" cy="20" r="19" {} path d="M12 20.5l5.5 5.5L28.5 15" {}
             } }
             h1 tabindex="-1" { (title) }
-            @match &link.asked.success_message {
+            @match &link.options.success_message {
                 Some(message) => p { (message) },
-                None => p { "From now on " (app) " is kept up to date, " (how_often(schedule(link, bank))) "." },
+                None => p { "From now on " (app) " is kept up to date, " (describe_schedule(effective_schedule(link, bank))) "." },
             }
-            @if !pulled { p.sub { "The first data take a little longer; you need not wait for them." } }
+            @if !is_complete { p.sub { "The first data take a little longer; you need not wait for them." } }
             div.actions { button.main type="button" data-close { "Done" } }
         }
     }
 }
 
 /// One step: what was sent, and what is shown next.
-pub(crate) async fn step(
-    State(web): State<Arc<Web>>,
+pub(crate) async fn handle_step(
+    State(web): State<Arc<WebState>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Trouble> {
-    if !from_ourselves(&headers) {
+) -> Result<Response, PageError> {
+    if !is_same_origin(&headers) {
         return Ok(StatusCode::FORBIDDEN.into_response());
     }
     let token = headers
-        .get(SESSION)
+        .get(SESSION_HEADER)
         .and_then(|it| it.to_str().ok())
         .unwrap_or_default();
-    let Some(mut open) = session::open(&web, token).await? else {
-        let page = over("This took longer than an hour. Close the window and start again.");
-        return Ok(shell::respond(StatusCode::OK, page));
+    let Some(mut open) = session::load_session(&web, token).await? else {
+        let page =
+            render_ended_step("This took longer than an hour. Close the window and start again.");
+        return Ok(shell::html_response(StatusCode::OK, page));
     };
-    let fields = Fields::read(body).await.unwrap_or_default();
+    let fields = FormFields::read_body(body).await.unwrap_or_default();
     let look = fields.get("look").parse().unwrap_or(0);
     let page = match fields.get("action") {
-        "bank" => pick(&web, &mut open, fields.get("bank")).await?,
-        "go" => go(&web, &mut open, token).await?,
-        "wait" => came_back(&web, &open.link, look).await?,
-        "retry" => again(&web, &mut open).await?,
+        "bank" => choose_bank(&web, &mut open, fields.get("bank")).await?,
+        "go" => start_bank_login(&web, &mut open, token).await?,
+        "wait" => poll_bank_login(&web, &open.link, look).await?,
+        "retry" => restart_bank_login(&web, &mut open).await?,
         "accounts" => {
-            let chosen: Vec<&str> = fields.all("account").collect();
-            share(&web, &mut open, &chosen).await?
+            let chosen: Vec<&str> = fields.all_values("account").collect();
+            link_accounts(&web, &mut open, &chosen).await?
         }
-        "progress" => progress(&web, &open.link, look).await?,
-        _ if open.link.reauth.is_none() && open.link.linked.is_none() => {
-            banks(&web, &open.link).await?
+        "progress" => poll_first_refresh(&web, &open.link, look).await?,
+        _ if open.link.reauth_record.is_none() && open.link.success_payload.is_none() => {
+            render_bank_list(&web, &open.link).await?
         }
-        _ => first(&web, &open.link).await?,
+        _ => render_first_step(&web, &open.link).await?,
     };
-    Ok(shell::respond(StatusCode::OK, page))
+    Ok(shell::html_response(StatusCode::OK, page))
 }
 
-async fn bank_of(web: &Web, link: &Link) -> Result<BankConfig, Trouble> {
+async fn load_bank(web: &WebState, link: &LinkProgress) -> Result<BankConfig, PageError> {
     let bank = match link.bank {
-        Some(bank) => web.api.store.bank(bank).await?,
+        Some(bank) => web.api.store.find_bank(bank).await?,
         None => None,
     };
-    bank.ok_or(Trouble::NotFound("bank"))
+    bank.ok_or(PageError::NotFound("bank"))
 }
 
-async fn pick(web: &Web, open: &mut Open, bank: &str) -> Result<Markup, Trouble> {
+async fn choose_bank(
+    web: &WebState,
+    open: &mut OpenLinkSession,
+    bank: &str,
+) -> Result<Markup, PageError> {
     let Ok(bank) = bank.parse() else {
-        return banks(web, &open.link).await;
+        return render_bank_list(web, &open.link).await;
     };
-    if open.link.reauth.is_none() && open.link.linked.is_none() {
-        let known = web.api.store.owned_bank(bank).await?;
+    if open.link.reauth_record.is_none() && open.link.success_payload.is_none() {
+        let known = web.api.store.find_owned_bank(bank).await?;
         let app = open.link.app;
-        let offered = |it: &OwnedBank| it.is_for(Some(app)) && open.link.asked.offers(&it.config);
+        let offered = |it: &OwnedBank| {
+            it.is_visible_to(Some(app)) && open.link.options.offers_bank(&it.config)
+        };
         if !known.as_ref().is_some_and(offered) {
-            return banks(web, &open.link).await;
+            return render_bank_list(web, &open.link).await;
         }
         open.link.bank = Some(bank);
-        (open.link.visit, open.link.reading_s, open.link.problem) = (None, None, None);
-        open.save(web).await?;
+        (
+            open.link.authorization,
+            open.link.reading_since_s,
+            open.link.bank_error,
+        ) = (None, None, None);
+        open.save_session(web).await?;
     }
-    let bank = bank_of(web, &open.link).await?;
-    Ok(consent(&open.link, &bank, date_of(web.now())))
+    let bank = load_bank(web, &open.link).await?;
+    Ok(render_consent(&open.link, &bank, utc_date(web.now())))
 }
 
 /// Sends the customer to the bank.
-async fn go(web: &Web, open: &mut Open, token: &str) -> Result<Markup, Trouble> {
-    let bank = bank_of(web, &open.link).await?;
-    let products = schedule(&open.link, &bank).products();
-    match bank_side::visit(web, &bank, token, &products).await? {
+async fn start_bank_login(
+    web: &WebState,
+    open: &mut OpenLinkSession,
+    token: &str,
+) -> Result<Markup, PageError> {
+    let bank = load_bank(web, &open.link).await?;
+    let products = effective_schedule(&open.link, &bank).products();
+    match bank_side::start_authorization(web, &bank, token, &products).await? {
         Ok(visit) => {
-            let url = visit.url.clone();
-            open.link.visit = Some(visit);
-            open.link.problem = None;
-            open.save(web).await?;
-            Ok(at_bank(&bank, &url, 0))
+            let url = visit.authorization_url.clone();
+            open.link.authorization = Some(visit);
+            open.link.bank_error = None;
+            open.save_session(web).await?;
+            Ok(render_bank_login(&bank, &url, 0))
         }
         Err(problem) => {
-            open.link.problem = Some(problem);
-            Ok(consent(&open.link, &bank, date_of(web.now())))
+            open.link.bank_error = Some(problem);
+            Ok(render_consent(&open.link, &bank, utc_date(web.now())))
         }
     }
 }
 
-async fn again(web: &Web, open: &mut Open) -> Result<Markup, Trouble> {
-    (open.link.visit, open.link.reading_s) = (None, None);
-    open.save(web).await?;
-    let bank = bank_of(web, &open.link).await?;
-    Ok(consent(&open.link, &bank, date_of(web.now())))
+async fn restart_bank_login(
+    web: &WebState,
+    open: &mut OpenLinkSession,
+) -> Result<Markup, PageError> {
+    (open.link.authorization, open.link.reading_since_s) = (None, None);
+    open.save_session(web).await?;
+    let bank = load_bank(web, &open.link).await?;
+    Ok(render_consent(&open.link, &bank, utc_date(web.now())))
 }
 
 /// Whether the customer has come back from the bank.
-async fn came_back(web: &Web, link: &Link, look: u32) -> Result<Markup, Trouble> {
-    let bank = bank_of(web, link).await?;
-    if link.linked.is_some() {
-        return progress(web, link, look).await;
+async fn poll_bank_login(
+    web: &WebState,
+    link: &LinkProgress,
+    poll_count: u32,
+) -> Result<Markup, PageError> {
+    let bank = load_bank(web, link).await?;
+    if link.success_payload.is_some() {
+        return poll_first_refresh(web, link, poll_count).await;
     }
-    if link.problem.is_some() {
-        return Ok(consent(link, &bank, date_of(web.now())));
+    if link.bank_error.is_some() {
+        return Ok(render_consent(link, &bank, utc_date(web.now())));
     }
-    match (&link.consent, &link.visit) {
-        (Some(_), _) => Ok(choose(link, &bank)),
-        (None, Some(visit)) => Ok(at_bank(&bank, &visit.url, look.saturating_add(1))),
+    match (&link.consent, &link.authorization) {
+        (Some(_), _) => Ok(render_account_choice(link, &bank)),
+        (None, Some(visit)) => Ok(render_bank_login(
+            &bank,
+            &visit.authorization_url,
+            poll_count.saturating_add(1),
+        )),
         (None, None)
             if link
-                .reading_s
-                .is_some_and(|since| web.now().as_second() < since + READING_S) =>
+                .reading_since_s
+                .is_some_and(|since| web.now().as_second() < since + READING_TIMEOUT_S) =>
         {
-            Ok(reading(&bank, look.saturating_add(1)))
+            Ok(render_reading_accounts(&bank, poll_count.saturating_add(1)))
         }
-        (None, None) => Ok(consent(link, &bank, date_of(web.now()))),
+        (None, None) => Ok(render_consent(link, &bank, utc_date(web.now()))),
     }
 }
 
 /// Makes the record, or renews it; from here on it is refreshed.
-async fn share(web: &Web, open: &mut Open, chosen: &[&str]) -> Result<Markup, Trouble> {
-    let bank = bank_of(web, &open.link).await?;
+async fn link_accounts(
+    web: &WebState,
+    open: &mut OpenLinkSession,
+    account_ids: &[&str],
+) -> Result<Markup, PageError> {
+    let bank = load_bank(web, &open.link).await?;
     let link = &mut open.link;
-    if link.linked.is_some() {
-        return progress(web, link, 0).await;
+    if link.success_payload.is_some() {
+        return poll_first_refresh(web, link, 0).await;
     }
     let Some(secret) = link.consent.take() else {
-        return Ok(consent(link, &bank, date_of(web.now())));
+        return Ok(render_consent(link, &bank, utc_date(web.now())));
     };
     let holder = link
-        .offered
+        .offered_accounts
         .first()
         .map(|it| it.name.clone())
         .unwrap_or_default();
@@ -511,55 +553,61 @@ async fn share(web: &Web, open: &mut Open, chosen: &[&str]) -> Result<Markup, Tr
         "expires_in": secret.expires_at.map(|at| at.duration_since(web.now()).as_secs().max(0)),
         "consent_id": secret.consent_id,
         "bank": bank.id,
-        "interval": link.asked.interval,
-        "products": link.asked.products,
-        "sync_products": link.asked.synced,
-        "limit": link.asked.months,
-        "options": link.asked.options,
-        "meta": link.asked.meta,
+        "interval": link.options.interval,
+        "products": link.options.products,
+        "sync_products": link.options.synced_products,
+        "limit": link.options.backfill_months,
+        "options": link.options.options,
+        "meta": link.options.meta,
     });
-    match (link.reauth, link.asked.customer) {
+    match (link.reauth_record, link.options.customer) {
         (Some(record), _) => body["record_id"] = json!(record),
         (None, Some(customer)) => body["customer"] = json!(customer),
         (None, None) => body["name"] = json!(holder),
     }
-    if link.reauth.is_none() {
-        body["account_ids"] = json!(chosen);
-        if let Some(url) = &link.asked.webhook_url {
+    if link.reauth_record.is_none() {
+        body["account_ids"] = json!(account_ids);
+        if let Some(url) = &link.options.webhook_url {
             body["webhook_url"] = json!(url);
         }
     }
     // The consent leaves the session before it is used: nobody links twice with it.
-    if !open.save(web).await? {
-        return came_back(web, &open.link, 0).await;
+    if !open.save_session(web).await? {
+        return poll_bank_login(web, &open.link, 0).await;
     }
-    let (status, answer) = okra_api::call(&web.api, open.link.app, "records/link", body).await;
-    let mut now = open.next();
+    let (status, answer) =
+        okra_api::call_route(&web.api, open.link.app, "records/link", body).await;
+    let mut now = open.after_save();
     if !status.is_success() {
         let message = answer["message"]
             .as_str()
             .unwrap_or("The bank could not be linked.")
             .to_owned();
         let plain = match status {
-            StatusCode::TOO_MANY_REQUESTS => Some(Problem::Busy),
-            status if status.is_server_error() => Some(Problem::Down),
+            StatusCode::TOO_MANY_REQUESTS => Some(BankLinkError::RateLimited),
+            status if status.is_server_error() => Some(BankLinkError::BankUnavailable),
             _ => None,
         };
         // A fault of ours may have come after the record was made, which then needs the consent.
-        let taken_back =
-            !status.is_server_error() && bank_side::take_back(web, &bank, &secret).await?;
-        let plain = plain.map(Problem::sentence);
-        return Ok(refused(&bank, &message, plain, taken_back));
+        let taken_back = !status.is_server_error()
+            && bank_side::revoke_unused_consent(web, &bank, &secret).await?;
+        let plain = plain.map(BankLinkError::customer_message);
+        return Ok(render_link_error(&bank, &message, plain, taken_back));
     }
     let linked = &answer["data"];
     now.link.record = linked["record_id"].as_str().and_then(|id| id.parse().ok());
-    now.link.linked = Some(payload(&bank, linked));
-    now.save(web).await?;
-    Ok(pulling(0))
+    now.link.success_payload = Some(build_success_payload(&bank, linked));
+    now.save_session(web).await?;
+    Ok(render_fetching_data(0))
 }
 
 /// A link that was refused: `message` is for the app, `plain` for the customer where there is one.
-fn refused(bank: &BankConfig, message: &str, plain: Option<&str>, taken_back: bool) -> Markup {
+fn render_link_error(
+    bank: &BankConfig,
+    message: &str,
+    customer_message: Option<&str>,
+    is_revoked: bool,
+) -> Markup {
     let error = json!({
         "type": "error", "error": true, "status": false, "code": 1008,
         "method": "Link", "message": message,
@@ -567,10 +615,10 @@ fn refused(bank: &BankConfig, message: &str, plain: Option<&str>, taken_back: bo
     html! {
         section data-step="refused" data-error=(error.to_string()) {
             h1 tabindex="-1" { "It could not be linked" }
-            p { (plain.unwrap_or(message)) }
+            p { (customer_message.unwrap_or(message)) }
             p.sub {
                 "Nothing that " (bank.name) " shared was kept"
-                @if taken_back { ", and your consent was taken back there." }
+                @if is_revoked { ", and your consent was taken back there." }
                 @else { ". You can take your consent back at the bank." }
             }
             div.actions { button.main type="button" data-action="retry" { "Try again" } button type="button" data-close { "Close" } }
@@ -579,12 +627,12 @@ fn refused(bank: &BankConfig, message: &str, plain: Option<&str>, taken_back: bo
 }
 
 /// What Okra's widget handed to `onSuccess`.
-fn payload(bank: &BankConfig, linked: &Value) -> Value {
-    let customer = &linked["customer_id"];
+fn build_success_payload(bank: &BankConfig, link_data: &Value) -> Value {
+    let customer = &link_data["customer_id"];
     json!({
         "status": "success",
         "auth": {
-            "clientId": format!("okr-{}", linked["record_id"].as_str().unwrap_or_default()),
+            "clientId": format!("okr-{}", link_data["record_id"].as_str().unwrap_or_default()),
             "type": "validate",
             "status": true,
             "login_type": "bank",
@@ -596,33 +644,41 @@ fn payload(bank: &BankConfig, linked: &Value) -> Value {
                 "countries": [bank.country],
             },
         },
-        "accounts": linked["accounts"],
-        "customer": { "id": customer, "name": linked["name"] },
+        "accounts": link_data["accounts"],
+        "customer": { "id": customer, "name": link_data["name"] },
         "customer_id": customer,
-        "identity": { "name": linked["name"] },
+        "identity": { "name": link_data["name"] },
         "income": {},
         "bank_id": bank.id,
         "bank_name": bank.name,
-        "record_id": linked["record_id"],
-        "refresh": linked["schedule"],
+        "record_id": link_data["record_id"],
+        "refresh": link_data["schedule"],
     })
 }
 
-async fn progress(web: &Web, link: &Link, look: u32) -> Result<Markup, Trouble> {
+async fn poll_first_refresh(
+    web: &WebState,
+    link: &LinkProgress,
+    poll_count: u32,
+) -> Result<Markup, PageError> {
     let Some(record) = link.record else {
-        return Ok(pulling(look.saturating_add(1)));
+        return Ok(render_fetching_data(poll_count.saturating_add(1)));
     };
-    let head = web.api.store.head(record, Consistency::Eventual).await?;
+    let head = web
+        .api
+        .store
+        .find_head(record, Consistency::Eventual)
+        .await?;
     let pulled = head.is_some_and(|head| {
         let all = head.schedule.iter().all(|(product, _)| {
-            head.marks
+            head.watermarks
                 .get(product)
                 .is_some_and(|mark| mark.digest.is_some())
         });
-        all && head.is_pulled()
+        all && head.is_first_fetched()
     });
-    if pulled || look >= MAX_LOOKS {
-        return Ok(success(link, &bank_of(web, link).await?, pulled));
+    if pulled || poll_count >= MAX_POLLS {
+        return Ok(render_success(link, &load_bank(web, link).await?, pulled));
     }
-    Ok(pulling(look.saturating_add(1)))
+    Ok(render_fetching_data(poll_count.saturating_add(1)))
 }

@@ -8,49 +8,54 @@ use axum::{
     },
 };
 
-use crate::world::{Answer, World};
+use crate::world::{ApiWorld, TestResponse};
 
 /// An app at the dashboard.
-pub(crate) struct Signed<'a> {
-    world: &'a World,
+pub(crate) struct DashboardClient<'a> {
+    world: &'a ApiWorld,
     cookie: String,
     pub(crate) csrf: String,
 }
 
 /// What stands between two texts of a page.
-fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
+fn text_between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     let (_, rest) = text.split_once(before).unwrap();
     rest.split_once(after).unwrap().0
 }
 
-fn cookie(answer: &Answer) -> String {
+fn read_session_cookie(answer: &TestResponse) -> String {
     let cookie = answer.headers[SET_COOKIE].to_str().unwrap();
     cookie.split(';').next().unwrap().to_owned()
 }
 
-impl<'a> Signed<'a> {
-    pub(crate) async fn sign_in(world: &'a World, key: &str) -> Self {
+impl<'a> DashboardClient<'a> {
+    pub(crate) async fn sign_in(world: &'a ApiWorld, key: &str) -> Self {
         let page = world
-            .call(Method::GET, "/dashboard/sign-in", None, "")
+            .call_api(Method::GET, "/dashboard/sign-in", None, "")
             .await;
         let guest = Self {
             world,
-            cookie: cookie(&page),
-            csrf: between(&page.text, "name=\"csrf\" value=\"", "\"").to_owned(),
+            cookie: read_session_cookie(&page),
+            csrf: text_between(&page.text, "name=\"csrf\" value=\"", "\"").to_owned(),
         };
         let fields = [("key", key.to_owned())];
-        let entered = guest.send("post", "/dashboard/sign-in", &fields).await;
+        let entered = guest.send_form("post", "/dashboard/sign-in", &fields).await;
         assert_eq!(entered.status, StatusCode::SEE_OTHER, "{}", entered.text);
         let mut signed = Self {
-            cookie: cookie(&entered),
+            cookie: read_session_cookie(&entered),
             ..guest
         };
-        let page = signed.send("get", "/dashboard/keys", &[]).await;
-        signed.csrf = between(&page.text, "name=\"csrf\" value=\"", "\"").to_owned();
+        let page = signed.send_form("get", "/dashboard/keys", &[]).await;
+        signed.csrf = text_between(&page.text, "name=\"csrf\" value=\"", "\"").to_owned();
         signed
     }
 
-    pub(crate) async fn send(&self, method: &str, path: &str, fields: &[(&str, String)]) -> Answer {
+    pub(crate) async fn send_form(
+        &self,
+        method: &str,
+        path: &str,
+        fields: &[(&str, String)],
+    ) -> TestResponse {
         let mut request = Request::builder().header(COOKIE, &self.cookie);
         let mut sent = fields.to_vec();
         let body = match method {
@@ -68,6 +73,6 @@ impl<'a> Signed<'a> {
                 Body::from(serde_urlencoded::to_string(sent).unwrap())
             }
         };
-        self.world.send(request.body(body).unwrap()).await
+        self.world.send_request(request.body(body).unwrap()).await
     }
 }

@@ -8,34 +8,34 @@ use okra_web::DASHBOARD;
 use serde_json::{Value, json};
 
 use crate::{
-    recipes::{OWN_BANK_NAME, There},
-    signed::Signed,
-    visitor::{post, world},
-    world::{KEY, NAME, OTHER_KEY, World},
+    recipes::{Fixture, OWN_BANK_NAME},
+    signed::DashboardClient,
+    visitor::{build_world, post_to_api},
+    world::{APP_KEY, ApiWorld, CUSTOMER_NAME, OTHER_KEY},
 };
 
 /// What an app meets that asks for another's.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Foreign {
+enum ForeignOutcome {
     /// That there is no such thing.
-    Missing,
+    NotFound,
     /// A page or a change of its own.
-    Own,
+    OwnPage,
 }
 
 /// How a route is asked for: what is sent, what another app meets, and what ends what others need.
-struct Recipe {
+struct RouteRecipe {
     fields: Vec<(&'static str, String)>,
-    foreign: Foreign,
-    ends: u8,
+    foreign_outcome: ForeignOutcome,
+    teardown_order: u8,
 }
 
-const URL: &str = "https://ours.example/hook";
+const HOOK_URL: &str = "https://ours.example/hook";
 
-fn recipe(method: &str, path: &str, there: &There) -> Recipe {
-    use Foreign::{Missing, Own};
-    let url = || vec![("url", URL.to_owned())];
-    let search = vec![("customer", there.linked.customer())];
+fn route_recipe(method: &str, path: &str, there: &Fixture) -> RouteRecipe {
+    use ForeignOutcome::{NotFound, OwnPage};
+    let url = || vec![("url", HOOK_URL.to_owned())];
+    let search = vec![("customer", there.linked.customer_id())];
     let revoked = vec![("id", there.key.clone())];
     let settings = vec![
         ("products", "balance".to_owned()),
@@ -58,60 +58,61 @@ fn recipe(method: &str, path: &str, there: &There) -> Recipe {
     let path = path.trim_start_matches("/dashboard");
     let (fields, foreign, ends) = match (method, path) {
         ("get", "" | "/" | "/live" | "/sign-in" | "/webhooks" | "/banks" | "/keys") => {
-            (vec![], Own, 0)
+            (vec![], OwnPage, 0)
         }
-        ("get", "/records") => (search, Own, 0),
+        ("get", "/records") => (search, OwnPage, 0),
         ("get", "/records/{record}" | "/records/{record}/live" | "/webhooks/{endpoint}") => {
-            (vec![], Missing, 0)
+            (vec![], NotFound, 0)
         }
-        ("get", "/records/{record}/changes/{seq}" | "/events/{event}") => (vec![], Missing, 0),
-        ("get", "/deliveries" | "/deliveries/live") => (url(), Own, 0),
-        ("get", "/deliveries/{event}") => (url(), Missing, 0),
-        ("post", "/deliveries/{event}/resend") => (url(), Missing, 0),
-        ("post", "/records/{record}/refresh") => (vec![], Missing, 0),
-        ("post", "/records/{record}/interval") => (sync, Missing, 0),
-        ("post", "/records/{record}/sync/end") => (ended, Missing, 1),
-        ("post", "/webhooks") => (made, Own, 0),
-        ("post", "/webhooks/secret" | "/keys/public" | "/keys/origins") => (vec![], Own, 0),
+        ("get", "/records/{record}/changes/{seq}" | "/events/{event}") => (vec![], NotFound, 0),
+        ("get", "/deliveries" | "/deliveries/live") => (url(), OwnPage, 0),
+        ("get", "/deliveries/{event}") => (url(), NotFound, 0),
+        ("post", "/deliveries/{event}/resend") => (url(), NotFound, 0),
+        ("post", "/records/{record}/refresh") => (vec![], NotFound, 0),
+        ("post", "/records/{record}/interval") => (sync, NotFound, 0),
+        ("post", "/records/{record}/sync/end") => (ended, NotFound, 1),
+        ("post", "/webhooks") => (made, OwnPage, 0),
+        ("post", "/webhooks/secret" | "/keys/public" | "/keys/origins") => (vec![], OwnPage, 0),
         (
             "post",
             "/webhooks/{endpoint}/rotate"
             | "/webhooks/{endpoint}/ping"
             | "/webhooks/{endpoint}/enable"
             | "/webhooks/{endpoint}/disable",
-        ) => (vec![], Missing, 0),
-        ("post", "/webhooks/{endpoint}") => (settings, Missing, 0),
-        ("post", "/webhooks/{endpoint}/replays") => (replay, Missing, 0),
-        ("post", "/webhooks/{endpoint}/replays/{replay}") => (resume, Missing, 1),
-        ("post", "/webhooks/{endpoint}/remove") => (vec![], Missing, 2),
-        ("post", "/keys/revoke") => (revoked, Missing, 3),
-        ("post", "/keys/rotate") => (vec![], Own, 4),
+        ) => (vec![], NotFound, 0),
+        ("post", "/webhooks/{endpoint}") => (settings, NotFound, 0),
+        ("post", "/webhooks/{endpoint}/replays") => (replay, NotFound, 0),
+        ("post", "/webhooks/{endpoint}/replays/{replay}") => (resume, NotFound, 1),
+        ("post", "/webhooks/{endpoint}/remove") => (vec![], NotFound, 2),
+        ("post", "/keys/revoke") => (revoked, NotFound, 3),
+        ("post", "/keys/rotate") => (vec![], OwnPage, 4),
         // Nobody's, or the end of the session itself.
-        ("post", "/sign-in" | "/sign-out") => (vec![], Own, u8::MAX),
+        ("post", "/sign-in" | "/sign-out") => (vec![], OwnPage, u8::MAX),
         _ => panic!("{method} {path} of the dashboard has no recipe"),
     };
-    Recipe {
+    RouteRecipe {
         fields,
-        foreign,
-        ends,
+        foreign_outcome: foreign,
+        teardown_order: ends,
     }
 }
 
-/// All that the app of [`KEY`] has.
-async fn state(world: &World, there: &There) -> String {
+/// All that the app of [`APP_KEY`] has.
+async fn dump_app_state(world: &ApiWorld, there: &Fixture) -> String {
     let store = &world.environment.store;
-    let record = there.linked.record();
+    let record = there.linked.record_id();
     let head = store
-        .head(record, Consistency::Strong)
+        .find_head(record, Consistency::Strong)
         .await
         .unwrap()
         .unwrap();
-    let app = store.app(head.app).await.unwrap().unwrap();
-    let listed = async |path: &str, body: Value| post(world, path, body).await.data();
+    let app = store.find_app(head.app).await.unwrap().unwrap();
+    let listed =
+        async |path: &str, body: Value| post_to_api(world, path, body).await.success_data();
     let event = format!("evt_{record}_1");
     format!(
         "{head:?} {app:?} {:?} {} {} {} {}",
-        store.subscriptions(record).await.unwrap(),
+        store.list_subscriptions(record).await.unwrap(),
         listed("webhooks/list", json!({})).await,
         listed("keys/list", json!({})).await,
         listed("webhooks/replay/list", json!({})).await,
@@ -120,20 +121,20 @@ async fn state(world: &World, there: &There) -> String {
 }
 
 /// The routes with their recipes, those that end something last.
-fn routes(there: &There) -> Vec<(&'static str, &'static str, Recipe)> {
+fn ordered_routes(there: &Fixture) -> Vec<(&'static str, &'static str, RouteRecipe)> {
     let mut routes: Vec<_> = DASHBOARD
         .iter()
-        .map(|(method, path)| (*method, *path, recipe(method, path, there)))
-        .filter(|(_, _, recipe)| recipe.ends < u8::MAX)
+        .map(|(method, path)| (*method, *path, route_recipe(method, path, there)))
+        .filter(|(_, _, recipe)| recipe.teardown_order < u8::MAX)
         .collect();
-    routes.sort_by_key(|(_, _, recipe)| recipe.ends);
+    routes.sort_by_key(|(_, _, recipe)| recipe.teardown_order);
     routes
 }
 
-fn filled(path: &str, there: &There) -> String {
-    let record = there.linked.record().to_string();
+fn fill_path(path: &str, there: &Fixture) -> String {
+    let record = there.linked.record_id().to_string();
     path.replace("{record}", &record)
-        .replace("{endpoint}", &there.hook)
+        .replace("{endpoint}", &there.endpoint)
         .replace("{event}", &format!("evt_{record}_1"))
         .replace("{replay}", &there.replay)
         .replace("{seq}", "1")
@@ -141,36 +142,36 @@ fn filled(path: &str, there: &There) -> String {
 
 #[tokio::test]
 async fn no_page_leads_to_another_apps_data() {
-    let world = world().await;
-    let there = There::new(&world).await;
-    let foreign = Signed::sign_in(&world, OTHER_KEY).await;
+    let world = build_world().await;
+    let there = Fixture::new(&world).await;
+    let foreign = DashboardClient::sign_in(&world, OTHER_KEY).await;
     world.take_chunks().await;
     let queues = &world.environment.queues;
     while !queues
-        .receive(Queue::Deliver, 10, 0)
+        .receive_messages(Queue::Deliver, 10, 0)
         .await
         .unwrap()
         .is_empty()
     {}
-    let before = state(&world, &there).await;
+    let before = dump_app_state(&world, &there).await;
     let linked = &there.linked;
     let secrets = [
-        NAME.to_owned(),
+        CUSTOMER_NAME.to_owned(),
         OWN_BANK_NAME.to_owned(),
         linked.nuban(),
-        linked.account(),
-        there.row.clone(),
+        linked.account_id(),
+        there.transaction.clone(),
         there.key.clone(),
         there.subscription.clone(),
         "ours.example/sync".to_owned(),
     ];
-    for (method, path, recipe) in routes(&there) {
-        let path = filled(path, &there);
-        let answer = foreign.send(method, &path, &recipe.fields).await;
+    for (method, path, recipe) in ordered_routes(&there) {
+        let path = fill_path(path, &there);
+        let answer = foreign.send_form(method, &path, &recipe.fields).await;
         let said = format!("{method} {path}: {} {}", answer.status, answer.text);
-        match recipe.foreign {
-            Foreign::Missing => assert_eq!(answer.status, StatusCode::NOT_FOUND, "{said}"),
-            Foreign::Own => assert!(
+        match recipe.foreign_outcome {
+            ForeignOutcome::NotFound => assert_eq!(answer.status, StatusCode::NOT_FOUND, "{said}"),
+            ForeignOutcome::OwnPage => assert!(
                 answer.status.is_success() || answer.status.is_redirection(),
                 "{said}"
             ),
@@ -179,19 +180,23 @@ async fn no_page_leads_to_another_apps_data() {
             assert!(!answer.text.contains(secret), "{secret} in {said}");
         }
         // A URL that was named is named back, and none is told of that was not.
-        let named = recipe.fields.iter().any(|(_, value)| value == URL);
-        assert!(named || !answer.text.contains(URL), "{said}");
-        assert_eq!(state(&world, &there).await, before, "{said}");
+        let named = recipe.fields.iter().any(|(_, value)| value == HOOK_URL);
+        assert!(named || !answer.text.contains(HOOK_URL), "{said}");
+        assert_eq!(dump_app_state(&world, &there).await, before, "{said}");
         for chunk in world.take_chunks().await {
-            let ours = |record| record == linked.record();
+            let ours = |record| record == linked.record_id();
             assert!(
                 !chunk.records.iter().any(|it| ours(it.key.record)),
                 "{said}"
             );
         }
-        for message in queues.receive(Queue::Deliver, 10, 0).await.unwrap() {
+        for message in queues
+            .receive_messages(Queue::Deliver, 10, 0)
+            .await
+            .unwrap()
+        {
             assert!(
-                !message.body.contains(&linked.record().to_string()),
+                !message.body.contains(&linked.record_id().to_string()),
                 "{said}"
             );
         }
@@ -202,12 +207,12 @@ async fn no_page_leads_to_another_apps_data() {
 /// whose they are.
 #[tokio::test]
 async fn every_page_is_there_for_its_own_app() {
-    let world = world().await;
-    let there = There::new(&world).await;
-    let own = Signed::sign_in(&world, KEY).await;
-    for (method, path, recipe) in routes(&there) {
-        let path = filled(path, &there);
-        let answer = own.send(method, &path, &recipe.fields).await;
+    let world = build_world().await;
+    let there = Fixture::new(&world).await;
+    let own = DashboardClient::sign_in(&world, APP_KEY).await;
+    for (method, path, recipe) in ordered_routes(&there) {
+        let path = fill_path(path, &there);
+        let answer = own.send_form(method, &path, &recipe.fields).await;
         // Nothing was sent to that URL yet, so there is no delivery of it.
         let undelivered = path.contains("/deliveries/evt_");
         assert!(
@@ -221,17 +226,17 @@ async fn every_page_is_there_for_its_own_app() {
 
 #[tokio::test]
 async fn a_form_without_the_tokens_of_its_page_changes_nothing() {
-    let world = world().await;
-    let there = There::new(&world).await;
-    let mut own = Signed::sign_in(&world, KEY).await;
+    let world = build_world().await;
+    let there = Fixture::new(&world).await;
+    let mut own = DashboardClient::sign_in(&world, APP_KEY).await;
     own.csrf = "0".repeat(32);
-    let before = state(&world, &there).await;
-    for (method, path, recipe) in routes(&there) {
+    let before = dump_app_state(&world, &there).await;
+    for (method, path, recipe) in ordered_routes(&there) {
         if method != "post" {
             continue;
         }
-        let path = filled(path, &there);
-        let answer = own.send(method, &path, &recipe.fields).await;
+        let path = fill_path(path, &there);
+        let answer = own.send_form(method, &path, &recipe.fields).await;
         assert_eq!(
             answer.status,
             StatusCode::FORBIDDEN,
@@ -239,5 +244,5 @@ async fn a_form_without_the_tokens_of_its_page_changes_nothing() {
             answer.text
         );
     }
-    assert_eq!(state(&world, &there).await, before);
+    assert_eq!(dump_app_state(&world, &there).await, before);
 }

@@ -15,7 +15,7 @@ use okra_webhooks::AddressPolicy;
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
 
-use crate::world::{Answer, BANK, KEY, World};
+use crate::world::{APP_KEY, ApiWorld, BANK, TestResponse};
 
 /// The public key of the app that most tests call as.
 const PUBLIC_KEY: &str = "okra_pk_ours";
@@ -24,15 +24,16 @@ const PUBLIC_KEY: &str = "okra_pk_ours";
 const ORIGIN: &str = "http://localhost:5000";
 
 /// The pages and the API, with a bank that has a page for its customers.
-pub(crate) async fn world() -> World {
-    let world = World::serving(okra_web::router, AddressPolicy::PublicOnly, true).await;
+pub(crate) async fn build_world() -> ApiWorld {
+    let world =
+        ApiWorld::with_router(okra_web::build_router, AddressPolicy::PublicOnly, true).await;
     let store = &world.environment.store;
-    let mut bank = store.bank(BANK).await.unwrap().unwrap();
-    with_pages(&world, &mut bank);
+    let mut bank = store.find_bank(BANK).await.unwrap().unwrap();
+    add_login_page(&world, &mut bank);
     store.put_bank(&bank).await.unwrap();
-    let key = KeyHash::of(PUBLIC_KEY);
+    let key = KeyHash::hash_secret(PUBLIC_KEY);
     let mut app = store
-        .app(AppId::from_bytes([0xa0; 12]))
+        .find_app(AppId::from_bytes([0xa0; 12]))
         .await
         .unwrap()
         .unwrap();
@@ -43,7 +44,7 @@ pub(crate) async fn world() -> World {
 }
 
 /// Gives a bank of the sandbox its login page.
-pub(crate) fn with_pages(world: &World, bank: &mut BankConfig) {
+pub(crate) fn add_login_page(world: &ApiWorld, bank: &mut BankConfig) {
     let (origin, _) = bank.base_url.split_once("/open-banking").unwrap();
     let secret = seal_client_secret(&world.environment.vault, bank.id, CLIENT_SECRET).unwrap();
     bank.oauth = Some(OAuthClient {
@@ -56,10 +57,10 @@ pub(crate) fn with_pages(world: &World, bank: &mut BankConfig) {
 }
 
 /// Opens the widget with these options besides key and token.
-pub(crate) async fn begin(world: &World, options: &Value) -> Answer {
+pub(crate) async fn begin_widget(world: &ApiWorld, options: &Value) -> TestResponse {
     let store = &world.environment.store;
     let app = store
-        .app(AppId::from_bytes([0xa0; 12]))
+        .find_app(AppId::from_bytes([0xa0; 12]))
         .await
         .unwrap()
         .unwrap();
@@ -68,23 +69,23 @@ pub(crate) async fn begin(world: &World, options: &Value) -> Answer {
     all.insert("token".to_owned(), json!(app.client_token().to_string()));
     let body = json!({ "origin": ORIGIN, "options": all });
     world
-        .call(Method::POST, "/widget/begin", None, body.to_string())
+        .call_api(Method::POST, "/widget/begin", None, body.to_string())
         .await
 }
 
 /// A widget that is open.
-pub(crate) struct Widget<'a> {
-    world: &'a World,
+pub(crate) struct WidgetClient<'a> {
+    world: &'a ApiWorld,
     session: String,
     /// What it shows.
     pub(crate) html: String,
 }
 
-impl<'a> Widget<'a> {
-    pub(crate) async fn open(world: &'a World, options: &Value) -> Self {
-        let answer = begin(world, options).await;
+impl<'a> WidgetClient<'a> {
+    pub(crate) async fn open_widget(world: &'a ApiWorld, options: &Value) -> Self {
+        let answer = begin_widget(world, options).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-        let began = answer.json();
+        let began = answer.parse_json();
         Self {
             world,
             session: began["session"].as_str().unwrap().to_owned(),
@@ -93,12 +94,12 @@ impl<'a> Widget<'a> {
     }
 
     /// Does one step: what it shows then.
-    pub(crate) async fn step(&mut self, fields: &[(&str, &str)]) -> &str {
+    pub(crate) async fn take_step(&mut self, fields: &[(&str, &str)]) -> &str {
         let body = serde_urlencoded::to_string(fields).unwrap();
         let request = Request::post("/widget/step").header("x-okra-link", &self.session);
         let answer = self
             .world
-            .send(request.body(Body::from(body)).unwrap())
+            .send_request(request.body(Body::from(body)).unwrap())
             .await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
         self.html = answer.text;
@@ -106,12 +107,12 @@ impl<'a> Widget<'a> {
     }
 
     /// Reads what is consented to at the bank, and goes there and back: the accounts are to be chosen then.
-    pub(crate) async fn consent(&mut self) -> &str {
-        self.step(&[("action", "go")]).await;
+    pub(crate) async fn give_consent(&mut self) -> &str {
+        self.take_step(&[("action", "go")]).await;
         let href = self.html.split_once("href=\"").unwrap().1;
         let href = href.split_once('"').unwrap().0.replace("&amp;", "&");
         let (_, path) = href.split_once("/open-banking").unwrap();
-        let bank = self.world.bank.router();
+        let bank = self.world.bank.api_router();
         let path = format!("/open-banking{path}");
         let get = Request::get(&path).body(Body::empty()).unwrap();
         let page = bank.clone().oneshot(get).await.unwrap();
@@ -136,42 +137,43 @@ impl<'a> Widget<'a> {
         let back = bank.oneshot(form(&allow)).await.unwrap();
         let back = back.headers()[LOCATION].to_str().unwrap().to_owned();
         let back = back.strip_prefix("https://sync.example").unwrap();
-        let returned = self.world.call(Method::GET, back, None, "").await;
+        let returned = self.world.call_api(Method::GET, back, None, "").await;
         assert_eq!(returned.status, StatusCode::OK, "{}", returned.text);
-        self.step(&[("action", "wait")]).await
+        self.take_step(&[("action", "wait")]).await
     }
 
     /// The accounts that can be chosen.
-    pub(crate) fn accounts(&self) -> Vec<String> {
+    pub(crate) fn offered_accounts(&self) -> Vec<String> {
         let after = self.html.split("name=\"account\" value=\"").skip(1);
         let ids = after.map(|rest| rest.split_once('"').unwrap().0.to_owned());
         ids.collect()
     }
 
     /// Links a bank with all of its accounts: what the page is handed.
-    pub(crate) async fn link(&mut self) -> Value {
-        self.step(&[("action", "bank"), ("bank", &BANK.to_string())])
+    pub(crate) async fn link_all_accounts(&mut self) -> Value {
+        self.take_step(&[("action", "bank"), ("bank", &BANK.to_string())])
             .await;
-        self.consent().await;
-        self.share().await;
-        self.world.work().await;
-        self.step(&[("action", "progress"), ("look", "99")]).await;
+        self.give_consent().await;
+        self.share_all_accounts().await;
+        self.world.process_chunks().await;
+        self.take_step(&[("action", "progress"), ("look", "99")])
+            .await;
         let success = self.html.split_once("data-success=\"").unwrap().1;
         let success = success.split_once('"').unwrap().0.replace("&quot;", "\"");
         serde_json::from_str(&success).unwrap()
     }
 
     /// Shares all accounts.
-    pub(crate) async fn share(&mut self) -> &str {
-        let accounts = self.accounts();
+    pub(crate) async fn share_all_accounts(&mut self) -> &str {
+        let accounts = self.offered_accounts();
         let mut fields = vec![("action", "accounts")];
         fields.extend(accounts.iter().map(|id| ("account", id.as_str())));
-        self.step(&fields).await
+        self.take_step(&fields).await
     }
 }
 
 /// What a page says: its text without tags, each stretch of white space one space.
-pub(crate) fn text(html: &str) -> String {
+pub(crate) fn visible_text(html: &str) -> String {
     let mut text = String::new();
     let mut inside = false;
     for letter in html.chars() {
@@ -189,7 +191,7 @@ pub(crate) fn text(html: &str) -> String {
     words.join(" ")
 }
 
-/// A call of the API as the app of [`KEY`].
-pub(crate) async fn post(world: &World, path: &str, body: Value) -> Answer {
-    world.post_as(KEY, path, &body).await
+/// A call of the API as the app of [`APP_KEY`].
+pub(crate) async fn post_to_api(world: &ApiWorld, path: &str, body: Value) -> TestResponse {
+    world.post_as(APP_KEY, path, &body).await
 }

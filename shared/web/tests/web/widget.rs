@@ -6,18 +6,18 @@ use okra_store::Consistency;
 use serde_json::{Value, json};
 
 use crate::{
-    visitor::{Widget, begin, post, text, world},
-    world::{BANK, World},
+    visitor::{WidgetClient, begin_widget, build_world, post_to_api, visible_text},
+    world::{ApiWorld, BANK},
 };
 
 /// Opens the widget with these options, reads what the customer agrees to, and links.
-async fn link(world: &World, options: Value) -> (String, Value) {
-    let mut widget = Widget::open(world, &options).await;
+async fn link_with_options(world: &ApiWorld, options: Value) -> (String, Value) {
+    let mut widget = WidgetClient::open_widget(world, &options).await;
     let consent = widget
-        .step(&[("action", "bank"), ("bank", &BANK.to_string())])
+        .take_step(&[("action", "bank"), ("bank", &BANK.to_string())])
         .await;
-    let consent = text(consent);
-    (consent, widget.link().await)
+    let consent = visible_text(consent);
+    (consent, widget.link_all_accounts().await)
 }
 
 #[tokio::test]
@@ -28,8 +28,8 @@ async fn what_is_read_is_what_the_customer_was_shown() {
                        says: &[&str],
                        expected: (Option<Interval>, Option<Interval>),
                        months: u8| {
-        let world = world().await;
-        let (consent, linked) = link(&world, options.clone()).await;
+        let world = build_world().await;
+        let (consent, linked) = link_with_options(&world, options.clone()).await;
         for says in says {
             assert!(consent.contains(says), "{options}: {consent}");
         }
@@ -42,7 +42,7 @@ async fn what_is_read_is_what_the_customer_was_shown() {
         let record = linked["record_id"].as_str().unwrap().parse().unwrap();
         let store = &world.environment.store;
         let head = store
-            .head(record, Consistency::Strong)
+            .find_head(record, Consistency::Strong)
             .await
             .unwrap()
             .unwrap();
@@ -50,8 +50,8 @@ async fn what_is_read_is_what_the_customer_was_shown() {
             (head.schedule.balance, head.schedule.transactions),
             expected
         );
-        assert_eq!(head.months, months);
-        assert!(head.is_pulled());
+        assert_eq!(head.backfill_months, months);
+        assert!(head.is_first_fetched());
         for (echoed, stored) in [("options", &head.options), ("meta", &json!(head.meta))] {
             let asked = options.get(echoed).cloned().unwrap_or_else(|| json!({}));
             assert_eq!(asked, *stored);
@@ -59,7 +59,7 @@ async fn what_is_read_is_what_the_customer_was_shown() {
         let read: Vec<Product> = Product::ALL
             .into_iter()
             .filter(|product| {
-                head.marks
+                head.watermarks
                     .get(*product)
                     .is_some_and(|mark| mark.digest.is_some())
             })
@@ -72,13 +72,15 @@ async fn what_is_read_is_what_the_customer_was_shown() {
             .unwrap();
         let from = jiff::civil::Date::MIN;
         let rows = store
-            .transactions(account, from, None, Consistency::Strong)
+            .list_transactions(account, from, None, Consistency::Strong)
             .await
             .unwrap();
         assert_eq!(rows.is_empty(), transactions.is_none());
         // The bank's word on when the consent ends was asked for.
         let record = json!({ "record_id": linked["record_id"] });
-        let state = post(&world, "products/records/get", record).await.data();
+        let state = post_to_api(&world, "products/records/get", record)
+            .await
+            .success_data();
         assert!(state["state"]["consent_expires_at"].is_string(), "{state}");
         let process = &state["records"]["status"]["process"];
         assert_eq!(process["completed"], true, "{state:#}");
@@ -125,11 +127,11 @@ async fn what_is_read_is_what_the_customer_was_shown() {
 
 #[tokio::test]
 async fn what_was_not_consented_to_cannot_be_asked_for_later() {
-    let world = world().await;
-    let (_, linked) = link(&world, json!({ "products": ["balance"] })).await;
+    let world = build_world().await;
+    let (_, linked) = link_with_options(&world, json!({ "products": ["balance"] })).await;
     let record = &linked["record_id"];
     let check = async |path: &str, body: Value, status: StatusCode| {
-        let answer = post(&world, path, body).await;
+        let answer = post_to_api(&world, path, body).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.text);
         answer.text
     };
@@ -142,23 +144,23 @@ async fn what_was_not_consented_to_cannot_be_asked_for_later() {
     assert!(said.contains("linked without"), "{said}");
     check("balance/refresh", json!({ "record_id": record }), ok).await;
     check("customers/retry", json!({ "record_id": record }), ok).await;
-    world.work().await;
+    world.process_chunks().await;
     let store = &world.environment.store;
     let record = record.as_str().unwrap().parse().unwrap();
     let head = store
-        .head(record, Consistency::Strong)
+        .find_head(record, Consistency::Strong)
         .await
         .unwrap()
         .unwrap();
     assert_eq!(head.schedule.products(), [Product::Balance]);
-    assert_eq!(head.marks.products(), [Product::Balance]);
-    let state = post(
+    assert_eq!(head.watermarks.products(), [Product::Balance]);
+    let state = post_to_api(
         &world,
         "products/records/get",
         json!({ "record_id": record }),
     )
     .await
-    .data();
+    .success_data();
     let of_account = &state["state"]["accounts"][0];
     assert_eq!(of_account["transactions"]["reason"], "not_shared");
     assert_eq!(of_account["balance"]["data_status"], "AVAILABLE");
@@ -166,15 +168,15 @@ async fn what_was_not_consented_to_cannot_be_asked_for_later() {
 
 #[tokio::test]
 async fn a_renewed_consent_is_for_what_the_record_reads() {
-    let world = world().await;
+    let world = build_world().await;
     let options = json!({ "products": ["balance"], "refresh": { "interval": "six_hours" } });
-    let (_, linked) = link(&world, options).await;
+    let (_, linked) = link_with_options(&world, options).await;
     let again = json!({
         "reauth_account": linked["accounts"][0]["id"], "reauth_bank": BANK,
         "products": ["balance", "transactions"], "limit": 24, "refresh": { "interval": "one_minute" },
     });
-    let widget = Widget::open(&world, &again).await;
-    let consent = text(&widget.html);
+    let widget = WidgetClient::open_widget(&world, &again).await;
+    let consent = visible_text(&widget.html);
     assert!(consent.contains("Renew your consent"), "{consent}");
     assert!(consent.contains("your balances"), "{consent}");
     assert!(!consent.contains("transactions"), "{consent}");
@@ -183,11 +185,11 @@ async fn a_renewed_consent_is_for_what_the_record_reads() {
 
 #[tokio::test]
 async fn what_cannot_come_of_a_link_is_said_to_the_developer_before_it() {
-    let world = world().await;
+    let world = build_world().await;
     let check = async |options: Value, says: &str| {
-        let answer = begin(&world, &options).await;
+        let answer = begin_widget(&world, &options).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text);
-        let refusal = answer.json();
+        let refusal = answer.parse_json();
         assert_eq!(refusal["error"], true);
         let message = refusal["message"].as_str().unwrap();
         assert!(message.contains(says), "{message}");
@@ -217,22 +219,26 @@ async fn what_cannot_come_of_a_link_is_said_to_the_developer_before_it() {
     let good = json!({
         "callback_url": "https://app.example/hook", "filter": { "banks": ["guaranty-trust-bank"] },
     });
-    Widget::open(&world, &good).await;
+    WidgetClient::open_widget(&world, &good).await;
 }
 
 #[tokio::test]
 async fn a_consent_of_which_nothing_comes_is_taken_back() {
-    let world = world().await;
-    let linked = world.refreshed().await;
-    let customer = json!({ "customer": linked.customer() });
-    let mut widget = Widget::open(&world, &customer).await;
+    let world = build_world().await;
+    let linked = world.create_refreshed().await;
+    let customer = json!({ "customer": linked.customer_id() });
+    let mut widget = WidgetClient::open_widget(&world, &customer).await;
     // Refused by the API alone: when the widget was opened nothing was wrong.
-    post(&world, "customers/flag", customer).await.data();
+    post_to_api(&world, "customers/flag", customer)
+        .await
+        .success_data();
     let bank = BANK.to_string();
-    widget.step(&[("action", "bank"), ("bank", &bank)]).await;
-    widget.consent().await;
-    let refused = widget.share().await;
+    widget
+        .take_step(&[("action", "bank"), ("bank", &bank)])
+        .await;
+    widget.give_consent().await;
+    let refused = widget.share_all_accounts().await;
     assert!(refused.contains("data-error"), "{refused}");
-    let said = text(refused);
+    let said = visible_text(refused);
     assert!(said.contains("your consent was taken back there"), "{said}");
 }

@@ -3,25 +3,28 @@
 use bytes::Bytes;
 use futures::future::join_all;
 use okra_core::{
-    health::Notice,
-    ids::{AppId, EndpointId, Seq, Source},
+    health::HealthNotice,
+    ids::{AppId, EndpointId, FeedSource, Seq},
 };
-use okra_queue::AppFeed;
-use okra_store::{AppEntry, Happened, MAX_APP_FEED_PAGE};
+use okra_queue::AppFeedDispatch;
+use okra_store::{AppFeedEntry, AppNotice, MAX_APP_FEED_PAGE};
 use okra_wire::operation;
 
-use super::{DeliverError, Deliverer, Event, Mode, Target, Turn};
-use crate::report::{DispatchReport, Told};
+use super::{AttemptMode, DeliverError, Deliverer, DeliveryEvent, DeliveryTarget, FifoStatus};
+use crate::report::{DeliveryOutcome, DispatchReport};
 
 /// Seconds after which an app's feed is looked at in any case: longer than a process that commits an entry
 /// to it may live.
-const ANYWAY_S: u16 = 60;
+const APP_FEED_CHECK_S: u16 = 60;
 
 impl Deliverer {
     /// Has an app's feed looked at although this process may be gone: to be called before an entry is
     /// committed. After it, nobody would know that it is to be told.
-    pub(super) async fn tell_anyway(&self, app: AppId) -> Result<(), DeliverError> {
-        Ok(self.queues.send_app_feed(app, ANYWAY_S).await?)
+    pub(super) async fn schedule_app_feed_check(&self, app: AppId) -> Result<(), DeliverError> {
+        Ok(self
+            .queues
+            .send_app_feed_dispatch(app, APP_FEED_CHECK_S)
+            .await?)
     }
 
     /// Tells of what is new in an app's own feed. May be repeated.
@@ -29,126 +32,151 @@ impl Deliverer {
     /// # Errors
     ///
     /// [`DeliverError`]: repeat it.
-    pub async fn app_feed(&self, feed: AppFeed) -> Result<DispatchReport, DeliverError> {
+    pub async fn deliver_app_feed(
+        &self,
+        feed: AppFeedDispatch,
+    ) -> Result<DispatchReport, DeliverError> {
         let app = feed.app;
-        let (last, told) = self.store.app_feed_head(app).await?;
+        let (last, told) = self.store.load_app_feed_head(app).await?;
         let mut report = DispatchReport::default();
         if told >= last {
             return Ok(report);
         }
-        let entries = self.store.app_feed(app, told, MAX_APP_FEED_PAGE).await?;
-        let targets = self.targets_of_app(app).await?;
+        let entries = self
+            .store
+            .read_app_feed(app, told, MAX_APP_FEED_PAGE)
+            .await?;
+        let targets = self.load_app_targets(app).await?;
         let mut work = Vec::new();
         for entry in &entries {
-            let event = event(entry);
-            for target in targets.iter().filter(|target| wants(target, entry, &event)) {
-                work.push(self.tell_app(entry, target, Mode::FIRST));
+            let event = event_from_app_entry(entry);
+            for target in targets
+                .iter()
+                .filter(|target| wants_app_entry(target, entry, &event))
+            {
+                work.push(self.attempt_app_entry(entry, target, AttemptMode::BY_DISPATCH));
             }
         }
         for told in join_all(work).await {
-            report.count(told?);
+            report.count_outcome(told?);
         }
         report.events = entries.len();
         // What is not there any more was kept for its 30 days.
         let to = entries.last().map_or(last, |entry| entry.seq);
-        self.store.app_feed_told(app, to).await?;
+        self.store.advance_app_feed(app, to).await?;
         if to < last {
-            self.queues.send_app_feed(app, 0).await?;
+            self.queues.send_app_feed_dispatch(app, 0).await?;
         }
         Ok(report)
     }
 
-    async fn tell_app(
+    async fn attempt_app_entry(
         &self,
-        entry: &AppEntry,
-        target: &Target,
-        mode: Mode,
-    ) -> Result<Told, DeliverError> {
-        let event = event(entry);
-        let row = self.store.delivery(&event.key(target.endpoint)).await?;
-        let body = || body(entry, &self.config.public_url, target);
-        let came = self.tell(&event, target, row, mode, &Turn::Free, body);
-        Ok(came.await?.told)
+        entry: &AppFeedEntry,
+        target: &DeliveryTarget,
+        mode: AttemptMode,
+    ) -> Result<DeliveryOutcome, DeliverError> {
+        let event = event_from_app_entry(entry);
+        let row = self
+            .store
+            .find_delivery(&event.delivery_key(target.endpoint))
+            .await?;
+        let body = || render_operation(entry, &self.config.public_url, target);
+        let came = self.attempt_delivery(&event, target, row, mode, &FifoStatus::Unordered, body);
+        Ok(came.await?.outcome)
     }
 
-    pub(super) async fn attempt_of_app(
+    pub(super) async fn attempt_app_delivery(
         &self,
         app: AppId,
         seq: Seq,
         endpoint: EndpointId,
-        stored: bool,
-        mode: Mode,
-    ) -> Result<Told, DeliverError> {
+        must_be_stored: bool,
+        mode: AttemptMode,
+    ) -> Result<DeliveryOutcome, DeliverError> {
         let before = Seq(seq.0.saturating_sub(1));
-        let entries = self.store.app_feed(app, before, 1).await?;
+        let entries = self.store.read_app_feed(app, before, 1).await?;
         let Some(entry) = entries.first().filter(|entry| entry.seq == seq) else {
-            return Ok(Told::Unwanted);
+            return Ok(DeliveryOutcome::Unwanted);
         };
-        let event = event(entry);
-        let row = self.store.delivery(&event.key(endpoint)).await?;
-        if let Some(told) = self.undue(row.as_ref(), stored, mode).await? {
+        let event = event_from_app_entry(entry);
+        let row = self
+            .store
+            .find_delivery(&event.delivery_key(endpoint))
+            .await?;
+        if let Some(told) = self
+            .outcome_if_not_due(row.as_ref(), must_be_stored, mode)
+            .await?
+        {
             return Ok(told);
         }
-        let targets = self.targets_of_app(app).await?;
-        let wanted = |target: &&Target| target.endpoint == endpoint && wants(target, entry, &event);
+        let targets = self.load_app_targets(app).await?;
+        let wanted = |target: &&DeliveryTarget| {
+            target.endpoint == endpoint && wants_app_entry(target, entry, &event)
+        };
         match targets.iter().find(wanted) {
             Some(target) => {
-                let body = || body(entry, &self.config.public_url, target);
-                let came = self.tell(&event, target, row, mode, &Turn::Free, body);
-                Ok(came.await?.told)
+                let body = || render_operation(entry, &self.config.public_url, target);
+                let came =
+                    self.attempt_delivery(&event, target, row, mode, &FifoStatus::Unordered, body);
+                Ok(came.await?.outcome)
             }
-            None => self.close(&event, endpoint, row).await,
+            None => self.cancel_delivery(&event, endpoint, row).await,
         }
     }
 
-    async fn targets_of_app(&self, app: AppId) -> Result<Vec<Target>, DeliverError> {
-        let endpoints = self.store.endpoints(app).await?;
+    async fn load_app_targets(&self, app: AppId) -> Result<Vec<DeliveryTarget>, DeliverError> {
+        let endpoints = self.store.list_endpoints(app).await?;
         let ids: Vec<EndpointId> = endpoints.iter().map(|endpoint| endpoint.id).collect();
-        let mut healths = self.store.healths(&ids).await?;
+        let mut healths = self.store.load_endpoint_healths(&ids).await?;
         endpoints
             .iter()
             .map(|endpoint| {
                 let health = healths.remove(&endpoint.id).unwrap_or_default();
-                self.target(endpoint, health)
+                self.build_target(endpoint, health)
             })
             .collect()
     }
 }
 
 /// An endpoint is not told of itself, and only of what it named.
-fn wants(target: &Target, entry: &AppEntry, event: &Event) -> bool {
-    target.endpoint != entry.endpoint && target.asks_for(event.name)
+fn wants_app_entry(target: &DeliveryTarget, entry: &AppFeedEntry, event: &DeliveryEvent) -> bool {
+    target.endpoint != entry.endpoint && target.names_event(event.name)
 }
 
-fn event(entry: &AppEntry) -> Event {
-    Event {
-        source: Source::App(entry.app),
+fn event_from_app_entry(entry: &AppFeedEntry) -> DeliveryEvent {
+    DeliveryEvent {
+        source: FeedSource::App(entry.app),
         seq: entry.seq,
-        at: entry.at,
-        name: operation_of(entry).name(),
+        committed_at: entry.committed_at,
+        name: operation_from_entry(entry).event_name(),
     }
 }
 
 /// An entry in the words of the wire.
-pub(crate) fn operation_of(entry: &AppEntry) -> operation::Operation<'_> {
-    use operation::Operation;
-    match &entry.happened {
-        Happened::Health(Notice::Failing { since, days }) => Operation::Failing {
+pub(crate) fn operation_from_entry(entry: &AppFeedEntry) -> operation::OperationalEvent<'_> {
+    use operation::OperationalEvent;
+    match &entry.notice {
+        AppNotice::Health(HealthNotice::Failing { since, days }) => OperationalEvent::Failing {
             since: *since,
             days: *days,
         },
-        Happened::Health(Notice::Parked { since }) => Operation::Parked { since: *since },
-        Happened::Health(Notice::Disabled { by }) => Operation::Disabled { by: *by },
-        Happened::Health(Notice::Recovered { since, gap }) => Operation::Recovered {
+        AppNotice::Health(HealthNotice::Parked { since }) => {
+            OperationalEvent::Parked { since: *since }
+        }
+        AppNotice::Health(HealthNotice::Disabled { reason: by }) => {
+            OperationalEvent::Disabled { by: *by }
+        }
+        AppNotice::Health(HealthNotice::Recovered { since, gap }) => OperationalEvent::Recovered {
             since: *since,
             gap: *gap,
         },
-        Happened::Exhausted {
+        AppNotice::Exhausted {
             event,
             name,
             attempts,
             class,
-        } => Operation::Exhausted {
+        } => OperationalEvent::Exhausted {
             event: event.as_str(),
             name,
             attempts: *attempts,
@@ -157,16 +185,16 @@ pub(crate) fn operation_of(entry: &AppEntry) -> operation::Operation<'_> {
     }
 }
 
-fn body(entry: &AppEntry, public_url: &str, target: &Target) -> Bytes {
-    let context = operation::Context {
+fn render_operation(entry: &AppFeedEntry, public_url: &str, target: &DeliveryTarget) -> Bytes {
+    let context = operation::OperationContext {
         public_url,
         endpoint_url: &target.url,
-        version: target.version,
+        version: target.body_version,
         app: entry.app,
         seq: entry.seq,
-        at: entry.at,
+        at: entry.committed_at,
         subject: entry.endpoint,
-        subject_url: &entry.url,
+        subject_url: &entry.endpoint_url,
     };
-    operation::body(&context, &operation_of(entry)).into()
+    operation::render_operation_body(&context, &operation_from_entry(entry)).into()
 }

@@ -10,33 +10,33 @@ use okra_core::ids::EndpointId;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 /// Endpoints that are remembered at most before those without an attempt are forgotten.
-const MAX_IDLE: usize = 1024;
+const MAX_IDLE_ENDPOINTS: usize = 1024;
 
 /// All slow endpoints together have one place in so many.
-const SLOW_SHARE: usize = 8;
+const SLOW_LANE_DIVISOR: usize = 8;
 
 /// Hands out places for attempts.
-pub(super) struct Lanes {
+pub(super) struct SendLanes {
     total: Arc<Semaphore>,
     /// Of these, those that slow endpoints share.
     slow: Arc<Semaphore>,
-    per_endpoint: usize,
+    endpoint_concurrency: usize,
     endpoints: Mutex<HashMap<EndpointId, Arc<Semaphore>>>,
 }
 
 /// A place; given back when it is dropped.
-pub(super) struct Place {
+pub(super) struct SendPermit {
     _endpoint: OwnedSemaphorePermit,
     _slow: Option<OwnedSemaphorePermit>,
     _total: OwnedSemaphorePermit,
 }
 
-impl Lanes {
+impl SendLanes {
     pub(super) fn new(total: usize, per_endpoint: usize) -> Self {
         Self {
             total: Arc::new(Semaphore::new(total.max(1))),
-            slow: Arc::new(Semaphore::new((total / SLOW_SHARE).max(1))),
-            per_endpoint: per_endpoint.max(1),
+            slow: Arc::new(Semaphore::new((total / SLOW_LANE_DIVISOR).max(1))),
+            endpoint_concurrency: per_endpoint.max(1),
             endpoints: Mutex::default(),
         }
     }
@@ -46,35 +46,35 @@ impl Lanes {
     /// # Errors
     ///
     /// Never: the semaphores are not closed.
-    pub(super) async fn enter(
+    pub(super) async fn acquire_send_permit(
         &self,
         endpoint: EndpointId,
-        slow: bool,
-    ) -> Result<Place, AcquireError> {
-        let of_endpoint = self.of(endpoint).acquire_owned().await?;
-        let of_slow = match slow {
+        is_slow: bool,
+    ) -> Result<SendPermit, AcquireError> {
+        let of_endpoint = self.endpoint_semaphore(endpoint).acquire_owned().await?;
+        let of_slow = match is_slow {
             true => Some(Arc::clone(&self.slow).acquire_owned().await?),
             false => None,
         };
         let of_total = Arc::clone(&self.total).acquire_owned().await?;
-        Ok(Place {
+        Ok(SendPermit {
             _endpoint: of_endpoint,
             _slow: of_slow,
             _total: of_total,
         })
     }
 
-    fn of(&self, endpoint: EndpointId) -> Arc<Semaphore> {
+    fn endpoint_semaphore(&self, endpoint: EndpointId) -> Arc<Semaphore> {
         let mut endpoints = self
             .endpoints
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if endpoints.len() >= MAX_IDLE {
+        if endpoints.len() >= MAX_IDLE_ENDPOINTS {
             endpoints.retain(|_, places| Arc::strong_count(places) > 1);
         }
         let places = endpoints
             .entry(endpoint)
-            .or_insert_with(|| Arc::new(Semaphore::new(self.per_endpoint)));
+            .or_insert_with(|| Arc::new(Semaphore::new(self.endpoint_concurrency)));
         Arc::clone(places)
     }
 }
@@ -91,10 +91,10 @@ mod tests {
             EndpointId::from_bytes([1; 12]),
             EndpointId::from_bytes([2; 12]),
         );
-        let lanes = Lanes::new(3, 2);
+        let lanes = SendLanes::new(3, 2);
         let enter = |endpoint| {
             lanes
-                .enter(endpoint, false)
+                .acquire_send_permit(endpoint, false)
                 .now_or_never()
                 .map(Result::unwrap)
         };
@@ -110,11 +110,11 @@ mod tests {
 
     #[test]
     fn slow_endpoints_share_one_place_in_eight() {
-        let lanes = Lanes::new(16, 16);
+        let lanes = SendLanes::new(16, 16);
         let enter = |n: u8, slow| {
             let endpoint = EndpointId::from_bytes([n; 12]);
             lanes
-                .enter(endpoint, slow)
+                .acquire_send_permit(endpoint, slow)
                 .now_or_never()
                 .map(Result::unwrap)
         };
@@ -126,11 +126,16 @@ mod tests {
 
     #[test]
     fn idle_endpoints_are_forgotten() {
-        let lanes = Lanes::new(1, 1);
-        for n in 0..=MAX_IDLE {
+        let lanes = SendLanes::new(1, 1);
+        for n in 0..=MAX_IDLE_ENDPOINTS {
             let endpoint = EndpointId::derive(&[&n.to_be_bytes()]);
-            assert!(lanes.enter(endpoint, false).now_or_never().is_some());
+            assert!(
+                lanes
+                    .acquire_send_permit(endpoint, false)
+                    .now_or_never()
+                    .is_some()
+            );
         }
-        assert!(lanes.endpoints.lock().unwrap().len() < MAX_IDLE);
+        assert!(lanes.endpoints.lock().unwrap().len() < MAX_IDLE_ENDPOINTS);
     }
 }

@@ -17,44 +17,45 @@ use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use okra_core::{
     feed::FeedEntry,
-    health::Gate,
-    ids::{RecordId, Seq, Source},
+    health::EndpointAdmission,
+    ids::{FeedSource, RecordId, Seq},
 };
-use okra_queue::Tend;
-use okra_store::{Consistency, Delivery, DeliveryKey, DeliveryState, Line};
+use okra_queue::EndpointMaintenance;
+use okra_store::{Consistency, Delivery, DeliveryKey, DeliveryState, FifoPosition};
 
 use super::{
-    DeliverError, Deliverer, Event, Kind, LEASE_S, Mode, Step, Target,
-    attempt::{Came, later},
-    parking::DRAIN_AGAIN_S,
-    step,
-    subject::Subject,
+    AttemptKind, AttemptMode, DeliverError, Deliverer, DeliveryEvent, DeliveryStep, DeliveryTarget,
+    LEASE_S,
+    attempt::{DeliveryProgress, add_seconds},
+    next_step,
+    parking::DRAIN_PAUSE_S,
+    subject::EventSubject,
 };
-use crate::report::{Tended, Told};
+use crate::report::{DeliveryOutcome, MaintenanceOutcome};
 
 /// Events of a line that one message sends at most; another goes on.
-const MAX_IN_LINE: usize = 32;
+const MAX_ATTEMPTS_PER_MESSAGE: usize = 32;
 
 /// Seconds after which a message leaves what comes next to another: one that hangs may follow, and
 /// takes its deadline.
-const LINE_S: i64 = 5;
+const FIFO_BUDGET_S: i64 = 5;
 
 /// Feed entries that are read at once on the way forward, and how often.
-const PAGE: usize = 32;
-const MAX_PAGES: usize = 32;
+const FEED_PAGE: usize = 32;
+const MAX_FEED_PAGES: usize = 32;
 
 /// Feed entries that are looked back through, step by step. What is further back holds nothing up.
-const LOOK_BACK: [u64; 4] = [1, 15, 100, 400];
+const LOOK_BACK_ENTRIES: [u64; 4] = [1, 15, 100, 400];
 
 /// Events that are gone back to where one waits for another, at most.
-const MAX_BACK: usize = 64;
+const MAX_PREDECESSORS: usize = 64;
 
 /// Events that a header names as missing, at most: the newest.
-const MAX_GAP: usize = 32;
+const MAX_MISSING_SEQS: usize = 32;
 
 /// Seconds after its commit from which on an event that nobody has begun is begun by those that wait
 /// for it: its own message was lost, or saw the endpoint as it was before.
-const BEGIN_S: i64 = 60;
+const BEGIN_AFTER_S: i64 = 60;
 
 /// Parked events that are read at once for a drain, and how often where all of them wait.
 const DRAIN_PAGE: usize = 100;
@@ -62,223 +63,245 @@ const MAX_DRAIN_PAGES: usize = 32;
 
 /// Whether it is an event's turn.
 #[derive(Clone, Debug)]
-pub(super) enum Turn {
+pub(super) enum FifoStatus {
     /// It is in no line.
-    Free,
+    Unordered,
     /// It is.
-    Now {
+    AtHead {
         /// Those of its line that did not come before it, though they should have; oldest first.
-        gap: Vec<Seq>,
+        missing_seqs: Vec<Seq>,
     },
     /// It is not, and it does not wait for it.
-    Out,
+    OutOfOrder,
 }
 
-impl Turn {
+impl FifoStatus {
     /// Where an event stands after an attempt.
-    pub(super) fn line(&self, before: Line, settled: bool) -> Line {
+    pub(super) fn next_position(&self, position: FifoPosition, settled: bool) -> FifoPosition {
         match self {
-            Self::Free => before,
-            Self::Now { .. } if settled => Line::Past,
-            Self::Now { .. } | Self::Out => before.max(Line::In),
+            Self::Unordered => position,
+            Self::AtHead { .. } if settled => FifoPosition::Released,
+            Self::AtHead { .. } | Self::OutOfOrder => position.max(FifoPosition::Queued),
         }
     }
 
-    pub(super) fn gap(&self) -> &[Seq] {
+    pub(super) fn missing_seqs(&self) -> &[Seq] {
         match self {
-            Self::Now { gap } => gap,
-            Self::Free | Self::Out => &[],
+            Self::AtHead { missing_seqs: gap } => gap,
+            Self::Unordered | Self::OutOfOrder => &[],
         }
     }
 }
 
 /// What came of going along a line.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
+pub(super) struct FifoProgress {
     /// What came of each event, the first being the one it began with.
-    pub(super) told: Vec<Told>,
+    pub(super) outcomes: Vec<DeliveryOutcome>,
     /// A parked event's turn has come, and its endpoint takes no more for now.
-    drains: bool,
+    needs_drain: bool,
 }
 
 /// What stands before an event in its line.
-enum Ahead {
+enum Predecessors {
     /// Nothing that holds it up.
-    Nothing { gap: Vec<Seq> },
+    Settled { gap: Vec<Seq> },
     /// The next before it that is not settled.
-    Event(Box<FeedEntry>, Option<Delivery>),
+    Unsettled(Box<FeedEntry>, Option<Delivery>),
 }
 
 /// Which event of a line is to be sent.
-enum Head {
-    This(Box<FeedEntry>, Option<Delivery>, Vec<Seq>),
+enum FifoHead {
+    Entry(Box<FeedEntry>, Option<Delivery>, Vec<Seq>),
     /// None: one before is being seen to. Where nobody may know of it, look again then.
-    Waits(Option<Timestamp>),
+    Waiting(Option<Timestamp>),
     /// None: one before is parked, and so is this.
-    Parks,
+    Parked,
 }
 
 /// How a line goes on.
 #[derive(Clone, Debug)]
-enum Then {
+enum FifoContinuation {
     /// Not by us.
     Stop,
     /// The next has its turn; with what did not come before it, where that is known.
-    Next(Option<Vec<Seq>>),
+    SendNext(Option<Vec<Seq>>),
     /// What comes behind is parked too.
-    Park,
+    ParkNext,
 }
 
 /// An endpoint that is told a record's events in order.
-struct Way<'a> {
-    subject: &'a Subject,
-    target: &'a Target,
-    mode: Mode,
+struct OrderedContext<'a> {
+    subject: &'a EventSubject,
+    target: &'a DeliveryTarget,
+    mode: AttemptMode,
 }
 
 impl Deliverer {
     /// Sees to an event of a line, and to those behind it whose turn comes by that.
-    pub(super) async fn line(
+    pub(super) async fn deliver_fifo(
         &self,
-        subject: &Subject,
-        target: &Target,
+        subject: &EventSubject,
+        target: &DeliveryTarget,
         (first, row): (FeedEntry, Option<Delivery>),
-        mode: Mode,
-    ) -> Result<Walk, DeliverError> {
-        let way = Way {
+        mode: AttemptMode,
+    ) -> Result<FifoProgress, DeliverError> {
+        let way = OrderedContext {
             subject,
             target,
             mode,
         };
-        let mut walk = Walk::default();
-        let (at, then) = self.first(&way, first, row, &mut walk).await?;
-        if mode.kind == Kind::Probe {
+        let mut walk = FifoProgress::default();
+        let (at, then) = self.attempt_first(&way, first, row, &mut walk).await?;
+        if mode.kind == AttemptKind::Probe {
             // Whoever asks whether the endpoint is back does that alone.
-            if matches!(then, Then::Next(_)) {
-                self.wake(&at, 0, self.clock.now(), false).await?;
+            if matches!(then, FifoContinuation::SendNext(_)) {
+                self.schedule_retry(&at, 0, self.clock.now(), false).await?;
             }
             return Ok(walk);
         }
-        self.go_on(&way, at, then, &mut walk).await?;
+        self.continue_fifo(&way, at, then, &mut walk).await?;
         Ok(walk)
     }
 
     /// Goes on behind an event that is not of the line any more.
-    pub(super) async fn line_behind(
+    pub(super) async fn continue_behind_removed(
         &self,
-        subject: &Subject,
-        target: &Target,
-        gone: &FeedEntry,
-        mode: Mode,
+        subject: &EventSubject,
+        target: &DeliveryTarget,
+        removed: &FeedEntry,
+        mode: AttemptMode,
     ) -> Result<(), DeliverError> {
-        let way = Way {
+        let way = OrderedContext {
             subject,
             target,
             mode,
         };
-        let at = Event::of(gone).key(target.endpoint);
-        let mut walk = Walk::default();
-        self.go_on(&way, at, Then::Next(None), &mut walk).await
+        let at = DeliveryEvent::from_entry(removed).delivery_key(target.endpoint);
+        let mut walk = FifoProgress::default();
+        self.continue_fifo(&way, at, FifoContinuation::SendNext(None), &mut walk)
+            .await
     }
 
     /// The event that a message is for, or the one that it waits for; how the line goes on behind it.
-    async fn first(
+    async fn attempt_first(
         &self,
-        way: &Way<'_>,
+        context: &OrderedContext<'_>,
         first: FeedEntry,
         row: Option<Delivery>,
-        walk: &mut Walk,
-    ) -> Result<(DeliveryKey, Then), DeliverError> {
-        let (target, mode, now) = (way.target, way.mode, self.clock.now());
-        let key = Event::of(&first).key(target.endpoint);
-        let gate = target.health.health.gate(now);
-        let asked = mode.kind == Kind::Resend;
+        progress: &mut FifoProgress,
+    ) -> Result<(DeliveryKey, FifoContinuation), DeliverError> {
+        let (target, mode, now) = (context.target, context.mode, self.clock.now());
+        let key = DeliveryEvent::from_entry(&first).delivery_key(target.endpoint);
+        let gate = target.health.health.admission(now);
+        let asked = mode.kind == AttemptKind::Resend;
         let begun = row
             .as_ref()
             .filter(|row| asked || row.state == DeliveryState::Retry);
-        let over = match step(row.as_ref(), now, mode) {
-            Step::Done => true,
-            Step::Wait { until } if mode.kind != Kind::Probe => {
-                let made = row.as_ref().map_or(0, |row| row.attempts);
-                self.wake(&key, made, until, false).await?;
+        let over = match next_step(row.as_ref(), now, mode) {
+            DeliveryStep::Done => true,
+            DeliveryStep::Wait { until } if mode.kind != AttemptKind::Probe => {
+                let made = row.as_ref().map_or(0, |row| row.attempt_count);
+                self.schedule_retry(&key, made, until, false).await?;
                 true
             }
-            Step::Wait { .. } | Step::Attempt { .. } => false,
+            DeliveryStep::Wait { .. } | DeliveryStep::Attempt { .. } => false,
         };
         if over {
-            walk.told.push(Told::Skipped);
+            progress.outcomes.push(DeliveryOutcome::Skipped);
             let then = match row {
-                Some(row) if row.is_settled() => Then::Next(None),
+                Some(row) if row.releases_next_event() => FifoContinuation::SendNext(None),
                 // What came behind it may have been left when its message broke off.
-                Some(row) if row.state == DeliveryState::Parked => Then::Park,
-                _ => Then::Stop,
+                Some(row) if row.state == DeliveryState::Parked => FifoContinuation::ParkNext,
+                _ => FifoContinuation::Stop,
             };
             return Ok((key, then));
         }
-        let parks = gate == Gate::Park && mode.kind == Kind::Scheduled;
+        let parks = gate == EndpointAdmission::Park && mode.kind == AttemptKind::Scheduled;
         if asked || parks {
-            let then = self.step(way, &first, row, Turn::Out, mode, walk).await?;
-            return Ok((key, if parks { Then::Park } else { then }));
+            let then = self
+                .attempt_entry(context, &first, row, FifoStatus::OutOfOrder, mode, progress)
+                .await?;
+            return Ok((
+                key,
+                if parks {
+                    FifoContinuation::ParkNext
+                } else {
+                    then
+                },
+            ));
         }
-        if begun.is_some() && mode.kind != Kind::Probe {
-            let turn = match self.ahead(target, first.record, first.seq).await? {
-                Ahead::Nothing { gap } => Turn::Now { gap },
-                Ahead::Event(..) => Turn::Out,
+        if begun.is_some() && mode.kind != AttemptKind::Probe {
+            let turn = match self
+                .check_predecessors(target, first.record, first.seq)
+                .await?
+            {
+                Predecessors::Settled { gap } => FifoStatus::AtHead { missing_seqs: gap },
+                Predecessors::Unsettled(..) => FifoStatus::OutOfOrder,
             };
-            let then = self.step(way, &first, row, turn, mode, walk).await?;
+            let then = self
+                .attempt_entry(context, &first, row, turn, mode, progress)
+                .await?;
             return Ok((key, then));
         }
         let is_new = row.is_none();
-        let head = self.head(way, first.clone(), row).await?;
+        let head = self.find_fifo_head(context, first.clone(), row).await?;
         let until = match (head, gate) {
-            (Head::This(entry, ..), Gate::Wait { until })
-                if entry.seq != first.seq && mode.kind == Kind::Scheduled =>
+            (FifoHead::Entry(entry, ..), EndpointAdmission::Wait { until })
+                if entry.seq != first.seq && mode.kind == AttemptKind::Scheduled =>
             {
                 Some(until)
             }
-            (Head::This(entry, row, gap), _) => {
-                let at = Event::of(&entry).key(target.endpoint);
-                let turn = Turn::Now { gap };
-                let then = self.step(way, &entry, row, turn, mode, walk).await?;
+            (FifoHead::Entry(entry, row, gap), _) => {
+                let at = DeliveryEvent::from_entry(&entry).delivery_key(target.endpoint);
+                let turn = FifoStatus::AtHead { missing_seqs: gap };
+                let then = self
+                    .attempt_entry(context, &entry, row, turn, mode, progress)
+                    .await?;
                 return Ok((at, then));
             }
-            (Head::Parks, _) => {
+            (FifoHead::Parked, _) => {
                 let told = self
-                    .park_row(&Event::of(&first), target, None, Line::In)
+                    .park_delivery(
+                        &DeliveryEvent::from_entry(&first),
+                        target,
+                        None,
+                        FifoPosition::Queued,
+                    )
                     .await?;
-                walk.told.push(told);
-                return Ok((key, Then::Park));
+                progress.outcomes.push(told);
+                return Ok((key, FifoContinuation::ParkNext));
             }
-            (Head::Waits(until), _) => until,
+            (FifoHead::Waiting(until), _) => until,
         };
         if let Some(until) = until.filter(|_| is_new) {
-            self.wake(&key, 0, until, false).await?;
+            self.schedule_retry(&key, 0, until, false).await?;
         }
-        walk.told.push(Told::Held);
-        Ok((key, Then::Stop))
+        progress.outcomes.push(DeliveryOutcome::AwaitingPredecessor);
+        Ok((key, FifoContinuation::Stop))
     }
 
     /// Goes along the line behind `at` as long as one settles the other.
-    async fn go_on(
+    async fn continue_fifo(
         &self,
-        way: &Way<'_>,
+        context: &OrderedContext<'_>,
         mut at: DeliveryKey,
-        mut then: Then,
-        walk: &mut Walk,
+        mut continuation: FifoContinuation,
+        progress: &mut FifoProgress,
     ) -> Result<(), DeliverError> {
-        let Source::Record(record) = at.source else {
+        let FeedSource::Record(record) = at.source else {
             return Ok(());
         };
-        let (target, started) = (way.target, self.clock.now());
+        let (target, started) = (context.target, self.clock.now());
         let (mut page, mut pages) = (VecDeque::new(), 0);
         loop {
-            if matches!(then, Then::Stop) {
+            if matches!(continuation, FifoContinuation::Stop) {
                 break;
             }
             if page.is_empty() {
                 let more = self
                     .store
-                    .feed(record, at.seq, PAGE, Consistency::Strong)
+                    .read_feed(record, at.seq, FEED_PAGE, Consistency::Strong)
                     .await?;
                 page = VecDeque::from(more);
                 pages += 1;
@@ -286,19 +309,20 @@ impl Deliverer {
             let Some(entry) = page.pop_front() else {
                 break;
             };
-            let late = later(started, LINE_S) <= self.clock.now();
-            if late || pages > MAX_PAGES || walk.told.len() >= MAX_IN_LINE {
-                self.wake(&at, 0, self.clock.now(), false).await?;
+            let late = add_seconds(started, FIFO_BUDGET_S) <= self.clock.now();
+            if late || pages > MAX_FEED_PAGES || progress.outcomes.len() >= MAX_ATTEMPTS_PER_MESSAGE
+            {
+                self.schedule_retry(&at, 0, self.clock.now(), false).await?;
                 break;
             }
-            let event = Event::of(&entry);
-            at = event.key(target.endpoint);
-            if !target.takes(&entry) {
+            let event = DeliveryEvent::from_entry(&entry);
+            at = event.delivery_key(target.endpoint);
+            if !target.wants_entry(&entry) {
                 continue;
             }
-            let row = self.store.delivery(&at).await?;
-            if row.as_ref().is_some_and(Delivery::is_settled) {
-                if let Then::Next(known) = &mut then {
+            let row = self.store.find_delivery(&at).await?;
+            if row.as_ref().is_some_and(Delivery::releases_next_event) {
+                if let FifoContinuation::SendNext(known) = &mut continuation {
                     *known = None;
                 }
                 continue;
@@ -309,121 +333,154 @@ impl Deliverer {
                 // It has its own time, and whoever settles it goes on. Who tried it came from here, and
                 // may have ended before it had a wake-up.
                 Some(row) => {
-                    let next = row.next_at.unwrap_or_else(|| self.clock.now());
-                    self.wake(&at, row.attempts, next, false).await?;
+                    let next = row.next_attempt_at.unwrap_or_else(|| self.clock.now());
+                    self.schedule_retry(&at, row.attempt_count, next, false)
+                        .await?;
                     break;
                 }
             };
-            then = match then {
-                Then::Park if parked => Then::Park,
-                Then::Park => {
-                    let told = self.park_row(&event, target, None, Line::In).await?;
-                    walk.told.push(told);
-                    Then::Park
+            continuation = match continuation {
+                FifoContinuation::ParkNext if parked => FifoContinuation::ParkNext,
+                FifoContinuation::ParkNext => {
+                    let told = self
+                        .park_delivery(&event, target, None, FifoPosition::Queued)
+                        .await?;
+                    progress.outcomes.push(told);
+                    FifoContinuation::ParkNext
                 }
-                Then::Next(known) => {
+                FifoContinuation::SendNext(known) => {
                     let gap = match known {
                         Some(gap) => gap,
-                        None => match self.ahead(target, record, entry.seq).await? {
-                            Ahead::Nothing { gap } => gap,
-                            Ahead::Event(..) => break,
+                        None => match self.check_predecessors(target, record, entry.seq).await? {
+                            Predecessors::Settled { gap } => gap,
+                            Predecessors::Unsettled(..) => break,
                         },
                     };
-                    let mode = Mode {
-                        kind: if parked { Kind::Drain } else { Kind::Scheduled },
-                        paced: false,
-                        ..way.mode
+                    let mode = AttemptMode {
+                        kind: if parked {
+                            AttemptKind::Drain
+                        } else {
+                            AttemptKind::Scheduled
+                        },
+                        has_permit: false,
+                        ..context.mode
                     };
-                    let turn = Turn::Now { gap };
-                    self.step(way, &entry, row, turn, mode, walk).await?
+                    let turn = FifoStatus::AtHead { missing_seqs: gap };
+                    self.attempt_entry(context, &entry, row, turn, mode, progress)
+                        .await?
                 }
-                Then::Stop => break,
+                FifoContinuation::Stop => break,
             };
         }
-        if walk.drains && way.mode.kind != Kind::Drain {
+        if progress.needs_drain && context.mode.kind != AttemptKind::Drain {
             let (app, endpoint) = (target.app, target.endpoint);
-            let soon = later(self.clock.now(), DRAIN_AGAIN_S);
-            self.tend_at(Tend { app, endpoint }, soon).await?;
+            let soon = add_seconds(self.clock.now(), DRAIN_PAUSE_S);
+            self.schedule_maintenance(EndpointMaintenance { app, endpoint }, soon)
+                .await?;
         }
         Ok(())
     }
 
     /// An attempt at an event; how the line goes on behind it.
-    async fn step(
+    async fn attempt_entry(
         &self,
-        way: &Way<'_>,
+        context: &OrderedContext<'_>,
         entry: &FeedEntry,
         row: Option<Delivery>,
-        turn: Turn,
-        mode: Mode,
-        walk: &mut Walk,
-    ) -> Result<Then, DeliverError> {
-        let (subject, target) = (way.subject, way.target);
-        let event = Event::of(entry);
+        fifo: FifoStatus,
+        mode: AttemptMode,
+        progress: &mut FifoProgress,
+    ) -> Result<FifoContinuation, DeliverError> {
+        let (subject, target) = (context.subject, context.target);
+        let event = DeliveryEvent::from_entry(entry);
         let parked = row
             .as_ref()
             .is_some_and(|row| row.state == DeliveryState::Parked);
         let row = match row {
             // A probe does not wait for the time of the event it asks with.
-            Some(row) if mode.kind == Kind::Probe && !parked => Some(Delivery {
-                next_at: None,
+            Some(row) if mode.kind == AttemptKind::Probe && !parked => Some(Delivery {
+                next_attempt_at: None,
                 ..row
             }),
             row => row,
         };
-        let accounts = self.accounts_of(std::slice::from_ref(entry)).await?;
-        let account = accounts.of(entry)?;
-        let body = || subject.body(&self.config.public_url, account, entry, target);
-        let Came { told, settled } = self
-            .tell(&event, target, row, mode, &turn, body)
+        let accounts = self
+            .load_entry_accounts(std::slice::from_ref(entry))
+            .await?;
+        let account = accounts.account_for_entry(entry)?;
+        let body = || subject.render_body(&self.config.public_url, account, entry, target);
+        let DeliveryProgress {
+            outcome: told,
+            is_settled: settled,
+        } = self
+            .attempt_delivery(&event, target, row, mode, &fifo, body)
             .boxed()
             .await?;
-        walk.told.push(told);
-        walk.drains |= parked && told == Told::Paced;
-        if parked && !matches!(told, Told::Parked | Told::Paced | Told::Skipped) {
-            self.store.unpark(&event.key(target.endpoint)).await?;
+        progress.outcomes.push(told);
+        progress.needs_drain |= parked && told == DeliveryOutcome::RateLimited;
+        if parked
+            && !matches!(
+                told,
+                DeliveryOutcome::Parked | DeliveryOutcome::RateLimited | DeliveryOutcome::Skipped
+            )
+        {
+            self.store
+                .unpark_event(&event.delivery_key(target.endpoint))
+                .await?;
         }
-        Ok(match (told, turn) {
-            (Told::Delivered, Turn::Now { .. }) if settled => Then::Next(Some(Vec::new())),
-            (_, Turn::Now { mut gap }) if settled => {
-                gap.push(event.seq);
-                gap.drain(..gap.len().saturating_sub(MAX_GAP));
-                Then::Next(Some(gap))
+        Ok(match (told, fifo) {
+            (DeliveryOutcome::Delivered, FifoStatus::AtHead { .. }) if settled => {
+                FifoContinuation::SendNext(Some(Vec::new()))
             }
-            _ if settled => Then::Next(None),
-            (Told::Parked, _) => Then::Park,
-            _ => Then::Stop,
+            (
+                _,
+                FifoStatus::AtHead {
+                    missing_seqs: mut gap,
+                },
+            ) if settled => {
+                gap.push(event.seq);
+                gap.drain(..gap.len().saturating_sub(MAX_MISSING_SEQS));
+                FifoContinuation::SendNext(Some(gap))
+            }
+            _ if settled => FifoContinuation::SendNext(None),
+            (DeliveryOutcome::Parked, _) => FifoContinuation::ParkNext,
+            _ => FifoContinuation::Stop,
         })
     }
 
     /// The event whose turn it is: this one, or one before it that nobody else sees to.
-    async fn head(
+    async fn find_fifo_head(
         &self,
-        way: &Way<'_>,
+        context: &OrderedContext<'_>,
         first: FeedEntry,
         row: Option<Delivery>,
-    ) -> Result<Head, DeliverError> {
-        let (kind, now) = (way.mode.kind, self.clock.now());
+    ) -> Result<FifoHead, DeliverError> {
+        let (kind, now) = (context.mode.kind, self.clock.now());
         let (mut entry, mut row) = (Box::new(first), row);
-        for _ in 0..MAX_BACK {
-            match self.ahead(way.target, entry.record, entry.seq).await? {
-                Ahead::Nothing { gap } => return Ok(Head::This(entry, row, gap)),
-                Ahead::Event(before, its) => {
-                    match its.as_ref().map(|it| (it.state, it.next_at)) {
-                        Some((DeliveryState::Parked, _)) if kind == Kind::Scheduled => {
-                            return Ok(Head::Parks);
+        for _ in 0..MAX_PREDECESSORS {
+            match self
+                .check_predecessors(context.target, entry.record, entry.seq)
+                .await?
+            {
+                Predecessors::Settled { gap } => return Ok(FifoHead::Entry(entry, row, gap)),
+                Predecessors::Unsettled(before, its) => {
+                    match its.as_ref().map(|it| (it.state, it.next_attempt_at)) {
+                        Some((DeliveryState::Parked, _)) if kind == AttemptKind::Scheduled => {
+                            return Ok(FifoHead::Parked);
                         }
                         // Somebody else is at it.
                         Some((DeliveryState::Parked, Some(until))) if until > now => {
-                            return Ok(Head::Waits(None));
+                            return Ok(FifoHead::Waiting(None));
                         }
                         Some((DeliveryState::Parked, _)) => {}
-                        Some(_) if kind != Kind::Probe => return Ok(Head::Waits(None)),
+                        Some(_) if kind != AttemptKind::Probe => {
+                            return Ok(FifoHead::Waiting(None));
+                        }
                         Some(_) => {}
                         None => {
-                            let begin = later(before.at, BEGIN_S);
-                            if begin > now && kind != Kind::Probe {
-                                return Ok(Head::Waits(Some(begin)));
+                            let begin = add_seconds(before.committed_at, BEGIN_AFTER_S);
+                            if begin > now && kind != AttemptKind::Probe {
+                                return Ok(FifoHead::Waiting(Some(begin)));
                             }
                         }
                     }
@@ -431,48 +488,53 @@ impl Deliverer {
                 }
             }
         }
-        Ok(Head::Waits(Some(later(now, BEGIN_S))))
+        Ok(FifoHead::Waiting(Some(add_seconds(now, BEGIN_AFTER_S))))
     }
 
     /// What of its line stands before an event and is not settled, and what did not come. Rows are
     /// read strongly.
-    async fn ahead(
+    async fn check_predecessors(
         &self,
-        target: &Target,
+        target: &DeliveryTarget,
         record: RecordId,
         seq: Seq,
-    ) -> Result<Ahead, DeliverError> {
+    ) -> Result<Predecessors, DeliverError> {
         let mut gap = VecDeque::new();
         // What comes before one that had its turn holds nothing up: it is looked for gaps alone.
         let (mut past, mut before) = (false, seq);
         let Some(since) = target.ordered_since else {
-            return Ok(Ahead::Nothing { gap: Vec::new() });
+            return Ok(Predecessors::Settled { gap: Vec::new() });
         };
-        'back: for count in LOOK_BACK {
+        'back: for count in LOOK_BACK_ENTRIES {
             let last = Seq(before.0.saturating_sub(1));
             let after = Seq(last.0.saturating_sub(count));
-            for entry in self.between(record, after, last).await?.into_iter().rev() {
+            for entry in self
+                .load_entries_between(record, after, last)
+                .await?
+                .into_iter()
+                .rev()
+            {
                 // To the millisecond, as it is stored.
-                if entry.at.as_millisecond() < since.as_millisecond() {
+                if entry.committed_at.as_millisecond() < since.as_millisecond() {
                     break 'back;
                 }
-                if !target.takes(&entry) {
+                if !target.wants_entry(&entry) {
                     continue;
                 }
-                let key = Event::of(&entry).key(target.endpoint);
-                let row = self.store.delivery(&key).await?;
-                let Some(row) = row.as_ref().filter(|row| row.is_settled()) else {
+                let key = DeliveryEvent::from_entry(&entry).delivery_key(target.endpoint);
+                let row = self.store.find_delivery(&key).await?;
+                let Some(row) = row.as_ref().filter(|row| row.releases_next_event()) else {
                     if past {
                         continue;
                     }
-                    return Ok(Ahead::Event(Box::new(entry), row));
+                    return Ok(Predecessors::Unsettled(Box::new(entry), row));
                 };
-                past |= row.line == Line::Past;
-                let came = row.state == DeliveryState::Delivered || row.replayed;
+                past |= row.fifo_position == FifoPosition::Released;
+                let came = row.state == DeliveryState::Delivered || row.is_redelivery;
                 if !came {
                     gap.push_front(entry.seq);
                 }
-                if past && (came || gap.len() >= MAX_GAP) {
+                if past && (came || gap.len() >= MAX_MISSING_SEQS) {
                     break 'back;
                 }
             }
@@ -481,13 +543,13 @@ impl Deliverer {
                 break;
             }
         }
-        gap.drain(..gap.len().saturating_sub(MAX_GAP));
-        Ok(Ahead::Nothing { gap: gap.into() })
+        gap.drain(..gap.len().saturating_sub(MAX_MISSING_SEQS));
+        Ok(Predecessors::Settled { gap: gap.into() })
     }
 
     /// The entries after `after` until `last`, which is committed: all of them, as long as their record
     /// is there.
-    async fn between(
+    async fn load_entries_between(
         &self,
         record: RecordId,
         after: Seq,
@@ -497,7 +559,7 @@ impl Deliverer {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let read = |consistency| self.store.feed(record, after, count, consistency);
+        let read = |consistency| self.store.read_feed(record, after, count, consistency);
         let entries = read(Consistency::Eventual).await?;
         if entries.len() == count {
             return Ok(entries);
@@ -507,22 +569,22 @@ impl Deliverer {
 
     /// Sends what is parked for an endpoint that is told in order: of each record the first, and what
     /// follows it.
-    pub(super) async fn drain_lines(
+    pub(super) async fn drain_ordered_endpoint(
         &self,
-        tend: Tend,
+        task: EndpointMaintenance,
         at_once: usize,
-    ) -> Result<Tended, DeliverError> {
+    ) -> Result<MaintenanceOutcome, DeliverError> {
         let (mut sent, mut moved, mut left) = (0, 0, 0);
         let mut after: Option<DeliveryKey> = None;
         'pages: for _ in 0..MAX_DRAIN_PAGES {
             let keys = self
                 .store
-                .parked_after(tend.endpoint, after.as_ref(), DRAIN_PAGE)
+                .list_parked_events_after(task.endpoint, after.as_ref(), DRAIN_PAGE)
                 .await?;
             let is_last = keys.len() < DRAIN_PAGE;
             after = keys.last().copied();
             let mut lines: Vec<Vec<DeliveryKey>> = Vec::new();
-            let mut known: BTreeMap<Source, usize> = BTreeMap::new();
+            let mut known: BTreeMap<FeedSource, usize> = BTreeMap::new();
             for key in keys {
                 let at = *known.entry(key.source).or_insert_with(|| {
                     lines.push(Vec::new());
@@ -534,16 +596,18 @@ impl Deliverer {
                 // Boxed, because a borrowing closure inside the stream would make it not `Send`.
                 let work: Vec<_> = some
                     .iter()
-                    .map(|line| self.drain_line(line).boxed())
+                    .map(|line| self.drain_ordered_source(line).boxed())
                     .collect();
                 let told: Vec<_> = stream::iter(work).buffer_unordered(at_once).collect().await;
                 for told in told {
                     for told in told? {
                         match told {
-                            Told::Delivered => (sent, moved) = (sent + 1, moved + 1),
-                            Told::Deferred | Told::Exhausted | Told::Unwanted => moved += 1,
-                            Told::Paced | Told::Parked => left += 1,
-                            Told::Held | Told::Skipped => {}
+                            DeliveryOutcome::Delivered => (sent, moved) = (sent + 1, moved + 1),
+                            DeliveryOutcome::RetryScheduled
+                            | DeliveryOutcome::Exhausted
+                            | DeliveryOutcome::Unwanted => moved += 1,
+                            DeliveryOutcome::RateLimited | DeliveryOutcome::Parked => left += 1,
+                            DeliveryOutcome::AwaitingPredecessor | DeliveryOutcome::Skipped => {}
                         }
                     }
                 }
@@ -555,49 +619,61 @@ impl Deliverer {
                 break;
             }
         }
-        if self.store.parked(tend.endpoint, 1).await?.is_empty() {
-            self.store.none_parked(tend.endpoint).await?;
+        if self
+            .store
+            .list_parked_events(task.endpoint, 1)
+            .await?
+            .is_empty()
+        {
+            self.store.reset_parked_count(task.endpoint).await?;
         } else {
             let pause = match (left, moved) {
                 // All wait: whoever settles what they wait for goes on with them.
                 (0, 0) => LEASE_S,
                 (0, _) => 0,
-                _ => DRAIN_AGAIN_S,
+                _ => DRAIN_PAUSE_S,
             };
-            self.tend_at(tend, later(self.clock.now(), pause)).await?;
+            self.schedule_maintenance(task, add_seconds(self.clock.now(), pause))
+                .await?;
         }
-        Ok(Tended::Drained { sent })
+        Ok(MaintenanceOutcome::Drained { sent })
     }
 
     /// Sends what is parked of one source, from the first on.
-    async fn drain_line(&self, keys: &[DeliveryKey]) -> Result<Vec<Told>, DeliverError> {
+    async fn drain_ordered_source(
+        &self,
+        keys: &[DeliveryKey],
+    ) -> Result<Vec<DeliveryOutcome>, DeliverError> {
         let mut told = Vec::new();
-        if let Some(Source::App(_)) = keys.first().map(|key| key.source) {
+        if let Some(FeedSource::App(_)) = keys.first().map(|key| key.source) {
             for key in keys {
-                told.push(self.drain_one(*key).await?);
+                told.push(self.drain_parked_event(*key).await?);
             }
             return Ok(told);
         }
         let mut waits: Vec<DeliveryKey> = Vec::new();
-        for row in self.store.deliveries(keys).await? {
+        for row in self.store.load_deliveries(keys).await? {
             if row.state == DeliveryState::Parked {
                 waits.push(row.key);
             }
         }
         for key in keys.iter().filter(|key| !waits.contains(key)) {
-            self.store.unpark(key).await?;
-            told.push(Told::Unwanted);
+            self.store.unpark_event(key).await?;
+            told.push(DeliveryOutcome::Unwanted);
         }
         let Some(first) = waits.iter().min_by_key(|key| key.seq) else {
             return Ok(told);
         };
         let of = (first.source, first.seq, first.endpoint);
-        match self.attempts_of(of, false, Mode::of(Kind::Drain)).await {
+        match self
+            .attempt_with_successors(of, false, AttemptMode::for_kind(AttemptKind::Drain))
+            .await
+        {
             Ok(more) => told.extend(more),
             // Its feed entry is gone: there is nothing to tell any more.
-            Err(DeliverError::Gap { .. }) => {
-                self.store.unpark(first).await?;
-                told.push(Told::Unwanted);
+            Err(DeliverError::MissingEntries { .. }) => {
+                self.store.unpark_event(first).await?;
+                told.push(DeliveryOutcome::Unwanted);
             }
             Err(error) => return Err(error),
         }

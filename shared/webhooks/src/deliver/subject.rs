@@ -10,49 +10,52 @@ use okra_core::{
     ids::{AccountId, RecordId},
     model::Environment,
 };
-use okra_store::{Account, Consistency, Head, Store};
+use okra_store::{Account, Consistency, RecordHead, Store};
 use okra_wire::webhook;
 
-use super::{DeliverError, Deliverer, Target};
+use super::{DeliverError, Deliverer, DeliveryTarget};
 
 /// A record, with what its events tell of it.
-pub(super) struct Subject {
-    pub(super) head: Head,
+pub(super) struct EventSubject {
+    pub(super) head: RecordHead,
     env: Environment,
     bank: Arc<BankConfig>,
     email: Option<String>,
 }
 
-impl Subject {
+impl EventSubject {
     /// `None` where the record is gone.
-    pub(super) async fn load(
+    pub(super) async fn load_subject(
         deliverer: &Deliverer,
         record: RecordId,
     ) -> Result<Option<Self>, DeliverError> {
         let Deliverer {
-            store, apps, banks, ..
+            store,
+            app_cache: apps,
+            bank_cache: banks,
+            ..
         } = deliverer;
-        let Some(head) = store.head(record, Consistency::Strong).await? else {
+        let Some(head) = store.find_head(record, Consistency::Strong).await? else {
             return Ok(None);
         };
         let now = deliverer.clock.now();
-        let bank = async { Ok(store.bank(head.bank).await?.map(Arc::new)) };
+        let bank = async { Ok(store.find_bank(head.bank).await?.map(Arc::new)) };
         let (app, bank, customer) = Box::pin(async {
             futures::try_join!(
-                apps.get(head.app, now, store.app(head.app)),
-                banks.get(head.bank, now, bank),
-                store.customer(head.customer)
+                apps.get_or_read(head.app, now, store.find_app(head.app)),
+                banks.get_or_read(head.bank, now, bank),
+                store.find_customer(head.customer)
             )
         })
         .await?;
         Ok(Some(Self {
             env: app
-                .ok_or(DeliverError::Missing {
+                .ok_or(DeliverError::MissingItem {
                     record,
                     what: "the app",
                 })?
-                .env,
-            bank: bank.ok_or(DeliverError::Missing {
+                .environment,
+            bank: bank.ok_or(DeliverError::MissingItem {
                 record,
                 what: "the bank",
             })?,
@@ -62,29 +65,33 @@ impl Subject {
     }
 
     /// The body of an event: a function of the feed entry, the endpoint and what stays as it is.
-    pub(super) fn body(
+    pub(super) fn render_body(
         &self,
         public_url: &str,
         account: Option<&Account>,
         entry: &FeedEntry,
-        target: &Target,
+        target: &DeliveryTarget,
     ) -> Bytes {
-        let to = (target.url.as_str(), target.payload, target.version);
-        self.render(public_url, account, entry, to)
+        let to = (
+            target.url.as_str(),
+            target.payload_mode,
+            target.body_version,
+        );
+        self.render_for_endpoint(public_url, account, entry, to)
     }
 
-    fn render(
+    fn render_for_endpoint(
         &self,
         public_url: &str,
         account: Option<&Account>,
         entry: &FeedEntry,
         (endpoint_url, payload, version): (&str, PayloadMode, BodyVersion),
     ) -> Bytes {
-        let context = webhook::Context {
+        let context = webhook::EventContext {
             public_url,
             endpoint_url,
-            payload,
-            version,
+            payload_mode: payload,
+            body_version: version,
             app: self.head.app,
             env: self.env,
             customer: self.head.customer,
@@ -93,19 +100,19 @@ impl Subject {
             bank_name: &self.bank.name,
             bank_slug: &self.bank.slug,
             country: &self.bank.country,
-            account: account.map(|account| &account.facts),
+            account_facts: account.map(|account| &account.facts),
             options: &self.head.options,
             meta: &self.head.meta,
         };
-        let body = webhook::body(&context, entry);
+        let body = webhook::render_event_body(&context, entry);
         if body.len() <= MAX_BODY_BYTES {
             return body.into();
         }
-        let reference = webhook::Context {
-            payload: PayloadMode::Reference,
+        let reference = webhook::EventContext {
+            payload_mode: PayloadMode::Reference,
             ..context
         };
-        webhook::body(&reference, entry).into()
+        webhook::render_event_body(&reference, entry).into()
     }
 }
 
@@ -119,43 +126,46 @@ const MAX_BODY_BYTES: usize = 255 * 1024;
 /// # Errors
 ///
 /// [`DeliverError`].
-pub async fn bodies(
+pub async fn render_bodies(
     store: &Store,
     public_url: &str,
-    head: &Head,
+    head: &RecordHead,
     entries: &[FeedEntry],
     to: (&str, PayloadMode, BodyVersion),
 ) -> Result<Vec<Bytes>, DeliverError> {
     let record = head.record;
-    let missing = |what| DeliverError::Missing { record, what };
-    let app = store.app(head.app).await?;
-    let bank = store.bank(head.bank).await?;
-    let customer = store.customer(head.customer).await?;
-    let subject = Subject {
+    let missing = |what| DeliverError::MissingItem { record, what };
+    let app = store.find_app(head.app).await?;
+    let bank = store.find_bank(head.bank).await?;
+    let customer = store.find_customer(head.customer).await?;
+    let subject = EventSubject {
         head: head.clone(),
-        env: app.ok_or_else(|| missing("the app"))?.env,
+        env: app.ok_or_else(|| missing("the app"))?.environment,
         bank: Arc::new(bank.ok_or_else(|| missing("the bank"))?),
         email: customer.and_then(|customer| customer.email),
     };
-    let accounts = accounts_of(store, entries).await?;
+    let accounts = read_entry_accounts(store, entries).await?;
     let mut bodies = Vec::with_capacity(entries.len());
     for entry in entries {
-        let account = accounts.of(entry)?;
-        bodies.push(subject.render(public_url, account, entry, to));
+        let account = accounts.account_for_entry(entry)?;
+        bodies.push(subject.render_for_endpoint(public_url, account, entry, to));
     }
     Ok(bodies)
 }
 
 /// Accounts by their id.
-pub(super) struct Accounts(HashMap<AccountId, Account>);
+pub(super) struct AccountsById(HashMap<AccountId, Account>);
 
-impl Accounts {
+impl AccountsById {
     /// The account an entry is about; `None` where it is about the record as a whole.
-    pub(super) fn of(&self, entry: &FeedEntry) -> Result<Option<&Account>, DeliverError> {
+    pub(super) fn account_for_entry(
+        &self,
+        entry: &FeedEntry,
+    ) -> Result<Option<&Account>, DeliverError> {
         let Some(id) = entry.account else {
             return Ok(None);
         };
-        let missing = DeliverError::Missing {
+        let missing = DeliverError::MissingItem {
             record: entry.record,
             what: "an account",
         };
@@ -165,23 +175,26 @@ impl Accounts {
 
 impl Deliverer {
     /// The accounts that entries are about.
-    pub(super) async fn accounts_of(
+    pub(super) async fn load_entry_accounts(
         &self,
         entries: &[FeedEntry],
-    ) -> Result<Accounts, DeliverError> {
-        accounts_of(&self.store, entries).await
+    ) -> Result<AccountsById, DeliverError> {
+        read_entry_accounts(&self.store, entries).await
     }
 }
 
-async fn accounts_of(store: &Store, entries: &[FeedEntry]) -> Result<Accounts, DeliverError> {
+async fn read_entry_accounts(
+    store: &Store,
+    entries: &[FeedEntry],
+) -> Result<AccountsById, DeliverError> {
     let mut ids: Vec<_> = entries.iter().filter_map(|entry| entry.account).collect();
     ids.sort_unstable();
     ids.dedup();
     if ids.is_empty() {
-        return Ok(Accounts(HashMap::new()));
+        return Ok(AccountsById(HashMap::new()));
     }
-    let accounts = store.accounts(&ids, Consistency::Eventual).await?;
-    Ok(Accounts(
+    let accounts = store.load_accounts(&ids, Consistency::Eventual).await?;
+    Ok(AccountsById(
         accounts
             .into_iter()
             .map(|account| (account.id, account))

@@ -3,74 +3,79 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    feed::{BodyVersion, FeedEntry, PayloadMode, Stream},
+    feed::{BodyVersion, FeedEntry, FeedStream, PayloadMode},
     ids::{AppId, EndpointId},
     model::Product,
 };
-use okra_store::{Endpoint, Head, StoredHealth, Subscription};
+use okra_store::{Endpoint, RecordHead, StoredEndpointHealth, Subscription};
 use okra_wire::webhook::{event_matches, event_name};
 
 use super::{DeliverError, Deliverer};
 use crate::{
-    secret::{Bearer, SigningSecrets},
+    secret::{BearerToken, SigningSecrets},
     target::endpoint_id,
 };
 
 /// An endpoint that an event goes to.
-pub(super) struct Target {
+pub(super) struct DeliveryTarget {
     pub(super) app: AppId,
     pub(super) endpoint: EndpointId,
     pub(super) url: String,
-    pub(super) payload: PayloadMode,
-    pub(super) version: BodyVersion,
+    pub(super) payload_mode: PayloadMode,
+    pub(super) body_version: BodyVersion,
     pub(super) secrets: SigningSecrets,
-    pub(super) bearer: Option<Bearer>,
+    pub(super) bearer: Option<BearerToken>,
     /// The names it asked for; none: all that records bring.
-    pub(super) events: Vec<String>,
+    pub(super) event_filters: Vec<String>,
     pub(super) rate: Option<u16>,
     /// It is told a record's events in order, of those committed from then on.
     pub(super) ordered_since: Option<Timestamp>,
     /// The streams of the record that it is told of.
-    pub(super) streams: Vec<Stream>,
+    pub(super) streams: Vec<FeedStream>,
     /// As it was when this was read.
-    pub(super) health: StoredHealth,
+    pub(super) health: StoredEndpointHealth,
 }
 
-impl Target {
+impl DeliveryTarget {
     /// True where it wants such an event of a record.
-    pub(super) fn wants(&self, name: &str) -> bool {
-        self.events.is_empty() || self.asks_for(name)
+    pub(super) fn wants_event(&self, name: &str) -> bool {
+        self.event_filters.is_empty() || self.names_event(name)
     }
 
     /// True where it wants the event of an entry of the record it was read for.
-    pub(super) fn takes(&self, entry: &FeedEntry) -> bool {
-        self.streams.contains(&entry.change.stream()) && self.wants(event_name(&entry.change))
+    pub(super) fn wants_entry(&self, entry: &FeedEntry) -> bool {
+        self.streams.contains(&entry.change.stream()) && self.wants_event(event_name(&entry.change))
     }
 
     /// True where it asked for such an event by its name or its family.
-    pub(super) fn asks_for(&self, name: &str) -> bool {
-        self.events.iter().any(|asked| event_matches(asked, name))
+    pub(super) fn names_event(&self, name: &str) -> bool {
+        self.event_filters
+            .iter()
+            .any(|asked| event_matches(asked, name))
     }
 }
 
 /// A URL that is to be told.
-struct Chosen<'a> {
+struct ChosenUrl<'a> {
     url: &'a str,
     /// The endpoint of the app that it is, where it is one.
     endpoint: Option<&'a Endpoint>,
-    streams: Vec<Stream>,
+    streams: Vec<FeedStream>,
 }
 
 /// The URLs that are to be told of a record, each once, the app's endpoints first. A change of state
 /// concerns whoever wants any product.
-fn choose<'a>(endpoints: &'a [Endpoint], subscriptions: &'a [Subscription]) -> Vec<Chosen<'a>> {
-    let mut chosen: Vec<Chosen<'a>> = Vec::with_capacity(endpoints.len());
+fn choose_urls<'a>(
+    endpoints: &'a [Endpoint],
+    subscriptions: &'a [Subscription],
+) -> Vec<ChosenUrl<'a>> {
+    let mut chosen: Vec<ChosenUrl<'a>> = Vec::with_capacity(endpoints.len());
     let mut add = |url: &'a str, endpoint: Option<&'a Endpoint>, products: &[Product]| {
-        let wanted = products.iter().map(|&product| Stream::from(product));
-        let wanted = wanted.chain([Stream::State]);
+        let wanted = products.iter().map(|&product| FeedStream::from(product));
+        let wanted = wanted.chain([FeedStream::State]);
         match chosen.iter_mut().find(|known| known.url == url) {
             Some(known) => known.streams.extend(wanted),
-            None => chosen.push(Chosen {
+            None => chosen.push(ChosenUrl {
                 url,
                 endpoint,
                 streams: wanted.collect(),
@@ -94,65 +99,70 @@ fn choose<'a>(endpoints: &'a [Endpoint], subscriptions: &'a [Subscription]) -> V
 
 impl Deliverer {
     /// The targets of a record's events of a stream, as they are now.
-    pub(super) async fn targets(
+    pub(super) async fn load_stream_targets(
         &self,
-        head: &Head,
-        stream: Stream,
-    ) -> Result<Vec<Target>, DeliverError> {
-        self.those(head, |streams, _| streams.contains(&stream))
+        head: &RecordHead,
+        stream: FeedStream,
+    ) -> Result<Vec<DeliveryTarget>, DeliverError> {
+        self.load_matching_targets(head, |streams, _| streams.contains(&stream))
             .await
     }
 
     /// An endpoint as it is told of a record, whatever of it; `None` where it is not told at all.
-    pub(super) async fn target_of_record(
+    pub(super) async fn load_record_target(
         &self,
-        head: &Head,
+        head: &RecordHead,
         endpoint: EndpointId,
-    ) -> Result<Option<Target>, DeliverError> {
-        let mut targets = self.those(head, |_, id| id == endpoint).await?;
+    ) -> Result<Option<DeliveryTarget>, DeliverError> {
+        let mut targets = self
+            .load_matching_targets(head, |_, id| id == endpoint)
+            .await?;
         Ok(targets.pop())
     }
 
     /// The targets of a record whose streams and id fit.
-    async fn those(
+    async fn load_matching_targets(
         &self,
-        head: &Head,
-        fit: impl Fn(&[Stream], EndpointId) -> bool,
-    ) -> Result<Vec<Target>, DeliverError> {
+        head: &RecordHead,
+        is_match: impl Fn(&[FeedStream], EndpointId) -> bool,
+    ) -> Result<Vec<DeliveryTarget>, DeliverError> {
         let (endpoints, subscriptions) = futures::try_join!(
-            self.store.endpoints(head.app),
-            self.store.subscriptions(head.record)
+            self.store.list_endpoints(head.app),
+            self.store.list_subscriptions(head.record)
         )?;
-        let chosen = choose(&endpoints, &subscriptions).into_iter();
+        let chosen = choose_urls(&endpoints, &subscriptions).into_iter();
         let chosen = chosen.map(|it| {
             let id = it.endpoint.map(|endpoint| endpoint.id);
             (id.unwrap_or_else(|| endpoint_id(head.app, it.url)), it)
         });
-        let fitting = chosen.filter(|(id, it)| fit(&it.streams, *id));
-        let (ids, chosen): (Vec<EndpointId>, Vec<Chosen<'_>>) = fitting.unzip();
-        let mut healths = self.store.healths(&ids).await?;
+        let fitting = chosen.filter(|(id, it)| is_match(&it.streams, *id));
+        let (ids, chosen): (Vec<EndpointId>, Vec<ChosenUrl<'_>>) = fitting.unzip();
+        let mut healths = self.store.load_endpoint_healths(&ids).await?;
         let mut targets = Vec::with_capacity(chosen.len());
         for (id, it) in ids.into_iter().zip(chosen) {
-            let Chosen {
+            let ChosenUrl {
                 url,
                 endpoint,
                 streams,
             } = it;
             let health = healths.remove(&id).unwrap_or_default();
             targets.push(match endpoint {
-                Some(endpoint) => Target {
+                Some(endpoint) => DeliveryTarget {
                     streams,
-                    ..self.target(endpoint, health)?
+                    ..self.build_target(endpoint, health)?
                 },
-                None => Target {
+                None => DeliveryTarget {
                     app: head.app,
                     endpoint: id,
                     url: url.to_owned(),
-                    payload: PayloadMode::default(),
-                    version: BodyVersion::default(),
-                    secrets: self.keyring.app_secrets(head.app, self.clock.now()).await?,
+                    payload_mode: PayloadMode::default(),
+                    body_version: BodyVersion::default(),
+                    secrets: self
+                        .keyring
+                        .load_or_create_app_secrets(head.app, self.clock.now())
+                        .await?,
                     bearer: None,
-                    events: Vec::new(),
+                    event_filters: Vec::new(),
                     rate: None,
                     ordered_since: None,
                     streams,
@@ -176,26 +186,26 @@ mod tests {
     const BALANCE: &[Product] = &[Product::Balance];
     const TRANSACTIONS: &[Product] = &[Product::Transactions];
 
-    fn endpoint(url: &str, products: &[Product]) -> Endpoint {
+    fn sample_endpoint(url: &str, products: &[Product]) -> Endpoint {
         let app = AppId::from_bytes([1; 12]);
         Endpoint {
             id: endpoint_id(app, url),
             app,
             url: url.to_owned(),
-            secrets: Vec::new(),
-            bearer: None,
-            previous_until: None,
+            sealed_secrets: Vec::new(),
+            sealed_bearer: None,
+            previous_secret_until: None,
             products: products.to_vec(),
             events: Vec::new(),
-            payload: PayloadMode::Full,
-            version: BodyVersion::LATEST,
+            payload_mode: PayloadMode::Full,
+            body_version: BodyVersion::LATEST,
             ordered_since: None,
-            rate: None,
+            events_per_second: None,
             created_at: Timestamp::UNIX_EPOCH,
         }
     }
 
-    fn subscription(url: Option<&str>, products: &[Product]) -> Subscription {
+    fn sample_subscription(url: Option<&str>, products: &[Product]) -> Subscription {
         Subscription {
             id: SubscriptionId::derive(&[]),
             record: RecordId::from_bytes([1; 12]),
@@ -209,27 +219,27 @@ mod tests {
     #[test]
     fn each_url_is_told_once_with_the_keys_it_has() {
         let endpoints = [
-            endpoint("https://all.example/", &[]),
-            endpoint("https://balance.example/", BALANCE),
-            endpoint("https://transactions.example/", TRANSACTIONS),
+            sample_endpoint("https://all.example/", &[]),
+            sample_endpoint("https://balance.example/", BALANCE),
+            sample_endpoint("https://transactions.example/", TRANSACTIONS),
         ];
         let subscriptions = [
-            subscription(Some("https://all.example/"), BALANCE),
-            subscription(Some("https://transactions.example/"), BALANCE),
-            subscription(Some("https://own.example/"), &Product::ALL),
-            subscription(Some("https://own.example/"), BALANCE),
-            subscription(Some("https://rows.example/"), TRANSACTIONS),
-            subscription(None, BALANCE),
+            sample_subscription(Some("https://all.example/"), BALANCE),
+            sample_subscription(Some("https://transactions.example/"), BALANCE),
+            sample_subscription(Some("https://own.example/"), &Product::ALL),
+            sample_subscription(Some("https://own.example/"), BALANCE),
+            sample_subscription(Some("https://rows.example/"), TRANSACTIONS),
+            sample_subscription(None, BALANCE),
         ];
         let chosen = |stream| -> Vec<(&str, bool)> {
-            choose(&endpoints, &subscriptions)
+            choose_urls(&endpoints, &subscriptions)
                 .into_iter()
                 .filter(|it| it.streams.contains(&stream))
                 .map(|it| (it.url, it.endpoint.is_some()))
                 .collect()
         };
         assert_eq!(
-            chosen(Stream::Balance),
+            chosen(FeedStream::Balance),
             [
                 ("https://all.example/", true),
                 ("https://balance.example/", true),
@@ -238,7 +248,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            chosen(Stream::Transactions),
+            chosen(FeedStream::Transactions),
             [
                 ("https://all.example/", true),
                 ("https://transactions.example/", true),

@@ -26,11 +26,11 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use okra_core::{
     ids::{EventId, RecordId, Seq},
-    retry::Outcome,
+    retry::AttemptOutcome,
 };
 use okra_webhooks::{
-    AddressClass, AddressPolicy, Limits, Lookup, Message, SECRET_BYTES, Sender, SigningSecrets,
-    UrlRefused, check_url, classify,
+    AddressClass, AddressPolicy, AttemptLimits, HostLookup, SECRET_BYTES, SigningSecrets, UrlError,
+    WebhookMessage, WebhookSender, check_url, classify_address,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -39,28 +39,28 @@ use tokio::{
 
 /// Answers the questions about names from a script: one list of addresses after the other, the last
 /// one for ever. No list is an error.
-struct Script {
+struct ScriptedLookup {
     answers: Vec<Vec<IpAddr>>,
-    asked: AtomicUsize,
+    lookups: AtomicUsize,
 }
 
-impl Script {
+impl ScriptedLookup {
     fn new(answers: &[&[&str]]) -> Arc<Self> {
         let parse = |answer: &&[&str]| answer.iter().map(|text| text.parse().unwrap()).collect();
         Arc::new(Self {
             answers: answers.iter().map(parse).collect(),
-            asked: AtomicUsize::new(0),
+            lookups: AtomicUsize::new(0),
         })
     }
 
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    fn lookup_count(&self) -> usize {
+        self.lookups.load(Ordering::SeqCst)
     }
 }
 
-impl Lookup for Script {
-    fn lookup<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
-        let at = self.asked.fetch_add(1, Ordering::SeqCst);
+impl HostLookup for ScriptedLookup {
+    fn lookup_host<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        let at = self.lookups.fetch_add(1, Ordering::SeqCst);
         let answer = self
             .answers
             .get(at)
@@ -71,48 +71,48 @@ impl Lookup for Script {
 }
 
 /// Never answers.
-struct Hangs;
+struct HangingLookup;
 
-impl Lookup for Hangs {
-    fn lookup<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+impl HostLookup for HangingLookup {
+    fn lookup_host<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(std::future::pending())
     }
 }
 
-fn sender(lookup: Arc<dyn Lookup>, policy: AddressPolicy) -> Sender {
-    let limits = Limits {
+fn sender_with_lookup(lookup: Arc<dyn HostLookup>, policy: AddressPolicy) -> WebhookSender {
+    let limits = AttemptLimits {
         resolve: Duration::from_millis(50),
-        ..Limits::default()
+        ..AttemptLimits::default()
     };
-    Sender::resolving(lookup, okra_aws::rustls_client_config(), policy, limits).unwrap()
+    WebhookSender::with_lookup(lookup, okra_aws::rustls_client_config(), policy, limits).unwrap()
 }
 
-async fn post(sender: &Sender, url: &str) -> Outcome {
-    let message = Message {
+async fn post_outcome(sender: &WebhookSender, url: &str) -> AttemptOutcome {
+    let message = WebhookMessage {
         url,
-        event: &EventId::of(RecordId::from_bytes([1; 12]), Seq(1)),
+        event_id: &EventId::for_record_entry(RecordId::from_bytes([1; 12]), Seq(1)),
         seq: Seq(1),
         attempt: 1,
-        replayed: false,
-        gap: &[],
+        is_replay: false,
+        missing_seqs: &[],
         body: Bytes::from_static(b"{}"),
-        secrets: &SigningSecrets::fresh(&[0; SECRET_BYTES]),
+        secrets: &SigningSecrets::from_entropy(&[0; SECRET_BYTES]),
         bearer: None,
         sent_at: Timestamp::UNIX_EPOCH,
     };
-    sender.send(&message).await.unwrap().outcome
+    sender.send_message(&message).await.unwrap().outcome
 }
 
 /// What comes of a name with these addresses where only public ones may be called. None of them is
 /// ever dialled: lists that would pass are not for this helper.
-async fn check(addresses: &[&str], expected: Outcome) {
-    let sender = sender(Script::new(&[addresses]), AddressPolicy::PublicOnly);
-    let outcome = post(&sender, "https://hook.example/").await;
+async fn check_addresses(addresses: &[&str], expected: AttemptOutcome) {
+    let sender = sender_with_lookup(ScriptedLookup::new(&[addresses]), AddressPolicy::PublicOnly);
+    let outcome = post_outcome(&sender, "https://hook.example/").await;
     assert_eq!(outcome, expected, "{addresses:?}");
 }
 
 /// The columns of a table's lines, which stand two blanks or more apart.
-fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+fn table_rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
     let lines = table.lines().filter(|line| !line.starts_with('#'));
     let columns = |line: &'static str| line.split("  ").map(str::trim);
     lines
@@ -121,7 +121,7 @@ fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
 }
 
 /// A spelling without its escapes.
-fn unescaped(text: &str) -> String {
+fn unescape_text(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
@@ -148,12 +148,12 @@ fn unescaped(text: &str) -> String {
 #[tokio::test]
 async fn every_address_is_of_its_class() {
     let mut checked = 0;
-    for row in rows(include_str!("addresses.txt")) {
+    for row in table_rows(include_str!("addresses.txt")) {
         let address: IpAddr = row[0].parse().unwrap();
         let expected = match row[1] {
             "public" => AddressClass::Public,
             "loopback" => AddressClass::Loopback,
-            "refused" => AddressClass::Refused,
+            "refused" => AddressClass::Blocked,
             class => panic!("no such class: {class}"),
         };
         let mut spellings = vec![address];
@@ -161,24 +161,28 @@ async fn every_address_is_of_its_class() {
             spellings.push(v4.to_ipv6_mapped().into());
         }
         for address in spellings {
-            assert_eq!(classify(address), expected, "{row:?}");
+            assert_eq!(classify_address(address), expected, "{row:?}");
             checked += 1;
             let literal = match address {
                 IpAddr::V4(v4) => format!("https://{v4}/"),
                 IpAddr::V6(v6) => format!("https://[{v6}]/"),
             };
             let registered = check_url(&literal, AddressPolicy::PublicOnly).err();
-            assert_eq!(registered, Some(UrlRefused::Literal), "{row:?}");
+            assert_eq!(registered, Some(UrlError::IpLiteral), "{row:?}");
             if expected == AddressClass::Public {
                 continue;
             }
             // A name that leads to it, and the address itself, are not called.
-            let lookup = Script::new(&[&[address.to_string().as_str()]]);
-            let sender = sender(lookup.clone(), AddressPolicy::PublicOnly);
+            let lookup = ScriptedLookup::new(&[&[address.to_string().as_str()]]);
+            let sender = sender_with_lookup(lookup.clone(), AddressPolicy::PublicOnly);
             for url in ["https://hook.example/", &literal] {
-                assert_eq!(post(&sender, url).await, Outcome::Blocked, "{row:?}");
+                assert_eq!(
+                    post_outcome(&sender, url).await,
+                    AttemptOutcome::Blocked,
+                    "{row:?}"
+                );
             }
-            assert_eq!(lookup.asked(), 1, "nobody resolves an address");
+            assert_eq!(lookup.lookup_count(), 1, "nobody resolves an address");
         }
     }
     assert!(checked >= 120, "{checked} addresses");
@@ -187,8 +191,8 @@ async fn every_address_is_of_its_class() {
 #[test]
 fn every_url_breaks_its_rule() {
     let mut checked = 0;
-    for row in rows(include_str!("urls.txt")) {
-        let url = unescaped(row[0]);
+    for row in table_rows(include_str!("urls.txt")) {
+        let url = unescape_text(row[0]);
         for (policy, expected) in [
             (AddressPolicy::PublicOnly, row[1]),
             (AddressPolicy::AllowLoopback, row[2]),
@@ -212,17 +216,20 @@ async fn one_bad_address_among_good_ones_blocks_the_name() {
         &["2606:4700::1111", "fd00:ec2::254"],
         &["2606:4700::1111", "64:ff9b::7f00:1"],
     ] {
-        check(addresses, Outcome::Blocked).await;
+        check_addresses(addresses, AttemptOutcome::Blocked).await;
     }
 }
 
 #[tokio::test]
 async fn a_name_without_an_answer_is_a_fault_of_dns() {
-    check(&[], Outcome::Dns).await;
-    let never: [Arc<dyn Lookup>; 2] = [Arc::new(Hangs), Script::new(&[])];
+    check_addresses(&[], AttemptOutcome::Dns).await;
+    let never: [Arc<dyn HostLookup>; 2] = [Arc::new(HangingLookup), ScriptedLookup::new(&[])];
     for lookup in never {
-        let sender = sender(lookup, AddressPolicy::PublicOnly);
-        assert_eq!(post(&sender, "https://hook.example/").await, Outcome::Dns);
+        let sender = sender_with_lookup(lookup, AddressPolicy::PublicOnly);
+        assert_eq!(
+            post_outcome(&sender, "https://hook.example/").await,
+            AttemptOutcome::Dns
+        );
     }
 }
 
@@ -230,17 +237,17 @@ async fn a_name_without_an_answer_is_a_fault_of_dns() {
 async fn a_name_with_endless_addresses_is_blocked() {
     let many: Vec<String> = (0..=255).map(|n| format!("8.8.8.{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    check(&many, Outcome::Blocked).await;
+    check_addresses(&many, AttemptOutcome::Blocked).await;
 }
 
 /// A zone of the DNS, followed as a resolver follows it.
-struct Zone(HashMap<&'static str, Vec<&'static str>>);
+struct DnsZone(HashMap<&'static str, Vec<&'static str>>);
 
 /// Aliases that a resolver follows at most.
 const MAX_ALIASES: usize = 8;
 
-impl Lookup for Zone {
-    fn lookup<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+impl HostLookup for DnsZone {
+    fn lookup_host<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
             let mut name = name;
             for _ in 0..=MAX_ALIASES {
@@ -257,7 +264,7 @@ impl Lookup for Zone {
 
 #[tokio::test]
 async fn an_alias_is_judged_by_its_end() {
-    let zone = Zone(HashMap::from([
+    let zone = DnsZone(HashMap::from([
         ("alias.example", vec!["inner.example"]),
         ("inner.example", vec!["metadata.internal"]),
         ("metadata.internal", vec!["169.254.169.254"]),
@@ -267,21 +274,21 @@ async fn an_alias_is_judged_by_its_end() {
         ("gnir.example", vec!["ring.example"]),
         ("dangling.example", vec!["nothing.example"]),
     ]));
-    let sender = sender(Arc::new(zone), AddressPolicy::PublicOnly);
+    let sender = sender_with_lookup(Arc::new(zone), AddressPolicy::PublicOnly);
     for (name, expected) in [
-        ("alias.example", Outcome::Blocked),
-        ("half.example", Outcome::Blocked),
-        ("ring.example", Outcome::Dns),
-        ("dangling.example", Outcome::Dns),
-        ("unknown.example", Outcome::Dns),
+        ("alias.example", AttemptOutcome::Blocked),
+        ("half.example", AttemptOutcome::Blocked),
+        ("ring.example", AttemptOutcome::Dns),
+        ("dangling.example", AttemptOutcome::Dns),
+        ("unknown.example", AttemptOutcome::Dns),
     ] {
-        let outcome = post(&sender, &format!("https://{name}/")).await;
+        let outcome = post_outcome(&sender, &format!("https://{name}/")).await;
         assert_eq!(outcome, expected, "{name}");
     }
 }
 
 /// A receiver on this host that says yes; its port, and how many connections and requests it saw.
-async fn receiver(keeps: bool) -> (u16, Arc<[AtomicUsize; 2]>) {
+async fn counting_receiver(keeps_alive: bool) -> (u16, Arc<[AtomicUsize; 2]>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let seen: Arc<[AtomicUsize; 2]> = Arc::default();
@@ -294,10 +301,14 @@ async fn receiver(keeps: bool) -> (u16, Arc<[AtomicUsize; 2]>) {
                 let mut request = [0; 4096];
                 while connection.read(&mut request).await? > 0 {
                     seen[1].fetch_add(1, Ordering::SeqCst);
-                    let close = if keeps { "" } else { "connection: close\r\n" };
+                    let close = if keeps_alive {
+                        ""
+                    } else {
+                        "connection: close\r\n"
+                    };
                     let yes = format!("HTTP/1.1 204 Yes\r\n{close}\r\n");
                     connection.write_all(yes.as_bytes()).await?;
-                    if !keeps {
+                    if !keeps_alive {
                         break;
                     }
                 }
@@ -308,7 +319,7 @@ async fn receiver(keeps: bool) -> (u16, Arc<[AtomicUsize; 2]>) {
     (port, seen)
 }
 
-fn load(seen: &[AtomicUsize; 2]) -> (usize, usize) {
+fn load_counts(seen: &[AtomicUsize; 2]) -> (usize, usize) {
     let [connections, requests] = seen;
     (
         connections.load(Ordering::SeqCst),
@@ -321,54 +332,62 @@ fn load(seen: &[AtomicUsize; 2]) -> (usize, usize) {
 
 #[tokio::test]
 async fn a_name_that_changes_its_mind_is_checked_each_time_it_is_resolved() {
-    let (port, seen) = receiver(false).await;
-    let rebinding = Script::new(&[&["127.0.0.1"], &["10.0.0.1"], &["127.0.0.1", "10.0.0.1"]]);
-    let sender = sender(rebinding.clone(), AddressPolicy::AllowLoopback);
+    let (port, seen) = counting_receiver(false).await;
+    let rebinding =
+        ScriptedLookup::new(&[&["127.0.0.1"], &["10.0.0.1"], &["127.0.0.1", "10.0.0.1"]]);
+    let sender = sender_with_lookup(rebinding.clone(), AddressPolicy::AllowLoopback);
     let url = format!("http://localhost:{port}/hook");
-    assert_eq!(post(&sender, &url).await, Outcome::Ok);
+    assert_eq!(post_outcome(&sender, &url).await, AttemptOutcome::Ok);
     for _ in 0..2 {
-        assert_eq!(post(&sender, &url).await, Outcome::Blocked);
+        assert_eq!(post_outcome(&sender, &url).await, AttemptOutcome::Blocked);
     }
-    assert_eq!((rebinding.asked(), load(&seen)), (3, (1, 1)));
+    assert_eq!((rebinding.lookup_count(), load_counts(&seen)), (3, (1, 1)));
 }
 
 #[tokio::test]
 async fn what_is_dialled_is_what_was_checked() {
-    let (port, seen) = receiver(false).await;
+    let (port, seen) = counting_receiver(false).await;
     // Resolved twice for one attempt, it would lead elsewhere the second time.
-    let rebinding = Script::new(&[&["127.0.0.1"], &["10.0.0.1"]]);
-    let sender = sender(rebinding.clone(), AddressPolicy::AllowLoopback);
+    let rebinding = ScriptedLookup::new(&[&["127.0.0.1"], &["10.0.0.1"]]);
+    let sender = sender_with_lookup(rebinding.clone(), AddressPolicy::AllowLoopback);
     let url = format!("http://localhost:{port}/hook");
-    assert_eq!(post(&sender, &url).await, Outcome::Ok);
-    assert_eq!((rebinding.asked(), load(&seen)), (1, (1, 1)));
+    assert_eq!(post_outcome(&sender, &url).await, AttemptOutcome::Ok);
+    assert_eq!((rebinding.lookup_count(), load_counts(&seen)), (1, (1, 1)));
 }
 
 #[tokio::test]
 async fn a_connection_is_used_again_for_the_host_it_was_checked_for_alone() {
-    let (port, seen) = receiver(true).await;
-    let rebinding = Script::new(&[&["127.0.0.1"], &["10.0.0.1"]]);
-    let sender = sender(rebinding.clone(), AddressPolicy::AllowLoopback);
+    let (port, seen) = counting_receiver(true).await;
+    let rebinding = ScriptedLookup::new(&[&["127.0.0.1"], &["10.0.0.1"]]);
+    let sender = sender_with_lookup(rebinding.clone(), AddressPolicy::AllowLoopback);
     let named = format!("http://localhost:{port}/hook");
     for _ in 0..3 {
-        assert_eq!(post(&sender, &named).await, Outcome::Ok);
+        assert_eq!(post_outcome(&sender, &named).await, AttemptOutcome::Ok);
     }
     // The connection was checked, so what the name has become does not matter to it.
-    assert_eq!((rebinding.asked(), load(&seen)), (1, (1, 3)));
+    assert_eq!((rebinding.lookup_count(), load_counts(&seen)), (1, (1, 3)));
 
     // A connection to the same address by another name is not the name's.
-    let (port, seen) = receiver(true).await;
+    let (port, seen) = counting_receiver(true).await;
     let addressed = format!("http://127.0.0.1:{port}/hook");
     let named = format!("http://localhost:{port}/hook");
-    assert_eq!(post(&sender, &addressed).await, Outcome::Ok);
-    assert_eq!(post(&sender, &named).await, Outcome::Blocked);
-    assert_eq!((rebinding.asked(), load(&seen)), (2, (1, 1)));
+    assert_eq!(post_outcome(&sender, &addressed).await, AttemptOutcome::Ok);
+    assert_eq!(post_outcome(&sender, &named).await, AttemptOutcome::Blocked);
+    assert_eq!((rebinding.lookup_count(), load_counts(&seen)), (2, (1, 1)));
 }
 
 #[tokio::test]
 async fn a_local_run_still_calls_no_private_address() {
-    let sender = sender(Script::new(&[&["10.0.0.1"]]), AddressPolicy::AllowLoopback);
+    let sender = sender_with_lookup(
+        ScriptedLookup::new(&[&["10.0.0.1"]]),
+        AddressPolicy::AllowLoopback,
+    );
     for url in ["https://hook.example/", "http://localhost:9000/"] {
-        assert_eq!(post(&sender, url).await, Outcome::Blocked, "{url}");
+        assert_eq!(
+            post_outcome(&sender, url).await,
+            AttemptOutcome::Blocked,
+            "{url}"
+        );
     }
 }
 
@@ -377,8 +396,8 @@ const CHILDS_URL: &str = "OKRA_TEST_URL_OF_A_CHILD";
 
 #[tokio::test]
 async fn no_proxy_of_the_environment_is_used() {
-    let (port, seen) = receiver(false).await;
-    let (proxy, proxied) = receiver(false).await;
+    let (port, seen) = counting_receiver(false).await;
+    let (proxy, proxied) = counting_receiver(false).await;
     let proxy = format!("http://127.0.0.1:{proxy}");
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
     child
@@ -391,7 +410,10 @@ async fn no_proxy_of_the_environment_is_used() {
     let output = tokio::task::spawn_blocking(move || child.output()).await;
     let output = output.unwrap().unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert_eq!((load(&seen), load(&proxied)), ((1, 1), (0, 0)));
+    assert_eq!(
+        (load_counts(&seen), load_counts(&proxied)),
+        ((1, 1), (0, 0))
+    );
 }
 
 #[tokio::test]
@@ -400,6 +422,6 @@ async fn a_child_posts() {
     let Ok(url) = std::env::var(CHILDS_URL) else {
         return;
     };
-    let sender = sender(Script::new(&[]), AddressPolicy::AllowLoopback);
-    assert_eq!(post(&sender, &url).await, Outcome::Ok);
+    let sender = sender_with_lookup(ScriptedLookup::new(&[]), AddressPolicy::AllowLoopback);
+    assert_eq!(post_outcome(&sender, &url).await, AttemptOutcome::Ok);
 }

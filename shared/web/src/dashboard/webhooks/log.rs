@@ -10,30 +10,30 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
     feed::{FeedEntry, PayloadMode},
-    ids::{EndpointId, EventId, Seq, Source},
+    ids::{EndpointId, EventId, FeedSource, Seq},
 };
-use okra_store::{Consistency, DeliveryKey, Head};
-use okra_webhooks::{bodies, endpoint_id};
+use okra_store::{Consistency, DeliveryKey, RecordHead};
+use okra_webhooks::{endpoint_id, render_bodies};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::super::{call, record::change_href};
+use super::super::{call_api, record::change_href};
 use crate::{
-    Web,
-    html::{Page, Section, csrf, empty, table},
-    session::{Posted, Signed},
+    WebState,
+    html::{DashboardPage, Section, render_csrf_field, render_empty_state, render_table},
+    session::{AppSession, SubmittedForm},
     show,
-    trouble::Trouble,
+    trouble::PageError,
 };
 
 /// Deliveries on a page of the log.
-const PER_PAGE: usize = 30;
+const DELIVERIES_PER_PAGE: usize = 30;
 
 /// Bytes of a body that are shown: a page is below 100 KB.
-const MAX_BODY_SHOWN: usize = 48 * 1024;
+const MAX_BODY_BYTES_SHOWN: usize = 48 * 1024;
 
 /// The states of a delivery, and what they mean.
-const STATES: [(&str, &str); 5] = [
+const DELIVERY_STATES: [(&str, &str); 5] = [
     ("delivered", "Delivered"),
     ("retry", "To be retried"),
     ("parked", "Parked"),
@@ -43,7 +43,7 @@ const STATES: [(&str, &str); 5] = [
 
 /// A delivery as `webhooks/deliveries` has it.
 #[derive(Deserialize)]
-pub(crate) struct Delivery {
+pub(crate) struct DeliveryRow {
     event_id: String,
     event: String,
     sequence: u64,
@@ -51,12 +51,12 @@ pub(crate) struct Delivery {
     state: String,
     attempts: u32,
     next_at: Option<Timestamp>,
-    log: Vec<Attempt>,
+    log: Vec<AttemptRow>,
     response: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Attempt {
+struct AttemptRow {
     at: Timestamp,
     class: String,
     status: Option<u16>,
@@ -65,31 +65,31 @@ struct Attempt {
 
 /// A part of the log, newest event first.
 #[derive(Deserialize)]
-pub(crate) struct Log {
-    pub(crate) deliveries: Vec<Delivery>,
+pub(crate) struct DeliveryLog {
+    pub(crate) deliveries: Vec<DeliveryRow>,
     next_cursor: Option<String>,
 }
 
 /// Reads a part of the log of a URL.
-pub(crate) async fn read(
-    web: &Web,
-    signed: &Signed,
+pub(crate) async fn load_delivery_log(
+    web: &WebState,
+    session: &AppSession,
     url: &str,
     (state, cursor): (&str, &str),
     limit: usize,
-) -> Result<Log, Trouble> {
+) -> Result<DeliveryLog, PageError> {
     let mut body = json!({ "url": url, "limit": limit });
     for (name, value) in [("state", state), ("cursor", cursor)] {
         if !value.is_empty() {
             body[name] = json!(value);
         }
     }
-    let answer = call(web, signed, "webhooks/deliveries", body).await?;
+    let answer = call_api(web, session, "webhooks/deliveries", body).await?;
     Ok(serde_json::from_value(answer)?)
 }
 
-fn state_badge(state: &str) -> Markup {
-    let known = STATES.iter().find(|(name, _)| *name == state);
+fn render_state_badge(state: &str) -> Markup {
+    let known = DELIVERY_STATES.iter().find(|(name, _)| *name == state);
     let text = known.map_or(state, |(_, text)| text);
     let tone = match state {
         "delivered" => "good",
@@ -97,11 +97,11 @@ fn state_badge(state: &str) -> Markup {
         "exhausted" => "bad",
         _ => "idle",
     };
-    show::badge(tone, text)
+    show::render_badge(tone, text)
 }
 
 /// What came of an attempt, in words.
-pub(crate) fn outcome(class: &str) -> &str {
+pub(crate) fn describe_outcome(class: &str) -> &str {
     match class {
         "ok" => "taken",
         "redirect" => "redirected, which is not followed",
@@ -118,7 +118,7 @@ pub(crate) fn outcome(class: &str) -> &str {
 }
 
 /// An address within the log.
-pub(crate) fn href(path: &str, pairs: &[(&str, &str)]) -> String {
+pub(crate) fn log_href(path: &str, pairs: &[(&str, &str)]) -> String {
     let pairs: Vec<_> = pairs
         .iter()
         .filter(|(_, value)| !value.is_empty())
@@ -128,8 +128,8 @@ pub(crate) fn href(path: &str, pairs: &[(&str, &str)]) -> String {
 }
 
 /// The rows of a log.
-pub(crate) fn rows(url: &str, log: &Log, now: Timestamp) -> Markup {
-    table(
+pub(crate) fn render_log_rows(url: &str, log: &DeliveryLog, now: Timestamp) -> Markup {
+    render_table(
         "Deliveries",
         &html! {
             th { "Event" } th { "State" } th.wide { "Last attempt" }
@@ -139,27 +139,32 @@ pub(crate) fn rows(url: &str, log: &Log, now: Timestamp) -> Markup {
             @for it in &log.deliveries {
                 @let last = it.log.last();
                 tr {
-                    td { a.strong href=(href(&format!("/{}", it.event_id), &[("url", url)])) { (it.event) } " " span.seq { "#" (it.sequence) } }
-                    td { (state_badge(&it.state)) @if let Some(at) = it.next_at { span.note { (show::when(now, at)) } } }
+                    td { a.strong href=(log_href(&format!("/{}", it.event_id), &[("url", url)])) { (it.event) } " " span.seq { "#" (it.sequence) } }
+                    td { (render_state_badge(&it.state)) @if let Some(at) = it.next_at { span.note { (show::render_relative_time(now, at)) } } }
                     td.wide { @match last {
-                        Some(last) => { @if let Some(status) = last.status { (status) " " } (outcome(&last.class)) },
+                        Some(last) => { @if let Some(status) = last.status { (status) " " } (describe_outcome(&last.class)) },
                         None => "none yet",
                     } }
                     td.wide.number { (it.attempts) }
-                    td.wide.number { @if let Some(last) = last { (show::count(last.latency_ms)) " ms" } }
-                    td.wide { (show::when(now, it.committed_at)) }
+                    td.wide.number { @if let Some(last) = last { (show::format_count(last.latency_ms)) " ms" } }
+                    td.wide { (show::render_relative_time(now, it.committed_at)) }
                 }
             }
         },
     )
 }
 
-fn shell(signed: &Signed, title: &str, live: Option<String>, body: Markup) -> Response {
-    Page {
-        signed,
+fn respond_log_page(
+    session: &AppSession,
+    title: &str,
+    live: Option<String>,
+    body: Markup,
+) -> Response {
+    DashboardPage {
+        session,
         section: Section::Webhooks,
         title,
-        live,
+        live_url: live,
         body,
     }
     .into_response()
@@ -167,9 +172,18 @@ fn shell(signed: &Signed, title: &str, live: Option<String>, body: Markup) -> Re
 
 /// Where the pages of a URL hang: at the endpoint of that URL, or at data sync, which has URLs of its
 /// own.
-async fn crumb(web: &Web, signed: &Signed, url: &str) -> Result<Markup, Trouble> {
-    let id = endpoint_id(signed.app.id, url);
-    let known = web.api.store.endpoint(signed.app.id, id).await?.is_some();
+async fn render_breadcrumb(
+    web: &WebState,
+    session: &AppSession,
+    url: &str,
+) -> Result<Markup, PageError> {
+    let id = endpoint_id(session.app.id, url);
+    let known = web
+        .api
+        .store
+        .find_endpoint(session.app.id, id)
+        .await?
+        .is_some();
     Ok(html! {
         p.crumb {
             a href="/dashboard/webhooks" { "Webhooks" } " / "
@@ -178,56 +192,59 @@ async fn crumb(web: &Web, signed: &Signed, url: &str) -> Result<Markup, Trouble>
     })
 }
 
-fn url_of(signed: &Signed) -> Result<&str, Trouble> {
-    match signed.query.get("url") {
-        "" => Err(Trouble::NotFound("endpoint")),
+fn requested_url(session: &AppSession) -> Result<&str, PageError> {
+    match session.query.get("url") {
+        "" => Err(PageError::NotFound("endpoint")),
         url => Ok(url),
     }
 }
 
 /// The log of one URL.
-pub(crate) async fn page(State(web): State<Arc<Web>>, signed: Signed) -> Result<Response, Trouble> {
-    let url = url_of(&signed)?;
-    let (state, cursor) = (signed.query.get("state"), signed.query.get("cursor"));
-    let log = read(&web, &signed, url, (state, cursor), PER_PAGE).await?;
+pub(crate) async fn render_log_page(
+    State(web): State<Arc<WebState>>,
+    session: AppSession,
+) -> Result<Response, PageError> {
+    let url = requested_url(&session)?;
+    let (state, cursor) = (session.query.get("state"), session.query.get("cursor"));
+    let log = load_delivery_log(&web, &session, url, (state, cursor), DELIVERIES_PER_PAGE).await?;
     let tab = |name: &str, text: &str| {
-        html! { a href=(href("", &[("url", url), ("state", name)])) aria-current=[(name == state).then_some("true")] { (text) } }
+        html! { a href=(log_href("", &[("url", url), ("state", name)])) aria-current=[(name == state).then_some("true")] { (text) } }
     };
     let body = html! {
-        div.head { (crumb(&web, &signed, url).await?) h1 { "Deliveries" } }
+        div.head { (render_breadcrumb(&web, &session, url).await?) h1 { "Deliveries" } }
         nav.tabs aria-label="State" {
             (tab("", "All"))
-            @for (name, text) in STATES { (tab(name, text)) }
+            @for (name, text) in DELIVERY_STATES { (tab(name, text)) }
         }
         @if log.deliveries.is_empty() {
             @if state.is_empty() {
-                (empty("Nothing was sent yet", &html! {
+                (render_empty_state("Nothing was sent yet", &html! {
                     p { "The first change of a record is told here. " a href="/dashboard/records" { "Choose a record" }
                         " and refresh it, or send the endpoint a test ping." }
                 }))
             } @else {
-                (empty("None in that state", &html! { p { a href=(href("", &[("url", url)])) { "Show all" } "." } }))
+                (render_empty_state("None in that state", &html! { p { a href=(log_href("", &[("url", url)])) { "Show all" } "." } }))
             }
         } @else {
-            (rows(url, &log, web.now()))
+            (render_log_rows(url, &log, web.now()))
         }
         @if let Some(next) = &log.next_cursor {
-            p.more { a.button href=(href("", &[("url", url), ("state", state), ("cursor", next)])) { "Older" } }
+            p.more { a.button href=(log_href("", &[("url", url), ("state", state), ("cursor", next)])) { "Older" } }
         }
     };
-    let live = cursor.is_empty().then(|| super::live_href(url));
-    Ok(shell(&signed, "Deliveries", live, body))
+    let live = cursor.is_empty().then(|| super::live_events_href(url));
+    Ok(respond_log_page(&session, "Deliveries", live, body))
 }
 
 /// One delivery: its attempts, the request, and what was answered.
-pub(crate) async fn delivery(
-    State(web): State<Arc<Web>>,
-    signed: Signed,
+pub(crate) async fn render_delivery_page(
+    State(web): State<Arc<WebState>>,
+    session: AppSession,
     Path(event): Path<String>,
-) -> Result<Response, Trouble> {
-    let (url, now) = (url_of(&signed)?, web.now());
-    let found = found(&web, &signed, url, &event).await?;
-    let Found {
+) -> Result<Response, PageError> {
+    let (url, now) = (requested_url(&session)?, web.now());
+    let found = load_delivery_details(&web, &session, url, &event).await?;
+    let DeliveryDetails {
         delivery: it,
         source,
         body: sent,
@@ -235,13 +252,13 @@ pub(crate) async fn delivery(
     } = &found;
     let body = html! {
         div.head {
-            (crumb(&web, &signed, url).await?)
+            (render_breadcrumb(&web, &session, url).await?)
             div.title {
                 h1 { (it.event) }
-                (state_badge(&it.state))
-                @if let Source::Record(_) = source {
+                (render_state_badge(&it.state))
+                @if let FeedSource::Record(_) = source {
                     form.act method="post" action={ "/dashboard/deliveries/" (event) "/resend" } {
-                        (csrf(&signed))
+                        (render_csrf_field(&session))
                         input type="hidden" name="url" value=(url);
                         button.main { "Resend" }
                     }
@@ -252,17 +269,17 @@ pub(crate) async fn delivery(
             section.card aria-labelledby="event" {
                 h2 #event { "Event" }
                 dl {
-                    dt { "Id" } dd { (show::id(&it.event_id)) }
+                    dt { "Id" } dd { (show::render_id(&it.event_id)) }
                     @match source {
-                        Source::Record(record) => {
-                            dt { "Record" } dd { a href={ "/dashboard/records/" (record) } { (show::id(record)) } }
+                        FeedSource::Record(record) => {
+                            dt { "Record" } dd { a href={ "/dashboard/records/" (record) } { (show::render_id(record)) } }
                             dt { "Change" } dd { a href=(change_href(*record, Seq(it.sequence))) { "#" (it.sequence) } }
                         },
-                        Source::App(_) => { dt { "About" } dd { "the app's own endpoints" } },
+                        FeedSource::App(_) => { dt { "About" } dd { "the app's own endpoints" } },
                     }
-                    dt { "Committed" } dd { (show::when(now, it.committed_at)) }
+                    dt { "Committed" } dd { (show::render_relative_time(now, it.committed_at)) }
                     dt { "Attempts" } dd { (it.attempts) }
-                    @if let Some(at) = it.next_at { dt { "Next attempt" } dd { (show::when(now, at)) } }
+                    @if let Some(at) = it.next_at { dt { "Next attempt" } dd { (show::render_relative_time(now, at)) } }
                 }
             }
             section.card aria-labelledby="answer" {
@@ -276,15 +293,15 @@ pub(crate) async fn delivery(
         section aria-labelledby="attempts" {
             h2 #attempts { "Attempts" }
             @if it.log.is_empty() {
-                (empty("No attempt yet", &html! { p { "It waits its turn." } }))
+                (render_empty_state("No attempt yet", &html! { p { "It waits its turn." } }))
             } @else {
-                (table("Attempts, newest first", &html! { th { "When" } th { "Outcome" } th.number { "Status" } th.number { "Took" } }, &html! {
+                (render_table("Attempts, newest first", &html! { th { "When" } th { "Outcome" } th.number { "Status" } th.number { "Took" } }, &html! {
                     @for attempt in it.log.iter().rev() {
                         tr {
-                            td { (show::when(now, attempt.at)) }
-                            td { (outcome(&attempt.class)) }
+                            td { (show::render_relative_time(now, attempt.at)) }
+                            td { (describe_outcome(&attempt.class)) }
                             td.number { @match attempt.status { Some(status) => (status), None => "none" } }
-                            td.number { (show::count(attempt.latency_ms)) " ms" }
+                            td.number { (show::format_count(attempt.latency_ms)) " ms" }
                         }
                     }
                 }))
@@ -299,79 +316,84 @@ pub(crate) async fn delivery(
                         "\nwebhook-timestamp: " (it.log.last().map_or(now, |last| last.at).as_second())
                         "\nwebhook-signature: v1,…\nokra-event-sequence: " (it.sequence) "\nokra-attempt: " (it.attempts.max(1))
                     } }
-                    pre.limited tabindex="0" { code { (cut(sent)) } }
+                    pre.limited tabindex="0" { code { (truncate_body(sent)) } }
                 },
                 None => p.note { "The body tells of an endpoint of the app, and is made anew when it is sent." },
             }
         }
     };
-    let live = href("/live", &[("url", url), ("event", &event)]);
-    Ok(shell(&signed, &it.event, Some(live), body))
+    let live = log_href("/live", &[("url", url), ("event", &event)]);
+    Ok(respond_log_page(&session, &it.event, Some(live), body))
 }
 
-struct Found {
-    delivery: Delivery,
-    source: Source,
+struct DeliveryDetails {
+    delivery: DeliveryRow,
+    source: FeedSource,
     /// As the URL is sent it; of a record's event alone.
     body: Option<String>,
     payload: Option<PayloadMode>,
 }
 
 /// The event behind a delivery.
-pub(super) enum Told {
-    Record(Box<Head>, FeedEntry),
+pub(super) enum DeliveredEvent {
+    Record(Box<RecordHead>, FeedEntry),
     App,
 }
 
 /// What is stored of the delivery of an event of the app to an endpoint, and the event.
-pub(super) async fn row(
-    web: &Web,
-    signed: &Signed,
+pub(super) async fn load_delivery(
+    web: &WebState,
+    session: &AppSession,
     endpoint: EndpointId,
     event: &str,
-) -> Result<(okra_store::Delivery, Told), Trouble> {
-    let none = || Trouble::NotFound("delivery");
+) -> Result<(okra_store::Delivery, DeliveredEvent), PageError> {
+    let none = || PageError::NotFound("delivery");
     let store = &web.api.store;
     let (source, seq) = EventId::parse(event).ok_or_else(none)?;
     let (at, told) = match source {
-        Source::Record(record) => {
-            let head = store.head(record, Consistency::Eventual).await?;
-            let head = head.filter(|head| head.app == signed.app.id);
+        FeedSource::Record(record) => {
+            let head = store.find_head(record, Consistency::Eventual).await?;
+            let head = head.filter(|head| head.app == session.app.id);
             let head = Box::new(head.ok_or_else(none)?);
-            let entry = store.entry(record, seq).await?.ok_or_else(none)?;
-            (entry.at, Told::Record(head, entry))
+            let entry = store.find_feed_entry(record, seq).await?.ok_or_else(none)?;
+            (entry.committed_at, DeliveredEvent::Record(head, entry))
         }
-        Source::App(app) if app == signed.app.id => {
+        FeedSource::App(app) if app == session.app.id => {
             let before = Seq(seq.0.saturating_sub(1));
-            let entries = store.app_feed(app, before, 1).await?;
+            let entries = store.read_app_feed(app, before, 1).await?;
             let entry = entries.first().filter(|entry| entry.seq == seq);
-            (entry.ok_or_else(none)?.at, Told::App)
+            (entry.ok_or_else(none)?.committed_at, DeliveredEvent::App)
         }
-        Source::App(_) => return Err(none()),
+        FeedSource::App(_) => return Err(none()),
     };
     let key = DeliveryKey {
         endpoint,
-        at,
+        committed_at: at,
         source,
         seq,
     };
-    let row = store.delivery(&key).await?.ok_or_else(none)?;
+    let row = store.find_delivery(&key).await?.ok_or_else(none)?;
     Ok((row, told))
 }
 
 /// The delivery of an event to a URL, with the body as that URL is sent it.
-async fn found(web: &Web, signed: &Signed, url: &str, event: &str) -> Result<Found, Trouble> {
+async fn load_delivery_details(
+    web: &WebState,
+    session: &AppSession,
+    url: &str,
+    event: &str,
+) -> Result<DeliveryDetails, PageError> {
     let store = &web.api.store;
-    let endpoint = endpoint_id(signed.app.id, url);
-    let (row, told) = row(web, signed, endpoint, event).await?;
+    let endpoint = endpoint_id(session.app.id, url);
+    let (row, told) = load_delivery(web, session, endpoint, event).await?;
     let (body, payload) = match told {
-        Told::App => (None, None),
-        Told::Record(head, entry) => {
-            let known = store.endpoint(signed.app.id, endpoint).await?;
-            let to = known.map(|it| (it.payload, it.version));
+        DeliveredEvent::App => (None, None),
+        DeliveredEvent::Record(head, entry) => {
+            let known = store.find_endpoint(session.app.id, endpoint).await?;
+            let to = known.map(|it| (it.payload_mode, it.body_version));
             let (payload, version) = to.unwrap_or_default();
             let entry = std::slice::from_ref(&entry);
-            let rendered = bodies(
+            let rendered = render_bodies(
                 store,
                 &web.api.public_url,
                 &head,
@@ -379,32 +401,35 @@ async fn found(web: &Web, signed: &Signed, url: &str, event: &str) -> Result<Fou
                 (url, payload, version),
             )
             .await;
-            let rendered = rendered.map_err(|error| Trouble::Internal(Box::new(error)))?;
-            (rendered.first().map(|body| indented(body)), Some(payload))
+            let rendered = rendered.map_err(|error| PageError::Internal(Box::new(error)))?;
+            (
+                rendered.first().map(|body| indent_json(body)),
+                Some(payload),
+            )
         }
     };
     let source = row.key.source;
-    let delivery = Delivery {
+    let delivery = DeliveryRow {
         event_id: row.event_id().to_string(),
         sequence: row.key.seq.0,
-        committed_at: row.key.at,
+        committed_at: row.key.committed_at,
         state: row.state.as_str().to_owned(),
-        attempts: row.attempts,
-        next_at: row.next_at,
+        attempts: row.attempt_count,
+        next_at: row.next_attempt_at,
         log: row
-            .log
+            .attempt_log
             .into_iter()
-            .map(|it| Attempt {
-                at: it.at,
-                class: it.class,
+            .map(|it| AttemptRow {
+                at: it.attempted_at,
+                class: it.outcome_class,
                 status: it.status,
                 latency_ms: it.latency_ms,
             })
             .collect(),
-        event: row.event,
-        response: row.excerpt,
+        event: row.event_name,
+        response: row.response_excerpt,
     };
-    Ok(Found {
+    Ok(DeliveryDetails {
         delivery,
         source,
         body,
@@ -413,7 +438,7 @@ async fn found(web: &Web, signed: &Signed, url: &str, event: &str) -> Result<Fou
 }
 
 /// JSON with its members in their order, one a line.
-fn indented(json: &[u8]) -> String {
+fn indent_json(json: &[u8]) -> String {
     let (mut text, mut depth, mut quoted, mut escaped) = (String::new(), 0, false, false);
     let fresh = |text: &mut String, depth: usize| {
         text.push('\n');
@@ -458,53 +483,53 @@ fn indented(json: &[u8]) -> String {
     text
 }
 
-fn cut(body: &str) -> String {
-    if body.len() <= MAX_BODY_SHOWN {
+fn truncate_body(body: &str) -> String {
+    if body.len() <= MAX_BODY_BYTES_SHOWN {
         return body.to_owned();
     }
-    let end = body.floor_char_boundary(MAX_BODY_SHOWN);
+    let end = body.floor_char_boundary(MAX_BODY_BYTES_SHOWN);
     format!(
         "{}\n… and {} bytes more",
         &body[..end],
-        show::count(body.len() - end)
+        show::format_count(body.len() - end)
     )
 }
 
 /// Sends an event again.
-pub(crate) async fn resend(
-    State(web): State<Arc<Web>>,
+pub(crate) async fn resend_event(
+    State(web): State<Arc<WebState>>,
     Path(event): Path<String>,
-    posted: Posted,
-) -> Result<Response, Trouble> {
+    posted: SubmittedForm,
+) -> Result<Response, PageError> {
     let url = posted.fields.get("url");
     let body = json!({ "event_id": event, "url": url });
-    call(&web, &posted.signed, "events/resend", body).await?;
-    Ok(Redirect::to(&href(&format!("/{event}"), &[("url", url)])).into_response())
+    call_api(&web, &posted.session, "events/resend", body).await?;
+    Ok(Redirect::to(&log_href(&format!("/{event}"), &[("url", url)])).into_response())
 }
 
 /// What became of one event at each endpoint.
-pub(crate) async fn of_event(
-    State(web): State<Arc<Web>>,
-    signed: Signed,
+pub(crate) async fn render_event_page(
+    State(web): State<Arc<WebState>>,
+    session: AppSession,
     Path(event): Path<String>,
-) -> Result<Response, Trouble> {
+) -> Result<Response, PageError> {
     #[derive(Deserialize)]
-    struct At {
+    struct DeliveryAtEndpoint {
         endpoint: EndpointId,
         #[serde(flatten)]
-        delivery: Delivery,
+        delivery: DeliveryRow,
     }
     #[derive(Deserialize)]
-    struct Answer {
-        deliveries: Vec<At>,
+    struct EventDeliveries {
+        deliveries: Vec<DeliveryAtEndpoint>,
     }
     let asked = json!({ "event_id": event });
-    let answer = call(&web, &signed, "events/deliveries", asked).await;
-    let answer: Answer = serde_json::from_value(answer?)?;
-    let Some((Source::Record(record), seq)) = EventId::parse(&event) else {
-        return Err(Trouble::NotFound("event"));
+    let answer = call_api(&web, &session, "events/deliveries", asked).await;
+    let answer: EventDeliveries = serde_json::from_value(answer?)?;
+    let Some((FeedSource::Record(record), seq)) = EventId::parse(&event) else {
+        return Err(PageError::NotFound("event"));
     };
-    let urls = super::urls(&web, &signed, record).await?;
+    let urls = super::load_endpoint_urls(&web, &session, record).await?;
     let now = web.now();
     let body = html! {
         div.head {
@@ -512,27 +537,27 @@ pub(crate) async fn of_event(
             h1 { "Who was told" }
         }
         @if answer.deliveries.is_empty() {
-            (empty("Nobody was told", &html! {
+            (render_empty_state("Nobody was told", &html! {
                 p { "No endpoint wanted this event when it was committed. " a href="/dashboard/webhooks" { "Add an endpoint" } ", or replay the event to one." }
             }))
         } @else {
-            (table("Deliveries", &html! { th { "Endpoint" } th { "State" } th.number { "Attempts" } th { "Last attempt" } }, &html! {
+            (render_table("Deliveries", &html! { th { "Endpoint" } th { "State" } th.number { "Attempts" } th { "Last attempt" } }, &html! {
                 @for it in &answer.deliveries {
                     @let url = urls.get(&it.endpoint).map(String::as_str);
                     tr {
                         td.break { @match url {
-                            Some(url) => a.strong href=(href(&format!("/{event}"), &[("url", url)])) { (url) },
-                            None => (show::id(it.endpoint)),
+                            Some(url) => a.strong href=(log_href(&format!("/{event}"), &[("url", url)])) { (url) },
+                            None => (show::render_id(it.endpoint)),
                         } }
-                        td { (state_badge(&it.delivery.state)) }
+                        td { (render_state_badge(&it.delivery.state)) }
                         td.number { (it.delivery.attempts) }
-                        td { @if let Some(last) = it.delivery.log.last() { (outcome(&last.class)) span.note { (show::when(now, last.at)) } } }
+                        td { @if let Some(last) = it.delivery.log.last() { (describe_outcome(&last.class)) span.note { (show::render_relative_time(now, last.at)) } } }
                     }
                 }
             }))
         }
     };
-    Ok(shell(&signed, "Who was told", None, body))
+    Ok(respond_log_page(&session, "Who was told", None, body))
 }
 
 #[cfg(test)]
@@ -541,7 +566,7 @@ mod tests {
 
     #[test]
     fn json_is_indented_in_its_order() {
-        let check = |json: &str, expected: &str| assert_eq!(indented(json.as_bytes()), expected);
+        let check = |json: &str, expected: &str| assert_eq!(indent_json(json.as_bytes()), expected);
         check("{}", "{}");
         check("[]", "[]");
         check(r#"{"b":1,"a":[]}"#, "{\n  \"b\": 1,\n  \"a\": []\n}");
@@ -550,9 +575,9 @@ mod tests {
 
     #[test]
     fn a_long_body_is_cut_between_letters() {
-        let long = "ä".repeat(MAX_BODY_SHOWN);
-        let shown = cut(&long);
-        assert!(shown.len() < MAX_BODY_SHOWN + 100);
+        let long = "ä".repeat(MAX_BODY_BYTES_SHOWN);
+        let shown = truncate_body(&long);
+        assert!(shown.len() < MAX_BODY_BYTES_SHOWN + 100);
         assert!(shown.ends_with("bytes more"));
     }
 }

@@ -12,23 +12,23 @@ use okra_core::ids::{EndpointId, ReplayId};
 use okra_store::{Replay, ReplayState};
 use serde_json::json;
 
-use super::super::call;
+use super::super::call_api;
 use crate::{
-    Web,
-    html::{csrf, table},
-    session::{Posted, Signed},
+    WebState,
+    html::{render_csrf_field, render_table},
+    session::{AppSession, SubmittedForm},
     show,
-    trouble::Trouble,
+    trouble::PageError,
 };
 
 /// Replays of an endpoint that are shown, newest first.
-const SHOWN: usize = 10;
+const MAX_REPLAYS_SHOWN: usize = 10;
 
 /// How far back the form reaches where nothing is chosen.
-const USUAL: SignedDuration = SignedDuration::from_hours(24);
+const DEFAULT_RANGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// The value of a field of date and time, in UTC.
-fn field(at: Timestamp) -> String {
+fn format_datetime_field(at: Timestamp) -> String {
     jiff::tz::Offset::UTC
         .to_datetime(at)
         .strftime("%Y-%m-%dT%H:%M")
@@ -36,8 +36,8 @@ fn field(at: Timestamp) -> String {
 }
 
 /// The form that starts one, and how far those before have come.
-pub(super) fn section(
-    signed: &Signed,
+pub(super) fn render_replays(
+    session: &AppSession,
     endpoint: EndpointId,
     replays: &[Replay],
     now: Timestamp,
@@ -48,14 +48,14 @@ pub(super) fn section(
         .collect();
     own.sort_by_key(|it| std::cmp::Reverse(it.created_at));
     let path = format!("/dashboard/webhooks/{endpoint}/replays");
-    let since = now.checked_sub(USUAL).unwrap_or(now);
+    let since = now.checked_sub(DEFAULT_RANGE).unwrap_or(now);
     html! {
         section aria-labelledby="replay" {
             h2 #replay { "Replay" span.note { "events committed in a range of time are sent again, up to 30 days back" } }
             form.row method="post" action=(path) {
-                (csrf(signed))
-                label { span { "From" span.note { "UTC" } } input type="datetime-local" name="since" required value=(field(since)); }
-                label { span { "Until" span.note { "UTC" } } input type="datetime-local" name="until" required value=(field(now)); }
+                (render_csrf_field(session))
+                label { span { "From" span.note { "UTC" } } input type="datetime-local" name="since" required value=(format_datetime_field(since)); }
+                label { span { "Until" span.note { "UTC" } } input type="datetime-local" name="until" required value=(format_datetime_field(now)); }
                 label { span { "Which" }
                     select name="which" {
                         option value="failed" { "Those that failed" }
@@ -68,16 +68,16 @@ pub(super) fn section(
         }
         @if !own.is_empty() {
             section aria-label="Replays" {
-                (table("Replays", &html! {
+                (render_table("Replays", &html! {
                     th { "Range, UTC" } th { "State" } th.number { "Looked at" } th.number { "Sent" } th { span.hidden { "Change" } }
                 }, &html! {
-                    @for it in own.into_iter().take(SHOWN) {
+                    @for it in own.into_iter().take(MAX_REPLAYS_SHOWN) {
                         tr {
-                            td { (show::moment(it.times.0)) " – " (show::moment(it.times.1)) span.note { (which(it)) } }
-                            td { (state(it.state)) span.note { (show::when(now, it.updated_at)) } }
-                            td.number { (show::count(it.looked_at)) }
-                            td.number { (show::count(it.sent)) }
-                            td { (change(signed, &path, it)) }
+                            td { (show::format_day_and_time(it.commit_time_range.0)) " – " (show::format_day_and_time(it.commit_time_range.1)) span.note { (describe_selection(it)) } }
+                            td { (render_replay_state(it.state)) span.note { (show::render_relative_time(now, it.updated_at)) } }
+                            td.number { (show::format_count(it.examined_count)) }
+                            td.number { (show::format_count(it.sent_count)) }
+                            td { (render_replay_action(session, &path, it)) }
                         }
                     }
                 }))
@@ -86,23 +86,23 @@ pub(super) fn section(
     }
 }
 
-fn which(replay: &Replay) -> &'static str {
-    match replay.of.as_str() {
+fn describe_selection(replay: &Replay) -> &'static str {
+    match replay.filter.as_str() {
         "failed" => "those that failed",
         "missing" => "those never sent",
         _ => "all",
     }
 }
 
-fn state(state: ReplayState) -> Markup {
+fn render_replay_state(state: ReplayState) -> Markup {
     match state {
-        ReplayState::Running => show::badge("warn", "Running"),
-        ReplayState::Done => show::badge("good", "Done"),
-        ReplayState::Cancelled => show::badge("idle", "Cancelled"),
+        ReplayState::Running => show::render_badge("warn", "Running"),
+        ReplayState::Done => show::render_badge("good", "Done"),
+        ReplayState::Cancelled => show::render_badge("idle", "Cancelled"),
     }
 }
 
-fn change(signed: &Signed, path: &str, replay: &Replay) -> Markup {
+fn render_replay_action(session: &AppSession, path: &str, replay: &Replay) -> Markup {
     let text = match replay.state {
         ReplayState::Running => "Cancel",
         ReplayState::Cancelled => "Go on",
@@ -110,7 +110,7 @@ fn change(signed: &Signed, path: &str, replay: &Replay) -> Markup {
     };
     html! {
         form method="post" action={ (path) "/" (replay.id) } {
-            (csrf(signed))
+            (render_csrf_field(session))
             @if replay.state == ReplayState::Cancelled { input type="hidden" name="resume" value="true"; }
             button { (text) }
         }
@@ -118,7 +118,7 @@ fn change(signed: &Signed, path: &str, replay: &Replay) -> Markup {
 }
 
 /// A field of date and time as an instant.
-fn instant(text: &str) -> String {
+fn datetime_field_to_instant(text: &str) -> String {
     match text.len() {
         // Minutes, as browsers send it where the seconds are zero.
         16 => format!("{text}:00Z"),
@@ -126,32 +126,32 @@ fn instant(text: &str) -> String {
     }
 }
 
-pub(crate) async fn start(
-    State(web): State<Arc<Web>>,
+pub(crate) async fn start_replay(
+    State(web): State<Arc<WebState>>,
     Path(id): Path<EndpointId>,
-    posted: Posted,
-) -> Result<Response, Trouble> {
+    posted: SubmittedForm,
+) -> Result<Response, PageError> {
     let fields = &posted.fields;
-    let until = instant(fields.get("until"));
+    let until = datetime_field_to_instant(fields.get("until"));
     let body = json!({
         "id": id,
-        "since": instant(fields.get("since")),
+        "since": datetime_field_to_instant(fields.get("since")),
         // The end of that minute.
         "until": until.parse::<Timestamp>().map_or(until, |at| (at + SignedDuration::from_millis(59_999)).to_string()),
         "which": fields.get("which"),
     });
-    call(&web, &posted.signed, "webhooks/replay", body).await?;
+    call_api(&web, &posted.session, "webhooks/replay", body).await?;
     Ok(Redirect::to(&format!("/dashboard/webhooks/{id}#replay")).into_response())
 }
 
 /// Cancels one, or has it go on.
-pub(crate) async fn set(
-    State(web): State<Arc<Web>>,
+pub(crate) async fn cancel_or_resume_replay(
+    State(web): State<Arc<WebState>>,
     Path((id, replay)): Path<(EndpointId, ReplayId)>,
-    posted: Posted,
-) -> Result<Response, Trouble> {
+    posted: SubmittedForm,
+) -> Result<Response, PageError> {
     let resume = posted.fields.get("resume") == "true";
     let body = json!({ "id": replay, "resume": resume });
-    call(&web, &posted.signed, "webhooks/replay/cancel", body).await?;
+    call_api(&web, &posted.session, "webhooks/replay/cancel", body).await?;
     Ok(Redirect::to(&format!("/dashboard/webhooks/{id}#replay")).into_response())
 }
