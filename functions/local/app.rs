@@ -3,7 +3,7 @@
 use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::{AwsConfig, Clock};
-use okra_core::{ids::AppId, model::Environment};
+use okra_core::model::{ids::AppId, snapshot::Environment};
 use okra_store::{ApiKey, App, KeyHash, Store};
 
 use crate::{

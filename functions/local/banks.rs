@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use okra_aws::AwsConfig;
-use okra_banks::config::{BankFileEntry, parse_bank_files};
-use okra_core::bank::BankConfig;
+use okra_connectors::config::{BankFileEntry, parse_bank_files};
+use okra_core::model::bank::BankConfig;
 use okra_refresh::seal_client_secret;
 use okra_store::Store;
 use okra_vault::Vault;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use okra_core::ids::AppId;
+use okra_core::model::ids::AppId;
 
 /// Self-hosted bank data synchronisation, whole in one process.
 ///

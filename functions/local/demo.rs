@@ -7,9 +7,9 @@ use std::{
 
 use anyhow::{Context, ensure};
 use okra_aws::Clock;
-use okra_core::{
+use okra_core::model::{
     ids::{AppId, RecordId},
-    model::{BookingStatus, Direction, Environment as Env},
+    snapshot::{BookingStatus, Direction, Environment as Env},
 };
 use okra_sandbox::{AccountAddress, LoginId, NewTransaction, RowKey, RowView, SandboxBank};
 use okra_store::Store;

@@ -11,7 +11,7 @@ use std::{
 
 use jiff::{Timestamp, tz::Offset};
 use okra_aws::Clock;
-use okra_core::{ids::RecordId, model::Product};
+use okra_core::model::{ids::RecordId, snapshot::Product};
 use okra_handlers::MetricsCollector;
 use okra_refresh::{RefreshOutcome, RefreshReport};
 
@@ -183,8 +183,8 @@ impl okra_webhooks::DeliveryObserver for LinePrinter {
         let text = format!(
             "{}: {} {} to {}, {status} in {} ms (attempt {}){next}",
             match attempted.source {
-                okra_core::ids::FeedSource::Record(record) => self.record_name(record),
-                okra_core::ids::FeedSource::App(_) => "the app".to_owned(),
+                okra_core::model::ids::FeedSource::Record(record) => self.record_name(record),
+                okra_core::model::ids::FeedSource::App(_) => "the app".to_owned(),
             },
             attempted.event_name,
             attempted.seq,

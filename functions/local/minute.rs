@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use okra_aws::Clock;
-use okra_core::schedule::{Interval, Tick};
+use okra_core::model::interval::{Interval, Tick};
 use okra_emulator::Emulator;
 use okra_handlers::{DeliverEvent, FetchEvent, handle_deliver_event, handle_fetch_event};
 use okra_refresh::Refresher;

@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context, bail};
 use okra_api::{ApiState, SandboxLoginFactory};
 use okra_aws::{AwsConfig, Clock, rules::TickRules};
-use okra_banks::Connectors;
-use okra_core::schedule::Interval;
+use okra_connectors::Connectors;
+use okra_core::model::interval::Interval;
 use okra_emulator::{Emulator, QueueSpec, Redrive};
 use okra_handlers::{
     DeliverEvent, DeliverEventResponse, FetchEvent, FetchEventResponse, RuntimeContext,

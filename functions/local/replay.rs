@@ -20,10 +20,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{ToSpan, civil::Date, tz::Offset};
 use okra_aws::Clock;
 use okra_core::{
-    bank::{BankConfig, BankLimits, BankStandard},
-    ids::{AppId, BankId, RecordId},
-    plan::{BankRate, plan_tick},
-    schedule::{Interval, Slot, Tick},
+    model::{
+        bank::{BankConfig, BankLimits, BankStandard},
+        ids::{AppId, BankId, RecordId},
+        interval::{Interval, Slot, Tick},
+    },
+    schedule::plan::{BankRate, plan_tick},
 };
 use okra_refresh::{ChunkReport, Refresher};
 use okra_sandbox::{LoginId, SandboxBank, SandboxOptions as BankOptions, pkdd};
@@ -344,9 +346,11 @@ impl ReplayRun {
         delivering.clock = Clock::system();
         let deliverer = Arc::new(
             delivering
-                .build_deliverer_with_rate(okra_core::pace::SendRate::from_per_second(
-                    REPLAY_WEBHOOKS_PER_SECOND,
-                ))?
+                .build_deliverer_with_rate(
+                    okra_core::resilience::rate_limiter::SendRate::from_per_second(
+                        REPLAY_WEBHOOKS_PER_SECOND,
+                    ),
+                )?
                 .with_observer(latencies.clone()),
         );
         let mut tasks = JoinSet::new();
@@ -594,7 +598,7 @@ async fn set_up_replay_app(
     let (app, secret_key) = create_app(
         &environment.store,
         "replay",
-        okra_core::model::Environment::Sandbox,
+        okra_core::model::snapshot::Environment::Sandbox,
         &environment.clock,
     )
     .await?;

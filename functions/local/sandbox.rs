@@ -5,8 +5,8 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context;
 use okra_api::{CreateLoginRequest, LinkableLogin, SandboxLoginFactory};
 use okra_aws::Clock;
-use okra_banks::ConsentSecret;
-use okra_core::{
+use okra_connectors::ConsentSecret;
+use okra_core::model::{
     bank::{BankConfig, BankLimits, BankStandard, ClientAuth, OAuthClient},
     ids::BankId,
 };

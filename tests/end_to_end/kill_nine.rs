@@ -17,7 +17,7 @@ use axum::{
     routing::post,
 };
 use okra_aws::{AwsConfig, Clock};
-use okra_core::ids::{EventId, Seq};
+use okra_core::model::ids::{EventId, Seq};
 use okra_emulator::Emulator;
 use okra_store::{Consistency, KeyHash, Store};
 use serde_json::{Value, json};

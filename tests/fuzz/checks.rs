@@ -4,17 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{Timestamp, civil::date};
-use okra_banks::obie::{
+use okra_connectors::obie::{
     find_ambiguous_dates, join_pages, parse_accounts, parse_balances, parse_transactions,
 };
 use okra_core::{
-    cursor::{Cursor, FeedPosition, FeedScope},
-    decide::{CommittedAccount, decide_changes, digest_snapshot},
-    diff::ProjectedAccount,
-    ids::{AccountId, AppId, CustomerId, RecordId, Seq},
-    model::{AccountSnapshot, Snapshot, Transaction, TransactionFacts, TransactionWindow},
-    normal::MAX_TEXT_BYTES,
-    tieout::tie_out,
+    model::{
+        ids::{AccountId, AppId, CustomerId, RecordId, Seq},
+        snapshot::{AccountSnapshot, Snapshot, Transaction, TransactionFacts, TransactionWindow},
+    },
+    sync::{
+        cursor::{Cursor, FeedPosition, FeedScope},
+        decide::{CommittedAccount, decide_changes, digest_snapshot},
+        diff::ProjectedAccount,
+        digest::MAX_TEXT_BYTES,
+        drift::tie_out,
+    },
 };
 
 const ACCOUNT: AccountId = AccountId::from_bytes([7; 12]);

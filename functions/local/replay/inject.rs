@@ -7,11 +7,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use anyhow::Context;
 use jiff::civil::Date;
 use okra_core::{
-    decide::window_start,
-    feed::{Change, FeedEntry},
-    model::{BookingStatus, Direction, TransactionFacts, utc_date},
-    money::Money,
-    normal::normalise_text,
+    model::{
+        money::Money,
+        snapshot::{BookingStatus, Direction, TransactionFacts, utc_date},
+    },
+    sync::{
+        decide::window_start,
+        digest::normalise_text,
+        feed::{Change, FeedEntry},
+    },
 };
 use okra_sandbox::{
     AccountAddress, BookingDetails, NewTransaction, RowAmendment, RowKey, RowView, SandboxBank,

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use okra_core::ids::{FeedSource, RecordId, Seq};
+use okra_core::model::ids::{FeedSource, RecordId, Seq};
 use okra_refresh::{ChunkReport, RefreshReport};
 use okra_store::CapacityUsed;
 use okra_webhooks::AttemptReport;

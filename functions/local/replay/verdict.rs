@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::civil::{Date, date};
-use okra_core::ids::{RecordId, Seq};
+use okra_core::model::ids::{RecordId, Seq};
 use okra_sandbox::pkdd::PkddRow;
 use okra_store::{Consistency, Store};
 
@@ -34,8 +34,8 @@ impl ExpectedAccounts {
         let mut accounts: HashMap<String, Vec<ExpectedRow>> = HashMap::new();
         for row in rows {
             let sign = match row.direction {
-                okra_core::model::Direction::Credit => 1,
-                okra_core::model::Direction::Debit => -1,
+                okra_core::model::snapshot::Direction::Credit => 1,
+                okra_core::model::snapshot::Direction::Debit => -1,
             };
             accounts
                 .entry(row.account_id.to_string())

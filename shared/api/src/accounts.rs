@@ -1,9 +1,9 @@
 //! Accounts.
 
-use okra_core::{
+use okra_core::model::{
     ids::AccountId,
-    model::{BalanceFacts, utc_date},
     money::Money,
+    snapshot::{BalanceFacts, utc_date},
 };
 use okra_store::Account;
 use okra_wire::{account::AccountResource as Shown, envelope::Pagination, origin::ResourceTimes};

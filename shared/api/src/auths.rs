@@ -1,6 +1,6 @@
 //! Authorisations: who linked what. There is one for each record, under the record's id.
 
-use okra_core::model::utc_date;
+use okra_core::model::snapshot::utc_date;
 use okra_store::{Consistency, RecordHead};
 use okra_wire::{
     envelope::Pagination,

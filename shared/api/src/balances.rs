@@ -1,9 +1,9 @@
 //! Balances, in the form of `balance/getBy*`.
 
-use okra_core::{
+use okra_core::model::{
     ids::{BalanceId, CustomerId, RecordId},
-    model::{BalanceFacts, utc_date},
     money::Money,
+    snapshot::{BalanceFacts, utc_date},
 };
 use okra_store::{Account, Consistency, RecordHead};
 use okra_wire::{

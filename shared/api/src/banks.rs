@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use okra_banks::config::{check_bank, requires_secret};
-use okra_core::bank::BankConfig;
+use okra_connectors::config::{check_bank, requires_secret};
+use okra_core::model::bank::BankConfig;
 use okra_refresh::seal_client_secret;
 use okra_store::{Consistency, MAX_BANKS, MAX_BANKS_PER_APP, OwnedBank, RecordHead, RecordStatus};
 use okra_webhooks::check_url;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::{
+use okra_core::model::{
     bank::BankConfig,
     ids::{AccountId, BankId, CustomerId, RecordId},
 };

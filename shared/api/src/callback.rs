@@ -1,7 +1,7 @@
 //! The pull half of webhooks and refreshes: `callback?record=..&method=..`.
 
 use axum::http::StatusCode;
-use okra_core::{ids::Seq, model::Product};
+use okra_core::model::{ids::Seq, snapshot::Product};
 use okra_store::{Account, RecordStatus};
 use okra_wire::{
     callback::{CallbackData, CallbackFamily, CallbackResource},

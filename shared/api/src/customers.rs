@@ -1,7 +1,7 @@
 //! Customers, and the sandbox's.
 
 use axum::http::StatusCode;
-use okra_core::ids::{BankId, CustomerId};
+use okra_core::model::ids::{BankId, CustomerId};
 use okra_store::{Customer, ListPage};
 use okra_wire::{
     customer::{CustomerResource as Shown, LinkedCredential},

@@ -3,9 +3,9 @@
 
 use jiff::{Timestamp, civil::Date, tz::Offset};
 use okra_core::{
-    feed::{BodyVersion, PayloadMode},
-    ids::{AppId, EndpointId, EventId, FeedSource, RecordId, ReplayId, Seq},
-    pace::SEND_RATE_RANGE,
+    model::ids::{AppId, EndpointId, EventId, FeedSource, RecordId, ReplayId, Seq},
+    resilience::rate_limiter::SEND_RATE_RANGE,
+    sync::feed::{BodyVersion, PayloadMode},
 };
 use okra_queue::{Redelivery, ReplayStep};
 use okra_store::{

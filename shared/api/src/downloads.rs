@@ -1,10 +1,10 @@
 //! The transactions of a record as a file, in the envelope: Okra's clients ask for one and none says what
 //! it was answered, so the file stands as text beside its name and its media type.
 
-use okra_core::{
+use okra_core::model::{
     ids::RecordId,
-    model::{BookingStatus, Direction},
     money::Money,
+    snapshot::{BookingStatus, Direction},
 };
 use okra_wire::scalar::IsoInstant;
 use serde::Serialize;

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
-use okra_core::fault::{BankFault, FaultClass};
+use okra_core::model::fault::{BankFault, FaultClass};
 use okra_store::StoreError;
 use okra_wire::{
     envelope::{Failure, FailureData, Success},

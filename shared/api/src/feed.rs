@@ -5,9 +5,11 @@
 
 use axum::http::StatusCode;
 use okra_core::{
-    cursor::{Cursor, CursorError, FeedPosition, FeedScope},
-    ids::AccountId,
-    net::{NetChange, NetChanges},
+    model::ids::AccountId,
+    sync::{
+        cursor::{Cursor, CursorError, FeedPosition, FeedScope},
+        net_changes::{NetChange, NetChanges},
+    },
 };
 use okra_store::{Consistency, RecordHead};
 use okra_wire::{

@@ -8,9 +8,11 @@
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use okra_core::{
-    feed::{Change, FeedEntry, MatchConfidence},
-    ids::{AccountId, BalanceId, RecordId, Seq, TransactionId},
-    model::{BalanceFacts, TransactionFacts},
+    model::{
+        ids::{AccountId, BalanceId, RecordId, Seq, TransactionId},
+        snapshot::{BalanceFacts, TransactionFacts},
+    },
+    sync::feed::{Change, FeedEntry, MatchConfidence},
 };
 use okra_store::{Account, Consistency, Store};
 use okra_wire::{

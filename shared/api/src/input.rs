@@ -7,10 +7,10 @@ use axum::{
     http::StatusCode,
 };
 use jiff::civil::Date;
-use okra_core::{
+use okra_core::model::{
     ids::ParseIdError,
-    model::Product,
     money::{Currency, Money, MoneyError},
+    snapshot::Product,
 };
 use okra_wire::envelope::{DEFAULT_PAGE_LIMIT, MAX_PAGE_LIMIT, Pagination};
 use serde_json::{Map, Value};

@@ -1,7 +1,10 @@
 //! Jobs: refreshes on demand, as they are told of afterwards.
 
 use jiff::Timestamp;
-use okra_core::{fault::FaultClass, ids::RecordId, model::Product, plan::JOB_CHUNK_PREFIX};
+use okra_core::{
+    model::{fault::FaultClass, ids::RecordId, snapshot::Product},
+    schedule::plan::JOB_CHUNK_PREFIX,
+};
 use okra_store::{Consistency, FAILED_OUTCOME, Job, JobFindings};
 use okra_wire::{
     record::{ChangeCounts, FailureReason, LastJobStatus},

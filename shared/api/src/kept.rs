@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::ids::{AppId, BankId};
+use okra_core::model::ids::{AppId, BankId};
 use okra_store::{App, KeyHash, KeyOwner, OwnedBank, Store, StoreError};
 
 /// How long something is kept.

@@ -48,8 +48,8 @@ mod webhooks;
 use std::{future::Future, ops::Deref, pin::Pin, sync::Arc};
 
 use axum::{Router, extract::State, response::Response};
-use okra_banks::ConsentSecret;
-use okra_core::ids::BankId;
+use okra_connectors::ConsentSecret;
+use okra_core::model::ids::BankId;
 use okra_handlers::RuntimeContext;
 use okra_webhooks::Keyring;
 
@@ -199,7 +199,7 @@ pub fn build_router(state: ApiState) -> Router {
 /// status and Okra's envelope, as over HTTP.
 pub async fn call_route(
     state: &Arc<ApiState>,
-    app: okra_core::ids::AppId,
+    app: okra_core::model::ids::AppId,
     path: &str,
     body: serde_json::Value,
 ) -> (axum::http::StatusCode, serde_json::Value) {

@@ -2,20 +2,20 @@
 
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use okra_banks::{
+use okra_connectors::{
     ConsentId, ConsentSecret, ConsentTerms,
     oauth::{MAX_TOKEN_BYTES, TokenGrant, is_usable_token},
 };
 use okra_core::{
-    bank::BankConfig,
-    consent::ConsentClock,
-    decide::Watermark,
-    history::MAX_BACKFILL_MONTHS,
-    ids::{AccountId, BankId, CustomerId, RecordId, Seq},
-    model::{AccountFacts, ByProduct, Product, utc_date},
-    plan::DueEntry,
-    schedule::Interval,
-    state::StateChange,
+    backfill::progress::MAX_BACKFILL_MONTHS,
+    model::{
+        bank::BankConfig,
+        ids::{AccountId, BankId, CustomerId, RecordId, Seq},
+        interval::Interval,
+        snapshot::{AccountFacts, ByProduct, Product, utc_date},
+    },
+    schedule::{consent_clock::ConsentClock, plan::DueEntry},
+    sync::{decide::Watermark, state::StateChange},
 };
 use okra_refresh::{announce, follow_up, history, open_client_secret};
 use okra_store::{
@@ -551,7 +551,7 @@ fn build_new_record(
 
 /// A due entry for each interval of a new record, of which nothing was dispatched yet.
 fn build_due_entries(head: &RecordHead) -> Vec<DueEntry> {
-    let entry = |key: okra_core::schedule::DueKey| {
+    let entry = |key: okra_core::model::interval::DueKey| {
         let mut marks = ByProduct::default();
         for (product, interval) in head.schedule.iter() {
             if *interval == key.interval {

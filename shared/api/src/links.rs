@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use data_encoding::BASE32_NOPAD;
-use okra_core::ids::{AppId, LinkId};
+use okra_core::model::ids::{AppId, LinkId};
 use okra_store::{MAX_SHORT_LINK_BYTES, MAX_SHORT_LINKS_PER_APP, ShortLink};
 use okra_webhooks::check_url;
 use okra_wire::{envelope::Pagination, scalar::IsoInstant};

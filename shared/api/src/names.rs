@@ -3,9 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
-use okra_core::{
+use okra_core::model::{
     ids::{BankId, CustomerId, RecordId},
-    model::{ByProduct, Product},
+    snapshot::{ByProduct, Product},
 };
 use okra_store::{Account, Customer, OwnedBank, RecordHead, RecordStatus};
 use okra_wire::{

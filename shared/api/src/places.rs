@@ -1,7 +1,7 @@
 //! Places of what a bank allows beside its ticks, for what is asked of it on the way to a linked record.
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::bank::BankConfig;
+use okra_core::model::bank::BankConfig;
 use okra_store::{AdHocPermit, StoreError};
 
 use crate::ApiState;

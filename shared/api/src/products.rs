@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use okra_core::{
-    model::Direction,
+use okra_core::model::{
     money::{Currency, Money},
+    snapshot::Direction,
 };
 use okra_store::RecordHead;
 use okra_wire::{

@@ -1,6 +1,6 @@
 //! Records.
 
-use okra_core::ids::BankId;
+use okra_core::model::ids::BankId;
 use okra_store::{Account, RecordHead};
 use okra_wire::record::RecordResource;
 use serde::Serialize;

@@ -5,12 +5,14 @@ use std::{net::IpAddr, time::Duration};
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
-    bank::BankLimits,
-    breaker::{Admission, bank_down_fault},
-    decide::Watermark,
-    ids::{AccountId, BankId, RecordId},
-    model::{ByProduct, Product},
-    plan::{Chunk, DueEntry, JOB_CHUNK_PREFIX, MAX_QUEUE_DELAY_S, RefreshTrigger},
+    model::{
+        bank::BankLimits,
+        ids::{AccountId, BankId, RecordId},
+        snapshot::{ByProduct, Product},
+    },
+    resilience::bank_breaker::{Admission, bank_down_fault},
+    schedule::plan::{Chunk, DueEntry, JOB_CHUNK_PREFIX, MAX_QUEUE_DELAY_S, RefreshTrigger},
+    sync::decide::Watermark,
 };
 use okra_queue::ChunkQueue;
 use okra_store::{

@@ -1,6 +1,6 @@
 //! Unlinking records and removing customers: what was kept of them is deleted, and a receipt says so.
 
-use okra_core::ids::{BankId, CustomerId, ReceiptId, RecordId};
+use okra_core::model::ids::{BankId, CustomerId, ReceiptId, RecordId};
 use okra_store::{Consistency, RecordHead, Removal, RemovedCounts, RevocationOutcome};
 use okra_wire::{envelope::Pagination, scalar::IsoInstant};
 use serde::Serialize;

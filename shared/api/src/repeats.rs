@@ -26,7 +26,7 @@ const MAX_KEY_LENGTH: usize = 255;
 /// The name of a call, where it has one.
 pub(crate) fn parse_idempotency_key(
     headers: &HeaderMap,
-    app: okra_core::ids::AppId,
+    app: okra_core::model::ids::AppId,
     path: &str,
     content: &RequestContent,
 ) -> Result<Option<IdempotentCall>, ApiError> {

@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use data_encoding::HEXLOWER;
-use okra_core::ids::AppId;
+use okra_core::model::ids::AppId;
 use serde_json::Value;
 
 use crate::{

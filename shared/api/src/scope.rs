@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use okra_core::ids::{BankId, CustomerId, RecordId};
+use okra_core::model::ids::{BankId, CustomerId, RecordId};
 use okra_store::{Account, RecordHead};
 use serde_json::{Map, Value};
 

@@ -3,15 +3,11 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    bank::BankLimits,
-    breaker::BankBreaker,
-    fault::FaultClass,
-    history::{Backfill, UnreadableDay},
-    ids::AccountId,
-    model::Product,
-    plan::DueEntry,
-    state::{Availability, BackfillEnd, ProductState, RecordStatus},
-    trouble::SuspendedProducts,
+    backfill::progress::{Backfill, UnreadableDay},
+    model::{bank::BankLimits, fault::FaultClass, ids::AccountId, snapshot::Product},
+    resilience::{bank_breaker::BankBreaker, failure_state::SuspendedProducts},
+    schedule::plan::DueEntry,
+    sync::state::{Availability, BackfillEnd, ProductState, RecordStatus},
 };
 use okra_store::{Account, Consistency, RecordHead};
 use okra_wire::scalar::IsoInstant;

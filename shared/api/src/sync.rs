@@ -1,11 +1,11 @@
 //! Data sync: subscriptions, and which interval each product of a record is on.
 
 use jiff::Timestamp;
-use okra_core::{
+use okra_core::model::{
     bank::BankLimits,
     ids::{BankId, CustomerId, EndpointId, RecordId, SubscriptionId},
-    model::{ByProduct, Product},
-    schedule::Interval,
+    interval::Interval,
+    snapshot::{ByProduct, Product},
 };
 use okra_store::{
     Consistency, MAX_SUBSCRIPTIONS_PER_RECORD, RecordHead, RecordStatus, StoreError, Subscription,

@@ -1,7 +1,7 @@
 //! Is it up?
 
 use axum::http::StatusCode;
-use okra_core::schedule::Interval;
+use okra_core::model::interval::Interval;
 use serde::Serialize;
 
 use crate::{

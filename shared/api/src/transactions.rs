@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::civil::Date;
-use okra_core::{
+use okra_core::model::{
     ids::{BankId, CustomerId, EpochDay, RecordId, TransactionId},
-    model::{Direction, Environment},
     money::Money,
+    snapshot::{Direction, Environment},
 };
 use okra_store::{Account, Consistency, OlderCursor, StoredTransaction};
 use okra_wire::{

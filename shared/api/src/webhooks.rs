@@ -4,12 +4,16 @@ use axum::http::StatusCode;
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
-    feed::{BodyVersion, PayloadMode},
-    health::{EndpointCircuit, EndpointHealth},
-    ids::{AppId, EndpointId},
-    model::Product,
-    pace::{SEND_RATE_RANGE, SendRate},
-    retry::AttemptOutcome,
+    delivery::{
+        endpoint_health::{EndpointCircuit, EndpointHealth},
+        retry::AttemptOutcome,
+    },
+    model::{
+        ids::{AppId, EndpointId},
+        snapshot::Product,
+    },
+    resilience::rate_limiter::{SEND_RATE_RANGE, SendRate},
+    sync::feed::{BodyVersion, PayloadMode},
 };
 use okra_queue::{EndpointMaintenance, EndpointPing};
 use okra_store::{Endpoint, MAX_ENDPOINTS_PER_APP, SortOrder, StoredEndpointHealth};

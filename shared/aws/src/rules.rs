@@ -4,7 +4,7 @@ use aws_sdk_eventbridge::{
     Client,
     error::{BoxError, ProvideErrorMetadata},
 };
-use okra_core::schedule::Interval;
+use okra_core::model::interval::Interval;
 
 /// Why a rule could not be switched.
 #[derive(Debug, thiserror::Error)]

@@ -4,37 +4,14 @@
 //! arguments. That is what lets the same code run in a Lambda, in the local process and in a
 //! simulation, and lets every law be stated as a property test.
 //!
-//! The way of a refresh through this crate: [`schedule`] says which records a minute is for,
-//! [`plan`] cuts them into chunks, [`normal`] digests what the bank answered, [`decide`] turns a
-//! snapshot into feed entries with [`identity`] and [`diff`], and [`retry`] says when a failed
-//! delivery is tried again, [`health`] when an endpoint is left alone, [`pace`] how fast it is told,
-//! [`share`] by several processes together, and [`breaker`] when a bank is not called.
+//! A refresh goes through this crate from the top down: [`schedule`] says which records a minute refreshes and cuts
+//! them into chunks; [`sync`] digests what the bank answered and turns a changed answer into feed entries;
+//! [`backfill`] pulls the older transactions; [`resilience`] says when a bank is not called; [`delivery`] says when
+//! an event is sent to an endpoint, and when again. All of them speak in the types of [`model`].
 
-pub mod bank;
-pub mod breaker;
-pub mod consent;
-pub mod cursor;
-pub mod decide;
-pub mod diff;
-pub mod doubt;
-pub mod fault;
-pub mod feed;
-pub mod health;
-pub mod history;
-pub mod identity;
-pub mod ids;
+pub mod backfill;
+pub mod delivery;
 pub mod model;
-pub mod money;
-pub mod net;
-pub mod normal;
-pub mod pace;
-pub mod plan;
-pub mod quota;
-pub mod retry;
+pub mod resilience;
 pub mod schedule;
-#[cfg(feature = "schema")]
-mod schema;
-pub mod share;
-pub mod state;
-pub mod tieout;
-pub mod trouble;
+pub mod sync;

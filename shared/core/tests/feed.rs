@@ -5,17 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{Timestamp, civil::date};
 use okra_core::{
-    cursor::FeedPosition,
-    decide::{CommittedAccount, decide_changes},
-    diff::ProjectedAccount,
-    feed::FeedEntry,
-    ids::{AccountId, RecordId, Seq, TransactionId},
     model::{
-        AccountSnapshot, BalanceFacts, BookingStatus, Direction, Snapshot, Transaction,
-        TransactionFacts, TransactionWindow,
+        ids::{AccountId, RecordId, Seq, TransactionId},
+        money::{Currency, Money},
+        snapshot::{
+            AccountSnapshot, BalanceFacts, BookingStatus, Direction, Snapshot, Transaction,
+            TransactionFacts, TransactionWindow,
+        },
     },
-    money::{Currency, Money},
-    net::{NetChange, NetChanges},
+    sync::{
+        cursor::FeedPosition,
+        decide::{CommittedAccount, decide_changes},
+        diff::ProjectedAccount,
+        feed::FeedEntry,
+        net_changes::{NetChange, NetChanges},
+    },
 };
 use proptest::prelude::*;
 
@@ -93,7 +97,7 @@ fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, Proje
         for (_, change) in decision.changes {
             let seq = Seq(entries.len() as u64 + 1);
             view.apply_change(&change);
-            if let okra_core::feed::Change::Transactions(diff) = &change {
+            if let okra_core::sync::feed::Change::Transactions(diff) = &change {
                 // Each version leads back to the one before it.
                 for (id, previous) in &diff.previous_seqs {
                     assert_eq!(written.get(id), Some(previous));

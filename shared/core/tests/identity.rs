@@ -3,10 +3,12 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    identity::{MAX_CANDIDATES, match_rows},
-    ids::{AccountId, EpochDay, TransactionId},
-    model::{BookingStatus, Direction, Transaction, TransactionFacts},
-    money::{Currency, Money},
+    model::{
+        ids::{AccountId, EpochDay, TransactionId},
+        money::{Currency, Money},
+        snapshot::{BookingStatus, Direction, Transaction, TransactionFacts},
+    },
+    sync::identity::{MAX_CANDIDATES, match_rows},
 };
 
 /// Rules that compare rows one by one.

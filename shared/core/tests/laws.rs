@@ -5,20 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{Timestamp, ToSpan, civil::date};
 use okra_core::{
-    decide::{
-        CommittedAccount, RefreshDecision, decide_changes, digest_snapshot, earliest_window_end,
-        window_start,
-    },
-    diff::{ProjectedAccount, diff_transactions},
-    fault::{BankFault, FaultClass},
-    feed::{Change, FetchKind, MAX_CHANGES_PER_ENTRY},
-    ids::AccountId,
     model::{
-        AccountSnapshot, BalanceFacts, BookingStatus, Direction, Snapshot, Transaction,
-        TransactionFacts, TransactionWindow,
+        fault::{BankFault, FaultClass},
+        ids::AccountId,
+        money::{Currency, Money},
+        snapshot::{
+            AccountSnapshot, BalanceFacts, BookingStatus, Direction, Snapshot, Transaction,
+            TransactionFacts, TransactionWindow,
+        },
     },
-    money::{Currency, Money},
-    normal::digest_transactions,
+    sync::{
+        decide::{
+            CommittedAccount, RefreshDecision, decide_changes, digest_snapshot,
+            earliest_window_end, window_start,
+        },
+        diff::{ProjectedAccount, diff_transactions},
+        digest::digest_transactions,
+        feed::{Change, FetchKind, MAX_CHANGES_PER_ENTRY},
+    },
 };
 use proptest::prelude::*;
 
@@ -186,7 +190,7 @@ proptest! {
         let mut reversed = after;
         reversed.reverse();
         let other = diff_transactions(ACCOUNT, &stored, &window(reversed), FetchKind::Periodic);
-        let ids = |diff: &okra_core::feed::TransactionsDiff| {
+        let ids = |diff: &okra_core::sync::feed::TransactionsDiff| {
             let mut ids: Vec<String> = diff.added.iter().map(|row| format!("+{row:?}"))
                 .chain(diff.removed.iter().map(|row| format!("-{row:?}")))
                 .chain(diff.modified.iter().map(|row| format!("~{row:?}")))
@@ -369,7 +373,11 @@ fn one_account_that_fails_holds_nothing_up() {
     assert!(observed.digests.is_empty());
     assert_eq!(
         observed.faults,
-        [(ACCOUNT, okra_core::model::Product::Transactions, fault)]
+        [(
+            ACCOUNT,
+            okra_core::model::snapshot::Product::Transactions,
+            fault
+        )]
     );
     let decision = decided(&snapshot, &BTreeMap::new());
     assert_eq!(decision.changes.len(), 1);

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use okra_core::{
-    ids::{BankId, RecordId},
-    model::ByProduct,
-    pace::{AD_HOC_SECONDS, AdHocBudget, RateLimiter as Bucket},
-    plan::{BankRate, DueEntry, TICK_SPREAD_S, divide_fairly, plan_tick},
-    schedule::{DueKey, Interval, Tick},
+    model::{
+        ids::{BankId, RecordId},
+        interval::{DueKey, Interval, Tick},
+        snapshot::ByProduct,
+    },
+    resilience::rate_limiter::{AD_HOC_SECONDS, AdHocBudget, RateLimiter as Bucket},
+    schedule::plan::{BankRate, DueEntry, TICK_SPREAD_S, divide_fairly, plan_tick},
 };
 use proptest::prelude::*;
 

@@ -7,7 +7,7 @@ use aws_sdk_eventbridge::{
     types::{PutEventsRequestEntry, RuleState},
 };
 use okra_aws::{AwsConfig, Clock, TickRules, TickRulesError};
-use okra_core::schedule::Interval;
+use okra_core::model::interval::Interval;
 use okra_emulator::Emulator;
 
 fn events_client() -> Client {

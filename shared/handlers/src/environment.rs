@@ -3,8 +3,8 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use okra_aws::{AwsConfig, Clock, EventBus, rules::TickRules};
-use okra_banks::Connectors;
-use okra_core::pace::SendRate;
+use okra_connectors::Connectors;
+use okra_core::resilience::rate_limiter::SendRate;
 use okra_queue::{QueueUrls, Queues};
 use okra_refresh::Refresher;
 use okra_store::Store;
@@ -33,7 +33,7 @@ pub enum RuntimeContextError {
     Vault(#[from] okra_vault::VaultError),
     /// The HTTP client for banks.
     #[error("the HTTP client for banks could not be built")]
-    Connectors(#[from] okra_banks::ConnectorError),
+    Connectors(#[from] okra_connectors::ConnectorError),
     /// The HTTP client for webhooks.
     #[error("the HTTP client for webhooks could not be built")]
     Sender(#[from] SenderError),

@@ -1,7 +1,7 @@
 //! The fetch function: ticks of the interval rules, and chunks from the fetch and priority queues.
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
-use okra_core::schedule::Tick;
+use okra_core::model::interval::Tick;
 use okra_queue::FetchMessage;
 use okra_refresh::{RefreshError, Refresher, TickReport};
 use serde::{Deserialize, Serialize};

@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use okra_core::ids::AppId;
+use okra_core::model::ids::AppId;
 use okra_refresh::RefreshOutcome;
 use okra_store::{CapacityUsed, Store, StoreError};
 
@@ -215,7 +215,7 @@ impl okra_refresh::RefreshObserver for MetricsCollector {
 
 impl okra_webhooks::DeliveryObserver for MetricsCollector {
     fn on_attempt(&self, attempted: &okra_webhooks::AttemptReport) {
-        let taken = attempted.outcome == okra_core::retry::AttemptOutcome::Ok;
+        let taken = attempted.outcome == okra_core::delivery::retry::AttemptOutcome::Ok;
         let name = if taken {
             names::DELIVERED
         } else {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::{AwsConfig, Clock};
-use okra_core::ids::{AppId, BankId, RecordId};
+use okra_core::model::ids::{AppId, BankId, RecordId};
 use okra_emulator::Emulator;
 use okra_handlers::{MetricsCollector, tally::names};
 use okra_refresh::{RefreshObserver, RefreshOutcome, RefreshReport};

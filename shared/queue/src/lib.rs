@@ -14,7 +14,7 @@ use aws_sdk_sqs::{
         SendMessageBatchRequestEntry,
     },
 };
-use okra_core::{history::BackfillStep, ids::AppId, plan::Chunk};
+use okra_core::{backfill::progress::BackfillStep, model::ids::AppId, schedule::plan::Chunk};
 use serde::Serialize;
 
 pub use self::message::{

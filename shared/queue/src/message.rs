@@ -2,10 +2,10 @@
 //! an old one enqueued.
 
 use okra_core::{
-    feed::FeedStream,
-    history::BackfillStep,
-    ids::{AppId, BankId, EndpointId, FeedSource, ReceiptId, RecordId, ReplayId, Seq},
-    plan::Chunk,
+    backfill::progress::BackfillStep,
+    model::ids::{AppId, BankId, EndpointId, FeedSource, ReceiptId, RecordId, ReplayId, Seq},
+    schedule::plan::Chunk,
+    sync::feed::FeedStream,
 };
 use serde::{Deserialize, Serialize};
 

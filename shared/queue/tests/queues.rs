@@ -13,11 +13,13 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::{AwsConfig, Clock};
 use okra_core::{
-    feed::FeedStream,
-    ids::{BankId, EndpointId, RecordId, Seq},
-    model::ByProduct,
-    plan::{Chunk, DueEntry, RefreshTrigger},
-    schedule::{DueKey, Interval, Tick},
+    model::{
+        ids::{BankId, EndpointId, RecordId, Seq},
+        interval::{DueKey, Interval, Tick},
+        snapshot::ByProduct,
+    },
+    schedule::plan::{Chunk, DueEntry, RefreshTrigger},
+    sync::feed::FeedStream,
 };
 use okra_emulator::{AwsService, CallFate, Emulator, QueueSpec};
 use okra_queue::{

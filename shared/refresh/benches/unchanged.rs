@@ -9,7 +9,7 @@ mod world;
 
 use std::time::Instant;
 
-use okra_core::schedule::Interval;
+use okra_core::model::interval::Interval;
 use okra_sandbox::Volume;
 
 use self::world::RefreshWorld;

@@ -2,11 +2,15 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    consent::ConsentClock,
-    feed::{Change, FeedEntry, FeedStream},
-    ids::{AccountId, RecordId, Seq},
-    model::ByProduct,
-    state::{StateChange, StatusTrigger, next_record_status},
+    model::{
+        ids::{AccountId, RecordId, Seq},
+        snapshot::ByProduct,
+    },
+    schedule::consent_clock::ConsentClock,
+    sync::{
+        feed::{Change, FeedEntry, FeedStream},
+        state::{StateChange, StatusTrigger, next_record_status},
+    },
 };
 use okra_queue::{FeedDispatch, Queues};
 use okra_store::{CommitError, Consistency, RecordCommit, RecordHead, RecordStatus, Store};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::{bank::BankConfig, ids::BankId};
+use okra_core::model::{bank::BankConfig, ids::BankId};
 use okra_store::AdHocPermit;
 
 use crate::{RefreshError, Refresher};

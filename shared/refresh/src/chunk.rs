@@ -8,19 +8,23 @@ use std::{
 
 use futures::{FutureExt, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use okra_banks::{AccountRef, FetchRequest};
+use okra_connectors::{AccountRef, FetchRequest};
 use okra_core::{
-    bank::{BankConfig, BankLimits},
-    breaker::CallOutcomes,
-    decide::{SnapshotDigests, digest_snapshot, window_start},
-    fault::{BankFault, FaultClass},
-    ids::{AccountId, RecordId},
-    model::{Product, Snapshot, utc_date},
-    plan::{
+    model::{
+        bank::{BankConfig, BankLimits},
+        fault::{BankFault, FaultClass},
+        ids::{AccountId, RecordId},
+        snapshot::{Product, Snapshot, utc_date},
+    },
+    resilience::{
+        bank_breaker::CallOutcomes,
+        failure_state::{FailureState, RefreshFaults, SuspendedProducts},
+    },
+    schedule::plan::{
         Chunk, DueEntry, JOB_CHUNK_PREFIX, MAX_QUEUE_DELAY_S, MAX_REQUEUES, RefreshTrigger,
         random_for_record, requeue_delay_s,
     },
-    trouble::{FailureState, RefreshFaults, SuspendedProducts},
+    sync::decide::{SnapshotDigests, digest_snapshot, window_start},
 };
 use okra_queue::ChunkQueue;
 use okra_store::{Consent, ConsentAccount, FAILED_OUTCOME, JobCompletion, JobFindings};

@@ -3,18 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::ToSpan;
-use okra_banks::FetchRequest;
+use okra_connectors::FetchRequest;
 use okra_core::{
-    decide::{
-        CommittedAccount, DeletionCheck, RefreshDecision, SnapshotDigests, decide_changes,
-        digest_snapshot, merge_second_response,
+    model::{
+        ids::{AccountId, TransactionId},
+        snapshot::{AccountSnapshot, BalanceFacts, Product, Snapshot},
     },
-    identity::BOOKING_WINDOW_DAYS,
-    ids::{AccountId, TransactionId},
-    model::{AccountSnapshot, BalanceFacts, Product, Snapshot},
-    plan::DueEntry,
-    state::StateChange,
-    tieout::tie_out,
+    schedule::plan::DueEntry,
+    sync::{
+        decide::{
+            CommittedAccount, DeletionCheck, RefreshDecision, SnapshotDigests, decide_changes,
+            digest_snapshot, merge_second_response,
+        },
+        drift::tie_out,
+        identity::BOOKING_WINDOW_DAYS,
+        state::StateChange,
+    },
 };
 use okra_store::{Account, AccountChecks, AdHocPermit, Consistency, RecordHead};
 
@@ -257,7 +261,7 @@ impl Refresher {
         let first_pull = head
             .watermarks
             .transactions
-            .is_none_or(|mark| mark == okra_core::decide::Watermark::default());
+            .is_none_or(|mark| mark == okra_core::sync::decide::Watermark::default());
         for account in &mut snapshot.accounts {
             if !open.contains(&Product::Balance) {
                 account.balance = None;

@@ -6,9 +6,9 @@
 //! is sent before the record is stored.
 
 use okra_core::{
-    ids::RecordId,
-    plan::{Chunk, RefreshTrigger},
-    state::RecordStatus,
+    model::ids::RecordId,
+    schedule::plan::{Chunk, RefreshTrigger},
+    sync::state::RecordStatus,
 };
 use okra_queue::{LinkFollowUp, Queues};
 use okra_store::{Consistency, RecordHead};

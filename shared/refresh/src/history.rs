@@ -7,21 +7,25 @@
 //! twice finds the step made, and only sees to it that the next one is on its way.
 
 use jiff::{SignedDuration, Timestamp, ToSpan, civil::Date};
-use okra_banks::BackfillResponse;
+use okra_connectors::BackfillResponse;
 use okra_core::{
-    bank::BankConfig,
-    breaker::CallOutcomes,
-    decide::Watermark,
-    diff::diff_transactions,
-    fault::{BankFault, FaultClass},
-    feed::{Change, FetchKind, MAX_CHANGES_PER_ENTRY, TransactionsDiff},
-    history::{
+    backfill::progress::{
         Backfill, BackfillOutcome, BackfillProgress, BackfillRange, BackfillStep, MAX_STEP_FAILURES,
     },
-    identity::BOOKING_WINDOW_DAYS,
-    ids::{AccountId, RecordId},
-    model::{ByProduct, Product, TransactionWindow, utc_date},
-    state::{BackfillComplete, RecordStatus, StateChange},
+    model::{
+        bank::BankConfig,
+        fault::{BankFault, FaultClass},
+        ids::{AccountId, RecordId},
+        snapshot::{ByProduct, Product, TransactionWindow, utc_date},
+    },
+    resilience::bank_breaker::CallOutcomes,
+    sync::{
+        decide::Watermark,
+        diff::diff_transactions,
+        feed::{Change, FetchKind, MAX_CHANGES_PER_ENTRY, TransactionsDiff},
+        identity::BOOKING_WINDOW_DAYS,
+        state::{BackfillComplete, RecordStatus, StateChange},
+    },
 };
 use okra_queue::Queues;
 use okra_store::{AdHocPermit, CommitError, Consistency, RecordHead, Store};
@@ -518,7 +522,7 @@ impl Refresher {
         &self,
         backfill_range: &BackfillRange,
         window: &TransactionWindow,
-    ) -> Result<Vec<okra_core::model::Transaction>, RefreshError> {
+    ) -> Result<Vec<okra_core::model::snapshot::Transaction>, RefreshError> {
         let from = backfill_range
             .from
             .saturating_sub(BOOKING_WINDOW_DAYS.days());

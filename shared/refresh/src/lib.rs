@@ -26,7 +26,7 @@ mod watch;
 use std::sync::Arc;
 
 use okra_aws::{Clock, rules::TickRules};
-use okra_banks::Connectors;
+use okra_connectors::Connectors;
 use okra_queue::Queues;
 use okra_store::Store;
 use okra_vault::Vault;
@@ -62,10 +62,10 @@ pub enum RefreshError {
     Rules(#[from] okra_aws::rules::TickRulesError),
     /// A record's bank is not configured.
     #[error("bank {0} is not configured")]
-    UnknownBank(okra_core::ids::BankId),
+    UnknownBank(okra_core::model::ids::BankId),
     /// More feed entries than one refresh may heal.
     #[error("record {0} has more undispatched feed entries than one refresh heals")]
-    TooFarBehind(okra_core::ids::RecordId),
+    TooFarBehind(okra_core::model::ids::RecordId),
 }
 
 /// Everything a refresh needs. Cheap to clone.

@@ -3,19 +3,25 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use jiff::{Timestamp, civil::Date};
-use okra_banks::ConsentSecret;
+use okra_connectors::ConsentSecret;
 use okra_core::{
-    bank::BankConfig,
-    decide::{RefreshDecision, SnapshotDigests, Watermark},
-    fault::{BankFault, FaultClass},
-    feed::{Change, FeedEntry, FeedStream, MAX_ENTRIES_PER_COMMIT},
-    history::Backfill,
-    ids::{AccountId, Seq},
-    model::{ByProduct, Product, Snapshot},
-    plan::DueEntry,
-    schedule::DueKey,
-    state::{RecordStatus, StateChange, StatusTrigger, detect_product_change, next_record_status},
-    trouble::{FailureState, RefreshFaults, SuspendedProducts},
+    backfill::progress::Backfill,
+    model::{
+        bank::BankConfig,
+        fault::{BankFault, FaultClass},
+        ids::{AccountId, Seq},
+        interval::DueKey,
+        snapshot::{ByProduct, Product, Snapshot},
+    },
+    resilience::failure_state::{FailureState, RefreshFaults, SuspendedProducts},
+    schedule::plan::DueEntry,
+    sync::{
+        decide::{RefreshDecision, SnapshotDigests, Watermark},
+        feed::{Change, FeedEntry, FeedStream, MAX_ENTRIES_PER_COMMIT},
+        state::{
+            RecordStatus, StateChange, StatusTrigger, detect_product_change, next_record_status,
+        },
+    },
 };
 use okra_queue::FeedDispatch;
 use okra_store::{CommitError, Consent, Consistency, RecordCommit, RecordHead};

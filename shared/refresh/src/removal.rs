@@ -6,12 +6,14 @@
 //! way any longer, and deletes what one may have written after the removal.
 
 use jiff::SignedDuration;
-use okra_banks::{ConsentId, oauth::TokenGrant};
+use okra_connectors::{ConsentId, oauth::TokenGrant};
 use okra_core::{
-    bank::BankConfig,
-    fault::BankFault,
-    ids::{AppId, CustomerId, ReceiptId},
-    state::{RecordStatus, StateChange},
+    model::{
+        bank::BankConfig,
+        fault::BankFault,
+        ids::{AppId, CustomerId, ReceiptId},
+    },
+    sync::state::{RecordStatus, StateChange},
 };
 use okra_queue::RemovalStep;
 use okra_store::{

@@ -1,9 +1,9 @@
 //! What came of ticks, chunks and records.
 
-use okra_core::{
+use okra_core::model::{
     fault::BankFault,
     ids::{AccountId, AppId, BankId, RecordId, Seq},
-    model::Product,
+    snapshot::Product,
 };
 use serde::Serialize;
 

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::SignedDuration;
 use okra_core::{
-    ids::BankId,
-    plan::{BankRate, divide_fairly, is_long_interval, plan_tick},
-    schedule::{Interval, Tick},
+    model::{
+        ids::BankId,
+        interval::{Interval, Tick},
+    },
+    schedule::plan::{BankRate, divide_fairly, is_long_interval, plan_tick},
 };
 use okra_queue::ChunkQueue;
 

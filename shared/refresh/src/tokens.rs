@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use data_encoding::BASE64;
 use jiff::SignedDuration;
-use okra_banks::{
+use okra_connectors::{
     AccountRef, ConsentSecret, FetchRequest,
     config::requires_secret,
     oauth::{TokenGrant, client_secret_owner},
 };
-use okra_core::{
+use okra_core::model::{
     bank::BankConfig,
     fault::{BankFault, FaultClass},
-    model::{AccountSnapshot, Product, Snapshot},
+    snapshot::{AccountSnapshot, Product, Snapshot},
 };
 use okra_store::{Consent, Consistency};
 use okra_vault::{Vault, VaultError, generate_nonce};
@@ -61,7 +61,7 @@ pub fn open_client_secret(
 /// [`VaultError`].
 pub fn seal_client_secret(
     vault: &Vault,
-    bank: okra_core::ids::BankId,
+    bank: okra_core::model::ids::BankId,
     secret: &str,
 ) -> Result<String, VaultError> {
     let sealed = vault.seal_secret(

@@ -4,9 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use okra_core::{
-    breaker::{Admission, BankBreaker, CallOutcomes, bank_down_fault},
-    fault::BankFault,
-    ids::BankId,
+    model::{fault::BankFault, ids::BankId},
+    resilience::bank_breaker::{Admission, BankBreaker, CallOutcomes, bank_down_fault},
 };
 use okra_store::Consistency;
 

@@ -3,9 +3,9 @@
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use okra_core::{
-    model::{BookingStatus, Direction},
+use okra_core::model::{
     money::{Currency, Money},
+    snapshot::{BookingStatus, Direction},
 };
 
 use crate::{

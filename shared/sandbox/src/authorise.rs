@@ -24,7 +24,7 @@ use http::{
 };
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
-use okra_core::bank::BankStandard;
+use okra_core::model::bank::BankStandard;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

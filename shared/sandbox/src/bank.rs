@@ -12,10 +12,10 @@ use std::{
 
 use axum::Router;
 use jiff::Timestamp;
-use okra_core::{
+use okra_core::model::{
     bank::BankStandard,
-    model::{BookingStatus, Direction},
     money::{Currency, Money},
+    snapshot::{BookingStatus, Direction},
 };
 use serde::Serialize;
 

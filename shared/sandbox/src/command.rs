@@ -2,9 +2,9 @@
 //! keeps, so these shapes are stored: fields are only ever added, with a default.
 
 use jiff::Timestamp;
-use okra_core::{
+use okra_core::model::{
     bank::BankStandard,
-    model::{BookingStatus, Direction},
+    snapshot::{BookingStatus, Direction},
 };
 use serde::{Deserialize, Serialize};
 
@@ -255,7 +255,7 @@ const fn booked() -> BookingStatus {
 
 /// `credit` and `debit`: requests are written by people, the core's form is for storage.
 pub(crate) mod direction {
-    use okra_core::model::Direction;
+    use okra_core::model::snapshot::Direction;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
@@ -283,7 +283,7 @@ pub(crate) mod direction {
 
 /// `pending` and `booked`.
 pub(crate) mod status {
-    use okra_core::model::BookingStatus;
+    use okra_core::model::snapshot::BookingStatus;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{StatusCode, header::CONTENT_TYPE};
-use okra_core::bank::BankStandard;
+use okra_core::model::bank::BankStandard;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{

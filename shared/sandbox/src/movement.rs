@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use okra_core::model::BookingStatus;
+use okra_core::model::snapshot::BookingStatus;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::lore::SandboxMerchant;

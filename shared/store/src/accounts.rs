@@ -4,11 +4,15 @@ use std::fmt;
 
 use jiff::Timestamp;
 use okra_core::{
-    doubt::PendingDeletions,
-    ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq},
-    model::{AccountFacts, BalanceFacts, ByProduct, Product},
-    state::{ProductChange, ProductState},
-    tieout::TieOut,
+    model::{
+        ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq},
+        snapshot::{AccountFacts, BalanceFacts, ByProduct, Product},
+    },
+    sync::{
+        drift::TieOut,
+        pending_deletions::PendingDeletions,
+        state::{ProductChange, ProductState},
+    },
 };
 
 use crate::{

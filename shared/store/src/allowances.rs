@@ -3,8 +3,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
-    ids::BankId,
-    pace::{AdHocBudget, PermitReservation, RateLimiter},
+    model::ids::BankId,
+    resilience::rate_limiter::{AdHocBudget, PermitReservation, RateLimiter},
 };
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use okra_core::{ids::AppId, model::Environment};
+use okra_core::model::{ids::AppId, snapshot::Environment};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use okra_core::{
+use okra_core::model::{
     bank::BankConfig,
     ids::{AppId, BankId},
 };

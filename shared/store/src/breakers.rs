@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use okra_core::{breaker::BankBreaker, ids::BankId};
+use okra_core::{model::ids::BankId, resilience::bank_breaker::BankBreaker};
 
 use crate::{
     Consistency, MAX_BANKS, Store, StoreError,

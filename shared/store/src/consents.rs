@@ -4,8 +4,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 use okra_core::{
-    consent::ConsentClock,
-    ids::{AccountId, AppId, BankId, RecordId},
+    model::ids::{AccountId, AppId, BankId, RecordId},
+    schedule::consent_clock::ConsentClock,
 };
 use serde::{Deserialize, Serialize};
 

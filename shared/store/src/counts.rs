@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
-use okra_core::ids::AppId;
+use okra_core::model::ids::AppId;
 
 use crate::{
     Consistency, Store, StoreError,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use okra_core::ids::{AccountId, AppId, CustomerId, CustomerTag, RecordId};
+use okra_core::model::ids::{AccountId, AppId, CustomerId, CustomerTag, RecordId};
 use serde::{Deserialize, Serialize};
 
 use crate::{

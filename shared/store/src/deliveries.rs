@@ -6,8 +6,8 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    ids::{EndpointId, EventId, FeedSource, Seq},
-    retry::blocks_head_of_line,
+    delivery::retry::blocks_head_of_line,
+    model::ids::{EndpointId, EventId, FeedSource, Seq},
 };
 use serde::{Deserialize, Serialize};
 
@@ -410,7 +410,7 @@ fn highest_text_below(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use okra_core::ids::{AppId, RecordId};
+    use okra_core::model::ids::{AppId, RecordId};
     use proptest::prelude::*;
 
     use super::*;

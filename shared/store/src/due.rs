@@ -5,12 +5,14 @@
 
 use futures::future::try_join_all;
 use okra_core::{
-    decide::Watermark,
-    ids::{BankId, RecordId, Seq},
-    model::{ByProduct, Product},
-    plan::DueEntry,
-    schedule::{DueKey, Interval, LANES_PER_SLOT, Lane, Slot},
-    trouble::FailureState,
+    model::{
+        ids::{BankId, RecordId, Seq},
+        interval::{DueKey, Interval, LANES_PER_SLOT, Lane, Slot},
+        snapshot::{ByProduct, Product},
+    },
+    resilience::failure_state::FailureState,
+    schedule::plan::DueEntry,
+    sync::decide::Watermark,
 };
 
 use crate::{
@@ -281,7 +283,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use okra_core::normal::Digest;
+    use okra_core::sync::digest::Digest;
     use proptest::prelude::*;
 
     use super::*;

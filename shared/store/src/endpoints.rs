@@ -4,9 +4,11 @@ use std::fmt;
 
 use jiff::Timestamp;
 use okra_core::{
-    feed::{BodyVersion, PayloadMode},
-    ids::{AppId, EndpointId},
-    model::Product,
+    model::{
+        ids::{AppId, EndpointId},
+        snapshot::Product,
+    },
+    sync::feed::{BodyVersion, PayloadMode},
 };
 use serde::{Deserialize, Serialize};
 

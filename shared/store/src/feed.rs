@@ -8,13 +8,17 @@
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 use okra_core::{
-    consent::ConsentClock,
-    decide::Watermark,
-    feed::{Change, FeedEntry, FeedStream, MAX_ENTRIES_PER_COMMIT},
-    history::Backfill,
-    ids::{RecordId, Seq},
-    model::ByProduct,
-    state::RecordStatus,
+    backfill::progress::Backfill,
+    model::{
+        ids::{RecordId, Seq},
+        snapshot::ByProduct,
+    },
+    schedule::consent_clock::ConsentClock,
+    sync::{
+        decide::Watermark,
+        feed::{Change, FeedEntry, FeedStream, MAX_ENTRIES_PER_COMMIT},
+        state::RecordStatus,
+    },
 };
 
 use crate::{
@@ -400,10 +404,12 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use okra_core::{
-        feed::{FetchKind, TransactionsDiff},
-        ids::{AccountId, EpochDay, TransactionId},
-        model::{BalanceFacts, BookingStatus, Direction, Transaction, TransactionFacts},
-        money::{Currency, Money},
+        model::{
+            ids::{AccountId, EpochDay, TransactionId},
+            money::{Currency, Money},
+            snapshot::{BalanceFacts, BookingStatus, Direction, Transaction, TransactionFacts},
+        },
+        sync::feed::{FetchKind, TransactionsDiff},
     };
     use proptest::prelude::*;
 

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 use okra_core::{
-    health::{EndpointHealth, HealthNotice},
-    ids::{AppId, EndpointId, EventId, FeedSource, Seq},
+    delivery::endpoint_health::{EndpointHealth, HealthNotice},
+    model::ids::{AppId, EndpointId, EventId, FeedSource, Seq},
 };
 use serde::{Deserialize, Serialize};
 

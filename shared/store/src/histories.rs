@@ -1,6 +1,6 @@
 //! Histories: how far the pull of a record's history has come.
 
-use okra_core::{history::Backfill, ids::RecordId};
+use okra_core::{backfill::progress::Backfill, model::ids::RecordId};
 
 use crate::{
     Consistency, Store, StoreError,

@@ -4,9 +4,11 @@
 //! sharded by lane: records are linked concurrently, and transactions that write one item collide.
 
 use okra_core::{
-    model::ByProduct,
-    plan::DueEntry,
-    schedule::{DueKey, Interval, LANES_PER_SLOT},
+    model::{
+        interval::{DueKey, Interval, LANES_PER_SLOT},
+        snapshot::ByProduct,
+    },
+    schedule::plan::DueEntry,
 };
 
 use crate::{
@@ -224,7 +226,7 @@ impl Store {
         let unmoved = moved.before.as_ref().map_or_else(
             || vec![Condition::Absent],
             |before| {
-                okra_core::model::Product::ALL
+                okra_core::model::snapshot::Product::ALL
                     .into_iter()
                     .flat_map(|product| {
                         let mark = before.watermarks.get(product);
@@ -265,7 +267,7 @@ fn schedule_update(head: &RecordHead, schedule: ByProduct<Interval>) -> ItemUpda
         of.get(product)
             .map(|interval| string_value(interval.as_str()))
     };
-    okra_core::model::Product::ALL.into_iter().fold(
+    okra_core::model::snapshot::Product::ALL.into_iter().fold(
         ItemUpdate::new(records::head_key(head.record)).with_condition(Condition::Exists),
         |update, product| {
             let name = interval_attribute(product);

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::{fault::FaultClass, ids::RecordId, model::Product, quota::OnDemandStarts};
+use okra_core::{
+    model::{fault::FaultClass, ids::RecordId, snapshot::Product},
+    resilience::quota::OnDemandStarts,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{

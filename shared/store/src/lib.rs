@@ -122,7 +122,7 @@ pub use self::{
     },
 };
 use aws_sdk_dynamodb::Client;
-pub use okra_core::state::RecordStatus;
+pub use okra_core::sync::state::RecordStatus;
 
 /// How fresh a read is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Counters of an app's calls within a minute or an hour: one write for each call that is counted, none for reads.
 
 use jiff::Timestamp;
-use okra_core::ids::AppId;
+use okra_core::model::ids::AppId;
 
 use crate::{
     Store, StoreError, apps,

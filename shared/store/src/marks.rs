@@ -2,10 +2,11 @@
 //! as a number. A product that is there has a sequence number; its digest may be missing.
 
 use okra_core::{
-    decide::Watermark,
-    ids::Seq,
-    model::{ByProduct, Product},
-    normal::Digest,
+    model::{
+        ids::Seq,
+        snapshot::{ByProduct, Product},
+    },
+    sync::{decide::Watermark, digest::Digest},
 };
 
 use crate::{

@@ -3,9 +3,9 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    ids::EndpointId,
-    pace::{RateLimiter, SendRate},
-    share::{PermitBlock, PermitRequest},
+    delivery::permit_pool::{PermitBlock, PermitRequest},
+    model::ids::EndpointId,
+    resilience::rate_limiter::{RateLimiter, SendRate},
 };
 
 use crate::{

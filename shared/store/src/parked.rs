@@ -1,7 +1,7 @@
 //! Parked events: what waits for an endpoint, oldest first.
 
 use jiff::Timestamp;
-use okra_core::{health::MAX_PARKED_DAYS, ids::EndpointId};
+use okra_core::{delivery::endpoint_health::MAX_PARKED_DAYS, model::ids::EndpointId};
 
 use crate::{
     Consistency, DeliveryKey, Store, StoreError,

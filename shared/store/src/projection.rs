@@ -15,10 +15,14 @@ use std::collections::BTreeMap;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use okra_core::{
-    feed::{Change, FeedEntry},
-    ids::{AccountId, TransactionId},
-    model::{BalanceFacts, Product, TransactionFacts},
-    state::{ProductChange, StateChange},
+    model::{
+        ids::{AccountId, TransactionId},
+        snapshot::{BalanceFacts, Product, TransactionFacts},
+    },
+    sync::{
+        feed::{Change, FeedEntry},
+        state::{ProductChange, StateChange},
+    },
 };
 
 use crate::{Store, StoreError, accounts, expression::ItemUpdate, transactions};

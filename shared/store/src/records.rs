@@ -15,13 +15,13 @@ use crate::{
 };
 use jiff::Timestamp;
 use okra_core::{
-    decide::Watermark,
-    feed::FeedEntry,
-    ids::{AppId, BankId, CustomerId, RecordId, Seq},
-    model::{ByProduct, Product},
-    plan::DueEntry,
-    schedule::{DueKey, Interval},
-    state::RecordStatus,
+    model::{
+        ids::{AppId, BankId, CustomerId, RecordId, Seq},
+        interval::{DueKey, Interval},
+        snapshot::{ByProduct, Product},
+    },
+    schedule::plan::DueEntry,
+    sync::{decide::Watermark, feed::FeedEntry, state::RecordStatus},
 };
 
 /// Bytes of a head's options and meta as JSON at most, together: a head is written with each change, and one that is
@@ -413,7 +413,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use okra_core::normal::Digest;
+    use okra_core::sync::digest::Digest;
 
     use super::*;
     use crate::item::item_size;
@@ -445,7 +445,7 @@ mod tests {
             transaction_count: Some(u64::from(u32::MAX)),
             options: serde_json::json!({ "note": "x".repeat(MAX_OPTIONS_BYTES - 11) }),
             meta: serde_json::Map::new(),
-            backfill_months: okra_core::history::MAX_BACKFILL_MONTHS,
+            backfill_months: okra_core::backfill::progress::MAX_BACKFILL_MONTHS,
             created_at: at,
             last_changed_at: at,
         };

@@ -4,9 +4,9 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use okra_core::{
+use okra_core::model::{
     ids::{AccountId, AppId, BankId, CustomerId, EndpointId, ReceiptId, RecordId, Seq},
-    model::ByProduct,
+    snapshot::ByProduct,
 };
 use serde::{Deserialize, Serialize};
 
@@ -404,7 +404,7 @@ impl Store {
         // Two accounts may share a tag: a row is this one's where its key ends in the rest of the id.
         let rest = account
             .to_string()
-            .split_off(2 * okra_core::ids::ACCOUNT_TAG_BYTES);
+            .split_off(2 * okra_core::model::ids::ACCOUNT_TAG_BYTES);
         let rows = KeyRange::with_prefix(transactions::transactions_partition(account.tag()), "T#");
         let of_account = |key: &Key| key.sk.ends_with(&rest);
         self.delete_range(rows, limit, of_account).await

@@ -1,7 +1,7 @@
 //! Replays: jobs that tell an endpoint again of a range of events.
 
 use jiff::Timestamp;
-use okra_core::ids::{AppId, EndpointId, RecordId, ReplayId, Seq};
+use okra_core::model::ids::{AppId, EndpointId, RecordId, ReplayId, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -1,7 +1,7 @@
 //! Answers that are kept so that a repeated call is answered alike, and not run again.
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::ids::AppId;
+use okra_core::model::ids::AppId;
 
 use crate::{
     Consistency, KeyHash, Store, StoreError,

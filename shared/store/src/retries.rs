@@ -2,9 +2,9 @@
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
-use okra_core::{
+use okra_core::model::{
     ids::{EndpointId, FeedSource, Seq},
-    schedule::LANES_PER_SLOT,
+    interval::LANES_PER_SLOT,
 };
 
 use crate::{
@@ -145,7 +145,7 @@ mod tests {
             minute in 0..100_000_000_u64,
         ) {
             let retry = RetryEntry {
-                source: okra_core::ids::RecordId::from_bytes(record).into(),
+                source: okra_core::model::ids::RecordId::from_bytes(record).into(),
                 seq: Seq(seq),
                 endpoint: EndpointId::from_bytes(endpoint),
                 attempt,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use okra_core::ids::{AppId, LinkId};
+use okra_core::model::ids::{AppId, LinkId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -1,10 +1,10 @@
 //! Subscriptions: data sync as an app asked for it.
 
 use jiff::Timestamp;
-use okra_core::{
+use okra_core::model::{
     ids::{RecordId, SubscriptionId},
-    model::Product,
-    schedule::Interval,
+    interval::Interval,
+    snapshot::Product,
 };
 use serde::{Deserialize, Serialize};
 

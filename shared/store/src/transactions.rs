@@ -3,9 +3,9 @@
 
 use data_encoding::HEXLOWER;
 use jiff::{Timestamp, civil::Date};
-use okra_core::{
+use okra_core::model::{
     ids::{ACCOUNT_TAG_BYTES, AccountId, AccountTag, EpochDay, ID_BYTES, Seq, TransactionId},
-    model::{Transaction, TransactionFacts},
+    snapshot::{Transaction, TransactionFacts},
 };
 
 use crate::{

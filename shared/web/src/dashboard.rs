@@ -20,7 +20,7 @@ use axum::{
     response::Redirect,
     routing::{get, post},
 };
-use okra_core::ids::CustomerId;
+use okra_core::model::ids::CustomerId;
 use okra_store::Customer;
 use serde_json::Value;
 

@@ -17,7 +17,7 @@ use axum::{
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::SignedDuration;
 use okra_api::secrets_match;
-use okra_core::ids::AppId;
+use okra_core::model::ids::AppId;
 use okra_store::{App, KeyHash};
 use okra_vault::generate_nonce;
 use serde::{Deserialize, Serialize};

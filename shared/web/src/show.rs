@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::Offset};
 use maud::{Markup, html};
-use okra_core::{money::Money, schedule::Interval};
+use okra_core::model::{interval::Interval, money::Money};
 use okra_store::RecordStatus;
 
 /// An amount with groups of three digits: `29,180.50`; a true minus sign.
@@ -133,7 +133,7 @@ pub(crate) fn render_record_status(status: RecordStatus) -> Markup {
 
 #[cfg(test)]
 mod tests {
-    use okra_core::money::Currency;
+    use okra_core::model::money::Currency;
 
     use super::*;
 

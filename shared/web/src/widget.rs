@@ -25,7 +25,7 @@ use axum::{
 };
 use maud::{DOCTYPE, Markup, html};
 use okra_api::secrets_match;
-use okra_core::ids::AppId;
+use okra_core::model::ids::AppId;
 use okra_store::{App, KeyHash};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

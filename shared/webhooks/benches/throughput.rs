@@ -33,7 +33,7 @@ use axum::{
 };
 use jiff::SignedDuration;
 use okra_aws::Clock;
-use okra_core::pace::SendRate;
+use okra_core::resilience::rate_limiter::SendRate;
 use okra_webhooks::{AddressPolicy, AttemptLimits, AttemptReport, DeliverConfig, WebhookSender};
 use support::{DeliveryWorld, START};
 use tokio::{net::TcpListener, runtime, sync::Semaphore, task::JoinSet};

@@ -2,7 +2,7 @@
 
 use data_encoding::BASE64;
 use jiff::Timestamp;
-use okra_core::ids::{AppId, EndpointId};
+use okra_core::model::ids::{AppId, EndpointId};
 use okra_store::{Endpoint, Store, StoreError};
 use okra_vault::{Vault, VaultError, generate_nonce};
 use serde_json::json;

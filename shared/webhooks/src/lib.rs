@@ -2,8 +2,8 @@
 //!
 //! [`Deliverer`] takes what was dispatched to every endpoint that wants it, at least once. It stands
 //! on [`Sender`], which makes one attempt at one URL and turns whatever the receiver does into an
-//! [`okra_core::retry::Outcome`]; on [`Keyring`], which opens what an endpoint shares with us; and on
-//! [`okra_core::retry`], which says when a failed delivery is tried again.
+//! [`okra_core::delivery::retry::Outcome`]; on [`Keyring`], which opens what an endpoint shares with us; and on
+//! [`okra_core::delivery::retry`], which says when a failed delivery is tried again.
 //!
 //! No attempt reaches an address that is not public: [`check_url`] refuses URLs that name one, the
 //! sender's resolver refuses names that lead to one, and redirects are not followed.

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    ids::{AppId, EndpointId, EventId, FeedSource, Seq},
-    retry::AttemptOutcome,
+    delivery::retry::AttemptOutcome,
+    model::ids::{AppId, EndpointId, EventId, FeedSource, Seq},
 };
 use serde::Serialize;
 

@@ -5,7 +5,7 @@ use std::fmt;
 use ::http::HeaderValue;
 use data_encoding::BASE64;
 use jiff::Timestamp;
-use okra_core::ids::EventId;
+use okra_core::model::ids::EventId;
 use standardwebhooks::Webhook;
 use zeroize::Zeroizing;
 
@@ -217,7 +217,7 @@ impl fmt::Debug for BearerToken {
 
 #[cfg(test)]
 mod tests {
-    use okra_core::ids::{RecordId, Seq};
+    use okra_core::model::ids::{RecordId, Seq};
     use proptest::prelude::*;
 
     use super::*;

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use okra_aws::bus::{BusEvent, EventBus, EventBusError};
 use okra_core::{
-    ids::{EventId, Seq},
-    retry::{AttemptOutcome, parse_retry_after_s},
+    delivery::retry::{AttemptOutcome, parse_retry_after_s},
+    model::ids::{EventId, Seq},
 };
 use okra_store::MAX_EXCERPT_BYTES;
 use tokio::time::Instant;

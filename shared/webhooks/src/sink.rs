@@ -10,7 +10,7 @@ use std::{
 
 use futures::channel::oneshot;
 use okra_aws::bus::{BusEvent, EventBus, EventBusError, MAX_ENTRY_BYTES, MAX_PUT_ENTRIES};
-use okra_core::retry::AttemptOutcome;
+use okra_core::delivery::retry::AttemptOutcome;
 
 type PutResult = std::result::Result<(), EventBusError>;
 type WaitingEvent = (BusEvent, oneshot::Sender<PutResult>);

@@ -2,7 +2,7 @@
 
 use ::http::Uri;
 use okra_aws::EventBus;
-use okra_core::ids::{AppId, EndpointId};
+use okra_core::model::ids::{AppId, EndpointId};
 use url::{Host, Url};
 
 use crate::address::AddressPolicy;

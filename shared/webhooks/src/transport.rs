@@ -3,7 +3,7 @@
 use ::http::HeaderMap;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use okra_core::retry::AttemptOutcome;
+use okra_core::delivery::retry::AttemptOutcome;
 use url::Url;
 
 /// A signed POST, ready to go.

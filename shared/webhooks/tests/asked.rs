@@ -6,8 +6,8 @@ mod support;
 
 use jiff::SignedDuration;
 use okra_core::{
-    feed::{BodyVersion, PayloadMode},
-    ids::{ReplayId, Seq},
+    model::ids::{ReplayId, Seq},
+    sync::feed::{BodyVersion, PayloadMode},
 };
 use okra_queue::{EndpointPing, Redelivery, ReplayStep};
 use okra_store::{Consistency, DeliveryState, Replay, ReplayFilter, ReplayState};

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 use okra_aws::{AwsConfig, Clock, EventBus};
-use okra_core::{health::EndpointCircuit, ids::Seq, pace::SendRate};
+use okra_core::{
+    delivery::endpoint_health::EndpointCircuit, model::ids::Seq, resilience::rate_limiter::SendRate,
+};
 use okra_emulator::{AwsService, CallFate};
 use okra_store::DeliveryState;
 use okra_webhooks::{AddressPolicy, AttemptLimits, DeliverConfig, WebhookSender, endpoint_id};

@@ -8,10 +8,9 @@ use std::collections::HashSet;
 
 use jiff::SignedDuration;
 use okra_core::{
-    feed::PayloadMode,
-    ids::Seq,
-    model::Product,
-    retry::{AttemptOutcome, MAX_ATTEMPTS},
+    delivery::retry::{AttemptOutcome, MAX_ATTEMPTS},
+    model::{ids::Seq, snapshot::Product},
+    sync::feed::PayloadMode,
 };
 use okra_emulator::{AwsService, CallFate};
 use okra_queue::{DeliverMessage, DeliveryRetry, FeedDispatch};

@@ -5,8 +5,8 @@ use std::{fs::File, net::TcpListener};
 use bytes::Bytes;
 use jiff::Timestamp;
 use okra_core::{
-    ids::{EventId, RecordId, Seq},
-    retry::AttemptOutcome,
+    delivery::retry::AttemptOutcome,
+    model::ids::{EventId, RecordId, Seq},
 };
 use okra_webhooks::{
     AddressPolicy, AttemptError, AttemptLimits, SECRET_BYTES, SigningSecrets, WebhookMessage,

@@ -17,8 +17,8 @@ use std::{
 use bytes::Bytes;
 use futures::future::join_all;
 use okra_core::{
-    ids::{EventId, RecordId, Seq},
-    retry::AttemptOutcome,
+    delivery::retry::AttemptOutcome,
+    model::ids::{EventId, RecordId, Seq},
 };
 use okra_store::DeliveryState;
 use okra_webhooks::{

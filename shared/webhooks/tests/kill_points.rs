@@ -21,9 +21,9 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::Clock;
 use okra_core::{
-    health::EndpointHealth,
-    ids::{EventId, ReplayId, Seq},
-    pace::SendRate,
+    delivery::endpoint_health::EndpointHealth,
+    model::ids::{EventId, ReplayId, Seq},
+    resilience::rate_limiter::SendRate,
 };
 use okra_emulator::CallFate;
 use okra_queue::{Queue, ReplayStep};

@@ -15,11 +15,13 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::Clock;
 use okra_core::{
-    feed::FeedStream,
-    health::{EndpointCircuit, EndpointHealth, MAX_PARKED_EVENTS},
-    ids::{AccountId, EventId, FeedSource, RecordId, Seq},
-    model::Product,
-    pace::SendRate,
+    delivery::endpoint_health::{EndpointCircuit, EndpointHealth, MAX_PARKED_EVENTS},
+    model::{
+        ids::{AccountId, EventId, FeedSource, RecordId, Seq},
+        snapshot::Product,
+    },
+    resilience::rate_limiter::SendRate,
+    sync::feed::FeedStream,
 };
 use okra_emulator::CallFate;
 use okra_queue::{DeliverMessage, EndpointMaintenance, FeedDispatch, Queue, Redelivery};

@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 use jiff::SignedDuration;
-use okra_core::{health::OPEN_AFTER_FAILURES, pace::SendRate, share::PERMIT_LIFE_US};
+use okra_core::{
+    delivery::{endpoint_health::OPEN_AFTER_FAILURES, permit_pool::PERMIT_LIFE_US},
+    resilience::rate_limiter::SendRate,
+};
 use okra_webhooks::{Deliverer, JitterRandom};
 
 use crate::support::{DeliveryWorld, TestReceiver, handle_message_by};

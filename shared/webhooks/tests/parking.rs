@@ -9,11 +9,11 @@ use std::collections::HashSet;
 
 use jiff::SignedDuration;
 use okra_core::{
-    health::{
+    delivery::endpoint_health::{
         DisableReason, EndpointCircuit, EndpointHealth, MAX_PARKED_EVENTS, OPEN_AFTER_FAILURES,
     },
-    model::Product,
-    pace::SendRate,
+    model::snapshot::Product,
+    resilience::rate_limiter::SendRate,
 };
 use okra_emulator::{AwsService, CallFate};
 use okra_queue::{DeliverMessage, DeliveryRetry, EndpointMaintenance};

@@ -10,8 +10,8 @@ use axum::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use okra_core::{
-    ids::{EventId, RecordId, Seq},
-    retry::AttemptOutcome,
+    delivery::retry::AttemptOutcome,
+    model::ids::{EventId, RecordId, Seq},
 };
 use okra_webhooks::{
     AddressPolicy, AttemptLimits, AttemptResponse, BearerToken, SECRET_BYTES, SigningSecrets,

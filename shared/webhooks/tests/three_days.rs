@@ -22,11 +22,13 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::Clock;
 use okra_core::{
-    feed::{BodyVersion, FeedStream, PayloadMode},
-    health::{EndpointAdmission, EndpointHealth},
-    ids::{EndpointId, ReplayId, Seq},
-    model::Product,
-    pace::SendRate,
+    delivery::endpoint_health::{EndpointAdmission, EndpointHealth},
+    model::{
+        ids::{EndpointId, ReplayId, Seq},
+        snapshot::Product,
+    },
+    resilience::rate_limiter::SendRate,
+    sync::feed::{BodyVersion, FeedStream, PayloadMode},
 };
 use okra_queue::{EndpointMaintenance, ReplayStep};
 use okra_store::{Delivery, DeliveryState, Endpoint, Replay, ReplayFilter, RetryEntry, SortOrder};
@@ -301,7 +303,7 @@ impl ModelReceivers {
         let mut headers = HeaderMap::new();
         if let Some(asked) = asked {
             headers.insert("retry-after", asked.parse().unwrap());
-            let seconds = okra_core::retry::parse_retry_after_s(asked, now);
+            let seconds = okra_core::delivery::retry::parse_retry_after_s(asked, now);
             if let (Some(seconds), 429 | 503) = (seconds, status) {
                 let until = now + SignedDuration::from_secs(seconds.into());
                 let known = inbox.retry_after_window.map_or(now, |(_, until)| until);
@@ -367,7 +369,7 @@ fn flaky_receiver_rejects(event: &str, attempt: usize) -> bool {
 }
 
 fn event_id(seq: u64) -> String {
-    okra_core::ids::EventId::for_record_entry(RECORD, Seq(seq)).to_string()
+    okra_core::model::ids::EventId::for_record_entry(RECORD, Seq(seq)).to_string()
 }
 
 impl ThreeDayRun {

@@ -1,9 +1,9 @@
 //! Accounts.
 
-use okra_core::{
+use okra_core::model::{
     ids::{AccountId, BalanceId, BankId, CustomerId, RecordId},
-    model::Environment,
     money::Currency,
+    snapshot::Environment,
 };
 use serde::Serialize;
 

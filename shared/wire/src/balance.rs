@@ -1,9 +1,9 @@
 //! Balances, in the forms that Okra's families of endpoints have.
 
-use okra_core::{
+use okra_core::model::{
     ids::{AccountId, AppId, BalanceId, CustomerId, RecordId},
-    model::{BalanceFacts, Environment},
     money::{Currency, Money},
+    snapshot::{BalanceFacts, Environment},
 };
 use serde::Serialize;
 

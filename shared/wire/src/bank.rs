@@ -1,9 +1,8 @@
 //! Banks.
 
 use okra_core::{
-    bank::BankConfig,
-    breaker::{BankBreaker, BankStatus},
-    ids::BankId,
+    model::{bank::BankConfig, ids::BankId},
+    resilience::bank_breaker::{BankBreaker, BankStatus},
 };
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 //! Callback data: the pull half of refreshes and webhooks.
 
-use okra_core::ids::RecordId;
+use okra_core::model::ids::RecordId;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{

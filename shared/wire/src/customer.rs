@@ -1,8 +1,8 @@
 //! Customers.
 
-use okra_core::{
+use okra_core::model::{
     ids::{AppId, BankId, CustomerId, RecordId},
-    model::Environment,
+    snapshot::Environment,
 };
 use serde::Serialize;
 

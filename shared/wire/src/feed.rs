@@ -1,11 +1,15 @@
 //! The change feed's pages, and what was at a time gone by. All of it is ours: Okra had none.
 
 use okra_core::{
-    ids::{AccountId, BalanceId, CustomerId, RecordId, TransactionId},
-    model::{BalanceFacts, TransactionFacts},
-    money::Currency,
-    net::{NetBalance, NetTransaction},
-    tieout,
+    model::{
+        ids::{AccountId, BalanceId, CustomerId, RecordId, TransactionId},
+        money::Currency,
+        snapshot::{BalanceFacts, TransactionFacts},
+    },
+    sync::{
+        drift,
+        net_changes::{NetBalance, NetTransaction},
+    },
 };
 use serde::Serialize;
 
@@ -117,7 +121,7 @@ pub fn plain_transaction(
     facts: &TransactionFacts,
     times: ResourceTimes,
 ) -> TransactionResource {
-    let known = okra_core::model::Transaction {
+    let known = okra_core::model::snapshot::Transaction {
         id,
         facts: facts.clone(),
     };
@@ -248,8 +252,8 @@ pub struct DriftResource {
     days: u32,
 }
 
-impl From<&tieout::Drift> for DriftResource {
-    fn from(drift: &tieout::Drift) -> Self {
+impl From<&drift::Drift> for DriftResource {
+    fn from(drift: &drift::Drift) -> Self {
         Self {
             amount: MajorUnits(drift.amount),
             currency: drift.amount.currency,

@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    fault::FaultClass,
-    model::{ByProduct, Product},
-    state::{Availability, ProductState},
+    model::{
+        fault::FaultClass,
+        snapshot::{ByProduct, Product},
+    },
+    sync::state::{Availability, ProductState},
 };
 use serde::Serialize;
 

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    feed::BodyVersion,
-    health::{DisableReason, EventGap},
-    ids::{AppId, EndpointId, EventId, FeedSource, Seq},
+    delivery::endpoint_health::{DisableReason, EventGap},
+    model::ids::{AppId, EndpointId, EventId, FeedSource, Seq},
+    sync::feed::BodyVersion,
 };
 use serde::Serialize;
 

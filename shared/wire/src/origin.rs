@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    ids::{AccountId, AppId, BankId, CustomerId, RecordId},
-    model::{AccountFacts, ByProduct, Environment},
-    tieout::Drift,
+    model::{
+        ids::{AccountId, AppId, BankId, CustomerId, RecordId},
+        snapshot::{AccountFacts, ByProduct, Environment},
+    },
+    sync::drift::Drift,
 };
 use serde::Serialize;
 

@@ -1,12 +1,12 @@
 //! Records, authorisations, and the acknowledgement of what runs on them.
 
 use jiff::Timestamp;
-use okra_core::{
+use okra_core::model::{
     fault::FaultClass,
     ids::{AppId, BankId, CustomerId, RecordId, Seq},
-    model::{ByProduct, Environment, Product},
+    interval::Interval,
     money::Currency,
-    schedule::Interval,
+    snapshot::{ByProduct, Environment, Product},
 };
 use serde::Serialize;
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::{Timestamp, tz::Offset};
-use okra_core::money::Money;
+use okra_core::model::money::Money;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -96,7 +96,7 @@ mod schema {
 
 #[cfg(test)]
 mod tests {
-    use okra_core::money::Currency;
+    use okra_core::model::money::Currency;
 
     use super::*;
 

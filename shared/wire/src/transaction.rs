@@ -1,9 +1,9 @@
 //! Transactions.
 
-use okra_core::{
+use okra_core::model::{
     ids::{AccountId, AppId, BankId, CustomerId, RecordId, TransactionId},
-    model::{BookingStatus, Direction, Environment, Transaction as Known, utc_date},
     money::Currency,
+    snapshot::{BookingStatus, Direction, Environment, Transaction as Known, utc_date},
 };
 use serde::Serialize;
 

@@ -15,17 +15,21 @@
 //! Endpoints in reference mode are sent ids and counts; those in full mode the rows too.
 
 use okra_core::{
-    feed::{
-        BodyVersion, Change, FeedEntry, FetchKind, MatchConfidence, ModifiedRow, PayloadMode,
-        TransactionsDiff,
-    },
-    ids::{AccountId, AppId, BalanceId, BankId, CustomerId, EventId, RecordId, TransactionId},
     model::{
-        AccountFacts, BalanceFacts, BookingStatus, Direction, Environment, Product,
-        TransactionFacts,
+        ids::{AccountId, AppId, BalanceId, BankId, CustomerId, EventId, RecordId, TransactionId},
+        money::Currency,
+        snapshot::{
+            AccountFacts, BalanceFacts, BookingStatus, Direction, Environment, Product,
+            TransactionFacts,
+        },
     },
-    money::Currency,
-    state::{ProductChange, ReauthorisationReason, StateChange},
+    sync::{
+        feed::{
+            BodyVersion, Change, FeedEntry, FetchKind, MatchConfidence, ModifiedRow, PayloadMode,
+            TransactionsDiff,
+        },
+        state::{ProductChange, ReauthorisationReason, StateChange},
+    },
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -618,7 +622,7 @@ fn state_change_payload<'a>(
             EventPayload::Product {
                 product: *product,
                 data_status: availability.as_str(),
-                reason: class.map(okra_core::fault::FaultClass::as_str),
+                reason: class.map(okra_core::model::fault::FaultClass::as_str),
                 since: IsoInstant(entry.committed_at),
             },
         ),
@@ -768,10 +772,8 @@ fn transactions_payload<'a>(
 #[cfg(test)]
 mod tests {
     use okra_core::{
-        fault::FaultClass,
-        model::Transaction as Known,
-        money::Money,
-        state::{Availability, BackfillComplete, BackfillEnd},
+        model::{fault::FaultClass, money::Money, snapshot::Transaction as Known},
+        sync::state::{Availability, BackfillComplete, BackfillEnd},
     };
 
     use super::*;
@@ -837,7 +839,7 @@ mod tests {
     fn sample_entry(change: Change) -> FeedEntry {
         FeedEntry {
             record: RecordId::from_bytes([0x64; 12]),
-            seq: okra_core::ids::Seq(7),
+            seq: okra_core::model::ids::Seq(7),
             committed_at: "2023-06-04T00:27:46.459Z".parse().unwrap(),
             account: Some(AccountId::from_bytes([0xac; 12])),
             change,
@@ -989,10 +991,10 @@ mod tests {
             end_reason: BackfillEnd::RequestedLimit,
         };
         check("history_complete", StateChange::BackfillComplete(history));
-        let drift = okra_core::tieout::Drift {
+        let drift = okra_core::sync::drift::Drift {
             amount: Money::new(-2_500, Currency::NGN),
             since: "2023-06-04T00:27:46Z".parse().unwrap(),
-            check: okra_core::tieout::TieOutCheck::Movement,
+            check: okra_core::sync::drift::TieOutCheck::Movement,
             days: 0,
         };
         check("drift", StateChange::Drift { drift: Some(drift) });

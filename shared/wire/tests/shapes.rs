@@ -3,16 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use okra_core::{
-    bank::{BankConfig, BankLimits, BankStandard},
-    fault::FaultClass,
-    ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
     model::{
-        AccountFacts, BalanceFacts, BookingStatus, ByProduct, Direction, Environment,
-        Transaction as Known, TransactionFacts,
+        bank::{BankConfig, BankLimits, BankStandard},
+        fault::FaultClass,
+        ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
+        interval::Interval,
+        money::{Currency, Money},
+        snapshot::{
+            AccountFacts, BalanceFacts, BookingStatus, ByProduct, Direction, Environment,
+            Transaction as Known, TransactionFacts,
+        },
     },
-    money::{Currency, Money},
-    schedule::Interval,
-    state::{Availability, ProductState},
+    sync::state::{Availability, ProductState},
 };
 use okra_wire::{
     account::AccountResource,

@@ -5,7 +5,7 @@
 //! ```
 #![expect(clippy::print_stdout, reason = "a report")]
 
-use okra_core::schedule::Interval;
+use okra_core::model::interval::Interval;
 use okra_sim::scale::{
     Fleet, FleetBank, HOURLY_INTERVAL, IntervalMix, MIXED_INTERVALS, WINDOW_SECONDS, simulate_fleet,
 };

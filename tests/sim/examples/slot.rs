@@ -10,12 +10,13 @@ use std::{fs, future::Future, io::Write as _};
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, http_client_fn};
 use okra_aws::AwsConfig;
 use okra_core::{
-    decide::Watermark,
-    ids::{AppId, BankId, CustomerId, RecordId, Seq},
-    model::ByProduct,
-    normal::Digest,
-    plan::{BankRate, DueEntry, plan_tick},
-    schedule::{DueKey, Interval, Slot, Tick},
+    model::{
+        ids::{AppId, BankId, CustomerId, RecordId, Seq},
+        interval::{DueKey, Interval, Slot, Tick},
+        snapshot::ByProduct,
+    },
+    schedule::plan::{BankRate, DueEntry, plan_tick},
+    sync::{decide::Watermark, digest::Digest},
 };
 use okra_queue::FetchMessage;
 use okra_sim::TableService;

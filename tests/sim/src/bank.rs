@@ -8,8 +8,8 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use okra_banks::{BankTransportError, HttpClient, HttpResponseFuture};
-use okra_core::model::utc_date;
+use okra_connectors::{BankTransportError, HttpClient, HttpResponseFuture};
+use okra_core::model::snapshot::utc_date;
 
 use crate::{
     gate::{EffectFate, EffectKind, EffectPhase, EffectScheduler},

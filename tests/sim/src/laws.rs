@@ -16,12 +16,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use okra_core::{
-    decide::window_start,
-    diff::ProjectedAccount,
-    feed::{Change, FeedEntry, FeedStream},
-    ids::{AccountId, EventId, FeedSource, RecordId, Seq, TransactionId},
-    model::{BookingStatus, TransactionFacts, utc_date},
-    state::StateChange,
+    model::{
+        ids::{AccountId, EventId, FeedSource, RecordId, Seq, TransactionId},
+        snapshot::{BookingStatus, TransactionFacts, utc_date},
+    },
+    sync::{
+        decide::window_start,
+        diff::ProjectedAccount,
+        feed::{Change, FeedEntry, FeedStream},
+        state::StateChange,
+    },
 };
 use okra_store::{Consistency, DeliveryKey, DeliveryState, RecordHead, RecordStatus, Subscription};
 use okra_webhooks::endpoint_id;

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use cloud::SimCloud;
 use gate::EffectScheduler;
-use okra_core::doubt::CONFIRM_MOST_AFTER;
+use okra_core::sync::pending_deletions::CONFIRM_MOST_AFTER;
 use world::World;
 
 pub use random::SimRandom;

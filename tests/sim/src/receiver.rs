@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use http::HeaderMap;
-use okra_core::ids::{EventId, FeedSource};
+use okra_core::model::ids::{EventId, FeedSource};
 use okra_webhooks::{TransportError, TransportReply, TransportRequest, WebhookTransport};
 
 use crate::{

@@ -5,10 +5,12 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    ids::{BankId, ID_BYTES, RecordId},
-    model::ByProduct,
-    plan::{BankRate, DueEntry, MAX_CHUNK_SECONDS, divide_fairly, plan_tick},
-    schedule::{DueKey, Interval, Tick},
+    model::{
+        ids::{BankId, ID_BYTES, RecordId},
+        interval::{DueKey, Interval, Tick},
+        snapshot::ByProduct,
+    },
+    schedule::plan::{BankRate, DueEntry, MAX_CHUNK_SECONDS, divide_fairly, plan_tick},
 };
 
 use crate::random::SimRandom;

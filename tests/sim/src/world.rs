@@ -18,12 +18,12 @@ use axum::{Router, body::Body};
 use jiff::Timestamp;
 use okra_api::ApiState;
 use okra_aws::{AwsConfig, Clock, rules::TickRules};
-use okra_banks::Connectors;
-use okra_core::{
+use okra_connectors::Connectors;
+use okra_core::model::{
     bank::{BankConfig, BankLimits, BankStandard},
     ids::{AccountId, AppId, BankId, RecordId},
-    model::Environment as Env,
-    schedule::{DueKey, Interval, Tick},
+    interval::{DueKey, Interval, Tick},
+    snapshot::Environment as Env,
 };
 use okra_handlers::{
     DeliverEvent, DeliverEventResponse, FetchEvent, FetchEventResponse, RuntimeContext,

@@ -1,6 +1,6 @@
 //! The planner at scale, in small: flat load, and no bank over its rate.
 
-use okra_core::schedule::Interval;
+use okra_core::model::interval::Interval;
 use okra_sim::scale::{
     Fleet, FleetBank, FleetLoad, HOURLY_INTERVAL, IntervalMix, MIXED_INTERVALS, simulate_fleet,
 };

@@ -1,7 +1,7 @@
 //! The fields that calls take. Their names are the input's own, so that what is documented is what is
 //! read.
 
-use okra_core::schedule::Interval;
+use okra_core::model::interval::Interval;
 use serde_json::{Value, json};
 
 use crate::input;
@@ -203,7 +203,7 @@ fields! {
         F::new(&["events"], FieldKind::Texts, "The names of events it is told of, or family.*, or *; all that records bring where absent."),
         F::new(&["rate"], FieldKind::Count { maximum: 200 }, "Events a second at most; null: 25."),
         F::new(&["ordered"], FieldKind::Flag, "Tells the events of a record one after another; in the order of arrival where false."),
-        F::new(&["version"], FieldKind::OneOf(&[okra_core::feed::BodyVersion::V20260301.as_str()]), "The version of its bodies; a new endpoint has the latest, and keeps it."),
+        F::new(&["version"], FieldKind::OneOf(&[okra_core::sync::feed::BodyVersion::V20260301.as_str()]), "The version of its bodies; a new endpoint has the latest, and keeps it."),
         F::new(&["secret"], FieldKind::Text, "A secret of your own, whsec_ and base64 of 24 to 64 bytes."),
     ];
     SECRET_OVERLAP = [F::new(&["overlap_hours"], FieldKind::Text, "Hours for which the secret before a rotation still signs, 0 to 168; 24 where absent.")];

@@ -4,9 +4,11 @@
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
-    bank::BankLimits,
-    breaker::{BankBreaker, CallOutcomes, OPEN_AFTER_FAILURES},
-    model::{BookingStatus, Direction},
+    model::{
+        bank::BankLimits,
+        snapshot::{BookingStatus, Direction},
+    },
+    resilience::bank_breaker::{BankBreaker, CallOutcomes, OPEN_AFTER_FAILURES},
 };
 use okra_sandbox::{
     AccountAddress, ConsentState, FaultTarget, Faults, NewTransaction, RateLimitFault,

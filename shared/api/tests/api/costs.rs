@@ -6,10 +6,12 @@ use axum::http::{Method, StatusCode};
 use jiff::SignedDuration;
 use okra_api::{Access, ROUTES};
 use okra_core::{
-    feed::{Change, FeedEntry, FetchKind, TransactionsDiff},
-    ids::{AccountId, EpochDay, TransactionId},
-    model::{BookingStatus, Direction, Transaction, TransactionFacts},
-    money::{Currency, Money},
+    model::{
+        ids::{AccountId, EpochDay, TransactionId},
+        money::{Currency, Money},
+        snapshot::{BookingStatus, Direction, Transaction, TransactionFacts},
+    },
+    sync::feed::{Change, FeedEntry, FetchKind, TransactionsDiff},
 };
 use okra_store::{Consistency, RecordCommit};
 use serde_json::{Value, json};
@@ -143,7 +145,7 @@ async fn commit_many_rows(world: &ApiWorld, linked: &LinkedCustomer, rows: i64) 
             code: None,
             balance_after: None,
         };
-        let day = EpochDay::from_date(okra_core::model::utc_date(seen));
+        let day = EpochDay::from_date(okra_core::model::snapshot::utc_date(seen));
         let id = TransactionId::new(account, day, &[&n.to_be_bytes()]);
         Transaction { id, facts }
     };

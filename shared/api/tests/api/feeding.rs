@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use okra_core::model::{BookingStatus, Direction};
+use okra_core::model::snapshot::{BookingStatus, Direction};
 use okra_sandbox::{
     AccountAddress, BookingDetails, NewLogin, NewTransaction, RowAmendment, RowView,
 };
@@ -335,12 +335,12 @@ async fn a_transaction_and_a_balance_are_shown_as_they_were() {
     let store = &world.environment.store;
     let feed = store.read_feed(
         linked.record_id(),
-        okra_core::ids::Seq::ZERO,
+        okra_core::model::ids::Seq::ZERO,
         1000,
         Consistency::Strong,
     );
     for entry in feed.await.unwrap() {
-        let okra_core::feed::Change::Balance { after, .. } = entry.change else {
+        let okra_core::sync::feed::Change::Balance { after, .. } = entry.change else {
             continue;
         };
         let ledger = after.ledger.unwrap().to_number();

@@ -8,10 +8,12 @@ use data_encoding::BASE64;
 use jiff::SignedDuration;
 use okra_api::{MAX_BODY_BYTES, gateway};
 use okra_core::{
-    feed::{Change, FeedEntry, FetchKind, TransactionsDiff},
-    ids::{AccountId, EpochDay, Seq, TransactionId},
-    model::{BookingStatus, Direction, Transaction, TransactionFacts},
-    money::{Currency, Money},
+    model::{
+        ids::{AccountId, EpochDay, Seq, TransactionId},
+        money::{Currency, Money},
+        snapshot::{BookingStatus, Direction, Transaction, TransactionFacts},
+    },
+    sync::feed::{Change, FeedEntry, FetchKind, TransactionsDiff},
 };
 use okra_store::{Consistency, RecordCommit};
 use serde_json::{Value, json};

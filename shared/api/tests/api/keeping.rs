@@ -1,7 +1,7 @@
 //! Keys, calls that are repeated, limits, and what is removed.
 
 use axum::http::{Method, Request, StatusCode, header};
-use okra_core::{ids::Seq, ids::TransactionId};
+use okra_core::model::ids::{Seq, TransactionId};
 use okra_store::{Consistency, DEFAULT_REFRESHES_PER_MINUTE, RecordStatus};
 use serde_json::{Value, json};
 

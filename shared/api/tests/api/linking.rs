@@ -1,13 +1,15 @@
 //! Banks, customers, links.
 
 use axum::http::StatusCode;
-use okra_banks::{ConsentId, ConsentSecret, oauth::TokenGrant};
+use okra_connectors::{ConsentId, ConsentSecret, oauth::TokenGrant};
 use okra_core::{
-    bank::{BankConfig, ClientAuth, OAuthClient},
-    fault::FaultClass,
-    feed::FeedStream,
-    ids::{AppId, BankId, RecordId},
-    schedule::Interval,
+    model::{
+        bank::{BankConfig, ClientAuth, OAuthClient},
+        fault::FaultClass,
+        ids::{AppId, BankId, RecordId},
+        interval::Interval,
+    },
+    sync::feed::FeedStream,
 };
 use okra_emulator::CallFate;
 use okra_queue::{DeliverMessage, FetchMessage, Queue};
@@ -486,7 +488,7 @@ async fn a_refresh_token_is_all_that_a_link_needs() {
         .vault
         .open_sealed(record.as_bytes(), &sealed)
         .unwrap();
-    let kept: okra_banks::ConsentSecret = serde_json::from_slice(&kept).unwrap();
+    let kept: okra_connectors::ConsentSecret = serde_json::from_slice(&kept).unwrap();
     assert_ne!(kept.refresh_token.as_deref(), Some(refresh_token));
     assert!(!kept.needs_renewal(world.environment.clock.now()));
 }

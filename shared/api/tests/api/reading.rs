@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use axum::http::{Method, StatusCode};
 use okra_core::{
-    feed::{Change, FeedEntry, FetchKind, TransactionsDiff},
-    ids::{BalanceId, CustomerId, EpochDay, RecordId, Seq, TransactionId},
-    model::{BalanceFacts, BookingStatus, Direction, Transaction, TransactionFacts},
-    money::{Currency, Money},
+    model::{
+        ids::{BalanceId, CustomerId, EpochDay, RecordId, Seq, TransactionId},
+        money::{Currency, Money},
+        snapshot::{BalanceFacts, BookingStatus, Direction, Transaction, TransactionFacts},
+    },
+    sync::feed::{Change, FeedEntry, FetchKind, TransactionsDiff},
 };
 use okra_sandbox::{ConsentState, FaultTarget, Faults, MalformedFault, SandboxResource};
 use okra_store::{Consent, Consistency, Customer, NewRecord, RecordHead};

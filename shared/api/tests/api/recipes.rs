@@ -1,7 +1,7 @@
 //! How each route is called so that it finds something: the one table behind every test of all routes.
 //! A route without a recipe fails them.
 
-use okra_core::ids::BalanceId;
+use okra_core::model::ids::BalanceId;
 use serde_json::{Value, json};
 
 use crate::world::{ApiWorld, BANK, CUSTOMER_NAME, LinkedCustomer};

@@ -8,9 +8,11 @@ use std::sync::{
 use axum::http::StatusCode;
 use jiff::SignedDuration;
 use okra_core::{
-    feed::{Change, FeedEntry},
-    ids::{BankId, Seq},
-    state::StateChange,
+    model::ids::{BankId, Seq},
+    sync::{
+        feed::{Change, FeedEntry},
+        state::StateChange,
+    },
 };
 use okra_emulator::CallFate;
 use okra_queue::{DeliverMessage, FetchMessage, Queue, RemovalStep};

@@ -2,9 +2,11 @@
 
 use axum::http::StatusCode;
 use okra_core::{
-    model::{ByProduct, Product},
-    plan::RefreshTrigger,
-    schedule::Interval,
+    model::{
+        interval::Interval,
+        snapshot::{ByProduct, Product},
+    },
+    schedule::plan::RefreshTrigger,
 };
 use okra_store::Consistency;
 use serde_json::{Value, json};
@@ -247,7 +249,7 @@ async fn a_rule_without_records_is_switched_off_by_its_next_tick() {
     );
     let at = world.environment.clock.now();
     let interval = Interval::OneHour;
-    let tick = okra_core::schedule::Tick { interval, at };
+    let tick = okra_core::model::interval::Tick { interval, at };
     world
         .environment
         .build_refresher()

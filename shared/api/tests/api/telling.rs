@@ -33,7 +33,7 @@ async fn an_endpoints_secret_is_shown_once() {
 
     let environment = &world.environment;
     let keyring = Keyring::new(environment.store.clone(), environment.vault.clone());
-    let app = okra_core::ids::AppId::from_bytes([0xa0; 12]);
+    let app = okra_core::model::ids::AppId::from_bytes([0xa0; 12]);
     let stored = environment.store.list_endpoints(app).await.unwrap();
     assert_eq!(stored.len(), 1);
     assert_eq!(
@@ -261,7 +261,7 @@ async fn take_messages(world: &ApiWorld, kind: &str) -> Vec<Value> {
 async fn an_endpoint_asks_for_order_and_keeps_its_version() {
     let world = ApiWorld::new().await;
     let (clock, store) = (&world.environment.clock, &world.environment.store);
-    let app = okra_core::ids::AppId::from_bytes([0xa0; 12]);
+    let app = okra_core::model::ids::AppId::from_bytes([0xa0; 12]);
     let mut since: Vec<Option<jiff::Timestamp>> = Vec::new();
     for (body, ordered) in [
         (json!({}), false),
@@ -352,7 +352,7 @@ async fn a_secret_can_be_brought_along_and_the_one_before_signs_as_long_as_was_s
     assert_eq!(rotated["previous_secret_until"], "2026-03-17T12:00:30.000Z");
     let environment = &world.environment;
     let keyring = Keyring::new(environment.store.clone(), environment.vault.clone());
-    let app = okra_core::ids::AppId::from_bytes([0xa0; 12]);
+    let app = okra_core::model::ids::AppId::from_bytes([0xa0; 12]);
     let endpoint = environment
         .store
         .list_endpoints(app)
@@ -404,7 +404,7 @@ async fn events_are_read_and_their_deliveries_looked_up_and_sent_again() {
     let record = linked.record_id();
     for seq in [1, 2] {
         let entry = store
-            .find_feed_entry(record, okra_core::ids::Seq(seq))
+            .find_feed_entry(record, okra_core::model::ids::Seq(seq))
             .await
             .unwrap()
             .unwrap();
@@ -511,7 +511,7 @@ async fn an_event_about_an_endpoint_is_looked_up_and_sent_again_by_its_app_alone
         .await
         .success_data();
     let endpoint = hook["id"].as_str().unwrap().parse().unwrap();
-    let app = okra_core::ids::AppId::from_bytes([0xa0; 12]);
+    let app = okra_core::model::ids::AppId::from_bytes([0xa0; 12]);
     let now = world.environment.clock.now();
     let store = &world.environment.store;
     let mut stored = store.load_endpoint_health(endpoint).await.unwrap();
@@ -519,9 +519,9 @@ async fn an_event_about_an_endpoint_is_looked_up_and_sent_again_by_its_app_alone
     let entries = [okra_store::NewAppFeedEntry {
         endpoint,
         endpoint_url: ENDPOINT_URL.to_owned(),
-        notice: okra_store::AppNotice::Health(okra_core::health::HealthNotice::Parked {
-            since: now,
-        }),
+        notice: okra_store::AppNotice::Health(
+            okra_core::delivery::endpoint_health::HealthNotice::Parked { since: now },
+        ),
     }];
     let put = store.put_endpoint_health(app, endpoint, &stored, &entries, now);
     let committed = put.await.unwrap().unwrap();

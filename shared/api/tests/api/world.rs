@@ -16,13 +16,15 @@ use axum::{
 };
 use okra_api::{ApiState, CreateLoginRequest, LinkableLogin, SandboxLoginFactory};
 use okra_aws::{AwsConfig, Clock, EventBus, rules::TickRules};
-use okra_banks::{Connectors, ConsentSecret};
+use okra_connectors::{Connectors, ConsentSecret};
 use okra_core::{
-    bank::{BankConfig, BankLimits, BankStandard},
-    ids::{AppId, BankId, RecordId},
-    model::Environment as Env,
-    plan::Chunk,
-    schedule::Interval,
+    model::{
+        bank::{BankConfig, BankLimits, BankStandard},
+        ids::{AppId, BankId, RecordId},
+        interval::Interval,
+        snapshot::Environment as Env,
+    },
+    schedule::plan::Chunk,
 };
 use okra_emulator::{Emulator, QueueSpec};
 use okra_handlers::RuntimeContext;

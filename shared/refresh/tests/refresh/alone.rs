@@ -1,10 +1,14 @@
 //! What fails is left alone by itself, and what was found to disagree is told.
 
 use okra_core::{
-    model::{BookingStatus, Product, utc_date},
-    money::Money,
-    state::{Availability, StateChange},
-    tieout::{TieOut, TieOutCheck},
+    model::{
+        money::Money,
+        snapshot::{BookingStatus, Product, utc_date},
+    },
+    sync::{
+        drift::{TieOut, TieOutCheck},
+        state::{Availability, StateChange},
+    },
 };
 use okra_refresh::{DispatchedChanges, RefreshOutcome};
 use okra_sandbox::{Faults, MalformedFault, SandboxResource, Volume};
@@ -107,7 +111,7 @@ async fn a_product_that_answers_nonsense_is_left_alone_while_the_other_is_refres
         stored
             .product_states
             .get(product)
-            .is_none_or(okra_core::state::ProductState::is_available)
+            .is_none_or(okra_core::sync::state::ProductState::is_available)
     };
     assert!(of(Product::Balance) && !of(Product::Transactions));
 }

@@ -2,9 +2,8 @@
 
 use jiff::SignedDuration;
 use okra_core::{
-    bank::BankStandard,
-    feed::{Change, FeedEntry},
-    model::BookingStatus,
+    model::{bank::BankStandard, snapshot::BookingStatus},
+    sync::feed::{Change, FeedEntry},
 };
 use okra_refresh::RefreshOutcome;
 use okra_sandbox::{

@@ -2,11 +2,9 @@
 //! is told.
 
 use okra_core::{
-    breaker::{BankStatus, OPEN_AFTER_FAILURES},
-    fault::FaultClass,
-    model::Product,
-    schedule::Interval,
-    state::{Availability, ProductChange, StateChange},
+    model::{fault::FaultClass, interval::Interval, snapshot::Product},
+    resilience::bank_breaker::{BankStatus, OPEN_AFTER_FAILURES},
+    sync::state::{Availability, ProductChange, StateChange},
 };
 use okra_refresh::RefreshOutcome;
 use okra_sandbox::{FaultTarget, Faults, Outage, Volume};

@@ -2,9 +2,11 @@
 
 use jiff::civil::date;
 use okra_core::{
-    feed::{Change, FeedEntry, FetchKind},
-    history::BackfillProgress,
-    state::{BackfillComplete, BackfillEnd, StateChange},
+    backfill::progress::BackfillProgress,
+    sync::{
+        feed::{Change, FeedEntry, FetchKind},
+        state::{BackfillComplete, BackfillEnd, StateChange},
+    },
 };
 use okra_refresh::{RefreshOutcome, history::BackfillStepOutcome};
 use okra_sandbox::{ConsentState, Faults, MalformedFault, Volume};
@@ -56,7 +58,7 @@ fn advance_months(world: &RefreshWorld, linked: &LinkedRecord, account: &str) {
     for day in 0..100_i64 {
         world.advance_clock(86_400);
         if day % 10 == 0 {
-            let booked = okra_core::model::BookingStatus::Booked;
+            let booked = okra_core::model::snapshot::BookingStatus::Booked;
             let row = crate::new_debit("12.00", &format!("DAY {day}"), booked);
             world
                 .bank
@@ -185,7 +187,7 @@ async fn a_history_goes_on_after_its_message_was_lost() {
     assert_eq!(world.drop_backfill_steps().await, 1);
     let (_, account) = linked.account_ids().remove(0);
     let change = |text: &str| {
-        let booked = okra_core::model::BookingStatus::Booked;
+        let booked = okra_core::model::snapshot::BookingStatus::Booked;
         let row = crate::new_debit("1.00", text, booked);
         world
             .bank
@@ -231,7 +233,7 @@ async fn a_gap_is_filled_in_although_the_recovery_crashed() {
     world.restore_effects();
     world.redeliver_record(&linked).await;
     world.advance_clock(3_600);
-    let booked = okra_core::model::BookingStatus::Booked;
+    let booked = okra_core::model::snapshot::BookingStatus::Booked;
     let row = crate::new_debit("1.00", "AFTER", booked);
     world
         .bank
@@ -278,10 +280,10 @@ async fn a_day_that_is_nonsense_is_left_out_alone_and_asked_for_again() {
     let world = RefreshWorld::new().await;
     let linked = world.link_with_year_of_rows(1).await;
     let (_, account) = linked.account_ids().remove(0);
-    let date =
-        okra_core::model::utc_date(world.clock.now()).saturating_sub(jiff::ToSpan::days(150_i32));
+    let date = okra_core::model::snapshot::utc_date(world.clock.now())
+        .saturating_sub(jiff::ToSpan::days(150_i32));
     let dated = format!("{date}T12:00:00Z").parse().unwrap();
-    let booked = okra_core::model::BookingStatus::Booked;
+    let booked = okra_core::model::snapshot::BookingStatus::Booked;
     let row = okra_sandbox::NewTransaction {
         booking_time: Some(dated),
         ..crate::new_debit("12.50", "OLD", booked)

@@ -10,13 +10,17 @@ mod tokens;
 mod world;
 
 use okra_core::{
-    diff::ProjectedAccount,
-    fault::FaultClass,
-    feed::{Change, FeedStream, FetchKind, MatchConfidence},
-    ids::Seq,
-    model::{BookingStatus, Direction, Product},
-    schedule::Interval,
-    state::{Availability, ProductChange, ReauthorisationReason, StateChange},
+    model::{
+        fault::FaultClass,
+        ids::Seq,
+        interval::Interval,
+        snapshot::{BookingStatus, Direction, Product},
+    },
+    sync::{
+        diff::ProjectedAccount,
+        feed::{Change, FeedStream, FetchKind, MatchConfidence},
+        state::{Availability, ProductChange, ReauthorisationReason, StateChange},
+    },
 };
 use okra_refresh::RefreshOutcome;
 use okra_sandbox::{
@@ -40,7 +44,9 @@ fn new_debit(amount: &str, text: &str, status: BookingStatus) -> NewTransaction 
 /// Law 1: replaying the feed from 0 gives what the bank shows, and so does the stored state. Law 2:
 /// its numbers are dense.
 async fn check_laws(world: &RefreshWorld, linked: &LinkedRecord) {
-    let since = okra_core::decide::window_start(okra_core::model::utc_date(world.clock.now()));
+    let since = okra_core::sync::decide::window_start(okra_core::model::snapshot::utc_date(
+        world.clock.now(),
+    ));
     check_laws_since(world, linked, since).await;
 }
 
@@ -366,7 +372,7 @@ async fn a_refused_consent_asks_for_the_user_and_an_answer_brings_the_record_bac
     assert_eq!(world.load_head(&linked).await.status, RecordStatus::Active);
 }
 
-fn state_changes(feed: &[okra_core::feed::FeedEntry]) -> Vec<(Seq, StateChange)> {
+fn state_changes(feed: &[okra_core::sync::feed::FeedEntry]) -> Vec<(Seq, StateChange)> {
     feed.iter()
         .filter_map(|entry| match &entry.change {
             Change::State(change) => Some((entry.seq, change.clone())),
@@ -582,7 +588,7 @@ async fn the_end_of_a_consent_is_told_before_it_comes() {
     let required = StateChange::ReauthorisationRequired {
         reason: ReauthorisationReason::ConsentExpired,
     };
-    let last = |feed: &[okra_core::feed::FeedEntry]| state_changes(feed).pop().unwrap().1;
+    let last = |feed: &[okra_core::sync::feed::FeedEntry]| state_changes(feed).pop().unwrap().1;
     assert_eq!(last(&world.load_feed(&linked).await), required);
     let waits = RecordStatus::ReauthorisationRequired;
     assert_eq!(world.load_head(&linked).await.status, waits);

@@ -2,9 +2,11 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    ids::{BankId, RecordId},
-    plan::{Chunk, MAX_REQUEUES, RefreshTrigger},
-    schedule::{Interval, Tick},
+    model::{
+        ids::{BankId, RecordId},
+        interval::{Interval, Tick},
+    },
+    schedule::plan::{Chunk, MAX_REQUEUES, RefreshTrigger},
 };
 use okra_queue::{FetchMessage, Queue};
 use okra_refresh::{ChunkReport, RefreshOutcome};

@@ -9,17 +9,21 @@ use std::sync::{
 use futures::future::join_all;
 use jiff::SignedDuration;
 use okra_aws::{AwsConfig, Clock};
-use okra_banks::{Connectors, ConsentSecret};
+use okra_connectors::{Connectors, ConsentSecret};
 use okra_core::{
-    bank::{BankConfig, BankLimits, BankStandard, ClientAuth, OAuthClient},
-    consent::ConsentClock,
-    feed::FeedEntry,
-    history::{Backfill, MAX_BACKFILL_MONTHS},
-    ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
-    model::{BookingStatus, ByProduct, Direction, Product, TransactionFacts, utc_date},
-    money::{Currency, Money},
-    plan::{BankRate, Chunk, DueEntry, RefreshTrigger, plan_tick},
-    schedule::{DueKey, Interval, Slot, Tick},
+    backfill::progress::{Backfill, MAX_BACKFILL_MONTHS},
+    model::{
+        bank::{BankConfig, BankLimits, BankStandard, ClientAuth, OAuthClient},
+        ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq, TransactionId},
+        interval::{DueKey, Interval, Slot, Tick},
+        money::{Currency, Money},
+        snapshot::{BookingStatus, ByProduct, Direction, Product, TransactionFacts, utc_date},
+    },
+    schedule::{
+        consent_clock::ConsentClock,
+        plan::{BankRate, Chunk, DueEntry, RefreshTrigger, plan_tick},
+    },
+    sync::feed::FeedEntry,
 };
 use okra_emulator::{AwsService, CallFate, Emulator, QueueSpec};
 use okra_queue::{DeliverMessage, FeedDispatch, FetchMessage, Queue, QueueUrls, Queues};

@@ -4,7 +4,7 @@ use axum::extract::Query as FromQuery;
 use bytes::Bytes;
 use http::Uri;
 use jiff::{civil::Date, tz::Offset};
-use okra_core::bank::BankStandard;
+use okra_core::model::bank::BankStandard;
 use serde::Serialize;
 
 use super::{

@@ -24,7 +24,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
     header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use okra_core::bank::BankStandard;
+use okra_core::model::bank::BankStandard;
 
 use crate::{bank::SandboxBank, fault::SandboxResource, hash::SeededRandom};
 use answer::{AccountApiRequest, AccountApiResponse, respond_to_request};

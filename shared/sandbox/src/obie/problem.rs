@@ -2,7 +2,7 @@
 //! (`U002`, code set `OBExternalStatusReason1Code`).
 
 use http::StatusCode;
-use okra_core::bank::BankStandard;
+use okra_core::model::bank::BankStandard;
 use serde::Serialize;
 
 /// A request the bank refuses.

@@ -1,10 +1,10 @@
 //! The answers' JSON, in the words of either version of the standard.
 
 use jiff::{Timestamp, tz::Offset};
-use okra_core::{
+use okra_core::model::{
     bank::BankStandard,
-    model::{BookingStatus, Direction},
     money::Currency,
+    snapshot::{BookingStatus, Direction},
 };
 use serde::{Serialize, Serializer};
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::{Timestamp, civil::Date};
-use okra_core::{bank::BankStandard, model::Direction};
+use okra_core::model::{bank::BankStandard, snapshot::Direction};
 
 use super::row::{PkddRow, czech_crown};
 use crate::{

@@ -9,9 +9,9 @@ use std::{
 };
 
 use jiff::civil::Date;
-use okra_core::{
-    model::Direction,
+use okra_core::model::{
     money::{Currency, Money, MoneyError},
+    snapshot::Direction,
 };
 
 use super::line::PkddLines;

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
-use okra_core::{
+use okra_core::model::{
     bank::BankStandard,
-    model::{BookingStatus, Direction},
+    snapshot::{BookingStatus, Direction},
 };
 use okra_sandbox::{
     BookingDetails, NewLogin, NewTransaction, RowAmendment, SandboxBank, SandboxOptions,

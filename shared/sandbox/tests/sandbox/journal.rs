@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use okra_core::model::{BookingStatus, Direction};
+use okra_core::model::snapshot::{BookingStatus, Direction};
 use okra_sandbox::{
     BookingDetails, ConsentState, FaultTarget, Faults, JOURNAL_FILE, NewTransaction, Outage,
     RowAmendment, SandboxBank, SandboxOpenError, SandboxOptions,

@@ -1,6 +1,6 @@
 //! What holds whatever is played on a bank, in whatever order.
 
-use okra_core::model::{BookingStatus, Direction};
+use okra_core::model::snapshot::{BookingStatus, Direction};
 use okra_sandbox::{
     AccountAddress, BookingDetails, NewLogin, NewTransaction, RowAmendment, RowKey, RowView,
     SandboxBank, SandboxOptions, ShownTransactionId,

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use http::StatusCode;
 use jiff::civil::{Date, date};
 use okra_core::{
-    bank::BankStandard,
-    model::{BookingStatus, Direction, TransactionFacts, TransactionWindow},
-    money::{Currency, Money},
-    tieout::tie_out,
+    model::{
+        bank::BankStandard,
+        money::{Currency, Money},
+        snapshot::{BookingStatus, Direction, TransactionFacts, TransactionWindow},
+    },
+    sync::drift::tie_out,
 };
 use okra_sandbox::{
     SandboxOptions,

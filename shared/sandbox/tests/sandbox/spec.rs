@@ -3,9 +3,9 @@
 use std::fs;
 
 use jsonschema::{Draft, Validator};
-use okra_core::{
+use okra_core::model::{
     bank::BankStandard,
-    model::{BookingStatus, Direction},
+    snapshot::{BookingStatus, Direction},
 };
 use okra_sandbox::{
     FaultTarget, Faults, MalformedFault, NewLogin, NewTransaction, SandboxBank, SandboxOptions,

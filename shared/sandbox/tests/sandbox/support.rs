@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Collected};
 use jiff::Timestamp;
-use okra_core::bank::BankStandard;
+use okra_core::model::bank::BankStandard;
 use okra_sandbox::{AccountAddress, LoginId, NewLogin, SandboxBank, SandboxClock, SandboxOptions};
 use serde_json::Value;
 use tower::ServiceExt;

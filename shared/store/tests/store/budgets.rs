@@ -1,6 +1,6 @@
 //! What things cost, in the units DynamoDB bills.
 
-use okra_core::{ids::Seq, model::ByProduct, schedule::Interval};
+use okra_core::model::{ids::Seq, interval::Interval, snapshot::ByProduct};
 use okra_store::{CapacityUsed, Consistency::Strong, Store};
 
 use crate::support::{
@@ -68,7 +68,7 @@ async fn a_hundred_records_are_read_for_55_units() {
     }
     let before = store.capacity_used();
     let due = store
-        .list_due_entries(Interval::OneMinute, okra_core::schedule::Slot(0))
+        .list_due_entries(Interval::OneMinute, okra_core::model::interval::Slot(0))
         .await
         .unwrap();
     assert_eq!(due.len(), records.len());

@@ -2,12 +2,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
-    bank::{BankConfig, BankLimits, BankStandard},
-    feed::{BodyVersion, PayloadMode},
-    health::HealthNotice,
-    ids::{AppId, BankId, CustomerId, EndpointId, Seq, SubscriptionId},
-    model::{Environment, Product},
-    schedule::Interval,
+    delivery::endpoint_health::HealthNotice,
+    model::{
+        bank::{BankConfig, BankLimits, BankStandard},
+        ids::{AppId, BankId, CustomerId, EndpointId, Seq, SubscriptionId},
+        interval::Interval,
+        snapshot::{Environment, Product},
+    },
+    sync::feed::{BodyVersion, PayloadMode},
 };
 use okra_store::{
     AdHocPermit, App, AppNotice, Customer, Delivery, DeliveryKey, DeliveryState, Endpoint,

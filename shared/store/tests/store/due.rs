@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use okra_core::{
-    decide::Watermark,
-    ids::{BankId, Seq},
-    model::ByProduct,
-    plan::DueEntry,
-    schedule::{DueKey, Interval, Slot},
+    model::{
+        ids::{BankId, Seq},
+        interval::{DueKey, Interval, Slot},
+        snapshot::ByProduct,
+    },
+    schedule::plan::DueEntry,
+    sync::decide::Watermark,
 };
 use okra_store::{Consistency::Strong, RecordHead, Store, StoreError};
 

@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::{
 };
 use aws_smithy_types::body::SdkBody;
 use okra_aws::AwsConfig;
-use okra_core::{model::ByProduct, schedule::Interval};
+use okra_core::model::{interval::Interval, snapshot::ByProduct};
 use okra_store::{CommitError, Store, StoreError};
 use serde_json::{Value, json};
 

@@ -1,11 +1,11 @@
 //! Committing changes and reading them back.
 
 use okra_core::{
-    decide::Watermark,
-    feed::{FeedEntry, MAX_ENTRIES_PER_COMMIT},
-    ids::Seq,
-    model::ByProduct,
-    schedule::Interval,
+    model::{ids::Seq, interval::Interval, snapshot::ByProduct},
+    sync::{
+        decide::Watermark,
+        feed::{FeedEntry, MAX_ENTRIES_PER_COMMIT},
+    },
 };
 use okra_store::{CommitError, Consistency::Strong, RecordHead};
 

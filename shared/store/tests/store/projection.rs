@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::civil::{Date, date};
 use okra_core::{
-    feed::{Change, FeedEntry, FetchKind, MatchConfidence, ModifiedRow, TransactionsDiff},
-    ids::{AccountId, Seq, TransactionId},
-    model::{BalanceFacts, Transaction},
-    schedule::Interval,
+    model::{
+        ids::{AccountId, Seq, TransactionId},
+        interval::Interval,
+        snapshot::{BalanceFacts, Transaction},
+    },
+    sync::feed::{Change, FeedEntry, FetchKind, MatchConfidence, ModifiedRow, TransactionsDiff},
 };
 use okra_store::{Consistency::Strong, Store};
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -151,7 +153,7 @@ async fn rows_are_found_by_their_date_though_it_is_not_their_key() {
         .project_entries(&[feed_entry(record_id(1), 1, of, change)])
         .await
         .unwrap();
-    let day = |days: i64| okra_core::model::utc_date(timestamp_at(days * DAY));
+    let day = |days: i64| okra_core::model::snapshot::utc_date(timestamp_at(days * DAY));
     let all = ["after", "before", "day", "moved"];
     let cases: [(Date, Option<Date>, &[&str]); 6] = [
         (BEGINNING, None, &all),

@@ -1,6 +1,6 @@
 //! Linking records and finding them again.
 
-use okra_core::{ids::CustomerId, schedule::Interval};
+use okra_core::model::{ids::CustomerId, interval::Interval};
 use okra_store::{Consistency::Strong, IntervalChanges, RecordStatus, StoreError};
 
 use crate::support::{

@@ -9,17 +9,21 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 use okra_aws::{AwsConfig, Clock};
 use okra_core::{
-    decide::Watermark,
-    feed::{Change, FeedEntry, FetchKind, TransactionsDiff},
-    ids::{AccountId, AppId, BankId, CustomerId, EpochDay, RecordId, Seq, TransactionId},
     model::{
-        AccountFacts, BalanceFacts, BookingStatus, ByProduct, Direction, Transaction,
-        TransactionFacts,
+        ids::{AccountId, AppId, BankId, CustomerId, EpochDay, RecordId, Seq, TransactionId},
+        interval::{DueKey, Interval},
+        money::{Currency, Money},
+        snapshot::{
+            AccountFacts, BalanceFacts, BookingStatus, ByProduct, Direction, Transaction,
+            TransactionFacts,
+        },
     },
-    money::{Currency, Money},
-    normal::Digest,
-    plan::DueEntry,
-    schedule::{DueKey, Interval},
+    schedule::plan::DueEntry,
+    sync::{
+        decide::Watermark,
+        digest::Digest,
+        feed::{Change, FeedEntry, FetchKind, TransactionsDiff},
+    },
 };
 use okra_store::{
     Account, CommitError, Consent, ConsentAccount, NewRecord, RecordCommit, RecordHead,
@@ -126,7 +130,7 @@ pub(crate) fn new_record(n: u32, interval: Interval) -> NewRecord {
         transaction_count: Some(0),
         options: serde_json::json!({ "first_name": "Ada" }),
         meta: serde_json::Map::new(),
-        backfill_months: okra_core::history::MAX_BACKFILL_MONTHS,
+        backfill_months: okra_core::backfill::progress::MAX_BACKFILL_MONTHS,
         created_at: timestamp_at(0),
         last_changed_at: timestamp_at(0),
     };
@@ -194,7 +198,7 @@ pub(crate) fn balance_facts(minor: i64) -> BalanceFacts {
 
 pub(crate) fn sample_transaction(account: AccountId, second: i64, name: &str) -> Transaction {
     let booked_at = timestamp_at(second);
-    let day = EpochDay::from_date(okra_core::model::utc_date(booked_at));
+    let day = EpochDay::from_date(okra_core::model::snapshot::utc_date(booked_at));
     Transaction {
         id: TransactionId::new(account, day, &[name.as_bytes()]),
         facts: TransactionFacts {

@@ -12,11 +12,13 @@ use axum::{
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
-    bank::{BankConfig, BankStandard},
-    breaker::{BankBreaker, BankStatus},
-    ids::{BankId, RecordId},
-    model::Product,
-    schedule::Interval,
+    model::{
+        bank::{BankConfig, BankStandard},
+        ids::{BankId, RecordId},
+        interval::Interval,
+        snapshot::Product,
+    },
+    resilience::bank_breaker::{BankBreaker, BankStatus},
 };
 use okra_store::{RecordHead, RecordStatus};
 

@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use okra_core::{
-    fault::FaultClass,
-    ids::{BankId, CustomerId, RecordId},
-    state::ProductState,
+    model::{
+        fault::FaultClass,
+        ids::{BankId, CustomerId, RecordId},
+    },
+    sync::state::ProductState,
 };
 use okra_store::{Account, RecordHead, RecordStatus};
 

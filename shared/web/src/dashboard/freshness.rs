@@ -6,7 +6,10 @@
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
-use okra_core::{ids::RecordId, plan::DueEntry, schedule::DueKey};
+use okra_core::{
+    model::{ids::RecordId, interval::DueKey},
+    schedule::plan::DueEntry,
+};
 use okra_store::{RecordHead, RecordStatus};
 
 use super::record::next_due_at;
@@ -107,7 +110,7 @@ impl FreshnessSummary {
 
 #[cfg(test)]
 mod tests {
-    use okra_core::{ids::BankId, schedule::Interval};
+    use okra_core::model::{ids::BankId, interval::Interval};
 
     use super::*;
 

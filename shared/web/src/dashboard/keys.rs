@@ -9,7 +9,7 @@ use axum::{
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use maud::{Markup, html};
-use okra_core::model::Environment;
+use okra_core::model::snapshot::Environment;
 use okra_store::{App, KeyHash, MAX_KEYS_PER_APP, MAX_WIDGET_ORIGINS};
 use okra_vault::generate_nonce;
 use serde::Deserialize;

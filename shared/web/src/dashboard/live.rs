@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use okra_core::ids::RecordId;
+use okra_core::model::ids::RecordId;
 use okra_store::{Consistency, RecordHead};
 use sha2::{Digest, Sha256};
 

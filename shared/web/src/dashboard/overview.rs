@@ -8,7 +8,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use maud::{Markup, html};
-use okra_core::schedule::Interval;
+use okra_core::model::interval::Interval;
 use okra_handlers::tally::names;
 use okra_store::{MinuteCounts, RecordHead, RecordStatus};
 

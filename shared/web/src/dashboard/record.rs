@@ -10,17 +10,21 @@ use axum::{
 use jiff::{Timestamp, ToSpan, civil::Date};
 use maud::{Markup, html};
 use okra_core::{
-    bank::BankLimits,
-    fault::FaultClass,
-    feed::{Change, FeedEntry, FetchKind, MatchConfidence, ModifiedRow, TransactionsDiff},
-    ids::{AccountId, EventId, RecordId, Seq, TransactionId},
     model::{
-        BalanceFacts, BookingStatus, ByProduct, Direction, Product, Transaction, TransactionFacts,
-        utc_date,
+        bank::BankLimits,
+        fault::FaultClass,
+        ids::{AccountId, EventId, RecordId, Seq, TransactionId},
+        interval::{DueKey, Interval},
+        money::Money,
+        snapshot::{
+            BalanceFacts, BookingStatus, ByProduct, Direction, Product, Transaction,
+            TransactionFacts, utc_date,
+        },
     },
-    money::Money,
-    schedule::{DueKey, Interval},
-    state::{Availability, BackfillEnd, ReauthorisationReason, StateChange},
+    sync::{
+        feed::{Change, FeedEntry, FetchKind, MatchConfidence, ModifiedRow, TransactionsDiff},
+        state::{Availability, BackfillEnd, ReauthorisationReason, StateChange},
+    },
 };
 use okra_store::{
     Account, Consistency, Customer, RecordHead, RecordStatus, StoredTransaction, Subscription,
@@ -1118,7 +1122,7 @@ pub(crate) async fn change_interval(
 
 #[cfg(test)]
 mod tests {
-    use okra_core::ids::BankId;
+    use okra_core::model::ids::BankId;
 
     use super::*;
 

@@ -11,10 +11,10 @@ use axum::{
 };
 use jiff::Timestamp;
 use maud::{Markup, html};
-use okra_core::{
+use okra_core::model::{
     fault::FaultClass,
     ids::{AccountId, BankId, CustomerId, RecordId},
-    schedule::Interval,
+    interval::Interval,
 };
 use okra_store::{Consistency, RecordHead, RecordStatus};
 

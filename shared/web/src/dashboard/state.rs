@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use maud::{Markup, html};
-use okra_core::{
+use okra_core::model::{
     ids::{AccountId, RecordId},
-    model::Product,
+    snapshot::Product,
 };
 use serde::Deserialize;
 use serde_json::json;

@@ -12,11 +12,13 @@ use axum::{
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
-    feed::PayloadMode,
-    health::{DisableReason, EndpointCircuit},
-    ids::{EndpointId, RecordId},
-    model::Product,
-    pace::{SEND_RATE_RANGE, SendRate},
+    delivery::endpoint_health::{DisableReason, EndpointCircuit},
+    model::{
+        ids::{EndpointId, RecordId},
+        snapshot::Product,
+    },
+    resilience::rate_limiter::{SEND_RATE_RANGE, SendRate},
+    sync::feed::PayloadMode,
 };
 use okra_store::{Endpoint, SortOrder, StoredEndpointHealth};
 use okra_webhooks::{endpoint_id, retained_since};

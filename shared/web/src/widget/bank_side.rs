@@ -10,11 +10,11 @@ use axum::{
 };
 use data_encoding::BASE64URL_NOPAD;
 use okra_api::await_bank_permit;
-use okra_banks::{ConsentSecret, oauth::TokenGrant};
-use okra_core::{
+use okra_connectors::{ConsentSecret, oauth::TokenGrant};
+use okra_core::model::{
     bank::{BankConfig, OAuthClient},
     fault::{BankFault, FaultClass},
-    model::Product,
+    snapshot::Product,
 };
 use okra_refresh::open_client_secret;
 use okra_vault::generate_nonce;
@@ -246,7 +246,7 @@ async fn complete_authorization(
     Ok(Some(good))
 }
 
-type ConsentWithAccounts = (okra_banks::ConsentSecret, Vec<OfferedAccount>);
+type ConsentWithAccounts = (okra_connectors::ConsentSecret, Vec<OfferedAccount>);
 
 async fn exchange_code(
     web: &WebState,

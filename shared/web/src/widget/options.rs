@@ -1,11 +1,13 @@
 //! What a page asks of the widget: Okra's options, read and checked.
 
 use okra_core::{
-    bank::BankConfig,
-    history::MAX_BACKFILL_MONTHS,
-    ids::{AccountId, BankId, CustomerId},
-    model::{ByProduct, Environment, Product},
-    schedule::Interval,
+    backfill::progress::MAX_BACKFILL_MONTHS,
+    model::{
+        bank::BankConfig,
+        ids::{AccountId, BankId, CustomerId},
+        interval::Interval,
+        snapshot::{ByProduct, Environment, Product},
+    },
 };
 use okra_store::App;
 use okra_webhooks::{AddressPolicy, check_webhook_url};
@@ -551,7 +553,7 @@ mod tests {
     #[test]
     fn pages_of_this_machine_may_embed_a_sandbox_app_that_names_no_origins() {
         let mut app = App {
-            id: okra_core::ids::AppId::from_bytes([1; 12]),
+            id: okra_core::model::ids::AppId::from_bytes([1; 12]),
             name: "a".to_owned(),
             environment: Environment::Sandbox,
             created_at: jiff::Timestamp::UNIX_EPOCH,

@@ -2,11 +2,11 @@
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::civil::Date;
-use okra_banks::{ConsentId, ConsentSecret};
-use okra_core::{
+use okra_connectors::{ConsentId, ConsentSecret};
+use okra_core::model::{
     ids::{AppId, BankId, RecordId},
-    model::ByProduct,
-    schedule::Interval,
+    interval::Interval,
+    snapshot::ByProduct,
 };
 use okra_store::{KeyHash, LINK_SESSION_RETENTION_S, LinkSession};
 use okra_vault::generate_nonce;

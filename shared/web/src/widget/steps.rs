@@ -11,11 +11,13 @@ use axum::{
 use jiff::{ToSpan, civil::Date};
 use maud::{Markup, html};
 use okra_core::{
-    bank::BankConfig,
-    breaker::{BankBreaker, BankStatus},
-    decide::window_start,
-    model::{ByProduct, Product, utc_date},
-    schedule::Interval,
+    model::{
+        bank::BankConfig,
+        interval::Interval,
+        snapshot::{ByProduct, Product, utc_date},
+    },
+    resilience::bank_breaker::{BankBreaker, BankStatus},
+    sync::decide::window_start,
 };
 use okra_store::{App, Consistency, MAX_OPTIONS_BYTES, OwnedBank, RecordStatus};
 use serde_json::{Value, json};

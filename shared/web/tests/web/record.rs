@@ -2,9 +2,11 @@
 
 use axum::http::StatusCode;
 use okra_core::{
-    feed::{Change, FeedEntry},
-    ids::Seq,
-    model::{BookingStatus, Direction},
+    model::{
+        ids::Seq,
+        snapshot::{BookingStatus, Direction},
+    },
+    sync::feed::{Change, FeedEntry},
 };
 use okra_sandbox::{AccountAddress, NewTransaction};
 use okra_store::Consistency;

@@ -4,7 +4,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{Method, Request, StatusCode, header::LOCATION},
 };
-use okra_core::{
+use okra_core::model::{
     bank::{BankConfig, ClientAuth, OAuthClient},
     ids::AppId,
 };

@@ -1,7 +1,7 @@
 //! The widget: what it says is what is read.
 
 use axum::http::StatusCode;
-use okra_core::{model::Product, schedule::Interval};
+use okra_core::model::{interval::Interval, snapshot::Product};
 use okra_store::Consistency;
 use serde_json::{Value, json};
 

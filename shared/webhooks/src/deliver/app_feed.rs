@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use futures::future::join_all;
 use okra_core::{
-    health::HealthNotice,
-    ids::{AppId, EndpointId, FeedSource, Seq},
+    delivery::endpoint_health::HealthNotice,
+    model::ids::{AppId, EndpointId, FeedSource, Seq},
 };
 use okra_queue::AppFeedDispatch;
 use okra_store::{AppFeedEntry, AppNotice, MAX_APP_FEED_PAGE};

@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
-    health::{EndpointAdmission, EndpointHealth},
-    ids::{EndpointId, FeedSource},
-    plan::MAX_QUEUE_DELAY_S,
-    retry::{self, AttemptOutcome, Jitter},
+    delivery::{
+        endpoint_health::{EndpointAdmission, EndpointHealth},
+        retry::{self, AttemptOutcome, Jitter},
+    },
+    model::ids::{EndpointId, FeedSource},
+    schedule::plan::MAX_QUEUE_DELAY_S,
 };
 use okra_queue::{DeliveryRetry, Redelivery};
 use okra_store::{

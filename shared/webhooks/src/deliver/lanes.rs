@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use okra_core::ids::EndpointId;
+use okra_core::model::ids::EndpointId;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 /// Endpoints that are remembered at most before those without an attempt are forgotten.

@@ -11,7 +11,7 @@
 //!     +---- endpoint is down ------+--> parked --- probe, drain ---> delivered | retry | exhausted
 //! ```
 //!
-//! An endpoint that is down or disabled ([`okra_core::health`]) is sent nothing but a probe now and
+//! An endpoint that is down or disabled ([`okra_core::delivery::endpoint_health`]) is sent nothing but a probe now and
 //! then; its events are parked, oldest first, and sent when it is back.
 //!
 //! A row that says *retry* has a wake-up: a delayed message, or a due entry that the sweep turns into
@@ -35,10 +35,12 @@ use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use okra_aws::Clock;
 use okra_core::{
-    bank::BankConfig,
-    feed::FeedEntry,
-    ids::{AppId, BankId, EndpointId, EventId, FeedSource, RecordId, Seq},
-    pace::SendRate,
+    model::{
+        bank::BankConfig,
+        ids::{AppId, BankId, EndpointId, EventId, FeedSource, RecordId, Seq},
+    },
+    resilience::rate_limiter::SendRate,
+    sync::feed::FeedEntry,
 };
 use okra_queue::{DeliveryRetry, FeedDispatch, Queues, SendError};
 use okra_store::{
@@ -622,7 +624,7 @@ impl DeliveryEvent {
 
 #[cfg(test)]
 mod tests {
-    use okra_core::feed::FeedStream;
+    use okra_core::sync::feed::FeedStream;
     use proptest::prelude::*;
 
     use super::*;

@@ -2,7 +2,7 @@
 //!
 //! Those of a record that it wants are a line. An event is sent for the first time when none before it
 //! holds it up any more: each is over, or was tried in vain for long enough
-//! ([`okra_core::retry::holds_up`]), of which the next that is sent says that it is missing. Other
+//! ([`okra_core::delivery::retry::holds_up`]), of which the next that is sent says that it is missing. Other
 //! records are other lines.
 //!
 //! What waits has no row: the feed knows it. Whoever settles an event looks into the feed after that
@@ -16,9 +16,9 @@ use std::collections::{BTreeMap, VecDeque};
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use okra_core::{
-    feed::FeedEntry,
-    health::EndpointAdmission,
-    ids::{FeedSource, RecordId, Seq},
+    delivery::endpoint_health::EndpointAdmission,
+    model::ids::{FeedSource, RecordId, Seq},
+    sync::feed::FeedEntry,
 };
 use okra_queue::EndpointMaintenance;
 use okra_store::{Consistency, Delivery, DeliveryKey, DeliveryState, FifoPosition};

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use futures::{FutureExt, StreamExt, stream};
 use okra_core::{
-    health::{EndpointAdmission, EndpointCircuit, MAX_PARKED_DAYS, MAX_PARKED_EVENTS},
-    ids::{AppId, FeedSource},
+    delivery::endpoint_health::{
+        EndpointAdmission, EndpointCircuit, MAX_PARKED_DAYS, MAX_PARKED_EVENTS,
+    },
+    model::ids::{AppId, FeedSource},
 };
 use okra_queue::EndpointMaintenance;
 use okra_store::{Delivery, DeliveryKey, DeliveryState, Endpoint, FifoPosition};
@@ -206,7 +208,7 @@ impl Deliverer {
         }
         // There is nothing to probe it with: the next event will tell.
         if let Some(target) = self.load_target(task.app, task.endpoint).await? {
-            let trial = |health: &mut okra_core::health::EndpointHealth| {
+            let trial = |health: &mut okra_core::delivery::endpoint_health::EndpointHealth| {
                 health.begin_trial();
                 Vec::new()
             };
@@ -374,7 +376,7 @@ impl Deliverer {
     pub(super) async fn load_target(
         &self,
         app: AppId,
-        endpoint: okra_core::ids::EndpointId,
+        endpoint: okra_core::model::ids::EndpointId,
     ) -> Result<Option<DeliveryTarget>, DeliverError> {
         let (endpoint_row, health) = futures::try_join!(
             self.store.find_endpoint(app, endpoint),
@@ -387,8 +389,8 @@ impl Deliverer {
                 app,
                 endpoint,
                 url: String::new(),
-                payload_mode: okra_core::feed::PayloadMode::default(),
-                body_version: okra_core::feed::BodyVersion::default(),
+                payload_mode: okra_core::sync::feed::PayloadMode::default(),
+                body_version: okra_core::sync::feed::BodyVersion::default(),
                 secrets: self
                     .keyring
                     .load_or_create_app_secrets(app, self.clock.now())

@@ -14,10 +14,12 @@ use std::{
 
 use jiff::Timestamp;
 use okra_core::{
-    health::{AttemptFailure, EndpointCircuit, EndpointHealth, HealthNotice},
-    ids::EndpointId,
-    pace::SendRate,
-    share::{PermitDecision, PermitPool},
+    delivery::{
+        endpoint_health::{AttemptFailure, EndpointCircuit, EndpointHealth, HealthNotice},
+        permit_pool::{PermitDecision, PermitPool},
+    },
+    model::ids::EndpointId,
+    resilience::rate_limiter::SendRate,
 };
 use okra_queue::EndpointMaintenance;
 use okra_store::{AppNotice, NewAppFeedEntry, StoreError};

@@ -4,8 +4,8 @@ use std::collections::{HashMap, hash_map};
 
 use jiff::Timestamp;
 use okra_core::{
-    feed::{FeedEntry, FeedStream},
-    ids::{EventId, RecordId, Seq},
+    model::ids::{EventId, RecordId, Seq},
+    sync::feed::{FeedEntry, FeedStream},
 };
 use okra_queue::{EndpointPing as PingOf, Redelivery, ReplayStep};
 use okra_store::{

@@ -5,10 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use okra_core::{
-    bank::BankConfig,
-    feed::{BodyVersion, FeedEntry, PayloadMode},
-    ids::{AccountId, RecordId},
-    model::Environment,
+    model::{
+        bank::BankConfig,
+        ids::{AccountId, RecordId},
+        snapshot::Environment,
+    },
+    sync::feed::{BodyVersion, FeedEntry, PayloadMode},
 };
 use okra_store::{Account, Consistency, RecordHead, Store};
 use okra_wire::webhook;

@@ -3,9 +3,11 @@
 
 use jiff::Timestamp;
 use okra_core::{
-    feed::{BodyVersion, FeedEntry, FeedStream, PayloadMode},
-    ids::{AppId, EndpointId},
-    model::Product,
+    model::{
+        ids::{AppId, EndpointId},
+        snapshot::Product,
+    },
+    sync::feed::{BodyVersion, FeedEntry, FeedStream, PayloadMode},
 };
 use okra_store::{Endpoint, RecordHead, StoredEndpointHealth, Subscription};
 use okra_wire::webhook::{event_matches, event_name};
@@ -176,9 +178,9 @@ impl Deliverer {
 
 #[cfg(test)]
 mod tests {
-    use okra_core::{
+    use okra_core::model::{
         ids::{RecordId, SubscriptionId},
-        schedule::Interval,
+        interval::Interval,
     };
 
     use super::*;

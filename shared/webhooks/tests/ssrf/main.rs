@@ -25,8 +25,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use okra_core::{
-    ids::{EventId, RecordId, Seq},
-    retry::AttemptOutcome,
+    delivery::retry::AttemptOutcome,
+    model::ids::{EventId, RecordId, Seq},
 };
 use okra_webhooks::{
     AddressClass, AddressPolicy, AttemptLimits, HostLookup, SECRET_BYTES, SigningSecrets, UrlError,

@@ -17,20 +17,24 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp, civil::date};
 use okra_aws::{AwsConfig, Clock};
 use okra_core::{
-    bank::{BankConfig, BankLimits, BankStandard},
-    feed::{BodyVersion, Change, FeedEntry, FeedStream, FetchKind, PayloadMode, TransactionsDiff},
-    health::EndpointHealth,
-    ids::{
-        AccountId, AppId, BankId, CustomerId, EndpointId, EpochDay, RecordId, Seq, SubscriptionId,
-        TransactionId,
-    },
+    delivery::endpoint_health::EndpointHealth,
     model::{
-        AccountFacts, BalanceFacts, BookingStatus, ByProduct, Direction, Environment, Product,
-        Transaction, TransactionFacts,
+        bank::{BankConfig, BankLimits, BankStandard},
+        ids::{
+            AccountId, AppId, BankId, CustomerId, EndpointId, EpochDay, RecordId, Seq,
+            SubscriptionId, TransactionId,
+        },
+        interval::Interval,
+        money::{Currency, Money},
+        snapshot::{
+            AccountFacts, BalanceFacts, BookingStatus, ByProduct, Direction, Environment, Product,
+            Transaction, TransactionFacts,
+        },
     },
-    money::{Currency, Money},
-    pace::SendRate,
-    schedule::Interval,
+    resilience::rate_limiter::SendRate,
+    sync::feed::{
+        BodyVersion, Change, FeedEntry, FeedStream, FetchKind, PayloadMode, TransactionsDiff,
+    },
 };
 use okra_emulator::{Emulator, QueueSpec};
 use okra_queue::{DeliverMessage, FeedDispatch, Queue, QueueUrls, Queues};
@@ -363,7 +367,7 @@ impl DeliveryWorld {
                 transaction_count: Some(0),
                 options: serde_json::json!({ "user": 7 }),
                 meta: serde_json::Map::new(),
-                backfill_months: okra_core::history::MAX_BACKFILL_MONTHS,
+                backfill_months: okra_core::backfill::progress::MAX_BACKFILL_MONTHS,
                 created_at: now,
                 last_changed_at: now,
             },

@@ -9,8 +9,8 @@ use axum::{
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
-    feed::{FeedEntry, PayloadMode},
-    ids::{EndpointId, EventId, FeedSource, Seq},
+    model::ids::{EndpointId, EventId, FeedSource, Seq},
+    sync::feed::{FeedEntry, PayloadMode},
 };
 use okra_store::{Consistency, DeliveryKey, RecordHead};
 use okra_webhooks::{endpoint_id, render_bodies};

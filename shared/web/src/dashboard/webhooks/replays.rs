@@ -8,7 +8,7 @@ use axum::{
 };
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
-use okra_core::ids::{EndpointId, ReplayId};
+use okra_core::model::ids::{EndpointId, ReplayId};
 use okra_store::{Replay, ReplayState};
 use serde_json::json;
 

@@ -1,0 +1,261 @@
+//! What all answers have in common: the envelope, amounts, and how a fault is named.
+
+use std::{borrow::Cow, fmt, marker::PhantomData};
+
+use okra_core::model::{
+    fault::{BankFault, FaultClass},
+    money::{Money, MoneyError},
+    snapshot::Direction,
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+/// The bank answered what its standard does not allow. Says where and what is wrong, never what
+/// stands there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub struct MalformedResponse {
+    /// JSON path of the fault: `Data.Transaction[3].Amount.Amount`.
+    pub path: String,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+impl MalformedResponse {
+    pub(super) fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            problem: problem.into(),
+        }
+    }
+
+    /// An amount that is no money; `path` is that of the object that holds it.
+    pub(super) fn from_money_error(path: &str, error: &MoneyError) -> Self {
+        let field = match error {
+            MoneyError::Currency => "Currency",
+            MoneyError::Syntax | MoneyError::Precision | MoneyError::Range => "Amount",
+        };
+        Self::new(format!("{path}.{field}"), error.to_string())
+    }
+}
+
+impl From<MalformedResponse> for BankFault {
+    fn from(nonsense: MalformedResponse) -> Self {
+        Self::new(FaultClass::MalformedResponse, nonsense.to_string())
+    }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObiePage<T> {
+    /// Its items, in the bank's order.
+    pub items: Vec<T>,
+    /// `Links.Next`, where it is not blank: absolute, or relative to this page.
+    pub next: Option<String>,
+}
+
+/// The envelope of every answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", bound = "D: Deserialize<'de>")]
+struct ObieEnvelope<D> {
+    data: JsonObject<D>,
+    #[serde(default)]
+    links: Option<ObieLinks>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ObieLinks {
+    #[serde(default)]
+    next: Option<String>,
+}
+
+impl<D> ObieEnvelope<D> {
+    fn into_parts(self) -> (D, Option<String>) {
+        let next = self.links.and_then(|links| links.next);
+        (self.data.0, next.filter(|link| !link.trim().is_empty()))
+    }
+}
+
+/// What stands there as a JSON object. Derived code reads a list as well, field by field in order:
+/// `[[]]` would be an answer without rows, and all that was known would seem to be removed.
+pub(super) struct JsonObject<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = JsonObject<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<JsonObject<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(JsonObject)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+/// A string of the answer, borrowed from its bytes where it has no escapes. A type of its own because
+/// serde borrows a `Cow` only where it is a field's whole type: `Option<Cow<str>>` is always a copy.
+#[derive(Deserialize)]
+pub(super) struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl BorrowedText<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text of an optional field.
+pub(super) fn optional_str<'a>(field: &'a Option<BorrowedText<'_>>) -> Option<&'a str> {
+    field.as_ref().map(BorrowedText::as_str)
+}
+
+/// An amount without a sign, in the currency beside it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ObieAmount<'a> {
+    #[serde(borrow)]
+    amount: BorrowedText<'a>,
+    #[serde(borrow)]
+    currency: BorrowedText<'a>,
+    #[serde(borrow, default)]
+    pub(super) sub_type: Option<BorrowedText<'a>>,
+}
+
+impl ObieAmount<'_> {
+    /// The money; a sign is an error, because the indicator states it.
+    pub(super) fn parse_unsigned(&self) -> Result<Money, MoneyError> {
+        let currency = self.currency.as_str().parse()?;
+        let amount = self.amount.as_str();
+        if amount.starts_with(['-', '+']) {
+            return Err(MoneyError::Syntax);
+        }
+        Money::parse(amount, currency)
+    }
+
+    /// The money as it counts for the account: debits are negative.
+    pub(super) fn parse_signed(&self, indicator: ObieIndicator) -> Result<Money, MoneyError> {
+        let money = self.parse_unsigned()?;
+        Ok(match indicator {
+            ObieIndicator::Credit => money,
+            ObieIndicator::Debit => Money::new(-money.minor, money.currency),
+        })
+    }
+}
+
+/// `CreditDebitIndicator`.
+#[derive(Clone, Copy, Deserialize)]
+pub(super) enum ObieIndicator {
+    Credit,
+    Debit,
+}
+
+impl From<ObieIndicator> for Direction {
+    fn from(indicator: ObieIndicator) -> Self {
+        match indicator {
+            ObieIndicator::Credit => Self::Credit,
+            ObieIndicator::Debit => Self::Debit,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ObieMetaEnvelope {
+    #[serde(default)]
+    meta: Option<ObieMeta>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ObieMeta {
+    #[serde(default)]
+    first_available_date_time: Option<jiff::Timestamp>,
+}
+
+/// `Meta.FirstAvailableDateTime`, where it is there and can be read: a hint, and no more.
+pub(super) fn parse_first_available(body: &[u8]) -> Option<jiff::civil::Date> {
+    let answer: ObieMetaEnvelope = serde_json::from_slice(body).ok()?;
+    let first = answer.meta?.first_available_date_time?;
+    Some(okra_core::model::snapshot::utc_date(first))
+}
+
+/// Parses an answer into its data and the link to the next page. Only where that fails is it parsed
+/// again, slower, to name the path.
+pub(super) fn parse_envelope<'a, D: Deserialize<'a>>(
+    body: &'a [u8],
+) -> Result<(D, Option<String>), MalformedResponse> {
+    let answer: Result<JsonObject<ObieEnvelope<D>>, _> = serde_json::from_slice(body);
+    if let Ok(JsonObject(answer)) = answer {
+        return Ok(answer.into_parts());
+    }
+    let deserializer = &mut serde_json::Deserializer::from_slice(body);
+    Err(
+        match serde_path_to_error::deserialize::<_, JsonObject<ObieEnvelope<D>>>(deserializer) {
+            Ok(_) => MalformedResponse::new("$", "something follows the JSON value"),
+            Err(error) => MalformedResponse::new(
+                redact_path(error.path()),
+                describe_json_error(error.inner()),
+            ),
+        },
+    )
+}
+
+/// The problem in words of our own: serde's may quote a value. What it says of a missing or double
+/// field it says with a name of ours.
+fn describe_json_error(error: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+
+    match error.classify() {
+        Category::Data => {
+            let said = error.to_string();
+            let ours = said.starts_with("missing field `") || said.starts_with("duplicate field `");
+            match said.split('`').nth(1).filter(|_| ours) {
+                Some(field) if said.starts_with('m') => format!("the field {field} is missing"),
+                Some(field) => format!("the field {field} stands there twice"),
+                None => "a value of another kind was expected".to_owned(),
+            }
+        }
+        Category::Eof => "the JSON ends too early".to_owned(),
+        Category::Syntax | Category::Io => "this is not JSON".to_owned(),
+    }
+}
+
+/// Letters of a field name shown at most; the longest of the standard has 39.
+const MAX_SHOWN_NAME_CHARS: usize = 40;
+
+/// A JSON path. A name that does not look like one of the standard's is the bank's own text and is
+/// not shown.
+fn redact_path(path: &serde_path_to_error::Path) -> String {
+    use std::fmt::Write as _;
+
+    use serde_path_to_error::Segment;
+
+    let mut shown = String::new();
+    for segment in path {
+        // Writing to a string cannot fail.
+        let _ = match segment {
+            Segment::Seq { index } => write!(shown, "[{index}]"),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                let plain = key.len() <= MAX_SHOWN_NAME_CHARS
+                    && key.bytes().all(|byte| byte.is_ascii_alphabetic());
+                let dot = if shown.is_empty() { "" } else { "." };
+                write!(shown, "{dot}{}", if plain { key } else { "?" })
+            }
+            Segment::Unknown => write!(shown, ".?"),
+        };
+    }
+    if shown.is_empty() {
+        shown.push('$');
+    }
+    shown
+}

@@ -1,0 +1,3 @@
+//! Pulling a record's older transactions, range by range.
+
+pub mod progress;
