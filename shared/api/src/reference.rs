@@ -223,8 +223,8 @@ pub(crate) fn documented() -> Vec<crate::openapi::Doc> {
     let json = serde_json::json!({ "application/json": { "schema": { "type": "object" } } });
     let html = serde_json::json!({ "text/html": { "schema": { "type": "string" } } });
     vec![
-        Doc::without_envelope("reference::openapi", "This document.", json),
-        Doc::without_envelope("reference::page", "This document as a page.", html),
+        Doc::without_envelope("reference::get_openapi_document", "This document.", json),
+        Doc::without_envelope("reference::get_reference_page", "This document as a page.", html),
     ]
 }
 
