@@ -253,15 +253,6 @@ mod tests {
 
     use super::*;
 
-    const CLASSES: [FaultClass; 6] = [
-        FaultClass::BankUnavailable,
-        FaultClass::RateLimited,
-        FaultClass::QuotaSpent,
-        FaultClass::ConsentRejected,
-        FaultClass::MalformedResponse,
-        FaultClass::Internal,
-    ];
-
     fn single_fault(
         class: FaultClass,
         retry_after_s: Option<u32>,
@@ -381,7 +372,7 @@ mod tests {
         /// Whatever went wrong, the record is asked again within a day: no trouble is a trap.
         #[test]
         fn no_trouble_holds_for_ever(
-            classes in prop::collection::vec(prop::sample::select(CLASSES.to_vec()), 1..40),
+            classes in prop::collection::vec(prop::sample::select(FaultClass::ALL.to_vec()), 1..40),
             retry in prop::option::of(any::<u32>()),
         ) {
             let mut trouble = None;
