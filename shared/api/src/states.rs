@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use okra_core::{
     backfill::progress::{Backfill, UnreadableDay},
     model::{bank::BankLimits, fault::FaultClass, ids::AccountId, snapshot::Product},
-    resilience::{bank_breaker::BankBreaker, failure_state::SuspendedProducts},
+    resilience::bank_breaker::BankBreaker,
     schedule::plan::DueEntry,
     sync::state::{Availability, BackfillEnd, ProductState, RecordStatus},
 };
@@ -126,13 +126,10 @@ pub(crate) async fn load_record_state(
     let limits = bank.map(|it| it.limits).unwrap_or_default();
     // A bank that wants the user there is not asked before he comes.
     let waits_for_user = waits || limits.user_present_only;
-    let mut order: Vec<AccountId> = accounts.iter().map(|it| it.id).collect();
-    order.sort_unstable();
+    let account_ids: Vec<AccountId> = accounts.iter().map(|it| it.id).collect();
     let next = |account: AccountId, product| {
-        let nth = order.iter().position(|id| *id == account).unwrap_or(0);
-        let place = SuspendedProducts::for_product(nth, product);
         let from = now.max(breaker.next_probe_at().unwrap_or(now));
-        find_next_refresh_at(&due, place, product, from).filter(|_| !waits_for_user)
+        find_next_refresh_at(&due, &account_ids, account, product, from).filter(|_| !waits_for_user)
     };
     let history = store
         .find_backfill(head.record, Consistency::Eventual)
@@ -165,7 +162,7 @@ pub(crate) async fn load_record_state(
             transactions: shown(account, Product::Transactions),
         })
         .collect();
-    let all = order
+    let all = account_ids
         .iter()
         .flat_map(|id| Product::ALL.map(|product| next(*id, product)));
     let next_of_all = all.flatten().min();
@@ -269,16 +266,18 @@ async fn find_refresh_available_at(
 /// When a product is refreshed next without anybody asking.
 fn find_next_refresh_at(
     due: &[DueEntry],
-    suspended_product: SuspendedProducts,
+    account_ids: &[AccountId],
+    account: AccountId,
     product: Product,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let entry = due.iter().find(|it| it.watermarks.get(product).is_some())?;
-    let trouble = entry
-        .failure_state
-        .filter(|it| it.suspended_products(now).overlaps_with(suspended_product));
-    let held = trouble.and_then(|it| it.suspended_until(now));
-    Some(entry.key.next_due_at(held.unwrap_or(now)))
+    let suspended_until = entry.failure_state.as_ref().and_then(|it| {
+        let suspended = it.suspended_products(now, account_ids.iter().copied());
+        it.suspended_until(now)
+            .filter(|_| suspended.includes(account, product))
+    });
+    Some(entry.key.next_due_at(suspended_until.unwrap_or(now)))
 }
 
 /// Why the transactions of an account are not whole, where they can be had: its last answer lacked rows

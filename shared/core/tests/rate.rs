@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use okra_core::{
     model::{
         ids::{BankId, RecordId},
-        interval::{DueKey, Interval, Tick},
+        interval::{DueKey, Interval, TICK_SPREAD_S, Tick},
         snapshot::ByProduct,
     },
     resilience::rate_limiter::{AD_HOC_SECONDS, AdHocBudget, RateLimiter as Bucket},
-    schedule::plan::{BankRate, DueEntry, TICK_SPREAD_S, divide_fairly, plan_tick},
+    schedule::plan::{BankRate, DueEntry, divide_fairly, plan_tick},
 };
 use proptest::prelude::*;
 

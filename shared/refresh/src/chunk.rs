@@ -68,17 +68,10 @@ impl<'a> FetchPlan<'a> {
         products: &[Product],
         suspended_products: SuspendedProducts,
     ) -> Self {
-        let order = ordered_account_ids(consent);
         let mut account_groups: Vec<(Vec<Product>, Vec<AccountRef<'a>>)> = Vec::with_capacity(1);
         for account in &consent.accounts {
-            let nth = order
-                .iter()
-                .position(|id| *id == account.account_id)
-                .unwrap_or(0);
             let mut asked = products.to_vec();
-            asked.retain(|product| {
-                !suspended_products.overlaps_with(SuspendedProducts::for_product(nth, *product))
-            });
+            asked.retain(|product| !suspended_products.includes(account.account_id, *product));
             let account = account_ref(account);
             match account_groups.iter_mut().find(|(group, _)| *group == asked) {
                 Some((_, accounts)) => accounts.push(account),
@@ -103,13 +96,6 @@ pub(crate) fn account_ref(account: &ConsentAccount) -> AccountRef<'_> {
         id: account.account_id,
         bank_account_id: &account.bank_account_id,
     }
-}
-
-/// A record's accounts, in the order of their ids.
-pub(crate) fn ordered_account_ids(consent: &Consent) -> Vec<AccountId> {
-    let mut order: Vec<AccountId> = consent.accounts.iter().map(|it| it.account_id).collect();
-    order.sort_unstable();
-    order
 }
 
 /// What came of a record, and after how many seconds it is asked again before its next turn.
@@ -200,9 +186,7 @@ impl Refresher {
         let work = chunk.records.iter().map(|entry| {
             let consent = consents.get(&entry.key.record);
             // Who asks in person is not held.
-            let held = entry.failure_state.filter(|_| !on_demand);
-            let held =
-                held.map_or_else(SuspendedProducts::default, |it| it.suspended_products(now));
+            let failure_state = entry.failure_state.as_ref().filter(|_| !on_demand);
             let seen_before = is_redelivered || chunk.requeue_count > 0;
             let (bank, strong) = (&bank, seen_before || on_demand || self.is_audit_due(entry));
             let calls = BankCallContext {
@@ -224,11 +208,15 @@ impl Refresher {
                     over = announce::announce_consent_expiry(store, queues, record, clock, now)
                         .await?;
                 }
+                let accounts = consent.accounts.iter().map(|it| it.account_id);
+                let suspended = failure_state
+                    .map(|it| it.suspended_products(now, accounts))
+                    .unwrap_or_default();
                 // An ended consent is not used but for who asks in person: it may have been prolonged.
                 // A bank that wants the user there is asked when he is.
                 let alone = !on_demand && bank.limits.user_present_only;
                 let products = entry.watermarks.products();
-                let asked = FetchPlan::for_consent(consent, &products, held);
+                let asked = FetchPlan::for_consent(consent, &products, suspended);
                 if asked.is_empty() || alone || (over && !on_demand) {
                     return Ok((RefreshOutcome::Deferred, None));
                 }
@@ -238,7 +226,10 @@ impl Refresher {
                     .await?;
                 let called = called.then_some(&bank.limits);
                 // A bank that does not answer this record alone is asked again when that is new, a few times.
-                let new = !entry.failure_state.is_some_and(FailureState::is_reported)
+                let new = !entry
+                    .failure_state
+                    .as_ref()
+                    .is_some_and(FailureState::is_reported)
                     && chunk.requeue_count < MAX_REQUEUES;
                 let worth = new || calls.breaker_guard.rejection_fault().is_some();
                 let wait_s = transient_retry_delay_s(&refreshed, called).filter(|_| worth);
@@ -380,7 +371,7 @@ impl Refresher {
                 secret: tokens.consent_secret(),
                 consent,
                 user_present: user,
-                suspended_products: asked.suspended_products,
+                suspended_products: &asked.suspended_products,
                 window_from: from,
                 requested_at: asked_at,
                 snapshot: &snapshot,
@@ -418,7 +409,12 @@ fn seconds_until_probe(down_fault: &BankFault) -> u32 {
 
 /// True where nobody has to be told of an outage any more: every app was, or two refreshes could tell them.
 fn is_outage_reported(chunk: &Chunk) -> bool {
-    let told = |entry: &DueEntry| entry.failure_state.is_some_and(FailureState::is_reported);
+    let told = |entry: &DueEntry| {
+        entry
+            .failure_state
+            .as_ref()
+            .is_some_and(FailureState::is_reported)
+    };
     chunk.requeue_count >= 2 || chunk.records.iter().all(told)
 }
 
@@ -504,15 +500,14 @@ fn is_failing_unchanged(
     consent: &Consent,
     now: Timestamp,
 ) -> bool {
-    let order = ordered_account_ids(consent);
-    let told = RefreshFaults {
+    let refresh_faults = RefreshFaults {
         faults: &snapshot_digests.faults,
-        suspended: SuspendedProducts::default(),
-        accounts: &order,
+        suspended: &SuspendedProducts::default(),
     };
-    let accounts = order.len();
-    let known = entry.failure_state.is_some_and(FailureState::is_reported)
-        && FailureState::after_refresh(entry.failure_state, told, now) == entry.failure_state;
+    let accounts = consent.accounts.len();
+    let before = entry.failure_state.as_ref();
+    let known = before.is_some_and(FailureState::is_reported)
+        && FailureState::after_refresh(before, refresh_faults, now).as_ref() == before;
     known
         && entry.watermarks.iter().all(|(product, mark)| {
             let failed = snapshot_digests

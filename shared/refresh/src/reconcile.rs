@@ -26,9 +26,7 @@ use okra_core::{
 use okra_queue::FeedDispatch;
 use okra_store::{CommitError, Consent, Consistency, RecordCommit, RecordHead};
 
-use crate::{
-    DispatchedChanges, RefreshError, RefreshOutcome, Refresher, chunk::ordered_account_ids, history,
-};
+use crate::{DispatchedChanges, RefreshError, RefreshOutcome, Refresher, history};
 
 /// Feed entries read at once while healing.
 const REPAIR_PAGE_SIZE: usize = 500;
@@ -47,7 +45,7 @@ pub(crate) struct FetchedRecord<'a> {
     /// The bank's customer, where he is there.
     pub(crate) user_present: Option<IpAddr>,
     /// What was not asked for, because it is left alone.
-    pub(crate) suspended_products: SuspendedProducts,
+    pub(crate) suspended_products: &'a SuspendedProducts,
     pub(crate) window_from: Date,
     pub(crate) requested_at: Timestamp,
     pub(crate) snapshot: &'a Snapshot,
@@ -96,7 +94,7 @@ impl Refresher {
         let mut faults = fetched.snapshot_digests.faults.clone();
         faults.extend(decision.faults.iter().cloned());
         let asked = requested_products(fetched.snapshot);
-        let trouble = match due.failure_state {
+        let trouble = match &due.failure_state {
             // What is wrong may be wrong with what was not asked for now. What was left alone still is.
             Some(trouble)
                 if faults.is_empty()
@@ -109,9 +107,8 @@ impl Refresher {
                 let told = RefreshFaults {
                     faults: &faults,
                     suspended: fetched.suspended_products,
-                    accounts: &ordered_account_ids(fetched.consent),
                 };
-                FailureState::after_refresh(before, told, self.clock.now())
+                FailureState::after_refresh(before.as_ref(), told, self.clock.now())
             }
         };
         let (status, change) =
@@ -119,7 +116,7 @@ impl Refresher {
         let mut states: Vec<_> = change.map(|change| (None, change)).into_iter().collect();
         if status == RecordStatus::Active {
             let of_products = self
-                .find_product_changes(&due, &fetched, (&asked, &faults), trouble)
+                .find_product_changes(&due, &fetched, (&asked, &faults), trouble.as_ref())
                 .await?;
             states.extend(of_products);
             states.extend(drifts);
@@ -295,7 +292,7 @@ impl Refresher {
         due: &DueEntry,
         fetched: &FetchedRecord<'_>,
         (asked, faults): (&[Product], &[(AccountId, Product, BankFault)]),
-        trouble: Option<FailureState>,
+        trouble: Option<&FailureState>,
     ) -> Result<Vec<(Option<AccountId>, StateChange)>, RefreshError> {
         let lasting = faults.iter().any(|(_, _, fault)| {
             matches!(

@@ -42,7 +42,8 @@ impl Refresher {
         // Records of long intervals are planned all the same: their chunks are put off until the bank is back.
         due.retain(|entry| {
             let breaker = breakers.get(&entry.key.bank);
-            let left_out = breaker.is_some_and(|it| it.skips_entry(entry, end));
+            let left_out =
+                breaker.is_some_and(|it| it.skips_record(entry.failure_state.as_ref(), end));
             !left_out || is_long_interval(tick.interval)
         });
         let left_out = total - due.len();

@@ -55,7 +55,10 @@ pub(crate) fn write_due_entry(entry: &DueEntry) -> Attributes {
     .with_optional(STATE_SEQ_ATTRIBUTE, entry.state_seq.map(number_value))
     .with_optional(
         FAILURE_STATE_ATTRIBUTE,
-        entry.failure_state.map(|it| bytes_value(it.to_bytes())),
+        entry
+            .failure_state
+            .as_ref()
+            .map(|it| bytes_value(it.to_bytes())),
     )
     .build()
 }
@@ -82,7 +85,7 @@ fn read_due_entry(interval: Interval, item: &Attributes) -> Result<DueEntry, Sto
 }
 
 /// How far one stream was dispatched.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum DueEntryChange {
     ProductWatermark(Product, Watermark),
     StateSeq(Seq),
@@ -107,7 +110,7 @@ fn advance_update(due_key: &DueKey, changes: &[DueEntryChange]) -> ItemUpdate {
             DueEntryChange::FailureState(trouble) => update
                 .set_or_remove(
                     FAILURE_STATE_ATTRIBUTE,
-                    trouble.map(|it| bytes_value(it.to_bytes())),
+                    trouble.as_ref().map(|it| bytes_value(it.to_bytes())),
                 )
                 .with_condition(Condition::Exists),
         },

@@ -209,7 +209,7 @@ impl Store {
                 watermarks: marks,
                 state_seq: state,
                 // What was wrong may be wrong with a product that moves: the next refresh sees.
-                failure_state: entries.iter().find_map(|entry| entry.failure_state),
+                failure_state: entries.iter().find_map(|entry| entry.failure_state.clone()),
             };
             let after = Some(after).filter(|entry| !entry.watermarks.is_empty());
             if before != after {

@@ -1,5 +1,8 @@
-//! Why a bank's answer could not be used. Every failure is one of these, and a user is told to
-//! reconnect only for [`FaultClass::ConsentRefused`].
+//! Faults of calls to a bank. The cast: [`FaultClass`], which kind of failure it is, and [`BankFault`], one failure
+//! of one call.
+//!
+//! The rule: every failure is of exactly one class, and the user is asked to re-authorise only for
+//! [`FaultClass::ConsentRejected`].
 
 use serde::{Deserialize, Serialize};
 
@@ -7,16 +10,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultClass {
-    /// The bank did not answer, or said that it is down.
+    /// The bank did not respond, or reported that it is unavailable.
     BankUnavailable,
-    /// The bank's rate limit is reached: it passes within minutes.
+    /// The bank's rate limit is reached; it passes within minutes.
     RateLimited,
-    /// A quota is spent, of the consent, the account or the day: it passes within a day.
+    /// A quota of the consent, the account or the day is spent; it is available again within a day.
     QuotaSpent,
-    /// Consent expired, revoked, or credentials refused: the user must act.
+    /// The consent expired or was revoked, or the credentials are rejected: the user must act.
     #[serde(rename = "consent_refused")]
     ConsentRejected,
-    /// The bank answered what its standard does not allow.
+    /// The response breaks the bank's own standard.
     #[serde(rename = "nonsense")]
     MalformedResponse,
     /// Our own fault.
@@ -24,6 +27,16 @@ pub enum FaultClass {
 }
 
 impl FaultClass {
+    /// All classes.
+    pub const ALL: [Self; 6] = [
+        Self::BankUnavailable,
+        Self::RateLimited,
+        Self::QuotaSpent,
+        Self::ConsentRejected,
+        Self::MalformedResponse,
+        Self::Internal,
+    ];
+
     /// The stable name, as in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,25 +49,39 @@ impl FaultClass {
         }
     }
 
-    /// A sentence for whoever integrates: what it means, and what is done about it.
-    pub const fn to_sentence(self) -> &'static str {
+    /// A few words in small letters, for a table or a badge.
+    pub const fn as_label(self) -> &'static str {
         match self {
-            Self::BankUnavailable => "The bank did not answer, or said that it is down",
-            Self::RateLimited => {
-                "The bank is being asked as often as it allows; it passes within minutes"
-            }
-            Self::QuotaSpent => "The bank allows no more refreshes for now; it passes within a day",
-            Self::ConsentRejected => {
-                "The bank does not accept the consent any more; the user has to authorise again"
-            }
-            Self::MalformedResponse => {
-                "The bank's answer could not be used; what was had before is kept"
-            }
-            Self::Internal => "Something went wrong on our side",
+            Self::BankUnavailable => "bank unavailable",
+            Self::RateLimited => "rate limited by the bank",
+            Self::QuotaSpent => "bank quota spent",
+            Self::ConsentRejected => "consent rejected by the bank",
+            Self::MalformedResponse => "unreadable bank response",
+            Self::Internal => "internal error",
         }
     }
 
-    /// True where nothing but the user can mend it.
+    /// What the failure means and what happens next: one sentence without a full stop.
+    pub const fn to_sentence(self) -> &'static str {
+        match self {
+            Self::BankUnavailable => {
+                "The bank did not respond or reported that it is unavailable; the refresh is retried"
+            }
+            Self::RateLimited => "Rate limited by the bank; refreshes continue within minutes",
+            Self::QuotaSpent => {
+                "The bank allows no more refreshes for now; its quota is available again within a day"
+            }
+            Self::ConsentRejected => {
+                "The bank no longer accepts the consent; the user must re-authorise"
+            }
+            Self::MalformedResponse => {
+                "The bank's response could not be read; the last known data is kept"
+            }
+            Self::Internal => "An internal error prevented the refresh; the refresh is retried",
+        }
+    }
+
+    /// True where only the user can resolve the failure.
     pub const fn needs_user(self) -> bool {
         matches!(self, Self::ConsentRejected)
     }
@@ -64,18 +91,18 @@ impl FaultClass {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", class.as_str())]
 pub struct BankFault {
-    /// Which class it is of.
+    /// The class of the failure.
     pub class: FaultClass,
-    /// A sentence for an operator: the status or the path of the fault. No tokens, no personal data.
+    /// A sentence for an operator: the status, or the path of the offending field. No tokens, no personal data.
     pub detail: String,
-    /// Seconds the bank asked us to wait; bounded by the connector.
+    /// Seconds that the bank asked to wait; bounded by the connector.
     pub retry_after_s: Option<u32>,
-    /// The HTTP status, where the bank answered one other than 200.
+    /// The HTTP status, where the bank responded with one other than 200.
     pub status: Option<u16>,
 }
 
 impl BankFault {
-    /// A failure of a class.
+    /// A fault without a wait or an HTTP status.
     pub fn new(class: FaultClass, detail: impl Into<String>) -> Self {
         Self {
             class,

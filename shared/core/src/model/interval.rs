@@ -165,6 +165,11 @@ impl DueKey {
     }
 }
 
+/// Seconds over which a tick spreads its chunks: those of its own minute, because the next minute's tick needs the
+/// bank's rate for records of its own. The last ten seconds are left for refreshes on demand, and for a chunk that is
+/// received late.
+pub const TICK_SPREAD_S: u32 = 50;
+
 /// A rule's call: refresh what is due in the minute of `at` for this interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tick {

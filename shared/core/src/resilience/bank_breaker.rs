@@ -17,7 +17,6 @@ use crate::{
         snapshot::Snapshot,
     },
     resilience::failure_state::FailureState,
-    schedule::plan::DueEntry,
 };
 
 /// Records that found the bank down, without one between that found it up, until the circuit opens.
@@ -250,9 +249,9 @@ impl BankBreaker {
 
     /// True where a tick whose chunks are worked off by `end` leaves a record out: the bank is down and
     /// is not asked before then, and the record's app was told that something is wrong.
-    pub fn skips_entry(&self, entry: &DueEntry, end: Timestamp) -> bool {
+    pub fn skips_record(&self, failure_state: Option<&FailureState>, end: Timestamp) -> bool {
         matches!(self.circuit, BankCircuit::Open { probe_at, .. } if probe_at > end)
-            && entry.failure_state.is_some_and(FailureState::is_reported)
+            && failure_state.is_some_and(FailureState::is_reported)
     }
 
     /// True while the bank is not called but for probes.

@@ -1,10 +1,10 @@
-//! Trouble: what a due entry knows of the failures of its record, in eight or sixteen bytes. A refresh
-//! that fails as the last one did is recognised by it and writes nothing; one that fails otherwise, or no
-//! longer, is not.
+//! What a due entry knows of the failures of its record. The cast: [`FailureState`], what failed and until when
+//! something is suspended, and [`SuspendedProducts`], which products of which accounts are.
 //!
-//! What answers nonsense, has spent its quota or is refused is left alone by itself: the other accounts
-//! of the record, and the other product, are asked as ever. Only a bank's rate limit holds a record as a
-//! whole.
+//! The rules: a refresh that fails as the last one did has an equal state and writes nothing; one that fails
+//! otherwise, or no longer, has another. A malformed response, a spent quota and a rejected consent suspend only the
+//! product of the account that they concern: the other accounts and the other product are fetched as ever. A bank's
+//! rate limit suspends the whole record.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -15,219 +15,444 @@ use crate::model::{
     snapshot::Product,
 };
 
-/// Refreshes that fail in passing until it is told: one blip is nobody's business.
+/// Consecutive refreshes that fail before the failure is reported to the app, where it may pass by itself.
 pub const REPORTED_FROM_FAILURES: u8 = 2;
 
-/// The longest that a record is left alone on its own account.
+/// The longest suspension.
 pub const MAX_SUSPENSION: SignedDuration = SignedDuration::from_hours(24);
 
 /// The longest backoff where the bank does not say how long to wait.
 const MAX_BACKOFF_MIN: i64 = 6 * 60;
 
-/// Accounts of a record that can be left alone by themselves.
-pub const MAX_SUSPENDABLE_ACCOUNTS: usize = 31;
+/// Accounts of a record that can have suspended products; with more, the whole record is suspended. A record has 25
+/// accounts at most.
+pub const MAX_SUSPENDED_ACCOUNTS: usize = 31;
 
-/// The highest count that is kept.
+/// The highest number of consecutive failures that is counted.
 const MAX_COUNTED_FAILURES: u8 = 15;
 
-/// What was wrong with the last refresh, and until when the record is left alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The failures of a record's last refresh, and until when something of it is suspended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureState {
     /// 28 bits of a hash of what failed and how.
     #[serde(rename = "hash")]
     fault_hash: u32,
-    /// Refreshes that failed one after the other, at most 15.
+    /// Refreshes that failed in a row, at most [`MAX_COUNTED_FAILURES`].
     #[serde(rename = "count")]
     consecutive_failures: u8,
-    /// Minutes since 1970 until which the places are left alone; 0: they are not.
+    /// Minutes since 1970 until which the products are suspended; 0: nothing is.
     #[serde(rename = "until_min")]
     suspended_until_min: u32,
-    /// The places that are.
+    /// What is suspended until then.
     #[serde(rename = "places")]
-    suspended: SuspendedProducts,
+    suspended: StoredSuspension,
 }
 
-/// Accounts of a record and products of them, as bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What is suspended, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SuspensionJson", into = "SuspensionJson")]
+enum StoredSuspension {
+    /// Products of accounts, by what is stable of them.
+    Products(SuspendedProducts),
+    /// The form of earlier versions: two bits for each account of the record, in the order of the account ids.
+    Positions(u64),
+}
+
+/// Products of a record's accounts whose refresh is suspended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SuspendedProducts {
+    /// These, ordered by account; at most [`MAX_SUSPENDED_ACCOUNTS`].
+    Products(Box<[SuspendedAccount]>),
+    /// All products of all accounts.
+    WholeRecord,
+}
+
+/// The suspended products of one account: [`ACCOUNT_HASH_BITS`] bits of the account's id, then one bit for each
+/// product.
+///
+/// The id's first bytes are a hash of the record and the bank's account id, so they stay when accounts come and go.
+/// That two accounts of a record share them happens once in 14,000 records of 25 accounts, and then both are
+/// suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct SuspendedProducts(u64);
+pub struct SuspendedAccount(u32);
+
+const ACCOUNT_HASH_BITS: u32 = 22;
+
+/// Bits for the products of one account.
+const PRODUCT_BITS: u32 = 2;
+
+/// Bytes of a stored [`SuspendedAccount`].
+const SUSPENDED_ACCOUNT_BYTES: usize = 3;
+
+const _: () = assert!(ACCOUNT_HASH_BITS + PRODUCT_BITS == 8 * SUSPENDED_ACCOUNT_BYTES as u32);
+
+impl SuspendedAccount {
+    fn new(account: AccountId, product: Product) -> Self {
+        let [a, b, c, ..] = *account.as_bytes();
+        let hash = u32::from_be_bytes([0, a, b, c]) >> PRODUCT_BITS;
+        Self((hash << PRODUCT_BITS) | product_bit(product))
+    }
+
+    const fn account_hash(self) -> u32 {
+        self.0 >> PRODUCT_BITS
+    }
+
+    const fn includes_products_of(self, other: Self) -> bool {
+        self.account_hash() == other.account_hash() && self.0 & other.0 & PRODUCT_MASK != 0
+    }
+}
+
+const PRODUCT_MASK: u32 = (1 << PRODUCT_BITS) - 1;
+
+const fn product_bit(product: Product) -> u32 {
+    match product {
+        Product::Balance => 1,
+        Product::Transactions => 2,
+    }
+}
+
+impl Default for SuspendedProducts {
+    fn default() -> Self {
+        Self::Products(Box::default())
+    }
+}
+
+impl FromIterator<(AccountId, Product)> for SuspendedProducts {
+    fn from_iter<T: IntoIterator<Item = (AccountId, Product)>>(products: T) -> Self {
+        let products = products.into_iter();
+        Self::from_accounts(
+            products
+                .map(|(account, product)| SuspendedAccount::new(account, product))
+                .collect(),
+        )
+    }
+}
 
 impl SuspendedProducts {
-    /// All there are.
-    pub const ALL: Self = Self(u64::MAX);
-
-    /// A product of an account that is the `nth` of its record's, in the order of their ids. One that is
-    /// past [`MAX_PLACES`] shares the last.
-    pub fn for_product(account_index: usize, product: Product) -> Self {
-        let second = usize::from(product == Product::Transactions);
-        Self(1 << (2 * account_index.min(MAX_SUSPENDABLE_ACCOUNTS - 1) + second))
+    /// Brings entries into their stored order, one for each account.
+    fn from_accounts(mut accounts: Vec<SuspendedAccount>) -> Self {
+        accounts.sort_unstable_by_key(|it| it.0);
+        accounts.dedup_by(|later, earlier| {
+            let is_same = later.account_hash() == earlier.account_hash();
+            if is_same {
+                earlier.0 |= later.0;
+            }
+            is_same
+        });
+        match accounts.len() <= MAX_SUSPENDED_ACCOUNTS {
+            true => Self::Products(accounts.into_boxed_slice()),
+            false => Self::WholeRecord,
+        }
     }
 
-    /// True where it holds one of the other's.
-    pub const fn overlaps_with(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+    /// True where the product of the account is suspended.
+    pub fn includes(&self, account: AccountId, product: Product) -> bool {
+        match self {
+            Self::Products(accounts) => {
+                let wanted = SuspendedAccount::new(account, product);
+                accounts.iter().any(|it| it.includes_products_of(wanted))
+            }
+            Self::WholeRecord => true,
+        }
     }
 
-    /// Both.
+    /// What is in either.
     #[must_use]
-    pub const fn union_with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    pub fn union_with(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Products(some), Self::Products(more)) => {
+                Self::from_accounts(some.iter().chain(more).copied().collect())
+            }
+            (Self::WholeRecord, _) | (_, Self::WholeRecord) => Self::WholeRecord,
+        }
     }
 
-    /// True where it holds nothing.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
+    /// True where nothing is suspended.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Products(accounts) if accounts.is_empty())
     }
 }
 
-/// What a refresh heard of the accounts of a record.
+impl StoredSuspension {
+    /// What is suspended of a record with these accounts.
+    fn resolve(&self, accounts: impl IntoIterator<Item = AccountId>) -> SuspendedProducts {
+        match self {
+            Self::Products(suspended) => suspended.clone(),
+            Self::Positions(bits) => {
+                let mut accounts: Vec<_> = accounts.into_iter().collect();
+                accounts.sort_unstable();
+                accounts
+                    .into_iter()
+                    .enumerate()
+                    .flat_map(|(position, account)| {
+                        Product::ALL
+                            .into_iter()
+                            .filter(move |product| bits & position_bit(position, *product) != 0)
+                            .map(move |product| (account, product))
+                    })
+                    .collect()
+            }
+        }
+    }
+}
+
+/// The bit of a product of the account at a position. Accounts beyond the last position share it.
+fn position_bit(position: usize, product: Product) -> u64 {
+    const LAST_POSITION: usize = 30;
+    u64::from(product_bit(product)) << (2 * position.min(LAST_POSITION))
+}
+
+/// [`StoredSuspension`] in the JSON of a queue's message. The number is the form of earlier versions, and still that
+/// of a whole record.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum SuspensionJson {
+    Positions(u64),
+    Products(Vec<SuspendedAccount>),
+}
+
+/// All positions: the whole record.
+const ALL_POSITIONS: u64 = u64::MAX;
+
+impl From<SuspensionJson> for StoredSuspension {
+    fn from(json: SuspensionJson) -> Self {
+        match json {
+            SuspensionJson::Positions(ALL_POSITIONS) => {
+                Self::Products(SuspendedProducts::WholeRecord)
+            }
+            SuspensionJson::Positions(0) => Self::Products(SuspendedProducts::default()),
+            SuspensionJson::Positions(bits) => Self::Positions(bits),
+            SuspensionJson::Products(accounts) => {
+                Self::Products(SuspendedProducts::from_accounts(accounts))
+            }
+        }
+    }
+}
+
+impl From<StoredSuspension> for SuspensionJson {
+    fn from(stored: StoredSuspension) -> Self {
+        match stored {
+            StoredSuspension::Positions(bits) => Self::Positions(bits),
+            StoredSuspension::Products(SuspendedProducts::WholeRecord) => {
+                Self::Positions(ALL_POSITIONS)
+            }
+            StoredSuspension::Products(SuspendedProducts::Products(accounts)) => {
+                match accounts.is_empty() {
+                    true => Self::Positions(0),
+                    false => Self::Products(accounts.into_vec()),
+                }
+            }
+        }
+    }
+}
+
+/// What failed in a refresh of a record.
 #[derive(Clone, Copy, Debug)]
 pub struct RefreshFaults<'a> {
-    /// What failed of what was asked.
+    /// What failed of what was fetched.
     pub faults: &'a [(AccountId, Product, BankFault)],
-    /// What was left alone, and so not asked.
-    pub suspended: SuspendedProducts,
-    /// The record's accounts, in the order of their ids.
-    pub accounts: &'a [AccountId],
+    /// What was suspended, and so not fetched.
+    pub suspended: &'a SuspendedProducts,
 }
 
 impl FailureState {
-    /// The trouble after a refresh at `now`, after `before`; `None` where nothing failed and nothing was
-    /// left alone.
+    /// The state after a refresh at `now`, where it was `before`; `None` where nothing failed and nothing was
+    /// suspended.
     ///
-    /// What failed is left alone until the bank said it may be asked again; where the bank did not say,
-    /// and where it answers nonsense, for a time that doubles with each failure.
+    /// What failed is suspended for as long as the bank asked. Where the bank did not say, the backoff doubles with
+    /// each consecutive failure.
     pub fn after_refresh(
-        before: Option<Self>,
+        before: Option<&Self>,
         refresh_faults: RefreshFaults<'_>,
         now: Timestamp,
     ) -> Option<Self> {
-        let faults = refresh_faults.faults;
+        let RefreshFaults { faults, suspended } = refresh_faults;
+        let still_suspended = before.filter(|_| !suspended.is_empty());
         if faults.is_empty() {
-            return before.filter(|_| !refresh_faults.suspended.is_empty());
+            return still_suspended.cloned();
         }
-        let count = before.map_or(1, |it| {
+        // One more failure, and the suspension that it brings.
+        let failures = before.map_or(1, |it| {
             (it.consecutive_failures + 1).min(MAX_COUNTED_FAILURES)
         });
-        let backoff_min = (1_i64 << (count - 1)).min(MAX_BACKOFF_MIN);
-        let wait_s = faults
-            .iter()
-            .filter_map(|(_, _, fault)| match (fault.class, fault.retry_after_s) {
-                (FaultClass::RateLimited | FaultClass::QuotaSpent, Some(seconds)) => {
-                    Some(i64::from(seconds).min(MAX_SUSPENSION.as_secs()))
-                }
-                (
-                    FaultClass::RateLimited
-                    | FaultClass::ConsentRejected
-                    | FaultClass::MalformedResponse,
-                    _,
-                ) => Some(backoff_min * 60),
-                // A quota is of a day: it is asked again four times until it must be open.
-                (FaultClass::QuotaSpent, None) => Some(MAX_BACKOFF_MIN * 60),
-                _ => None,
-            })
-            .max();
-        let until = wait_s.map(|seconds| (now.as_second() + seconds + 59).div_euclid(60));
-        let until_min = until.map_or(0, |minute| u32::try_from(minute).unwrap_or(0));
-        // What was left alone still is: the longer of two waits is waited for both.
-        let still = before.filter(|_| !refresh_faults.suspended.is_empty());
-        let until_min = until_min.max(still.map_or(0, |it| it.suspended_until_min));
-        let places = faults
-            .iter()
-            .map(|(account, product, fault)| match fault.class {
-                FaultClass::RateLimited => SuspendedProducts::ALL,
-                FaultClass::QuotaSpent
-                | FaultClass::ConsentRejected
-                | FaultClass::MalformedResponse => {
-                    let nth = refresh_faults.accounts.iter().position(|it| it == account);
-                    nth.map_or(SuspendedProducts::ALL, |nth| {
-                        SuspendedProducts::for_product(nth, *product)
-                    })
-                }
-                FaultClass::BankUnavailable | FaultClass::Internal => SuspendedProducts::default(),
-            })
-            .fold(refresh_faults.suspended, SuspendedProducts::union_with);
-        let seen = before.filter(|it| it.fault_hash == hash_faults(faults));
+        let new_until_min = longest_wait_s(faults, failures)
+            .map(|wait_s| minutes_since_epoch(now.as_second() + wait_s));
+        // What was suspended still is: the later of the two ends counts for both.
+        let until_min = new_until_min
+            .into_iter()
+            .chain(still_suspended.map(|it| it.suspended_until_min))
+            .max()
+            .unwrap_or(0);
+        let suspended = match until_min {
+            0 => SuspendedProducts::default(),
+            _ => suspended.union_with(&suspended_by_faults(faults)),
+        };
+        // Once the failure is reported and suspends nothing, more of the same is not counted: that would be a write.
+        let fault_hash = hash_faults(faults);
+        let reported_before = before.filter(|it| {
+            new_until_min.is_none() && it.is_reported() && it.fault_hash == fault_hash
+        });
         Some(Self {
-            fault_hash: hash_faults(faults),
-            // Once it is told and nobody is held, more of the same is not counted: it would be a write.
-            consecutive_failures: match seen {
-                Some(it) if until.is_none() && it.is_reported() => it.consecutive_failures,
-                _ => count,
-            },
+            fault_hash,
+            consecutive_failures: reported_before.map_or(failures, |it| it.consecutive_failures),
             suspended_until_min: until_min,
-            suspended: if until_min == 0 {
-                SuspendedProducts::default()
-            } else {
-                places
-            },
+            suspended: StoredSuspension::Products(suspended),
         })
     }
 
-    /// The same trouble, of a record that is not left alone any more.
+    /// The same failures, of a record that is not suspended any more.
     #[must_use]
-    pub const fn without_suspension(self) -> Self {
+    pub fn without_suspension(&self) -> Self {
         Self {
             suspended_until_min: 0,
-            suspended: SuspendedProducts(0),
-            ..self
+            suspended: StoredSuspension::Products(SuspendedProducts::default()),
+            ..*self
         }
     }
 
-    /// True once it is told to the app.
-    pub const fn is_reported(self) -> bool {
+    /// True once the failure is reported to the app.
+    pub const fn is_reported(&self) -> bool {
         self.consecutive_failures >= REPORTED_FROM_FAILURES
     }
 
-    /// What is left alone at `now`.
-    pub fn suspended_products(self, now: Timestamp) -> SuspendedProducts {
+    /// What is suspended at `now` of a record with these accounts, in any order.
+    pub fn suspended_products(
+        &self,
+        now: Timestamp,
+        accounts: impl IntoIterator<Item = AccountId>,
+    ) -> SuspendedProducts {
         match self.suspended_until(now) {
-            Some(_) => self.suspended,
+            Some(_) => self.suspended.resolve(accounts),
             None => SuspendedProducts::default(),
         }
     }
 
-    /// Until when something is left alone, where that is after `now`.
-    pub fn suspended_until(self, now: Timestamp) -> Option<Timestamp> {
+    /// Until when something is suspended, where that is after `now`.
+    pub fn suspended_until(&self, now: Timestamp) -> Option<Timestamp> {
         let until = Timestamp::from_second(i64::from(self.suspended_until_min) * 60).ok()?;
         (until > now).then_some(until)
     }
 
-    /// As it is stored.
-    pub fn to_bytes(self) -> Vec<u8> {
+    /// The stored form: count and hash in four bytes, the end of the suspension in four more, and the suspended
+    /// products in three for each account, unless the whole record is suspended.
+    pub fn to_bytes(&self) -> Vec<u8> {
         let word = (u32::from(self.consecutive_failures) << 28) | (self.fault_hash & HASH_MASK);
         let mut bytes = word.to_be_bytes().to_vec();
         bytes.extend(self.suspended_until_min.to_be_bytes());
-        if self.suspended_until_min > 0 && self.suspended != SuspendedProducts::ALL {
-            bytes.extend(self.suspended.0.to_be_bytes());
+        if self.suspended_until_min == 0 {
+            return bytes;
+        }
+        match &self.suspended {
+            StoredSuspension::Positions(bits) => bytes.extend(bits.to_be_bytes()),
+            StoredSuspension::Products(SuspendedProducts::WholeRecord) => {}
+            StoredSuspension::Products(SuspendedProducts::Products(accounts)) => {
+                bytes.push(PRODUCTS_FORM);
+                for account in accounts {
+                    let [_, bytes_of_account @ ..] = account.0.to_be_bytes();
+                    bytes.extend(bytes_of_account);
+                }
+            }
         }
         bytes
     }
 
-    /// As it was stored: eight bytes are of a whole record. `None` for what is neither.
+    /// Reads the [stored form](Self::to_bytes), and that of earlier versions with eight bytes of positions. `None`
+    /// for other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (word, rest) = bytes.split_first_chunk::<4>()?;
         let (until, rest) = rest.split_first_chunk::<4>()?;
         let word = u32::from_be_bytes(*word);
         let until_min = u32::from_be_bytes(*until);
-        let places = match rest {
-            [] if until_min == 0 => SuspendedProducts::default(),
-            [] => SuspendedProducts::ALL,
-            rest => SuspendedProducts(u64::from_be_bytes(rest.try_into().ok()?)),
+        let suspended = match rest {
+            [] if until_min == 0 => StoredSuspension::Products(SuspendedProducts::default()),
+            [] => StoredSuspension::Products(SuspendedProducts::WholeRecord),
+            // Eight bytes are never the form of products: that has one byte more than a multiple of three.
+            rest if rest.len() == size_of::<u64>() => {
+                StoredSuspension::Positions(u64::from_be_bytes(rest.try_into().ok()?))
+            }
+            [PRODUCTS_FORM, rest @ ..] => {
+                let (accounts, []) = rest.as_chunks::<SUSPENDED_ACCOUNT_BYTES>() else {
+                    return None;
+                };
+                let accounts = accounts
+                    .iter()
+                    .map(|&[a, b, c]| SuspendedAccount(u32::from_be_bytes([0, a, b, c])));
+                StoredSuspension::Products(SuspendedProducts::from_accounts(accounts.collect()))
+            }
+            _ => return None,
         };
+        let [.., count] = (word >> 28).to_be_bytes();
         Some(Self {
             fault_hash: word & HASH_MASK,
-            consecutive_failures: u8::try_from(word >> 28).unwrap_or(MAX_COUNTED_FAILURES),
+            consecutive_failures: count,
             suspended_until_min: until_min,
-            suspended: places,
+            suspended,
         })
     }
 }
 
+/// The first byte of stored products.
+const PRODUCTS_FORM: u8 = 1;
+
+/// Seconds for which the faults suspend what they concern: the longest of them, rounded up to minutes by
+/// [`minutes_since_epoch`]; `None` where none of them does.
+fn longest_wait_s(
+    faults: &[(AccountId, Product, BankFault)],
+    consecutive_failures: u8,
+) -> Option<i64> {
+    let doublings = u32::from(consecutive_failures.saturating_sub(1));
+    let backoff_min = (1_i64 << doublings).min(MAX_BACKOFF_MIN);
+    faults
+        .iter()
+        .filter_map(|(_, _, fault)| match (fault.class, fault.retry_after_s) {
+            (FaultClass::RateLimited | FaultClass::QuotaSpent, Some(seconds)) => {
+                Some(i64::from(seconds).min(MAX_SUSPENSION.as_secs()))
+            }
+            (
+                FaultClass::RateLimited
+                | FaultClass::ConsentRejected
+                | FaultClass::MalformedResponse,
+                _,
+            ) => Some(backoff_min * 60),
+            // A quota is one of a day: it is tried four times until it must be available again.
+            (FaultClass::QuotaSpent, None) => Some(MAX_BACKOFF_MIN * 60),
+            (FaultClass::BankUnavailable | FaultClass::Internal, _) => None,
+        })
+        .max()
+}
+
+/// Minutes since 1970, rounded up.
+fn minutes_since_epoch(second: i64) -> u32 {
+    let minute = u32::try_from((second + 59).div_euclid(60));
+    debug_assert!(minute.is_ok(), "{second} s is not between 1970 and 9999");
+    // A clock before 1970 suspends nothing.
+    minute.unwrap_or(0)
+}
+
+/// What the faults suspend: the record, the product of the account, or nothing.
+fn suspended_by_faults(faults: &[(AccountId, Product, BankFault)]) -> SuspendedProducts {
+    let is_rate_limited = faults
+        .iter()
+        .any(|(_, _, fault)| fault.class == FaultClass::RateLimited);
+    if is_rate_limited {
+        return SuspendedProducts::WholeRecord;
+    }
+    faults
+        .iter()
+        .filter(|(_, _, fault)| match fault.class {
+            FaultClass::QuotaSpent
+            | FaultClass::ConsentRejected
+            | FaultClass::MalformedResponse => true,
+            FaultClass::RateLimited | FaultClass::BankUnavailable | FaultClass::Internal => false,
+        })
+        .map(|(account, product, _)| (*account, *product))
+        .collect()
+}
+
 const HASH_MASK: u32 = (1 << 28) - 1;
 
-/// FNV-1a of the faults, whatever their order; their details are not part of it, because banks put
-/// times and ids there.
+/// FNV-1a of the faults, in any order. Their details are left out, because banks put times and ids into them.
 fn hash_faults(faults: &[(AccountId, Product, BankFault)]) -> u32 {
     let mut parts: Vec<_> = faults
         .iter()
@@ -253,36 +478,44 @@ mod tests {
 
     use super::*;
 
-    const CLASSES: [FaultClass; 6] = [
-        FaultClass::BankUnavailable,
-        FaultClass::RateLimited,
-        FaultClass::QuotaSpent,
-        FaultClass::ConsentRejected,
-        FaultClass::MalformedResponse,
-        FaultClass::Internal,
-    ];
-
     fn single_fault(
         class: FaultClass,
         retry_after_s: Option<u32>,
     ) -> Vec<(AccountId, Product, BankFault)> {
-        let account = AccountId::derive(&[b"a"]);
         let mut fault = BankFault::new(class, "");
         fault.retry_after_s = retry_after_s;
-        vec![(account, Product::Balance, fault)]
+        vec![(first_account(), Product::Balance, fault)]
+    }
+
+    fn first_account() -> AccountId {
+        AccountId::derive(&[b"a"])
+    }
+
+    fn second_account() -> AccountId {
+        AccountId::derive(&[b"b"])
     }
 
     fn failure_after(
-        before: Option<FailureState>,
+        before: Option<&FailureState>,
+        faults: &[(AccountId, Product, BankFault)],
+        suspended: &SuspendedProducts,
+        now: Timestamp,
+    ) -> Option<FailureState> {
+        let refresh_faults = RefreshFaults { faults, suspended };
+        FailureState::after_refresh(before, refresh_faults, now)
+    }
+
+    fn failure_of_all(
+        before: Option<&FailureState>,
         faults: &[(AccountId, Product, BankFault)],
         now: Timestamp,
     ) -> Option<FailureState> {
-        let told = RefreshFaults {
-            faults,
-            suspended: SuspendedProducts::default(),
-            accounts: &[AccountId::derive(&[b"a"])],
-        };
-        FailureState::after_refresh(before, told, now)
+        failure_after(before, faults, &SuspendedProducts::default(), now)
+    }
+
+    /// What is suspended of a record of two accounts.
+    fn suspended_at(state: &FailureState, now: Timestamp) -> SuspendedProducts {
+        state.suspended_products(now, [second_account(), first_account()])
     }
 
     fn timestamp_at(second: i64) -> Timestamp {
@@ -290,117 +523,169 @@ mod tests {
     }
 
     #[test]
-    fn a_blip_is_not_told_and_the_same_again_is() {
-        let once = failure_after(
-            None,
-            &single_fault(FaultClass::BankUnavailable, None),
-            timestamp_at(0),
-        );
-        let twice = failure_after(
-            once,
-            &single_fault(FaultClass::BankUnavailable, None),
-            timestamp_at(60),
-        );
-        let again = failure_after(
-            twice,
-            &single_fault(FaultClass::BankUnavailable, None),
-            timestamp_at(120),
-        );
+    fn a_passing_failure_is_reported_the_second_time_and_then_written_no_more() {
+        let unavailable = single_fault(FaultClass::BankUnavailable, None);
+        let once = failure_of_all(None, &unavailable, timestamp_at(0));
+        let twice = failure_of_all(once.as_ref(), &unavailable, timestamp_at(60));
+        let third = failure_of_all(twice.as_ref(), &unavailable, timestamp_at(120));
         assert!(!once.unwrap().is_reported());
-        assert!(twice.unwrap().is_reported());
-        assert_eq!(again, twice, "more of the same is not written");
-        assert_eq!(failure_after(again, &[], timestamp_at(180)), None);
+        assert!(twice.as_ref().unwrap().is_reported());
+        assert_eq!(third, twice, "more of the same is not written");
+        assert_eq!(failure_of_all(third.as_ref(), &[], timestamp_at(180)), None);
     }
 
     #[test]
-    fn what_the_bank_says_to_wait_is_waited_and_else_the_wait_doubles() {
-        let said = failure_after(
-            None,
-            &single_fault(FaultClass::RateLimited, Some(90)),
-            timestamp_at(0),
-        )
-        .unwrap();
-        assert!(said.suspended_until(timestamp_at(89)).is_some());
-        assert_eq!(said.suspended_until(timestamp_at(150)), None);
-        let mut trouble = None;
+    fn the_banks_wait_is_respected_and_without_one_the_backoff_doubles() {
+        let limited = single_fault(FaultClass::RateLimited, Some(90));
+        let state = failure_of_all(None, &limited, timestamp_at(0)).unwrap();
+        assert!(state.suspended_until(timestamp_at(89)).is_some());
+        assert_eq!(state.suspended_until(timestamp_at(150)), None);
+        let malformed = single_fault(FaultClass::MalformedResponse, None);
+        let mut state = None;
         let mut waits = Vec::new();
         for _ in 0..12 {
-            trouble = failure_after(
-                trouble,
-                &single_fault(FaultClass::MalformedResponse, None),
-                timestamp_at(0),
-            );
-            let until = trouble.unwrap().suspended_until(timestamp_at(0)).unwrap();
-            waits.push(until.duration_since(timestamp_at(0)).as_mins());
+            state = failure_of_all(state.as_ref(), &malformed, timestamp_at(0));
+            let until = state.as_ref().unwrap().suspended_until(timestamp_at(0));
+            waits.push(until.unwrap().duration_since(timestamp_at(0)).as_mins());
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]);
     }
 
-    /// Law 7: an account that answers nonsense is left alone, and nothing else is.
+    /// Law 7: an account with a malformed response is suspended, and nothing else is.
     #[test]
     fn one_account_that_fails_delays_no_other() {
-        let accounts = [AccountId::derive(&[b"a"]), AccountId::derive(&[b"b"])];
-        let told = |faults: &[(AccountId, Product, BankFault)], left_alone, before, now| {
-            let told = RefreshFaults {
-                faults,
-                suspended: left_alone,
-                accounts: &accounts,
-            };
-            FailureState::after_refresh(before, told, now)
-        };
-        let nothing = SuspendedProducts::default();
-        let nonsense = single_fault(FaultClass::MalformedResponse, None);
-        let first = told(&nonsense, nothing, None, timestamp_at(0)).unwrap();
-        let left = first.suspended_products(timestamp_at(1));
-        assert!(left.overlaps_with(SuspendedProducts::for_product(0, Product::Balance)));
-        assert!(!left.overlaps_with(SuspendedProducts::for_product(0, Product::Transactions)));
-        assert!(!left.overlaps_with(SuspendedProducts::for_product(1, Product::Balance)));
-        // The others answer: it is the same trouble, and nothing is written.
-        assert_eq!(told(&[], left, Some(first), timestamp_at(1)), Some(first));
-        // The other fails too: both are left alone until the later time.
-        let mut other = single_fault(FaultClass::QuotaSpent, Some(3_600));
-        (other[0].0, other[0].1) = (accounts[1], Product::Transactions);
-        let both = told(&other, left, Some(first), timestamp_at(1)).unwrap();
-        let left = both.suspended_products(timestamp_at(2));
-        assert!(left.overlaps_with(SuspendedProducts::for_product(0, Product::Balance)));
-        assert!(left.overlaps_with(SuspendedProducts::for_product(1, Product::Transactions)));
-        assert!(both.suspended_until(timestamp_at(3_600)).is_some());
-        // Its time over, it is asked, and answers.
-        assert_eq!(both.suspended_products(timestamp_at(4_000)), nothing);
-        assert_eq!(told(&[], nothing, Some(both), timestamp_at(4_000)), None);
-        // A rate limit is the record's.
-        let limited = single_fault(FaultClass::RateLimited, None);
-        let whole = told(&limited, nothing, None, timestamp_at(0)).unwrap();
+        let malformed = single_fault(FaultClass::MalformedResponse, None);
+        let first = failure_of_all(None, &malformed, timestamp_at(0)).unwrap();
+        let suspended = suspended_at(&first, timestamp_at(1));
+        assert!(suspended.includes(first_account(), Product::Balance));
+        assert!(!suspended.includes(first_account(), Product::Transactions));
+        assert!(!suspended.includes(second_account(), Product::Balance));
+        // The others respond: the state stays, and nothing is written.
         assert_eq!(
-            whole.suspended_products(timestamp_at(1)),
-            SuspendedProducts::ALL
+            failure_after(Some(&first), &[], &suspended, timestamp_at(1)).as_ref(),
+            Some(&first)
+        );
+        // Another fails too: both are suspended until the later time.
+        let mut other = single_fault(FaultClass::QuotaSpent, Some(3_600));
+        (other[0].0, other[0].1) = (second_account(), Product::Transactions);
+        let both = failure_after(Some(&first), &other, &suspended, timestamp_at(1)).unwrap();
+        let suspended = suspended_at(&both, timestamp_at(2));
+        assert!(suspended.includes(first_account(), Product::Balance));
+        assert!(suspended.includes(second_account(), Product::Transactions));
+        assert!(!suspended.includes(second_account(), Product::Balance));
+        assert!(both.suspended_until(timestamp_at(3_600)).is_some());
+        // After that time it is fetched again, and responds.
+        assert!(suspended_at(&both, timestamp_at(4_000)).is_empty());
+        assert_eq!(failure_of_all(Some(&both), &[], timestamp_at(4_000)), None);
+        // A rate limit concerns the whole record.
+        let limited = single_fault(FaultClass::RateLimited, None);
+        let whole = failure_of_all(None, &limited, timestamp_at(0)).unwrap();
+        assert_eq!(
+            suspended_at(&whole, timestamp_at(1)),
+            SuspendedProducts::WholeRecord
         );
     }
 
+    #[test]
+    fn accounts_that_come_with_a_new_link_move_no_suspension() {
+        let malformed = single_fault(FaultClass::MalformedResponse, None);
+        let state = failure_of_all(None, &malformed, timestamp_at(0)).unwrap();
+        let linked = (0..24_u8).map(|n| AccountId::derive(&[b"new", &[n]]));
+        let all: Vec<_> = linked.chain([first_account()]).collect();
+        let suspended = state.suspended_products(timestamp_at(1), all.clone());
+        for account in all {
+            assert_eq!(
+                suspended.includes(account, Product::Balance),
+                account == first_account()
+            );
+            assert!(!suspended.includes(account, Product::Transactions));
+        }
+    }
+
+    /// A due entry that an earlier version wrote: accounts by their position in the order of their ids.
+    #[test]
+    fn the_form_with_positions_is_read_and_stays_until_something_changes() {
+        let mut order = [first_account(), second_account()];
+        order.sort_unstable();
+        let until_min = u32::try_from(timestamp_at(600).as_second() / 60).unwrap();
+        let bits: u64 = 0b0110;
+        let bytes = [
+            [0x2f, 0, 0, 1],
+            until_min.to_be_bytes(),
+            [0; 4],
+            u32::try_from(bits).unwrap().to_be_bytes(),
+        ]
+        .concat();
+        let json =
+            format!(r#"{{"hash":251658241,"count":2,"until_min":{until_min},"places":{bits}}}"#);
+        let state = FailureState::from_bytes(&bytes).unwrap();
+        assert_eq!(serde_json::from_str::<FailureState>(&json).unwrap(), state);
+        assert_eq!(serde_json::to_string(&state).unwrap(), json);
+        assert_eq!(state.to_bytes(), bytes);
+        let suspended = suspended_at(&state, timestamp_at(0));
+        for (account, product, expected) in [
+            (order[0], Product::Balance, false),
+            (order[0], Product::Transactions, true),
+            (order[1], Product::Balance, true),
+            (order[1], Product::Transactions, false),
+        ] {
+            assert_eq!(suspended.includes(account, product), expected);
+        }
+        // The rest responds: nothing is written.
+        assert_eq!(
+            failure_after(Some(&state), &[], &suspended, timestamp_at(1)).as_ref(),
+            Some(&state)
+        );
+        let unavailable = single_fault(FaultClass::BankUnavailable, None);
+        let later = failure_after(Some(&state), &unavailable, &suspended, timestamp_at(1)).unwrap();
+        assert_eq!(suspended_at(&later, timestamp_at(2)), suspended);
+        assert_eq!(later.to_bytes().len(), 15, "no longer than with positions");
+    }
+
+    prop_compose! {
+        fn any_suspension()(
+            bits in prop::option::of(any::<u64>()),
+            products in prop::collection::vec((any::<[u8; 12]>(), any::<bool>()), 0..30),
+            whole: bool,
+        ) -> StoredSuspension {
+            if let Some(bits) = bits.filter(|bits| ![0, ALL_POSITIONS].contains(bits)) {
+                return StoredSuspension::Positions(bits);
+            }
+            let products = products.into_iter().map(|(id, is_balance)| {
+                let product = if is_balance { Product::Balance } else { Product::Transactions };
+                (AccountId::from_bytes(id), product)
+            });
+            StoredSuspension::Products(if whole { SuspendedProducts::WholeRecord } else { products.collect() })
+        }
+    }
+
     proptest! {
-        /// Whatever went wrong, the record is asked again within a day: no trouble is a trap.
+        /// Whatever failed, the record is fetched again within a day: no failure state is a trap.
         #[test]
-        fn no_trouble_holds_for_ever(
-            classes in prop::collection::vec(prop::sample::select(CLASSES.to_vec()), 1..40),
+        fn no_failure_suspends_for_ever(
+            classes in prop::collection::vec(prop::sample::select(FaultClass::ALL.to_vec()), 1..40),
             retry in prop::option::of(any::<u32>()),
         ) {
-            let mut trouble = None;
+            let mut state = None;
             for class in classes {
-                trouble = failure_after(trouble, &single_fault(class, retry), timestamp_at(0));
-                let held = trouble.unwrap().suspended_until(timestamp_at(0));
-                prop_assert!(held.is_none_or(|until| until <= timestamp_at(0) + MAX_SUSPENSION + SignedDuration::from_mins(1)));
+                state = failure_of_all(state.as_ref(), &single_fault(class, retry), timestamp_at(0));
+                let until = state.as_ref().unwrap().suspended_until(timestamp_at(0));
+                prop_assert!(until.is_none_or(|until| until <= timestamp_at(0) + MAX_SUSPENSION + SignedDuration::from_mins(1)));
             }
-            prop_assert_eq!(failure_after(trouble, &[], timestamp_at(1)), None);
+            prop_assert_eq!(failure_of_all(state.as_ref(), &[], timestamp_at(1)), None);
         }
 
         #[test]
-        fn trouble_survives_its_bytes(hash in 0..HASH_MASK, count in 0..=MAX_COUNTED_FAILURES, until_min: u32, places: u64) {
-            let places = SuspendedProducts(if until_min == 0 { 0 } else { places });
-            let trouble = FailureState { fault_hash: hash, consecutive_failures: count, suspended_until_min: until_min, suspended: places };
-            prop_assert_eq!(FailureState::from_bytes(&trouble.to_bytes()), Some(trouble));
-            let whole = FailureState { suspended: SuspendedProducts::ALL, ..trouble };
+        fn a_state_survives_its_bytes_and_its_json(
+            fault_hash in 0..HASH_MASK, count in 0..=MAX_COUNTED_FAILURES, until_min: u32, suspended in any_suspension(),
+        ) {
+            let state = FailureState { fault_hash, consecutive_failures: count, suspended_until_min: until_min, suspended };
+            let state = if until_min == 0 { state.without_suspension() } else { state };
+            prop_assert_eq!(&FailureState::from_bytes(&state.to_bytes()).unwrap(), &state);
+            let json = serde_json::to_string(&state).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<FailureState>(&json).unwrap(), &state);
+            let whole = FailureState { suspended: StoredSuspension::Products(SuspendedProducts::WholeRecord), ..state };
             prop_assert_eq!(whole.to_bytes().len(), 8);
-            prop_assert_eq!(FailureState::from_bytes(&whole.to_bytes()).unwrap().suspended_until_min, until_min);
         }
     }
 }

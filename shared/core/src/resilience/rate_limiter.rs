@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::interval::TICK_SPREAD_S;
+
 /// Events a second that an app may ask for, at least and at most.
 pub const SEND_RATE_RANGE: std::ops::RangeInclusive<u16> = 1..=200;
 
@@ -15,7 +17,7 @@ pub const MAX_RESERVATION_MS: i64 = 60_000;
 
 /// Seconds of a bank's allowance in each minute that are for what no tick planned: refreshes on demand,
 /// second questions, steps of histories and of links, consents taken back.
-pub const AD_HOC_SECONDS: u32 = 60 - crate::schedule::plan::TICK_SPREAD_S;
+pub const AD_HOC_SECONDS: u32 = 60 - TICK_SPREAD_S;
 
 /// How fast an endpoint is sent events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         ids::{BankId, RecordId, Seq},
-        interval::{DueKey, Interval, Tick},
+        interval::{DueKey, Interval, TICK_SPREAD_S, Tick},
         snapshot::{ByProduct, Product},
     },
     resilience::failure_state::FailureState,
@@ -150,11 +150,6 @@ pub const MAX_QUEUE_DELAY_S: u32 = 900;
 /// Seconds of a bank's allowance that one chunk may hold, so that a chunk is worked off soon. Also the
 /// burst beyond its rate that a bank can see from one interval.
 pub const MAX_CHUNK_SECONDS: u32 = 10;
-
-/// Seconds over which a tick spreads its chunks: those of its own minute, because the next minute's tick
-/// needs the bank's allowance for records of its own. The last ten are left for refreshes on demand, and
-/// for a chunk that comes late to be in time all the same.
-pub const TICK_SPREAD_S: u32 = 50;
 
 /// A hash of a record and a minute, evenly from all of `u32`: what is drawn for a record at its turn, and not
 /// always the same for those whose turn comes in the same minute of each day.

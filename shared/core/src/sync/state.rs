@@ -79,6 +79,17 @@ impl ReauthorisationReason {
             Self::UserPresenceRequired => "user_needed",
         }
     }
+
+    /// Why, and what the user must do: one sentence without a full stop.
+    pub const fn to_sentence(self) -> &'static str {
+        match self {
+            Self::ConsentExpired => "The consent has expired; the user must re-authorise",
+            Self::ConsentRejected => FaultClass::ConsentRejected.to_sentence(),
+            Self::UserPresenceRequired => {
+                "The bank requires the user to be present for every refresh"
+            }
+        }
+    }
 }
 
 /// Whether a product of an account can be had.
@@ -110,6 +121,16 @@ impl Availability {
         }
     }
 
+    /// A word or two in small letters, for a table or a badge.
+    pub const fn as_label(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Partial => "partly available",
+            Self::Unavailable => "unavailable",
+            Self::Failed => "failed",
+        }
+    }
+
     /// What a failure of a class makes of a product.
     pub const fn for_fault_class(class: FaultClass) -> Self {
         match class {
@@ -118,6 +139,99 @@ impl Availability {
             | FaultClass::QuotaSpent
             | FaultClass::ConsentRejected => Self::Unavailable,
             FaultClass::MalformedResponse | FaultClass::Internal => Self::Failed,
+        }
+    }
+}
+
+/// Why a product of an account is not available, or only in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AvailabilityReason {
+    /// The last refresh failed.
+    Fault(FaultClass),
+    /// The user did not share the product when the record was linked.
+    NotShared,
+    /// The last response lacks rows whose deletion is not confirmed.
+    RowsMissing,
+    /// A range of the backfill is being fetched again.
+    BackfillGap,
+    /// Days of the backfill could not be read.
+    BackfillUnreadable,
+    /// The bank rejects older dates ([`BackfillEnd::BankRejected`]).
+    BackfillRejected,
+    /// The backfill was given up ([`BackfillEnd::GaveUp`]).
+    BackfillGaveUp,
+}
+
+impl AvailabilityReason {
+    /// The reasons that are not a fault of the last refresh.
+    const WITHOUT_FAULT: [Self; 6] = [
+        Self::NotShared,
+        Self::RowsMissing,
+        Self::BackfillGap,
+        Self::BackfillUnreadable,
+        Self::BackfillRejected,
+        Self::BackfillGaveUp,
+    ];
+
+    /// The reason why a backfill that ended so is not whole; `None` where it is.
+    pub const fn for_backfill_end(end: BackfillEnd) -> Option<Self> {
+        match end {
+            BackfillEnd::RequestedLimit | BackfillEnd::BankLimit => None,
+            BackfillEnd::BankRejected => Some(Self::BackfillRejected),
+            BackfillEnd::GaveUp => Some(Self::BackfillGaveUp),
+        }
+    }
+
+    /// The stable name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fault(class) => class.as_str(),
+            Self::NotShared => "not_shared",
+            Self::RowsMissing => "rows_missing",
+            Self::BackfillGap => "history_gap",
+            Self::BackfillUnreadable => "history_unreadable",
+            Self::BackfillRejected => "history_refused",
+            Self::BackfillGaveUp => "history_gave_up",
+        }
+    }
+
+    /// The reason of this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        FaultClass::ALL
+            .into_iter()
+            .map(Self::Fault)
+            .chain(Self::WITHOUT_FAULT)
+            .find(|reason| reason.as_str() == text)
+    }
+
+    /// A few words in small letters, for a table or a badge.
+    pub const fn as_label(self) -> &'static str {
+        match self {
+            Self::Fault(class) => class.as_label(),
+            Self::NotShared => "not shared by the user",
+            Self::RowsMissing => "rows missing from the last response",
+            Self::BackfillGap => "older transactions being fetched again",
+            Self::BackfillUnreadable => "days of older transactions unreadable",
+            Self::BackfillRejected => "older transactions rejected by the bank",
+            Self::BackfillGaveUp => "older transactions given up",
+        }
+    }
+
+    /// What is not available, and why: one sentence without a full stop.
+    pub const fn to_sentence(self) -> &'static str {
+        match self {
+            Self::Fault(class) => class.to_sentence(),
+            Self::NotShared => "The user did not share this product when the account was linked",
+            Self::RowsMissing => {
+                "The bank's last response lacks transactions whose deletion is not confirmed yet"
+            }
+            Self::BackfillGap => "A range of older transactions is being fetched again",
+            Self::BackfillUnreadable => {
+                "Some days of older transactions could not be read and were left out; they are requested again \
+                 after a week"
+            }
+            Self::BackfillRejected => BackfillEnd::BankRejected.to_sentence(),
+            Self::BackfillGaveUp => BackfillEnd::GaveUp.to_sentence(),
         }
     }
 }
@@ -174,6 +288,23 @@ impl BackfillEnd {
             Self::BankLimit => "bank_limit",
             Self::BankRejected => "bank_refused",
             Self::GaveUp => "gave_up",
+        }
+    }
+
+    /// Why the backfill goes no further back: one sentence without a full stop.
+    pub const fn to_sentence(self) -> &'static str {
+        match self {
+            Self::RequestedLimit => "The backfill goes back as far as was requested",
+            Self::BankLimit => {
+                "The bank has no older transactions, or the consent does not cover them"
+            }
+            Self::BankRejected => {
+                "The bank rejects requests for older transactions; they are requested again once the user is present"
+            }
+            Self::GaveUp => {
+                "The bank failed too often while older transactions were fetched; they are requested again after \
+                 a week"
+            }
         }
     }
 }
@@ -312,6 +443,8 @@ pub fn detect_product_change(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// No state is a trap: whatever happened before, good answers lead back.
@@ -342,15 +475,24 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_is_found_by_its_name_and_has_a_sentence_of_its_own() {
+        let faults = FaultClass::ALL.map(AvailabilityReason::Fault);
+        let all: Vec<_> = faults
+            .into_iter()
+            .chain(AvailabilityReason::WITHOUT_FAULT)
+            .collect();
+        let sentences: BTreeSet<_> = all.iter().map(|reason| reason.to_sentence()).collect();
+        let labels: BTreeSet<_> = all.iter().map(|reason| reason.as_label()).collect();
+        assert_eq!((sentences.len(), labels.len()), (all.len(), all.len()));
+        for reason in all {
+            assert_eq!(AvailabilityReason::parse(reason.as_str()), Some(reason));
+        }
+        assert_eq!(AvailabilityReason::parse("history"), None);
+    }
+
+    #[test]
     fn a_product_comes_back_from_every_failure() {
-        for class in [
-            FaultClass::BankUnavailable,
-            FaultClass::RateLimited,
-            FaultClass::QuotaSpent,
-            FaultClass::ConsentRejected,
-            FaultClass::MalformedResponse,
-            FaultClass::Internal,
-        ] {
+        for class in FaultClass::ALL {
             let failed = detect_product_change(None, Product::Balance, Some(class)).unwrap();
             assert_ne!(failed.availability, Availability::Available);
             let known = ProductState {
