@@ -40,86 +40,63 @@
 //! *The feed is the truth.* Balances and transactions are a projection of it ([`Store::project`]),
 //! each row a register in which the entry with the highest sequence number wins.
 
-mod accounts;
-mod allowances;
-mod apps;
-mod banks;
-mod breakers;
-mod call;
-mod capacity;
-mod consents;
-mod counts;
-mod customers;
-mod deliveries;
-mod due;
-mod endpoints;
-mod error;
-mod expression;
-mod feed;
-mod healths;
-mod histories;
-mod intervals;
-mod item;
-mod jobs;
+mod delivery;
 mod limits;
-mod link_sessions;
-mod marks;
-mod paces;
-mod parked;
-mod projection;
+mod linking;
 mod records;
-mod removal;
-mod replays;
-mod replies;
-mod retries;
-mod short_links;
-mod states;
-mod subscriptions;
+mod schedule;
+mod system_states;
 mod table;
-mod transactions;
+mod tenants;
 
 use std::sync::Arc;
 
 pub use self::{
-    accounts::{Account, AccountChecks, MAX_ACCOUNTS_PER_RECORD},
-    allowances::AdHocPermit,
-    apps::{
-        ApiKey, App, DEFAULT_REFRESHES_PER_MINUTE, KeyHash, KeyOwner, MAX_KEYS_PER_APP,
-        MAX_WIDGET_ORIGINS,
-    },
-    banks::{MAX_BANKS, MAX_BANKS_PER_APP, OwnedBank},
-    call::SortOrder,
-    capacity::CapacityUsed,
-    consents::{Consent, ConsentAccount},
-    counts::{MAX_COUNTED_MINUTES, MinuteCounts},
-    customers::Customer,
-    deliveries::{
+    delivery::deliveries::{
         Delivery, DeliveryKey, DeliveryState, FifoPosition, LoggedAttempt, MAX_DELIVERIES_PER_PAGE,
         MAX_EXCERPT_BYTES, MAX_LOGGED_ATTEMPTS,
     },
-    due::MAX_DUE_PER_LANE,
-    endpoints::{Endpoint, MAX_ENDPOINTS_PER_APP},
-    error::StoreError,
-    feed::{CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FEED_PAGE, RecordCommit},
-    healths::{
+    delivery::endpoint_health::{
         AppFeedEntry, AppNotice, MAX_APP_FEED_PAGE, NewAppFeedEntry, PingResult,
         StoredEndpointHealth,
     },
-    intervals::IntervalChanges,
-    jobs::{FAILED_OUTCOME, Job, JobCompletion, JobFindings, NewJob},
-    limits::MINUTE_S,
-    link_sessions::{LINK_SESSION_RETENTION_S, LinkSession},
-    records::{ListPage, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordHead},
-    removal::{MAX_REMOVED_PER_CALL, RecordRemoval, Removal, RemovedCounts, RevocationOutcome},
-    replays::{MAX_REPLAYS_LISTED, Replay, ReplayFilter, ReplayState},
-    replies::{IdempotencyClaim, IdempotentCall, MAX_CACHED_RESPONSE_BYTES, RESPONSE_RETENTION},
-    retries::{MAX_RETRIES_PER_LANE, RetryEntry},
-    short_links::{MAX_SHORT_LINK_BYTES, MAX_SHORT_LINKS_PER_APP, ShortLink},
-    subscriptions::{MAX_SUBSCRIPTIONS_PER_RECORD, Subscription},
-    transactions::{
+    delivery::replays::{MAX_REPLAYS_LISTED, Replay, ReplayFilter, ReplayState},
+    delivery::retries::{MAX_RETRIES_PER_LANE, RetryEntry},
+    limits::ad_hoc_budgets::AdHocPermit,
+    limits::call_counters::MINUTE_S,
+    limits::idempotency::{
+        IdempotencyClaim, IdempotentCall, MAX_CACHED_RESPONSE_BYTES, RESPONSE_RETENTION,
+    },
+    linking::link_sessions::{LINK_SESSION_RETENTION_S, LinkSession},
+    linking::short_links::{MAX_SHORT_LINK_BYTES, MAX_SHORT_LINKS_PER_APP, ShortLink},
+    records::accounts::{Account, AccountChecks, MAX_ACCOUNTS_PER_RECORD},
+    records::consents::{Consent, ConsentAccount},
+    records::customers::Customer,
+    records::feed::{CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, MAX_FEED_PAGE, RecordCommit},
+    records::heads::{
+        ListPage, MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordHead,
+    },
+    records::jobs::{FAILED_OUTCOME, Job, JobCompletion, JobFindings, NewJob},
+    records::removal::{
+        MAX_REMOVED_PER_CALL, RecordRemoval, Removal, RemovedCounts, RevocationOutcome,
+    },
+    records::subscriptions::{MAX_SUBSCRIPTIONS_PER_RECORD, Subscription},
+    records::transactions::{
         DATE_SLACK_DAYS, MAX_TRANSACTIONS_PER_READ, NewestTransactions, OlderCursor,
         StoredTransaction,
     },
+    schedule::due_entries::MAX_DUE_PER_LANE,
+    schedule::interval_counts::IntervalChanges,
+    table::call::SortOrder,
+    table::capacity::CapacityUsed,
+    table::error::StoreError,
+    tenants::apps::{
+        ApiKey, App, DEFAULT_REFRESHES_PER_MINUTE, KeyHash, KeyOwner, MAX_KEYS_PER_APP,
+        MAX_WIDGET_ORIGINS,
+    },
+    tenants::banks::{MAX_BANKS, MAX_BANKS_PER_APP, OwnedBank},
+    tenants::endpoints::{Endpoint, MAX_ENDPOINTS_PER_APP},
+    tenants::minute_counts::{MAX_COUNTED_MINUTES, MinuteCounts},
 };
 use aws_sdk_dynamodb::Client;
 pub use okra_core::sync::state::RecordStatus;
@@ -144,7 +121,7 @@ impl Consistency {
 pub struct Store {
     client: Client,
     table: Arc<str>,
-    capacity_meter: capacity::CapacityMeter,
+    capacity_meter: table::capacity::CapacityMeter,
 }
 
 impl Store {
@@ -153,7 +130,7 @@ impl Store {
         Self {
             client,
             table: Arc::from(table.into()),
-            capacity_meter: capacity::CapacityMeter::default(),
+            capacity_meter: table::capacity::CapacityMeter::default(),
         }
     }
 
