@@ -71,7 +71,7 @@ async fn load_account_by_id(request: &ApiRequest) -> Result<Account, ApiError> {
         request
             .input
             .require_id(&["id", "_id", "account", "account_id", "accountId"])?;
-    request.load_own_account(id).await
+    Ok(request.scope()?.load_own_account(id).await?)
 }
 
 pub(crate) async fn get_account_by_id(request: &ApiRequest) -> ApiResponse {

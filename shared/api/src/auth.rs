@@ -3,23 +3,24 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
+use okra_app::Services;
 use okra_store::{App, KeyHash};
 
-use crate::{ApiState, envelope::ApiError};
+use crate::envelope::ApiError;
 
 /// The app of a call's key.
 pub(crate) async fn authenticate_app(
-    state: &ApiState,
+    services: &Services,
     headers: &HeaderMap,
 ) -> Result<Arc<App>, ApiError> {
     // Looked up by its hash: how long that takes says nothing about any key.
-    let app = find_app_by_key(state, headers).await?;
+    let app = find_app_by_key(services, headers).await?;
     app.ok_or_else(ApiError::unauthorised)
 }
 
 /// The app of a call's key, where it carries one that is known: a route that is open refuses no other.
 pub(crate) async fn find_app_by_key(
-    state: &ApiState,
+    services: &Services,
     headers: &HeaderMap,
 ) -> Result<Option<Arc<App>>, ApiError> {
     let header = headers
@@ -28,8 +29,7 @@ pub(crate) async fn find_app_by_key(
     let Some(key) = header.and_then(parse_bearer_key) else {
         return Ok(None);
     };
-    let (hash, now) = (KeyHash::hash_secret(key), state.clock.now());
-    Ok(state.cache.load_app(&state.store, hash, now).await?)
+    Ok(services.find_app_by_key(KeyHash::hash_secret(key)).await?)
 }
 
 /// The key in a header: `Bearer <key>`, or the key alone, with or without stray spaces.

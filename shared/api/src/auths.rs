@@ -67,7 +67,10 @@ async fn respond_by_link_date(request: &ApiRequest, mut heads: Vec<RecordHead>) 
 
 pub(crate) async fn get_auth_by_id(request: &ApiRequest) -> ApiResponse {
     let id = request.input.require_id(&["id", "_id", "auth"])?;
-    let head = request.load_own_record(id, Consistency::Eventual).await;
+    let head = request
+        .scope()?
+        .load_own_record(id, Consistency::Eventual)
+        .await;
     let head = head.map_err(|refusal| refusal.for_resource("auth"))?;
     respond_with_page(request, Pagination::single_document(), vec![head]).await
 }

@@ -130,7 +130,7 @@ async fn respond_by_change_date(request: &ApiRequest, mut accounts: Vec<Account>
 
 pub(crate) async fn get_balance_by_id(request: &ApiRequest) -> ApiResponse {
     let id: BalanceId = request.input.require_id(&["id", "_id", "balance"])?;
-    let account = request.load_own_account(id.account_id()).await;
+    let account = request.scope()?.load_own_account(id.account_id()).await;
     let account = account.map_err(|refusal| refusal.for_resource("balance"))?;
     if account.balance.is_none() {
         return Err(ApiError::not_found("balance"));
@@ -223,7 +223,7 @@ pub(crate) async fn list_balances(request: &ApiRequest) -> ApiResponse {
     records.sort_unstable();
     records.dedup();
     let heads = request
-        .state
+        .services
         .store
         .load_heads(&records, Consistency::Eventual);
     let heads = heads.await?;

@@ -19,16 +19,14 @@ use crate::{
 };
 
 pub(crate) async fn list_banks(request: &ApiRequest) -> ApiResponse {
-    let state = &request.state;
-    let (banks, breakers) = futures::try_join!(
-        state.cache.load_banks(&state.store, request.now()),
-        state.store.list_bank_breakers()
-    )?;
+    let state = &request.services;
+    let (banks, breakers) =
+        futures::try_join!(state.load_cached_banks(), state.store.list_bank_breakers())?;
     let shown = |bank: &Arc<OwnedBank>| {
         let breaker = breakers.get(&bank.id).copied().unwrap_or_default();
         BankResource::from(&bank.config).with_breaker_state(&breaker)
     };
-    let app = request.require_app().ok().map(|app| app.id);
+    let app = request.find_app().map(|app| app.id);
     let banks = banks.iter().filter(|bank| bank.is_visible_to(app));
     let banks = banks.map(shown).collect();
     let data = BankListResource {
@@ -40,14 +38,15 @@ pub(crate) async fn list_banks(request: &ApiRequest) -> ApiResponse {
 
 pub(crate) async fn get_bank_by_id(request: &ApiRequest) -> ApiResponse {
     let id = request.input.require_id(&["id", "bank"])?;
-    let app = request.require_app().ok().map(|app| app.id);
+    let app = request.find_app().map(|app| app.id);
     let bank = request
+        .services
         .load_cached_bank(id)
         .await?
         .filter(|bank| bank.is_visible_to(app));
     let bank = bank.ok_or_else(|| ApiError::not_found("bank"))?;
     let breaker = request
-        .state
+        .services
         .store
         .find_bank_breaker(id, Consistency::Eventual)
         .await?;
@@ -62,7 +61,7 @@ pub(crate) async fn get_bank_by_id(request: &ApiRequest) -> ApiResponse {
 /// address, so whoever could set those for another app would be sent that app's.
 pub(crate) async fn add_bank(request: &ApiRequest) -> ApiResponse {
     let app = request.require_app()?.id;
-    let store = &request.state.store;
+    let store = &request.services.store;
     let (mut bank, secret) = parse_bank_config(request)?;
     let banks = store.list_banks().await?;
     let taken = banks.iter().any(|it| {
@@ -83,13 +82,13 @@ pub(crate) async fn add_bank(request: &ApiRequest) -> ApiResponse {
         }
     }
     if let Some(client) = bank.oauth.as_mut().filter(|it| requires_secret(it)) {
-        let sealed = seal_client_secret(&request.state.vault, bank.id, &secret)?;
+        let sealed = seal_client_secret(&request.services.vault, bank.id, &secret)?;
         client.sealed_secret = Some(sealed);
     }
     if !store.put_bank_of_app(app, &bank).await? {
         return Err(bank_taken_error());
     }
-    request.state.cache.forget_banks();
+    request.services.forget_banks();
     success_response("Bank added", BankResource::from(&bank))
 }
 
@@ -106,7 +105,7 @@ const RECORDS_PER_READ: usize = 100;
 pub(crate) async fn remove_bank(request: &ApiRequest) -> ApiResponse {
     let app = request.require_app()?.id;
     let id = request.input.require_id(&["id", "bank"])?;
-    let store = &request.state.store;
+    let store = &request.services.store;
     let bank = store
         .find_owned_bank(id)
         .await?
@@ -134,7 +133,7 @@ pub(crate) async fn remove_bank(request: &ApiRequest) -> ApiResponse {
     if !store.delete_bank_of_app(app, id).await? {
         return Err(ApiError::not_found("bank"));
     }
-    request.state.cache.forget_banks();
+    request.services.forget_banks();
     success_response("Bank removed", BankResource::from(&bank.config))
 }
 
@@ -167,7 +166,7 @@ fn parse_bank_config(request: &ApiRequest) -> Result<(BankConfig, Zeroizing<Stri
         ("oauth.token_url", token_url),
     ];
     for (field, url) in urls {
-        if url.is_some_and(|url| check_url(url, request.state.address_policy).is_err()) {
+        if url.is_some_and(|url| check_url(url, request.services.address_policy).is_err()) {
             let problem = "has to be an https URL of a public host, on port 443 or 8443";
             return Err(ApiError::invalid_field(field, problem));
         }

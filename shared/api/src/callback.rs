@@ -16,7 +16,7 @@ use crate::{
     envelope::{ApiError, ApiResponse, success_response},
     jobs::LastRefresh,
     names::DisplayNames,
-    scope, transactions,
+    transactions,
 };
 
 /// Methods that Okra had and this system does not.
@@ -42,7 +42,8 @@ pub(crate) async fn get_callback_data(request: &ApiRequest) -> ApiResponse {
         let known = CallbackFamily::METHODS.map(|(name, _)| name).join(", ");
         ApiError::invalid_field("method", format!("is one of {known}"))
     })?;
-    let accounts = || scope::load_accounts_of_records(request, std::slice::from_ref(&head));
+    let scope = request.scope()?;
+    let accounts = || scope.load_accounts_of_records(std::slice::from_ref(&head));
     let page = |total| request.input.parse_page_with_limit(total, MAX_PAGE_LIMIT);
     let pulled = |product| {
         let mark = head.watermarks.get(product).copied().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Customers, and the sandbox's.
 
-use axum::http::StatusCode;
+use okra_app::{AppError, CreateLoginRequest, SandboxLoginFactory};
 use okra_core::model::ids::{BankId, CustomerId};
 use okra_store::{Customer, ListPage};
 use okra_wire::{
@@ -11,7 +11,6 @@ use okra_wire::{
 use serde::Serialize;
 
 use crate::{
-    CreateLoginRequest, SandboxLoginFactory,
     call::ApiRequest,
     envelope::{ApiError, ApiResponse, success_response},
     input::{self, BANK, CUSTOMER, Input},
@@ -93,10 +92,8 @@ pub(crate) async fn generate_customers(request: &ApiRequest) -> ApiResponse {
 }
 
 fn require_sandbox(request: &ApiRequest) -> Result<&dyn SandboxLoginFactory, ApiError> {
-    request.state.sandbox.as_deref().ok_or_else(|| {
-        let message = "There is no sandbox bank here; link a record with records/link";
-        ApiError::new(StatusCode::NOT_IMPLEMENTED, "ENV", message)
-    })
+    let sandbox = request.services.sandbox();
+    Ok(sandbox.ok_or(AppError::NoSandbox)?)
 }
 
 async fn create_sandbox_customer(
@@ -182,7 +179,7 @@ async fn load_customers_after(
     let (mut items, mut next) = (Vec::new(), after);
     for _ in 0..limit.div_ceil(MAX_PAGE_LIMIT) {
         let page = request
-            .state
+            .services
             .store
             .list_customers(app, next, MAX_PAGE_LIMIT)
             .await?;
@@ -217,7 +214,7 @@ fn respond_with_customers(
 
 /// The app's customers: which there are is known by their ids, and the page's are read.
 pub(crate) async fn list_customers(request: &ApiRequest) -> ApiResponse {
-    let (app, store) = (request.require_app()?.id, &request.state.store);
+    let (app, store) = (request.require_app()?.id, &request.services.store);
     if let CustomerPaging::AfterCursor(after) = CustomerPaging::from_request(request)? {
         let limit = request.input.parse_page_end()?;
         let page = store.list_customers(app, after, limit).await?;
@@ -256,7 +253,7 @@ async fn search_customers(
             let id = value
                 .parse()
                 .map_err(|error| ApiError::invalid_field("value", format!("is no id: {error}")))?;
-            let items = vec![request.load_own_customer(id).await?];
+            let items = vec![request.scope()?.load_own_customer(id).await?];
             return Ok(ListPage {
                 items,
                 next_cursor: None,
@@ -298,7 +295,7 @@ async fn set_customer_flag(request: &ApiRequest, is_blocked: bool) -> ApiRespons
     let mut customer = request.load_requested_customer().await?;
     if let Some(bank) = request.input.parse_id::<BankId>(BANK)? {
         let records = request
-            .state
+            .services
             .store
             .list_records_of_customer(customer.id)
             .await?;
@@ -311,7 +308,7 @@ async fn set_customer_flag(request: &ApiRequest, is_blocked: bool) -> ApiRespons
     }
     if customer.is_blocked != is_blocked {
         customer.is_blocked = is_blocked;
-        request.state.store.put_customer(&customer).await?;
+        request.services.store.put_customer(&customer).await?;
     }
     let message = match is_blocked {
         true => "Customer flagged successfully",
@@ -369,11 +366,11 @@ pub(crate) async fn get_customer(request: &ApiRequest) -> ApiResponse {
 
 /// A customer with its records.
 async fn respond_with_customer(request: &ApiRequest, id: CustomerId) -> ApiResponse {
-    let heads = request.load_customer_records(id).await?;
-    let customer = request.load_cached_customer(id).await?;
+    let heads = request.scope()?.load_customer_records(id).await?;
+    let customer = request.scope()?.load_cached_customer(id).await?;
     let customer = customer.ok_or_else(|| ApiError::not_found("customer"))?;
     let customer = Customer::clone(&customer);
-    let accounts = request.load_customer_accounts(id).await?;
+    let accounts = request.scope()?.load_customer_accounts(id).await?;
     let shown_records = records::render_records(request, &heads, &accounts).await?;
     let ids = heads.iter().map(|head| head.record);
     let names = DisplayNames::load_for_accounts(request, &accounts)

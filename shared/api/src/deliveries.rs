@@ -253,7 +253,7 @@ pub(crate) async fn list_deliveries(request: &ApiRequest) -> ApiResponse {
             Some(cursor.ok_or_else(|| ApiError::invalid_field("cursor", "is none of ours"))?)
         }
     };
-    let (limit, store) = (parse_page_limit(request)?, &request.state.store);
+    let (limit, store) = (parse_page_limit(request)?, &request.services.store);
     let (mut deliveries, mut looked_at, mut more) = (Vec::new(), 0, true);
     while more && deliveries.len() < limit && looked_at < MAX_DELIVERIES_SCANNED {
         let times = (since, until);
@@ -304,10 +304,13 @@ async fn load_requested_event(request: &ApiRequest) -> Result<RequestedEvent, Ap
     let text = request.input.require_text(EVENT_FIELD)?;
     let not_found = || ApiError::not_found("event");
     let (source, seq) = EventId::parse(&text).ok_or_else(not_found)?;
-    let store = &request.state.store;
+    let store = &request.services.store;
     let (at, endpoints) = match source {
         FeedSource::Record(record) => {
-            let head = request.load_own_record(record, Consistency::Eventual).await;
+            let head = request
+                .scope()?
+                .load_own_record(record, Consistency::Eventual)
+                .await;
             let head = head.map_err(|refusal| refusal.for_resource("event"))?;
             let entry = store
                 .find_feed_entry(record, seq)
@@ -341,7 +344,7 @@ async fn load_event_endpoints(
     request: &ApiRequest,
     head: &RecordHead,
 ) -> Result<Vec<EndpointId>, ApiError> {
-    let store = &request.state.store;
+    let store = &request.services.store;
     let mut ids: Vec<EndpointId> = store
         .list_endpoints(head.app)
         .await?
@@ -373,7 +376,7 @@ pub(crate) async fn list_event_deliveries(request: &ApiRequest) -> ApiResponse {
         seq,
     };
     let keys: Vec<DeliveryKey> = endpoints.into_iter().map(key).collect();
-    let mut rows = request.state.store.load_deliveries(&keys).await?;
+    let mut rows = request.services.store.load_deliveries(&keys).await?;
     rows.sort_by_key(|row| row.key.endpoint);
     let deliveries = rows.into_iter().map(DeliverySummary::new).collect();
     success_response(
@@ -400,7 +403,7 @@ pub(crate) async fn resend_event(request: &ApiRequest) -> ApiResponse {
         has_permit: false,
     };
     request
-        .state
+        .services
         .queues
         .send_redeliveries(&[(resend, 0)])
         .await?;
@@ -417,13 +420,13 @@ pub(crate) async fn resend_event(request: &ApiRequest) -> ApiResponse {
 pub(crate) async fn list_events(request: &ApiRequest) -> ApiResponse {
     let head = request.load_requested_record().await?;
     let after = Seq(request.input.parse_number("after")?.unwrap_or(0));
-    let (limit, store) = (parse_page_limit(request)?, &request.state.store);
+    let (limit, store) = (parse_page_limit(request)?, &request.services.store);
     let entries = store
         .read_feed(head.record, after, limit, Consistency::Strong)
         .await?;
     let newest = entries.last().map_or(head.seq, |it| it.seq.max(head.seq));
     let to = ("", PayloadMode::Full, BodyVersion::LATEST);
-    let bodies = render_bodies(store, &request.state.public_url, &head, &entries, to).await?;
+    let bodies = render_bodies(store, &request.services.public_url, &head, &entries, to).await?;
     let mut bytes = 0;
     let fitting = bodies.iter().take_while(|body| {
         let is_first = bytes == 0;
@@ -466,6 +469,7 @@ pub(crate) async fn trigger_callbacks(request: &ApiRequest) -> ApiResponse {
             ApiError::invalid_field("recordIds", format!("hold no id: {error}"))
         })?;
         let head = request
+            .scope()?
             .load_own_record(record, Consistency::Eventual)
             .await?;
         let mut endpoints = load_event_endpoints(request, &head).await?;
@@ -491,7 +495,7 @@ pub(crate) async fn trigger_callbacks(request: &ApiRequest) -> ApiResponse {
             }));
         }
     }
-    request.state.queues.send_redeliveries(&messages).await?;
+    request.services.queues.send_redeliveries(&messages).await?;
     success_response(
         "Callbacks triggered successfully",
         TriggerCallbacksResponse {
@@ -508,7 +512,7 @@ async fn find_newest_entries(
 ) -> Result<Vec<Seq>, ApiError> {
     let after = Seq(head.seq.0.saturating_sub(MAX_TRIGGER_ENTRIES));
     let limit = usize::try_from(MAX_TRIGGER_ENTRIES).unwrap_or(MAX_PAGE);
-    let store = &request.state.store;
+    let store = &request.services.store;
     let entries = store
         .read_feed(head.record, after, limit, Consistency::Eventual)
         .await?;
@@ -536,6 +540,7 @@ pub(crate) async fn start_replay(request: &ApiRequest) -> ApiResponse {
     let record = match request.input.parse_id(RECORD)? {
         Some(record) => Some(
             request
+                .scope()?
                 .load_own_record(record, Consistency::Eventual)
                 .await?
                 .record,
@@ -581,26 +586,26 @@ pub(crate) async fn start_replay(request: &ApiRequest) -> ApiResponse {
         }
     };
     let rate = webhooks::parse_event_rate(request)?.unwrap_or(*SEND_RATE_RANGE.start() * 10);
-    let id = ReplayId::from_bytes(request.state.random_bytes()?);
+    let id = ReplayId::from_bytes(request.services.random_bytes()?);
     let mut replay = Replay {
         record,
         seq_range: places,
         commit_time_range: times,
         ..Replay::start_replay(id, (app, endpoint), of, rate, now)
     };
-    request.state.store.put_replay(&mut replay).await?;
+    request.services.store.put_replay(&mut replay).await?;
     let step = ReplayStep {
         app,
         replay: replay.id,
         version: replay.version,
     };
-    request.state.queues.send_replay_step(step, 0).await?;
+    request.services.queues.send_replay_step(step, 0).await?;
     success_response("Replay started successfully", ReplaySummary::new(&replay))
 }
 
 async fn load_own_replay(request: &ApiRequest, app: AppId) -> Result<Replay, ApiError> {
     let id = request.input.require_id(&["id", "replay"])?;
-    let replay = request.state.store.find_replay(app, id).await?;
+    let replay = request.services.store.find_replay(app, id).await?;
     replay.ok_or_else(|| ApiError::not_found("replay"))
 }
 
@@ -613,7 +618,7 @@ pub(crate) async fn get_replay(request: &ApiRequest) -> ApiResponse {
 /// The app's replays.
 pub(crate) async fn list_replays(request: &ApiRequest) -> ApiResponse {
     let replays = request
-        .state
+        .services
         .store
         .list_replays(request.require_app()?.id)
         .await?;
@@ -638,14 +643,14 @@ pub(crate) async fn cancel_replay(request: &ApiRequest) -> ApiResponse {
         };
         replay.updated_at = request.now();
         // It may have gone on meanwhile.
-        if request.state.store.put_replay(&mut replay).await? {
+        if request.services.store.put_replay(&mut replay).await? {
             if replay.state == ReplayState::Running {
                 let step = ReplayStep {
                     app,
                     replay: replay.id,
                     version: replay.version,
                 };
-                request.state.queues.send_replay_step(step, 0).await?;
+                request.services.queues.send_replay_step(step, 0).await?;
             }
             return success_response("Replay changed successfully", ReplaySummary::new(&replay));
         }

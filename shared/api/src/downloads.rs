@@ -12,7 +12,6 @@ use serde::Serialize;
 use crate::{
     call::ApiRequest,
     envelope::{ApiError, ApiResponse, success_response},
-    scope,
     transactions::{AccountTransaction, read_rows, render_for_callback},
 };
 
@@ -77,7 +76,10 @@ pub(crate) async fn download_transactions(request: &ApiRequest) -> ApiResponse {
     let form = form.unwrap_or_else(|| "csv".to_owned()).to_lowercase();
     let rows = read_rows(
         request,
-        scope::load_accounts_of_records(request, std::slice::from_ref(&head)).await?,
+        request
+            .scope()?
+            .load_accounts_of_records(std::slice::from_ref(&head))
+            .await?,
     )
     .await?;
     if rows.len() > MAX_ROWS {

@@ -1,4 +1,7 @@
-//! Answers and refusals, in Okra's envelope.
+//! Responses and errors in Okra's envelope: [`success_response`], and [`ApiError`], which is an HTTP status, Okra's type
+//! and a message.
+//!
+//! The rule: [`AppError`] becomes an HTTP response here and nowhere else, and our own faults are logged here, once.
 
 use std::{error::Error, fmt::Display};
 
@@ -11,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
+use okra_app::{AppError, RandomnessError, RetryTime};
 use okra_core::model::fault::{BankFault, FaultClass};
 use okra_store::StoreError;
 use okra_wire::{
@@ -22,8 +26,12 @@ use serde::Serialize;
 /// What a handler answers.
 pub(crate) type ApiResponse = Result<Response, ApiError>;
 
-/// Seconds a caller is asked to wait who met another's change half way.
+/// Seconds after which a request may be repeated that met another's change.
 const BUSY_RETRY_S: u32 = 1;
+
+/// What a caller is told of our own fault; the cause is in the logs.
+const INTERNAL_MESSAGE: &str =
+    "Something went wrong on our side; our logs have the details under the request id";
 
 /// A good answer.
 pub(crate) fn success_response<D: Serialize>(message: &str, data: D) -> ApiResponse {
@@ -69,21 +77,9 @@ impl ApiError {
 
     /// Something that is not there, or another app's: the answer is the same.
     pub(crate) fn not_found(resource: &'static str) -> Self {
-        let kind = match resource {
-            "record" => "NO_RECORD_ID",
-            _ => "NOT_FOUND",
-        };
+        let kind = not_found_kind(resource);
         let message = format!("No {resource} matches that id");
         Self::new(StatusCode::NOT_FOUND, kind, message)
-    }
-
-    /// The same refusal of one thing that was looked for through another: a balance is found by its
-    /// account, and what is not found is the balance.
-    pub(crate) fn for_resource(self, resource: &'static str) -> Self {
-        match self.status {
-            StatusCode::NOT_FOUND => Self::not_found(resource),
-            _ => self,
-        }
     }
 
     /// True for something that is not there.
@@ -117,30 +113,22 @@ impl ApiError {
         }
     }
 
-    /// A refresh may be asked for again at `at`.
-    pub(crate) fn with_next_refresh_at(self, at: Timestamp, now: Timestamp) -> Self {
+    /// A refresh may be requested again at that time.
+    fn with_next_refresh(self, retry: RetryTime) -> Self {
         Self {
-            next_refresh_at: Some(at),
-            ..self.with_retry_at(at, now)
+            next_refresh_at: Some(retry.at),
+            ..self.with_retry_after(retry.wait_s)
         }
-    }
-
-    /// The caller is asked to come back at `at`.
-    pub(crate) fn with_retry_at(self, at: Timestamp, now: Timestamp) -> Self {
-        let wait_s = (at.duration_since(now).as_millis().max(0) + 999) / 1000;
-        self.with_retry_after(u32::try_from(wait_s).unwrap_or(u32::MAX))
-    }
-
-    /// More of something than the app may ask for in some time.
-    pub(crate) fn too_many_requests(limit: &str) -> Self {
-        let message = format!("More than {limit}; wait");
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message)
     }
 
     /// Our own fault.
     pub(crate) fn internal(cause: impl Error + Send + Sync + 'static) -> Self {
-        let message = "Something went wrong on our side; our logs name it by the request id";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", message).with_cause(cause)
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL",
+            INTERNAL_MESSAGE,
+        )
+        .with_cause(cause)
     }
 
     pub(crate) fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
@@ -178,59 +166,110 @@ impl ApiError {
     }
 }
 
-macro_rules! internal {
+macro_rules! through_app_error {
     ($($error:ty),+ $(,)?) => {$(
         impl From<$error> for ApiError {
             fn from(error: $error) -> Self {
-                Self::internal(error)
+                AppError::from(error).into()
             }
         }
     )+};
 }
 
-internal!(
-    crate::RandomnessError,
+through_app_error!(
+    BankFault,
+    RandomnessError,
+    StoreError,
+    okra_aws::rules::TickRulesError,
     okra_queue::SendError,
     okra_refresh::RefreshError,
     okra_vault::VaultError,
     okra_webhooks::DeliverError,
     okra_webhooks::KeyringError,
-    okra_aws::rules::TickRulesError,
     serde_json::Error,
 );
 
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
+impl From<AppError> for ApiError {
+    fn from(error: AppError) -> Self {
+        let (status, kind) = classify_app_error(&error);
+        let api_error = Self::new(status, kind, error.to_string());
         match error {
-            StoreError::BoundExceeded { what, bound } => {
-                let message = format!("More than {bound} {what} are asked for; ask for less");
-                Self::new(StatusCode::BAD_REQUEST, "VALIDATION", message)
+            AppError::RateLimited {
+                retry, is_refresh, ..
+            } => match is_refresh {
+                true => api_error.with_next_refresh(retry),
+                false => api_error.with_retry_after(retry.wait_s),
+            },
+            AppError::BankBusy { retry } | AppError::QuotaSpent { retry } => {
+                api_error.with_next_refresh(retry)
             }
-            StoreError::Contended { .. } => Self::retry_later().with_cause(error),
-            StoreError::Service { .. }
-            | StoreError::Corrupt { .. }
-            | StoreError::Unwritable { .. }
-            | StoreError::AlreadyExists { .. }
-            | StoreError::NotFound { .. } => Self::internal(error),
+            AppError::BankFault { fault, .. } if fault.class == FaultClass::Internal => {
+                Self::internal(fault)
+            }
+            AppError::BankFault {
+                retry: Some(retry), ..
+            } => api_error.with_next_refresh(retry),
+            AppError::BankFault { fault, retry: None } => Self {
+                retry_after_s: fault.retry_after_s,
+                ..api_error
+            },
+            AppError::Busy => api_error.with_retry_after(BUSY_RETRY_S),
+            AppError::Contended(cause) => {
+                api_error.with_retry_after(BUSY_RETRY_S).with_cause(cause)
+            }
+            AppError::Internal(cause) => Self {
+                cause: Some(cause),
+                message: INTERNAL_MESSAGE.to_owned(),
+                ..api_error
+            },
+            _ => api_error,
         }
     }
 }
 
-impl From<BankFault> for ApiError {
-    fn from(fault: BankFault) -> Self {
-        let (status, kind) = match fault.class {
-            FaultClass::ConsentRejected => (StatusCode::BAD_REQUEST, "EXPIRED"),
-            FaultClass::RateLimited | FaultClass::QuotaSpent => {
-                (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT")
-            }
-            FaultClass::BankUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "BANK_UNAVAILABLE"),
-            FaultClass::MalformedResponse => (StatusCode::BAD_GATEWAY, "BANK_NONSENSE"),
-            FaultClass::Internal => return Self::internal(fault),
-        };
-        let message = format!("The bank could not be read: {}", fault.detail);
-        Self {
-            retry_after_s: fault.retry_after_s,
-            ..Self::new(status, kind, message)
+/// The HTTP status and Okra's type of an error.
+const fn classify_app_error(error: &AppError) -> (StatusCode, &'static str) {
+    match error {
+        AppError::NotFound { what } => (StatusCode::NOT_FOUND, not_found_kind(what)),
+        AppError::Invalid { .. } | AppError::TooMuchRequested { .. } => {
+            (StatusCode::BAD_REQUEST, "VALIDATION")
         }
+        AppError::RejectedUrl { .. } => (StatusCode::BAD_REQUEST, "WEBHOOK_URL"),
+        AppError::UnknownEvent { .. } => (StatusCode::BAD_REQUEST, "UNKNOWN_EVENT"),
+        AppError::InvalidReplayRange(_) => (StatusCode::BAD_REQUEST, "REPLAY_RANGE"),
+        AppError::ReplayBeyondRetention { .. } => {
+            (StatusCode::BAD_REQUEST, "REPLAY_BEYOND_RETENTION")
+        }
+        AppError::Conflict(_) | AppError::LimitReached { .. } => (StatusCode::CONFLICT, "CONFLICT"),
+        AppError::CustomerFlagged => (StatusCode::FORBIDDEN, "FLAGGED_USER"),
+        AppError::UserPresenceRequired => (StatusCode::CONFLICT, "USER_NEEDED"),
+        AppError::RateLimited { .. } | AppError::BankBusy { .. } => {
+            (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT")
+        }
+        AppError::QuotaSpent { .. } => (StatusCode::TOO_MANY_REQUESTS, "QUOTA_SPENT"),
+        AppError::BankFault { fault, .. } => classify_bank_fault(fault.class),
+        AppError::NoSandbox => (StatusCode::NOT_IMPLEMENTED, "ENV"),
+        AppError::Busy | AppError::Contended(_) => (StatusCode::SERVICE_UNAVAILABLE, "BUSY"),
+        AppError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
+    }
+}
+
+const fn classify_bank_fault(class: FaultClass) -> (StatusCode, &'static str) {
+    match class {
+        FaultClass::ConsentRejected => (StatusCode::BAD_REQUEST, "EXPIRED"),
+        FaultClass::RateLimited | FaultClass::QuotaSpent => {
+            (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT")
+        }
+        FaultClass::BankUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "BANK_UNAVAILABLE"),
+        FaultClass::MalformedResponse => (StatusCode::BAD_GATEWAY, "BANK_NONSENSE"),
+        FaultClass::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
+    }
+}
+
+/// Okra's type of what was not found.
+const fn not_found_kind(resource: &str) -> &'static str {
+    match resource.as_bytes() {
+        b"record" => "NO_RECORD_ID",
+        _ => "NOT_FOUND",
     }
 }

@@ -59,7 +59,10 @@ fn cursor_expired_error() -> ApiError {
 pub(crate) async fn read_feed(request: &ApiRequest) -> ApiResponse {
     let (scope, heads) = match request.input.parse_id(RECORD)? {
         Some(record) => {
-            let head = request.load_own_record(record, Consistency::Strong).await?;
+            let head = request
+                .scope()?
+                .load_own_record(record, Consistency::Strong)
+                .await?;
             (FeedScope::Record(record), vec![head])
         }
         None => {
@@ -71,7 +74,7 @@ pub(crate) async fn read_feed(request: &ApiRequest) -> ApiResponse {
             }
             let customer = request.load_requested_customer().await?;
             let mut heads = request
-                .state
+                .services
                 .store
                 .list_records_of_customer(customer.id)
                 .await?;
@@ -137,7 +140,7 @@ async fn read_record_feed(
         }
         let limit = ENTRIES_PER_READ.min(*entries_left).min(room);
         let page = request
-            .state
+            .services
             .store
             .read_feed(head.record, position.seq, limit, Consistency::Strong)
             .await?;

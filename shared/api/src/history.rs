@@ -124,9 +124,9 @@ async fn load_requested_transaction(
         request
             .input
             .require_id(&["id", "_id", "transaction", "transaction_id"])?;
-    let written = request.state.store.find_last_write(id).await?;
+    let written = request.services.store.find_last_write(id).await?;
     let (account, seq) = written.ok_or_else(missing)?;
-    let account = request.load_own_account(account).await;
+    let account = request.scope()?.load_own_account(account).await;
     let account = account.map_err(|refusal| refusal.for_resource("transaction"))?;
     Ok((id, account, seq))
 }
@@ -186,7 +186,7 @@ fn not_yet_existing_error() -> ApiError {
 /// The versions of a transaction, newest first.
 pub(crate) async fn list_transaction_versions(request: &ApiRequest) -> ApiResponse {
     let (id, account, newest) = load_requested_transaction(request).await?;
-    let store = &request.state.store;
+    let store = &request.services.store;
     let ids = ids_for_account(request, &account)?;
     let mut next = match request.input.parse_number("before")? {
         None => Some(newest),
@@ -229,7 +229,7 @@ pub(crate) async fn get_past_transaction(request: &ApiRequest) -> ApiResponse {
         let Some(seq) = next else {
             return Err(not_yet_existing_error());
         };
-        let told = load_entry_version(&request.state.store, account.record, seq, id).await?;
+        let told = load_entry_version(&request.services.store, account.record, seq, id).await?;
         let told = told.ok_or_else(too_far_back_error)?;
         if when.includes(told.entry.seq, told.entry.committed_at) {
             let version = told.into_version(ids_for_account(request, &account)?, id);
@@ -248,11 +248,12 @@ pub(crate) async fn get_past_balance(request: &ApiRequest) -> ApiResponse {
         .parse_id::<BalanceId>(&["id", "_id", "balance"])?
     {
         Some(id) => {
-            let account = request.load_own_account(id.account_id()).await;
+            let account = request.scope()?.load_own_account(id.account_id()).await;
             account.map_err(|refusal| refusal.for_resource("balance"))?
         }
         None => {
             request
+                .scope()?
                 .load_own_account(request.input.require_id(ACCOUNT)?)
                 .await?
         }
@@ -266,7 +267,7 @@ pub(crate) async fn get_past_balance(request: &ApiRequest) -> ApiResponse {
     {
         return answer(account.balance_seq, at, facts);
     }
-    let store = &request.state.store;
+    let store = &request.services.store;
     let mut last = match when {
         FeedMoment::Seq(seq) => seq.min(account.balance_seq),
         FeedMoment::At(at) => {

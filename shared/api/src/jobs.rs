@@ -88,7 +88,7 @@ impl LastRefresh {
         record: RecordId,
         product: Option<Product>,
     ) -> Result<Self, ApiError> {
-        let store = &request.state.store;
+        let store = &request.services.store;
         let mut jobs = Vec::new();
         for product in product.map_or_else(|| Product::ALL.to_vec(), |it| vec![it]) {
             // Whoever was just told of a job finds it.
@@ -150,12 +150,15 @@ pub(crate) async fn get_job(request: &ApiRequest) -> ApiResponse {
     let job = request.input.require_text(JOB)?;
     let missing = || ApiError::not_found("job");
     let (record, asked) = parse_job_id(&job).ok_or_else(missing)?;
-    let head = request.load_own_record(record, Consistency::Eventual).await;
+    let head = request
+        .scope()?
+        .load_own_record(record, Consistency::Eventual)
+        .await;
     head.map_err(|refusal| refusal.for_resource("job"))?;
     let (mut jobs, mut products) = (Vec::new(), Vec::new());
     for product in asked {
         let last = request
-            .state
+            .services
             .store
             .find_job(record, product, Consistency::Strong);
         if let Some(last) = last.await?.filter(|last| last.id == job) {

@@ -1,25 +1,13 @@
-//! An app's secret keys: listed without themselves, rotated with an overlap, revoked.
+//! The calls on an app's secret keys; what they do is in [`okra_app::keys`].
 
-use axum::http::StatusCode;
-use data_encoding::HEXLOWER;
-use jiff::{SignedDuration, Timestamp};
-use okra_store::{ApiKey, KeyHash, MAX_KEYS_PER_APP};
+use okra_store::ApiKey;
 use okra_wire::scalar::IsoInstant;
 use serde::Serialize;
 
 use crate::{
     call::ApiRequest,
-    envelope::{ApiError, ApiResponse, success_response},
+    envelope::{ApiResponse, success_response},
 };
-
-/// Hours that the keys before stay valid where nothing is said.
-const DEFAULT_OVERLAP_H: u64 = 24;
-
-/// Hours that they stay valid at most.
-const MAX_OVERLAP_H: u64 = 30 * 24;
-
-/// Digits of a key that are kept to tell it from others.
-const HINT_DIGITS: usize = 4;
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
@@ -27,7 +15,7 @@ struct KeysResponse {
     keys: Vec<KeySummary>,
 }
 
-/// A key without itself.
+/// A key without its secret.
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[derive(Serialize)]
 struct KeySummary {
@@ -42,7 +30,7 @@ struct KeySummary {
 #[derive(Serialize)]
 struct RotateKeyResponse {
     id: String,
-    /// Shown this once: its hash alone is kept.
+    /// Shown only here: only its hash is stored.
     secret_key: String,
     keys: Vec<KeySummary>,
 }
@@ -58,121 +46,34 @@ impl From<&ApiKey> for KeySummary {
     }
 }
 
-/// The keys that are valid, and those that are no longer.
-async fn split_by_validity(request: &ApiRequest) -> Result<(Vec<ApiKey>, Vec<ApiKey>), ApiError> {
-    let keys = request
-        .state
-        .store
-        .list_api_keys(request.require_app()?.id)
-        .await?;
-    let now = request.now();
-    let valid = |key: &ApiKey| key.expires_at.is_none_or(|at| now < at);
-    Ok(keys.into_iter().partition(valid))
-}
-
-/// The keys that are valid.
-async fn load_valid_keys(request: &ApiRequest) -> Result<Vec<ApiKey>, ApiError> {
-    Ok(split_by_validity(request).await?.0)
-}
-
 fn summarise_keys(keys: &[ApiKey]) -> Vec<KeySummary> {
     keys.iter().map(KeySummary::from).collect()
 }
 
 pub(crate) async fn list_keys(request: &ApiRequest) -> ApiResponse {
-    let keys = summarise_keys(&load_valid_keys(request).await?);
+    let keys = summarise_keys(&request.scope()?.list_valid_keys().await?);
     success_response("Keys retrieved successfully", KeysResponse { keys })
 }
 
-/// Makes a new key; those there are stay valid for `overlap_hours` more, so that nothing stops while
-/// the new one is rolled out.
 pub(crate) async fn rotate_key(request: &ApiRequest) -> ApiResponse {
-    let (store, app, now) = (
-        &request.state.store,
-        request.require_app()?.id,
-        request.now(),
-    );
-    let overlap = request
-        .input
-        .parse_number("overlap_hours")?
-        .unwrap_or(DEFAULT_OVERLAP_H);
-    let overlap = i64::try_from(overlap)
-        .ok()
-        .filter(|_| overlap <= MAX_OVERLAP_H)
-        .map(SignedDuration::from_hours)
-        .ok_or_else(|| {
-            ApiError::invalid_field("overlap_hours", format!("is {MAX_OVERLAP_H} at most"))
-        })?;
-    let (mut keys, over) = split_by_validity(request).await?;
-    for key in over {
-        store.delete_api_key(app, key.hash).await?;
-    }
-    if keys.len() >= MAX_KEYS_PER_APP {
-        let message = format!("The app has {MAX_KEYS_PER_APP} keys, which is the most; revoke one");
-        return Err(ApiError::new(StatusCode::CONFLICT, "CONFLICT", message));
-    }
-    let ends = now.saturating_add(overlap).unwrap_or(Timestamp::MAX);
-    let secret_key = format!(
-        "okra_sk_{}",
-        HEXLOWER.encode(&request.state.random_bytes::<24>()?)
-    );
-    let hint = secret_key[secret_key.len() - HINT_DIGITS..].to_owned();
-    let key = ApiKey {
-        hash: KeyHash::hash_secret(&secret_key),
-        last_digits: hint,
-        created_at: Some(now),
-        expires_at: None,
-    };
-    // The new one first: a crash in between leaves a key too many and not one too few.
-    store.put_api_key(app, &key).await?;
-    request.state.cache.forget_keys(app);
-    for before in &mut keys {
-        if before.expires_at.is_none_or(|at| ends < at) {
-            before.expires_at = Some(ends);
-            store.put_api_key(app, before).await?;
-        }
-    }
-    let id = key.key_id();
-    keys.push(key);
+    let overlap_hours = request.input.parse_number("overlap_hours")?;
+    let rotated = request.scope()?.rotate_key(overlap_hours).await?;
     let data = RotateKeyResponse {
-        id,
-        secret_key,
-        keys: summarise_keys(&keys),
+        id: rotated.key.key_id(),
+        secret_key: rotated.secret_key,
+        keys: summarise_keys(&rotated.keys),
     };
-    success_response("Key made; the ones before expire", data)
+    success_response("Key created; the earlier ones expire", data)
 }
 
-/// Revokes a key at once. The last one stays: without it the app could not come back.
 pub(crate) async fn revoke_key(request: &ApiRequest) -> ApiResponse {
     let id = request.input.require_text(&["id"])?;
-    let keys = load_valid_keys(request).await?;
-    let key = keys.iter().find(|key| key.key_id() == id);
-    let key = key.ok_or_else(|| ApiError::not_found("key"))?;
-    if keys.len() == 1 {
-        let message = "It is the app's only key; rotate it instead";
-        return Err(ApiError::new(StatusCode::CONFLICT, "CONFLICT", message));
-    }
-    request
-        .state
-        .store
-        .delete_api_key(request.require_app()?.id, key.hash)
-        .await?;
-    request.state.cache.forget_keys(request.require_app()?.id);
-    let left: Vec<ApiKey> = keys
-        .iter()
-        .filter(|it| it.key_id() != id)
-        .cloned()
-        .collect();
-    success_response(
-        "Key revoked",
-        KeysResponse {
-            keys: summarise_keys(&left),
-        },
-    )
+    let keys = summarise_keys(&request.scope()?.revoke_key(&id).await?);
+    success_response("Key revoked", KeysResponse { keys })
 }
 
 documented! {
-    list_keys() -> KeysResponse: "The app's secret keys, without themselves.";
-    rotate_key(OVERLAP) -> RotateKeyResponse: "Makes a new key; those before stay valid for a while.";
-    revoke_key(KEY_ID) -> KeysResponse: "Revokes a key at once.";
+    list_keys() -> KeysResponse: "Lists the app's valid secret keys, without their secrets.";
+    rotate_key(OVERLAP) -> RotateKeyResponse: "Creates a secret key and returns it; the earlier ones stay valid for the overlap.";
+    revoke_key(KEY_ID) -> KeysResponse: "Revokes a secret key at once and returns those that are left.";
 }

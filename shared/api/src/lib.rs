@@ -23,7 +23,6 @@ pub mod gateway;
 mod history;
 mod input;
 mod jobs;
-mod kept;
 mod keys;
 mod link;
 mod links;
@@ -45,14 +44,15 @@ mod system;
 mod transactions;
 mod webhooks;
 
-use std::{future::Future, ops::Deref, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use axum::{Router, extract::State, response::Response};
-use okra_connectors::ConsentSecret;
-use okra_core::model::ids::BankId;
-use okra_handlers::RuntimeContext;
-use okra_webhooks::Keyring;
+use okra_app::Services;
 
+pub use okra_app::{
+    CreateLoginRequest, LinkableLogin, RandomSource, RandomnessError, SandboxLoginFactory,
+    Services as ApiState,
+};
 pub use okra_vault::secrets_match;
 
 pub use self::{
@@ -61,93 +61,6 @@ pub use self::{
     repeats::IDEMPOTENCY_KEY,
     routes::{Access, Origin, ROUTES, Route},
 };
-
-/// A login at the sandbox bank, and the consent its customer gave.
-#[derive(Clone, Debug)]
-pub struct LinkableLogin {
-    /// The bank to link it through.
-    pub bank: BankId,
-    /// The customer's name.
-    pub name: String,
-    /// The consent.
-    pub consent: ConsentSecret,
-}
-
-/// What a sandbox login is asked to be.
-#[derive(Clone, Debug, Default)]
-pub struct CreateLoginRequest {
-    /// The customer's name; the bank makes one up where it is absent.
-    pub name: Option<String>,
-    /// The bank; the sandbox chooses where it is absent.
-    pub bank: Option<BankId>,
-    /// Accounts, 1 to 5.
-    pub accounts: u8,
-    /// Okra's `low`, `medium`, `high`.
-    pub volume: Option<String>,
-}
-
-/// Makes logins at the sandbox bank.
-pub trait SandboxLoginFactory: Send + Sync {
-    /// A new login, with its customer's consent.
-    ///
-    /// # Errors
-    ///
-    /// A sentence that says what was wrong with what was asked.
-    fn create_login(&self, request: CreateLoginRequest) -> Result<LinkableLogin, String>;
-}
-
-/// Fills bytes with random ones. Ids and signing secrets are made of them.
-pub type RandomSource = Arc<dyn Fn(&mut [u8]) -> Result<(), RandomnessError> + Send + Sync>;
-
-/// There are no random numbers to be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no random numbers")]
-pub struct RandomnessError;
-
-/// What the API stands on: the functions' environment, and the sandbox bank where there is one.
-#[derive(Clone)]
-pub struct ApiState {
-    environment: RuntimeContext,
-    keyring: Keyring,
-    cache: Arc<kept::AppBankCache>,
-    sandbox: Option<Arc<dyn SandboxLoginFactory>>,
-    random_source: RandomSource,
-}
-
-impl ApiState {
-    /// The state of an API on this environment, with the operating system's random numbers.
-    pub fn new(environment: RuntimeContext, sandbox: Option<Arc<dyn SandboxLoginFactory>>) -> Self {
-        let keyring = Keyring::new(environment.store.clone(), Arc::clone(&environment.vault));
-        Self {
-            environment,
-            keyring,
-            cache: Arc::default(),
-            sandbox,
-            random_source: Arc::new(|bytes| getrandom::fill(bytes).map_err(|_| RandomnessError)),
-        }
-    }
-
-    /// The same state with other random numbers.
-    #[must_use]
-    pub fn with_random_source(mut self, random_source: RandomSource) -> Self {
-        self.random_source = random_source;
-        self
-    }
-
-    fn random_bytes<const N: usize>(&self) -> Result<[u8; N], RandomnessError> {
-        let mut bytes = [0; N];
-        (self.random_source)(&mut bytes)?;
-        Ok(bytes)
-    }
-}
-
-impl Deref for ApiState {
-    type Target = RuntimeContext;
-
-    fn deref(&self) -> &RuntimeContext {
-        &self.environment
-    }
-}
 
 type HandlerFuture<'a> =
     Pin<Box<dyn Future<Output = Result<Response, envelope::ApiError>> + Send + 'a>>;
@@ -188,27 +101,27 @@ pub fn generate_openapi_document() -> Result<serde_json::Value, String> {
 }
 
 /// The API as one router, on every path.
-pub fn build_router(state: ApiState) -> Router {
+pub fn build_router(services: Services) -> Router {
     Router::new()
         .fallback(serve_request)
-        .with_state(Arc::new(state))
+        .with_state(Arc::new(services))
 }
 
 /// Calls a route of [`ROUTES`] in process, for an app that something else than a key has named: the
 /// dashboard's session, a customer's link session. `body` is what the JSON body would be. Answers the
 /// status and Okra's envelope, as over HTTP.
 pub async fn call_route(
-    state: &Arc<ApiState>,
+    services: &Arc<Services>,
     app: okra_core::model::ids::AppId,
     path: &str,
     body: serde_json::Value,
 ) -> (axum::http::StatusCode, serde_json::Value) {
-    routes::call_route(Arc::clone(state), app, path, body).await
+    routes::call_route(Arc::clone(services), app, path, body).await
 }
 
 async fn serve_request(
-    State(state): State<Arc<ApiState>>,
+    State(services): State<Arc<Services>>,
     request: axum::extract::Request,
 ) -> Response {
-    routes::serve_request(state, request).await
+    routes::serve_request(services, request).await
 }

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp, ToSpan};
+use okra_app::{AppError, CallLimit};
 use okra_connectors::{
     ConsentId, ConsentSecret, ConsentTerms,
     oauth::{MAX_TOKEN_BYTES, TokenGrant, is_usable_token},
@@ -153,7 +154,7 @@ async fn fetch_consent_terms(
     let Some(id) = consent.consent_id.as_ref().filter(|_| bank.oauth.is_some()) else {
         return Ok(None);
     };
-    let (state, now) = (&request.state, request.now());
+    let (state, now) = (&request.services, request.now());
     let client_secret = open_client_secret(&state.vault, bank)?;
     let grant = TokenGrant::ClientCredentials {
         scope: CONSENT_SCOPE,
@@ -236,7 +237,7 @@ pub(crate) async fn link_or_renew_record(request: &ApiRequest) -> ApiResponse {
         );
     }
     let whom = match input.parse_id::<CustomerId>(CUSTOMER)? {
-        Some(id) => LinkCustomer::Existing(request.load_own_customer(id).await?),
+        Some(id) => LinkCustomer::Existing(request.scope()?.load_own_customer(id).await?),
         None => LinkCustomer::New {
             name: input.require_text(&["name"])?,
             email: input.find_text(&["email"]),
@@ -310,7 +311,7 @@ async fn ensure_access_token(
         return Ok(consent);
     }
     let consent_id = consent.consent_id.clone();
-    let state = &request.state;
+    let state = &request.services;
     let client_secret = open_client_secret(&state.vault, bank)?;
     let grant = TokenGrant::RefreshToken(refresh_token);
     let renewed = state
@@ -324,7 +325,7 @@ async fn ensure_access_token(
 /// Waits for a place of what the bank allows beside its ticks.
 async fn await_permit(request: &ApiRequest, bank: &BankConfig) -> Result<(), ApiError> {
     let now = request.now();
-    let place = await_bank_permit(&request.state, bank, now).await?;
+    let place = await_bank_permit(&request.services, bank, now).await?;
     place.map_err(|at| bank_busy_error(at, now))
 }
 
@@ -333,7 +334,7 @@ pub(crate) async fn link_record(
     request: &ApiRequest,
     linking: LinkRecordRequest,
 ) -> Result<LinkRecordResponse, ApiError> {
-    let state = &request.state;
+    let state = &request.services;
     let LinkRecordRequest {
         bank,
         consent,
@@ -341,7 +342,7 @@ pub(crate) async fn link_record(
         account_ids,
         terms,
     } = linking;
-    let bank = request.load_own_bank(bank).await?;
+    let bank = request.scope()?.load_visible_bank(bank).await?;
     await_permit(request, &bank).await?;
     let consent = ensure_access_token(request, &bank, consent).await?;
     let facts = select_accounts(
@@ -382,7 +383,7 @@ async fn fetch_account_facts(
     bank: &BankConfig,
     consent: &ConsentSecret,
 ) -> Result<Vec<AccountFacts>, ApiError> {
-    let connectors = &request.state.connectors;
+    let connectors = &request.services.connectors;
     let facts = connectors
         .fetch_accounts(bank, consent, request.now())
         .await?;
@@ -418,17 +419,25 @@ async fn resolve_customer(
     request: &ApiRequest,
     link_customer: LinkCustomer,
 ) -> Result<Customer, ApiError> {
-    let store = &request.state.store;
+    let store = &request.services.store;
     match link_customer {
         LinkCustomer::Existing(customer) => {
             check_unflagged(&customer)?;
             let name = format!("link#{}", customer.id);
-            if let Some(until) = request
-                .count_against_limit(&name, (LINKS_PER_HOUR, HOUR_S))
-                .await?
-            {
-                let what = format!("{LINKS_PER_HOUR} links of one customer in an hour");
-                return Err(ApiError::too_many_requests(&what).with_retry_at(until, request.now()));
+            let limit = CallLimit {
+                name: &name,
+                most: LINKS_PER_HOUR,
+                window_s: HOUR_S,
+            };
+            if let Some(retry) = request.scope()?.count_against_limit(&limit).await? {
+                let limit = format!("{LINKS_PER_HOUR} links of one customer in an hour");
+                let is_refresh = false;
+                return Err(AppError::RateLimited {
+                    limit,
+                    retry,
+                    is_refresh,
+                }
+                .into());
             }
             let records = store.list_records_of_customer(customer.id).await?;
             if records.len() >= MAX_RECORDS_PER_CUSTOMER {
@@ -439,7 +448,7 @@ async fn resolve_customer(
         }
         LinkCustomer::New { name, email } => {
             let customer = Customer {
-                id: CustomerId::from_bytes(request.state.random_bytes()?),
+                id: CustomerId::from_bytes(request.services.random_bytes()?),
                 app: request.require_app()?.id,
                 name,
                 email,
@@ -476,7 +485,7 @@ fn build_new_record(
 ) -> Result<NewRecord, ApiError> {
     let (now, app) = (request.now(), request.require_app()?.id);
     let (bank, limits) = (bank.id, bank.limits);
-    let record = RecordId::from_bytes(request.state.random_bytes()?);
+    let record = RecordId::from_bytes(request.services.random_bytes()?);
     let accounts: Vec<Account> = facts
         .into_iter()
         .map(|facts| Account {
@@ -577,7 +586,7 @@ fn seal_consent(
     let plain = Zeroizing::new(serde_json::to_vec(consent)?);
     let nonce = generate_nonce()?;
     Ok(request
-        .state
+        .services
         .vault
         .seal_secret(record.as_bytes(), &plain, nonce)?)
 }
@@ -589,12 +598,12 @@ async fn renew_consent(
     head: &RecordHead,
     consent: ConsentSecret,
 ) -> Result<LinkRecordResponse, ApiError> {
-    let state = &request.state;
+    let state = &request.services;
     if head.status == RecordStatus::Invalid {
         let problem = "is of a record that was unlinked; link it as a new one";
         return Err(ApiError::invalid_field("record_id", problem));
     }
-    let customer = request.load_own_customer(head.customer).await?;
+    let customer = request.scope()?.load_own_customer(head.customer).await?;
     check_unflagged(&customer)?;
     let (bank, known) = (
         state.store.find_bank(head.bank).await?,

@@ -134,7 +134,7 @@ fn summarise_short_link(
     let echoed = options.get("options").and_then(Value::as_object);
     Ok(ShortLinkSummary {
         _id: link.id,
-        url: format!("{}/link/{}", request.state.public_url, link.name),
+        url: format!("{}/link/{}", request.services.public_url, link.name),
         name: text("name").unwrap_or_default(),
         callback_url: text("callback_url"),
         billable_products: collect_texts(options.get("products")),
@@ -170,7 +170,7 @@ fn parse_widget_options(request: &ApiRequest) -> Result<Map<String, Value>, ApiE
     sync::parse_interval(input)?;
     for name in ["callback_url", "success_url", "redirect_url"] {
         if let Some(url) = input.find_text(&[name]) {
-            check_url(&url, request.state.address_policy).map_err(|rule| {
+            check_url(&url, request.services.address_policy).map_err(|rule| {
                 ApiError::invalid_field(name, format!("is refused: {rule} ({})", rule.rule_name()))
             })?;
         }
@@ -202,16 +202,16 @@ fn parse_widget_options(request: &ApiRequest) -> Result<Map<String, Value>, ApiE
 
 /// Makes a short link of the widget's options, in Okra's names or the widget's own.
 pub(crate) async fn create_short_link(request: &ApiRequest) -> ApiResponse {
-    let (app, store) = (request.require_app()?.id, &request.state.store);
+    let (app, store) = (request.require_app()?.id, &request.services.store);
     let options = parse_widget_options(request)?;
     if store.list_short_link_names(app).await?.len() >= MAX_SHORT_LINKS_PER_APP {
         let message = format!("The app has {MAX_SHORT_LINKS_PER_APP} short links; remove some");
         return Err(ApiError::new(StatusCode::CONFLICT, "CONFLICT", message));
     }
-    let mut name = BASE32_NOPAD.encode(&request.state.random_bytes::<NAME_BYTES>()?);
+    let mut name = BASE32_NOPAD.encode(&request.services.random_bytes::<NAME_BYTES>()?);
     name.truncate(NAME_CHARACTERS);
     let link = ShortLink {
-        id: LinkId::from_bytes(request.state.random_bytes()?),
+        id: LinkId::from_bytes(request.services.random_bytes()?),
         name: name.to_ascii_lowercase(),
         app,
         options,
@@ -226,7 +226,7 @@ pub(crate) async fn create_short_link(request: &ApiRequest) -> ApiResponse {
 async fn load_own_short_link(request: &ApiRequest) -> Result<ShortLink, ApiError> {
     let name = request.input.require_text(&["short_url", "name", "ref"])?;
     let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-    let link = request.state.store.find_short_link(&name).await?;
+    let link = request.services.store.find_short_link(&name).await?;
     let app = request.require_app()?.id;
     link.filter(|link| link.app == app)
         .ok_or_else(|| ApiError::not_found("link"))
@@ -239,7 +239,7 @@ pub(crate) async fn get_short_link(request: &ApiRequest) -> ApiResponse {
 
 pub(crate) async fn list_short_links(request: &ApiRequest) -> ApiResponse {
     let links = request
-        .state
+        .services
         .store
         .list_short_links(request.require_app()?.id)
         .await?;
@@ -255,7 +255,7 @@ pub(crate) async fn list_short_links(request: &ApiRequest) -> ApiResponse {
 
 pub(crate) async fn remove_short_link(request: &ApiRequest) -> ApiResponse {
     let link = load_own_short_link(request).await?;
-    request.state.store.delete_short_link(&link).await?;
+    request.services.store.delete_short_link(&link).await?;
     let link = summarise_short_link(request, link)?;
     success_response("Link removed", ShortLinkResponse { link })
 }

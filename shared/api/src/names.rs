@@ -68,12 +68,12 @@ impl DisplayNames {
         bank: BankId,
     ) -> Result<(), ApiError> {
         if !self.customers.contains_key(&customer)
-            && let Some(known) = request.load_cached_customer(customer).await?
+            && let Some(known) = request.scope()?.load_cached_customer(customer).await?
         {
             self.customers.insert(customer, known);
         }
         if !self.banks.contains_key(&bank)
-            && let Some(known) = request.load_cached_bank(bank).await?
+            && let Some(known) = request.services.load_cached_bank(bank).await?
         {
             self.banks.insert(bank, known);
         }

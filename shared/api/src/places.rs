@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use okra_core::model::bank::BankConfig;
 use okra_store::{AdHocPermit, StoreError};
 
-use crate::ApiState;
+use okra_app::Services;
 
 /// How long a caller waits for a place: the bank's answer has to come within the gateway's 30 seconds.
 const MAX_PERMIT_WAIT: SignedDuration = SignedDuration::from_secs(5);
@@ -17,7 +17,7 @@ const MAX_PERMIT_WAIT: SignedDuration = SignedDuration::from_secs(5);
 ///
 /// [`StoreError`].
 pub async fn await_bank_permit(
-    api: &ApiState,
+    api: &Services,
     bank: &BankConfig,
     now: Timestamp,
 ) -> Result<Result<(), Timestamp>, StoreError> {

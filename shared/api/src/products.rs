@@ -61,7 +61,7 @@ struct AllProductsResponse {
 
 /// All products of these records; the page is of the transactions.
 async fn respond_with_all_products(request: &ApiRequest, heads: &[RecordHead]) -> ApiResponse {
-    let of = scope::load_accounts_of_records(request, heads).await?;
+    let of = request.scope()?.load_accounts_of_records(heads).await?;
     let names = DisplayNames::load_for_records(request, heads).await?;
     let views: Result<Vec<RecordDetails>, ApiError> = heads
         .iter()

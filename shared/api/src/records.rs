@@ -11,7 +11,7 @@ use crate::{
     input::BANK,
     names::DisplayNames,
     scope,
-    states::{self, RecordState},
+    states::RecordState,
 };
 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -64,15 +64,15 @@ pub(crate) async fn list_records(request: &ApiRequest) -> ApiResponse {
 /// One. `records` is the record itself: so it was.
 pub(crate) async fn get_record(request: &ApiRequest) -> ApiResponse {
     let head = request.load_requested_record().await?;
-    // The state first: what it reads has the customer with it.
-    let (state, accounts) = states::load_record_state(request, &head).await?;
+    // The state first: the customer is read with it.
+    let (state, accounts) = request.scope()?.load_record_state(&head).await?;
     let names = DisplayNames::load_for_records(request, std::slice::from_ref(&head)).await?;
     let mut view = names.build_record_view(request, &head)?;
     view.currency = accounts.first().map(|account| account.facts.currency);
     let data = RecordResponse {
         pagination: (),
         records: RecordResource::from(&view),
-        state,
+        state: state.into(),
     };
     success_response("Record retrieved successfully", data)
 }

@@ -2,8 +2,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
+use okra_app::{AppError, CallLimit, RetryTime};
 use okra_core::{
     model::{
         bank::BankLimits,
@@ -54,10 +54,13 @@ pub(crate) async fn enqueue_first_refresh(
     request: &ApiRequest,
     record: RecordId,
 ) -> Result<(), ApiError> {
-    let (state, now) = (&request.state, request.now());
+    let (state, now) = (&request.services, request.now());
     let user = parse_user_address(request)?;
     for _ in 0..MAX_READ_ATTEMPTS {
-        let head = request.load_own_record(record, Consistency::Strong).await?;
+        let head = request
+            .scope()?
+            .load_own_record(record, Consistency::Strong)
+            .await?;
         let entries = load_due_entries(request, &head, None).await?;
         let mut chunks = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -87,7 +90,7 @@ async fn load_due_entries(
     let mut entries = Vec::new();
     for key in head.due_keys() {
         let entry = request
-            .state
+            .services
             .store
             .find_due_entry(key, Consistency::Strong)
             .await?;
@@ -141,7 +144,7 @@ async fn reserve_permit(
     bank: BankId,
     max_deferral: SignedDuration,
 ) -> Result<AdHocPermit, ApiError> {
-    let store = &request.state.store;
+    let store = &request.services.store;
     let config = store.find_bank(bank).await?;
     let limits = config.map(|it| it.limits).unwrap_or_default();
     let now = request.now();
@@ -159,7 +162,7 @@ async fn resolve_record_id(request: &ApiRequest) -> Result<RecordId, ApiError> {
             None => request.input.require_id(ACCOUNT),
         };
     };
-    let account = request.load_own_account(account).await?;
+    let account = request.scope()?.load_own_account(account).await?;
     match record {
         Some(record) if record != account.record => Err(ApiError::invalid_field(
             "account_id",
@@ -184,7 +187,10 @@ async fn start_or_join_refresh(
     limits: &BankLimits,
 ) -> Result<StartedRefresh, ApiError> {
     for _ in 0..MAX_READ_ATTEMPTS {
-        let head = request.load_own_record(record, Consistency::Strong).await?;
+        let head = request
+            .scope()?
+            .load_own_record(record, Consistency::Strong)
+            .await?;
         if let Some(product) = requested_product
             && head.status != RecordStatus::Invalid
             && head.schedule.get(product).is_none()
@@ -236,7 +242,7 @@ impl OnDemandRefresh<'_> {
         mut entry: DueEntry,
         started: &mut StartedRefresh,
     ) -> Result<(), ApiError> {
-        let (store, now, head) = (&request.state.store, request.now(), self.head);
+        let (store, now, head) = (&request.services.store, request.now(), self.head);
         let record = head.record;
         // The bank does not count refreshes in which the user is there.
         let per_day = match self.user_address {
@@ -310,7 +316,7 @@ impl OnDemandRefresh<'_> {
             (now, at),
         );
         Ok(request
-            .state
+            .services
             .queues
             .send_chunks(ChunkQueue::Priority, &[chunk])
             .await?)
@@ -318,16 +324,13 @@ impl OnDemandRefresh<'_> {
 }
 
 fn quota_spent_error(until: Timestamp, now: Timestamp) -> ApiError {
-    let message = "The bank allows no more refreshes without the user today; with customer_ip, the \
-                   address that the user calls you from, it may";
-    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "QUOTA_SPENT", message)
-        .with_next_refresh_at(until, now)
+    let retry = RetryTime::new(until, now);
+    AppError::QuotaSpent { retry }.into()
 }
 
 pub(crate) fn bank_busy_error(at: Timestamp, now: Timestamp) -> ApiError {
-    let message = "The bank is being asked as often as it allows; wait";
-    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT", message)
-        .with_next_refresh_at(at, now)
+    let retry = RetryTime::new(at, now);
+    AppError::BankBusy { retry }.into()
 }
 
 /// Jobs as they ended, where all are done before the wait is over.
@@ -344,7 +347,7 @@ async fn wait_until_done(
                 continue;
             }
             let last = request
-                .state
+                .services
                 .store
                 .find_job(record, product, Consistency::Strong);
             match last.await?.filter(|last| last.id == *id) {
@@ -381,11 +384,22 @@ async fn check_refresh_limit(
 ) -> Result<(), ApiError> {
     let rate = request.require_app()?.refreshes_per_minute;
     let name = product.map_or(ALL_PRODUCTS, Product::as_str);
-    let Some(until) = request.count_against_limit(name, (rate, MINUTE_S)).await? else {
+    let limit = CallLimit {
+        name,
+        most: rate,
+        window_s: MINUTE_S,
+    };
+    let Some(retry) = request.scope()?.count_against_limit(&limit).await? else {
         return Ok(());
     };
-    let what = format!("{rate} refreshes of one product in a minute");
-    Err(ApiError::too_many_requests(&what).with_next_refresh_at(until, request.now()))
+    let limit = format!("{rate} refreshes of one product in a minute");
+    let is_refresh = true;
+    Err(AppError::RateLimited {
+        limit,
+        retry,
+        is_refresh,
+    }
+    .into())
 }
 
 async fn refresh_record(
@@ -396,6 +410,7 @@ async fn refresh_record(
 ) -> ApiResponse {
     let record = resolve_record_id(request).await?;
     let head = request
+        .scope()?
         .load_own_record(record, Consistency::Eventual)
         .await?;
     check_refresh_limit(request, product).await?;
@@ -406,24 +421,26 @@ async fn refresh_record(
         ));
     }
     let user = parse_user_address(request)?;
-    let bank = request.state.store.find_bank(head.bank).await?;
+    let bank = request.services.store.find_bank(head.bank).await?;
     let limits = bank.map(|bank| bank.limits).unwrap_or_default();
     if limits.user_present_only && user.is_none() {
-        let message = "The bank wants the user there for each refresh: pass customer_ip, the address \
-                       that the user calls you from";
-        return Err(ApiError::new(StatusCode::CONFLICT, "USER_NEEDED", message));
+        return Err(AppError::UserPresenceRequired.into());
     }
     let breaker = request
-        .state
+        .services
         .store
         .find_bank_breaker(head.bank, Consistency::Eventual)
         .await?;
     let now = request.now();
     if let Admission::Reject { until } = breaker.unwrap_or_default().admission(now) {
-        return Err(ApiError::from(bank_down_fault(until, now)).with_next_refresh_at(until, now));
+        return Err(AppError::BankFault {
+            fault: bank_down_fault(until, now),
+            retry: Some(RetryTime::new(until, now)),
+        }
+        .into());
     }
     let begun = start_or_join_refresh(request, record, product, user, &limits).await?;
-    let acknowledged = RefreshAcknowledgement::new(&request.state.public_url, record, method);
+    let acknowledged = RefreshAcknowledgement::new(&request.services.public_url, record, method);
     let acknowledged = |next_at| acknowledged.with_jobs(&begun.jobs, next_at);
     if !request.input.is_true(WAIT_FIELD) {
         return success_response(message, acknowledged(begun.next_refresh_at));
@@ -443,12 +460,12 @@ async fn refresh_record(
     let balances = match is_had(Product::Balance) {
         true => {
             let consent = request
-                .state
+                .services
                 .store
                 .find_consent(record, Consistency::Eventual)
                 .await?;
             let consent = consent.ok_or_else(|| ApiError::not_found("record"))?;
-            let store = &request.state.store;
+            let store = &request.services.store;
             let accounts = store
                 .load_accounts_of_consent(&consent, Consistency::Strong)
                 .await?;

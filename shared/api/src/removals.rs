@@ -97,10 +97,10 @@ async fn remove_records(
     heads: &[RecordHead],
     message: &str,
 ) -> ApiResponse {
-    let receipt = ReceiptId::from_bytes(request.state.random_bytes()?);
+    let receipt = ReceiptId::from_bytes(request.services.random_bytes()?);
     let of = (request.require_app()?.id, customer, whole);
     let removal = request
-        .state
+        .services
         .build_refresher()
         .remove_records(receipt, of, heads)
         .await?;
@@ -110,7 +110,10 @@ async fn remove_records(
 /// Unlinks a record: it is refreshed no more, and what was kept of it is deleted.
 pub(crate) async fn unlink_record(request: &ApiRequest) -> ApiResponse {
     let record = request.input.require_id(RECORD)?;
-    let head = request.load_own_record(record, Consistency::Strong).await?;
+    let head = request
+        .scope()?
+        .load_own_record(record, Consistency::Strong)
+        .await?;
     remove_records(request, (head.customer, false), &[head], "Record unlinked").await
 }
 
@@ -118,7 +121,7 @@ pub(crate) async fn unlink_record(request: &ApiRequest) -> ApiResponse {
 pub(crate) async fn remove_customer(request: &ApiRequest) -> ApiResponse {
     let customer = request.load_requested_customer().await?;
     let heads = request
-        .state
+        .services
         .store
         .list_records_of_customer(customer.id)
         .await?;
@@ -129,7 +132,7 @@ pub(crate) async fn remove_customer(request: &ApiRequest) -> ApiResponse {
 pub(crate) async fn get_receipt(request: &ApiRequest) -> ApiResponse {
     let receipt = request.input.require_id(&["receipt", "id"])?;
     let removal = request
-        .state
+        .services
         .store
         .find_removal(request.require_app()?.id, receipt)
         .await?;
@@ -141,7 +144,7 @@ pub(crate) async fn get_receipt(request: &ApiRequest) -> ApiResponse {
 }
 
 pub(crate) async fn list_receipts(request: &ApiRequest) -> ApiResponse {
-    let store = &request.state.store;
+    let store = &request.services.store;
     let removals = store
         .list_removals(request.require_app()?.id, None, MAX_RECEIPTS)
         .await?;

@@ -5,11 +5,11 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
+use okra_app::Services;
 use okra_store::{IdempotencyClaim, IdempotentCall, KeyHash, MAX_CACHED_RESPONSE_BYTES};
 use okra_vault::generate_nonce;
 
 use crate::{
-    ApiState,
     envelope::{ApiError, ApiResponse},
     input::RequestContent,
 };
@@ -58,7 +58,7 @@ pub(crate) fn parse_idempotency_key(
 
 /// Runs a named call once.
 pub(crate) async fn run_once(
-    state: &ApiState,
+    state: &Services,
     idempotent_call: IdempotentCall,
     run: impl Future<Output = ApiResponse>,
 ) -> ApiResponse {
@@ -116,7 +116,7 @@ fn sealing_context(idempotent_call: IdempotentCall) -> Vec<u8> {
 
 /// Keeps an answer, sealed: it may hold a secret that is shown once.
 async fn store_response(
-    state: &ApiState,
+    state: &Services,
     idempotent_call: IdempotentCall,
     response: Response,
 ) -> ApiResponse {

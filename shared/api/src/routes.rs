@@ -15,11 +15,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use data_encoding::HEXLOWER;
+use okra_app::Services;
 use okra_core::model::ids::AppId;
 use serde_json::Value;
 
 use crate::{
-    ApiState, HandlerFuture, accounts, auth, auths, balances, banks,
+    HandlerFuture, accounts, auth, auths, balances, banks,
     call::ApiRequest,
     callback, customers, deliveries, downloads,
     envelope::{ApiError, ApiResponse},
@@ -347,12 +348,12 @@ pub(crate) fn find_family(path: &str) -> &'static str {
         .map_or("API", |(_, family)| family)
 }
 
-pub(crate) async fn serve_request(state: Arc<ApiState>, request: Request) -> Response {
+pub(crate) async fn serve_request(services: Arc<Services>, request: Request) -> Response {
     // Zeros where there is no randomness: they name no request, and refuse none either.
-    let request_id = HEXLOWER.encode(&state.random_bytes::<12>().unwrap_or_default());
+    let request_id = HEXLOWER.encode(&services.random_bytes::<12>().unwrap_or_default());
     let path = normalise_path(request.uri().path());
     let is_head = request.method() == Method::HEAD;
-    let answered = route_request(state, &path, request).await;
+    let answered = route_request(services, &path, request).await;
     let mut response =
         answered.unwrap_or_else(|refusal| refusal.into_response(&request_id, find_family(&path)));
     if is_head {
@@ -366,19 +367,19 @@ pub(crate) async fn serve_request(state: Arc<ApiState>, request: Request) -> Res
 
 /// Runs a route for an app, without a request.
 pub(crate) async fn call_route(
-    state: Arc<ApiState>,
+    services: Arc<Services>,
     app: AppId,
     path: &str,
     body: Value,
 ) -> (StatusCode, Value) {
-    let request_id = HEXLOWER.encode(&state.random_bytes::<12>().unwrap_or_default());
+    let request_id = HEXLOWER.encode(&services.random_bytes::<12>().unwrap_or_default());
     let answered = async {
         let route = ROUTES.iter().find(|route| route.path == path);
         let route = route.ok_or_else(|| missing_route_error(path))?;
-        let app = state.store.find_app(app).await?;
+        let app = services.store.find_app(app).await?;
         let app = app.ok_or_else(ApiError::unauthorised)?;
         let call = ApiRequest::new(
-            Arc::clone(&state),
+            Arc::clone(&services),
             Input::from_json(body)?,
             Some(Arc::new(app)),
         );
@@ -394,7 +395,7 @@ pub(crate) async fn call_route(
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-async fn route_request(state: Arc<ApiState>, path: &str, request: Request) -> ApiResponse {
+async fn route_request(services: Arc<Services>, path: &str, request: Request) -> ApiResponse {
     let Some(route) = ROUTES.iter().find(|route| route.path == path) else {
         return Err(missing_route_error(path));
     };
@@ -406,8 +407,8 @@ async fn route_request(state: Arc<ApiState>, path: &str, request: Request) -> Ap
     }
     let app = match route.access {
         Access::Open => None,
-        Access::Either => auth::find_app_by_key(&state, request.headers()).await?,
-        Access::Key => Some(auth::authenticate_app(&state, request.headers()).await?),
+        Access::Either => auth::find_app_by_key(&services, request.headers()).await?,
+        Access::Key => Some(auth::authenticate_app(&services, request.headers()).await?),
     };
     let headers = request.headers().clone();
     let (input, said) = Input::read_request(request).await?;
@@ -417,10 +418,10 @@ async fn route_request(state: Arc<ApiState>, path: &str, request: Request) -> Ap
         }
         _ => None,
     };
-    let call = ApiRequest::new(state, input, app);
+    let call = ApiRequest::new(services, input, app);
     let run = (route.handler)(&call);
     let mut answered = match named {
-        Some(named) => repeats::run_once(&call.state, named, run).await,
+        Some(named) => repeats::run_once(&call.services, named, run).await,
         None => run.await,
     };
     if let (Access::Open | Access::Either, Ok(response)) = (route.access, &mut answered) {

@@ -43,8 +43,12 @@ pub(crate) fn parse_webhook_url(
 ) -> Result<Option<String>, ApiError> {
     let url = input.find_text(WEBHOOK_URL);
     if let Some(url) = &url {
-        check_webhook_url(url, request.state.address_policy, &request.state.public_url)
-            .map_err(|rule| rejected_url_error("webhook_url", rule))?;
+        check_webhook_url(
+            url,
+            request.services.address_policy,
+            &request.services.public_url,
+        )
+        .map_err(|rule| rejected_url_error("webhook_url", rule))?;
     }
     Ok(url)
 }
@@ -125,7 +129,7 @@ pub(crate) async fn load_effective_schedule(
     bank: BankId,
     schedule: ByProduct<Interval>,
 ) -> Result<ByProduct<Interval>, ApiError> {
-    let bank = request.state.store.find_bank(bank).await?;
+    let bank = request.services.store.find_bank(bank).await?;
     let bank = bank.ok_or_else(|| ApiError::not_found("bank"))?;
     Ok(limit_schedule(&bank.limits, schedule))
 }
@@ -184,8 +188,14 @@ pub(crate) async fn enable_rules(
     let mut intervals: Vec<Interval> = schedule.iter().map(|(_, interval)| *interval).collect();
     intervals.dedup();
     for interval in intervals {
-        if request.state.store.count_interval_entries(interval).await? == 0 {
-            request.state.tick_rules.enable_rule(interval).await?;
+        if request
+            .services
+            .store
+            .count_interval_entries(interval)
+            .await?
+            == 0
+        {
+            request.services.tick_rules.enable_rule(interval).await?;
         }
     }
     Ok(())
@@ -203,15 +213,21 @@ async fn reschedule_record(
     }
     enable_rules(request, schedule).await?;
     for _ in 0..MAX_RESCHEDULE_ATTEMPTS {
-        match request.state.store.reschedule_record(&head, schedule).await {
+        match request
+            .services
+            .store
+            .reschedule_record(&head, schedule)
+            .await
+        {
             Ok(touched) => {
                 for interval in touched.started {
-                    request.state.tick_rules.enable_rule(interval).await?;
+                    request.services.tick_rules.enable_rule(interval).await?;
                 }
                 return Ok(());
             }
             Err(StoreError::Contended { .. }) => {
                 head = request
+                    .scope()?
                     .load_own_record(head.record, Consistency::Strong)
                     .await?;
             }
@@ -270,7 +286,7 @@ async fn load_requested_records(request: &ApiRequest) -> Result<Vec<RecordHead>,
     let record: Option<RecordId> = request.input.parse_id(RECORD)?;
     let customer = request.load_requested_customer().await?;
     let mut heads = request
-        .state
+        .services
         .store
         .list_records_of_customer(customer.id)
         .await?;
@@ -292,7 +308,7 @@ pub(crate) async fn subscribe_to_data_sync(request: &ApiRequest) -> ApiResponse 
     let products = products.ok_or_else(|| ApiError::invalid_field("products", "is required"))?;
     let interval = parse_interval(input)?.unwrap_or_default();
     let webhook_url = parse_webhook_url(request, input)?;
-    let store = &request.state.store;
+    let store = &request.services.store;
     let heads = load_requested_records(request).await?;
     heads
         .iter()
@@ -339,7 +355,11 @@ pub(crate) async fn subscribe_to_data_sync(request: &ApiRequest) -> ApiResponse 
 pub(crate) async fn list_subscriptions(request: &ApiRequest) -> ApiResponse {
     let mut subscriptions = Vec::new();
     for head in load_requested_records(request).await? {
-        let of_record = request.state.store.list_subscriptions(head.record).await?;
+        let of_record = request
+            .services
+            .store
+            .list_subscriptions(head.record)
+            .await?;
         subscriptions.extend(
             of_record
                 .into_iter()
@@ -351,7 +371,7 @@ pub(crate) async fn list_subscriptions(request: &ApiRequest) -> ApiResponse {
     let mut ids: Vec<EndpointId> = subscriptions.iter().filter_map(id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let healths = request.state.store.load_endpoint_healths(&ids).await?;
+    let healths = request.services.store.load_endpoint_healths(&ids).await?;
     for shown in &mut subscriptions {
         if let Some(id) = id(shown) {
             let stored = healths.get(&id).cloned().unwrap_or_default();
@@ -368,7 +388,7 @@ pub(crate) async fn list_subscriptions(request: &ApiRequest) -> ApiResponse {
 /// Ends a subscription by its id: an extension. Its record goes back to what its others ask for.
 pub(crate) async fn cancel_subscription(request: &ApiRequest) -> ApiResponse {
     let id: SubscriptionId = request.input.require_id(&["id", "subscription"])?;
-    let store = &request.state.store;
+    let store = &request.services.store;
     for head in load_requested_records(request).await? {
         let mut known = store.list_subscriptions(head.record).await?;
         let Some(at) = known.iter().position(|it| it.id == id) else {

@@ -19,7 +19,7 @@ struct HealthResponse {
 /// Answers where the table can be read.
 pub(crate) async fn get_health(request: &ApiRequest) -> ApiResponse {
     let read = request
-        .state
+        .services
         .store
         .count_interval_entries(Interval::Daily)
         .await;

@@ -65,7 +65,7 @@ pub(crate) async fn read_rows(
     let mut rows: Vec<AccountTransaction> = Vec::new();
     for account in accounts {
         let stored = request
-            .state
+            .services
             .store
             .list_transactions(
                 account.id,
@@ -128,7 +128,7 @@ pub(crate) async fn read_row_page(
     };
     if total.is_none() {
         for (account, older) in rest {
-            let store = &request.state.store;
+            let store = &request.services.store;
             let newest = store.list_newest_transactions(account.id, Some(&older), MAX_ROWS);
             let newest = newest.await?;
             rows.extend(
@@ -158,7 +158,7 @@ async fn read_newest_rows(
     let at_once = end.clamp(MIN_BATCH, MAX_BATCH);
     // One more than the rows that may be there, for what is no row any more.
     for _ in 0..=2 * MAX_ROWS / at_once {
-        let store = &request.state.store;
+        let store = &request.services.store;
         let newest = store.list_newest_transactions(account.id, older.as_ref(), at_once);
         let newest = newest.await?;
         rows.extend(newest.transactions);
@@ -187,7 +187,10 @@ async fn count_total_rows(
     records.dedup();
     if matches!(coverage, AccountCoverage::Unknown) {
         for account in accounts {
-            let all = request.load_customer_accounts(account.customer).await?;
+            let all = request
+                .scope()?
+                .load_customer_accounts(account.customer)
+                .await?;
             let of_record = all.iter().filter(|it| it.record == account.record);
             let known = |it: &Account| accounts.iter().any(|known| known.id == it.id);
             if !of_record.clone().all(known) {
@@ -196,7 +199,7 @@ async fn count_total_rows(
         }
     }
     let heads = request
-        .state
+        .services
         .store
         .load_heads(&records, Consistency::Eventual);
     let heads = heads.await?;
@@ -303,9 +306,9 @@ pub(crate) async fn get_transaction_by_id(request: &ApiRequest) -> ApiResponse {
         request
             .input
             .require_id(&["id", "_id", "transaction", "transaction_id"])?;
-    let row = request.state.store.find_transaction(id).await?;
+    let row = request.services.store.find_transaction(id).await?;
     let row = row.ok_or_else(missing)?;
-    let account = request.load_own_account(row.account).await;
+    let account = request.scope()?.load_own_account(row.account).await;
     let account = account.map_err(|refusal| refusal.for_resource("transaction"))?;
     respond_with_page(request, Pagination::single_document(), vec![(account, row)]).await
 }

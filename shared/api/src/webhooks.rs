@@ -127,7 +127,7 @@ impl WebhookHealthSummary {
     ) -> Result<Self, ApiError> {
         let counted = if stored.version > 0 {
             let parked = request
-                .state
+                .services
                 .store
                 .list_parked_events(endpoint, MAX_COUNTED_EVENTS)
                 .await?;
@@ -198,7 +198,7 @@ impl WebhookSummary {
         secret: Option<&SigningSecrets>,
     ) -> Result<Self, ApiError> {
         let stored = request
-            .state
+            .services
             .store
             .load_endpoint_health(endpoint.id)
             .await?;
@@ -350,7 +350,7 @@ pub(crate) async fn load_endpoint_or_data_sync(request: &ApiRequest) -> Result<E
     };
     let (app, store, now) = (
         request.require_app()?.id,
-        &request.state.store,
+        &request.services.store,
         request.now(),
     );
     if let Some(url) = request
@@ -416,7 +416,7 @@ async fn load_own_endpoint(request: &ApiRequest) -> Result<Endpoint, ApiError> {
         Some(id) => id,
         None => endpoint_id(app, &request.input.require_text(URL_FIELD)?),
     };
-    let endpoint = request.state.store.find_endpoint(app, id).await?;
+    let endpoint = request.services.store.find_endpoint(app, id).await?;
     endpoint.ok_or_else(|| ApiError::not_found("webhook"))
 }
 
@@ -427,7 +427,7 @@ async fn load_own_endpoint(request: &ApiRequest) -> Result<Endpoint, ApiError> {
 /// secret before signs too, for the overlap. Set again, an endpoint keeps what is not given. A new one
 /// is sent a signed ping, of which `health.ping` tells.
 pub(crate) async fn set_webhook(request: &ApiRequest) -> ApiResponse {
-    let (app, state, input) = (request.require_app()?.id, &request.state, &request.input);
+    let (app, state, input) = (request.require_app()?.id, &request.services, &request.input);
     let url = input.require_text(URL_FIELD)?;
     check_endpoint_url(
         &url,
@@ -458,7 +458,7 @@ pub(crate) async fn set_webhook(request: &ApiRequest) -> ApiResponse {
 
     let id = endpoint_id(app, &url);
     let bearer = bearer
-        .map(|bearer| state.keyring.seal_bearer(id, &bearer))
+        .map(|bearer| state.keyring().seal_bearer(id, &bearer))
         .transpose()?;
     let known = state.store.list_endpoints(app).await?;
     let count = known.len();
@@ -467,13 +467,13 @@ pub(crate) async fn set_webhook(request: &ApiRequest) -> ApiResponse {
     let (endpoint, made) = match known {
         Some(mut endpoint) => {
             let made = if input.is_true("rotate") || given.is_some() {
-                let known = state.keyring.open_secrets(&endpoint)?;
+                let known = state.keyring().open_secrets(&endpoint)?;
                 let rotated = match &given {
                     Some(given) => known.with_replacement(given),
                     None => known.with_new_secret(&state.random_bytes()?),
                 };
                 endpoint.previous_secret_until = Some(parse_overlap_end(request)?);
-                endpoint.sealed_secrets = state.keyring.seal_secrets(id, &rotated)?;
+                endpoint.sealed_secrets = state.keyring().seal_secrets(id, &rotated)?;
                 Some(rotated)
             } else {
                 None
@@ -505,7 +505,7 @@ pub(crate) async fn set_webhook(request: &ApiRequest) -> ApiResponse {
                 id,
                 app,
                 url,
-                sealed_secrets: state.keyring.seal_secrets(id, &made)?,
+                sealed_secrets: state.keyring().seal_secrets(id, &made)?,
                 sealed_bearer: bearer,
                 previous_secret_until: None,
                 products: products.unwrap_or_else(|| Product::ALL.to_vec()),
@@ -548,7 +548,7 @@ fn build_ping(endpoint: &Endpoint) -> EndpointPing {
 pub(crate) async fn test_webhook(request: &ApiRequest) -> ApiResponse {
     let endpoint = load_endpoint_or_data_sync(request).await?;
     request
-        .state
+        .services
         .queues
         .send_ping(build_ping(&endpoint))
         .await?;
@@ -567,7 +567,11 @@ pub(crate) async fn enable_webhook(request: &ApiRequest) -> ApiResponse {
     };
     update_health(request, &endpoint, EndpointHealth::enable_by_app).await?;
     // Also where nothing changed: a call that failed half way is made again.
-    request.state.queues.send_maintenances(&[(tend, 0)]).await?;
+    request
+        .services
+        .queues
+        .send_maintenances(&[(tend, 0)])
+        .await?;
     success_response(
         "Webhook enabled successfully",
         WebhookSummary::new(request, endpoint, None).await?,
@@ -587,7 +591,7 @@ pub(crate) async fn disable_webhook(request: &ApiRequest) -> ApiResponse {
 /// Forgets that an endpoint ever failed, and sees to what is parked for it.
 async fn reset_health(request: &ApiRequest, endpoint: &Endpoint) -> Result<(), ApiError> {
     let stored = request
-        .state
+        .services
         .store
         .load_endpoint_health(endpoint.id)
         .await?;
@@ -602,7 +606,11 @@ async fn reset_health(request: &ApiRequest, endpoint: &Endpoint) -> Result<(), A
         app: endpoint.app,
         endpoint: endpoint.id,
     };
-    Ok(request.state.queues.send_maintenances(&[(tend, 0)]).await?)
+    Ok(request
+        .services
+        .queues
+        .send_maintenances(&[(tend, 0)])
+        .await?)
 }
 
 async fn update_health(
@@ -610,7 +618,7 @@ async fn update_health(
     endpoint: &Endpoint,
     change: impl Fn(&mut EndpointHealth),
 ) -> Result<(), ApiError> {
-    let store = &request.state.store;
+    let store = &request.services.store;
     for _ in 0..MAX_UPDATE_ATTEMPTS {
         let mut stored = store.load_endpoint_health(endpoint.id).await?;
         let before = stored.health.clone();
@@ -633,7 +641,7 @@ pub(crate) async fn list_webhooks(request: &ApiRequest) -> ApiResponse {
         Some(_) => vec![load_endpoint_or_data_sync(request).await?],
         None => {
             request
-                .state
+                .services
                 .store
                 .list_endpoints(request.require_app()?.id)
                 .await?
@@ -654,7 +662,7 @@ pub(crate) async fn list_webhooks(request: &ApiRequest) -> ApiResponse {
 pub(crate) async fn remove_webhook(request: &ApiRequest) -> ApiResponse {
     let endpoint = load_own_endpoint(request).await?;
     let shown = WebhookSummary::new(request, endpoint.clone(), None).await?;
-    let store = &request.state.store;
+    let store = &request.services.store;
     store.delete_endpoint(endpoint.app, endpoint.id).await?;
     reset_health(request, &endpoint).await?;
     success_response("Webhook removed successfully", shown)
@@ -663,15 +671,18 @@ pub(crate) async fn remove_webhook(request: &ApiRequest) -> ApiResponse {
 /// The secret that signs for the URLs of data sync, which have none of their own; a new one with
 /// `{rotate: true}`.
 pub(crate) async fn get_signing_secret(request: &ApiRequest) -> ApiResponse {
-    let (app, state) = (request.require_app()?.id, &request.state);
+    let (app, state) = (request.require_app()?.id, &request.services);
     let mut secrets = state
-        .keyring
+        .keyring()
         .load_or_create_app_secrets(app, request.now())
         .await?;
     if request.input.is_true("rotate") {
         secrets = secrets.with_new_secret(&state.random_bytes()?);
         let until = parse_overlap_end(request)?;
-        state.keyring.put_app_secrets(app, &secrets, until).await?;
+        state
+            .keyring()
+            .put_app_secrets(app, &secrets, until)
+            .await?;
     }
     success_response(
         "Signing secret retrieved successfully",

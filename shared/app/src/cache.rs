@@ -1,5 +1,7 @@
-//! What a process keeps for some seconds so that not every call reads it: apps by their keys, and the
-//! banks. A key that is revoked elsewhere, and a bank that is changed, are believed that much longer.
+//! [`AppBankCache`]: apps by their keys, and the banks, so that not every request reads them.
+//!
+//! The rule: an entry is used for [`CACHE_TTL`] at most. A key that another process revokes, and a bank that another
+//! process changes, stay in use for that long.
 
 use std::{
     collections::HashMap,
@@ -10,14 +12,14 @@ use jiff::{SignedDuration, Timestamp};
 use okra_core::model::ids::{AppId, BankId};
 use okra_store::{App, KeyHash, KeyOwner, OwnedBank, Store, StoreError};
 
-/// How long something is kept.
+/// How long an entry is used.
 const CACHE_TTL: SignedDuration = SignedDuration::from_secs(5);
 
-/// Keys whose apps are kept at most.
+/// Most keys whose apps are cached.
 const MAX_CACHED_KEYS: usize = 1000;
 
 /// Banks in the order of their ids.
-pub(crate) type CachedBanks = Arc<Vec<Arc<OwnedBank>>>;
+pub type CachedBanks = Arc<Vec<Arc<OwnedBank>>>;
 
 struct CachedApp {
     app: Arc<App>,
@@ -25,7 +27,7 @@ struct CachedApp {
     read_at: Timestamp,
 }
 
-/// What is kept.
+/// Apps by the hash of a key, and all banks.
 #[derive(Default)]
 pub(crate) struct AppBankCache {
     apps: Mutex<HashMap<KeyHash, CachedApp>>,
@@ -37,7 +39,7 @@ fn lock_unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn is_fresh(read_at: Timestamp, now: Timestamp) -> bool {
-    // An age below zero: a driven clock was set back.
+    // The age is negative where a test clock was set back.
     let age = now.duration_since(read_at);
     age >= SignedDuration::ZERO && age < CACHE_TTL
 }
@@ -50,10 +52,10 @@ impl AppBankCache {
         key: KeyHash,
         now: Timestamp,
     ) -> Result<Option<Arc<App>>, StoreError> {
-        if let Some(kept) = lock_unpoisoned(&self.apps).get(&key)
-            && is_fresh(kept.read_at, now)
+        if let Some(cached) = lock_unpoisoned(&self.apps).get(&key)
+            && is_fresh(cached.read_at, now)
         {
-            return Ok(kept.owner.is_valid(now).then(|| Arc::clone(&kept.app)));
+            return Ok(cached.owner.is_valid(now).then(|| Arc::clone(&cached.app)));
         }
         let owner = store.find_key_owner(key).await?;
         let Some(owner) = owner.filter(|it| it.is_valid(now)) else {
@@ -62,7 +64,7 @@ impl AppBankCache {
         let Some(app) = store.find_app(owner.app).await?.map(Arc::new) else {
             return Ok(None);
         };
-        let kept = CachedApp {
+        let entry = CachedApp {
             app: Arc::clone(&app),
             owner,
             read_at: now,
@@ -71,13 +73,13 @@ impl AppBankCache {
         if apps.len() >= MAX_CACHED_KEYS {
             apps.clear();
         }
-        apps.insert(key, kept);
+        apps.insert(key, entry);
         Ok(Some(app))
     }
 
-    /// Forgets the keys of an app: they have changed.
+    /// Drops the keys of an app, which have changed.
     pub(crate) fn forget_keys(&self, app: AppId) {
-        lock_unpoisoned(&self.apps).retain(|_, kept| kept.app.id != app);
+        lock_unpoisoned(&self.apps).retain(|_, cached| cached.app.id != app);
     }
 
     /// All banks.
@@ -97,7 +99,7 @@ impl AppBankCache {
         Ok(banks)
     }
 
-    /// A bank. One that is not among those kept may have been added meanwhile, and is looked for.
+    /// A bank. One that is not cached may have been added meanwhile, so it is read from the store.
     pub(crate) async fn load_bank(
         &self,
         store: &Store,
@@ -111,7 +113,7 @@ impl AppBankCache {
         Ok(store.find_owned_bank(bank).await?.map(Arc::new))
     }
 
-    /// Forgets the banks: they have changed.
+    /// Drops the banks, which have changed.
     pub(crate) fn forget_banks(&self) {
         *lock_unpoisoned(&self.banks) = None;
     }
