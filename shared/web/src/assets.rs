@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use std::sync::Arc;
 
-use crate::WebState;
+use crate::web_state::WebState;
 
 /// A year: the name changes with the content.
 const IMMUTABLE_CACHE_CONTROL: &str = "public, max-age=31536000, immutable";

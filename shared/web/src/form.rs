@@ -1,4 +1,4 @@
-//! What a form says.
+//! [`FormFields`]: the fields of a submitted form or of a query.
 
 use axum::body::{Body, to_bytes};
 

@@ -1,18 +1,17 @@
 //! The dashboard and the widget: server-rendered pages, served beside the API by the same router.
 //!
-//! The dashboard reads the table and acts through the API's own routes, called in process
-//! ([`okra_api::call`]): what a button does is what an app can do. Pages have no inline script and no
-//! inline style, and nothing from a third party. Styles, scripts and pictures are embedded, and named
-//! by the hash of their content, so that browsers keep them for good.
+//! [`dashboard`] is what an app sees of its records and webhooks after it signed in; [`widget`] is the frame in which a
+//! customer links a bank. Both are drawn from [`components`]. What a button of the dashboard does is what an app can
+//! do through the API. Pages have no inline script and no inline style, and nothing from a third party. Styles,
+//! scripts and pictures are embedded ([`assets`]) and named by the hash of their content, so that browsers cache
+//! them for good.
 
 mod assets;
-mod chart;
+mod components;
 mod dashboard;
 mod form;
-mod html;
-mod session;
-mod show;
-mod trouble;
+mod page_error;
+mod web_state;
 mod widget;
 
 use std::sync::Arc;
@@ -27,17 +26,7 @@ use axum::{
 use okra_api::ApiState;
 
 pub use self::dashboard::ROUTES as DASHBOARD;
-
-/// What pages stand on.
-pub(crate) struct WebState {
-    pub(crate) api: Arc<ApiState>,
-}
-
-impl WebState {
-    pub(crate) fn now(&self) -> jiff::Timestamp {
-        self.api.clock.now()
-    }
-}
+use self::web_state::WebState;
 
 /// The dashboard and the widget on their own paths, and the API on every other.
 pub fn build_router(api: ApiState) -> Router {

@@ -1,4 +1,4 @@
-//! The banks that are configured.
+//! The page of the banks: how each is, what it allows, and the records that the app has there.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,13 +22,20 @@ use okra_core::{
 };
 use okra_store::{RecordHead, RecordStatus};
 
-use super::overview;
-use crate::{
-    WebState,
-    html::{DashboardPage, Section, render_empty_state, render_table},
+use super::{
+    page::{DashboardPage, Section},
+    records::loaded::load_records,
     session::AppSession,
-    show,
-    trouble::PageError,
+};
+use crate::{
+    components::{
+        badges::render_badge,
+        format::{format_count, render_relative_time},
+        labels::describe_interval,
+        parts::{render_empty_state, render_table},
+    },
+    page_error::PageError,
+    web_state::WebState,
 };
 
 /// What of a bank the app's records use.
@@ -63,13 +70,13 @@ fn count_bank_usage(heads: &[RecordHead]) -> HashMap<BankId, BankUsage> {
 fn render_breaker_status(breaker: &BankBreaker, now: Timestamp) -> Markup {
     html! {
         @match breaker.bank_status() {
-            BankStatus::Healthy => (show::render_badge("good", "Healthy")),
-            BankStatus::Degraded => (show::render_badge("warn", "Degraded")),
-            BankStatus::Down => (show::render_badge("bad", "Down")),
+            BankStatus::Healthy => (render_badge("good", "Healthy")),
+            BankStatus::Degraded => (render_badge("warn", "Degraded")),
+            BankStatus::Down => (render_badge("bad", "Down")),
         }
         @if breaker.bank_status() != BankStatus::Healthy {
-            @if let Some(at) = breaker.failing_since() { span.note { "since " (show::render_relative_time(now, at)) } }
-            @if let Some(at) = breaker.next_probe_at() { span.note { "asked again " (show::render_relative_time(now, at)) } }
+            @if let Some(at) = breaker.failing_since() { span.note { "since " (render_relative_time(now, at)) } }
+            @if let Some(at) = breaker.next_probe_at() { span.note { "asked again " (render_relative_time(now, at)) } }
         }
     }
 }
@@ -141,13 +148,13 @@ fn render_daily_quota(
         span.note {
             @match on_demand {
                 Some(OnDemandUsage { total_count, busiest_record: Some((most, record)), .. }) => {
-                    (show::format_count(*total_count)) " asked for in 24 hours, "
-                    a href={ "/dashboard/records/" (record) } { (show::format_count(*most)) }
+                    (format_count(*total_count)) " asked for in 24 hours, "
+                    a href={ "/dashboard/records/" (record) } { (format_count(*most)) }
                     " of one record and product at most"
                 },
                 _ => "none asked for in 24 hours",
             }
-            @if let Some(left_out) = on_demand.map(|it| it.uncounted_records).filter(|it| *it > 0) { "; " (show::format_count(left_out)) " records not counted" }
+            @if let Some(left_out) = on_demand.map(|it| it.uncounted_records).filter(|it| *it > 0) { "; " (format_count(left_out)) " records not counted" }
         }
         span.note { (bank.limits.user_reserve) " kept for users who ask" }
     }
@@ -163,7 +170,7 @@ pub(crate) async fn render_banks_page(
         futures::future::try_join(banks, store.list_bank_breakers()).await?
     };
     let now = web.now();
-    let heads = overview::load_records(&web, &session).await?;
+    let heads = load_records(&web, &session).await?;
     let uses = count_bank_usage(&heads.items);
     let asked = load_on_demand_usage(&web, &banks, &heads.items).await?;
     let body = html! {
@@ -184,18 +191,18 @@ pub(crate) async fn render_banks_page(
                         td {
                             span.strong { (bank.name) } span.note.wide { (bank.base_url) }
                             // What has no column on a narrow screen.
-                            span.note.narrow { (bank.limits.shortest_interval().map_or("with the user only", show::describe_interval)) " at most" }
+                            span.note.narrow { (bank.limits.shortest_interval().map_or("with the user only", describe_interval)) " at most" }
                             span.note.narrow { (render_daily_quota(bank, of, asked.get(&bank.id))) }
                         }
                         td { (render_breaker_status(&breakers.get(&bank.id).copied().unwrap_or_default(), now)) }
-                        td.number { a href={ "/dashboard/records?bank=" (bank.id) } { (heads.qualify_figure(show::format_count(of.record_count))) } }
-                        td.wide.number { a href={ "/dashboard/records?status=token_required&bank=" (bank.id) } { (heads.qualify_figure(show::format_count(of.user_needed_count))) } }
+                        td.number { a href={ "/dashboard/records?bank=" (bank.id) } { (heads.qualify_figure(format_count(of.record_count))) } }
+                        td.wide.number { a href={ "/dashboard/records?status=token_required&bank=" (bank.id) } { (heads.qualify_figure(format_count(of.user_needed_count))) } }
                         td.wide {
-                            (bank.limits.shortest_interval().map_or("with the user only", show::describe_interval))
-                            @if let Some(shortest) = of.shortest_interval { span.note { "in use: " (show::describe_interval(shortest)) } }
+                            (bank.limits.shortest_interval().map_or("with the user only", describe_interval))
+                            @if let Some(shortest) = of.shortest_interval { span.note { "in use: " (describe_interval(shortest)) } }
                         }
                         td.wide { (render_daily_quota(bank, of, asked.get(&bank.id))) }
-                        td.wide.number { (heads.qualify_figure(format!("{:.1}", of.refreshes_per_minute))) span.note { "of " (show::format_count(bank.limits.records_per_second.saturating_mul(60))) } }
+                        td.wide.number { (heads.qualify_figure(format!("{:.1}", of.refreshes_per_minute))) span.note { "of " (format_count(bank.limits.records_per_second.saturating_mul(60))) } }
                         td.wide { (match bank.standard { BankStandard::Obie31 => "UK Open Banking 3.1", BankStandard::Obie40 => "UK Open Banking 4.0" }) }
                     }
                 }

@@ -1,4 +1,4 @@
-//! What of records fails now, by class.
+//! Which records fail now, by class of fault.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,23 +11,7 @@ use okra_core::{
 };
 use okra_store::{Account, RecordHead, RecordStatus};
 
-use crate::{WebState, trouble::PageError};
-
-/// The classes of a bank's fault, and what they mean.
-pub(crate) const FAULT_CLASSES: [(FaultClass, &str); 6] = [
-    (FaultClass::BankUnavailable, "Bank unavailable"),
-    (FaultClass::RateLimited, "Rate limit"),
-    (FaultClass::QuotaSpent, "Quota spent"),
-    (FaultClass::ConsentRejected, "Consent refused"),
-    (FaultClass::MalformedResponse, "Unreadable answer"),
-    (FaultClass::Internal, "Our own fault"),
-];
-
-/// The class of this name.
-pub(crate) fn find_fault_class(name: &str) -> Option<FaultClass> {
-    let known = FAULT_CLASSES.into_iter().map(|(class, _)| class);
-    known.into_iter().find(|class| class.as_str() == name)
-}
+use crate::{page_error::PageError, web_state::WebState};
 
 /// Those of the records of which something cannot be had now, for a reason of this class.
 pub(crate) async fn find_failing_records(

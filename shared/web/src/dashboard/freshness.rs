@@ -1,7 +1,7 @@
 //! How fresh records are.
 //!
-//! A refresh that finds nothing new writes nothing, so when it was is stored nowhere. It follows: a
-//! record whose due entries know of no failure was refreshed in its last slot.
+//! A refresh that finds nothing new writes nothing, so the time of the last refresh is stored nowhere. It follows from
+//! the schedule: a record whose due entries know of no failure was refreshed in its last slot.
 
 use std::collections::HashMap;
 
@@ -12,8 +12,7 @@ use okra_core::{
 };
 use okra_store::{RecordHead, RecordStatus};
 
-use super::record::next_due_at;
-use crate::{WebState, trouble::PageError};
+use crate::{page_error::PageError, web_state::WebState};
 
 /// Whether a record is as fresh as its interval promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +75,14 @@ fn last_due_at(key: DueKey, now: Timestamp) -> Timestamp {
     next_due_at(key, now).checked_sub(length).unwrap_or(now)
 }
 
+/// When a record's due entry is worked off next.
+fn next_due_at(key: DueKey, now: Timestamp) -> Timestamp {
+    let (length, slot) = (i64::from(key.interval.minutes()), i64::from(key.slot().0));
+    let minute = now.as_second().div_euclid(60) + 1;
+    let wait = (slot - minute).rem_euclid(length);
+    Timestamp::from_second((minute + wait) * 60).unwrap_or(now)
+}
+
 /// Freshness over many records.
 pub(crate) struct FreshnessSummary {
     pub(crate) fresh_count: usize,
@@ -133,6 +140,25 @@ mod tests {
         check(2, 3, Some("66.6 %"));
         check(1999, 2000, Some("99.9 %"));
         check(2000, 2000, Some("100 %"));
+    }
+
+    #[test]
+    fn the_next_refresh_is_the_next_minute_of_its_slot() {
+        for byte in 0..50 {
+            let record = RecordId::from_bytes([byte; 12]);
+            for interval in Interval::ALL {
+                let key = DueKey {
+                    interval,
+                    bank: BankId::from_bytes([1; 12]),
+                    record,
+                };
+                let now = Timestamp::from_second(1_700_000_123).unwrap();
+                let at = next_due_at(key, now);
+                assert_eq!(interval.slot_at(at), key.slot());
+                let wait = at.duration_since(now).as_secs();
+                assert!(wait > 0 && wait <= i64::from(interval.seconds()), "{wait}");
+            }
+        }
     }
 
     #[test]

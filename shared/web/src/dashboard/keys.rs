@@ -15,13 +15,18 @@ use okra_vault::generate_nonce;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::call_api;
-use crate::{
-    WebState,
-    html::{DashboardPage, Section, render_csrf_field, render_table},
+use super::{
+    api_call::call_api,
+    page::{DashboardPage, Section, render_csrf_field},
     session::{AppSession, SubmittedForm},
-    show,
-    trouble::PageError,
+};
+use crate::{
+    components::{
+        format::{render_id, render_relative_time},
+        parts::render_table,
+    },
+    page_error::PageError,
+    web_state::WebState,
     widget,
 };
 
@@ -44,8 +49,8 @@ fn render_secret_keys(session: &AppSession, keys: &[SecretKeyRow], now: Timestam
                     @let own = session.key_hash.to_hex().starts_with(&key.id);
                     tr {
                         td { code { "okra_sk_…" (key.hint) } @if own { span.note { "signed in with it" } } }
-                        td { @match key.created_at { Some(at) => (show::render_relative_time(now, at)), None => "unknown" } }
-                        td { @match key.expires_at { Some(at) => (show::render_relative_time(now, at)), None => "never" } }
+                        td { @match key.created_at { Some(at) => (render_relative_time(now, at)), None => "unknown" } }
+                        td { @match key.expires_at { Some(at) => (render_relative_time(now, at)), None => "never" } }
                         td {
                             form method="post" action="/dashboard/keys/revoke" {
                                 (render_csrf_field(session))
@@ -130,8 +135,8 @@ pub(crate) async fn render_keys_page(
                     dt { "API" } dd { code { (url) "/v2" } }
                     dt { "App" } dd { (app.name) }
                     dt { "Environment" } dd { (app.environment.as_str()) }
-                    dt { "App id" } dd { (show::render_id(app.id)) }
-                    dt { "Made" } dd { (show::render_relative_time(web.now(), app.created_at)) }
+                    dt { "App id" } dd { (render_id(app.id)) }
+                    dt { "Made" } dd { (render_relative_time(web.now(), app.created_at)) }
                 }
             }
             section.card aria-labelledby="pages" {

@@ -1,33 +1,24 @@
-//! What is new, as server-sent events.
+//! What is new on a page, as server-sent events.
 //!
-//! Behind API Gateway an answer cannot stream. So a call answers what is new since the event that the
-//! browser saw last (`Last-Event-ID`), or that nothing is, and ends; the browser's `EventSource` calls
-//! again after `retry`. The same happens in the local process: there is one code path. A page that is
-//! not looked at does not ask.
+//! Behind API Gateway a response cannot stream. So each request is answered at once with the version of the page's
+//! content, or with nothing where the browser has that version already (`Last-Event-ID`), and ends; the browser's
+//! `EventSource` asks again after `retry`. The local process does the same: there is one code path. A page in a hidden
+//! tab does not ask.
 
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use okra_core::model::ids::RecordId;
-use okra_store::{Consistency, RecordHead};
 use sha2::{Digest, Sha256};
 
-use super::record;
-use crate::{WebState, session::AppSession, trouble::PageError};
+use super::session::AppSession;
+use crate::{page_error::PageError, web_state::WebState};
 
 /// Milliseconds until the browser asks again.
 const RECONNECT_AFTER_MS: u32 = 2500;
-
-/// What of a record a page shows that can change.
-pub(crate) fn record_version(head: &RecordHead) -> String {
-    let state = format!("{:?} {:?}", head.status, head.schedule);
-    let digest = Sha256::digest(state.as_bytes());
-    format!("{}-{:02x}{:02x}", head.seq.0, digest[0], digest[1])
-}
 
 /// The event of a page whose content is now `version`.
 pub(crate) fn version_event(headers: &HeaderMap, version: &str) -> Response {
@@ -38,16 +29,6 @@ pub(crate) fn version_event(headers: &HeaderMap, version: &str) -> Response {
         format!("retry: {RECONNECT_AFTER_MS}\nid: {version}\nevent: version\ndata: {version}\n\n")
     };
     ([(header::CONTENT_TYPE, "text/event-stream")], text).into_response()
-}
-
-pub(crate) async fn record_events(
-    State(web): State<Arc<WebState>>,
-    session: AppSession,
-    Path(id): Path<RecordId>,
-    headers: HeaderMap,
-) -> Result<Response, PageError> {
-    let head = record::load_own_record(&web, &session, id, Consistency::Eventual).await?;
-    Ok(version_event(&headers, &record_version(&head)))
 }
 
 /// What the overview and the lists show: what was counted for the app in this minute and the last.

@@ -10,13 +10,10 @@ use axum::{
 };
 use maud::html;
 
+use super::session::{AppSession, SessionCookie, SubmittedForm, read_verified_form};
 use crate::{
-    WebState,
-    assets::asset_href,
-    form::FormFields,
-    html as shell,
-    session::{AppSession, SessionCookie, SubmittedForm, read_verified_form},
-    trouble::PageError,
+    assets::asset_href, components::document::render_document, form::FormFields,
+    page_error::PageError, web_state::WebState,
 };
 
 pub(crate) async fn render_sign_in_page(
@@ -66,7 +63,7 @@ fn render_sign_in_form(
         StatusCode::OK
     };
     with_cookie(
-        shell::render_document(status, "Sign in", &body),
+        render_document(status, "Sign in", &body),
         &guest.set_cookie_header(web)?,
     )
 }

@@ -21,10 +21,13 @@ use okra_vault::generate_nonce;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::session::{
-    self, AuthorizationState as Returned, BankAuthorization, BankLinkError, OfferedAccount,
+use super::link_session::{
+    self as session, AuthorizationState as Returned, BankAuthorization, BankLinkError,
+    OfferedAccount,
 };
-use crate::{WebState, form::FormFields, html as shell, trouble::PageError};
+use crate::{
+    components::document as shell, form::FormFields, page_error::PageError, web_state::WebState,
+};
 
 /// What OBIE calls what we read.
 const CONSENT_SCOPE: &str = "accounts";

@@ -9,7 +9,6 @@ use okra_core::{
         snapshot::{ByProduct, Environment, Product},
     },
 };
-use okra_store::App;
 use okra_webhooks::{AddressPolicy, check_webhook_url};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -75,44 +74,6 @@ impl LinkOptions {
     }
 }
 
-/// True where a page of this origin may open the app's widget.
-pub(crate) fn may_embed(app: &App, origin: &str) -> bool {
-    if app.widget_origins.is_empty() {
-        return app.environment == Environment::Sandbox && is_loopback_origin(origin);
-    }
-    app.widget_origins.iter().any(|allowed| allowed == origin)
-}
-
-fn is_loopback_origin(origin: &str) -> bool {
-    let host = origin
-        .strip_prefix("http://")
-        .or_else(|| origin.strip_prefix("https://"))
-        .unwrap_or_default();
-    let host = match host.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => host,
-    };
-    ["localhost", "127.0.0.1", "[::1]"].contains(&host)
-}
-
-/// An origin as browsers spell it, of what somebody typed; `None` where it is none.
-pub(crate) fn parse_origin(text: &str) -> Option<String> {
-    let text = text.trim().trim_end_matches('/').to_ascii_lowercase();
-    let host = text.strip_prefix("https://").or_else(|| {
-        text.strip_prefix("http://")
-            .filter(|_| is_loopback_origin(&text))
-    })?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte);
-    (!host.is_empty() && host.len() <= 255 && host.bytes().all(plain)).then_some(text)
-}
-
-const MAX_TEXT_CHARS: usize = 300;
-
-/// True for what can be the address of a page or a server.
-fn is_http_url(text: &str) -> bool {
-    text.starts_with("https://") || text.starts_with("http://")
-}
-
 impl LinkOptions {
     /// What is wrong with who is to be told: the option, and the rule that its URL breaks.
     pub(crate) fn check_webhook_url(
@@ -128,6 +89,13 @@ impl LinkOptions {
         };
         Some(format!("{option} cannot be told: {refused}."))
     }
+}
+
+const MAX_TEXT_CHARS: usize = 300;
+
+/// True for what can be the address of a page or a server.
+fn is_http_url(text: &str) -> bool {
+    text.starts_with("https://") || text.starts_with("http://")
 }
 
 /// Reads the options. What is wrong with them is a sentence for the developer who wrote them.
@@ -534,53 +502,5 @@ mod tests {
             "reauth_account and reauth_bank",
         );
         check(json!({"customer": {"id": "x"}}), "customer.id is no id");
-    }
-
-    #[test]
-    fn origins_are_spelt_as_browsers_do() {
-        let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(parse_origin(text).as_deref(), expected, "{text}");
-        };
-        check("https://App.example/", Some("https://app.example"));
-        check("http://localhost:8080", Some("http://localhost:8080"));
-        check("http://app.example", None);
-        check("https://app.example/path", None);
-        check("https://*.example", None);
-        check("https://a; script-src *", None);
-        check("app.example", None);
-    }
-
-    #[test]
-    fn pages_of_this_machine_may_embed_a_sandbox_app_that_names_no_origins() {
-        let mut app = App {
-            id: okra_core::model::ids::AppId::from_bytes([1; 12]),
-            name: "a".to_owned(),
-            environment: Environment::Sandbox,
-            created_at: jiff::Timestamp::UNIX_EPOCH,
-            widget_origins: vec![],
-            public_key: None,
-            refreshes_per_minute: okra_store::DEFAULT_REFRESHES_PER_MINUTE,
-        };
-        for origin in [
-            "http://localhost:5000",
-            "http://127.0.0.1",
-            "http://[::1]:80",
-        ] {
-            assert!(may_embed(&app, origin), "{origin}");
-        }
-        for origin in [
-            "",
-            "null",
-            "https://evil.example",
-            "http://localhost.evil.example",
-            "http://127.0.0.1.evil.example:80",
-        ] {
-            assert!(!may_embed(&app, origin), "{origin}");
-        }
-        app.environment = Environment::Production;
-        assert!(!may_embed(&app, "http://localhost:5000"));
-        app.widget_origins = vec!["https://app.example".to_owned()];
-        assert!(may_embed(&app, "https://app.example"));
-        assert!(!may_embed(&app, "https://app.example.evil"));
     }
 }

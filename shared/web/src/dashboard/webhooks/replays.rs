@@ -1,4 +1,4 @@
-//! Replays: an endpoint is told again of a range of events.
+//! Replays: a range of events is sent to an endpoint anew.
 
 use std::sync::Arc;
 
@@ -12,13 +12,19 @@ use okra_core::model::ids::{EndpointId, ReplayId};
 use okra_store::{Replay, ReplayState};
 use serde_json::json;
 
-use super::super::call_api;
-use crate::{
-    WebState,
-    html::{render_csrf_field, render_table},
+use super::super::{
+    api_call::call_api,
+    page::render_csrf_field,
     session::{AppSession, SubmittedForm},
-    show,
-    trouble::PageError,
+};
+use crate::{
+    components::{
+        badges::render_replay_state,
+        format::{format_count, format_day_and_time, render_relative_time},
+        parts::render_table,
+    },
+    page_error::PageError,
+    web_state::WebState,
 };
 
 /// Replays of an endpoint that are shown, newest first.
@@ -73,10 +79,10 @@ pub(super) fn render_replays(
                 }, &html! {
                     @for it in own.into_iter().take(MAX_REPLAYS_SHOWN) {
                         tr {
-                            td { (show::format_day_and_time(it.commit_time_range.0)) " – " (show::format_day_and_time(it.commit_time_range.1)) span.note { (describe_selection(it)) } }
-                            td { (render_replay_state(it.state)) span.note { (show::render_relative_time(now, it.updated_at)) } }
-                            td.number { (show::format_count(it.examined_count)) }
-                            td.number { (show::format_count(it.sent_count)) }
+                            td { (format_day_and_time(it.commit_time_range.0)) " – " (format_day_and_time(it.commit_time_range.1)) span.note { (describe_selection(it)) } }
+                            td { (render_replay_state(it.state)) span.note { (render_relative_time(now, it.updated_at)) } }
+                            td.number { (format_count(it.examined_count)) }
+                            td.number { (format_count(it.sent_count)) }
                             td { (render_replay_action(session, &path, it)) }
                         }
                     }
@@ -91,14 +97,6 @@ fn describe_selection(replay: &Replay) -> &'static str {
         "failed" => "those that failed",
         "missing" => "those never sent",
         _ => "all",
-    }
-}
-
-fn render_replay_state(state: ReplayState) -> Markup {
-    match state {
-        ReplayState::Running => show::render_badge("warn", "Running"),
-        ReplayState::Done => show::render_badge("good", "Done"),
-        ReplayState::Cancelled => show::render_badge("idle", "Cancelled"),
     }
 }
 

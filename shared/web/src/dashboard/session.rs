@@ -22,7 +22,7 @@ use okra_store::{App, KeyHash};
 use okra_vault::generate_nonce;
 use serde::{Deserialize, Serialize};
 
-use crate::{WebState, form::FormFields, trouble::PageError};
+use crate::{form::FormFields, page_error::PageError, web_state::WebState};
 
 /// How long one sign-in lasts.
 pub(crate) const SESSION_LIFETIME: SignedDuration = SignedDuration::from_hours(12);

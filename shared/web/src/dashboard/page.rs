@@ -1,12 +1,13 @@
-//! The frame of every page, and the parts that pages share.
+//! [`DashboardPage`]: the frame around every page of the dashboard, with the menu of its [`Section`]s.
 
 use axum::{
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use maud::{DOCTYPE, Markup, html};
+use maud::{Markup, html};
 
-use crate::{assets::asset_href, session::AppSession};
+use super::session::AppSession;
+use crate::{assets::asset_href, components::document::render_document};
 
 /// The dashboard's sections, in the order of the menu.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,32 +47,6 @@ impl Section {
             Self::Keys => "/dashboard/keys",
         }
     }
-}
-
-/// A whole document around a body.
-pub(crate) fn render_document(status: StatusCode, title: &str, body: &Markup) -> Response {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (title) " · okra-sync" }
-                link rel="icon" href=(asset_href("icon.svg"));
-                link rel="stylesheet" href=(asset_href("dashboard.css"));
-                script src=(asset_href("dashboard.js")) defer {}
-            }
-            body { (body) }
-        }
-    };
-    html_response(status, page)
-}
-
-/// Markup as an answer.
-pub(crate) fn html_response(status: StatusCode, page: Markup) -> Response {
-    let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
-    (status, html, page.into_string()).into_response()
 }
 
 /// One page of the dashboard.
@@ -123,32 +98,4 @@ impl IntoResponse for DashboardPage<'_> {
 /// The token that a form sends back.
 pub(crate) fn render_csrf_field(session: &AppSession) -> Markup {
     html! { input type="hidden" name="csrf" value=(session.csrf); }
-}
-
-/// What a list that is empty says: what it would hold, and what to do next.
-pub(crate) fn render_empty_state(title: &str, guidance: &Markup) -> Markup {
-    html! { div.empty { h2 { (title) } (guidance) } }
-}
-
-/// A number with its name, which leads to the list behind it.
-pub(crate) fn render_figure(name: &str, value: &str, note: &str, href: &str) -> Markup {
-    html! {
-        a.figure href=(href) {
-            span.name { (name) }
-            span.value { (value) }
-            @if !note.is_empty() { span.note { (note) } }
-        }
-    }
-}
-
-/// A table that scrolls in itself where it is wider than the screen.
-pub(crate) fn render_table(label: &str, head: &Markup, body: &Markup) -> Markup {
-    html! {
-        div.scroll role="region" aria-label=(label) tabindex="0" {
-            table {
-                thead { tr { (head) } }
-                tbody { (body) }
-            }
-        }
-    }
 }

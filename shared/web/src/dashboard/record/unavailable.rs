@@ -1,4 +1,4 @@
-//! The state of a record, as the API has it: what the page says is what an app reads.
+//! What of a record's data cannot be had now, as the API has it: the page says what an app reads.
 
 use jiff::Timestamp;
 use maud::{Markup, html};
@@ -9,8 +9,16 @@ use okra_core::model::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{call_api, failing, record::fault_class_label};
-use crate::{WebState, session::AppSession, show, trouble::PageError};
+use super::super::{api_call::call_api, session::AppSession};
+use crate::{
+    components::{
+        badges::render_badge,
+        format::{format_count, render_relative_time},
+        labels::{fault_class_label, find_fault_class, join_product_names},
+    },
+    page_error::PageError,
+    web_state::WebState,
+};
 
 /// `state` of `products/records/get`, as far as a page shows it.
 #[derive(Deserialize)]
@@ -152,16 +160,16 @@ impl RecordStateView {
             @for lack in self.group_unavailable() {
                 @let state = lack.state;
                 p.next {
-                    (capitalise_first(&join_product_names(&lack.affected_products()))) " " (availability_label(&state.data_status))
+                    (capitalise_first(&join_product_names(&lack.affected_products()))) " " (data_status_label(&state.data_status))
                     @let accounts = lack.affected_accounts();
                     @if accounts.len() < self.accounts.len() {
                         @let names: Vec<_> = accounts.into_iter().map(&account_name).collect();
                         " of " (names.join(", "))
                     }
                     @if let Some(reason) = &state.reason { ": " (describe_reason(reason)) }
-                    @if let Some(at) = state.since { ", since " (show::render_relative_time(now, at)) }
+                    @if let Some(at) = state.since { ", since " (render_relative_time(now, at)) }
                     "."
-                    @if let Some(at) = state.next_refresh_at { " It is tried again by itself " (show::render_relative_time(now, at)) "." }
+                    @if let Some(at) = state.next_refresh_at { " It is tried again by itself " (render_relative_time(now, at)) "." }
                 }
             }
         }
@@ -170,8 +178,8 @@ impl RecordStateView {
     /// How the bank does, where it does not do well.
     pub(crate) fn render_bank_status(&self) -> Markup {
         match self.bank_status.as_str() {
-            "DOWN" => html! { " " (show::render_badge("bad", "Down")) },
-            "DEGRADED" => html! { " " (show::render_badge("warn", "Degraded")) },
+            "DOWN" => html! { " " (render_badge("bad", "Down")) },
+            "DEGRADED" => html! { " " (render_badge("warn", "Degraded")) },
             _ => html! {},
         }
     }
@@ -184,18 +192,9 @@ impl RecordStateView {
         html! {
             @if it.complete { "complete" } @else { (it.percent) " %" }
             @if let Some(date) = &it.oldest_date { ", back to " (date) }
-            span.note { (show::format_count(it.rows)) " older rows" }
+            span.note { (format_count(it.rows)) " older rows" }
         }
     }
-}
-
-/// `balance and transactions`.
-pub(crate) fn join_product_names(products: &[Product]) -> String {
-    let names = products.iter().map(|product| match product {
-        Product::Balance => "balance",
-        Product::Transactions => "transactions",
-    });
-    names.collect::<Vec<_>>().join(" and ")
 }
 
 fn capitalise_first(text: &str) -> String {
@@ -204,7 +203,7 @@ fn capitalise_first(text: &str) -> String {
     first.unwrap_or_default() + letters.as_str()
 }
 
-fn availability_label(data_status: &str) -> &'static str {
+fn data_status_label(data_status: &str) -> &'static str {
     match data_status {
         "PARTIAL" => "partly available",
         "UNAVAILABLE" => "not available",
@@ -218,7 +217,7 @@ fn describe_reason(reason: &str) -> &str {
         "rows_missing" => "the last answer lacked rows that are not known to be gone",
         "history_refused" => "the bank does not give its older rows",
         "history_gave_up" => "the bank failed too often while its older rows were read",
-        reason => match failing::find_fault_class(reason) {
+        reason => match find_fault_class(reason) {
             Some(class) => fault_class_label(class),
             None => reason,
         },

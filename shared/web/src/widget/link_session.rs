@@ -1,4 +1,6 @@
-//! What a customer on the way through the widget has got so far.
+//! The session of a customer in the widget: [`LinkProgress`] is how far the link has come, sealed at rest.
+//!
+//! Only the hash of the session's token is stored, and each save succeeds only where no other call saved in between.
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::civil::Date;
@@ -15,10 +17,11 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::options::LinkOptions;
-use crate::{WebState, trouble::PageError};
+use crate::{page_error::PageError, web_state::WebState};
 
 /// What the seal is for.
 const SESSION_SEAL_PURPOSE: &[u8] = b"link session";
+
 const STATE_SEAL_PURPOSE: &[u8] = b"link state";
 
 /// A link on its way.

@@ -1,14 +1,17 @@
 //! Charts as SVG, drawn on the server: no script, and a sentence for those who do not see them.
+//!
+//! [`StepChart`] draws values that hold until the next one, [`BarChart`] counts in even intervals of time.
 
 use std::fmt::Write;
 
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use crate::show;
+use super::format::{format_count, format_day, format_time_of_day};
 
 /// A chart's own units; the page stretches them to the room there is.
 const WIDTH: f64 = 600.0;
+
 const HEIGHT: f64 = 120.0;
 
 /// Room above the highest and below the lowest value.
@@ -96,9 +99,9 @@ impl StepChart<'_> {
 fn axis_label(at: Timestamp, span_ms: f64) -> String {
     const TWO_DAYS_MS: f64 = 2.0 * 86_400_000.0;
     if span_ms < TWO_DAYS_MS {
-        show::format_time_of_day(at)
+        format_time_of_day(at)
     } else {
-        show::format_day(at)
+        format_day(at)
     }
 }
 
@@ -146,11 +149,11 @@ impl BarChart<'_> {
             }
         };
         let xs = [
-            show::format_time_of_day(self.from),
-            show::format_time_of_day(self.until),
+            format_time_of_day(self.from),
+            format_time_of_day(self.until),
         ];
         html! {
-            (render_frame(&self.label, [show::format_count(high), "0".to_owned()], xs, &drawing))
+            (render_frame(&self.label, [format_count(high), "0".to_owned()], xs, &drawing))
             p.legend { @for (name, tone) in self.parts { span data-tone=(tone) { (name) } } }
         }
     }

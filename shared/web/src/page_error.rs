@@ -1,4 +1,7 @@
-//! Why a page cannot be shown.
+//! [`PageError`]: why a page cannot be shown, and the page that says so instead.
+//!
+//! An error of ours is logged here, once, with the chain of its sources; the page then says only that something went
+//! wrong.
 
 use std::error::Error;
 
@@ -9,7 +12,7 @@ use axum::{
 use maud::html;
 use okra_store::StoreError;
 
-use crate::html as page;
+use crate::components::document::render_document;
 
 /// Why a page cannot be shown.
 #[derive(Debug)]
@@ -69,7 +72,7 @@ impl IntoResponse for PageError {
                 }
             }
         };
-        page::render_document(status, title, &body)
+        render_document(status, title, &body)
     }
 }
 

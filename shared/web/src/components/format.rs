@@ -1,9 +1,8 @@
-//! Times, money and ids as people read them.
+//! Times, money, counts and ids as people read them.
 
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::Offset};
 use maud::{Markup, html};
-use okra_core::model::{interval::Interval, money::Money};
-use okra_store::RecordStatus;
+use okra_core::model::money::Money;
 
 /// An amount with groups of three digits: `29,180.50`; a true minus sign.
 pub(crate) fn format_amount(money: Money) -> String {
@@ -103,32 +102,11 @@ pub(crate) fn render_id(id: impl std::fmt::Display) -> Markup {
     html! { code.id { (id) } }
 }
 
-/// `every minute`, `daily`.
-pub(crate) const fn describe_interval(interval: Interval) -> &'static str {
-    match interval {
-        Interval::OneMinute => "every minute",
-        Interval::FiveMinute => "every 5 minutes",
-        Interval::FifteenMinute => "every 15 minutes",
-        Interval::ThirtyMinute => "every 30 minutes",
-        Interval::OneHour => "every hour",
-        Interval::SixHours => "every 6 hours",
-        Interval::TwelveHours => "every 12 hours",
-        Interval::Daily => "daily",
-    }
-}
-
-/// A word on a coloured ground. The colour repeats what the word says.
-pub(crate) fn render_badge(tone: &'static str, text: &str) -> Markup {
-    html! { span.badge data-tone=(tone) { (text) } }
-}
-
-/// A record's state.
-pub(crate) fn render_record_status(status: RecordStatus) -> Markup {
-    match status {
-        RecordStatus::Active => render_badge("good", "Active"),
-        RecordStatus::ReauthorisationRequired => render_badge("warn", "Needs the user"),
-        RecordStatus::Invalid => render_badge("idle", "Unlinked"),
-    }
+/// The last four digits of an account number: enough to tell accounts apart.
+pub(crate) fn mask_account_number(number: &str) -> String {
+    let skip = number.chars().count().saturating_sub(4);
+    let tail: String = number.chars().skip(skip).collect();
+    format!("•• {tail}")
 }
 
 #[cfg(test)]
@@ -163,5 +141,11 @@ mod tests {
         check(-90_000, "25 h ago");
         check(-400_000, "4 days ago");
         check(40, "in 40 s");
+    }
+
+    #[test]
+    fn an_account_number_is_masked() {
+        assert_eq!(mask_account_number("0123456789"), "•• 6789");
+        assert_eq!(mask_account_number(""), "•• ");
     }
 }

@@ -1,0 +1,19 @@
+//! The addresses of the dashboard's pages.
+
+use okra_core::model::ids::{RecordId, Seq};
+
+/// Where a change is listed.
+pub(crate) fn change_href(record: RecordId, seq: Seq) -> String {
+    let before = seq.0.saturating_add(1);
+    format!("/dashboard/records/{record}?before={before}#seq-{seq}")
+}
+
+/// An address within the log.
+pub(crate) fn log_href(path: &str, pairs: &[(&str, &str)]) -> String {
+    let pairs: Vec<_> = pairs
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .collect();
+    let query = serde_urlencoded::to_string(pairs).unwrap_or_default();
+    format!("/dashboard/deliveries{path}?{query}")
+}

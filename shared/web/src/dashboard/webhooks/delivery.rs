@@ -1,0 +1,136 @@
+//! The page of one delivery: its attempts, the request, and the response to it.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    response::{IntoResponse, Redirect, Response},
+};
+use maud::html;
+use okra_core::model::ids::{FeedSource, Seq};
+use serde_json::json;
+
+use super::{
+    super::{
+        api_call::call_api,
+        hrefs::{change_href, log_href},
+        page::render_csrf_field,
+        session::{AppSession, SubmittedForm},
+    },
+    loaded_delivery::{DeliveryDetails, load_delivery_details},
+    log::{render_breadcrumb, requested_url},
+    payload_body::truncate_body,
+    webhooks_page::respond_webhooks_page,
+};
+use crate::{
+    components::{
+        badges::render_state_badge,
+        format::{format_count, render_id, render_relative_time},
+        labels::describe_outcome,
+        parts::{render_empty_state, render_table},
+    },
+    page_error::PageError,
+    web_state::WebState,
+};
+
+/// One delivery: its attempts, the request, and what was answered.
+pub(crate) async fn render_delivery_page(
+    State(web): State<Arc<WebState>>,
+    session: AppSession,
+    Path(event): Path<String>,
+) -> Result<Response, PageError> {
+    let (url, now) = (requested_url(&session)?, web.now());
+    let found = load_delivery_details(&web, &session, url, &event).await?;
+    let DeliveryDetails {
+        delivery: it,
+        source,
+        body: sent,
+        payload,
+    } = &found;
+    let body = html! {
+        div.head {
+            (render_breadcrumb(&web, &session, url).await?)
+            div.title {
+                h1 { (it.event) }
+                (render_state_badge(&it.state))
+                @if let FeedSource::Record(_) = source {
+                    form.act method="post" action={ "/dashboard/deliveries/" (event) "/resend" } {
+                        (render_csrf_field(&session))
+                        input type="hidden" name="url" value=(url);
+                        button.main { "Resend" }
+                    }
+                }
+            }
+        }
+        div.columns {
+            section.card aria-labelledby="event" {
+                h2 #event { "Event" }
+                dl {
+                    dt { "Id" } dd { (render_id(&it.event_id)) }
+                    @match source {
+                        FeedSource::Record(record) => {
+                            dt { "Record" } dd { a href={ "/dashboard/records/" (record) } { (render_id(record)) } }
+                            dt { "Change" } dd { a href=(change_href(*record, Seq(it.sequence))) { "#" (it.sequence) } }
+                        },
+                        FeedSource::App(_) => { dt { "About" } dd { "the app's own endpoints" } },
+                    }
+                    dt { "Committed" } dd { (render_relative_time(now, it.committed_at)) }
+                    dt { "Attempts" } dd { (it.attempts) }
+                    @if let Some(at) = it.next_at { dt { "Next attempt" } dd { (render_relative_time(now, at)) } }
+                }
+            }
+            section.card aria-labelledby="answer" {
+                h2 #answer { "Response" }
+                @match &it.response {
+                    Some(text) if !text.is_empty() => { p.note { "The beginning of the last answer that was no 2xx" } pre.limited tabindex="0" { code { (text) } } },
+                    _ => p { "Of an answer that takes the event, its status is kept and not its body." },
+                }
+            }
+        }
+        section aria-labelledby="attempts" {
+            h2 #attempts { "Attempts" }
+            @if it.log.is_empty() {
+                (render_empty_state("No attempt yet", &html! { p { "It waits its turn." } }))
+            } @else {
+                (render_table("Attempts, newest first", &html! { th { "When" } th { "Outcome" } th.number { "Status" } th.number { "Took" } }, &html! {
+                    @for attempt in it.log.iter().rev() {
+                        tr {
+                            td { (render_relative_time(now, attempt.at)) }
+                            td { (describe_outcome(&attempt.class)) }
+                            td.number { @match attempt.status { Some(status) => (status), None => "none" } }
+                            td.number { (format_count(attempt.latency_ms)) " ms" }
+                        }
+                    }
+                }))
+            }
+        }
+        section aria-labelledby="request" {
+            h2 #request { "Request" @if payload.is_some() { span.note { "signed anew at each attempt" } } }
+            @match sent {
+                Some(sent) => {
+                    pre { code {
+                        "POST " (url) "\ncontent-type: application/json\nwebhook-id: " (it.event_id)
+                        "\nwebhook-timestamp: " (it.log.last().map_or(now, |last| last.at).as_second())
+                        "\nwebhook-signature: v1,…\nokra-event-sequence: " (it.sequence) "\nokra-attempt: " (it.attempts.max(1))
+                    } }
+                    pre.limited tabindex="0" { code { (truncate_body(sent)) } }
+                },
+                None => p.note { "The body tells of an endpoint of the app, and is made anew when it is sent." },
+            }
+        }
+    };
+    let live = log_href("/live", &[("url", url), ("event", &event)]);
+    Ok(respond_webhooks_page(&session, &it.event, Some(live), body))
+}
+
+/// Sends an event again.
+pub(crate) async fn resend_event(
+    State(web): State<Arc<WebState>>,
+    Path(event): Path<String>,
+    posted: SubmittedForm,
+) -> Result<Response, PageError> {
+    let url = posted.fields.get("url");
+    let body = json!({ "event_id": event, "url": url });
+    call_api(&web, &posted.session, "events/resend", body).await?;
+    Ok(Redirect::to(&log_href(&format!("/{event}"), &[("url", url)])).into_response())
+}

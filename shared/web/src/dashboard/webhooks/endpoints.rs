@@ -1,0 +1,125 @@
+//! The list of the app's endpoints, and the form that adds one.
+
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use maud::html;
+use okra_core::model::snapshot::Product;
+use okra_store::Endpoint;
+
+use super::{
+    super::{
+        api_call::call_api,
+        hrefs::log_href,
+        page::render_csrf_field,
+        session::{AppSession, SubmittedForm},
+    },
+    secrets::render_new_secret,
+    settings_form::{build_endpoint_request, render_endpoint_settings},
+    webhooks_page::respond_webhooks_page,
+};
+use crate::{
+    components::{
+        badges::render_health_badge,
+        format::render_relative_time,
+        labels::payload_mode_label,
+        parts::{render_empty_state, render_table},
+    },
+    page_error::PageError,
+    web_state::WebState,
+};
+
+pub(crate) async fn render_webhooks_page(
+    State(web): State<Arc<WebState>>,
+    session: AppSession,
+) -> Result<Response, PageError> {
+    let store = &web.api.store;
+    let endpoints = store.list_endpoints(session.app.id).await?;
+    let healths = endpoints.iter().map(|it| store.load_endpoint_health(it.id));
+    let healths = futures::future::try_join_all(healths).await?;
+    let now = web.now();
+    let body = html! {
+        div.head {
+            h1 { "Webhooks" }
+            p.sub { "Every change of every record is told to these endpoints, signed, at least once." }
+        }
+        @if endpoints.is_empty() {
+            (render_empty_state("No endpoints yet", &html! {
+                p { "Add the URL of your server that takes webhooks. To try it without a server, " code { "cargo run" }
+                    " has a receiver; to see webhooks on your own machine, run one there." }
+            }))
+        } @else {
+            (render_table("Endpoints", &html! {
+                th { "URL" } th { "State" } th { "Log" } th.wide { "Told of" } th.wide { "Payload" } th.wide { "Made" }
+            }, &html! {
+                @for (it, health) in endpoints.iter().zip(&healths) {
+                    tr {
+                        td.break { a.strong href={ "/dashboard/webhooks/" (it.id) } { (it.url) } }
+                        td { (render_health_badge(health)) @if let Some(at) = health.health.next_probe_at() { span.note { "probe " (render_relative_time(now, at)) } } }
+                        td { a href=(log_href("", &[("url", &it.url)])) { "Deliveries" } }
+                        td.wide { (describe_event_filter(it)) }
+                        td.wide { (payload_mode_label(it.payload_mode)) }
+                        td.wide { (render_relative_time(now, it.created_at)) }
+                    }
+                }
+            }))
+        }
+        section.card aria-labelledby="add" {
+            h2 #add { "Add an endpoint" }
+            form.stack method="post" action="/dashboard/webhooks" {
+                (render_csrf_field(&session))
+                label { span { "URL" } input type="url" name="url" required placeholder="https://app.example/webhooks/okra"; }
+                (render_endpoint_settings(None))
+                button.main { "Add endpoint" }
+            }
+        }
+        section.card aria-labelledby="sync-secret" {
+            h2 #sync-secret { "Secret of data sync's URLs" }
+            p { "A " code { "webhook_url" } " that is given with data sync or in the widget's " code { "refresh" }
+                " needs no endpoint here. What is sent there is signed with one secret of the app." }
+            form.buttons method="post" action="/dashboard/webhooks/secret" {
+                (render_csrf_field(&session))
+                button name="rotate" value="false" { "Show the secret" }
+                button name="rotate" value="true" { "Rotate it" }
+            }
+            p.note { "After a rotation the old one signs too for 24 hours." }
+        }
+    };
+    Ok(respond_webhooks_page(
+        &session,
+        "Webhooks",
+        Some("/dashboard/live".to_owned()),
+        body,
+    ))
+}
+
+fn describe_event_filter(endpoint: &Endpoint) -> &'static str {
+    if !endpoint.events.is_empty() {
+        return "Some events";
+    }
+    let has = |product| endpoint.products.is_empty() || endpoint.products.contains(&product);
+    match (has(Product::Balance), has(Product::Transactions)) {
+        (true, false) => "Balance",
+        (false, true) => "Transactions",
+        _ => "Everything",
+    }
+}
+
+/// Makes an endpoint, and shows its secret this once.
+pub(crate) async fn add_endpoint(
+    State(web): State<Arc<WebState>>,
+    posted: SubmittedForm,
+) -> Result<Response, PageError> {
+    let SubmittedForm {
+        session: signed,
+        fields,
+    } = posted;
+    let set = call_api(
+        &web,
+        &signed,
+        "webhooks/set",
+        build_endpoint_request(&fields, fields.get("url"))?,
+    )
+    .await?;
+    Ok(render_new_secret(&signed, &set))
+}

@@ -1,0 +1,101 @@
+//! The page of one event: its delivery at each endpoint.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    extract::{Path, State},
+    response::Response,
+};
+use maud::html;
+use okra_core::model::ids::{EndpointId, EventId, FeedSource, RecordId};
+use okra_webhooks::endpoint_id;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    super::{
+        api_call::call_api,
+        hrefs::{change_href, log_href},
+        session::AppSession,
+    },
+    log::DeliveryRow,
+    webhooks_page::respond_webhooks_page,
+};
+use crate::{
+    components::{
+        badges::render_state_badge,
+        format::{render_id, render_relative_time},
+        labels::describe_outcome,
+        parts::{render_empty_state, render_table},
+    },
+    page_error::PageError,
+    web_state::WebState,
+};
+
+/// What became of one event at each endpoint.
+pub(crate) async fn render_event_page(
+    State(web): State<Arc<WebState>>,
+    session: AppSession,
+    Path(event): Path<String>,
+) -> Result<Response, PageError> {
+    #[derive(Deserialize)]
+    struct DeliveryAtEndpoint {
+        endpoint: EndpointId,
+        #[serde(flatten)]
+        delivery: DeliveryRow,
+    }
+    #[derive(Deserialize)]
+    struct EventDeliveries {
+        deliveries: Vec<DeliveryAtEndpoint>,
+    }
+    let asked = json!({ "event_id": event });
+    let answer = call_api(&web, &session, "events/deliveries", asked).await;
+    let answer: EventDeliveries = serde_json::from_value(answer?)?;
+    let Some((FeedSource::Record(record), seq)) = EventId::parse(&event) else {
+        return Err(PageError::NotFound("event"));
+    };
+    let urls = load_endpoint_urls(&web, &session, record).await?;
+    let now = web.now();
+    let body = html! {
+        div.head {
+            p.crumb { a href=(change_href(record, seq)) { "Record" } " / #" (seq) }
+            h1 { "Who was told" }
+        }
+        @if answer.deliveries.is_empty() {
+            (render_empty_state("Nobody was told", &html! {
+                p { "No endpoint wanted this event when it was committed. " a href="/dashboard/webhooks" { "Add an endpoint" } ", or replay the event to one." }
+            }))
+        } @else {
+            (render_table("Deliveries", &html! { th { "Endpoint" } th { "State" } th.number { "Attempts" } th { "Last attempt" } }, &html! {
+                @for it in &answer.deliveries {
+                    @let url = urls.get(&it.endpoint).map(String::as_str);
+                    tr {
+                        td.break { @match url {
+                            Some(url) => a.strong href=(log_href(&format!("/{event}"), &[("url", url)])) { (url) },
+                            None => (render_id(it.endpoint)),
+                        } }
+                        td { (render_state_badge(&it.delivery.state)) }
+                        td.number { (it.delivery.attempts) }
+                        td { @if let Some(last) = it.delivery.log.last() { (describe_outcome(&last.class)) span.note { (render_relative_time(now, last.at)) } } }
+                    }
+                }
+            }))
+        }
+    };
+    Ok(respond_webhooks_page(&session, "Who was told", None, body))
+}
+
+/// The URLs that a record's events go to, by the ids of their endpoints.
+async fn load_endpoint_urls(
+    web: &WebState,
+    session: &AppSession,
+    record: RecordId,
+) -> Result<HashMap<EndpointId, String>, PageError> {
+    let (store, app) = (&web.api.store, session.app.id);
+    let endpoints = store.list_endpoints(app).await?;
+    let mut urls: HashMap<_, _> = endpoints.into_iter().map(|it| (it.id, it.url)).collect();
+    let subscriptions = store.list_subscriptions(record).await?;
+    let of_sync = subscriptions.into_iter().filter_map(|it| it.webhook_url);
+    urls.extend(of_sync.map(|url| (endpoint_id(app, &url), url)));
+    Ok(urls)
+}

@@ -1,0 +1,134 @@
+//! The documents of the widget: the frame, the page of a short link, and the page after a bank's login.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    http::{HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Redirect, Response},
+};
+use maud::{DOCTYPE, Markup, html};
+use okra_store::KeyHash;
+
+use crate::{
+    assets::asset_href, components::document::html_response, form::FormFields,
+    page_error::PageError, web_state::WebState,
+};
+
+/// Okra's pages open the frame at the root of the host: a package's `baseUrl` is an origin.
+pub(crate) async fn serve_root(state: State<Arc<WebState>>, uri: Uri) -> Response {
+    let query = FormFields::parse(uri.query().unwrap_or_default().as_bytes());
+    if query.get("isIframe").is_empty() {
+        return Redirect::to("/dashboard").into_response();
+    }
+    serve_frame(state, uri).await
+}
+
+/// The frame, the same for everybody: what it is for arrives by message. Where the page names its
+/// public key, the browser itself refuses to show it on other origins than the app's.
+pub(crate) async fn serve_frame(State(web): State<Arc<WebState>>, uri: Uri) -> Response {
+    let query = FormFields::parse(uri.query().unwrap_or_default().as_bytes());
+    let ancestors = allowed_ancestors(&web, query.get("key")).await;
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors {ancestors}"
+    );
+    let mut response = html_response(StatusCode::OK, render_dialog(None));
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    // A frame on a page of another origin is what this is for.
+    response.headers_mut().insert(
+        "cross-origin-resource-policy",
+        HeaderValue::from_static("cross-origin"),
+    );
+    response
+}
+
+/// The page of a short link: the widget by itself, in no page of anybody's.
+pub(crate) async fn serve_link_page(
+    State(web): State<Arc<WebState>>,
+    Path(name): Path<String>,
+) -> Result<Response, PageError> {
+    let Some(known) = web.api.store.find_short_link(&name).await? else {
+        let sentence =
+            "It was mistyped, or it was taken back. Ask whoever sent it to you for a new one.";
+        let page = render_message("This link does not exist", sentence, false);
+        return Ok(html_response(StatusCode::NOT_FOUND, page));
+    };
+    Ok(html_response(
+        StatusCode::OK,
+        render_dialog(Some(&known.name)),
+    ))
+}
+
+/// The head of each document of the widget, with its script where it is `scripted`.
+fn render_head(title: &str, has_script: bool) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            title { (title) }
+            link rel="icon" href=(asset_href("icon.svg"));
+            link rel="stylesheet" href=(asset_href("widget.css"));
+            @if has_script { script src=(asset_href("widget.js")) defer {} }
+        }
+    }
+}
+
+/// A document that says one thing, to a customer; in a window that `closes` by itself.
+pub(crate) fn render_message(title: &str, sentence: &str, closes_itself: bool) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            (render_head(title, closes_itself))
+            body.returned data-returned[closes_itself] {
+                div.dialog { main { h1 { (title) } p { (sentence) } } }
+            }
+        }
+    }
+}
+
+/// The widget's document, which its script fills; of a short link where it names one.
+fn render_dialog(short_url: Option<&str>) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            (render_head("Link a bank account", true))
+            body data-link=[short_url] {
+                div.dialog role="dialog" aria-modal="true" aria-label="Link a bank account" {
+                    header {
+                        button.back type="button" id="back" hidden { "Back" }
+                        span.app id="app-name" {}
+                        button.close type="button" id="close" aria-label="Close" { span aria-hidden="true" { "×" } }
+                    }
+                    main id="step" aria-live="polite" tabindex="-1" {
+                        p.wait role="status" { "One moment…" }
+                    }
+                    footer { "Secured by okra-sync. Your bank login stays with your bank." }
+                }
+            }
+        }
+    }
+}
+
+/// Who may embed the frame, as far as the key tells. Okra's own packages name none: then the session
+/// is refused instead, and the frame shows nothing but that.
+async fn allowed_ancestors(web: &WebState, key: &str) -> String {
+    let app = async {
+        let app = web
+            .api
+            .store
+            .find_app_by_public_key(KeyHash::hash_secret(key))
+            .await
+            .ok()??;
+        web.api.store.find_app(app).await.ok()?
+    };
+    match app.await {
+        Some(app) if !app.widget_origins.is_empty() => app.widget_origins.join(" "),
+        _ => "*".to_owned(),
+    }
+}

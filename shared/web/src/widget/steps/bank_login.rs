@@ -1,0 +1,116 @@
+//! The login at the bank, in a window of its own: started, waited for, and started anew.
+
+use maud::{Markup, html};
+use okra_core::model::{bank::BankConfig, snapshot::utc_date};
+
+use super::{
+    super::{
+        bank_side,
+        link_session::{LinkProgress, OpenLinkSession},
+    },
+    account_choice::render_account_choice,
+    consent::{effective_schedule, render_consent},
+    first_refresh::poll_first_refresh,
+    layout::{load_bank, render_bank_logo, render_polling_step},
+};
+use crate::{page_error::PageError, web_state::WebState};
+
+/// Seconds that a bank may take to be asked for its accounts; whoever asked has crashed after that.
+const READING_TIMEOUT_S: i64 = 60;
+
+fn render_bank_login(bank: &BankConfig, url: &str, poll_count: u32) -> Markup {
+    render_polling_step(
+        "bank",
+        &format!("Log in at {}", bank.name),
+        "wait",
+        poll_count,
+        &html! {
+            div.bank { (render_bank_logo(bank)) strong { (bank.name) } }
+            p { "The bank's own page is open in another window. Come back here when you are done." }
+            p.wait role="status" { "Waiting for you to log in…" }
+            div.actions {
+                a.button href=(url) target="okra-bank" rel="opener" data-go { "Open the bank's page" }
+                button type="button" data-action="retry" { "Start again" }
+            }
+        },
+    )
+}
+
+/// The customer is back, and the bank has not yet said which accounts there are.
+fn render_reading_accounts(bank: &BankConfig, poll_count: u32) -> Markup {
+    render_polling_step(
+        "reading",
+        "Reading your accounts",
+        "wait",
+        poll_count,
+        &html! {
+            div.bank { (render_bank_logo(bank)) strong { (bank.name) } }
+            div.bar { span {} }
+            p.wait role="status" { "The bank is asked for your accounts…" }
+        },
+    )
+}
+
+/// Sends the customer to the bank.
+pub(crate) async fn start_bank_login(
+    web: &WebState,
+    open: &mut OpenLinkSession,
+    token: &str,
+) -> Result<Markup, PageError> {
+    let bank = load_bank(web, &open.link).await?;
+    let products = effective_schedule(&open.link, &bank).products();
+    match bank_side::start_authorization(web, &bank, token, &products).await? {
+        Ok(visit) => {
+            let url = visit.authorization_url.clone();
+            open.link.authorization = Some(visit);
+            open.link.bank_error = None;
+            open.save_session(web).await?;
+            Ok(render_bank_login(&bank, &url, 0))
+        }
+        Err(problem) => {
+            open.link.bank_error = Some(problem);
+            Ok(render_consent(&open.link, &bank, utc_date(web.now())))
+        }
+    }
+}
+
+pub(crate) async fn restart_bank_login(
+    web: &WebState,
+    open: &mut OpenLinkSession,
+) -> Result<Markup, PageError> {
+    (open.link.authorization, open.link.reading_since_s) = (None, None);
+    open.save_session(web).await?;
+    let bank = load_bank(web, &open.link).await?;
+    Ok(render_consent(&open.link, &bank, utc_date(web.now())))
+}
+
+/// Whether the customer has come back from the bank.
+pub(crate) async fn poll_bank_login(
+    web: &WebState,
+    link: &LinkProgress,
+    poll_count: u32,
+) -> Result<Markup, PageError> {
+    let bank = load_bank(web, link).await?;
+    if link.success_payload.is_some() {
+        return poll_first_refresh(web, link, poll_count).await;
+    }
+    if link.bank_error.is_some() {
+        return Ok(render_consent(link, &bank, utc_date(web.now())));
+    }
+    match (&link.consent, &link.authorization) {
+        (Some(_), _) => Ok(render_account_choice(link, &bank)),
+        (None, Some(visit)) => Ok(render_bank_login(
+            &bank,
+            &visit.authorization_url,
+            poll_count.saturating_add(1),
+        )),
+        (None, None)
+            if link
+                .reading_since_s
+                .is_some_and(|since| web.now().as_second() < since + READING_TIMEOUT_S) =>
+        {
+            Ok(render_reading_accounts(&bank, poll_count.saturating_add(1)))
+        }
+        (None, None) => Ok(render_consent(link, &bank, utc_date(web.now()))),
+    }
+}

@@ -1,0 +1,34 @@
+//! What Okra's widget handed to `onSuccess`.
+
+use okra_core::model::bank::BankConfig;
+use serde_json::{Value, json};
+
+/// What Okra's widget handed to `onSuccess`.
+pub(crate) fn build_success_payload(bank: &BankConfig, link_data: &Value) -> Value {
+    let customer = &link_data["customer_id"];
+    json!({
+        "status": "success",
+        "auth": {
+            "clientId": format!("okr-{}", link_data["record_id"].as_str().unwrap_or_default()),
+            "type": "validate",
+            "status": true,
+            "login_type": "bank",
+            "bank_id": bank.id,
+            "customer_id": customer,
+            "bank_details": {
+                "_id": bank.id, "id": bank.id, "name": bank.name, "slug": bank.slug,
+                "logo": "", "icon": "", "v2_logo": "", "v2_icon": "",
+                "countries": [bank.country],
+            },
+        },
+        "accounts": link_data["accounts"],
+        "customer": { "id": customer, "name": link_data["name"] },
+        "customer_id": customer,
+        "identity": { "name": link_data["name"] },
+        "income": {},
+        "bank_id": bank.id,
+        "bank_name": bank.name,
+        "record_id": link_data["record_id"],
+        "refresh": link_data["schedule"],
+    })
+}
