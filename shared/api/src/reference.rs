@@ -224,7 +224,11 @@ pub(crate) fn documented() -> Vec<crate::openapi::Doc> {
     let html = serde_json::json!({ "text/html": { "schema": { "type": "string" } } });
     vec![
         Doc::without_envelope("reference::get_openapi_document", "This document.", json),
-        Doc::without_envelope("reference::get_reference_page", "This document as a page.", html),
+        Doc::without_envelope(
+            "reference::get_reference_page",
+            "This document as a page.",
+            html,
+        ),
     ]
 }
 

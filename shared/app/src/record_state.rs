@@ -9,9 +9,7 @@ use jiff::{Timestamp, civil::Date};
 use okra_core::{
     backfill::progress::{Backfill, UnreadableDay},
     model::{bank::BankLimits, fault::FaultClass, ids::AccountId, snapshot::Product},
-    resilience::{
-        bank_breaker::{BankBreaker, BankStatus},
-    },
+    resilience::bank_breaker::{BankBreaker, BankStatus},
     schedule::plan::DueEntry,
     sync::state::{Availability, AvailabilityReason, BackfillEnd, ProductState, RecordStatus},
 };
