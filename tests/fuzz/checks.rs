@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{Timestamp, civil::date};
-use okra_connectors::obie::{
-    find_ambiguous_dates, join_pages, parse_accounts, parse_balances, parse_transactions,
+use okra_connectors::{
+    obie::{parse_accounts, parse_balances, parse_transactions},
+    pages::{find_ambiguous_dates, join_pages},
 };
 use okra_core::{
     model::{

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use okra_connectors::config::{check_bank, requires_secret};
+use okra_connectors::{config::check_bank, security::requires_secret};
 use okra_core::model::bank::BankConfig;
 use okra_refresh::seal_client_secret;
 use okra_store::{Consistency, MAX_BANKS, MAX_BANKS_PER_APP, OwnedBank, RecordHead, RecordStatus};

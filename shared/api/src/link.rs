@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use okra_app::{AppError, CallLimit};
 use okra_connectors::{
     ConsentId, ConsentSecret, ConsentTerms,
-    oauth::{MAX_TOKEN_BYTES, TokenGrant, is_usable_token},
+    security::{MAX_TOKEN_BYTES, is_usable_token},
 };
 use okra_core::{
     backfill::progress::MAX_BACKFILL_MONTHS,
@@ -37,9 +37,6 @@ use crate::{
     refresh::{self, bank_busy_error},
     sync,
 };
-
-/// What our own token is for, where a consent is asked after.
-const CONSENT_SCOPE: &str = "accounts";
 
 /// Links of one customer in an hour at most, as Okra's widget had it.
 const LINKS_PER_HOUR: u32 = 5;
@@ -156,17 +153,10 @@ async fn fetch_consent_terms(
     };
     let (state, now) = (&request.services, request.now());
     let client_secret = open_client_secret(&state.vault, bank)?;
-    let grant = TokenGrant::ClientCredentials {
-        scope: CONSENT_SCOPE,
-    };
-    let asked = async {
-        let connectors = &state.connectors;
-        let ours = connectors
-            .request_token(bank, &client_secret, grant, now)
-            .await?;
-        connectors.fetch_consent_terms(bank, &ours, id, now).await
-    };
-    match asked.await {
+    let terms = state
+        .connectors
+        .fetch_consent_terms(bank, &client_secret, id, now);
+    match terms.await {
         Ok(terms) => Ok(Some(terms)),
         Err(fault) => {
             tracing::warn!(bank = %bank.id, fault.detail, "a consent's terms could not be read");
@@ -300,9 +290,9 @@ async fn ensure_access_token(
     bank: &BankConfig,
     consent: ConsentSecret,
 ) -> Result<ConsentSecret, ApiError> {
-    let Some(refresh_token) = &consent.refresh_token else {
+    if consent.refresh_token.is_none() {
         return Ok(consent);
-    };
+    }
     if bank.oauth.is_none() {
         let problem = "cannot be used: the bank is configured without oauth";
         return Err(ApiError::invalid_field("refresh_token", problem));
@@ -310,16 +300,12 @@ async fn ensure_access_token(
     if !consent.needs_renewal(request.now()) {
         return Ok(consent);
     }
-    let consent_id = consent.consent_id.clone();
     let state = &request.services;
     let client_secret = open_client_secret(&state.vault, bank)?;
-    let grant = TokenGrant::RefreshToken(refresh_token);
     let renewed = state
         .connectors
-        .request_token(bank, &client_secret, grant, request.now());
-    let mut renewed = renewed.await?;
-    renewed.consent_id = consent_id;
-    Ok(renewed)
+        .renew_tokens(bank, &client_secret, &consent, request.now());
+    Ok(renewed.await?)
 }
 
 /// Waits for a place of what the bank allows beside its ticks.

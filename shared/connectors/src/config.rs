@@ -1,4 +1,7 @@
-//! Banks from a file: an operator adds one without code.
+//! Banks from a file: an operator adds one without code. [`parse_bank_files`] reads a file into [`BankFileEntry`]s,
+//! [`check_bank`] checks one bank's configuration wherever it came from.
+//!
+//! The rule: a file never holds a secret, only the name of the variable that does.
 //!
 //! ```toml
 //! [[bank]]
@@ -20,9 +23,11 @@
 
 use std::collections::HashSet;
 
-use okra_core::model::bank::{BankConfig, BankLimits, ClientAuth, OAuthClient};
+use okra_core::model::bank::{BankConfig, BankLimits, OAuthClient};
 use serde::{Deserialize, de::DeserializeOwned};
 use url::{Host, Url};
+
+use crate::{connector::ConfigProblem, registry::connector_for, security::requires_secret};
 
 /// Banks in one file at most.
 pub const MAX_BANKS: usize = 500;
@@ -30,13 +35,13 @@ pub const MAX_BANKS: usize = 500;
 /// Milliseconds that an operator may let one call take, at most.
 pub const MAX_DEADLINE_MS: u32 = 120_000;
 
-/// Pages that an operator may let one answer have, at most.
+/// Pages that an operator may let one list have, at most.
 pub const MAX_PAGES: u32 = 1_000;
 
 /// Bytes that an operator may let one page have, at most.
 pub const MAX_BODY_BYTES: u32 = 32 * 1024 * 1024;
 
-/// Bytes of a client's id at most.
+/// Bytes of a client id at most.
 const MAX_CLIENT_ID_BYTES: usize = 256;
 
 /// One `[[bank]]` of a file.
@@ -57,11 +62,11 @@ pub enum BankConfigError {
     /// One bank's field is wrong.
     #[error("bank {bank}: {field} {problem}")]
     InvalidField {
-        /// Its slug; where it has none, its place in the file, from 1.
+        /// Its slug; where it has none, its position in the file, from 1.
         bank: String,
         /// The field.
         field: String,
-        /// What is wrong with it.
+        /// What is wrong with it, as a predicate: `must not be empty`.
         problem: String,
     },
     /// More than [`MAX_BANKS`].
@@ -90,17 +95,17 @@ struct BanksFile {
 ///
 /// # Errors
 ///
-/// [`ConfigError`], naming the bank and the field.
+/// [`BankConfigError`], naming the bank and the field.
 pub fn parse_banks(toml: &str) -> Result<Vec<BankConfig>, BankConfigError> {
-    let files = parse_bank_files(toml)?;
-    Ok(files.into_iter().map(|file| file.config).collect())
+    let entries = parse_bank_files(toml)?;
+    Ok(entries.into_iter().map(|entry| entry.config).collect())
 }
 
 /// Reads the banks of a file with the names of the variables that hold our secrets there.
 ///
 /// # Errors
 ///
-/// [`ConfigError`], naming the bank and the field.
+/// [`BankConfigError`], naming the bank and the field.
 pub fn parse_bank_files(toml: &str) -> Result<Vec<BankFileEntry>, BankConfigError> {
     let file: BanksFile = toml::from_str(toml)
         .map_err(|error| BankConfigError::Unreadable(error.message().to_owned()))?;
@@ -108,56 +113,48 @@ pub fn parse_bank_files(toml: &str) -> Result<Vec<BankFileEntry>, BankConfigErro
         return Err(BankConfigError::TooManyBanks);
     }
     let (mut ids, mut slugs) = (HashSet::new(), HashSet::new());
-    let mut files = Vec::with_capacity(file.bank.len());
-    for (at, table) in file.bank.into_iter().enumerate() {
-        let file = parse_bank_table(at, table)?;
-        let config = &file.config;
-        if !ids.insert(config.id) {
+    let mut entries = Vec::with_capacity(file.bank.len());
+    for (index, table) in file.bank.into_iter().enumerate() {
+        let entry = parse_bank_table(index, table)?;
+        let config = &entry.config;
+        let duplicate = if !ids.insert(config.id) {
+            Some("id")
+        } else if !slugs.insert(config.slug.clone()) {
+            Some("slug")
+        } else {
+            None
+        };
+        if let Some(field) = duplicate {
             return Err(BankConfigError::invalid_field(
                 &config.slug,
-                "id",
+                field,
                 "is used twice",
             ));
         }
-        if !slugs.insert(config.slug.clone()) {
-            return Err(BankConfigError::invalid_field(
-                &config.slug,
-                "slug",
-                "is used twice",
-            ));
-        }
-        files.push(file);
+        entries.push(entry);
     }
-    Ok(files)
+    Ok(entries)
 }
 
 fn parse_bank_table(
     index: usize,
     mut table: toml::Table,
 ) -> Result<BankFileEntry, BankConfigError> {
-    let place = format!("number {}", index + 1);
     let name = match table.get("slug") {
         Some(toml::Value::String(slug)) => slug.clone(),
-        _ => place,
+        _ => format!("number {}", index + 1),
     };
     let secret_env = take_secret_env(&name, &mut table)?;
     let config: BankConfig = deserialize_table(&name, toml::Value::Table(table))?;
     check_bank(&config)?;
-    let needed = config.oauth.as_ref().is_some_and(requires_secret);
-    if needed && secret_env.is_none() {
-        let problem = "is missing: the client proves itself with a secret";
+    if secret_env.is_none() && config.oauth.as_ref().is_some_and(requires_secret) {
         return Err(BankConfigError::invalid_field(
             &name,
             "oauth.secret_env",
-            problem,
+            "is missing: the client authenticates with a secret",
         ));
     }
     Ok(BankFileEntry { config, secret_env })
-}
-
-/// True where the client proves itself with a secret.
-pub fn requires_secret(client: &OAuthClient) -> bool {
-    client.client_auth != ClientAuth::None
 }
 
 /// Takes the name of the secret's variable out of a bank's table. A file never holds a secret, sealed
@@ -167,24 +164,20 @@ fn take_secret_env(bank: &str, table: &mut toml::Table) -> Result<Option<String>
         return Ok(None);
     };
     if oauth.contains_key("sealed_secret") {
-        let problem = "is not for a file; name a variable in secret_env";
         return Err(BankConfigError::invalid_field(
             bank,
             "oauth.sealed_secret",
-            problem,
+            "must not be in a file; name an environment variable in secret_env",
         ));
     }
     match oauth.remove("secret_env") {
         None => Ok(None),
         Some(toml::Value::String(name)) if is_variable_name(&name) => Ok(Some(name)),
-        Some(_) => {
-            let problem = "is not the name of an environment variable";
-            Err(BankConfigError::invalid_field(
-                bank,
-                "oauth.secret_env",
-                problem,
-            ))
-        }
+        Some(_) => Err(BankConfigError::invalid_field(
+            bank,
+            "oauth.secret_env",
+            "must be the name of an environment variable",
+        )),
     }
 }
 
@@ -211,55 +204,71 @@ fn is_variable_name(name: &str) -> bool {
 ///
 /// # Errors
 ///
-/// [`ConfigError::Field`].
+/// [`BankConfigError::InvalidField`].
 pub fn check_bank(bank: &BankConfig) -> Result<(), BankConfigError> {
-    let wrong = |field: &str, problem: &str| {
-        Err(BankConfigError::invalid_field(&bank.slug, field, problem))
-    };
-    if bank.name.trim().is_empty() {
-        return wrong("name", "is empty");
-    }
-    let slug_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    if bank.slug.is_empty() || !bank.slug.bytes().all(slug_part) {
-        return wrong("slug", "is not letters, digits and hyphens");
-    }
-    if bank.country.len() != 2 || !bank.country.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        return wrong("country", "is not two capital letters (ISO 3166)");
-    }
-    if let Some(id) = &bank.financial_id
-        && (id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_graphic()))
-    {
-        return wrong("financial_id", "is not letters, digits and signs");
-    }
-    if let Some(problem) = find_url_problem(&bank.base_url) {
-        return wrong("base_url", problem);
-    }
-    if let Some(client) = &bank.oauth {
-        if let Some(problem) = find_url_problem(&client.token_url) {
-            return wrong("oauth.token_url", problem);
-        }
-        let authorization_url = client.authorization_url.as_deref();
-        if let Some(problem) = authorization_url.and_then(find_url_problem) {
-            return wrong("oauth.authorization_url", problem);
-        }
-        if client.client_id.is_empty() || client.client_id.len() > MAX_CLIENT_ID_BYTES {
-            return wrong("oauth.client_id", "is not 1 to 256 bytes");
-        }
-    }
+    check_identity(bank)
+        .and_then(|()| connector_for(bank.standard).check_config(bank))
+        .and_then(|()| check_url("base_url", &bank.base_url))
+        .and_then(|()| bank.oauth.as_ref().map_or(Ok(()), check_client))
+        .map_err(|it| BankConfigError::invalid_field(&bank.slug, it.field, it.problem))?;
     check_limits(bank)
 }
 
-fn find_url_problem(base_url: &str) -> Option<&'static str> {
-    let Ok(url) = Url::parse(base_url) else {
-        return Some("is no URL");
+fn check_identity(bank: &BankConfig) -> Result<(), ConfigProblem> {
+    let is_slug_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if bank.name.trim().is_empty() {
+        return Err(ConfigProblem {
+            field: "name",
+            problem: "must not be empty",
+        });
+    }
+    if bank.slug.is_empty() || !bank.slug.bytes().all(is_slug_byte) {
+        return Err(ConfigProblem {
+            field: "slug",
+            problem: "must be letters, digits and hyphens",
+        });
+    }
+    if bank.country.len() != 2 || !bank.country.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Err(ConfigProblem {
+            field: "country",
+            problem: "must be two capital letters (ISO 3166)",
+        });
+    }
+    Ok(())
+}
+
+fn check_client(client: &OAuthClient) -> Result<(), ConfigProblem> {
+    check_url("oauth.token_url", &client.token_url)?;
+    if let Some(url) = &client.authorization_url {
+        check_url("oauth.authorization_url", url)?;
+    }
+    if client.client_id.is_empty() || client.client_id.len() > MAX_CLIENT_ID_BYTES {
+        return Err(ConfigProblem {
+            field: "oauth.client_id",
+            problem: "must be 1 to 256 bytes",
+        });
+    }
+    Ok(())
+}
+
+fn check_url(field: &'static str, url: &str) -> Result<(), ConfigProblem> {
+    match find_url_problem(url) {
+        Some(problem) => Err(ConfigProblem { field, problem }),
+        None => Ok(()),
+    }
+}
+
+fn find_url_problem(url: &str) -> Option<&'static str> {
+    let Ok(url) = Url::parse(url) else {
+        return Some("must be a URL");
     };
-    let loopback = match url.host() {
+    let is_loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     };
-    if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
+    if url.scheme() != "https" && !(url.scheme() == "http" && is_loopback) {
         return Some("must be https, or http on this machine");
     }
     if !url.username().is_empty() || url.password().is_some() {
@@ -283,9 +292,11 @@ fn check_limits(bank: &BankConfig) -> Result<(), BankConfigError> {
         user_present_only: _,
     } = bank.limits;
     if unattended_per_day.is_some_and(|allowed| allowed <= user_reserve) {
-        let problem = "must be more than limits.user_reserve, which is kept of it".to_owned();
-        let field = "limits.unattended_per_day".to_owned();
-        return Err(BankConfigError::invalid_field(&bank.slug, field, problem));
+        return Err(BankConfigError::invalid_field(
+            &bank.slug,
+            "limits.unattended_per_day",
+            "must be more than limits.user_reserve, which is kept of it",
+        ));
     }
     let bounds = [
         ("records_per_second", records_per_second, u32::MAX),
@@ -310,6 +321,8 @@ fn check_limits(bank: &BankConfig) -> Result<(), BankConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use okra_core::model::bank::ClientAuth;
+
     use super::*;
 
     const BANK_TOML: &str = r#"
@@ -358,16 +371,19 @@ mod tests {
         let client = files[0].config.oauth.as_ref().unwrap();
         assert_eq!(client.client_auth, ClientAuth::ClientSecretBasic);
         assert_eq!(client.sealed_secret, None);
-        let plain = &parse_bank_files(BANK_TOML).unwrap()[0];
-        assert_eq!((&plain.config.oauth, &plain.secret_env), (&None, &None));
+        let without_client = &parse_bank_files(BANK_TOML).unwrap()[0];
+        assert_eq!(
+            (&without_client.config.oauth, &without_client.secret_env),
+            (&None, &None)
+        );
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_bank_and_field() {
+    fn a_problem_is_named_with_its_bank_and_field() {
         let gtb = |rest: &str| format!("bank guaranty-trust-bank: {rest}");
         let check = |from: &str, to: &str, expected: &str| check_rejected(from, to, &gtb(expected));
         check("5d6fe5", "xyz", "id cannot be read");
-        check("Guaranty Trust Bank", " ", "name is empty");
+        check("Guaranty Trust Bank", " ", "name must not be empty");
         check(
             "obie-3.1",
             "obie-2",
@@ -384,7 +400,7 @@ mod tests {
         check(
             "GTB_CLIENT_SECRET",
             "s3cret",
-            "oauth.secret_env is not the name",
+            "oauth.secret_env must be the name",
         );
         check(
             "secret_env = \"GTB_CLIENT_SECRET\"",
@@ -394,7 +410,7 @@ mod tests {
         check(
             "secret_env =",
             "sealed_secret =",
-            "oauth.sealed_secret is not for a file",
+            "oauth.sealed_secret must not be in a file",
         );
         check(
             "secret_env =",
@@ -406,7 +422,7 @@ mod tests {
             "http://auth.",
             "oauth.token_url must be https",
         );
-        check("\"okra-sync\"", "\"\"", "oauth.client_id is not 1 to");
+        check("\"okra-sync\"", "\"\"", "oauth.client_id must be 1 to");
         check(
             "client_id =",
             "client_auth = 'tls'\nclient_id =",
@@ -428,8 +444,8 @@ mod tests {
             );
         }
         let more = [
-            ("country = 'ng'", "country is not two capital letters"),
-            ("financial_id = 'a b'", "financial_id is not letters"),
+            ("country = 'ng'", "country must be two capital letters"),
+            ("financial_id = 'a b'", "financial_id must be visible ASCII"),
         ];
         for (field, expected) in more {
             check(
@@ -441,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bank_without_a_slug_is_named_by_its_place() {
+    fn a_bank_without_a_slug_is_named_by_its_position() {
         let second = BANK_TOML.replace("slug", "slag");
         assert!(
             parse_error_text(&format!("{BANK_TOML}{second}")).starts_with("bank number 2: slag")
@@ -449,21 +465,21 @@ mod tests {
         check_rejected(
             "guaranty-trust-bank",
             "a b",
-            "bank a b: slug is not letters",
+            "bank a b: slug must be letters",
         );
         assert!(parse_error_text("[[bonk]]").starts_with("the banks file cannot be read"));
         assert!(parse_error_text("bank = 1").starts_with("the banks file cannot be read"));
     }
 
     #[test]
-    fn an_id_or_slug_stands_once() {
+    fn an_id_or_slug_may_not_be_used_twice() {
         assert!(parse_error_text(&format!("{BANK_TOML}{BANK_TOML}")).ends_with("id is used twice"));
         let other = BANK_TOML.replace("5d6fe5", "5d6fe6");
         assert!(parse_error_text(&format!("{BANK_TOML}{other}")).ends_with("slug is used twice"));
     }
 
     #[test]
-    fn banks_are_called_over_tls_unless_they_are_on_this_machine() {
+    fn a_url_must_be_https_unless_it_is_on_this_machine() {
         let bank = |url: &str| {
             let mut bank = parse_banks(BANK_TOML).unwrap().remove(0);
             bank.base_url = url.to_owned();

@@ -1,13 +1,16 @@
-//! HTTP to banks: a deadline for each call that covers the body, a cap while reading it, no redirects,
-//! no proxies from the environment, and one class of fault for each way it can go wrong.
+//! HTTP to banks: one deadline for each call that covers the body, a cap on the body, no redirects, no proxies
+//! from the environment, and one class of fault for each way a call can go wrong.
+//!
+//! [`HttpClient`] carries requests; `BankTransport` sends them under a `CallContext` and returns a
+//! `BankResponse`. No URL is ever part of a fault, a log or a span: URLs name accounts.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use okra_core::{
     delivery::retry::parse_retry_after_within,
     model::{
-        bank::BankLimits,
+        bank::BankConfig,
         fault::{BankFault, FaultClass},
     },
 };
@@ -16,6 +19,7 @@ use reqwest::{
     redirect::Policy,
 };
 use tokio::time::{Instant, timeout_at};
+use tracing::Span;
 use url::Url;
 
 /// The HTTP client could not be built.
@@ -33,25 +37,25 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a bank may take to be reached.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Seconds that a bank can ask us to wait at most: a day, as long as any quota lasts.
+/// Seconds that a bank can make us wait at most: a day, as long as any quota lasts.
 const MAX_RETRY_AFTER_S: u32 = 24 * 3_600;
 
-/// Bytes of a refusal's body at most; a longer one is not looked at.
-const MAX_ERROR_BODY_BYTES: usize = 16 * 1024;
+/// Bytes of an error body at most; a longer one is ignored.
+const MAX_ERROR_BODY_BYTES: u32 = 16 * 1024;
 
-/// Why no answer came. Says nothing of the URL, which names an account.
+/// Why there is no response. Its text does not hold the URL, which names an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BankTransportError {
     /// The request could not be built: our own fault.
     #[error("the request could not be built")]
     InvalidRequest,
-    /// No connection within its time.
+    /// No connection within 5 s.
     #[error("the bank could not be reached in time")]
     ConnectTimeout,
-    /// No connection.
+    /// The connection was rejected, or its TLS handshake failed.
     #[error("the bank could not be reached")]
     ConnectFailed,
-    /// The connection broke before the answer was whole.
+    /// The connection broke before the response was complete.
     #[error("the connection to the bank broke")]
     ConnectionLost,
 }
@@ -71,56 +75,91 @@ impl From<&reqwest::Error> for BankTransportError {
 }
 
 impl From<BankTransportError> for BankFault {
-    fn from(unreached: BankTransportError) -> Self {
-        let class = match unreached {
+    fn from(error: BankTransportError) -> Self {
+        let class = match error {
             BankTransportError::InvalidRequest => FaultClass::Internal,
             BankTransportError::ConnectTimeout
             | BankTransportError::ConnectFailed
             | BankTransportError::ConnectionLost => FaultClass::BankUnavailable,
         };
-        Self::new(class, unreached.to_string())
+        Self::new(class, error.to_string())
     }
 }
 
-/// What [`Http::execute`] comes to.
+/// What [`HttpClient::execute_request`] returns.
 pub type HttpResponseFuture<'a> =
     Pin<Box<dyn Future<Output = Result<Response, BankTransportError>> + Send + 'a>>;
 
-/// What carries a request to a bank and brings the answer back: an HTTP client or, in a simulation, a
-/// bank in the same process. Deadlines, caps, classes of fault and parsing are above it.
+/// Carries a request to a bank and brings the response back: an HTTP client or, in a simulation, a bank in the
+/// same process. Deadlines, caps, fault classes and parsing are above it.
 pub trait HttpClient: Send + Sync {
-    /// Sends a request and answers with the head of the response; its body may still be on its way.
+    /// Sends a request and returns the head of the response; its body may still be in transit.
     fn execute_request(&self, request: Request) -> HttpResponseFuture<'_>;
 }
 
 impl HttpClient for Client {
     fn execute_request(&self, request: Request) -> HttpResponseFuture<'_> {
         Box::pin(async move {
-            let answer = Self::execute(self, request).await;
-            answer.map_err(|error| BankTransportError::from(&error))
+            Self::execute(self, request)
+                .await
+                .map_err(|error| BankTransportError::from(&error))
         })
     }
 }
 
+/// Sends requests to banks.
 #[derive(Clone)]
 pub(crate) struct BankTransport {
-    /// Builds requests.
+    /// Builds requests; sends none where `http` is another client.
     request_builder: Client,
     http: Arc<dyn HttpClient>,
 }
 
 impl fmt::Debug for BankTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Transport")
+        f.write_str("BankTransport")
     }
 }
 
-/// What a bank replied in time.
+/// What one call is held to, and how its span is labelled.
+#[derive(Clone, Copy)]
+pub(crate) struct CallContext<'a> {
+    pub(crate) bank: &'a BankConfig,
+    /// What the call is for, e.g. `transactions`. Names no account.
+    pub(crate) operation: &'static str,
+    /// Bytes of the body at most.
+    pub(crate) max_body_bytes: u32,
+    /// What a date in `Retry-After` counts from.
+    pub(crate) now: Timestamp,
+}
+
+impl<'a> CallContext<'a> {
+    /// A call within the bank's configured limits.
+    pub(crate) const fn for_bank(
+        bank: &'a BankConfig,
+        operation: &'static str,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            bank,
+            operation,
+            max_body_bytes: bank.limits.max_body_bytes,
+            now,
+        }
+    }
+}
+
+/// A response that came in time.
 pub(crate) enum BankResponse {
-    /// Status 200 or 201, 204 where something was to be deleted; and the whole body.
+    /// Status 200 or 201, or 204 to a deletion; and the whole body.
     Success(Vec<u8>),
-    /// Another status. The body is empty where the standard has none or it could not be read.
-    Rejected { fault: BankFault, body: Vec<u8> },
+    /// Another status, with the fault that it means by itself. The body is empty where no explanation is expected
+    /// or it could not be read.
+    Rejected {
+        status: u16,
+        fault: BankFault,
+        body: Vec<u8>,
+    },
 }
 
 impl BankTransport {
@@ -141,7 +180,7 @@ impl BankTransport {
             .map_err(ConnectorError)
     }
 
-    /// The same transport over another carrier.
+    /// The same transport over another HTTP client.
     pub(crate) fn with_http_client(self, http: Arc<dyn HttpClient>) -> Self {
         Self { http, ..self }
     }
@@ -158,92 +197,121 @@ impl BankTransport {
         self.request_builder.delete(url)
     }
 
-    /// Sends a request and reads the reply, all within the bank's deadline. `now` is what a date in
-    /// `Retry-After` counts from.
+    /// Sends a request and reads the response, all within the bank's deadline.
+    #[tracing::instrument(
+        name = "bank_call",
+        level = "debug",
+        skip_all,
+        fields(
+            bank.id = %context.bank.id,
+            operation = context.operation,
+            http.response.status_code = tracing::field::Empty,
+        )
+    )]
     pub(crate) async fn send_request(
         &self,
         request: RequestBuilder,
-        limits: &BankLimits,
-        now: Timestamp,
+        context: CallContext<'_>,
     ) -> Result<BankResponse, BankFault> {
-        let deadline = Instant::now() + Duration::from_millis(u64::from(limits.deadline_ms));
-        let late = |_| {
-            let detail = format!("no whole answer within {} ms", limits.deadline_ms);
-            BankFault::new(FaultClass::BankUnavailable, detail)
-        };
+        let deadline_ms = context.bank.limits.deadline_ms;
+        let deadline = Instant::now() + Duration::from_millis(u64::from(deadline_ms));
         let request = request
             .build()
             .map_err(|error| BankTransportError::from(&error))?;
         let deletes = request.method() == Method::DELETE;
+
         let response = timeout_at(deadline, self.http.execute_request(request))
             .await
-            .map_err(late)??;
+            .map_err(|_| deadline_fault(deadline_ms))??;
         let status = response.status();
-        let good = matches!(status, StatusCode::OK | StatusCode::CREATED);
-        if good || (deletes && status == StatusCode::NO_CONTENT) {
-            let cap = usize::try_from(limits.max_body_bytes).unwrap_or(usize::MAX);
-            let body = timeout_at(deadline, read_capped_body(response, cap))
+        Span::current().record("http.response.status_code", status.as_u16());
+
+        let is_success = matches!(status, StatusCode::OK | StatusCode::CREATED)
+            || (deletes && status == StatusCode::NO_CONTENT);
+        if is_success {
+            let body = timeout_at(deadline, read_capped_body(response, context.max_body_bytes))
                 .await
-                .map_err(late)??;
+                .map_err(|_| deadline_fault(deadline_ms))??;
             return Ok(BankResponse::Success(body));
         }
-        let fault = fault_from_status(&response, status, now);
-        let explained = matches!(
-            status,
-            StatusCode::BAD_REQUEST
-                | StatusCode::UNAUTHORIZED
-                | StatusCode::FORBIDDEN
-                | StatusCode::TOO_MANY_REQUESTS
-        );
-        let body = if explained {
-            let read = timeout_at(deadline, read_capped_body(response, MAX_ERROR_BODY_BYTES)).await;
-            read.ok().and_then(Result::ok).unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        Ok(BankResponse::Rejected { fault, body })
+        Ok(BankResponse::Rejected {
+            status: status.as_u16(),
+            fault: fault_from_status(&response, context.now),
+            body: read_error_body(response, deadline).await,
+        })
     }
 }
 
-async fn read_capped_body(mut response: Response, cap: usize) -> Result<Vec<u8>, BankFault> {
-    let too_large = || {
-        let detail = format!("the answer has more than {cap} bytes");
-        BankFault::new(FaultClass::MalformedResponse, detail)
+fn deadline_fault(deadline_ms: u32) -> BankFault {
+    let detail = format!("no complete response within {deadline_ms} ms");
+    BankFault::new(FaultClass::BankUnavailable, detail)
+}
+
+async fn read_capped_body(
+    mut response: Response,
+    max_body_bytes: u32,
+) -> Result<Vec<u8>, BankFault> {
+    let cap = u64::from(max_body_bytes);
+    let announced = response.content_length().unwrap_or(0);
+    let capacity = match usize::try_from(announced) {
+        Ok(capacity) if announced <= cap => capacity,
+        _ => return Err(body_too_large_fault(max_body_bytes)),
     };
-    let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
-    if announced > cap {
-        return Err(too_large());
-    }
-    let mut body = Vec::with_capacity(announced);
+    let mut body = Vec::with_capacity(capacity);
     while let Some(part) = response
         .chunk()
         .await
         .map_err(|error| BankTransportError::from(&error))?
     {
-        if body.len() + part.len() > cap {
-            return Err(too_large());
+        if (body.len() + part.len()) as u64 > cap {
+            return Err(body_too_large_fault(max_body_bytes));
         }
         body.extend_from_slice(&part);
     }
     Ok(body)
 }
 
-fn fault_from_status(response: &Response, status: StatusCode, now: Timestamp) -> BankFault {
-    let class = match status.as_u16() {
+fn body_too_large_fault(max_body_bytes: u32) -> BankFault {
+    let detail = format!("the response has more than {max_body_bytes} bytes");
+    BankFault::new(FaultClass::MalformedResponse, detail)
+}
+
+/// The body of an error response. It only refines the fault that the status means already, so one that cannot be
+/// read in time counts as empty.
+async fn read_error_body(response: Response, deadline: Instant) -> Vec<u8> {
+    let is_explained = matches!(
+        response.status(),
+        StatusCode::BAD_REQUEST
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::TOO_MANY_REQUESTS
+    );
+    if !is_explained {
+        return Vec::new();
+    }
+    match timeout_at(deadline, read_capped_body(response, MAX_ERROR_BODY_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}
+
+fn fault_from_status(response: &Response, now: Timestamp) -> BankFault {
+    let status = response.status().as_u16();
+    let class = match status {
         401 | 403 => FaultClass::ConsentRejected,
         429 => FaultClass::RateLimited,
         408 | 500..=599 => FaultClass::BankUnavailable,
         _ => FaultClass::MalformedResponse,
     };
-    let header = response
+    let retry_after = response
         .headers()
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok());
     BankFault {
         class,
-        detail: format!("status {}", status.as_u16()),
-        retry_after_s: header
-            .and_then(|header| parse_retry_after_within(header, now, MAX_RETRY_AFTER_S)),
-        status: Some(status.as_u16()),
+        detail: format!("status {status}"),
+        retry_after_s: retry_after
+            .and_then(|text| parse_retry_after_within(text, now, MAX_RETRY_AFTER_S)),
+        status: Some(status),
     }
 }

@@ -100,16 +100,16 @@ impl Refresher {
             if let AdHocPermit::ExhaustedUntil(_) = self.acquire_bank_permit(fetched.bank).await? {
                 break;
             }
-            let ask = FetchRequest {
-                products: &[Product::Transactions],
-                from: suspect.from,
-                now: fetched.requested_at,
-                user_present: fetched.user_present,
-            };
-            let dates = (suspect.from, suspect.to);
             let narrow = self
                 .connectors
-                .fetch_transactions_between(fetched.bank, fetched.secret, account, dates, ask)
+                .fetch_transactions_between(
+                    fetched.bank,
+                    fetched.secret,
+                    account.bank_account_id,
+                    suspect.from..=suspect.to,
+                    fetched.user_present,
+                    fetched.requested_at,
+                )
                 .await;
             let mut asked = snapshot.accounts.iter_mut();
             let asked = asked.find(|it| it.account == suspect.account);

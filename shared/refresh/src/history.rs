@@ -371,7 +371,7 @@ impl Refresher {
             return Ok((None, MIN_STEP_PAUSE_S));
         };
         let bank = self.bank_config(head.bank).await?;
-        let range = (backfill_range.from, backfill_range.to);
+        let range = backfill_range.from..backfill_range.to;
         let (account, now) = (&at_bank.bank_account_id, self.clock.now());
         let answer = match self.open_fresh_tokens(&bank, &consent).await? {
             Ok(tokens) => {

@@ -6,11 +6,10 @@
 //! way any longer, and deletes what one may have written after the removal.
 
 use jiff::SignedDuration;
-use okra_connectors::{ConsentId, oauth::TokenGrant};
+use okra_connectors::ConsentId;
 use okra_core::{
     model::{
         bank::BankConfig,
-        fault::BankFault,
         ids::{AppId, CustomerId, ReceiptId},
     },
     sync::state::{RecordStatus, StateChange},
@@ -36,9 +35,6 @@ const FINAL_CHECK_DELAY_S: u16 = 900;
 
 /// How long what tells of a removal is kept for endpoints that do not take it.
 const MAX_DELIVERY_WAIT: SignedDuration = SignedDuration::from_hours(24);
-
-/// The scope of a token that manages consents (OBIE).
-const CONSENT_SCOPE: &str = "accounts";
 
 /// How far a removal has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,18 +271,11 @@ impl Refresher {
             return Ok(None);
         }
         let now = self.clock.now();
-        let grant = TokenGrant::ClientCredentials {
-            scope: CONSENT_SCOPE,
-        };
-        let asked: Result<(), BankFault> = async {
-            let ours = self
-                .connectors
-                .request_token(&bank, &secret, grant, now)
-                .await?;
-            self.connectors.revoke_consent(&bank, &ours, &id, now).await
-        }
-        .await;
-        Ok(Some(match asked {
+        let revoked = self
+            .connectors
+            .revoke_consent(&bank, &secret, &id, now)
+            .await;
+        Ok(Some(match revoked {
             Ok(()) => RevocationOutcome::Revoked,
             Err(fault) => {
                 tracing::warn!(

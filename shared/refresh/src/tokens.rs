@@ -7,8 +7,7 @@ use data_encoding::BASE64;
 use jiff::SignedDuration;
 use okra_connectors::{
     AccountRef, ConsentSecret, FetchRequest,
-    config::requires_secret,
-    oauth::{TokenGrant, client_secret_owner},
+    security::{client_secret_owner, requires_secret},
 };
 use okra_core::model::{
     bank::BankConfig,
@@ -210,17 +209,13 @@ impl Refresher {
         consent: &Consent,
         tokens: &mut RecordTokens,
     ) -> Result<Result<(), BankFault>, RefreshError> {
-        let refresh_token = tokens.secret.refresh_token.as_deref().unwrap_or_default();
         let client_secret = open_client_secret(&self.vault, bank)?;
-        let (grant, now) = (TokenGrant::RefreshToken(refresh_token), self.clock.now());
+        let now = self.clock.now();
         let renewed = self
             .connectors
-            .request_token(bank, &client_secret, grant, now);
+            .renew_tokens(bank, &client_secret, &tokens.secret, now);
         let renewed = match renewed.await {
-            Ok(mut renewed) => {
-                renewed.consent_id.clone_from(&tokens.secret.consent_id);
-                renewed
-            }
+            Ok(renewed) => renewed,
             Err(fault) => {
                 if fault.class == FaultClass::Internal {
                     tracing::error!(bank = %bank.id, fault.detail, "a bank refuses our client");

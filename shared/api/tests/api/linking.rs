@@ -1,7 +1,7 @@
 //! Banks, customers, links.
 
 use axum::http::StatusCode;
-use okra_connectors::{ConsentId, ConsentSecret, oauth::TokenGrant};
+use okra_connectors::{ConsentId, ConsentSecret};
 use okra_core::{
     model::{
         bank::{BankConfig, ClientAuth, OAuthClient},
@@ -577,9 +577,6 @@ async fn a_consent_is_taken_back_at_the_bank() {
         .unwrap();
     let (connectors, now) = (&world.environment.connectors, world.environment.clock.now());
     let secret = open_client_secret(&world.environment.vault, &config).unwrap();
-    let grant = TokenGrant::ClientCredentials { scope: "accounts" };
-    let ours = connectors.request_token(&config, &secret, grant, now).await;
-    let ours = ours.unwrap();
     let theirs = ConsentSecret::from_bearer_token(tokens.access_token.as_str());
     assert!(
         connectors
@@ -589,17 +586,17 @@ async fn a_consent_is_taken_back_at_the_bank() {
     );
 
     let id = ConsentId::new(consent).unwrap();
-    let revoke = || connectors.revoke_consent(&config, &ours, &id, now);
+    let revoke = || connectors.revoke_consent(&config, &secret, &id, now);
     revoke().await.unwrap();
     let refused = connectors.fetch_accounts(&config, &theirs, now).await;
     assert_eq!(refused.unwrap_err().class, FaultClass::ConsentRejected);
     // Once more, and one that never was: there is nothing to take back.
     revoke().await.unwrap();
     let unknown = ConsentId::new("unknown").unwrap();
-    let revoked = connectors.revoke_consent(&config, &ours, &unknown, now);
+    let revoked = connectors.revoke_consent(&config, &secret, &unknown, now);
     revoked.await.unwrap();
-    // Without our own credentials nothing is, and no user is asked to mend it.
-    let revoked = connectors.revoke_consent(&config, &theirs, &id, now).await;
+    // Without our client's credentials the bank revokes nothing, and no user is asked to mend it.
+    let revoked = connectors.revoke_consent(&config, "wrong", &id, now).await;
     assert_eq!(revoked.unwrap_err().class, FaultClass::Internal);
 }
 

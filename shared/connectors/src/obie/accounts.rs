@@ -1,4 +1,4 @@
-//! `/accounts`.
+//! `/accounts`: [`parse_accounts`] reads who holds which accounts, and leaves deleted ones out.
 
 use okra_core::{
     model::{money::MoneyError, snapshot::AccountFacts},
@@ -7,8 +7,10 @@ use okra_core::{
 use serde::Deserialize;
 
 use super::{
-    answer::{BorrowedText, JsonObject, MalformedResponse, ObiePage, optional_str, parse_envelope},
-    codes::{account_kind_from_code, is_deleted},
+    dialect::{account_kind_from_code, is_deleted},
+    response::{
+        BorrowedText, JsonObject, MalformedResponse, ObiePage, optional_str, parse_envelope,
+    },
 };
 
 #[derive(Deserialize)]
@@ -51,7 +53,7 @@ struct ObieAccountIdentification<'a> {
 /// Bytes of an account's id at most; the standard allows 40 characters.
 const MAX_ACCOUNT_ID_BYTES: usize = 160;
 
-/// True for an id that can stand in a path: neither blank nor a step to another place.
+/// True for an id that can be a segment of a URL: neither blank nor a step to another directory.
 pub(super) fn is_usable_account_id(id: &str) -> bool {
     !id.trim().is_empty() && id.len() <= MAX_ACCOUNT_ID_BYTES && id != "." && id != ".."
 }
@@ -60,20 +62,21 @@ impl ObieAccount<'_> {
     fn to_facts(&self, path: &str) -> Result<AccountFacts, MalformedResponse> {
         let bank_account_id = self.account_id.as_str();
         if !is_usable_account_id(bank_account_id) {
-            let problem = "blank, too long or not fit for a path";
+            let problem = "must not be blank, too long or a dot segment";
             return Err(MalformedResponse::new(format!("{path}.AccountId"), problem));
         }
         let currency = optional_str(&self.currency)
             .unwrap_or_default()
             .parse()
             .map_err(|error: MoneyError| MalformedResponse::from_money_error(path, &error))?;
-        let ids = || self.account.iter().flatten();
-        let name = ids()
+        let identifications = || self.account.iter().flatten();
+        let name = identifications()
             .find_map(|it| normalise_optional_text(optional_str(&it.name)))
             .or_else(|| normalise_optional_text(optional_str(&self.nickname)))
             .or_else(|| normalise_optional_text(optional_str(&self.description)))
             .unwrap_or_default();
-        let number = ids().find_map(|it| normalise_optional_text(optional_str(&it.identification)));
+        let number = identifications()
+            .find_map(|it| normalise_optional_text(optional_str(&it.identification)));
         let kind =
             optional_str(&self.account_type_code).or_else(|| optional_str(&self.account_sub_type));
         Ok(AccountFacts {
@@ -86,12 +89,12 @@ impl ObieAccount<'_> {
     }
 }
 
-/// Reads a page of accounts, of either version; deleted ones are left out. The name is the holder's,
-/// else the nickname, else the description; the number is the first identification stated.
+/// Reads a page of accounts, of either version; deleted ones are left out. The name is the holder's, else the
+/// nickname, else the description; the number is the first identification stated.
 ///
 /// # Errors
 ///
-/// [`Nonsense`] with the path of the first fault.
+/// [`MalformedResponse`] with the path of the first fault.
 pub fn parse_accounts(body: &[u8]) -> Result<ObiePage<AccountFacts>, MalformedResponse> {
     let (data, next): (ObieAccountList<'_>, _) = parse_envelope(body)?;
     let rows = data.account.unwrap_or_default();

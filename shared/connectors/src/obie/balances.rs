@@ -1,4 +1,5 @@
-//! `/accounts/{AccountId}/balances`.
+//! `/accounts/{AccountId}/balances`: [`parse_balances`] chooses, of all balances that a bank states, the one that can
+//! be spent and the one that is booked.
 
 use std::cmp::Reverse;
 
@@ -7,11 +8,11 @@ use okra_core::model::{money::Money, snapshot::BalanceFacts};
 use serde::Deserialize;
 
 use super::{
-    answer::{
+    dialect::{AVAILABLE_BALANCE_TYPES, LEDGER_BALANCE_TYPES, is_converted},
+    response::{
         BorrowedText, JsonObject, MalformedResponse, ObieAmount, ObieIndicator, optional_str,
         parse_envelope,
     },
-    codes::{AVAILABLE_BALANCE_TYPES, LEDGER_BALANCE_TYPES, is_converted},
 };
 
 #[derive(Deserialize)]
@@ -44,21 +45,21 @@ struct ObieCreditLine {
 }
 
 impl ObieBalance<'_> {
-    /// How well the row answers a question, the lowest best; `None` where it does not. The type says
-    /// most; then own money before borrowed, the account's currency before another, the latest.
+    /// The rank of the row among these types, the lowest best; `None` where it is of none of them. The type decides
+    /// first; then own money before borrowed, the account's currency before another, the latest before earlier.
     fn rank_for_types(&self, types: &[&[&str]]) -> Option<impl Ord + use<>> {
         let kind = types
             .iter()
             .position(|spellings| spellings.contains(&self.kind.as_str()))?;
         let mut lines = self.credit_line.iter().flatten();
-        let borrowed = lines.any(|line| line.included == Some(true));
+        let includes_credit = lines.any(|line| line.included == Some(true));
         let converted = is_converted(optional_str(&self.amount.sub_type));
-        Some((kind, borrowed, converted, Reverse(self.date_time)))
+        Some((kind, includes_credit, converted, Reverse(self.date_time)))
     }
 }
 
-/// The best balance of some types. Of rows that rank alike the lowest counts: the choice must not
-/// depend on their order.
+/// The best balance of these types. Of rows that rank alike the lowest counts: the choice must not depend on their
+/// order.
 fn select_best_balance(
     rows: &[JsonObject<ObieBalance<'_>>],
     types: &[&[&str]],
@@ -81,12 +82,17 @@ fn select_best_balance(
             .map_err(|error| {
                 MalformedResponse::from_money_error(&format!("Data.Balance[{n}].Amount"), &error)
             })?;
-        let order = |money: Money| (money.currency, money.minor);
-        lowest = lowest
-            .filter(|lowest| order(*lowest) <= order(money))
-            .or(Some(money));
+        lowest = match lowest {
+            Some(lowest) if is_lower(lowest, money) => Some(lowest),
+            Some(_) | None => Some(money),
+        };
     }
     Ok(lowest)
+}
+
+/// An order over all amounts; of those of one currency the smaller is lower.
+fn is_lower(one: Money, other: Money) -> bool {
+    (one.currency, one.minor) <= (other.currency, other.minor)
 }
 
 /// Reads the balances of an account, of either version.
@@ -95,12 +101,12 @@ fn select_best_balance(
 /// * `ledger` is the first stated of interim, closing, opening and previously closed booked, interim,
 ///   closing and opening cleared, and expected.
 ///
-/// A credit line is neither added nor subtracted: where a bank states a balance both with and without
-/// one, the one without counts; where it states only one that includes it, that is what the bank says.
+/// A credit line is neither added nor subtracted: where a bank states a balance both with and without one, the one
+/// without counts; where it states only one that includes it, that one counts.
 ///
 /// # Errors
 ///
-/// [`Nonsense`] with the path of the first fault, or where no balance is of a type listed above.
+/// [`MalformedResponse`] with the path of the first fault, or where no balance is of a type listed above.
 pub fn parse_balances(body: &[u8]) -> Result<BalanceFacts, MalformedResponse> {
     let (ObieBalanceList { balance: rows }, _) = parse_envelope(body)?;
     let facts = BalanceFacts {
@@ -108,7 +114,7 @@ pub fn parse_balances(body: &[u8]) -> Result<BalanceFacts, MalformedResponse> {
         ledger: select_best_balance(&rows, LEDGER_BALANCE_TYPES)?,
     };
     if facts.available.is_none() && facts.ledger.is_none() {
-        let problem = "no balance says what is available or on the books";
+        let problem = "no balance of an available or booked type";
         return Err(MalformedResponse::new("Data.Balance", problem));
     }
     Ok(facts)

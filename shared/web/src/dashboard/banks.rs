@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
     model::{
-        bank::{BankConfig, BankStandard},
+        bank::BankConfig,
         ids::{BankId, RecordId},
         interval::Interval,
         snapshot::Product,
@@ -203,7 +203,7 @@ pub(crate) async fn render_banks_page(
                         }
                         td.wide { (render_daily_quota(bank, of, asked.get(&bank.id))) }
                         td.wide.number { (heads.qualify_figure(format!("{:.1}", of.refreshes_per_minute))) span.note { "of " (format_count(bank.limits.records_per_second.saturating_mul(60))) } }
-                        td.wide { (match bank.standard { BankStandard::Obie31 => "UK Open Banking 3.1", BankStandard::Obie40 => "UK Open Banking 4.0" }) }
+                        td.wide { (okra_connectors::display_name(bank.standard)) }
                     }
                 }
             }))

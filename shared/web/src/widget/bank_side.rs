@@ -1,5 +1,5 @@
-//! The way to the bank and back: a consent made with our own credentials, the customer's login there,
-//! and a code exchanged for tokens (UK Open Banking; RFC 6749, 7636).
+//! The customer's login at the bank, from the widget's side: the session, the sealed state and the pages. What is
+//! sent to the bank is the connector's.
 
 use std::sync::Arc;
 
@@ -10,16 +10,14 @@ use axum::{
 };
 use data_encoding::BASE64URL_NOPAD;
 use okra_api::await_bank_permit;
-use okra_connectors::{ConsentSecret, oauth::TokenGrant};
+use okra_connectors::{ConsentSecret, LoginCode, LoginRequest, has_login_page};
 use okra_core::model::{
-    bank::{BankConfig, OAuthClient},
+    bank::BankConfig,
     fault::{BankFault, FaultClass},
     snapshot::Product,
 };
 use okra_refresh::open_client_secret;
 use okra_vault::generate_nonce;
-use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::link_session::{
     self as session, AuthorizationState as Returned, BankAuthorization, BankLinkError,
@@ -29,23 +27,14 @@ use crate::{
     components::document as shell, form::FormFields, page_error::PageError, web_state::WebState,
 };
 
-/// What OBIE calls what we read.
-const CONSENT_SCOPE: &str = "accounts";
-
-/// True where the bank has a page to which a customer can be sent.
-pub(crate) fn has_login_page(bank: &BankConfig) -> bool {
-    bank.oauth
-        .as_ref()
-        .is_some_and(|client| client.authorization_url.is_some())
-}
-
 fn redirect_uri(web: &WebState) -> String {
     format!("{}/widget/callback", web.api.public_url)
 }
 
-/// What a customer is told of a bank's fault. Our own is in the logs too.
-fn to_link_error(fault: &BankFault) -> BankLinkError {
+/// What a customer is shown of a bank's fault. The fault itself is logged for the operator.
+fn to_link_error(bank: &BankConfig, fault: &BankFault) -> BankLinkError {
     tracing::warn!(
+        bank.id = %bank.id,
         fault.class = fault.class.as_str(),
         fault.detail,
         "a bank could not be linked"
@@ -58,68 +47,53 @@ fn to_link_error(fault: &BankFault) -> BankLinkError {
     }
 }
 
-/// Makes a consent to these products at the bank, and the address to send the customer to.
+/// Begins a login: makes a consent to these products at the bank, and the URL to send the customer to.
 pub(crate) async fn start_authorization(
     web: &WebState,
     bank: &BankConfig,
     session_token: &str,
     products: &[Product],
 ) -> Result<Result<BankAuthorization, BankLinkError>, PageError> {
-    let Some(client) = bank.oauth.as_ref() else {
+    if !has_login_page(bank) {
         return Ok(Err(BankLinkError::BankUnavailable));
-    };
-    let Some(authorize) = client.authorization_url.as_deref() else {
-        return Ok(Err(BankLinkError::BankUnavailable));
-    };
+    }
     let secret = open_client_secret(&web.api.vault, bank)?;
-    let (connectors, now) = (&web.api.connectors, web.now());
+    let now = web.now();
     if await_bank_permit(&web.api, bank, now).await?.is_err() {
         return Ok(Err(BankLinkError::RateLimited));
     }
-    let grant = TokenGrant::ClientCredentials {
-        scope: CONSENT_SCOPE,
-    };
-    let ours = match connectors.request_token(bank, &secret, grant, now).await {
-        Ok(ours) => ours,
-        Err(fault) => return Ok(Err(to_link_error(&fault))),
-    };
-    let consent = match connectors.create_consent(bank, &ours, products, now).await {
-        Ok(consent) => consent,
-        Err(fault) => return Ok(Err(to_link_error(&fault))),
-    };
     let nonce = BASE64URL_NOPAD.encode(&generate_nonce()?);
-    let verifier = BASE64URL_NOPAD.encode(&[generate_nonce()?, generate_nonce()?].concat());
-    let challenge = BASE64URL_NOPAD.encode(&Sha256::digest(verifier.as_bytes()));
+    let pkce_verifier = BASE64URL_NOPAD.encode(&[generate_nonce()?, generate_nonce()?].concat());
     let state = Returned {
         session_token: session_token.to_owned(),
         nonce: nonce.clone(),
     }
     .seal_state(web)?;
-    let redirect_uri = redirect_uri(web);
-    let request = build_request_object(client, consent.as_str(), &redirect_uri, &state, &nonce)?;
-    let query = serde_urlencoded::to_string([
-        ("response_type", "code"),
-        ("client_id", &client.client_id),
-        ("redirect_uri", &redirect_uri),
-        ("scope", "openid accounts"),
-        ("state", &state),
-        ("nonce", &nonce),
-        ("code_challenge", &challenge),
-        ("code_challenge_method", "S256"),
-        ("request", &request),
-    ]);
-    let query = query.map_err(|error| PageError::Internal(Box::new(error)))?;
-    let sign = if authorize.contains('?') { '&' } else { '?' };
-    Ok(Ok(BankAuthorization {
-        nonce,
-        pkce_verifier: verifier,
-        consent_id: consent,
-        authorization_url: format!("{authorize}{sign}{query}"),
-    }))
+    let request = LoginRequest {
+        products,
+        redirect_uri: &redirect_uri(web),
+        state: &state,
+        nonce: &nonce,
+        pkce_verifier: &pkce_verifier,
+    };
+    let login = web
+        .api
+        .connectors
+        .begin_login(bank, &secret, request, now)
+        .await;
+    Ok(match login {
+        Ok(login) => Ok(BankAuthorization {
+            nonce,
+            pkce_verifier,
+            consent_id: login.consent_id,
+            authorization_url: login.authorization_url,
+        }),
+        Err(fault) => Err(to_link_error(bank, &fault)),
+    })
 }
 
-/// Takes a consent back at the bank that no record was made of. False where the bank could not be asked to,
-/// or did not do it: then the consent ends by itself, and its tokens are forgotten here.
+/// Revokes a consent at the bank that no record was made of. False where the bank could not be called or did not
+/// revoke it: then the consent ends by itself, and its tokens are deleted here.
 pub(crate) async fn revoke_unused_consent(
     web: &WebState,
     bank: &BankConfig,
@@ -133,45 +107,18 @@ pub(crate) async fn revoke_unused_consent(
     if await_bank_permit(&web.api, bank, now).await?.is_err() {
         return Ok(false);
     }
-    let grant = TokenGrant::ClientCredentials {
-        scope: CONSENT_SCOPE,
-    };
-    let asked = async {
-        let ours = connectors.request_token(bank, &secret, grant, now).await?;
-        connectors.revoke_consent(bank, &ours, id, now).await
-    };
-    match asked.await {
+    match connectors.revoke_consent(bank, &secret, id, now).await {
         Ok(()) => Ok(true),
         Err(fault) => {
-            tracing::warn!(bank = %bank.id, fault.detail, "a consent without a record could not be taken back");
+            tracing::warn!(
+                bank.id = %bank.id,
+                fault.class = fault.class.as_str(),
+                fault.detail,
+                "a consent without a record could not be revoked"
+            );
             Ok(false)
         }
     }
-}
-
-/// The request object that names the consent (OBIE security profile): unsigned, `alg` is `none`. Banks
-/// that want it signed want a certificate of the directory too, which there is no place for yet.
-fn build_request_object(
-    client: &OAuthClient,
-    consent_id: &str,
-    redirect_uri: &str,
-    state: &str,
-    nonce: &str,
-) -> Result<String, PageError> {
-    let intent = json!({ "openbanking_intent_id": { "value": consent_id, "essential": true } });
-    let claims = json!({
-        "iss": client.client_id,
-        "response_type": "code",
-        "client_id": client.client_id,
-        "redirect_uri": redirect_uri,
-        "scope": "openid accounts",
-        "state": state,
-        "nonce": nonce,
-        "claims": { "id_token": intent, "userinfo": intent },
-    });
-    let head = BASE64URL_NOPAD.encode(br#"{"alg":"none","typ":"JWT"}"#);
-    let claims = BASE64URL_NOPAD.encode(&serde_json::to_vec(&claims)?);
-    Ok(format!("{head}.{claims}."))
 }
 
 /// The customer comes back: the page of the window that was open at the bank.
@@ -249,7 +196,8 @@ async fn complete_authorization(
     Ok(Some(good))
 }
 
-type ConsentWithAccounts = (okra_connectors::ConsentSecret, Vec<OfferedAccount>);
+/// A consent that its user has authorised, and the accounts that it covers.
+type ConsentWithAccounts = (ConsentSecret, Vec<OfferedAccount>);
 
 async fn exchange_code(
     web: &WebState,
@@ -258,22 +206,19 @@ async fn exchange_code(
     authorization: &BankAuthorization,
 ) -> Result<Result<ConsentWithAccounts, BankLinkError>, PageError> {
     let secret = open_client_secret(&web.api.vault, bank)?;
-    let redirect_uri = redirect_uri(web);
-    let grant = TokenGrant::AuthorizationCode {
+    let login = LoginCode {
         code,
-        redirect_uri: &redirect_uri,
-        verifier: Some(&authorization.pkce_verifier),
+        redirect_uri: &redirect_uri(web),
+        pkce_verifier: &authorization.pkce_verifier,
+        consent_id: &authorization.consent_id,
     };
     let (connectors, now) = (&web.api.connectors, web.now());
     if await_bank_permit(&web.api, bank, now).await?.is_err() {
         return Ok(Err(BankLinkError::RateLimited));
     }
-    let consent = match connectors.request_token(bank, &secret, grant, now).await {
-        Ok(mut secret) => {
-            secret.consent_id = Some(authorization.consent_id.clone());
-            secret
-        }
-        Err(fault) => return Ok(Err(to_link_error(&fault))),
+    let consent = match connectors.complete_login(bank, &secret, login, now).await {
+        Ok(consent) => consent,
+        Err(fault) => return Ok(Err(to_link_error(bank, &fault))),
     };
     match connectors.fetch_accounts(bank, &consent, now).await {
         Ok(facts) => {
@@ -285,6 +230,6 @@ async fn exchange_code(
             });
             Ok(Ok((consent, offered.collect())))
         }
-        Err(fault) => Ok(Err(to_link_error(&fault))),
+        Err(fault) => Ok(Err(to_link_error(bank, &fault))),
     }
 }

@@ -8,10 +8,7 @@ use okra_core::{
 use okra_store::OwnedBank;
 
 use super::{
-    super::{
-        bank_side,
-        link_session::{LinkProgress, OpenLinkSession},
-    },
+    super::link_session::{LinkProgress, OpenLinkSession},
     consent::render_consent,
     layout::{load_bank, render_bank_logo, render_step},
 };
@@ -45,7 +42,7 @@ pub(crate) async fn render_bank_list(
                 form data-action="bank" {
                     ul.banks id="banks" {
                         @for bank in &banks {
-                        @let open = bank_side::has_login_page(bank);
+                        @let open = okra_connectors::has_login_page(bank);
                         @let doing = breakers.get(&bank.id).map(BankBreaker::bank_status).unwrap_or_default();
                         li data-name=(bank.name.to_lowercase()) {
                             button name="bank" value=(bank.id) disabled[!open || doing == BankStatus::Down] {

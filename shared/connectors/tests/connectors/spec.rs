@@ -1,12 +1,6 @@
 //! The official specifications, where they lie beside the repository: every code that they have for
 //! what we read is known to us, and every field that we read is theirs.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test that cannot go on panics, and says what it skips"
-)]
-
 use std::path::Path;
 
 use okra_connectors::obie::{parse_accounts, parse_balances, parse_transactions};

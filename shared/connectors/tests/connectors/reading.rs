@@ -1,10 +1,5 @@
 //! The connector against banks that behave, and banks that do not.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
-mod bank;
-mod tokens;
-
 use std::{
     sync::{
         Arc, OnceLock,
@@ -20,9 +15,9 @@ use okra_core::model::{
     snapshot::{Product, TransactionWindow},
 };
 
-use self::bank::{
-    ACCOUNTS_BODY, BASE_PATH, TEST_ACCOUNT, TestBank, account_id, balance_response, json_response,
-    redirect_response, retry_after_response, status_response, transactions_page,
+use crate::bank::{
+    ACCOUNTS_BODY, BASE_PATH, TEST_ACCOUNT, TEST_TOKEN, TestBank, account_id, balance_response,
+    json_response, redirect_response, retry_after_response, status_response, transactions_page,
 };
 
 const FIRST_PAGE_TARGET: &str =
@@ -92,7 +87,7 @@ async fn a_product_that_is_not_asked_for_is_not_called_for() {
 async fn a_call_shows_the_token_and_who_is_there() {
     let mut bank = TestBank::with_handler(|_| json_response(ACCOUNTS_BODY)).await;
     bank.fetch_accounts().await.unwrap();
-    let token = format!("Bearer {}", bank::TEST_TOKEN);
+    let token = format!("Bearer {TEST_TOKEN}");
     assert_eq!(bank.last_request_header("authorization"), Some(token));
     assert_eq!(bank.last_request_header("x-fapi-customer-ip-address"), None);
     assert_eq!(bank.last_request_header("x-fapi-financial-id"), None);
@@ -174,14 +169,14 @@ async fn a_link_to_another_place_is_not_followed() {
         check_window_fault(
             &bank,
             FaultClass::MalformedResponse,
-            "leads to another place",
+            "leads away from the bank",
         )
         .await;
         assert_eq!(bank.request_targets(), [FIRST_PAGE_TARGET]);
     }
     assert!(elsewhere.request_targets().is_empty());
     let bank = bank_linking_to(|_| "http://[5eCret".to_owned()).await;
-    check_window_fault(&bank, FaultClass::MalformedResponse, "is no URL").await;
+    check_window_fault(&bank, FaultClass::MalformedResponse, "must be a URL").await;
 }
 
 #[tokio::test]
@@ -462,8 +457,11 @@ async fn a_call_ends_at_its_deadline_whatever_is_slow() {
             .await
             .with_limits(set_short_deadline);
         let started = Instant::now();
-        bank.check_fault(FaultClass::BankUnavailable, "no whole answer within 150 ms")
-            .await;
+        bank.check_fault(
+            FaultClass::BankUnavailable,
+            "no complete response within 150 ms",
+        )
+        .await;
         let deadline = Duration::from_millis(u64::from(DEADLINE_MS));
         assert!(started.elapsed() >= deadline);
         assert!(started.elapsed() < deadline + long / 4);
@@ -515,7 +513,7 @@ async fn a_body_is_read_up_to_its_cap() {
 #[tokio::test]
 async fn a_broken_body_is_nonsense_and_a_broken_connection_is_not() {
     let bank = TestBank::with_handler(|_| json_response(&ACCOUNTS_BODY[..40])).await;
-    bank.check_fault(FaultClass::MalformedResponse, "the JSON ends too early")
+    bank.check_fault(FaultClass::MalformedResponse, "the JSON is incomplete")
         .await;
     let bank = TestBank::with_handler(|_| json_response("<html>5eCret</html>")).await;
     bank.check_fault(FaultClass::MalformedResponse, "not JSON")

@@ -1,4 +1,4 @@
-//! The token endpoint: what is sent to it, and what its refusals mean.
+//! The token endpoint: what is sent to it, and what its errors mean.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,33 +8,32 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
-use okra_connectors::oauth::TokenGrant;
 use okra_core::model::{
     bank::{ClientAuth, OAuthClient},
     fault::FaultClass,
 };
 
-use crate::bank::{TestBank, status_response};
+use crate::bank::{TEST_CONSENT, TestBank, status_response};
 
 type TokenRequests = Arc<Mutex<Vec<(Option<String>, String)>>>;
 
-/// A bank whose token endpoint gives one answer, and what that was asked.
+/// A bank whose token endpoint always returns one response, and the requests that it was sent.
 async fn bank_with_token_response(
     code: u16,
     body: &'static str,
     auth: ClientAuth,
 ) -> (TestBank, TokenRequests) {
-    let asked = TokenRequests::default();
+    let requests = TokenRequests::default();
     let token =
-        async move |State(asked): State<TokenRequests>, headers: HeaderMap, form: String| {
+        async move |State(requests): State<TokenRequests>, headers: HeaderMap, form: String| {
             let authorization = headers.get("authorization");
             let authorization = authorization.map(|it| it.to_str().unwrap().to_owned());
-            asked.lock().unwrap().push((authorization, form));
+            requests.lock().unwrap().push((authorization, form));
             (StatusCode::from_u16(code).unwrap(), body)
         };
     let router = Router::new()
         .route("/token", post(token))
-        .with_state(asked.clone());
+        .with_state(requests.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -46,56 +45,64 @@ async fn bank_with_token_response(
         client_auth: auth,
         sealed_secret: None,
     });
-    (bank, asked)
+    (bank, requests)
 }
 
-async fn check_token_request(
-    auth: ClientAuth,
-    grant: TokenGrant<'_>,
-    authorization: Option<&str>,
-    form: &str,
-) {
-    let (bank, asked) = bank_with_token_response(200, r#"{"access_token":"at"}"#, auth).await;
-    bank.request_token(grant).await.unwrap();
-    let asked = asked.lock().unwrap();
+/// Checks the last token request: its `Authorization` header and its form.
+fn check_last_request(requests: &TokenRequests, authorization: Option<&str>, form: &str) {
+    let last = requests.lock().unwrap().pop();
     assert_eq!(
-        *asked,
-        [(authorization.map(str::to_owned), form.to_owned())]
+        last,
+        Some((authorization.map(str::to_owned), form.to_owned()))
     );
 }
 
 #[tokio::test]
-async fn each_grant_is_asked_for_as_the_standard_says() {
+async fn each_grant_is_requested_as_the_standard_says() {
+    let body = r#"{"access_token":"at"}"#;
     // Id and secret are form-encoded, joined and in base64: okra+sync:s3cret%2F%2B
     let basic = Some("Basic b2tyYStzeW5jOnMzY3JldCUyRiUyQg==");
-    let refresh = TokenGrant::RefreshToken("rt&1");
-    let form = "grant_type=refresh_token&refresh_token=rt%261";
-    check_token_request(ClientAuth::ClientSecretBasic, refresh, basic, form).await;
-    let posted = format!("{form}&client_id=okra+sync&client_secret=s3cret%2F%2B");
-    check_token_request(ClientAuth::ClientSecretPost, refresh, None, &posted).await;
-    let public = format!("{form}&client_id=okra+sync");
-    check_token_request(ClientAuth::None, refresh, None, &public).await;
-    let code = TokenGrant::AuthorizationCode {
-        code: "c",
-        redirect_uri: "https://okra.example/cb",
-        verifier: Some("v"),
-    };
+    let refresh_form = "grant_type=refresh_token&refresh_token=rt%261";
+
+    let (bank, requests) = bank_with_token_response(200, body, ClientAuth::ClientSecretPost).await;
+    bank.renew_tokens("rt&1").await.unwrap();
+    let posted = format!("{refresh_form}&client_id=okra+sync&client_secret=s3cret%2F%2B");
+    check_last_request(&requests, None, &posted);
+
+    let (bank, requests) = bank_with_token_response(200, body, ClientAuth::None).await;
+    bank.renew_tokens("rt&1").await.unwrap();
+    let public = format!("{refresh_form}&client_id=okra+sync");
+    check_last_request(&requests, None, &public);
+
+    let (bank, requests) = bank_with_token_response(200, body, ClientAuth::ClientSecretBasic).await;
+    bank.renew_tokens("rt&1").await.unwrap();
+    check_last_request(&requests, basic, refresh_form);
+    bank.complete_login("c").await.unwrap();
     let form = "grant_type=authorization_code&code=c&redirect_uri=https%3A%2F%2Fokra.example%2Fcb&code_verifier=v";
-    check_token_request(ClientAuth::ClientSecretBasic, code, basic, form).await;
-    let own = TokenGrant::ClientCredentials { scope: "accounts" };
+    check_last_request(&requests, basic, form);
+    bank.revoke_consent().await.unwrap();
     let form = "grant_type=client_credentials&scope=accounts";
-    check_token_request(ClientAuth::ClientSecretBasic, own, basic, form).await;
+    check_last_request(&requests, basic, form);
 }
 
 #[tokio::test]
-async fn only_a_grant_that_is_over_is_for_the_user() {
+async fn tokens_belong_to_the_consent_they_were_requested_for() {
+    let body = r#"{"access_token":"at"}"#;
+    let (bank, _) = bank_with_token_response(200, body, ClientAuth::default()).await;
+    let renewed = bank.renew_tokens("rt").await.unwrap();
+    assert_eq!(renewed.consent_id.as_ref().unwrap().as_str(), TEST_CONSENT);
+    assert_eq!(renewed.refresh_token.as_deref(), Some("rt"));
+    let linked = bank.complete_login("c").await.unwrap();
+    assert_eq!(linked.consent_id.as_ref().unwrap().as_str(), TEST_CONSENT);
+    assert_eq!(linked.refresh_token, None);
+}
+
+#[tokio::test]
+async fn only_a_grant_that_is_over_requires_the_user() {
     use FaultClass::{BankUnavailable, ConsentRejected, Internal, MalformedResponse, RateLimited};
     let check = async |code: u16, body: &'static str, class: FaultClass, detail: &str| {
         let (bank, _) = bank_with_token_response(code, body, ClientAuth::default()).await;
-        let fault = bank
-            .request_token(TokenGrant::RefreshToken("rt"))
-            .await
-            .unwrap_err();
+        let fault = bank.renew_tokens("rt").await.unwrap_err();
         assert_eq!(fault.class, class, "{code} {body}: {fault}");
         assert_eq!(fault.detail, detail);
     };
@@ -112,17 +119,14 @@ async fn only_a_grant_that_is_over_is_for_the_user() {
     check(429, "", RateLimited, "token endpoint: status 429").await;
     check(503, "", BankUnavailable, "token endpoint: status 503").await;
     check(302, "", MalformedResponse, "token endpoint: status 302").await;
-    let unread = "the token answer cannot be read";
+    let unread = "the token response cannot be read";
     check(200, "<html>", MalformedResponse, unread).await;
 }
 
 #[tokio::test]
-async fn a_token_answer_has_a_cap() {
+async fn a_token_response_has_a_cap() {
     let body: &'static str = Box::leak(" ".repeat(64 * 1024 + 1).into_boxed_str());
     let (bank, _) = bank_with_token_response(200, body, ClientAuth::default()).await;
-    let fault = bank
-        .request_token(TokenGrant::RefreshToken("rt"))
-        .await
-        .unwrap_err();
+    let fault = bank.renew_tokens("rt").await.unwrap_err();
     assert!(fault.detail.contains("more than 65536 bytes"), "{fault}");
 }

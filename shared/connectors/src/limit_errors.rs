@@ -1,16 +1,17 @@
-//! The ways in which banks say that a quota is spent. The standards know 429 and, in the Berlin Group's,
-//! `ACCESS_EXCEEDED`; banks also answer 400, 401 and 403, and say it in words alone. Taken for a
-//! refused consent, each of these would ask a user to link again for nothing.
+//! How banks say that a rate limit or a quota is reached, whatever their standard: the error table that all
+//! connectors share. Standards know status 429 and, in the Berlin Group's, `ACCESS_EXCEEDED`; banks also answer
+//! 400, 401 and 403, and say it in their error texts alone. Taken for a rejected consent, each of these would
+//! ask a user to link again for nothing.
 
 use okra_core::model::fault::FaultClass;
 
-/// Bytes of a refusal that are looked through at most.
+/// Bytes of an error body that are searched at most.
 const MAX_SCANNED_BYTES: usize = 8 * 1024;
 
-/// Seconds from which a `Retry-After` speaks of a quota and not of a rate.
+/// Seconds from which a `Retry-After` means a quota and not a rate limit.
 const MIN_QUOTA_WAIT_S: u32 = 3_600;
 
-/// Codes that say it, whatever the status: in small letters, without signs.
+/// Error codes of a spent quota, in small letters and without punctuation.
 const QUOTA_CODES: [&str; 6] = [
     "accessexceeded",
     "quotaexceeded",
@@ -20,7 +21,7 @@ const QUOTA_CODES: [&str; 6] = [
     "maximumnumberofaccesses",
 ];
 
-/// Words that say it, all of a line, in a refusal of any of [`STATUSES`].
+/// Phrases of a spent quota: a text that holds all parts of one of them.
 const QUOTA_PHRASES: [&[&str]; 7] = [
     &["daily", "limit"],
     &["limit", "per day"],
@@ -31,26 +32,18 @@ const QUOTA_PHRASES: [&[&str]; 7] = [
     &["maximum", "calls", "day"],
 ];
 
-/// Statuses in whose texts words are looked for.
+/// Statuses whose bodies are searched for codes and phrases.
 const QUOTA_STATUSES: [u16; 4] = [400, 401, 403, 429];
 
-/// The class of a refusal that speaks of a rate or a quota; `None` where it speaks of something else.
+/// The class of an error response that means a rate limit or a quota; `None` where it means something else.
 pub(crate) fn classify_limit_error(
     status: u16,
     body: &[u8],
     retry_after_s: Option<u32>,
 ) -> Option<FaultClass> {
-    let body = body.get(..MAX_SCANNED_BYTES).unwrap_or(body);
-    let text = String::from_utf8_lossy(body).to_lowercase();
-    let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
-    let coded =
-        QUOTA_STATUSES.contains(&status) && QUOTA_CODES.iter().any(|code| letters.contains(code));
-    let said = QUOTA_STATUSES.contains(&status)
-        && QUOTA_PHRASES
-            .iter()
-            .any(|words| words.iter().all(|word| text.contains(word)));
-    let long = status == 429 && retry_after_s.is_some_and(|seconds| seconds >= MIN_QUOTA_WAIT_S);
-    if coded || said || long {
+    let is_long_wait =
+        status == 429 && retry_after_s.is_some_and(|seconds| seconds >= MIN_QUOTA_WAIT_S);
+    if is_long_wait || (QUOTA_STATUSES.contains(&status) && mentions_quota(body)) {
         Some(FaultClass::QuotaSpent)
     } else if status == 429 {
         Some(FaultClass::RateLimited)
@@ -59,12 +52,22 @@ pub(crate) fn classify_limit_error(
     }
 }
 
+fn mentions_quota(body: &[u8]) -> bool {
+    let body = body.get(..MAX_SCANNED_BYTES).unwrap_or(body);
+    let text = String::from_utf8_lossy(body).to_lowercase();
+    let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    QUOTA_CODES.iter().any(|code| letters.contains(code))
+        || QUOTA_PHRASES
+            .iter()
+            .any(|parts| parts.iter().all(|part| text.contains(part)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_ways_of_saying_that_a_quota_is_spent() {
+    fn a_spent_quota_is_recognised_however_the_bank_says_it() {
         let spent = Some(FaultClass::QuotaSpent);
         let check = |status, body: &str, retry_after_s, expected| {
             let found = classify_limit_error(status, body.as_bytes(), retry_after_s);
@@ -109,7 +112,7 @@ mod tests {
             None,
             spent,
         );
-        // What is for the user, and what is not a refusal of that kind, stays what it is.
+        // An error that only the user can mend, and one of another kind, keep their class.
         check(
             403,
             r#"{"Errors":[{"ErrorCode":"UK.OBIE.Reauthenticate"}]}"#,

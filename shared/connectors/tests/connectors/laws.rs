@@ -1,8 +1,6 @@
 //! What holds of every answer: how it is spelled makes no difference, what it says does, and nothing
 //! makes the connector panic.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
 use jiff::{Timestamp, civil::date};
 use okra_connectors::obie::{parse_accounts, parse_balances, parse_transactions};
 use okra_core::{
@@ -250,7 +248,7 @@ proptest! {
     }
 }
 
-#[path = "../../../tests/fuzz/checks.rs"]
+#[path = "../../../../tests/fuzz/checks.rs"]
 mod checks;
 
 proptest! {

@@ -14,7 +14,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use jiff::{Timestamp, civil::date};
-use okra_connectors::{AccountRef, Connectors, ConsentSecret, FetchRequest, oauth::TokenGrant};
+use okra_connectors::{
+    AccountRef, BankLogin, Connectors, ConsentId, ConsentSecret, ConsentTerms, FetchRequest,
+    LoginCode, LoginRequest,
+};
 use okra_core::model::{
     bank::{BankConfig, BankLimits, BankStandard},
     fault::{BankFault, FaultClass},
@@ -28,6 +31,9 @@ use tokio::{
 
 pub(crate) const TEST_TOKEN: &str = "t0ken-5eCret";
 pub(crate) const TEST_ACCOUNT: &str = "22289";
+pub(crate) const TEST_CONSENT: &str = "urn:bank:1";
+pub(crate) const TEST_REDIRECT_URI: &str = "https://okra.example/cb";
+const CLIENT_SECRET: &str = "s3cret/+";
 pub(crate) const BASE_PATH: &str = "/open-banking/v3.1/aisp";
 
 /// A bank that is called, and what it was asked.
@@ -177,16 +183,57 @@ impl TestBank {
         assert!(fault.detail.contains(detail), "{fault}");
     }
 
-    /// Path and query of each request, below the base where they are.
-    pub(crate) async fn request_token(
-        &self,
-        grant: TokenGrant<'_>,
-    ) -> Result<ConsentSecret, BankFault> {
+    pub(crate) async fn begin_login(&self, products: &[Product]) -> Result<BankLogin, BankFault> {
+        let request = LoginRequest {
+            products,
+            redirect_uri: TEST_REDIRECT_URI,
+            state: "state",
+            nonce: "nonce",
+            pkce_verifier: "v",
+        };
         self.connectors
-            .request_token(&self.config, "s3cret/+", grant, now())
+            .begin_login(&self.config, CLIENT_SECRET, request, now())
             .await
     }
 
+    pub(crate) async fn complete_login(&self, code: &str) -> Result<ConsentSecret, BankFault> {
+        let login = LoginCode {
+            code,
+            redirect_uri: TEST_REDIRECT_URI,
+            pkce_verifier: "v",
+            consent_id: &consent_id(),
+        };
+        self.connectors
+            .complete_login(&self.config, CLIENT_SECRET, login, now())
+            .await
+    }
+
+    /// Renews the tokens of the test's consent with this refresh token.
+    pub(crate) async fn renew_tokens(
+        &self,
+        refresh_token: &str,
+    ) -> Result<ConsentSecret, BankFault> {
+        let mut consent = Self::test_secret();
+        consent.refresh_token = Some(refresh_token.to_owned());
+        consent.consent_id = Some(consent_id());
+        self.connectors
+            .renew_tokens(&self.config, CLIENT_SECRET, &consent, now())
+            .await
+    }
+
+    pub(crate) async fn fetch_consent_terms(&self) -> Result<ConsentTerms, BankFault> {
+        self.connectors
+            .fetch_consent_terms(&self.config, CLIENT_SECRET, &consent_id(), now())
+            .await
+    }
+
+    pub(crate) async fn revoke_consent(&self) -> Result<(), BankFault> {
+        self.connectors
+            .revoke_consent(&self.config, CLIENT_SECRET, &consent_id(), now())
+            .await
+    }
+
+    /// Path and query of each request, below the base where they are.
     pub(crate) fn request_targets(&self) -> Vec<String> {
         let asked = self.requests.lock().unwrap();
         let target = |uri: String| uri.strip_prefix(BASE_PATH).unwrap_or(&uri).to_owned();
@@ -203,6 +250,10 @@ impl TestBank {
     pub(crate) fn base_origin(&self) -> &str {
         self.config.base_url.strip_suffix(BASE_PATH).unwrap()
     }
+}
+
+fn consent_id() -> ConsentId {
+    ConsentId::new(TEST_CONSENT).unwrap()
 }
 
 fn account_faults(account: &AccountSnapshot) -> impl Iterator<Item = &BankFault> {

@@ -2,15 +2,16 @@
 //! (`tests/corpus/README.md`). Each answer goes the way of a real one: from its JSON through the
 //! connector's parser and page joining into `decide`, and what it changes into the state.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
 };
 
 use jiff::{SignedDuration, Timestamp, civil::Date};
-use okra_connectors::obie::{find_ambiguous_dates, join_pages, parse_transactions};
+use okra_connectors::{
+    obie::parse_transactions,
+    pages::{find_ambiguous_dates, join_pages},
+};
 use okra_core::{
     model::{
         ids::AccountId,

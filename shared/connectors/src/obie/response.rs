@@ -1,4 +1,7 @@
-//! What all answers have in common: the envelope, amounts, and how a fault is named.
+//! What all responses share: the envelope ([`ObiePage`] is what becomes of it), texts, amounts, and how a fault is
+//! named ([`MalformedResponse`]).
+//!
+//! The rule: a fault states a path and a problem, never a value, because values are personal data.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -12,14 +15,13 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// The bank answered what its standard does not allow. Says where and what is wrong, never what
-/// stands there.
+/// The bank's response is not what its standard allows. States where and what is wrong, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct MalformedResponse {
     /// JSON path of the fault: `Data.Transaction[3].Amount.Amount`.
     pub path: String,
-    /// What is wrong there.
+    /// What is wrong with the value there.
     pub problem: String,
 }
 
@@ -31,7 +33,7 @@ impl MalformedResponse {
         }
     }
 
-    /// An amount that is no money; `path` is that of the object that holds it.
+    /// An amount that cannot be read; `path` is that of the object that holds it.
     pub(super) fn from_money_error(path: &str, error: &MoneyError) -> Self {
         let field = match error {
             MoneyError::Currency => "Currency",
@@ -42,8 +44,8 @@ impl MalformedResponse {
 }
 
 impl From<MalformedResponse> for BankFault {
-    fn from(nonsense: MalformedResponse) -> Self {
-        Self::new(FaultClass::MalformedResponse, nonsense.to_string())
+    fn from(response: MalformedResponse) -> Self {
+        Self::new(FaultClass::MalformedResponse, response.to_string())
     }
 }
 
@@ -56,7 +58,7 @@ pub struct ObiePage<T> {
     pub next: Option<String>,
 }
 
-/// The envelope of every answer.
+/// The envelope of every response.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", bound = "D: Deserialize<'de>")]
 struct ObieEnvelope<D> {
@@ -79,8 +81,8 @@ impl<D> ObieEnvelope<D> {
     }
 }
 
-/// What stands there as a JSON object. Derived code reads a list as well, field by field in order:
-/// `[[]]` would be an answer without rows, and all that was known would seem to be removed.
+/// A value that must be a JSON object. Derived code accepts a list too, field by field in order: `[[]]` would be a
+/// response without rows, and every known row would seem to be removed.
 pub(super) struct JsonObject<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
@@ -103,7 +105,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     }
 }
 
-/// A string of the answer, borrowed from its bytes where it has no escapes. A type of its own because
+/// A string of the response, borrowed from its bytes where it has no escapes. A type of its own because
 /// serde borrows a `Cow` only where it is a field's whole type: `Option<Cow<str>>` is always a copy.
 #[derive(Deserialize)]
 pub(super) struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -132,7 +134,7 @@ pub(super) struct ObieAmount<'a> {
 }
 
 impl ObieAmount<'_> {
-    /// The money; a sign is an error, because the indicator states it.
+    /// The amount; a sign is an error, because the indicator states it.
     pub(super) fn parse_unsigned(&self) -> Result<Money, MoneyError> {
         let currency = self.currency.as_str().parse()?;
         let amount = self.amount.as_str();
@@ -142,7 +144,7 @@ impl ObieAmount<'_> {
         Money::parse(amount, currency)
     }
 
-    /// The money as it counts for the account: debits are negative.
+    /// The amount as it counts for the account: debits are negative.
     pub(super) fn parse_signed(&self, indicator: ObieIndicator) -> Result<Money, MoneyError> {
         let money = self.parse_unsigned()?;
         Ok(match indicator {
@@ -182,26 +184,26 @@ struct ObieMeta {
     first_available_date_time: Option<jiff::Timestamp>,
 }
 
-/// `Meta.FirstAvailableDateTime`, where it is there and can be read: a hint, and no more.
+/// `Meta.FirstAvailableDateTime`. It only shortens a backfill, so one that cannot be read counts as absent.
 pub(super) fn parse_first_available(body: &[u8]) -> Option<jiff::civil::Date> {
-    let answer: ObieMetaEnvelope = serde_json::from_slice(body).ok()?;
-    let first = answer.meta?.first_available_date_time?;
+    let response: ObieMetaEnvelope = serde_json::from_slice(body).ok()?;
+    let first = response.meta?.first_available_date_time?;
     Some(okra_core::model::snapshot::utc_date(first))
 }
 
-/// Parses an answer into its data and the link to the next page. Only where that fails is it parsed
-/// again, slower, to name the path.
+/// Parses a response into its data and the link to the next page. Only where that fails is it parsed again, slower,
+/// to name the path.
 pub(super) fn parse_envelope<'a, D: Deserialize<'a>>(
     body: &'a [u8],
 ) -> Result<(D, Option<String>), MalformedResponse> {
-    let answer: Result<JsonObject<ObieEnvelope<D>>, _> = serde_json::from_slice(body);
-    if let Ok(JsonObject(answer)) = answer {
-        return Ok(answer.into_parts());
+    let response: Result<JsonObject<ObieEnvelope<D>>, _> = serde_json::from_slice(body);
+    if let Ok(JsonObject(response)) = response {
+        return Ok(response.into_parts());
     }
     let deserializer = &mut serde_json::Deserializer::from_slice(body);
     Err(
         match serde_path_to_error::deserialize::<_, JsonObject<ObieEnvelope<D>>>(deserializer) {
-            Ok(_) => MalformedResponse::new("$", "something follows the JSON value"),
+            Ok(_) => MalformedResponse::new("$", "there must be nothing after the JSON value"),
             Err(error) => MalformedResponse::new(
                 redact_path(error.path()),
                 describe_json_error(error.inner()),
@@ -210,31 +212,37 @@ pub(super) fn parse_envelope<'a, D: Deserialize<'a>>(
     )
 }
 
-/// The problem in words of our own: serde's may quote a value. What it says of a missing or double
-/// field it says with a name of ours.
+/// The problem in our own words, because serde's may quote a value. The names that it quotes of missing and duplicate
+/// fields are ours.
 fn describe_json_error(error: &serde_json::Error) -> String {
     use serde_json::error::Category;
 
     match error.classify() {
         Category::Data => {
-            let said = error.to_string();
-            let ours = said.starts_with("missing field `") || said.starts_with("duplicate field `");
-            match said.split('`').nth(1).filter(|_| ours) {
-                Some(field) if said.starts_with('m') => format!("the field {field} is missing"),
-                Some(field) => format!("the field {field} stands there twice"),
-                None => "a value of another kind was expected".to_owned(),
+            let text = error.to_string();
+            if let Some(field) = quoted_field(&text, "missing field `") {
+                format!("the field {field} is missing")
+            } else if let Some(field) = quoted_field(&text, "duplicate field `") {
+                format!("the field {field} is there twice")
+            } else {
+                "the value is of the wrong type".to_owned()
             }
         }
-        Category::Eof => "the JSON ends too early".to_owned(),
-        Category::Syntax | Category::Io => "this is not JSON".to_owned(),
+        Category::Eof => "the JSON is incomplete".to_owned(),
+        Category::Syntax | Category::Io => "the response is not JSON".to_owned(),
     }
 }
 
-/// Letters of a field name shown at most; the longest of the standard has 39.
+/// Characters of a field name shown at most; the longest of the standard has 39.
 const MAX_SHOWN_NAME_CHARS: usize = 40;
 
-/// A JSON path. A name that does not look like one of the standard's is the bank's own text and is
-/// not shown.
+/// The field that a serde message of this beginning quotes.
+fn quoted_field<'a>(text: &'a str, beginning: &str) -> Option<&'a str> {
+    let (field, _) = text.strip_prefix(beginning)?.split_once('`')?;
+    Some(field)
+}
+
+/// A JSON path. A name that does not look like one of the standard's is the bank's own text and is not shown.
 fn redact_path(path: &serde_path_to_error::Path) -> String {
     use std::fmt::Write as _;
 
