@@ -4,10 +4,7 @@ use axum::http::StatusCode;
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
-    delivery::{
-        endpoint_health::{EndpointCircuit, EndpointHealth},
-        retry::AttemptOutcome,
-    },
+    delivery::{endpoint_health::EndpointHealth, retry::AttemptOutcome},
     model::{
         ids::{AppId, EndpointId},
         snapshot::Product,
@@ -148,13 +145,8 @@ impl WebhookHealthSummary {
         let counted_all = counted_events < MAX_COUNTED_EVENTS;
         let counted = counted_events as u64;
         Self {
-            status: match (&health.disabled, health.circuit, health.failing_since) {
-                (Some(_), ..) => "disabled",
-                (None, EndpointCircuit::Open { .. }, _) => "parked",
-                (None, EndpointCircuit::Closed, Some(_)) => "failing",
-                (None, EndpointCircuit::Closed, None) => "healthy",
-            },
-            failing_since: health.failing_since.map(IsoInstant),
+            status: health.status().as_str(),
+            failing_since: health.failing_since().map(IsoInstant),
             last_failure: health.last_outcome.map(AttemptOutcome::as_str),
             next_probe_at: health.next_probe_at().map(IsoInstant),
             paused_until: health.paused_until.map(IsoInstant),

@@ -15,7 +15,10 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use okra_aws::Clock;
 use okra_core::{
-    delivery::endpoint_health::{EndpointCircuit, EndpointHealth, MAX_PARKED_EVENTS},
+    delivery::{
+        endpoint_health::{AttemptFailure, EndpointHealth, MAX_PARKED_EVENTS},
+        retry::AttemptOutcome,
+    },
     model::{
         ids::{AccountId, EventId, FeedSource, RecordId, Seq},
         snapshot::Product,
@@ -201,7 +204,7 @@ async fn what_waits_is_parked_with_what_it_waits_for_and_drained_in_order() {
         .await;
     world.deliver_dispatch(&other).await;
     let health = world.load_health(&receiver).await.health;
-    assert!(matches!(health.circuit, EndpointCircuit::Open { .. }));
+    assert!(health.breaker().is_open());
     assert_eq!(
         world.parked_seqs(&receiver).await,
         [1, 2],
@@ -251,14 +254,22 @@ async fn a_probe_goes_in_order_too() {
     assert_eq!(sent_seqs(&receiver), [1, 1, 1]);
     let endpoint = endpoint_id(APP, &receiver.url);
     let now = world.clock.now();
-    let open = EndpointCircuit::Open {
-        since: now,
-        failed_probes: 0,
-        probe_at: now + MINUTE,
+    let failure = AttemptFailure {
+        failed_at: now,
+        outcome: AttemptOutcome::Rejected,
+        status: Some(500),
+        retry_after_s: None,
+        requests_disable: false,
     };
     world
-        .change_health(endpoint, |health| health.circuit = open)
+        .change_health(endpoint, |health| {
+            while !health.breaker().is_open() {
+                health.record_failure(&failure);
+            }
+        })
         .await;
+    let probe_at = world.load_health(&receiver).await.health.next_probe_at();
+    assert_eq!(probe_at, Some(now + MINUTE));
     let dispatch = world.commit_balances(2).await;
     assert_eq!(world.deliver_dispatch(&dispatch).await.parked, 2);
     world.advance_clock(MINUTE);

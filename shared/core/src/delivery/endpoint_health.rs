@@ -1,28 +1,35 @@
-//! The health of an endpoint: when it is left alone, when it is tried again, when it is given up.
+//! The health of an endpoint: when its events are sent, when they are parked, and when it is disabled.
+//!
+//! [`EndpointHealth`] is what is known of an endpoint, [`EndpointAdmission`] what is done with an event for it, and
+//! [`HealthNotice`] what its app is informed of.
 //!
 //! A flaky endpoint is retried event by event ([`crate::delivery::retry`]). One that is down is not: after
-//! [`OPEN_AFTER`] failures in a row, or when half of what it was sent in five minutes failed, its
-//! circuit opens. Then events for it are parked, and a single probe, with the oldest of them, asks
-//! whether it is back: a dead endpoint costs attempts by the hour and not by the event. Nothing that
-//! is parked is dropped.
+//! [`OPEN_AFTER_FAILURES`] consecutive failures, or when half of the attempts of five minutes failed, its
+//! [`CircuitBreaker`] opens. Then events for it are parked, and single probes, with the oldest of them, test whether it
+//! is back: a dead endpoint costs attempts by the hour and not by the event. Nothing that is parked is dropped.
 //!
-//! A success of a healthy endpoint changes nothing here, so that it costs no write.
+//! The rule it keeps: a success of a healthy endpoint changes nothing here, so that it costs no write.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::retry::{AttemptOutcome, MAX_RETRY_AFTER_S};
+use crate::{
+    delivery::retry::{AttemptOutcome, MAX_RETRY_AFTER_S},
+    resilience::circuit_breaker::{
+        Admission, BreakerPolicy, CircuitBreaker, FailureShare, ProbeTiming, saturating_later,
+    },
+};
 
-/// Failures in a row that open the circuit.
+/// Consecutive failures that open the circuit.
 pub const OPEN_AFTER_FAILURES: u32 = 10;
 
-/// Attempts in a window at least, before the share of failures counts.
+/// Attempts that a window must hold before the share of failures counts.
 pub const MIN_WINDOW_ATTEMPTS: u32 = 20;
 
 /// Seconds of the window in which failures are counted.
 pub const WINDOW_S: i64 = 5 * 60;
 
-/// Seconds before each probe, from the one before; the last counts for all further ones.
+/// Seconds before each probe, counted from the one before; the last counts for all further ones.
 pub const PROBE_DELAYS_S: [i64; 6] = [60, 120, 300, 600, 900, 1800];
 
 /// Days of failing after which notice is given.
@@ -31,7 +38,7 @@ pub const FAILING_NOTICE_DAYS: [u8; 2] = [1, 3];
 /// Days of failing after which an endpoint is disabled.
 pub const DISABLE_AFTER_DAYS: u8 = 5;
 
-/// Failures at least, before an endpoint is disabled for failing.
+/// Failures that an endpoint must have before it is disabled for failing.
 pub const MIN_DISABLE_FAILURES: u32 = 3;
 
 /// Days an event stays parked; then it is exhausted, and can still be replayed.
@@ -42,36 +49,53 @@ pub const MAX_PARKED_EVENTS: u64 = 1_000_000;
 
 const DAY_S: i64 = 24 * 3600;
 
-/// Whether events are sent to an endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndpointCircuit {
-    /// They are.
-    #[default]
-    Closed,
-    /// They are parked, but for a probe now and then.
-    Open {
-        /// Since when.
-        since: Timestamp,
-        /// Probes made.
-        #[serde(rename = "probes")]
-        failed_probes: u32,
-        /// When the next one is due.
-        probe_at: Timestamp,
-    },
+/// The numbers of an endpoint's breaker.
+const ENDPOINT_POLICY: BreakerPolicy = BreakerPolicy {
+    open_after_failures: OPEN_AFTER_FAILURES,
+    failure_share: Some(FailureShare {
+        window_s: WINDOW_S,
+        min_calls: MIN_WINDOW_ATTEMPTS,
+    }),
+    probe_delays_s: PROBE_DELAYS_S,
+    jitter_percent: 0,
+};
+
+/// How an endpoint is doing, as it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointStatus {
+    /// Its last attempt succeeded, or it never had one.
+    Healthy,
+    /// Its last attempts failed; events are still sent.
+    Failing,
+    /// Its circuit is open: events are parked until a probe succeeds.
+    Parked,
+    /// It is disabled: events are parked until its app enables it.
+    Disabled,
+}
+
+impl EndpointStatus {
+    /// The stable name, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Failing => "failing",
+            Self::Parked => "parked",
+            Self::Disabled => "disabled",
+        }
+    }
 }
 
 /// Why an endpoint is disabled. The serde names are stored and shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisableReason {
-    /// It answered 410.
+    /// It responded with status 410.
     Gone,
-    /// It answered `webhook-delivery: disable`.
+    /// It responded with `webhook-delivery: disable`.
     Receiver,
-    /// It failed for [`DISABLE_DAYS`] days.
+    /// It failed for [`DISABLE_AFTER_DAYS`] days.
     Failing,
-    /// Its app, by the API.
+    /// Its app disabled it by the API.
     App,
 }
 
@@ -98,7 +122,7 @@ pub struct Disablement {
     pub reason: DisableReason,
 }
 
-/// Events that were parked and could not be kept so.
+/// Events that were parked and exhausted before the endpoint was back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventGap {
     /// When the first of them was committed.
@@ -112,19 +136,16 @@ pub struct EventGap {
 /// The health of an endpoint. The default is that of one that never failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointHealth {
-    /// Whether events are sent to it.
-    #[serde(default)]
-    pub circuit: EndpointCircuit,
+    /// Whether events are sent to it, and the failures that decide it.
+    #[serde(flatten, with = "stored_breaker")]
+    breaker: CircuitBreaker,
     /// Set while it is disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<Disablement>,
-    /// It asked to be left alone until then.
+    /// It requested by `Retry-After` that nothing is sent before then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<Timestamp>,
-    /// When it began to fail; nothing where its last attempt succeeded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failing_since: Option<Timestamp>,
-    /// Failures since then, without a success between.
+    /// Failures without a success between. Unlike those of the breaker, they are counted without a cap.
     #[serde(default)]
     pub failures: u32,
     /// When it last failed.
@@ -133,44 +154,108 @@ pub struct EndpointHealth {
     /// What the last failure was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_outcome: Option<AttemptOutcome>,
-    /// Failures in a row, as the circuit counts them.
-    #[serde(default)]
-    #[serde(rename = "consecutive")]
-    pub consecutive_failures: u32,
-    #[serde(default)]
-    window: AttemptWindow,
     /// Days of failing that notice was given of.
     #[serde(default)]
     noticed_days: u8,
-    /// Events that could not be kept parked.
+    /// Events that were exhausted while they were parked, since the endpoint last recovered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<EventGap>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct AttemptWindow {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    since: Option<Timestamp>,
-    failures: u32,
-    total: u32,
+/// The breaker as part of the stored health.
+mod stored_breaker {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::resilience::circuit_breaker::{CallWindow, CircuitBreaker, CircuitState};
+
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum StoredCircuit {
+        #[default]
+        Closed,
+        Open {
+            /// Releases before this one require it; nothing reads its value.
+            since: Timestamp,
+            probes: u32,
+            probe_at: Timestamp,
+        },
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct StoredBreaker {
+        #[serde(default)]
+        circuit: StoredCircuit,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failing_since: Option<Timestamp>,
+        #[serde(default)]
+        consecutive: u32,
+        #[serde(default)]
+        window: CallWindow,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        breaker: &CircuitBreaker,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let circuit = match breaker.state() {
+            CircuitState::Closed => StoredCircuit::Closed,
+            CircuitState::Open {
+                failed_probes,
+                probe_at,
+            } => StoredCircuit::Open {
+                since: breaker.failing_since().unwrap_or(probe_at),
+                probes: failed_probes,
+                probe_at,
+            },
+        };
+        let stored = StoredBreaker {
+            circuit,
+            failing_since: breaker.failing_since(),
+            consecutive: breaker.consecutive_failures(),
+            window: breaker.window(),
+        };
+        stored.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<CircuitBreaker, D::Error> {
+        let stored = StoredBreaker::deserialize(deserializer)?;
+        let state = match stored.circuit {
+            StoredCircuit::Closed => CircuitState::Closed,
+            StoredCircuit::Open {
+                probes, probe_at, ..
+            } => CircuitState::Open {
+                failed_probes: probes,
+                probe_at,
+            },
+        };
+        Ok(CircuitBreaker::from_stored(
+            state,
+            stored.consecutive,
+            stored.failing_since,
+            stored.window,
+        ))
+    }
 }
 
-/// A failed attempt, as health sees it.
+/// A failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptFailure {
-    /// When its answer was there.
+    /// When it ended.
     pub failed_at: Timestamp,
     /// Its class.
     pub outcome: AttemptOutcome,
-    /// The HTTP status, where there was an answer.
+    /// The HTTP status, where there was a response.
     pub status: Option<u16>,
-    /// Seconds the receiver asked us to wait.
+    /// Seconds the receiver requested to wait.
     pub retry_after_s: Option<u32>,
-    /// It answered `webhook-delivery: disable`.
+    /// It responded with `webhook-delivery: disable`.
     pub requests_disable: bool,
 }
 
-/// What an app is told of an endpoint's health.
+/// What an app is informed of about an endpoint's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum HealthNotice {
@@ -183,7 +268,7 @@ pub enum HealthNotice {
     },
     /// Its circuit opened: events for it are parked from now on.
     Parked {
-        /// Since when.
+        /// Since when it had been failing.
         since: Timestamp,
     },
     /// It was disabled.
@@ -192,33 +277,33 @@ pub enum HealthNotice {
         #[serde(rename = "by")]
         reason: DisableReason,
     },
-    /// It takes events again.
+    /// Events are sent to it again.
     Recovered {
-        /// Since when it had not.
+        /// Since when it had been failing.
         since: Timestamp,
-        /// Events that were not kept for it.
+        /// Events that were exhausted while they were parked for it.
         gap: Option<EventGap>,
     },
 }
 
-/// What is to be done with an event for an endpoint.
+/// What is done with an event for an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndpointAdmission {
-    /// Send it.
+    /// It is sent.
     Send,
-    /// Look again then.
+    /// The endpoint requested a pause: it is sent later.
     Wait {
-        /// When.
+        /// When the pause is over.
         until: Timestamp,
     },
-    /// Park it.
+    /// It is parked.
     Park,
 }
 
 impl EndpointHealth {
-    /// What is to be done with an event now.
+    /// What is done with an event now.
     pub fn admission(&self, now: Timestamp) -> EndpointAdmission {
-        if self.disabled.is_some() || matches!(self.circuit, EndpointCircuit::Open { .. }) {
+        if self.disabled.is_some() || self.breaker.admission(now) != Admission::Admit {
             return EndpointAdmission::Park;
         }
         match self.paused_until {
@@ -227,27 +312,46 @@ impl EndpointHealth {
         }
     }
 
+    /// How the endpoint is doing.
+    pub const fn status(&self) -> EndpointStatus {
+        if self.disabled.is_some() {
+            EndpointStatus::Disabled
+        } else if self.breaker.is_open() {
+            EndpointStatus::Parked
+        } else if self.breaker.failing_since().is_some() {
+            EndpointStatus::Failing
+        } else {
+            EndpointStatus::Healthy
+        }
+    }
+
+    /// The endpoint's circuit breaker.
+    pub const fn breaker(&self) -> &CircuitBreaker {
+        &self.breaker
+    }
+
+    /// When it began to fail; `None` where its last attempt succeeded.
+    pub const fn failing_since(&self) -> Option<Timestamp> {
+        self.breaker.failing_since()
+    }
+
     /// True where a success would change something.
     pub const fn is_failing(&self) -> bool {
-        self.failing_since.is_some() || !matches!(self.circuit, EndpointCircuit::Closed)
+        self.breaker.failing_since().is_some() || self.breaker.is_open()
     }
 
     /// True where more than half of the recent attempts failed.
     pub fn is_mostly_failing(&self, now: Timestamp) -> bool {
-        let AttemptWindow {
-            since,
-            failures,
-            total,
-        } = self.window;
-        let recent = since.is_some_and(|since| seconds_between(since, now) <= WINDOW_S);
-        recent && total >= MIN_WINDOW_ATTEMPTS / 2 && failures * 2 > total
+        self.breaker
+            .window()
+            .is_mostly_failing(now, &ENDPOINT_POLICY)
     }
 
     /// When the next probe is due, where the circuit is open and the endpoint not disabled.
     pub const fn next_probe_at(&self) -> Option<Timestamp> {
-        match (self.disabled, self.circuit) {
-            (None, EndpointCircuit::Open { probe_at, .. }) => Some(probe_at),
-            _ => None,
+        match self.disabled {
+            None => self.breaker.next_probe_at(),
+            Some(_) => None,
         }
     }
 
@@ -256,113 +360,69 @@ impl EndpointHealth {
         if count == 0 {
             return None;
         }
-        self.expire_window(at);
-        if self.window.since.is_some() {
-            self.window.total = self.window.total.saturating_add(count);
-        }
-        // What succeeded before the last failure is no news.
+        self.breaker.count_successes(count, at, &ENDPOINT_POLICY);
+        // A success before the last failure does not say that the endpoint is back.
         if self.last_failure_at.is_some_and(|failed| at < failed) {
             return None;
         }
-        let since = self.failing_since.take().unwrap_or(at);
-        let told = self.noticed_days > 0 || matches!(self.circuit, EndpointCircuit::Open { .. });
-        self.consecutive_failures = 0;
+        let since = self.breaker.failing_since().unwrap_or(at);
+        let is_reported = self.noticed_days > 0 || self.breaker.is_open();
+        self.breaker.close();
         self.failures = 0;
         self.noticed_days = 0;
-        if matches!(self.circuit, EndpointCircuit::Open { .. }) {
-            self.circuit = EndpointCircuit::Closed;
-            self.window = AttemptWindow::default();
-        }
-        let gap = if told { self.gap.take() } else { None };
-        told.then_some(HealthNotice::Recovered { since, gap })
+        let gap = if is_reported { self.gap.take() } else { None };
+        is_reported.then_some(HealthNotice::Recovered { since, gap })
     }
 
-    /// Counts a failed attempt.
+    /// Counts a failed attempt. The notices are in the order in which they hold.
     pub fn record_failure(&mut self, failure: &AttemptFailure) -> Vec<HealthNotice> {
         let at = failure.failed_at;
-        let mut notices = Vec::new();
-        self.expire_window(at);
-        let window = &mut self.window;
-        window.since.get_or_insert(at);
-        window.failures = window.failures.saturating_add(1);
-        window.total = window.total.saturating_add(1);
-        self.consecutive_failures = self.consecutive_failures.saturating_add(1);
+        let since = self.breaker.failing_since().unwrap_or(at);
         self.failures = self.failures.saturating_add(1);
         self.last_failure_at = self.last_failure_at.max(Some(at));
         self.last_outcome = Some(failure.outcome);
-        let since = *self.failing_since.get_or_insert(at);
-
-        if let (Some(429 | 503), Some(asked)) = (failure.status, failure.retry_after_s) {
-            let until = add_seconds(at, i64::from(asked.min(MAX_RETRY_AFTER_S)));
-            self.paused_until = self.paused_until.max(Some(until));
+        if let (Some(429 | 503), Some(requested_s)) = (failure.status, failure.retry_after_s) {
+            let wait = SignedDuration::from_secs(requested_s.min(MAX_RETRY_AFTER_S).into());
+            self.paused_until = self.paused_until.max(Some(saturating_later(at, wait)));
         }
-        self.update_circuit(at, since, &mut notices);
-        if self.disabled.is_none() {
-            self.disable_or_notify(failure, since, &mut notices);
+        let mut notices = Vec::new();
+        let has_opened = self.update_breaker(at);
+        if self.disabled.is_some() {
+            return notices;
         }
+        if has_opened {
+            notices.push(HealthNotice::Parked { since });
+        }
+        notices.extend(self.disable_or_notify(failure, since));
         notices
     }
 
-    fn update_circuit(&mut self, at: Timestamp, since: Timestamp, notices: &mut Vec<HealthNotice>) {
-        match self.circuit {
-            EndpointCircuit::Closed => {
-                let AttemptWindow {
-                    failures, total, ..
-                } = self.window;
-                let half = total >= MIN_WINDOW_ATTEMPTS && failures.saturating_mul(2) >= total;
-                if self.consecutive_failures >= OPEN_AFTER_FAILURES || half {
-                    self.circuit = EndpointCircuit::Open {
-                        since: at,
-                        failed_probes: 0,
-                        probe_at: self.respect_retry_after(add_seconds(at, PROBE_DELAYS_S[0])),
-                    };
-                    if self.disabled.is_none() {
-                        notices.push(HealthNotice::Parked { since });
-                    }
-                }
-            }
-            // What was under way when the circuit opened is no probe.
-            EndpointCircuit::Open {
-                since,
-                failed_probes: probes,
-                probe_at,
-            } if at >= probe_at => {
-                let probes = probes.saturating_add(1);
-                let next = (probes as usize).min(PROBE_DELAYS_S.len() - 1);
-                self.circuit = EndpointCircuit::Open {
-                    since,
-                    failed_probes: probes,
-                    probe_at: self.respect_retry_after(add_seconds(at, PROBE_DELAYS_S[next])),
-                };
-            }
-            EndpointCircuit::Open {
-                since,
-                failed_probes: probes,
-                probe_at,
-            } => {
-                self.circuit = EndpointCircuit::Open {
-                    since,
-                    failed_probes: probes,
-                    probe_at: self.respect_retry_after(probe_at),
-                };
-            }
+    /// Counts a failure in the breaker; true where it opens the circuit.
+    fn update_breaker(&mut self, at: Timestamp) -> bool {
+        let timing = ProbeTiming {
+            now: at,
+            // A probe too waits as long as the endpoint requested.
+            not_before: self.paused_until,
+            jitter: 0,
+        };
+        if self.breaker.admission(at) == Admission::Probe {
+            self.breaker.count_failures(1, at, &ENDPOINT_POLICY);
+            self.breaker
+                .record_failed_probe(true, timing, &ENDPOINT_POLICY);
+            return false;
         }
+        // An attempt that was under way when the circuit opened is no probe.
+        self.breaker.record_failures(1, timing, &ENDPOINT_POLICY)
     }
 
-    /// A probe too waits as long as the endpoint asked for.
-    fn respect_retry_after(&self, probe_at: Timestamp) -> Timestamp {
-        self.paused_until
-            .map_or(probe_at, |asked| asked.max(probe_at))
-    }
-
+    /// Disables the endpoint where the failure is a reason to, or gives notice of the days it has been failing.
     fn disable_or_notify(
         &mut self,
         failure: &AttemptFailure,
         since: Timestamp,
-        notices: &mut Vec<HealthNotice>,
-    ) {
-        let days = seconds_between(since, failure.failed_at) / DAY_S;
-        let by = if failure.requests_disable {
+    ) -> Option<HealthNotice> {
+        let days = (failure.failed_at.as_second() - since.as_second()) / DAY_S;
+        let reason = if failure.requests_disable {
             Some(DisableReason::Receiver)
         } else if failure.outcome == AttemptOutcome::Gone {
             Some(DisableReason::Gone)
@@ -371,43 +431,37 @@ impl EndpointHealth {
         } else {
             None
         };
-        if let Some(by) = by {
+        if let Some(reason) = reason {
             self.disabled = Some(Disablement {
                 disabled_at: failure.failed_at,
-                reason: by,
+                reason,
             });
-            notices.push(HealthNotice::Disabled { reason: by });
-            return;
+            return Some(HealthNotice::Disabled { reason });
         }
-        let due = FAILING_NOTICE_DAYS
+        let days = FAILING_NOTICE_DAYS
             .into_iter()
-            .rfind(|&notice| i64::from(notice) <= days);
-        if let Some(days) = due.filter(|&days| days > self.noticed_days) {
-            self.noticed_days = days;
-            notices.push(HealthNotice::Failing { since, days });
-        }
+            .rfind(|&notice| i64::from(notice) <= days)
+            .filter(|&notice| notice > self.noticed_days)?;
+        self.noticed_days = days;
+        Some(HealthNotice::Failing { since, days })
     }
 
-    /// Gives an endpoint another chance although nothing is parked to probe it with: the next failure
-    /// opens its circuit again.
+    /// Closes the circuit although nothing is parked to probe the endpoint with: the next failure opens it again.
     pub fn begin_trial(&mut self) {
         if self.disabled.is_none() {
-            self.circuit = EndpointCircuit::Closed;
-            self.consecutive_failures = OPEN_AFTER_FAILURES - 1;
-            self.window = AttemptWindow::default();
+            self.breaker.begin_trial(&ENDPOINT_POLICY);
         }
     }
 
-    /// Disables the endpoint as its app asks.
+    /// Disables the endpoint at the request of its app.
     pub fn disable_by_app(&mut self, at: Timestamp) {
-        let by = DisableReason::App;
         self.disabled.get_or_insert(Disablement {
             disabled_at: at,
-            reason: by,
+            reason: DisableReason::App,
         });
     }
 
-    /// Enables the endpoint as its app asks: as if it had never failed.
+    /// Enables the endpoint at the request of its app, as if it had never failed.
     pub fn enable_by_app(&mut self) {
         *self = Self {
             gap: self.gap,
@@ -415,36 +469,17 @@ impl EndpointHealth {
         };
     }
 
-    /// Counts events that were not kept for it, committed from `from` until `until`.
+    /// Counts events that were exhausted while they were parked, committed from `from` until `until`.
     pub fn record_gap(&mut self, from: Timestamp, until: Timestamp, events: u64) {
-        let known = self.gap.unwrap_or(EventGap {
+        let gap = self.gap.get_or_insert(EventGap {
             from,
             until,
             events: 0,
         });
-        self.gap = Some(EventGap {
-            from: known.from.min(from),
-            until: known.until.max(until),
-            events: known.events.saturating_add(events),
-        });
+        gap.from = gap.from.min(from);
+        gap.until = gap.until.max(until);
+        gap.events = gap.events.saturating_add(events);
     }
-
-    /// Forgets a window that is over.
-    fn expire_window(&mut self, at: Timestamp) {
-        let over = |since| seconds_between(since, at) > WINDOW_S;
-        if self.window.since.is_some_and(over) {
-            self.window = AttemptWindow::default();
-        }
-    }
-}
-
-fn seconds_between(from: Timestamp, to: Timestamp) -> i64 {
-    to.as_second().saturating_sub(from.as_second())
-}
-
-fn add_seconds(at: Timestamp, seconds: i64) -> Timestamp {
-    at.checked_add(SignedDuration::from_secs(seconds))
-        .unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -467,23 +502,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_probe_waits_as_long_as_the_endpoint_asked_for() {
-        let asking = |second, asked| AttemptFailure {
+    fn failure_with_wait(second: i64, retry_after_s: u32) -> AttemptFailure {
+        AttemptFailure {
             status: Some(503),
-            retry_after_s: Some(asked),
+            retry_after_s: Some(retry_after_s),
             ..failure_at(second)
-        };
+        }
+    }
+
+    #[test]
+    fn a_probe_waits_as_long_as_the_endpoint_requested() {
         let mut health = EndpointHealth::default();
         for n in 1..=i64::from(OPEN_AFTER_FAILURES) {
-            health.record_failure(&asking(n, 600));
+            health.record_failure(&failure_with_wait(n, 600));
         }
         assert_eq!(health.next_probe_at(), Some(timestamp_at(610)));
-        // Also one that was under way asks for more.
-        health.record_failure(&asking(11, 900));
+        // An attempt that was under way when the circuit opened requests more.
+        health.record_failure(&failure_with_wait(11, 900));
         assert_eq!(health.next_probe_at(), Some(timestamp_at(911)));
-        // No longer than is honoured.
-        health.record_failure(&asking(911, 1_000_000_000));
+        // More than the bound is not honoured.
+        health.record_failure(&failure_with_wait(911, 1_000_000_000));
         assert_eq!(health.next_probe_at(), Some(timestamp_at(911 + 3600)));
         health.record_failure(&failure_at(911 + 3600));
         assert_eq!(health.next_probe_at(), Some(timestamp_at(911 + 3600 + 300)));
@@ -514,7 +552,7 @@ mod tests {
             due += wait;
             assert_eq!(health.next_probe_at(), Some(timestamp_at(due)));
         }
-        // What had succeeded before says nothing.
+        // A success before the last failure changes nothing.
         assert_eq!(health.record_successes(100, timestamp_at(9)), None);
         assert_eq!(health.admission(timestamp_at(due)), EndpointAdmission::Park);
         let expected = HealthNotice::Recovered {
@@ -532,11 +570,11 @@ mod tests {
     }
 
     #[test]
-    fn half_of_twenty_in_five_minutes_open_the_circuit() {
+    fn half_of_twenty_attempts_in_five_minutes_open_the_circuit() {
         let check = |successes: u32, failures: i64, apart_s: i64, opens: bool| {
             let (mut health, mut open) = (EndpointHealth::default(), false);
             for n in 0..failures {
-                // Never many in a row.
+                // Never many consecutively.
                 health.record_failure(&failure_at(n * apart_s));
                 open |= health.admission(timestamp_at(n * apart_s)) == EndpointAdmission::Park;
                 let each = successes / u32::try_from(failures).unwrap();
@@ -551,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_to_wait_holds_for_the_endpoint_and_within_bounds() {
+    fn a_retry_after_pauses_the_endpoint_within_bounds() {
         let check = |status, asked, expected| {
             let mut health = EndpointHealth::default();
             health.record_failure(&AttemptFailure {
@@ -586,16 +624,16 @@ mod tests {
     #[test]
     fn five_days_of_failing_disable_after_two_notices() {
         let mut health = EndpointHealth::default();
-        let mut told = Vec::new();
+        let mut given = Vec::new();
         for hour in 0..=24 * 6 {
             for notice in health.record_failure(&failure_at(hour * 3600)) {
-                told.push((hour, notice));
+                given.push((hour, notice));
             }
         }
         let since = timestamp_at(0);
         let by = DisableReason::Failing;
         assert_eq!(
-            told,
+            given,
             [
                 (9, HealthNotice::Parked { since }),
                 (24, HealthNotice::Failing { since, days: 1 }),
@@ -624,7 +662,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_can_end_it() {
+    fn a_receiver_can_have_itself_disabled() {
         let check = |failure: AttemptFailure, by| {
             let mut health = EndpointHealth::default();
             assert_eq!(
@@ -632,7 +670,7 @@ mod tests {
                 [HealthNotice::Disabled { reason: by }]
             );
             assert_eq!(health.admission(failure.failed_at), EndpointAdmission::Park);
-            assert_eq!(health.record_failure(&failure), [], "told once");
+            assert_eq!(health.record_failure(&failure), [], "notice is given once");
         };
         let gone = AttemptFailure {
             outcome: AttemptOutcome::Gone,
@@ -654,6 +692,24 @@ mod tests {
         assert_eq!(health.admission(timestamp_at(60)), EndpointAdmission::Send);
         assert_eq!(health.record_failure(&failure_at(60)).len(), 1);
         assert_eq!(health.admission(timestamp_at(60)), EndpointAdmission::Park);
+    }
+
+    #[test]
+    fn the_stored_form_stays() {
+        let mut health = EndpointHealth::default();
+        let stored = r#"{"circuit":"closed","consecutive":0,"window":{"failures":0,"total":0},"failures":0,"noticed_days":0}"#;
+        assert_eq!(serde_json::to_string(&health).unwrap(), stored);
+        (0..10).for_each(|second| drop(health.record_failure(&failure_at(second))));
+        let stored = r#"{"circuit":{"open":{"since":"2023-11-14T22:13:20Z","probes":0,"probe_at":"2023-11-14T22:14:29Z"}},"failing_since":"2023-11-14T22:13:20Z","consecutive":10,"window":{"since":"2023-11-14T22:13:20Z","failures":10,"total":10},"failures":10,"last_failure_at":"2023-11-14T22:13:29Z","last_outcome":"rejected","noticed_days":0}"#;
+        assert_eq!(serde_json::to_string(&health).unwrap(), stored);
+        // As the release before wrote it.
+        let former = r#"{"circuit":{"open":{"since":"2023-11-14T22:13:29Z","probes":0,"probe_at":"2023-11-14T22:14:29Z"}},"failing_since":"2023-11-14T22:13:20Z","failures":10,"last_failure_at":"2023-11-14T22:13:29Z","last_outcome":"rejected","consecutive":10,"window":{"since":"2023-11-14T22:13:20Z","failures":10,"total":10},"noticed_days":0}"#;
+        assert_eq!(
+            serde_json::from_str::<EndpointHealth>(former).unwrap(),
+            health
+        );
+        let empty = serde_json::from_str::<EndpointHealth>("{}").unwrap();
+        assert_eq!(empty, EndpointHealth::default());
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 //! limits and quotas.
 
 pub mod bank_breaker;
+pub mod circuit_breaker;
 pub mod failure_state;
 pub mod quota;
 pub mod rate_limiter;

@@ -1,7 +1,7 @@
 //! Badges: a label on a coloured ground. The colour repeats what the label says.
 
 use maud::{Markup, html};
-use okra_core::delivery::endpoint_health::EndpointCircuit;
+use okra_core::delivery::endpoint_health::EndpointStatus;
 use okra_store::{RecordStatus, ReplayState, StoredEndpointHealth};
 
 use super::labels::DELIVERY_STATES;
@@ -23,11 +23,11 @@ pub(crate) fn render_record_status(status: RecordStatus) -> Markup {
 /// Whether events are sent to an endpoint.
 pub(crate) fn render_health_badge(health: &StoredEndpointHealth) -> Markup {
     let health = &health.health;
-    match (&health.disabled, health.circuit, health.failing_since) {
-        (Some(_), ..) => render_badge("idle", "Disabled"),
-        (None, EndpointCircuit::Open { .. }, _) => render_badge("bad", "Parked"),
-        (None, EndpointCircuit::Closed, Some(_)) => render_badge("warn", "Failing"),
-        (None, EndpointCircuit::Closed, None) => render_badge("good", "Healthy"),
+    match health.status() {
+        EndpointStatus::Disabled => render_badge("idle", "Disabled"),
+        EndpointStatus::Parked => render_badge("bad", "Parked"),
+        EndpointStatus::Failing => render_badge("warn", "Failing"),
+        EndpointStatus::Healthy => render_badge("good", "Healthy"),
     }
 }
 

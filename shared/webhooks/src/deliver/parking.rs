@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use futures::{FutureExt, StreamExt, stream};
 use okra_core::{
-    delivery::endpoint_health::{
-        EndpointAdmission, EndpointCircuit, MAX_PARKED_DAYS, MAX_PARKED_EVENTS,
-    },
+    delivery::endpoint_health::{EndpointAdmission, MAX_PARKED_DAYS, MAX_PARKED_EVENTS},
     model::ids::{AppId, FeedSource},
+    resilience::circuit_breaker::Admission,
 };
 use okra_queue::EndpointMaintenance;
 use okra_store::{Delivery, DeliveryKey, DeliveryState, Endpoint, FifoPosition};
@@ -141,23 +140,17 @@ impl Deliverer {
         if health.disabled.is_some() {
             return Ok(MaintenanceOutcome::EndpointDisabled);
         }
-        match health.circuit {
-            EndpointCircuit::Closed => match health.admission(now) {
-                // It asked for time while it was sent what was parked.
-                EndpointAdmission::Wait { until } => {
-                    self.schedule_maintenance(tend, until).await?;
-                    Ok(MaintenanceOutcome::NotDue)
-                }
-                EndpointAdmission::Send | EndpointAdmission::Park => {
-                    self.drain_endpoint(tend).await
-                }
-            },
-            EndpointCircuit::Open { probe_at, .. } if probe_at > now => {
-                self.schedule_maintenance(tend, probe_at).await?;
-                Ok(MaintenanceOutcome::NotDue)
+        let not_before = match (health.breaker().admission(now), health.admission(now)) {
+            (Admission::Probe, _) => return self.probe_endpoint(tend).await,
+            (Admission::Reject { until }, _) => until,
+            // It requested a pause while it was sent what was parked.
+            (Admission::Admit, EndpointAdmission::Wait { until }) => until,
+            (Admission::Admit, EndpointAdmission::Send | EndpointAdmission::Park) => {
+                return self.drain_endpoint(tend).await;
             }
-            EndpointCircuit::Open { .. } => self.probe_endpoint(tend).await,
-        }
+        };
+        self.schedule_maintenance(tend, not_before).await?;
+        Ok(MaintenanceOutcome::NotDue)
     }
 
     async fn probe_endpoint(

@@ -15,7 +15,7 @@ use std::{
 use jiff::Timestamp;
 use okra_core::{
     delivery::{
-        endpoint_health::{AttemptFailure, EndpointCircuit, EndpointHealth, HealthNotice},
+        endpoint_health::{AttemptFailure, EndpointHealth, HealthNotice},
         permit_pool::{PermitDecision, PermitPool},
     },
     model::ids::EndpointId,
@@ -303,10 +303,10 @@ impl Deliverer {
             }
             // The wake-up first: one too many does no harm, one that is missing would.
             let now = self.clock.now();
-            let due = match (before.circuit, after.next_probe_at()) {
-                (EndpointCircuit::Closed, due) => due,
-                (EndpointCircuit::Open { .. }, None) if after.disabled.is_none() => Some(now),
-                (EndpointCircuit::Open { .. }, _) => None,
+            let due = match (before.breaker().is_open(), after.next_probe_at()) {
+                (false, due) => due,
+                (true, None) if after.disabled.is_none() => Some(now),
+                (true, _) => None,
             };
             if let Some(due) = due {
                 self.schedule_maintenance(EndpointMaintenance { app, endpoint }, due)

@@ -9,7 +9,7 @@ use axum::{
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
-    delivery::endpoint_health::{DisableReason, EndpointCircuit},
+    delivery::endpoint_health::{DisableReason, EndpointStatus},
     model::ids::EndpointId,
 };
 use okra_store::{Endpoint, StoredEndpointHealth};
@@ -142,24 +142,9 @@ fn render_endpoint_state(
 ) -> Markup {
     let path = format!("/dashboard/webhooks/{}", endpoint.id);
     let health = &stored_health.health;
-    let sentence = match (&health.disabled, health.circuit, health.failing_since) {
-        (Some(it), ..) => match it.reason {
-            DisableReason::App => "Disabled here. Events for it are parked until it is enabled.",
-            DisableReason::Gone => {
-                "Disabled: it answered 410, that it is gone. Events for it are parked."
-            }
-            DisableReason::Receiver => {
-                "Disabled: it asked for it in its answer. Events for it are parked."
-            }
-            DisableReason::Failing => "Disabled: it failed for days. Events for it are parked.",
-        },
-        (None, EndpointCircuit::Open { .. }, _) => {
-            "It is down. Events for it are parked, and a probe with the oldest asks now and then whether it is back."
-        }
-        (None, EndpointCircuit::Closed, Some(_)) => {
-            "It fails. Each event is tried again on its own."
-        }
-        (None, EndpointCircuit::Closed, None) => "It takes what it is sent.",
+    let sentence = match health.disabled {
+        Some(it) => describe_disable_reason(it.reason),
+        None => describe_endpoint_status(health.status()),
     };
     let log_of = |state| log_href("", &[("url", &endpoint.url), ("state", state)]);
     html! {
@@ -170,8 +155,8 @@ fn render_endpoint_state(
             dd { a href=(log_of("parked")) { @if parked_count >= MAX_PARKED_COUNTED { "about " (format_count(stored_health.parked_count.max(parked_count as u64))) } @else { (format_count(parked_count)) } } }
             @if let Some(at) = health.next_probe_at() { dt { "Next probe" } dd { (render_relative_time(now, at)) } }
             @if let Some(at) = health.paused_until.filter(|at| *at > now) { dt { "Asked to wait" } dd { (render_relative_time(now, at)) } }
-            @if let Some(at) = health.failing_since { dt { "Failing since" } dd { (render_relative_time(now, at)) } }
-            @if let Some(it) = health.last_outcome.filter(|_| health.failing_since.is_some()) { dt { "Last failure" } dd { (describe_outcome(it.as_str())) } }
+            @if let Some(at) = health.failing_since() { dt { "Failing since" } dd { (render_relative_time(now, at)) } }
+            @if let Some(it) = health.last_outcome.filter(|_| health.failing_since().is_some()) { dt { "Last failure" } dd { (describe_outcome(it.as_str())) } }
             @if let Some(gap) = &health.gap {
                 dt { "Not kept" } dd { a href=(log_of("exhausted")) { (format_count(gap.events)) " events" } " from " (render_relative_time(now, gap.from)) "; replay them below" }
             }
@@ -188,7 +173,7 @@ fn render_endpoint_state(
         }
         div.buttons {
             form method="post" action={ (path) "/ping" } { (render_csrf_field(session)) button { "Send a test ping" } }
-            @if health.disabled.is_some() || matches!(health.circuit, EndpointCircuit::Open { .. }) {
+            @if health.disabled.is_some() || health.breaker().is_open() {
                 form method="post" action={ (path) "/enable" } { (render_csrf_field(session)) button.main { "Enable and send what is parked" } }
             }
             @if health.disabled.is_none() {
@@ -274,4 +259,28 @@ pub(crate) async fn remove_endpoint(
     )
     .await?;
     Ok(Redirect::to("/dashboard/webhooks").into_response())
+}
+
+const fn describe_disable_reason(reason: DisableReason) -> &'static str {
+    match reason {
+        DisableReason::App => "Disabled here. Events for it are parked until it is enabled.",
+        DisableReason::Gone => {
+            "Disabled: it answered 410, that it is gone. Events for it are parked."
+        }
+        DisableReason::Receiver => {
+            "Disabled: it asked for it in its answer. Events for it are parked."
+        }
+        DisableReason::Failing => "Disabled: it failed for days. Events for it are parked.",
+    }
+}
+
+const fn describe_endpoint_status(status: EndpointStatus) -> &'static str {
+    match status {
+        EndpointStatus::Disabled => "Disabled. Events for it are parked until it is enabled.",
+        EndpointStatus::Parked => {
+            "It is down. Events for it are parked, and a probe with the oldest event is sent now and then."
+        }
+        EndpointStatus::Failing => "It fails. Each event is retried on its own.",
+        EndpointStatus::Healthy => "It accepts what it is sent.",
+    }
 }
