@@ -1,4 +1,5 @@
-//! An EventBridge bus that events are put on, for consumers inside AWS.
+//! An EventBridge bus that events are put on, for consumers inside AWS: [`EventBus`] puts [`BusEvent`]s, and says of
+//! each why it is not on the bus ([`EventBusError`]).
 
 use aws_sdk_eventbridge::{
     Client,
@@ -17,7 +18,7 @@ pub const MAX_ENTRY_BYTES: usize = 256 * 1024;
 /// Bytes that EventBridge counts for the time of an entry.
 const ENTRY_TIME_BYTES: usize = 14;
 
-/// Who puts the events, as rules know it.
+/// The source of all events, which rules match.
 pub const EVENT_SOURCE: &str = "okra-sync";
 
 /// An event.
@@ -41,14 +42,14 @@ impl BusEvent {
 /// Why an event is not on the bus.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventBusError {
-    /// EventBridge takes no more for now, or failed by itself.
+    /// EventBridge throttled the call or failed by itself; it can be called again.
     #[error("EventBridge could not take the event for now: {0}")]
     Overloaded(String),
-    /// EventBridge did not answer in time, or could not be reached.
-    #[error("EventBridge did not answer")]
+    /// EventBridge did not respond in time or could not be reached; it can be called again.
+    #[error("EventBridge did not respond")]
     Unreachable,
-    /// It refuses the event: there is no such bus, or the function may not put events on it.
-    #[error("EventBridge refused the event: {0}")]
+    /// EventBridge rejected the event: there is no such bus, or the function may not put events on it.
+    #[error("EventBridge rejected the event: {0}")]
     Rejected(String),
 }
 
@@ -86,14 +87,14 @@ impl EventBus {
         }
     }
 
-    /// True where this bus is called so: by its ARN, or by its name alone.
+    /// True where `text` is the ARN or the name of this bus.
     pub fn is_named(&self, text: &str) -> bool {
         let name = self.arn.rsplit_once("event-bus/").map(|(_, name)| name);
         !text.is_empty() && (text == self.arn || Some(text) == name)
     }
 
-    /// Puts at most [`MAX_ENTRIES`] events of together [`MAX_ENTRY_BYTES`]; says for each what became of
-    /// it, in their order.
+    /// Puts at most [`MAX_PUT_ENTRIES`] events of together at most [`MAX_ENTRY_BYTES`], and returns the result of each,
+    /// in their order.
     pub async fn put_events(&self, events: &[BusEvent]) -> Vec<Result<(), EventBusError>> {
         let mut entries = Vec::with_capacity(events.len());
         for event in events {
@@ -107,7 +108,7 @@ impl EventBus {
         }
         let put = self.client.put_events().set_entries(Some(entries));
         let results = match put.send().await {
-            Ok(answer) => answer.entries.unwrap_or_default(),
+            Ok(response) => response.entries.unwrap_or_default(),
             Err(error) => {
                 let fault = match &error {
                     SdkError::ServiceError(_) => {
@@ -127,7 +128,7 @@ impl EventBus {
                     entry.error_code(),
                     entry.error_message(),
                 )),
-                // An entry of which nothing is said may not be there.
+                // Without a result for it, the entry may not be on the bus.
                 None => Err(EventBusError::Unreachable),
             })
             .collect()
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_is_of_its_kind() {
+    fn only_throttling_and_own_failures_count_as_overload() {
         for (code, overloaded) in [
             (Some("ThrottlingException"), true),
             (Some("InternalFailure"), true),

@@ -1,4 +1,4 @@
-//! The clock of the shell.
+//! The clock of the shell: [`Clock`] is the only reader of the system clock, so that tests and simulations can set it.
 
 use std::sync::{
     Arc,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use jiff::Timestamp;
 
-/// Where the shell gets its time from: the only reader of the system clock. Clones share one clock.
+/// Where the shell gets its time from. Clones share one clock.
 #[derive(Clone, Debug)]
 pub struct Clock(ClockSource);
 
@@ -24,14 +24,14 @@ impl Clock {
         Self(ClockSource::System)
     }
 
-    /// A clock that stands at `at` until it is [set](Self::set); for tests and simulations.
+    /// A clock that stands at `at` until it is [set](Self::set_time); for tests and simulations.
     pub fn manual_at(at: Timestamp) -> Self {
         Self(ClockSource::Manual(Arc::new(AtomicI64::new(
             at.as_millisecond(),
         ))))
     }
 
-    /// Sets a driven clock and all its clones; does nothing to the system's.
+    /// Sets a manual clock and all its clones; does nothing to the system's.
     pub fn set_time(&self, at: Timestamp) {
         if let ClockSource::Manual(millis) = &self.0 {
             millis.store(at.as_millisecond(), Ordering::SeqCst);
@@ -45,7 +45,9 @@ impl Clock {
             ClockSource::System => system_now().as_millisecond(),
             ClockSource::Manual(millis) => millis.load(Ordering::SeqCst),
         };
-        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::UNIX_EPOCH)
+        let now = Timestamp::from_millisecond(millis);
+        debug_assert!(now.is_ok(), "the milliseconds came from a timestamp");
+        now.unwrap_or(Timestamp::UNIX_EPOCH)
     }
 }
 
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_driven_clock_moves_only_when_set_and_with_all_its_clones() {
+    fn a_manual_clock_moves_only_when_set_and_with_all_its_clones() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let clock = Clock::manual_at(at("2026-01-01T00:00:00.123456Z"));
         let clone = clock.clone();
@@ -72,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_clock_has_milliseconds() {
+    fn the_system_clock_is_cut_to_milliseconds() {
         let clock = Clock::system();
         clock.set_time(Timestamp::UNIX_EPOCH);
         let now = clock.now();

@@ -1,4 +1,6 @@
-//! SDK clients from the environment of a Lambda, or over an embedded engine.
+//! SDK clients from the environment of a Lambda, or over an embedded engine: [`AwsConfig`].
+//!
+//! The rule: every call has a bound for its connection, each attempt and all attempts together.
 
 use std::{env, time::Duration};
 
@@ -17,29 +19,29 @@ const MAX_ATTEMPTS: u32 = 4;
 /// Longest pause between two attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// For a connection to be made.
+/// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// For one attempt of a call that answers at once.
+/// How long one attempt of a call without a wait may take.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For one attempt against SQS, whose receive waits up to 20 s for messages.
+/// How long one attempt against SQS may take, whose receive waits up to 20 s for messages.
 const LONG_POLL_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// For a call with all its attempts.
+/// How long a call may take with all its attempts.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// For a call to SQS with all its attempts.
+/// How long a call to SQS may take with all its attempts.
 const LONG_POLL_OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why the environment does not make a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum AwsConfigError {
     /// A variable that must be set is not, or is empty.
-    #[error("{0} is not set")]
+    #[error("the environment variable {0} is not set")]
     MissingVariable(&'static str),
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up")]
+    /// TLS could not be set up.
+    #[error("TLS for the AWS clients could not be set up")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
@@ -63,7 +65,7 @@ impl ServiceEndpoints {
 pub struct AwsConfig {
     shared: SdkConfig,
     endpoints: ServiceEndpoints,
-    /// Over an engine in this process; see [`Self::with_http_client`].
+    /// True over an engine in this process; see [`Self::with_http_client`].
     is_embedded: bool,
 }
 
@@ -77,7 +79,7 @@ impl AwsConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Missing`] names the variable that is missing.
+    /// [`AwsConfigError::MissingVariable`] names the variable that is missing.
     pub fn from_env() -> Result<Self, AwsConfigError> {
         Self::from_vars(|name| env::var(name).ok())
     }
@@ -86,7 +88,7 @@ impl AwsConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Missing`] names the variable that is missing.
+    /// [`AwsConfigError::MissingVariable`] names the variable that is missing.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, AwsConfigError> {
         let optional = |name: &str| vars(name).filter(|value| !value.is_empty());
         let required =
@@ -112,7 +114,7 @@ impl AwsConfig {
         } else {
             TrustedRoots::Amazon
         };
-        let http = tls::build_http_client(trust)?;
+        let http = tls::build_http_client(trust).map_err(AwsConfigError::Tls)?;
         Ok(Self::new(region, Some(credentials), endpoints, http))
     }
 
@@ -166,11 +168,11 @@ impl AwsConfig {
 
     /// A client of SQS, with time for long polls.
     pub fn sqs_client(&self) -> aws_sdk_sqs::Client {
-        // A long poll that says nothing for its wait is not a stalled connection.
-        let patient = aws_sdk_sqs::config::StalledStreamProtectionConfig::disabled();
+        // A long poll without a byte for as long as it waits is not a stalled connection.
+        let without_stall_check = aws_sdk_sqs::config::StalledStreamProtectionConfig::disabled();
         let config = aws_sdk_sqs::config::Builder::from(&self.shared);
         let mut config = config
-            .stalled_stream_protection(patient)
+            .stalled_stream_protection(without_stall_check)
             .timeout_config(build_timeouts(
                 LONG_POLL_ATTEMPT_TIMEOUT,
                 LONG_POLL_OPERATION_TIMEOUT,
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lambda_has_all_it_needs() {
+    fn a_lambdas_variables_are_enough() {
         let config = config_from_vars(LAMBDA_VARIABLES).unwrap();
         assert_eq!(config.shared.region().map(AsRef::as_ref), Some("eu-west-1"));
         assert!(!config.endpoints.has_any());
@@ -236,16 +238,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn a_missing_variable_is_named() {
         for name in ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
             let vars = [LAMBDA_VARIABLES, &[(name, "")]].concat();
             let error = config_from_vars(&vars).unwrap_err();
-            assert_eq!(error.to_string(), format!("{name} is not set"));
+            assert_eq!(
+                error.to_string(),
+                format!("the environment variable {name} is not set")
+            );
         }
     }
 
     #[test]
-    fn an_endpoint_of_a_service_comes_before_that_of_all() {
+    fn a_services_own_endpoint_comes_before_the_common_one() {
         let vars = [
             LAMBDA_VARIABLES,
             &[

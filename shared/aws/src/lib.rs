@@ -1,5 +1,7 @@
-//! The shell's edge to AWS: SDK clients, TLS, the tick rules, the event bus and the clock. The same in a Lambda
-//! and in the local process, which differ only in the HTTP client underneath.
+//! The shell's edge to AWS: SDK clients ([`AwsConfig`]), TLS ([`rustls_client_config`]), the rules that tick
+//! ([`TickRules`]), the event bus ([`EventBus`]) and the clock ([`Clock`]).
+//!
+//! The rule: the same code runs in a Lambda and in the local process, which differ only in the HTTP client underneath.
 
 pub mod bus;
 mod clock;

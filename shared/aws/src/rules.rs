@@ -1,4 +1,5 @@
-//! The rules that tick: one for each interval, switched off while nothing is on it.
+//! The rules that tick, one for each interval: [`TickRules`] switches them on and off. A rule is off while no record is
+//! refreshed on its interval.
 
 use aws_sdk_eventbridge::{
     Client,
@@ -6,21 +7,21 @@ use aws_sdk_eventbridge::{
 };
 use okra_core::model::interval::Interval;
 
-/// Why a rule could not be switched.
+/// Why a rule could not be switched on or off.
 #[derive(Debug, thiserror::Error)]
 pub enum TickRulesError {
-    /// There is no such rule: the deployment and its prefix do not match.
-    #[error("there is no rule {rule}")]
+    /// There is no such rule: the configured prefix is not that of the deployment.
+    #[error("EventBridge has no rule {rule}")]
     NotFound {
         /// Its name.
         rule: String,
     },
-    /// EventBridge refused or could not be reached.
-    #[error("EventBridge did not switch rule {rule}")]
+    /// EventBridge rejected the call or could not be reached.
+    #[error("EventBridge could not switch rule {rule}")]
     ServiceFailure {
         /// Its name.
         rule: String,
-        /// What it answered.
+        /// What EventBridge or the connection to it said.
         source: BoxError,
     },
 }
@@ -50,7 +51,7 @@ impl TickRules {
     ///
     /// # Errors
     ///
-    /// [`RulesError`].
+    /// [`TickRulesError`].
     pub async fn enable_rule(&self, interval: Interval) -> Result<(), TickRulesError> {
         let rule = self.rule_name(interval);
         match self.client.enable_rule().name(&rule).send().await {
@@ -63,7 +64,7 @@ impl TickRules {
     ///
     /// # Errors
     ///
-    /// [`RulesError`].
+    /// [`TickRulesError`].
     pub async fn disable_rule(&self, interval: Interval) -> Result<(), TickRulesError> {
         let rule = self.rule_name(interval);
         match self.client.disable_rule().name(&rule).send().await {
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
     use crate::AwsConfig;
 
-    /// Answers every call alike, and keeps what was asked.
+    /// Answers every call alike and records the requests.
     #[derive(Clone, Debug)]
     struct FakeEventBridge {
         status: u16,
@@ -115,11 +116,11 @@ mod tests {
                 .lock()
                 .unwrap()
                 .push((target.to_owned(), body));
-            let answer = http::Response::builder()
+            let response = http::Response::builder()
                 .status(self.status)
                 .body(SdkBody::from(self.body))
                 .unwrap();
-            HttpConnectorFuture::ready(Ok(HttpResponse::try_from(answer).unwrap()))
+            HttpConnectorFuture::ready(Ok(HttpResponse::try_from(response).unwrap()))
         }
     }
 
@@ -140,10 +141,10 @@ mod tests {
         let (rules, service) = rules_with_response(200, "");
         rules.enable_rule(Interval::OneMinute).await.unwrap();
         rules.disable_rule(Interval::Daily).await.unwrap();
-        let asked = service.requests.lock().unwrap().clone();
+        let requests = service.requests.lock().unwrap().clone();
         let name = |name: &str| serde_json::json!({ "Name": name });
         assert_eq!(
-            asked,
+            requests,
             [
                 (
                     "AWSEvents.EnableRule".to_owned(),
@@ -155,11 +156,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_names_the_rule() {
+    async fn an_error_names_the_rule() {
         let (absent, _) = rules_with_response(400, r#"{"__type":"ResourceNotFoundException"}"#);
         let error = absent.enable_rule(Interval::SixHours).await.unwrap_err();
         assert!(matches!(error, TickRulesError::NotFound { .. }));
-        assert_eq!(error.to_string(), "there is no rule okra-dev-six-hours");
+        assert_eq!(
+            error.to_string(),
+            "EventBridge has no rule okra-dev-six-hours"
+        );
 
         let (forbidden, service) =
             rules_with_response(400, r#"{"__type":"AccessDeniedException"}"#);

@@ -1,18 +1,17 @@
-//! TLS with ring. Gathering entropy for the SDK's default provider and loading the platform's root
-//! certificates are most of the cold start of a Lambda; neither happens here.
+//! TLS with ring: for the SDK clients (`build_http_client`) and for everyone else ([`rustls_client_config`]). Gathering
+//! entropy for the SDK's default provider and loading the platform's root certificates are most of a Lambda's cold
+//! start; neither happens here.
 
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
-
-use crate::config::AwsConfigError;
+use aws_smithy_runtime_api::{box_error::BoxError, client::http::SharedHttpClient};
 
 /// The roots that AWS service endpoints chain to: Amazon Root CA 1 to 4 and Starfield Services G2.
 const AMAZON_ROOTS: &str = include_str!("amazon-roots.pem");
 
-/// Whom a client of AWS trusts.
+/// The roots that a client of AWS trusts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TrustedRoots {
     /// Amazon's own roots alone.
@@ -22,14 +21,11 @@ pub(crate) enum TrustedRoots {
 }
 
 /// The HTTP client of the SDK clients. Speaks `http` and `https`.
-pub(crate) fn build_http_client(trust: TrustedRoots) -> Result<SharedHttpClient, AwsConfigError> {
+pub(crate) fn build_http_client(trust: TrustedRoots) -> Result<SharedHttpClient, BoxError> {
     let store = TrustStore::empty()
         .with_pem_certificate(AMAZON_ROOTS)
         .with_native_roots(trust == TrustedRoots::Platform);
-    let context = TlsContext::builder()
-        .with_trust_store(store)
-        .build()
-        .map_err(|source| AwsConfigError::Tls(source.into()))?;
+    let context = TlsContext::builder().with_trust_store(store).build()?;
     Ok(Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(context)
@@ -39,7 +35,7 @@ pub(crate) fn build_http_client(trust: TrustedRoots) -> Result<SharedHttpClient,
 /// TLS for calls to banks and to webhook endpoints: TLS 1.2 and 1.3 by ring, Mozilla's roots
 /// compiled in, no client certificate. Makes ring the process's provider where none was chosen.
 pub fn rustls_client_config() -> rustls::ClientConfig {
-    // An error says that there is a provider already.
+    // It fails only where the process has a provider already, and then that one serves.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let roots = rustls::RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),

@@ -1,5 +1,5 @@
-//! An unchanged refresh's work on one answer: bytes to rows in normal form to digest. Budget: 5,000
-//! answers of 100 rows a second and core.
+//! An unchanged refresh's work on one response: bytes to rows in normal form to digest. Budget: 15,000 responses of
+//! 100 rows a second and core.
 
 use divan::{Bencher, black_box, counter::BytesCount};
 use jiff::civil::date;

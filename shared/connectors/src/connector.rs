@@ -19,7 +19,7 @@
 //! * *Link.* `begin_login` describes a redirect with a code. A standard without one (a pasted token, an
 //!   uploaded file) has no login page, and its consents are linked through the API.
 //! * *Limits.* Rates and quotas are the bank's configuration, [`BankLimits`](okra_core::model::bank::BankLimits);
-//!   `check_config` is where a standard refuses limits that cannot be met.
+//!   `check_config` is where a standard rejects limits that cannot be met.
 //! * *Money and dates.* Signs, currencies and calendar days are settled inside the connector: the engine sees
 //!   a direction, minor units and the bank's day.
 

@@ -46,7 +46,7 @@ impl ConsentSecret {
         }
     }
 
-    /// True where there is no access token, or it ends within [`EXPIRY_LEEWAY_S`] by what the bank said of it.
+    /// True where there is no access token, or it ends within [`EXPIRY_LEEWAY_S`] by what the bank stated.
     pub fn needs_renewal(&self, now: Timestamp) -> bool {
         let leeway = SignedDuration::from_secs(EXPIRY_LEEWAY_S);
         self.access_token.is_empty()

@@ -8,7 +8,7 @@
 //! reached) and `transport` (deadlines, caps and spans of each call).
 //!
 //! The rule: a connector never fails as a whole. Each account and product that cannot be read carries its own
-//! fault, and the others are kept. Nothing outside a standard's folder names its paths, scopes or codes.
+//! fault, and the others are returned. Nothing outside a standard's folder names its paths, scopes or codes.
 
 pub mod config;
 pub mod connector;

@@ -27,11 +27,11 @@ use url::Url;
 #[error("the HTTP client could not be built")]
 pub struct ConnectorError(#[source] reqwest::Error);
 
-/// Idle connections kept for a bank.
+/// Idle connections kept open to a bank.
 const MAX_IDLE_CONNECTIONS_PER_BANK: usize = 32;
 
-/// How long an idle connection is kept: less than servers and load balancers keep theirs, so that a
-/// request rarely meets one that is being closed.
+/// How long an idle connection stays open: less than servers and load balancers keep theirs, so that a request
+/// rarely uses one that is being closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a bank may take to be reached.

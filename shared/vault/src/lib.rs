@@ -1,5 +1,7 @@
-//! Encryption of bank credentials and endpoint secrets at rest: XChaCha20-Poly1305 under one key, each
-//! ciphertext bound to what it belongs to, so that it cannot be moved to another record.
+//! Encryption of bank credentials and endpoint secrets at rest: [`Vault`] seals with XChaCha20-Poly1305.
+//!
+//! The rule: each ciphertext is bound to its owner, so that it cannot be moved to another record, and neither keys nor
+//! plaintext appear in an error or a log.
 
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305,
@@ -17,25 +19,25 @@ pub const NONCE_BYTES: usize = 24;
 /// First byte of a ciphertext: how the rest is to be read.
 const FORMAT_VERSION: u8 = 1;
 
-/// Why something cannot be sealed or opened. Says nothing of the contents.
+/// Why a secret cannot be sealed or opened. Its text says nothing of the contents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
-    /// No key in the environment.
-    #[error("OKRA_VAULT_KEY is missing")]
+    /// There is no key in the environment.
+    #[error("the environment variable OKRA_VAULT_KEY is not set")]
     MissingKey,
-    /// The key is not 32 bytes in base64.
+    /// A key is not 32 bytes in base64, or there are too many.
     #[error(
-        "OKRA_VAULT_KEY must be 1 to {MAX_KEYS} keys of 32 bytes in base64, with commas between"
+        "OKRA_VAULT_KEY must be 1 to {MAX_KEYS} keys of 32 bytes in base64, separated by commas"
     )]
     InvalidKey,
-    /// Sealed under another key, for another owner, or changed since.
+    /// The data was sealed under another key or for another owner, or was changed since.
     #[error("the sealed data cannot be opened with this key for this owner")]
     CipherFailed,
-    /// Written by a release this one does not know.
-    #[error("the sealed data has an unknown form")]
+    /// The data was sealed by a release that this one does not know.
+    #[error("the sealed data has an unknown format")]
     UnknownFormat,
     /// The operating system gave no random bytes.
-    #[error("no random numbers")]
+    #[error("the operating system returned no random bytes")]
     NoRandomness,
 }
 
@@ -63,19 +65,19 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// [`VaultError::NoKey`], [`VaultError::BadKey`].
+    /// [`VaultError::MissingKey`], [`VaultError::InvalidKey`].
     pub fn from_env() -> Result<Self, VaultError> {
         let text =
             Zeroizing::new(std::env::var("OKRA_VAULT_KEY").map_err(|_| VaultError::MissingKey)?);
         Self::from_base64(&text)
     }
 
-    /// A vault with keys of 32 bytes written in base64, separated by commas: the one that seals, and
-    /// before it is forgotten the one that it replaced.
+    /// A vault with keys of 32 bytes in base64, separated by commas: first the key that seals, then those that it
+    /// replaced.
     ///
     /// # Errors
     ///
-    /// [`VaultError::BadKey`].
+    /// [`VaultError::InvalidKey`].
     pub fn from_base64(text: &str) -> Result<Self, VaultError> {
         let keys: Vec<&str> = text.split(',').collect();
         if keys.len() > MAX_KEYS {
@@ -91,7 +93,7 @@ impl Vault {
     ///
     /// # Errors
     ///
-    /// [`VaultError::Refused`] for more than 256 GB, which nothing here comes near.
+    /// [`VaultError::CipherFailed`] for more than 256 GB, which no secret comes near.
     pub fn seal_secret(
         &self,
         owner: &[u8],
@@ -109,11 +111,11 @@ impl Vault {
         Ok([&[FORMAT_VERSION][..], &nonce, &ciphertext].concat())
     }
 
-    /// Opens what was sealed for this owner.
+    /// Opens a secret that was sealed for this owner.
     ///
     /// # Errors
     ///
-    /// [`VaultError::Refused`], [`VaultError::UnknownForm`].
+    /// [`VaultError::CipherFailed`], [`VaultError::UnknownFormat`].
     pub fn open_sealed(
         &self,
         owner: &[u8],
@@ -145,7 +147,7 @@ fn parse_key(key: &str) -> Result<XChaCha20Poly1305, VaultError> {
     XChaCha20Poly1305::new_from_slice(&key).map_err(|_| VaultError::InvalidKey)
 }
 
-/// A nonce from the operating system's random source.
+/// A nonce, or as many bytes for another secret, from the operating system's random source.
 ///
 /// # Errors
 ///
@@ -156,7 +158,7 @@ pub fn generate_nonce() -> Result<[u8; NONCE_BYTES], VaultError> {
     Ok(nonce)
 }
 
-/// Whether two secrets are the same, in a time that tells no more of them than their lengths.
+/// True where two secrets are the same. Takes a time that reveals no more of them than their lengths.
 pub fn secrets_match(one: &str, other: &str) -> bool {
     subtle::ConstantTimeEq::ct_eq(one.as_bytes(), other.as_bytes()).into()
 }
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens_for_its_owner_alone() {
+    fn a_sealed_secret_opens_for_its_owner_alone() {
         for plaintext in [&b""[..], b"t", b"token", &[0; 10_000]] {
             let opened = vault_with_key(7)
                 .open_sealed(OWNER, &seal_for_owner(plaintext))
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_does_not_open() {
+    fn a_changed_ciphertext_does_not_open() {
         let sealed = seal_for_owner(b"token");
         for at in 1..sealed.len() {
             for bit in 0..8 {
@@ -261,8 +263,9 @@ mod tests {
         );
         assert_eq!(format!("{vault:?}"), "Vault");
     }
+
     #[test]
-    fn a_key_is_replaced_without_losing_what_the_old_one_sealed() {
+    fn secrets_of_a_replaced_key_still_open() {
         let text = |bytes: &[u8]| {
             let keys: Vec<String> = bytes.iter().map(|it| BASE64.encode(&[*it; 32])).collect();
             Vault::from_base64(&keys.join(","))
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_the_same_where_every_byte_is() {
+    fn secrets_match_where_every_byte_does() {
         for (one, other, same) in [
             ("", "", true),
             ("abc", "abc", true),

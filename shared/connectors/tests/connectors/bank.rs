@@ -1,4 +1,4 @@
-//! Banks on this machine: one that answers by a function, and one that says bytes as it likes.
+//! Banks on this machine: one that answers by a function, and one that sends raw bytes.
 
 use std::{
     net::SocketAddr,
@@ -36,7 +36,7 @@ pub(crate) const TEST_REDIRECT_URI: &str = "https://okra.example/cb";
 const CLIENT_SECRET: &str = "s3cret/+";
 pub(crate) const BASE_PATH: &str = "/open-banking/v3.1/aisp";
 
-/// A bank that is called, and what it was asked.
+/// A bank to be called, and the requests that it was sent.
 pub(crate) struct TestBank {
     pub(crate) config: BankConfig,
     pub(crate) user_present: Option<std::net::IpAddr>,
@@ -47,16 +47,16 @@ pub(crate) struct TestBank {
 impl TestBank {
     /// A bank that answers each request, below its base, by a function of path and query.
     pub(crate) async fn with_handler(
-        answer: impl Fn(&str) -> Response + Clone + Send + Sync + 'static,
+        handler: impl Fn(&str) -> Response + Clone + Send + Sync + 'static,
     ) -> Self {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&asked);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let received = Arc::clone(&requests);
         let router = Router::new().fallback(move |request: Request| {
             let (parts, _) = request.into_parts();
             let target = parts.uri.to_string();
-            seen.lock().unwrap().push(parts);
+            received.lock().unwrap().push(parts);
             let response = match target.strip_prefix(BASE_PATH) {
-                Some(target) => answer(target),
+                Some(target) => handler(target),
                 None => status_response(404),
             };
             async move { response }
@@ -64,19 +64,19 @@ impl TestBank {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self::at_address(address, asked)
+        Self::at_address(address, requests)
     }
 
-    /// A bank that says these bytes to each caller, each after a pause, and hangs up.
+    /// A bank that sends these bytes to each caller, each after a pause, and closes the connection.
     pub(crate) async fn with_raw_responses(raw_responses: Vec<(Duration, Vec<u8>)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
-                let said = raw_responses.clone();
+                let responses = raw_responses.clone();
                 tokio::spawn(async move {
                     let _ = socket.read(&mut [0; 4096]).await;
-                    for (pause, bytes) in said {
+                    for (pause, bytes) in responses {
                         tokio::time::sleep(pause).await;
                         if socket.write_all(&bytes).await.is_err() {
                             return;
@@ -88,7 +88,7 @@ impl TestBank {
         Self::at_address(address, Arc::default())
     }
 
-    /// A bank that nobody runs.
+    /// A bank where nothing listens.
     pub(crate) async fn without_server() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -161,15 +161,15 @@ impl TestBank {
 
     pub(crate) async fn fetch_accounts(&self) -> Result<Vec<AccountFacts>, BankFault> {
         let secret = Self::test_secret();
-        let answered = self
+        let result = self
             .connectors
             .fetch_accounts(&self.config, &secret, now())
             .await;
-        answered
+        result
             .as_ref()
             .err()
             .inspect(|fault| check_fault_redacted(fault));
-        answered
+        result
     }
 
     /// The fault of one call.
@@ -235,15 +235,18 @@ impl TestBank {
 
     /// Path and query of each request, below the base where they are.
     pub(crate) fn request_targets(&self) -> Vec<String> {
-        let asked = self.requests.lock().unwrap();
+        let requests = self.requests.lock().unwrap();
         let target = |uri: String| uri.strip_prefix(BASE_PATH).unwrap_or(&uri).to_owned();
-        asked.iter().map(|it| target(it.uri.to_string())).collect()
+        requests
+            .iter()
+            .map(|it| target(it.uri.to_string()))
+            .collect()
     }
 
     /// A header of the last request.
     pub(crate) fn last_request_header(&self, name: &str) -> Option<String> {
-        let asked = self.requests.lock().unwrap();
-        let value = asked.last()?.headers.get(name)?;
+        let requests = self.requests.lock().unwrap();
+        let value = requests.last()?.headers.get(name)?;
         Some(value.to_str().unwrap().to_owned())
     }
 
@@ -264,7 +267,7 @@ fn account_faults(account: &AccountSnapshot) -> impl Iterator<Item = &BankFault>
         .chain(rows.and_then(|it| it.as_ref().err()))
 }
 
-/// No token, account or payload in what an operator reads.
+/// Checks that a fault, which an operator reads, holds no token, account or payload.
 fn check_fault_redacted(fault: &BankFault) {
     let shown = format!("{fault:?} {fault}");
     for secret in [TEST_TOKEN, "5eCret", TEST_ACCOUNT, "127.0.0.1", BASE_PATH] {

@@ -1,6 +1,6 @@
-//! The adversarial corpus: what banks do to identity, told as files that a person can read and add to
-//! (`tests/corpus/README.md`). Each answer goes the way of a real one: from its JSON through the
-//! connector's parser and page joining into `decide`, and what it changes into the state.
+//! The adversarial corpus: what banks do to identity, as files that a person can read and add to
+//! (`tests/corpus/README.md`). Each response takes the path of a real one: its JSON through the connector's parser and
+//! page joining into `decide`, and its changes into the state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,7 +38,7 @@ struct CorpusCase {
     answer: Vec<CorpusResponse>,
 }
 
-/// What a bank answers one day, and what that must change.
+/// A bank's response of one day, and what it must change.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CorpusResponse {
@@ -53,14 +53,14 @@ struct CorpusResponse {
     /// Rows of the login's other account.
     #[serde(default)]
     other: Option<String>,
-    /// What the bank shows when it is asked once more, or `refused`.
+    /// What the bank shows when it is called once more, or `refused`.
     #[serde(default)]
     again: Option<String>,
     #[serde(default)]
     ledger: Option<String>,
     #[serde(default)]
     drift: Option<String>,
-    /// Absent: not looked at.
+    /// Absent where it is not checked.
     #[serde(default)]
     expect: Option<Vec<String>>,
 }
@@ -186,7 +186,7 @@ fn change_lines(change: &Change) -> Vec<String> {
     }
 }
 
-/// An account on its way through the answers of a case.
+/// An account on its way through the responses of a case.
 #[derive(Default)]
 struct CorpusAccount {
     view: ProjectedAccount,
@@ -209,7 +209,7 @@ impl CorpusAccount {
             .as_deref()
             .filter(|again| *again != "refused");
         let again = parse_window(from, asked_again.or(text).unwrap_or_default());
-        let mut seen = match (&response.json, text) {
+        let mut window = match (&response.json, text) {
             (Some(json), _) => TransactionWindow {
                 from,
                 rows: parse_transactions(json.as_bytes()).unwrap().items,
@@ -218,7 +218,7 @@ impl CorpusAccount {
         };
         if let Some((first, last)) = text.and_then(|text| find_ambiguous_dates(&parse_pages(text)))
         {
-            merge_second_response(&mut seen, again.clone(), first, last);
+            merge_second_response(&mut window, again.clone(), first, last);
         }
         let account = AccountId::derive(&[b"account"]);
         self.state.transactions = self
@@ -241,12 +241,12 @@ impl CorpusAccount {
                 transactions: Some(Ok(window.clone())),
             }],
         };
-        let mut decision = decide_changes(&snapshot(&seen), &known, &BTreeSet::new(), now);
-        if let Some(suspects) = decision.deletion_checks.first().cloned()
+        let mut decision = decide_changes(&snapshot(&window), &known, &BTreeSet::new(), now);
+        if let Some(check) = decision.deletion_checks.first().cloned()
             && response.again.as_deref() != Some("refused")
         {
-            merge_second_response(&mut seen, again, suspects.from, suspects.to);
-            decision = decide_changes(&snapshot(&seen), &known, &suspects.rows, now);
+            merge_second_response(&mut window, again, check.from, check.to);
+            decision = decide_changes(&snapshot(&window), &known, &check.rows, now);
         }
         let mut lines = Vec::new();
         for (_, change) in &decision.changes {
@@ -254,8 +254,8 @@ impl CorpusAccount {
             self.view.apply_change(change);
         }
         let mut held = Vec::new();
-        for suspects in &decision.deletion_checks {
-            for id in &suspects.rows {
+        for check in &decision.deletion_checks {
+            for id in &check.rows {
                 let facts = &self.view.transactions[id];
                 lines.push(format!("? {}", row_name(facts)));
                 held.push(facts.clone());
@@ -267,8 +267,8 @@ impl CorpusAccount {
                 .iter()
                 .map(|(_, _, fault)| format!("! {}", fault.class.as_str())),
         );
-        for (_, doubt) in decision.pending_deletions {
-            self.state.pending_deletions = doubt;
+        for (_, pending) in decision.pending_deletions {
+            self.state.pending_deletions = pending;
         }
         if decision.faults.is_empty() {
             // The law: the state is what the bank shows, and what is held.
@@ -280,11 +280,11 @@ impl CorpusAccount {
             let inside = |facts: &&TransactionFacts| facts.booking_date() >= from;
             assert_eq!(
                 debug(self.view.transactions.values().filter(inside).collect()),
-                debug(seen.rows.iter().chain(&held).collect()),
+                debug(window.rows.iter().chain(&held).collect()),
             );
         }
         if let Some(ledger) = balance.and_then(|balance| balance.ledger) {
-            self.tie_out = tie_out(self.tie_out.as_ref(), &seen, Some(ledger), now);
+            self.tie_out = tie_out(self.tie_out.as_ref(), &window, Some(ledger), now);
         }
         lines
     }
@@ -334,7 +334,7 @@ fn check_case(case: &CorpusCase) -> Result<(), String> {
 const MIN_CASES: usize = 50;
 
 #[test]
-fn every_case_changes_what_it_should_and_nothing_else() {
+fn every_case_makes_its_expected_changes_and_no_others() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus");
     let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap()

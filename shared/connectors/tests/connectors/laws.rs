@@ -1,5 +1,5 @@
-//! What holds of every answer: how it is spelled makes no difference, what it says does, and nothing
-//! makes the connector panic.
+//! What holds of every response: its spelling makes no difference, its contents do, and nothing makes the connector
+//! panic.
 
 use jiff::{Timestamp, civil::date};
 use okra_connectors::obie::{parse_accounts, parse_balances, parse_transactions};
@@ -113,7 +113,7 @@ impl JsonWriter {
         let offset = jiff::tz::Offset::from_hours(self.0.i8(-11..=12)).unwrap();
         let mut text = at.display_with_offset(offset).to_string();
         if self.0.bool() {
-            // More digits than are kept.
+            // More digits than are stored.
             let point = text.find('.').unwrap_or(19);
             let end = text.rfind(['+', '-']).unwrap();
             let millis = format!(".{:03}{}", ms.rem_euclid(1000), self.0.u16(100..1000));
@@ -182,8 +182,8 @@ impl JsonWriter {
 
 fn digest_of_rows(rows: &[GeneratedRow], seed: u64) -> Digest {
     let body = JsonWriter(fastrand::Rng::with_seed(seed)).write_body(rows);
-    let page = parse_transactions(&body).unwrap_or_else(|nonsense| {
-        panic!("{nonsense}\n{}", String::from_utf8_lossy(&body));
+    let page = parse_transactions(&body).unwrap_or_else(|malformed| {
+        panic!("{malformed}\n{}", String::from_utf8_lossy(&body));
     });
     let window = TransactionWindow {
         from: date(2020, 1, 1),
@@ -192,7 +192,7 @@ fn digest_of_rows(rows: &[GeneratedRow], seed: u64) -> Digest {
     digest_transactions(&[(AccountId::derive(&[b"22289"]), &window)])
 }
 
-/// The row with one thing said otherwise.
+/// The row with one field changed.
 fn change_one_field(mut row: GeneratedRow, which: usize) -> GeneratedRow {
     match which {
         0 => row.id = Some(row.id.map_or_else(|| "new".to_owned(), |id| id + "x")),
@@ -235,12 +235,12 @@ proptest! {
     #[test]
     fn nothing_that_is_almost_an_answer_makes_it_panic(
         rows in prop::collection::vec(any_row(), 1..4), seed: u64,
-        spoilt in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut: prop::sample::Index,
+        corrupted in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut: prop::sample::Index,
     ) {
         let mut body = JsonWriter(fastrand::Rng::with_seed(seed)).write_body(&rows);
         let part = &body[..cut.index(body.len())];
         prop_assert!(parse_transactions(part).is_err());
-        for (at, byte) in spoilt {
+        for (at, byte) in corrupted {
             let at = at.index(body.len());
             body[at] = byte;
         }
@@ -262,11 +262,11 @@ proptest! {
     #[test]
     fn any_answer_keeps_the_fuzz_targets_laws(
         rows in prop::collection::vec(any_row(), 0..12), seed: u64,
-        spoilt in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        corrupted in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
     ) {
         let mut body = JsonWriter(fastrand::Rng::with_seed(seed)).write_body(&rows);
         checks::bank_answer(&body);
-        for (at, byte) in spoilt {
+        for (at, byte) in corrupted {
             let at = at.index(body.len());
             body[at] = byte;
         }

@@ -11,13 +11,13 @@ use crate::bank::{TestBank, json_response, status_response};
 
 const CONSENT_TARGET: &str = "/account-access-consents/urn:bank:1";
 
-/// A bank whose token endpoint is below its base, and which answers everything else by a function.
+/// A bank with a token endpoint below its base, whose other responses come from a function.
 async fn bank_with_client(
-    answer: impl Fn(&str) -> Response + Clone + Send + Sync + 'static,
+    handler: impl Fn(&str) -> Response + Clone + Send + Sync + 'static,
 ) -> TestBank {
     let mut bank = TestBank::with_handler(move |target| match target {
         "/token" => json_response(r#"{"access_token":"client-token"}"#),
-        target => answer(target),
+        target => handler(target),
     })
     .await;
     bank.config.oauth = Some(OAuthClient {

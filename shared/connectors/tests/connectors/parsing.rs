@@ -1,4 +1,4 @@
-//! Answers of both versions into normal form.
+//! Responses of both versions into normal form.
 
 use jiff::Timestamp;
 use okra_connectors::obie::{
@@ -23,8 +23,8 @@ fn parse_time(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn to_json_bytes(answer: &Value) -> Vec<u8> {
-    serde_json::to_vec(answer).unwrap()
+fn to_json_bytes(response: &Value) -> Vec<u8> {
+    serde_json::to_vec(response).unwrap()
 }
 
 /// A row with what the standard requires.
@@ -125,7 +125,7 @@ fn a_row_with_everything() {
 }
 
 #[test]
-fn rows_that_do_not_count_are_left_out_whatever_they_say() {
+fn excluded_rows_are_left_out_whatever_they_hold() {
     let with = |status: &str| merge_fields(minimal_row(), &json!({ "Status": status }));
     let counted = |status| parse_rows(&[with(status)]).unwrap().items;
     for (status, expected) in [
@@ -151,7 +151,7 @@ fn a_blank_id_or_reference_is_none() {
 }
 
 #[test]
-fn a_row_without_a_text_says_who_the_other_was() {
+fn a_row_without_a_text_names_the_merchant_or_the_other_party() {
     let check = |changes: Value, expected: &str| {
         let description = parse_changed_row(&changes).description;
         assert_eq!(description, expected, "{changes}");
@@ -224,12 +224,12 @@ fn amounts_have_the_currency_of_their_row() {
 
 #[test]
 fn a_list_may_be_empty_and_a_page_may_link_to_the_next() {
-    let check = |answer: &str, next: Option<&str>| {
-        let page = parse_transactions(answer.as_bytes()).unwrap();
+    let check = |body: &str, next: Option<&str>| {
+        let page = parse_transactions(body.as_bytes()).unwrap();
         assert_eq!(
             (page.items.len(), page.next.as_deref()),
             (0, next),
-            "{answer}"
+            "{body}"
         );
     };
     check(r#"{"Data":{}}"#, None);
@@ -243,16 +243,16 @@ fn a_list_may_be_empty_and_a_page_may_link_to_the_next() {
     );
 }
 
-/// Checks where a fault is said to be, and that the secret that stands there is not shown.
+/// Checks the path and the problem of a fault, and that it does not show the secret value.
 fn check_fault<T: std::fmt::Debug>(
     parsed: Result<T, MalformedResponse>,
     path: &str,
     problem: &str,
 ) {
-    let nonsense = parsed.unwrap_err();
-    assert_eq!(nonsense.path, path, "{nonsense}");
-    assert!(nonsense.problem.contains(problem), "{nonsense}");
-    let fault = BankFault::from(nonsense);
+    let malformed = parsed.unwrap_err();
+    assert_eq!(malformed.path, path, "{malformed}");
+    assert!(malformed.problem.contains(problem), "{malformed}");
+    let fault = BankFault::from(malformed);
     assert_eq!(fault.class, FaultClass::MalformedResponse);
     assert!(!fault.detail.contains("5eCret"), "{fault}");
 }
@@ -419,7 +419,7 @@ fn parse_balance_rows(rows: &[Value]) -> Result<(Option<Money>, Option<Money>), 
 }
 
 #[test]
-fn the_best_balance_of_each_sort_counts() {
+fn the_best_balance_of_each_kind_counts() {
     let preferred = [
         [
             "InterimAvailable",
@@ -553,7 +553,7 @@ fn a_fault_in_a_balance_is_named_by_its_path() {
 }
 
 #[test]
-fn an_unused_balance_may_be_broken() {
+fn a_balance_that_is_not_used_may_be_broken() {
     let rows = [
         balance_json("ITAV", "1"),
         balance_json("CLAV", "?"),

@@ -1,4 +1,5 @@
-//! The connector against banks that behave, and banks that do not.
+//! Reading accounts, balances and transactions from banks that behave and from banks that do not: pages, deadlines,
+//! caps, and the class of each fault.
 
 use std::{
     sync::{
@@ -72,7 +73,7 @@ async fn a_record_is_read_account_by_account() {
 }
 
 #[tokio::test]
-async fn a_product_that_is_not_asked_for_is_not_called_for() {
+async fn a_product_that_is_not_requested_is_not_fetched() {
     let bank = TestBank::with_handler(|_| balance_response()).await;
     let snapshot = bank
         .fetch_snapshot(&[TEST_ACCOUNT], &[Product::Balance])
@@ -84,7 +85,7 @@ async fn a_product_that_is_not_asked_for_is_not_called_for() {
 }
 
 #[tokio::test]
-async fn a_call_shows_the_token_and_who_is_there() {
+async fn a_call_sends_the_token_and_the_users_address() {
     let mut bank = TestBank::with_handler(|_| json_response(ACCOUNTS_BODY)).await;
     bank.fetch_accounts().await.unwrap();
     let token = format!("Bearer {TEST_TOKEN}");
@@ -133,13 +134,13 @@ async fn an_absolute_link_is_followed() {
     assert_eq!(fetch_days(&bank).await, [9, 1]);
 }
 
-/// A bank whose first page links to a place made from its own origin, and whose other pages end there.
+/// A bank whose first page links to a URL made from its own origin, and whose other pages have no link.
 async fn bank_linking_to(link: impl Fn(&str) -> String) -> TestBank {
     let shared = Arc::new(OnceLock::<String>::new());
-    let seen = Arc::clone(&shared);
+    let for_handler = Arc::clone(&shared);
     let bank = TestBank::with_handler(move |target| {
         if target == FIRST_PAGE_TARGET {
-            transactions_page(&[9], seen.get().map(String::as_str))
+            transactions_page(&[9], for_handler.get().map(String::as_str))
         } else {
             transactions_page(&[1], None)
         }
@@ -150,7 +151,7 @@ async fn bank_linking_to(link: impl Fn(&str) -> String) -> TestBank {
 }
 
 #[tokio::test]
-async fn a_link_to_another_place_is_not_followed() {
+async fn a_link_away_from_the_bank_is_not_followed() {
     let elsewhere = TestBank::with_handler(|_| transactions_page(&[1], None)).await;
     let other_origin = elsewhere.config.base_url.clone();
     let links: [&dyn Fn(&str) -> String; 9] = [
@@ -180,15 +181,15 @@ async fn a_link_to_another_place_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_link_back_ends_the_reading() {
+async fn a_link_back_to_a_page_fails_the_list() {
     let to_itself = TestBank::with_handler(|_| transactions_page(&[1], Some("?p=1"))).await;
     check_window_fault(&to_itself, FaultClass::MalformedResponse, "already read").await;
     assert_eq!(to_itself.request_targets().len(), 2);
 
-    let turn = Arc::new(AtomicU32::new(0));
+    let calls = Arc::new(AtomicU32::new(0));
     let always_new = TestBank::with_handler(move |_| {
-        let turn = turn.fetch_add(1, Ordering::Relaxed);
-        transactions_page(&[1], Some(&format!("?p=1#{turn}")))
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        transactions_page(&[1], Some(&format!("?p=1#{call}")))
     })
     .await;
     check_window_fault(&always_new, FaultClass::MalformedResponse, "already read").await;
@@ -204,7 +205,7 @@ async fn a_link_back_ends_the_reading() {
 }
 
 #[tokio::test]
-async fn pages_without_end_are_not_read_without_end() {
+async fn no_more_pages_are_read_than_the_limit_allows() {
     let bank = TestBank::with_handler(|target| {
         let n: u32 = target.rsplit('=').next().unwrap().parse().unwrap_or(0);
         transactions_page(&[1], Some(&format!("?p={}", n + 1)))
@@ -274,10 +275,10 @@ async fn each_status_is_a_fault_of_its_class() {
     }
 }
 
-/// How banks say that a quota is spent, as their customers' logs have it; and what reads like it and is
-/// something else. Who takes one for the other asks a user to link again for nothing.
+/// How banks say that a quota is spent, as their customers' logs have it, and what reads like it and is something
+/// else. Taken for a rejected consent, a spent quota would ask a user to link again for nothing.
 #[tokio::test]
-async fn the_ways_of_saying_that_a_quota_is_spent_are_heard() {
+async fn a_spent_quota_is_recognised_however_the_bank_says_it() {
     use FaultClass::{ConsentRejected, MalformedResponse, QuotaSpent, RateLimited};
     let long = Some("43200");
     let berlin = r#"{"tppMessages":[{"category":"ERROR","code":"ACCESS_EXCEEDED","text":""}]}"#;
@@ -295,7 +296,7 @@ async fn the_ways_of_saying_that_a_quota_is_spent_are_heard() {
         ),
         (429, None, "Maximum daily access exceeded", QuotaSpent),
         (429, None, "Access exceeded", QuotaSpent),
-        // 3. In words under a status that else means a refused consent.
+        // 3. In words under a status that otherwise means a rejected consent.
         (
             401,
             None,
@@ -308,7 +309,7 @@ async fn the_ways_of_saying_that_a_quota_is_spent_are_heard() {
             r#"{"Code":"403","Message":"You have exceeded the 4 requests allowed in 24 hours"}"#,
             QuotaSpent,
         ),
-        // 4. In words under a status that else means a wrong request.
+        // 4. In words under a status that otherwise means a wrong request.
         (
             400,
             None,
@@ -362,7 +363,7 @@ async fn the_ways_of_saying_that_a_quota_is_spent_are_heard() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_explained_by_its_error_code_alone() {
+async fn a_rejection_is_explained_by_its_error_code_alone() {
     let check = async |code: u16, error: &'static str, expected: &str| {
         let bank = TestBank::with_handler(move |_| {
             let body = format!(
@@ -397,7 +398,7 @@ async fn a_refusal_is_explained_by_its_error_code_alone() {
 }
 
 #[tokio::test]
-async fn a_bank_may_ask_for_time() {
+async fn a_retry_after_header_is_read() {
     let cases = [
         (429, "7", Some(7)),
         (503, "30", Some(30)),
@@ -449,11 +450,11 @@ async fn a_call_ends_at_its_deadline_whatever_is_slow() {
     let slow_body = vec![(none, head.clone()), (long, ACCOUNTS_BODY.into())];
     let mut dripping = vec![(none, head)];
     dripping.extend(ACCOUNTS_BODY.bytes().map(|byte| (a_bit, vec![byte])));
-    let refusal = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 9\r\n\r\n".to_vec();
-    let slow_refusal = vec![(none, refusal), (long, vec![])];
+    let rejection = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 9\r\n\r\n".to_vec();
+    let slow_rejection = vec![(none, rejection), (long, vec![])];
 
-    for said in [slow_head, slow_body, dripping] {
-        let bank = TestBank::with_raw_responses(said)
+    for responses in [slow_head, slow_body, dripping] {
+        let bank = TestBank::with_raw_responses(responses)
             .await
             .with_limits(set_short_deadline);
         let started = Instant::now();
@@ -466,8 +467,8 @@ async fn a_call_ends_at_its_deadline_whatever_is_slow() {
         assert!(started.elapsed() >= deadline);
         assert!(started.elapsed() < deadline + long / 4);
     }
-    // The status was said in time.
-    let bank = TestBank::with_raw_responses(slow_refusal)
+    // The status came in time.
+    let bank = TestBank::with_raw_responses(slow_rejection)
         .await
         .with_limits(set_short_deadline);
     bank.check_fault(FaultClass::ConsentRejected, "status 403")
@@ -491,7 +492,7 @@ async fn a_body_is_read_up_to_its_cap() {
         .check_fault(FaultClass::MalformedResponse, "bytes")
         .await;
 
-    // Announced and never sent: refused at once.
+    // Announced and never sent: rejected at once.
     let only_announced = vec![
         (Duration::ZERO, response_head(1 << 40)),
         (Duration::from_secs(60), vec![]),
@@ -504,14 +505,16 @@ async fn a_body_is_read_up_to_its_cap() {
     let chunk = format!("{:x}\r\n{ACCOUNTS_BODY}\r\n", ACCOUNTS_BODY.len());
     let mut endless = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     endless.extend(chunk.repeat(3).bytes());
-    let said = vec![(Duration::ZERO, endless), (Duration::from_secs(60), vec![])];
-    let bank = TestBank::with_raw_responses(said).await.with_limits(cap);
+    let responses = vec![(Duration::ZERO, endless), (Duration::from_secs(60), vec![])];
+    let bank = TestBank::with_raw_responses(responses)
+        .await
+        .with_limits(cap);
     bank.check_fault(FaultClass::MalformedResponse, "bytes")
         .await;
 }
 
 #[tokio::test]
-async fn a_broken_body_is_nonsense_and_a_broken_connection_is_not() {
+async fn a_broken_body_is_malformed_and_a_broken_connection_is_not() {
     let bank = TestBank::with_handler(|_| json_response(&ACCOUNTS_BODY[..40])).await;
     bank.check_fault(FaultClass::MalformedResponse, "the JSON is incomplete")
         .await;
@@ -525,8 +528,8 @@ async fn a_broken_body_is_nonsense_and_a_broken_connection_is_not() {
 
     let mut part = response_head(ACCOUNTS_BODY.len());
     part.extend(&ACCOUNTS_BODY.as_bytes()[..40]);
-    for said in [vec![], b"HTTP/1.1 200".to_vec(), part] {
-        let bank = TestBank::with_raw_responses(vec![(Duration::ZERO, said)]).await;
+    for bytes in [vec![], b"HTTP/1.1 200".to_vec(), part] {
+        let bank = TestBank::with_raw_responses(vec![(Duration::ZERO, bytes)]).await;
         bank.check_fault(FaultClass::BankUnavailable, "connection to the bank broke")
             .await;
     }
@@ -544,7 +547,7 @@ async fn a_bank_that_is_not_there_is_unavailable() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_asked_is_our_own_fault() {
+async fn a_request_that_cannot_be_built_is_our_own_fault() {
     let mut bank = TestBank::with_handler(|_| balance_response()).await;
     for id in ["", "..", "."] {
         let snapshot = bank.fetch_snapshot(&[id], &[Product::Balance]).await;
@@ -568,9 +571,9 @@ async fn what_cannot_be_asked_is_our_own_fault() {
 type AccountReading = (Result<i64, FaultClass>, Result<usize, FaultClass>);
 
 #[tokio::test]
-async fn what_fails_leaves_the_rest_alone() {
-    let check = async |answer: fn(&str) -> Response, expected: [AccountReading; 2]| {
-        let bank = TestBank::with_handler(answer).await;
+async fn a_product_that_fails_does_not_stop_the_rest() {
+    let check = async |handler: fn(&str) -> Response, expected: [AccountReading; 2]| {
+        let bank = TestBank::with_handler(handler).await;
         let snapshot = bank.fetch_snapshot(&["1", "2"], &Product::ALL).await;
         let read: Vec<AccountReading> = snapshot
             .accounts

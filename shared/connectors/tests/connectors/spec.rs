@@ -1,5 +1,5 @@
-//! The official specifications, where they lie beside the repository: every code that they have for
-//! what we read is known to us, and every field that we read is theirs.
+//! The official specifications, where they lie beside the repository: every code that they have for a field that we
+//! read is known to us, and every field that we read is theirs.
 
 use std::path::Path;
 
@@ -37,22 +37,24 @@ impl ObieSpec {
         schema
     }
 
-    /// The schema of a field of an answer; `[]` is the item of a list.
-    fn field_schema(&self, answer: &str, path: &[&str]) -> &Value {
-        let schema = &self.document["components"]["schemas"][answer];
+    /// The schema of a field of a response; `[]` is the item of a list.
+    fn field_schema(&self, response: &str, path: &[&str]) -> &Value {
+        let schema = &self.document["components"]["schemas"][response];
         path.iter()
             .fold(self.resolve_schema(schema), |schema, name| {
                 let field = match *name {
                     "[]" => &schema["items"],
                     name => &schema["properties"][name],
                 };
-                assert!(!field.is_null(), "{}: {answer} {path:?}", self.name);
+                assert!(!field.is_null(), "{}: {response} {path:?}", self.name);
                 self.resolve_schema(field)
             })
     }
 
-    fn field_codes(&self, answer: &str, path: &[&str]) -> Vec<String> {
-        let codes = self.field_schema(answer, path)["enum"].as_array().unwrap();
+    fn field_codes(&self, response: &str, path: &[&str]) -> Vec<String> {
+        let codes = self.field_schema(response, path)["enum"]
+            .as_array()
+            .unwrap();
         codes
             .iter()
             .map(|it| it.as_str().unwrap().to_owned())
@@ -125,11 +127,11 @@ fn the_kinds_of_account_are_known() {
 #[test]
 fn every_field_that_is_read_is_in_the_standard() {
     for spec in ObieSpec::load_all() {
-        let has = |answer: &str, list: &str, fields: &[&[&str]]| {
+        let has = |response: &str, list: &str, fields: &[&[&str]]| {
             for field in fields {
-                spec.field_schema(answer, &[&["Data", list, "[]"], *field].concat());
+                spec.field_schema(response, &[&["Data", list, "[]"], *field].concat());
             }
-            spec.field_schema(answer, &["Links", "Next"]);
+            spec.field_schema(response, &["Links", "Next"]);
         };
         has(
             "OBReadTransaction6",
