@@ -197,8 +197,8 @@ class Browser(unittest.TestCase):
         self.assertEqual(page.locator(".accounts article").count(), 2)
         self.assertIn("every minute", page.text_content("main"))
         # The webhook that arrived, as the dashboard shows it.
-        page.locator(".feed a", has_text="told").last.click()
-        page.get_by_role("heading", name="Who was told").wait_for()
+        page.locator(".feed a", has_text="deliveries").last.click()
+        page.get_by_role("heading", name="Deliveries of the event").wait_for()
         page.locator("main table").get_by_text("Delivered").first.wait_for()
 
     def test_the_consent_says_what_is_read_and_nothing_else_is(self):
@@ -290,7 +290,7 @@ class Browser(unittest.TestCase):
         page, frame = self.embed(self.context())
         frame.get_by_role("button", name="Access Bank").click()
         window = self.log_in(page, frame, "down")
-        frame.get_by_text("out of order at the moment").wait_for()
+        frame.get_by_text("unavailable at the moment").wait_for()
         self.closes(window)
         with page.expect_popup() as opened:
             frame.get_by_role("button", name="Continue to").click()
@@ -300,7 +300,7 @@ class Browser(unittest.TestCase):
         self.system.control("PUT", "faults", {"outage": "unavailable"})
         self.addCleanup(self.system.control, "PUT", "faults", {})
         frame.get_by_role("button", name="Continue to").click()
-        frame.get_by_text("out of order at the moment").wait_for()
+        frame.get_by_text("unavailable at the moment").wait_for()
 
     def test_a_consent_that_ended_is_renewed(self):
         page, frame = self.embed(self.context())
@@ -318,7 +318,7 @@ class Browser(unittest.TestCase):
         self.sign_in(page)
         page.goto(f"{self.system.url}/dashboard/records/{record}")
         # The page is live: the state arrives without a click.
-        page.locator(".title").get_by_text("Needs the user").wait_for(timeout=30_000)
+        page.locator(".title").get_by_text("Requires the user").wait_for(timeout=30_000)
         options = {"reauth_account": account, "reauth_bank": linked["bank_id"]}
         page, frame = self.embed(self.context(), options)
         frame.get_by_role("heading", name="Renew your consent").wait_for()
@@ -342,15 +342,15 @@ class Browser(unittest.TestCase):
 
         check({"refresh": {"interval": "hourly"}}, 'refresh.interval is "hourly"')
         check({"refresh": {"products": ["income"]}}, 'refresh.products is ["income"]')
-        check({"refresh": "daily"}, "refresh is true or an object")
+        check({"refresh": "daily"}, "refresh must be true or an object")
         check({"refresh": False}, "refresh is false")
         check({"products": ["identity"]}, 'products is ["identity"]')
-        check({"limit": 25}, "limit has to be")
+        check({"limit": 25}, "limit must be")
         check({"key": "okra_sk_x"}, "key is a secret key")
         check({"key": "0000"}, "key is not a public key")
         check({"token": "0" * 24}, "token is not the client token")
         check({"reauth_account": "0" * 24}, "reauth_account and reauth_bank go together")
-        check({"customer": {"id": "0" * 24}}, "customer.id is no customer")
+        check({"customer": {"id": "0" * 24}}, "customer.id is not a customer")
 
     def test_a_page_of_another_origin_cannot_open_the_widget(self):
         page = self.context().new_page()
@@ -493,7 +493,7 @@ class Browser(unittest.TestCase):
         page = self.context().new_page()
         self.sign_in(page)
         errors = page.locator("section[aria-labelledby=errors]")
-        nonsense = errors.locator("dt", has_text="Unreadable answer").locator("xpath=following-sibling::dd[1]")
+        nonsense = errors.locator("dt", has_text="Unreadable bank response").locator("xpath=following-sibling::dd[1]")
 
         def counted():
             page.goto(f"{self.system.url}/dashboard")
@@ -504,13 +504,14 @@ class Browser(unittest.TestCase):
         self.assertEqual(page.locator("main tbody tr a.strong").all_text_contents(), [demo["name"]])
         self.assertEqual(page.locator("select[name=failing]").input_value(), "nonsense")
         page.get_by_role("link", name=demo["name"]).click()
-        trouble = page.locator("section[aria-labelledby=state] .next").first.text_content()
-        self.assertIn("failed: the bank's answer cannot be read, since", trouble)
-        self.assertIn("tried again by itself", trouble)
+        failure = page.locator("section[aria-labelledby=state] .next").first.text_content()
+        self.assertIn(": failed since", failure)
+        self.assertIn("The bank's response could not be read", failure)
+        self.assertIn("Next refresh in", failure)
         self.system.control("PUT", f"logins/{login['id']}/faults", {})
         self.system.post("customers/retry", {"record_id": demo["record"], "wait": True})
         page.goto(f"{self.system.url}/dashboard/records?failing=nonsense")
-        page.get_by_role("heading", name="Nothing fails so now").wait_for()
+        page.get_by_role("heading", name="No record fails this way now").wait_for()
 
     def login(self, name):
         """The login of a customer at the sandbox bank."""
@@ -535,17 +536,17 @@ class Browser(unittest.TestCase):
             page.goto(f"{self.system.url}/dashboard/banks")
             return " ".join(row.locator("td").nth(5).inner_text().split())
 
-        self.assertIn("2 of 4 a day by the schedule", shown())
-        self.assertIn("none asked for in 24 hours", shown())
+        self.assertIn("2 of 4 a day scheduled", shown())
+        self.assertIn("none on demand in 24 hours", shown())
         for _ in range(2):
             self.system.post("balance/refresh", {"record_id": record, "wait": True})
-        self.assertIn("2 asked for in 24 hours, 2 of one record and product at most", shown())
+        self.assertIn("2 on demand in 24 hours, at most 2 of one record and product", shown())
         self.assertIn("every 12 hours", row.text_content())
         row.locator("td").nth(5).get_by_role("link").last.click()
         sync = page.locator("section[aria-labelledby=sync] dd").first.text_content()
         self.assertIn("the bank allows no more", sync)
-        self.assertIn("asked for in 24 hours: 2 of 2", sync)
-        self.assertIn("again in", page.locator("section[aria-labelledby=state] dl").text_content())
+        self.assertIn("on demand in 24 hours: 2 of 2", sync)
+        self.assertIn("available in", page.locator("section[aria-labelledby=state] dl").text_content())
         # Asking all the same is answered in words, and the other product is refreshed.
         page.get_by_role("button", name="Refresh now").click()
         page.locator("#progress").get_by_text("The bank allows no more refreshes").wait_for()
@@ -632,7 +633,7 @@ class Browser(unittest.TestCase):
         page.locator(".title").get_by_text("Healthy").wait_for()
         page.get_by_role("button", name="Send a test ping").click()
         # The page is live: what came of the ping arrives without a click.
-        page.locator("#ping").get_by_text("taken").wait_for(timeout=20_000)
+        page.locator("#ping").get_by_text("accepted").wait_for(timeout=20_000)
         page.get_by_role("link", name="All deliveries").click()
         page.get_by_role("link", name="Delivered", exact=True).click()
         page.locator("main table a").filter(has_text="balance.success").first.click()
@@ -682,7 +683,7 @@ class Browser(unittest.TestCase):
         replays.get_by_text("Cancelled").wait_for()
         told = self.system.post("webhooks/replay/get", {"id": slow["id"]})
         self.assertEqual(told["state"], "cancelled")
-        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Resume").click()
         page.get_by_role("button", name="Cancel").wait_for()
 
     @staticmethod
@@ -715,7 +716,7 @@ class Browser(unittest.TestCase):
         page = context.new_page()
         self.sign_in(page)
         page.goto(f"{self.system.url}/dashboard/keys")
-        page.get_by_role("button", name="Make a new key").click()
+        page.get_by_role("button", name="Create a new key").click()
         key = page.text_content("#secret-text")
         self.assertTrue(key.startswith("okra_sk_"), key)
         other = self.context().new_page()
@@ -767,7 +768,7 @@ class Browser(unittest.TestCase):
         page.goto(f"{self.system.url}/dashboard/banks")
         page.locator("main table").get_by_text("Degraded").first.wait_for()
         _, frame = self.embed(self.context())
-        frame.get_by_text("Some trouble now").first.wait_for()
+        frame.get_by_text("Some problems now").first.wait_for()
 
         def look():
             for record in records:
@@ -777,7 +778,7 @@ class Browser(unittest.TestCase):
             return page.locator("main table").get_by_text("Down", exact=True).count()
 
         eventually("a bank's circuit opens", look)
-        self.assertIn("asked again in", page.locator("main table").text_content())
+        self.assertIn("next probe in", page.locator("main table").text_content())
         for device, viewport in (("phone", PHONE), ("desktop", DESKTOP)):
             for scheme in ("light", "dark"):
                 context = self.context(viewport, scheme)
@@ -847,14 +848,14 @@ class Browser(unittest.TestCase):
                 self.assertIn("has to name a host, not an IP address", page.text_content("main"))
                 self.examine(page, "endpoint-refused", device, scheme)
                 self.set_origins(page, "app.example/path")
-                self.assertIn("app.example/path is no origin", page.text_content("main"))
+                self.assertIn("app.example/path is not an origin", page.text_content("main"))
                 self.examine(page, "origins-refused", device, scheme)
                 # What was entered is still there.
                 page.get_by_role("link", name="Back to the form").click()
                 page.wait_for_url("**/dashboard/keys")
                 self.assertEqual(page.input_value("#origin-list"), "app.example/path")
                 page.goto(f"{self.system.url}/dashboard/keys")
-                page.get_by_role("button", name="Make a new key").click()
+                page.get_by_role("button", name="Create a new key").click()
                 hint = page.text_content("#secret-text")[-4:]
                 self.examine(page, "new-key", device, scheme)
                 page.get_by_role("link", name="To the keys").click()
@@ -910,7 +911,7 @@ class Browser(unittest.TestCase):
         self.system.control("PUT", "faults", {"outage": "unavailable"})
         frame.get_by_role("button", name="Share and continue").click()
         frame.get_by_role("heading", name="It could not be linked").wait_for()
-        frame.get_by_text("out of order at the moment").wait_for()
+        frame.get_by_text("unavailable at the moment").wait_for()
         self.assertIn("bank could not be read", self.said(page, "error")["message"])
         self.system.control("PUT", "faults", {})
         look("not-linked")

@@ -15,17 +15,17 @@
     return it.value !== it.defaultValue;
   });
 
-  // What is marked where it is new.
+  // The parts that are highlighted where they are new.
   const LINES = 'tr,.feed>li,dd,.figure';
 
-  // What a part says, without how long ago that was: time alone is no news.
+  // The markup of a part without its relative times: the passing of time alone is not a change.
   const still = (part) => {
     const copy = part.cloneNode(true);
     copy.querySelectorAll('time').forEach((it) => { it.textContent = ''; it.removeAttribute('datetime'); });
     return copy.outerHTML;
   };
 
-  // One part in place of another: what is open and what has the focus stay so.
+  // Replaces a part: what is open stays open, and the focus stays.
   const swap = (part, fresh) => {
     const inner = (of) => [...of.querySelectorAll('a,button,summary,[tabindex]')];
     const at = inner(part).indexOf(document.activeElement);
@@ -35,20 +35,20 @@
     if (progress) fresh.querySelector('#progress')?.replaceWith(progress);
     const known = new Set([...part.querySelectorAll(LINES)].map(still));
     part.replaceWith(fresh);
-    // Only for the eye: the attribute goes, so that the part compares as the server sent it.
+    // Only for the eye: the attribute is removed again, so that the part compares as the server sent it.
     const news = [...fresh.querySelectorAll(LINES)].filter((it) => !known.has(still(it)));
     news.forEach((it) => { it.dataset.fresh = ''; });
     setTimeout(() => news.forEach((it) => { delete it.dataset.fresh; }), 1600);
     if (at >= 0) inner(fresh)[at]?.focus({ preventScroll: true });
   };
 
-  // Replaces the parts of the page that read otherwise now, and leaves the rest, its focus and scroll alone.
+  // Replaces the parts of the page that have changed, and leaves the others, their focus and their scroll position.
   const renew = async () => {
-    const answer = await fetch(location.href, { headers: { accept: 'text/html' } });
-    // Somebody signed out, or the session is over.
-    if (answer.redirected && new URL(answer.url).pathname === '/dashboard/sign-in') return location.assign(answer.url);
-    if (answer.redirected || !answer.ok) return;
-    const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').getElementById('main');
+    const response = await fetch(location.href, { headers: { accept: 'text/html' } });
+    // The session has ended.
+    if (response.redirected && new URL(response.url).pathname === '/dashboard/sign-in') return location.assign(response.url);
+    if (response.redirected || !response.ok) return;
+    const fresh = new DOMParser().parseFromString(await response.text(), 'text/html').getElementById('main');
     if (!fresh || busy()) return;
     const old = [...main.children], now = [...fresh.children];
     if (old.length !== now.length) {
@@ -62,8 +62,8 @@
     });
   };
 
-  // What the page shows, where it says so. One that does not is read again when it first hears a version:
-  // what it shows may have moved on between its reading and its listening.
+  // The version that the page shows, where its event source names it. Otherwise the page is read again at the first
+  // version that arrives: it may have changed between its loading and its listening.
   let source, version = new URLSearchParams(main?.dataset.live?.split('?')[1]).get('seen');
   const listen = () => {
     if (!main || !main.dataset.live || source || document.hidden) return;
@@ -73,7 +73,7 @@
       version = event.data;
       renew();
     });
-    // Refused for good, and not for a moment: the page finds out why.
+    // Closed for good: the page finds out why by loading again.
     source.addEventListener('error', () => { if (source && source.readyState === EventSource.CLOSED) renew(); });
   };
   document.addEventListener('visibilitychange', () => {
@@ -81,24 +81,24 @@
   });
   listen();
 
-  // "Refresh now": asks for each product, and says what comes of it as it comes.
-  const ask = async (form, list, product) => {
-    const line = document.createElement('p'), text = document.createElement('span'), clock = document.createElement('span');
+  // "Refresh now": requests each product, and shows each outcome as it arrives.
+  const requestRefresh = async (form, list, product) => {
+    const line = document.createElement('p'), label = document.createElement('span'), clock = document.createElement('span');
     const started = Date.now(), seconds = () => `${((Date.now() - started) / 1000).toFixed(1)} s`;
-    const say = (what) => { text.textContent = `${product[0].toUpperCase()}${product.slice(1)}: ${what} `; };
+    const say = (what) => { label.textContent = `${product[0].toUpperCase()}${product.slice(1)}: ${what} `; };
     clock.ariaHidden = 'true';
     clock.className = 'note';
-    line.append(text, clock);
+    line.append(label, clock);
     list.append(line);
-    say('asking the bank…');
+    say('calling the bank…');
     const ticking = setInterval(() => { clock.textContent = seconds(); }, 100);
     try {
       const body = new URLSearchParams(new FormData(form));
       body.set('product', product);
-      const answer = await fetch(form.action, { method: 'POST', body });
-      const said = await answer.text();
-      const page = () => new DOMParser().parseFromString(said, 'text/html').querySelector('main p');
-      say(answer.ok ? said : page()?.textContent || 'it was refused');
+      const response = await fetch(form.action, { method: 'POST', body });
+      const text = await response.text();
+      const problem = () => new DOMParser().parseFromString(text, 'text/html').querySelector('main p');
+      say(response.ok ? text : problem()?.textContent || 'the request was rejected');
     } catch {
       say('the server cannot be reached');
     }
@@ -113,7 +113,7 @@
     const list = document.getElementById('progress');
     form.querySelector('button').disabled = true;
     list.replaceChildren();
-    await Promise.all(form.dataset.progress.split(' ').map((product) => ask(form, list, product)));
+    await Promise.all(form.dataset.progress.split(' ').map((product) => requestRefresh(form, list, product)));
     const again = document.querySelector('[data-progress] button');
     if (again) again.disabled = false;
     renew();

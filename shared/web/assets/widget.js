@@ -1,9 +1,9 @@
 'use strict';
-// The frame of the widget. The server renders each step; this sends what the customer does, and speaks
-// Okra's postMessage protocol with the page.
+// The frame of the widget. The server renders each step; this sends what the customer does, and speaks Okra's
+// postMessage protocol with the page.
 (() => {
   if ('returned' in document.body.dataset) {
-    // A window may be closed by whoever opened it alone.
+    // A script may close only a window that a script opened.
     if (window.opener || window.name === 'okra-bank') setTimeout(() => window.close(), 900);
     return;
   }
@@ -11,20 +11,20 @@
   const step = document.getElementById('step');
   const framed = window.parent !== window;
   const link = document.body.dataset.link;
-  // The grey behind the dialog is for a page that lies behind it.
+  // The grey behind the dialog is for an embedding page.
   if (!framed) document.body.classList.add('alone');
-  let page = '*', session = null, timer = null, popup = null, told = null, closing = false;
+  let page = '*', session = null, timer = null, popup = null, closing = false;
 
   // Each message has exactly one of ifameLoaded (as Okra spells it), success, error, close, beforeClose, event.
-  const tell = (kind, data) => { if (framed) window.parent.postMessage({ ...data, [kind]: true }, page); };
-  const happened = (name, data) => { if (page !== '*') tell('event', { event_name: name, ...data }); };
+  const postToPage = (kind, data) => { if (framed) window.parent.postMessage({ ...data, [kind]: true }, page); };
+  const postEvent = (name, data) => { if (page !== '*') postToPage('event', { event_name: name, ...data }); };
 
   const stop = () => { clearTimeout(timer); timer = null; };
 
   const show = (html, quiet) => {
     stop();
     const fresh = new DOMParser().parseFromString(html, 'text/html').querySelector('section');
-    if (!fresh) return fail('The server gave an answer that cannot be shown.');
+    if (!fresh) return fail('The response of the server cannot be shown.');
     const before = step.querySelector('section');
     const same = before && before.dataset.step === fresh.dataset.step;
     if (same && quiet) {
@@ -33,12 +33,12 @@
       step.replaceChildren(fresh);
       const first = fresh.querySelector('h1');
       if (first) first.focus();
-      happened('step ' + fresh.dataset.step);
+      postEvent('step ' + fresh.dataset.step);
     }
     const now = step.querySelector('section');
     if (!same || !quiet) {
-      if (now.dataset.success) { told = now.dataset.success; tell('success', JSON.parse(told)); }
-      if (now.dataset.error) tell('error', JSON.parse(now.dataset.error));
+      if (now.dataset.success) postToPage('success', JSON.parse(now.dataset.success));
+      if (now.dataset.error) postToPage('error', JSON.parse(now.dataset.error));
     }
     if (now.dataset.again) {
       timer = setTimeout(() => send({ action: now.dataset.again, look: now.dataset.look || 0 }, true), Number(now.dataset.after));
@@ -68,9 +68,9 @@
     if (!quiet) step.setAttribute('aria-busy', 'true');
     try {
       const body = fields instanceof URLSearchParams ? fields : new URLSearchParams(fields);
-      const answer = await fetch('/widget/step', { method: 'POST', headers: { 'x-okra-link': session }, body });
-      if (!answer.ok) throw new Error(String(answer.status));
-      show(await answer.text(), quiet);
+      const response = await fetch('/widget/step', { method: 'POST', headers: { 'x-okra-link': session }, body });
+      if (!response.ok) throw new Error(String(response.status));
+      show(await response.text(), quiet);
     } catch {
       if (quiet) timer = setTimeout(() => send(fields, true), 4000);
       else fail('The server cannot be reached. Check your connection, close this window and try again.');
@@ -95,22 +95,22 @@
     session = '';
     page = origin || '*';
     try {
-      const answer = await fetch('/widget/begin', {
+      const response = await fetch('/widget/begin', {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify({ origin, options, alone }),
       });
-      const said = await answer.json();
-      if (!answer.ok) {
-        fail(said.message);
-        tell('error', said);
+      const begun = await response.json();
+      if (!response.ok) {
+        fail(begun.message);
+        postToPage('error', begun);
         return;
       }
-      session = said.session;
-      document.getElementById('app-name').textContent = said.app;
-      for (const warning of said.warnings) console.warn('Okra: ' + warning);
-      if (said.color) paint(said.color);
-      show(said.html);
+      session = begun.session;
+      document.getElementById('app-name').textContent = begun.app;
+      for (const warning of begun.warnings) console.warn('Okra: ' + warning);
+      if (begun.color) paint(begun.color);
+      show(begun.html);
     } catch {
       fail('The server cannot be reached. Check your connection, close this window and try again.');
     }
@@ -127,11 +127,11 @@
     closing = true;
     stop();
     if (popup && !popup.closed) popup.close();
-    tell('beforeClose', {});
-    tell('close', {});
+    postToPage('beforeClose', {});
+    postToPage('close', {});
     closing = false;
     if (framed) return;
-    // The page of a short link stands in no other page, so nothing takes it away.
+    // The page of a short link is not embedded, so no page removes the frame.
     const done = step.querySelector('section[data-success]');
     if (done && done.dataset.redirect) location.assign(done.dataset.redirect);
     else if (done) say('All done', 'You can close this window.');
@@ -144,7 +144,7 @@
     const fields = new URLSearchParams(new FormData(form, event.submitter));
     const need = form.querySelector('[data-need]');
     if (need && !fields.has(need.dataset.need)) { need.hidden = false; return; }
-    // Opened in the click itself: later a browser would take it for an unwanted window.
+    // Opened during the click: later a browser would block the window.
     if ('popup' in form.dataset) popup = window.open('about:blank', 'okra-bank', 'popup,width=480,height=760');
     fields.set('action', form.dataset.action);
     send(fields);
@@ -160,7 +160,7 @@
   document.addEventListener('keydown', (event) => {
     if (event.key === 'Escape') close();
     if (event.key !== 'Tab') return;
-    // Focus stays in the dialog: behind the frame is a page that is not in use now.
+    // The focus stays in the dialog: the page behind it is not in use.
     const all = [...document.querySelectorAll('button:not([disabled],[hidden]),a[href],input')].filter((it) => it.offsetParent);
     const first = all[0], last = all[all.length - 1], at = document.activeElement;
     if (event.shiftKey && (at === first || at === document.body)) { last.focus(); event.preventDefault(); }
@@ -178,13 +178,13 @@
     document.getElementById('none').hidden = shown > 0;
   });
 
-  // Coming back to this window: perhaps from the bank.
+  // The customer returned to this window, maybe from the bank.
   window.addEventListener('focus', () => {
     const now = step.querySelector('section[data-again]');
     if (now && timer) send({ action: now.dataset.again, look: now.dataset.look || 0 }, true);
   });
 
-  if (framed) tell('ifameLoaded', {});
+  if (framed) postToPage('ifameLoaded', {});
   else if (link) begin({ ref: link }, '', true);
   else fail('This page is opened by the widget on a page of the app.');
 })();

@@ -1,4 +1,4 @@
-//! Styles, scripts and pictures, embedded and named by their content.
+//! Styles, scripts and pictures ([`ASSETS`]), embedded and named by the hash of their content.
 
 use std::{fmt::Write, sync::LazyLock};
 
@@ -61,7 +61,7 @@ fn hashed_path(asset: &Asset) -> String {
     format!("/assets/{stem}.{hash}.{extension}")
 }
 
-/// Where an asset is. One that is not embedded is at no path; tests look at every page.
+/// The path of an asset. One that is not embedded has none; the browser tests load every page.
 pub(crate) fn asset_href(name: &str) -> &'static str {
     let known = ASSETS.iter().position(|asset| asset.name == name);
     known.map_or("/assets/unknown", |at| ASSET_PATHS[at].as_str())
@@ -85,8 +85,8 @@ async fn serve_asset(Path(name): Path<String>) -> Response {
     (headers, asset.text).into_response()
 }
 
-/// The script for apps' pages. It stands under Okra's name and not under its content's, so browsers ask
-/// again after an hour; any page may load it.
+/// The script for the pages of apps. It has Okra's name instead of one with a hash, so that browsers load it again after
+/// an hour; any page may load it.
 pub(crate) fn serve_bundle() -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),

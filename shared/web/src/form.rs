@@ -5,16 +5,17 @@ use axum::body::{Body, to_bytes};
 /// Bytes of a form at most.
 const MAX_FORM_BYTES: usize = 32 * 1024;
 
-/// The fields of a form or a query, in their order; a name may stand several times.
+/// The fields of a form or a query, in their order; a name may occur several times.
 #[derive(Default)]
 pub(crate) struct FormFields(Vec<(String, String)>);
 
 impl FormFields {
+    /// The fields of an encoded text; none where it cannot be decoded.
     pub(crate) fn parse(text: &[u8]) -> Self {
         Self(serde_urlencoded::from_bytes(text).unwrap_or_default())
     }
 
-    /// The fields of a body; `None` where it is too long or breaks off.
+    /// The fields of a body; `None` where it is too long or incomplete.
     pub(crate) async fn read_body(body: Body) -> Option<Self> {
         let body = to_bytes(body, MAX_FORM_BYTES).await.ok()?;
         Some(Self::parse(&body))
@@ -26,6 +27,7 @@ impl FormFields {
         found.map_or("", |(_, value)| value.trim())
     }
 
+    /// Every value of a name, in order.
     pub(crate) fn all_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0
             .iter()

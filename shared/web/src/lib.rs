@@ -28,7 +28,7 @@ use okra_api::ApiState;
 pub use self::dashboard::ROUTES as DASHBOARD;
 use self::web_state::WebState;
 
-/// The dashboard and the widget on their own paths, and the API on every other.
+/// A router with the dashboard and the widget on their own paths, and the API on every other.
 pub fn build_router(api: ApiState) -> Router {
     let web = Arc::new(WebState {
         api: Arc::new(api.clone()),
@@ -37,17 +37,18 @@ pub fn build_router(api: ApiState) -> Router {
         .merge(assets::asset_routes())
         .merge(dashboard::routes())
         .merge(widget::widget_routes())
-        .layer(from_fn(set_default_headers))
+        .layer(from_fn(serve_page))
         .with_state(web);
     pages.fallback_service(okra_api::build_router(api))
 }
 
-/// What a page may load: its own origin's styles, scripts and pictures, and nothing inline.
+/// What a page may load: the styles, scripts and pictures of its own origin, and nothing inline.
 const PAGE_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Headers of every page and asset, where its handler set none of the kind.
-async fn set_default_headers(request: Request, next: Next) -> Response {
+/// The headers of every page and asset; a header that the handler set stays.
+#[tracing::instrument(name = "page", skip_all, fields(http.method = %request.method(), http.path = loggable_path(request.uri().path())))]
+async fn serve_page(request: Request, next: Next) -> Response {
     const HEADERS: [(HeaderName, &str); 6] = [
         (header::CONTENT_SECURITY_POLICY, PAGE_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -70,4 +71,12 @@ async fn set_default_headers(request: Request, next: Next) -> Response {
             .or_insert(HeaderValue::from_static(value));
     }
     response
+}
+
+/// The path of a request as spans name it. The name of a short link opens the widget, so it is left out.
+fn loggable_path(path: &str) -> &str {
+    match path.starts_with("/link/") {
+        true => "/link",
+        false => path,
+    }
 }

@@ -17,17 +17,22 @@ use crate::components::document::render_document;
 /// Why a page cannot be shown.
 #[derive(Debug)]
 pub(crate) enum PageError {
-    /// Nobody is signed in: to the sign-in page, and back to this one.
+    /// Nobody is signed in: the sign-in form, which leads to `next`.
     SignInRequired { next: String },
-    /// Not there, or another app's: the answer is the same.
+    /// It does not exist, or is another app's: the two look the same.
     NotFound(&'static str),
-    /// What was sent cannot be used; a sentence.
+    /// The request cannot be fulfilled, for the reason in the sentence.
     Rejected(StatusCode, String),
     /// Our own fault.
     Internal(Box<dyn Error + Send + Sync>),
 }
 
 impl PageError {
+    /// Our own fault.
+    pub(crate) fn internal(cause: impl Error + Send + Sync + 'static) -> Self {
+        Self::Internal(Box::new(cause))
+    }
+
     pub(crate) fn invalid_form(sentence: impl Into<String>) -> Self {
         Self::Rejected(StatusCode::BAD_REQUEST, sentence.into())
     }
@@ -50,7 +55,7 @@ impl IntoResponse for PageError {
             Self::Internal(cause) => {
                 let error = cause.as_ref() as &(dyn Error + 'static);
                 tracing::error!(error, "a page could not be shown");
-                let sentence = "Something went wrong on our side, and is in the logs. Try again.";
+                let sentence = "Something went wrong on our side. The logs say what. Try again.";
                 (StatusCode::INTERNAL_SERVER_ERROR, sentence.to_owned())
             }
         };
@@ -58,16 +63,16 @@ impl IntoResponse for PageError {
             StatusCode::NOT_FOUND => "Not found",
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => "Not allowed",
             status if status.is_server_error() => "This did not work",
-            _ => "This was refused",
+            _ => "This was rejected",
         };
-        // A form that was refused keeps what was entered: its page is the one before.
-        let form = status == StatusCode::BAD_REQUEST;
+        // The page before is the form, with what was entered.
+        let is_form = status == StatusCode::BAD_REQUEST;
         let body = html! {
             main.alone {
                 h1 { (title) }
                 p { (sentence) }
                 p {
-                    @if form { a.button href="/dashboard" data-back { "Back to the form" } " " }
+                    @if is_form { a.button href="/dashboard" data-back { "Back to the form" } " " }
                     a.button href="/dashboard" { "To the overview" }
                 }
             }
@@ -78,18 +83,18 @@ impl IntoResponse for PageError {
 
 impl From<StoreError> for PageError {
     fn from(error: StoreError) -> Self {
-        Self::Internal(Box::new(error))
+        Self::internal(error)
     }
 }
 
 impl From<okra_vault::VaultError> for PageError {
     fn from(error: okra_vault::VaultError) -> Self {
-        Self::Internal(Box::new(error))
+        Self::internal(error)
     }
 }
 
 impl From<serde_json::Error> for PageError {
     fn from(error: serde_json::Error) -> Self {
-        Self::Internal(Box::new(error))
+        Self::internal(error)
     }
 }

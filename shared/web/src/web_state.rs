@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use okra_api::ApiState;
 
-/// What pages stand on.
+/// What every page stands on.
 pub(crate) struct WebState {
     pub(crate) api: Arc<ApiState>,
 }

@@ -1,26 +1,36 @@
 //! Badges: a label on a coloured ground. The colour repeats what the label says.
 
 use maud::{Markup, html};
-use okra_core::delivery::endpoint_health::EndpointStatus;
+use okra_core::{delivery::endpoint_health::EndpointStatus, resilience::bank_breaker::BankStatus};
 use okra_store::{RecordStatus, ReplayState, StoredEndpointHealth};
 
-use super::labels::DELIVERY_STATES;
+use super::labels::{DELIVERY_STATES, record_status_label};
 
-/// A word on a coloured ground. The colour repeats what the word says.
+/// A label on a ground of the tone's colour: `good`, `warn`, `bad` or `idle`.
 pub(crate) fn render_badge(tone: &'static str, text: &str) -> Markup {
     html! { span.badge data-tone=(tone) { (text) } }
 }
 
 /// A record's state.
 pub(crate) fn render_record_status(status: RecordStatus) -> Markup {
+    let tone = match status {
+        RecordStatus::Active => "good",
+        RecordStatus::ReauthorisationRequired => "warn",
+        RecordStatus::Invalid => "idle",
+    };
+    render_badge(tone, record_status_label(status))
+}
+
+/// The health of a bank.
+pub(crate) fn render_bank_status(status: BankStatus) -> Markup {
     match status {
-        RecordStatus::Active => render_badge("good", "Active"),
-        RecordStatus::ReauthorisationRequired => render_badge("warn", "Needs the user"),
-        RecordStatus::Invalid => render_badge("idle", "Unlinked"),
+        BankStatus::Healthy => render_badge("good", "Healthy"),
+        BankStatus::Degraded => render_badge("warn", "Degraded"),
+        BankStatus::Down => render_badge("bad", "Down"),
     }
 }
 
-/// Whether events are sent to an endpoint.
+/// The health of an endpoint: whether events are sent to it.
 pub(crate) fn render_health_badge(health: &StoredEndpointHealth) -> Markup {
     let health = &health.health;
     match health.status() {
@@ -31,7 +41,8 @@ pub(crate) fn render_health_badge(health: &StoredEndpointHealth) -> Markup {
     }
 }
 
-pub(crate) fn render_state_badge(state: &str) -> Markup {
+/// The state of a delivery, by its name.
+pub(crate) fn render_delivery_state(state: &str) -> Markup {
     let known = DELIVERY_STATES.iter().find(|(name, _)| *name == state);
     let text = known.map_or(state, |(_, text)| text);
     let tone = match state {
@@ -43,6 +54,7 @@ pub(crate) fn render_state_badge(state: &str) -> Markup {
     render_badge(tone, text)
 }
 
+/// The state of a replay.
 pub(crate) fn render_replay_state(state: ReplayState) -> Markup {
     match state {
         ReplayState::Running => render_badge("warn", "Running"),

@@ -9,17 +9,16 @@ use maud::{Markup, html};
 
 use super::format::{format_count, format_day, format_time_of_day};
 
-/// A chart's own units; the page stretches them to the room there is.
+/// A chart's own units; the page stretches them to the space there is.
 const WIDTH: f64 = 600.0;
-
 const HEIGHT: f64 = 120.0;
 
-/// Room above the highest and below the lowest value.
+/// Space above the highest and below the lowest value.
 const MARGIN: f64 = 4.0;
 
-/// Values over time that hold until the next one: a balance.
+/// Values over time, each of which holds until the next one: a balance.
 pub(crate) struct StepChart<'a> {
-    /// What it shows, for a screen reader.
+    /// What the chart shows, for a screen reader.
     pub(crate) label: String,
     /// In the order of time.
     pub(crate) points: &'a [(Timestamp, i64)],
@@ -30,8 +29,13 @@ pub(crate) struct StepChart<'a> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "pixels, not money")]
-const fn to_f64(value: i64) -> f64 {
+const fn to_pixels(value: i64) -> f64 {
     value as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "pixels, not money")]
+const fn count_to_pixels(count: u64) -> f64 {
+    count as f64
 }
 
 /// A drawing with its axes around it: the labels are text of the page, and do not stretch.
@@ -50,33 +54,56 @@ fn render_frame(
     }
 }
 
+/// Where instants and values are drawn.
+struct StepScale {
+    from: Timestamp,
+    span_ms: f64,
+    low: i64,
+    high: i64,
+}
+
+impl StepScale {
+    fn x_of(&self, at: Timestamp) -> f64 {
+        to_pixels(at.as_millisecond() - self.from.as_millisecond()) / self.span_ms * WIDTH
+    }
+
+    fn y_of(&self, value: i64) -> f64 {
+        // Subtracted as floats: the difference of two amounts may be more than an `i64` holds.
+        let range = (to_pixels(self.high) - to_pixels(self.low)).max(1.0);
+        let part = match self.is_flat() {
+            // A flat line runs through the middle.
+            true => 0.5,
+            false => (to_pixels(value) - to_pixels(self.low)) / range,
+        };
+        HEIGHT - MARGIN - part * (HEIGHT - 2.0 * MARGIN)
+    }
+
+    const fn is_flat(&self) -> bool {
+        self.low == self.high
+    }
+}
+
 impl StepChart<'_> {
     pub(crate) fn render_svg(&self) -> Markup {
-        let Some((&(from, _), &(last_at, _))) = self.points.first().zip(self.points.last()) else {
+        let Some((&(from, first), &(last_at, _))) = self.points.first().zip(self.points.last())
+        else {
             return html! {};
         };
         let until = self.until.max(last_at);
-        let span = to_f64(until.as_millisecond() - from.as_millisecond()).max(1.0);
-        let values = || self.points.iter().map(|&(_, value)| value);
-        let (low, high) = (values().min().unwrap_or(0), values().max().unwrap_or(0));
-        let flat = low == high;
-        let range = (to_f64(high) - to_f64(low)).max(1.0);
-        let x = |at: Timestamp| to_f64(at.as_millisecond() - from.as_millisecond()) / span * WIDTH;
-        let y = |value: i64| {
-            // A flat line runs through the middle.
-            let share = if flat {
-                0.5
-            } else {
-                (to_f64(value) - to_f64(low)) / range
-            };
-            HEIGHT - MARGIN - share * (HEIGHT - 2.0 * MARGIN)
+        let values = self.points.iter().map(|&(_, value)| value);
+        let scale = StepScale {
+            from,
+            span_ms: to_pixels(until.as_millisecond() - from.as_millisecond()).max(1.0),
+            low: values.clone().min().unwrap_or(first),
+            high: values.max().unwrap_or(first),
         };
         let mut line = String::new();
         for (at, &(when, value)) in self.points.iter().enumerate() {
+            let (x, y) = (scale.x_of(when), scale.y_of(value));
             // Writing to a string does not fail.
             let _ = match at {
-                0 => write!(line, "M{:.1} {:.1}", x(when), y(value)),
-                _ => write!(line, "H{:.1}V{:.1}", x(when), y(value)),
+                0 => write!(line, "M{x:.1} {y:.1}"),
+                _ => write!(line, "H{x:.1}V{y:.1}"),
             };
         }
         let _ = write!(line, "H{WIDTH:.1}");
@@ -85,18 +112,18 @@ impl StepChart<'_> {
             path.area d=(area) {}
             path.line d=(line) {}
         };
-        let ys = if flat {
-            [(self.format_value)(high), String::new()]
-        } else {
-            [(self.format_value)(high), (self.format_value)(low)]
+        let lowest = match scale.is_flat() {
+            true => String::new(),
+            false => (self.format_value)(scale.low),
         };
-        let xs = [axis_label(from, span), axis_label(until, span)];
+        let ys = [(self.format_value)(scale.high), lowest];
+        let xs = [from, until].map(|at| format_axis_end(at, scale.span_ms));
         render_frame(&self.label, ys, xs, &drawing)
     }
 }
 
 /// An instant at the end of an axis: the day, or the time where the axis is short.
-fn axis_label(at: Timestamp, span_ms: f64) -> String {
+fn format_axis_end(at: Timestamp, span_ms: f64) -> String {
     const TWO_DAYS_MS: f64 = 2.0 * 86_400_000.0;
     if span_ms < TWO_DAYS_MS {
         format_time_of_day(at)
@@ -105,15 +132,15 @@ fn axis_label(at: Timestamp, span_ms: f64) -> String {
     }
 }
 
-/// Counts in even stretches of time, stacked: what went well below what did not.
+/// Counts in even intervals of time, stacked: what went well below what did not.
 pub(crate) struct BarChart<'a> {
-    /// What it shows, for a screen reader.
+    /// What the chart shows, for a screen reader.
     pub(crate) label: String,
     /// Names of the parts, lowest first, with the colour each has.
     pub(crate) parts: &'a [(&'static str, &'static str)],
-    /// One for each stretch, in the order of time: the parts' counts.
+    /// One bar for each interval, in the order of time: the parts' counts.
     pub(crate) bars: &'a [Vec<u64>],
-    /// When the first stretch begins.
+    /// When the first interval begins.
     pub(crate) from: Timestamp,
     /// When the last one ends.
     pub(crate) until: Timestamp,
@@ -121,21 +148,36 @@ pub(crate) struct BarChart<'a> {
 
 impl BarChart<'_> {
     pub(crate) fn render_svg(&self) -> Markup {
-        let total = |bar: &Vec<u64>| bar.iter().sum::<u64>();
-        let high = self.bars.iter().map(total).max().unwrap_or(0).max(1);
-        let as_float = |value: u64| to_f64(i64::try_from(value).unwrap_or(i64::MAX));
-        let width = WIDTH / as_float(self.bars.len().max(1) as u64);
-        let scale = (HEIGHT - MARGIN) / as_float(high);
+        let totals = self.bars.iter().map(|bar| bar.iter().sum::<u64>());
+        let high = totals.max().unwrap_or(0).max(1);
+        let paths = self.draw_parts(high);
+        let drawing = html! {
+            @for ((_, tone), path) in self.parts.iter().zip(&paths) {
+                @if !path.is_empty() { path.bar data-tone=(tone) d=(path) {} }
+            }
+        };
+        let xs = [self.from, self.until].map(format_time_of_day);
+        html! {
+            (render_frame(&self.label, [format_count(high), "0".to_owned()], xs, &drawing))
+            p.legend { @for (name, tone) in self.parts { span data-tone=(tone) { (name) } } }
+        }
+    }
+
+    /// The path of each part, where the highest bar is `high`.
+    fn draw_parts(&self, high: u64) -> Vec<String> {
+        let width = WIDTH / count_to_pixels(self.bars.len().max(1) as u64);
+        let inner = (width - 0.4).max(0.4);
+        let scale = (HEIGHT - MARGIN) / count_to_pixels(high);
         let mut paths = vec![String::new(); self.parts.len()];
         for (at, bar) in self.bars.iter().enumerate() {
-            let x = width * as_float(at as u64);
+            let x = width * count_to_pixels(at as u64);
             let mut top = HEIGHT;
             for (path, &count) in paths.iter_mut().zip(bar) {
                 if count == 0 {
                     continue;
                 }
-                let height = (as_float(count) * scale).max(1.0);
-                let inner = (width - 0.4).max(0.4);
+                let height = (count_to_pixels(count) * scale).max(1.0);
+                // Writing to a string does not fail.
                 let _ = write!(
                     path,
                     "M{x:.1} {top:.1}h{inner:.1}v-{height:.1}h-{inner:.1}z"
@@ -143,19 +185,7 @@ impl BarChart<'_> {
                 top -= height;
             }
         }
-        let drawing = html! {
-            @for ((_, tone), path) in self.parts.iter().zip(&paths) {
-                @if !path.is_empty() { path.bar data-tone=(tone) d=(path) {} }
-            }
-        };
-        let xs = [
-            format_time_of_day(self.from),
-            format_time_of_day(self.until),
-        ];
-        html! {
-            (render_frame(&self.label, [format_count(high), "0".to_owned()], xs, &drawing))
-            p.legend { @for (name, tone) in self.parts { span data-tone=(tone) { (name) } } }
-        }
+        paths
     }
 }
 

@@ -75,7 +75,8 @@ pub(crate) fn format_day_and_time(at: Timestamp) -> String {
         .to_string()
 }
 
-/// A length of time in its largest unit: `40 s`, `12 min`, `3 h`, `5 days`.
+/// A length of time in its largest unit: `40 s`, `12 min`, `3 h`, `5 days`. One below zero, of clocks that differ by
+/// moments, is `0 s`.
 pub(crate) fn format_duration(length: SignedDuration) -> String {
     let seconds = length.as_secs().max(0);
     match seconds {
@@ -86,7 +87,7 @@ pub(crate) fn format_duration(length: SignedDuration) -> String {
     }
 }
 
-/// How long ago something was, or how long it takes until it is; the instant itself on hovering.
+/// How long ago an instant was, or how long it is until then; the instant itself on hovering.
 pub(crate) fn render_relative_time(now: Timestamp, at: Timestamp) -> Markup {
     let since = now.duration_since(at);
     let text = match since.as_secs() {
@@ -97,12 +98,12 @@ pub(crate) fn render_relative_time(now: Timestamp, at: Timestamp) -> Markup {
     html! { time datetime=(at.to_string()) title=(format_instant(at)) { (text) } }
 }
 
-/// An id, short enough to be told from others, whole on hovering and in what is copied.
+/// An id: in a narrow column it is cut by the style, and copied whole.
 pub(crate) fn render_id(id: impl std::fmt::Display) -> Markup {
     html! { code.id { (id) } }
 }
 
-/// The last four digits of an account number: enough to tell accounts apart.
+/// The last four digits of an account number: enough to distinguish accounts.
 pub(crate) fn mask_account_number(number: &str) -> String {
     let skip = number.chars().count().saturating_sub(4);
     let tail: String = number.chars().skip(skip).collect();
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_from_now() {
+    fn times_read_as_relative_to_now() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let check = |seconds: i64, expected: &str| {
             let at = Timestamp::from_second(1_000_000 + seconds).unwrap();

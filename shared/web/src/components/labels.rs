@@ -1,14 +1,13 @@
-//! The label or sentence of every state, reason and choice that pages show.
+//! The label of every state and choice that pages show, where the type itself has none.
 //!
-//! A label is said the same on every page because it stands here alone.
+//! The rule: a page never spells a state itself, so that each reads alike on every page. The labels and sentences of
+//! faults, availability and reasons are those of `okra_core`, which the API and webhooks have too.
 
 use okra_core::{
     model::{fault::FaultClass, interval::Interval, snapshot::Product},
-    sync::{
-        feed::PayloadMode,
-        state::{Availability, ReauthorisationReason},
-    },
+    sync::feed::PayloadMode,
 };
+use okra_store::RecordStatus;
 
 /// `every minute`, `daily`.
 pub(crate) const fn describe_interval(interval: Interval) -> &'static str {
@@ -24,7 +23,8 @@ pub(crate) const fn describe_interval(interval: Interval) -> &'static str {
     }
 }
 
-pub(crate) const fn product_name(product: Product) -> &'static str {
+/// The name of a product, as a title.
+pub(crate) const fn product_label(product: Product) -> &'static str {
     match product {
         Product::Balance => "Balance",
         Product::Transactions => "Transactions",
@@ -33,103 +33,82 @@ pub(crate) const fn product_name(product: Product) -> &'static str {
 
 /// `balance and transactions`.
 pub(crate) fn join_product_names(products: &[Product]) -> String {
-    let names = products.iter().map(|product| match product {
-        Product::Balance => "balance",
-        Product::Transactions => "transactions",
-    });
+    let names = products.iter().map(|product| product.as_str());
     names.collect::<Vec<_>>().join(" and ")
 }
 
-pub(crate) const fn availability_label(availability: Availability) -> &'static str {
-    match availability {
-        Availability::Available => "available",
-        Availability::Partial => "partly available",
-        Availability::Unavailable => "not available",
-        Availability::Failed => "failed",
+/// A text with its first letter as a capital.
+pub(crate) fn capitalise_first(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|it| it.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
+}
+
+/// The state of a record.
+pub(crate) const fn record_status_label(status: RecordStatus) -> &'static str {
+    match status {
+        RecordStatus::Active => "Active",
+        RecordStatus::ReauthorisationRequired => "Requires the user",
+        RecordStatus::Invalid => "Unlinked",
     }
 }
 
-/// A class of failure as people read it.
-pub(crate) const fn fault_class_label(class: FaultClass) -> &'static str {
-    match class {
-        FaultClass::BankUnavailable => "bank unavailable",
-        FaultClass::RateLimited => "rate limit of the bank",
-        FaultClass::QuotaSpent => "the bank's quota is spent",
-        FaultClass::ConsentRejected => "consent refused",
-        FaultClass::MalformedResponse => "the bank's answer cannot be read",
-        FaultClass::Internal => "our own fault",
-    }
-}
-
-/// The classes of a bank's fault, and what they mean.
-pub(crate) const FAULT_CLASSES: [(FaultClass, &str); 6] = [
-    (FaultClass::BankUnavailable, "Bank unavailable"),
-    (FaultClass::RateLimited, "Rate limit"),
-    (FaultClass::QuotaSpent, "Quota spent"),
-    (FaultClass::ConsentRejected, "Consent refused"),
-    (FaultClass::MalformedResponse, "Unreadable answer"),
-    (FaultClass::Internal, "Our own fault"),
+/// Every state of a record, in the order of a choice.
+pub(crate) const RECORD_STATUSES: [RecordStatus; 3] = [
+    RecordStatus::Active,
+    RecordStatus::ReauthorisationRequired,
+    RecordStatus::Invalid,
 ];
 
 /// The class of this name.
 pub(crate) fn find_fault_class(name: &str) -> Option<FaultClass> {
-    let known = FAULT_CLASSES.into_iter().map(|(class, _)| class);
-    known.into_iter().find(|class| class.as_str() == name)
+    FaultClass::ALL
+        .into_iter()
+        .find(|class| class.as_str() == name)
 }
 
-pub(crate) const fn describe_token_reason(reason: ReauthorisationReason) -> &'static str {
-    match reason {
-        ReauthorisationReason::ConsentExpired => "The consent's time is over.",
-        ReauthorisationReason::ConsentRejected => {
-            "The bank refuses the consent: it expired, or the customer took it back."
-        }
-        ReauthorisationReason::UserPresenceRequired => {
-            "The bank wants the customer there for each refresh."
-        }
-    }
-}
-
-/// What came of a refresh, in words.
-pub(crate) const fn describe_refresh_outcome(outcome: Option<&str>) -> &'static str {
+/// The outcome of a refresh on demand; `None` where it was not finished within the wait.
+pub(crate) const fn refresh_outcome_label(outcome: Option<&str>) -> &'static str {
     let Some(outcome) = outcome else {
-        return "still under way: the bank answers slowly";
+        return "still in progress; the bank responds slowly";
     };
     match outcome.as_bytes() {
-        b"unchanged" => "the bank says what is stored",
+        b"unchanged" => "no change",
         b"changed" => "something changed",
-        b"failed" => "the bank did not answer as it should; it is tried again by itself",
-        b"contended" => "another refresh was faster",
-        b"held" => "the bank is not asked at the moment",
-        _ => "the record is gone",
+        b"failed" => "the refresh failed; it is retried automatically",
+        b"contended" => "another refresh of the record finished first",
+        b"held" => "deferred; the bank is not called at the moment",
+        _ => "the record does not exist any more",
     }
 }
 
-/// The states of a delivery, and what they mean.
+/// The states of a delivery, by their names.
 pub(crate) const DELIVERY_STATES: [(&str, &str); 5] = [
     ("delivered", "Delivered"),
-    ("retry", "To be retried"),
+    ("retry", "Retry scheduled"),
     ("parked", "Parked"),
     ("exhausted", "Given up"),
     ("cancelled", "Cancelled"),
 ];
 
-/// What came of an attempt, in words.
-pub(crate) fn describe_outcome(class: &str) -> &str {
+/// The outcome of an attempt, by its class.
+pub(crate) fn attempt_outcome_label(class: &str) -> &str {
     match class {
-        "ok" => "taken",
-        "redirect" => "redirected, which is not followed",
-        "gone" => "gone (410): disabled",
-        "throttled" => "asked to wait",
-        "rejected" => "refused",
-        "timeout" => "no answer in time",
+        "ok" => "accepted",
+        "redirect" => "redirect, not followed",
+        "gone" => "gone (410), endpoint disabled",
+        "throttled" => "throttled by the receiver",
+        "rejected" => "rejected",
+        "timeout" => "timed out",
         "connect" => "no connection",
         "tls" => "TLS failed",
-        "dns" => "host unknown",
+        "dns" => "unknown host",
         "blocked" => "address not allowed",
         other => other,
     }
 }
 
+/// What is sent to an endpoint.
 pub(crate) const fn payload_mode_label(mode: PayloadMode) -> &'static str {
     match mode {
         PayloadMode::Full => "Full",

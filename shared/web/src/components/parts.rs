@@ -2,12 +2,12 @@
 
 use maud::{Markup, html};
 
-/// What a list that is empty says: what it would hold, and what to do next.
+/// In place of an empty list: what it would hold, and what to do next.
 pub(crate) fn render_empty_state(title: &str, guidance: &Markup) -> Markup {
     html! { div.empty { h2 { (title) } (guidance) } }
 }
 
-/// A number with its name, which leads to the list behind it.
+/// A number with its name, as a link to the list behind it.
 pub(crate) fn render_figure(name: &str, value: &str, note: &str, href: &str) -> Markup {
     html! {
         a.figure href=(href) {
@@ -30,7 +30,7 @@ pub(crate) fn render_table(label: &str, head: &Markup, body: &Markup) -> Markup 
     }
 }
 
-/// A choice among named values, the first of which is none of them.
+/// A choice among named values, the first of which chooses none.
 pub(crate) fn render_select(
     name: &str,
     placeholder: &str,

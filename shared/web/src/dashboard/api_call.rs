@@ -6,20 +6,20 @@ use serde_json::Value;
 use super::session::AppSession;
 use crate::{page_error::PageError, web_state::WebState};
 
-/// Calls a route of the API as the app that is signed in: its `data`, or its refusal as a sentence.
+/// Calls a route of the API as the app that is signed in: the `data` of its response, or its error as a sentence.
 pub(crate) async fn call_api(
     web: &WebState,
     session: &AppSession,
     path: &str,
     body: Value,
 ) -> Result<Value, PageError> {
-    let (status, mut answer) = okra_api::call_route(&web.api, session.app.id, path, body).await;
+    let (status, mut response) = okra_api::call_route(&web.api, session.app.id, path, body).await;
     if status.is_success() {
-        return Ok(answer["data"].take());
+        return Ok(response["data"].take());
     }
-    let sentence = answer["message"]
+    let sentence = response["message"]
         .as_str()
-        .unwrap_or("It was refused")
+        .unwrap_or("The request was rejected")
         .to_owned();
     let status = match status {
         StatusCode::NOT_FOUND => status,

@@ -13,21 +13,42 @@ use okra_store::{Account, RecordHead, RecordStatus};
 
 use crate::{page_error::PageError, web_state::WebState};
 
-/// Those of the records of which something cannot be had now, for a reason of this class.
+/// Those of these records that fail now with a class of fault: something of them is unavailable for that reason.
 pub(crate) async fn find_failing_records(
     web: &WebState,
     heads: &[RecordHead],
     class: FaultClass,
 ) -> Result<HashSet<RecordId>, PageError> {
-    let store = &web.api.store;
-    let down: HashSet<BankId> = match class {
-        FaultClass::BankUnavailable => {
-            let breakers = store.list_bank_breakers().await?;
-            let open = breakers.into_iter().filter(|(_, it)| it.is_open());
-            open.map(|(bank, _)| bank).collect()
-        }
+    let down = match class {
+        FaultClass::BankUnavailable => load_banks_down(web).await?,
         _ => HashSet::new(),
     };
+    let accounts = load_accounts_by_record(web, heads).await?;
+    let failing = heads.iter().filter(|head| match head.status {
+        RecordStatus::Invalid => false,
+        // A consent that is not accepted at all is the state of the record, not of an account.
+        RecordStatus::ReauthorisationRequired => class == FaultClass::ConsentRejected,
+        RecordStatus::Active => {
+            let accounts = accounts.get(&head.record).map_or(&[][..], Vec::as_slice);
+            let mut states = accounts.iter().flat_map(|it| it.product_states.iter());
+            down.contains(&head.bank) || states.any(|(_, state)| fails_with_class(state, class))
+        }
+    });
+    Ok(failing.map(|head| head.record).collect())
+}
+
+/// The banks whose circuit is open.
+async fn load_banks_down(web: &WebState) -> Result<HashSet<BankId>, PageError> {
+    let breakers = web.api.store.list_bank_breakers().await?;
+    let open = breakers.into_iter().filter(|(_, it)| it.is_open());
+    Ok(open.map(|(bank, _)| bank).collect())
+}
+
+/// The accounts of the active ones of these records: one query for each customer.
+async fn load_accounts_by_record(
+    web: &WebState,
+    heads: &[RecordHead],
+) -> Result<HashMap<RecordId, Vec<Account>>, PageError> {
     let mut customers: Vec<CustomerId> = heads
         .iter()
         .filter(|head| head.status == RecordStatus::Active)
@@ -35,32 +56,17 @@ pub(crate) async fn find_failing_records(
         .collect();
     customers.sort_unstable();
     customers.dedup();
-    let read = customers
+    let store = &web.api.store;
+    let reads = customers
         .into_iter()
         .map(|id| store.find_customer_with_accounts(id));
-    let read = futures::future::try_join_all(read).await?;
-    let accounts = read
-        .into_iter()
-        .flatten()
-        .flat_map(|(_, accounts)| accounts);
+    let customers = futures::future::try_join_all(reads).await?;
+    let accounts = customers.into_iter().flatten();
     let mut by_record: HashMap<RecordId, Vec<Account>> = HashMap::new();
-    for account in accounts {
+    for account in accounts.flat_map(|(_, accounts)| accounts) {
         by_record.entry(account.record).or_default().push(account);
     }
-    let fails = |head: &&RecordHead| match head.status {
-        RecordStatus::Invalid => false,
-        // A consent that is refused as a whole is the record's state.
-        RecordStatus::ReauthorisationRequired => class == FaultClass::ConsentRejected,
-        RecordStatus::Active => {
-            let accounts = by_record.get(&head.record).map_or(&[][..], Vec::as_slice);
-            let states = accounts
-                .iter()
-                .flat_map(|account| account.product_states.iter());
-            let mut of_class = states.filter(|(_, state)| fails_with_class(state, class));
-            down.contains(&head.bank) || of_class.next().is_some()
-        }
-    };
-    Ok(heads.iter().filter(fails).map(|head| head.record).collect())
+    Ok(by_record)
 }
 
 fn fails_with_class(state: &ProductState, class: FaultClass) -> bool {

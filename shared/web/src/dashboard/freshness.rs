@@ -17,13 +17,13 @@ use crate::{page_error::PageError, web_state::WebState};
 /// Whether a record is as fresh as its interval promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// Everything of it was refreshed in its last slot; the older of them.
+    /// Every product was refreshed in its last slot; the older of these instants.
     Fresh(Timestamp),
-    /// Something of it could not be, or never was.
+    /// A product could not be refreshed, or never was.
     Late,
 }
 
-/// The freshness of records; of those that are unlinked there is none.
+/// The freshness of these records, without those that are unlinked.
 pub(crate) async fn load_freshness(
     web: &WebState,
     heads: &[RecordHead],
@@ -50,32 +50,31 @@ pub(crate) async fn load_freshness(
 }
 
 fn assess_freshness(head: &RecordHead, entries: &[DueEntry], now: Timestamp) -> Freshness {
-    let asked = head.due_keys();
-    let whole = !asked.is_empty() && asked.len() == entries.len();
-    let well = |entry: &DueEntry| {
-        entry.failure_state.is_none()
-            && entry
-                .watermarks
-                .iter()
-                .all(|(_, mark)| mark.digest.is_some())
-    };
-    if head.status != RecordStatus::Active || !whole || !entries.iter().all(well) {
+    let due_keys = head.due_keys();
+    let is_scheduled = !due_keys.is_empty() && due_keys.len() == entries.len();
+    if head.status != RecordStatus::Active || !is_scheduled || !entries.iter().all(has_succeeded) {
         return Freshness::Late;
     }
-    let oldest = asked
+    let oldest = due_keys
         .into_iter()
         .map(|key| last_due_at(key, now).max(head.created_at))
         .min();
     oldest.map_or(Freshness::Late, Freshness::Fresh)
 }
 
-/// When a due entry's last slot was.
+/// True where every product of a due entry was fetched and none failed since.
+fn has_succeeded(entry: &DueEntry) -> bool {
+    let mut watermarks = entry.watermarks.iter();
+    entry.failure_state.is_none() && watermarks.all(|(_, watermark)| watermark.digest.is_some())
+}
+
+/// When the last slot of a due entry was.
 fn last_due_at(key: DueKey, now: Timestamp) -> Timestamp {
     let length = SignedDuration::from_secs(i64::from(key.interval.seconds()));
     next_due_at(key, now).checked_sub(length).unwrap_or(now)
 }
 
-/// When a record's due entry is worked off next.
+/// When the next slot of a due entry is.
 fn next_due_at(key: DueKey, now: Timestamp) -> Timestamp {
     let (length, slot) = (i64::from(key.interval.minutes()), i64::from(key.slot().0));
     let minute = now.as_second().div_euclid(60) + 1;
@@ -87,17 +86,19 @@ fn next_due_at(key: DueKey, now: Timestamp) -> Timestamp {
 pub(crate) struct FreshnessSummary {
     pub(crate) fresh_count: usize,
     pub(crate) total_count: usize,
-    /// The record that was refreshed longest ago, of those that are fresh.
+    /// The fresh record that was refreshed longest ago.
     pub(crate) oldest_fresh: Option<(RecordId, Timestamp)>,
 }
 
 impl FreshnessSummary {
     pub(crate) fn from_records(freshness: &HashMap<RecordId, Freshness>) -> Self {
-        let times = freshness.iter().filter_map(|(record, it)| match it {
-            Freshness::Fresh(at) => Some((*record, *at)),
-            Freshness::Late => None,
-        });
-        let times: Vec<_> = times.collect();
+        let times: Vec<(RecordId, Timestamp)> = freshness
+            .iter()
+            .filter_map(|(record, it)| match it {
+                Freshness::Fresh(at) => Some((*record, *at)),
+                Freshness::Late => None,
+            })
+            .collect();
         Self {
             fresh_count: times.len(),
             total_count: freshness.len(),
@@ -105,7 +106,7 @@ impl FreshnessSummary {
         }
     }
 
-    /// In per cent, rounded down: 100 is said of all alone.
+    /// In per cent, rounded down: 100 means every record.
     pub(crate) fn format_percent(&self) -> Option<String> {
         let tenths = (self.fresh_count * 1000).checked_div(self.total_count)?;
         Some(match tenths % 10 {
@@ -122,15 +123,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_rounded_down() {
+    fn a_percentage_is_rounded_down() {
         let check = |fresh, all, expected: Option<&str>| {
-            let share = FreshnessSummary {
+            let summary = FreshnessSummary {
                 fresh_count: fresh,
                 total_count: all,
                 oldest_fresh: None,
             };
             assert_eq!(
-                share.format_percent().as_deref(),
+                summary.format_percent().as_deref(),
                 expected,
                 "{fresh} of {all}"
             );

@@ -1,4 +1,4 @@
-//! The app's keys, and the pages that may embed its widget.
+//! The app's keys: the secret keys of its server, the public key of its pages, and the origins that may open its widget.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use crate::{
     widget,
 };
 
-/// A secret key as `keys/list` has it: without itself.
+/// A secret key as `keys/list` has it: without the key itself.
 #[derive(Deserialize)]
 struct SecretKeyRow {
     id: String,
@@ -39,12 +39,12 @@ struct SecretKeyRow {
     expires_at: Option<Timestamp>,
 }
 
-/// The secret keys, and what can be done with them.
+/// The secret keys, and the forms that create and revoke them.
 fn render_secret_keys(session: &AppSession, keys: &[SecretKeyRow], now: Timestamp) -> Markup {
     html! {
         section aria-labelledby="secret-keys" {
             h2 #secret-keys { "Secret keys" span.note { "at most " (MAX_KEYS_PER_APP) } }
-            (render_table("Secret keys", &html! { th { "Key" } th { "Made" } th { "Ends" } th { span.hidden { "Change" } } }, &html! {
+            (render_table("Secret keys", &html! { th { "Key" } th { "Created" } th { "Expires" } th { span.hidden { "Change" } } }, &html! {
                 @for key in keys {
                     @let own = session.key_hash.to_hex().starts_with(&key.id);
                     tr {
@@ -63,7 +63,7 @@ fn render_secret_keys(session: &AppSession, keys: &[SecretKeyRow], now: Timestam
             }))
             form.row method="post" action="/dashboard/keys/rotate" {
                 (render_csrf_field(session))
-                label { span { "Keys before stay valid for" }
+                label { span { "The existing keys stay valid for" }
                     select name="overlap_hours" {
                         option value="24" { "24 hours" }
                         option value="168" { "7 days" }
@@ -71,33 +71,33 @@ fn render_secret_keys(session: &AppSession, keys: &[SecretKeyRow], now: Timestam
                         option value="1" { "1 hour" }
                     }
                 }
-                button.main disabled[keys.len() >= MAX_KEYS_PER_APP] { "Make a new key" }
+                button.main disabled[keys.len() >= MAX_KEYS_PER_APP] { "Create a new key" }
             }
-            p.note { "Roll the new one out while both are valid. Revoking ends a key, and who is signed in with it, at once." }
+            p.note { "Deploy the new key while both are valid. Revoking ends a key, and the sessions that signed in with it, at once." }
         }
     }
 }
 
-/// Makes a new key, shows it this once, and has those before end after a while.
+/// Creates a new key, shows it once, and sets when the existing ones expire.
 pub(crate) async fn rotate_secret_key(
     State(web): State<Arc<WebState>>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    let signed = &posted.session;
-    let asked = json!({ "overlap_hours": posted.fields.get("overlap_hours") });
-    let made = call_api(&web, signed, "keys/rotate", asked).await?;
+    let session = &posted.session;
+    let request = json!({ "overlap_hours": posted.fields.get("overlap_hours") });
+    let created = call_api(&web, session, "keys/rotate", request).await?;
     let body = html! {
         div.head { h1 { "New secret key" } }
         section.card.notice aria-labelledby="secret" {
             h2 #secret { "Secret key" }
-            p { "Copy it now: it is shown this once, and only its hash is kept." }
-            p.secret { code #secret-text { (made["secret_key"].as_str().unwrap_or_default()) }
+            p { "Copy it now: it is shown only once, and only its hash is stored." }
+            p.secret { code #secret-text { (created["secret_key"].as_str().unwrap_or_default()) }
                 button type="button" data-copy="secret-text" { "Copy" } }
         }
         p { a.button href="/dashboard/keys" { "To the keys" } }
     };
     let page = DashboardPage {
-        session: signed,
+        session,
         section: Section::Keys,
         title: "New secret key",
         live_url: None,
@@ -111,8 +111,8 @@ pub(crate) async fn revoke_secret_key(
     State(web): State<Arc<WebState>>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    let asked = json!({ "id": posted.fields.get("id") });
-    call_api(&web, &posted.session, "keys/revoke", asked).await?;
+    let request = json!({ "id": posted.fields.get("id") });
+    call_api(&web, &posted.session, "keys/revoke", request).await?;
     Ok(Redirect::to("/dashboard/keys#secret-keys").into_response())
 }
 
@@ -120,59 +120,18 @@ pub(crate) async fn render_keys_page(
     State(web): State<Arc<WebState>>,
     session: AppSession,
 ) -> Result<Response, PageError> {
-    let listed = call_api(&web, &session, "keys/list", json!({})).await?;
-    let keys: Vec<SecretKeyRow> = serde_json::from_value(listed["keys"].clone())?;
-    let app = &session.app;
+    let response = call_api(&web, &session, "keys/list", json!({})).await?;
+    let keys: Vec<SecretKeyRow> = serde_json::from_value(response["keys"].clone())?;
+    let (app, now) = (&session.app, web.now());
     let url = &web.api.public_url;
     let body = html! {
         div.head { h1 { "Keys" } p.sub { "How your server and your pages call the API." } }
         div.columns {
-            section.card aria-labelledby="server" {
-                h2 #server { "Your server" }
-                p { "Sends the secret key with each call: " code { "Authorization: Bearer okra_sk_…" }
-                    ". Only its hash is stored, so it cannot be shown again. It never belongs into a page." }
-                dl {
-                    dt { "API" } dd { code { (url) "/v2" } }
-                    dt { "App" } dd { (app.name) }
-                    dt { "Environment" } dd { (app.environment.as_str()) }
-                    dt { "App id" } dd { (render_id(app.id)) }
-                    dt { "Made" } dd { (render_relative_time(web.now(), app.created_at)) }
-                }
-            }
-            section.card aria-labelledby="pages" {
-                h2 #pages { "Your pages" }
-                p { "Open the widget with these two. They stand in your page for all to see, and open nothing else." }
-                dl {
-                    dt { "Public key" }
-                    dd { @match &app.public_key { Some(key) => code #public-key { (key) }, None => "none yet" } }
-                    dt { "Client token" } dd { code #client-token { (app.client_token()) } }
-                }
-                form method="post" action="/dashboard/keys/public" {
-                    (render_csrf_field(&session))
-                    button { @if app.public_key.is_some() { "Replace the public key" } @else { "Make a public key" } }
-                    @if app.public_key.is_some() { p.note { "Pages with the old one cannot open the widget any more." } }
-                }
-            }
+            section.card aria-labelledby="server" { (render_server_card(app, url, now)) }
+            section.card aria-labelledby="pages" { (render_pages_card(&session)) }
         }
-        (render_secret_keys(&session, &keys, web.now()))
-        section.card aria-labelledby="origins" {
-            h2 #origins { "Pages that may open the widget" }
-            form.stack method="post" action="/dashboard/keys/origins" {
-                (render_csrf_field(&session))
-                label for="origin-list" { "Origins" span.note { "one a line: https:// and the host" } }
-                textarea id="origin-list" name="origins" rows="4" spellcheck="false" placeholder="https://app.example" aria-describedby="origins-help" {
-                    @for origin in &app.widget_origins { (origin) "\n" }
-                }
-                p.note id="origins-help" {
-                    @match app.environment {
-                        Environment::Sandbox => "With none, pages of your own machine (localhost) may: that is enough to develop.",
-                        Environment::Production => "With none, no page may.",
-                    }
-                    " At most " (MAX_WIDGET_ORIGINS) "."
-                }
-                button.main { "Save" }
-            }
-        }
+        (render_secret_keys(&session, &keys, now))
+        section.card aria-labelledby="origins" { (render_origins_form(&session)) }
         @if let Some(key) = &app.public_key {
             section aria-labelledby="snippet" {
                 h2 #snippet { "The widget on a page" }
@@ -190,6 +149,65 @@ pub(crate) async fn render_keys_page(
     Ok(page.into_response())
 }
 
+/// How a server calls the API.
+fn render_server_card(app: &App, url: &str, now: Timestamp) -> Markup {
+    html! {
+        h2 #server { "Your server" }
+        p { "Sends the secret key with each call: " code { "Authorization: Bearer okra_sk_…" }
+            ". Only its hash is stored, so it cannot be shown again. Never put it on a page." }
+        dl {
+            dt { "API" } dd { code { (url) "/v2" } }
+            dt { "App" } dd { (app.name) }
+            dt { "Environment" } dd { (app.environment.as_str()) }
+            dt { "App id" } dd { (render_id(app.id)) }
+            dt { "Created" } dd { (render_relative_time(now, app.created_at)) }
+        }
+    }
+}
+
+/// How a page opens the widget.
+fn render_pages_card(session: &AppSession) -> Markup {
+    let app = &session.app;
+    html! {
+        h2 #pages { "Your pages" }
+        p { "Open the widget with these two. Everybody can read them on your page, and they give access to nothing else." }
+        dl {
+            dt { "Public key" }
+            dd { @match &app.public_key { Some(key) => code #public-key { (key) }, None => "none yet" } }
+            dt { "Client token" } dd { code #client-token { (app.client_token()) } }
+        }
+        form method="post" action="/dashboard/keys/public" {
+            (render_csrf_field(session))
+            button { @if app.public_key.is_some() { "Replace the public key" } @else { "Create a public key" } }
+            @if app.public_key.is_some() { p.note { "Pages with the old key cannot open the widget any more." } }
+        }
+    }
+}
+
+/// Which pages may open the widget.
+fn render_origins_form(session: &AppSession) -> Markup {
+    let app = &session.app;
+    html! {
+        h2 #origins { "Pages that may open the widget" }
+        form.stack method="post" action="/dashboard/keys/origins" {
+            (render_csrf_field(session))
+            label for="origin-list" { "Origins" span.note { "one on each line: https:// and the host" } }
+            textarea id="origin-list" name="origins" rows="4" spellcheck="false" placeholder="https://app.example" aria-describedby="origins-help" {
+                @for origin in &app.widget_origins { (origin) "\n" }
+            }
+            p.note id="origins-help" {
+                @match app.environment {
+                    Environment::Sandbox => "With none, pages of your own machine (localhost) may, which is enough for development.",
+                    Environment::Production => "With none, no page may.",
+                }
+                " At most " (MAX_WIDGET_ORIGINS) "."
+            }
+            button.main { "Save" }
+        }
+    }
+}
+
+/// The HTML that opens the widget on a page of the app.
 fn format_widget_snippet(url: &str, key: &str, app: &App) -> String {
     format!(
         "<script src=\"{url}/v2/bundle.js\"></script>
@@ -209,27 +227,14 @@ fn format_widget_snippet(url: &str, key: &str, app: &App) -> String {
     )
 }
 
-/// Makes a public key in place of the old one.
+/// Replaces the public key by a new one.
 pub(crate) async fn replace_public_key(
     State(web): State<Arc<WebState>>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
     let store = &web.api.store;
     let mut app = posted.session.app;
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&generate_nonce()?[..16]);
-    // A UUID, as Okra's were (RFC 9562, version 4).
-    bytes[6] = (bytes[6] & 0x0F) | 0x40;
-    bytes[8] = (bytes[8] & 0x3F) | 0x80;
-    let hex = HEXLOWER.encode(&bytes);
-    let key = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ]
-    .join("-");
+    let key = generate_public_key()?;
     let old = app.public_key.replace(key.clone());
     store
         .put_public_key(KeyHash::hash_secret(&key), app.id)
@@ -241,7 +246,18 @@ pub(crate) async fn replace_public_key(
     Ok(Redirect::to("/dashboard/keys#pages").into_response())
 }
 
-/// Sets the origins.
+/// A random UUID, as Okra's public keys were (RFC 9562, version 4).
+fn generate_public_key() -> Result<String, PageError> {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&generate_nonce()?[..16]);
+    bytes[6] = (bytes[6] & 0x0F) | 0x40;
+    bytes[8] = (bytes[8] & 0x3F) | 0x80;
+    let hex = HEXLOWER.encode(&bytes);
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
+    Ok(parts.join("-"))
+}
+
+/// Sets the origins whose pages may open the widget.
 pub(crate) async fn set_widget_origins(
     State(web): State<Arc<WebState>>,
     posted: SubmittedForm,
@@ -251,7 +267,7 @@ pub(crate) async fn set_widget_origins(
     for line in posted.fields.get("origins").split_whitespace() {
         let Some(origin) = widget::parse_origin(line) else {
             let sentence = format!(
-                "{line} is no origin. An origin is https:// and a host, as in https://app.example; http:// is for this machine only."
+                "{line} is not an origin. An origin is https:// and a host, as in https://app.example; http:// is allowed for this machine only."
             );
             return Err(PageError::invalid_form(sentence));
         };
@@ -261,7 +277,7 @@ pub(crate) async fn set_widget_origins(
     }
     if origins.len() > MAX_WIDGET_ORIGINS {
         return Err(PageError::invalid_form(format!(
-            "An app has at most {MAX_WIDGET_ORIGINS} origins."
+            "An app can have at most {MAX_WIDGET_ORIGINS} origins."
         )));
     }
     app.widget_origins = origins;

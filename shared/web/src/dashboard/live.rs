@@ -12,37 +12,43 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-use super::session::AppSession;
+use super::{overview::epoch_minute, session::AppSession};
 use crate::{page_error::PageError, web_state::WebState};
 
 /// Milliseconds until the browser asks again.
 const RECONNECT_AFTER_MS: u32 = 2500;
 
-/// The event of a page whose content is now `version`.
+/// The response to a browser that listens to a page whose content has now this version.
 pub(crate) fn version_event(headers: &HeaderMap, version: &str) -> Response {
-    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let text = if seen == Some(version) {
-        format!("retry: {RECONNECT_AFTER_MS}\n\n")
-    } else {
-        format!("retry: {RECONNECT_AFTER_MS}\nid: {version}\nevent: version\ndata: {version}\n\n")
+    let known = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let text = match known == Some(version) {
+        true => format!("retry: {RECONNECT_AFTER_MS}\n\n"),
+        false => format!(
+            "retry: {RECONNECT_AFTER_MS}\nid: {version}\nevent: version\ndata: {version}\n\n"
+        ),
     };
     ([(header::CONTENT_TYPE, "text/event-stream")], text).into_response()
 }
 
-/// What the overview and the lists show: what was counted for the app in this minute and the last.
+/// The version of a page, of everything that it shows: a digest of its debug text.
+pub(crate) fn version_of(content: &str) -> String {
+    let digest = Sha256::digest(content.as_bytes());
+    HEXLOWER.encode(&digest[..8])
+}
+
+/// The version of the overview and the lists: what was counted for the app in this minute and the last.
 pub(crate) async fn overview_events(
     State(web): State<Arc<WebState>>,
     session: AppSession,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
-    let minute = u64::try_from(web.now().as_second().div_euclid(60)).unwrap_or(0);
+    let minute = epoch_minute(web.now());
     let store = &web.api.store;
     let counts = store
-        .list_counts(session.app.id, minute - 1, minute)
+        .list_counts(session.app.id, minute.saturating_sub(1), minute)
         .await?;
-    let digest = Sha256::digest(format!("{counts:?}").as_bytes());
-    let version = data_encoding::HEXLOWER.encode(&digest[..8]);
-    Ok(version_event(&headers, &version))
+    Ok(version_event(&headers, &version_of(&format!("{counts:?}"))))
 }

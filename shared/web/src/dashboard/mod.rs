@@ -50,7 +50,7 @@ pages! {
     get "/dashboard/records" => records::render_records_page;
     get "/dashboard/records/{record}" => record::render_record_page;
     get "/dashboard/records/{record}/live" => record::record_events;
-    get "/dashboard/records/{record}/changes/{seq}" => record::changes::render_change_page;
+    get "/dashboard/records/{record}/changes/{seq}" => record::change_page::render_change_page;
     post "/dashboard/records/{record}/refresh" => record::actions::refresh_record;
     post "/dashboard/records/{record}/interval" => record::actions::change_interval;
     post "/dashboard/records/{record}/sync/end" => record::actions::end_subscription;

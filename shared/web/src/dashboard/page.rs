@@ -54,7 +54,7 @@ pub(crate) struct DashboardPage<'a> {
     pub(crate) session: &'a AppSession,
     pub(crate) section: Section,
     pub(crate) title: &'a str,
-    /// Where what is new of this page is told from, if anywhere.
+    /// The event source of what is new on this page, if it has one.
     pub(crate) live_url: Option<String>,
     pub(crate) body: Markup,
 }
@@ -62,10 +62,10 @@ pub(crate) struct DashboardPage<'a> {
 impl IntoResponse for DashboardPage<'_> {
     fn into_response(self) -> Response {
         let Self {
-            session: signed,
+            session,
             section,
             title,
-            live_url: live,
+            live_url,
             body,
         } = self;
         let shell = html! {
@@ -81,15 +81,15 @@ impl IntoResponse for DashboardPage<'_> {
                     }
                 }
                 div.who {
-                    span.app title=(signed.app.id) { (signed.app.name) }
-                    span.env { (signed.app.environment.as_str()) }
+                    span.app title=(session.app.id) { (session.app.name) }
+                    span.env { (session.app.environment.as_str()) }
                     form method="post" action="/dashboard/sign-out" {
-                        (render_csrf_field(signed))
+                        (render_csrf_field(session))
                         button.link { "Sign out" }
                     }
                 }
             }
-            main id="main" tabindex="-1" data-live=[live] { (body) }
+            main id="main" tabindex="-1" data-live=[live_url] { (body) }
         };
         render_document(StatusCode::OK, title, &shell)
     }

@@ -1,7 +1,8 @@
-//! Who is signed in: a cookie that the vault sealed, and a token in each form.
+//! Who is signed in: [`SessionCookie`] is the content of the cookie, which the vault seals; a handler takes an
+//! [`AppSession`], or a [`SubmittedForm`], whose token was checked against it.
 //!
-//! There is no session in the table. The cookie holds the app and the hash of the key that signed in;
-//! each request looks the hash up, so that a revoked key ends its sessions at once.
+//! The rule: the table holds no sessions. The cookie holds the app and the hash of the key that signed in, and each
+//! request looks the hash up, so that a revoked key ends its sessions at once.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use axum::{
         request::Parts,
     },
 };
+use cookie::{Cookie, SameSite};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::SignedDuration;
 use okra_api::secrets_match;
@@ -25,23 +27,23 @@ use serde::{Deserialize, Serialize};
 use crate::{form::FormFields, page_error::PageError, web_state::WebState};
 
 /// How long one sign-in lasts.
-pub(crate) const SESSION_LIFETIME: SignedDuration = SignedDuration::from_hours(12);
+const SESSION_LIFETIME: SignedDuration = SignedDuration::from_hours(12);
 
-/// How long a sign-in page may stand open.
+/// How long a sign-in page may be open before its form is submitted.
 const SIGN_IN_FORM_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 
 const COOKIE_NAME: &str = "okra_session";
 
-/// What the seal is for; it opens for nothing else.
+/// What the seal is for: it opens for no other purpose.
 const SEAL_PURPOSE: &[u8] = b"dashboard session";
 
-/// What the cookie holds.
+/// The content of the cookie.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct SessionCookie {
-    /// Nobody's before the sign-in: then it only guards the sign-in form.
+    /// `None` before the sign-in: the cookie then only guards the sign-in form.
     #[serde(rename = "of")]
     pub(crate) owner: Option<SessionOwner>,
-    /// What each form sends back.
+    /// The token that each form sends back.
     pub(crate) csrf: String,
     /// Seconds since 1970.
     expires_s: i64,
@@ -57,21 +59,16 @@ pub(crate) struct SessionOwner {
 }
 
 impl SessionCookie {
-    /// A session of nobody.
+    /// A session before the sign-in.
     pub(crate) fn new_guest(web: &WebState) -> Result<Self, PageError> {
         Self::new_session(web, None, SIGN_IN_FORM_LIFETIME)
     }
 
-    /// A session of the app that a secret key is of; `None` where it is of none.
+    /// A session of the app that has this secret key; `None` where no app has it.
     pub(crate) async fn sign_in(web: &WebState, key: &str) -> Result<Option<Self>, PageError> {
-        // Looked up by its hash: how long that takes says nothing about any key.
+        // Looked up by its hash: the time that takes reveals nothing about any key.
         let hash = KeyHash::hash_secret(key);
-        let Some(app) = web
-            .api
-            .store
-            .find_app_by_key(hash, web.api.clock.now())
-            .await?
-        else {
+        let Some(app) = web.api.store.find_app_by_key(hash, web.now()).await? else {
             return Ok(None);
         };
         let key = HEXLOWER.encode(hash.as_bytes());
@@ -96,46 +93,46 @@ impl SessionCookie {
         })
     }
 
-    /// The session of a request's cookie, where it is ours and not over.
+    /// The session of a request's cookie, where it is genuine and has not expired.
     pub(crate) fn from_headers(web: &WebState, headers: &HeaderMap) -> Option<Self> {
-        let sealed = headers
-            .get_all(COOKIE)
-            .iter()
+        let cookies = headers.get_all(COOKIE).iter();
+        let sealed = cookies
             .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(';'))
-            .find_map(|pair| pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))?;
-        let sealed = BASE64URL_NOPAD.decode(sealed.as_bytes()).ok()?;
+            .flat_map(Cookie::split_parse)
+            .filter_map(Result::ok)
+            .find(|cookie| cookie.name() == COOKIE_NAME)?;
+        let sealed = BASE64URL_NOPAD.decode(sealed.value().as_bytes()).ok()?;
         let plain = web.api.vault.open_sealed(SEAL_PURPOSE, &sealed).ok()?;
         let session: Self = serde_json::from_slice(&plain).ok()?;
         (session.expires_s > web.now().as_second()).then_some(session)
     }
 
-    /// The value of `set-cookie` that keeps it.
-    pub(crate) fn set_cookie_header(&self, web: &WebState) -> Result<String, PageError> {
+    /// The cookie that holds this session.
+    pub(crate) fn to_cookie(&self, web: &WebState) -> Result<Cookie<'static>, PageError> {
         let plain = serde_json::to_vec(self)?;
         let sealed = web
             .api
             .vault
             .seal_secret(SEAL_PURPOSE, &plain, generate_nonce()?)?;
         let age_s = self.expires_s - web.now().as_second();
-        Ok(format_cookie(web, &BASE64URL_NOPAD.encode(&sealed), age_s))
+        Ok(build_cookie(web, BASE64URL_NOPAD.encode(&sealed), age_s))
     }
 
-    /// The value of `set-cookie` that forgets it.
-    pub(crate) fn expired_cookie_header(web: &WebState) -> String {
-        format_cookie(web, "", 0)
+    /// The cookie that ends the session in the browser.
+    pub(crate) fn removal_cookie(web: &WebState) -> Cookie<'static> {
+        build_cookie(web, String::new(), 0)
     }
 }
 
-fn format_cookie(web: &WebState, value: &str, age_s: i64) -> String {
-    let secure = if web.api.public_url.starts_with("https:") {
-        "; Secure"
-    } else {
-        ""
-    };
-    format!(
-        "{COOKIE_NAME}={value}; Path=/dashboard; HttpOnly; SameSite=Strict; Max-Age={age_s}{secure}"
-    )
+/// The session's cookie with this value, for so many seconds.
+fn build_cookie(web: &WebState, value: String, age_s: i64) -> Cookie<'static> {
+    Cookie::build((COOKIE_NAME, value))
+        .path("/dashboard")
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .secure(web.api.public_url.starts_with("https:"))
+        .max_age(cookie::time::Duration::seconds(age_s))
+        .build()
 }
 
 /// An app that is signed in.
@@ -147,50 +144,66 @@ pub(crate) struct AppSession {
     pub(crate) query: FormFields,
 }
 
+impl AppSession {
+    /// The session of a request; `None` where nobody is signed in, or the key that signed in is revoked.
+    async fn load_session(web: &WebState, parts: &Parts) -> Result<Option<Self>, PageError> {
+        let Some(session) = SessionCookie::from_headers(web, &parts.headers) else {
+            return Ok(None);
+        };
+        let Some((owner, key_hash)) = session
+            .owner
+            .and_then(|owner| Some((owner.app, owner.parse_key_hash()?)))
+        else {
+            return Ok(None);
+        };
+        let store = &web.api.store;
+        if store.find_app_by_key(key_hash, web.now()).await? != Some(owner) {
+            return Ok(None);
+        }
+        let query = parts.uri.query().unwrap_or_default();
+        Ok(store.find_app(owner).await?.map(|app| Self {
+            app,
+            key_hash,
+            csrf: session.csrf,
+            query: FormFields::parse(query.as_bytes()),
+        }))
+    }
+}
+
+impl SessionOwner {
+    fn parse_key_hash(&self) -> Option<KeyHash> {
+        let hash = HEXLOWER.decode(self.key_hash.as_bytes()).ok()?;
+        Some(KeyHash::from_bytes(hash.try_into().ok()?))
+    }
+}
+
+/// The error of a request without a session: the sign-in form, which leads back to the page that was requested.
+fn sign_in_error(parts: &Parts) -> PageError {
+    // An event source cannot follow to the form: it gets a status, and its page finds out by loading anew.
+    let accept = parts.headers.get(ACCEPT);
+    if accept.is_some_and(|it| it.as_bytes() == b"text/event-stream") {
+        return PageError::Rejected(StatusCode::UNAUTHORIZED, "Sign in again.".to_owned());
+    }
+    let page = parts.uri.path_and_query().map(|it| it.as_str());
+    let next = match parts.method {
+        Method::GET => page.unwrap_or("/dashboard"),
+        _ => "/dashboard",
+    };
+    PageError::SignInRequired {
+        next: next.to_owned(),
+    }
+}
+
 impl FromRequestParts<Arc<WebState>> for AppSession {
     type Rejection = PageError;
 
     async fn from_request_parts(parts: &mut Parts, web: &Arc<WebState>) -> Result<Self, PageError> {
-        let at = parts
-            .uri
-            .path_and_query()
-            .map_or("/dashboard", |at| at.as_str());
-        let next = match parts.method {
-            Method::GET => at.to_owned(),
-            _ => "/dashboard".to_owned(),
-        };
-        // What listens is no page that could be sent to the form: it is told, and its page asks anew.
-        let accept = parts.headers.get(ACCEPT);
-        let listens = accept.is_some_and(|it| it.as_bytes() == b"text/event-stream");
-        let sign_in = || match listens {
-            true => PageError::Rejected(StatusCode::UNAUTHORIZED, "Sign in again.".to_owned()),
-            false => PageError::SignInRequired { next: next.clone() },
-        };
-        let session = SessionCookie::from_headers(web, &parts.headers).ok_or_else(sign_in)?;
-        let of = session.owner.ok_or_else(sign_in)?;
-        let hash = HEXLOWER.decode(of.key_hash.as_bytes()).ok();
-        let hash = hash.and_then(|hash| hash.try_into().ok());
-        let hash = KeyHash::from_bytes(hash.ok_or_else(sign_in)?);
-        if web
-            .api
-            .store
-            .find_app_by_key(hash, web.api.clock.now())
-            .await?
-            != Some(of.app)
-        {
-            return Err(sign_in());
-        }
-        let app = web.api.store.find_app(of.app).await?.ok_or_else(sign_in)?;
-        Ok(Self {
-            app,
-            key_hash: hash,
-            csrf: session.csrf,
-            query: FormFields::parse(parts.uri.query().unwrap_or_default().as_bytes()),
-        })
+        let session = Self::load_session(web, parts).await?;
+        session.ok_or_else(|| sign_in_error(parts))
     }
 }
 
-/// A form that an app which is signed in has sent, with the token that its page had.
+/// A form that a signed-in app submitted, with the token of its page.
 pub(crate) struct SubmittedForm {
     pub(crate) session: AppSession,
     pub(crate) fields: FormFields,
@@ -201,33 +214,37 @@ impl FromRequest<Arc<WebState>> for SubmittedForm {
 
     async fn from_request(request: Request, web: &Arc<WebState>) -> Result<Self, PageError> {
         let (mut parts, body) = request.into_parts();
-        let signed = AppSession::from_request_parts(&mut parts, web).await?;
-        let fields = read_verified_form(&parts.headers, body, &signed.csrf).await?;
-        Ok(Self {
-            session: signed,
-            fields,
-        })
+        let session = AppSession::from_request_parts(&mut parts, web).await?;
+        let fields = read_verified_form(&parts.headers, body, &session.csrf).await?;
+        Ok(Self { session, fields })
     }
 }
 
-/// The fields of a form, where it comes from a page of ours.
+/// The fields of a form.
+///
+/// # Errors
+///
+/// [`PageError::Rejected`] where the form was not submitted from one of our pages, or its token is not the session's.
 pub(crate) async fn read_verified_form(
     headers: &HeaderMap,
     body: Body,
     csrf: &str,
 ) -> Result<FormFields, PageError> {
-    let forged = || {
-        let sentence =
-            "This form is too old or was not sent from the dashboard. Go back and try again.";
-        PageError::Rejected(StatusCode::FORBIDDEN, sentence.to_owned())
-    };
     let site = headers.get("sec-fetch-site");
     if site.is_some_and(|site| site != "same-origin") {
-        return Err(forged());
+        return Err(forged_form_error());
     }
-    let fields = FormFields::read_body(body).await.ok_or_else(forged)?;
+    let fields = FormFields::read_body(body)
+        .await
+        .ok_or_else(forged_form_error)?;
     if csrf.is_empty() || !secrets_match(fields.get("csrf"), csrf) {
-        return Err(forged());
+        return Err(forged_form_error());
     }
     Ok(fields)
+}
+
+fn forged_form_error() -> PageError {
+    let sentence =
+        "This form is too old or was not submitted from the dashboard. Go back and try again.";
+    PageError::Rejected(StatusCode::FORBIDDEN, sentence.to_owned())
 }

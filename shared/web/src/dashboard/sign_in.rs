@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header::SET_COOKIE},
     response::{IntoResponse, Redirect, Response},
 };
+use cookie::Cookie;
 use maud::html;
 
 use super::session::{AppSession, SessionCookie, SubmittedForm, read_verified_form};
@@ -22,14 +23,14 @@ pub(crate) async fn render_sign_in_page(
     uri: Uri,
 ) -> Result<Response, PageError> {
     let query = FormFields::parse(uri.query().unwrap_or_default().as_bytes());
-    // Who is signed in stays so: the form would put a session of nobody in the place of theirs.
+    // A session that exists stays: the form would replace it by one before the sign-in.
     if session.is_ok() {
         return Ok(Redirect::to(restrict_to_dashboard(query.get("next"))).into_response());
     }
     render_sign_in_form(&web, query.get("next"), None)
 }
 
-/// The form, in a session of nobody that only guards it.
+/// The form, in a session that only guards it.
 fn render_sign_in_form(
     web: &WebState,
     next: &str,
@@ -49,9 +50,9 @@ fn render_sign_in_form(
                     aria-describedby="key-help" aria-invalid=[problem.map(|_| "true")];
                 @if let Some(problem) = problem { p.problem role="alert" { (problem) } }
                 p.help id="key-help" {
-                    "The key your server calls the API with. "
+                    "The key that your server calls the API with. "
                     code { "cargo run" } " prints the demo app's; "
-                    code { "okra-sync app NAME" } " makes a new app with one."
+                    code { "okra-sync app NAME" } " creates a new app with one."
                 }
                 button.main { "Sign in" }
             }
@@ -64,11 +65,11 @@ fn render_sign_in_form(
     };
     with_cookie(
         render_document(status, "Sign in", &body),
-        &guest.set_cookie_header(web)?,
+        &guest.to_cookie(web)?,
     )
 }
 
-/// A path of the dashboard, whatever was asked for: nobody is sent elsewhere.
+/// The path to go on to, where it is one of the dashboard; the overview otherwise, so that no link leads elsewhere.
 fn restrict_to_dashboard(next: &str) -> &str {
     let inside =
         next == "/dashboard" || next.starts_with("/dashboard/") || next.starts_with("/dashboard?");
@@ -78,9 +79,8 @@ fn restrict_to_dashboard(next: &str) -> &str {
     if inside && plain { next } else { "/dashboard" }
 }
 
-fn with_cookie(mut response: Response, cookie: &str) -> Result<Response, PageError> {
-    let cookie =
-        HeaderValue::from_str(cookie).map_err(|error| PageError::Internal(Box::new(error)))?;
+fn with_cookie(mut response: Response, cookie: &Cookie<'_>) -> Result<Response, PageError> {
+    let cookie = HeaderValue::try_from(cookie.to_string()).map_err(PageError::internal)?;
     response.headers_mut().append(SET_COOKIE, cookie);
     Ok(response)
 }
@@ -98,19 +98,19 @@ pub(crate) async fn submit_sign_in(
             return render_sign_in_form(
                 &web,
                 "",
-                Some("This page had stood open for too long. Try again."),
+                Some("This page was open for too long. Try again."),
             );
         }
     };
     let key = fields.get("key");
     match SessionCookie::sign_in(&web, key).await? {
         None => {
-            let problem = "That is not a secret key of any app here. Check that it is whole.";
+            let problem = "That is not a secret key of any app here. Check that it is complete.";
             render_sign_in_form(&web, fields.get("next"), Some(problem))
         }
         Some(session) => {
             let to = Redirect::to(restrict_to_dashboard(fields.get("next")));
-            with_cookie(to.into_response(), &session.set_cookie_header(&web)?)
+            with_cookie(to.into_response(), &session.to_cookie(&web)?)
         }
     }
 }
@@ -120,10 +120,7 @@ pub(crate) async fn sign_out(
     _: SubmittedForm,
 ) -> Result<Response, PageError> {
     let to = Redirect::to("/dashboard/sign-in");
-    with_cookie(
-        to.into_response(),
-        &SessionCookie::expired_cookie_header(&web),
-    )
+    with_cookie(to.into_response(), &SessionCookie::removal_cookie(&web))
 }
 
 #[cfg(test)]
@@ -131,7 +128,7 @@ mod tests {
     use super::restrict_to_dashboard;
 
     #[test]
-    fn nobody_is_sent_elsewhere() {
+    fn a_sign_in_leads_to_the_dashboard_only() {
         for next in ["/dashboard", "/dashboard/records?q=a%20b", "/dashboard?a=1"] {
             assert_eq!(restrict_to_dashboard(next), next);
         }

@@ -1,4 +1,5 @@
-//! The begin of a link: who opens the widget is checked, and what the options name is checked against what the app has.
+//! The beginning of a link: the page that opens the widget is checked, and what its options name is checked against what
+//! the app has.
 
 use std::sync::Arc;
 
@@ -9,7 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use okra_api::secrets_match;
-use okra_core::model::{ids::AppId, snapshot::utc_date};
+use okra_core::model::{
+    ids::{AccountId, AppId, BankId},
+    snapshot::utc_date,
+};
 use okra_store::{App, Consistency, KeyHash, MAX_OPTIONS_BYTES, RecordStatus};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -22,24 +26,71 @@ use super::{
 };
 use crate::{page_error::PageError, web_state::WebState};
 
-/// Bytes of what a page hands the widget at most.
+/// Bytes of the options that a page passes to the widget at most.
 const MAX_BEGIN_BODY_BYTES: usize = 32 * 1024;
 
-/// What the frame was handed.
+/// What the frame was passed.
 #[derive(Deserialize)]
 struct BeginRequest {
-    /// The origin of the page, as the browser told the frame.
+    /// The origin of the page, as the browser reported it to the frame.
     origin: String,
     #[serde(default)]
     options: Map<String, Value>,
-    /// True on the page of a short link, which stands in no other page.
+    /// True on the page of a short link, which is not embedded in another page.
     #[serde(default)]
     #[serde(rename = "alone")]
     is_standalone: bool,
 }
 
-/// A refusal as the frame hands it to the page: Okra's error object.
-pub(crate) fn error_response(status: StatusCode, message: &str) -> Response {
+/// Why a session cannot begin.
+enum BeginError {
+    /// The page or its options are wrong, for the reason in the sentence, which is for the developer of the page.
+    Rejected {
+        status: StatusCode,
+        message: String,
+    },
+    Page(PageError),
+}
+
+impl BeginError {
+    fn rejected(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::Rejected {
+            status,
+            message: message.into(),
+        }
+    }
+
+    /// An option is wrong.
+    fn invalid_option(message: impl Into<String>) -> Self {
+        Self::rejected(StatusCode::BAD_REQUEST, message)
+    }
+
+    fn unknown_app(message: &str) -> Self {
+        Self::rejected(StatusCode::UNAUTHORIZED, message)
+    }
+}
+
+impl<E: Into<PageError>> From<E> for BeginError {
+    fn from(error: E) -> Self {
+        Self::Page(error.into())
+    }
+}
+
+/// Begins a session: the token of the session, the first step, and what the page is told about its options.
+pub(crate) async fn begin_session(
+    State(web): State<Arc<WebState>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, PageError> {
+    match try_begin_session(&web, &headers, body).await {
+        Ok(response) => Ok(response),
+        Err(BeginError::Rejected { status, message }) => Ok(error_response(status, &message)),
+        Err(BeginError::Page(error)) => Err(error),
+    }
+}
+
+/// An error as the frame passes it to the page: Okra's error object.
+fn error_response(status: StatusCode, message: &str) -> Response {
     let body = json!({
         "type": "error", "error": true, "status": false, "code": 1000,
         "method": "Widget", "message": message,
@@ -47,186 +98,206 @@ pub(crate) fn error_response(status: StatusCode, message: &str) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
-/// The app of the short link that the options name, where they name one: what was set with the link
-/// stands below what the page says. What is wrong is a sentence.
+async fn try_begin_session(
+    web: &WebState,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, BeginError> {
+    // Who calls: our own frame, on a page of an origin that the app allows.
+    if !is_same_origin(headers) {
+        let message = "The widget is opened by its frame only.";
+        return Err(BeginError::rejected(StatusCode::FORBIDDEN, message));
+    }
+    let mut begin = read_request(body).await?;
+    let short_link_app = resolve_short_link(web, &mut begin).await?;
+    let app = match short_link_app {
+        Some(app) => web.api.store.find_app(app).await?,
+        None => Some(load_app_by_key(web, &begin.options).await?),
+    };
+    let app =
+        app.ok_or_else(|| BeginError::unknown_app("The app of that key does not exist any more."))?;
+    let is_standalone = begin.is_standalone && short_link_app.is_some();
+    if !is_standalone && !may_embed(&app, &begin.origin) {
+        let origin = match begin.origin.as_str() {
+            "" => "an unknown origin",
+            origin => origin,
+        };
+        let message = format!(
+            "Pages of {origin} may not open the widget of this app. Add that origin on the dashboard, under Keys."
+        );
+        return Err(BeginError::rejected(StatusCode::FORBIDDEN, message));
+    }
+    // What the page requests.
+    let link_options =
+        options::parse_options(&begin.options).map_err(BeginError::invalid_option)?;
+    let warnings = options::collect_warnings(&begin.options, app.environment);
+    let mut link = LinkProgress::new(app.id, begin.origin, link_options);
+    validate_options(web, &app, &mut link).await?;
+    // The session and its first step.
+    let first_step = render_first_step(web, &link).await?;
+    let token = link_session::create_session(web, &link).await?;
+    let response = json!({
+        "session": token,
+        "app": link.options.app_name.as_deref().unwrap_or(&app.name),
+        "html": first_step.into_string(),
+        "color": options::parse_color(&begin.options),
+        "warnings": warnings,
+    });
+    Ok(axum::Json(response).into_response())
+}
+
+async fn read_request(body: Body) -> Result<BeginRequest, BeginError> {
+    let message = "The options cannot be read: they must be plain data of at most 32 KB.";
+    let body = to_bytes(body, MAX_BEGIN_BODY_BYTES).await;
+    let body = body.map_err(|_| BeginError::invalid_option(message))?;
+    serde_json::from_slice(&body).map_err(|_| BeginError::invalid_option(message))
+}
+
+/// The app of the short link that the options name, where they name one. The options that were set with the link are
+/// added below those of the page.
 async fn resolve_short_link(
     web: &WebState,
     request: &mut BeginRequest,
-) -> Result<Result<Option<AppId>, &'static str>, PageError> {
+) -> Result<Option<AppId>, BeginError> {
     let name = ["ref", "short_url"]
         .iter()
         .find_map(|name| request.options.get(*name)?.as_str());
     let Some(name) = name.map(str::trim).filter(|name| !name.is_empty()) else {
-        return Ok(Ok(None));
+        return Ok(None);
     };
     let Some(link) = web.api.store.find_short_link(name).await? else {
-        return Ok(Err(
-            "There is no short link of that name here. They are made with links/new.",
-        ));
+        let message =
+            "There is no short link of that name here. Short links are created with links/new.";
+        return Err(BeginError::rejected(StatusCode::NOT_FOUND, message));
     };
-    let page = std::mem::replace(&mut request.options, link.options);
-    request.options.extend(page);
-    Ok(Ok(Some(link.app)))
+    let page_options = std::mem::replace(&mut request.options, link.options);
+    request.options.extend(page_options);
+    Ok(Some(link.app))
 }
 
-/// The app of the options' public key and client token. What is wrong with them is a sentence.
-async fn load_app_by_key(
-    web: &WebState,
-    options: &Map<String, Value>,
-) -> Result<Result<App, &'static str>, PageError> {
-    let text = |name: &str| {
-        options
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let (key, token) = (text("key").trim(), text("token").trim());
+/// The app of the options' public key and client token.
+async fn load_app_by_key(web: &WebState, options: &Map<String, Value>) -> Result<App, BeginError> {
+    let (key, token) = (text_option(options, "key"), text_option(options, "token"));
     let store = &web.api.store;
-    let Some(app) = store
+    let app = store
         .find_app_by_public_key(KeyHash::hash_secret(key))
-        .await?
-    else {
-        return Ok(Err(
-            "key is not a public key of any app here. It is on the dashboard, under Keys; a secret key never belongs into a page.",
+        .await?;
+    let Some(app) = app else {
+        return Err(BeginError::unknown_app(
+            "key is not a public key of any app here. It is on the dashboard, under Keys; a secret key must never be on a page.",
         ));
     };
     let Some(app) = store.find_app(app).await? else {
-        return Ok(Err("The app of that key is gone."));
+        return Err(BeginError::unknown_app(
+            "The app of that key does not exist any more.",
+        ));
     };
     if !secrets_match(&app.client_token().to_string(), token) {
-        return Ok(Err(
+        return Err(BeginError::unknown_app(
             "token is not the client token of that key's app. It is on the dashboard, under Keys.",
         ));
     }
-    Ok(Ok(app))
+    Ok(app)
 }
 
-/// Begins a session.
-pub(crate) async fn begin_session(
-    State(web): State<Arc<WebState>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, PageError> {
-    if !is_same_origin(&headers) {
-        return Ok(error_response(
-            StatusCode::FORBIDDEN,
-            "The widget is opened by its frame alone.",
-        ));
-    }
-    let body = to_bytes(body, MAX_BEGIN_BODY_BYTES)
-        .await
-        .unwrap_or_default();
-    let Ok(mut begin) = serde_json::from_slice::<BeginRequest>(&body) else {
-        return Ok(error_response(
-            StatusCode::BAD_REQUEST,
-            "The options cannot be read: they have to be plain data of at most 32 KB.",
-        ));
-    };
-    let by_link = resolve_short_link(&web, &mut begin).await?;
-    let app = match by_link {
-        Ok(Some(app)) => web.api.store.find_app(app).await?,
-        Ok(None) => match load_app_by_key(&web, &begin.options).await? {
-            Ok(app) => Some(app),
-            Err(problem) => return Ok(error_response(StatusCode::UNAUTHORIZED, problem)),
-        },
-        Err(problem) => return Ok(error_response(StatusCode::NOT_FOUND, problem)),
-    };
-    let Some(app) = app else {
-        return Ok(error_response(
-            StatusCode::UNAUTHORIZED,
-            "The app of that key is gone.",
-        ));
-    };
-    let alone = begin.is_standalone && matches!(by_link, Ok(Some(_)));
-    if !alone && !may_embed(&app, &begin.origin) {
-        let message = format!(
-            "Pages of {} may not open the widget of this app. Add that origin on the dashboard, under Keys.",
-            if begin.origin.is_empty() {
-                "an unknown origin"
-            } else {
-                &begin.origin
-            }
-        );
-        return Ok(error_response(StatusCode::FORBIDDEN, &message));
-    }
-    let asked = match options::parse_options(&begin.options) {
-        Ok(asked) => asked,
-        Err(problem) => return Ok(error_response(StatusCode::BAD_REQUEST, &problem)),
-    };
-    let warnings = options::collect_warnings(&begin.options, app.environment);
-    let mut link = LinkProgress::new(app.id, begin.origin, asked);
-    if let Err(problem) = validate_options(&web, &app, &mut link).await? {
-        return Ok(error_response(StatusCode::BAD_REQUEST, &problem));
-    }
-    let first = render_first_step(&web, &link).await?;
-    let token = link_session::create_session(&web, &link).await?;
-    Ok(axum::Json(json!({
-        "session": token,
-        "app": link.options.app_name.as_deref().unwrap_or(&app.name),
-        "html": first.into_string(),
-        "color": options::parse_color(&begin.options),
-        "warnings": warnings,
-    }))
-    .into_response())
+/// A text among the options, trimmed; empty where there is none.
+fn text_option<'a>(options: &'a Map<String, Value>, name: &str) -> &'a str {
+    let text = options.get(name).and_then(Value::as_str);
+    text.unwrap_or_default().trim()
 }
 
-/// Checks what the options name against what the app has.
-pub(crate) async fn validate_options(
+/// Checks what the options name against what the app has. Where they name an account whose consent is renewed, the link
+/// takes over its record.
+async fn validate_options(
     web: &WebState,
     app: &App,
     link: &mut LinkProgress,
-) -> Result<Result<(), String>, PageError> {
-    let store = &web.api.store;
-    let (policy, own) = (web.api.address_policy, &web.api.public_url);
-    if let Some(problem) = link.options.check_webhook_url(policy, own) {
-        return Ok(Err(problem));
+) -> Result<(), BeginError> {
+    let (policy, public_url) = (web.api.address_policy, &web.api.public_url);
+    if let Some(problem) = link.options.check_webhook_url(policy, public_url) {
+        return Err(BeginError::invalid_option(problem));
     }
-    let echoed = [&link.options.options, &link.options.meta];
-    let echoed = echoed.into_iter().filter(|it| !it.is_empty());
-    let bytes = echoed.map(|it| serde_json::to_vec(it).map(|it| it.len()));
-    if bytes.sum::<Result<usize, _>>()? > MAX_OPTIONS_BYTES {
-        return Ok(Err(format!(
-            "options and meta have more than {MAX_OPTIONS_BYTES} bytes together."
-        )));
-    }
-    if !link.options.bank_slugs.is_empty() {
-        let known = store.list_banks_for_app(app.id).await?;
-        let is_known = |slug: &&String| known.iter().any(|bank| bank.slug == **slug);
-        if let Some(unknown) = link.options.bank_slugs.iter().find(|it| !is_known(it)) {
-            return Ok(Err(format!(
-                "filter.banks has {unknown:?}, which is no bank here. Slugs are in banks/list."
-            )));
-        }
-    }
+    check_echoed_options(link)?;
+    check_bank_filter(web, app, link).await?;
     if let Some(customer) = link.options.customer {
-        let known = store.find_customer(customer).await?;
+        let known = web.api.store.find_customer(customer).await?;
         if known.is_none_or(|known| known.app != app.id) {
-            return Ok(Err("customer.id is no customer of this app.".to_owned()));
+            let message = "customer.id is not a customer of this app.";
+            return Err(BeginError::invalid_option(message));
         }
     }
-    if let Some((account, bank)) = link.options.reauth_target {
-        let known = store.find_account(account).await?;
-        let Some(known) = known.filter(|known| known.app == app.id) else {
-            return Ok(Err("reauth_account is no account of this app.".to_owned()));
-        };
-        if known.bank != bank {
-            return Ok(Err(
-                "reauth_bank is not the bank of reauth_account.".to_owned()
-            ));
-        }
-        let head = store.find_head(known.record, Consistency::Eventual).await?;
-        let Some(head) = head.filter(|head| head.status != RecordStatus::Invalid) else {
-            return Ok(Err(
-                "The record of reauth_account was unlinked: link it as a new one.".to_owned(),
-            ));
-        };
-        link.reauth_record = Some(known.record);
-        // What is consented to anew is what the record is, whatever this page says.
-        link.renewed_consent = Some(RenewedConsent {
-            schedule: head.schedule,
-            since: first_transaction_day(utc_date(head.created_at), head.backfill_months),
-        });
-        link.bank = Some(bank);
+    match link.options.reauth_target {
+        Some((account, bank)) => resolve_reauthorisation(web, app, link, account, bank).await,
+        None => Ok(()),
     }
-    Ok(Ok(()))
+}
+
+/// Checks that what webhooks echo is not too long.
+fn check_echoed_options(link: &LinkProgress) -> Result<(), BeginError> {
+    let mut bytes = 0;
+    for echoed in [&link.options.options, &link.options.meta] {
+        if !echoed.is_empty() {
+            bytes += serde_json::to_vec(echoed)?.len();
+        }
+    }
+    if bytes <= MAX_OPTIONS_BYTES {
+        return Ok(());
+    }
+    Err(BeginError::invalid_option(format!(
+        "options and meta have more than {MAX_OPTIONS_BYTES} bytes together."
+    )))
+}
+
+/// Checks that each bank to choose from exists.
+async fn check_bank_filter(
+    web: &WebState,
+    app: &App,
+    link: &LinkProgress,
+) -> Result<(), BeginError> {
+    if link.options.bank_slugs.is_empty() {
+        return Ok(());
+    }
+    let banks = web.api.store.list_banks_for_app(app.id).await?;
+    let mut slugs = link.options.bank_slugs.iter();
+    match slugs.find(|slug| !banks.iter().any(|bank| bank.slug == **slug)) {
+        Some(unknown) => Err(BeginError::invalid_option(format!(
+            "filter.banks has {unknown:?}, which is not a bank here. Slugs are in banks/list."
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Takes over the record of an account whose consent is renewed.
+async fn resolve_reauthorisation(
+    web: &WebState,
+    app: &App,
+    link: &mut LinkProgress,
+    account: AccountId,
+    bank: BankId,
+) -> Result<(), BeginError> {
+    let store = &web.api.store;
+    let account = store.find_account(account).await?;
+    let Some(account) = account.filter(|account| account.app == app.id) else {
+        let message = "reauth_account is not an account of this app.";
+        return Err(BeginError::invalid_option(message));
+    };
+    if account.bank != bank {
+        let message = "reauth_bank is not the bank of reauth_account.";
+        return Err(BeginError::invalid_option(message));
+    }
+    let head = store
+        .find_head(account.record, Consistency::Eventual)
+        .await?;
+    let Some(head) = head.filter(|head| head.status != RecordStatus::Invalid) else {
+        let message = "The record of reauth_account was unlinked: link it as a new one.";
+        return Err(BeginError::invalid_option(message));
+    };
+    link.reauth_record = Some(account.record);
+    // The renewed consent is for what the record reads, whatever this page requests.
+    link.renewed_consent = Some(RenewedConsent {
+        schedule: head.schedule,
+        since: first_transaction_day(utc_date(head.created_at), head.backfill_months),
+    });
+    link.bank = Some(bank);
+    Ok(())
 }

@@ -15,7 +15,7 @@ use crate::{
     page_error::PageError, web_state::WebState,
 };
 
-/// Okra's pages open the frame at the root of the host: a package's `baseUrl` is an origin.
+/// The root of the host, at which Okra's packages open the frame: their `baseUrl` is an origin.
 pub(crate) async fn serve_root(state: State<Arc<WebState>>, uri: Uri) -> Response {
     let query = FormFields::parse(uri.query().unwrap_or_default().as_bytes());
     if query.get("isIframe").is_empty() {
@@ -24,8 +24,8 @@ pub(crate) async fn serve_root(state: State<Arc<WebState>>, uri: Uri) -> Respons
     serve_frame(state, uri).await
 }
 
-/// The frame, the same for everybody: what it is for arrives by message. Where the page names its
-/// public key, the browser itself refuses to show it on other origins than the app's.
+/// The frame, which is the same for every app: the options arrive by message. Where the page names its public key, the
+/// browser itself shows the frame on the app's origins only.
 pub(crate) async fn serve_frame(State(web): State<Arc<WebState>>, uri: Uri) -> Response {
     let query = FormFields::parse(uri.query().unwrap_or_default().as_bytes());
     let ancestors = allowed_ancestors(&web, query.get("key")).await;
@@ -39,7 +39,7 @@ pub(crate) async fn serve_frame(State(web): State<Arc<WebState>>, uri: Uri) -> R
             .headers_mut()
             .insert(header::CONTENT_SECURITY_POLICY, policy);
     }
-    // A frame on a page of another origin is what this is for.
+    // The frame is for pages of other origins.
     response.headers_mut().insert(
         "cross-origin-resource-policy",
         HeaderValue::from_static("cross-origin"),
@@ -47,24 +47,24 @@ pub(crate) async fn serve_frame(State(web): State<Arc<WebState>>, uri: Uri) -> R
     response
 }
 
-/// The page of a short link: the widget by itself, in no page of anybody's.
+/// The page of a short link: the widget alone, on no page of an app.
 pub(crate) async fn serve_link_page(
     State(web): State<Arc<WebState>>,
     Path(name): Path<String>,
 ) -> Result<Response, PageError> {
-    let Some(known) = web.api.store.find_short_link(&name).await? else {
+    let Some(link) = web.api.store.find_short_link(&name).await? else {
         let sentence =
-            "It was mistyped, or it was taken back. Ask whoever sent it to you for a new one.";
+            "It was mistyped, or it was withdrawn. Ask whoever sent it to you for a new one.";
         let page = render_message("This link does not exist", sentence, false);
         return Ok(html_response(StatusCode::NOT_FOUND, page));
     };
     Ok(html_response(
         StatusCode::OK,
-        render_dialog(Some(&known.name)),
+        render_dialog(Some(&link.name)),
     ))
 }
 
-/// The head of each document of the widget, with its script where it is `scripted`.
+/// The head of each document of the widget.
 fn render_head(title: &str, has_script: bool) -> Markup {
     html! {
         head {
@@ -79,7 +79,7 @@ fn render_head(title: &str, has_script: bool) -> Markup {
     }
 }
 
-/// A document that says one thing, to a customer; in a window that `closes` by itself.
+/// A document with one message for the customer; in a window that may close itself.
 pub(crate) fn render_message(title: &str, sentence: &str, closes_itself: bool) -> Markup {
     html! {
         (DOCTYPE)
@@ -92,7 +92,7 @@ pub(crate) fn render_message(title: &str, sentence: &str, closes_itself: bool) -
     }
 }
 
-/// The widget's document, which its script fills; of a short link where it names one.
+/// The widget's document, which its script fills; for a short link where one is named.
 fn render_dialog(short_url: Option<&str>) -> Markup {
     html! {
         (DOCTYPE)
@@ -115,8 +115,8 @@ fn render_dialog(short_url: Option<&str>) -> Markup {
     }
 }
 
-/// Who may embed the frame, as far as the key tells. Okra's own packages name none: then the session
-/// is refused instead, and the frame shows nothing but that.
+/// Which origins may embed the frame, as far as the key says. Okra's own packages name no key: then beginning the session
+/// fails instead, and the frame shows only that.
 async fn allowed_ancestors(web: &WebState, key: &str) -> String {
     let app = async {
         let app = web

@@ -19,62 +19,62 @@ use zeroize::Zeroizing;
 use super::options::LinkOptions;
 use crate::{page_error::PageError, web_state::WebState};
 
-/// What the seal is for.
+/// What the seals are for: neither opens for the other purpose.
 const SESSION_SEAL_PURPOSE: &[u8] = b"link session";
 
 const STATE_SEAL_PURPOSE: &[u8] = b"link state";
 
-/// A link on its way.
+/// How far a link has come.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct LinkProgress {
     pub(crate) app: AppId,
-    /// The page's origin.
+    /// The origin of the page that opened the widget.
     pub(crate) origin: String,
     #[serde(rename = "asked")]
     pub(crate) options: LinkOptions,
-    /// The record that is linked again, if one is.
+    /// The record whose consent is renewed, where it is not a new link.
     #[serde(rename = "reauth")]
     pub(crate) reauth_record: Option<RecordId>,
-    /// What that record reads.
+    /// What is read of that record.
     #[serde(rename = "renewed")]
     pub(crate) renewed_consent: Option<RenewedConsent>,
     pub(crate) bank: Option<BankId>,
-    /// The way to the bank that is open now.
+    /// The login at the bank that is in progress.
     #[serde(rename = "visit")]
     pub(crate) authorization: Option<BankAuthorization>,
-    /// Since when the bank is asked for its accounts, the customer having come back: seconds since 1970.
+    /// Since when the accounts are fetched from the bank, after the customer returned: seconds since 1970.
     #[serde(rename = "reading_s")]
     pub(crate) reading_since_s: Option<i64>,
-    /// What the bank gave, until the record is made.
+    /// The consent, from the customer's return until the record is linked.
     pub(crate) consent: Option<ConsentSecret>,
     #[serde(rename = "offered")]
     pub(crate) offered_accounts: Vec<OfferedAccount>,
     /// What went wrong at the bank.
     #[serde(rename = "problem")]
     pub(crate) bank_error: Option<BankLinkError>,
-    /// What the page is told at the end.
+    /// The payload of `onSuccess`, once the record is linked.
     #[serde(rename = "linked")]
     pub(crate) success_payload: Option<Value>,
     pub(crate) record: Option<RecordId>,
-    /// Seconds since 1970 after which nothing goes on.
+    /// When the session ends: seconds since 1970.
     expires_s: i64,
 }
 
-/// What a record reads whose consent is renewed.
+/// What is read of a record whose consent is renewed.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct RenewedConsent {
-    /// How often, each product.
+    /// The interval of each product.
     pub(crate) schedule: ByProduct<Interval>,
     /// The first day whose transactions are read.
     pub(crate) since: Date,
 }
 
-/// One way to the bank and back.
+/// One login at the bank.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct BankAuthorization {
-    /// Has to come back, once.
+    /// Must come back in the state, once.
     pub(crate) nonce: String,
-    /// PKCE's (RFC 7636).
+    /// The code verifier of PKCE (RFC 7636).
     #[serde(rename = "verifier")]
     pub(crate) pkce_verifier: String,
     /// The consent that is to be authorised.
@@ -94,37 +94,37 @@ pub(crate) struct OfferedAccount {
     pub(crate) kind: String,
 }
 
-/// Why a customer came back without a consent.
+/// Why a customer returned without a consent.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum BankLinkError {
-    /// The customer cancelled, or the bank refused the login.
+    /// The customer cancelled, or the bank rejected the login.
     #[serde(rename = "Denied")]
     AccessDenied,
-    /// The bank is out of order.
+    /// The bank is unavailable.
     #[serde(rename = "Down")]
     BankUnavailable,
-    /// The bank answered what we cannot use.
+    /// The bank's response cannot be used.
     #[serde(rename = "Nonsense")]
     MalformedResponse,
-    /// The bank limits how often it is asked.
+    /// The bank's rate limit is reached.
     #[serde(rename = "Busy")]
     RateLimited,
 }
 
 impl BankLinkError {
-    /// What the customer is told.
+    /// The message for the customer.
     pub(crate) const fn customer_message(self) -> &'static str {
         match self {
             Self::AccessDenied => {
                 "The bank did not let you in, or you cancelled. Nothing was shared."
             }
             Self::BankUnavailable => {
-                "The bank is out of order at the moment. Try again in a few minutes."
+                "The bank is unavailable at the moment. Try again in a few minutes."
             }
             Self::MalformedResponse => {
-                "The bank gave an answer that we cannot read. Try again, or choose another bank."
+                "The bank's response could not be read. Try again, or choose another bank."
             }
-            Self::RateLimited => "The bank asks us to wait. Try again in a minute.",
+            Self::RateLimited => "The bank limits how often we may call it. Try again in a minute.",
         }
     }
 }
@@ -150,14 +150,14 @@ impl LinkProgress {
     }
 }
 
-/// A session as it was read: writing it succeeds only where nobody else has meanwhile.
+/// A session as it was read: saving it succeeds only where no other call saved it since.
 pub(crate) struct OpenLinkSession {
     pub(crate) link: LinkProgress,
     token_hash: KeyHash,
     version: u64,
 }
 
-/// The token of a new session. Only its hash is stored.
+/// Creates a session. Returns its token, of which only the hash is stored.
 pub(crate) async fn create_session(
     web: &WebState,
     link: &LinkProgress,
@@ -174,7 +174,7 @@ pub(crate) async fn create_session(
     Ok(token)
 }
 
-/// The session of a token; `None` where there is none or it is over.
+/// The session of a token; `None` where there is none or it has ended.
 pub(crate) async fn load_session(
     web: &WebState,
     token: &str,
@@ -187,12 +187,12 @@ pub(crate) async fn load_session(
         .api
         .vault
         .open_sealed(SESSION_SEAL_PURPOSE, &stored.sealed_state)?;
-    // What an older version began is over: its customer was shown something else.
+    // A session that an older version began has ended: its customer was shown something else.
     let Ok(link) = serde_json::from_slice::<LinkProgress>(&plain) else {
         return Ok(None);
     };
-    let over = link.expires_s <= web.now().as_second();
-    Ok((!over).then_some(OpenLinkSession {
+    let has_ended = link.expires_s <= web.now().as_second();
+    Ok((!has_ended).then_some(OpenLinkSession {
         link,
         token_hash: hash,
         version: stored.version,
@@ -209,7 +209,7 @@ impl OpenLinkSession {
         }
     }
 
-    /// Stores it. False where another call did so since it was read.
+    /// Saves it. Returns false where another call saved it since it was read.
     pub(crate) async fn save_session(&self, web: &WebState) -> Result<bool, PageError> {
         let plain = Zeroizing::new(serde_json::to_vec(&self.link)?);
         let session = LinkSession {
@@ -227,7 +227,7 @@ impl OpenLinkSession {
     }
 }
 
-/// What comes back from the bank as `state`: the session and the visit, sealed.
+/// The `state` of the login at the bank: the session and the login's nonce, sealed.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct AuthorizationState {
     #[serde(rename = "session")]
@@ -236,6 +236,7 @@ pub(crate) struct AuthorizationState {
 }
 
 impl AuthorizationState {
+    /// The sealed text.
     pub(crate) fn seal_state(&self, web: &WebState) -> Result<String, PageError> {
         let plain = serde_json::to_vec(self)?;
         let sealed = web
@@ -245,6 +246,7 @@ impl AuthorizationState {
         Ok(BASE64URL_NOPAD.encode(&sealed))
     }
 
+    /// The state of a sealed text; `None` where we did not seal it.
     pub(crate) fn open_sealed(web: &WebState, text: &str) -> Option<Self> {
         let sealed = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
         let plain = web

@@ -12,6 +12,7 @@ pub(crate) fn may_embed(app: &App, origin: &str) -> bool {
     app.widget_origins.iter().any(|allowed| allowed == origin)
 }
 
+/// True for an origin of this machine.
 fn is_loopback_origin(origin: &str) -> bool {
     let host = origin
         .strip_prefix("http://")
@@ -24,18 +25,22 @@ fn is_loopback_origin(origin: &str) -> bool {
     ["localhost", "127.0.0.1", "[::1]"].contains(&host)
 }
 
-/// An origin as browsers spell it, of what somebody typed; `None` where it is none.
+/// The origin that a text names, as browsers spell it; `None` where the text is not an origin.
 pub(crate) fn parse_origin(text: &str) -> Option<String> {
     let text = text.trim().trim_end_matches('/').to_ascii_lowercase();
     let host = text.strip_prefix("https://").or_else(|| {
         text.strip_prefix("http://")
             .filter(|_| is_loopback_origin(&text))
     })?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte);
-    (!host.is_empty() && host.len() <= 255 && host.bytes().all(plain)).then_some(text)
+    let is_host = !host.is_empty()
+        && host.len() <= 255
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte));
+    is_host.then_some(text)
 }
 
-/// True where a script of our own pages calls.
+/// True where a script of one of our own pages sent the request.
 pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
     headers
         .get("sec-fetch-site")
@@ -47,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_spelt_as_browsers_do() {
+    fn an_origin_is_spelled_as_browsers_spell_it() {
         let check = |text: &str, expected: Option<&str>| {
             assert_eq!(parse_origin(text).as_deref(), expected, "{text}");
         };

@@ -1,9 +1,9 @@
-//! What Okra's widget handed to `onSuccess`.
+//! The payload of `onSuccess`, as Okra's widget had it.
 
 use okra_core::model::bank::BankConfig;
 use serde_json::{Value, json};
 
-/// What Okra's widget handed to `onSuccess`.
+/// The payload of `onSuccess` for a record that was linked: `link_data` is the data of `records/link`.
 pub(crate) fn build_success_payload(bank: &BankConfig, link_data: &Value) -> Value {
     let customer = &link_data["customer_id"];
     json!({

@@ -18,10 +18,10 @@ use crate::{
     world::{APP_KEY, ApiWorld, LinkedCustomer},
 };
 
-/// Adds rows to the first account, one day after the other, and has them read.
+/// Adds transactions to the first account, and refreshes the record.
 async fn add_transactions_and_refresh(world: &ApiWorld, linked: &LinkedCustomer, rows: usize) {
     let login = world.bank.find_login(world.last_login()).unwrap();
-    let place = AccountAddress {
+    let account = AccountAddress {
         login: login.id,
         account_id: login.accounts[0].account_id.clone(),
     };
@@ -34,7 +34,7 @@ async fn add_transactions_and_refresh(world: &ApiWorld, linked: &LinkedCustomer,
             booking_time: None,
             id: None,
         };
-        world.bank.add_row(place.clone(), new).unwrap();
+        world.bank.add_row(account.clone(), new).unwrap();
     }
     let clock = &world.environment.clock;
     clock.set_time(clock.now() + jiff::SignedDuration::from_mins(10));
@@ -45,7 +45,7 @@ async fn add_transactions_and_refresh(world: &ApiWorld, linked: &LinkedCustomer,
     world.process_chunks().await;
 }
 
-/// The addresses on a page that lead to what this text is on.
+/// The address of the link with this text.
 fn find_href_before<'a>(html: &'a str, link_text: &str) -> Option<&'a str> {
     let (before, _) = html.split_once(link_text)?;
     let (_, href) = before.rsplit_once("href=\"")?;
@@ -146,7 +146,7 @@ async fn each_part_of_a_balance_that_changed_is_named() {
     let record = format!("/dashboard/records/{}", linked.record_id());
     let page = visible_text(&own.send_form("get", &record, &[]).await.text);
     let (_, changes) = page.split_once("newest first").unwrap();
-    assert!(changes.contains("On the books"), "{changes}");
+    assert!(changes.contains("Ledger"), "{changes}");
     assert!(changes.contains("Available"), "{changes}");
 }
 
@@ -159,7 +159,7 @@ async fn an_app_without_records_refreshes_nothing() {
 }
 
 #[tokio::test]
-async fn who_keeps_a_record_faster_than_the_app_is_named_and_can_be_ended() {
+async fn a_webhook_that_keeps_a_record_at_a_shorter_interval_is_named_and_can_be_ended() {
     let world = build_world().await;
     let linked = world.create_refreshed().await;
     let url = "https://ours.example/sync";
@@ -184,7 +184,7 @@ async fn who_keeps_a_record_faster_than_the_app_is_named_and_can_be_ended() {
     assert_eq!(
         page.matches("still every").count(),
         1,
-        "transactions are not kept faster"
+        "only the balance is refreshed faster"
     );
     let id = synced["subscriptions"][0]["id"]
         .as_str()

@@ -1,5 +1,5 @@
-//! No page of the dashboard leads to another app's data: each route of its table is asked for with the ids
-//! of another app, and each form is posted with them.
+//! No page of the dashboard leads to another app's data: each route of its table is requested with the ids of another
+//! app, and each form is submitted with them.
 
 use axum::http::StatusCode;
 use okra_queue::Queue;
@@ -14,16 +14,16 @@ use crate::{
     world::{APP_KEY, ApiWorld, CUSTOMER_NAME, OTHER_KEY},
 };
 
-/// What an app meets that asks for another's.
+/// What an app gets that requests another app's data.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ForeignOutcome {
-    /// That there is no such thing.
+    /// There is no such thing.
     NotFound,
     /// A page or a change of its own.
     OwnPage,
 }
 
-/// How a route is asked for: what is sent, what another app meets, and what ends what others need.
+/// How a route is requested: what is sent, what another app gets, and whether it removes what other routes need.
 struct RouteRecipe {
     fields: Vec<(&'static str, String)>,
     foreign_outcome: ForeignOutcome,

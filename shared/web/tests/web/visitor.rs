@@ -1,4 +1,4 @@
-//! Who calls pages: a page of an app that opens the widget, and the customer at the bank.
+//! The visitors of pages: a page of an app that opens the widget, and the customer at the bank.
 
 use axum::{
     body::{Body, to_bytes},
@@ -106,7 +106,7 @@ impl<'a> WidgetClient<'a> {
         &self.html
     }
 
-    /// Reads what is consented to at the bank, and goes there and back: the accounts are to be chosen then.
+    /// Agrees, logs in at the bank and returns: the accounts can be chosen then.
     pub(crate) async fn give_consent(&mut self) -> &str {
         self.take_step(&[("action", "go")]).await;
         let href = self.html.split_once("href=\"").unwrap().1;
@@ -172,7 +172,7 @@ impl<'a> WidgetClient<'a> {
     }
 }
 
-/// What a page says: its text without tags, each stretch of white space one space.
+/// The text of a page without tags, with single spaces.
 pub(crate) fn visible_text(html: &str) -> String {
     let mut text = String::new();
     let mut inside = false;

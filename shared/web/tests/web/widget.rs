@@ -1,4 +1,4 @@
-//! The widget: what it says is what is read.
+//! The widget: what the customer agrees to is what is read.
 
 use axum::http::StatusCode;
 use okra_core::model::{interval::Interval, snapshot::Product};
@@ -53,15 +53,15 @@ async fn what_is_read_is_what_the_customer_was_shown() {
         assert_eq!(head.backfill_months, months);
         assert!(head.is_first_fetched());
         for (echoed, stored) in [("options", &head.options), ("meta", &json!(head.meta))] {
-            let asked = options.get(echoed).cloned().unwrap_or_else(|| json!({}));
-            assert_eq!(asked, *stored);
+            let expected = options.get(echoed).cloned().unwrap_or_else(|| json!({}));
+            assert_eq!(expected, *stored);
         }
         let read: Vec<Product> = Product::ALL
             .into_iter()
             .filter(|product| {
                 head.watermarks
                     .get(*product)
-                    .is_some_and(|mark| mark.digest.is_some())
+                    .is_some_and(|watermark| watermark.digest.is_some())
             })
             .collect();
         assert_eq!(read, head.schedule.products(), "{options}");
@@ -76,7 +76,7 @@ async fn what_is_read_is_what_the_customer_was_shown() {
             .await
             .unwrap();
         assert_eq!(rows.is_empty(), transactions.is_none());
-        // The bank's word on when the consent ends was asked for.
+        // The bank was asked when the consent ends.
         let record = json!({ "record_id": linked["record_id"] });
         let state = post_to_api(&world, "products/records/get", record)
             .await
@@ -126,7 +126,7 @@ async fn what_is_read_is_what_the_customer_was_shown() {
 }
 
 #[tokio::test]
-async fn what_was_not_consented_to_cannot_be_asked_for_later() {
+async fn what_was_not_consented_to_cannot_be_requested_later() {
     let world = build_world().await;
     let (_, linked) = link_with_options(&world, json!({ "products": ["balance"] })).await;
     let record = &linked["record_id"];
@@ -137,11 +137,11 @@ async fn what_was_not_consented_to_cannot_be_asked_for_later() {
     };
     let (bad, ok) = (StatusCode::BAD_REQUEST, StatusCode::OK);
     let sync = |products: Value| json!({ "customer": linked["customer_id"], "products": products, "interval": "one_hour" });
-    let said = check("data-sync", sync(json!(["balance", "transactions"])), bad).await;
-    assert!(said.contains("linked without"), "{said}");
+    let message = check("data-sync", sync(json!(["balance", "transactions"])), bad).await;
+    assert!(message.contains("linked without"), "{message}");
     check("data-sync", sync(json!(["balance"])), ok).await;
-    let said = check("transactions/refresh", json!({ "record_id": record }), bad).await;
-    assert!(said.contains("linked without"), "{said}");
+    let message = check("transactions/refresh", json!({ "record_id": record }), bad).await;
+    assert!(message.contains("linked without"), "{message}");
     check("balance/refresh", json!({ "record_id": record }), ok).await;
     check("customers/retry", json!({ "record_id": record }), ok).await;
     world.process_chunks().await;
@@ -184,14 +184,14 @@ async fn a_renewed_consent_is_for_what_the_record_reads() {
 }
 
 #[tokio::test]
-async fn what_cannot_come_of_a_link_is_said_to_the_developer_before_it() {
+async fn options_that_cannot_lead_to_a_link_are_an_error_before_it() {
     let world = build_world().await;
     let check = async |options: Value, says: &str| {
         let answer = begin_widget(&world, &options).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text);
-        let refusal = answer.parse_json();
-        assert_eq!(refusal["error"], true);
-        let message = refusal["message"].as_str().unwrap();
+        let error = answer.parse_json();
+        assert_eq!(error["error"], true);
+        let message = error["message"].as_str().unwrap();
         assert!(message.contains(says), "{message}");
     };
     for url in [
@@ -201,17 +201,17 @@ async fn what_cannot_come_of_a_link_is_said_to_the_developer_before_it() {
     ] {
         check(
             json!({ "callback_url": url }),
-            "callback_url cannot be told: it ",
+            "callback_url cannot be used: it ",
         )
         .await;
         let refresh = json!({ "refresh": { "webhook_url": url } });
-        check(refresh, "refresh.webhook_url cannot be told: it ").await;
+        check(refresh, "refresh.webhook_url cannot be used: it ").await;
     }
     let banks = json!({ "filter": { "banks": ["guaranty-trust-bank", "no-bank"] } });
     check(banks, "filter.banks has \"no-bank\"").await;
     check(
         json!({ "filter": { "banks": [1] } }),
-        "filter.banks has to be",
+        "filter.banks must be",
     )
     .await;
     let large = json!({ "options": { "a": "x".repeat(300) }, "meta": { "b": "x".repeat(300) } });
@@ -223,12 +223,12 @@ async fn what_cannot_come_of_a_link_is_said_to_the_developer_before_it() {
 }
 
 #[tokio::test]
-async fn a_consent_of_which_nothing_comes_is_taken_back() {
+async fn a_consent_without_a_record_is_revoked() {
     let world = build_world().await;
     let linked = world.create_refreshed().await;
     let customer = json!({ "customer": linked.customer_id() });
     let mut widget = WidgetClient::open_widget(&world, &customer).await;
-    // Refused by the API alone: when the widget was opened nothing was wrong.
+    // Only the API rejects it: when the widget was opened nothing was wrong.
     post_to_api(&world, "customers/flag", customer)
         .await
         .success_data();
@@ -237,8 +237,8 @@ async fn a_consent_of_which_nothing_comes_is_taken_back() {
         .take_step(&[("action", "bank"), ("bank", &bank)])
         .await;
     widget.give_consent().await;
-    let refused = widget.share_all_accounts().await;
-    assert!(refused.contains("data-error"), "{refused}");
-    let said = visible_text(refused);
-    assert!(said.contains("your consent was taken back there"), "{said}");
+    let failed = widget.share_all_accounts().await;
+    assert!(failed.contains("data-error"), "{failed}");
+    let text = visible_text(failed);
+    assert!(text.contains("your consent was revoked there"), "{text}");
 }

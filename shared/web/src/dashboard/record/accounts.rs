@@ -22,7 +22,7 @@ pub(crate) fn render_accounts(page: &RecordPage) -> Markup {
     if page.accounts.is_empty() {
         return render_empty_state(
             "No accounts",
-            &html! { p { "The record's consent covers none any more." } },
+            &html! { p { "The record's consent does not cover any account any more." } },
         );
     }
     html! {
@@ -36,7 +36,7 @@ pub(crate) fn render_accounts(page: &RecordPage) -> Markup {
                             None => p.big.none { "No balance yet" },
                         }
                         @if let Some(other) = account.balance.and_then(differing_ledger) {
-                            p.note { "On the books " (render_money(other)) }
+                            p.note { "Ledger balance " (render_money(other)) }
                         }
                         @if let Some(at) = account.balance_at {
                             p.note { "Changed " (render_relative_time(page.now, at)) }
@@ -50,10 +50,10 @@ pub(crate) fn render_accounts(page: &RecordPage) -> Markup {
     }
 }
 
-fn render_balance_chart(page: &RecordPage, account: &Account) -> Markup {
-    let mut points: Vec<(Timestamp, i64)> = page
-        .recent_entries
-        .iter()
+/// The balances of an account over time, as minor units, oldest first.
+fn collect_balance_points(page: &RecordPage, account: &Account) -> Vec<(Timestamp, i64)> {
+    let entries = page.recent_entries.iter();
+    entries
         .filter(|entry| entry.account == Some(account.id))
         .filter_map(|entry| match &entry.change {
             Change::Balance { after, .. } => {
@@ -61,14 +61,17 @@ fn render_balance_chart(page: &RecordPage, account: &Account) -> Markup {
             }
             Change::Transactions(_) | Change::State(_) => None,
         })
-        .collect();
+        .collect()
+}
+
+fn render_balance_chart(page: &RecordPage, account: &Account) -> Markup {
+    let mut points = collect_balance_points(page, account);
     if points.is_empty() {
         return html! { p.note.chart { "The chart begins with the first balance." } };
     }
     let skip = points.len().saturating_sub(MAX_CHART_POINTS);
     points.drain(..skip);
     let currency = account.facts.currency;
-    let text = |minor: i64| format_amount(Money::new(minor, currency));
     let last = points.last().map_or(0, |point| point.1);
     let label = format!(
         "Balance of {} over time: {} changes, now {} {currency}",
@@ -80,16 +83,17 @@ fn render_balance_chart(page: &RecordPage, account: &Account) -> Markup {
         label,
         points: &points,
         until: page.now,
-        format_value: &text,
+        format_value: &|minor| format_amount(Money::new(minor, currency)),
     }
     .render_svg()
 }
 
-/// What can be spent; what is on the books where the bank does not say.
+/// The available balance; the ledger balance where the bank does not report the available one.
 fn spendable_amount(balance: BalanceFacts) -> Option<Money> {
     balance.available.or(balance.ledger)
 }
 
+/// The ledger balance, where it differs from the available one.
 fn differing_ledger(balance: BalanceFacts) -> Option<Money> {
     balance
         .ledger

@@ -15,7 +15,7 @@ use super::{
     load::load_own_record,
 };
 use crate::{
-    components::labels::describe_refresh_outcome, page_error::PageError, web_state::WebState,
+    components::labels::refresh_outcome_label, page_error::PageError, web_state::WebState,
 };
 
 /// Refreshes one product and waits for what comes of it, which is the answer, as a sentence: the page's
@@ -33,7 +33,7 @@ pub(crate) async fn refresh_record(
     if let Some(path) = path {
         let asked = json!({ "record_id": id, "wait": true });
         let answer = call_api(&web, &posted.session, path, asked).await?;
-        return Ok(describe_refresh_outcome(answer["outcome"].as_str()).into_response());
+        return Ok(refresh_outcome_label(answer["outcome"].as_str()).into_response());
     }
     call_api(
         &web,

@@ -1,6 +1,5 @@
 //! The rows of a change: transactions that were added, removed, or modified fact by fact.
 
-use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
     model::{
@@ -12,6 +11,7 @@ use okra_core::{
 
 use crate::components::format::{format_amount, format_day, format_instant};
 
+/// The description of a transaction.
 pub(crate) fn description_or_default(facts: &TransactionFacts) -> &str {
     if facts.description.is_empty() {
         "No description"
@@ -20,95 +20,110 @@ pub(crate) fn description_or_default(facts: &TransactionFacts) -> &str {
     }
 }
 
+/// The amount of a transaction with its sign: what it adds to the balance.
 pub(crate) fn render_signed_amount(facts: &TransactionFacts) -> Markup {
     let amount = Money::new(facts.signed_minor(), facts.amount.currency);
-    let tone = match facts.direction {
-        Direction::Credit => "credit",
-        Direction::Debit => "debit",
-    };
+    let tone = direction_label(facts.direction);
     let plus = if amount.minor > 0 { "+" } else { "" };
     html! { span.money data-tone=(tone) { (plus) (format_amount(amount)) } }
 }
 
-/// Each row of a change.
+/// Each row of a change; none for a change that is not about transactions.
 pub(crate) fn render_change_rows(change: &Change) -> Vec<Markup> {
     let Change::Transactions(diff) = change else {
         return vec![];
     };
-    let row = |sign: &'static str, tone: &'static str, it: &Transaction| {
-        html! {
-            li data-tone=(tone) { span.sign aria-hidden="true" { (sign) } span.text { (description_or_default(&it.facts)) } (render_signed_amount(&it.facts)) }
-        }
-    };
-    let mut rows: Vec<Markup> = diff.modified.iter().map(render_modified_row).collect();
-    rows.extend(diff.removed.iter().map(|it| row("−", "removed", it)));
-    rows.extend(diff.added.iter().map(|it| row("+", "added", it)));
-    rows
+    let modified = diff.modified.iter().map(render_modified_row);
+    let removed = diff.removed.iter().map(|it| render_row("−", "removed", it));
+    let added = diff.added.iter().map(|it| render_row("+", "added", it));
+    modified.chain(removed).chain(added).collect()
 }
 
-/// A row that reads otherwise now: each fact with its old and its new value.
+/// A transaction that was added or removed.
+fn render_row(sign: &'static str, tone: &'static str, it: &Transaction) -> Markup {
+    html! {
+        li data-tone=(tone) {
+            span.sign aria-hidden="true" { (sign) }
+            span.text { (description_or_default(&it.facts)) }
+            (render_signed_amount(&it.facts))
+        }
+    }
+}
+
+/// A transaction that was modified: each fact with its old and its new value.
 fn render_modified_row(modification: &ModifiedRow) -> Markup {
     let (old, new) = (&modification.before, &modification.after.facts);
-    let status = |status| match status {
-        BookingStatus::Pending => "pending",
-        BookingStatus::Booked => "booked",
-    };
-    let optional = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
-    let moment = |at: Option<Timestamp>| at.map_or_else(|| "none".to_owned(), format_day);
-    let value = |name: &str| match name {
-        "bank_transaction_id" => ("bank's id", optional(&old.bank_id), optional(&new.bank_id)),
-        "pending" => (
-            "status",
-            status(old.status).to_owned(),
-            status(new.status).to_owned(),
-        ),
-        "direction" => (
-            "direction",
-            format!("{:?}", old.direction),
-            format!("{:?}", new.direction),
-        ),
-        "amount" => (
-            "amount",
-            format_amount(old.amount),
-            format_amount(new.amount),
-        ),
-        "trans_date" => (
-            "date",
-            format_instant(old.booked_at),
-            format_instant(new.booked_at),
-        ),
-        "cleared_date" => ("value date", moment(old.value_at), moment(new.value_at)),
-        "notes" => ("text", old.description.clone(), new.description.clone()),
-        "ref" => (
-            "reference",
-            optional(&old.reference),
-            optional(&new.reference),
-        ),
-        "code" => ("code", optional(&old.code), optional(&new.code)),
-        _ => (
-            "balance after",
-            old.balance_after
-                .map_or_else(|| "none".to_owned(), format_amount),
-            new.balance_after
-                .map_or_else(|| "none".to_owned(), format_amount),
-        ),
+    let confidence = match modification.confidence {
+        MatchConfidence::Exact => None,
+        MatchConfidence::High => Some("high"),
+        MatchConfidence::Medium => Some("medium"),
+        MatchConfidence::Low => Some("low"),
     };
     html! {
         li data-tone="changed" {
             span.sign aria-hidden="true" { "~" }
             span.text {
                 (description_or_default(new))
-                @if modification.confidence != MatchConfidence::Exact {
+                @if let Some(confidence) = confidence {
                     span.note title="The bank changed its id; amount, text and date say that it is the same transaction" {
-                        "matched, " (if modification.confidence == MatchConfidence::High { "high" } else { "medium" }) " confidence"
+                        "matched, " (confidence) " confidence"
                     }
                 }
-                @for name in old.changed_fields(new) {
-                    @let (name, before, after) = value(name);
-                    span.fact { (name) " " del { (before) } span.arrow { " → " } ins { (after) } }
+                @for field in old.changed_fields(new) {
+                    span.fact {
+                        (fact_label(field)) " "
+                        del { (format_fact(field, old)) } span.arrow { " → " } ins { (format_fact(field, new)) }
+                    }
                 }
             }
             (render_signed_amount(new))
         }
+    }
+}
+
+/// A fact of a transaction by the name of its field, which is the one of webhooks.
+fn fact_label(field: &str) -> &'static str {
+    match field {
+        "bank_transaction_id" => "bank's id",
+        "pending" => "status",
+        "direction" => "direction",
+        "amount" => "amount",
+        "trans_date" => "date",
+        "cleared_date" => "value date",
+        "notes" => "text",
+        "ref" => "reference",
+        "code" => "code",
+        _ => "balance after",
+    }
+}
+
+/// The value of a fact.
+fn format_fact(field: &str, facts: &TransactionFacts) -> String {
+    let value = match field {
+        "bank_transaction_id" => facts.bank_id.clone(),
+        "pending" => Some(booking_status_label(facts.status).to_owned()),
+        "direction" => Some(direction_label(facts.direction).to_owned()),
+        "amount" => Some(format_amount(facts.amount)),
+        "trans_date" => Some(format_instant(facts.booked_at)),
+        "cleared_date" => facts.value_at.map(format_day),
+        "notes" => Some(facts.description.clone()),
+        "ref" => facts.reference.clone(),
+        "code" => facts.code.clone(),
+        _ => facts.balance_after.map(format_amount),
+    };
+    value.unwrap_or_else(|| "none".to_owned())
+}
+
+const fn booking_status_label(status: BookingStatus) -> &'static str {
+    match status {
+        BookingStatus::Pending => "pending",
+        BookingStatus::Booked => "booked",
+    }
+}
+
+const fn direction_label(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Credit => "credit",
+        Direction::Debit => "debit",
     }
 }

@@ -1,4 +1,4 @@
-//! [`RecordPage`]: all that the page of a record shows, read at once.
+//! [`RecordPage`]: everything that the page of a record shows, read at once.
 
 use jiff::Timestamp;
 use okra_core::{
@@ -9,22 +9,26 @@ use okra_core::{
     },
     sync::feed::FeedEntry,
 };
-use okra_store::{Account, Consistency, Customer, RecordHead, Subscription};
+use okra_store::{Account, Consistency, Customer, RecordHead, StoreError, Subscription};
 
 use super::{
     super::session::AppSession,
-    transactions::{TransactionCursor, TransactionPage, load_transactions},
+    transaction_page::{TransactionCursor, TransactionPage, load_transactions},
     unavailable::RecordStateView,
 };
 use crate::{components::format::mask_account_number, page_error::PageError, web_state::WebState};
 
 /// Feed entries that are read for the list of changes and the charts.
-const MAX_FEED_ENTRIES: u64 = 300;
+const MAX_FEED_ENTRIES: usize = 300;
 
 /// Changes on a page.
 const MAX_CHANGES_SHOWN: usize = 40;
 
-/// The record of an id, where it is the app's own.
+/// A record of the app.
+///
+/// # Errors
+///
+/// [`PageError::NotFound`] where there is none of that id, or it is another app's.
 pub(crate) async fn load_own_record(
     web: &WebState,
     session: &AppSession,
@@ -36,21 +40,21 @@ pub(crate) async fn load_own_record(
         .ok_or(PageError::NotFound("record"))
 }
 
-/// All that the page shows.
+/// Everything that the page shows.
 pub(crate) struct RecordPage {
     pub(crate) head: RecordHead,
     pub(crate) customer: Option<Customer>,
     pub(crate) bank_name: String,
     pub(crate) limits: BankLimits,
-    /// Refreshes of each product that were asked for in the last day, where the bank counts them.
+    /// Refreshes on demand of each product in the last 24 hours, where the bank has a daily quota.
     pub(crate) on_demand_counts: ByProduct<usize>,
     pub(crate) state: RecordStateView,
     pub(crate) accounts: Vec<Account>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) transactions: TransactionPage,
-    /// In order, the last [`MAX_ENTRIES`].
+    /// The last [`MAX_FEED_ENTRIES`], in the order of their numbers.
     pub(crate) recent_entries: Vec<FeedEntry>,
-    /// Those that are listed, newest first.
+    /// The changes that are listed, newest first.
     pub(crate) listed_entries: Vec<FeedEntry>,
     pub(crate) now: Timestamp,
 }
@@ -62,7 +66,7 @@ impl RecordPage {
         customer.map_or("No name", |customer| customer.name.as_str())
     }
 
-    /// The masked number of one of the record's accounts; empty where the record does not cover it any more.
+    /// The masked number of one of the record's accounts; empty where its consent does not cover the account any more.
     pub(crate) fn account_name(&self, id: AccountId) -> String {
         let account = self.accounts.iter().find(|account| account.id == id);
         account.map_or_else(String::new, |it| mask_account_number(&it.facts.number))
@@ -77,6 +81,7 @@ struct PageSelection {
 }
 
 impl PageSelection {
+    /// What the query names; what it names wrongly is as if it were absent.
     fn from_query(session: &AppSession) -> Self {
         Self {
             before_seq: session.query.get("before").parse().ok().map(Seq),
@@ -85,24 +90,26 @@ impl PageSelection {
     }
 }
 
+/// Reads the page of a record.
 pub(crate) async fn load_record_page(
     web: &WebState,
     session: &AppSession,
     head: RecordHead,
 ) -> Result<RecordPage, PageError> {
-    let part = PageSelection::from_query(session);
+    let selection = PageSelection::from_query(session);
     let (store, now) = (&web.api.store, web.now());
     let state = RecordStateView::load_state(web, session, head.record).await?;
-    let after = Seq(head.seq.0.saturating_sub(MAX_FEED_ENTRIES));
-    let limit = usize::try_from(MAX_FEED_ENTRIES).unwrap_or(usize::MAX);
+    // The record's surroundings, in parallel.
+    let after = Seq(head.seq.0.saturating_sub(MAX_FEED_ENTRIES as u64));
     let read = futures::future::try_join5(
         store.find_customer(head.customer),
         store.find_bank(head.bank),
         store.find_consent(head.record, Consistency::Eventual),
         store.list_subscriptions(head.record),
-        store.read_feed(head.record, after, limit, Consistency::Eventual),
+        store.read_feed(head.record, after, MAX_FEED_ENTRIES, Consistency::Eventual),
     );
-    let (customer, bank, consent, subscriptions, entries) = Box::pin(read).await?;
+    let (customer, bank, consent, subscriptions, recent_entries) = Box::pin(read).await?;
+    // What depends on them.
     let accounts = match &consent {
         Some(consent) => {
             store
@@ -111,39 +118,68 @@ pub(crate) async fn load_record_page(
         }
         None => vec![],
     };
-    let rows = load_transactions(web, &head, &accounts, part.transaction_cursor).await?;
-    let mut listed = match part.before_seq {
-        Some(before) => {
-            let after = Seq(before.0.saturating_sub(MAX_CHANGES_SHOWN as u64 + 1));
-            let part =
-                store.read_feed(head.record, after, MAX_CHANGES_SHOWN, Consistency::Eventual);
-            let mut part = part.await?;
-            part.retain(|entry| entry.seq < before);
-            part
-        }
-        None => entries[entries.len().saturating_sub(MAX_CHANGES_SHOWN)..].to_vec(),
-    };
-    listed.reverse();
+    let transactions =
+        load_transactions(web, &head, &accounts, selection.transaction_cursor).await?;
+    let listed_entries =
+        load_listed_entries(web, &head, selection.before_seq, &recent_entries).await?;
     let limits = bank.as_ref().map(|bank| bank.limits).unwrap_or_default();
-    let mut asked = ByProduct::default();
-    if limits.unattended_per_day.is_some() {
-        let places = Product::ALL.map(|product| (head.record, product));
-        for ((_, product), job) in store.load_jobs(&places).await? {
-            *asked.get_mut(product) = Some(job.unattended_requests.count_recent(now));
-        }
-    }
+    let on_demand_counts = match limits.unattended_per_day {
+        Some(_) => count_on_demand_refreshes(web, head.record, now).await?,
+        None => ByProduct::default(),
+    };
     Ok(RecordPage {
         bank_name: bank.map_or_else(|| "Unknown bank".to_owned(), |bank| bank.name),
         limits,
-        on_demand_counts: asked,
+        on_demand_counts,
         state,
         head,
         customer,
         accounts,
         subscriptions,
-        transactions: rows,
-        recent_entries: entries,
-        listed_entries: listed,
+        transactions,
+        recent_entries,
+        listed_entries,
         now,
     })
+}
+
+/// The changes below a number, or the newest, newest first.
+async fn load_listed_entries(
+    web: &WebState,
+    head: &RecordHead,
+    before: Option<Seq>,
+    recent_entries: &[FeedEntry],
+) -> Result<Vec<FeedEntry>, StoreError> {
+    let mut listed = match before {
+        Some(before) => {
+            // Below the first change there is nothing.
+            let after = Seq(before.0.saturating_sub(MAX_CHANGES_SHOWN as u64 + 1));
+            let store = &web.api.store;
+            let read =
+                store.read_feed(head.record, after, MAX_CHANGES_SHOWN, Consistency::Eventual);
+            let mut entries = read.await?;
+            entries.retain(|entry| entry.seq < before);
+            entries
+        }
+        None => {
+            let skipped = recent_entries.len().saturating_sub(MAX_CHANGES_SHOWN);
+            recent_entries[skipped..].to_vec()
+        }
+    };
+    listed.reverse();
+    Ok(listed)
+}
+
+/// Refreshes on demand of each product in the last 24 hours that count against the bank's quota.
+async fn count_on_demand_refreshes(
+    web: &WebState,
+    record: RecordId,
+    now: Timestamp,
+) -> Result<ByProduct<usize>, StoreError> {
+    let keys = Product::ALL.map(|product| (record, product));
+    let mut counts = ByProduct::default();
+    for ((_, product), job) in web.api.store.load_jobs(&keys).await? {
+        *counts.get_mut(product) = Some(job.unattended_requests.count_recent(now));
+    }
+    Ok(counts)
 }

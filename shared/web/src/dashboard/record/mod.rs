@@ -1,16 +1,19 @@
 //! The page of one record: its state and what happens next, its data sync, accounts, balances over time,
-//! transactions, and what changed.
+//! transactions and changes.
 //!
-//! [`load`] reads all that the page shows ([`load::RecordPage`]); each part of the page has a module, and the forms
-//! are answered in [`actions`].
+//! [`load`] reads everything that the page shows ([`load::RecordPage`]), [`transaction_page`] a page of its
+//! transactions; each part of the page has a module that renders it, and [`actions`] handles the forms.
 
 mod accounts;
 pub(super) mod actions;
+pub(super) mod change_page;
 mod change_rows;
-pub(super) mod changes;
+mod change_summary;
+mod changes;
 mod load;
 mod state_card;
 mod subscriptions;
+mod transaction_page;
 mod transactions;
 mod unavailable;
 
@@ -32,7 +35,8 @@ use self::{
     load::{RecordPage, load_own_record, load_record_page},
     state_card::render_state,
     subscriptions::render_subscriptions,
-    transactions::{TRANSACTION_DAYS, render_transactions},
+    transaction_page::TRANSACTION_DAYS,
+    transactions::render_transactions,
 };
 use super::{
     live,
@@ -55,16 +59,12 @@ pub(crate) async fn render_record_page(
 ) -> Result<Response, PageError> {
     let head = load_own_record(&web, &session, id, Consistency::Strong).await?;
     let shown = load_record_page(&web, &session, head).await?;
-    let name = shown.customer_name();
-    let live = format!(
-        "/dashboard/records/{id}/live?seen={}",
-        record_version(&shown.head)
-    );
+    let version = record_version(&shown.head);
     let page = DashboardPage {
         session: &session,
         section: Section::Records,
-        title: name,
-        live_url: Some(live),
+        title: shown.customer_name(),
+        live_url: Some(format!("/dashboard/records/{id}/live?seen={version}")),
         body: render_body(&shown, &session),
     };
     Ok(page.into_response())
@@ -78,11 +78,10 @@ fn render_body(page: &RecordPage, session: &AppSession) -> Markup {
             div.title {
                 h1 { (page.customer_name()) }
                 (render_record_status(head.status))
-                @let on: Vec<_> = head.schedule.iter().map(|(product, _)| product.as_str()).collect();
-                form.act method="post" action={ "/dashboard/records/" (head.record) "/refresh" } data-progress=(on.join(" ")) {
+                @let products: Vec<_> = head.schedule.iter().map(|(product, _)| product.as_str()).collect();
+                form.act method="post" action={ "/dashboard/records/" (head.record) "/refresh" } data-progress=(products.join(" ")) {
                     (render_csrf_field(session))
-                    @let gone = head.status == RecordStatus::Invalid;
-                    button.main disabled[gone] { "Refresh now" }
+                    button.main disabled[head.status == RecordStatus::Invalid] { "Refresh now" }
                 }
             }
             div #progress .progress role="status" {}
@@ -103,9 +102,9 @@ fn render_body(page: &RecordPage, session: &AppSession) -> Markup {
             h2 #transactions {
                 "Transactions"
                 span.note {
-                    @match page.transactions.date_range {
-                        (_, None) => { "last " (TRANSACTION_DAYS) " days" },
-                        (first, Some(last)) => { (format_date(first)) " to " (format_date(last)) },
+                    @match page.transactions.last_day {
+                        None => { "last " (TRANSACTION_DAYS) " days" },
+                        Some(last) => { (format_date(page.transactions.first_day)) " to " (format_date(last)) },
                     }
                     ", " (format_count(page.transactions.row_count)) " rows"
                 }
@@ -115,8 +114,8 @@ fn render_body(page: &RecordPage, session: &AppSession) -> Markup {
     }
 }
 
-/// What of a record a page shows that can change.
-pub(crate) fn record_version(head: &RecordHead) -> String {
+/// The version of a record's page: it differs where anything shown of the record has changed.
+fn record_version(head: &RecordHead) -> String {
     let state = format!("{:?} {:?}", head.status, head.schedule);
     let digest = Sha256::digest(state.as_bytes());
     format!("{}-{:02x}{:02x}", head.seq.0, digest[0], digest[1])

@@ -3,14 +3,17 @@
 use maud::{Markup, html};
 use okra_core::{
     model::{interval::Interval, snapshot::Product},
-    sync::{feed::Change, state::StateChange},
+    sync::{
+        feed::Change,
+        state::{ReauthorisationReason, StateChange},
+    },
 };
 use okra_store::{RecordHead, RecordStatus};
 
 use super::load::RecordPage;
 use crate::components::{
     format::{render_id, render_relative_time},
-    labels::{describe_token_reason, join_product_names},
+    labels::join_product_names,
 };
 
 pub(crate) fn render_state(page: &RecordPage) -> Markup {
@@ -18,9 +21,9 @@ pub(crate) fn render_state(page: &RecordPage) -> Markup {
     let (reason, next) = describe_state(page);
     html! {
         h2 #state { "State" }
-        p { (reason) }
+        p { (reason) "." }
         @if !next.is_empty() { p.next { (next) } }
-        // A consent that is refused as a whole is said above.
+        // That the whole consent is not accepted stands above.
         @if head.status == RecordStatus::Active { (page.state.render_unavailable(now, |id| page.account_name(id))) }
         dl {
             @if head.status == RecordStatus::Active {
@@ -33,15 +36,15 @@ pub(crate) fn render_state(page: &RecordPage) -> Markup {
                 }
                 @for (at, products) in page.state.manual_refresh_times(now) {
                     dt { "Refresh now" }
-                    dd { "again " (render_relative_time(now, at)) span.note { (join_product_names(&products)) } }
+                    dd { "available " (render_relative_time(now, at)) span.note { (join_product_names(&products)) } }
                 }
             }
             dt { "Last change" } dd { (render_relative_time(now, head.last_changed_at)) }
             dt { "Linked" } dd { (render_relative_time(now, head.created_at)) }
             @if head.schedule.transactions.is_some() || head.status == RecordStatus::Invalid {
-                dt { "History" } dd { (page.state.render_backfill()) }
+                dt { "Backfill" } dd { (page.state.render_backfill()) }
             } @else {
-                dt { "Transactions" } dd { "not read: the customer was asked for balances alone" }
+                dt { "Transactions" } dd { "not read; the customer was asked to share balances only" }
             }
             @if let Some(at) = page.state.consent_expires_at { dt { "Consent ends" } dd { (render_relative_time(now, at)) } }
             dt { "Bank" } dd { (page.bank_name) (page.state.render_bank_status()) }
@@ -56,38 +59,36 @@ pub(crate) fn render_state(page: &RecordPage) -> Markup {
     }
 }
 
-/// Why the record is in its state, and what happens or has to happen next.
+/// Why the record is in its state, without a full stop, and what happens or must happen next.
 fn describe_state(page: &RecordPage) -> (&'static str, &'static str) {
     match page.head.status {
         RecordStatus::Active if page.state.needs_user => (
-            "The bank's consent holds, and the bank wants the customer there for each refresh.",
-            "Nothing is asked of it on a schedule: refresh with customer_ip when the customer is there.",
+            "The consent is valid. The bank requires the user to be present for every refresh",
+            "The record is not refreshed on a schedule. Refresh it with customer_ip while the user is present.",
         ),
         RecordStatus::Active => (
-            "The bank's consent holds, and the record is refreshed at its interval.",
+            "The consent is valid, and the record is refreshed at its interval",
             "",
         ),
         RecordStatus::ReauthorisationRequired => {
-            let last = page
-                .recent_entries
-                .iter()
-                .rev()
-                .find_map(|entry| match &entry.change {
-                    Change::State(StateChange::ReauthorisationRequired { reason }) => {
-                        Some(describe_token_reason(*reason))
-                    }
+            let changes = page.recent_entries.iter().rev();
+            let reason = changes
+                .filter_map(|entry| match &entry.change {
+                    Change::State(StateChange::ReauthorisationRequired { reason }) => Some(*reason),
                     _ => None,
-                });
+                })
+                .next();
             (
-                last.unwrap_or(
-                    "The bank refuses the consent: it expired, or the customer took it back.",
-                ),
-                "Open the widget for the customer with reauth_account and reauth_bank. Until then nothing is \
-                 asked of the bank; what was stored stays.",
+                // The change may be older than those that are read.
+                reason
+                    .unwrap_or(ReauthorisationReason::ConsentRejected)
+                    .to_sentence(),
+                "Open the widget for the customer with reauth_account and reauth_bank. Until then the bank is not \
+                 called; the stored data stays.",
             )
         }
         RecordStatus::Invalid => (
-            "The record was unlinked. Nothing is asked of the bank any more.",
+            "The record was unlinked. The bank is not called any more",
             "To sync the customer again, link the bank as a new record.",
         ),
     }

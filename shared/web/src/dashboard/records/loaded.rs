@@ -5,24 +5,24 @@ use okra_store::RecordHead;
 use super::super::session::AppSession;
 use crate::{components::format::format_count, page_error::PageError, web_state::WebState};
 
-/// Records that one search looks at, at most.
+/// Records that a search or a count examines at most.
 pub(crate) const MAX_RECORDS_SCANNED: usize = 2000;
 
-/// The app's records, as many as are looked at.
+/// The app's records, as many as are read.
 pub(crate) struct LoadedRecords {
     pub(crate) items: Vec<RecordHead>,
-    /// There are more.
+    /// The app has more than these.
     pub(crate) has_more: bool,
 }
 
 impl LoadedRecords {
-    /// A figure that was counted in them: at least so much, where there are more.
+    /// A figure counted over them, with a plus sign where the app has more.
     pub(crate) fn qualify_figure(&self, text: impl std::fmt::Display) -> String {
         let more = if self.has_more { "+" } else { "" };
         format!("{text}{more}")
     }
 
-    /// What a share was taken of, where there are more.
+    /// The note of a figure, with the number of records it was counted over where the app has more.
     pub(crate) fn qualify_note(&self, what: &str) -> String {
         match self.has_more {
             true => format!("{what}, of the first {}", format_count(self.items.len())),
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_counted_to_the_end_says_so() {
+    fn a_figure_over_some_of_the_records_says_so() {
         let heads = |more| LoadedRecords {
             items: vec![],
             has_more: more,

@@ -3,7 +3,7 @@
 pub(super) mod loaded;
 mod search;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::State,
@@ -12,8 +12,9 @@ use axum::{
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::model::{
+    bank::BankConfig,
     fault::FaultClass,
-    ids::{AccountId, BankId, RecordId},
+    ids::{AccountId, RecordId},
     interval::Interval,
 };
 use okra_store::{Consistency, RecordHead, RecordStatus};
@@ -27,14 +28,14 @@ use crate::{
     components::{
         badges::render_record_status,
         format::{format_count, render_id, render_relative_time},
-        labels::{FAULT_CLASSES, describe_interval},
+        labels::{RECORD_STATUSES, capitalise_first, describe_interval, record_status_label},
         parts::{render_empty_state, render_select, render_table},
     },
     page_error::PageError,
     web_state::WebState,
 };
 
-/// The record that a whole id names, by itself or through its account.
+/// The app's record that a whole id names: its own or that of one of its accounts.
 async fn find_record_by_id(
     web: &WebState,
     session: &AppSession,
@@ -67,38 +68,13 @@ pub(crate) async fn render_records_page(
     }
     let found = search_records(&web, &session, &search).await?;
     let banks = web.api.store.list_banks_for_app(session.app.id).await?;
-    let bank_names: HashMap<BankId, &str> = banks
-        .iter()
-        .map(|bank| (bank.id, bank.name.as_str()))
-        .collect();
     let now = web.now();
     let body = html! {
         div.head {
             h1 { "Records" }
-            p.sub { "One record is one login of a customer at one bank: what is refreshed." }
+            p.sub { "A record is the consent of one customer at one bank." }
         }
-        form.filters role="search" action="/dashboard/records" {
-            input type="search" name="q" value=(search.text) placeholder="Name, option, or id"
-                aria-label="Search by name, option, or id of a record, customer or account";
-            (render_select("status", "Any state", &[
-                ("active", "Active"),
-                ("token_required", "Needs the user"),
-                ("invalid", "Unlinked"),
-            ], search.status.map(RecordStatus::as_str)))
-            (render_select("interval", "Any interval",
-                &Interval::ALL.map(|it| (it.as_str(), describe_interval(it))),
-                search.interval.map(Interval::as_str)))
-            @let bank_options: Vec<(String, &str)> =
-                banks.iter().map(|bank| (bank.id.to_string(), bank.name.as_str())).collect();
-            @let bank_options: Vec<(&str, &str)> =
-                bank_options.iter().map(|(id, name)| (id.as_str(), *name)).collect();
-            @let chosen = search.bank.map(|it| it.to_string());
-            (render_select("bank", "Any bank", &bank_options, chosen.as_deref()))
-            (render_select("fresh", "Fresh or late", &[("no", "Late")], search.is_late_only.then_some("no")))
-            (render_select("failing", "Any failure", &FAULT_CLASSES.map(|(class, name)| (class.as_str(), name)),
-                search.failing_class.map(FaultClass::as_str)))
-            button { "Search" }
-        }
+        (render_filters(&search, &banks))
         @if found.rows.is_empty() {
             (render_no_records(&search, found.scanned_count))
         } @else {
@@ -106,7 +82,7 @@ pub(crate) async fn render_records_page(
                 th { "Customer" } th { "State" } th { "Interval" } th { "Changed" }
                 th.wide { "Bank" } th.wide.number { "Changes" } th.wide { "Record" }
             }, &html! {
-                @for row in &found.rows { (render_record_row(row, &bank_names, now)) }
+                @for row in &found.rows { (render_record_row(row, &banks, now)) }
             }))
         }
         @if let Some(after) = found.next_after {
@@ -123,8 +99,38 @@ pub(crate) async fn render_records_page(
     Ok(page.into_response())
 }
 
-fn render_record_row(row: &RecordRow, banks: &HashMap<BankId, &str>, now: Timestamp) -> Markup {
+/// The form of the search, as it was filled in.
+fn render_filters(search: &RecordSearch, banks: &[BankConfig]) -> Markup {
+    let statuses = RECORD_STATUSES.map(|it| (it.as_str(), record_status_label(it)));
+    let intervals = Interval::ALL.map(|it| (it.as_str(), describe_interval(it)));
+    let classes: Vec<(&str, String)> = FaultClass::ALL
+        .map(|class| (class.as_str(), capitalise_first(class.as_label())))
+        .into();
+    let classes: Vec<(&str, &str)> = classes.iter().map(|(id, it)| (*id, it.as_str())).collect();
+    let bank_ids: Vec<String> = banks.iter().map(|bank| bank.id.to_string()).collect();
+    let banks: Vec<(&str, &str)> = bank_ids
+        .iter()
+        .zip(banks)
+        .map(|(id, bank)| (id.as_str(), bank.name.as_str()))
+        .collect();
+    let bank = search.bank.map(|it| it.to_string());
+    html! {
+        form.filters role="search" action="/dashboard/records" {
+            input type="search" name="q" value=(search.text) placeholder="Name, option, or id"
+                aria-label="Search by name, option, or id of a record, customer or account";
+            (render_select("status", "Any state", &statuses, search.status.map(RecordStatus::as_str)))
+            (render_select("interval", "Any interval", &intervals, search.interval.map(Interval::as_str)))
+            (render_select("bank", "Any bank", &banks, bank.as_deref()))
+            (render_select("fresh", "Fresh or late", &[("no", "Late")], search.is_late_only.then_some("no")))
+            (render_select("failing", "Any failure", &classes, search.failing_class.map(FaultClass::as_str)))
+            button { "Search" }
+        }
+    }
+}
+
+fn render_record_row(row: &RecordRow, banks: &[BankConfig], now: Timestamp) -> Markup {
     let head = &row.head;
+    let bank = banks.iter().find(|bank| bank.id == head.bank);
     let href = format!("/dashboard/records/{}", head.record);
     html! {
         tr {
@@ -132,15 +138,15 @@ fn render_record_row(row: &RecordRow, banks: &HashMap<BankId, &str>, now: Timest
             td { (render_record_status(head.status)) }
             td { (render_intervals(head)) }
             td { (render_relative_time(now, head.last_changed_at)) }
-            td.wide { (banks.get(&head.bank).copied().unwrap_or("Unknown bank")) }
+            td.wide { (bank.map_or("Unknown bank", |bank| bank.name.as_str())) }
             td.wide.number { a href={ (href) "#feed" } { (format_count(head.seq.0)) } }
             td.wide { (render_id(head.record)) }
         }
     }
 }
 
-/// `every minute`, or each product's where they differ.
-pub(crate) fn render_intervals(head: &RecordHead) -> Markup {
+/// `every minute`, or the interval of each product where they differ.
+fn render_intervals(head: &RecordHead) -> Markup {
     let schedule = head.schedule;
     html! {
         @match (schedule.balance, schedule.transactions) {
@@ -157,25 +163,25 @@ pub(crate) fn render_intervals(head: &RecordHead) -> Markup {
 fn render_no_records(search: &RecordSearch, scanned_count: usize) -> Markup {
     if search.failing_class.is_some() {
         return render_empty_state(
-            "Nothing fails so now",
+            "No record fails this way now",
             &html! {
-                p { "Looked through " (format_count(scanned_count)) " records. The overview counts every call that failed; a record is \
-                     listed here from its second failure in a row until it is answered again. " a href="/dashboard/records" { "Show all" } "." }
+                p { (format_count(scanned_count)) " records were examined. The overview counts every failed call; a record is \
+                     listed here from its second consecutive failure until its next success. " a href="/dashboard/records" { "Show all" } "." }
             },
         );
     }
     if search.is_filtered() {
         return render_empty_state(
-            "Nothing matches",
+            "No record matches",
             &html! {
-                p { "Looked through " (format_count(scanned_count)) " records. " a href="/dashboard/records" { "Show all" } "." }
+                p { (format_count(scanned_count)) " records were examined. " a href="/dashboard/records" { "Show all" } "." }
             },
         );
     }
     render_empty_state(
         "No records yet",
         &html! {
-            p { "A record comes into being when a customer links a bank. Make a sandbox customer:" }
+            p { "A record is created when a customer links a bank. Create a sandbox customer:" }
             pre { code { "curl $API/v2/sandbox/customers/create -H \"Authorization: Bearer $KEY\" \\\n     -d '{\"name\":\"Ada Obi\",\"interval\":\"one_minute\"}'" } }
             p { "Or put the widget on a page: " code { "Okra.buildWithOptions({…})" } " from " code { "/v2/bundle.js" } "." }
         },

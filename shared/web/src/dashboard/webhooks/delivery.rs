@@ -6,7 +6,8 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Redirect, Response},
 };
-use maud::html;
+use jiff::Timestamp;
+use maud::{Markup, html};
 use okra_core::model::ids::{FeedSource, Seq};
 use serde_json::json;
 
@@ -18,42 +19,36 @@ use super::{
         session::{AppSession, SubmittedForm},
     },
     loaded_delivery::{DeliveryDetails, load_delivery_details},
-    log::{render_breadcrumb, requested_url},
+    log::{DeliveryRow, render_breadcrumb, requested_url},
     payload_body::truncate_body,
     webhooks_page::respond_webhooks_page,
 };
 use crate::{
     components::{
-        badges::render_state_badge,
+        badges::render_delivery_state,
         format::{format_count, render_id, render_relative_time},
-        labels::describe_outcome,
+        labels::attempt_outcome_label,
         parts::{render_empty_state, render_table},
     },
     page_error::PageError,
     web_state::WebState,
 };
 
-/// One delivery: its attempts, the request, and what was answered.
 pub(crate) async fn render_delivery_page(
     State(web): State<Arc<WebState>>,
     session: AppSession,
     Path(event): Path<String>,
 ) -> Result<Response, PageError> {
     let (url, now) = (requested_url(&session)?, web.now());
-    let found = load_delivery_details(&web, &session, url, &event).await?;
-    let DeliveryDetails {
-        delivery: it,
-        source,
-        body: sent,
-        payload,
-    } = &found;
+    let details = load_delivery_details(&web, &session, url, &event).await?;
+    let it = &details.delivery;
     let body = html! {
         div.head {
             (render_breadcrumb(&web, &session, url).await?)
             div.title {
                 h1 { (it.event) }
-                (render_state_badge(&it.state))
-                @if let FeedSource::Record(_) = source {
+                (render_delivery_state(&it.state))
+                @if let FeedSource::Record(_) = details.source {
                     form.act method="post" action={ "/dashboard/deliveries/" (event) "/resend" } {
                         (render_csrf_field(&session))
                         input type="hidden" name="url" value=(url);
@@ -63,67 +58,101 @@ pub(crate) async fn render_delivery_page(
             }
         }
         div.columns {
-            section.card aria-labelledby="event" {
-                h2 #event { "Event" }
-                dl {
-                    dt { "Id" } dd { (render_id(&it.event_id)) }
-                    @match source {
-                        FeedSource::Record(record) => {
-                            dt { "Record" } dd { a href={ "/dashboard/records/" (record) } { (render_id(record)) } }
-                            dt { "Change" } dd { a href=(change_href(*record, Seq(it.sequence))) { "#" (it.sequence) } }
-                        },
-                        FeedSource::App(_) => { dt { "About" } dd { "the app's own endpoints" } },
-                    }
-                    dt { "Committed" } dd { (render_relative_time(now, it.committed_at)) }
-                    dt { "Attempts" } dd { (it.attempts) }
-                    @if let Some(at) = it.next_at { dt { "Next attempt" } dd { (render_relative_time(now, at)) } }
-                }
-            }
-            section.card aria-labelledby="answer" {
-                h2 #answer { "Response" }
-                @match &it.response {
-                    Some(text) if !text.is_empty() => { p.note { "The beginning of the last answer that was no 2xx" } pre.limited tabindex="0" { code { (text) } } },
-                    _ => p { "Of an answer that takes the event, its status is kept and not its body." },
-                }
-            }
+            section.card aria-labelledby="event" { (render_event(&details, now)) }
+            section.card aria-labelledby="answer" { (render_response(it)) }
         }
         section aria-labelledby="attempts" {
             h2 #attempts { "Attempts" }
-            @if it.log.is_empty() {
-                (render_empty_state("No attempt yet", &html! { p { "It waits its turn." } }))
-            } @else {
-                (render_table("Attempts, newest first", &html! { th { "When" } th { "Outcome" } th.number { "Status" } th.number { "Took" } }, &html! {
-                    @for attempt in it.log.iter().rev() {
-                        tr {
-                            td { (render_relative_time(now, attempt.at)) }
-                            td { (describe_outcome(&attempt.class)) }
-                            td.number { @match attempt.status { Some(status) => (status), None => "none" } }
-                            td.number { (format_count(attempt.latency_ms)) " ms" }
-                        }
-                    }
-                }))
-            }
+            (render_attempts(it, now))
         }
         section aria-labelledby="request" {
-            h2 #request { "Request" @if payload.is_some() { span.note { "signed anew at each attempt" } } }
-            @match sent {
-                Some(sent) => {
-                    pre { code {
-                        "POST " (url) "\ncontent-type: application/json\nwebhook-id: " (it.event_id)
-                        "\nwebhook-timestamp: " (it.log.last().map_or(now, |last| last.at).as_second())
-                        "\nwebhook-signature: v1,…\nokra-event-sequence: " (it.sequence) "\nokra-attempt: " (it.attempts.max(1))
-                    } }
-                    pre.limited tabindex="0" { code { (truncate_body(sent)) } }
-                },
-                None => p.note { "The body tells of an endpoint of the app, and is made anew when it is sent." },
-            }
+            h2 #request { "Request" @if details.payload.is_some() { span.note { "signed anew for each attempt" } } }
+            (render_request(url, &details, now))
         }
     };
-    let live = log_href("/live", &[("url", url), ("event", &event)]);
-    Ok(respond_webhooks_page(&session, &it.event, Some(live), body))
+    let live_url = log_href("/live", &[("url", url), ("event", &event)]);
+    Ok(respond_webhooks_page(
+        &session,
+        &it.event,
+        Some(live_url),
+        body,
+    ))
 }
 
-/// Sends an event again.
+/// The event that is delivered.
+fn render_event(details: &DeliveryDetails, now: Timestamp) -> Markup {
+    let it = &details.delivery;
+    html! {
+        h2 #event { "Event" }
+        dl {
+            dt { "Id" } dd { (render_id(&it.event_id)) }
+            @match &details.source {
+                FeedSource::Record(record) => {
+                    dt { "Record" } dd { a href={ "/dashboard/records/" (record) } { (render_id(record)) } }
+                    dt { "Change" } dd { a href=(change_href(*record, Seq(it.sequence))) { "#" (it.sequence) } }
+                },
+                FeedSource::App(_) => { dt { "About" } dd { "the app's own endpoints" } },
+            }
+            dt { "Committed" } dd { (render_relative_time(now, it.committed_at)) }
+            dt { "Attempts" } dd { (it.attempts) }
+            @if let Some(at) = it.next_at { dt { "Next attempt" } dd { (render_relative_time(now, at)) } }
+        }
+    }
+}
+
+/// The response to the last attempt, where it is stored.
+fn render_response(it: &DeliveryRow) -> Markup {
+    html! {
+        h2 #answer { "Response" }
+        @match &it.response {
+            Some(text) if !text.is_empty() => {
+                p.note { "The beginning of the last response that was not a 2xx" }
+                pre.limited tabindex="0" { code { (text) } }
+            },
+            _ => p { "Of a response that accepts the event, only the status is stored." },
+        }
+    }
+}
+
+fn render_attempts(it: &DeliveryRow, now: Timestamp) -> Markup {
+    html! {
+        @if it.log.is_empty() {
+            (render_empty_state("No attempt yet", &html! { p { "It is sent after those before it." } }))
+        } @else {
+            (render_table("Attempts, newest first", &html! { th { "When" } th { "Outcome" } th.number { "Status" } th.number { "Latency" } }, &html! {
+                @for attempt in it.log.iter().rev() {
+                    tr {
+                        td { (render_relative_time(now, attempt.at)) }
+                        td { (attempt_outcome_label(&attempt.class)) }
+                        td.number { @match attempt.status { Some(status) => (status), None => "none" } }
+                        td.number { (format_count(attempt.latency_ms)) " ms" }
+                    }
+                }
+            }))
+        }
+    }
+}
+
+/// The request as the last attempt sent it; before the first, as it would be sent now.
+fn render_request(url: &str, details: &DeliveryDetails, now: Timestamp) -> Markup {
+    let it = &details.delivery;
+    let sent_at = it.log.last().map_or(now, |last| last.at);
+    html! {
+        @match &details.body {
+            Some(body) => {
+                pre { code {
+                    "POST " (url) "\ncontent-type: application/json\nwebhook-id: " (it.event_id)
+                    "\nwebhook-timestamp: " (sent_at.as_second())
+                    "\nwebhook-signature: v1,…\nokra-event-sequence: " (it.sequence) "\nokra-attempt: " (it.attempts.max(1))
+                } }
+                pre.limited tabindex="0" { code { (truncate_body(body)) } }
+            },
+            None => p.note { "The body is about an endpoint of the app, and is rendered when it is sent." },
+        }
+    }
+}
+
+/// Sends an event once more.
 pub(crate) async fn resend_event(
     State(web): State<Arc<WebState>>,
     Path(event): Path<String>,

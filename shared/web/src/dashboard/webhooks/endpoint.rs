@@ -9,10 +9,10 @@ use axum::{
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::{
-    delivery::endpoint_health::{DisableReason, EndpointStatus},
+    delivery::endpoint_health::{DisableReason, EndpointHealth, EndpointStatus},
     model::ids::EndpointId,
 };
-use okra_store::{Endpoint, StoredEndpointHealth};
+use okra_store::{Endpoint, Replay, StoredEndpointHealth};
 use serde_json::json;
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
         page::render_csrf_field,
         session::{AppSession, SubmittedForm},
     },
-    log::{NEWEST_DELIVERIES, load_delivery_log, render_log_rows},
+    log::{DeliveryLog, LogSelection, NEWEST_DELIVERIES, load_delivery_log, render_log_rows},
     replays,
     secrets::render_new_secret,
     settings_form::{build_endpoint_request, render_endpoint_settings},
@@ -32,16 +32,17 @@ use crate::{
     components::{
         badges::render_health_badge,
         format::{format_count, render_relative_time},
-        labels::describe_outcome,
+        labels::attempt_outcome_label,
         parts::render_empty_state,
     },
     page_error::PageError,
     web_state::WebState,
 };
 
-/// Parked events that are counted one by one; of more it is said about how many there are.
+/// Parked events that are counted one by one; of more the page shows an estimate.
 const MAX_PARKED_COUNTED: usize = 1000;
 
+/// An endpoint of the app.
 async fn load_own_endpoint(
     web: &WebState,
     session: &AppSession,
@@ -56,134 +57,204 @@ pub(crate) async fn render_endpoint_page(
     session: AppSession,
     Path(id): Path<EndpointId>,
 ) -> Result<Response, PageError> {
-    let (store, now) = (&web.api.store, web.now());
-    let it = load_own_endpoint(&web, &session, id).await?;
-    let path = format!("/dashboard/webhooks/{id}");
-    let read = futures::future::try_join3(
-        store.load_endpoint_health(id),
-        store.list_replays(session.app.id),
-        store.list_parked_events(id, MAX_PARKED_COUNTED),
-    );
-    let (health, replays, parked) = Box::pin(read).await?;
-    let parked = parked.len();
-    let log = load_delivery_log(&web, &session, &it.url, ("", ""), NEWEST_DELIVERIES).await?;
-    let body = html! {
-        div.head {
-            p.crumb { a href="/dashboard/webhooks" { "Webhooks" } }
-            div.title { h1.url { (it.url) } (render_health_badge(&health)) }
-        }
-        div.columns {
-            section.card aria-labelledby="health" { (render_endpoint_state(&session, &it, &health, parked, now)) }
-            section.card aria-labelledby="secret" {
-                h2 #secret { "Signing secret" }
-                p { "Webhooks are signed with it (Standard Webhooks, headers " code { "webhook-id" } ", "
-                    code { "webhook-timestamp" } ", " code { "webhook-signature" } "). It is stored sealed and cannot be shown again." }
-                form.row method="post" action={ (path) "/rotate" } {
-                    (render_csrf_field(&session))
-                    label { span { "The old secret signs for" }
-                        select name="overlap_hours" {
-                            option value="24" { "24 hours more" }
-                            option value="168" { "7 days more" }
-                            option value="0" { "no longer" }
-                        }
-                    }
-                    button { "Rotate the secret" }
+    let endpoint = load_own_endpoint(&web, &session, id).await?;
+    let page = EndpointPage::load_page(&web, &session, endpoint).await?;
+    let url = &page.endpoint.url;
+    let body = page.render_body(&session);
+    let live_url = live_events_href(url);
+    Ok(respond_webhooks_page(&session, url, Some(live_url), body))
+}
+
+/// Everything that the page shows.
+struct EndpointPage {
+    endpoint: Endpoint,
+    health: StoredEndpointHealth,
+    replays: Vec<Replay>,
+    /// Parked events, up to [`MAX_PARKED_COUNTED`].
+    parked_count: usize,
+    log: DeliveryLog,
+    now: Timestamp,
+}
+
+impl EndpointPage {
+    async fn load_page(
+        web: &WebState,
+        session: &AppSession,
+        endpoint: Endpoint,
+    ) -> Result<Self, PageError> {
+        let store = &web.api.store;
+        let read = futures::future::try_join3(
+            store.load_endpoint_health(endpoint.id),
+            store.list_replays(session.app.id),
+            store.list_parked_events(endpoint.id, MAX_PARKED_COUNTED),
+        );
+        let (health, replays, parked) = Box::pin(read).await?;
+        let selection = LogSelection {
+            url: &endpoint.url,
+            state: "",
+            cursor: "",
+            limit: NEWEST_DELIVERIES,
+        };
+        Ok(Self {
+            log: load_delivery_log(web, session, &selection).await?,
+            endpoint,
+            health,
+            replays,
+            parked_count: parked.len(),
+            now: web.now(),
+        })
+    }
+
+    /// The path of the page, below which its forms are.
+    fn page_path(&self) -> String {
+        format!("/dashboard/webhooks/{}", self.endpoint.id)
+    }
+
+    fn render_body(&self, session: &AppSession) -> Markup {
+        let path = self.page_path();
+        html! {
+            div.head {
+                p.crumb { a href="/dashboard/webhooks" { "Webhooks" } }
+                div.title { h1.url { (self.endpoint.url) } (render_health_badge(&self.health)) }
+            }
+            div.columns {
+                section.card aria-labelledby="health" { (self.render_state(session)) }
+                section.card aria-labelledby="secret" { (self.render_secret(session)) }
+            }
+            section aria-labelledby="log" {
+                h2 #log { "Deliveries" span.note { "newest first" } }
+                (self.render_deliveries())
+            }
+            (replays::render_replays(session, self.endpoint.id, &self.replays, self.now))
+            section.card aria-labelledby="settings" {
+                h2 #settings { "Settings" }
+                form.stack method="post" action=(path) {
+                    (render_csrf_field(session))
+                    (render_endpoint_settings(Some(&self.endpoint)))
+                    button.main { "Save" }
                 }
-                @match it.previous_secret_until.filter(|until| *until > now) {
-                    Some(until) => p.note { "The secret before signs too; it ceases " (render_relative_time(now, until)) "." },
-                    None => p.note { "The new secret is shown once." },
+            }
+            section.card aria-labelledby="remove" {
+                h2 #remove { "Remove" }
+                p { "Nothing more is sent to it, and events that are not delivered yet are dropped." }
+                form.buttons method="post" action={ (path) "/remove" } {
+                    (render_csrf_field(session))
+                    button.danger { "Remove the endpoint" }
                 }
             }
         }
-        section aria-labelledby="log" {
-            h2 #log { "Deliveries" span.note { "newest first" } }
-            @if log.deliveries.is_empty() {
+    }
+
+    /// The signing secret, and the form that rotates it.
+    fn render_secret(&self, session: &AppSession) -> Markup {
+        let previous_until = self.endpoint.previous_secret_until;
+        html! {
+            h2 #secret { "Signing secret" }
+            p { "It signs the webhooks to this endpoint (Standard Webhooks, headers " code { "webhook-id" } ", "
+                code { "webhook-timestamp" } ", " code { "webhook-signature" } "). It is stored sealed and cannot be shown again." }
+            form.row method="post" action={ (self.page_path()) "/rotate" } {
+                (render_csrf_field(session))
+                label { span { "The old secret signs for" }
+                    select name="overlap_hours" {
+                        option value="24" { "24 more hours" }
+                        option value="168" { "7 more days" }
+                        option value="0" { "no longer" }
+                    }
+                }
+                button { "Rotate the secret" }
+            }
+            @match previous_until.filter(|until| *until > self.now) {
+                Some(until) => p.note { "The previous secret signs as well; it stops " (render_relative_time(self.now, until)) "." },
+                None => p.note { "The new secret is shown once." },
+            }
+        }
+    }
+
+    fn render_deliveries(&self) -> Markup {
+        html! {
+            @if self.log.deliveries.is_empty() {
                 (render_empty_state("Nothing was sent yet", &html! {
                     p { "Send a test ping, or " a href="/dashboard/records" { "refresh a record" } "." }
                 }))
             } @else {
-                (render_log_rows(&it.url, &log, now))
-                p.more { a.button href=(log_href("", &[("url", &it.url)])) { "All deliveries" } }
-            }
-        }
-        (replays::render_replays(&session, id, &replays, now))
-        section.card aria-labelledby="settings" {
-            h2 #settings { "Settings" }
-            form.stack method="post" action=(path) {
-                (render_csrf_field(&session))
-                (render_endpoint_settings(Some(&it)))
-                button.main { "Save" }
-            }
-        }
-        section.card aria-labelledby="remove" {
-            h2 #remove { "Remove" }
-            p { "Nothing more is sent there, and what was not delivered yet is dropped." }
-            form.buttons method="post" action={ (path) "/remove" } {
-                (render_csrf_field(&session))
-                button.danger { "Remove the endpoint" }
-            }
-        }
-    };
-    Ok(respond_webhooks_page(
-        &session,
-        &it.url,
-        Some(live_events_href(&it.url)),
-        body,
-    ))
-}
-
-/// How an endpoint is, since when, and what happens next.
-fn render_endpoint_state(
-    session: &AppSession,
-    endpoint: &Endpoint,
-    stored_health: &StoredEndpointHealth,
-    parked_count: usize,
-    now: Timestamp,
-) -> Markup {
-    let path = format!("/dashboard/webhooks/{}", endpoint.id);
-    let health = &stored_health.health;
-    let sentence = match health.disabled {
-        Some(it) => describe_disable_reason(it.reason),
-        None => describe_endpoint_status(health.status()),
-    };
-    let log_of = |state| log_href("", &[("url", &endpoint.url), ("state", state)]);
-    html! {
-        h2 #health { "State" }
-        p { (sentence) }
-        dl {
-            dt { "Parked events" }
-            dd { a href=(log_of("parked")) { @if parked_count >= MAX_PARKED_COUNTED { "about " (format_count(stored_health.parked_count.max(parked_count as u64))) } @else { (format_count(parked_count)) } } }
-            @if let Some(at) = health.next_probe_at() { dt { "Next probe" } dd { (render_relative_time(now, at)) } }
-            @if let Some(at) = health.paused_until.filter(|at| *at > now) { dt { "Asked to wait" } dd { (render_relative_time(now, at)) } }
-            @if let Some(at) = health.failing_since() { dt { "Failing since" } dd { (render_relative_time(now, at)) } }
-            @if let Some(it) = health.last_outcome.filter(|_| health.failing_since().is_some()) { dt { "Last failure" } dd { (describe_outcome(it.as_str())) } }
-            @if let Some(gap) = &health.gap {
-                dt { "Not kept" } dd { a href=(log_of("exhausted")) { (format_count(gap.events)) " events" } " from " (render_relative_time(now, gap.from)) "; replay them below" }
-            }
-            dt { "Last ping" }
-            dd #ping {
-                @match &stored_health.last_ping {
-                    Some(ping) => {
-                        (describe_outcome(&ping.outcome_class)) @if let Some(status) = ping.status { ", " (status) }
-                        span.note { (format_count(ping.latency_ms)) " ms, " (render_relative_time(now, ping.pinged_at)) }
-                    },
-                    None => "none yet",
-                }
-            }
-        }
-        div.buttons {
-            form method="post" action={ (path) "/ping" } { (render_csrf_field(session)) button { "Send a test ping" } }
-            @if health.disabled.is_some() || health.breaker().is_open() {
-                form method="post" action={ (path) "/enable" } { (render_csrf_field(session)) button.main { "Enable and send what is parked" } }
-            }
-            @if health.disabled.is_none() {
-                form method="post" action={ (path) "/disable" } { (render_csrf_field(session)) button { "Disable" } }
+                (render_log_rows(&self.endpoint.url, &self.log, self.now))
+                p.more { a.button href=(log_href("", &[("url", &self.endpoint.url)])) { "All deliveries" } }
             }
         }
     }
+
+    /// The health of the endpoint, since when, and what happens next.
+    fn render_state(&self, session: &AppSession) -> Markup {
+        let (path, now) = (self.page_path(), self.now);
+        let health = &self.health.health;
+        html! {
+            h2 #health { "State" }
+            p { (health_sentence(health)) }
+            dl {
+                dt { "Parked events" }
+                dd { a href=(self.log_of("parked")) { (self.format_parked_count()) } }
+                @if let Some(at) = health.next_probe_at() { dt { "Next probe" } dd { (render_relative_time(now, at)) } }
+                @if let Some(at) = health.paused_until.filter(|at| *at > now) {
+                    dt { "Paused at its request until" } dd { (render_relative_time(now, at)) }
+                }
+                @if let Some(at) = health.failing_since() { dt { "Failing since" } dd { (render_relative_time(now, at)) } }
+                @if let Some(it) = health.last_outcome.filter(|_| health.failing_since().is_some()) {
+                    dt { "Last failure" } dd { (attempt_outcome_label(it.as_str())) }
+                }
+                @if let Some(gap) = &health.gap {
+                    dt { "Not parked" }
+                    dd {
+                        a href=(self.log_of("exhausted")) { (format_count(gap.events)) " events" }
+                        " from " (render_relative_time(now, gap.from)) "; replay them below"
+                    }
+                }
+                dt { "Last ping" }
+                dd #ping {
+                    @match &self.health.last_ping {
+                        Some(ping) => {
+                            (attempt_outcome_label(&ping.outcome_class)) @if let Some(status) = ping.status { ", " (status) }
+                            span.note { (format_count(ping.latency_ms)) " ms, " (render_relative_time(now, ping.pinged_at)) }
+                        },
+                        None => "none yet",
+                    }
+                }
+            }
+            div.buttons {
+                form method="post" action={ (path) "/ping" } { (render_csrf_field(session)) button { "Send a test ping" } }
+                @if health.disabled.is_some() || health.breaker().is_open() {
+                    form method="post" action={ (path) "/enable" } { (render_csrf_field(session)) button.main { "Enable and send what is parked" } }
+                }
+                @if health.disabled.is_none() {
+                    form method="post" action={ (path) "/disable" } { (render_csrf_field(session)) button { "Disable" } }
+                }
+            }
+        }
+    }
+
+    /// The log of the endpoint's deliveries in a state.
+    fn log_of(&self, state: &str) -> String {
+        log_href("", &[("url", &self.endpoint.url), ("state", state)])
+    }
+
+    /// The number of parked events, which is an estimate where they are many.
+    fn format_parked_count(&self) -> String {
+        if self.parked_count < MAX_PARKED_COUNTED {
+            return format_count(self.parked_count);
+        }
+        let estimate = self.health.parked_count.max(self.parked_count as u64);
+        format!("about {}", format_count(estimate))
+    }
 }
 
-/// Pings an endpoint, enables it or disables it.
+/// The health of an endpoint in a sentence or two.
+fn health_sentence(health: &EndpointHealth) -> &'static str {
+    match health.disabled {
+        Some(it) => disable_reason_sentence(it.reason),
+        None => endpoint_status_sentence(health.status()),
+    }
+}
+
+/// Pings, enables or disables an endpoint.
 async fn call_endpoint_route(
     web: &WebState,
     posted: &SubmittedForm,
@@ -261,26 +332,28 @@ pub(crate) async fn remove_endpoint(
     Ok(Redirect::to("/dashboard/webhooks").into_response())
 }
 
-const fn describe_disable_reason(reason: DisableReason) -> &'static str {
+const fn disable_reason_sentence(reason: DisableReason) -> &'static str {
     match reason {
-        DisableReason::App => "Disabled here. Events for it are parked until it is enabled.",
+        DisableReason::App => "Disabled by the app. Its events are parked until it is enabled.",
         DisableReason::Gone => {
-            "Disabled: it answered 410, that it is gone. Events for it are parked."
+            "Disabled: it responded with 410 (gone). Its events are parked until it is enabled."
         }
         DisableReason::Receiver => {
-            "Disabled: it asked for it in its answer. Events for it are parked."
+            "Disabled: its response requested it. Its events are parked until it is enabled."
         }
-        DisableReason::Failing => "Disabled: it failed for days. Events for it are parked.",
+        DisableReason::Failing => {
+            "Disabled: it failed for days. Its events are parked until it is enabled."
+        }
     }
 }
 
-const fn describe_endpoint_status(status: EndpointStatus) -> &'static str {
+const fn endpoint_status_sentence(status: EndpointStatus) -> &'static str {
     match status {
-        EndpointStatus::Disabled => "Disabled. Events for it are parked until it is enabled.",
+        EndpointStatus::Disabled => "Disabled. Its events are parked until it is enabled.",
         EndpointStatus::Parked => {
-            "It is down. Events for it are parked, and a probe with the oldest event is sent now and then."
+            "It is down. Its events are parked, and the oldest is sent as a probe at growing intervals."
         }
         EndpointStatus::Failing => "It fails. Each event is retried on its own.",
-        EndpointStatus::Healthy => "It accepts what it is sent.",
+        EndpointStatus::Healthy => "It accepts the events that it is sent.",
     }
 }

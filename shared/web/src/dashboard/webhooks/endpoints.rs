@@ -35,24 +35,24 @@ pub(crate) async fn render_webhooks_page(
 ) -> Result<Response, PageError> {
     let store = &web.api.store;
     let endpoints = store.list_endpoints(session.app.id).await?;
-    let healths = endpoints.iter().map(|it| store.load_endpoint_health(it.id));
-    let healths = futures::future::try_join_all(healths).await?;
+    let health = endpoints.iter().map(|it| store.load_endpoint_health(it.id));
+    let health = futures::future::try_join_all(health).await?;
     let now = web.now();
     let body = html! {
         div.head {
             h1 { "Webhooks" }
-            p.sub { "Every change of every record is told to these endpoints, signed, at least once." }
+            p.sub { "Every change of every record is delivered to these endpoints, signed, at least once." }
         }
         @if endpoints.is_empty() {
             (render_empty_state("No endpoints yet", &html! {
-                p { "Add the URL of your server that takes webhooks. To try it without a server, " code { "cargo run" }
+                p { "Add the URL of your server that receives webhooks. To try it without a server, " code { "cargo run" }
                     " has a receiver; to see webhooks on your own machine, run one there." }
             }))
         } @else {
             (render_table("Endpoints", &html! {
-                th { "URL" } th { "State" } th { "Log" } th.wide { "Told of" } th.wide { "Payload" } th.wide { "Made" }
+                th { "URL" } th { "State" } th { "Log" } th.wide { "Events" } th.wide { "Payload" } th.wide { "Created" }
             }, &html! {
-                @for (it, health) in endpoints.iter().zip(&healths) {
+                @for (it, health) in endpoints.iter().zip(&health) {
                     tr {
                         td.break { a.strong href={ "/dashboard/webhooks/" (it.id) } { (it.url) } }
                         td { (render_health_badge(health)) @if let Some(at) = health.health.next_probe_at() { span.note { "probe " (render_relative_time(now, at)) } } }
@@ -74,15 +74,15 @@ pub(crate) async fn render_webhooks_page(
             }
         }
         section.card aria-labelledby="sync-secret" {
-            h2 #sync-secret { "Secret of data sync's URLs" }
+            h2 #sync-secret { "Secret of the data sync URLs" }
             p { "A " code { "webhook_url" } " that is given with data sync or in the widget's " code { "refresh" }
-                " needs no endpoint here. What is sent there is signed with one secret of the app." }
+                " needs no endpoint here. Webhooks to it are signed with one secret of the app." }
             form.buttons method="post" action="/dashboard/webhooks/secret" {
                 (render_csrf_field(&session))
                 button name="rotate" value="false" { "Show the secret" }
-                button name="rotate" value="true" { "Rotate it" }
+                button name="rotate" value="true" { "Rotate the secret" }
             }
-            p.note { "After a rotation the old one signs too for 24 hours." }
+            p.note { "After a rotation the old secret signs as well for 24 hours." }
         }
     };
     Ok(respond_webhooks_page(
@@ -93,33 +93,30 @@ pub(crate) async fn render_webhooks_page(
     ))
 }
 
+/// Which events an endpoint receives.
 fn describe_event_filter(endpoint: &Endpoint) -> &'static str {
     if !endpoint.events.is_empty() {
         return "Some events";
     }
-    let has = |product| endpoint.products.is_empty() || endpoint.products.contains(&product);
-    match (has(Product::Balance), has(Product::Transactions)) {
-        (true, false) => "Balance",
-        (false, true) => "Transactions",
-        _ => "Everything",
+    match endpoint.products.as_slice() {
+        [Product::Balance] => "Balance",
+        [Product::Transactions] => "Transactions",
+        _ => "All",
     }
 }
 
-/// Makes an endpoint, and shows its secret this once.
+/// Creates an endpoint, and shows its secret once.
 pub(crate) async fn add_endpoint(
     State(web): State<Arc<WebState>>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    let SubmittedForm {
-        session: signed,
-        fields,
-    } = posted;
+    let SubmittedForm { session, fields } = posted;
     let set = call_api(
         &web,
-        &signed,
+        &session,
         "webhooks/set",
         build_endpoint_request(&fields, fields.get("url"))?,
     )
     .await?;
-    Ok(render_new_secret(&signed, &set))
+    Ok(render_new_secret(&session, &set))
 }

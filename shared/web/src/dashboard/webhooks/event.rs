@@ -23,34 +23,36 @@ use super::{
 };
 use crate::{
     components::{
-        badges::render_state_badge,
+        badges::render_delivery_state,
         format::{render_id, render_relative_time},
-        labels::describe_outcome,
+        labels::attempt_outcome_label,
         parts::{render_empty_state, render_table},
     },
     page_error::PageError,
     web_state::WebState,
 };
 
-/// What became of one event at each endpoint.
+/// A delivery as `events/deliveries` has it.
+#[derive(Deserialize)]
+struct EndpointDelivery {
+    endpoint: EndpointId,
+    #[serde(flatten)]
+    delivery: DeliveryRow,
+}
+
+#[derive(Deserialize)]
+struct EventDeliveries {
+    deliveries: Vec<EndpointDelivery>,
+}
+
 pub(crate) async fn render_event_page(
     State(web): State<Arc<WebState>>,
     session: AppSession,
     Path(event): Path<String>,
 ) -> Result<Response, PageError> {
-    #[derive(Deserialize)]
-    struct DeliveryAtEndpoint {
-        endpoint: EndpointId,
-        #[serde(flatten)]
-        delivery: DeliveryRow,
-    }
-    #[derive(Deserialize)]
-    struct EventDeliveries {
-        deliveries: Vec<DeliveryAtEndpoint>,
-    }
-    let asked = json!({ "event_id": event });
-    let answer = call_api(&web, &session, "events/deliveries", asked).await;
-    let answer: EventDeliveries = serde_json::from_value(answer?)?;
+    let request = json!({ "event_id": event });
+    let response = call_api(&web, &session, "events/deliveries", request).await?;
+    let response: EventDeliveries = serde_json::from_value(response)?;
     let Some((FeedSource::Record(record), seq)) = EventId::parse(&event) else {
         return Err(PageError::NotFound("event"));
     };
@@ -59,33 +61,41 @@ pub(crate) async fn render_event_page(
     let body = html! {
         div.head {
             p.crumb { a href=(change_href(record, seq)) { "Record" } " / #" (seq) }
-            h1 { "Who was told" }
+            h1 { "Deliveries of the event" }
         }
-        @if answer.deliveries.is_empty() {
-            (render_empty_state("Nobody was told", &html! {
-                p { "No endpoint wanted this event when it was committed. " a href="/dashboard/webhooks" { "Add an endpoint" } ", or replay the event to one." }
+        @if response.deliveries.is_empty() {
+            (render_empty_state("No deliveries", &html! {
+                p { "No endpoint subscribed to this event when it was committed. " a href="/dashboard/webhooks" { "Add an endpoint" }
+                    ", or replay the event to one." }
             }))
         } @else {
             (render_table("Deliveries", &html! { th { "Endpoint" } th { "State" } th.number { "Attempts" } th { "Last attempt" } }, &html! {
-                @for it in &answer.deliveries {
+                @for it in &response.deliveries {
                     @let url = urls.get(&it.endpoint).map(String::as_str);
                     tr {
                         td.break { @match url {
                             Some(url) => a.strong href=(log_href(&format!("/{event}"), &[("url", url)])) { (url) },
                             None => (render_id(it.endpoint)),
                         } }
-                        td { (render_state_badge(&it.delivery.state)) }
+                        td { (render_delivery_state(&it.delivery.state)) }
                         td.number { (it.delivery.attempts) }
-                        td { @if let Some(last) = it.delivery.log.last() { (describe_outcome(&last.class)) span.note { (render_relative_time(now, last.at)) } } }
+                        td { @if let Some(last) = it.delivery.log.last() {
+                            (attempt_outcome_label(&last.class)) span.note { (render_relative_time(now, last.at)) }
+                        } }
                     }
                 }
             }))
         }
     };
-    Ok(respond_webhooks_page(&session, "Who was told", None, body))
+    Ok(respond_webhooks_page(
+        &session,
+        "Deliveries of the event",
+        None,
+        body,
+    ))
 }
 
-/// The URLs that a record's events go to, by the ids of their endpoints.
+/// The URLs that a record's events are sent to, by the ids of their endpoints.
 async fn load_endpoint_urls(
     web: &WebState,
     session: &AppSession,
@@ -95,7 +105,7 @@ async fn load_endpoint_urls(
     let endpoints = store.list_endpoints(app).await?;
     let mut urls: HashMap<_, _> = endpoints.into_iter().map(|it| (it.id, it.url)).collect();
     let subscriptions = store.list_subscriptions(record).await?;
-    let of_sync = subscriptions.into_iter().filter_map(|it| it.webhook_url);
-    urls.extend(of_sync.map(|url| (endpoint_id(app, &url), url)));
+    let sync_urls = subscriptions.into_iter().filter_map(|it| it.webhook_url);
+    urls.extend(sync_urls.map(|url| (endpoint_id(app, &url), url)));
     Ok(urls)
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::{extract::State, response::Response};
 use okra_store::SortOrder;
 use okra_webhooks::{endpoint_id, retained_since};
-use sha2::{Digest, Sha256};
 
 use super::{
     super::{live, session::AppSession},
@@ -14,8 +13,8 @@ use super::{
 };
 use crate::{page_error::PageError, web_state::WebState};
 
-/// What is new of a URL: its health, its newest deliveries, the app's replays, and the delivery that a
-/// page is about.
+/// The version of a URL's pages: its health, its newest deliveries, the app's replays, and the delivery that the page
+/// shows.
 pub(crate) async fn endpoint_events(
     State(web): State<Arc<WebState>>,
     session: AppSession,
@@ -36,12 +35,10 @@ pub(crate) async fn endpoint_events(
         store.list_replays(app),
     );
     let (health, newest, replays) = Box::pin(read).await?;
-    let one = match session.query.get("event") {
+    let shown = match session.query.get("event") {
         "" => None,
         event => Some(load_delivery(&web, &session, endpoint, event).await?.0),
     };
-    let state = format!("{health:?} {newest:?} {replays:?} {one:?}");
-    let digest = Sha256::digest(state.as_bytes());
-    let version = data_encoding::HEXLOWER.encode(&digest[..8]);
-    Ok(live::version_event(&headers, &version))
+    let content = format!("{health:?} {newest:?} {replays:?} {shown:?}");
+    Ok(live::version_event(&headers, &live::version_of(&content)))
 }

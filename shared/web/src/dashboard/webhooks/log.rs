@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{extract::State, response::Response};
 use jiff::Timestamp;
 use maud::{Markup, html};
+use okra_store::Delivery;
 use okra_webhooks::endpoint_id;
 use serde::Deserialize;
 use serde_json::json;
@@ -15,9 +16,9 @@ use super::{
 };
 use crate::{
     components::{
-        badges::render_state_badge,
+        badges::render_delivery_state,
         format::{format_count, render_relative_time},
-        labels::{DELIVERY_STATES, describe_outcome},
+        labels::{DELIVERY_STATES, attempt_outcome_label},
         parts::{render_empty_state, render_table},
     },
     page_error::PageError,
@@ -27,7 +28,7 @@ use crate::{
 /// Deliveries on a page of the log.
 const DELIVERIES_PER_PAGE: usize = 30;
 
-/// Deliveries that stand on the page of an endpoint.
+/// Deliveries that the page of an endpoint shows.
 pub(crate) const NEWEST_DELIVERIES: usize = 8;
 
 /// A delivery as `webhooks/deliveries` has it.
@@ -52,6 +53,29 @@ pub(crate) struct AttemptRow {
     pub(crate) latency_ms: u32,
 }
 
+impl DeliveryRow {
+    /// The row of a delivery that was read from the store.
+    pub(crate) fn from_stored(delivery: Delivery) -> Self {
+        let attempts = delivery.attempt_log.iter().map(|it| AttemptRow {
+            at: it.attempted_at,
+            class: it.outcome_class.clone(),
+            status: it.status,
+            latency_ms: it.latency_ms,
+        });
+        Self {
+            event_id: delivery.event_id().to_string(),
+            sequence: delivery.key.seq.0,
+            committed_at: delivery.key.committed_at,
+            state: delivery.state.as_str().to_owned(),
+            attempts: delivery.attempt_count,
+            next_at: delivery.next_attempt_at,
+            log: attempts.collect(),
+            event: delivery.event_name,
+            response: delivery.response_excerpt,
+        }
+    }
+}
+
 /// A part of the log, newest event first.
 #[derive(Deserialize)]
 pub(crate) struct DeliveryLog {
@@ -59,22 +83,30 @@ pub(crate) struct DeliveryLog {
     pub(crate) next_cursor: Option<String>,
 }
 
-/// Reads a part of the log of a URL.
+/// Which part of which log is read.
+pub(crate) struct LogSelection<'a> {
+    pub(crate) url: &'a str,
+    /// Only deliveries in this state; all where it is empty.
+    pub(crate) state: &'a str,
+    /// Where the part begins; at the newest event where it is empty.
+    pub(crate) cursor: &'a str,
+    pub(crate) limit: usize,
+}
+
+/// Reads a part of a log.
 pub(crate) async fn load_delivery_log(
     web: &WebState,
     session: &AppSession,
-    url: &str,
-    (state, cursor): (&str, &str),
-    limit: usize,
+    selection: &LogSelection<'_>,
 ) -> Result<DeliveryLog, PageError> {
-    let mut body = json!({ "url": url, "limit": limit });
-    for (name, value) in [("state", state), ("cursor", cursor)] {
+    let mut request = json!({ "url": selection.url, "limit": selection.limit });
+    for (name, value) in [("state", selection.state), ("cursor", selection.cursor)] {
         if !value.is_empty() {
-            body[name] = json!(value);
+            request[name] = json!(value);
         }
     }
-    let answer = call_api(web, session, "webhooks/deliveries", body).await?;
-    Ok(serde_json::from_value(answer)?)
+    let response = call_api(web, session, "webhooks/deliveries", request).await?;
+    Ok(serde_json::from_value(response)?)
 }
 
 /// The rows of a log.
@@ -83,16 +115,16 @@ pub(crate) fn render_log_rows(url: &str, log: &DeliveryLog, now: Timestamp) -> M
         "Deliveries",
         &html! {
             th { "Event" } th { "State" } th.wide { "Last attempt" }
-            th.wide.number { "Attempts" } th.wide.number { "Took" } th.wide { "Changed" }
+            th.wide.number { "Attempts" } th.wide.number { "Latency" } th.wide { "Committed" }
         },
         &html! {
             @for it in &log.deliveries {
                 @let last = it.log.last();
                 tr {
                     td { a.strong href=(log_href(&format!("/{}", it.event_id), &[("url", url)])) { (it.event) } " " span.seq { "#" (it.sequence) } }
-                    td { (render_state_badge(&it.state)) @if let Some(at) = it.next_at { span.note { (render_relative_time(now, at)) } } }
+                    td { (render_delivery_state(&it.state)) @if let Some(at) = it.next_at { span.note { (render_relative_time(now, at)) } } }
                     td.wide { @match last {
-                        Some(last) => { @if let Some(status) = last.status { (status) " " } (describe_outcome(&last.class)) },
+                        Some(last) => { @if let Some(status) = last.status { (status) " " } (attempt_outcome_label(&last.class)) },
                         None => "none yet",
                     } }
                     td.wide.number { (it.attempts) }
@@ -104,8 +136,7 @@ pub(crate) fn render_log_rows(url: &str, log: &DeliveryLog, now: Timestamp) -> M
     )
 }
 
-/// Where the pages of a URL hang: at the endpoint of that URL, or at data sync, which has URLs of its
-/// own.
+/// The breadcrumb of the pages of a URL: the endpoint of that URL, or data sync, which has URLs of its own.
 pub(crate) async fn render_breadcrumb(
     web: &WebState,
     session: &AppSession,
@@ -121,7 +152,7 @@ pub(crate) async fn render_breadcrumb(
     Ok(html! {
         p.crumb {
             a href="/dashboard/webhooks" { "Webhooks" } " / "
-            @if known { a href={ "/dashboard/webhooks/" (id) } { (url) } } @else { (url) span.note { "a URL of data sync" } }
+            @if known { a href={ "/dashboard/webhooks/" (id) } { (url) } } @else { (url) span.note { "a data sync URL" } }
         }
     })
 }
@@ -139,21 +170,24 @@ pub(crate) async fn render_log_page(
     session: AppSession,
 ) -> Result<Response, PageError> {
     let url = requested_url(&session)?;
-    let (state, cursor) = (session.query.get("state"), session.query.get("cursor"));
-    let log = load_delivery_log(&web, &session, url, (state, cursor), DELIVERIES_PER_PAGE).await?;
-    let tab = |name: &str, text: &str| {
-        html! { a href=(log_href("", &[("url", url), ("state", name)])) aria-current=[(name == state).then_some("true")] { (text) } }
+    let selection = LogSelection {
+        url,
+        state: session.query.get("state"),
+        cursor: session.query.get("cursor"),
+        limit: DELIVERIES_PER_PAGE,
     };
+    let state = selection.state;
+    let log = load_delivery_log(&web, &session, &selection).await?;
     let body = html! {
         div.head { (render_breadcrumb(&web, &session, url).await?) h1 { "Deliveries" } }
         nav.tabs aria-label="State" {
-            (tab("", "All"))
-            @for (name, text) in DELIVERY_STATES { (tab(name, text)) }
+            (render_tab(&selection, "", "All"))
+            @for (name, text) in DELIVERY_STATES { (render_tab(&selection, name, text)) }
         }
         @if log.deliveries.is_empty() {
             @if state.is_empty() {
                 (render_empty_state("Nothing was sent yet", &html! {
-                    p { "The first change of a record is told here. " a href="/dashboard/records" { "Choose a record" }
+                    p { "The first change of a record is delivered here. " a href="/dashboard/records" { "Choose a record" }
                         " and refresh it, or send the endpoint a test ping." }
                 }))
             } @else {
@@ -166,6 +200,19 @@ pub(crate) async fn render_log_page(
             p.more { a.button href=(log_href("", &[("url", url), ("state", state), ("cursor", next)])) { "Older" } }
         }
     };
-    let live = cursor.is_empty().then(|| live_events_href(url));
-    Ok(respond_webhooks_page(&session, "Deliveries", live, body))
+    // An older part of the log does not change.
+    let live_url = selection.cursor.is_empty().then(|| live_events_href(url));
+    Ok(respond_webhooks_page(
+        &session,
+        "Deliveries",
+        live_url,
+        body,
+    ))
+}
+
+/// The link to the deliveries in a state.
+fn render_tab(selection: &LogSelection<'_>, state: &str, text: &str) -> Markup {
+    let href = log_href("", &[("url", selection.url), ("state", state)]);
+    let is_current = state == selection.state;
+    html! { a href=(href) aria-current=[is_current.then_some("true")] { (text) } }
 }

@@ -2,16 +2,12 @@
 
 use crate::components::format::format_count;
 
-/// Bytes of a body that are shown: a page is below 100 KB.
+/// Bytes of a body that are shown, so that the page stays below 100 KB.
 const MAX_BODY_BYTES_SHOWN: usize = 48 * 1024;
 
-/// JSON with its members in their order, one a line.
+/// JSON with its members in their order, one on each line.
 pub(crate) fn indent_json(json: &[u8]) -> String {
     let (mut text, mut depth, mut quoted, mut escaped) = (String::new(), 0, false, false);
-    let fresh = |text: &mut String, depth: usize| {
-        text.push('\n');
-        text.extend(std::iter::repeat_n("  ", depth));
-    };
     let json = String::from_utf8_lossy(json);
     let mut letters = json.chars().peekable();
     while let Some(letter) = letters.next() {
@@ -28,17 +24,17 @@ pub(crate) fn indent_json(json: &[u8]) -> String {
                     text.extend(letters.next());
                 } else {
                     depth += 1;
-                    fresh(&mut text, depth);
+                    begin_line(&mut text, depth);
                 }
             }
             '}' | ']' => {
                 depth = depth.saturating_sub(1);
-                fresh(&mut text, depth);
+                begin_line(&mut text, depth);
                 text.push(letter);
             }
             ',' => {
                 text.push(',');
-                fresh(&mut text, depth);
+                begin_line(&mut text, depth);
             }
             ':' => text.push_str(": "),
             '"' => {
@@ -51,6 +47,13 @@ pub(crate) fn indent_json(json: &[u8]) -> String {
     text
 }
 
+/// Begins a new line, indented by so many levels.
+fn begin_line(text: &mut String, depth: usize) {
+    text.push('\n');
+    text.extend(std::iter::repeat_n("  ", depth));
+}
+
+/// The beginning of a body, and how many bytes of it are left out.
 pub(crate) fn truncate_body(body: &str) -> String {
     if body.len() <= MAX_BODY_BYTES_SHOWN {
         return body.to_owned();

@@ -30,7 +30,7 @@ use crate::{
 /// Replays of an endpoint that are shown, newest first.
 const MAX_REPLAYS_SHOWN: usize = 10;
 
-/// How far back the form reaches where nothing is chosen.
+/// How far back the form reaches by default.
 const DEFAULT_RANGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// The value of a field of date and time, in UTC.
@@ -41,7 +41,7 @@ fn format_datetime_field(at: Timestamp) -> String {
         .to_string()
 }
 
-/// The form that starts one, and how far those before have come.
+/// The form that starts a replay, and the progress of those before.
 pub(super) fn render_replays(
     session: &AppSession,
     endpoint: EndpointId,
@@ -57,7 +57,7 @@ pub(super) fn render_replays(
     let since = now.checked_sub(DEFAULT_RANGE).unwrap_or(now);
     html! {
         section aria-labelledby="replay" {
-            h2 #replay { "Replay" span.note { "events committed in a range of time are sent again, up to 30 days back" } }
+            h2 #replay { "Replay" span.note { "events committed in a range of time are sent once more, up to 30 days back" } }
             form.row method="post" action=(path) {
                 (render_csrf_field(session))
                 label { span { "From" span.note { "UTC" } } input type="datetime-local" name="since" required value=(format_datetime_field(since)); }
@@ -75,7 +75,7 @@ pub(super) fn render_replays(
         @if !own.is_empty() {
             section aria-label="Replays" {
                 (render_table("Replays", &html! {
-                    th { "Range, UTC" } th { "State" } th.number { "Looked at" } th.number { "Sent" } th { span.hidden { "Change" } }
+                    th { "Range, UTC" } th { "State" } th.number { "Examined" } th.number { "Sent" } th { span.hidden { "Change" } }
                 }, &html! {
                     @for it in own.into_iter().take(MAX_REPLAYS_SHOWN) {
                         tr {
@@ -103,7 +103,7 @@ fn describe_selection(replay: &Replay) -> &'static str {
 fn render_replay_action(session: &AppSession, path: &str, replay: &Replay) -> Markup {
     let text = match replay.state {
         ReplayState::Running => "Cancel",
-        ReplayState::Cancelled => "Go on",
+        ReplayState::Cancelled => "Resume",
         ReplayState::Done => return html! {},
     };
     html! {
@@ -115,10 +115,10 @@ fn render_replay_action(session: &AppSession, path: &str, replay: &Replay) -> Ma
     }
 }
 
-/// A field of date and time as an instant.
+/// The text of an instant, of the value of a field of date and time in UTC.
 fn datetime_field_to_instant(text: &str) -> String {
     match text.len() {
-        // Minutes, as browsers send it where the seconds are zero.
+        // Browsers leave out seconds that are zero.
         16 => format!("{text}:00Z"),
         _ => format!("{text}Z"),
     }
@@ -134,7 +134,7 @@ pub(crate) async fn start_replay(
     let body = json!({
         "id": id,
         "since": datetime_field_to_instant(fields.get("since")),
-        // The end of that minute.
+        // To the end of that minute. What is no instant is the API's to reject.
         "until": until.parse::<Timestamp>().map_or(until, |at| (at + SignedDuration::from_millis(59_999)).to_string()),
         "which": fields.get("which"),
     });
@@ -142,7 +142,7 @@ pub(crate) async fn start_replay(
     Ok(Redirect::to(&format!("/dashboard/webhooks/{id}#replay")).into_response())
 }
 
-/// Cancels one, or has it go on.
+/// Cancels a replay, or resumes it.
 pub(crate) async fn cancel_or_resume_replay(
     State(web): State<Arc<WebState>>,
     Path((id, replay)): Path<(EndpointId, ReplayId)>,

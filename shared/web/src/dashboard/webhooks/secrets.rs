@@ -15,22 +15,17 @@ use super::{
 };
 use crate::{page_error::PageError, web_state::WebState};
 
-/// Shows the secret of data sync's URLs, or makes a new one.
+/// Shows the secret of the data sync URLs, or creates a new one.
 pub(crate) async fn show_sync_secret(
     State(web): State<Arc<WebState>>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
     let rotate = posted.fields.get("rotate") == "true";
-    let answer = call_api(
-        &web,
-        &posted.session,
-        "webhooks/secret",
-        json!({ "rotate": rotate }),
-    )
-    .await?;
-    let secret = answer["secret"].as_str().unwrap_or_default();
+    let request = json!({ "rotate": rotate });
+    let response = call_api(&web, &posted.session, "webhooks/secret", request).await?;
+    let secret = response["secret"].as_str().unwrap_or_default();
     let body = html! {
-        div.head { h1 { "Secret of data sync's URLs" } }
+        div.head { h1 { "Secret of the data sync URLs" } }
         section.card.notice aria-labelledby="secret" {
             h2 #secret { "Signing secret" }
             p { "Verify webhooks with any Standard Webhooks library." }
@@ -46,7 +41,7 @@ pub(crate) async fn show_sync_secret(
     ))
 }
 
-/// The page with a new secret. It answers the form itself, and is not kept: nothing leads back to it.
+/// The page with a new secret: the response to the form itself, to which no link leads back.
 pub(crate) fn render_new_secret(session: &AppSession, endpoint_data: &Value) -> Response {
     let (url, id) = (
         endpoint_data["url"].as_str().unwrap_or_default(),
@@ -58,11 +53,11 @@ pub(crate) fn render_new_secret(session: &AppSession, endpoint_data: &Value) -> 
             Some(secret) => {
                 section.card.notice aria-labelledby="secret" {
                     h2 #secret { "Signing secret" }
-                    p { "Copy it now: it is shown this once. Verify webhooks with any Standard Webhooks library." }
+                    p { "Copy it now: it is shown only once. Verify webhooks with any Standard Webhooks library." }
                     p.secret { code #secret-text { (secret) } button type="button" data-copy="secret-text" { "Copy" } }
                 }
             }
-            None => p { "It was there already. Its secret stays; what you entered was changed." },
+            None => p { "The endpoint existed already. Its secret stays; the settings that you entered were saved." },
         }
         p { a.button href={ "/dashboard/webhooks/" (id) } { "To the endpoint" } }
     };

@@ -12,31 +12,28 @@ use serde_json::{Value, json};
 
 use crate::{form::FormFields, page_error::PageError};
 
-/// The fields of an endpoint that can be changed.
+/// The settings of an endpoint that can be changed, as they are; of a new one where there is none.
 pub(crate) fn render_endpoint_settings(endpoint: Option<&Endpoint>) -> Markup {
-    let told = |product| {
-        endpoint.is_none_or(|it| it.products.is_empty() || it.products.contains(&product))
-    };
     let payload = endpoint.map(|it| it.payload_mode).unwrap_or_default();
     html! {
         fieldset {
-            legend { "Told of" }
+            legend { "Products" }
             @for (product, name) in [(Product::Balance, "Balances"), (Product::Transactions, "Transactions")] {
-                label.check { input type="checkbox" name="products" value=(product.as_str()) checked[told(product)]; (name) }
+                label.check { input type="checkbox" name="products" value=(product.as_str()) checked[endpoint.is_none_or(|it| receives_product(it, product))]; (name) }
             }
         }
         fieldset {
             legend { "Payload" }
             label.check { input type="radio" name="payload" value="full" checked[payload == PayloadMode::Full];
-                span { "Full" span.note { "the changed balances and transactions themselves" } } }
+                span { "Full" span.note { "the changed balances and transactions" } } }
             label.check { input type="radio" name="payload" value="reference" checked[payload == PayloadMode::Reference];
                 span { "Reference" span.note { "ids and a URL to read them from" } } }
         }
         @let only = endpoint.map(|it| it.events.as_slice()).unwrap_or_default();
         details open[!only.is_empty()] {
-            summary { "Only some events" span.note { (if only.is_empty() { "now all" } else { "now those chosen" }) } }
+            summary { "Only some events" span.note { (if only.is_empty() { "currently all" } else { "currently those chosen" }) } }
             fieldset.events {
-                legend { "With none chosen, all are told." }
+                legend { "With none chosen, all events are delivered." }
                 @for name in EVENT_NAMES {
                     label.check { input type="checkbox" name="events" value=(name) checked[only.iter().any(|it| okra_wire::webhook::event_matches(it, name))]; (name) }
                 }
@@ -48,19 +45,24 @@ pub(crate) fn render_endpoint_settings(endpoint: Option<&Endpoint>) -> Markup {
         fieldset {
             legend { "Order" }
             label.check { input type="checkbox" name="ordered" value="true" checked[endpoint.is_some_and(|it| it.ordered_since.is_some())];
-                span { "One after another" span.note { "the events of a record in their order; one that fails holds up those behind it, an hour at most" } } }
+                span { "One after another" span.note { "the events of a record in their order; one that fails delays those after it, for an hour at most" } } }
         }
-        label { span { "Bearer token" span.note { "optional, sent along as Okra did" } }
-            input type="password" name="token" autocomplete="off" placeholder=[endpoint.and_then(|it| it.sealed_bearer.as_ref()).map(|_| "kept unless you enter another")]; }
+        label { span { "Bearer token" span.note { "optional, sent with each webhook as Okra did" } }
+            input type="password" name="token" autocomplete="off" placeholder=[endpoint.and_then(|it| it.sealed_bearer.as_ref()).map(|_| "unchanged unless you enter another")]; }
     }
 }
 
-/// What the form asks of `webhooks/set`.
+/// True where an endpoint receives the events of a product.
+fn receives_product(endpoint: &Endpoint, product: Product) -> bool {
+    endpoint.products.is_empty() || endpoint.products.contains(&product)
+}
+
+/// The request of `webhooks/set` that the form stands for.
 pub(crate) fn build_endpoint_request(fields: &FormFields, url: &str) -> Result<Value, PageError> {
     let products: Vec<&str> = fields.all_values("products").collect();
     if products.is_empty() {
         return Err(PageError::invalid_form(
-            "Choose balances, transactions, or both: an endpoint that is told of nothing is of no use.",
+            "Choose balances, transactions, or both: an endpoint without products receives nothing.",
         ));
     }
     let mut body = json!({
@@ -70,7 +72,7 @@ pub(crate) fn build_endpoint_request(fields: &FormFields, url: &str) -> Result<V
         "events": fields.all_values("events").collect::<Vec<_>>(),
         "ordered": fields.get("ordered") == "true",
     });
-    // What is left empty is kept; the API would clear it.
+    // A field that is left empty stays as it is; the API would clear it.
     for name in ["token", "rate"] {
         if !fields.get(name).is_empty() {
             body[name] = json!(fields.get(name));

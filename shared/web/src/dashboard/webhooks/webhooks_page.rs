@@ -9,23 +9,24 @@ use super::super::{
     session::AppSession,
 };
 
+/// A page of this section.
 pub(crate) fn respond_webhooks_page(
     session: &AppSession,
     title: &str,
-    live: Option<String>,
+    live_url: Option<String>,
     body: Markup,
 ) -> Response {
     DashboardPage {
         session,
         section: Section::Webhooks,
         title,
-        live_url: live,
+        live_url,
         body,
     }
     .into_response()
 }
 
-/// Where what is new of the pages of a URL is told from.
+/// The event source of the pages of a URL.
 pub(crate) fn live_events_href(url: &str) -> String {
     log_href("/live", &[("url", url)])
 }

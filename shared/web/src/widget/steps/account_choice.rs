@@ -9,6 +9,7 @@ use super::{
 };
 use crate::components::format::mask_account_number;
 
+/// The accounts that the consent covers, to choose from.
 pub(crate) fn render_account_choice(link: &LinkProgress, bank: &BankConfig) -> Markup {
     render_step(
         "accounts",

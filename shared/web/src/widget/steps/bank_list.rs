@@ -2,10 +2,9 @@
 
 use maud::{Markup, html};
 use okra_core::{
-    model::snapshot::utc_date,
+    model::{bank::BankConfig, snapshot::utc_date},
     resilience::bank_breaker::{BankBreaker, BankStatus},
 };
-use okra_store::OwnedBank;
 
 use super::{
     super::link_session::{LinkProgress, OpenLinkSession},
@@ -14,6 +13,7 @@ use super::{
 };
 use crate::{page_error::PageError, web_state::WebState};
 
+/// The banks to choose from.
 pub(crate) async fn render_bank_list(
     web: &WebState,
     link: &LinkProgress,
@@ -42,29 +42,36 @@ pub(crate) async fn render_bank_list(
                 form data-action="bank" {
                     ul.banks id="banks" {
                         @for bank in &banks {
-                        @let open = okra_connectors::has_login_page(bank);
-                        @let doing = breakers.get(&bank.id).map(BankBreaker::bank_status).unwrap_or_default();
-                        li data-name=(bank.name.to_lowercase()) {
-                            button name="bank" value=(bank.id) disabled[!open || doing == BankStatus::Down] {
-                                (render_bank_logo(bank))
-                                span.name { (bank.name) }
-                                @match (open, doing) {
-                                    (false, _) => span.state { "Not available here" },
-                                    (true, BankStatus::Degraded) => span.state data-tone="warn" { "Some trouble now" },
-                                    (true, BankStatus::Down) => span.state data-tone="bad" { "Down now" },
-                                    (true, BankStatus::Healthy) => "",
-                                }
-                            }
+                            // A bank without a stored breaker has never failed.
+                            @let status = breakers.get(&bank.id).map(BankBreaker::bank_status).unwrap_or_default();
+                            li data-name=(bank.name.to_lowercase()) { (render_bank_button(bank, status)) }
                         }
                     }
                 }
-            }
             p.none id="none" role="status" hidden { "No bank of that name." }
             }
         },
     ))
 }
 
+/// A bank to choose, with what keeps it from being chosen.
+fn render_bank_button(bank: &BankConfig, status: BankStatus) -> Markup {
+    let has_login = okra_connectors::has_login_page(bank);
+    html! {
+        button name="bank" value=(bank.id) disabled[!has_login || status == BankStatus::Down] {
+            (render_bank_logo(bank))
+            span.name { (bank.name) }
+            @match (has_login, status) {
+                (false, _) => span.state { "Not available here" },
+                (true, BankStatus::Degraded) => span.state data-tone="warn" { "Some problems now" },
+                (true, BankStatus::Down) => span.state data-tone="bad" { "Down now" },
+                (true, BankStatus::Healthy) => "",
+            }
+        }
+    }
+}
+
+/// Takes the choice of a bank.
 pub(crate) async fn choose_bank(
     web: &WebState,
     open: &mut OpenLinkSession,
@@ -75,19 +82,16 @@ pub(crate) async fn choose_bank(
     };
     if open.link.reauth_record.is_none() && open.link.success_payload.is_none() {
         let known = web.api.store.find_owned_bank(bank).await?;
-        let app = open.link.app;
-        let offered = |it: &OwnedBank| {
-            it.is_visible_to(Some(app)) && open.link.options.offers_bank(&it.config)
-        };
-        if !known.as_ref().is_some_and(offered) {
+        let is_offered = known.is_some_and(|it| {
+            it.is_visible_to(Some(open.link.app)) && open.link.options.offers_bank(&it.config)
+        });
+        if !is_offered {
             return render_bank_list(web, &open.link).await;
         }
         open.link.bank = Some(bank);
-        (
-            open.link.authorization,
-            open.link.reading_since_s,
-            open.link.bank_error,
-        ) = (None, None, None);
+        open.link.authorization = None;
+        open.link.reading_since_s = None;
+        open.link.bank_error = None;
         open.save_session(web).await?;
     }
     let bank = load_bank(web, &open.link).await?;

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{page_error::PageError, web_state::WebState};
 
-/// Seconds that a bank may take to be asked for its accounts; whoever asked has crashed after that.
+/// Seconds within which the accounts are fetched after the customer's return; after that the call that fetched them has
+/// crashed.
 const READING_TIMEOUT_S: i64 = 60;
 
 fn render_bank_login(bank: &BankConfig, url: &str, poll_count: u32) -> Markup {
@@ -36,7 +37,7 @@ fn render_bank_login(bank: &BankConfig, url: &str, poll_count: u32) -> Markup {
     )
 }
 
-/// The customer is back, and the bank has not yet said which accounts there are.
+/// The customer has returned, and the accounts are being fetched.
 fn render_reading_accounts(bank: &BankConfig, poll_count: u32) -> Markup {
     render_polling_step(
         "reading",
@@ -46,12 +47,12 @@ fn render_reading_accounts(bank: &BankConfig, poll_count: u32) -> Markup {
         &html! {
             div.bank { (render_bank_logo(bank)) strong { (bank.name) } }
             div.bar { span {} }
-            p.wait role="status" { "The bank is asked for your accounts…" }
+            p.wait role="status" { "Fetching your accounts from the bank…" }
         },
     )
 }
 
-/// Sends the customer to the bank.
+/// Starts a login at the bank.
 pub(crate) async fn start_bank_login(
     web: &WebState,
     open: &mut OpenLinkSession,
@@ -60,9 +61,9 @@ pub(crate) async fn start_bank_login(
     let bank = load_bank(web, &open.link).await?;
     let products = effective_schedule(&open.link, &bank).products();
     match bank_side::start_authorization(web, &bank, token, &products).await? {
-        Ok(visit) => {
-            let url = visit.authorization_url.clone();
-            open.link.authorization = Some(visit);
+        Ok(authorization) => {
+            let url = authorization.authorization_url.clone();
+            open.link.authorization = Some(authorization);
             open.link.bank_error = None;
             open.save_session(web).await?;
             Ok(render_bank_login(&bank, &url, 0))
@@ -74,6 +75,7 @@ pub(crate) async fn start_bank_login(
     }
 }
 
+/// Abandons the login that is in progress.
 pub(crate) async fn restart_bank_login(
     web: &WebState,
     open: &mut OpenLinkSession,
@@ -84,7 +86,7 @@ pub(crate) async fn restart_bank_login(
     Ok(render_consent(&open.link, &bank, utc_date(web.now())))
 }
 
-/// Whether the customer has come back from the bank.
+/// The next step, once the customer has returned from the bank.
 pub(crate) async fn poll_bank_login(
     web: &WebState,
     link: &LinkProgress,
@@ -99,9 +101,9 @@ pub(crate) async fn poll_bank_login(
     }
     match (&link.consent, &link.authorization) {
         (Some(_), _) => Ok(render_account_choice(link, &bank)),
-        (None, Some(visit)) => Ok(render_bank_login(
+        (None, Some(authorization)) => Ok(render_bank_login(
             &bank,
-            &visit.authorization_url,
+            &authorization.authorization_url,
             poll_count.saturating_add(1),
         )),
         (None, None)

@@ -17,14 +17,14 @@ use super::{
 };
 use crate::components::{format::format_date, labels::describe_interval};
 
-/// The first day whose transactions are read of a record that is linked on `day`: so many months back, and
-/// the window of each refresh.
+/// The first day whose transactions are read of a record that is linked on `day`: so many months back, and at least the
+/// window of each refresh.
 pub(crate) fn first_transaction_day(day: Date, months: u8) -> Date {
-    let asked = day.saturating_sub(i32::from(months).months());
-    asked.min(window_start(day))
+    let requested = day.saturating_sub(i32::from(months).months());
+    requested.min(window_start(day))
 }
 
-/// How often each product is read: what the bank allows of what is asked for.
+/// How often each product is read: what the bank allows of what is requested.
 pub(crate) fn effective_schedule(link: &LinkProgress, bank: &BankConfig) -> ByProduct<Interval> {
     let mut schedule = match &link.renewed_consent {
         Some(renewed) => renewed.schedule,
@@ -37,7 +37,7 @@ pub(crate) fn effective_schedule(link: &LinkProgress, bank: &BankConfig) -> ByPr
     schedule
 }
 
-/// `every hour`; or each product's own where they differ.
+/// `every hour`; or the interval of each product where they differ.
 pub(crate) fn describe_schedule(schedule: ByProduct<Interval>) -> String {
     match (schedule.balance, schedule.transactions) {
         (Some(balance), Some(transactions)) if balance != transactions => format!(
@@ -58,11 +58,10 @@ pub(crate) fn render_consent(link: &LinkProgress, bank: &BankConfig, today: Date
         Some(renewed) => renewed.since,
         None => first_transaction_day(today, link.options.backfill_months),
     };
-    let again = link.reauth_record.is_some();
-    let title = if again {
-        "Renew your consent"
-    } else {
-        "What you agree to"
+    let is_renewal = link.reauth_record.is_some();
+    let title = match is_renewal {
+        true => "Renew your consent",
+        false => "What you agree to",
     };
     let problem = link.bank_error.map(BankLinkError::customer_message);
     render_step(
@@ -86,7 +85,7 @@ pub(crate) fn render_consent(link: &LinkProgress, bank: &BankConfig, today: Date
             form data-action="go" data-popup {
                 div.actions {
                     button.main { "Continue to " (bank.name) }
-                    @if !again { button type="button" data-action="banks" { "Another bank" } }
+                    @if !is_renewal { button type="button" data-action="banks" { "Another bank" } }
                 }
             }
         },

@@ -1,8 +1,8 @@
 //! The last steps: the first refresh of the new record is waited for, and the success is shown.
 
 use maud::{Markup, html};
-use okra_core::model::bank::BankConfig;
-use okra_store::Consistency;
+use okra_core::model::{bank::BankConfig, snapshot::Product};
+use okra_store::{Consistency, RecordHead};
 use serde_json::Value;
 
 use super::{
@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{page_error::PageError, web_state::WebState};
 
-/// Looks at the first pull until the customer is told that it goes on without them.
+/// How often the frame asks whether the first refresh is done, until the customer need not wait for it any more.
 const MAX_POLLS: u32 = 25;
 
+/// The first refresh is in progress.
 pub(crate) fn render_fetching_data(poll_count: u32) -> Markup {
     render_polling_step(
         "progress",
@@ -23,11 +24,12 @@ pub(crate) fn render_fetching_data(poll_count: u32) -> Markup {
         poll_count,
         &html! {
             div.bar { span {} }
-            p.wait role="status" { "Your account is linked. The first data are on their way…" }
+            p.wait role="status" { "Your account is linked. The first data is being fetched…" }
         },
     )
 }
 
+/// The record is linked; `is_complete` where its first refresh is done.
 fn render_success(link: &LinkProgress, bank: &BankConfig, is_complete: bool) -> Markup {
     let title = link
         .options
@@ -46,12 +48,13 @@ fn render_success(link: &LinkProgress, bank: &BankConfig, is_complete: bool) -> 
                 Some(message) => p { (message) },
                 None => p { "From now on " (app) " is kept up to date, " (describe_schedule(effective_schedule(link, bank))) "." },
             }
-            @if !is_complete { p.sub { "The first data take a little longer; you need not wait for them." } }
+            @if !is_complete { p.sub { "The first data takes a little longer; you need not wait for it." } }
             div.actions { button.main type="button" data-close { "Done" } }
         }
     }
 }
 
+/// The success, once the first refresh is done.
 pub(crate) async fn poll_first_refresh(
     web: &WebState,
     link: &LinkProgress,
@@ -60,21 +63,24 @@ pub(crate) async fn poll_first_refresh(
     let Some(record) = link.record else {
         return Ok(render_fetching_data(poll_count.saturating_add(1)));
     };
-    let head = web
-        .api
-        .store
-        .find_head(record, Consistency::Eventual)
-        .await?;
-    let pulled = head.is_some_and(|head| {
-        let all = head.schedule.iter().all(|(product, _)| {
-            head.watermarks
-                .get(product)
-                .is_some_and(|mark| mark.digest.is_some())
-        });
-        all && head.is_first_fetched()
+    let store = &web.api.store;
+    let head = store.find_head(record, Consistency::Eventual).await?;
+    let is_complete = head.is_some_and(|head| {
+        head.is_first_fetched()
+            && head
+                .schedule
+                .iter()
+                .all(|(product, _)| is_fetched(&head, product))
     });
-    if pulled || poll_count >= MAX_POLLS {
-        return Ok(render_success(link, &load_bank(web, link).await?, pulled));
+    if is_complete || poll_count >= MAX_POLLS {
+        let bank = load_bank(web, link).await?;
+        return Ok(render_success(link, &bank, is_complete));
     }
     Ok(render_fetching_data(poll_count.saturating_add(1)))
+}
+
+/// True where a product of a record was fetched and dispatched.
+fn is_fetched(head: &RecordHead, product: Product) -> bool {
+    let watermark = head.watermarks.get(product);
+    watermark.is_some_and(|watermark| watermark.digest.is_some())
 }

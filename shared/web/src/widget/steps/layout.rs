@@ -6,16 +6,17 @@ use okra_core::model::bank::BankConfig;
 use super::super::link_session::LinkProgress;
 use crate::{page_error::PageError, web_state::WebState};
 
-/// Milliseconds between two looks at something that is under way.
+/// Milliseconds until the frame asks again.
 const POLL_INTERVAL_MS: u32 = 1200;
 
+/// A step of the link.
 pub(crate) fn render_step(name: &str, title: &str, body: &Markup) -> Markup {
     html! {
         section data-step=(name) { h1 tabindex="-1" { (title) } (body) }
     }
 }
 
-/// A step that is under way: the frame looks again after a while.
+/// A step that is in progress: the frame asks for it again after a while.
 pub(crate) fn render_polling_step(
     name: &str,
     title: &str,
@@ -31,6 +32,7 @@ pub(crate) fn render_polling_step(
     }
 }
 
+/// The last step of a link that cannot go on.
 pub(crate) fn render_ended_step(sentence: &str) -> Markup {
     render_step(
         "over",
@@ -42,7 +44,7 @@ pub(crate) fn render_ended_step(sentence: &str) -> Markup {
     )
 }
 
-/// Two letters on a ground of the bank's own colour: logos belong to the banks.
+/// In place of the bank's logo, which belongs to the bank: two letters on a ground whose colour depends on the bank.
 pub(crate) fn render_bank_logo(bank: &BankConfig) -> Markup {
     const HUES: usize = 8;
     let firsts = bank
@@ -50,8 +52,10 @@ pub(crate) fn render_bank_logo(bank: &BankConfig) -> Markup {
         .split_whitespace()
         .filter_map(|word| word.chars().next());
     let letters: String = firsts.filter(|it| it.is_alphanumeric()).take(2).collect();
-    let mix = |hash: usize, byte: u8| hash.wrapping_mul(31).wrapping_add(byte.into());
-    let hue = (bank.slug.bytes().fold(7, mix) >> 3) % HUES;
+    let hash = bank.slug.bytes().fold(7_usize, |hash, byte| {
+        hash.wrapping_mul(31).wrapping_add(byte.into())
+    });
+    let hue = (hash >> 3) % HUES;
     html! {
         svg.logo viewBox="0 0 40 40" width="40" height="40" aria-hidden="true" {
             rect width="40" height="40" rx="10" class={ "hue" (hue) } {}
@@ -60,6 +64,7 @@ pub(crate) fn render_bank_logo(bank: &BankConfig) -> Markup {
     }
 }
 
+/// The bank that the customer chose.
 pub(crate) async fn load_bank(
     web: &WebState,
     link: &LinkProgress,

@@ -41,7 +41,7 @@ use crate::{
 /// The header that carries the session's token.
 const SESSION_HEADER: &str = "x-okra-link";
 
-/// What a customer sees first.
+/// What the customer sees first.
 pub(crate) async fn render_first_step(
     web: &WebState,
     link: &LinkProgress,
@@ -50,14 +50,14 @@ pub(crate) async fn render_first_step(
         Some(bank) => match web.api.store.find_bank(bank).await? {
             Some(bank) => Ok(render_consent(link, &bank, utc_date(web.now()))),
             None => Ok(render_ended_step(
-                "The bank of that account is not configured any more.",
+                "The bank of that account is not available here any more.",
             )),
         },
         None => render_bank_list(web, link).await,
     }
 }
 
-/// One step: what was sent, and what is shown next.
+/// Takes one step: the response is the next one.
 pub(crate) async fn handle_step(
     State(web): State<Arc<WebState>>,
     headers: HeaderMap,
