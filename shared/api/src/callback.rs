@@ -1,6 +1,7 @@
 //! The pull half of webhooks and refreshes: `callback?record=..&method=..`.
 
 use axum::http::StatusCode;
+use okra_app::jobs::LastRefresh;
 use okra_core::model::{ids::Seq, snapshot::Product};
 use okra_store::{Account, RecordStatus};
 use okra_wire::{
@@ -14,7 +15,7 @@ use crate::{
     accounts, balances,
     call::ApiRequest,
     envelope::{ApiError, ApiResponse, success_response},
-    jobs::LastRefresh,
+    jobs::describe_last_job,
     names::DisplayNames,
     transactions,
 };
@@ -57,7 +58,7 @@ pub(crate) async fn get_callback_data(request: &ApiRequest) -> ApiResponse {
     // Before the data, so that a refresh that is told to be done is in it. None asks for the accounts.
     let last = match family {
         CallbackFamily::Accounts => LastRefresh::default(),
-        _ => LastRefresh::load_for_record(request, head.record, product).await?,
+        _ => scope.load_last_refresh(head.record, product).await?,
     };
     let (mut had, mut lacking) = (last.succeeded_at, last.failed_at);
     let mut of_accounts = |accounts: &[Account], product| {
@@ -118,7 +119,7 @@ pub(crate) async fn get_callback_data(request: &ApiRequest) -> ApiResponse {
     let status = RefreshStatusResource::new(completed, head.status == RecordStatus::Active);
     let status = status.with_refresh_times(had, lacking);
     let status = match last.job {
-        Some(job) => status.with_last_job(job),
+        Some(job) => status.with_last_job(describe_last_job(job)),
         None => status,
     };
     let data = CallbackResource::new(method, head.record, status, latest, resource);

@@ -1,6 +1,9 @@
 //! Customers, and the sandbox's.
 
-use okra_app::{AppError, CreateLoginRequest, SandboxLoginFactory};
+use okra_app::{
+    AppError, CreateLoginRequest, SandboxLoginFactory,
+    linking::{LinkCustomer, LinkRecordRequest},
+};
 use okra_core::model::ids::{BankId, CustomerId};
 use okra_store::{Customer, ListPage};
 use okra_wire::{
@@ -14,9 +17,10 @@ use crate::{
     call::ApiRequest,
     envelope::{ApiError, ApiResponse, success_response},
     input::{self, BANK, CUSTOMER, Input},
-    link::{LinkCustomer, LinkRecordRequest, LinkRecordResponse, LinkTerms, link_record},
+    link::{LinkRecordResponse, parse_link_terms},
     names::DisplayNames,
     records,
+    refresh::parse_user_address,
 };
 
 /// Customers that a list with pages looks at, at most. An app with more goes through them with a cursor.
@@ -106,7 +110,7 @@ async fn create_sandbox_customer(
         let problem = format!("is 1 to {MAX_SANDBOX_ACCOUNTS}");
         return Err(ApiError::invalid_field("noOfAccount", problem));
     }
-    let terms = LinkTerms::from_input(request, input)?;
+    let terms = parse_link_terms(input)?;
     let ask = CreateLoginRequest {
         name: input.find_text(&["name"]),
         bank: input.parse_id(BANK)?,
@@ -125,8 +129,10 @@ async fn create_sandbox_customer(
         },
         account_ids: vec![],
         terms,
+        user_address: parse_user_address(request)?,
     };
-    link_record(request, linking).await
+    let linked = request.scope()?.link_record(linking).await?;
+    Ok(linked.into())
 }
 
 /// The first one's fields stand at the top, for callers that made one.

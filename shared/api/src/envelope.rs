@@ -82,26 +82,12 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, kind, message)
     }
 
-    /// True for something that is not there.
-    pub(crate) fn is_not_found(&self) -> bool {
-        self.status == StatusCode::NOT_FOUND
-    }
-
     /// There is such an endpoint, but not for that method.
     pub(crate) fn wrong_method(allowed_methods: &'static str) -> Self {
         let message = format!("Call this endpoint with {allowed_methods}");
         Self {
             allowed_methods: Some(allowed_methods),
             ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "API", message)
-        }
-    }
-
-    /// Another change of the same thing was under way.
-    pub(crate) fn retry_later() -> Self {
-        let message = "Something else is changing this at the moment; try again";
-        Self {
-            retry_after_s: Some(BUSY_RETRY_S),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message)
         }
     }
 

@@ -29,7 +29,6 @@ mod links;
 mod names;
 #[cfg(feature = "openapi")]
 mod openapi;
-mod places;
 mod products;
 mod records;
 mod reference;
@@ -57,10 +56,25 @@ pub use okra_vault::secrets_match;
 
 pub use self::{
     input::MAX_BODY_BYTES,
-    places::await_bank_permit,
     repeats::IDEMPOTENCY_KEY,
     routes::{Access, Origin, ROUTES, Route},
 };
+
+/// [`Services::await_bank_permit`], for callers that have not moved to it.
+///
+/// # Errors
+///
+/// [`okra_store::StoreError`].
+pub async fn await_bank_permit(
+    services: &Services,
+    bank: &okra_core::model::bank::BankConfig,
+    now: jiff::Timestamp,
+) -> Result<Result<(), jiff::Timestamp>, okra_store::StoreError> {
+    Ok(match services.await_bank_permit(bank, now).await? {
+        okra_app::BankPermit::Granted => Ok(()),
+        okra_app::BankPermit::ExhaustedUntil(at) => Err(at),
+    })
+}
 
 type HandlerFuture<'a> =
     Pin<Box<dyn Future<Output = Result<Response, envelope::ApiError>> + Send + 'a>>;

@@ -8,15 +8,27 @@
 //! the API and the pages parse, render, and turn an [`AppError`] into a response of their own.
 
 mod app_scope;
+mod bank_permit;
 mod cache;
+mod consents;
+pub mod data_sync;
+pub mod deliveries;
+pub mod endpoint_health;
+pub mod endpoint_lookup;
+pub mod endpoints;
 mod error;
+pub mod jobs;
 pub mod keys;
+pub mod linking;
 pub mod record_scope;
 pub mod record_state;
+pub mod refresh;
+pub mod replays;
 mod services;
 
 pub use self::{
     app_scope::{AppScope, CallLimit},
+    bank_permit::BankPermit,
     cache::CachedBanks,
     error::{AppError, RetryTime},
     services::{
