@@ -1,8 +1,8 @@
-//! Net changes: a stretch of a feed as a page shows it, each row once.
+//! Net changes: a range of a feed as a page shows it, each row once. The cast: [`NetChanges`], a page that takes entries;
+//! [`NetTransaction`] and [`NetBalance`], what became of one row over the page.
 //!
-//! A page of the change feed is cut from entries that never change. Within it the changes of one row
-//! are folded: added and then modified is added, added and then removed is nothing. Applying the pages
-//! one after the other gives what applying the entries gives, wherever they are cut.
+//! The rule: applying the pages one after the other gives what applying the entries gives, wherever the pages are cut.
+//! Within a page the changes of one row are folded: added and then modified is added, added and then removed is nothing.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
     },
     sync::{
         cursor::FeedPosition,
-        feed::{Change, FeedEntry, MatchConfidence},
+        feed::{Change, FeedEntry, MatchConfidence, TransactionsDiff},
     },
 };
 
@@ -28,11 +28,11 @@ pub struct NetTransaction {
     pub account: AccountId,
     /// When the last of the changes was committed.
     pub committed_at: Timestamp,
-    /// As it was before; `None` where it was not there.
+    /// Before the page; `None` where the transaction did not exist.
     pub before: Option<TransactionFacts>,
-    /// As it is after; `None` where it is gone.
+    /// After the page; `None` where the transaction was removed.
     pub after: Option<TransactionFacts>,
-    /// The least that any of the changes was sure of.
+    /// The least confident match among the changes.
     pub confidence: MatchConfidence,
 }
 
@@ -43,9 +43,9 @@ pub struct NetBalance {
     pub record: RecordId,
     /// When the last of the changes was committed.
     pub committed_at: Timestamp,
-    /// As it was before; `None` where it was not stated.
+    /// Before the page; `None` where the bank had stated none.
     pub before: Option<BalanceFacts>,
-    /// As it is after.
+    /// After the page.
     pub after: BalanceFacts,
 }
 
@@ -60,11 +60,11 @@ pub struct NetChanges {
 /// A net change of a transaction, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetChange<'a> {
-    /// It was not there.
+    /// It is new.
     Added(&'a TransactionFacts),
-    /// It read otherwise.
+    /// It changed from the first to the second.
     Modified(&'a TransactionFacts, &'a TransactionFacts),
-    /// It is gone, and was this.
+    /// It was removed, and was this before.
     Removed(&'a TransactionFacts),
 }
 
@@ -74,145 +74,76 @@ impl NetChanges {
         self.row_count
     }
 
-    /// Takes what comes after `position` in the next entry of its feed, at most `room` rows of it, and
-    /// returns the position after that.
+    /// Takes what comes after `position` in the next entry of its feed, at most `max_rows` rows of it, and returns the
+    /// position after that.
     pub fn take_entry(
         &mut self,
         entry: &FeedEntry,
         position: FeedPosition,
-        room: usize,
+        max_rows: usize,
     ) -> FeedPosition {
-        let (mut skipped, mut rows) = (0, 0_usize);
-        let done = FeedPosition {
-            seq: entry.seq,
-            rows: 0,
-        };
-        let mut step = |net: &mut Self, apply: &mut dyn FnMut(&mut Self)| {
-            if skipped < usize::from(position.rows) {
-                skipped += 1;
-                return true;
+        let mut next = position;
+        let mut room = max_rows;
+        for row in entry_rows(&entry.change).skip(usize::from(position.rows)) {
+            if room == 0 {
+                return next;
             }
-            if rows == room {
-                return false;
+            room -= 1;
+            next.rows += 1;
+            self.row_count += 1;
+            // A change of a balance or of transactions always names its account.
+            debug_assert!(
+                entry.account.is_some(),
+                "entry {} has no account",
+                entry.seq
+            );
+            if let Some(account) = entry.account {
+                self.fold_row(entry, account, row);
             }
-            rows += 1;
-            net.row_count += 1;
-            apply(net);
-            true
-        };
-        let mut whole = true;
-        match &entry.change {
-            Change::Balance { before, after } => {
-                whole = step(self, &mut |net| {
-                    if let Some(account) = entry.account {
-                        net.fold_balance(entry, account, *before, *after);
-                    }
-                });
-            }
-            Change::Transactions(diff) => {
-                let Some(account) = entry.account else {
-                    return done;
-                };
-                for row in &diff.removed {
-                    whole = whole
-                        && step(self, &mut |net| {
-                            let before = Some(row.facts.clone());
-                            net.fold_transaction(
-                                entry,
-                                account,
-                                row.id,
-                                before,
-                                None,
-                                MatchConfidence::Exact,
-                            );
-                        });
-                }
-                for row in &diff.modified {
-                    whole = whole
-                        && step(self, &mut |net| {
-                            let (before, after) = (row.before.clone(), row.after.facts.clone());
-                            let (before, after) = (Some(before), Some(after));
-                            net.fold_transaction(
-                                entry,
-                                account,
-                                row.after.id,
-                                before,
-                                after,
-                                row.confidence,
-                            );
-                        });
-                }
-                for row in &diff.added {
-                    whole = whole
-                        && step(self, &mut |net| {
-                            let after = Some(row.facts.clone());
-                            net.fold_transaction(
-                                entry,
-                                account,
-                                row.id,
-                                None,
-                                after,
-                                MatchConfidence::Exact,
-                            );
-                        });
-                }
-            }
-            Change::State(_) => {}
-        }
-        if whole {
-            return done;
         }
         FeedPosition {
-            seq: position.seq,
-            rows: position
-                .rows
-                .saturating_add(u16::try_from(rows).unwrap_or(u16::MAX)),
+            seq: entry.seq,
+            rows: 0,
         }
     }
 
-    fn fold_balance(
-        &mut self,
-        entry: &FeedEntry,
-        account: AccountId,
-        before: Option<BalanceFacts>,
-        after: BalanceFacts,
-    ) {
-        let net = self.balances.entry(account).or_insert(NetBalance {
-            record: entry.record,
-            committed_at: entry.committed_at,
-            before,
-            after,
-        });
-        net.after = after;
-        net.committed_at = entry.committed_at;
-    }
-
-    fn fold_transaction(
-        &mut self,
-        entry: &FeedEntry,
-        account: AccountId,
-        id: TransactionId,
-        before: Option<TransactionFacts>,
-        after: Option<TransactionFacts>,
-        confidence: MatchConfidence,
-    ) {
-        let net = self
-            .transactions
-            .entry((account, id))
-            .or_insert(NetTransaction {
-                record: entry.record,
-                account,
-                committed_at: entry.committed_at,
+    fn fold_row(&mut self, entry: &FeedEntry, account: AccountId, row: EntryRow<'_>) {
+        match row {
+            EntryRow::Balance { before, after } => {
+                let net = self.balances.entry(account).or_insert(NetBalance {
+                    record: entry.record,
+                    committed_at: entry.committed_at,
+                    before,
+                    after,
+                });
+                net.after = after;
+                net.committed_at = entry.committed_at;
+            }
+            EntryRow::Transaction {
+                id,
                 before,
-                after: None,
+                after,
                 confidence,
-            });
-        net.after = after;
-        net.committed_at = entry.committed_at;
-        net.confidence = net.confidence.max(confidence);
+            } => {
+                let net =
+                    self.transactions
+                        .entry((account, id))
+                        .or_insert_with(|| NetTransaction {
+                            record: entry.record,
+                            account,
+                            committed_at: entry.committed_at,
+                            before: before.cloned(),
+                            after: None,
+                            confidence,
+                        });
+                net.after = after.cloned();
+                net.committed_at = entry.committed_at;
+                net.confidence = net.confidence.max(confidence);
+            }
+        }
     }
 
-    /// The transactions that read otherwise after the page than before it, by account and id.
+    /// The transactions that differ after the page from before it, by account and id.
     pub fn net_transactions(
         &self,
     ) -> impl Iterator<Item = (TransactionId, &NetTransaction, NetChange<'_>)> {
@@ -229,11 +160,66 @@ impl NetChanges {
         })
     }
 
-    /// The balances that are others after the page than before it, by account.
+    /// The balances that differ after the page from before it, by account.
     pub fn net_balances(&self) -> impl Iterator<Item = (AccountId, &NetBalance)> {
         self.balances
             .iter()
             .filter(|(_, net)| net.before != Some(net.after))
             .map(|(account, net)| (*account, net))
     }
+}
+
+/// One row of a feed entry: a balance, or a transaction that came, changed or went.
+#[derive(Clone, Copy)]
+enum EntryRow<'a> {
+    Balance {
+        before: Option<BalanceFacts>,
+        after: BalanceFacts,
+    },
+    Transaction {
+        id: TransactionId,
+        before: Option<&'a TransactionFacts>,
+        after: Option<&'a TransactionFacts>,
+        confidence: MatchConfidence,
+    },
+}
+
+/// The rows of a change in their fixed order, which positions count: removed, modified, added.
+fn entry_rows(change: &Change) -> impl Iterator<Item = EntryRow<'_>> {
+    let balance = match change {
+        Change::Balance { before, after } => Some(EntryRow::Balance {
+            before: *before,
+            after: *after,
+        }),
+        Change::Transactions(_) | Change::State(_) => None,
+    };
+    let diff = match change {
+        Change::Transactions(diff) => Some(diff),
+        Change::Balance { .. } | Change::State(_) => None,
+    };
+    balance
+        .into_iter()
+        .chain(diff.into_iter().flat_map(transaction_rows))
+}
+
+fn transaction_rows(diff: &TransactionsDiff) -> impl Iterator<Item = EntryRow<'_>> {
+    let removed = diff.removed.iter().map(|row| EntryRow::Transaction {
+        id: row.id,
+        before: Some(&row.facts),
+        after: None,
+        confidence: MatchConfidence::Exact,
+    });
+    let modified = diff.modified.iter().map(|row| EntryRow::Transaction {
+        id: row.after.id,
+        before: Some(&row.before),
+        after: Some(&row.after.facts),
+        confidence: row.confidence,
+    });
+    let added = diff.added.iter().map(|row| EntryRow::Transaction {
+        id: row.id,
+        before: None,
+        after: Some(&row.facts),
+        confidence: MatchConfidence::Exact,
+    });
+    removed.chain(modified).chain(added)
 }

@@ -1,19 +1,18 @@
-//! Doubt: when a row that an answer lacks is believed to be gone.
+//! Pending deletions: when a row that a response lacks is taken to be deleted. The cast: [`MissingRows`], how much a
+//! response lacks; [`PendingDeletions`], what earlier responses lacked and no second one has confirmed.
 //!
-//! A row can be missing because the bank removed it, because the pages moved while they were read, or
-//! because the answer was cut short. The first must be told, the others must not. So a removal needs
-//! two witnesses:
+//! A row can be missing because the bank deleted it, because the pages moved while they were read, or because the
+//! response was cut short. Only the first is a change. So the rule is that a deletion needs two responses:
 //!
-//! * **A few rows missing** ([`Loss::Few`]): the refresh asks the bank at once for the dates of these
-//!   rows alone. Other dates make other pages, so what moved in one answer does not move in the
-//!   other. A row that both lack is gone. Where the bank does not answer the second question, the
-//!   rows are held and a later refresh is the second witness.
-//! * **Most of the rows missing, or all** ([`Loss::Most`]): nothing of the answer is believed, the last
-//!   good state is kept, and the bank is said to answer nonsense. An answer at least
-//!   [`MOST_BELIEVED_AFTER`] later that still lacks them is believed, so an account that was truly
-//!   emptied is no trap.
+//! * **A few rows missing** ([`MissingRows::Few`]): the refresh asks the bank at once for the dates of these rows alone.
+//!   Other dates make other pages, so what moved in one response does not move in the other. A row that both lack is
+//!   deleted. Where the bank does not respond to the second request, the deletions are pending, and a later refresh
+//!   confirms them.
+//! * **Most of the rows missing, or all** ([`MissingRows::Most`]): the response is rejected as malformed, and the last
+//!   good state is kept. A response at least [`CONFIRM_MOST_AFTER`] later that still lacks them confirms it, so an
+//!   account that was truly emptied is no trap.
 //!
-//! Any answer that lacks nothing ends the doubt.
+//! Any response that lacks nothing ends the pending deletions.
 
 use std::collections::BTreeSet;
 
@@ -25,52 +24,55 @@ use crate::model::{
     snapshot::{BookingStatus, Transaction},
 };
 
-/// Missing rows from which on a loss of more than half is one of [`Loss::Most`].
+/// Missing rows from which on more than half of the rows is [`MissingRows::Most`].
 pub const MOST_MISSING_MIN_ROWS: usize = 5;
 
-/// How long most of the rows must have been missing before it is believed.
+/// How long most of the rows must have been missing until they are taken to be deleted.
 pub const CONFIRM_MOST_AFTER: SignedDuration = SignedDuration::from_hours(20);
 
-/// How long a few rows that could not be asked for again must have been missing.
+/// How long a few rows must have been missing where the second request failed.
 pub const CONFIRM_FEW_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
-/// Rows held at once, at most; others wait for their turn.
+/// Rows of an account whose deletion is pending at once, at most; others become pending later.
 pub const MAX_PENDING_ROWS: usize = 24;
 
-/// What an answer lacked that is not believed to be gone yet.
+/// Rows that a response lacked and whose deletion is not confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingDeletions {
-    /// The first answer that lacked it.
+    /// When the first response lacked them.
     #[serde(rename = "s", with = "jiff::fmt::serde::timestamp::second::required")]
     pub since: Timestamp,
-    /// The rows; none where the answer lacked most of them.
+    /// The rows; empty where the response lacked most of them.
     #[serde(rename = "r", skip_serializing_if = "BTreeSet::is_empty", default)]
     pub rows: BTreeSet<TransactionId>,
 }
 
-/// How much an answer lacks.
+/// How much a response lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingRows {
     /// Nothing.
     None,
     /// A few rows.
     Few,
-    /// More than half of the rows and at least [`MOST_FROM`], or every row and one of them booked.
+    /// More than half of the rows and at least [`MOST_MISSING_MIN_ROWS`], or every row and one of them booked.
     Most,
 }
 
 impl MissingRows {
-    /// The loss of `missing` rows, of `known` in the window, in an answer of `answered` rows.
+    /// Classifies the `missing` rows of a response of `response_count` rows, where `stored_count` are stored in its
+    /// window.
     pub fn classify_missing(
         missing: &[Transaction],
         stored_count: usize,
         response_count: usize,
     ) -> Self {
-        let booked = |row: &Transaction| row.facts.status == BookingStatus::Booked;
+        let is_any_booked = missing
+            .iter()
+            .any(|row| row.facts.status == BookingStatus::Booked);
         if missing.is_empty() {
             Self::None
         } else if (missing.len() >= MOST_MISSING_MIN_ROWS && missing.len() * 2 > stored_count)
-            || (response_count == 0 && missing.iter().any(booked))
+            || (response_count == 0 && is_any_booked)
         {
             Self::Most
         } else {
@@ -82,30 +84,30 @@ impl MissingRows {
 impl PendingDeletions {
     /// True where most rows have been missing for long enough.
     pub fn is_most_confirmed(pending: Option<&Self>, now: Timestamp) -> bool {
-        pending.is_some_and(|doubt| {
-            doubt.rows.is_empty() && now.duration_since(doubt.since) >= CONFIRM_MOST_AFTER
+        pending.is_some_and(|pending| {
+            pending.rows.is_empty() && now.duration_since(pending.since) >= CONFIRM_MOST_AFTER
         })
     }
 
     /// True where this row has been missing for long enough.
     pub fn is_row_confirmed(pending: Option<&Self>, row: TransactionId, now: Timestamp) -> bool {
-        pending.is_some_and(|doubt| {
-            doubt.rows.contains(&row) && now.duration_since(doubt.since) >= CONFIRM_FEW_AFTER
+        pending.is_some_and(|pending| {
+            pending.rows.contains(&row) && now.duration_since(pending.since) >= CONFIRM_FEW_AFTER
         })
     }
 
-    /// The doubt after most rows were missing once more.
+    /// The pending deletions after most rows were missing, where they were `before`.
     pub fn for_most_rows(before: Option<&Self>, now: Timestamp) -> Self {
         let since = before
-            .filter(|doubt| doubt.rows.is_empty())
-            .map_or(now, |doubt| doubt.since);
+            .filter(|pending| pending.rows.is_empty())
+            .map_or(now, |pending| pending.since);
         Self {
             since,
             rows: BTreeSet::new(),
         }
     }
 
-    /// The doubt after these rows were held; `None` where there are none.
+    /// The pending deletions after these rows were missing, where they were `before`; `None` where none are missing.
     pub fn for_rows(
         before: Option<&Self>,
         missing: &BTreeSet<TransactionId>,
@@ -117,8 +119,8 @@ impl PendingDeletions {
         let rows: BTreeSet<TransactionId> =
             missing.iter().copied().take(MAX_PENDING_ROWS).collect();
         let since = before
-            .filter(|doubt| rows.is_subset(&doubt.rows))
-            .map_or(now, |doubt| doubt.since);
+            .filter(|pending| rows.is_subset(&pending.rows))
+            .map_or(now, |pending| pending.since);
         Some(Self { since, rows })
     }
 }
