@@ -9,7 +9,7 @@ use okra_core::model::{
 };
 use okra_store::{Account, Customer, OwnedBank, RecordHead, RecordStatus};
 use okra_wire::{
-    lack::AvailabilityResource,
+    availability::AvailabilityResource,
     origin::{AccountContext, NamedReference, ResourceIds, ResourceTimes},
     record::RecordDetails,
 };

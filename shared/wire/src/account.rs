@@ -8,7 +8,7 @@ use okra_core::model::{
 use serde::Serialize;
 
 use crate::{
-    lack::AccountAvailabilityResource,
+    availability::AccountAvailabilityResource,
     origin::{AccountContext, NamedReference, ResourceTimes},
     scalar::{EmptyList, IsoInstant},
 };

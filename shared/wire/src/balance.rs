@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::{
     account::AccountReference,
-    feed::DriftResource,
-    lack::AvailabilityResource,
+    availability::AvailabilityResource,
+    drift::DriftResource,
     origin::{AccountContext, NamedReference, ResourceTimes},
     scalar::{EmptyList, IsoInstant, MajorUnits},
 };

@@ -6,10 +6,7 @@ use okra_core::{
         money::Currency,
         snapshot::{BalanceFacts, TransactionFacts},
     },
-    sync::{
-        drift,
-        net_changes::{NetBalance, NetTransaction},
-    },
+    sync::net_changes::{NetBalance, NetTransaction},
 };
 use serde::Serialize;
 
@@ -233,33 +230,6 @@ impl BalanceVersionResource {
             available_balance,
             ledger_balance,
             currency,
-        }
-    }
-}
-
-/// A disagreement between an account's balance and its transactions; see `docs/SYNC.md`.
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct DriftResource {
-    /// What the balance has more than the transactions explain.
-    amount: MajorUnits,
-    currency: Currency,
-    /// When it was first seen.
-    since: IsoInstant,
-    /// `running_balance`, `closing_balance` or `balance_movement`.
-    check: &'static str,
-    /// Days whose rows do not tie.
-    days: u32,
-}
-
-impl From<&drift::Drift> for DriftResource {
-    fn from(drift: &drift::Drift) -> Self {
-        Self {
-            amount: MajorUnits(drift.amount),
-            currency: drift.amount.currency,
-            since: IsoInstant(drift.since),
-            check: drift.check.as_str(),
-            days: drift.days,
         }
     }
 }

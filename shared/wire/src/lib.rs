@@ -5,17 +5,19 @@
 //! nothing for are there all the same, empty: typed clients stop on a field that is missing or null.
 
 pub mod account;
+pub mod availability;
 pub mod balance;
 pub mod bank;
 pub mod callback;
 pub mod customer;
 #[cfg(any(test, feature = "documented"))]
 pub mod documented;
+mod drift;
 pub mod envelope;
 pub mod feed;
-pub mod lack;
 pub mod operation;
 pub mod origin;
+mod product_flags;
 pub mod record;
 pub mod scalar;
 pub mod transaction;

@@ -8,7 +8,7 @@ use okra_core::{
 };
 use serde::Serialize;
 
-use crate::scalar::IsoInstant;
+use crate::{scalar::IsoInstant, webhook::EventKind};
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
@@ -53,38 +53,21 @@ pub enum OperationalEvent<'a> {
 }
 
 impl OperationalEvent<'_> {
+    /// Which event it is.
+    pub const fn kind(&self) -> EventKind {
+        match self {
+            Self::Failing { .. } => EventKind::EndpointFailing,
+            Self::Parked { .. } => EventKind::EndpointParked,
+            Self::Disabled { .. } => EventKind::EndpointDisabled,
+            Self::Recovered { .. } => EventKind::EndpointRecovered,
+            Self::Ping => EventKind::WebhookPing,
+            Self::Exhausted { .. } => EventKind::DeliveryExhausted,
+        }
+    }
+
     /// The event's name.
     pub const fn event_name(&self) -> &'static str {
-        match self {
-            Self::Failing { .. } => "endpoint.failing",
-            Self::Parked { .. } => "endpoint.parked",
-            Self::Disabled { .. } => "endpoint.disabled",
-            Self::Recovered { .. } => "endpoint.recovered",
-            Self::Ping => "webhook.ping",
-            Self::Exhausted { .. } => "delivery.exhausted",
-        }
-    }
-
-    const fn event_code(&self) -> &'static str {
-        match self {
-            Self::Failing { .. } => "ENDPOINT_FAILING",
-            Self::Parked { .. } => "ENDPOINT_PARKED",
-            Self::Disabled { .. } => "ENDPOINT_DISABLED",
-            Self::Recovered { .. } => "ENDPOINT_RECOVERED",
-            Self::Ping => "WEBHOOK_PING",
-            Self::Exhausted { .. } => "DELIVERY_EXHAUSTED",
-        }
-    }
-
-    const fn event_message(&self) -> &'static str {
-        match self {
-            Self::Failing { .. } => "An endpoint has been failing for days",
-            Self::Parked { .. } => "An endpoint is down; its events are parked until it is back",
-            Self::Disabled { .. } => "An endpoint was disabled; its events are parked",
-            Self::Recovered { .. } => "An endpoint takes events again",
-            Self::Ping => "A ping, to see whether this endpoint answers",
-            Self::Exhausted { .. } => "An event was given up for an endpoint",
-        }
+        self.kind().name()
     }
 }
 
@@ -180,14 +163,9 @@ pub fn render_operation_body(
     context: &OperationContext<'_>,
     operation: &OperationalEvent<'_>,
 ) -> Vec<u8> {
-    let code = operation.event_code();
-    let method = match operation {
-        OperationalEvent::Exhausted { .. } => "DELIVERY",
-        OperationalEvent::Ping => "PING",
-        _ => "ENDPOINT",
-    };
+    let kind = operation.kind().describe();
     let body = OperationBody {
-        event: operation.event_name(),
+        event: kind.name,
         event_id: match operation {
             OperationalEvent::Ping => EventId::for_ping(context.subject, context.at),
             _ => EventId::for_feed_entry(FeedSource::App(context.app), context.seq),
@@ -195,13 +173,13 @@ pub fn render_operation_body(
         version: context.version.as_str(),
         sequence: context.seq.0,
         previous_sequence: context.seq.0.saturating_sub(1),
-        method,
-        callback_type: method,
-        callback_code: code,
-        code,
+        method: kind.method,
+        callback_type: kind.method,
+        callback_code: kind.code,
+        code: kind.code,
         kind: "CALLBACK",
         status: "is_success",
-        message: operation.event_message(),
+        message: kind.message,
         endpoint_url: context.endpoint_url,
         callback_url: format!("{}/v2/webhooks/list", context.public_url),
         started_at: IsoInstant(context.at),
@@ -222,24 +200,45 @@ pub fn render_operation_body(
     serde_json::to_vec(&body).unwrap_or_default()
 }
 
+/// The detail about an endpoint's health, with nothing in it.
+const NO_HEALTH_DETAIL: OperationDetail<'static> = OperationDetail::Health {
+    failing_since: None,
+    failing_days: None,
+    reason: None,
+    gap: None,
+};
+
 fn operation_detail<'a>(operation: &OperationalEvent<'a>) -> OperationDetail<'a> {
-    let health =
-        |since: Option<Timestamp>, days, reason, gap: Option<EventGap>| OperationDetail::Health {
-            failing_since: since.map(IsoInstant),
-            failing_days: days,
-            reason,
+    match *operation {
+        OperationalEvent::Ping => NO_HEALTH_DETAIL,
+        OperationalEvent::Failing { since, days } => OperationDetail::Health {
+            failing_since: Some(IsoInstant(since)),
+            failing_days: Some(days),
+            reason: None,
+            gap: None,
+        },
+        OperationalEvent::Parked { since } => OperationDetail::Health {
+            failing_since: Some(IsoInstant(since)),
+            failing_days: None,
+            reason: None,
+            gap: None,
+        },
+        OperationalEvent::Disabled { by } => OperationDetail::Health {
+            failing_since: None,
+            failing_days: None,
+            reason: Some(by),
+            gap: None,
+        },
+        OperationalEvent::Recovered { since, gap } => OperationDetail::Health {
+            failing_since: Some(IsoInstant(since)),
+            failing_days: None,
+            reason: None,
             gap: gap.map(|gap| OperationGapBody {
                 from: IsoInstant(gap.from),
                 until: IsoInstant(gap.until),
                 events: gap.events,
             }),
-        };
-    match *operation {
-        OperationalEvent::Ping => health(None, None, None, None),
-        OperationalEvent::Failing { since, days } => health(Some(since), Some(days), None, None),
-        OperationalEvent::Parked { since } => health(Some(since), None, None, None),
-        OperationalEvent::Disabled { by } => health(None, None, Some(by), None),
-        OperationalEvent::Recovered { since, gap } => health(Some(since), None, None, gap),
+        },
         OperationalEvent::Exhausted {
             event,
             name,

@@ -10,7 +10,7 @@ use okra_core::{
 };
 use serde::Serialize;
 
-use crate::lack::AvailabilityResource;
+use crate::availability::AvailabilityResource;
 
 /// An id with a name, as Okra populates references.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

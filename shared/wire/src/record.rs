@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::{
     balance::CallbackBalanceResource,
-    callback::ProductFlags,
     origin::{NamedReference, ResourceTimes},
+    product_flags::ProductFlags,
     scalar::{EmptyList, IsoInstant},
 };
 

@@ -61,7 +61,8 @@ pub struct TransactionResource {
 struct TransactionNotes {
     desc: String,
     topics: EmptyList,
-    places: EmptyList,
+    #[serde(rename = "places")]
+    location_names: EmptyList,
     people: EmptyList,
     actions: EmptyList,
     subjects: EmptyList,

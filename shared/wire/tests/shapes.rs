@@ -18,12 +18,12 @@ use okra_core::{
 };
 use okra_wire::{
     account::AccountResource,
+    availability::AvailabilityResource,
     balance::{BalanceResource, CallbackBalanceResource, ListedBalanceResource},
     bank::{BankListResource, BankResource},
     callback::{CallbackData, CallbackFamily, CallbackResource, OrEmptyObject},
     customer::{CustomerResource, LinkedCredential},
     envelope::{Failure, FailureData, Pagination, Success},
-    lack::AvailabilityResource,
     origin::{AccountContext, NamedReference, ResourceIds, ResourceTimes},
     record::{
         AuthResource, ListedAuthResource, PopulatedAuthResource, RecordDetails, RecordResource,

@@ -1,4 +1,5 @@
-//! What cannot be had of an account at the moment, beside what was had last: ours.
+//! Which products of an account are not available, or only partly, beside their last good state. An extension of Okra's
+//! resources.
 
 use jiff::Timestamp;
 use okra_core::{
@@ -12,20 +13,19 @@ use serde::Serialize;
 
 use crate::scalar::IsoInstant;
 
-/// Why a product of an account cannot be had, or not whole; what is shown is what was had last.
+/// Why a product of an account is not available, or only partly; its resource shows the last good state.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct AvailabilityResource {
     /// `PARTIAL`, `UNAVAILABLE` or `FAILED`.
     data_status: &'static str,
-    /// The class of the failure, or `rows_missing` where the last answer lacked rows that are not known to
-    /// be gone.
+    /// The class of the failure, or `rows_missing` where rows are pending deletion.
     reason: Option<&'static str>,
     /// Since when.
     since: IsoInstant,
 }
 
-/// What is lacking of an account's products; absent where nothing is.
+/// The products of an account that are not available; a product that is available is absent.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct AccountAvailabilityResource {
@@ -36,7 +36,7 @@ pub struct AccountAvailabilityResource {
 }
 
 impl AvailabilityResource {
-    /// Of what is recorded of a product; none where that is available.
+    /// `None` where the product is available.
     pub fn from_product_state(state: &ProductState) -> Option<Self> {
         (!state.is_available()).then(|| Self {
             data_status: state.availability.as_str(),
@@ -45,7 +45,7 @@ impl AvailabilityResource {
         })
     }
 
-    /// Of a record whose consent the bank takes no more.
+    /// For a record whose consent the bank rejects.
     pub const fn for_revoked_consent(since: Timestamp) -> Self {
         Self {
             data_status: Availability::Unavailable.as_str(),
@@ -54,7 +54,7 @@ impl AvailabilityResource {
         }
     }
 
-    /// Of transactions whose last answer lacked rows that are not known to be gone.
+    /// For transactions of which some are pending deletion.
     pub const fn for_missing_rows(since: Timestamp) -> Self {
         Self {
             data_status: Availability::Partial.as_str(),
@@ -65,10 +65,10 @@ impl AvailabilityResource {
 }
 
 impl AccountAvailabilityResource {
-    /// What is lacking; none where nothing is.
+    /// `None` where every product is available.
     pub fn from_products(products: &ByProduct<AvailabilityResource>) -> Option<Self> {
-        let of = |product| products.get(product).copied();
-        let (balance, transactions) = (of(Product::Balance), of(Product::Transactions));
+        let balance = products.get(Product::Balance).copied();
+        let transactions = products.get(Product::Transactions).copied();
         (balance.is_some() || transactions.is_some()).then_some(Self {
             balance,
             transactions,
