@@ -5,9 +5,9 @@
 //! simulation, and lets every law be stated as a property test.
 //!
 //! A refresh goes through this crate from the top down: [`schedule`] says which records a minute refreshes and cuts
-//! them into chunks; [`sync`] digests what the bank answered and turns a changed answer into feed entries;
-//! [`backfill`] pulls the older transactions; [`resilience`] says when a bank is not called; [`delivery`] says when
-//! an event is sent to an endpoint, and when again. All of them speak in the types of [`model`].
+//! them into chunks; [`sync`] digests the bank's response and turns a changed one into feed entries; [`backfill`] says
+//! which older transactions are fetched next; [`resilience`] says when a bank is not called; [`delivery`] says when an
+//! event is sent to an endpoint and when it is retried. All of them speak in the types of [`model`].
 
 pub mod backfill;
 pub mod delivery;

@@ -221,9 +221,9 @@ async fn a_cursor_that_does_not_fit_says_what_to_do() {
         check(None, body, "CURSOR_INVALID", "start again without one").await;
     }
     let foreign = json!({ "record_id": other.record_id(), "cursor": cursor });
-    check(None, foreign, "CURSOR_FOREIGN", "answered for this one").await;
+    check(None, foreign, "CURSOR_FOREIGN", "returned for this one").await;
     let foreign = json!({ "customer": linked.customer_id(), "cursor": cursor });
-    check(None, foreign, "CURSOR_FOREIGN", "answered for this one").await;
+    check(None, foreign, "CURSOR_FOREIGN", "returned for this one").await;
     check(None, json!({}), "VALIDATION", "record_id").await;
     // Another app does not get as far as its cursor.
     let theirs = json!({ "record_id": linked.record_id(), "cursor": cursor });

@@ -1,3 +1,5 @@
-//! Pulling a record's older transactions, range by range.
+//! The backfill of a record. The cast: [`progress`], how far it has come and which range is fetched next.
+//!
+//! The rule: a range is bounded, and a step is committed once.
 
 pub mod progress;

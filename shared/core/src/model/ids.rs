@@ -1,5 +1,8 @@
-//! Identifiers. On the wire every id is Okra's: 24 hexadecimal digits (12 bytes). In code every id
-//! is a type of its own, so that a customer can never be passed for a record.
+//! Identifiers. The cast: one id type for each kind of resource, [`Seq`] for the entries of a feed, [`EventId`] for
+//! events.
+//!
+//! The rules: on the wire every id is Okra's, 24 hexadecimal digits (12 bytes). In code every id is a type of its own,
+//! so that a customer can never be passed for a record.
 
 use std::{fmt, str::FromStr};
 
@@ -13,7 +16,7 @@ pub const ID_BYTES: usize = 12;
 
 /// A text that is not 24 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an id is 24 hexadecimal digits")]
+#[error("an id must be 24 hexadecimal digits")]
 pub struct ParseIdError;
 
 fn parse_hex(text: &str) -> Result<[u8; ID_BYTES], ParseIdError> {
@@ -28,7 +31,7 @@ fn parse_hex(text: &str) -> Result<[u8; ID_BYTES], ParseIdError> {
 fn derive_bytes(kind: &str, parts: &[&[u8]]) -> [u8; ID_BYTES] {
     let mut hash = Sha256::new();
     for part in std::iter::once(kind.as_bytes()).chain(parts.iter().copied()) {
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
     let mut bytes = [0; ID_BYTES];
@@ -105,11 +108,11 @@ ids! {
     RecordId "record";
     /// One account of a record.
     AccountId "account";
-    /// The balance of an account. There is one for each account; see [`BalanceId::of`].
+    /// The balance of an account. There is one for each account; see [`BalanceId::for_account`].
     BalanceId "balance";
     /// One transaction of an account; see [`TransactionId::new`].
     TransactionId "transaction";
-    /// Data sync asked for: record, products, interval, webhook URL.
+    /// A request for data sync: record, products, interval, webhook URL.
     SubscriptionId "subscription";
     /// A webhook URL of an app with its secrets; derived from the app (or subscription) and the URL.
     EndpointId "endpoint";
@@ -117,7 +120,7 @@ ids! {
     ReplayId "replay";
     /// A short link that opens the widget.
     LinkId "link";
-    /// A removal, and the receipt of it.
+    /// A removal, and its receipt.
     ReceiptId "receipt";
 }
 
@@ -154,7 +157,7 @@ impl AccountId {
         id
     }
 
-    /// The tag of the account's customer: see [`AccountId::of`].
+    /// The tag of the account's customer: see [`AccountId::for_bank_account`].
     pub fn customer_tag(&self) -> CustomerTag {
         let mut tag = [0; CUSTOMER_TAG_BYTES];
         tag.copy_from_slice(&self.0[ACCOUNT_TAG_BYTES..][..CUSTOMER_TAG_BYTES]);
@@ -178,13 +181,13 @@ impl EndpointId {
 }
 
 impl BalanceId {
-    /// The id of an account's balance: the account's with its last byte inverted, so that either
-    /// is found from the other without an index.
+    /// The id of an account's balance: the account's with its last byte inverted, so that each is derived from the other
+    /// without an index.
     pub fn for_account(account: AccountId) -> Self {
         Self(invert_last_byte(account.0))
     }
 
-    /// The account this balance belongs to.
+    /// The account that this balance belongs to.
     pub fn account_id(&self) -> AccountId {
         AccountId(invert_last_byte(self.0))
     }
@@ -198,9 +201,9 @@ fn invert_last_byte(mut bytes: [u8; ID_BYTES]) -> [u8; ID_BYTES] {
 }
 
 impl TransactionId {
-    /// A transaction's id carries its own key: account tag (5 bytes), the day it was first seen under
-    /// (days since 1970-01-01, 2 bytes) and a hash of what identified it then (5 bytes). So a
-    /// transaction is found by id alone without an index that would cost a write for each row.
+    /// A transaction's id carries its own key: account tag (5 bytes), the day on which it was first seen (days since
+    /// 1970-01-01, 2 bytes) and a hash of what identified it then (5 bytes). So a transaction is found by its id alone,
+    /// without an index that would cost a write for each row.
     pub fn new(account: AccountId, day: EpochDay, discriminator: &[&[u8]]) -> Self {
         let mut parts: Vec<&[u8]> = vec![account.as_bytes()];
         parts.extend_from_slice(discriminator);
@@ -212,14 +215,14 @@ impl TransactionId {
         Self(bytes)
     }
 
-    /// The tag of the account the transaction belongs to.
+    /// The tag of the account that the transaction belongs to.
     pub fn account_tag(&self) -> AccountTag {
         let mut tag = [0; ACCOUNT_TAG_BYTES];
         tag.copy_from_slice(&self.0[..ACCOUNT_TAG_BYTES]);
         tag
     }
 
-    /// The day the transaction was first seen under. It never changes, also when the bank moves the row.
+    /// The day on which the transaction was first seen. It never changes, even when the bank moves the row to another.
     pub fn day(&self) -> EpochDay {
         EpochDay(u16::from_be_bytes([self.0[5], self.0[6]]))
     }
@@ -232,9 +235,8 @@ pub struct EpochDay(pub u16);
 impl EpochDay {
     /// The day of a date.
     pub fn from_date(date: Date) -> Self {
-        let days = date
-            .since(jiff::civil::date(1970, 1, 1))
-            .map_or(0, |span| span.get_days());
+        let days = (date - jiff::civil::date(1970, 1, 1)).get_days();
+        // Clamped on purpose: the day is a part of a key, and a date so far off is the bank's mistake.
         Self(u16::try_from(days.max(0)).unwrap_or(u16::MAX))
     }
 }
@@ -250,9 +252,10 @@ impl Seq {
     /// Before the first entry.
     pub const ZERO: Self = Self(0);
 
-    /// The number `n` places after this one.
+    /// The number `n` after this one.
     #[must_use]
     pub fn plus(self, n: u64) -> Self {
+        // A feed never has so many entries.
         Self(self.0.saturating_add(n))
     }
 
@@ -269,10 +272,10 @@ impl fmt::Display for Seq {
     }
 }
 
-/// Whose feed an event is of. Its text is the record's id, or `app_` and the app's.
+/// Whose feed an event belongs to. Its text is the record's id, or `app_` and the app's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FeedSource {
-    /// A record's: what the bank showed.
+    /// A record's: what changed at the bank.
     Record(RecordId),
     /// An app's: the health of its endpoints.
     App(AppId),
@@ -319,9 +322,9 @@ impl<'de> Deserialize<'de> for FeedSource {
     }
 }
 
-/// The id of an event: derived from the record and the sequence number of its feed entry, so that a
-/// retried commit, a second dispatch and a replay all speak of the same event. Sent as `webhook-id`;
-/// contains no `.`, as Standard Webhooks requires.
+/// The id of an event: derived from the record and the sequence number of its feed entry, so that a retried commit, a
+/// second dispatch and a replay all have the same event. Sent as `webhook-id`; contains no `.`, as Standard Webhooks
+/// requires.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EventId(String);
@@ -337,12 +340,12 @@ impl EventId {
         Self(format!("evt_{source}_{seq}"))
     }
 
-    /// The event that a ping to an endpoint is; each ping is another.
+    /// The event of a ping to an endpoint; each ping has another.
     pub fn for_ping(endpoint: EndpointId, at: jiff::Timestamp) -> Self {
         Self(format!("ping_{endpoint}_{}", at.as_millisecond()))
     }
 
-    /// The feed and the number that an id speaks of; `None` for a text that is no event's id.
+    /// The feed and the sequence number of an event's id; `None` for a text that is not the id of a feed's event.
     pub fn parse(text: &str) -> Option<(FeedSource, Seq)> {
         let (source, seq) = text.strip_prefix("evt_")?.rsplit_once('_')?;
         Some((source.parse().ok()?, Seq(seq.parse().ok()?)))
@@ -437,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_id_is_refused() {
+    fn other_texts_are_not_ids() {
         for text in [
             "",
             "zz",

@@ -1,7 +1,9 @@
-//! Intervals, slots and lanes: which records a minute is for.
+//! Which records a minute is for. The cast: [`Interval`], how often a product is refreshed; [`Slot`], a minute of an
+//! interval, and [`Lane`], a shard of a slot; [`DueKey`], where a record's due entry is; [`Tick`], a minute of an interval
+//! that is due.
 //!
-//! A record's slot (minute of its interval) and lane (shard) are hashes of its id. Load is flat by
-//! construction, nothing is rewritten to advance a due time, and a bulk import does not herd.
+//! The rule: slot and lane are hashes of the record's id. Load is flat by construction, nothing is rewritten to advance
+//! a due time, and the records of a bulk import are not due together.
 
 use std::{fmt, str::FromStr};
 
@@ -32,7 +34,7 @@ pub enum Interval {
     SixHours,
     /// Every 12 hours.
     TwelveHours,
-    /// Once a day; what every linked record has unless it asks for more.
+    /// Once a day: the default of every linked record.
     #[default]
     Daily,
 }
@@ -83,10 +85,11 @@ impl Interval {
         self.minutes() as u32 * 60
     }
 
-    /// The slot that the minute of `at` serves.
+    /// The slot of the minute of `at`.
     pub fn slot_at(self, at: Timestamp) -> Slot {
         let minute = at.as_second().div_euclid(60);
         let slot = minute.rem_euclid(i64::from(self.minutes()));
+        // A remainder of `minutes` fits.
         Slot(u16::try_from(slot).unwrap_or(0))
     }
 }
@@ -100,7 +103,7 @@ impl fmt::Display for Interval {
 /// A text that is none of Okra's interval names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an interval is one_minute, five_minute, fifteen_minute, thirty_minute, one_hour, six_hours, twelve_hours or daily"
+    "an interval must be one of one_minute, five_minute, fifteen_minute, thirty_minute, one_hour, six_hours, twelve_hours and daily"
 )]
 pub struct ParseIntervalError;
 
@@ -124,12 +127,12 @@ pub const LANES_PER_SLOT: u8 = 16;
 #[serde(transparent)]
 pub struct Slot(pub u16);
 
-/// A shard of a slot, below [`LANES`].
+/// A shard of a slot, below [`LANES_PER_SLOT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Lane(pub u8);
 
-/// Where a record's due entry lives.
+/// Where a record's due entry is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DueKey {
     /// The interval.
@@ -146,16 +149,18 @@ impl DueKey {
     pub fn slot(&self) -> Slot {
         let [.., a, b, c, d] = *self.record.as_bytes();
         let hash = u32::from_be_bytes([a, b, c, d]).wrapping_mul(0x9E37_79B1);
+        // Scaled from all of u32 to the interval's minutes, so it fits.
         let slot = (u64::from(hash) * u64::from(self.interval.minutes())) >> 32;
         Slot(u16::try_from(slot).unwrap_or(0))
     }
 
-    /// The first minute from `now` on whose tick is for this entry.
+    /// The first minute after that of `now` whose tick is for this entry.
     pub fn next_due_at(&self, now: Timestamp) -> Timestamp {
         let length = i64::from(self.interval.minutes());
         let minute = now.as_second().div_euclid(60) + 1;
         let slot = i64::from(self.slot().0);
         let wait = (slot - minute.rem_euclid(length)).rem_euclid(length);
+        // After the end of the calendar nothing is due.
         Timestamp::from_second((minute + wait) * 60).unwrap_or(Timestamp::MAX)
     }
 
@@ -170,7 +175,7 @@ impl DueKey {
 /// received late.
 pub const TICK_SPREAD_S: u32 = 50;
 
-/// A rule's call: refresh what is due in the minute of `at` for this interval.
+/// A minute of an interval: what is due in the minute of `at` is refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tick {
     /// The interval of the rule.
@@ -180,7 +185,7 @@ pub struct Tick {
 }
 
 impl Tick {
-    /// The slot this tick is for.
+    /// The slot of this tick.
     pub fn slot(&self) -> Slot {
         self.interval.slot_at(self.at)
     }
@@ -188,6 +193,7 @@ impl Tick {
     /// After this instant a chunk of this tick is stale: the next tick of its slot covers it.
     pub fn not_after(&self) -> Timestamp {
         let length = jiff::SignedDuration::from_secs(i64::from(self.interval.seconds()));
+        // After the end of the calendar nothing is stale.
         self.at.checked_add(length).unwrap_or(Timestamp::MAX)
     }
 }

@@ -1,4 +1,6 @@
-//! Money: integer minor units and an ISO 4217 currency with its exponent. Never a float.
+//! Money. The cast: [`Money`], integer minor units of a [`Currency`] with its ISO 4217 exponent.
+//!
+//! The rules: never a float, never rounded, and an amount never loses its own currency.
 
 use std::{fmt, str::FromStr};
 
@@ -14,6 +16,7 @@ impl Currency {
 
     /// The three letters.
     pub fn as_str(&self) -> &str {
+        // Made of three capital letters by its only constructor; XXX is ISO 4217's code for no currency.
         std::str::from_utf8(&self.0).unwrap_or("XXX")
     }
 
@@ -71,16 +74,16 @@ impl<'de> Deserialize<'de> for Currency {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     /// Not three capital letters.
-    #[error("a currency is three capital letters (ISO 4217)")]
+    #[error("a currency must be three capital letters (ISO 4217)")]
     Currency,
     /// Not digits with at most one decimal point and a leading sign.
-    #[error("an amount is decimal digits with at most one point")]
+    #[error("an amount must be decimal digits with at most one point")]
     Syntax,
     /// A digit that is not zero below the currency's minor unit.
-    #[error("the amount has more decimal places than its currency")]
+    #[error("an amount must not have more decimal places than its currency")]
     Precision,
     /// Beyond 64 bits of minor units.
-    #[error("the amount is too large")]
+    #[error("an amount must fit into 64 bits of minor units")]
     Range,
 }
 
@@ -96,7 +99,7 @@ pub struct Money {
 }
 
 impl Money {
-    /// So many minor units of a currency.
+    /// Minor units of a currency.
     pub const fn new(minor: i64, currency: Currency) -> Self {
         Self { minor, currency }
     }
@@ -110,23 +113,24 @@ impl Money {
             _ => (false, text),
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         if whole.is_empty()
-            || !is_digits(whole)
-            || !is_digits(fraction)
+            || !whole
+                .bytes()
+                .chain(fraction.bytes())
+                .all(|byte| byte.is_ascii_digit())
             || (fraction.is_empty() && digits.contains('.'))
         {
             return Err(MoneyError::Syntax);
         }
         let exponent = usize::from(currency.exponent());
-        let (kept, below) = fraction.split_at(fraction.len().min(exponent));
+        let (within, below) = fraction.split_at(fraction.len().min(exponent));
         if below.bytes().any(|byte| byte != b'0') {
             return Err(MoneyError::Precision);
         }
-        let padding = std::iter::repeat_n(b'0', exponent - kept.len());
+        let padding = std::iter::repeat_n(b'0', exponent - within.len());
         let minor = whole
             .bytes()
-            .chain(kept.bytes())
+            .chain(within.bytes())
             .chain(padding)
             .try_fold(0_i64, |sum, byte| {
                 sum.checked_mul(10)?.checked_add(i64::from(byte - b'0'))
@@ -196,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_amount_is_refused() {
+    fn other_texts_are_not_amounts() {
         for text in [
             "", ".", "1.", ".5", "1,50", "1e3", "NaN", "١", "1.2.3", "--1", " 1",
         ] {

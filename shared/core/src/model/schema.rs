@@ -1,4 +1,4 @@
-//! JSON schemas of what is written as a text: what the OpenAPI document says of it.
+//! JSON schemas of the types that serialise as a text. The OpenAPI document is made from them.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::model::{
     money::Currency,
 };
 
-fn text(pattern: &str, description: &str) -> RefOr<Schema> {
+fn text_schema(pattern: &str, description: &str) -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some(pattern))
@@ -30,7 +30,7 @@ macro_rules! texts {
     ($($kind:ty, $name:literal, $pattern:literal, $description:literal;)+) => {$(
         impl PartialSchema for $kind {
             fn schema() -> RefOr<Schema> {
-                text($pattern, $description)
+                text_schema($pattern, $description)
             }
         }
 
@@ -52,9 +52,9 @@ texts! {
     EventId, "EventId", "^evt_[0-9a-f]{24}_[0-9]+$", "An event: its record and sequence number.";
     RecordId, "RecordId", "^[0-9a-f]{24}$", "One login of a customer at one bank.";
     LinkId, "LinkId", "^[0-9a-f]{24}$", "A short link that opens the widget.";
-    ReceiptId, "ReceiptId", "^[0-9a-f]{24}$", "A removal, and the receipt of it.";
+    ReceiptId, "ReceiptId", "^[0-9a-f]{24}$", "A removal, and its receipt.";
     ReplayId, "ReplayId", "^[0-9a-f]{24}$", "A replay of events to an endpoint.";
-    SubscriptionId, "SubscriptionId", "^[0-9a-f]{24}$", "Data sync asked for.";
+    SubscriptionId, "SubscriptionId", "^[0-9a-f]{24}$", "A request for data sync.";
     TransactionId, "TransactionId", "^[0-9a-f]{24}$", "A transaction; it stays when the bank changes its own id.";
     Currency, "Currency", "^[A-Z]{3}$", "ISO 4217.";
 }

@@ -1,7 +1,9 @@
-//! What a bank says, normalised: accounts, balances, transactions, and a snapshot of them.
+//! What a bank says, normalised. The cast: [`AccountFacts`], [`BalanceFacts`] and [`TransactionFacts`], what the bank
+//! states; [`Transaction`], facts under an identity of ours; [`Snapshot`], what one refresh fetched of a record.
 //!
-//! The one-letter serde names are the stored form: a feed entry that fits one kilobyte costs one
-//! write unit less, and most do because of them. They must be kept stable.
+//! The rules: what differs between two facts is a change, and nothing else is. The one-letter serde names are the stored
+//! form and stay stable: a feed entry that fits into one kilobyte costs one write unit less, and most do because of
+//! them.
 
 use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ use crate::model::{
     money::{Currency, Money},
 };
 
-/// What is kept fresh. Auth and accounts come with the link.
+/// What is refreshed. Okra's other products, auth and accounts, come with the link.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,7 +79,7 @@ impl<T> ByProduct<T> {
         }
     }
 
-    /// The place of a product.
+    /// The value of a product, to be set.
     pub const fn get_mut(&mut self, product: Product) -> &mut Option<T> {
         match product {
             Product::Balance => &mut self.balance,
@@ -125,8 +127,7 @@ pub enum BookingStatus {
     Booked,
 }
 
-/// What a bank says of one transaction, in normal form: what differs between two of these is a
-/// change, and nothing else is. Texts are trimmed and have no runs of white space.
+/// What a bank says of one transaction, in normal form. Texts are trimmed and have no runs of white space.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionFacts {
     /// The bank's own id, where it gives one that is not blank. Banks reuse, re-issue and omit it.
@@ -167,7 +168,7 @@ impl TransactionFacts {
         utc_date(self.booked_at)
     }
 
-    /// Names of the facts that read otherwise in `after`, in Okra's words where it has one.
+    /// Names of the facts that differ in `after`: Okra's field names where it has one.
     pub fn changed_fields(&self, after: &Self) -> Vec<&'static str> {
         let Self {
             bank_id,
@@ -214,10 +215,10 @@ pub fn utc_date(at: Timestamp) -> Date {
     jiff::tz::Offset::UTC.to_datetime(at).date()
 }
 
-/// A transaction with the identity it keeps from its first sight on.
+/// A transaction with the identity that it keeps from the first time it is seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transaction {
-    /// Ours; stays when the bank changes its own.
+    /// Our id; it stays when the bank changes its own.
     #[serde(rename = "_")]
     pub id: TransactionId,
     /// What the bank says of it now.
@@ -228,10 +229,10 @@ pub struct Transaction {
 /// What a bank says of an account's balance; signed, negative where money is owed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalanceFacts {
-    /// What can be spent, where the bank says so.
+    /// What can be spent, where the bank states it.
     #[serde(rename = "a", skip_serializing_if = "Option::is_none", default)]
     pub available: Option<Money>,
-    /// What is on the books.
+    /// What is booked, where the bank states it.
     #[serde(rename = "l", skip_serializing_if = "Option::is_none", default)]
     pub ledger: Option<Money>,
 }
@@ -245,24 +246,24 @@ pub struct AccountFacts {
     pub name: String,
     /// The account number (NUBAN in Nigeria). Personal data: never logged.
     pub number: String,
-    /// `SAVINGS`, `CURRENT`, ...: the bank's kind in capitals.
+    /// `SAVINGS`, `CURRENT`, ...: the bank's kind of account, in capitals.
     pub kind: String,
     /// The account's currency.
     pub currency: Currency,
 }
 
-/// What a bank answered for the transactions of one account: every row booked or pending from
-/// `from` (inclusive) on. An answer that could not be read to its end is a fault, not a window.
+/// A bank's response for the transactions of one account: every row booked or pending from `from` (inclusive) on. A
+/// response that could not be read to its end is a fault, not a window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionWindow {
-    /// First date the bank was asked for.
+    /// The first date that the bank was asked for.
     pub from: Date,
     /// The rows in the bank's order.
     pub rows: Vec<TransactionFacts>,
 }
 
-/// What a bank answered for one account. A product that was not asked for is `None`; one that
-/// failed carries its fault and leaves the others alone.
+/// A bank's responses for one account. A product that was not fetched is `None`; one that failed has its fault, and the
+/// others are not affected.
 #[derive(Clone, Debug)]
 pub struct AccountSnapshot {
     /// The account.
@@ -273,7 +274,7 @@ pub struct AccountSnapshot {
     pub transactions: Option<Result<TransactionWindow, BankFault>>,
 }
 
-/// What a bank said of a record in one refresh, normalised.
+/// What one refresh fetched of a record, normalised.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// One for each account of the record, in the order of the record's accounts.

@@ -1,22 +1,25 @@
-//! The consent clock: when an app is told that a consent will end, and when it has.
+//! When an app is notified that a consent will end. The cast: [`ConsentClock`], the end of a consent and the last notice
+//! that was given.
+//!
+//! The rule: each notice is given once and in order, however long nothing runs in between.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Days before the end that it is told, each once.
+/// Days before the end on which a notice is given, each once.
 pub const EXPIRY_NOTICE_DAYS: [u8; 3] = [14, 7, 1];
 
-/// A consent that ends.
+/// The end of a consent, and the notices of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsentClock {
-    /// When.
+    /// When the consent ends.
     pub expires_at: Timestamp,
-    /// The last notice given, or passed over because the consent began with less time than that;
-    /// `None` before the first.
+    /// The last notice given, in days before the end, or left out because the consent began later than that; `None`
+    /// before the first.
     pub last_notice_days: Option<u8>,
 }
 
 impl ConsentClock {
-    /// The clock of a consent that begins at `now`. Notices that would be late already are not given.
+    /// The clock of a consent that begins at `now`. Notices whose time is over are left out.
     pub fn start_at(expires_at: Timestamp, now: Timestamp) -> Self {
         let passed = EXPIRY_NOTICE_DAYS
             .into_iter()
@@ -27,8 +30,7 @@ impl ConsentClock {
         }
     }
 
-    /// The notices that are due at `now` and were not given, the earliest first. After days without a
-    /// refresh these may be several.
+    /// The notices that are due at `now` and were not given, the earliest first; several after days without a refresh.
     pub fn due_notices(&self, now: Timestamp) -> Vec<u8> {
         let open = self.pending_notices();
         open.filter(|days| notice_time(self.expires_at, *days) <= now)
@@ -48,7 +50,7 @@ impl ConsentClock {
         }
     }
 
-    /// When there is something to say next: a notice, or that it is over.
+    /// When the next notice is due, or after the last one, the end.
     pub fn next_notice_at(&self) -> Timestamp {
         self.pending_notices()
             .map(|days| notice_time(self.expires_at, days))
@@ -56,7 +58,7 @@ impl ConsentClock {
             .unwrap_or(self.expires_at)
     }
 
-    /// True from the end on.
+    /// True once the consent has ended.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.expires_at
     }
@@ -71,6 +73,7 @@ impl ConsentClock {
 
 fn notice_time(expires_at: Timestamp, days: u8) -> Timestamp {
     let length = SignedDuration::from_hours(24 * i64::from(days));
+    // Before the beginning of the calendar: the notice is due.
     expires_at.checked_sub(length).unwrap_or(Timestamp::MIN)
 }
 
@@ -85,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consent_that_begins_late_is_not_told_what_is_past() {
+    fn a_consent_that_begins_late_gets_no_notice_that_is_over() {
         let clock = ConsentClock::start_at(timestamp_at(5), timestamp_at(0));
         assert!(clock.due_notices(timestamp_at(0)).is_empty());
         assert_eq!(clock.next_notice_at(), timestamp_at(4));
@@ -98,14 +101,14 @@ mod tests {
     }
 
     proptest! {
-        /// However many days nobody looks, each notice is given once, and in order.
+        /// However many days nothing runs, each notice is given once, and in order.
         #[test]
-        fn each_notice_is_given_once(looks in prop::collection::vec(0..40_i64, 0..60)) {
-            let mut looks = looks;
-            looks.sort_unstable();
+        fn each_notice_is_given_once(days in prop::collection::vec(0..40_i64, 0..60)) {
+            let mut days = days;
+            days.sort_unstable();
             let mut clock = ConsentClock::start_at(timestamp_at(30), timestamp_at(0));
             let mut given = Vec::new();
-            for day in looks {
+            for day in days {
                 let due = clock.due_notices(timestamp_at(day));
                 prop_assert_eq!(!due.is_empty(), !clock.is_expired(timestamp_at(0)) && clock.next_notice_at() <= timestamp_at(day) && clock.next_notice_at() < clock.expires_at);
                 given.extend(due);

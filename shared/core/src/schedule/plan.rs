@@ -1,4 +1,8 @@
-//! Planning: the records of a slot, grouped by bank, cut into chunks and paced.
+//! Planning a tick. The cast: [`DueEntry`], a record that is due; [`BankRate`], what a tick may fetch from a bank;
+//! [`plan_tick`], which groups the entries of a slot by bank and cuts them into a [`TickPlan`] of [`Chunk`]s.
+//!
+//! The rules: the same entries in any order give the same plan, no bank is called above its rate, and a record that is
+//! left out in one tick comes first in a later one.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,24 +17,24 @@ use crate::{
     sync::decide::Watermark,
 };
 
-/// A record that is due, with what was last dispatched of it.
+/// A record that is due on an interval, with what was last dispatched of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DueEntry {
-    /// Where it lives.
+    /// Where it is stored.
     pub key: DueKey,
-    /// For each product on this interval, what the app was last told.
+    /// For each product on this interval, what was last dispatched.
     #[serde(rename = "marks")]
     pub watermarks: ByProduct<Watermark>,
-    /// The last change of state that the app was told. On the entry of the record's shortest interval
-    /// and on no other, as a product is on one only.
+    /// The last change of state that was dispatched. Only on the entry of the record's shortest interval, as each product
+    /// is on one interval only.
     #[serde(rename = "s", skip_serializing_if = "Option::is_none", default)]
     pub state_seq: Option<Seq>,
-    /// What was wrong with its last refresh; `None`: nothing.
+    /// What failed in its last refresh; `None` where nothing did.
     #[serde(rename = "f", skip_serializing_if = "Option::is_none", default)]
     pub failure_state: Option<FailureState>,
 }
 
-/// Who asked for a refresh.
+/// How a refresh began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum RefreshTrigger {
@@ -39,11 +43,11 @@ pub enum RefreshTrigger {
         /// The tick.
         tick: Tick,
     },
-    /// A person or an app.
+    /// An app, a user or an operator requested it.
     OnDemand {
-        /// The product asked for; `None` for all.
+        /// The requested product; `None` for all.
         product: Option<Product>,
-        /// The address of the user, where he is there: banks allow more then.
+        /// The address of the user, where the user is present: banks allow more then.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         user: Option<std::net::IpAddr>,
     },
@@ -56,15 +60,15 @@ pub struct Chunk {
     pub id: String,
     /// The bank of all its records.
     pub bank: BankId,
-    /// Who asked.
+    /// How the refresh began.
     #[serde(rename = "requested")]
     pub trigger: RefreshTrigger,
     /// Dropped and counted after this instant: the next tick covers its records.
     pub not_after: Timestamp,
-    /// Seconds the message waits in the queue, so that the bank is paced.
+    /// Seconds that the message waits in the queue, so that the bank's rate is respected.
     #[serde(skip)]
     pub delay_s: u16,
-    /// Times that it was put off.
+    /// How often it was requeued.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[serde(rename = "again")]
     pub requeue_count: u8,
@@ -77,28 +81,28 @@ const fn is_zero(number: &u8) -> bool {
     *number == 0
 }
 
-/// Seconds after its tick from which on a chunk is late: by then other ticks' chunks have what the bank
-/// allows in the minute.
+/// Seconds after its tick from which on a chunk is late: by then the bank's rate is planned for the chunks of other
+/// ticks.
 const CHUNK_LATE_AFTER_S: i64 = 120;
 
-/// Seconds that a chunk is put off at least.
+/// Seconds after which a requeued chunk comes again, at least.
 const MIN_REQUEUE_DELAY_S: u32 = 60;
 
-/// Records of this interval, in minutes, and longer ones do not wait for their next turn where their bank
-/// could not be asked, or did not answer.
+/// Records of this interval, in minutes, and longer ones are requeued before their next tick where their bank was not
+/// called or did not respond.
 const MIN_REQUEUE_INTERVAL_MIN: u16 = 60;
 
-/// Times that a record whose bank does not answer is asked again before its next turn. Records of a bank
-/// that is known to be down are not asked, and are put off as often as it takes.
+/// How often a record whose bank does not respond is requeued before its next tick. Records of a bank whose circuit is
+/// open are not fetched, and are requeued as often as it takes.
 pub const MAX_REQUEUES: u8 = 4;
 
-/// True where the turns of an interval are so far apart that one is not given up for an outage.
+/// True where the ticks of an interval are so far apart that one is not skipped because of an outage.
 pub const fn is_long_interval(interval: Interval) -> bool {
     interval.minutes() >= MIN_REQUEUE_INTERVAL_MIN
 }
 
 impl Chunk {
-    /// The tick it is of, where nobody asked for it.
+    /// Its tick; `None` where it was requested on demand.
     pub const fn scheduled_tick(&self) -> Option<Tick> {
         match self.trigger {
             RefreshTrigger::Scheduled { tick } => Some(tick),
@@ -106,21 +110,21 @@ impl Chunk {
         }
     }
 
-    /// True where it comes out of a queue so late that what the bank allows is planned for others.
+    /// True where it is received so late that the bank's rate is planned for other chunks.
     pub fn is_late(&self, now: Timestamp) -> bool {
         self.scheduled_tick()
             .is_some_and(|tick| now.as_second() - tick.at.as_second() > CHUNK_LATE_AFTER_S)
     }
 
-    /// True where its records' next turn is so far off that they are asked again before it.
+    /// True where the next tick of its records is so far off that they are requeued before it.
     pub fn is_worth_requeueing(&self) -> bool {
         self.scheduled_tick()
             .is_some_and(|tick| is_long_interval(tick.interval))
     }
 
-    /// Some of its records, to come again after `wait_s` seconds, or after as many as a message can wait;
-    /// `None` where nobody else has to see to them: there are none, their next turn comes before, or
-    /// somebody waits for them now.
+    /// A chunk of some of its records that comes again after `wait_s` seconds, or after as many as a message can wait.
+    /// `None` where there are no records, their next tick comes before, or the refresh is on demand and its caller is
+    /// waiting.
     #[must_use]
     pub fn requeue(&self, records: Vec<DueEntry>, wait_s: u32, now: Timestamp) -> Option<Self> {
         let delay_s = wait_s.clamp(MIN_REQUEUE_DELAY_S, MAX_QUEUE_DELAY_S);
@@ -131,14 +135,16 @@ impl Chunk {
             bank: self.bank,
             trigger: self.trigger,
             not_after: self.not_after,
+            // Clamped to MAX_QUEUE_DELAY_S above.
             delay_s: u16::try_from(delay_s).unwrap_or(u16::MAX),
+            // Only whether it is small matters.
             requeue_count: self.requeue_count.saturating_add(1),
             records,
         })
     }
 }
 
-/// Ids of chunks that somebody waits for, a job, begin so.
+/// The prefix of the ids of chunks that belong to a job.
 pub const JOB_CHUNK_PREFIX: &str = "on-demand-";
 
 /// Records in a chunk at most: one BatchGetItem reads 100 consents.
@@ -147,28 +153,29 @@ pub const MAX_RECORDS_PER_CHUNK: usize = 100;
 /// Seconds a message can wait in a queue at most (SQS `DelaySeconds`).
 pub const MAX_QUEUE_DELAY_S: u32 = 900;
 
-/// Seconds of a bank's allowance that one chunk may hold, so that a chunk is worked off soon. Also the
-/// burst beyond its rate that a bank can see from one interval.
+/// Seconds of a bank's rate that one chunk may hold, so that a chunk does not take long. Also the burst above its rate
+/// that a bank can see from one interval.
 pub const MAX_CHUNK_SECONDS: u32 = 10;
 
-/// A hash of a record and a minute, evenly from all of `u32`: what is drawn for a record at its turn, and not
-/// always the same for those whose turn comes in the same minute of each day.
+/// A hash of a record and a minute, evenly from all of `u32`: the random number of a record in a tick. It differs from
+/// day to day also for records that are due in the same minute of each day.
 pub fn random_for_record(record: RecordId, now: Timestamp) -> u32 {
     let [.., a, b, c, d] = *record.as_bytes();
     let minute = now.as_second().div_euclid(60).rem_euclid(1 << 31);
+    // A remainder of 2^31 fits.
     let minute = u32::try_from(minute).unwrap_or(0);
     (u32::from_be_bytes([a, b, c, d]) ^ minute).wrapping_mul(0x9E37_79B1)
 }
 
-/// Seconds for which a chunk waits whose bank's pace is spent: another for each, and in a range that
-/// doubles with each time in a row that it finds no place, so that they do not all come back at once.
+/// Seconds for which a chunk waits that got no permits of its bank: another for each, from a range that doubles each time
+/// in a row, so that they do not all come back at once.
 pub fn requeue_delay_s(record: RecordId, now: Timestamp, requeue_count: u8) -> u32 {
     let range =
         (MIN_REQUEUE_DELAY_S << requeue_count.min(4)).min(MAX_QUEUE_DELAY_S - MIN_REQUEUE_DELAY_S);
     MIN_REQUEUE_DELAY_S + random_for_record(record, now) % range
 }
 
-/// What a tick may ask of a bank.
+/// How many records of a bank a tick may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BankRate {
     /// Records started within the tick's minute at most; 0 counts as 1.
@@ -178,7 +185,7 @@ pub struct BankRate {
 }
 
 impl BankRate {
-    /// All that a bank allows, for a tick that is alone with it.
+    /// The whole rate of a bank, for a tick that is the only one.
     pub const fn from_per_second(records_per_second: u32) -> Self {
         Self {
             per_minute: records_per_second.saturating_mul(TICK_SPREAD_S),
@@ -186,14 +193,13 @@ impl BankRate {
         }
     }
 
-    /// The same where this tick has so many records a minute of the bank's allowance.
+    /// The same where this tick may start so many records in a minute.
     #[must_use]
     pub const fn with_per_minute(self, per_minute: u32) -> Self {
         Self { per_minute, ..self }
     }
 
-    /// What each interval has of the allowance without asking what the others need: a tick with no more
-    /// records can never make the bank's sum too large.
+    /// What each interval may start whatever the others need: a tick with no more records never exceeds the bank's rate.
     pub const fn guaranteed_per_minute(self) -> u32 {
         // Eight intervals; a constant, because a cast is not const.
         self.per_minute / INTERVAL_COUNT
@@ -203,16 +209,16 @@ impl BankRate {
 const INTERVAL_COUNT: u32 = 8;
 const _: () = assert!(Interval::ALL.len() == INTERVAL_COUNT as usize);
 
-/// Divides an allowance among demands so that the smallest are met first and the largest get the same
-/// (max-min fairness): nobody gets more than it asks for, nothing is left while somebody wants it, and
-/// the sum is never more than the allowance. The order of the demands decides who gets what cannot be
-/// divided.
+/// Divides a budget among demands so that the smallest are met first and the largest get the same (max-min fairness): no
+/// demand gets more than it is, nothing is left while a demand is unmet, and the sum never exceeds the budget. The order
+/// of the demands decides which gets what cannot be divided.
 pub fn divide_fairly(demands: &[u32], budget: u32) -> Vec<u32> {
     let mut shares = vec![0; demands.len()];
     let mut order: Vec<usize> = (0..demands.len()).collect();
     order.sort_by_key(|&at| (demands[at], at));
     let mut left = budget;
     for (done, &at) in order.iter().enumerate() {
+        // There are as many demands as intervals.
         let waiting = u32::try_from(demands.len() - done).unwrap_or(u32::MAX);
         shares[at] = demands[at].min(left / waiting);
         left -= shares[at];
@@ -230,13 +236,13 @@ pub fn divide_fairly(demands: &[u32], budget: u32) -> Vec<u32> {
 pub struct TickPlan {
     /// The chunks, by bank, then by delay.
     pub chunks: Vec<Chunk>,
-    /// Records left out because their bank's pace cannot reach them in this turn. Counted and said,
-    /// never piled up; each turn leaves out others, so that none is left out for good.
+    /// Records left out because the bank's rate does not reach them in this tick. They are counted and reported, never
+    /// piled up; each tick leaves out others, so that none is left out for good.
     pub unreachable_records: usize,
 }
 
 /// Plans a tick: groups what is due by bank, cuts it into chunks and spreads the chunks evenly over the
-/// minute, so that ticks of several intervals that meet at a bank add up to no more than their shares.
+/// minute, so that ticks of several intervals at one bank add up to no more than their rates.
 /// The same entries in any order give the same plan.
 pub fn plan_tick(
     tick: Tick,
@@ -264,6 +270,7 @@ pub fn plan_tick(
                 bank,
                 trigger: RefreshTrigger::Scheduled { tick },
                 not_after: tick.not_after(),
+                // Below TICK_SPREAD_S.
                 delay_s: u16::try_from(delay_s).unwrap_or(u16::MAX),
                 requeue_count: 0,
                 records: records.by_ref().take(size).collect(),
@@ -273,17 +280,19 @@ pub fn plan_tick(
     plan
 }
 
-/// So many entries of a slot, in two parts: all where there is room; else those whose turn it is, going
-/// round, so that each comes as often as any other.
+/// So many entries of a slot, in two parts: all where there is room; else a part that rotates from tick to tick, so that
+/// each entry is in as often as any other.
 fn select_in_rotation(tick: Tick, entries: &[DueEntry], room: usize) -> (&[DueEntry], &[DueEntry]) {
     if room == entries.len() {
         return (entries, &[]);
     }
     let minute = tick.at.as_second().div_euclid(60);
-    let turn = minute.div_euclid(i64::from(tick.interval.minutes()));
+    let tick_number = minute.div_euclid(i64::from(tick.interval.minutes()));
+    // Lengths in memory fit into i64, and a remainder of the count into usize.
     let count = i64::try_from(entries.len()).unwrap_or(i64::MAX);
     let step = i64::try_from(room).unwrap_or(0);
-    let first = usize::try_from((turn.rem_euclid(count) * step).rem_euclid(count)).unwrap_or(0);
+    let first = (tick_number.rem_euclid(count) * step).rem_euclid(count);
+    let first = usize::try_from(first).unwrap_or(0);
     let (before, from) = entries.split_at(first);
     let head = &from[..from.len().min(room)];
     (head, &before[..room - head.len()])

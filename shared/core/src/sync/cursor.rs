@@ -1,9 +1,9 @@
-//! Cursors of the change feed: where a reader stands, as a text to hand back.
+//! Cursors of the change feed. The cast: [`Cursor`], how far a reader has read a [`FeedScope`]; [`FeedPosition`], how far
+//! one record's feed was read; [`CursorError`].
 //!
-//! A cursor is opaque to apps and versioned. It says whose feed it is of (a record, or a customer with
-//! all their records) and how far each was read. It holds no secret and grants nothing: every read is
-//! checked against the caller's app first. So it is not signed; a check over its bytes and the app
-//! tells a cursor of ours from a text that was damaged, made up or given to another app.
+//! A cursor is opaque to apps and versioned. It holds no secret and grants nothing: every read is checked against the
+//! caller's app first. So it is not signed; a checksum over its bytes and the app distinguishes our cursors from texts
+//! that were damaged, made up or issued to another app.
 //!
 //! It stays valid for as long as the feed is kept, because entries never change and never move: a
 //! refresh while a reader pages only adds entries after those that were read.
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use crate::model::ids::{AppId, CustomerId, ID_BYTES, RecordId, Seq};
 
-/// Records that one cursor can stand in, at most: as many as a customer can have.
+/// Records that one cursor has a position for, at most: as many as a customer can have.
 pub const MAX_POSITIONS: usize = 100;
 
 /// Characters of a cursor at most.
@@ -62,26 +62,24 @@ impl FeedPosition {
 
 type RecordFingerprint = [u8; FINGERPRINT_BYTES];
 
-/// Where a reader stands.
+/// How far a reader has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     scope: FeedScope,
     positions: BTreeMap<RecordFingerprint, FeedPosition>,
 }
 
-/// Why a text is not a cursor to go on from.
+/// Why a text is not a valid cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CursorError {
-    /// Not one of ours: damaged, made up, or given to another app.
-    #[error("the cursor was damaged or belongs to another app; start again without one")]
+    /// Not one of ours: damaged, made up, or issued to another app.
+    #[error("the cursor is damaged or belongs to another app; start again without a cursor")]
     Garbled,
     /// Of a version this system does not know.
-    #[error("the cursor is of another version of this system; start again without one")]
+    #[error("the cursor has an unknown version; start again without a cursor")]
     Version,
-    /// Of another record or customer, or of a record where a customer was asked for.
-    #[error(
-        "the cursor belongs to another record or customer; send the one that was answered for this one"
-    )]
+    /// Of another record or customer, or of a record where a customer's was expected.
+    #[error("the cursor belongs to another record or customer; send the one returned for this one")]
     Foreign,
 }
 
@@ -100,7 +98,7 @@ impl Cursor {
         position.copied().unwrap_or_default()
     }
 
-    /// Moves on in a record.
+    /// Sets how far a record was read.
     pub fn advance_record(&mut self, record: RecordId, position: FeedPosition) {
         if position != FeedPosition::START {
             self.positions.insert(fingerprint_record(record), position);
@@ -134,7 +132,7 @@ impl Cursor {
     ///
     /// # Errors
     ///
-    /// [`CursorError`] says what to do.
+    /// [`CursorError`]: the text is not a cursor of this app and scope.
     pub fn decode_for_app(text: &str, app: AppId, scope: FeedScope) -> Result<Self, CursorError> {
         if text.len() > MAX_CURSOR_CHARS {
             return Err(CursorError::Garbled);
@@ -143,11 +141,11 @@ impl Cursor {
             .decode(text.as_bytes())
             .map_err(|_| CursorError::Garbled)?;
         let at = bytes.len().checked_sub(CHECKSUM_BYTES);
-        let (said, checked) = bytes.split_at(at.ok_or(CursorError::Garbled)?);
-        if checked != compute_checksum(app, said) {
+        let (payload, checksum) = bytes.split_at(at.ok_or(CursorError::Garbled)?);
+        if checksum != compute_checksum(app, payload) {
             return Err(CursorError::Garbled);
         }
-        let mut rest = said;
+        let mut rest = payload;
         let [version, kind] = take_bytes(&mut rest).ok_or(CursorError::Garbled)?;
         if version != CURSOR_VERSION {
             return Err(CursorError::Version);
@@ -178,7 +176,7 @@ impl Cursor {
     }
 }
 
-/// Two of a customer's 100 records share it in one case of a million; [`MAX_POSITIONS`] bounds both.
+/// Two of a customer's 100 records share a fingerprint in one case of a million.
 fn fingerprint_record(record: RecordId) -> RecordFingerprint {
     truncate_hash(&Sha256::digest(record.as_bytes()))
 }
@@ -228,6 +226,7 @@ fn read_position(bytes: &mut &[u8]) -> Option<FeedPosition> {
 /// LEB128: seven bits a byte, the lowest first.
 fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
     loop {
+        // Seven bits fit.
         let low = u8::try_from(number & 0x7f).unwrap_or(0);
         number >>= 7;
         if number == 0 {
@@ -323,7 +322,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cursor_is_no_one_elses(cursor in any_cursor(), other in any_scope(), app: [u8; 12]) {
+        fn a_cursor_belongs_to_one_app_and_scope(cursor in any_cursor(), other in any_scope(), app: [u8; 12]) {
             let text = cursor.encode_for_app(APP);
             prop_assume!(other != cursor.scope && app != *APP.as_bytes());
             prop_assert_eq!(Cursor::decode_for_app(&text, APP, other), Err(CursorError::Foreign));
@@ -332,7 +331,7 @@ mod tests {
         }
 
         #[test]
-        fn a_damaged_cursor_is_refused(cursor in any_cursor(), at: prop::sample::Index, with in "[A-Za-z0-9_-]") {
+        fn a_damaged_cursor_is_rejected(cursor in any_cursor(), at: prop::sample::Index, with in "[A-Za-z0-9_-]") {
             let mut text = cursor.encode_for_app(APP);
             let at = at.index(text.len());
             prop_assume!(text[at..=at] != with);
@@ -380,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_says_so() {
+    fn another_version_is_reported_as_such() {
         let mut bytes = vec![2, RECORD_KIND];
         bytes.extend_from_slice(record(0).as_bytes());
         bytes.push(0);

@@ -1,4 +1,7 @@
-//! Diff: what changed between what we know and what the bank says; and its inverse, applying it.
+//! The diff between what is stored and what the bank says, and its inverse. The cast: [`diff_transactions`];
+//! [`ProjectedAccount`], to which changes are applied.
+//!
+//! The rule: applying a diff to what it was made from gives what the bank said.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +18,9 @@ use crate::{
 
 /// What changed among an account's transactions.
 ///
-/// `known` are the stored transactions of the window and some days before it (a row may have moved
-/// into the window). A known transaction from before the window that no row is, has slid out of it
-/// and is not removed; one inside the window has vanished and is.
+/// `stored` are the stored transactions of the window and of some days before it, because a row may have moved into the
+/// window. A stored transaction without a row is removed where its date is in the window; one from before has only slid
+/// out of it.
 pub fn diff_transactions(
     account: AccountId,
     stored: &[Transaction],
@@ -66,7 +69,7 @@ pub fn diff_transactions(
     }
 }
 
-/// What an account looks like after its feed entries have been applied.
+/// An account after its feed entries have been applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProjectedAccount {
     /// The balance.
@@ -76,7 +79,7 @@ pub struct ProjectedAccount {
 }
 
 impl ProjectedAccount {
-    /// Applies a change of this account. A change of state leaves balance and transactions alone.
+    /// Applies a change of this account. A change of state changes neither balance nor transactions.
     pub fn apply_change(&mut self, change: &Change) {
         match change {
             Change::State(_) => {}

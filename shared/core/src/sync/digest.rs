@@ -1,8 +1,9 @@
-//! Normal form: two answers that mean the same have the same digest.
+//! Normal form and digest. The cast: [`normalise_text`]; [`Digest`], made by [`digest_balances`] and
+//! [`digest_transactions`].
 //!
-//! Key order, white space, number spelling, volatile fields and row order are gone before a digest
-//! is taken: the connector parses into typed facts (money as minor units, instants in UTC, texts
-//! through [`text`]), and rows are digested as a set with multiplicity.
+//! The rule: two responses that mean the same have the same digest. Key order, white space, number spelling, volatile
+//! fields and row order are gone before a digest is made: the connector parses into typed facts (money as minor units,
+//! instants in UTC, texts through [`normalise_text`]), and rows are digested as a set with multiplicity.
 
 use std::fmt;
 
@@ -35,7 +36,7 @@ impl fmt::Debug for Digest {
 
 /// A text that is not 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a digest is 32 hexadecimal digits")]
+#[error("a digest must be 32 hexadecimal digits")]
 pub struct ParseDigestError;
 
 impl std::str::FromStr for Digest {
@@ -62,8 +63,8 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Bytes of a text kept at most. The longest text of the UK standard is 500 characters; what is
-/// longer would let one answer outgrow a stored item.
+/// Bytes of a normalised text at most. The longest text of the UK standard is 500 characters; a longer one could make a
+/// row outgrow a stored item.
 pub const MAX_TEXT_BYTES: usize = 512;
 
 /// A bank's text in normal form: trimmed, runs of white space as one space, control characters
@@ -85,6 +86,7 @@ pub fn normalise_text(raw: &str) -> String {
     let end = (0..=normal.len().min(MAX_TEXT_BYTES))
         .rev()
         .find(|&at| normal.is_char_boundary(at));
+    // Position 0 is always a boundary.
     normal.truncate(end.unwrap_or(0));
     normal
 }
@@ -100,6 +102,7 @@ struct DigestFields<'a>(&'a mut Vec<u8>);
 
 impl DigestFields<'_> {
     fn push_bytes(&mut self, bytes: &[u8]) {
+        // Texts are at most MAX_TEXT_BYTES long.
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.0.extend_from_slice(&length.to_be_bytes());
         self.0.extend_from_slice(bytes);
@@ -161,7 +164,7 @@ pub fn digest_balances(balances: &[(AccountId, BalanceFacts)]) -> Digest {
 }
 
 /// The digest of a record's transactions: one window for each account, in any order, its rows in
-/// any order. Rows that read alike count as often as they stand there.
+/// any order. Equal rows count as often as they occur.
 pub fn digest_transactions(windows: &[(AccountId, &TransactionWindow)]) -> Digest {
     let mut sorted: Vec<_> = windows.iter().collect();
     sorted.sort_unstable_by_key(|(account, _)| *account);
@@ -177,7 +180,7 @@ pub fn digest_transactions(windows: &[(AccountId, &TransactionWindow)]) -> Diges
         }));
         rows.sort_unstable();
         hash.update(account.as_bytes());
-        hash.update(u64::try_from(rows.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update((rows.len() as u64).to_be_bytes());
         for row in &rows {
             hash.update(row.0);
         }

@@ -1,19 +1,18 @@
-//! Tie-out: whether an account's balance and its transactions tell the same story.
+//! Whether an account's balance and its transactions agree. The cast: [`tie_out`], which makes a [`TieOut`] of one
+//! refresh; [`Drift`], a disagreement; [`TieOutCheck`], which check found it.
 //!
-//! Where they do not, the disagreement is *drift*: it is reported on the account with its amount and
-//! since when, never hidden and never "fixed". Three checks, the first that the bank gives enough for:
+//! The rule: drift is reported on the account with its amount and since when, never hidden and never "fixed". There are
+//! three checks; the first that the bank gives enough data for is made:
 //!
 //! * **Running**: every booked row states the balance after it. The rows of a day tie where some order
-//!   of them leads from the balance before the day to the balance after it, each row starting where
-//!   the one before ended; banks give rows of one day, or of one stamp, in any order, so the order
-//!   they come in proves nothing.
+//!   of them leads from the balance before the day to the balance after it, each row starting where the one before ended.
+//!   Banks list rows of one day, or of one timestamp, in any order, so the order of the response proves nothing.
 //! * **Closing**: the running balances tie, and the account's ledger balance is the last of them.
 //! * **Movement**: without running balances, the ledger balance less the booked rows of the window is
-//!   what was there before the window, and stays what it was. A balance that moves by what no row
-//!   lists (a charge not shown, a row left out) changes it; a row that is listed later changes it
-//!   back, and the drift ends.
+//!   the balance before the window, and does not change. A balance that moves without a row (a charge not shown, a row left
+//!   out) changes it; a row that is listed later changes it back, and the drift ends.
 //!
-//! Pending rows are on no ledger and count in no check.
+//! Pending rows are not in the ledger and count in no check.
 
 use std::collections::BTreeMap;
 
@@ -53,8 +52,8 @@ impl TieOutCheck {
 /// A disagreement between balance and transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drift {
-    /// What the balance has more than the transactions explain; negative where it has less. Zero where
-    /// the gaps of several days make up for each other.
+    /// By how much the balance exceeds what the transactions explain; negative where it is less. Zero where the gaps of
+    /// several days cancel out.
     #[serde(rename = "a")]
     pub amount: Money,
     /// When it was first seen.
@@ -63,7 +62,7 @@ pub struct Drift {
     /// Which check found it.
     #[serde(rename = "c")]
     pub check: TieOutCheck,
-    /// Days that do not tie; 0 but for [`Check::Running`].
+    /// Days that do not tie; 0 but for [`TieOutCheck::Running`].
     #[serde(rename = "d", skip_serializing_if = "is_zero", default)]
     pub days: u32,
 }
@@ -79,7 +78,7 @@ const fn is_zero(days: &u32) -> bool {
 /// How an account ties out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TieOut {
-    /// For [`Check::Movement`]: the first day of the window, and what was on the account before it.
+    /// For [`TieOutCheck::Movement`]: the first day of the window, and the balance before it.
     #[serde(rename = "o", skip_serializing_if = "Option::is_none", default)]
     pub opening: Option<(Date, Money)>,
     /// The disagreement; `None` where there is none.
@@ -108,19 +107,24 @@ pub fn tie_out(
         return None;
     }
     let old = before.and_then(|tie| tie.drift);
-    let drift = |amount: i64, check, days| Drift {
-        amount: Money::new(amount, currency),
-        since: old.map_or(now, |drift| drift.since),
-        check,
-        days,
-    };
+    let since = old.map_or(now, |drift| drift.since);
     if let Some(running) = RunningBalances::from_booked(&booked) {
         let found = if running.days > 0 {
-            Some(drift(running.gap, TieOutCheck::Running, running.days))
+            Some(Drift {
+                amount: Money::new(running.gap, currency),
+                since,
+                check: TieOutCheck::Running,
+                days: running.days,
+            })
         } else {
             ledger
                 .and_then(|ledger| running.ledger_gap(ledger.minor))
-                .map(|gap| drift(gap, TieOutCheck::Closing, 0))
+                .map(|gap| Drift {
+                    amount: Money::new(gap, currency),
+                    since,
+                    check: TieOutCheck::Closing,
+                    days: 0,
+                })
         };
         return Some(TieOut {
             opening: None,
@@ -138,24 +142,29 @@ pub fn tie_out(
         Some((from, expected)) if from == window.from && expected.currency == currency => {
             (expected.minor, opening.saturating_sub(expected.minor))
         }
-        // The window slid: what slid out is not known, so the drift there was is carried over.
+        // The window slid: what slid out is not known, so the earlier drift is carried over.
         Some(_) => (opening.saturating_sub(old_amount), old_amount),
         None => (opening, 0),
     };
     Some(TieOut {
         opening: Some((window.from, Money::new(expected, currency))),
-        drift: (amount != 0).then(|| drift(amount, TieOutCheck::Movement, 0)),
+        drift: (amount != 0).then(|| Drift {
+            amount: Money::new(amount, currency),
+            since,
+            check: TieOutCheck::Movement,
+            days: 0,
+        }),
     })
 }
 
-/// What rows with running balances say.
+/// Rows with running balances, day by day. Sums saturate: amounts so large are the bank's mistake, and drift anyway.
 struct RunningBalances {
-    /// Balances that may be the one after the last day: one, but where the rows lead in a circle and
-    /// nothing says where they begin.
+    /// Balances that may be the one after the last day: one, or several where the rows lead in a circle and nothing says
+    /// where they begin.
     closing_candidates: Vec<i64>,
     /// Days that do not tie.
     days: u32,
-    /// What the balances moved by more than the rows, over those days.
+    /// By how much the balances moved more than the rows, over those days.
     gap: i64,
 }
 
@@ -206,10 +215,11 @@ impl RunningBalances {
             sum.saturating_add(after.saturating_sub(*before))
         });
         let closings = path.closing_candidates(None);
-        let first = |closings: &[i64]| closings.first().copied().unwrap_or_default();
-        let gap = first(&closings)
-            .saturating_sub(first(&self.closing_candidates))
-            .saturating_sub(moved);
+        let gap = match (closings.first(), self.closing_candidates.first()) {
+            (Some(after), Some(before)) => after.saturating_sub(*before).saturating_sub(moved),
+            // A day with rows has a closing balance.
+            _ => 0,
+        };
         Self {
             closing_candidates: closings,
             days: self.days.saturating_add(1),
@@ -217,8 +227,7 @@ impl RunningBalances {
         }
     }
 
-    /// What the ledger balance has more than the last row's: the least it can be. `None` where they
-    /// agree.
+    /// By how much the ledger balance exceeds that of the last row, at least; `None` where they agree.
     fn ledger_gap(&self, ledger: i64) -> Option<i64> {
         self.closing_candidates
             .iter()
@@ -228,10 +237,10 @@ impl RunningBalances {
     }
 }
 
-/// The rows of a day as steps from one balance to another: they tie where they are one walk that
-/// takes each step once.
+/// The rows of a day as steps from one balance to another: they tie where they form one path that takes each step once (an
+/// Euler path).
 struct BalancePath {
-    /// Steps that leave a balance less those that reach it, where that is not 0.
+    /// Steps that leave a balance minus those that reach it, where that is not 0.
     excess: BTreeMap<i64, i64>,
     /// All balances in one piece, joined by steps.
     is_connected: bool,
@@ -254,26 +263,26 @@ impl BalancePath {
         }
     }
 
-    /// True where one walk takes all steps; from `opening`, where it is known.
+    /// True where one path takes all steps; from `opening`, where it is known.
     fn ties_out(&self, opening: Option<i64>) -> bool {
         let counts: Vec<i64> = self.excess.values().copied().collect();
-        let walk = self.is_connected
+        let is_path = self.is_connected
             && (counts.is_empty() || (counts.len() == 2 && counts.iter().all(|n| n.abs() == 1)));
-        walk && opening.is_none_or(|opening| match self.start_balance() {
-            Some(start) => start == opening,
-            None => self.balances.binary_search(&opening).is_ok(),
-        })
+        is_path
+            && opening.is_none_or(|opening| match self.start_balance() {
+                Some(start) => start == opening,
+                None => self.balances.binary_search(&opening).is_ok(),
+            })
     }
 
-    /// Where the walk starts; `None` where it ends where it starts, which may be anywhere on it.
+    /// Where the path starts; `None` where it ends where it starts, which may be anywhere on it.
     fn start_balance(&self) -> Option<i64> {
         self.excess
             .iter()
             .find_map(|(&balance, &count)| (count > 0).then_some(balance))
     }
 
-    /// Where the walk may end. Of rows that are no walk, the balance that is reached most often more
-    /// than it is left.
+    /// Where the path may end. Where the rows form no path, the balance that is reached most often more than it is left.
     fn closing_candidates(&self, opening: Option<i64>) -> Vec<i64> {
         let end = self.excess.iter().min_by_key(|(_, count)| **count);
         match end.map(|(&balance, _)| balance).or(opening) {
@@ -295,10 +304,17 @@ fn are_connected(balances: &[i64], rows: &[(i64, i64)]) -> bool {
     let mut parents: Vec<usize> = (0..balances.len()).collect();
     let mut pieces = balances.len();
     for (before, after) in rows {
-        let place = |balance| balances.binary_search(balance).unwrap_or(0);
+        let positions = (
+            balances.binary_search(before),
+            balances.binary_search(after),
+        );
+        let (Ok(before), Ok(after)) = positions else {
+            debug_assert!(false, "a row's balances are among the balances");
+            continue;
+        };
         let (a, b) = (
-            find_root(&mut parents, place(before)),
-            find_root(&mut parents, place(after)),
+            find_root(&mut parents, before),
+            find_root(&mut parents, after),
         );
         if a != b {
             parents[a] = b;
@@ -366,7 +382,7 @@ mod tests {
         (tie, found.map(|drift| (drift.amount.minor, drift.check)))
     }
 
-    /// A walk of the balance from `opening`, a row a step.
+    /// The rows of a balance that moves from `opening`, a row for each amount.
     fn rows_from_amounts(opening: i64, days: &[Vec<i64>]) -> (Vec<TransactionFacts>, i64) {
         let (mut balance, mut rows) = (opening, Vec::new());
         for (day, amounts) in (0..).zip(days) {
@@ -386,7 +402,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_of_a_walk_tie_in_any_order(
+        fn rows_of_a_path_tie_in_any_order(
             days in any_daily_amounts(), opening in -20..20_i64, seed in prop::collection::vec(any::<u16>(), 40),
         ) {
             let (rows, ledger) = rows_from_amounts(opening, &days);
@@ -406,7 +422,7 @@ mod tests {
         fn a_row_that_is_not_listed_is_drift(
             days in any_daily_amounts(), opening in -20..20_i64, at: prop::sample::Index,
         ) {
-            // One row on the first day: where a walk in a circle begins, nothing says.
+            // One row on the first day, because nothing says where a circle begins.
             let mut days = days;
             days.insert(0, vec![1_000]);
             let (mut rows, ledger) = rows_from_amounts(opening, &days);
@@ -452,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_checked_is_not() {
+    fn nothing_is_concluded_without_enough_data() {
         assert_eq!(
             tie_out(None, &window_with_rows(vec![]), None, timestamp_at(0)),
             None

@@ -1,5 +1,7 @@
-//! The feed: committed diffs, each with the record's next sequence number. The feed is the truth
-//! about changes; what is stored of balances and transactions is a projection of it.
+//! The feed of a record. The cast: [`FeedEntry`], a committed [`Change`] with its sequence number; [`TransactionsDiff`],
+//! what changed among an account's transactions; [`FeedStream`], what is dispatched separately.
+//!
+//! The rule: the feed is the truth about changes; the stored balances and transactions are a projection of it.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +27,7 @@ pub const MAX_ENTRIES_PER_COMMIT: usize = 90;
 pub struct FeedEntry {
     /// The record whose feed this is.
     pub record: RecordId,
-    /// Its place in the feed.
+    /// Its number in the feed.
     pub seq: Seq,
     /// When it was committed.
     #[serde(rename = "at")]
@@ -38,13 +40,13 @@ pub struct FeedEntry {
 }
 
 impl FeedEntry {
-    /// The id of the event that tells of this entry.
+    /// The id of the event of this entry.
     pub fn event_id(&self) -> EventId {
         EventId::for_record_entry(self.record, self.seq)
     }
 }
 
-/// What a feed entry belongs to. Each stream has a watermark of its own: how far it was dispatched.
+/// Feed entries that are dispatched together. Each stream has a watermark of its own: how far it was dispatched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FeedStream {
@@ -82,10 +84,10 @@ pub enum Change {
     /// The balance.
     #[serde(rename = "b")]
     Balance {
-        /// As it was; `None` the first time.
+        /// The balance before; `None` the first time.
         #[serde(rename = "o", skip_serializing_if = "Option::is_none", default)]
         before: Option<BalanceFacts>,
-        /// As it is.
+        /// The balance after.
         #[serde(rename = "n")]
         after: BalanceFacts,
     },
@@ -98,7 +100,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// The stream this belongs to.
+    /// The stream that this belongs to.
     pub const fn stream(&self) -> FeedStream {
         match self {
             Self::Balance { .. } => FeedStream::Balance,
@@ -117,13 +119,13 @@ impl Change {
     }
 }
 
-/// Which pull found the rows; Okra tells them apart in its callback codes.
+/// Which fetch found the rows; Okra distinguishes them in its callback codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FetchKind {
-    /// The first pull of an account.
+    /// The first fetch of an account.
     #[serde(rename = "i")]
     Initial,
-    /// The historical pull.
+    /// A backfill.
     #[serde(rename = "f")]
     Backfill,
     /// A regular refresh.
@@ -134,26 +136,26 @@ pub enum FetchKind {
 /// What changed among an account's transactions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionsDiff {
-    /// Which pull found it.
+    /// Which fetch found it.
     #[serde(rename = "p")]
     pub fetch_kind: FetchKind,
-    /// Rows that were not there.
+    /// Rows that are new.
     #[serde(rename = "a", skip_serializing_if = "Vec::is_empty", default)]
     pub added: Vec<Transaction>,
-    /// Rows that read otherwise now.
+    /// Rows that changed.
     #[serde(rename = "m", skip_serializing_if = "Vec::is_empty", default)]
     pub modified: Vec<ModifiedRow>,
-    /// Rows that are gone, as they last were.
+    /// Rows that were removed, as they last were.
     #[serde(rename = "r", skip_serializing_if = "Vec::is_empty", default)]
     pub removed: Vec<Transaction>,
-    /// For each row modified or removed, the entry that wrote it before: versions lead back from one to
-    /// the next. Entries of earlier releases lack it.
+    /// For each row modified or removed, the entry that wrote it before, so that its versions can be followed back. Not in
+    /// entries of earlier releases.
     #[serde(rename = "b", skip_serializing_if = "BTreeMap::is_empty", default)]
     pub previous_seqs: BTreeMap<TransactionId, Seq>,
 }
 
 impl TransactionsDiff {
-    /// Rows spoken of.
+    /// The number of rows.
     pub const fn len(&self) -> usize {
         self.added.len() + self.modified.len() + self.removed.len()
     }
@@ -164,21 +166,21 @@ impl TransactionsDiff {
     }
 }
 
-/// A transaction that reads otherwise now.
+/// A transaction that changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModifiedRow {
-    /// As it was.
+    /// Before.
     #[serde(rename = "o")]
     pub before: TransactionFacts,
-    /// As it is, under the identity it keeps.
+    /// After, under the identity that it keeps.
     #[serde(rename = "n")]
     pub after: Transaction,
-    /// How sure we are that both are one transaction.
+    /// How sure it is that both are one transaction.
     #[serde(rename = "c")]
     pub confidence: MatchConfidence,
 }
 
-/// How sure the matcher is that two rows are one transaction.
+/// How sure it is that two rows are one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum MatchConfidence {
     /// The bank's id says so and the content does not contradict it.
@@ -187,10 +189,10 @@ pub enum MatchConfidence {
     /// The ids differ or there are none; amount, direction and text agree and the dates are near.
     #[serde(rename = "h")]
     High,
-    /// The ids differ, and one of text and amount is only alike, or says nothing.
+    /// The ids differ, and either text or amount is only similar, or the text is blank.
     #[serde(rename = "m")]
     Medium,
-    /// The ids differ and the amounts too: a round hold that gave way to the true amount.
+    /// The ids and the amounts differ: a round hold was replaced by the true amount.
     #[serde(rename = "l")]
     Low,
 }
@@ -220,21 +222,21 @@ pub enum PayloadMode {
 }
 
 /// The version of the bodies that an endpoint is sent. An endpoint keeps the one it was registered
-/// with; a change that a receiver could stumble over gets a new one.
+/// with; a change that could break a receiver gets a new version.
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BodyVersion {
-    /// The first, and that of whoever was registered before versions were kept.
+    /// The first, also of endpoints that were registered before versions were stored.
     #[default]
     #[serde(rename = "2026-03-01")]
     V20260301,
 }
 
 impl BodyVersion {
-    /// Those there are, the oldest first.
+    /// All versions, the oldest first.
     pub const ALL: [Self; 1] = [Self::V20260301];
 
-    /// That of an endpoint that is registered now and names none.
+    /// The version of an endpoint that is registered now without naming one.
     pub const LATEST: Self = Self::V20260301;
 
     /// As in bodies and in the API.

@@ -1,7 +1,9 @@
-//! From a bank's answer to feed entries: normal form and digest, the identity of transactions, the diff, pending
-//! deletions, the state of a record, and what a reader of the feed is given.
+//! From a bank's response to feed entries. The cast: [`decide`], the entry point, turns a snapshot and what is committed
+//! into changes; it uses the normal form and [`digest`], the [`identity`] of transactions, the [`diff`] and
+//! [`pending_deletions`]. [`state`] has the states of a record, [`drift`] compares balance and transactions, [`feed`]
+//! holds the entries, and [`cursor`] and [`net_changes`] serve its readers.
 //!
-//! [`decide`] is the entry: it turns a snapshot and what is committed into changes.
+//! The rules: what did not change makes no change, and a transaction keeps its identity.
 
 pub mod cursor;
 pub mod decide;

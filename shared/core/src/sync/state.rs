@@ -1,5 +1,8 @@
-//! States of a record and its accounts, and their changes, which are feed entries like any other: they
-//! have a number and an event id, and are delivered at least once.
+//! States of a record and its accounts. The cast: [`RecordStatus`] and [`next_record_status`]; [`Availability`] of a
+//! product with its [`AvailabilityReason`]; [`StateChange`], what the app is notified of. Each reason has a stable name,
+//! a label and a sentence here, which API, webhooks and pages share.
+//!
+//! The rules: a change of state is a feed entry like any other, with a number and an event id, and no state is a trap.
 
 use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
@@ -15,17 +18,17 @@ pub enum StateChange {
     /// The record was linked: Okra's `AUTH_SUCCESS`.
     #[serde(rename = "l")]
     Linked,
-    /// The entry's account came with it: Okra's `ACCOUNTS_SUCCESS`.
+    /// The entry's account was linked with it: Okra's `ACCOUNTS_SUCCESS`.
     #[serde(rename = "a")]
     AccountLinked,
-    /// The user must act before the bank answers again.
+    /// The user must act before the bank can be called again.
     #[serde(rename = "t")]
     ReauthorisationRequired {
         /// Why.
         #[serde(rename = "r")]
         reason: ReauthorisationReason,
     },
-    /// The bank answers again, or the user authorised again.
+    /// The bank responds again, or the user re-authorised.
     #[serde(rename = "k")]
     Recovered,
     /// The consent will end.
@@ -34,24 +37,24 @@ pub enum StateChange {
         /// When.
         #[serde(rename = "e")]
         expires_at: Timestamp,
-        /// Which notice this is: so many days before it, 14, 7 or 1.
+        /// Days before the end for which this notice is: 14, 7 or 1.
         #[serde(rename = "d")]
         days_before: u8,
     },
-    /// A product of the entry's account can be had again, or can no longer.
+    /// The availability of a product of the entry's account changed.
     #[serde(rename = "p")]
     Product(ProductChange),
-    /// The history of the entry's account is complete: Okra's `FULL_TRANSACTIONS`.
+    /// The backfill of the entry's account ended: Okra's `FULL_TRANSACTIONS`.
     #[serde(rename = "h")]
     BackfillComplete(BackfillComplete),
     /// Balance and transactions of the entry's account disagree, or agree again.
     #[serde(rename = "d")]
     Drift {
-        /// How they disagree; `None`: they agree again.
+        /// How they disagree; `None` where they agree again.
         #[serde(rename = "d", skip_serializing_if = "Option::is_none", default)]
         drift: Option<Drift>,
     },
-    /// The record was unlinked and is refreshed no more.
+    /// The record was unlinked and is not refreshed any more.
     #[serde(rename = "u")]
     Unlinked,
 }
@@ -60,12 +63,12 @@ pub enum StateChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReauthorisationReason {
-    /// The consent's time is over.
+    /// The consent has expired.
     ConsentExpired,
-    /// The bank refuses consent or credentials: expired, revoked or never valid.
+    /// The bank rejects consent or credentials: expired, revoked or never valid.
     #[serde(rename = "consent_refused")]
     ConsentRejected,
-    /// The bank wants the user there for each refresh.
+    /// The bank requires the user to be present for every refresh.
     #[serde(rename = "user_needed")]
     UserPresenceRequired,
 }
@@ -92,20 +95,20 @@ impl ReauthorisationReason {
     }
 }
 
-/// Whether a product of an account can be had.
+/// Whether a product of an account is available.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Availability {
-    /// The last answer was whole.
+    /// The last refresh fetched all of it.
     #[default]
     #[serde(rename = "AVAILABLE")]
     Available,
-    /// Some of it was answered; its history, for one, could not be had whole.
+    /// Some of it is missing, such as a part of the backfill.
     #[serde(rename = "PARTIAL")]
     Partial,
-    /// Not now, for a reason that passes by itself or by the user's doing.
+    /// Not now, for a reason that passes by itself or that the user can resolve.
     #[serde(rename = "UNAVAILABLE")]
     Unavailable,
-    /// The bank answers what cannot be used, or we fail.
+    /// The bank's response cannot be used, or the failure is our own.
     #[serde(rename = "FAILED")]
     Failed,
 }
@@ -131,7 +134,7 @@ impl Availability {
         }
     }
 
-    /// What a failure of a class makes of a product.
+    /// The availability of a product whose refresh failed so.
     pub const fn for_fault_class(class: FaultClass) -> Self {
         match class {
             FaultClass::BankUnavailable
@@ -236,27 +239,27 @@ impl AvailabilityReason {
     }
 }
 
-/// What became of a product of an account.
+/// A change of the availability of a product of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProductChange {
     /// The product.
     #[serde(rename = "p")]
     pub product: Product,
-    /// What it is now.
+    /// The availability now.
     #[serde(rename = "s")]
     pub availability: Availability,
-    /// Why, where it is not available.
+    /// The failure, where it is not available.
     #[serde(rename = "c", skip_serializing_if = "Option::is_none", default)]
     pub class: Option<FaultClass>,
 }
 
-/// How the pull of an account's history ended.
+/// How the backfill of an account ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackfillComplete {
-    /// The oldest date that was asked for and answered.
+    /// Everything from this date on was fetched.
     #[serde(rename = "o")]
     pub oldest_date: Date,
-    /// Rows that the pull found.
+    /// New rows that the backfill found.
     #[serde(rename = "n")]
     pub rows: u64,
     /// Why it goes no further back.
@@ -264,16 +267,16 @@ pub struct BackfillComplete {
     pub end_reason: BackfillEnd,
 }
 
-/// Why a history goes no further back.
+/// Why a backfill goes no further back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackfillEnd {
-    /// As far as was asked for.
+    /// It reached the requested date.
     #[serde(rename = "limit")]
     RequestedLimit,
     /// The bank says that it has nothing older, or that the consent covers nothing older.
     BankLimit,
-    /// The bank refuses older dates.
+    /// The bank rejects older dates.
     #[serde(rename = "bank_refused")]
     BankRejected,
     /// The bank failed too often.
@@ -313,13 +316,13 @@ impl BackfillEnd {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RecordStatus {
-    /// It can.
+    /// It can be refreshed.
     #[default]
     Active,
-    /// The bank refuses the consent, or its time is over: the user must link again.
+    /// The bank rejects the consent, or it has expired: the user must re-authorise.
     #[serde(rename = "token_required")]
     ReauthorisationRequired,
-    /// It was unlinked or cannot be used again.
+    /// It was unlinked.
     Invalid,
 }
 
@@ -342,18 +345,18 @@ impl RecordStatus {
     }
 }
 
-/// What can happen to a record as a whole.
+/// What changes the status of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StatusTrigger {
-    /// The bank answered something of what it was asked.
+    /// The bank responded for something that was fetched.
     Responded,
-    /// The bank refused the consent for everything that it was asked.
+    /// The bank rejected the consent for everything that was fetched.
     ConsentRejected,
-    /// Nothing was answered, for reasons that are not the user's to mend.
+    /// Everything failed, for reasons that the user cannot resolve.
     Failed,
-    /// The consent's time is over.
+    /// The consent has expired.
     ConsentExpired,
-    /// The user authorised again, and the bank took it.
+    /// The user re-authorised, and the bank accepted it.
     Reauthorised,
 }
 
@@ -368,14 +371,14 @@ impl StatusTrigger {
     ];
 }
 
-/// The status of a record after something happened, and what its app is told of it.
+/// The status of a record after a trigger, and the change that its app is notified of.
 ///
 /// ```text
-/// active --- refused, expired ---> token_required --- answered, authorised ---> active
+/// active --- rejected, expired ---> token_required --- responded, re-authorised ---> active
 /// ```
 ///
-/// Only a refusal and an expiry ask for the user. An outage, a spent quota, nonsense and a fault of
-/// our own leave the status alone.
+/// Only a rejected or expired consent requires the user. An outage, a spent quota, a malformed response and a fault of our
+/// own do not change the status.
 pub const fn next_record_status(
     status: RecordStatus,
     trigger: StatusTrigger,
@@ -401,13 +404,13 @@ pub const fn next_record_status(
     }
 }
 
-/// What is recorded of a product of an account.
+/// The recorded availability of a product of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProductState {
-    /// What it is.
+    /// The availability.
     #[serde(rename = "s")]
     pub availability: Availability,
-    /// Why, where it is not available.
+    /// The failure, where it is not available.
     #[serde(rename = "c", skip_serializing_if = "Option::is_none", default)]
     pub class: Option<FaultClass>,
     /// Since when.
@@ -416,14 +419,14 @@ pub struct ProductState {
 }
 
 impl ProductState {
-    /// True where the last answer was whole.
+    /// True where the last refresh fetched all of it.
     pub const fn is_available(&self) -> bool {
         matches!(self.availability, Availability::Available)
     }
 }
 
-/// What a refresh heard of a product of an account, as a change of what is recorded; `None` where it
-/// is recorded so. `None` recorded is available.
+/// The change that the result of a refresh makes to the recorded state of a product; `None` where it is recorded so
+/// already. A product without a recorded state is available.
 pub fn detect_product_change(
     recorded: Option<&ProductState>,
     product: Product,
@@ -447,16 +450,16 @@ mod tests {
 
     use super::*;
 
-    /// No state is a trap: whatever happened before, good answers lead back.
+    /// No state is a trap: whatever happened before, good responses lead back.
     #[test]
-    fn from_every_state_good_answers_lead_back() {
+    fn from_every_status_good_responses_lead_back() {
         let mut reached = vec![RecordStatus::Active];
         let mut next = 0;
         while let Some(&status) = reached.get(next) {
             next += 1;
-            for happening in StatusTrigger::ALL {
-                let (after, told) = next_record_status(status, happening);
-                assert_eq!(told.is_some(), after != status, "{status:?} {happening:?}");
+            for trigger in StatusTrigger::ALL {
+                let (after, change) = next_record_status(status, trigger);
+                assert_eq!(change.is_some(), after != status, "{status:?} {trigger:?}");
                 if !reached.contains(&after) {
                     reached.push(after);
                 }
@@ -491,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_comes_back_from_every_failure() {
+    fn a_product_recovers_from_every_failure() {
         for class in FaultClass::ALL {
             let failed = detect_product_change(None, Product::Balance, Some(class)).unwrap();
             assert_ne!(failed.availability, Availability::Available);

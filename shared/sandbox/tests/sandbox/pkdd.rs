@@ -109,12 +109,12 @@ fn a_bad_row_is_named_by_line_and_reason_and_the_next_is_read() {
         check(format!("2;7;{bad};PRIJEM;;1;1;;;").as_bytes(), day);
     }
     let amount = "amount is not an amount in CZK: ";
-    let syntax = "an amount is decimal digits with at most one point";
+    let syntax = "an amount must be decimal digits with at most one point";
     for bad in ["", "12,50", "1.2.3", "x", "1e3"] {
         let line = format!("2;7;930101;PRIJEM;;{bad};1;;;");
         check(line.as_bytes(), &format!("{amount}{syntax}"));
     }
-    let precision = "the amount has more decimal places than its currency";
+    let precision = "an amount must not have more decimal places than its currency";
     check(
         b"2;7;930101;PRIJEM;;1.005;1;;;",
         &format!("{amount}{precision}"),
