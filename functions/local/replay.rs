@@ -128,7 +128,7 @@ pub(crate) async fn run_replay(options: &GlobalOptions, args: &ReplayArgs) -> an
         public_url: Some(format!("http://127.0.0.1:{}", options.port + 1)),
         ..BankOptions::default()
     };
-    let bank = pkdd::ReplayBank::load_rows(rows, BankStandard::Obie31, bank_options);
+    let bank = pkdd::ReplayBank::load_rows(rows, BankStandard::Obie31, bank_options)?;
 
     let mut replay = ReplayRun::open_or_resume(options, args, &file, first, bank, injector).await?;
     let last = args.days.map_or(last, |days| {

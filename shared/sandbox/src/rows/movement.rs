@@ -1,11 +1,16 @@
-//! One row of an account through its life: announced, booked under another id, edited.
+//! One row of an account through its life: a [`Movement`] with its pending and its booked [`RowStage`], and the
+//! [`AccountBalance`] that rows add up to. Rows are named by a [`RowKey`], whatever id the bank shows.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use okra_core::model::snapshot::BookingStatus;
+use jiff::Timestamp;
+use okra_core::model::{
+    money::{Currency, Money},
+    snapshot::{BookingStatus, Direction},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::lore::SandboxMerchant;
+use super::content::SandboxMerchant;
 
 /// Seconds since 1970-01-01T00:00:00Z. The bank is exact to the second.
 pub(crate) type UnixSeconds = i64;
@@ -13,8 +18,30 @@ pub(crate) type UnixSeconds = i64;
 /// Seconds in a day.
 pub(crate) const SECONDS_PER_DAY: UnixSeconds = 86_400;
 
-/// The sandbox's own name of a row. Unlike the bank's transaction id it never changes, is never
-/// missing and never given twice within an account.
+/// The instant of a second. Seconds come from the bank's clock and the years around it, so one that no timestamp has is
+/// a defect; the last timestamp stands for it.
+pub(crate) fn to_timestamp(at: UnixSeconds) -> Timestamp {
+    let timestamp = Timestamp::from_second(at);
+    debug_assert!(timestamp.is_ok(), "second {at} is out of range");
+    timestamp.unwrap_or(Timestamp::MAX)
+}
+
+/// The direction of a signed amount; zero is a credit.
+pub(crate) const fn direction_from_sign(minor: i64) -> Direction {
+    if minor < 0 {
+        Direction::Debit
+    } else {
+        Direction::Credit
+    }
+}
+
+/// A signed amount in major units, without its sign. Amounts are bounded far below the range of their type.
+pub(crate) fn format_magnitude(minor: i64, currency: Currency) -> String {
+    Money::new(minor.saturating_abs(), currency).to_decimal()
+}
+
+/// The sandbox's own name of a row. Unlike the bank's transaction id it never changes, is never missing, and is unique
+/// within an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowKey {
     /// Generated before the login was made: `h12`.
@@ -23,7 +50,7 @@ pub enum RowKey {
     File(u64),
     /// Generated as time passes: `l3`.
     Live(u32),
-    /// Added by request: `m1`.
+    /// Added by a command: `m1`.
     Manual(u32),
 }
 
@@ -38,9 +65,9 @@ impl fmt::Display for RowKey {
     }
 }
 
-/// A text that is not a row's name.
+/// A text that does not name a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a row is named by one of the letters h, l, f, m and a number")]
+#[error("a row's name must be one of the letters h, l, f and m, followed by a number")]
 pub struct ParseRowKeyError;
 
 impl FromStr for RowKey {
@@ -50,14 +77,14 @@ impl FromStr for RowKey {
         let mut letters = text.chars();
         let kind = letters.next().ok_or(ParseRowKeyError)?;
         let number = letters.as_str();
-        let small = || number.parse().map_err(|_| ParseRowKeyError);
-        match kind {
-            'h' => small().map(Self::History),
-            'l' => small().map(Self::Live),
-            'm' => small().map(Self::Manual),
-            'f' => number.parse().map(Self::File).map_err(|_| ParseRowKeyError),
-            _ => Err(ParseRowKeyError),
-        }
+        let key = match kind {
+            'h' => number.parse().map(Self::History),
+            'l' => number.parse().map(Self::Live),
+            'm' => number.parse().map(Self::Manual),
+            'f' => number.parse().map(Self::File),
+            _ => return Err(ParseRowKeyError),
+        };
+        key.map_err(|_| ParseRowKeyError)
     }
 }
 
@@ -74,7 +101,7 @@ impl<'de> Deserialize<'de> for RowKey {
     }
 }
 
-/// The transaction id a bank shows; banks leave it out, leave it blank and give one twice.
+/// The transaction id that a bank shows. Banks leave it out, leave it blank, and give the same one twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShownTransactionId {
@@ -82,13 +109,13 @@ pub enum ShownTransactionId {
     Missing,
     /// An empty text.
     Blank,
-    /// This text; may be that of another row.
+    /// This text, which may be that of another row.
     #[serde(rename = "is")]
     Text(String),
 }
 
 impl ShownTransactionId {
-    /// What stands in the field.
+    /// The field's value.
     pub(crate) fn as_deref(&self) -> Option<&str> {
         match self {
             Self::Missing => None,
@@ -98,12 +125,12 @@ impl ShownTransactionId {
     }
 }
 
-/// How a row looks from some second on.
+/// How a row looks from a second on.
 #[derive(Clone, Debug)]
 pub(crate) struct RowStage {
-    /// First second of it.
+    /// First second of the stage.
     pub(crate) starts_at: UnixSeconds,
-    /// `BookingDateTime`: may lie long before `from` (back-dated rows).
+    /// `BookingDateTime`, which may be long before `starts_at` (back-dated rows).
     pub(crate) booking_time: UnixSeconds,
     /// Minor units, signed: negative leaves the account.
     pub(crate) amount_minor: i64,
@@ -111,13 +138,19 @@ pub(crate) struct RowStage {
     pub(crate) transaction_id: ShownTransactionId,
 }
 
+impl RowStage {
+    const fn has_started(&self, now: UnixSeconds) -> bool {
+        self.starts_at <= now
+    }
+}
+
 /// A row with its past and future.
 #[derive(Clone, Debug)]
 pub(crate) struct Movement {
     pub(crate) key: RowKey,
-    /// While announced only. At least one of the stages is set.
+    /// While it is only announced. At least one of the stages is set.
     pub(crate) pending: Option<RowStage>,
-    /// Once booked; absent on a row that stays pending until somebody asks.
+    /// Once it is booked; absent on a row that stays pending until a command books it.
     pub(crate) booked: Option<RowStage>,
     pub(crate) text: Cow<'static, str>,
     pub(crate) code: Cow<'static, str>,
@@ -129,17 +162,17 @@ pub(crate) struct Movement {
 impl Movement {
     /// How the row is listed now; `None` before its first second.
     pub(crate) fn stage_at(&self, now: UnixSeconds) -> Option<(BookingStatus, &RowStage)> {
-        let reached = |stage: &&RowStage| stage.starts_at <= now;
-        let booked = self.booked.as_ref().filter(reached);
-        booked
-            .map(|stage| (BookingStatus::Booked, stage))
-            .or_else(|| {
-                let pending = self.pending.as_ref().filter(reached)?;
-                Some((BookingStatus::Pending, pending))
-            })
+        if let Some(booked) = self.booked.as_ref().filter(|stage| stage.has_started(now)) {
+            return Some((BookingStatus::Booked, booked));
+        }
+        let pending = self
+            .pending
+            .as_ref()
+            .filter(|stage| stage.has_started(now))?;
+        Some((BookingStatus::Pending, pending))
     }
 
-    /// Adds what the row does to its account at `now`.
+    /// Adds what the row does to its account at `now`, or with `sign` -1 takes it away.
     pub(crate) fn add_to_balance(&self, now: UnixSeconds, sign: i64, balance: &mut AccountBalance) {
         match self.stage_at(now) {
             Some((BookingStatus::Booked, stage)) => balance.booked += sign * stage.amount_minor,
@@ -148,7 +181,7 @@ impl Movement {
         }
         if sign > 0 {
             for stage in self.all_stages() {
-                if stage.starts_at <= now {
+                if stage.has_started(now) {
                     balance.changed_at = balance.changed_at.max(stage.starts_at);
                 } else {
                     balance.expect_change(stage.starts_at);
@@ -157,9 +190,9 @@ impl Movement {
         }
     }
 
-    /// True once nothing about the row changes any more by itself.
+    /// True once nothing about the row will change by itself any more.
     pub(crate) fn is_settled(&self, now: UnixSeconds) -> bool {
-        self.all_stages().all(|stage| stage.starts_at <= now)
+        self.all_stages().all(|stage| stage.has_started(now))
     }
 
     fn all_stages(&self) -> impl Iterator<Item = &RowStage> {
@@ -167,7 +200,7 @@ impl Movement {
     }
 }
 
-/// What an account holds at a second, and between which seconds that is so.
+/// What an account holds at a second, and between which seconds it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AccountBalance {
     /// Ledger balance in minor units.
@@ -176,12 +209,12 @@ pub(crate) struct AccountBalance {
     pub(crate) pending: i64,
     /// Second of the last change.
     pub(crate) changed_at: UnixSeconds,
-    /// Second of the next change that is foreseen.
+    /// Second of the next change that is known.
     pub(crate) next_change_at: Option<UnixSeconds>,
 }
 
 impl AccountBalance {
-    /// Nothing but a balance.
+    /// A booked balance without pending rows or changes to come.
     pub(crate) const fn with_opening_balance(booked: i64, changed_at: UnixSeconds) -> Self {
         Self {
             booked,
@@ -191,7 +224,7 @@ impl AccountBalance {
         }
     }
 
-    /// Notes a change to come.
+    /// Takes a change to come into account.
     pub(crate) fn expect_change(&mut self, at: UnixSeconds) {
         self.next_change_at = Some(self.next_change_at.map_or(at, |next| next.min(at)));
     }
@@ -202,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_survives_its_text() {
+    fn a_key_is_read_from_its_text() {
         for key in [
             RowKey::History(0),
             RowKey::Live(7),

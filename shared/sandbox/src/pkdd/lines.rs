@@ -1,18 +1,19 @@
-//! The lines of the file and their fields.
+//! The lines of the file and their fields: [`PkddLines`].
 //!
-//! A record is a line, whatever its quotes say: one that is never closed spoils its own row, and the
-//! number of a line is always right.
+//! Rule: a record is a line, whatever its quotes say. A quote that is never closed spoils its own row only, and the
+//! number of a line is always right. That is why lines are split by `csv-core`: the reader of `csv` would read past
+//! the end of a line to the closing quote.
 
 use std::io::{BufRead, BufReader, Read};
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 
-use super::row::{COLUMNS, MAX_LINE_BYTES, PkddRowErrorReason};
+use super::error::{COLUMNS, MAX_LINE_BYTES, PkddRowErrorReason};
 
-/// Some programs put this before the header.
+/// Some programs write this before the header.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Reads a line at a time and cuts it into fields, without allocating for each.
+/// Reads a line at a time and splits it into fields, without an allocation for each.
 pub(super) struct PkddLines<R> {
     file: BufReader<R>,
     parser: Reader,
@@ -27,7 +28,7 @@ pub(super) struct PkddLines<R> {
 
 impl<R> std::fmt::Debug for PkddLines<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lines")
+        f.debug_struct("PkddLines")
             .field("number", &self.line_number)
             .finish_non_exhaustive()
     }
@@ -71,7 +72,7 @@ impl<R: Read> PkddLines<R> {
         self.field_count = 0;
         self.parser.reset();
         let (mut read, mut written) = (0, 0);
-        // The second round tells the parser that there is no more, where the line has no line feed.
+        // The second call tells the parser that the input has ended, where the line has no line feed.
         for _ in 0..2 {
             let (result, bytes_in, bytes_out, ends) = self.parser.read_record(
                 &line[read..],

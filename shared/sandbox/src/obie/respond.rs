@@ -1,4 +1,5 @@
-//! What the bank answers to a request, decided under the locks and without waiting.
+//! What the bank responds with to an [`AccountApiRequest`], decided under the locks and without waiting: an
+//! [`AccountApiResponse`], and how long it is delayed. [`ActiveFaults`] are the bank's and the login's faults together.
 
 use axum::extract::Query as FromQuery;
 use bytes::Bytes;
@@ -8,38 +9,42 @@ use okra_core::model::bank::BankStandard;
 use serde::Serialize;
 
 use super::{
-    problem::AccountApiError,
+    error::AccountApiError,
+    malform::malform_body,
     shape::{
         AccountList, AccountShape, BalanceList, IsoTimestamp, SandboxEnvelope, SandboxLinks,
         SandboxMeta, TransactionList, TransactionShape,
     },
-    spoil::malform_body,
     window::{BookingDateWindow, TransactionsQuery},
 };
 use crate::{
     account::{ListedRow, SandboxAccount},
-    bank::{SandboxBank, to_timestamp},
+    bank::{
+        login::{LoginState, SandboxGrant},
+        state::SandboxBank,
+    },
     fault::{ConsentState, Faults, MalformedFault, Outage, RateLimitFault, SandboxResource},
-    movement::UnixSeconds,
+    rows::movement::{SECONDS_PER_DAY, UnixSeconds, to_timestamp},
 };
 
-/// A request.
+/// A request to the API.
 pub(super) struct AccountApiRequest<'a> {
     pub(super) standard: BankStandard,
     pub(super) resource: SandboxResource,
     pub(super) account: Option<&'a str>,
     pub(super) token: Option<&'a str>,
     pub(super) uri: &'a Uri,
-    /// The URL that was asked for, whole: what answers are kept under.
+    /// The request's whole URL: responses are cached under it.
     pub(super) url: &'a str,
 }
 
-/// An answer, and how long to hold it back.
+/// A response, and how many milliseconds to delay it.
 pub(super) struct DelayedResponse {
     pub(super) delay_ms: u32,
     pub(super) response: AccountApiResponse,
 }
 
+/// What the bank responds with.
 pub(super) enum AccountApiResponse {
     Json(Bytes),
     Html(Bytes),
@@ -49,7 +54,7 @@ pub(super) enum AccountApiResponse {
     BrokenConnection,
 }
 
-/// What goes wrong with one request, of the bank's faults and the login's together.
+/// What goes wrong with one request: the bank's faults and the login's together.
 #[derive(Clone, Copy, Default)]
 struct ActiveFaults {
     slow_ms: u32,
@@ -89,12 +94,21 @@ impl ActiveFaults {
         }
     }
 
-    /// True where an answer is as it would be without faults, and may be kept.
+    /// True where a response is as it would be without faults, and may be cached.
     const fn allows_caching(&self) -> bool {
         !self.empty
             && self.page_shift == 0
             && self.history_days.is_none()
             && self.malformed_date.is_none()
+    }
+
+    /// Where only lists with a row of a date are malformed: leaves a page without one as it is.
+    fn limit_to_malformed_date(&mut self, page: &[ListedRow]) {
+        if let Some(date) = self.malformed_date
+            && !page.iter().any(|row| booking_date(row) == date)
+        {
+            self.malformed = None;
+        }
     }
 }
 
@@ -102,11 +116,12 @@ pub(super) fn respond_to_request(
     bank: &SandboxBank,
     request: &AccountApiRequest<'_>,
 ) -> DelayedResponse {
-    let mut upset = ActiveFaults::default();
-    let reply = build_response(bank, request, &mut upset).unwrap_or_else(AccountApiResponse::Error);
+    let mut active_faults = ActiveFaults::default();
+    let response =
+        build_response(bank, request, &mut active_faults).unwrap_or_else(AccountApiResponse::Error);
     DelayedResponse {
-        delay_ms: upset.slow_ms,
-        response: reply,
+        delay_ms: active_faults.slow_ms,
+        response,
     }
 }
 
@@ -115,79 +130,82 @@ fn build_response(
     request: &AccountApiRequest<'_>,
     active_faults: &mut ActiveFaults,
 ) -> Result<AccountApiResponse, AccountApiError> {
+    // The bank's own faults come before it looks at the token.
     active_faults.merge_faults(&mut bank.lock_faults(), request);
-    if let Some(refusal) = active_faults.failure_response() {
-        return Ok(refusal);
+    if let Some(failure) = active_faults.failure_response() {
+        return Ok(failure);
     }
+    let now = bank.current_second();
     let token = request.token.ok_or(AccountApiError::MissingToken)?;
     let grant = bank
         .find_grant(token)
         .ok_or(AccountApiError::InvalidToken)?;
     let mut state = grant.login.lock_state();
-    match grant.consent_state(&state) {
-        ConsentState::Active if grant.is_expired_at(bank.current_second()) => {
-            return Err(AccountApiError::InvalidToken);
-        }
-        ConsentState::Active => {}
-        ConsentState::Expired => return Err(AccountApiError::ConsentExpired),
-        ConsentState::Revoked => return Err(AccountApiError::InvalidToken),
-    }
+    check_grant(&grant, &state, now)?;
+    // Then come the login's.
     active_faults.merge_faults(&mut state.faults, request);
-    if let Some(refusal) = active_faults.failure_response() {
-        return Ok(refusal);
+    if let Some(failure) = active_faults.failure_response() {
+        return Ok(failure);
     }
-    let now = bank.current_second();
-    let mut open = state
-        .accounts
-        .iter_mut()
-        .filter(|account| account.is_open(now));
-    let body = match request.account {
-        None => {
-            let open: Vec<_> = open.collect();
-            render_accounts(open.iter().map(|account| &**account), request)?
-        }
-        Some(id) => {
-            let account = open
-                .find(|account| account.profile.id == id)
-                .ok_or(AccountApiError::NoSuchAccount)?;
-            match request.resource {
-                // No request of an account's is for the token endpoint.
-                SandboxResource::Token => return Err(AccountApiError::Unexpected),
-                SandboxResource::Accounts => render_accounts(std::iter::once(&*account), request)?,
-                SandboxResource::Balances => {
-                    cached_or_built(account, request, now, true, |account| {
-                        render_balances(account, request, now)
-                    })?
-                }
-                SandboxResource::Transactions => cached_or_built(
-                    account,
-                    request,
-                    now,
-                    active_faults.allows_caching(),
-                    |account| {
-                        render_transactions(
-                            account,
-                            request,
-                            now,
-                            bank.options().page_size as usize,
-                            active_faults,
-                        )
-                    },
-                )?,
-            }
-        }
-    };
+    let page_size = bank.options().page_size as usize;
+    let body = render_body(&mut state.accounts, request, now, page_size, active_faults)?;
     drop(state);
-    Ok(match active_faults.malformed {
-        Some(MalformedFault::Html) => {
-            AccountApiResponse::Html(malform_body(&body, MalformedFault::Html))
-        }
-        Some(malformed) => AccountApiResponse::Json(malform_body(&body, malformed)),
-        None => AccountApiResponse::Json(body),
+    let Some(malformed) = active_faults.malformed else {
+        return Ok(AccountApiResponse::Json(body));
+    };
+    let body = malform_body(&body, malformed).map_err(|_| AccountApiError::Unexpected)?;
+    Ok(match malformed {
+        MalformedFault::Html => AccountApiResponse::Html(body),
+        _ => AccountApiResponse::Json(body),
     })
 }
 
-/// The kept answer to the URL or, where there is none that holds, a new one.
+fn check_grant(
+    grant: &SandboxGrant,
+    state: &LoginState,
+    now: UnixSeconds,
+) -> Result<(), AccountApiError> {
+    match grant.consent_state(state) {
+        ConsentState::Active if grant.is_expired_at(now) => Err(AccountApiError::InvalidToken),
+        ConsentState::Active => Ok(()),
+        ConsentState::Expired => Err(AccountApiError::ConsentExpired),
+        ConsentState::Revoked => Err(AccountApiError::InvalidToken),
+    }
+}
+
+/// The body of a response about the accounts that are open.
+fn render_body(
+    accounts: &mut [SandboxAccount],
+    request: &AccountApiRequest<'_>,
+    now: UnixSeconds,
+    page_size: usize,
+    active_faults: &mut ActiveFaults,
+) -> Result<Bytes, AccountApiError> {
+    let Some(id) = request.account else {
+        let open = accounts.iter().filter(|account| account.is_open(now));
+        return render_accounts(open, request);
+    };
+    let account = accounts
+        .iter_mut()
+        .find(|account| account.is_open(now) && account.profile.id == id)
+        .ok_or(AccountApiError::NoSuchAccount)?;
+    match request.resource {
+        // The token endpoint has no requests about accounts.
+        SandboxResource::Token => Err(AccountApiError::Unexpected),
+        SandboxResource::Accounts => render_accounts(std::iter::once(&*account), request),
+        SandboxResource::Balances => cached_or_built(account, request, now, true, |account| {
+            render_balances(account, request, now)
+        }),
+        SandboxResource::Transactions => {
+            let is_cacheable = active_faults.allows_caching();
+            cached_or_built(account, request, now, is_cacheable, |account| {
+                render_transactions(account, request, now, page_size, active_faults)
+            })
+        }
+    }
+}
+
+/// The cached response to the URL or, where there is no valid one, a new one.
 fn cached_or_built(
     account: &mut SandboxAccount,
     request: &AccountApiRequest<'_>,
@@ -229,9 +247,9 @@ fn render_balances(
     request: &AccountApiRequest<'_>,
     now: UnixSeconds,
 ) -> Result<Bytes, AccountApiError> {
-    let standing = account.balance_at(now);
+    let balance = account.balance_at(now);
     serialize_body(&SandboxEnvelope {
-        data: BalanceList::from_balance(account, &standing, request.standard),
+        data: BalanceList::from_balance(account, &balance, request.standard),
         links: SandboxLinks::single_page(request.url),
         meta: SandboxMeta::ONE_PAGE,
     })
@@ -248,45 +266,19 @@ fn render_transactions(
         .map_err(|_| AccountApiError::NoSuchPage)?;
     let window = BookingDateWindow::from_query(&query)?;
     if let Some(days) = active_faults.history_days
-        && window.from < now - UnixSeconds::from(days) * 86_400
+        && window.from < now - UnixSeconds::from(days) * SECONDS_PER_DAY
     {
         return Err(AccountApiError::DateTooOld);
     }
-    let standing = account.balance_at(now);
+    let balance = account.balance_at(now);
     let rows = if active_faults.empty {
         Vec::new()
     } else {
         account.list_rows(now, window.from, window.to)
     };
-    let start = match window.offset {
-        0 => 0,
-        offset => shift_offset(offset, active_faults.page_shift),
-    };
-    let page = rows.get(start.min(rows.len())..).unwrap_or_default();
-    let page = &page[..page.len().min(page_size)];
-    if let Some(date) = active_faults.malformed_date {
-        let dated = |row: &ListedRow| {
-            Offset::UTC
-                .to_datetime(to_timestamp(row.stage.booking_time))
-                .date()
-        };
-        let concerned = page.iter().any(|row| dated(row) == date);
-        active_faults.malformed = active_faults.malformed.filter(|_| concerned);
-    }
+    let page = cut_page(&rows, window.offset, page_size, active_faults.page_shift);
+    active_faults.limit_to_malformed_date(page);
     let total_pages = rows.len().div_ceil(page_size).max(1);
-    let path = request
-        .url
-        .split_once('?')
-        .map_or(request.url, |(path, _)| path);
-    let link = |offset| format!("{path}?page={}", window.page_parameter(offset));
-    let (last, next) = ((total_pages - 1) * page_size, window.offset + page_size);
-    let links = SandboxLinks {
-        self_url: request.url,
-        first: (total_pages > 1).then(|| link(0)),
-        prev: (window.offset > 0).then(|| link(window.offset.saturating_sub(page_size))),
-        next: (next < rows.len()).then(|| link(next)),
-        last: (total_pages > 1).then(|| link(last)),
-    };
     serialize_body(&SandboxEnvelope {
         data: TransactionList {
             transaction: page
@@ -294,16 +286,59 @@ fn render_transactions(
                 .map(|row| TransactionShape::from_listed_row(row, account, request.standard))
                 .collect(),
         },
-        links,
+        links: build_links(request.url, window, rows.len(), page_size),
         meta: SandboxMeta {
             total_pages,
             first_available_date_time: Some(IsoTimestamp::new(account.first_available_at())),
-            last_available_date_time: Some(IsoTimestamp::new(standing.changed_at)),
+            last_available_date_time: Some(IsoTimestamp::new(balance.changed_at)),
         },
     })
 }
 
-/// The row a page starts at when rows moved since the page before.
+/// The rows of the page that starts at `offset`; none past the end. The first page never moves.
+fn cut_page(rows: &[ListedRow], offset: usize, page_size: usize, page_shift: i32) -> &[ListedRow] {
+    let start = match offset {
+        0 => 0,
+        offset => shift_offset(offset, page_shift),
+    };
+    let rest = rows.get(start..).unwrap_or_default();
+    &rest[..rest.len().min(page_size)]
+}
+
+/// Links to the pages around the one that starts at the window's offset.
+fn build_links(
+    url: &str,
+    window: BookingDateWindow,
+    row_count: usize,
+    page_size: usize,
+) -> SandboxLinks<'_> {
+    let total_pages = row_count.div_ceil(page_size).max(1);
+    let last = (total_pages - 1) * page_size;
+    let next = window.offset.saturating_add(page_size);
+    SandboxLinks {
+        self_url: url,
+        first: (total_pages > 1).then(|| page_link(url, window, 0)),
+        // The page before the first rows is the first page.
+        prev: (window.offset > 0)
+            .then(|| page_link(url, window, window.offset.saturating_sub(page_size))),
+        next: (next < row_count).then(|| page_link(url, window, next)),
+        last: (total_pages > 1).then(|| page_link(url, window, last)),
+    }
+}
+
+fn page_link(url: &str, window: BookingDateWindow, offset: usize) -> String {
+    let path = url.split_once('?').map_or(url, |(path, _)| path);
+    format!("{path}?page={}", window.page_parameter(offset))
+}
+
+/// The booking date in UTC.
+fn booking_date(row: &ListedRow) -> Date {
+    Offset::UTC
+        .to_datetime(to_timestamp(row.stage.booking_time))
+        .date()
+}
+
+/// The row that a page starts at when rows moved since the page before. Saturates at both ends of the list.
 fn shift_offset(offset: usize, shift: i32) -> usize {
     let rows = shift.unsigned_abs() as usize;
     if shift > 0 {

@@ -1,4 +1,4 @@
-//! Answers that cannot be read.
+//! Responses that cannot be read, as a [`MalformedFault`] asks for them.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -8,21 +8,27 @@ use crate::fault::MalformedFault;
 const HTML_PAGE: &[u8] =
     b"<!doctype html><title>Sandbox Bank</title><p>We will be back shortly.</p>";
 
-pub(super) fn malform_body(body: &Bytes, fault: MalformedFault) -> Bytes {
+/// Malforms a body of ours.
+///
+/// # Errors
+///
+/// Where the body is not JSON, which no body of ours is.
+pub(super) fn malform_body(
+    body: &Bytes,
+    fault: MalformedFault,
+) -> Result<Bytes, serde_json::Error> {
     match fault {
-        MalformedFault::Truncated => body.slice(..body.len() / 2),
-        MalformedFault::Html => Bytes::from_static(HTML_PAGE),
-        MalformedFault::WrongTypes => rewrite_json(body, &lists_to_texts),
-        MalformedFault::CommaAmount => rewrite_json(body, &points_to_commas),
+        MalformedFault::Truncated => Ok(body.slice(..body.len() / 2)),
+        MalformedFault::Html => Ok(Bytes::from_static(HTML_PAGE)),
+        MalformedFault::WrongTypes => rewrite_json(body, lists_to_texts),
+        MalformedFault::CommaAmount => rewrite_json(body, points_to_commas),
     }
 }
 
-fn rewrite_json(body: &Bytes, change: &dyn Fn(&mut Value)) -> Bytes {
-    let Ok(mut json) = serde_json::from_slice(body) else {
-        return body.clone();
-    };
-    change(&mut json);
-    serde_json::to_vec(&json).map_or_else(|_| body.clone(), Bytes::from)
+fn rewrite_json(body: &Bytes, rewrite: fn(&mut Value)) -> Result<Bytes, serde_json::Error> {
+    let mut json = serde_json::from_slice(body)?;
+    rewrite(&mut json);
+    serde_json::to_vec(&json).map(Bytes::from)
 }
 
 fn lists_to_texts(json: &mut Value) {
@@ -33,7 +39,7 @@ fn lists_to_texts(json: &mut Value) {
     }
 }
 
-/// Depth of the recursion is that of an answer of ours, which is below ten.
+/// The recursion is as deep as a response of ours, which is below ten.
 fn points_to_commas(json: &mut Value) {
     match json {
         Value::Object(fields) => {

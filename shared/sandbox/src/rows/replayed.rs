@@ -1,8 +1,8 @@
-//! Rows that come from a file: an account shows those whose day has come.
+//! Rows that come from a file: [`ReplayedRows`] shows those of the days up to the present.
 
 use std::{borrow::Cow, sync::Arc};
 
-use crate::movement::{
+use super::movement::{
     AccountBalance, Movement, RowKey, RowStage, SECONDS_PER_DAY, ShownTransactionId, UnixSeconds,
 };
 
@@ -42,7 +42,7 @@ struct DatedFileRow {
 impl ReplayedRows {
     /// The rows in the order of the file.
     pub(crate) fn new(rows: Vec<FileRow>) -> Self {
-        let mut placed: Vec<_> = rows
+        let mut dated_rows: Vec<_> = rows
             .into_iter()
             .enumerate()
             .map(|(position, row)| DatedFileRow {
@@ -52,27 +52,29 @@ impl ReplayedRows {
                 row,
             })
             .collect();
-        placed.sort_by_key(|placed| placed.row.day_start);
-        let mut last: Option<(usize, i64)> = None;
+        dated_rows.sort_by_key(|dated| dated.row.day_start);
+        // Position and balance of the latest row in file order, so far.
+        let mut latest: Option<(usize, i64)> = None;
         let (mut day, mut number) = (UnixSeconds::MIN, 0);
-        for placed in &mut placed {
-            let newest = last
-                .filter(|(position, _)| *position > placed.file_position)
-                .unwrap_or((placed.file_position, placed.row.balance_minor));
-            last = Some(newest);
-            placed.day_end_balance = newest.1;
-            number = if placed.row.day_start == day {
+        for dated in &mut dated_rows {
+            let newest = latest
+                .filter(|(position, _)| *position > dated.file_position)
+                .unwrap_or((dated.file_position, dated.row.balance_minor));
+            latest = Some(newest);
+            dated.day_end_balance = newest.1;
+            number = if dated.row.day_start == day {
                 number + 1
             } else {
                 0
             };
-            day = placed.row.day_start;
-            placed.booking_time = day + number.min(SECONDS_PER_DAY - 1);
+            day = dated.row.day_start;
+            // A day of more rows than seconds keeps its last second: the date never moves.
+            dated.booking_time = day + number.min(SECONDS_PER_DAY - 1);
         }
-        Self { rows: placed }
+        Self { rows: dated_rows }
     }
 
-    /// The first day's first second: before it the account does not exist.
+    /// The first second of the first day: before it the account does not exist. An account without rows never does.
     pub(crate) fn created_at(&self) -> UnixSeconds {
         self.rows
             .first()
@@ -83,20 +85,20 @@ impl ReplayedRows {
     pub(crate) fn balance_at(&self, now: UnixSeconds) -> AccountBalance {
         let shown = self
             .rows
-            .partition_point(|placed| placed.row.day_start <= now);
-        let mut standing = match self.rows[..shown].last() {
+            .partition_point(|dated| dated.row.day_start <= now);
+        let mut balance = match self.rows[..shown].last() {
             Some(last) => {
                 AccountBalance::with_opening_balance(last.day_end_balance, last.row.day_start)
             }
             None => AccountBalance::with_opening_balance(0, self.created_at()),
         };
         if let Some(next) = self.rows.get(shown) {
-            standing.expect_change(next.row.day_start);
+            balance.expect_change(next.row.day_start);
         }
-        standing
+        balance
     }
 
-    /// Hands out the rows listed at `now` with a date from `from` to `to`.
+    /// Visits the rows listed at `now` with a date from `from` to `to`.
     pub(crate) fn visit_rows(
         &self,
         now: UnixSeconds,
@@ -104,21 +106,19 @@ impl ReplayedRows {
         to: UnixSeconds,
         visitor: &mut dyn FnMut(Movement),
     ) {
-        let first = self
-            .rows
-            .partition_point(|placed| placed.booking_time < from);
-        for placed in &self.rows[first..] {
-            if placed.row.day_start > now || placed.booking_time > to {
+        let first = self.rows.partition_point(|dated| dated.booking_time < from);
+        for dated in &self.rows[first..] {
+            if dated.row.day_start > now || dated.booking_time > to {
                 return;
             }
-            visitor(placed.to_movement());
+            visitor(dated.to_movement());
         }
     }
 
     /// One row, where there is such a row.
     pub(crate) fn find_row(&self, id: u64) -> Option<Movement> {
-        let placed = self.rows.iter().find(|placed| placed.row.id == id)?;
-        Some(placed.to_movement())
+        let dated = self.rows.iter().find(|dated| dated.row.id == id)?;
+        Some(dated.to_movement())
     }
 }
 

@@ -1,28 +1,28 @@
-//! Rows that need no storage: each is derived from the account's seed and its number, so a restarted
-//! bank shows the same history, and an account nobody asks for costs nothing.
+//! Rows that need no storage: [`GeneratedRows`] derives each from the account's seed and the row's number, so a
+//! restarted bank shows the same rows, and an account that nobody reads costs nothing.
 
 use std::borrow::Cow;
 
-use crate::{
-    hash::SeededRandom,
-    lore::{self, RowContent},
+use super::{
+    content::{RowContent, generate_card_payment, generate_other_payment},
     movement::{
         AccountBalance, Movement, RowKey, RowStage, SECONDS_PER_DAY, ShownTransactionId,
         UnixSeconds,
     },
 };
+use crate::hash::SeededRandom;
 
 /// Seconds a card payment is pending: at least, and the spread above that.
 const PENDING_S: (UnixSeconds, u32) = (60, 60);
 /// Longest time between a row's announcement and its booking.
 const MAX_PENDING_S: UnixSeconds = PENDING_S.0 + PENDING_S.1 as UnixSeconds;
-/// Rows an account makes at its full pace; then it calms down, so that a bank left running for weeks
-/// does not outgrow what a reader is willing to page through.
+/// Rows that an account gets at its full rate. It slows down after them, so that a bank left running for weeks stays
+/// within what a reader will page through.
 const BUSY_ROWS: u32 = 1_440;
-/// Seconds between two rows of a calm account at least.
+/// Fewest seconds between two rows of an account that has slowed down.
 const CALM_INTERVAL_S: u32 = 1_800;
 
-/// What distinguishes the draws of one account from each other.
+// Keep the random numbers of an account's history apart from those of its live rows.
 const HISTORY_STREAM: u64 = 0x4849_5354;
 const LIVE_STREAM: u64 = 0x4C49_5645;
 
@@ -35,11 +35,11 @@ pub(crate) struct GeneratedRows {
     history_rows: u32,
     history_days: u16,
     schedule: Option<RowSchedule>,
-    /// Everything before this is booked for good. `None` until the first question.
+    /// The balance of the rows that are booked for good. `None` until the balance is first read.
     settled_balance: Option<SettledBalance>,
 }
 
-/// When an account makes rows as time passes.
+/// When an account gets rows as time passes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RowSchedule {
     /// Seconds from one row to the next, at least 1.
@@ -48,7 +48,7 @@ pub(crate) struct RowSchedule {
     pub(crate) first_slot_s: u32,
 }
 
-/// All live rows below `next` are booked, and this is where they leave the account.
+/// All live rows below `next_row` are booked, and this is the balance after them.
 #[derive(Clone, Copy, Debug)]
 struct SettledBalance {
     next_row: u32,
@@ -87,7 +87,7 @@ impl RowSchedule {
             UnixSeconds::from(BUSY_ROWS)
                 + (elapsed - busy_end) / UnixSeconds::from(self.calm_interval_s())
         };
-        u32::try_from(number).unwrap_or(u32::MAX)
+        clamp_to_u32(number)
     }
 }
 
@@ -118,7 +118,7 @@ impl GeneratedRows {
         self.created_at
     }
 
-    /// The first second of its history.
+    /// The first second of its hicontent.
     pub(crate) fn history_starts_at(&self) -> UnixSeconds {
         self.created_at - self.history_span()
     }
@@ -129,42 +129,43 @@ impl GeneratedRows {
             Some(settled) if settled.balance.changed_at <= now => settled,
             _ => self.balance_before_live_rows(),
         };
-        let mut standing = settled.balance;
+        let mut balance = settled.balance;
         let mut reached = settled;
-        let Some(pace) = self.schedule else {
+        let Some(schedule) = self.schedule else {
             self.settled_balance = Some(settled);
-            return standing;
+            return balance;
         };
-        // One slot beyond the present: its row, or its successor's, is the next change.
-        let last = pace.slot_number_at(now - self.created_at).saturating_add(1);
+        // One slot past the present: its row, or the next, is the next change.
+        let last = schedule
+            .slot_number_at(now - self.created_at)
+            .saturating_add(1);
         for number in settled.next_row..=last {
-            let row = self.generate_live_row(pace, number);
-            row.add_to_balance(now, 1, &mut standing);
+            let row = self.generate_live_row(schedule, number);
+            row.add_to_balance(now, 1, &mut balance);
             if row.is_settled(now) && reached.next_row == number {
                 reached.next_row = number + 1;
                 row.add_to_balance(now, 1, &mut reached.balance);
             }
         }
         self.settled_balance = Some(reached);
-        standing
+        balance
     }
 
     fn balance_before_live_rows(&self) -> SettledBalance {
-        let mut standing =
+        let mut balance =
             AccountBalance::with_opening_balance(self.opening_balance, self.created_at);
         for number in 0..self.history_rows {
             self.generate_history_row(number)
-                .add_to_balance(UnixSeconds::MAX, 1, &mut standing);
+                .add_to_balance(UnixSeconds::MAX, 1, &mut balance);
         }
-        standing.changed_at = self.created_at;
+        balance.changed_at = self.created_at;
         SettledBalance {
             next_row: 0,
-            balance: standing,
+            balance,
         }
     }
 
-    /// Hands out every row that may be listed at `now` with a date from `from` to `to`, and perhaps
-    /// some more.
+    /// Visits every row that may be listed at `now` with a date from `from` to `to`, and possibly some more.
     pub(crate) fn visit_rows(
         &self,
         now: UnixSeconds,
@@ -178,12 +179,13 @@ impl GeneratedRows {
                 visitor(self.generate_history_row(number));
             }
         }
-        if let Some(pace) = self.schedule
+        if let Some(schedule) = self.schedule
             && to >= self.created_at
         {
-            let first = pace.slot_number_at(from.saturating_sub(MAX_PENDING_S + self.created_at));
-            for number in first..=pace.slot_number_at(to.min(now) - self.created_at) {
-                visitor(self.generate_live_row(pace, number));
+            let first =
+                schedule.slot_number_at(from.saturating_sub(MAX_PENDING_S + self.created_at));
+            for number in first..=schedule.slot_number_at(to.min(now) - self.created_at) {
+                visitor(self.generate_live_row(schedule, number));
             }
         }
     }
@@ -194,7 +196,9 @@ impl GeneratedRows {
             (RowKey::History(number), _) if number < self.history_rows => {
                 Some(self.generate_history_row(number))
             }
-            (RowKey::Live(number), Some(pace)) => Some(self.generate_live_row(pace, number)),
+            (RowKey::Live(number), Some(schedule)) => {
+                Some(self.generate_live_row(schedule, number))
+            }
             _ => None,
         }
     }
@@ -206,43 +210,52 @@ impl GeneratedRows {
     fn history_row_at(&self, at: UnixSeconds) -> u32 {
         let span = self.history_span();
         let elapsed = at.saturating_sub(self.created_at - span).clamp(0, span - 1);
-        u32::try_from(elapsed * UnixSeconds::from(self.history_rows) / span).unwrap_or(u32::MAX)
+        clamp_to_u32(elapsed * UnixSeconds::from(self.history_rows) / span)
     }
 
     fn generate_history_row(&self, number: u32) -> Movement {
-        let mut draw = SeededRandom::new(self.seed ^ HISTORY_STREAM, u64::from(number));
+        let mut random = SeededRandom::new(self.seed ^ HISTORY_STREAM, u64::from(number));
         let (span, rows) = (self.history_span(), UnixSeconds::from(self.history_rows));
-        let start = |number: UnixSeconds| div_ceil(number * span, rows);
-        let (from, until) = (start(number.into()), start(UnixSeconds::from(number) + 1));
-        let spread = u32::try_from(until - from).unwrap_or(u32::MAX);
-        let at = self.created_at - span + from + UnixSeconds::from(draw.next_below(spread));
-        let story = if draw.next_below(100) < 55 {
-            lore::generate_card_payment(&mut draw)
+        // The history is cut into as many equal parts as it has rows; the row falls into one of them.
+        let position = UnixSeconds::from(number);
+        let from = div_ceil(position * span, rows);
+        let until = div_ceil((position + 1) * span, rows);
+        let spread = clamp_to_u32(until - from);
+        let at = self.created_at - span + from + UnixSeconds::from(random.next_below(spread));
+        let content = if random.next_below(100) < 55 {
+            generate_card_payment(&mut random)
         } else {
-            lore::generate_other_payment(&mut draw)
+            generate_other_payment(&mut random)
         };
-        let stage = generate_stage(at, story.booked_minor, &mut draw);
-        build_movement(RowKey::History(number), None, stage, story)
+        let stage = generate_stage(at, content.booked_minor, &mut random);
+        build_movement(RowKey::History(number), None, stage, content)
     }
 
     fn generate_live_row(&self, schedule: RowSchedule, number: u32) -> Movement {
-        let mut draw = SeededRandom::new(self.seed ^ LIVE_STREAM, u64::from(number));
+        let mut random = SeededRandom::new(self.seed ^ LIVE_STREAM, u64::from(number));
         let (start, length) = schedule.slot_bounds(number);
         let at =
-            self.created_at + start + UnixSeconds::from(length / 4 + draw.next_below(length / 2));
+            self.created_at + start + UnixSeconds::from(length / 4 + random.next_below(length / 2));
         let key = RowKey::Live(number);
         if number.is_multiple_of(2) {
-            let story = lore::generate_card_payment(&mut draw);
-            let pending = generate_stage(at, story.amount_minor, &mut draw);
-            let books = at + PENDING_S.0 + UnixSeconds::from(draw.next_below(PENDING_S.1 + 1));
-            let booked = generate_stage(books, story.booked_minor, &mut draw);
-            build_movement(key, Some(pending), booked, story)
+            let content = generate_card_payment(&mut random);
+            let pending = generate_stage(at, content.amount_minor, &mut random);
+            let books = at + PENDING_S.0 + UnixSeconds::from(random.next_below(PENDING_S.1 + 1));
+            let booked = generate_stage(books, content.booked_minor, &mut random);
+            build_movement(key, Some(pending), booked, content)
         } else {
-            let story = lore::generate_other_payment(&mut draw);
-            let booked = generate_stage(at, story.booked_minor, &mut draw);
-            build_movement(key, None, booked, story)
+            let content = generate_other_payment(&mut random);
+            let booked = generate_stage(at, content.booked_minor, &mut random);
+            build_movement(key, None, booked, content)
         }
     }
+}
+
+/// A number that is not negative as `u32`. Saturates: window bounds may be at the end of time, and no account has that
+/// many rows.
+fn clamp_to_u32(number: UnixSeconds) -> u32 {
+    debug_assert!(number >= 0, "{number} is negative");
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// Division rounded up, of numbers that are not negative by one that is positive.
@@ -287,11 +300,11 @@ mod tests {
     const CREATED: UnixSeconds = 1_800_000_000;
 
     fn generated_rows(rows: u32, interval_s: u32) -> GeneratedRows {
-        let pace = (interval_s > 0).then_some(RowSchedule {
+        let schedule = (interval_s > 0).then_some(RowSchedule {
             interval_s,
             first_slot_s: 0,
         });
-        GeneratedRows::new(42, CREATED, rows, 60, pace)
+        GeneratedRows::new(42, CREATED, rows, 60, schedule)
     }
 
     fn list_generated_rows(
@@ -342,40 +355,32 @@ mod tests {
                 .filter(|row| (from..=to).contains(&row.stage_at(now).unwrap().1.booking_time))
                 .map(|row| row.key)
                 .collect();
-            let got: Vec<_> = list_generated_rows(&account, now, from, to)
+            let found: Vec<_> = list_generated_rows(&account, now, from, to)
                 .iter()
                 .map(|row| row.key)
                 .collect();
-            assert_eq!(got, expected);
-            assert!(!got.is_empty());
+            assert_eq!(found, expected);
+            assert!(!found.is_empty());
         }
     }
 
     #[test]
-    fn a_standing_is_the_sum_of_the_rows_however_it_was_reached() {
-        let mut walked = generated_rows(50, 30);
+    fn a_balance_is_the_sum_of_the_rows_however_it_was_reached() {
+        let mut advanced = generated_rows(50, 30);
         for step in 0..400 {
             let now = CREATED + step * 37;
-            let standing = walked.balance_at(now);
-            assert_eq!(
-                standing,
-                generated_rows(50, 30).balance_at(now),
-                "at {step}"
-            );
-            let mut sum = AccountBalance::with_opening_balance(walked.opening_balance, CREATED);
-            for row in list_generated_rows(&walked, now, 0, now) {
+            let balance = advanced.balance_at(now);
+            assert_eq!(balance, generated_rows(50, 30).balance_at(now), "at {step}");
+            let mut sum = AccountBalance::with_opening_balance(advanced.opening_balance, CREATED);
+            for row in list_generated_rows(&advanced, now, 0, now) {
                 row.add_to_balance(now, 1, &mut sum);
             }
-            assert_eq!(
-                (standing.booked, standing.pending),
-                (sum.booked, sum.pending)
-            );
+            assert_eq!((balance.booked, balance.pending), (sum.booked, sum.pending));
             assert!(
-                standing.changed_at <= now
-                    && standing.next_change_at.is_some_and(|next| next > now)
+                balance.changed_at <= now && balance.next_change_at.is_some_and(|next| next > now)
             );
         }
-        let back = walked.balance_at(CREATED + 37);
+        let back = advanced.balance_at(CREATED + 37);
         assert_eq!(back, generated_rows(50, 30).balance_at(CREATED + 37));
     }
 
@@ -384,12 +389,12 @@ mod tests {
         let mut account = generated_rows(5, 45);
         let mut now = CREATED;
         for _ in 0..60 {
-            let standing = account.balance_at(now);
-            let next = standing.next_change_at.unwrap();
+            let balance = account.balance_at(now);
+            let next = balance.next_change_at.unwrap();
             let before = account.balance_at(next - 1);
             assert_eq!(
                 (before.booked, before.pending),
-                (standing.booked, standing.pending)
+                (balance.booked, balance.pending)
             );
             assert_eq!(account.balance_at(next).changed_at, next);
             now = next;
@@ -397,16 +402,16 @@ mod tests {
     }
 
     #[test]
-    fn every_slot_has_one_row_also_after_the_busy_time() {
-        let pace = RowSchedule {
+    fn every_slot_has_one_row_also_after_the_account_slows_down() {
+        let schedule = RowSchedule {
             interval_s: 60,
             first_slot_s: 20,
         };
         for number in [0, 1, BUSY_ROWS - 1, BUSY_ROWS, BUSY_ROWS + 1, 100_000] {
-            let (start, length) = pace.slot_bounds(number);
-            assert_eq!(pace.slot_number_at(start), number);
+            let (start, length) = schedule.slot_bounds(number);
+            assert_eq!(schedule.slot_number_at(start), number);
             assert_eq!(
-                pace.slot_number_at(start + UnixSeconds::from(length) - 1),
+                schedule.slot_number_at(start + UnixSeconds::from(length) - 1),
                 number
             );
         }

@@ -1,4 +1,6 @@
-//! Who lives in the sandbox and where they spend: Nigerian names, merchants, prices in naira.
+//! What generated rows are about ([`RowContent`]): Nigerian names, merchants, bills and prices in naira.
+//!
+//! Rule: the order of draws is fixed. A draw that is added, moved or left out changes every bank of every seed.
 
 use crate::hash::SeededRandom;
 
@@ -81,17 +83,28 @@ const EMPLOYERS: &[&str] = &[
     "PALMGROVE SCHOOLS",
 ];
 
-/// Where a card is used.
+/// A merchant that card payments go to.
 #[derive(Debug)]
 pub(crate) struct SandboxMerchant {
-    /// As it stands in the bank's text.
+    /// Its name in the bank's text.
     pub(crate) name: &'static str,
     /// Merchant category code, ISO 18245.
     pub(crate) category_code: &'static str,
-    /// Naira, lowest and highest.
-    price_range: (u32, u32),
+    /// Prices of its goods.
+    prices: PriceRange,
     /// Whether the booked amount may differ from the authorised one (fuel, tips, hotels).
     amount_drifts: bool,
+}
+
+/// Lowest and highest price, in naira.
+#[derive(Clone, Copy, Debug)]
+struct PriceRange {
+    low: u32,
+    high: u32,
+}
+
+const fn price_range(low: u32, high: u32) -> PriceRange {
+    PriceRange { low, high }
 }
 
 const fn define_merchant(
@@ -104,7 +117,7 @@ const fn define_merchant(
     SandboxMerchant {
         name,
         category_code,
-        price_range: (low, high),
+        prices: price_range(low, high),
         amount_drifts,
     }
 }
@@ -144,11 +157,11 @@ const AIRTIME: &[&str] = &["MTN", "AIRTEL", "GLO", "9MOBILE"];
 pub(crate) struct RowContent {
     /// Minor units, signed: negative leaves the account.
     pub(crate) amount_minor: i64,
-    /// What is booked in the end; differs from `minor` where a merchant settles another amount.
+    /// What is booked in the end; differs from `amount_minor` where a merchant settles another amount.
     pub(crate) booked_minor: i64,
     /// The bank's text.
     pub(crate) text: String,
-    /// The bank's own code of the kind of row.
+    /// The bank's own code for the kind of row.
     pub(crate) code: &'static str,
     /// Set for card payments only.
     pub(crate) merchant: Option<&'static SandboxMerchant>,
@@ -178,7 +191,7 @@ pub(crate) fn generate_full_name(random: &mut SeededRandom) -> String {
 /// A card payment.
 pub(crate) fn generate_card_payment(random: &mut SeededRandom) -> RowContent {
     let merchant = random.pick_choice(MERCHANTS);
-    let minor = -generate_price(random, merchant.price_range);
+    let minor = -generate_price(random, merchant.prices);
     let drift = i64::from(random.next_below(9)) - 4;
     let booked_minor = if merchant.amount_drifts {
         minor + minor / 100 * drift
@@ -194,23 +207,28 @@ pub(crate) fn generate_card_payment(random: &mut SeededRandom) -> RowContent {
     }
 }
 
-/// Anything else: transfers, airtime, bills, charges, wages. Credits and debits about balance.
+/// Any other row: transfers, airtime, bills, charges, wages. Credits and debits about balance.
 pub(crate) fn generate_other_payment(random: &mut SeededRandom) -> RowContent {
-    let upper = |name: String| name.to_uppercase();
     match random.next_below(20) {
         0..=5 => {
-            let minor = generate_price(random, (5_000, 90_000));
-            let text = format!("NIP TRANSFER FROM {}", upper(generate_full_name(random)));
+            let minor = generate_price(random, price_range(5_000, 90_000));
+            let text = format!(
+                "NIP TRANSFER FROM {}",
+                generate_full_name(random).to_uppercase()
+            );
             RowContent::without_merchant(minor, text, "NIP")
         }
         6 => {
-            let minor = generate_price(random, (180_000, 420_000));
+            let minor = generate_price(random, price_range(180_000, 420_000));
             let text = format!("SALARY {}", random.pick_choice(EMPLOYERS));
             RowContent::without_merchant(minor, text, "SAL")
         }
         7..=10 => {
-            let minor = -generate_price(random, (2_000, 60_000));
-            let text = format!("NIP TRANSFER TO {}", upper(generate_full_name(random)));
+            let minor = -generate_price(random, price_range(2_000, 60_000));
+            let text = format!(
+                "NIP TRANSFER TO {}",
+                generate_full_name(random).to_uppercase()
+            );
             RowContent::without_merchant(minor, text, "NIP")
         }
         11..=14 => {
@@ -221,7 +239,7 @@ pub(crate) fn generate_other_payment(random: &mut SeededRandom) -> RowContent {
         15..=17 => {
             let (name, low, high) = *random.pick_choice(BILLS);
             RowContent::without_merchant(
-                -generate_price(random, (low, high)),
+                -generate_price(random, price_range(low, high)),
                 name.to_owned(),
                 "BILL",
             )
@@ -237,8 +255,9 @@ pub(crate) fn generate_other_payment(random: &mut SeededRandom) -> RowContent {
 
 const KOBO_PER_NAIRA: i64 = 100;
 
-/// A price in kobo between two in naira; every fourth one ends in 50 kobo.
-fn generate_price(random: &mut SeededRandom, (low, high): (u32, u32)) -> i64 {
+/// A price in kobo within a range; every fourth one ends in 50 kobo.
+fn generate_price(random: &mut SeededRandom, range: PriceRange) -> i64 {
+    let PriceRange { low, high } = range;
     let naira = i64::from(low + random.next_below(high - low + 1));
     let odd = if low != high && random.next_below(4) == 0 {
         50

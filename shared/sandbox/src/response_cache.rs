@@ -1,4 +1,5 @@
-//! Serialised answers, kept until the account changes.
+//! Serialised responses, cached until the account changes: one [`AccountResponseCache`] for each account, all within
+//! one [`CacheBudget`].
 
 use std::{
     collections::VecDeque,
@@ -10,12 +11,12 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::movement::UnixSeconds;
+use crate::rows::movement::UnixSeconds;
 
-/// Answers kept for one account at most: its balance and the first pages of its transactions.
+/// Most responses cached for one account: its balance and the first pages of its transactions.
 const MAX_CACHED_RESPONSES: usize = 8;
 
-/// Bytes that all kept answers of a bank may take together.
+/// Bytes that all cached responses of a bank may take together.
 #[derive(Debug)]
 pub(crate) struct CacheBudget {
     remaining_bytes: AtomicUsize,
@@ -29,9 +30,10 @@ impl CacheBudget {
     }
 
     fn reserve_bytes(&self, bytes: usize) -> bool {
-        let less = |left: usize| left.checked_sub(bytes);
         self.remaining_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |remaining| {
+                remaining.checked_sub(bytes)
+            })
             .is_ok()
     }
 
@@ -40,7 +42,7 @@ impl CacheBudget {
     }
 }
 
-/// An answer holds from the second it was made to the next foreseen change.
+/// A response is valid from the second it was built until the next known change.
 #[derive(Debug)]
 struct AccountCacheEntry {
     url: Box<str>,
@@ -49,7 +51,13 @@ struct AccountCacheEntry {
     body: Bytes,
 }
 
-/// The kept answers of one account, oldest first.
+impl AccountCacheEntry {
+    fn is_valid_at(&self, now: UnixSeconds) -> bool {
+        self.valid_from <= now && self.valid_until.is_none_or(|until| now < until)
+    }
+}
+
+/// The cached responses of one account, oldest first.
 #[derive(Debug)]
 pub(crate) struct AccountResponseCache {
     entries: VecDeque<AccountCacheEntry>,
@@ -64,20 +72,15 @@ impl AccountResponseCache {
         }
     }
 
-    /// The answer to a URL, where it still holds.
+    /// The response to a URL, where it is still valid.
     pub(crate) fn get_body(&self, url: &str, now: UnixSeconds) -> Option<Bytes> {
-        let holds = |answer: &&AccountCacheEntry| {
-            &*answer.url == url
-                && answer.valid_from <= now
-                && answer.valid_until.is_none_or(|until| now < until)
-        };
         self.entries
             .iter()
-            .find(holds)
-            .map(|answer| answer.body.clone())
+            .find(|entry| &*entry.url == url && entry.is_valid_at(now))
+            .map(|entry| entry.body.clone())
     }
 
-    /// Keeps an answer, where the bank's budget has room for it.
+    /// Caches a response, where the bank's budget has room for it.
     pub(crate) fn insert_body(
         &mut self,
         url: &str,
@@ -85,7 +88,7 @@ impl AccountResponseCache {
         valid_until: Option<UnixSeconds>,
         body: &Bytes,
     ) {
-        if let Some(position) = self.entries.iter().position(|answer| &*answer.url == url) {
+        if let Some(position) = self.entries.iter().position(|entry| &*entry.url == url) {
             self.evict_entry(position);
         }
         if self.entries.len() >= MAX_CACHED_RESPONSES {
@@ -101,7 +104,7 @@ impl AccountResponseCache {
         }
     }
 
-    /// Forgets everything: the account was edited.
+    /// Removes every response, as after an edit of the account.
     pub(crate) fn clear_entries(&mut self) {
         while !self.entries.is_empty() {
             self.evict_entry(0);
@@ -109,8 +112,8 @@ impl AccountResponseCache {
     }
 
     fn evict_entry(&mut self, position: usize) {
-        if let Some(answer) = self.entries.remove(position) {
-            self.budget.release_bytes(answer.body.len());
+        if let Some(entry) = self.entries.remove(position) {
+            self.budget.release_bytes(entry.body.len());
         }
     }
 }
@@ -120,31 +123,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_holds_from_its_second_to_the_next_change() {
-        let mut answers = AccountResponseCache::new(Arc::new(CacheBudget::new(100)));
+    fn a_response_is_valid_from_its_second_to_the_next_change() {
+        let mut cache = AccountResponseCache::new(Arc::new(CacheBudget::new(100)));
         let body = Bytes::from_static(b"{}");
-        answers.insert_body("/a", 10, Some(20), &body);
-        let found = |now| answers.get_body("/a", now).is_some();
+        cache.insert_body("/a", 10, Some(20), &body);
+        let found = |now| cache.get_body("/a", now).is_some();
         assert_eq!([9, 10, 19, 20].map(found), [false, true, true, false]);
-        assert!(answers.get_body("/b", 10).is_none());
+        assert!(cache.get_body("/b", 10).is_none());
     }
 
     #[test]
-    fn the_budget_is_never_exceeded_and_comes_back() {
+    fn the_budget_is_never_exceeded_and_is_released() {
         let budget = Arc::new(CacheBudget::new(10));
-        let mut answers = AccountResponseCache::new(Arc::clone(&budget));
+        let mut cache = AccountResponseCache::new(Arc::clone(&budget));
         let body = Bytes::from_static(b"123456");
-        answers.insert_body("/a", 0, None, &body);
-        answers.insert_body("/b", 0, None, &body);
-        assert!(answers.get_body("/a", 0).is_some());
-        assert!(answers.get_body("/b", 0).is_none());
-        answers.clear_entries();
-        answers.insert_body("/b", 0, None, &body);
-        assert!(answers.get_body("/b", 0).is_some());
+        cache.insert_body("/a", 0, None, &body);
+        cache.insert_body("/b", 0, None, &body);
+        assert!(cache.get_body("/a", 0).is_some());
+        assert!(cache.get_body("/b", 0).is_none());
+        cache.clear_entries();
+        cache.insert_body("/b", 0, None, &body);
+        assert!(cache.get_body("/b", 0).is_some());
         for number in 0..20 {
-            answers.insert_body(&format!("/{number}"), 0, None, &Bytes::new());
+            cache.insert_body(&format!("/{number}"), 0, None, &Bytes::new());
         }
-        assert!(answers.entries.len() <= MAX_CACHED_RESPONSES);
+        assert!(cache.entries.len() <= MAX_CACHED_RESPONSES);
         assert_eq!(budget.remaining_bytes.load(Ordering::Relaxed), 10);
     }
 }

@@ -1,4 +1,4 @@
-//! Commands on disk, one JSON object a line, so that a killed bank forgets nothing it acknowledged.
+//! The [`Journal`]: commands on disk, one JSON object a line, so that a killed bank forgets nothing it acknowledged.
 //!
 //! A line is handed to the operating system before its command is acknowledged: it outlives the
 //! process, and a power cut may cost the last seconds. A last line without its line feed was being
@@ -13,24 +13,25 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{bank::CommandError, command::SandboxCommand};
+use super::error::CommandError;
+use crate::command::SandboxCommand;
 
 /// Name of the journal in the bank's folder.
 pub const JOURNAL_FILE: &str = "sandbox.journal";
-/// Bytes of one line at most, read or written.
+/// Most bytes of one line, read or written.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
 
 /// Why a bank cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxOpenError {
-    /// The journal cannot be opened, read or cut.
+    /// The journal cannot be opened, read or truncated.
     #[error("the sandbox bank's journal cannot be read")]
     Io(#[from] io::Error),
-    /// Another process has it.
+    /// Another process has the folder open.
     #[error("the sandbox bank is open in another process")]
     Locked,
-    /// The journal belongs to a bank with another seed, whose rows its edits are about.
-    #[error("the sandbox bank was made with seed {made_with}")]
+    /// The journal belongs to a bank with another seed: its edits are about rows that this bank does not have.
+    #[error("the sandbox bank's journal was made with seed {made_with}")]
     SeedMismatch {
         /// The seed it was made with.
         made_with: u64,
@@ -43,8 +44,8 @@ pub enum SandboxOpenError {
         /// What is wrong with it, where it is JSON of another shape.
         source: Option<serde_json::Error>,
     },
-    /// A command that was once played cannot be played again.
-    #[error("line {line} of the sandbox bank's journal cannot be played again")]
+    /// A command that was executed before cannot be executed again.
+    #[error("line {line} of the sandbox bank's journal cannot be executed again")]
     ReplayFailed {
         /// Its number, from 1.
         line: u64,
@@ -60,7 +61,7 @@ struct JournalHeader {
     seed: u64,
 }
 
-/// A command with the second it was played.
+/// A command with the second at which it was executed.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct JournalEntry<C> {
     #[serde(rename = "at")]
@@ -75,12 +76,12 @@ const FORMAT_VERSION: u32 = 1;
 #[derive(Debug)]
 pub(crate) struct Journal {
     file: File,
-    /// Bytes of the whole lines in it.
+    /// Bytes of the complete lines in it.
     complete_bytes: u64,
 }
 
 impl Journal {
-    /// Opens or makes the journal of a folder and hands out its commands in order.
+    /// Opens or creates the journal of a folder, and passes its commands to `replay_entry` in order.
     pub(crate) fn open_journal(
         folder: &Path,
         seed: u64,
@@ -116,13 +117,13 @@ impl Journal {
                 })?;
             }
         }
-        let whole = lines.read_bytes;
-        file.set_len(whole)?;
+        let complete_bytes = lines.read_bytes;
+        file.set_len(complete_bytes)?;
         let mut journal = Self {
             file,
-            complete_bytes: whole,
+            complete_bytes,
         };
-        if whole == 0 {
+        if complete_bytes == 0 {
             journal.write_line(&JournalHeader {
                 format_version: FORMAT_VERSION,
                 seed,
@@ -160,7 +161,7 @@ impl Journal {
     }
 }
 
-/// The whole lines of a file.
+/// The complete lines of a file.
 struct JournalLines<'a> {
     reader: BufReader<&'a File>,
     /// Bytes of the lines read so far.
@@ -177,7 +178,7 @@ impl<'a> JournalLines<'a> {
         }
     }
 
-    /// The next whole line; `None` at the end or where the rest is no whole line.
+    /// The next complete line; `None` at the end, or where the last line was cut off.
     fn next_line(&mut self) -> Result<Option<Vec<u8>>, SandboxOpenError> {
         let mut line = Vec::new();
         let mut bounded = (&mut self.reader).take(MAX_LINE_BYTES);

@@ -1,32 +1,32 @@
-//! The standard's errors. Version 3 names them (`UK.OBIE.Field.Invalid`), version 4 numbers them
-//! (`U002`, code set `OBExternalStatusReason1Code`).
+//! The standard's errors: [`AccountApiError`] and its body. Version 3 names them (`UK.OBIE.Field.Invalid`), version 4
+//! numbers them (`U002`, code set `OBExternalStatusReason1Code`).
 
 use http::StatusCode;
 use okra_core::model::bank::BankStandard;
 use serde::Serialize;
 
-/// A request the bank refuses.
+/// Why the bank rejects a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AccountApiError {
     /// No bearer token.
     MissingToken,
-    /// A token that opens nothing, or no longer does.
+    /// A token that opens nothing, or nothing any more.
     InvalidToken,
-    /// The consent's time is over.
+    /// The consent has expired.
     ConsentExpired,
-    /// No account of this id in this consent. The standard answers 400 to unknown ids, not 404.
+    /// The consent has no account with this id. The standard's status for unknown ids is 400, not 404.
     NoSuchAccount,
     /// Not a date and time.
     InvalidDate(&'static str),
     /// A page that no link leads to.
     NoSuchPage,
-    /// Dates further back than this consent is given any more.
+    /// Dates further back than this consent allows any more.
     DateTooOld,
-    /// A fault of ours.
+    /// A defect of the sandbox.
     Unexpected,
 }
 
-/// How a problem is told.
+/// How an error is described to the client.
 struct ErrorDescription {
     status: StatusCode,
     v3_code: &'static str,
@@ -108,35 +108,30 @@ impl AccountApiError {
         self.error_description().status
     }
 
-    /// `OBErrorResponse1`; empty only if it could not be written, which cannot be.
-    pub(super) fn render_body(self, standard: BankStandard) -> Vec<u8> {
-        let words = self.error_description();
-        let code = format!(
-            "{} {}",
-            words.status.as_str(),
-            words.status.canonical_reason().unwrap_or_default()
-        );
-        let response = SandboxErrorResponse {
-            code: &code,
-            message: words.message,
+    /// The body, an `OBErrorResponse1`.
+    pub(super) fn response_body(self, standard: BankStandard) -> SandboxErrorResponse {
+        let description = self.error_description();
+        SandboxErrorResponse {
+            // A status displays as its number and its reason: "403 Forbidden".
+            code: description.status.to_string(),
+            message: description.message,
             errors: [SandboxErrorEntry {
                 error_code: match standard {
-                    BankStandard::Obie31 => words.v3_code,
-                    BankStandard::Obie40 => words.v4_code,
+                    BankStandard::Obie31 => description.v3_code,
+                    BankStandard::Obie40 => description.v4_code,
                 },
-                message: words.message,
-                path: words.path,
+                message: description.message,
+                path: description.path,
             }],
-        };
-        serde_json::to_vec(&response).unwrap_or_default()
+        }
     }
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct SandboxErrorResponse<'a> {
-    code: &'a str,
-    message: &'a str,
+pub(super) struct SandboxErrorResponse {
+    code: String,
+    message: &'static str,
     errors: [SandboxErrorEntry; 1],
 }
 

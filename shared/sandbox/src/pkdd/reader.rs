@@ -1,43 +1,22 @@
-//! The rows of the file, one at a time.
+//! The rows of the file, one at a time: [`PkddReader`] and [`PkddRow`].
 
-use std::{
-    collections::HashSet,
-    fs::File,
-    io::{self, Read},
-    path::Path,
-    str::{FromStr, Utf8Error},
-};
+use std::{collections::HashSet, fs::File, io::Read, path::Path, str::FromStr};
 
 use jiff::civil::Date;
 use okra_core::model::{
-    money::{Currency, Money, MoneyError},
+    money::{Currency, Money},
     snapshot::Direction,
 };
 
-use super::line::PkddLines;
-
-/// Bytes of one line at most.
-pub const MAX_LINE_BYTES: usize = 64 * 1024;
-/// Rows of one file at most; the whole data set of the challenge has 1,056,320.
-pub const MAX_ROWS: u64 = 5_000_000;
-
-pub(super) const COLUMNS: [&str; 10] = [
-    "trans_id",
-    "account_id",
-    "date",
-    "type",
-    "operation",
-    "amount",
-    "balance",
-    "k_symbol",
-    "bank",
-    "account",
-];
+use super::{
+    error::{COLUMNS, MAX_ROWS, PkddRowError, PkddRowErrorReason},
+    lines::PkddLines,
+};
 
 /// A transaction of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PkddRow {
-    /// The line it stands on, from 1; the header is line 1.
+    /// The number of its line; the header is line 1.
     pub line: u64,
     /// Its id, unique in the file.
     pub trans_id: u64,
@@ -47,23 +26,23 @@ pub struct PkddRow {
     pub date: Date,
     /// Into or out of the account.
     pub direction: Direction,
-    /// How much, in CZK; not negative.
+    /// The amount in CZK, not negative.
     pub amount: Money,
-    /// The account's balance after it, in CZK; signed. In about two fifths of the account-days the
-    /// balances do not tie with the amounts: they are two statements of the bank, not one.
+    /// The account's balance after it, in CZK, signed. On about two fifths of the account-days the balances do not add
+    /// up with the amounts: they are two independent statements of the bank.
     pub balance_after: Money,
     /// `VKLAD`, `PREVOD Z UCTU`, ...; often empty.
     pub operation: String,
     /// What it was for: `SIPO`, `UROK`, ...; often empty.
     pub k_symbol: String,
-    /// The partner's bank; often empty.
+    /// The counterparty's bank; often empty.
     pub bank: String,
-    /// The partner's account; often empty.
+    /// The counterparty's account; often empty.
     pub account: String,
 }
 
 impl PkddRow {
-    /// What a bank would print: operation and symbol, or the direction where there is neither.
+    /// What a bank would print on a statement: operation and symbol, or the direction where there is neither.
     pub fn bank_description(&self) -> String {
         match (self.operation.as_str(), self.k_symbol.as_str()) {
             ("", "") => transaction_type(self.direction).to_owned(),
@@ -72,7 +51,7 @@ impl PkddRow {
         }
     }
 
-    /// The kind of transaction in one word or two: the symbol or, where there is none, the operation.
+    /// The bank's code for the kind of transaction: the symbol or, where there is none, the operation.
     pub fn transaction_code(&self) -> &str {
         match (self.k_symbol.as_str(), self.operation.as_str()) {
             ("", "") => transaction_type(self.direction),
@@ -89,89 +68,8 @@ const fn transaction_type(direction: Direction) -> &'static str {
     }
 }
 
-/// What is wrong, and on which line.
-#[derive(Debug, thiserror::Error)]
-#[error("line {line}: {reason}")]
-pub struct PkddRowError {
-    /// The line, from 1.
-    pub line: u64,
-    /// What is wrong with it.
-    pub reason: PkddRowErrorReason,
-}
-
-/// What is wrong with a line.
-#[derive(Debug, thiserror::Error)]
-pub enum PkddRowErrorReason {
-    /// There is nothing in the file, not even a header.
-    #[error("the file is empty")]
-    EmptyFile,
-    /// The first line does not name the columns.
-    #[error("the header must be {expected}", expected = COLUMNS.join(";"))]
-    InvalidHeader,
-    /// The row ends before this column.
-    #[error("the column {0} is missing")]
-    MissingColumn(&'static str),
-    /// The row has more columns than the header.
-    #[error("there are more than {count} columns", count = COLUMNS.len())]
-    ExtraColumn,
-    /// Not a whole number.
-    #[error("{0} is not a whole number")]
-    InvalidNumber(&'static str),
-    /// Not a day as `YYMMDD` of the 20th century.
-    #[error("the date is not a day as YYMMDD")]
-    InvalidDate,
-    /// Neither `PRIJEM` nor `VYDAJ` nor `VYBER`.
-    #[error("the type is none of PRIJEM, VYDAJ, VYBER")]
-    UnknownType,
-    /// Not an amount of crowns.
-    #[error("{column} is not an amount in CZK: {why}")]
-    InvalidAmount {
-        /// `amount` or `balance`.
-        column: &'static str,
-        /// Why not.
-        why: MoneyError,
-    },
-    /// An amount below zero; the type says which way the money went.
-    #[error("the amount is negative")]
-    NegativeAmount,
-    /// The id stood on an earlier line.
-    #[error("the trans_id {0} stands on an earlier line too")]
-    DuplicateId(u64),
-    /// The text is not UTF-8.
-    #[error("{column} is not UTF-8")]
-    InvalidUtf8 {
-        /// The column.
-        column: &'static str,
-        /// Where in it.
-        source: Utf8Error,
-    },
-    /// Longer than [`MAX_LINE_BYTES`]. Nothing after it can be read.
-    #[error("the line is longer than {MAX_LINE_BYTES} bytes")]
-    LongLine,
-    /// More than [`MAX_ROWS`]. Nothing after it is read.
-    #[error("the file has more than {MAX_ROWS} rows")]
-    TooManyRows,
-    /// The file cannot be read, here or any further.
-    #[error("the file cannot be read")]
-    UnreadableFile(#[source] io::Error),
-}
-
-impl PkddRowErrorReason {
-    /// True where the file cannot be read beyond this line: for the others the next row is a new chance.
-    pub const fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::EmptyFile
-                | Self::InvalidHeader
-                | Self::LongLine
-                | Self::TooManyRows
-                | Self::UnreadableFile(_)
-        )
-    }
-}
-
-/// Reads a file row by row. A bad row is an error item and the next item is the next row, so that a
-/// caller may stop there or count and go on; what ends the file ends the iterator.
+/// Reads a file row by row. A malformed row is an error item, and the next item is the next row, so that a caller may
+/// stop there or count it and go on. A final error ends the iterator.
 #[derive(Debug)]
 pub struct PkddReader<R> {
     lines: PkddLines<R>,
@@ -186,7 +84,7 @@ impl PkddReader<File> {
     ///
     /// # Errors
     ///
-    /// Where the file cannot be opened or does not begin with the header.
+    /// If the file cannot be opened or does not begin with the header.
     pub fn open_file(path: &Path) -> Result<Self, PkddRowError> {
         let file = File::open(path).map_err(|error| PkddRowError {
             line: 1,
@@ -201,7 +99,7 @@ impl<R: Read> PkddReader<R> {
     ///
     /// # Errors
     ///
-    /// Where it cannot be read or does not begin with the header.
+    /// If it cannot be read or does not begin with the header.
     pub fn new(file: R) -> Result<Self, PkddRowError> {
         let mut lines = PkddLines::new(file);
         let reason = match lines.read_line() {
@@ -306,9 +204,11 @@ impl<R: Read> Iterator for PkddReader<R> {
     }
 }
 
-/// The Czech crown; parsing three capital letters cannot fail, and NGN would be seen at once.
+/// The Czech crown. Three capital letters always are a currency.
 pub(super) fn czech_crown() -> Currency {
-    "CZK".parse().unwrap_or(Currency::NGN)
+    let crown = "CZK".parse();
+    debug_assert!(crown.is_ok(), "CZK is a currency");
+    crown.unwrap_or(Currency::NGN)
 }
 
 fn parse_date(text: &str) -> Option<Date> {
@@ -316,6 +216,11 @@ fn parse_date(text: &str) -> Option<Date> {
     if text.len() != 6 || !digits {
         return None;
     }
-    let part = |from: usize| text[from..from + 2].parse::<i8>().ok();
-    Date::new(1900 + i16::from(part(0)?), part(2)?, part(4)?).ok()
+    let year: i16 = text[..2].parse().ok()?;
+    Date::new(
+        1900 + year,
+        text[2..4].parse().ok()?,
+        text[4..].parse().ok()?,
+    )
+    .ok()
 }
