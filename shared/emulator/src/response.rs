@@ -1,25 +1,18 @@
-//! What a service answers, before it is HTTP.
+//! What a service responds with, before it is HTTP: [`ServiceResponse`].
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::body::SdkBody;
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-/// An answer in the services' JSON protocol.
+/// A response in the services' JSON protocol.
 #[derive(Debug)]
 pub(crate) struct ServiceResponse {
     status: StatusCode,
     body: Vec<u8>,
     /// The code of the older query protocol, which the SDK reports for SQS.
     query_error: Option<String>,
-}
-
-#[derive(Serialize)]
-struct ServiceErrorBody<'a> {
-    #[serde(rename = "__type")]
-    kind: &'a str,
-    message: &'a str,
 }
 
 impl ServiceResponse {
@@ -32,7 +25,7 @@ impl ServiceResponse {
         }
     }
 
-    /// What was asked for.
+    /// The result of a call that was served.
     pub(crate) fn from_result(body: &impl Serialize) -> Self {
         match serde_json::to_vec(body) {
             Ok(body) => Self::from_json(StatusCode::OK, body),
@@ -44,10 +37,10 @@ impl ServiceResponse {
         }
     }
 
-    /// A refusal.
+    /// An error of the service.
     pub(crate) fn from_error(status: StatusCode, kind: &str, message: &str) -> Self {
-        let body = serde_json::to_vec(&ServiceErrorBody { kind, message }).unwrap_or_default();
-        Self::from_json(status, body)
+        let body = json!({ "__type": kind, "message": message });
+        Self::from_json(status, body.to_string().into_bytes())
     }
 
     /// A request that cannot be read.
@@ -70,14 +63,14 @@ impl ServiceResponse {
         )
     }
 
-    /// The same answer with another member, where it is one that grants.
+    /// The same response with another member, where it is a success.
     pub(crate) fn insert_member(self, member: &str, value: Value) -> Self {
         self.edit_body(|body| {
             body.insert(member.to_owned(), value);
         })
     }
 
-    /// The same answer with more entries of a member, where it is one that grants.
+    /// The same response with more entries of a member, where it is a success.
     pub(crate) fn append_entries(self, member: &str, entries: Vec<Value>) -> Self {
         self.edit_body(|body| {
             if let Some(Value::Array(all)) = body.get_mut(member) {
@@ -86,17 +79,17 @@ impl ServiceResponse {
         })
     }
 
-    fn edit_body(mut self, change: impl FnOnce(&mut Map<String, Value>)) -> Self {
+    fn edit_body(mut self, edit: impl FnOnce(&mut Map<String, Value>)) -> Self {
         if self.status.is_success()
             && let Ok(mut body) = serde_json::from_slice(&self.body)
         {
-            change(&mut body);
+            edit(&mut body);
             self.body = Value::Object(body).to_string().into_bytes();
         }
         self
     }
 
-    /// The same answer with the code of the query protocol.
+    /// The same response with the code of the query protocol.
     pub(crate) fn with_query_error(mut self, code: &str, is_sender_fault: bool) -> Self {
         let party = if is_sender_fault {
             "Sender"
@@ -109,13 +102,13 @@ impl ServiceResponse {
 }
 
 impl From<ServiceResponse> for HttpResponse {
-    fn from(answer: ServiceResponse) -> Self {
-        let mut response = Self::new(answer.status.into(), SdkBody::from(answer.body));
-        let headers = response.headers_mut();
+    fn from(response: ServiceResponse) -> Self {
+        let mut http_response = Self::new(response.status.into(), SdkBody::from(response.body));
+        let headers = http_response.headers_mut();
         headers.insert("content-type", "application/x-amz-json-1.0");
-        if let Some(code) = answer.query_error {
+        if let Some(code) = response.query_error {
             headers.insert("x-amzn-query-error", code);
         }
-        response
+        http_response
     }
 }

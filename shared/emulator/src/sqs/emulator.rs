@@ -1,87 +1,63 @@
-//! SQS: standard queues, as AWS documents them.
-//!
-//! Visibility timeout and receive count, a fresh receipt handle for each receive, redrive to a
-//! dead-letter queue, delays, long polls, batches with failures of single entries, retention, and
-//! message groups that take turns (fair queues). What AWS leaves to chance is decided here: a
-//! group's messages come in the order they were sent, and a receive finds every message that is
-//! there.
-
-mod bells;
-mod error;
-mod message;
-mod spec;
-mod table;
-mod wire;
+//! The queues as a service: [`SqsEmulator`] reads a request, works on the table, and responds.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    ops::RangeInclusive,
-    pin::pin,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use okra_aws::Clock;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, timeout};
 
-use self::{
-    bells::QueueWakers,
+use super::{
+    batch::{serve_each_entry, validate_batch},
     error::SqsError,
-    message::{
-        derive_message_id, md5_hex, parse_receipt, retain_attributes, to_received_message,
-        validate_message,
-    },
-    spec::{VISIBILITY_RANGE_S, WAIT_RANGE_S, check_range},
-    table::{PutQueuesError, QueueTable, StoredQueue, TakenMessage, VisibilityChange},
+    limits::{MAX_BYTES, VISIBILITY_RANGE_S},
+    message::{derive_message_id, md5_hex, parse_receipt, retain_attributes, validate_message},
+    spec::{CreateQueuesError, QueueSpec, check_range},
+    table::{self, PutQueuesError, QueueDepth, QueueTable, StoredQueue, VisibilityChange},
+    wakers::QueueWakers,
     wire::{
         BatchEntry, BatchRequest, BatchResponse, BatchSuccess, ChangeVisibilityEntry,
         CreateQueueRequest, DeleteMessageEntry, EmptyResponse, GetQueueAttributesRequest,
         GetQueueUrlRequest, PurgeQueueRequest, QueueAttributesResponse, QueueUrlResponse,
-        ReceiveMessageRequest, ReceiveMessageResponse, SendMessageEntry, SentMessage,
-        SingleRequest,
+        SendMessageEntry, SentMessage, SingleRequest,
     },
 };
-pub use self::{
-    spec::{CreateQueuesError, QueueSpec, Redrive},
-    table::QueueDepth,
-};
 use crate::{
-    answer::ServiceResponse,
-    folder::{EmulatorOpenError, Storage},
+    response::ServiceResponse,
     sqlite,
+    storage::{EmulatorOpenError, Storage},
 };
 
 /// File of the queues.
 const FILE: &str = "queues.sqlite";
 
-/// Where the queues seem to be.
+/// What the URLs of queues begin with.
 const ROOT: &str = "https://sqs.local.amazonaws.com/000000000000/";
 
-/// Entries of a batch (SQS).
-const MAX_BATCH: usize = 10;
-
-/// Messages of a receive (SQS).
-const RECEIVE_SIZE_RANGE: RangeInclusive<u32> = 1..=10;
-
-/// Bytes of a message, and of a batch together (SQS).
-const MAX_BYTES: usize = 1 << 20;
-
-/// Characters of the id of a batch's entry (SQS).
-const MAX_ENTRY_ID_CHARS: usize = 80;
+/// Why the depth of a queue cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueDepthError {
+    /// There is no queue of this name.
+    #[error("the queue does not exist")]
+    NoQueue,
+    /// The database failed.
+    #[error("the queues' database failed")]
+    Database(#[from] rusqlite::Error),
+}
 
 /// The queues.
 pub(crate) struct SqsEmulator {
     table: Arc<Mutex<QueueTable>>,
-    wakers: Arc<QueueWakers>,
+    pub(super) wakers: Arc<QueueWakers>,
     storage: Storage,
     clock: Clock,
 }
 
 impl std::fmt::Debug for SqsEmulator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sqs")
+        f.write_str("SqsEmulator")
     }
 }
 
@@ -90,8 +66,10 @@ pub(crate) fn queue_url(name: &str) -> String {
     format!("{ROOT}{name}")
 }
 
-fn queue_name_from_url(queue_url: &str) -> &str {
-    queue_url.rsplit('/').next().unwrap_or_default()
+pub(super) fn queue_name_from_url(queue_url: &str) -> &str {
+    queue_url
+        .rsplit_once('/')
+        .map_or(queue_url, |(_, name)| name)
 }
 
 fn lock_table(table: &Mutex<QueueTable>) -> MutexGuard<'_, QueueTable> {
@@ -101,13 +79,13 @@ fn lock_table(table: &Mutex<QueueTable>) -> MutexGuard<'_, QueueTable> {
 impl SqsEmulator {
     pub(crate) fn open_storage(storage: Storage, clock: Clock) -> Result<Self, EmulatorOpenError> {
         let connection = sqlite::open_database(&storage, FILE, table::SCHEMA)?;
-        let bells = Arc::<QueueWakers>::default();
-        let table = QueueTable::new(connection, Arc::clone(&bells)).map_err(|error| {
+        let wakers = Arc::<QueueWakers>::default();
+        let table = QueueTable::new(connection, Arc::clone(&wakers)).map_err(|error| {
             EmulatorOpenError::damaged_database(storage.database_path(FILE), error)
         })?;
         Ok(Self {
             table: Arc::new(Mutex::new(table)),
-            wakers: bells,
+            wakers,
             storage,
             clock,
         })
@@ -131,12 +109,10 @@ impl SqsEmulator {
         })
     }
 
-    pub(crate) fn queue_depth(&self, name: &str) -> Option<QueueDepth> {
+    pub(crate) fn queue_depth(&self, name: &str) -> Result<QueueDepth, QueueDepthError> {
         let mut table = lock_table(&self.table);
-        let queue = table.find_queue(name).ok()??;
-        table
-            .queue_depth(&queue, self.clock.now().as_millisecond())
-            .ok()
+        let queue = table.find_queue(name)?.ok_or(QueueDepthError::NoQueue)?;
+        Ok(table.queue_depth(&queue, self.clock.now().as_millisecond())?)
     }
 
     pub(crate) fn wake_receivers(&self) {
@@ -144,7 +120,7 @@ impl SqsEmulator {
     }
 
     pub(crate) async fn call_operation(&self, operation: &str, body: &[u8]) -> ServiceResponse {
-        let answer = match operation {
+        let response = match operation {
             "CreateQueue" => serve_operation(body, |q| self.create_queue(q)).await,
             "GetQueueUrl" => serve_operation(body, |q| self.get_queue_url(q)).await,
             "GetQueueAttributes" => serve_operation(body, |q| self.get_queue_attributes(q)).await,
@@ -160,7 +136,7 @@ impl SqsEmulator {
             }
             _ => Err(SqsError::UnknownOperation(operation.to_owned())),
         };
-        answer.unwrap_or_else(ServiceResponse::from)
+        response.unwrap_or_else(ServiceResponse::from)
     }
 
     /// Serves the first half of a batch; the rest fails.
@@ -180,11 +156,11 @@ impl SqsEmulator {
             )
             .collect();
         let request = Value::Object(request).to_string();
-        let answer = self.call_operation(operation, request.as_bytes()).await;
-        answer.append_entries("Failed", failed)
+        let response = self.call_operation(operation, request.as_bytes()).await;
+        response.append_entries("Failed", failed)
     }
 
-    /// Works on the table, with the time it is.
+    /// Works on the table, with the present time in milliseconds since 1970.
     async fn with_table<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut QueueTable, i64) -> Result<T, SqsError> + Send + 'static,
@@ -200,8 +176,8 @@ impl SqsEmulator {
             .await
     }
 
-    /// Works on the table and one of its queues.
-    async fn with_queue<T: Send + 'static>(
+    /// Works on the table and one of its queues, with the present time.
+    pub(super) async fn with_queue<T: Send + 'static>(
         &self,
         queue_url: &str,
         work: impl FnOnce(&mut QueueTable, &StoredQueue, i64) -> Result<T, SqsError> + Send + 'static,
@@ -289,12 +265,8 @@ impl SqsEmulator {
         self.with_queue(&request.queue_url, |table, queue, now| {
             let message = validate_message(request.entry, queue)?;
             let md5 = md5_hex(message.body.as_bytes());
-            let ids = table.put_messages(queue, &[message], now)?;
-            let message_id = ids
-                .into_iter()
-                .map(derive_message_id)
-                .next()
-                .unwrap_or_default();
+            let id = table.put_message(queue, &message, now)?;
+            let message_id = derive_message_id(id);
             Ok(SentMessage { message_id, md5 })
         })
         .await
@@ -305,8 +277,11 @@ impl SqsEmulator {
         request: BatchRequest<SendMessageEntry>,
     ) -> Result<BatchResponse<SentMessage>, SqsError> {
         validate_batch(&request.entries)?;
-        let bytes = |entry: &BatchEntry<SendMessageEntry>| entry.entry.message_body.len();
-        let total = request.entries.iter().map(bytes).sum();
+        let total = request
+            .entries
+            .iter()
+            .map(|entry| entry.entry.message_body.len())
+            .sum();
         if total > MAX_BYTES {
             return Err(SqsError::BatchTooLong(total));
         }
@@ -330,72 +305,6 @@ impl SqsEmulator {
             Ok(BatchResponse {
                 successful: successful.collect(),
                 failed,
-            })
-        })
-        .await
-    }
-
-    async fn receive_messages(
-        &self,
-        request: ReceiveMessageRequest,
-    ) -> Result<ReceiveMessageResponse, SqsError> {
-        let started = Instant::now();
-        let poll = ReceiveOptions::new(&request)?;
-        let wanted = [
-            request.attribute_names,
-            request.message_system_attribute_names,
-        ];
-        let shown = |messages: Vec<TakenMessage>| ReceiveMessageResponse {
-            messages: messages
-                .into_iter()
-                .map(|taken| to_received_message(taken, &wanted.concat()))
-                .collect(),
-        };
-        let look = || self.take_available(&request.queue_url, poll);
-        let ReceiveOutcome {
-            messages,
-            total_wait: wait,
-            ..
-        } = look().await?;
-        if !messages.is_empty() || wait.is_zero() {
-            return Ok(shown(messages));
-        }
-        let bell = self
-            .wakers
-            .notifier_for(queue_name_from_url(&request.queue_url));
-        loop {
-            // Listens before it looks, so that nothing is missed in between.
-            let mut rung = pin!(bell.notified());
-            rung.as_mut().enable();
-            let ReceiveOutcome {
-                messages,
-                next_due_in: next,
-                ..
-            } = look().await?;
-            let left = wait.saturating_sub(started.elapsed());
-            if !messages.is_empty() || left.is_zero() {
-                return Ok(shown(messages));
-            }
-            // Either end of the pause is a reason to look.
-            let _ = timeout(next.map_or(left, |next| left.min(next)), rung).await;
-        }
-    }
-
-    /// Takes what there is.
-    async fn take_available(
-        &self,
-        queue_url: &str,
-        poll: ReceiveOptions,
-    ) -> Result<ReceiveOutcome, SqsError> {
-        self.with_queue(queue_url, move |table, queue, now| {
-            let visibility_s = poll.visibility_s.unwrap_or(queue.spec.visibility_s);
-            let visibility_ms = i64::from(visibility_s) * 1000;
-            let (messages, next) = table.take_messages(queue, poll.max, visibility_ms, now)?;
-            let next = next.and_then(|next| u64::try_from(next - now).ok());
-            Ok(ReceiveOutcome {
-                messages,
-                total_wait: Duration::from_secs(poll.wait_s.unwrap_or(queue.spec.wait_s).into()),
-                next_due_in: next.map(Duration::from_millis),
             })
         })
         .await
@@ -455,43 +364,6 @@ impl SqsEmulator {
     }
 }
 
-/// What a receive asks for.
-#[derive(Clone, Copy)]
-struct ReceiveOptions {
-    max: usize,
-    visibility_s: Option<u32>,
-    wait_s: Option<u32>,
-}
-
-impl ReceiveOptions {
-    fn new(request: &ReceiveMessageRequest) -> Result<Self, SqsError> {
-        let max = request.max_number_of_messages.unwrap_or(1);
-        let optional = |name, seconds: Option<i64>, range| {
-            seconds
-                .map(|seconds| check_range(name, seconds, range))
-                .transpose()
-        };
-        Ok(Self {
-            max: check_range("MaxNumberOfMessages", max, RECEIVE_SIZE_RANGE)? as usize,
-            visibility_s: optional(
-                "VisibilityTimeout",
-                request.visibility_timeout,
-                VISIBILITY_RANGE_S,
-            )?,
-            wait_s: optional("WaitTimeSeconds", request.wait_time_seconds, WAIT_RANGE_S)?,
-        })
-    }
-}
-
-/// What a look at a queue found.
-struct ReceiveOutcome {
-    messages: Vec<TakenMessage>,
-    /// How long the receive waits in all.
-    total_wait: Duration,
-    /// Where there is nothing: when there may be, from now.
-    next_due_in: Option<Duration>,
-}
-
 async fn serve_operation<Q, A, F>(
     body: &[u8],
     operation: impl FnOnce(Q) -> F,
@@ -501,46 +373,8 @@ where
     A: Serialize,
     F: Future<Output = Result<A, SqsError>>,
 {
-    let answer = operation(serde_json::from_slice(body)?).await?;
-    Ok(ServiceResponse::from_result(&answer))
-}
-
-/// Serves the entries of a batch one by one.
-fn serve_each_entry<T>(
-    entries: Vec<BatchEntry<T>>,
-    mut serve_entry: impl FnMut(T) -> Result<(), SqsError>,
-) -> BatchResponse<EmptyResponse> {
-    let (mut successful, mut failed) = (Vec::new(), Vec::new());
-    for BatchEntry { id, entry } in entries {
-        match serve_entry(entry) {
-            Ok(()) => successful.push(BatchSuccess {
-                id,
-                result: EmptyResponse {},
-            }),
-            Err(error) => failed.push(error.to_batch_failure(&id)),
-        }
-    }
-    BatchResponse { successful, failed }
-}
-
-fn validate_batch<T>(entries: &[BatchEntry<T>]) -> Result<(), SqsError> {
-    if entries.is_empty() {
-        return Err(SqsError::EmptyBatch);
-    }
-    if entries.len() > MAX_BATCH {
-        return Err(SqsError::TooManyEntries(entries.len()));
-    }
-    let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let mut seen = HashSet::new();
-    for BatchEntry { id, .. } in entries {
-        if id.is_empty() || id.len() > MAX_ENTRY_ID_CHARS || !id.chars().all(valid) {
-            return Err(SqsError::InvalidEntryId);
-        }
-        if !seen.insert(id) {
-            return Err(SqsError::RepeatedId(id.clone()));
-        }
-    }
-    Ok(())
+    let result = operation(serde_json::from_slice(body)?).await?;
+    Ok(ServiceResponse::from_result(&result))
 }
 
 fn change_entry_visibility(

@@ -1,4 +1,4 @@
-//! Waking those who wait for messages.
+//! Waking receives that wait for messages: [`QueueWakers`].
 
 use std::{
     collections::HashMap,
@@ -7,13 +7,13 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// The bells of all queues, by name.
+/// The wakers of all queues, by name.
 #[derive(Default)]
 pub(super) struct QueueWakers(Mutex<HashMap<String, QueueWaker>>);
 
 struct QueueWaker {
     notify: Arc<Notify>,
-    /// When those who wait look again by themselves, in milliseconds since 1970: none sleeps longer.
+    /// When waiting receives look again by themselves, in milliseconds since 1970: none sleeps longer.
     next_wake_ms: i64,
 }
 
@@ -35,39 +35,41 @@ impl QueueWakers {
         act(self.lock_wakers().entry(queue.to_owned()).or_default())
     }
 
-    /// What rings when a message of the queue may have become ready.
+    /// What is notified when a message of the queue may have become ready.
     pub(super) fn notifier_for(&self, queue: &str) -> Arc<Notify> {
-        self.with_waker(queue, |bell| Arc::clone(&bell.notify))
+        self.with_waker(queue, |waker| Arc::clone(&waker.notify))
     }
 
-    /// Messages are ready: wakes one for each.
+    /// Messages are ready: wakes one receive for each.
     pub(super) fn wake_for_messages(&self, queue: &str, messages: usize) {
-        self.with_waker(queue, |bell| {
+        self.with_waker(queue, |waker| {
             for _ in 0..messages {
-                bell.notify.notify_one();
+                waker.notify.notify_one();
             }
         });
     }
 
-    /// A message will be ready at this time: wakes all, if they would sleep longer.
+    /// A message will be ready at this time: wakes all receives, if they would sleep longer.
     pub(super) fn wake_by(&self, queue: &str, at_ms: i64) {
-        self.with_waker(queue, |bell| {
-            if at_ms < bell.next_wake_ms {
-                bell.next_wake_ms = at_ms;
-                bell.notify.notify_waiters();
+        self.with_waker(queue, |waker| {
+            if at_ms < waker.next_wake_ms {
+                waker.next_wake_ms = at_ms;
+                waker.notify.notify_waiters();
             }
         });
     }
 
-    /// One who found nothing will look again at this time.
+    /// A receive that found nothing will look again at this time.
     pub(super) fn set_next_wake(&self, queue: &str, at_ms: Option<i64>) {
-        self.with_waker(queue, |bell| bell.next_wake_ms = at_ms.unwrap_or(i64::MAX));
+        self.with_waker(queue, |waker| {
+            waker.next_wake_ms = at_ms.unwrap_or(i64::MAX)
+        });
     }
 
     /// Wakes everyone.
     pub(super) fn wake_all(&self) {
-        for bell in self.lock_wakers().values() {
-            bell.notify.notify_waiters();
+        for waker in self.lock_wakers().values() {
+            waker.notify.notify_waiters();
         }
     }
 }

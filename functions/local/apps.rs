@@ -1,4 +1,4 @@
-//! Apps and their secret keys.
+//! `okra-sync app`, `key` and `limit`: apps and their secret keys, in the embedded table or in one on AWS.
 
 use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
@@ -9,36 +9,41 @@ use okra_store::{ApiKey, App, KeyHash, Store};
 use crate::{
     cli::{AppArgs, GlobalOptions, KeyAction, KeyArgs, LimitArgs},
     keys,
-    process::LocalSystem,
-    replay::print_line,
+    output::print_line,
+    system::LocalSystem,
 };
 
-/// Makes an app, in the embedded table or in one on AWS, and prints its key.
+/// The store of a table on AWS or, where none is named, of the embedded one.
+async fn open_store(
+    options: &GlobalOptions,
+    table: Option<&str>,
+    clock: Clock,
+) -> anyhow::Result<Store> {
+    match table {
+        Some(table) => {
+            let aws = AwsConfig::from_env().context("the AWS environment is not usable")?;
+            Ok(Store::new(aws.dynamodb_client(), table))
+        }
+        None => {
+            let system = LocalSystem::open_data_folder(options, clock).await?;
+            Ok(system.environment.store)
+        }
+    }
+}
+
+/// Creates an app and prints its key.
 pub(crate) async fn run_app_command(options: &GlobalOptions, args: &AppArgs) -> anyhow::Result<()> {
     let clock = Clock::system();
-    let env = if args.production {
+    let environment = if args.production {
         Environment::Production
     } else {
         Environment::Sandbox
     };
-    let (id, key) = match &args.table {
-        Some(table) => {
-            let aws = AwsConfig::from_env().context("the AWS environment is not usable")?;
-            create_app(
-                &Store::new(aws.dynamodb_client(), table),
-                &args.name,
-                env,
-                &clock,
-            )
-            .await?
-        }
-        None => {
-            let process = LocalSystem::open_data_folder(options, clock.clone()).await?;
-            create_app(&process.environment.store, &args.name, env, &clock).await?
-        }
-    };
+    let store = open_store(options, args.table.as_deref(), clock.clone()).await?;
+    let created = create_app(&store, &args.name, environment, &clock).await?;
     print_line(&format!(
-        "app         {id}\nsecret key  {key}\nKeep the key: only its hash is stored."
+        "app         {}\nsecret key  {}\nKeep the key: only its hash is stored.",
+        created.id, created.secret_key
     ));
     Ok(())
 }
@@ -70,21 +75,27 @@ fn generate_public_key() -> anyhow::Result<String> {
     Ok(parts.join("-"))
 }
 
-/// Makes an app with a key. The table keeps the key's hash alone.
+/// An app that was created, with its secret key.
+pub(crate) struct CreatedApp {
+    pub(crate) id: AppId,
+    pub(crate) secret_key: String,
+}
+
+/// Creates an app with a key. Only the key's hash is stored.
 pub(crate) async fn create_app(
     store: &Store,
     name: &str,
-    env: Environment,
+    environment: Environment,
     clock: &Clock,
-) -> anyhow::Result<(AppId, String)> {
+) -> anyhow::Result<CreatedApp> {
     let mut id = [0; 12];
     keys::fill_random(&mut id)?;
-    let (id, key) = (AppId::from_bytes(id), generate_secret_key()?);
+    let (id, secret_key) = (AppId::from_bytes(id), generate_secret_key()?);
     let public_key = generate_public_key()?;
     let app = App {
         id,
         name: name.to_owned(),
-        environment: env,
+        environment,
         created_at: clock.now(),
         widget_origins: vec![],
         public_key: Some(public_key.clone()),
@@ -95,35 +106,23 @@ pub(crate) async fn create_app(
         .put_public_key(KeyHash::hash_secret(&public_key), id)
         .await?;
     store
-        .put_bare_api_key(KeyHash::hash_secret(&key), id)
+        .put_bare_api_key(KeyHash::hash_secret(&secret_key), id)
         .await?;
-    Ok((id, key))
+    Ok(CreatedApp { id, secret_key })
 }
 
-/// Sets how many refreshes an app may ask for. Functions that know the app believe it within seconds.
+/// Sets how many refreshes an app may request. Running functions apply it within seconds.
 pub(crate) async fn run_limit_command(
     options: &GlobalOptions,
     args: &LimitArgs,
 ) -> anyhow::Result<()> {
-    match &args.table {
-        Some(table) => {
-            let aws = AwsConfig::from_env().context("the AWS environment is not usable")?;
-            set_refresh_limit(&Store::new(aws.dynamodb_client(), table), args).await
-        }
-        None => {
-            let process = LocalSystem::open_data_folder(options, Clock::system()).await?;
-            set_refresh_limit(&process.environment.store, args).await
-        }
-    }
-}
-
-async fn set_refresh_limit(store: &Store, args: &LimitArgs) -> anyhow::Result<()> {
+    let store = open_store(options, args.table.as_deref(), Clock::system()).await?;
     let app = store.find_app(args.app).await?;
     let mut app = app.with_context(|| format!("there is no app {}", args.app))?;
     app.refreshes_per_minute = args.rate;
     store.put_app(&app).await?;
     print_line(&format!(
-        "{} may ask for {} refreshes of one product in a minute",
+        "{} may request {} refreshes of one product in a minute",
         app.name, app.refreshes_per_minute
     ));
     Ok(())
@@ -132,16 +131,8 @@ async fn set_refresh_limit(store: &Store, args: &LimitArgs) -> anyhow::Result<()
 /// Lists, rotates or revokes an app's keys.
 pub(crate) async fn run_key_command(options: &GlobalOptions, args: &KeyArgs) -> anyhow::Result<()> {
     let clock = Clock::system();
-    match &args.table {
-        Some(table) => {
-            let aws = AwsConfig::from_env().context("the AWS environment is not usable")?;
-            change_keys(&Store::new(aws.dynamodb_client(), table), args, clock.now()).await
-        }
-        None => {
-            let process = LocalSystem::open_data_folder(options, clock.clone()).await?;
-            change_keys(&process.environment.store, args, clock.now()).await
-        }
-    }
+    let store = open_store(options, args.table.as_deref(), clock.clone()).await?;
+    change_keys(&store, args, clock.now()).await
 }
 
 async fn change_keys(store: &Store, args: &KeyArgs, now: Timestamp) -> anyhow::Result<()> {
@@ -153,30 +144,14 @@ async fn change_keys(store: &Store, args: &KeyArgs, now: Timestamp) -> anyhow::R
     match args.action {
         KeyAction::List => {}
         KeyAction::Rotate => {
-            let secret = generate_secret_key()?;
-            let made = ApiKey {
-                hash: KeyHash::hash_secret(&secret),
-                last_digits: secret[secret.len() - 4..].to_owned(),
-                created_at: Some(now),
-                expires_at: None,
-            };
-            store.put_api_key(app, &made).await?;
             let overlap = SignedDuration::from_hours(args.overlap_hours.into());
-            let ends = now
+            let expires_at = now
                 .checked_add(overlap)
                 .context("the overlap is too long")?;
-            for mut key in keys {
-                if key.expires_at.is_none_or(|at| ends < at) {
-                    key.expires_at = Some(ends);
-                    store.put_api_key(app, &key).await?;
-                }
-            }
-            print_line(&format!(
-                "secret key  {secret}\nKeep the key: only its hash is stored."
-            ));
+            rotate_keys(store, app, keys, now, expires_at).await?;
         }
         KeyAction::Revoke => {
-            let id = args.id.as_deref().unwrap_or_default();
+            let id = args.id.as_deref().context("--id names the key to revoke")?;
             let key = keys.into_iter().find(|key| key.key_id() == id);
             let key = key.with_context(|| format!("the app has no key {id}"))?;
             store.delete_api_key(app, key.hash).await?;
@@ -190,5 +165,33 @@ async fn change_keys(store: &Store, args: &KeyArgs, now: Timestamp) -> anyhow::R
         };
         print_line(&format!("{}  ..{}  {ends}", key.key_id(), key.last_digits));
     }
+    Ok(())
+}
+
+/// Creates a new key, and lets those before expire at `expires_at`, unless they expire earlier.
+async fn rotate_keys(
+    store: &Store,
+    app: AppId,
+    earlier_keys: Vec<ApiKey>,
+    now: Timestamp,
+    expires_at: Timestamp,
+) -> anyhow::Result<()> {
+    let secret = generate_secret_key()?;
+    let created = ApiKey {
+        hash: KeyHash::hash_secret(&secret),
+        last_digits: secret[secret.len() - 4..].to_owned(),
+        created_at: Some(now),
+        expires_at: None,
+    };
+    store.put_api_key(app, &created).await?;
+    for mut key in earlier_keys {
+        if key.expires_at.is_none_or(|at| expires_at < at) {
+            key.expires_at = Some(expires_at);
+            store.put_api_key(app, &key).await?;
+        }
+    }
+    print_line(&format!(
+        "secret key  {secret}\nKeep the key: only its hash is stored."
+    ));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the local process prints: one readable line for each thing that happens.
+//! What the local process prints: [`LinePrinter`] writes one readable line for each refresh, delivery and event.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use okra_core::model::{ids::RecordId, snapshot::Product};
 use okra_handlers::MetricsCollector;
 use okra_refresh::{RefreshOutcome, RefreshReport};
 
-/// Where a line comes from, as its first word.
+/// What a line is about: its first word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LineSource {
     Bank,
@@ -47,7 +47,7 @@ impl LineSource {
     }
 }
 
-/// Prints lines. Cheap to clone.
+/// Prints lines, and counts what the dashboard shows. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct LinePrinter(Arc<LinePrinterInner>);
 
@@ -70,7 +70,7 @@ impl LinePrinter {
         }))
     }
 
-    /// What to call a record in lines about it.
+    /// Sets the name of a record in lines about it.
     pub(crate) fn set_record_name(&self, record: RecordId, name: String) {
         self.0
             .record_names
@@ -91,7 +91,7 @@ impl LinePrinter {
             .unwrap_or_else(|| record.to_string())
     }
 
-    /// Prints one line. What cannot be printed (a closed pipe) is let go: the work goes on.
+    /// Prints one line. A line that cannot be printed (a closed pipe) is dropped: the work goes on.
     pub(crate) fn print_line(&self, source: LineSource, text: &str) {
         let time = format_time_of_day(self.0.clock.now());
         let word = source.label();
@@ -111,7 +111,7 @@ impl LinePrinter {
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
 
-    /// What is counted for the dashboard.
+    /// The counts for the dashboard.
     pub(crate) fn tally(&self) -> &MetricsCollector {
         &self.0.tally
     }
@@ -134,7 +134,7 @@ impl okra_refresh::RefreshObserver for LinePrinter {
             let product = product.as_str();
             self.print_line(
                 LineSource::Refresh,
-                &format!("{name}: {product} not refreshed, {fault}"),
+                &format!("{name}: {product} was not refreshed, {fault}"),
             );
         }
         match &refreshed.outcome {
@@ -163,7 +163,7 @@ impl okra_refresh::RefreshObserver for LinePrinter {
             RefreshOutcome::Contended => {
                 self.print_line(
                     LineSource::Refresh,
-                    &format!("{name}: refreshed by another at the same time"),
+                    &format!("{name}: another refresh committed at the same time"),
                 );
             }
         }

@@ -1,4 +1,5 @@
-//! The running system: embedded services, functions, clock, API, in one process.
+//! The whole system in one process: [`LocalSystem`] opens the embedded services (or those that options name) and runs the
+//! functions' own handlers on them.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -29,19 +30,19 @@ use crate::{
     mapping::{self, QueueMapping},
 };
 
-/// The table's name.
+/// Name of the table.
 const TABLE_NAME: &str = "okra-sync";
 
-/// What rules' names begin with.
+/// Prefix of the rules' names.
 const RULE_PREFIX: &str = "okra-sync";
 
 /// Receives before a message goes to its dead-letter queue, as in the template.
 const MAX_RECEIVES: u32 = 5;
 
-/// Queues with the seconds a received message is invisible, as in the template.
+/// The queues, and the seconds that a received message is invisible, as in the template.
 const QUEUE_VISIBILITY_S: [(&str, u32); 3] = [("fetch", 360), ("priority", 360), ("deliver", 180)];
 
-/// How the queues are drained. On one machine a few workers do what hundreds do in Lambda.
+/// How the queues are drained. On one machine a few workers do the work of hundreds in Lambda.
 const QUEUE_MAPPINGS: [QueueMapping; 3] = [
     QueueMapping {
         queue: Queue::Fetch,
@@ -75,7 +76,7 @@ pub(crate) async fn bind_local_port(port: u16) -> anyhow::Result<TcpListener> {
 }
 
 impl LocalSystem {
-    /// Opens the data folder and what lives in it. `clock` is the time the refreshes go by.
+    /// Opens the data folder and the services in it. `clock` is the time of refreshes.
     pub(crate) async fn open_data_folder(
         options: &GlobalOptions,
         clock: Clock,
@@ -123,7 +124,7 @@ impl LocalSystem {
         })
     }
 
-    /// Drains the queues with the functions' own handlers.
+    /// Drains the queues with the functions' own handlers. A batch that fails as a whole is logged by its handler.
     pub(crate) fn start_workers(
         &self,
         tasks: &mut JoinSet<()>,
@@ -132,11 +133,11 @@ impl LocalSystem {
     ) {
         for mapping in QUEUE_MAPPINGS {
             let (refresher, deliverer) = (refresher.clone(), Arc::clone(deliverer));
-            let deliver = mapping.queue == Queue::Deliver;
+            let is_delivery = mapping.queue == Queue::Deliver;
             mapping::start_mapping(tasks, &self.environment.queues, mapping, move |event| {
                 let (refresher, deliverer) = (refresher.clone(), Arc::clone(&deliverer));
                 async move {
-                    if deliver {
+                    if is_delivery {
                         let event = DeliverEvent::Messages(event);
                         match okra_handlers::handle_deliver_event(&deliverer, event).await {
                             Ok(DeliverEventResponse::Messages(response)) => Some(response),
@@ -173,12 +174,15 @@ impl LocalSystem {
 pub(crate) fn serve_router(tasks: &mut JoinSet<()>, listener: TcpListener, router: axum::Router) {
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "a server ended");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a local server ended"
+            );
         }
     });
 }
 
-/// Another service than the embedded one, with the credentials of the environment where there are any.
+/// The configuration of another service than the embedded one, with the environment's credentials where there are any.
 fn remote_aws_config(endpoint: &str, url: &str) -> anyhow::Result<AwsConfig> {
     let config = AwsConfig::from_vars(|name| {
         if name == endpoint {
@@ -230,8 +234,8 @@ async fn create_remote_queues(aws: &AwsConfig) -> anyhow::Result<Queues> {
             .attributes(VisibilityTimeout, visibility_s.to_string())
             .send()
             .await;
-        let created = created.context("a queue cannot be created")?;
-        urls.push(created.queue_url.context("a queue has no URL")?);
+        let created = created.with_context(|| format!("the queue {name} cannot be created"))?;
+        urls.push(created.queue_url.context("a new queue has no URL")?);
     }
     let Ok([fetch, priority, deliver]) = <[String; 3]>::try_from(urls) else {
         bail!("three queues are needed");
@@ -246,7 +250,7 @@ async fn create_remote_queues(aws: &AwsConfig) -> anyhow::Result<Queues> {
     ))
 }
 
-/// Makes the rules that the template would deploy, disabled, and enables those that records wait for.
+/// Creates the rules that the template would deploy: enabled where records have their interval, otherwise disabled.
 async fn create_rules(aws: &AwsConfig, rules: &TickRules, store: &Store) -> anyhow::Result<()> {
     let client = aws.eventbridge_client();
     for interval in Interval::ALL {
@@ -262,7 +266,7 @@ async fn create_rules(aws: &AwsConfig, rules: &TickRules, store: &Store) -> anyh
             })
             .send()
             .await
-            .context("a rule cannot be made")?;
+            .with_context(|| format!("the rule of {} cannot be created", interval.as_str()))?;
     }
     Ok(())
 }
