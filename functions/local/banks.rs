@@ -1,4 +1,4 @@
-//! Banks from a file, for the embedded table or one on AWS.
+//! `okra-sync banks` and `--banks`: banks from a TOML file, for the embedded table or one on AWS.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use okra_refresh::seal_client_secret;
 use okra_store::Store;
 use okra_vault::Vault;
 
-use crate::{cli::BanksArgs, replay::print_line};
+use crate::{cli::BanksArgs, output::print_line};
 
-/// Puts the banks of a file into a table on AWS, in place of those with the same ids. Client secrets are
-/// sealed with the stack's key, which has to be in `OKRA_VAULT_KEY`.
+/// Puts the banks of a file into a table on AWS, in place of those with the same ids. Client secrets are sealed with the
+/// stack's key, which must be in `OKRA_VAULT_KEY`.
 pub(crate) async fn run_banks_command(args: &BanksArgs) -> anyhow::Result<()> {
     let aws = AwsConfig::from_env().context("the AWS environment is not usable")?;
     let vault = Vault::from_env().context("the stack's key is needed to seal client secrets")?;
@@ -25,7 +25,7 @@ pub(crate) async fn run_banks_command(args: &BanksArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Stores the banks of a file, all of them or, where one is wrong, none.
+/// Stores the banks of a file: all of them or, where one is invalid, none.
 pub(crate) async fn store_banks_file(
     file: &Path,
     store: &Store,
@@ -43,7 +43,7 @@ pub(crate) async fn store_banks_file(
     Ok(banks)
 }
 
-/// The bank with its client's secret, which the environment holds, sealed.
+/// The bank with its client's secret, read from the environment and sealed.
 fn seal_bank_secret(bank: BankFileEntry, vault: &Vault) -> anyhow::Result<BankConfig> {
     let BankFileEntry {
         mut config,
@@ -55,7 +55,7 @@ fn seal_bank_secret(bank: BankFileEntry, vault: &Vault) -> anyhow::Result<BankCo
             .filter(|secret| !secret.is_empty());
         let secret = secret.with_context(|| {
             format!(
-                "bank {}: the environment variable {name} is missing",
+                "bank {}: the environment variable {name} is not set",
                 config.slug
             )
         })?;

@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: [`Cli`] with its commands and their arguments. The doc comments are the help texts.
 
 use std::path::PathBuf;
 
@@ -25,17 +25,17 @@ const COMMAND_EXAMPLES: &str = "Examples:
   okra-sync listen --forward-to http://127.0.0.1:4000/hook --key okra_sk_...
                                              events on your laptop, from any installation
   okra-sync --dynamodb-endpoint http://127.0.0.1:8000 --sqs-endpoint http://127.0.0.1:9324
-                                             other stand-ins for AWS than the embedded ones";
+                                             other emulators of AWS than the embedded ones";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CliCommand {
     /// Run the system without the demo
     Serve,
-    /// Make an app and its secret key, which is shown this once
+    /// Create an app and its secret key, which is shown only now
     App(AppArgs),
     /// List, rotate or revoke the secret keys of an app
     Key(KeyArgs),
-    /// Say how many refreshes of one product an app may ask for in a minute
+    /// Set how many refreshes of one product an app may request in a minute
     Limit(LimitArgs),
     /// Put the banks of a TOML file into a table on AWS
     Banks(BanksArgs),
@@ -45,7 +45,7 @@ pub(crate) enum CliCommand {
     Listen(ListenArgs),
 }
 
-/// What `listen` takes.
+/// Arguments of `listen`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ListenArgs {
     /// Where events are posted
@@ -57,12 +57,12 @@ pub(crate) struct ListenArgs {
     /// Where the API is
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3000")]
     pub(crate) api: String,
-    /// Begin with the first event of each record, not with what happens from now on
+    /// Start with the first event of each record instead of the next one
     #[arg(long)]
     pub(crate) from_start: bool,
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GlobalOptions {
     /// Port of the API; the sandbox bank gets the next one, the demo's receiver the one after
@@ -87,20 +87,20 @@ pub(crate) struct GlobalOptions {
     pub(crate) sqs_endpoint: Option<String>,
 }
 
-/// What `app` takes.
+/// Arguments of `app`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AppArgs {
-    /// Its name
+    /// The app's name
     pub(crate) name: String,
     /// A table on AWS instead of the embedded one, with the credentials of the environment
     #[arg(long, value_name = "NAME")]
     pub(crate) table: Option<String>,
-    /// For real banks, not for the sandbox
+    /// Create the app for real banks instead of the sandbox
     #[arg(long)]
     pub(crate) production: bool,
 }
 
-/// What `limit` takes.
+/// Arguments of `limit`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LimitArgs {
     /// The app's id
@@ -113,17 +113,17 @@ pub(crate) struct LimitArgs {
     pub(crate) table: Option<String>,
 }
 
-/// What `banks` takes.
+/// Arguments of `banks`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BanksArgs {
-    /// The file, as for --banks; a bank with the same id is replaced
+    /// The file, as for --banks; banks with the same ids are replaced
     pub(crate) file: PathBuf,
     /// The stack's table; with the credentials of the environment, and its VaultKey in OKRA_VAULT_KEY
     #[arg(long, value_name = "NAME")]
     pub(crate) table: String,
 }
 
-/// What `key` takes.
+/// Arguments of `key`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct KeyArgs {
     /// What to do
@@ -134,7 +134,7 @@ pub(crate) struct KeyArgs {
     /// The key to revoke, by the id that `list` shows
     #[arg(long, required_if_eq("action", "revoke"))]
     pub(crate) id: Option<String>,
-    /// Hours that the keys before a rotation stay valid
+    /// Hours that earlier keys stay valid after a rotation
     #[arg(long, default_value_t = 24)]
     pub(crate) overlap_hours: u16,
     /// A table on AWS instead of the embedded one, with the credentials of the environment
@@ -145,29 +145,29 @@ pub(crate) struct KeyArgs {
 /// What `key` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum KeyAction {
-    /// Show the keys' ids, last digits and ends
+    /// Show the keys' ids, last digits and expiry
     List,
-    /// Make a new key, shown this once; the ones before expire
+    /// Create a new key, shown only now; earlier keys expire
     Rotate,
-    /// Refuse a key from now on
+    /// Reject a key from now on
     Revoke,
 }
 
-/// What `replay` takes.
+/// Arguments of `replay`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReplayArgs {
     /// Transactions in the PKDD'99 format: semicolons, one header line
     pub(crate) file: PathBuf,
-    /// Count malformed rows and go on, instead of stopping at the first
+    /// Skip and count malformed rows instead of stopping at the first
     #[arg(long)]
     pub(crate) skip_bad_rows: bool,
-    /// Forget an interrupted replay of this file and start over
+    /// Discard an interrupted replay and start over
     #[arg(long)]
     pub(crate) fresh: bool,
-    /// Simulated days to play at most; all by default
+    /// Most days to play; all by default
     #[arg(long, value_name = "N")]
     pub(crate) days: Option<u32>,
-    /// Play pending rows, edits and removals that follow from this number on top of the file
+    /// Add pending rows, edits and removals derived from this seed to those of the file
     #[arg(long, value_name = "SEED")]
     pub(crate) inject: Option<u64>,
 }

@@ -1,4 +1,6 @@
-//! The local process's own secrets, kept in the data folder, readable by their owner only.
+//! The local process's own secrets: files in the data folder that only their owner can read, and random bytes.
+//!
+//! Rule: a file of secrets is written beside its place and renamed, so that a crash never leaves half of one.
 
 use std::{
     fs::{self, OpenOptions},
@@ -7,41 +9,54 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 
-/// The key in `folder/name`: 32 random bytes, made when the file is not there.
+/// The key in `folder/name`: 32 random bytes, created when the file does not exist.
 pub(crate) fn load_or_create_key(folder: &Path, name: &str) -> anyhow::Result<[u8; 32]> {
     let path = folder.join(name);
     match fs::read(&path) {
-        Ok(bytes) => {
-            let key = bytes.try_into().ok();
-            ensure!(key.is_some(), "{} is not a key of 32 bytes", path.display());
-            key.context("a key")
-        }
+        Ok(bytes) => match bytes.try_into() {
+            Ok(key) => Ok(key),
+            Err(_) => bail!("{} must be a key of 32 bytes", path.display()),
+        },
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let mut key = [0; 32];
             fill_random(&mut key)?;
-            // Written aside and renamed: a crash never leaves half a key.
-            let aside = folder.join(format!("{name}.new"));
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&aside)
-                .with_context(|| format!("cannot write {}", aside.display()))?;
-            file.write_all(&key)?;
-            file.sync_all()?;
-            fs::rename(&aside, &path)?;
+            write_private_file(&path, &key)?;
             Ok(key)
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }
 
+/// The text of a private file; `None` where it does not exist.
+pub(crate) fn read_private_file(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Writes a file that only its owner can read, in place of the one before.
+pub(crate) fn write_private_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .with_context(|| format!("cannot write {}", temporary.display()))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Fills `bytes` from the operating system's random source.
 pub(crate) fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
-    getrandom::fill(bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))
+    getrandom::fill(bytes)
+        .map_err(|error| anyhow::anyhow!("the system has no random numbers: {error}"))
 }
 
 #[cfg(test)]
@@ -49,15 +64,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_only_its_owner_reads_it() {
+    fn a_key_is_created_once_and_only_its_owner_can_read_it() {
         use std::os::unix::fs::PermissionsExt;
 
         let folder = tempfile::tempdir().unwrap();
-        let made = load_or_create_key(folder.path(), "vault.key").unwrap();
-        assert_ne!(made, [0; 32]);
+        let created = load_or_create_key(folder.path(), "vault.key").unwrap();
+        assert_ne!(created, [0; 32]);
         assert_eq!(
             load_or_create_key(folder.path(), "vault.key").unwrap(),
-            made
+            created
         );
         let mode = fs::metadata(folder.path().join("vault.key"))
             .unwrap()

@@ -1,47 +1,57 @@
-//! `okra-sync listen`: an app's events on a developer's laptop, which nobody outside can reach. It reads
-//! the app's event log through the API and posts each event to a local URL, signed as a webhook.
+//! `okra-sync listen`: an app's events on a developer's machine that cannot be reached from outside. A [`Listener`] reads
+//! the app's event log through the API, and posts each event to a local URL, signed as a webhook.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use okra_aws::Clock;
-use reqwest::{Client, header::CONTENT_TYPE, redirect};
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json, value::RawValue};
+use reqwest::{Client, header::CONTENT_TYPE};
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
 use standardwebhooks::Webhook;
 use tokio::time::sleep;
 
-use crate::{cli::ListenArgs, replay::print_line};
+use crate::{
+    api_client::{ApiClient, build_http_client},
+    cli::ListenArgs,
+    output::print_line,
+};
 
 /// How often the log is read.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often records that are new are looked for, in looks.
+/// How often new records are looked for, in polls.
 const POLLS_PER_RECORD_DISCOVERY: u64 = 10;
 
-/// Records that are listened to at most.
+/// Most records whose events are forwarded.
 const MAX_RECORDS: usize = 100;
 
 /// Events of one read.
 const EVENTS_PER_PAGE: usize = 100;
 
-/// Beyond every event: what is answered then is where the log ends.
+/// A number after that of every event: reading from it returns where the log ends.
 const LAST_SEQUENCE: u64 = 999_999_999_998;
 
-/// What a call, or the receiver, may take.
+/// Timeout of a call to the API, and of one to the receiver.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-
-#[derive(Deserialize)]
-struct ListenResponse<D> {
-    data: D,
-}
 
 #[derive(Deserialize)]
 struct SigningSecretData {
     secret: String,
+}
+
+#[derive(Deserialize)]
+struct RecordListData {
+    records: Vec<ListedRecord>,
+}
+
+#[derive(Deserialize)]
+struct ListedRecord {
+    #[serde(rename = "_id")]
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -59,98 +69,51 @@ struct EventHeader {
     record: String,
 }
 
-struct EventLogClient {
+/// Forwards the events of an app's records.
+struct Listener {
+    api: ApiClient,
     client: Client,
-    base_url: String,
-    secret_key: String,
-}
-
-impl EventLogClient {
-    async fn post_json<D: DeserializeOwned>(&self, path: &str, body: &Value) -> anyhow::Result<D> {
-        let url = format!("{}/v2/{path}", self.base_url);
-        let call = self
-            .client
-            .post(&url)
-            .bearer_auth(&self.secret_key)
-            .json(body);
-        let answer = call.send().await;
-        let answer = answer.with_context(|| format!("{} cannot be reached", self.base_url))?;
-        let (status, text) = (answer.status(), answer.text().await?);
-        let refused = || -> Option<String> {
-            let refused: Value = serde_json::from_str(&text).ok()?;
-            Some(refused["message"].as_str()?.to_owned())
-        };
-        ensure!(
-            status.is_success(),
-            "{path} is refused with {status}: {}",
-            refused().unwrap_or_default()
-        );
-        let answer: ListenResponse<D> = serde_json::from_str(&text)
-            .with_context(|| format!("{path} answered something unexpected"))?;
-        Ok(answer.data)
-    }
-
-    async fn list_events(&self, record: &str, after: u64) -> anyhow::Result<EventLogPage> {
-        let body = json!({ "record_id": record, "after": after, "limit": EVENTS_PER_PAGE });
-        self.post_json("events/list", &body).await
-    }
-
-    /// The app's records.
-    async fn list_records(&self) -> anyhow::Result<Vec<String>> {
-        let listed: Value = self
-            .post_json("products/records", &json!({ "limit": MAX_RECORDS }))
-            .await?;
-        let records = listed["records"].as_array().into_iter().flatten();
-        let id = |record: &Value| Some(record["_id"].as_str()?.to_owned());
-        Ok(records.filter_map(id).take(MAX_RECORDS).collect())
-    }
+    forward_to: String,
+    signer: Webhook,
+    /// The last event forwarded of each record.
+    positions: BTreeMap<String, u64>,
+    /// True once it was reported that the app has more records than are forwarded.
+    is_limit_reported: bool,
+    /// True while the log cannot be read.
+    is_disconnected: bool,
 }
 
 /// Posts the events of an app to a URL until the process is stopped.
 pub(crate) async fn run_listen(args: &ListenArgs) -> anyhow::Result<()> {
-    let client = Client::builder()
-        .tls_backend_preconfigured(okra_aws::rustls_client_config())
-        .timeout(CALL_TIMEOUT)
-        .redirect(redirect::Policy::none())
-        .no_proxy()
-        .build()?;
-    let api = EventLogClient {
-        client: client.clone(),
-        base_url: args.api.trim_end_matches('/').to_owned(),
-        secret_key: args.key.clone(),
-    };
+    let client = build_http_client(Some(CALL_TIMEOUT))?;
+    let api = ApiClient::new(client.clone(), &args.api, &args.key);
     let SigningSecretData { secret } = api.post_json("webhooks/secret", &json!({})).await?;
     let signer = Webhook::new(&secret).context("the signing secret is not usable")?;
     print_line(&format!(
         "Events of {} go to {}, signed with {secret}",
-        api.base_url, args.forward_to
+        api.origin(),
+        args.forward_to
     ));
-    let mut known: BTreeMap<String, u64> = BTreeMap::new();
-    let mut cut = false;
-    let mut lost = false;
-    for look in 0_u64.. {
-        if look % POLLS_PER_RECORD_DISCOVERY == 0 {
-            let from_start = args.from_start || look > 0;
-            match discover_records(&api, &mut known, from_start).await {
+    let mut listener = Listener {
+        api,
+        client,
+        forward_to: args.forward_to.clone(),
+        signer,
+        positions: BTreeMap::new(),
+        is_limit_reported: false,
+        is_disconnected: false,
+    };
+    for poll in 0_u64.. {
+        if poll % POLLS_PER_RECORD_DISCOVERY == 0 {
+            // Records that are linked later are forwarded from their first event.
+            let from_start = args.from_start || poll > 0;
+            match listener.discover_records(from_start).await {
                 Ok(()) => {}
-                Err(error) if look == 0 => return Err(error),
-                Err(error) => print_line(&format!("{error}; trying again")),
-            }
-            if known.len() >= MAX_RECORDS && !cut {
-                cut = true;
-                print_line(&format!(
-                    "Events of {MAX_RECORDS} records are forwarded, of others none"
-                ));
+                Err(error) if poll == 0 => return Err(error),
+                Err(error) => print_line(&format!("{error:#}; trying again")),
             }
         }
-        // A laptop sleeps and changes networks; what it missed comes when the API is there again.
-        let looked = forward_new_events(&api, &client, &args.forward_to, &signer, &mut known).await;
-        match (&looked, lost) {
-            (Err(error), false) => print_line(&format!("{error}; trying again")),
-            (Ok(()), true) => print_line(&format!("{} is there again", api.base_url)),
-            _ => {}
-        }
-        lost = looked.is_err();
+        listener.poll_events().await;
         tokio::select! {
             stopped = tokio::signal::ctrl_c() => return Ok(stopped?),
             () = sleep(POLL_INTERVAL) => {}
@@ -159,85 +122,108 @@ pub(crate) async fn run_listen(args: &ListenArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Listens to records that are new. What was there before is passed over, what is linked later is not.
-async fn discover_records(
-    api: &EventLogClient,
-    known: &mut BTreeMap<String, u64>,
-    from_start: bool,
-) -> anyhow::Result<()> {
-    for record in api.list_records().await? {
-        if known.contains_key(&record) || known.len() >= MAX_RECORDS {
-            continue;
-        }
-        let after = match from_start {
-            true => 0,
-            false => api.list_events(&record, LAST_SEQUENCE).await?.last_sequence,
-        };
-        known.insert(record, after);
+impl Listener {
+    async fn list_events(&self, record: &str, after: u64) -> anyhow::Result<EventLogPage> {
+        let body = json!({ "record_id": record, "after": after, "limit": EVENTS_PER_PAGE });
+        self.api.post_json("events/list", &body).await
     }
-    Ok(())
-}
 
-/// Posts what is new of all records.
-async fn forward_new_events(
-    api: &EventLogClient,
-    client: &Client,
-    url: &str,
-    signer: &Webhook,
-    known: &mut BTreeMap<String, u64>,
-) -> anyhow::Result<()> {
-    for (record, after) in known {
-        loop {
-            let page = api.list_events(record, *after).await?;
-            for event in &page.events {
-                let head: EventHeader = serde_json::from_str(event.get())?;
-                forward_event(client, url, signer, &head, event.get()).await?;
-                *after = head.sequence;
+    /// Adds records that are new: from their first event, or from where their log ends now.
+    async fn discover_records(&mut self, from_start: bool) -> anyhow::Result<()> {
+        let request = json!({ "limit": MAX_RECORDS });
+        let listed: RecordListData = self.api.post_json("products/records", &request).await?;
+        for ListedRecord { id } in listed.records {
+            if self.positions.contains_key(&id) {
+                continue;
             }
-            if !page.has_more || page.events.is_empty() {
+            if self.positions.len() >= MAX_RECORDS {
                 break;
             }
+            let after = if from_start {
+                0
+            } else {
+                self.list_events(&id, LAST_SEQUENCE).await?.last_sequence
+            };
+            self.positions.insert(id, after);
+        }
+        if self.positions.len() >= MAX_RECORDS && !self.is_limit_reported {
+            self.is_limit_reported = true;
+            print_line(&format!(
+                "Only the events of the first {MAX_RECORDS} records are forwarded"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Forwards new events, and prints when the API cannot be reached and when it is reached again. Machines sleep and
+    /// change networks; the events in between are read afterwards.
+    async fn poll_events(&mut self) {
+        match self.forward_new_events().await {
+            Ok(()) if self.is_disconnected => {
+                self.is_disconnected = false;
+                print_line(&format!("{} is reachable again", self.api.origin()));
+            }
+            Ok(()) => {}
+            Err(error) if !self.is_disconnected => {
+                self.is_disconnected = true;
+                print_line(&format!("{error:#}; trying again"));
+            }
+            Err(_) => {}
         }
     }
-    Ok(())
-}
 
-/// Posts one event and says what came of it. One that is not taken is not posted again.
-async fn forward_event(
-    client: &Client,
-    url: &str,
-    signer: &Webhook,
-    header: &EventHeader,
-    body: &str,
-) -> anyhow::Result<()> {
-    let at = Clock::system().now().as_second();
-    let signature = signer.sign(&header.event_id, at, body.as_bytes())?;
-    let started = Instant::now();
-    let sent = client
-        .post(url)
-        .header("webhook-id", &header.event_id)
-        .header("webhook-timestamp", at)
-        .header("webhook-signature", signature)
-        .header("okra-event-sequence", header.sequence)
-        .header("okra-attempt", 1)
-        .header(CONTENT_TYPE, "application/json")
-        .body(body.to_owned())
-        .send()
-        .await;
-    let outcome = match sent {
-        Ok(answer) => answer.status().to_string(),
-        Err(error) if error.is_timeout() => "no answer in time".to_owned(),
-        Err(_) => "no connection".to_owned(),
-    };
-    let ms = started.elapsed().as_millis();
-    let EventHeader {
-        event,
-        sequence,
-        record,
-        ..
-    } = header;
-    print_line(&format!(
-        "{event} #{sequence} of {record}: {outcome} in {ms} ms"
-    ));
-    Ok(())
+    /// Posts the new events of all records.
+    async fn forward_new_events(&mut self) -> anyhow::Result<()> {
+        let records: Vec<String> = self.positions.keys().cloned().collect();
+        for record in records {
+            let mut after = self.positions.get(&record).copied().unwrap_or(0);
+            loop {
+                let page = self.list_events(&record, after).await?;
+                for event in &page.events {
+                    let header: EventHeader = serde_json::from_str(event.get())?;
+                    self.forward_event(&header, event.get()).await?;
+                    after = header.sequence;
+                    self.positions.insert(record.clone(), after);
+                }
+                if !page.has_more || page.events.is_empty() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Posts one event and prints the outcome. An event that the receiver rejects is not posted again.
+    async fn forward_event(&self, header: &EventHeader, body: &str) -> anyhow::Result<()> {
+        let timestamp = Clock::system().now().as_second();
+        let signature = self
+            .signer
+            .sign(&header.event_id, timestamp, body.as_bytes())?;
+        let started = Instant::now();
+        let sent = self
+            .client
+            .post(&self.forward_to)
+            .header("webhook-id", &header.event_id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .header("okra-event-sequence", header.sequence)
+            .header("okra-attempt", 1)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.to_owned())
+            .send()
+            .await;
+        let outcome = match sent {
+            Ok(response) => response.status().to_string(),
+            Err(error) if error.is_timeout() => "no response in time".to_owned(),
+            Err(_) => "no connection".to_owned(),
+        };
+        print_line(&format!(
+            "{} #{} of {}: {outcome} in {} ms",
+            header.event,
+            header.sequence,
+            header.record,
+            started.elapsed().as_millis()
+        ));
+        Ok(())
+    }
 }

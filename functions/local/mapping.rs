@@ -1,7 +1,7 @@
-//! Event source mappings: what AWS does between a queue and a function.
+//! Event source mappings: what AWS does between a queue and a function, as a [`QueueMapping`] states it.
 //!
-//! Receive, hand the batch to the function's own handler, delete the messages it did not report as
-//! failed. Failures wait out their visibility timeout, come again, and end in the dead-letter queue.
+//! Receive a batch, pass it to the function's own handler, delete the messages it did not report as failed. Failed
+//! messages become visible after their visibility timeout, are received again, and end in the dead-letter queue.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{task::JoinSet, time::sleep};
 /// Seconds a receive waits for a message.
 const RECEIVE_WAIT_S: u16 = 20;
 
-/// Pause after a receive failed, so that a queue that is down is not hammered.
+/// Pause after a failed receive, so that a queue that is down is not flooded with calls.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a queue is drained.
@@ -20,13 +20,13 @@ const ERROR_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct QueueMapping {
     /// The queue.
     pub(crate) queue: Queue,
-    /// Messages handed over at once, at most 10.
+    /// Most messages of a batch, at most 10.
     pub(crate) batch_size: u8,
     /// Batches handled at once.
     pub(crate) concurrency: u8,
 }
 
-/// Drains a queue until the process ends. The handler answers `None` where the whole batch failed.
+/// Drains a queue until the process ends. The handler returns `None` where the whole batch failed.
 pub(crate) fn start_mapping<F>(
     tasks: &mut JoinSet<()>,
     queues: &Queues,
@@ -35,13 +35,14 @@ pub(crate) fn start_mapping<F>(
 ) where
     F: Future<Output = Option<SqsBatchResponse>> + Send,
 {
-    let handle = Arc::new(handler);
+    let handler = Arc::new(handler);
     for _ in 0..mapping.concurrency {
-        let (queues, handle) = (queues.clone(), Arc::clone(&handle));
+        let (queues, handler) = (queues.clone(), Arc::clone(&handler));
         tasks.spawn(async move {
             loop {
-                if let Err(error) = handle_one_batch(&queues, mapping, &*handle).await {
+                if let Err(error) = handle_one_batch(&queues, mapping, &*handler).await {
                     tracing::error!(
+                        queue = ?mapping.queue,
                         error = &error as &dyn std::error::Error,
                         "a queue could not be read"
                     );
@@ -74,12 +75,12 @@ where
     let failed: HashSet<&str> = response
         .batch_item_failures
         .iter()
-        .map(|it| it.item_identifier.as_str())
+        .map(|failure| failure.item_identifier.as_str())
         .collect();
     let done: Vec<String> = received
         .iter()
-        .filter(|it| !failed.contains(it.message_id.as_str()))
-        .map(|it| it.receipt.clone())
+        .filter(|message| !failed.contains(message.message_id.as_str()))
+        .map(|message| message.receipt.clone())
         .collect();
     queues.delete_messages(mapping.queue, &done).await
 }

@@ -1,4 +1,4 @@
-//! The minute clock: what EventBridge does on AWS.
+//! The minute clock: [`MinuteClock`] does what EventBridge does on AWS, and each minute's upkeep.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,12 +13,12 @@ use okra_webhooks::Deliverer;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::lines::{LinePrinter, LineSource};
+use crate::printer::{LinePrinter, LineSource};
 
-/// Where the last minute served is kept, so that minutes missed while the process was down are served.
+/// The state that holds the last minute served, so that minutes missed while the process was down are served.
 const MINUTE_CLOCK_STATE: &str = "minute-clock";
 
-/// Everything a minute wakes.
+/// What each minute starts.
 pub(crate) struct MinuteClock {
     pub(crate) clock: Clock,
     pub(crate) store: Store,
@@ -31,22 +31,34 @@ pub(crate) struct MinuteClock {
 impl MinuteClock {
     /// Serves each minute, from the one after the last that was served, until the process ends.
     pub(crate) async fn run_forever(self) {
-        let mut served = match self.store.find_system_state(MINUTE_CLOCK_STATE).await {
-            Ok(Some(state)) => state["minute"].as_i64().unwrap_or(i64::MAX),
-            Ok(None) | Err(_) => i64::MAX,
-        };
+        let mut last_served = self.load_last_served().await;
         loop {
-            let now = self.clock.now().as_second().div_euclid(60);
-            if served < now {
-                self.serve_minutes(served + 1, now).await;
+            let minute = self.clock.now().as_second().div_euclid(60);
+            // A first run has missed nothing: it starts with the next minute.
+            if let Some(last_served) = last_served
+                && last_served < minute
+            {
+                self.serve_minutes(last_served + 1, minute).await;
             }
-            served = now;
-            let next_ms = (now + 1) * 60_000 - self.clock.now().as_millisecond();
+            last_served = Some(minute);
+            let next_ms = (minute + 1) * 60_000 - self.clock.now().as_millisecond();
+            // A minute that has begun meanwhile is served without a pause.
             sleep(Duration::from_millis(u64::try_from(next_ms).unwrap_or(0))).await;
         }
     }
 
-    /// Serves the minutes from `first` to `last`. A slot that came by several times is served once.
+    /// The last minute that an earlier run served. One that cannot be read is treated as none, and reported.
+    async fn load_last_served(&self) -> Option<i64> {
+        match self.store.find_system_state(MINUTE_CLOCK_STATE).await {
+            Ok(state) => state.and_then(|state| state["minute"].as_i64()),
+            Err(error) => {
+                self.report_failure(&error);
+                None
+            }
+        }
+    }
+
+    /// Serves the minutes from `first_minute` to `last_minute`. A slot that occurs several times is served once.
     async fn serve_minutes(&self, first_minute: i64, last_minute: i64) {
         for interval in Interval::ALL {
             let oldest = last_minute - i64::from(interval.minutes()) + 1;
@@ -54,7 +66,7 @@ impl MinuteClock {
                 let Ok(at) = Timestamp::from_second(minute * 60) else {
                     continue;
                 };
-                // A slot missed long ago is due all the same: its next turn may be a day away.
+                // A slot missed long ago is due all the same: it may not occur again for a day.
                 let tick = Tick { interval, at };
                 if let Err(error) =
                     handle_fetch_event(&self.refresher, FetchEvent::Tick(tick)).await
@@ -81,19 +93,16 @@ impl MinuteClock {
         }
         let unchanged = self.printer.take_unchanged_count();
         if unchanged > 0 {
-            let text = format!("{unchanged} refreshes found nothing new, and wrote nothing");
+            let text = format!("{unchanged} refreshes found no changes and wrote nothing");
             self.printer.print_line(LineSource::Refresh, &text);
         }
     }
 
     fn report_failure(&self, error: &(dyn std::error::Error + 'static)) {
-        tracing::error!(
-            error,
-            "a minute's work failed and is done again by the next"
-        );
+        tracing::error!(error, "a minute's work failed; the next minute repeats it");
         self.printer.print_line(
             LineSource::Note,
-            &format!("a minute's work failed: {error}"),
+            &format!("a minute's work failed and is repeated by the next: {error}"),
         );
     }
 }

@@ -1,5 +1,6 @@
-//! An app's side of the story: a webhook receiver that verifies signatures, counts each event once,
-//! and keeps what it was told.
+//! The app's side of webhooks: [`WebhookReceiver`] verifies signatures, counts each event once, and stores the events.
+//!
+//! Rule: an event is on disk before it is acknowledged.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,14 +21,14 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use standardwebhooks::Webhook;
 
-/// One event as the receiver keeps it.
+/// One event as the receiver stores it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ReceivedEvent {
     /// The `webhook-id`.
     pub(crate) id: String,
     /// The record it is about.
     pub(crate) record: String,
-    /// Its place in the record's feed.
+    /// Its number in the record's feed.
     pub(crate) seq: u64,
     /// Okra's family: `BALANCE`, `TRANSACTIONS`.
     pub(crate) method: String,
@@ -35,11 +36,11 @@ pub(crate) struct ReceivedEvent {
     pub(crate) added: Vec<String>,
 }
 
-/// What the receiver tells of each webhook, after it is safely kept.
+/// What the receiver calls for each webhook, after it is stored.
 pub(crate) type ReceivedCallback =
     Arc<dyn Fn(&ReceivedEvent, &serde_json::Value, EventArrival) + Send + Sync>;
 
-/// Whether an event came for the first time.
+/// Whether an event is received for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventArrival {
     First,
@@ -65,11 +66,11 @@ struct ReceivedLedger {
 }
 
 impl WebhookReceiver {
-    /// A receiver that appends each event to a file before it acknowledges it, and knows the events
-    /// of an earlier run. A last line that a crash cut off is dropped: it was never acknowledged.
+    /// A receiver that appends each event to a file before it acknowledges it, and knows the events of earlier runs. A
+    /// last line that a crash cut off is dropped: it was never acknowledged.
     pub(crate) fn open_durable(path: &Path, on_received: ReceivedCallback) -> anyhow::Result<Self> {
         let mut ledger = ReceivedLedger::default();
-        let mut whole = 0;
+        let mut complete_bytes = 0;
         if path.exists() {
             let mut lines = BufReader::new(File::open(path)?);
             let mut line = String::new();
@@ -77,7 +78,7 @@ impl WebhookReceiver {
                 let Ok(received) = serde_json::from_str::<ReceivedEvent>(&line) else {
                     break;
                 };
-                whole += u64::try_from(line.len()).unwrap_or(0);
+                complete_bytes += line.len() as u64;
                 ledger.events.insert(received.id.clone(), received);
                 line.clear();
             }
@@ -87,21 +88,20 @@ impl WebhookReceiver {
             .append(true)
             .open(path)
             .with_context(|| format!("cannot write {}", path.display()))?;
-        file.set_len(whole)?;
+        file.set_len(complete_bytes)?;
         ledger.file = Some(file);
         Ok(Self::with_ledger(ledger, on_received))
     }
 
     fn with_ledger(ledger: ReceivedLedger, on_received: ReceivedCallback) -> Self {
-        let (secret, ledger) = (RwLock::new(None), Mutex::new(ledger));
         Self(Arc::new(WebhookReceiverInner {
-            verifier: secret,
-            ledger,
+            verifier: RwLock::new(None),
+            ledger: Mutex::new(ledger),
             on_received,
         }))
     }
 
-    /// The secret that the app got when it set its webhook. Until then everything is refused.
+    /// Sets the secret that the app received when it set its webhook. Until then every webhook is rejected.
     pub(crate) fn set_signing_secret(&self, secret: &str) -> anyhow::Result<()> {
         let webhook = Webhook::new(secret).context("the signing secret is not usable")?;
         *self
@@ -129,10 +129,14 @@ impl WebhookReceiver {
         self.lock_ledger().events.len()
     }
 
-    /// (refused for their signature, received again).
-    pub(crate) fn rejected_and_duplicate_counts(&self) -> (u64, u64) {
-        let ledger = self.lock_ledger();
-        (ledger.rejected_count, ledger.duplicate_count)
+    /// Webhooks rejected for their signature.
+    pub(crate) fn rejected_count(&self) -> u64 {
+        self.lock_ledger().rejected_count
+    }
+
+    /// Webhooks of events that were received before.
+    pub(crate) fn duplicate_count(&self) -> u64 {
+        self.lock_ledger().duplicate_count
     }
 
     fn lock_ledger(&self) -> std::sync::MutexGuard<'_, ReceivedLedger> {
@@ -140,14 +144,14 @@ impl WebhookReceiver {
     }
 
     fn is_verified(&self, body: &[u8], headers: &HeaderMap) -> bool {
-        let secret = self
+        let verifier = self
             .0
             .verifier
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        secret
+        verifier
             .as_ref()
-            .is_some_and(|secret| secret.verify(body, headers).is_ok())
+            .is_some_and(|verifier| verifier.verify(body, headers).is_ok())
     }
 
     fn store_event(&self, received: &ReceivedEvent) -> anyhow::Result<EventArrival> {
@@ -178,7 +182,7 @@ async fn receive_webhook(
     let Ok(event) = serde_json::from_slice::<serde_json::Value>(&body) else {
         return StatusCode::BAD_REQUEST;
     };
-    // A ping only asks whether anybody is here.
+    // A ping only checks that the endpoint responds.
     if event["event"] == "webhook.ping" {
         return StatusCode::OK;
     }
@@ -190,13 +194,19 @@ async fn receive_webhook(
             (receiver.0.on_received)(&received, &event, arrival);
             StatusCode::OK
         }
-        // Not kept, so not acknowledged: it comes again.
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        // An event that is not stored is not acknowledged, so it is sent again.
+        Err(error) => {
+            tracing::error!(
+                error = &*error as &dyn std::error::Error,
+                "the receiver could not store an event"
+            );
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     }
 }
 
+/// What the receiver stores of an event; `None` where a member is missing.
 fn parse_event(event: &serde_json::Value) -> Option<ReceivedEvent> {
-    let text = |name: &str| event.get(name)?.as_str().map(str::to_owned);
     let modified: HashSet<&str> = event
         .get("modified_transactions")
         .and_then(|rows| rows.as_array())
@@ -214,10 +224,10 @@ fn parse_event(event: &serde_json::Value) -> Option<ReceivedEvent> {
         .map(str::to_owned)
         .collect();
     Some(ReceivedEvent {
-        id: text("event_id")?,
-        record: text("record")?,
-        seq: event.get("sequence")?.as_u64()?,
-        method: text("method")?,
+        id: event["event_id"].as_str()?.to_owned(),
+        record: event["record"].as_str()?.to_owned(),
+        seq: event["sequence"].as_u64()?,
+        method: event["method"].as_str()?.to_owned(),
         added,
     })
 }

@@ -1,4 +1,4 @@
-//! The sandbox bank as several of Okra's banks, and the door through which the API makes logins there.
+//! The sandbox bank as several of Okra's banks, and [`LocalSandbox`], through which the API creates logins there.
 
 use std::{path::Path, sync::Arc};
 
@@ -17,38 +17,46 @@ use okra_sandbox::{
     Volume,
 };
 
-/// Okra's ids and names of banks, each with the version of the standard that it speaks here.
-const SANDBOX_BANKS: [(&str, &str, &str, BankStandard); 4] = [
-    (
-        "5d6fe57a4099cc4b210bbeb3",
-        "Guaranty Trust Bank",
-        "guaranty-trust-bank",
-        BankStandard::Obie31,
-    ),
-    (
-        "5d6fe57a4099cc4b210bbec0",
-        "Access Bank",
-        "access-bank",
-        BankStandard::Obie31,
-    ),
-    (
-        "5d6fe57a4099cc4b210bbec2",
-        "Zenith Bank",
-        "zenith-bank",
-        BankStandard::Obie40,
-    ),
-    (
-        "5f0cf73e8a8bcc18b8156ad7",
-        "Kuda Bank",
-        "kuda-bank",
-        BankStandard::Obie40,
-    ),
+/// One of Okra's banks, with the version of the standard that it speaks here.
+struct SandboxBankEntry {
+    id: &'static str,
+    name: &'static str,
+    slug: &'static str,
+    standard: BankStandard,
+}
+
+/// Okra's ids and names of banks.
+const SANDBOX_BANKS: [SandboxBankEntry; 4] = [
+    SandboxBankEntry {
+        id: "5d6fe57a4099cc4b210bbeb3",
+        name: "Guaranty Trust Bank",
+        slug: "guaranty-trust-bank",
+        standard: BankStandard::Obie31,
+    },
+    SandboxBankEntry {
+        id: "5d6fe57a4099cc4b210bbec0",
+        name: "Access Bank",
+        slug: "access-bank",
+        standard: BankStandard::Obie31,
+    },
+    SandboxBankEntry {
+        id: "5d6fe57a4099cc4b210bbec2",
+        name: "Zenith Bank",
+        slug: "zenith-bank",
+        standard: BankStandard::Obie40,
+    },
+    SandboxBankEntry {
+        id: "5f0cf73e8a8bcc18b8156ad7",
+        name: "Kuda Bank",
+        slug: "kuda-bank",
+        standard: BankStandard::Obie40,
+    },
 ];
 
 /// Seconds between two movements of one login, on average.
 const SECONDS_BETWEEN_MOVEMENTS: u32 = 45;
 
-/// Opens the sandbox bank, with what was played to it before.
+/// Opens the sandbox bank, with the commands of earlier runs.
 pub(crate) fn open_sandbox_bank(folder: &Path, port: u16) -> anyhow::Result<SandboxBank> {
     let options = SandboxOptions {
         row_interval_s: Some(SECONDS_BETWEEN_MOVEMENTS),
@@ -60,22 +68,25 @@ pub(crate) fn open_sandbox_bank(folder: &Path, port: u16) -> anyhow::Result<Sand
     bank.context("the sandbox bank cannot be opened")
 }
 
-/// The sandbox's banks as configurations.
+/// The configurations of the sandbox's banks.
 pub(crate) fn sandbox_bank_configs(port: u16) -> anyhow::Result<Vec<BankConfig>> {
-    let configure = |&(id, name, slug, standard): &(&str, &str, &str, BankStandard)| {
+    let configs = SANDBOX_BANKS.iter().map(|bank| {
         Ok(BankConfig {
-            id: id.parse()?,
-            name: name.to_owned(),
-            slug: slug.to_owned(),
-            standard,
+            id: bank.id.parse()?,
+            name: bank.name.to_owned(),
+            slug: bank.slug.to_owned(),
+            standard: bank.standard,
             base_url: format!(
                 "http://127.0.0.1:{port}{}",
-                SandboxBank::base_path(standard)
+                SandboxBank::base_path(bank.standard)
             ),
             financial_id: None,
             oauth: Some(OAuthClient {
                 token_url: format!("http://127.0.0.1:{port}{TOKEN_PATH}"),
-                authorization_url: Some(format!("http://127.0.0.1:{port}{AUTHORIZE_PATH}/{slug}")),
+                authorization_url: Some(format!(
+                    "http://127.0.0.1:{port}{AUTHORIZE_PATH}/{}",
+                    bank.slug
+                )),
                 client_id: CLIENT_ID.to_owned(),
                 client_auth: ClientAuth::default(),
                 sealed_secret: None,
@@ -83,11 +94,11 @@ pub(crate) fn sandbox_bank_configs(port: u16) -> anyhow::Result<Vec<BankConfig>>
             country: "NG".to_owned(),
             limits: BankLimits::default(),
         })
-    };
-    SANDBOX_BANKS.iter().map(configure).collect()
+    });
+    configs.collect()
 }
 
-/// Stores the sandbox's banks, with our client's secret sealed.
+/// Stores the sandbox's banks, with the client's secret sealed.
 pub(crate) async fn store_sandbox_banks(
     environment: &RuntimeContext,
     port: u16,
@@ -102,29 +113,29 @@ pub(crate) async fn store_sandbox_banks(
     Ok(())
 }
 
-/// Makes logins at the sandbox bank for the API.
+/// Creates logins at the sandbox bank for the API.
 pub(crate) struct LocalSandbox {
     pub(crate) bank: SandboxBank,
 }
 
 impl SandboxLoginFactory for LocalSandbox {
     fn create_login(&self, request: CreateLoginRequest) -> Result<LinkableLogin, String> {
-        let wanted = request.bank.map(|bank| bank.to_string());
-        let (id, .., standard) = SANDBOX_BANKS
+        let requested_bank = request.bank.map(|bank| bank.to_string());
+        let bank = SANDBOX_BANKS
             .iter()
-            .find(|(id, ..)| wanted.as_deref().is_none_or(|wanted| wanted == *id))
+            .find(|bank| requested_bank.as_deref().is_none_or(|id| id == bank.id))
             .ok_or("the sandbox has no bank with that id")?;
         let volume = match request.volume.as_deref() {
             None | Some("low") => Volume::Low,
             Some("medium") => Volume::Medium,
             Some("high") => Volume::High,
-            Some(_) => return Err("volume is low, medium or high".to_owned()),
+            Some(_) => return Err("volume must be low, medium or high".to_owned()),
         };
         let new = NewLogin {
             name: request.name,
             accounts: request.accounts,
             volume,
-            standard: *standard,
+            standard: bank.standard,
             ..NewLogin::default()
         };
         let login = self
@@ -135,7 +146,10 @@ impl SandboxLoginFactory for LocalSandbox {
             .bank
             .link_login(login.id)
             .map_err(|error| error.to_string())?;
-        let bank: BankId = id.parse().map_err(|_| "a bank's id is wrong".to_owned())?;
+        let bank: BankId = bank
+            .id
+            .parse()
+            .map_err(|_| "the sandbox bank's id is not valid".to_owned())?;
         Ok(LinkableLogin {
             bank,
             name: login.name,

@@ -59,17 +59,17 @@ fn the_demo_tells_its_app_and_survives_a_kill() {
     let mut first = start_okra_sync(&arguments);
     first.wait_for_line("Try next", TEST_TIMEOUT);
     first.wait_for_line("POS SHOPRITE IKEJA", TEST_TIMEOUT);
-    let told = first.wait_for_line(
+    let line = first.wait_for_line(
         "1 new, 0 changed, 0 removed transactions: -2450",
         TEST_TIMEOUT,
     );
-    assert!(told.contains("transaction.success #"), "{told}");
+    assert!(line.contains("transaction.success #"), "{line}");
     let key = first.expect_line("secret key");
     first.send_sigkill();
 
     let mut again = start_okra_sync(&arguments);
-    let known = again.wait_for_line("the demo app was told of", TEST_TIMEOUT);
-    assert!(!known.contains(" 0 events"), "{known}");
+    let resumed = again.wait_for_line("the demo app received", TEST_TIMEOUT);
+    assert!(!resumed.contains(" 0 events"), "{resumed}");
     assert_eq!(again.expect_line("secret key"), key, "the same app goes on");
     // The second run's purchase arrives as well: nothing stands in its way.
     again.wait_for_line("transactions: -2450 POS SHOPRITE IKEJA", TEST_TIMEOUT);
@@ -115,7 +115,7 @@ fn a_replay_that_is_killed_goes_on_and_announces_nothing_twice() {
     }
     assert!(kills > 0, "the replay was never caught in the middle");
     let mut run = start_replay(folder.path(), port, &file, &[]);
-    run.wait_for_line("Going on with an interrupted replay", TEST_TIMEOUT);
+    run.wait_for_line("Resuming an interrupted replay", TEST_TIMEOUT);
     run.wait_for_line("every transaction was announced exactly once", TEST_TIMEOUT);
     run.expect_success(TEST_TIMEOUT);
 }
@@ -126,11 +126,11 @@ fn injected_changes_are_all_told_and_none_is_invented() {
     let file = folder.path().join("trans.csv");
     fs::write(&file, generate_transactions_csv(10, 60)).unwrap();
     let mut run = start_replay(folder.path(), find_free_ports(), &file, &["--inject", "7"]);
-    let told = run.wait_for_line("pending rows,", TEST_TIMEOUT);
-    assert!(!told.contains(" 0 pending rows"), "{told}");
-    assert!(!told.contains(" 0 booked"), "{told}");
-    assert!(!told.contains(" 0 edits"), "{told}");
-    assert!(!told.contains(" 0 removals"), "{told}");
+    let line = run.wait_for_line("pending rows,", TEST_TIMEOUT);
+    assert!(!line.contains(" 0 pending rows"), "{line}");
+    assert!(!line.contains(" 0 booked"), "{line}");
+    assert!(!line.contains(" 0 edits"), "{line}");
+    assert!(!line.contains(" 0 removals"), "{line}");
     run.wait_for_line("0 missed, 0 false", TEST_TIMEOUT);
     run.wait_for_line("every transaction was announced exactly once", TEST_TIMEOUT);
     run.expect_success(TEST_TIMEOUT);
@@ -267,7 +267,7 @@ fn listen_posts_an_apps_events_to_a_laptop_signed() {
     demo.send_sigkill();
     listening.wait_for_line("cannot be reached; trying again", TEST_TIMEOUT);
     let mut demo = start_okra_sync(&["--data", data, "--port", &port]);
-    listening.wait_for_line("is there again", TEST_TIMEOUT);
+    listening.wait_for_line("is reachable again", TEST_TIMEOUT);
     listening.send_sigkill();
     let mut refused = start_okra_sync(&[
         "listen",
@@ -278,7 +278,7 @@ fn listen_posts_an_apps_events_to_a_laptop_signed() {
         "--api",
         &api,
     ]);
-    refused.expect_failure("webhooks/secret is refused with 401", TEST_TIMEOUT);
+    refused.expect_failure("webhooks/secret was rejected with 401", TEST_TIMEOUT);
     demo.send_sigkill();
 }
 
@@ -310,7 +310,7 @@ fn neither_secrets_nor_payloads_are_logged() {
 }
 
 #[test]
-fn what_cannot_be_used_is_said_in_one_sentence() {
+fn an_unusable_option_is_reported_in_one_sentence() {
     let port = find_free_ports().to_string();
     let check = |arguments: &[&str], sentence: &str| {
         start_okra_sync(arguments).expect_failure(sentence, TEST_TIMEOUT);

@@ -1,10 +1,10 @@
-//! Figures of a replay.
+//! The figures of a replay: [`ReplayReport`], with the [`DeliveryLatencies`] measured while it ran.
 
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Mutex, PoisonError},
-    time::Instant,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use okra_core::model::ids::{FeedSource, RecordId, Seq};
@@ -12,41 +12,59 @@ use okra_refresh::{ChunkReport, RefreshReport};
 use okra_store::CapacityUsed;
 use okra_webhooks::AttemptReport;
 
+use super::inject::InjectedCounts;
 use crate::receiver::WebhookReceiver;
+
+/// Most skipped rows that are listed.
+const MAX_LISTED_ROWS: usize = 10;
 
 /// Times from commit to acknowledgement.
 #[derive(Default)]
-pub(crate) struct DeliveryLatencies(Mutex<DeliveryLatenciesInner>);
+pub(super) struct DeliveryLatencies(Mutex<DeliveryLatenciesInner>);
 
 #[derive(Default)]
 struct DeliveryLatenciesInner {
     committed_at: HashMap<(RecordId, Seq), Instant>,
-    acknowledged_us: Vec<u64>,
+    acknowledged_after: Vec<Duration>,
     attempt_count: u64,
 }
 
+/// The latencies of a replay in figures.
+struct LatencySummary {
+    attempts: u64,
+    acknowledged: usize,
+    median: Duration,
+    p99: Duration,
+}
+
 impl DeliveryLatencies {
-    fn lock_inner(&self) -> std::sync::MutexGuard<'_, DeliveryLatenciesInner> {
+    fn lock_inner(&self) -> MutexGuard<'_, DeliveryLatenciesInner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Events committed and not acknowledged yet.
-    pub(crate) fn unacknowledged_count(&self) -> usize {
+    /// Events that are committed and not acknowledged yet.
+    pub(super) fn unacknowledged_count(&self) -> usize {
         self.lock_inner().committed_at.len()
     }
 
-    /// (attempts made, acknowledged ones, p50, p99), the last two in milliseconds.
-    fn summarize_latencies(&self) -> (u64, usize, f64, f64) {
+    fn summarize_latencies(&self) -> LatencySummary {
         let mut inner = self.lock_inner();
-        inner.acknowledged_us.sort_unstable();
-        let sorted = &inner.acknowledged_us;
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds for people")]
-        let at = |per_cent: usize| {
-            let index = (sorted.len() * per_cent / 100).min(sorted.len().saturating_sub(1));
-            sorted.get(index).map_or(0.0, |us| *us as f64 / 1000.0)
-        };
-        (inner.attempt_count, sorted.len(), at(50), at(99))
+        inner.acknowledged_after.sort_unstable();
+        let sorted = &inner.acknowledged_after;
+        LatencySummary {
+            attempts: inner.attempt_count,
+            acknowledged: sorted.len(),
+            median: percentile(sorted, 50),
+            p99: percentile(sorted, 99),
+        }
     }
+}
+
+/// A percentile of sorted durations; zero where there are none.
+fn percentile(sorted: &[Duration], per_cent: usize) -> Duration {
+    let index = sorted.len() * per_cent / 100;
+    let at_most = sorted.get(index).or_else(|| sorted.last());
+    at_most.copied().unwrap_or_default()
 }
 
 impl okra_refresh::RefreshObserver for DeliveryLatencies {
@@ -69,65 +87,81 @@ impl okra_webhooks::DeliveryObserver for DeliveryLatencies {
             && let FeedSource::Record(record) = attempted.source
             && let Some(at) = inner.committed_at.remove(&(record, attempted.seq))
         {
-            inner
-                .acknowledged_us
-                .push(u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX));
+            inner.acknowledged_after.push(at.elapsed());
         }
     }
 }
 
-/// What a replay found.
-pub(crate) struct ReplayReport<'a> {
-    pub(crate) accounts: usize,
-    pub(crate) refreshes: ChunkReport,
-    pub(crate) feed_entries: u64,
-    pub(crate) latencies: &'a DeliveryLatencies,
-    pub(crate) receiver: &'a WebhookReceiver,
-    pub(crate) capacity: CapacityUsed,
-    pub(crate) played_s: f64,
-    pub(crate) skipped_rows: &'a [String],
+/// What a replay did, in figures.
+pub(super) struct ReplayReport<'a> {
+    pub(super) accounts: usize,
+    pub(super) refreshes: &'a ChunkReport,
+    pub(super) feed_entries: u64,
+    pub(super) latencies: &'a DeliveryLatencies,
+    pub(super) receiver: &'a WebhookReceiver,
+    pub(super) capacity: CapacityUsed,
+    pub(super) elapsed: Duration,
+    pub(super) skipped_rows: &'a [String],
+}
+
+/// How many there were per second, rounded down.
+pub(super) fn rate_per_second(count: usize, elapsed: Duration) -> u128 {
+    count as u128 * 1000 / elapsed.as_millis().max(1)
 }
 
 impl fmt::Display for ReplayReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let refreshes = self.refreshes.unchanged + self.refreshes.changed;
-        let (sent, acknowledged, p50, p99) = self.latencies.summarize_latencies();
-        let (refused, again) = self.receiver.rejected_and_duplicate_counts();
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = refreshes as f64 / self.played_s.max(0.001);
+        let latencies = self.latencies.summarize_latencies();
         writeln!(f, "\naccounts             {}", self.accounts)?;
         writeln!(
             f,
-            "refreshes            {refreshes} in {:.1} s, {rate:.0}/s",
-            self.played_s
+            "refreshes            {refreshes} in {:.1} s, {}/s",
+            self.elapsed.as_secs_f64(),
+            rate_per_second(refreshes, self.elapsed)
         )?;
         writeln!(f, "  unchanged          {}", self.refreshes.unchanged)?;
         writeln!(f, "  changed            {}", self.refreshes.changed)?;
         writeln!(f, "feed entries         {}", self.feed_entries)?;
         writeln!(
             f,
-            "webhooks             {sent} sent in this run, {acknowledged} acknowledged"
+            "webhooks             {} sent in this run, {} acknowledged",
+            latencies.attempts, latencies.acknowledged
         )?;
-        writeln!(f, "  commit to ack      p50 {p50:.1} ms, p99 {p99:.1} ms")?;
         writeln!(
             f,
-            "  received           {} events, {again} again, {refused} refused",
-            self.receiver.len()
+            "  commit to ack      p50 {:.1} ms, p99 {:.1} ms",
+            latencies.median.as_secs_f64() * 1000.0,
+            latencies.p99.as_secs_f64() * 1000.0
         )?;
-        let CapacityUsed {
-            read_units,
-            write_units,
-        } = self.capacity;
         writeln!(
             f,
-            "capacity             {read_units:.1} read units, {write_units:.1} write units"
+            "  received           {} events, {} duplicates, {} rejected",
+            self.receiver.len(),
+            self.receiver.duplicate_count(),
+            self.receiver.rejected_count()
         )?;
-        for skipped in self.skipped_rows.iter().take(10) {
+        writeln!(
+            f,
+            "capacity             {:.1} read units, {:.1} write units",
+            self.capacity.read_units, self.capacity.write_units
+        )?;
+        for skipped in self.skipped_rows.iter().take(MAX_LISTED_ROWS) {
             writeln!(f, "skipped              {skipped}")?;
         }
         if !self.skipped_rows.is_empty() {
             writeln!(f, "skipped rows         {}", self.skipped_rows.len())?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for InjectedCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} pending rows, {} booked under another id, {} edits, {} removals",
+            self.pending, self.booked, self.edited, self.removed
+        )
     }
 }

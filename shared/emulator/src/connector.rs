@@ -1,4 +1,5 @@
-//! The HTTP client of the SDKs: finds the service and the operation, and lets faults happen.
+//! The HTTP client under the SDKs: [`EmulatorConnector`] finds the service and the operation of a call, and lets its
+//! fate happen.
 
 use std::sync::Arc;
 
@@ -7,64 +8,17 @@ use aws_smithy_runtime_api::client::{
     orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
 };
-use http::StatusCode;
 use okra_aws::Clock;
 
 use crate::{
-    answer::ServiceResponse,
     dynamodb::DynamoDbEmulator,
     events::EventBridgeEmulator,
     faults::{CallFate, FaultInjector},
-    folder::{EmulatorOpenError, Storage},
+    response::ServiceResponse,
+    service::AwsService,
     sqs::SqsEmulator,
+    storage::{EmulatorOpenError, Storage},
 };
-
-/// An AWS service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AwsService {
-    /// The table.
-    DynamoDb,
-    /// The queues.
-    Sqs,
-    /// The rules.
-    EventBridge,
-}
-
-impl AwsService {
-    /// Reads the header `x-amz-target`.
-    fn from_target(target: &str) -> Option<(Self, &str)> {
-        let (prefix, operation) = target.split_once('.')?;
-        let service = match prefix {
-            "DynamoDB_20120810" => Self::DynamoDb,
-            "AmazonSQS" => Self::Sqs,
-            "AWSEvents" => Self::EventBridge,
-            _ => return None,
-        };
-        Some((service, operation))
-    }
-
-    /// How the service says "slower".
-    fn throttling_response(self) -> ServiceResponse {
-        let kind = match self {
-            Self::DynamoDb => {
-                "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException"
-            }
-            Self::Sqs => "com.amazonaws.sqs#RequestThrottled",
-            Self::EventBridge => "ThrottlingException",
-        };
-        ServiceResponse::from_error(StatusCode::BAD_REQUEST, kind, "The request was throttled.")
-    }
-
-    /// How the service says that it failed.
-    fn failure_response(self) -> ServiceResponse {
-        let kind = match self {
-            Self::DynamoDb => "com.amazonaws.dynamodb.v20120810#InternalServerError",
-            Self::Sqs | Self::EventBridge => "InternalFailure",
-        };
-        let message = "The request could not be served.";
-        ServiceResponse::from_error(StatusCode::INTERNAL_SERVER_ERROR, kind, message)
-    }
-}
 
 /// All services of an emulator.
 #[derive(Debug)]
@@ -90,10 +44,15 @@ impl EmulatedServices {
         let Some((service, operation)) = AwsService::from_target(target) else {
             return Ok(ServiceResponse::unknown_operation(target).into());
         };
-        // The SDKs hold the bodies of these services in memory.
-        let body = request.body().bytes().unwrap_or_default();
+        // The SDKs have the bodies of these services in memory.
+        let Some(body) = request.body().bytes() else {
+            return Err(ConnectorError::other(
+                "the request's body is a stream".into(),
+                None,
+            ));
+        };
         let fate = self.faults.decide_fate(service, operation);
-        let answer = match fate {
+        let response = match fate {
             CallFate::Serve | CallFate::LoseResponse => {
                 self.serve_call(service, operation, body).await
             }
@@ -105,7 +64,7 @@ impl EmulatedServices {
         if fate == CallFate::LoseResponse {
             return Err(broken_connection());
         }
-        Ok(answer.into())
+        Ok(response.into())
     }
 
     async fn serve_call(

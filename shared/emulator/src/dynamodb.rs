@@ -1,4 +1,4 @@
-//! DynamoDB, by `dynoxide`.
+//! DynamoDB, by `dynoxide`: [`DynamoDbEmulator`] passes each operation to the database's method for it.
 
 use std::{fmt, sync::Arc};
 
@@ -9,9 +9,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    answer::ServiceResponse,
-    folder::{EmulatorOpenError, Storage},
+    response::ServiceResponse,
     sqlite,
+    storage::{EmulatorOpenError, Storage},
 };
 
 /// File of the table.
@@ -25,20 +25,21 @@ pub(crate) struct DynamoDbEmulator {
 
 impl fmt::Debug for DynamoDbEmulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DynamoDb")
+        f.write_str("DynamoDbEmulator")
     }
 }
 
+/// The clock by which rows expire, where the database is in memory.
 struct TimeToLiveClock(Clock);
 
 impl storage_backend::Clock for TimeToLiveClock {
     fn now_unix_secs(&self) -> u64 {
+        // A clock before 1970 is at its first second for the database.
         u64::try_from(self.0.now().as_second()).unwrap_or(0)
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "milliseconds fit a double")]
     fn now_unix_secs_f64(&self) -> f64 {
-        self.0.now().as_millisecond() as f64 / 1e3
+        self.0.now().as_duration().as_secs_f64()
     }
 }
 
@@ -54,13 +55,11 @@ impl DynamoDbEmulator {
         Ok(Self { database, storage })
     }
 
-    pub(crate) async fn sweep_expired_items(&self) -> Result<usize, String> {
+    pub(crate) async fn sweep_expired_items(&self) -> Result<usize, DynoxideError> {
         let database = self.database.clone();
-        let swept = self
-            .storage
+        self.storage
             .run_blocking(move || database.sweep_ttl())
-            .await;
-        swept.map_err(|error| error.to_string())
+            .await
     }
 
     pub(crate) async fn call_operation(&self, operation: &str, body: &[u8]) -> ServiceResponse {
@@ -68,17 +67,17 @@ impl DynamoDbEmulator {
             return ServiceResponse::unknown_operation(operation);
         };
         let (database, body) = (self.database.clone(), body.to_vec());
-        let done = self
+        let result = self
             .storage
             .run_blocking(move || method(&database, &body))
             .await;
-        done.map_or_else(
+        result.map_or_else(
             |error| error_response(&error),
             |body| ServiceResponse::from_json(StatusCode::OK, body),
         )
     }
 
-    /// Serves the first half of a batch, and hands the rest back as unprocessed.
+    /// Serves the first half of a batch, and returns the rest as unprocessed.
     pub(crate) async fn call_first_half(&self, operation: &str, body: &[u8]) -> ServiceResponse {
         let (unprocessed, nested) = match operation {
             "BatchGetItem" => ("UnprocessedKeys", true),
@@ -90,10 +89,10 @@ impl DynamoDbEmulator {
             Err(error) => return ServiceResponse::unreadable_request(&error),
         };
         let rest = split_batch(&mut request, nested);
-        let answer = self
+        let response = self
             .call_operation(operation, request.to_string().as_bytes())
             .await;
-        answer.insert_member(unprocessed, rest)
+        response.insert_member(unprocessed, rest)
     }
 }
 
@@ -103,7 +102,7 @@ fn error_response(error: &DynoxideError) -> ServiceResponse {
     ServiceResponse::from_json(status, error.to_json().into_bytes())
 }
 
-/// Takes the second half of every table's entries out of a batch; `nested` where they are under
+/// Removes the second half of every table's entries from a batch, and returns it; `nested` where the entries are under
 /// `Keys`.
 fn split_batch(request: &mut Value, nested: bool) -> Value {
     let mut rest = Map::new();
@@ -112,11 +111,11 @@ fn split_batch(request: &mut Value, nested: bool) -> Value {
         .into_iter()
         .flatten();
     for (table, entries) in tables {
-        let mut left = entries.clone();
+        let mut unserved = entries.clone();
         let (served, later) = if nested {
-            (entries.get_mut("Keys"), left.get_mut("Keys"))
+            (entries.get_mut("Keys"), unserved.get_mut("Keys"))
         } else {
-            (Some(entries), Some(&mut left))
+            (Some(entries), Some(&mut unserved))
         };
         let (Some(Value::Array(served)), Some(later)) = (served, later) else {
             continue;
@@ -124,7 +123,7 @@ fn split_batch(request: &mut Value, nested: bool) -> Value {
         let later_entries = served.split_off(served.len().div_ceil(2));
         if !later_entries.is_empty() {
             *later = json!(later_entries);
-            rest.insert(table.clone(), left);
+            rest.insert(table.clone(), unserved);
         }
     }
     Value::Object(rest)
@@ -132,7 +131,7 @@ fn split_batch(request: &mut Value, nested: bool) -> Value {
 
 type DatabaseMethod = fn(&Database, &[u8]) -> Result<Vec<u8>, DynoxideError>;
 
-fn serve<Q: DeserializeOwned, A: Serialize>(
+fn serve_request<Q: DeserializeOwned, A: Serialize>(
     body: &[u8],
     method: impl FnOnce(Q) -> Result<A, DynoxideError>,
 ) -> Result<Vec<u8>, DynoxideError> {
@@ -142,33 +141,33 @@ fn serve<Q: DeserializeOwned, A: Serialize>(
         .map_err(|error| DynoxideError::InternalServerError(error.to_string()))
 }
 
-/// The database refuses much of what DynamoDB refuses while it reads a request. A prefix of the
-/// message then says which kind of refusal it is.
+/// The database rejects much of what DynamoDB rejects while it reads a request, and serde passes on its message only: a
+/// prefix or the text of the message is all that tells the two kinds of rejection apart.
 fn classify_read_error(error: &str) -> DynoxideError {
     let message = error.rfind(" at line ").map_or(error, |end| &error[..end]);
-    let marked = [
+    let prefixes = [
         "VALIDATION_REQUEST:",
         "VALIDATION_AS_READ:",
         "VALIDATION:",
         "SERIALIZATION_AS_READ:",
         "SERIALIZATION:",
     ];
-    for marker in marked {
-        if let Some(message) = message.strip_prefix(marker) {
-            return if marker.starts_with('V') {
+    for prefix in prefixes {
+        if let Some(message) = message.strip_prefix(prefix) {
+            return if prefix.starts_with('V') {
                 DynoxideError::ValidationException(message.to_owned())
             } else {
                 DynoxideError::SerializationException(message.to_owned())
             };
         }
     }
-    let of_content = [
+    let validation_texts = [
         "missing field",
         "unknown variant",
         "invalid type: null",
         "AttributeValue",
     ];
-    if of_content.iter().any(|text| message.contains(text)) {
+    if validation_texts.iter().any(|text| message.contains(text)) {
         DynoxideError::ValidationException(message.to_owned())
     } else {
         DynoxideError::SerializationException(message.to_owned())
@@ -180,7 +179,7 @@ fn find_method(operation: &str) -> Option<DatabaseMethod> {
     macro_rules! methods {
         ($($operation:literal => $method:ident,)+) => {
             match operation {
-                $($operation => |database, body| serve(body, |request| database.$method(request)),)+
+                $($operation => |database, body| serve_request(body, |request| database.$method(request)),)+
                 _ => return None,
             }
         };

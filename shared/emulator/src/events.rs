@@ -1,4 +1,5 @@
-//! EventBridge: rules that are kept, and events that are taken.
+//! EventBridge: [`EventBridgeEmulator`] stores rules, and takes events and remembers the last of them. Rules fire
+//! nothing.
 
 use std::{
     collections::VecDeque,
@@ -11,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    answer::ServiceResponse,
-    folder::{EmulatorOpenError, Storage},
+    response::ServiceResponse,
     sqlite,
+    storage::{EmulatorOpenError, Storage},
 };
 
 /// File of the rules.
@@ -28,13 +29,13 @@ const SCHEMA: &str = "
     ) WITHOUT ROWID;
 ";
 
-/// Entries of one `PutEvents` (EventBridge).
+/// Most entries of one `PutEvents` (EventBridge).
 const MAX_EVENTS: usize = 10;
 
-/// Bytes of the `Detail` of one entry at most.
+/// Most bytes of the `Detail` of one entry.
 const MAX_DETAIL_BYTES: usize = 256 * 1024;
 
-/// Entries that are remembered, the last ones.
+/// How many entries are remembered, the last ones.
 const MAX_REMEMBERED: usize = 1000;
 
 /// The rules, and the last events that were taken.
@@ -50,7 +51,7 @@ pub(crate) struct EventBridgeEmulator {
 #[serde(rename_all = "PascalCase")]
 struct Rule {
     name: String,
-    #[serde(default = "enabled")]
+    #[serde(default = "enabled_state")]
     state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     schedule_expression: Option<String>,
@@ -60,7 +61,7 @@ struct Rule {
     arn: String,
 }
 
-fn enabled() -> String {
+fn enabled_state() -> String {
     "ENABLED".to_owned()
 }
 
@@ -90,7 +91,7 @@ struct PutEventsRequest {
 enum EventBridgeError {
     #[error("{0}")]
     Unreadable(#[from] serde_json::Error),
-    #[error("{0}")]
+    #[error("the rules' database failed: {0}")]
     Database(#[from] rusqlite::Error),
     #[error("Rule {0} does not exist on EventBus default.")]
     RuleNotFound(String),
@@ -101,31 +102,30 @@ enum EventBridgeError {
 }
 
 impl From<EventBridgeError> for ServiceResponse {
-    fn from(refusal: EventBridgeError) -> Self {
-        let kind = match &refusal {
-            EventBridgeError::Unreadable(error) => return Self::unreadable_request(error),
+    fn from(error: EventBridgeError) -> Self {
+        let kind = match &error {
+            EventBridgeError::Unreadable(source) => return Self::unreadable_request(source),
             EventBridgeError::UnknownOperation(operation) => {
                 return Self::unknown_operation(operation);
             }
             EventBridgeError::Database(_) => {
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
-                return Self::from_error(status, "InternalException", &refusal.to_string());
+                return Self::from_error(status, "InternalException", &error.to_string());
             }
             EventBridgeError::RuleNotFound(_) => "ResourceNotFoundException",
             EventBridgeError::InvalidEntryCount => "ValidationException",
         };
-        Self::from_error(StatusCode::BAD_REQUEST, kind, &refusal.to_string())
+        Self::from_error(StatusCode::BAD_REQUEST, kind, &error.to_string())
     }
 }
 
 impl EventBridgeEmulator {
     pub(crate) fn open_storage(storage: Storage) -> Result<Self, EmulatorOpenError> {
         let connection = Arc::new(Mutex::new(sqlite::open_database(&storage, FILE, SCHEMA)?));
-        let taken = Mutex::default();
         Ok(Self {
             connection,
             storage,
-            taken_events: taken,
+            taken_events: Mutex::default(),
         })
     }
 
@@ -164,7 +164,7 @@ impl EventBridgeEmulator {
             .taken_events
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let (mut answers, mut failed) = (Vec::new(), 0);
+        let (mut results, mut failed) = (Vec::new(), 0);
         for (n, entry) in put.entries.into_iter().enumerate() {
             let fault = if n >= served {
                 Some("ThrottlingException")
@@ -173,16 +173,17 @@ impl EventBridgeEmulator {
             };
             if let Some(code) = fault {
                 failed += 1;
-                answers.push(json!({ "ErrorCode": code, "ErrorMessage": "not taken" }));
+                results
+                    .push(json!({ "ErrorCode": code, "ErrorMessage": "the event was not taken" }));
                 continue;
             }
-            answers.push(json!({ "EventId": format!("event-{n}") }));
+            results.push(json!({ "EventId": format!("event-{n}") }));
             if remembered.len() == MAX_REMEMBERED {
                 remembered.pop_front();
             }
             remembered.push_back(entry);
         }
-        ServiceResponse::from_result(&json!({ "FailedEntryCount": failed, "Entries": answers }))
+        ServiceResponse::from_result(&json!({ "FailedEntryCount": failed, "Entries": results }))
     }
 
     pub(crate) async fn call_operation(&self, operation: &str, body: &[u8]) -> ServiceResponse {
@@ -196,7 +197,7 @@ impl EventBridgeEmulator {
                 let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
                 match serve_operation(&connection, &operation, &body) {
                     Ok(body) => ServiceResponse::from_result(&body),
-                    Err(refusal) => refusal.into(),
+                    Err(error) => error.into(),
                 }
             })
             .await
@@ -234,42 +235,41 @@ fn put_rule(connection: &Connection, rule: &Rule) -> Result<Value, EventBridgeEr
 
 fn set_rule_state(
     connection: &Connection,
-    RuleByNameRequest { name }: RuleByNameRequest,
+    rule: RuleByNameRequest,
     state: &str,
 ) -> Result<Value, EventBridgeError> {
-    let switched = connection.execute(
+    let updated = connection.execute(
         "UPDATE rules SET state = :state WHERE name = :name",
-        named_params! { ":name": name, ":state": state },
+        named_params! { ":name": rule.name, ":state": state },
     )?;
-    if switched == 0 {
-        return Err(EventBridgeError::RuleNotFound(name));
+    if updated == 0 {
+        return Err(EventBridgeError::RuleNotFound(rule.name));
     }
     Ok(json!({}))
 }
 
 fn describe_rule(
     connection: &Connection,
-    RuleByNameRequest { name }: RuleByNameRequest,
+    request: RuleByNameRequest,
 ) -> Result<Value, EventBridgeError> {
     let rule = connection
         .query_row(
             "SELECT name, state, schedule, description FROM rules WHERE name = :name",
-            named_params! { ":name": name },
+            named_params! { ":name": request.name },
             read_rule,
         )
         .optional()?;
-    Ok(serde_json::to_value(
-        rule.ok_or(EventBridgeError::RuleNotFound(name))?,
-    )?)
+    let rule = rule.ok_or(EventBridgeError::RuleNotFound(request.name))?;
+    Ok(serde_json::to_value(rule)?)
 }
 
 fn list_rules(
     connection: &Connection,
-    ListRulesRequest { name_prefix }: &ListRulesRequest,
+    request: &ListRulesRequest,
 ) -> Result<Value, EventBridgeError> {
     let mut statement = connection
         .prepare_cached("SELECT name, state, schedule, description FROM rules ORDER BY name")?;
-    let prefix = name_prefix.as_deref().unwrap_or_default();
+    let prefix = request.name_prefix.as_deref().unwrap_or_default();
     let mut rules: Vec<Rule> = statement
         .query_map([], read_rule)?
         .collect::<Result<_, _>>()?;
@@ -288,7 +288,7 @@ fn read_rule(row: &Row<'_>) -> rusqlite::Result<Rule> {
     })
 }
 
-/// What is wrong with an entry.
+/// The code of what is wrong with an entry.
 fn entry_error_code(entry: &Value) -> Option<&'static str> {
     let detail = entry["Detail"].as_str().unwrap_or("{}");
     if detail.len() > MAX_DETAIL_BYTES {

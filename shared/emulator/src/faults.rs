@@ -1,4 +1,4 @@
-//! Faults on purpose, and the count of calls.
+//! Faults on purpose ([`CallFate`], decided by a test's hook in the [`FaultInjector`]) and the count of calls.
 
 use std::{
     collections::HashMap,
@@ -6,24 +6,24 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::connector::AwsService;
+use crate::service::AwsService;
 
-/// What becomes of a call.
+/// What happens to a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CallFate {
     /// It is served.
     #[default]
     Serve,
-    /// It is refused as one too many; nothing happens.
+    /// It is throttled; nothing happens.
     Throttle,
     /// The service fails (500); nothing happens.
     Fail,
-    /// The connection breaks before the service has the call; nothing happens.
+    /// The connection breaks before the call reaches the service; nothing happens.
     Unreachable,
-    /// The call is served, and the connection breaks before the answer.
+    /// The call is served, and the connection breaks before the response.
     LoseResponse,
-    /// Of a batch the first half (rounded up) is served and the rest is handed back: unprocessed
-    /// keys and items of DynamoDB, failed entries of SQS and EventBridge. Other calls are served.
+    /// The first half (rounded up) of a batch is served and the rest is returned: as unprocessed keys and items of
+    /// DynamoDB, and as failed entries of SQS and EventBridge. Other calls are served.
     ServeFirstHalf,
 }
 
@@ -35,7 +35,7 @@ struct InjectorState {
     call_counts: HashMap<(AwsService, String), u64>,
 }
 
-/// The hook of a test.
+/// The hook of a test, and the calls counted so far.
 #[derive(Default)]
 pub(crate) struct FaultInjector(Mutex<InjectorState>);
 
@@ -60,7 +60,7 @@ impl FaultInjector {
             .unwrap_or_default()
     }
 
-    /// Counts a call and decides on it. The hook runs without the lock: it may ask for the counts.
+    /// Counts a call and decides its fate. The hook runs without the lock: it may read the counts.
     pub(crate) fn decide_fate(&self, service: AwsService, operation: &str) -> CallFate {
         let hook = {
             let mut state = self.lock_state();
@@ -76,6 +76,6 @@ impl FaultInjector {
 
 impl fmt::Debug for FaultInjector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Faults")
+        f.write_str("FaultInjector")
     }
 }

@@ -1,62 +1,61 @@
 //! DynamoDB, SQS and EventBridge in one process, behind the SDK's own HTTP client.
 //!
-//! The code that ships talks to AWS through `aws-sdk-*`; an [`Emulator`] is the HTTP client under
-//! those SDKs, so the same code runs on a laptop and in every test, without a socket. What it holds
-//! is in SQLite files of one folder and survives `kill -9` (a power failure may take the last
-//! messages of the queues, never the table's rows).
+//! The code that ships talks to AWS through `aws-sdk-*`; an [`Emulator`] is the HTTP client under those SDKs, so the same
+//! code runs on a laptop and in every test, without a socket. Its data is in SQLite files of one folder and survives
+//! `kill -9` (a power failure may take the last messages of the queues, never the table's rows).
 //!
-//! It is also the place where a test makes the services misbehave ([`Emulator::inject`]) and counts
-//! what was asked of them ([`Emulator::calls`]).
+//! Tests make the services fail through it ([`Emulator::inject_fates`]) and count their calls
+//! ([`Emulator::call_count`]).
 //!
-//! Not emulated: who may do what, throttling by itself, eventual consistency, FIFO queues, message
-//! attributes, streams to functions. Rules are kept but fire nothing: the process that embeds them
-//! does.
+//! Not emulated: permissions, throttling by itself, eventual consistency, FIFO queues, message attributes, streams to
+//! functions. Rules are stored but fire nothing: the process that embeds the emulator does.
 
-mod answer;
 mod connector;
 mod dynamodb;
 mod events;
 mod faults;
-mod folder;
+mod response;
+mod service;
 mod sqlite;
 mod sqs;
+mod storage;
 
 use std::{path::Path, sync::Arc};
 
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector, http_client_fn};
 use okra_aws::Clock;
 
+use self::{connector::EmulatedServices, storage::Storage};
 pub use self::{
-    connector::AwsService,
     faults::CallFate,
-    folder::EmulatorOpenError,
-    sqs::{CreateQueuesError, QueueDepth, QueueSpec, Redrive},
+    service::AwsService,
+    sqs::{CreateQueuesError, QueueDepth, QueueDepthError, QueueSpec, Redrive},
+    storage::EmulatorOpenError,
 };
-use self::{connector::EmulatedServices, folder::Storage};
 
-/// The embedded services. Clones, and the HTTP clients made of it, share them; a folder is free
-/// again when the last of these is gone.
+/// The embedded services. Clones, and the HTTP clients made of it, share them; a folder can be opened again when the
+/// last of these is dropped.
 #[derive(Clone, Debug)]
 pub struct Emulator {
     services: Arc<EmulatedServices>,
 }
 
 impl Emulator {
-    /// Services that live in `folder`, which is created where it is missing. Messages that were in
-    /// the hands of a process that died can be received at once.
+    /// Services that store their data in `folder`, which is created where it is missing. Messages that a process had
+    /// received when it died can be received again at once.
     ///
     /// # Errors
     ///
-    /// [`OpenError`]; a folder serves one process at a time.
+    /// See [`EmulatorOpenError`]. A folder is open in one process at a time.
     pub fn open_folder(folder: &Path, clock: Clock) -> Result<Self, EmulatorOpenError> {
         Self::with_storage(Storage::claim_folder(folder)?, clock)
     }
 
-    /// Services that live in memory, until the last clone is dropped.
+    /// Services that keep their data in memory, until the last clone is dropped.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Damaged`], should SQLite refuse.
+    /// [`EmulatorOpenError::Damaged`], if SQLite fails.
     pub fn in_memory(clock: Clock) -> Result<Self, EmulatorOpenError> {
         Self::with_storage(Storage::Memory, clock)
     }
@@ -73,11 +72,11 @@ impl Emulator {
         SharedHttpClient::new(http_client_fn(move |_, _| connector.clone()))
     }
 
-    /// Makes these queues, or changes those that exist to what is said here.
+    /// Creates these queues, or changes those that exist to these specifications.
     ///
     /// # Errors
     ///
-    /// [`CreateQueuesError`]; then nothing was changed.
+    /// See [`CreateQueuesError`]. Nothing has changed then.
     pub fn create_queues(&self, specs: &[QueueSpec]) -> Result<(), CreateQueuesError> {
         self.services.sqs.create_queues(specs)
     }
@@ -87,34 +86,37 @@ impl Emulator {
         sqs::queue_url(name)
     }
 
-    /// How many messages a queue holds; `None` where there is no such queue.
-    pub fn queue_depth(&self, name: &str) -> Option<QueueDepth> {
+    /// How many messages a queue holds.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such queue, or its database cannot be read.
+    pub fn queue_depth(&self, name: &str) -> Result<QueueDepth, QueueDepthError> {
         self.services.sqs.queue_depth(name)
     }
 
-    /// Looks at the queues again. Long polls sleep until the next message is due, and a driven
-    /// clock that was set does not tell them.
+    /// Wakes long polls. They sleep until the next message is due, and setting a manual clock does not wake them.
     pub fn wake_receivers(&self) {
         self.services.sqs.wake_receivers();
     }
 
-    /// The entries that were put on event buses, the last thousand, in order, as `PutEvents` had them.
+    /// The last thousand entries that were put on event buses, in order, as `PutEvents` had them.
     pub fn taken_events(&self) -> Vec<serde_json::Value> {
         self.services.events.list_taken_events()
     }
 
-    /// Deletes the rows whose time to live is over; DynamoDB does so within days. Returns how many
-    /// were deleted. In a folder this goes by the system's clock.
+    /// Deletes the rows that have expired; DynamoDB does so within days. Returns how many were deleted. In a folder the
+    /// system's clock decides.
     ///
     /// # Errors
     ///
-    /// The database's own words.
+    /// If the database fails.
     pub async fn sweep_expired_items(&self) -> Result<usize, SweepError> {
         self.services
             .dynamodb
             .sweep_expired_items()
             .await
-            .map_err(SweepError)
+            .map_err(|error| SweepError(error.to_string()))
     }
 
     /// Decides the fate of every call from now on; replaces what was decided before.
@@ -131,7 +133,7 @@ impl Emulator {
     }
 }
 
-/// Rows whose time is over could not be deleted.
+/// Expired rows could not be deleted.
 #[derive(Debug, thiserror::Error)]
-#[error("the table could not be swept: {0}")]
+#[error("the table's expired rows could not be deleted: {0}")]
 pub struct SweepError(String);

@@ -1,18 +1,18 @@
-//! A SQLite database of our own.
+//! Opening SQLite databases.
 
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 
-use crate::folder::{EmulatorOpenError, Storage};
+use crate::storage::{EmulatorOpenError, Storage};
 
-/// How long a database may be locked by another program, such as one that makes a backup.
+/// How long another program, such as a backup, may have a database locked.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Statements kept prepared.
 const CACHED_STATEMENTS: usize = 64;
 
-/// Opens a database and makes its tables.
+/// Opens a database and creates its tables.
 ///
 /// With a write-ahead log and `synchronous = NORMAL` a commit is in the hands of the operating
 /// system when it returns, which outlives the process.
@@ -22,34 +22,31 @@ pub(crate) fn open_database(
     schema: &str,
 ) -> Result<Connection, EmulatorOpenError> {
     let path = unlocked_path(storage, name)?;
-    let opened = || -> rusqlite::Result<Connection> {
-        let connection = Connection::open(&path)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-        connection.execute_batch(schema)?;
-        Ok(connection)
-    };
-    opened().map_err(|error| EmulatorOpenError::damaged_database(&path, error))
+    open_connection(&path, schema)
+        .map_err(|error| EmulatorOpenError::damaged_database(&path, error))
 }
 
-/// The path of a database that can be written to. Without the look, whoever finds it locked waits much
-/// longer and says less.
+fn open_connection(path: &str, schema: &str) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    connection.execute_batch(schema)?;
+    Ok(connection)
+}
+
+/// The path of a database that can be written to. Checked first, because the layers above wait much longer for a locked
+/// database and report less.
 ///
 /// # Errors
 ///
-/// [`OpenError::Busy`] where another program has it locked.
+/// [`EmulatorOpenError::Busy`] if another program has it locked.
 pub(crate) fn unlocked_path(storage: &Storage, name: &str) -> Result<String, EmulatorOpenError> {
     let path = storage.database_path(name);
     if matches!(storage, Storage::Memory) {
         return Ok(path);
     }
-    let looked = || -> rusqlite::Result<()> {
-        let connection = Connection::open(&path)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")
-    };
-    match looked() {
+    match check_unlocked(&path) {
         Ok(()) => Ok(path),
         Err(error) => Err(match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
@@ -58,4 +55,11 @@ pub(crate) fn unlocked_path(storage: &Storage, name: &str) -> Result<String, Emu
             _ => EmulatorOpenError::damaged_database(path, error),
         }),
     }
+}
+
+/// Begins and ends a transaction that writes.
+fn check_unlocked(path: &str) -> rusqlite::Result<()> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")
 }

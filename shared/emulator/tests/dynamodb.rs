@@ -1,4 +1,4 @@
-//! The table, as the SDK sees it. What DynamoDB promises is tested by the store's own suite.
+//! The table, as the SDK sees it. The guarantees of DynamoDB are tested by the store's own tests.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -83,7 +83,7 @@ impl TableFixture {
         got.send().await.unwrap().item.is_some()
     }
 
-    /// Decides what happens to the first put; the others pass.
+    /// Sets the fate of the first put; the others are served.
     fn set_first_put_fate(&self, fate: CallFate) {
         let before = self.emulator.call_count(AwsService::DynamoDb, "PutItem");
         let emulator = self.emulator.clone();
@@ -100,11 +100,11 @@ impl TableFixture {
 
 #[tokio::test]
 async fn an_item_is_put_once_and_metered() {
-    let world = TableFixture::new().await;
-    world.put_item("a").await.unwrap();
-    let error = world.put_item("a").await.unwrap_err();
+    let fixture = TableFixture::new().await;
+    fixture.put_item("a").await.unwrap();
+    let error = fixture.put_item("a").await.unwrap_err();
     assert!(error.is_conditional_check_failed_exception(), "{error:?}");
-    let got = world
+    let got = fixture
         .client
         .get_item()
         .table_name(TABLE)
@@ -119,33 +119,33 @@ async fn an_item_is_put_once_and_metered() {
 }
 
 #[tokio::test]
-async fn a_row_whose_time_is_over_is_swept() {
-    let world = TableFixture::new().await;
+async fn an_expired_row_is_deleted() {
+    let fixture = TableFixture::new().await;
     let ttl = TimeToLiveSpecification::builder()
         .attribute_name("ttl")
         .enabled(true)
         .build()
         .unwrap();
-    let update = world.client.update_time_to_live().table_name(TABLE);
+    let update = fixture.client.update_time_to_live().table_name(TABLE);
     update.time_to_live_specification(ttl).send().await.unwrap();
-    let over = world.clock.now() + SignedDuration::from_secs(60);
-    let put = world
+    let over = fixture.clock.now() + SignedDuration::from_secs(60);
+    let put = fixture
         .client
         .put_item()
         .table_name(TABLE)
         .item("pk", string_value("a"));
     let put = put.item("ttl", AttributeValue::N(over.as_second().to_string()));
     put.send().await.unwrap();
-    assert_eq!(world.emulator.sweep_expired_items().await.unwrap(), 0);
-    assert!(world.item_exists("a").await);
-    world.clock.set_time(over + SignedDuration::from_secs(1));
-    assert_eq!(world.emulator.sweep_expired_items().await.unwrap(), 1);
-    assert!(!world.item_exists("a").await);
+    assert_eq!(fixture.emulator.sweep_expired_items().await.unwrap(), 0);
+    assert!(fixture.item_exists("a").await);
+    fixture.clock.set_time(over + SignedDuration::from_secs(1));
+    assert_eq!(fixture.emulator.sweep_expired_items().await.unwrap(), 1);
+    assert!(!fixture.item_exists("a").await);
 }
 
 #[tokio::test]
-async fn a_call_has_the_fate_it_is_given() {
-    // What the SDK does about each: it tries again, and finds the row its lost call wrote.
+async fn each_fate_has_its_effect_on_a_call() {
+    // The SDK retries, and finds the row that its call with the lost response wrote.
     let cases = [
         (CallFate::Serve, Ok(()), 1),
         (CallFate::ServeFirstHalf, Ok(()), 1),
@@ -159,25 +159,27 @@ async fn a_call_has_the_fate_it_is_given() {
         ),
     ];
     for (fate, expected, calls) in cases {
-        let world = TableFixture::new().await;
-        world.set_first_put_fate(fate);
-        let put = world.put_item("a").await;
+        let fixture = TableFixture::new().await;
+        fixture.set_first_put_fate(fate);
+        let put = fixture.put_item("a").await;
         let put = put.map_err(|error| error.code().unwrap_or_default().to_owned());
         assert_eq!(
             put.as_ref().map_err(|code| &**code).copied(),
             expected,
             "{fate:?}"
         );
-        assert!(world.item_exists("a").await, "{fate:?}");
-        let counted = world.emulator.call_count(AwsService::DynamoDb, "PutItem");
+        assert!(fixture.item_exists("a").await, "{fate:?}");
+        let counted = fixture.emulator.call_count(AwsService::DynamoDb, "PutItem");
         assert_eq!(counted, calls, "{fate:?}");
     }
 }
 
 #[tokio::test]
-async fn half_a_batch_is_handed_back() {
-    let world = TableFixture::new().await;
-    world.emulator.inject_fates(|_, _| CallFate::ServeFirstHalf);
+async fn half_a_batch_is_returned_unprocessed() {
+    let fixture = TableFixture::new().await;
+    fixture
+        .emulator
+        .inject_fates(|_, _| CallFate::ServeFirstHalf);
     let keys = ["a", "b", "c"];
     let write = |pk: &&str| {
         let put = PutRequest::builder()
@@ -186,36 +188,39 @@ async fn half_a_batch_is_handed_back() {
             .unwrap();
         WriteRequest::builder().put_request(put).build()
     };
-    let batch = world.client.batch_write_item();
+    let batch = fixture.client.batch_write_item();
     let batch = batch.request_items(TABLE, keys.iter().map(write).collect());
-    let left = batch.send().await.unwrap().unprocessed_items.unwrap();
-    assert_eq!(left[TABLE], [write(&"c")]);
+    let unprocessed = batch.send().await.unwrap().unprocessed_items.unwrap();
+    assert_eq!(unprocessed[TABLE], [write(&"c")]);
 
     let key = |pk: &&str| [("pk".to_owned(), string_value(pk))].into();
-    let ask = KeysAndAttributes::builder()
+    let request = KeysAndAttributes::builder()
         .set_keys(Some(keys.iter().map(key).collect()))
         .consistent_read(true)
         .build()
         .unwrap();
-    let batch = world.client.batch_get_item().request_items(TABLE, ask);
-    let answer = batch.send().await.unwrap();
-    assert_eq!(answer.responses.unwrap()[TABLE].len(), 2);
-    let left = &answer.unprocessed_keys.unwrap()[TABLE];
-    assert_eq!(left.keys(), [key(&"c")]);
-    assert_eq!(left.consistent_read(), Some(true));
+    let batch = fixture
+        .client
+        .batch_get_item()
+        .request_items(TABLE, request);
+    let response = batch.send().await.unwrap();
+    assert_eq!(response.responses.unwrap()[TABLE].len(), 2);
+    let unprocessed = &response.unprocessed_keys.unwrap()[TABLE];
+    assert_eq!(unprocessed.keys(), [key(&"c")]);
+    assert_eq!(unprocessed.consistent_read(), Some(true));
 }
 
 #[tokio::test]
-async fn a_request_that_dynamodb_would_refuse_is_refused() {
-    let world = TableFixture::new().await;
-    let put = world
+async fn a_request_that_dynamodb_would_reject_is_rejected() {
+    let fixture = TableFixture::new().await;
+    let put = fixture
         .client
         .put_item()
         .table_name("no")
         .item("pk", string_value("a"));
     let error = put.send().await.unwrap_err();
     assert_eq!(error.code(), Some("ValidationException"));
-    let put = world.client.put_item().table_name(TABLE);
+    let put = fixture.client.put_item().table_name(TABLE);
     let put = put
         .item("pk", string_value("a"))
         .item("n", AttributeValue::N("x".to_owned()));
@@ -229,9 +234,9 @@ async fn a_request_that_dynamodb_would_refuse_is_refused() {
 }
 
 #[tokio::test]
-async fn an_operation_that_is_not_emulated_is_refused() {
-    let world = TableFixture::new().await;
-    let error = world.client.describe_limits().send().await.unwrap_err();
+async fn an_operation_that_is_not_emulated_is_rejected() {
+    let fixture = TableFixture::new().await;
+    let error = fixture.client.describe_limits().send().await.unwrap_err();
     assert_eq!(error.code(), Some("UnknownOperationException"));
     assert_eq!(error.message(), Some("DescribeLimits is not emulated"));
 }

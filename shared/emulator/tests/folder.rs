@@ -1,4 +1,4 @@
-//! What is in a folder outlives the process, and serves one at a time.
+//! The data of a folder survives its process, and a folder is open in one process at a time.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -12,14 +12,14 @@ use std::{
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName::ApproximateReceiveCount};
 use jiff::SignedDuration;
 use okra_aws::{AwsConfig, Clock};
-use okra_emulator::{Emulator, EmulatorOpenError, QueueDepth, QueueSpec, Redrive};
+use okra_emulator::{Emulator, EmulatorOpenError, QueueDepth, QueueDepthError, QueueSpec, Redrive};
 
-fn driven_clock() -> Clock {
+fn manual_clock() -> Clock {
     Clock::manual_at("2026-03-01T12:00:00Z".parse().unwrap())
 }
 
 fn open_with_queues(folder: &Path) -> (Emulator, aws_sdk_sqs::Client) {
-    let emulator = Emulator::open_folder(folder, driven_clock()).unwrap();
+    let emulator = Emulator::open_folder(folder, manual_clock()).unwrap();
     let dead = QueueSpec::new("dead");
     let queue = QueueSpec {
         visibility_s: 360,
@@ -29,7 +29,7 @@ fn open_with_queues(folder: &Path) -> (Emulator, aws_sdk_sqs::Client) {
         }),
         ..QueueSpec::new("queue")
     };
-    // In any order, and again each time.
+    // In any order, and repeatedly.
     emulator.create_queues(&[queue, dead]).unwrap();
     let client = AwsConfig::with_http_client(emulator.http_client()).sqs_client();
     (emulator, client)
@@ -61,7 +61,7 @@ async fn receive_messages(
 /// Set where this binary runs as the process that is killed.
 const VICTIM_FOLDER_VARIABLE: &str = "OKRA_TEST_VICTIM_FOLDER";
 
-/// Sends messages until it is killed, and says of each when it was taken.
+/// Sends messages until it is killed, and prints each one that was accepted.
 #[tokio::test]
 async fn victim() {
     let Some(folder) = env::var_os(VICTIM_FOLDER_VARIABLE) else {
@@ -87,31 +87,34 @@ fn start_victim(folder: &Path) -> Child {
 }
 
 #[tokio::test]
-async fn what_was_taken_survives_a_kill() {
+async fn accepted_messages_survive_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let mut victim = start_victim(folder.path());
     let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines();
-    let mut taken = 0;
-    while taken < 50 {
+    let mut accepted = 0;
+    while accepted < 50 {
         let line = lines.next().unwrap().unwrap();
-        taken += usize::from(line.starts_with("sent "));
+        accepted += usize::from(line.starts_with("sent "));
     }
-    let held = Emulator::open_folder(folder.path(), driven_clock()).unwrap_err();
-    assert!(matches!(held, EmulatorOpenError::Locked(_)), "{held}");
+    let locked = Emulator::open_folder(folder.path(), manual_clock()).unwrap_err();
+    assert!(matches!(locked, EmulatorOpenError::Locked(_)), "{locked}");
     victim.kill().unwrap();
     victim.wait().unwrap();
-    taken += lines
+    accepted += lines
         .filter(|line| line.as_ref().is_ok_and(|line| line.starts_with("sent ")))
         .count();
 
     let (emulator, _client) = open_with_queues(folder.path());
-    let kept = usize::try_from(emulator.queue_depth("queue").unwrap().visible).unwrap();
-    // One more may have been taken than was said.
-    assert!((taken..=taken + 1).contains(&kept), "{kept} of {taken}");
+    let stored = usize::try_from(emulator.queue_depth("queue").unwrap().visible).unwrap();
+    // One more may have been accepted than was printed.
+    assert!(
+        (accepted..=accepted + 1).contains(&stored),
+        "{stored} of {accepted}"
+    );
 }
 
 #[tokio::test]
-async fn messages_of_a_process_that_died_come_again_at_once_however_often() {
+async fn messages_received_by_a_killed_process_are_received_again_at_once() {
     let folder = tempfile::tempdir().unwrap();
     {
         let (emulator, client) = open_with_queues(folder.path());
@@ -134,25 +137,25 @@ async fn messages_of_a_process_that_died_come_again_at_once_however_often() {
             delayed: 1,
             visible: 0,
         };
-        assert_eq!(emulator.queue_depth("queue"), Some(depth));
+        assert_eq!(emulator.queue_depth("queue").unwrap(), depth);
     }
     let (emulator, client) = open_with_queues(folder.path());
     assert_eq!(receive_messages(&emulator, &client, "dead").await, []);
 }
 
 #[tokio::test]
-async fn rules_and_rows_are_kept() {
+async fn rules_and_rows_are_stored() {
     let folder = tempfile::tempdir().unwrap();
     let aws = |emulator: &Emulator| AwsConfig::with_http_client(emulator.http_client());
     {
-        let emulator = Emulator::open_folder(folder.path(), driven_clock()).unwrap();
+        let emulator = Emulator::open_folder(folder.path(), manual_clock()).unwrap();
         let put = aws(&emulator).eventbridge_client().put_rule().name("rule");
         put.schedule_expression("rate(1 minute)")
             .send()
             .await
             .unwrap();
     }
-    let emulator = Emulator::open_folder(folder.path(), driven_clock()).unwrap();
+    let emulator = Emulator::open_folder(folder.path(), manual_clock()).unwrap();
     let rule = aws(&emulator)
         .eventbridge_client()
         .describe_rule()
@@ -165,18 +168,18 @@ async fn rules_and_rows_are_kept() {
 }
 
 #[test]
-fn a_folder_serves_one_at_a_time() {
+fn a_folder_is_open_in_one_process_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("made/on/the/way");
-    let first = Emulator::open_folder(&folder, driven_clock()).unwrap();
-    let error = Emulator::open_folder(&folder, driven_clock()).unwrap_err();
+    let first = Emulator::open_folder(&folder, manual_clock()).unwrap();
+    let error = Emulator::open_folder(&folder, manual_clock()).unwrap_err();
     let text = format!("{} is in use by another process", folder.display());
     assert_eq!(error.to_string(), text);
     let http = first.http_client();
     drop(first);
-    assert!(Emulator::open_folder(&folder, driven_clock()).is_err());
+    assert!(Emulator::open_folder(&folder, manual_clock()).is_err());
     drop(http);
-    Emulator::open_folder(&folder, driven_clock()).unwrap();
+    Emulator::open_folder(&folder, manual_clock()).unwrap();
 }
 
 #[test]
@@ -184,14 +187,14 @@ fn a_folder_that_is_a_file_cannot_be_written_to() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = Emulator::open_folder(&file, driven_clock()).unwrap_err();
+    let error = Emulator::open_folder(&file, manual_clock()).unwrap_err();
     assert!(matches!(error, EmulatorOpenError::NotWritable(..)));
     let text = format!("{} cannot be written to", file.display());
     assert_eq!(error.to_string(), text);
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused() {
+fn a_file_that_is_not_a_database_is_rejected() {
     for name in ["dynamodb.sqlite", "queues.sqlite", "rules.sqlite"] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(
@@ -199,7 +202,7 @@ fn a_file_that_is_no_database_is_refused() {
             "not a database, but long enough to be one",
         )
         .unwrap();
-        let error = Emulator::open_folder(folder.path(), driven_clock()).unwrap_err();
+        let error = Emulator::open_folder(folder.path(), manual_clock()).unwrap_err();
         assert!(matches!(error, EmulatorOpenError::Damaged { .. }), "{name}");
         assert!(error.to_string().contains(name), "{error}");
     }
@@ -213,18 +216,18 @@ fn a_database_that_another_program_has_locked_is_named() {
         let path = folder.path().join(name);
         let holder = rusqlite::Connection::open(&path).unwrap();
         holder.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let refused = Emulator::open_folder(folder.path(), driven_clock()).unwrap_err();
-        let said = format!("{} is locked by another program", path.display());
-        assert_eq!(refused.to_string(), said);
+        let error = Emulator::open_folder(folder.path(), manual_clock()).unwrap_err();
+        let expected = format!("{} is locked by another program", path.display());
+        assert_eq!(error.to_string(), expected);
     }
-    Emulator::open_folder(folder.path(), driven_clock()).unwrap();
+    Emulator::open_folder(folder.path(), manual_clock()).unwrap();
 }
 
 #[test]
-fn a_queue_that_cannot_be_is_named() {
-    let emulator = Emulator::in_memory(driven_clock()).unwrap();
+fn an_invalid_queue_is_named_and_none_is_created() {
+    let emulator = Emulator::in_memory(manual_clock()).unwrap();
     let cases = [
-        (QueueSpec::new("a b"), "queue a b cannot be made"),
+        (QueueSpec::new("a b"), "queue a b cannot be created"),
         (
             QueueSpec {
                 visibility_s: 43_201,
@@ -240,7 +243,7 @@ fn a_queue_that_cannot_be_is_named() {
                 }),
                 ..QueueSpec::new("lost")
             },
-            "queue lost cannot be made: the dead-letter queue of lost does not exist",
+            "queue lost cannot be created: the dead-letter queue of lost does not exist",
         ),
     ];
     for (spec, expected) in cases {
@@ -248,15 +251,17 @@ fn a_queue_that_cannot_be_is_named() {
         let error = emulator.create_queues(&[QueueSpec::new("fine"), spec]);
         let text = error.unwrap_err().to_string();
         assert!(text.contains(expected), "{text}");
-        assert_eq!(emulator.queue_depth(&name), None);
-        // All or none.
-        assert_eq!(emulator.queue_depth("fine"), None);
+        // All queues are created, or none.
+        for name in [&name, "fine"] {
+            let depth = emulator.queue_depth(name);
+            assert!(matches!(depth, Err(QueueDepthError::NoQueue)), "{depth:?}");
+        }
     }
 }
 
 #[tokio::test]
-async fn a_queue_that_is_made_again_changes_and_keeps_its_messages() {
-    let clock = driven_clock();
+async fn a_queue_that_is_created_again_changes_and_keeps_its_messages() {
+    let clock = manual_clock();
     let emulator = Emulator::in_memory(clock.clone()).unwrap();
     emulator.create_queues(&[QueueSpec::new("queue")]).unwrap();
     let client = AwsConfig::with_http_client(emulator.http_client()).sqs_client();

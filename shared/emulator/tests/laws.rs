@@ -1,4 +1,4 @@
-//! Laws of a queue, under any sequence of calls and any passing of time.
+//! Properties of a queue that hold after any sequence of calls and any passing of time.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -56,7 +56,7 @@ struct ExpectedMessage {
 }
 
 impl ExpectedMessage {
-    /// What a call that looks at the queue does to a message that came back too often.
+    /// What a call on the queue does to a message that was received too often.
     fn redrive_if_due(&mut self, now: Timestamp) {
         let too_often = self.receipts.len() == MAX_RECEIVES as usize;
         self.is_dead_letter |= too_often && !self.is_deleted && self.hidden_until <= now;
@@ -192,11 +192,11 @@ impl QueueModel {
         assert_eq!(
             groups.len(),
             ready_groups.len().min(max),
-            "every group has its turn"
+            "every group is served in rotation"
         );
     }
 
-    /// Looks whether all is accounted for.
+    /// Checks that every message is accounted for.
     fn check_final_depths(&mut self) {
         let now = self.clock.now();
         let (mut expected, mut dead) = (QueueDepth::default(), 0);
@@ -215,7 +215,7 @@ impl QueueModel {
                 _ => expected.in_flight += 1,
             }
         }
-        assert_eq!(self.emulator.queue_depth("queue"), Some(expected));
+        assert_eq!(self.emulator.queue_depth("queue").unwrap(), expected);
         assert_eq!(self.emulator.queue_depth("dead").unwrap().visible, dead);
     }
 }
@@ -224,7 +224,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn nothing_is_lost_and_nothing_comes_before_its_time(steps in any_steps()) {
+    fn no_message_is_lost_and_none_is_visible_early(steps in any_steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async {
             let mut world = QueueModel::new();

@@ -1,4 +1,7 @@
-//! An account: where its rows come from, what was edited about them, and its kept answers.
+//! An account: [`SandboxAccount`] with its [`AccountProfile`], the [`RowSource`] its rows come from, the edits made to
+//! them, and its cached responses.
+//!
+//! Rule: edits replace rows of the source by their key; the source itself never changes.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -9,22 +12,24 @@ use okra_core::model::{
 };
 
 use crate::{
-    answers::{AccountResponseCache, CacheBudget},
     command::{BookingDetails, NewTransaction, RowAmendment},
-    generate::GeneratedRows,
     hash::{SeededRandom, derive_number},
-    movement::{AccountBalance, Movement, RowKey, RowStage, ShownTransactionId, UnixSeconds},
-    replayed::ReplayedRows,
+    response_cache::{AccountResponseCache, CacheBudget},
+    rows::{
+        generated::GeneratedRows,
+        movement::{AccountBalance, Movement, RowKey, RowStage, ShownTransactionId, UnixSeconds},
+        replayed::ReplayedRows,
+    },
 };
 
-/// Rows of one account that may be added or edited.
+/// Most rows of one account that may be added or edited.
 pub const MAX_EDITS: usize = 10_000;
 /// Largest amount of an added or amended row in major units, so that no balance outgrows the 13
-/// digits the standard has for it.
+/// digits that the standard allows.
 pub const MAX_AMOUNT_MAJOR: i64 = 1_000_000_000;
-/// Characters of a row's text (the standard's bound of `TransactionInformation`).
+/// Most characters of a row's text (the standard's bound of `TransactionInformation`).
 pub const MAX_TEXT_CHARS: usize = 500;
-/// Characters of a transaction id (the standard's bound).
+/// Most characters of a transaction id (the standard's bound).
 pub const MAX_TRANSACTION_ID_CHARS: usize = 210;
 
 /// Why a row cannot be added or edited.
@@ -37,7 +42,7 @@ pub enum EditError {
     #[error("the row is booked already")]
     AlreadyBooked,
     /// Not a decimal of the account's currency, or out of bounds.
-    #[error("an amount is a decimal like 12.50, not negative, at most 1,000,000,000")]
+    #[error("the amount must be a decimal such as 12.50, not negative, at most 1,000,000,000")]
     InvalidAmount,
     /// Longer than the standard allows.
     #[error("the text or the id is longer than the standard allows")]
@@ -47,7 +52,7 @@ pub enum EditError {
     TooManyEdits,
 }
 
-/// The two kinds of account the sandbox has.
+/// The two kinds of account that the sandbox has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SandboxAccountKind {
     Current,
@@ -63,6 +68,7 @@ impl SandboxAccountKind {
     }
 }
 
+/// Where an account's rows come from.
 #[derive(Clone, Debug)]
 pub(crate) enum RowSource {
     Generated(GeneratedRows),
@@ -116,6 +122,7 @@ pub(crate) struct AccountProfile {
     pub(crate) currency: Currency,
 }
 
+/// An account of the bank.
 pub(crate) struct SandboxAccount {
     pub(crate) profile: AccountProfile,
     pub(crate) response_cache: AccountResponseCache,
@@ -132,6 +139,19 @@ pub(crate) struct ListedRow {
     pub(crate) movement: Movement,
     pub(crate) status: BookingStatus,
     pub(crate) stage: RowStage,
+}
+
+impl ListedRow {
+    /// The row as it is listed at `now`; `None` before its first second.
+    fn from_movement(movement: Movement, now: UnixSeconds) -> Option<Self> {
+        let (status, stage) = movement.stage_at(now)?;
+        let stage = stage.clone();
+        Some(Self {
+            movement,
+            status,
+            stage,
+        })
+    }
 }
 
 impl SandboxAccount {
@@ -155,7 +175,7 @@ impl SandboxAccount {
         self.row_source.created_at()
     }
 
-    /// The first second rows are had of.
+    /// The first second of which there are rows.
     pub(crate) fn first_available_at(&self) -> UnixSeconds {
         match &self.row_source {
             RowSource::Generated(rows) => rows.history_starts_at(),
@@ -170,19 +190,19 @@ impl SandboxAccount {
 
     /// What the account holds.
     pub(crate) fn balance_at(&mut self, now: UnixSeconds) -> AccountBalance {
-        let mut standing = self.row_source.balance_at(now);
+        let mut balance = self.row_source.balance_at(now);
         for (key, edited) in &self.edits {
             if let Some(original) = self.row_source.find_row(*key) {
-                original.add_to_balance(now, -1, &mut standing);
+                original.add_to_balance(now, -1, &mut balance);
             }
             if let Some(movement) = edited {
-                movement.add_to_balance(now, 1, &mut standing);
+                movement.add_to_balance(now, 1, &mut balance);
             }
         }
         if self.edited_at <= now {
-            standing.changed_at = standing.changed_at.max(self.edited_at);
+            balance.changed_at = balance.changed_at.max(self.edited_at);
         }
-        standing
+        balance
     }
 
     /// The rows listed at `now` with a booking date from `from` to `to`, newest first.
@@ -193,25 +213,14 @@ impl SandboxAccount {
         to: UnixSeconds,
     ) -> Vec<ListedRow> {
         let mut rows = Vec::new();
-        let mut list = |movement: Movement| {
-            let Some((status, stage)) = movement.stage_at(now) else {
-                return;
-            };
-            if (from..=to).contains(&stage.booking_time) {
-                let stage = stage.clone();
-                rows.push(ListedRow {
-                    movement,
-                    status,
-                    stage,
-                });
-            }
-        };
         self.row_source.visit_rows(now, from, to, &mut |movement| {
             if self.edits.is_empty() || !self.edits.contains_key(&movement.key) {
-                list(movement);
+                rows.extend(ListedRow::from_movement(movement, now));
             }
         });
-        self.edits.values().flatten().cloned().for_each(list);
+        let edited = self.edits.values().flatten().cloned();
+        rows.extend(edited.filter_map(|movement| ListedRow::from_movement(movement, now)));
+        rows.retain(|row| (from..=to).contains(&row.stage.booking_time));
         rows.sort_unstable_by_key(|row| {
             std::cmp::Reverse((row.stage.booking_time, row.movement.key))
         });
@@ -277,7 +286,7 @@ impl SandboxAccount {
             .checked_add(booking.drift)
             .filter(|magnitude| (0..=self.max_amount_minor()).contains(magnitude))
             .ok_or(EditError::InvalidAmount)?;
-        let edits = u32::try_from(self.edits.len()).unwrap_or(u32::MAX);
+        let edits = u32::try_from(self.edits.len()).map_err(|_| EditError::TooManyEdits)?;
         let id = self.choose_transaction_id(booking.id.as_ref(), edits, &key.to_string())?;
         movement.booked = Some(RowStage {
             starts_at: now,
@@ -288,7 +297,7 @@ impl SandboxAccount {
         self.store_edit(now, movement)
     }
 
-    /// Changes a row, and what it is going to be.
+    /// Changes a row: how it is, and how it will be once booked.
     pub(crate) fn amend_row(
         &mut self,
         now: UnixSeconds,
@@ -326,14 +335,14 @@ impl SandboxAccount {
         self.store_edit(now, movement)
     }
 
-    /// Takes a row off the list, and says how it was last.
+    /// Removes a row from the list, and returns it as it was.
     pub(crate) fn remove_row(
         &mut self,
         now: UnixSeconds,
         key: RowKey,
     ) -> Result<ListedRow, EditError> {
         let movement = self.find_listed_row(now, key)?;
-        let last = listed_row_at(movement, now)?;
+        let last = ListedRow::from_movement(movement, now).ok_or(EditError::NoSuchRow)?;
         if !matches!(key, RowKey::Manual(_)) && !self.edits.contains_key(&key) {
             self.check_edit_limit()?;
         }
@@ -359,7 +368,7 @@ impl SandboxAccount {
         }
         self.edits.insert(movement.key, Some(movement.clone()));
         self.register_edit(now);
-        listed_row_at(movement, now)
+        ListedRow::from_movement(movement, now).ok_or(EditError::NoSuchRow)
     }
 
     fn register_edit(&mut self, now: UnixSeconds) {
@@ -400,16 +409,6 @@ impl SandboxAccount {
         let id = SeededRandom::new(seed, number.into()).next_number();
         Ok(ShownTransactionId::Text(format!("{id:016X}")))
     }
-}
-
-fn listed_row_at(movement: Movement, now: UnixSeconds) -> Result<ListedRow, EditError> {
-    let (status, stage) = movement.stage_at(now).ok_or(EditError::NoSuchRow)?;
-    let stage = stage.clone();
-    Ok(ListedRow {
-        movement,
-        status,
-        stage,
-    })
 }
 
 fn check_text(text: &str) -> Result<(), EditError> {

@@ -1,5 +1,7 @@
-//! Everything that can be asked of the bank beside its API. A command is also what the journal
-//! keeps, so these shapes are stored: fields are only ever added, with a default.
+//! Everything that can be done to the bank beside its API: a [`SandboxCommand`] and its parts.
+//!
+//! Rule: the journal keeps commands, so these shapes are stored. Fields are only ever added, with a default, and names
+//! on disk stay.
 
 use jiff::Timestamp;
 use okra_core::model::{
@@ -10,8 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     fault::{ConsentState, Faults},
-    movement::{RowKey, ShownTransactionId},
-    tokens::TokenTerms,
+    rows::movement::{RowKey, ShownTransactionId},
 };
 
 /// A login (consent) of the sandbox bank; the first is 1.
@@ -43,17 +44,32 @@ impl Volume {
     }
 }
 
+/// Longest life of an access token, in seconds.
+pub const MAX_TOKEN_LIFE_S: u32 = 86_400;
+
+/// How long tokens of a grant live, and whether they rotate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenTerms {
+    /// Seconds an access token lives, 1 to [`MAX_TOKEN_LIFE_S`].
+    pub life_s: u32,
+    /// Whether each renewal replaces the refresh token. One that was replaced and is shown again
+    /// revokes the grant (RFC 9700, 4.14.2).
+    #[serde(default)]
+    pub rotate: bool,
+}
+
 /// A login to be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NewLogin {
-    /// The holder's name, 1 to 70 characters; drawn where absent.
+    /// The holder's name, 1 to 70 characters; generated where absent.
     pub name: Option<String>,
-    /// 1 to 5.
+    /// Number of accounts, 1 to 5.
     pub accounts: u8,
-    /// How much history.
+    /// How much history each account has.
     pub volume: Volume,
-    /// What its bank speaks. Only a note for who links it: every login is served in both versions,
+    /// The version that its bank is configured with. Only informative: every login is served in both versions,
     /// as the standard demands of banks that run two.
     pub standard: BankStandard,
     /// Days the history reaches back, 1 to 365.
@@ -79,7 +95,7 @@ impl Default for NewLogin {
     }
 }
 
-/// Whom a fault is for.
+/// Which requests a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultTarget {
@@ -114,7 +130,7 @@ pub struct NewTransaction {
     /// Pending rows stay so until they are booked by request.
     #[serde(with = "status", default = "booked")]
     pub status: BookingStatus,
-    /// The booking date shown, where it is not now: a back-dated row.
+    /// The booking date shown, where it is not the present: a back-dated row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "dated")]
     pub booking_time: Option<Timestamp>,
@@ -127,9 +143,9 @@ pub struct NewTransaction {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BookingDetails {
-    /// Minor units the booked amount is larger than the pending one; negative for smaller.
+    /// Minor units by which the booked amount is larger than the pending one; negative for smaller.
     pub drift: i64,
-    /// The booking date shown, where it is not now.
+    /// The booking date shown, where it is not the present.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(rename = "dated")]
     pub booking_time: Option<Timestamp>,
@@ -138,7 +154,7 @@ pub struct BookingDetails {
     pub id: Option<ShownTransactionId>,
 }
 
-/// What to change about a row. What is absent stays.
+/// What to change about a row. What is absent stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RowAmendment {
@@ -153,7 +169,7 @@ pub struct RowAmendment {
     pub id: Option<ShownTransactionId>,
 }
 
-/// One thing asked of the bank.
+/// One change of the bank.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxCommand {
@@ -162,19 +178,19 @@ pub enum SandboxCommand {
     /// Grants access to a login whose last grant is expired or revoked. Without effect otherwise.
     #[serde(rename = "link")]
     GrantAccess(LoginId),
-    /// Grants access to a login with tokens that end.
+    /// Grants access to a login with tokens that expire.
     #[serde(rename = "issue")]
     IssueTokens {
-        /// Which login.
+        /// The login.
         login: LoginId,
-        /// How its tokens come and go.
+        /// How its tokens live.
         terms: TokenTerms,
-        /// The consent that the user authorised for it, where it was one.
+        /// The consent that the login's user authorised, where the grant comes from one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[serde(rename = "consent")]
         consent_id: Option<String>,
     },
-    /// Takes back a consent that a user authorised.
+    /// Revokes a consent that a user authorised.
     #[serde(rename = "revoke")]
     RevokeConsent {
         /// Its id.
@@ -184,67 +200,67 @@ pub enum SandboxCommand {
     /// Spends a refresh token.
     #[serde(rename = "renew")]
     RenewTokens {
-        /// Of which login.
+        /// The refresh token's login.
         login: LoginId,
-        /// Of which grant, by its number.
+        /// The number of the refresh token's grant.
         grant: u32,
-        /// Renewals of the grant before the refresh token was given.
+        /// Renewals of the grant before the refresh token was issued.
         generation: u64,
     },
     /// Sets what goes wrong, in place of what was set before.
     SetFaults {
-        /// For whom.
+        /// Which requests they affect.
         target: FaultTarget,
-        /// What.
+        /// The faults.
         faults: Faults,
     },
-    /// Ends (or restores) the grants a login has so far.
+    /// Sets the state of all grants that a login has so far.
     SetConsent {
-        /// Which login.
+        /// The login.
         login: LoginId,
-        /// To what.
+        /// The state.
         state: ConsentState,
     },
     /// Adds a row.
     #[serde(rename = "add")]
     AddRow {
-        /// Where.
+        /// The account.
         #[serde(rename = "place")]
         address: AccountAddress,
-        /// What.
+        /// The row.
         transaction: NewTransaction,
     },
     /// Books a pending row.
     #[serde(rename = "book")]
     BookRow {
-        /// Where.
+        /// The account.
         #[serde(rename = "place")]
         address: AccountAddress,
-        /// Which.
+        /// The row.
         row: RowKey,
-        /// How.
+        /// How it is booked.
         #[serde(rename = "how")]
         booking: BookingDetails,
     },
     /// Changes a row.
     #[serde(rename = "amend")]
     AmendRow {
-        /// Where.
+        /// The account.
         #[serde(rename = "place")]
         address: AccountAddress,
-        /// Which.
+        /// The row.
         row: RowKey,
-        /// What about it.
+        /// The change.
         #[serde(rename = "change")]
         amendment: RowAmendment,
     },
-    /// Takes a row off the list.
+    /// Removes a row from the list.
     #[serde(rename = "remove")]
     RemoveRow {
-        /// Where.
+        /// The account.
         #[serde(rename = "place")]
         address: AccountAddress,
-        /// Which.
+        /// The row.
         row: RowKey,
     },
 }
@@ -253,7 +269,7 @@ const fn booked() -> BookingStatus {
     BookingStatus::Booked
 }
 
-/// `credit` and `debit`: requests are written by people, the core's form is for storage.
+/// `credit` and `debit`: people write these requests, while the core's form is for storage.
 pub(crate) mod direction {
     use okra_core::model::snapshot::Direction;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,4 +1,4 @@
-//! What drives the bank over HTTP: `/control`.
+//! `/control`: the bank's commands over HTTP, for people and tests. It asks for no credentials.
 
 use axum::{
     Router,
@@ -13,15 +13,16 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     account::EditError,
-    bank::{CommandError, SandboxBank},
-    command::{AccountAddress, BookingDetails, FaultTarget, LoginId, NewLogin, RowAmendment},
+    bank::{error::CommandError, state::SandboxBank},
+    command::{
+        AccountAddress, BookingDetails, FaultTarget, LoginId, NewLogin, RowAmendment, TokenTerms,
+    },
     fault::ConsentState,
-    movement::RowKey,
     obie::TOKEN_PATH,
-    tokens::TokenTerms,
+    rows::movement::RowKey,
 };
 
-/// Bytes of a request at most.
+/// Most bytes of a request.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 pub(crate) fn control_router(bank: &SandboxBank) -> Router {
@@ -49,10 +50,10 @@ pub(crate) fn control_router(bank: &SandboxBank) -> Router {
         .with_state(bank.clone())
 }
 
-/// A request that has no effect.
+/// Why a request had no effect.
 #[derive(Debug, thiserror::Error)]
 enum ControlError {
-    #[error("the body is not what is expected here: {0}")]
+    #[error("the body is not valid: {0}")]
     InvalidBody(#[from] serde_json::Error),
     #[error(transparent)]
     CommandFailed(#[from] CommandError),
@@ -78,8 +79,13 @@ impl IntoResponse for ControlError {
                 StatusCode::NOT_FOUND
             }
             Self::CommandFailed(CommandError::LimitReached(_)) => StatusCode::CONFLICT,
-            Self::CommandFailed(CommandError::JournalFailed(error)) => {
-                tracing::error!(%error, "the sandbox bank's journal cannot be written");
+            Self::CommandFailed(
+                error @ (CommandError::JournalFailed(_) | CommandError::UnexpectedOutcome),
+            ) => {
+                tracing::error!(
+                    error = error as &dyn std::error::Error,
+                    "the sandbox bank could not execute a command"
+                );
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
@@ -118,7 +124,7 @@ fn account_address(login: u32, account: String) -> AccountAddress {
     }
 }
 
-/// What can be asked for, for people.
+/// The guide to these requests, in plain text.
 const GUIDE: &str = include_str!("control.txt");
 
 async fn show_guide() -> &'static str {
@@ -151,7 +157,7 @@ struct LinkedLoginResponse {
     base_path: &'static str,
 }
 
-/// What comes with an access token that ends.
+/// What comes with an access token that expires.
 #[derive(Serialize)]
 struct ExpiringTokenFields {
     refresh_token: String,
@@ -159,28 +165,28 @@ struct ExpiringTokenFields {
     token_path: &'static str,
 }
 
-/// Without terms a token that lives as long as its grant.
+/// Links a login: without a body, its token lives as long as its grant.
 async fn link_login(
     State(bank): State<SandboxBank>,
     Path(login): Path<u32>,
     body: Bytes,
 ) -> ControlResult {
     let id = LoginId(login);
-    let (access_token, ending) = if body.is_empty() {
+    let (access_token, expiring_token) = if body.is_empty() {
         (bank.link_login(id)?, None)
     } else {
         let tokens = bank.issue_tokens(id, parse_body::<TokenTerms>(&body)?)?;
-        let ending = ExpiringTokenFields {
+        let expiring = ExpiringTokenFields {
             refresh_token: tokens.refresh_token.into_string(),
             expires_in: tokens.expires_in,
             token_path: TOKEN_PATH,
         };
-        (tokens.access_token, Some(ending))
+        (tokens.access_token, Some(expiring))
     };
     let login = bank.find_login(id).ok_or(CommandError::NoSuchLogin)?;
     ok_response(&LinkedLoginResponse {
         access_token: access_token.into_string(),
-        expiring_token: ending,
+        expiring_token,
         standard: login.standard,
         base_path: SandboxBank::base_path(login.standard),
     })
@@ -238,8 +244,8 @@ async fn add_row(
     Ok(json_response(StatusCode::CREATED, &row))
 }
 
-/// A row by its name or, for people who read the bank's answers, by its transaction id: the newest
-/// row that shows it.
+/// A row by its name or, for people who read the bank's responses, by its transaction id: the newest row that
+/// shows it.
 fn find_row_key(
     bank: &SandboxBank,
     address: &AccountAddress,
@@ -261,9 +267,9 @@ async fn book_row(
     Path((login, account, row_name)): Path<(u32, String, String)>,
     body: Bytes,
 ) -> ControlResult {
-    let place = account_address(login, account);
-    let row = find_row_key(&bank, &place, &row_name)?;
-    ok_response(&bank.book_row(place, row, parse_body::<BookingDetails>(&body)?)?)
+    let address = account_address(login, account);
+    let row = find_row_key(&bank, &address, &row_name)?;
+    ok_response(&bank.book_row(address, row, parse_body::<BookingDetails>(&body)?)?)
 }
 
 async fn amend_row(
@@ -271,16 +277,16 @@ async fn amend_row(
     Path((login, account, row_name)): Path<(u32, String, String)>,
     body: Bytes,
 ) -> ControlResult {
-    let place = account_address(login, account);
-    let row = find_row_key(&bank, &place, &row_name)?;
-    ok_response(&bank.amend_row(place, row, parse_body::<RowAmendment>(&body)?)?)
+    let address = account_address(login, account);
+    let row = find_row_key(&bank, &address, &row_name)?;
+    ok_response(&bank.amend_row(address, row, parse_body::<RowAmendment>(&body)?)?)
 }
 
 async fn remove_row(
     State(bank): State<SandboxBank>,
     Path((login, account, row_name)): Path<(u32, String, String)>,
 ) -> ControlResult {
-    let place = account_address(login, account);
-    let row = find_row_key(&bank, &place, &row_name)?;
-    ok_response(&bank.remove_row(place, row)?)
+    let address = account_address(login, account);
+    let row = find_row_key(&bank, &address, &row_name)?;
+    ok_response(&bank.remove_row(address, row)?)
 }

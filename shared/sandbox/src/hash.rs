@@ -1,5 +1,7 @@
-//! Numbers that look drawn and are derived: the same parts always give the same number, in every
-//! version of this crate, which is why no general-purpose generator is used.
+//! Numbers that look random and are derived ([`SeededRandom`], [`derive_number`]).
+//!
+//! Rule: the same parts give the same number in every version of this crate, which is why no general-purpose generator
+//! is used: stored journals and tests depend on what a seed gives.
 
 use sha2::{Digest, Sha256};
 
@@ -15,7 +17,7 @@ pub(crate) fn derive_number(parts: &[&[u8]]) -> u64 {
 pub(crate) fn digest_parts(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in parts {
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
     hash.finalize().into()
@@ -43,12 +45,15 @@ impl SeededRandom {
     /// The next number below `bound`; 0 where the bound is 0. The bias is below 2^-32 for the small
     /// bounds used here.
     pub(crate) fn next_below(&mut self, bound: u32) -> u32 {
-        let scaled = (self.next_number() >> 32) * u64::from(bound);
-        u32::try_from(scaled >> 32).unwrap_or(0)
+        let bytes = self.next_number().to_be_bytes();
+        let high = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        let [b0, b1, b2, b3, ..] = (u64::from(high) * u64::from(bound)).to_be_bytes();
+        u32::from_be_bytes([b0, b1, b2, b3])
     }
 
     /// One of the choices, which must not be empty.
     pub(crate) fn pick_choice<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        // Only the first 2^32 choices are ever picked; the lists here have tens.
         let index = self.next_below(u32::try_from(choices.len()).unwrap_or(u32::MAX));
         &choices[index as usize]
     }
@@ -59,13 +64,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sequence_is_the_same_for_ever() {
-        let mut draw = SeededRandom::new(7, 3);
+    fn a_sequence_is_reproducible() {
+        let mut random = SeededRandom::new(7, 3);
         assert_eq!(
             [
-                draw.next_below(100),
-                draw.next_below(100),
-                draw.next_below(100)
+                random.next_below(100),
+                random.next_below(100),
+                random.next_below(100)
             ],
             [number_at(0), number_at(1), number_at(2)]
         );
@@ -74,16 +79,19 @@ mod tests {
     }
 
     fn number_at(position: usize) -> u32 {
-        let mut draw = SeededRandom::new(7, 3);
-        (0..=position).map(|_| draw.next_below(100)).last().unwrap()
+        let mut random = SeededRandom::new(7, 3);
+        (0..=position)
+            .map(|_| random.next_below(100))
+            .last()
+            .unwrap()
     }
 
     #[test]
-    fn a_draw_stays_below_its_bound() {
-        let mut draw = SeededRandom::new(1, 1);
+    fn a_number_stays_below_its_bound() {
+        let mut random = SeededRandom::new(1, 1);
         for bound in [0, 1, 2, 7, 1000] {
             for _ in 0..100 {
-                assert!(draw.next_below(bound) < bound.max(1));
+                assert!(random.next_below(bound) < bound.max(1));
             }
         }
     }

@@ -1,12 +1,14 @@
-//! How SQS refuses.
+//! How SQS rejects a request: [`SqsError`], as a response and as a failure of one entry of a batch.
 
 use http::StatusCode;
-use serde::Serialize;
 
-use super::{MAX_BATCH, MAX_BYTES};
-use crate::answer::ServiceResponse;
+use super::{
+    limits::{MAX_BATCH, MAX_BYTES},
+    wire::BatchFailure,
+};
+use crate::response::ServiceResponse;
 
-/// A refusal, in SQS's own words where they matter.
+/// Why a request is rejected, with SQS's own messages where clients show them.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SqsError {
     #[error("{0}")]
@@ -47,16 +49,6 @@ pub(crate) enum SqsError {
     InvalidEntryId,
     #[error("Batch requests cannot be longer than {MAX_BYTES} bytes. You have sent {0} bytes.")]
     BatchTooLong(usize),
-}
-
-/// An entry of a batch that was refused.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct BatchFailure {
-    pub(super) id: String,
-    pub(super) code: &'static str,
-    pub(super) message: String,
-    pub(super) sender_fault: bool,
 }
 
 impl SqsError {
@@ -133,7 +125,7 @@ impl SqsError {
         !matches!(self, Self::Database(_))
     }
 
-    /// As the refusal of one entry of a batch.
+    /// As the failure of one entry of a batch.
     pub(super) fn to_batch_failure(&self, id: &str) -> BatchFailure {
         BatchFailure {
             id: id.to_owned(),

@@ -1,4 +1,4 @@
-//! Messages as they are sent and received: what is allowed, and what stands for what.
+//! Messages as they are sent and received: what is valid, and their ids, receipt handles and attributes.
 
 use std::collections::BTreeMap;
 
@@ -6,32 +6,27 @@ use data_encoding::HEXLOWER;
 use md5::{Digest, Md5};
 
 use super::{
-    MAX_BYTES,
     error::SqsError,
-    spec::{DELAY_RANGE_S, check_range, queue_arn},
-    table::{MessageToStore, StoredQueue, TakenMessage},
+    limits::{DELAY_RANGE_S, MAX_BYTES},
+    spec::{check_range, invalid_parameter, queue_arn},
+    table::{MessageToStore, ReceiptHandle, StoredQueue, TakenMessage},
     wire::{ReceivedMessage, SendMessageEntry},
 };
 
-/// Characters of a message group (SQS).
+/// Most characters of a message group (SQS).
 const MAX_GROUP_CHARS: usize = 128;
 
-/// A message as it will be stored, where SQS would take it.
+/// A message as it will be stored, where SQS would accept it.
 pub(super) fn validate_message(
     message: SendMessageEntry,
     queue: &StoredQueue,
 ) -> Result<MessageToStore, SqsError> {
-    let parameter = |name, value: &str, reason: &str| SqsError::Parameter {
-        name,
-        value: value.to_owned(),
-        reason: reason.to_owned(),
-    };
     if message.message_attributes.is_some() || message.message_system_attributes.is_some() {
         return Err(SqsError::Unsupported("a message attribute"));
     }
     if let Some(id) = message.message_deduplication_id {
         let reason = "The request includes a parameter that is not valid for this queue type";
-        return Err(parameter("MessageDeduplicationId", &id, reason));
+        return Err(invalid_parameter("MessageDeduplicationId", &id, reason));
     }
     let body = message.message_body;
     if body.is_empty() {
@@ -39,11 +34,9 @@ pub(super) fn validate_message(
     }
     if body.len() > MAX_BYTES {
         let reason = format!("Message must be shorter than {MAX_BYTES} bytes");
-        return Err(parameter("MessageBody", "(too long)", &reason));
+        return Err(invalid_parameter("MessageBody", "(too long)", &reason));
     }
-    let allowed =
-        |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}');
-    if !body.chars().all(allowed) {
+    if !body.chars().all(is_xml_char) {
         return Err(SqsError::InvalidContents);
     }
     let group = message.message_group_id;
@@ -53,7 +46,7 @@ pub(super) fn validate_message(
             || !group.chars().all(|c| c.is_ascii_graphic()))
     {
         let reason = "MessageGroupId can only include alphanumeric and punctuation characters. 1 to 128 in length";
-        return Err(parameter("MessageGroupId", group, reason));
+        return Err(invalid_parameter("MessageGroupId", group, reason));
     }
     let delay_s = match message.delay_seconds {
         Some(seconds) => check_range("DelaySeconds", seconds, DELAY_RANGE_S)?,
@@ -64,6 +57,11 @@ pub(super) fn validate_message(
         group: group.unwrap_or_default(),
         delay_ms: i64::from(delay_s) * 1000,
     })
+}
+
+/// True for characters that XML 1.0 allows.
+const fn is_xml_char(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}')
 }
 
 /// A message as its receiver sees it.
@@ -105,25 +103,34 @@ pub(super) fn retain_attributes(
     }
 }
 
-/// A receipt handle names a message and which of its receives it is of.
+/// A receipt handle: the message's number and the number of the receive.
 fn format_receipt(id: i64, received: i64) -> String {
     format!("{id:x}-{received:x}")
 }
 
-pub(super) fn parse_receipt(handle: &str) -> Result<(i64, i64), SqsError> {
-    let parse = |text| i64::from_str_radix(text, 16).ok();
-    let parts = handle.split_once('-');
-    parts
-        .and_then(|(id, received)| parse(id).zip(parse(received)))
-        .ok_or(SqsError::InvalidReceipt)
+pub(super) fn parse_receipt(handle: &str) -> Result<ReceiptHandle, SqsError> {
+    let (id, received) = handle.split_once('-').ok_or(SqsError::InvalidReceipt)?;
+    Ok(ReceiptHandle {
+        message_id: parse_hexadecimal(id)?,
+        receive_count: parse_hexadecimal(received)?,
+    })
+}
+
+fn parse_hexadecimal(text: &str) -> Result<i64, SqsError> {
+    i64::from_str_radix(text, 16).map_err(|_| SqsError::InvalidReceipt)
 }
 
 /// A UUID that follows from the message's number: the same run gives the same ids.
 pub(super) fn derive_message_id(id: i64) -> String {
     let hex = md5_hex(&id.to_be_bytes());
-    let [a, b, c, d, e] =
-        [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| hex.get(part).unwrap_or_default());
-    format!("{a}-{b}-{c}-{d}-{e}")
+    let parts = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
+    parts.join("-")
 }
 
 pub(super) fn md5_hex(bytes: &[u8]) -> String {

@@ -1,29 +1,19 @@
-//! How a queue behaves.
+//! How a queue behaves: [`QueueSpec`] and its [`Redrive`], as values and as attributes of SQS.
 
 use std::{collections::HashMap, ops::RangeInclusive};
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::error::SqsError;
+use super::{
+    error::SqsError,
+    limits::{
+        DELAY_RANGE_S, RECEIVE_COUNT_RANGE, RETENTION_RANGE_S, VISIBILITY_RANGE_S, WAIT_RANGE_S,
+    },
+};
 
-/// Characters of a queue's name at most.
+/// Most characters of a queue's name.
 const MAX_NAME_CHARS: usize = 80;
-
-/// Seconds a message may be invisible: up to 12 hours.
-pub(super) const VISIBILITY_RANGE_S: RangeInclusive<u32> = 0..=43_200;
-
-/// Seconds a message may be delayed: up to 15 minutes.
-pub(super) const DELAY_RANGE_S: RangeInclusive<u32> = 0..=900;
-
-/// Seconds a receive may wait for a message.
-pub(super) const WAIT_RANGE_S: RangeInclusive<u32> = 0..=20;
-
-/// Seconds a message may be kept: one minute to 14 days.
-const RETENTION_RANGE_S: RangeInclusive<u32> = 60..=1_209_600;
-
-/// Receives before a message goes to the dead-letter queue.
-const RECEIVE_COUNT_RANGE: RangeInclusive<u32> = 1..=1000;
 
 /// Attributes of a queue that change nothing here.
 const IGNORED_ATTRIBUTES: [&str; 7] = [
@@ -41,20 +31,19 @@ const IGNORED_ATTRIBUTES: [&str; 7] = [
 pub struct QueueSpec {
     /// Its name: up to 80 letters, digits, `-` and `_`.
     pub name: String,
-    /// Seconds a message is invisible after it was received, unless the receiver says otherwise; up
-    /// to 43,200.
+    /// Seconds a message is invisible after it was received, unless the receiver states another number; up to 43,200.
     pub visibility_s: u32,
-    /// Seconds a message is delayed, unless the sender says otherwise; up to 900.
+    /// Seconds a message is delayed, unless the sender states another number; up to 900.
     pub delay_s: u32,
     /// Seconds a message is kept, from 60 to 1,209,600.
     pub retention_s: u32,
-    /// Seconds a receive waits, unless the receiver says otherwise; up to 20.
+    /// Seconds a receive waits, unless the receiver states another number; up to 20.
     pub wait_s: u32,
-    /// What happens to messages that come back too often.
+    /// What happens to messages that are received too often.
     pub redrive: Option<Redrive>,
 }
 
-/// Where messages go that come back too often.
+/// Where messages go that are received too often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redrive {
     /// The name of the dead-letter queue.
@@ -63,16 +52,16 @@ pub struct Redrive {
     pub max_receive_count: u32,
 }
 
-/// A queue cannot be made as it was specified.
+/// Why a queue cannot be created as specified.
 #[derive(Debug, thiserror::Error)]
-#[error("queue {name} cannot be made: {reason}")]
+#[error("queue {name} cannot be created: {reason}")]
 pub struct CreateQueuesError {
     pub(super) name: String,
     pub(super) reason: String,
 }
 
 /// The attribute `RedrivePolicy`, a JSON text of its own.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RedrivePolicy {
     dead_letter_target_arn: String,
@@ -81,7 +70,7 @@ struct RedrivePolicy {
 }
 
 impl QueueSpec {
-    /// A queue as SQS makes it by default: visibility 30 s, no delay, 4 days of retention, no long
+    /// A queue as SQS creates it by default: visibility 30 s, no delay, 4 days of retention, no long
     /// polls, no dead-letter queue.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -127,7 +116,7 @@ impl QueueSpec {
         Ok(self)
     }
 
-    /// The attributes again.
+    /// The queue's attributes.
     pub(super) fn to_attributes(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
         let redrive = self.redrive.as_ref().map(Redrive::to_policy);
         [
@@ -141,11 +130,9 @@ impl QueueSpec {
         .chain(redrive.map(|policy| ("RedrivePolicy", policy)))
     }
 
-    /// Refuses what SQS would refuse.
+    /// Rejects what SQS would reject.
     pub(super) fn validate_spec(&self) -> Result<(), SqsError> {
-        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if self.name.is_empty() || self.name.len() > MAX_NAME_CHARS || !self.name.chars().all(valid)
-        {
+        if !is_queue_name(&self.name) {
             let reason = "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length";
             return Err(invalid_parameter("QueueName", &self.name, reason));
         }
@@ -169,33 +156,37 @@ impl QueueSpec {
 }
 
 impl Redrive {
-    /// Reads a policy; an empty text takes it away.
+    /// Reads a policy; an empty text removes it.
     fn parse_policy(policy: &str) -> Result<Option<Self>, SqsError> {
         if policy.is_empty() {
             return Ok(None);
         }
-        let invalid = || invalid_parameter("RedrivePolicy", policy, "Redrive policy is not valid");
-        let parsed: RedrivePolicy = serde_json::from_str(policy).map_err(|_| invalid())?;
-        let receives = match &parsed.max_receive_count {
-            Value::String(text) => text.parse().ok(),
-            other => other.as_u64().and_then(|n| u32::try_from(n).ok()),
+        let redrive = serde_json::from_str(policy)
+            .ok()
+            .and_then(|parsed: RedrivePolicy| Self::from_policy(&parsed));
+        redrive.map(Some).ok_or_else(|| {
+            invalid_parameter("RedrivePolicy", policy, "Redrive policy is not valid")
+        })
+    }
+
+    fn from_policy(policy: &RedrivePolicy) -> Option<Self> {
+        let (_, name) = policy.dead_letter_target_arn.rsplit_once(':')?;
+        let max_receive_count = match &policy.max_receive_count {
+            Value::String(text) => text.parse().ok()?,
+            other => u32::try_from(other.as_u64()?).ok()?,
         };
-        let (_, name) = parsed
-            .dead_letter_target_arn
-            .rsplit_once(':')
-            .ok_or_else(invalid)?;
-        Ok(Some(Self {
+        Some(Self {
             dead_letter: name.to_owned(),
-            max_receive_count: receives.ok_or_else(invalid)?,
-        }))
+            max_receive_count,
+        })
     }
 
     fn to_policy(&self) -> String {
-        let policy = RedrivePolicy {
-            dead_letter_target_arn: queue_arn(&self.dead_letter),
-            max_receive_count: self.max_receive_count.into(),
-        };
-        serde_json::to_string(&policy).unwrap_or_default()
+        json!({
+            "deadLetterTargetArn": queue_arn(&self.dead_letter),
+            "maxReceiveCount": self.max_receive_count,
+        })
+        .to_string()
     }
 }
 
@@ -204,7 +195,14 @@ pub(super) fn queue_arn(name: &str) -> String {
     format!("arn:aws:sqs:local:000000000000:{name}")
 }
 
-fn invalid_parameter(name: &'static str, value: &str, reason: &str) -> SqsError {
+fn is_queue_name(name: &str) -> bool {
+    (1..=MAX_NAME_CHARS).contains(&name.len())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+pub(super) fn invalid_parameter(name: &'static str, value: &str, reason: &str) -> SqsError {
     SqsError::Parameter {
         name,
         value: value.to_owned(),
@@ -223,7 +221,7 @@ fn parse_number(
     check_range(name, number, range)
 }
 
-/// Refuses a number outside its range.
+/// Rejects a number outside its range.
 pub(super) fn check_range<N>(
     name: &'static str,
     number: N,

@@ -1,14 +1,14 @@
-//! The messages, in SQLite.
+//! The messages, in SQLite: [`QueueTable`].
 //!
 //! A message is *ready* (it can be received) or *waiting* (delayed, or in flight) until its time.
 //! Each has an index of its own, so that a receive looks at no more than it takes: what is due is
-//! made ready, then the groups take turns, the oldest message of each first.
+//! made ready, then the groups rotate, the oldest message of each first.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    bells::QueueWakers,
     spec::{QueueSpec, Redrive},
+    wakers::QueueWakers,
 };
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
 
@@ -23,8 +23,9 @@ pub(super) const SCHEMA: &str = "
         dead_letter INTEGER REFERENCES queues (id),
         max_receive_count INTEGER
     );
-    -- `received` counts over all queues, as SQS does; `received_before` is how many of them are not
-    -- held against it: those before it came to this one, and those by a process that died. AUTOINCREMENT: ids are never used twice.
+    -- `received` counts over all queues, as SQS does; `received_before` is how many of them do not count towards
+    -- the dead-letter queue: those in an earlier queue, and those of a process that died.
+    -- AUTOINCREMENT: ids are never used twice.
     CREATE TABLE IF NOT EXISTS messages (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         queue INTEGER NOT NULL REFERENCES queues (id),
@@ -43,9 +44,9 @@ pub(super) const SCHEMA: &str = "
     CREATE INDEX IF NOT EXISTS age ON messages (queue, sent_ms);
 ";
 
-/// Whoever had these messages died with the process that had the file: they come again at once. That
-/// is no failure of the message, so it does not bring it nearer to its dead-letter queue: a process that
-/// is stopped often would lose what it was about.
+/// The receivers of these messages died with the process that had the file open: they can be received again at once.
+/// That is no failure of the message, so it does not count towards the dead-letter queue: a process that is stopped
+/// often would lose its work.
 const RELEASE_IN_FLIGHT: &str = "
     UPDATE messages SET visible_ms = 0, received_before = received_before + 1
     WHERE ready = 0 AND received > received_before";
@@ -61,7 +62,7 @@ const REDRIVE_MESSAGES: &str = "
 const MAKE_READY: &str =
     "UPDATE messages SET ready = 1 WHERE queue = :queue AND ready = 0 AND visible_ms <= :now";
 
-/// The oldest ready message of the first group from a place on.
+/// The oldest ready message of the first group that is not before `:from`.
 const TAKE_MESSAGE: &str = "
     UPDATE messages
     SET ready = 0, visible_ms = :visible, received = received + 1,
@@ -75,6 +76,12 @@ const TAKE_MESSAGE: &str = "
         (SELECT name FROM queues WHERE queues.id = came_from)";
 
 const FIND_NEXT_DUE: &str = "SELECT min(visible_ms) FROM messages WHERE queue = ?1 AND ready = 0";
+
+const COUNT_MESSAGES: &str = "
+    SELECT count(*) FILTER (WHERE ready = 1),
+        count(*) FILTER (WHERE ready = 0 AND received > received_before),
+        count(*) FILTER (WHERE ready = 0 AND received = received_before)
+    FROM messages WHERE queue = ?1";
 
 /// A queue as it is stored.
 #[derive(Clone, Debug)]
@@ -112,21 +119,28 @@ pub struct QueueDepth {
     pub visible: u64,
     /// Received and not yet deleted.
     pub in_flight: u64,
-    /// Not due yet.
+    /// Sent with a delay and not due yet.
     pub delayed: u64,
 }
 
 /// Queues could not be stored.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PutQueuesError {
-    /// The queue of this name has a dead-letter queue that is not there.
+    /// The queue of this name has a dead-letter queue that does not exist.
     #[error("the dead-letter queue of {0} does not exist")]
     NoDeadLetterQueue(String),
     #[error("the database failed: {0}")]
     Database(#[from] rusqlite::Error),
 }
 
-/// What became of a change of visibility.
+/// Which receive of which message: what a receipt handle states.
+#[derive(Clone, Copy)]
+pub(super) struct ReceiptHandle {
+    pub(super) message_id: i64,
+    pub(super) receive_count: i64,
+}
+
+/// The outcome of a change of visibility.
 pub(super) enum VisibilityChange {
     Changed,
     NotInFlight,
@@ -151,13 +165,13 @@ impl QueueTable {
         })
     }
 
-    /// Makes or changes queues, all or none.
+    /// Creates or changes queues, all or none.
     pub(super) fn put_queues(&mut self, specs: &[QueueSpec]) -> Result<(), PutQueuesError> {
         let transaction = self.connection.transaction()?;
         for spec in specs {
             put_queue(&transaction, spec)?;
         }
-        // Afterwards: the order of the specs does not matter.
+        // After all queues are there: the order of the specs does not matter.
         for spec in specs {
             if !put_redrive(&transaction, spec)? {
                 return Err(PutQueuesError::NoDeadLetterQueue(spec.name.clone()));
@@ -178,6 +192,18 @@ impl QueueTable {
             .optional()
     }
 
+    /// Stores a message. Returns its id.
+    pub(super) fn put_message(
+        &self,
+        queue: &StoredQueue,
+        message: &MessageToStore,
+        now: i64,
+    ) -> rusqlite::Result<i64> {
+        let id = insert_message(&self.connection, queue.id, message, now)?;
+        self.wake_for_sent(queue, std::slice::from_ref(message), now);
+        Ok(id)
+    }
+
     /// Stores messages, all or none. Returns their ids.
     pub(super) fn put_messages(
         &mut self,
@@ -188,21 +214,31 @@ impl QueueTable {
         let transaction = self.connection.transaction()?;
         let ids = messages
             .iter()
-            .map(|message| put_message(&transaction, queue.id, message, now))
+            .map(|message| insert_message(&transaction, queue.id, message, now))
             .collect::<Result<_, _>>()?;
         transaction.commit()?;
-        let name = &queue.spec.name;
-        let ready = messages.iter().filter(|m| m.delay_ms == 0).count();
-        self.wakers.wake_for_messages(name, ready);
-        let delays = messages.iter().map(|m| m.delay_ms).filter(|&ms| ms > 0);
-        if let Some(soonest) = delays.min() {
-            self.wakers.wake_by(name, now + soonest);
-        }
+        self.wake_for_sent(queue, messages, now);
         Ok(ids)
     }
 
-    /// Takes up to `max` messages, which stay invisible for `visibility_ms`. Where there is none,
-    /// the second value says when there may be, if one waits.
+    fn wake_for_sent(&self, queue: &StoredQueue, messages: &[MessageToStore], now: i64) {
+        let name = &queue.spec.name;
+        let ready = messages
+            .iter()
+            .filter(|message| message.delay_ms == 0)
+            .count();
+        self.wakers.wake_for_messages(name, ready);
+        let delays = messages
+            .iter()
+            .map(|message| message.delay_ms)
+            .filter(|&delay_ms| delay_ms > 0);
+        if let Some(soonest) = delays.min() {
+            self.wakers.wake_by(name, now + soonest);
+        }
+    }
+
+    /// Takes up to `max` messages, which stay invisible for `visibility_ms`. Where there is none, the second value is
+    /// when the next becomes visible, if one is waiting.
     pub(super) fn take_messages(
         &mut self,
         queue: &StoredQueue,
@@ -244,19 +280,19 @@ impl QueueTable {
         Ok((taken, next_due))
     }
 
-    /// Deletes messages by id and receive. An older receive's deletes nothing.
+    /// Deletes messages by their receipts. A receipt of an earlier receive deletes nothing.
     pub(super) fn delete_messages(
         &mut self,
         queue: i64,
-        receipts: &[(i64, i64)],
+        receipts: &[ReceiptHandle],
     ) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
-        for (id, received) in receipts {
+        for receipt in receipts {
             transaction
                 .prepare_cached(
                     "DELETE FROM messages WHERE id = ?1 AND queue = ?2 AND received = ?3",
                 )?
-                .execute(params![id, queue, received])?;
+                .execute(params![receipt.message_id, queue, receipt.receive_count])?;
         }
         transaction.commit()
     }
@@ -265,7 +301,7 @@ impl QueueTable {
     pub(super) fn change_visibility(
         &mut self,
         queue: &StoredQueue,
-        (id, received): (i64, i64),
+        receipt: ReceiptHandle,
         visibility_ms: i64,
         now: i64,
     ) -> rusqlite::Result<VisibilityChange> {
@@ -277,7 +313,7 @@ impl QueueTable {
                     AND ready = 0 AND visible_ms > :now",
             )?
             .execute(named_params! {
-                ":id": id, ":queue": queue.id, ":received": received,
+                ":id": receipt.message_id, ":queue": queue.id, ":received": receipt.receive_count,
                 ":visible": now + visibility_ms, ":now": now,
             })?;
         if changed > 0 {
@@ -287,7 +323,7 @@ impl QueueTable {
         let exists = self
             .connection
             .prepare_cached("SELECT 1 FROM messages WHERE id = ?1 AND queue = ?2")?
-            .exists([id, queue.id])?;
+            .exists([receipt.message_id, queue.id])?;
         Ok(if exists {
             VisibilityChange::NotInFlight
         } else {
@@ -302,17 +338,15 @@ impl QueueTable {
     ) -> rusqlite::Result<QueueDepth> {
         let transaction = self.connection.transaction()?;
         let redriven = settle_queue(&transaction, queue, now)?;
-        let count = |which: &str| {
-            let sql = format!("SELECT count(*) FROM messages WHERE queue = ?1 AND {which}");
-            transaction
-                .prepare_cached(&sql)?
-                .query_row([queue.id], |row| row.get(0))
-        };
-        let depth = QueueDepth {
-            visible: count("ready = 1")?,
-            in_flight: count("ready = 0 AND received > received_before")?,
-            delayed: count("ready = 0 AND received = received_before")?,
-        };
+        let depth = transaction
+            .prepare_cached(COUNT_MESSAGES)?
+            .query_row([queue.id], |row| {
+                Ok(QueueDepth {
+                    visible: row.get(0)?,
+                    in_flight: row.get(1)?,
+                    delayed: row.get(2)?,
+                })
+            })?;
         transaction.commit()?;
         self.wake_dead_letter_queue(queue, redriven);
         Ok(depth)
@@ -349,7 +383,7 @@ fn put_queue(transaction: &Transaction<'_>, spec: &QueueSpec) -> rusqlite::Resul
     Ok(())
 }
 
-/// False where the dead-letter queue is not there.
+/// False where the dead-letter queue does not exist.
 fn put_redrive(transaction: &Transaction<'_>, spec: &QueueSpec) -> rusqlite::Result<bool> {
     let dead_letter: Option<i64> = match &spec.redrive {
         None => None,
@@ -399,13 +433,13 @@ fn read_queue(row: &Row<'_>) -> rusqlite::Result<StoredQueue> {
     })
 }
 
-fn put_message(
-    transaction: &Transaction<'_>,
+fn insert_message(
+    connection: &Connection,
     queue: i64,
     message: &MessageToStore,
     now: i64,
 ) -> rusqlite::Result<i64> {
-    transaction
+    connection
         .prepare_cached(
             "INSERT INTO messages (queue, message_group, body, sent_ms, ready, visible_ms)
              VALUES (:queue, :group, :body, :now, :ready, :visible)",
@@ -418,11 +452,11 @@ fn put_message(
             ":ready": message.delay_ms == 0,
             ":visible": now + message.delay_ms,
         })?;
-    Ok(transaction.last_insert_rowid())
+    Ok(connection.last_insert_rowid())
 }
 
-/// Brings a queue up to date: forgets what is too old, redrives what came back too often, makes
-/// ready what is due. Returns how many were redriven.
+/// Brings a queue up to date: deletes what is too old, redrives what was received too often, makes ready what is due.
+/// Returns how many were redriven.
 fn settle_queue(
     transaction: &Transaction<'_>,
     queue: &StoredQueue,
@@ -449,7 +483,7 @@ fn settle_queue(
     Ok(redriven)
 }
 
-/// Takes a message of the group whose turn it is: the next after `last`, or the first again.
+/// Takes a message of the next group: the one after `last_group`, or the first again.
 fn take_from_next_group(
     transaction: &Transaction<'_>,
     queue: i64,
@@ -458,17 +492,17 @@ fn take_from_next_group(
     now: i64,
 ) -> rusqlite::Result<Option<TakenMessage>> {
     let mut statement = transaction.prepare_cached(TAKE_MESSAGE)?;
-    let mut take = |from: &str| {
-        let place =
+    // Groups are printable, so the group right after the last one is at or after this text.
+    let after_last = last_group.map(|last| format!("{last}\u{1}"));
+    for from in after_last.iter().map(String::as_str).chain([""]) {
+        let parameters =
             named_params! { ":queue": queue, ":from": from, ":visible": visible_ms, ":now": now };
-        statement.query_row(place, read_message).optional()
-    };
-    // Groups are printable, so this comes right after the last one.
-    let next = last_group.map(|last| format!("{last}\u{1}"));
-    match next.as_deref().map(&mut take).transpose()?.flatten() {
-        Some(message) => Ok(Some(message)),
-        None => take(""),
+        let taken = statement.query_row(parameters, read_message).optional()?;
+        if taken.is_some() {
+            return Ok(taken);
+        }
     }
+    Ok(None)
 }
 
 fn read_message(row: &Row<'_>) -> rusqlite::Result<TakenMessage> {

@@ -1,11 +1,9 @@
-//! Requests and answers of the JSON protocol, as far as they are understood.
+//! Requests and responses of the JSON protocol, as far as they are emulated.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use super::error::BatchFailure;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -21,7 +19,7 @@ pub(super) struct GetQueueUrlRequest {
     pub(super) queue_name: String,
 }
 
-/// `PurgeQueue`, which has nothing else.
+/// `PurgeQueue`, which has no other parameter.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct PurgeQueueRequest {
@@ -136,6 +134,16 @@ pub(super) struct BatchSuccess<T> {
     pub(super) id: String,
     #[serde(flatten)]
     pub(super) result: T,
+}
+
+/// An entry of a batch that was rejected.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct BatchFailure {
+    pub(super) id: String,
+    pub(super) code: &'static str,
+    pub(super) message: String,
+    pub(super) sender_fault: bool,
 }
 
 #[derive(Serialize)]

@@ -1,4 +1,5 @@
-//! The answers' JSON, in the words of either version of the standard.
+//! The responses' JSON in either version of the standard: [`SandboxEnvelope`] around [`AccountList`], [`BalanceList`]
+//! or [`TransactionList`].
 
 use jiff::{Timestamp, tz::Offset};
 use okra_core::model::{
@@ -6,18 +7,19 @@ use okra_core::model::{
     money::Currency,
     snapshot::{BookingStatus, Direction},
 };
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::Error as _};
 
 use crate::{
     account::{ListedRow, SandboxAccount, SandboxAccountKind},
-    bank::{direction_from_sign, format_magnitude, to_timestamp},
-    movement::{AccountBalance, UnixSeconds},
+    rows::movement::{
+        AccountBalance, UnixSeconds, direction_from_sign, format_magnitude, to_timestamp,
+    },
 };
 
 /// Who issued the codes of `ProprietaryBankTransactionCode`.
 const ISSUER: &str = "SandboxBank";
 
-/// Where a word of the standard differs between its versions.
+/// Chooses between the two versions of the standard.
 trait VersionedCode {
     fn code_for_version<T>(self, v3: T, v4: T) -> T;
 }
@@ -31,7 +33,7 @@ impl VersionedCode for BankStandard {
     }
 }
 
-/// What every answer looks like from outside.
+/// What every response is wrapped in.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct SandboxEnvelope<'a, D> {
@@ -56,7 +58,7 @@ pub(super) struct SandboxLinks<'a> {
 }
 
 impl<'a> SandboxLinks<'a> {
-    /// Of an answer on one page.
+    /// For a response of one page.
     pub(super) const fn single_page(self_url: &'a str) -> Self {
         Self {
             self_url,
@@ -79,7 +81,7 @@ pub(super) struct SandboxMeta {
 }
 
 impl SandboxMeta {
-    /// Of an answer on one page.
+    /// For a response of one page.
     pub(super) const ONE_PAGE: Self = Self {
         total_pages: 1,
         first_available_date_time: None,
@@ -87,8 +89,8 @@ impl SandboxMeta {
     };
 }
 
-/// An instant with its offset, as the standard demands: `2017-04-05T10:43:07+00:00`. An answer has
-/// hundreds of these, so they are not formatted by a pattern.
+/// An instant with its offset, as the standard demands: `2017-04-05T10:43:07+00:00`. A response has hundreds of these,
+/// so they are not formatted by a pattern.
 pub(super) struct IsoTimestamp(Timestamp);
 
 impl IsoTimestamp {
@@ -101,15 +103,7 @@ impl Serialize for IsoTimestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let at = Offset::UTC.to_datetime(self.0);
         let mut text = *b"0000-00-00T00:00:00+00:00";
-        let mut put = |from: usize, number: i16| {
-            let mut rest = number.unsigned_abs();
-            let digits = if from == 0 { 4 } else { 2 };
-            for digit in text[from..from + digits].iter_mut().rev() {
-                *digit += u8::try_from(rest % 10).unwrap_or(0);
-                rest /= 10;
-            }
-        };
-        put(0, at.year());
+        write_digits(&mut text[..4], at.year());
         for (from, number) in [
             (5, at.month()),
             (8, at.day()),
@@ -117,9 +111,20 @@ impl Serialize for IsoTimestamp {
             (14, at.minute()),
             (17, at.second()),
         ] {
-            put(from, number.into());
+            write_digits(&mut text[from..from + 2], number.into());
         }
-        serializer.serialize_str(std::str::from_utf8(&text).unwrap_or_default())
+        serializer.serialize_str(std::str::from_utf8(&text).map_err(S::Error::custom)?)
+    }
+}
+
+/// Writes the last digits of a number, as many as `digits` has. Parts of a date are never negative: the sandbox has no
+/// years before our era.
+fn write_digits(digits: &mut [u8], number: i16) {
+    debug_assert!(number >= 0, "{number} is negative");
+    let mut rest = usize::from(number.unsigned_abs());
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789"[rest % 10];
+        rest /= 10;
     }
 }
 
@@ -182,26 +187,25 @@ struct SandboxIdentification<'a> {
 
 impl<'a> AccountShape<'a> {
     pub(super) fn from_account(account: &'a SandboxAccount, standard: BankStandard) -> Self {
-        let facts = &account.profile;
-        let kind = match facts.kind {
+        let profile = &account.profile;
+        let kind = match profile.kind {
             SandboxAccountKind::Current => standard.code_for_version("CurrentAccount", "CACC"),
             SandboxAccountKind::Savings => standard.code_for_version("Savings", "SVGS"),
         };
-        let only = |version, word| (standard == version).then_some(word);
         Self {
-            account_id: &facts.id,
+            account_id: &profile.id,
             status: "Enabled",
             status_update_date_time: IsoTimestamp::new(account.created_at()),
-            currency: facts.currency,
-            account_type: only(BankStandard::Obie31, "Personal"),
-            account_sub_type: only(BankStandard::Obie31, kind),
-            account_category: only(BankStandard::Obie40, "Personal"),
-            account_type_code: only(BankStandard::Obie40, kind),
-            nickname: &facts.name,
+            currency: profile.currency,
+            account_type: standard.code_for_version(Some("Personal"), None),
+            account_sub_type: standard.code_for_version(Some(kind), None),
+            account_category: standard.code_for_version(None, Some("Personal")),
+            account_type_code: standard.code_for_version(None, Some(kind)),
+            nickname: &profile.name,
             account: [SandboxIdentification {
                 scheme_name: "UK.OBIE.BBAN",
-                identification: &facts.number,
-                name: &facts.name,
+                identification: &profile.number,
+                name: &profile.name,
             }],
         }
     }
@@ -231,28 +235,38 @@ const fn booked_type(standard: BankStandard) -> &'static str {
 }
 
 impl<'a> BalanceList<'a> {
-    /// The available balance counts pending rows, the booked one does not. Their time is that of the
-    /// last change, so that nothing changes while nothing changes.
+    /// The available balance counts pending rows, the booked one does not. Their time is that of the last change, so
+    /// that an unchanged account has an unchanged response.
     pub(super) fn from_balance(
         account: &'a SandboxAccount,
         totals: &AccountBalance,
         standard: BankStandard,
     ) -> Self {
-        let balance = |r#type, minor| BalanceShape {
+        let available_type = standard.code_for_version("InterimAvailable", "ITAV");
+        let available = totals.booked + totals.pending;
+        let changed_at = totals.changed_at;
+        Self {
+            balance: [
+                BalanceShape::new(account, available_type, available, changed_at),
+                BalanceShape::new(account, booked_type(standard), totals.booked, changed_at),
+            ],
+        }
+    }
+}
+
+impl<'a> BalanceShape<'a> {
+    fn new(
+        account: &'a SandboxAccount,
+        r#type: &'static str,
+        minor: i64,
+        changed_at: UnixSeconds,
+    ) -> Self {
+        Self {
             account_id: &account.profile.id,
             credit_debit_indicator: credit_debit_indicator(minor),
             r#type,
-            date_time: IsoTimestamp::new(totals.changed_at),
+            date_time: IsoTimestamp::new(changed_at),
             amount: SandboxAmount::from_minor(minor, account.profile.currency),
-        };
-        Self {
-            balance: [
-                balance(
-                    standard.code_for_version("InterimAvailable", "ITAV"),
-                    totals.booked + totals.pending,
-                ),
-                balance(booked_type(standard), totals.booked),
-            ],
         }
     }
 }
@@ -315,24 +329,24 @@ impl<'a> TransactionShape<'a> {
         account: &'a SandboxAccount,
         standard: BankStandard,
     ) -> Self {
-        let facts = &account.profile;
+        let profile = &account.profile;
         let (movement, stage) = (&row.movement, &row.stage);
-        let booked = row.status == BookingStatus::Booked;
-        let (status, mutability) = if booked {
+        let is_booked = row.status == BookingStatus::Booked;
+        let (status, mutability) = if is_booked {
             (standard.code_for_version("Booked", "BOOK"), "Immutable")
         } else {
             (standard.code_for_version("Pending", "PDNG"), "Mutable")
         };
         Self {
-            account_id: &facts.id,
+            account_id: &profile.id,
             transaction_id: stage.transaction_id.as_deref(),
             credit_debit_indicator: credit_debit_indicator(stage.amount_minor),
             status,
             transaction_mutability: mutability,
             booking_date_time: IsoTimestamp::new(stage.booking_time),
-            value_date_time: booked.then(|| IsoTimestamp::new(stage.booking_time)),
+            value_date_time: is_booked.then(|| IsoTimestamp::new(stage.booking_time)),
             transaction_information: &movement.text,
-            amount: SandboxAmount::from_minor(stage.amount_minor, facts.currency),
+            amount: SandboxAmount::from_minor(stage.amount_minor, profile.currency),
             proprietary_bank_transaction_code: (!movement.code.is_empty()).then(|| {
                 SandboxTransactionCode {
                     code: &movement.code,
@@ -342,7 +356,7 @@ impl<'a> TransactionShape<'a> {
             balance: movement.balance_after.map(|minor| BalanceAfter {
                 credit_debit_indicator: credit_debit_indicator(minor),
                 r#type: booked_type(standard),
-                amount: SandboxAmount::from_minor(minor, facts.currency),
+                amount: SandboxAmount::from_minor(minor, profile.currency),
             }),
             merchant_details: movement.merchant.map(|merchant| SandboxMerchantDetails {
                 merchant_name: merchant.name,

@@ -1,13 +1,13 @@
-//! Which rows a request for transactions is about: a range of booking dates and a page of it.
+//! Which rows a request for transactions is about: a [`BookingDateWindow`] and the page of it.
 
 use jiff::civil;
 use serde::Deserialize;
 
-use super::problem::AccountApiError;
-use crate::movement::UnixSeconds;
+use super::error::AccountApiError;
+use crate::rows::movement::UnixSeconds;
 
-/// The parameters of a request for transactions. `page` is not in the standard: it is in the links
-/// the bank hands out, and means nothing to others.
+/// The parameters of a request for transactions. `page` is not in the standard: it is in the bank's own links, and
+/// clients do not interpret it.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct TransactionsQuery {
     #[serde(rename = "fromBookingDateTime")]
@@ -17,7 +17,7 @@ pub(super) struct TransactionsQuery {
     page: Option<String>,
 }
 
-/// A range of booking dates, and how many rows of it came before.
+/// A range of booking dates, and how many rows of it earlier pages had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BookingDateWindow {
     pub(super) from: UnixSeconds,
@@ -30,18 +30,16 @@ impl BookingDateWindow {
         if let Some(page) = &query.page {
             return Self::parse_page(page).ok_or(AccountApiError::NoSuchPage);
         }
-        let bound = |text: &Option<String>, name, absent| match text {
-            Some(text) => parse_seconds(text).ok_or(AccountApiError::InvalidDate(name)),
-            None => Ok(absent),
-        };
+        let from = parse_bound(query.from.as_deref(), "fromBookingDateTime")?;
+        let to = parse_bound(query.to.as_deref(), "toBookingDateTime")?;
         Ok(Self {
-            from: bound(&query.from, "fromBookingDateTime", UnixSeconds::MIN)?,
-            to: bound(&query.to, "toBookingDateTime", UnixSeconds::MAX)?,
+            from: from.unwrap_or(UnixSeconds::MIN),
+            to: to.unwrap_or(UnixSeconds::MAX),
             offset: 0,
         })
     }
 
-    /// The `page` of a link that starts at another row.
+    /// The `page` parameter of a link to the page that starts at a row.
     pub(super) fn page_parameter(self, offset: usize) -> String {
         let (from, to) = (self.from.cast_unsigned(), self.to.cast_unsigned());
         format!("{from:x}-{to:x}-{offset:x}")
@@ -49,14 +47,25 @@ impl BookingDateWindow {
 
     fn parse_page(page: &str) -> Option<Self> {
         let mut numbers = page.split('-');
-        let mut number = || u64::from_str_radix(numbers.next()?, 16).ok();
         let window = Self {
-            from: number()?.cast_signed(),
-            to: number()?.cast_signed(),
-            offset: usize::try_from(number()?).ok()?,
+            from: parse_hexadecimal(numbers.next()?)?.cast_signed(),
+            to: parse_hexadecimal(numbers.next()?)?.cast_signed(),
+            offset: usize::try_from(parse_hexadecimal(numbers.next()?)?).ok()?,
         };
         numbers.next().is_none().then_some(window)
     }
+}
+
+fn parse_hexadecimal(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok()
+}
+
+fn parse_bound(
+    text: Option<&str>,
+    name: &'static str,
+) -> Result<Option<UnixSeconds>, AccountApiError> {
+    text.map(|text| parse_seconds(text).ok_or(AccountApiError::InvalidDate(name)))
+        .transpose()
 }
 
 /// Reads a date with or without a time. "If the Date Time contains a timezone, the ASPSP must ignore
@@ -78,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_survives_its_text() {
+    fn a_page_is_read_from_its_text() {
         for window in [
             BookingDateWindow {
                 from: UnixSeconds::MIN,

@@ -1,7 +1,7 @@
-//! The rows of a file as a bank would have shown them, day by day.
+//! The rows of a file as a bank would have shown them, day by day: [`ReplayBank`] and its [`DayReport`]s.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -11,16 +11,23 @@ use std::{
 use jiff::{Timestamp, civil::Date};
 use okra_core::model::{bank::BankStandard, snapshot::Direction};
 
-use super::row::{PkddRow, czech_crown};
+use super::reader::{PkddRow, czech_crown};
 use crate::{
     account::{AccountProfile, RowSource, SandboxAccountKind},
-    bank::{LoginView, SandboxBank, SandboxClock, SandboxOptions, to_timestamp},
+    bank::{
+        error::CommandError,
+        options::{SandboxClock, SandboxOptions},
+        state::SandboxBank,
+        view::LoginView,
+    },
     command::LoginId,
-    movement::{SECONDS_PER_DAY, UnixSeconds},
-    replayed::{FileRow, ReplayedRows},
+    rows::{
+        movement::{SECONDS_PER_DAY, UnixSeconds, to_timestamp},
+        replayed::{FileRow, ReplayedRows},
+    },
 };
 
-/// What a day brings.
+/// What happens on a day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DayReport {
     /// The day.
@@ -29,7 +36,7 @@ pub struct DayReport {
     pub rows: usize,
     /// Logins whose first row is of this day, in the order of the file.
     pub new_logins: Vec<LoginId>,
-    /// Logins with rows of this day, in the order of their first row of the day, and how many rows.
+    /// Logins with rows of this day, and how many rows, in the order of their first row of the day.
     pub logins: Vec<(LoginId, usize)>,
 }
 
@@ -44,12 +51,11 @@ impl DayReport {
     }
 }
 
-/// A bank that shows the rows of a file up to a day that is moved by hand. Each account of the file is
-/// a login with that one account; it exists from the day of its first row on.
+/// A bank that shows the rows of a file up to a day that its caller sets. Each account of the file is a login with that
+/// one account; it exists from the day of its first row on.
 ///
 /// On day D the bank lists exactly the rows with a date up to D, and the balance is that of the last of
-/// them in the order of the file. Moving to another day costs nothing for the rows: what is listed is
-/// decided when it is asked for.
+/// them in the order of the file. Moving to another day costs nothing: what is listed is decided when it is read.
 #[derive(Clone)]
 pub struct ReplayBank {
     bank: SandboxBank,
@@ -59,13 +65,17 @@ pub struct ReplayBank {
 }
 
 impl ReplayBank {
-    /// A bank with these rows, on the eve of the first day. The bank speaks both versions; `standard` is
-    /// what its logins say they speak. `pace_s` of the options means nothing here.
+    /// A bank with these rows, on the eve of the first day. The bank speaks both versions; `standard` is what its
+    /// logins state. `row_interval_s` of the options has no effect.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError::LimitReached`] if the file has more accounts than a bank has logins.
     pub fn load_rows(
         rows: impl IntoIterator<Item = PkddRow>,
         standard: BankStandard,
         options: SandboxOptions,
-    ) -> Self {
+    ) -> Result<Self, CommandError> {
         let mut file = RowsByAccount::default();
         let mut days: BTreeMap<Date, Vec<u64>> = BTreeMap::new();
         for row in rows {
@@ -80,7 +90,7 @@ impl ReplayBank {
         let bank = SandboxBank::in_memory(options, shared_clock(&now));
         let mut logins = HashMap::new();
         for (account, rows) in file.into_accounts() {
-            let facts = AccountProfile {
+            let profile = AccountProfile {
                 id: account.to_string(),
                 name: format!("Account {account}"),
                 number: format!("{account:010}"),
@@ -88,15 +98,16 @@ impl ReplayBank {
                 currency: czech_crown(),
             };
             let source = RowSource::Replayed(ReplayedRows::new(rows));
-            logins.insert(account, bank.add_login(standard, facts, source));
+            let login = bank.add_unrecorded_login(standard, profile, source)?;
+            logins.insert(account, login);
         }
         let days = build_day_reports(days, &logins);
-        Self {
+        Ok(Self {
             bank,
             now,
             days: Arc::new(days),
             logins: Arc::new(logins),
-        }
+        })
     }
 
     /// The bank itself: its router, links, faults and edits.
@@ -109,26 +120,26 @@ impl ReplayBank {
         self.days.keys().copied()
     }
 
-    /// What a day brings, whatever day it is now.
+    /// What happens on a day, whatever day it is now.
     pub fn report_for_day(&self, date: Date) -> DayReport {
         let report = self.days.get(&date).cloned();
         report.unwrap_or_else(|| DayReport::without_rows(date))
     }
 
-    /// Makes it the end of a day, later or earlier, and says what that day brings.
+    /// Moves the bank to the end of a day, later or earlier, and returns what happens on that day.
     pub fn advance_to(&self, date: Date) -> DayReport {
         self.now
             .store(start_of_day(date) + SECONDS_PER_DAY - 1, Ordering::Release);
         self.report_for_day(date)
     }
 
-    /// The day it is.
+    /// The bank's present day.
     pub fn current_day(&self) -> Date {
         let now = to_timestamp(self.now.load(Ordering::Acquire));
         jiff::tz::Offset::UTC.to_datetime(now).date()
     }
 
-    /// The bank's clock: the last second of the day it is.
+    /// The bank's clock: the last second of its present day.
     pub fn bank_clock(&self) -> SandboxClock {
         shared_clock(&self.now)
     }
@@ -150,12 +161,12 @@ fn shared_clock(now: &Arc<AtomicI64>) -> SandboxClock {
 }
 
 fn start_of_day(date: Date) -> UnixSeconds {
-    jiff::tz::Offset::UTC
-        .to_timestamp(date.at(0, 0, 0, 0))
-        .map_or(0, Timestamp::as_second)
+    let midnight = jiff::tz::Offset::UTC.to_timestamp(date.at(0, 0, 0, 0));
+    debug_assert!(midnight.is_ok(), "{date} has no midnight in UTC");
+    midnight.map_or(0, Timestamp::as_second)
 }
 
-/// The rows by account, accounts in the order they appear in. Texts, of which there are few, are shared.
+/// The rows by account, in the order in which accounts appear. Texts are shared: there are few different ones.
 #[derive(Default)]
 struct RowsByAccount {
     account_order: Vec<u64>,
@@ -204,27 +215,29 @@ impl RowsByAccount {
 }
 
 fn build_day_reports(
-    days: BTreeMap<Date, Vec<u64>>,
+    accounts_by_day: BTreeMap<Date, Vec<u64>>,
     logins: &HashMap<u64, LoginId>,
 ) -> BTreeMap<Date, DayReport> {
-    let mut known = std::collections::HashSet::new();
-    let report = |(date, accounts): (Date, Vec<u64>)| {
+    let mut known_logins = HashSet::new();
+    let mut reports = BTreeMap::new();
+    for (date, accounts) in accounts_by_day {
         let mut report = DayReport::without_rows(date);
-        let mut places: HashMap<LoginId, usize> = HashMap::new();
-        for login in accounts.iter().filter_map(|account| logins.get(account)) {
+        // Where in the report each login of the day is.
+        let mut positions: HashMap<LoginId, usize> = HashMap::new();
+        for &login in accounts.iter().filter_map(|account| logins.get(account)) {
             report.rows += 1;
-            if known.insert(*login) {
-                report.new_logins.push(*login);
+            if known_logins.insert(login) {
+                report.new_logins.push(login);
             }
-            let place = *places.entry(*login).or_insert_with(|| {
-                report.logins.push((*login, 0));
-                report.logins.len() - 1
-            });
-            if let Some((_, rows)) = report.logins.get_mut(place) {
-                *rows += 1;
+            match positions.entry(login) {
+                Entry::Occupied(position) => report.logins[*position.get()].1 += 1,
+                Entry::Vacant(vacant) => {
+                    vacant.insert(report.logins.len());
+                    report.logins.push((login, 1));
+                }
             }
         }
-        (date, report)
-    };
-    days.into_iter().map(report).collect()
+        reports.insert(date, report);
+    }
+    reports
 }

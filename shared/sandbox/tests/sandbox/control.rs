@@ -1,4 +1,4 @@
-//! What drives the bank over HTTP.
+//! The requests that control the bank.
 
 use http::{Method, StatusCode};
 use okra_sandbox::{SandboxBank, SandboxOptions};
@@ -30,7 +30,7 @@ impl ControlClient {
 }
 
 #[tokio::test]
-async fn a_login_is_made_linked_edited_and_broken() {
+async fn a_login_is_created_linked_edited_and_made_to_fail() {
     let driver = ControlClient::new();
     let wanted =
         json!({"name": "Musa Bello", "accounts": 2, "volume": "low", "standard": "obie-4.0"});
@@ -52,9 +52,9 @@ async fn a_login_is_made_linked_edited_and_broken() {
     assert_eq!(base, "/open-banking/v4.0/aisp");
     let url = format!("{base}/accounts/{account}/transactions");
     let count = async || {
-        let answer = send_get(&driver.router, &url, Some(token)).await;
-        assert_eq!(answer.status, StatusCode::OK);
-        answer.parse_json()["Data"]["Transaction"]
+        let response = send_get(&driver.router, &url, Some(token)).await;
+        assert_eq!(response.status, StatusCode::OK);
+        response.parse_json()["Data"]["Transaction"]
             .as_array()
             .unwrap()
             .len()
@@ -139,7 +139,7 @@ async fn a_login_is_made_linked_edited_and_broken() {
 }
 
 #[tokio::test]
-async fn what_has_no_effect_says_why() {
+async fn a_request_without_effect_states_why() {
     let driver = ControlClient::new();
     driver
         .send_json(Method::POST, "/control/logins", json!({"history_rows": 1}))
@@ -180,8 +180,8 @@ async fn what_has_no_effect_says_why() {
         (Method::POST, &format!("{rows}/h0/book"), Value::Null, 409),
         (Method::POST, rows, new, 201),
     ] {
-        let answer = driver.send_json(method.clone(), path, body).await;
-        assert_eq!(answer.status.as_u16(), status, "{method} {path}");
-        assert_eq!(answer.parse_json().get("error").is_some(), status >= 400);
+        let response = driver.send_json(method.clone(), path, body).await;
+        assert_eq!(response.status.as_u16(), status, "{method} {path}");
+        assert_eq!(response.parse_json().get("error").is_some(), status >= 400);
     }
 }

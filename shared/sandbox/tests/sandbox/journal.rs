@@ -1,4 +1,4 @@
-//! What a bank with a folder knows after a restart.
+//! What a bank with a folder restores after a restart.
 
 use std::{fs, path::Path};
 
@@ -43,10 +43,10 @@ fn describe_bank(bank: &SandboxBank) -> String {
 }
 
 /// A bank in `folder` with one of every edit.
-fn play_commands(folder: &Path, manual_clock: &ManualClock) -> String {
+fn execute_every_command(folder: &Path, manual_clock: &ManualClock) -> String {
     let bank = open_bank(folder, manual_clock).unwrap();
-    let probe = LoginClient::for_bank(bank, manual_clock.clone(), login_with_rows(5));
-    let (bank, place) = (&probe.bank, probe.account_address());
+    let client = LoginClient::for_bank(bank, manual_clock.clone(), login_with_rows(5));
+    let (bank, address) = (&client.bank, client.account_address());
     let second = okra_sandbox::NewLogin {
         row_interval_s: Some(60),
         ..login_with_rows(3)
@@ -54,63 +54,63 @@ fn play_commands(folder: &Path, manual_clock: &ManualClock) -> String {
     manual_clock.advance_seconds(100);
     bank.create_login(second).unwrap();
     let row = bank
-        .add_row(place.clone(), pending_transaction("A"))
+        .add_row(address.clone(), pending_transaction("A"))
         .unwrap()
         .row;
     manual_clock.advance_seconds(1_000);
-    bank.book_row(place.clone(), row, BookingDetails::default())
+    bank.book_row(address.clone(), row, BookingDetails::default())
         .unwrap();
     let row = bank
-        .add_row(place.clone(), pending_transaction("B"))
+        .add_row(address.clone(), pending_transaction("B"))
         .unwrap()
         .row;
     let change = RowAmendment {
         text: Some("B2".to_owned()),
         ..RowAmendment::default()
     };
-    bank.amend_row(place.clone(), row, change).unwrap();
-    let oldest = bank.list_rows(&place).unwrap().pop().unwrap();
-    bank.remove_row(place, oldest.row).unwrap();
+    bank.amend_row(address.clone(), row, change).unwrap();
+    let oldest = bank.list_rows(&address).unwrap().pop().unwrap();
+    bank.remove_row(address, oldest.row).unwrap();
     let faults = Faults {
         outage: Some(Outage::Unavailable),
         ..Faults::default()
     };
     bank.set_faults(FaultTarget::Bank, faults.clone()).unwrap();
-    bank.set_faults(FaultTarget::Login(probe.login), faults)
+    bank.set_faults(FaultTarget::Login(client.login), faults)
         .unwrap();
-    bank.set_consent(probe.login, ConsentState::Expired)
+    bank.set_consent(client.login, ConsentState::Expired)
         .unwrap();
     describe_bank(bank)
 }
 
 #[tokio::test]
-async fn nothing_that_was_played_is_forgotten() {
+async fn every_command_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let hand = ManualClock::new();
-    let before = play_commands(folder.path(), &hand);
-    let bank = open_bank(folder.path(), &hand).unwrap();
+    let manual_clock = ManualClock::new();
+    let before = execute_every_command(folder.path(), &manual_clock);
+    let bank = open_bank(folder.path(), &manual_clock).unwrap();
     assert_eq!(describe_bank(&bank), before);
     let login = bank.list_logins()[0].id;
     let token = bank.link_login(login).unwrap();
     drop(bank);
-    let bank = open_bank(folder.path(), &hand).unwrap();
+    let bank = open_bank(folder.path(), &manual_clock).unwrap();
     assert_eq!(bank.link_login(login).unwrap(), token);
 }
 
 #[test]
 fn a_line_that_was_being_written_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
-    let hand = ManualClock::new();
-    play_commands(folder.path(), &hand);
+    let manual_clock = ManualClock::new();
+    execute_every_command(folder.path(), &manual_clock);
     let file = folder.path().join(JOURNAL_FILE);
     let whole = fs::read(&file).unwrap();
     let lines = whole.iter().filter(|byte| **byte == b'\n').count();
     for length in (0..whole.len()).rev().step_by(37) {
         fs::write(&file, &whole[..length]).unwrap();
-        let bank = open_bank(folder.path(), &hand).unwrap();
+        let bank = open_bank(folder.path(), &manual_clock).unwrap();
         let added = bank.create_login(login_with_rows(1)).unwrap();
         drop(bank);
-        let bank = open_bank(folder.path(), &hand).unwrap();
+        let bank = open_bank(folder.path(), &manual_clock).unwrap();
         assert!(bank.find_login(added.id).is_some(), "cut to {length} bytes");
     }
     assert!(lines > 8);
@@ -119,10 +119,10 @@ fn a_line_that_was_being_written_is_cut_off() {
 #[test]
 fn a_folder_is_open_once_and_with_one_seed() {
     let folder = tempfile::tempdir().unwrap();
-    let hand = ManualClock::new();
-    let bank = open_bank(folder.path(), &hand).unwrap();
+    let manual_clock = ManualClock::new();
+    let bank = open_bank(folder.path(), &manual_clock).unwrap();
     assert!(matches!(
-        open_bank(folder.path(), &hand).err(),
+        open_bank(folder.path(), &manual_clock).err(),
         Some(SandboxOpenError::Locked)
     ));
     drop(bank);
@@ -131,21 +131,21 @@ fn a_folder_is_open_once_and_with_one_seed() {
         ..SandboxOptions::default()
     };
     assert!(matches!(
-        SandboxBank::open_folder(options, hand.bank_clock(), folder.path()).err(),
+        SandboxBank::open_folder(options, manual_clock.bank_clock(), folder.path()).err(),
         Some(SandboxOpenError::SeedMismatch { made_with: 1 })
     ));
 }
 
 #[test]
-fn a_journal_that_cannot_be_understood_is_not_guessed_at() {
-    let hand = ManualClock::new();
+fn an_unreadable_journal_is_rejected() {
+    let manual_clock = ManualClock::new();
     let check = |spoil: &dyn Fn(&str) -> String, expected: u64| {
         let folder = tempfile::tempdir().unwrap();
-        play_commands(folder.path(), &hand);
+        execute_every_command(folder.path(), &manual_clock);
         let file = folder.path().join(JOURNAL_FILE);
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, spoil(&text)).unwrap();
-        match open_bank(folder.path(), &hand).err() {
+        match open_bank(folder.path(), &manual_clock).err() {
             Some(
                 SandboxOpenError::UnreadableLine { line, .. }
                 | SandboxOpenError::ReplayFailed { line, .. },

@@ -1,4 +1,4 @@
-//! What holds whatever is played on a bank, in whatever order.
+//! Properties that hold after any commands, in any order.
 
 use okra_core::model::snapshot::{BookingStatus, Direction};
 use okra_sandbox::{
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::support::{LoginClient, ManualClock, login_with_rows};
 
-/// Something done to the one account there is. Rows are chosen by their place in the list.
+/// A step on the one account there is. Rows are chosen by their position in the list.
 #[derive(Clone, Debug)]
 enum BankStep {
     Wait(i64),
@@ -72,8 +72,8 @@ fn any_step() -> impl Strategy<Value = BankStep> {
     ]
 }
 
-/// Plays a step; what has no effect (there is no row, it is booked already) is left out.
-fn play_step(
+/// Executes a step. One without effect (there is no row, or it is booked already) is skipped.
+fn execute_step(
     bank: &SandboxBank,
     manual_clock: &ManualClock,
     address: &AccountAddress,
@@ -83,20 +83,20 @@ fn play_step(
     let chosen = |index: &prop::sample::Index| -> Option<RowKey> {
         (!listed.is_empty()).then(|| index.get(&listed).row)
     };
-    let place = address.clone();
+    let address = address.clone();
     match step {
         BankStep::Wait(seconds) => manual_clock.advance_seconds(*seconds),
         BankStep::Add(new) => {
-            bank.add_row(place, new.clone()).unwrap();
+            bank.add_row(address, new.clone()).unwrap();
         }
         BankStep::Book(index, how) => {
-            let _ = chosen(index).map(|row| bank.book_row(place, row, how.clone()));
+            let _ = chosen(index).map(|row| bank.book_row(address, row, how.clone()));
         }
         BankStep::Amend(index, change) => {
-            let _ = chosen(index).map(|row| bank.amend_row(place, row, change.clone()));
+            let _ = chosen(index).map(|row| bank.amend_row(address, row, change.clone()));
         }
         BankStep::Remove(index) => {
-            let _ = chosen(index).map(|row| bank.remove_row(place, row));
+            let _ = chosen(index).map(|row| bank.remove_row(address, row));
         }
     }
 }
@@ -124,38 +124,38 @@ fn login_with_live_rows() -> NewLogin {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// The list and the balances tie, answers that were kept are those that would be made, and a bank
-    /// that was closed and opened is the same bank.
+    /// The rows add up to the balances, cached responses are those that would be built, and a bank that was closed and
+    /// opened is the same bank.
     #[test]
-    fn a_bank_ties_and_forgets_nothing(steps in prop::collection::vec(any_step(), 1..40)) {
+    fn rows_add_up_to_the_balances_and_a_restart_changes_nothing(steps in prop::collection::vec(any_step(), 1..40)) {
         let folder = tempfile::tempdir().unwrap();
-        let hand = ManualClock::new();
-        let open = || SandboxBank::open_folder(SandboxOptions::default(), hand.bank_clock(), folder.path()).unwrap();
-        let probe = LoginClient::for_bank(open(), hand.clone(), login_with_live_rows());
-        let place = probe.account_address();
+        let manual_clock = ManualClock::new();
+        let open = || SandboxBank::open_folder(SandboxOptions::default(), manual_clock.bank_clock(), folder.path()).unwrap();
+        let client = LoginClient::for_bank(open(), manual_clock.clone(), login_with_live_rows());
+        let address = client.account_address();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let shown = |bank: &SandboxBank| {
-            let account = bank.find_login(place.login).unwrap().accounts.remove(0);
-            let rows = bank.list_rows(&place).unwrap();
+            let account = bank.find_login(address.login).unwrap().accounts.remove(0);
+            let rows = bank.list_rows(&address).unwrap();
             (parse_minor(&account.ledger), parse_minor(&account.available), rows)
         };
-        let (ledger, _, rows) = shown(&probe.bank);
+        let (ledger, _, rows) = shown(&client.bank);
         let opening = ledger - sum_amounts(&rows, BookingStatus::Booked);
         for step in &steps {
-            play_step(&probe.bank, &hand, &place, step);
-            let (ledger, available, rows) = shown(&probe.bank);
+            execute_step(&client.bank, &manual_clock, &address, step);
+            let (ledger, available, rows) = shown(&client.bank);
             prop_assert_eq!(ledger - sum_amounts(&rows, BookingStatus::Booked), opening);
             prop_assert_eq!(available - ledger, sum_amounts(&rows, BookingStatus::Pending));
             let ids: Vec<_> = runtime
-                .block_on(probe.list_transactions())
+                .block_on(client.list_transactions())
                 .iter()
                 .map(|row| row.get("TransactionId").and_then(|id| id.as_str()).map(str::to_owned))
                 .collect();
             let expected: Vec<_> = rows.into_iter().map(|row| row.transaction_id).collect();
             prop_assert_eq!(ids, expected);
         }
-        let before = shown(&probe.bank);
-        drop(probe);
+        let before = shown(&client.bank);
+        drop(client);
         prop_assert_eq!(shown(&open()), before);
     }
 }

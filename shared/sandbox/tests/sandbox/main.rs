@@ -1,9 +1,9 @@
-//! The sandbox bank as its customers see it: over HTTP, and through what drives it.
+//! The sandbox bank as its clients see it: over HTTP, and through the requests that control it.
 #![expect(
     clippy::unwrap_used,
     reason = "clippy sees that a function is a test, but not that its helpers are"
 )]
-#![expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
+#![expect(clippy::print_stderr, reason = "a skipped test states why")]
 
 mod api;
 mod control;

@@ -44,10 +44,11 @@ fn load_replay(file: &str) -> ReplayBank {
         BankStandard::Obie31,
         SandboxOptions::default(),
     )
+    .unwrap()
 }
 
 #[test]
-fn a_row_is_read_whole() {
+fn every_field_of_a_row_is_read() {
     let rows = read_rows(SMALL_FILE);
     let czk: Currency = "CZK".parse().unwrap();
     assert_eq!(
@@ -86,7 +87,7 @@ fn a_row_is_read_whole() {
 }
 
 #[test]
-fn a_bad_row_is_named_by_line_and_reason_and_the_next_is_read() {
+fn a_malformed_row_is_reported_with_its_line_and_the_next_is_read() {
     let check = |line: &[u8], expected: &str| {
         let mut file = format!("{HEADER}\r\n1;7;930101;PRIJEM;;1.00;1.00;;;\r\n").into_bytes();
         file.extend_from_slice(line);
@@ -102,13 +103,13 @@ fn a_bad_row_is_named_by_line_and_reason_and_the_next_is_read() {
         assert_eq!(rows.next().unwrap().unwrap().trans_id, 3);
         assert!(rows.next().is_none());
     };
-    let day = "the date is not a day as YYMMDD";
+    let day = "the date must be a day as YYMMDD";
     for bad in [
         "930230", "931301", "9301", "93010a", "", "19930101", "+30101",
     ] {
         check(format!("2;7;{bad};PRIJEM;;1;1;;;").as_bytes(), day);
     }
-    let amount = "amount is not an amount in CZK: ";
+    let amount = "amount must be an amount in CZK: ";
     let syntax = "an amount must be decimal digits with at most one point";
     for bad in ["", "12,50", "1.2.3", "x", "1e3"] {
         let line = format!("2;7;930101;PRIJEM;;{bad};1;;;");
@@ -119,10 +120,13 @@ fn a_bad_row_is_named_by_line_and_reason_and_the_next_is_read() {
         b"2;7;930101;PRIJEM;;1.005;1;;;",
         &format!("{amount}{precision}"),
     );
-    let balance = "balance is not an amount in CZK: ";
+    let balance = "balance must be an amount in CZK: ";
     check(b"2;7;930101;PRIJEM;;1;?;;;", &format!("{balance}{syntax}"));
-    check(b"2;7;930101;PRIJEM;;-1;1;;;", "the amount is negative");
-    let kind = "the type is none of PRIJEM, VYDAJ, VYBER";
+    check(
+        b"2;7;930101;PRIJEM;;-1;1;;;",
+        "the amount must not be negative",
+    );
+    let kind = "the type must be PRIJEM, VYDAJ or VYBER";
     check(b"2;7;930101;CREDIT;;1;1;;;", kind);
     check(b"2;7;930101;PRIJEM;;1;1;;", "the column account is missing");
     check(b"2;7", "the column date is missing");
@@ -130,25 +134,25 @@ fn a_bad_row_is_named_by_line_and_reason_and_the_next_is_read() {
         b"2;7;930101;PRIJEM;;1;1;;;;",
         "there are more than 10 columns",
     );
-    let duplicate = "the trans_id 1 stands on an earlier line too";
+    let duplicate = "the trans_id 1 is on an earlier line too";
     check(b"1;7;930101;PRIJEM;;1;1;;;", duplicate);
     check(
         b"two;7;930101;PRIJEM;;1;1;;;",
-        "trans_id is not a whole number",
+        "trans_id must be a whole number",
     );
     check(
         b"2;;930101;PRIJEM;;1;1;;;",
-        "account_id is not a whole number",
+        "account_id must be a whole number",
     );
     check(
         b"2;7;930101;PRIJEM;VKL\xC1D;1;1;;;",
-        "operation is not UTF-8",
+        "operation must be UTF-8",
     );
-    check(b"2;7;930101;PR\xFF;;1;1;;;", "type is not UTF-8");
+    check(b"2;7;930101;PR\xFF;;1;1;;;", "type must be UTF-8");
 }
 
 #[test]
-fn a_bad_row_does_not_use_up_its_id() {
+fn a_malformed_row_does_not_use_up_its_id() {
     let file = format!("{HEADER}\n1;7;x;PRIJEM;;1;1;;;\n1;7;930101;PRIJEM;;1;1;;;\n");
     let rows: Vec<_> = PkddReader::new(file.as_bytes()).unwrap().collect();
     assert_eq!(
@@ -158,7 +162,7 @@ fn a_bad_row_does_not_use_up_its_id() {
 }
 
 #[test]
-fn a_file_that_is_none_is_refused_at_its_first_line() {
+fn a_file_without_the_header_is_rejected_at_its_first_line() {
     let check = |file: &str, expected: &str| {
         let error = PkddReader::new(file.as_bytes()).unwrap_err();
         assert!(error.reason.is_final());
@@ -173,7 +177,7 @@ fn a_file_that_is_none_is_refused_at_its_first_line() {
 }
 
 #[test]
-fn an_endless_line_ends_the_file() {
+fn an_overlong_line_ends_the_file() {
     let file = format!(
         "{HEADER}\n1;7;930101;PRIJEM;{};1;1;;;\n",
         "x".repeat(100_000)
@@ -186,13 +190,13 @@ fn an_endless_line_ends_the_file() {
 }
 
 #[test]
-fn a_file_that_is_not_there_says_so() {
+fn a_missing_file_is_an_error() {
     let error = PkddReader::open_file("/nowhere/trans.csv".as_ref()).unwrap_err();
     assert_eq!(error.to_string(), "line 1: the file cannot be read");
 }
 
-/// Ids listed and the booked balance of an account, as its customer sees them; `None` while there is
-/// no such account.
+/// The listed ids and the booked balance of an account, as its customer sees them; `None` while there is no such
+/// account.
 async fn list_as_customer(replay: &ReplayBank, account: u64) -> Option<(Vec<String>, String)> {
     let login = replay.login_id(account).unwrap();
     let token = replay.sandbox_bank().link_login(login).unwrap();
@@ -203,13 +207,13 @@ async fn list_as_customer(replay: &ReplayBank, account: u64) -> Option<(Vec<Stri
         .parse_json();
     let is_listed = !list["Data"]["Account"].as_array().unwrap().is_empty();
     let path = format!("{base}/{account}/transactions");
-    let answer = send_get(&router, &path, Some(token.as_str())).await;
-    if answer.status == StatusCode::BAD_REQUEST {
+    let response = send_get(&router, &path, Some(token.as_str())).await;
+    if response.status == StatusCode::BAD_REQUEST {
         assert!(!is_listed);
         return None;
     }
     assert!(is_listed);
-    let ids = parse_transactions(&answer)
+    let ids = parse_transactions(&response)
         .iter()
         .map(|row| row["TransactionId"].as_str().unwrap().to_owned())
         .collect();
@@ -249,13 +253,13 @@ async fn each_day_shows_its_rows_and_the_balance_of_the_last_one_in_the_file() {
     check(4, 8, Some((&["6", "2"], "810.00"))).await;
     check(5, 8, Some((&["5", "6", "2"], "810.00"))).await;
     check(5, 7, Some((&["7", "4", "3", "1"], "-99.50"))).await;
-    // Back again: a day shows what it showed.
+    // Moving back: a day shows what it showed before.
     check(2, 7, Some((&["4", "3", "1"], "-101.50"))).await;
     check(1, 8, None).await;
 }
 
 #[test]
-fn a_day_says_what_it_brings() {
+fn a_day_reports_its_rows_and_logins() {
     let replay = load_replay(SMALL_FILE);
     let (seven, eight) = (replay.login_id(7).unwrap(), replay.login_id(8).unwrap());
     let days: Vec<_> = replay.days_with_rows().collect();
@@ -276,7 +280,7 @@ fn a_day_says_what_it_brings() {
 }
 
 #[tokio::test]
-async fn the_whole_file_is_shown_as_it_is() {
+async fn the_whole_file_is_shown() {
     let Some(path) = reference_path("data/pkdd99/trans.csv") else {
         return;
     };
@@ -296,7 +300,8 @@ async fn the_whole_file_is_shown_as_it_is() {
         rows.clone(),
         BankStandard::Obie40,
         SandboxOptions::default(),
-    );
+    )
+    .unwrap();
     let logins = |reports: &[DayReport]| {
         let new = reports.iter().map(|report| report.new_logins.len());
         new.sum::<usize>()
@@ -327,10 +332,10 @@ async fn the_whole_file_is_shown_as_it_is() {
     }
 }
 
-/// In the order of the file the balances of two fifths of the account-days do not tie. In an order that
-/// the rows of a day allow, all but six in a hundred do; those are the file's own gaps.
+/// In the order of the file the balances of two fifths of the account-days do not add up. In some order of a day's rows,
+/// all but six in a hundred do; those are gaps in the file itself.
 #[test]
-fn most_days_tie_in_some_order_of_their_rows() {
+fn the_balances_of_most_days_add_up_in_some_order_of_their_rows() {
     let Some(path) = reference_path("data/pkdd99/trans.csv") else {
         return;
     };
@@ -365,7 +370,7 @@ fn most_days_tie_in_some_order_of_their_rows() {
 }
 
 #[test]
-fn quotes_marks_and_blank_lines_do_not_confuse_the_numbers() {
+fn quotes_byte_order_marks_and_blank_lines_keep_line_numbers_right() {
     let quoted = HEADER.replace("trans_id", "\"trans_id\"");
     let file = format!(
         "\u{FEFF}{quoted}\r\n\n \r\n1;7;930101;\"PRIJEM\";\"VKLAD; X\";1;1;;;\r\n\

@@ -1,4 +1,4 @@
-//! Every kind of answer against the official description of it.
+//! Every kind of response against the official specification.
 
 use std::fs;
 
@@ -71,8 +71,8 @@ async fn check_responses(standard: BankStandard, bank: &SandboxBank, token: &str
             "OBErrorResponse1",
         ),
     ] {
-        let answer = send_get(&bank.api_router(), &format!("{base}{below}"), token).await;
-        let (json, validator) = (answer.parse_json(), spec.schema_validator(schema));
+        let response = send_get(&bank.api_router(), &format!("{base}{below}"), token).await;
+        let (json, validator) = (response.parse_json(), spec.schema_validator(schema));
         let errors: Vec<_> = validator
             .iter_errors(&json)
             .map(|error| format!("{}: {error}", error.instance_path()))
@@ -82,15 +82,15 @@ async fn check_responses(standard: BankStandard, bank: &SandboxBank, token: &str
 }
 
 #[tokio::test]
-async fn generated_answers_are_true_to_the_standard() {
+async fn generated_responses_match_the_standard() {
     let login = NewLogin {
         accounts: 2,
         row_interval_s: Some(60),
         ..login_with_rows(150)
     };
-    let probe = LoginClient::with_options(SandboxOptions::default(), login);
-    probe.manual_clock.advance_seconds(600);
-    let place = probe.account_address();
+    let client = LoginClient::with_options(SandboxOptions::default(), login);
+    client.manual_clock.advance_seconds(600);
+    let address = client.account_address();
     let added = NewTransaction {
         direction: Direction::Debit,
         amount: "1000000000".to_owned(),
@@ -99,20 +99,21 @@ async fn generated_answers_are_true_to_the_standard() {
         booking_time: None,
         id: None,
     };
-    probe.bank.add_row(place.clone(), added).unwrap();
+    client.bank.add_row(address.clone(), added).unwrap();
     for standard in [BankStandard::Obie31, BankStandard::Obie40] {
-        check_responses(standard, &probe.bank, &probe.token, &place.account_id).await;
+        check_responses(standard, &client.bank, &client.token, &address.account_id).await;
     }
 }
 
 #[tokio::test]
-async fn replayed_answers_are_true_to_the_standard() {
+async fn replayed_responses_match_the_standard() {
     let rows = PkddReader::new(crate::pkdd::SMALL_FILE.as_bytes()).unwrap();
     let replay = ReplayBank::load_rows(
         rows.map(Result::unwrap),
         BankStandard::Obie31,
         SandboxOptions::default(),
-    );
+    )
+    .unwrap();
     replay.advance_to(jiff::civil::date(1993, 1, 5));
     let login = replay.login_id(7).unwrap();
     let token = replay.sandbox_bank().link_login(login).unwrap();
@@ -122,15 +123,15 @@ async fn replayed_answers_are_true_to_the_standard() {
 }
 
 #[tokio::test]
-async fn a_malformed_answer_is_not() {
-    let probe = LoginClient::with_options(SandboxOptions::default(), login_with_rows(20));
+async fn a_malformed_response_does_not_match_the_standard() {
+    let client = LoginClient::with_options(SandboxOptions::default(), login_with_rows(20));
     for malformed in [MalformedFault::CommaAmount, MalformedFault::WrongTypes] {
         let faults = Faults {
             malformed: Some(malformed),
             ..Faults::default()
         };
-        probe.bank.set_faults(FaultTarget::Bank, faults).unwrap();
-        let json = probe.get_first_account("/transactions").await.parse_json();
+        client.bank.set_faults(FaultTarget::Bank, faults).unwrap();
+        let json = client.get_first_account("/transactions").await.parse_json();
         if let Some(spec) = ObieComponents::load_components(BankStandard::Obie31) {
             assert!(!spec.schema_validator("OBReadTransaction6").is_valid(&json));
         }

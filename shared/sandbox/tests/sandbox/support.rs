@@ -1,4 +1,4 @@
-//! A bank with a driven clock, and somebody who asks it.
+//! A bank with a manual clock, and a client of it.
 
 use std::{
     path::PathBuf,
@@ -23,7 +23,7 @@ pub(crate) const START: i64 = 1_800_000_000;
 
 pub(crate) const BOTH_STANDARDS: [BankStandard; 2] = [BankStandard::Obie31, BankStandard::Obie40];
 
-/// A clock that is moved by hand.
+/// A clock that a test sets.
 #[derive(Clone)]
 pub(crate) struct ManualClock(Arc<AtomicI64>);
 
@@ -69,9 +69,9 @@ pub(crate) struct LoginClient {
 
 impl LoginClient {
     pub(crate) fn with_options(options: SandboxOptions, login: NewLogin) -> Self {
-        let hand = ManualClock::new();
-        let bank = SandboxBank::in_memory(options, hand.bank_clock());
-        Self::for_bank(bank, hand, login)
+        let manual_clock = ManualClock::new();
+        let bank = SandboxBank::in_memory(options, manual_clock.bank_clock());
+        Self::for_bank(bank, manual_clock, login)
     }
 
     pub(crate) fn for_bank(bank: SandboxBank, manual_clock: ManualClock, login: NewLogin) -> Self {
@@ -98,7 +98,7 @@ impl LoginClient {
         }
     }
 
-    /// Asks for what is below `/accounts` in version 3.1.
+    /// Gets what is below `/accounts` in version 3.1.
     pub(crate) async fn get_path(&self, subpath: &str) -> ClientResponse {
         self.get_in_standard(BankStandard::Obie31, subpath).await
     }
@@ -112,7 +112,7 @@ impl LoginClient {
         send_get(&self.bank.api_router(), &path, Some(&self.token)).await
     }
 
-    /// Asks for what is below the first account.
+    /// Gets what is below the first account.
     pub(crate) async fn get_first_account(&self, subpath: &str) -> ClientResponse {
         self.get_path(&format!("/{}{subpath}", self.account_address().account_id))
             .await
@@ -180,7 +180,7 @@ pub(crate) async fn send_request(
     }
 }
 
-/// Where reference material is, if it is anywhere; says so if not.
+/// Where reference material is; prints that a test is skipped where it is missing.
 pub(crate) fn reference_path(path: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../../shared")

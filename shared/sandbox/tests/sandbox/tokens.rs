@@ -1,4 +1,4 @@
-//! Tokens that end, and the token endpoint.
+//! Tokens that expire, and the token endpoint.
 
 use axum::body::Body;
 use http::{Request, StatusCode, header};
@@ -47,15 +47,15 @@ impl TokenClient {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Body::from(form))
             .unwrap();
-        let answer = self
+        let response = self
             .login_client
             .bank
             .api_router()
             .oneshot(request)
             .await
             .unwrap();
-        let status = answer.status();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap_or_default())
     }
 
@@ -68,7 +68,7 @@ impl TokenClient {
 }
 
 #[tokio::test]
-async fn a_token_ends_and_its_refresh_token_buys_the_next() {
+async fn a_token_expires_and_its_refresh_token_buys_the_next() {
     let client = TokenClient::new();
     let first = client.issue_tokens(FIVE_MINUTES);
     assert_eq!(
@@ -119,7 +119,7 @@ async fn a_refresh_token_shown_twice_ends_the_grant() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_is_not_replaced_can_be_used_again() {
+async fn a_refresh_token_that_is_not_rotated_stays_valid() {
     let client = TokenClient::new();
     let terms = TokenTerms {
         rotate: false,
@@ -136,7 +136,7 @@ async fn a_refresh_token_that_is_not_replaced_can_be_used_again() {
 }
 
 #[tokio::test]
-async fn what_the_endpoint_refuses() {
+async fn the_endpoint_rejects_invalid_requests() {
     let client = TokenClient::new();
     let tokens = client.issue_tokens(FIVE_MINUTES);
     let check = async |form: &str, status: u16, error: &str| {
@@ -186,7 +186,7 @@ async fn what_the_endpoint_refuses() {
 }
 
 #[tokio::test]
-async fn the_endpoint_breaks_by_request() {
+async fn the_endpoint_fails_where_a_fault_is_set() {
     let client = TokenClient::new();
     let tokens = client.issue_tokens(FIVE_MINUTES);
     let faults = Faults {
@@ -210,12 +210,16 @@ async fn the_endpoint_breaks_by_request() {
 #[tokio::test]
 async fn tokens_outlive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let hand = crate::support::ManualClock::new();
+    let manual_clock = crate::support::ManualClock::new();
     let open = || {
-        SandboxBank::open_folder(SandboxOptions::default(), hand.bank_clock(), folder.path())
-            .unwrap()
+        SandboxBank::open_folder(
+            SandboxOptions::default(),
+            manual_clock.bank_clock(),
+            folder.path(),
+        )
+        .unwrap()
     };
-    let probe = LoginClient::for_bank(open(), hand.clone(), login_with_rows(10));
+    let probe = LoginClient::for_bank(open(), manual_clock.clone(), login_with_rows(10));
     let login = probe.login;
     let first = probe.bank.issue_tokens(login, FIVE_MINUTES).unwrap();
     let second = probe
@@ -228,7 +232,7 @@ async fn tokens_outlive_a_restart() {
     let path = "/open-banking/v3.1/aisp/accounts";
     let token = Some(second.access_token.as_str());
     assert_eq!(send_get(&bank.api_router(), path, token).await.status, 200);
-    hand.advance_seconds(300);
+    manual_clock.advance_seconds(300);
     assert_eq!(send_get(&bank.api_router(), path, token).await.status, 401);
     assert!(
         bank.renew_tokens(second.refresh_token.as_str())
