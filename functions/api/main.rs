@@ -7,7 +7,8 @@ use okra_handlers::{RuntimeContext, init_json_logging};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     init_json_logging();
-    let router = &okra_web::build_router(ApiState::new(RuntimeContext::from_env()?, None));
+    let services = ApiState::new(RuntimeContext::from_env()?, None);
+    let router = &okra_web::build_router(services.clone(), okra_api::build_router(services));
     let handle = async |event: LambdaEvent<gateway::GatewayEvent>| {
         let answer = gateway::serve_event(router.clone(), event.payload).await;
         answer.map_err(Error::from)

@@ -162,11 +162,9 @@ impl LocalSystem {
         listener: TcpListener,
         sandbox: Option<Arc<dyn SandboxLoginFactory>>,
     ) {
-        serve_router(
-            tasks,
-            listener,
-            okra_web::build_router(ApiState::new(self.environment.clone(), sandbox)),
-        );
+        let services = ApiState::new(self.environment.clone(), sandbox);
+        let router = okra_web::build_router(services.clone(), okra_api::build_router(services));
+        serve_router(tasks, listener, router);
     }
 }
 

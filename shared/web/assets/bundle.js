@@ -12,7 +12,7 @@
   var PRODUCTS = ['balance', 'transactions'];
   var open = null;
 
-  // What is wrong with the options, in words for whoever wrote them; empty where nothing is.
+  // What is wrong with the options, in a sentence for the developer; empty where nothing is wrong.
   function problem(options) {
     if (!options || typeof options !== 'object') return 'Okra.buildWithOptions takes an object of options.';
     if (!options.key) return 'key is missing: the public key of your app, from the dashboard, under Keys.';
@@ -20,25 +20,25 @@
     if (!options.token) return 'token is missing: the client token of your app, from the dashboard, under Keys.';
     var refresh = options.refresh;
     if (refresh === undefined || refresh === null || refresh === true) return '';
-    if (refresh === false) return 'refresh is false, and a linked record is always kept fresh here: leave refresh out for daily.';
-    if (typeof refresh !== 'object' || Array.isArray(refresh)) return 'refresh is true or an object {interval, products, webhook_url}.';
-    for (var name in refresh) if (['interval', 'products', 'webhook_url'].indexOf(name) < 0) return 'refresh.' + name + ' is not known: refresh takes interval, products and webhook_url.';
-    if ('interval' in refresh && INTERVALS.indexOf(refresh.interval) < 0) return 'refresh.interval is ' + JSON.stringify(refresh.interval) + ', and has to be one of ' + INTERVALS.join(', ') + '.';
+    if (refresh === false) return 'refresh is false, and a linked record is always refreshed here: leave refresh out for daily.';
+    if (typeof refresh !== 'object' || Array.isArray(refresh)) return 'refresh must be true or an object {interval, products, webhook_url}.';
+    for (var name in refresh) if (['interval', 'products', 'webhook_url'].indexOf(name) < 0) return 'refresh.' + name + ' is unknown: refresh takes interval, products and webhook_url.';
+    if ('interval' in refresh && INTERVALS.indexOf(refresh.interval) < 0) return 'refresh.interval is ' + JSON.stringify(refresh.interval) + ', and must be one of ' + INTERVALS.join(', ') + '.';
     if ('products' in refresh) {
       var list = refresh.products;
       var good = Array.isArray(list) && list.length && list.every(function (it) { return PRODUCTS.indexOf(it) >= 0; });
-      if (!good) return 'refresh.products is ' + JSON.stringify(list) + ', and has to be a list of "balance", "transactions", or both.';
+      if (!good) return 'refresh.products is ' + JSON.stringify(list) + ', and must be a list of "balance", "transactions", or both.';
     }
-    if ('webhook_url' in refresh && !/^https?:\/\//.test(refresh.webhook_url)) return 'refresh.webhook_url has to be a URL that begins with https://.';
+    if ('webhook_url' in refresh && !/^https?:\/\//.test(refresh.webhook_url)) return 'refresh.webhook_url must be a URL that begins with https://.';
     return '';
   }
 
-  function refuse(options, message) {
+  function rejectOptions(options, message) {
     console.error('Okra: ' + message);
     if (options && options.onError) options.onError({ type: 'error', error: true, status: false, code: 1000, method: 'Widget', message: message });
   }
 
-  // Callbacks cannot be posted, and what cannot be written as JSON neither.
+  // Callbacks cannot be posted, nor what JSON cannot express.
   function plain(options) {
     var copy = {};
     for (var name in options) if (CALLBACKS.indexOf(name) < 0) copy[name] = options[name];
@@ -57,12 +57,12 @@
     var style = this.frame.style;
     style.position = 'fixed'; style.inset = '0'; style.width = '100%'; style.height = '100%';
     style.border = '0'; style.zIndex = '2147483647'; style.colorScheme = 'auto'; style.background = 'transparent';
-    this.listen = function (event) { self.hear(event); };
+    this.listen = function (event) { self.handleMessage(event); };
     window.addEventListener('message', this.listen);
     document.body.appendChild(this.frame);
   }
 
-  Widget.prototype.hear = function (event) {
+  Widget.prototype.handleMessage = function (event) {
     if (event.source !== this.frame.contentWindow || event.origin !== this.origin || !event.data) return;
     var data = event.data, options = this.options;
     if (data.ifameLoaded) event.source.postMessage(this.sent, this.origin);
@@ -85,7 +85,7 @@
     baseUrl: script && script.src ? new URL(script.src).origin : window.location.origin,
     buildWithOptions: function (options) {
       var wrong = problem(options);
-      if (wrong) return refuse(options, wrong);
+      if (wrong) return rejectOptions(options, wrong);
       if (open) open.close();
       var sent = plain(options);
       if (options.env) sent.env = options.env === 'production' ? 'production' : 'production-sandbox';
@@ -95,7 +95,7 @@
       open = new Widget(options, sent, again + '&key=' + encodeURIComponent(options.key));
     },
     buildWithShortUrl: function (options) {
-      if (!options || !options.short_url) return refuse(options, 'short_url is missing.');
+      if (!options || !options.short_url) return rejectOptions(options, 'short_url is missing.');
       if (open) open.close();
       var sent = plain(options);
       sent.ref = sent.short_url;

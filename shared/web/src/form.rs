@@ -2,6 +2,8 @@
 
 use axum::body::{Body, to_bytes};
 
+use crate::page_error::PageError;
+
 /// Bytes of a form at most.
 const MAX_FORM_BYTES: usize = 32 * 1024;
 
@@ -25,6 +27,20 @@ impl FormFields {
     pub(crate) fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value.trim())
+    }
+
+    /// The number of a field; `None` where it is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`PageError::Rejected`] where it is not a number.
+    pub(crate) fn parse_number(&self, name: &str) -> Result<Option<u64>, PageError> {
+        let text = self.get(name);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let number = text.parse().map(Some);
+        number.map_err(|_| PageError::invalid_form(format!("{name} must be a number.")))
     }
 
     /// Every value of a name, in order.

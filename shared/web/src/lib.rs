@@ -1,8 +1,8 @@
 //! The dashboard and the widget: server-rendered pages, served beside the API by the same router.
 //!
 //! [`dashboard`] is what an app sees of its records and webhooks after it signed in; [`widget`] is the frame in which a
-//! customer links a bank. Both are drawn from [`components`]. What a button of the dashboard does is what an app can
-//! do through the API. Pages have no inline script and no inline style, and nothing from a third party. Styles,
+//! customer links a bank. Both are drawn from [`components`] and act through the application layer (`okra_app`), like
+//! the API: what a button of the dashboard does is what an app can do. Pages have no inline script and no inline style, and nothing from a third party. Styles,
 //! scripts and pictures are embedded ([`assets`]) and named by the hash of their content, so that browsers cache
 //! them for good.
 
@@ -23,15 +23,15 @@ use axum::{
     middleware::{Next, from_fn},
     response::Response,
 };
-use okra_api::ApiState;
+use okra_app::Services;
 
 pub use self::dashboard::ROUTES as DASHBOARD;
 use self::web_state::WebState;
 
-/// A router with the dashboard and the widget on their own paths, and the API on every other.
-pub fn build_router(api: ApiState) -> Router {
+/// A router with the dashboard and the widget on their own paths, and `fallback`, the API, on every other.
+pub fn build_router(services: Services, fallback: Router) -> Router {
     let web = Arc::new(WebState {
-        api: Arc::new(api.clone()),
+        services: Arc::new(services),
     });
     let pages = Router::new()
         .merge(assets::asset_routes())
@@ -39,7 +39,7 @@ pub fn build_router(api: ApiState) -> Router {
         .merge(widget::widget_routes())
         .layer(from_fn(serve_page))
         .with_state(web);
-    pages.fallback_service(okra_api::build_router(api))
+    pages.fallback_service(fallback)
 }
 
 /// What a page may load: the styles, scripts and pictures of its own origin, and nothing inline.

@@ -10,6 +10,8 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use maud::html;
+use okra_app::AppError;
+use okra_core::model::fault::FaultClass;
 use okra_store::StoreError;
 
 use crate::components::document::render_document;
@@ -33,6 +35,7 @@ impl PageError {
         Self::Internal(Box::new(cause))
     }
 
+    /// What a form holds cannot be used.
     pub(crate) fn invalid_form(sentence: impl Into<String>) -> Self {
         Self::Rejected(StatusCode::BAD_REQUEST, sentence.into())
     }
@@ -78,6 +81,35 @@ impl IntoResponse for PageError {
             }
         };
         render_document(status, title, &body)
+    }
+}
+
+impl From<AppError> for PageError {
+    fn from(error: AppError) -> Self {
+        let sentence = format!("{error}.");
+        match error {
+            AppError::NotFound { what } => Self::NotFound(what),
+            AppError::Internal(cause) => Self::Internal(cause),
+            AppError::Busy | AppError::Contended(_) => {
+                Self::Rejected(StatusCode::SERVICE_UNAVAILABLE, sentence)
+            }
+            AppError::BankFault { fault, .. } => {
+                Self::Rejected(bank_fault_status(fault.class), sentence)
+            }
+            _ => Self::invalid_form(sentence),
+        }
+    }
+}
+
+/// The status of a page that a bank's fault keeps from being shown.
+const fn bank_fault_status(class: FaultClass) -> StatusCode {
+    match class {
+        FaultClass::BankUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        FaultClass::MalformedResponse => StatusCode::BAD_GATEWAY,
+        FaultClass::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        FaultClass::RateLimited | FaultClass::QuotaSpent | FaultClass::ConsentRejected => {
+            StatusCode::BAD_REQUEST
+        }
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use okra_api::ApiState;
+use okra_app::Services;
 
 /// What every page stands on.
 pub(crate) struct WebState {
-    pub(crate) api: Arc<ApiState>,
+    pub(crate) services: Arc<Services>,
 }
 
 impl WebState {
+    /// The time.
     pub(crate) fn now(&self) -> jiff::Timestamp {
-        self.api.clock.now()
+        self.services.clock.now()
     }
 }

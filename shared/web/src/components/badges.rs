@@ -1,10 +1,13 @@
 //! Badges: a label on a coloured ground. The colour repeats what the label says.
 
 use maud::{Markup, html};
-use okra_core::{delivery::endpoint_health::EndpointStatus, resilience::bank_breaker::BankStatus};
-use okra_store::{RecordStatus, ReplayState, StoredEndpointHealth};
+use okra_core::{
+    delivery::endpoint_health::{EndpointHealth, EndpointStatus},
+    resilience::bank_breaker::BankStatus,
+};
+use okra_store::{DeliveryState, RecordStatus, ReplayState};
 
-use super::labels::{DELIVERY_STATES, record_status_label};
+use super::labels::{delivery_state_label, record_status_label};
 
 /// A label on a ground of the tone's colour: `good`, `warn`, `bad` or `idle`.
 pub(crate) fn render_badge(tone: &'static str, text: &str) -> Markup {
@@ -31,8 +34,7 @@ pub(crate) fn render_bank_status(status: BankStatus) -> Markup {
 }
 
 /// The health of an endpoint: whether events are sent to it.
-pub(crate) fn render_health_badge(health: &StoredEndpointHealth) -> Markup {
-    let health = &health.health;
+pub(crate) fn render_health_badge(health: &EndpointHealth) -> Markup {
     match health.status() {
         EndpointStatus::Disabled => render_badge("idle", "Disabled"),
         EndpointStatus::Parked => render_badge("bad", "Parked"),
@@ -41,17 +43,15 @@ pub(crate) fn render_health_badge(health: &StoredEndpointHealth) -> Markup {
     }
 }
 
-/// The state of a delivery, by its name.
-pub(crate) fn render_delivery_state(state: &str) -> Markup {
-    let known = DELIVERY_STATES.iter().find(|(name, _)| *name == state);
-    let text = known.map_or(state, |(_, text)| text);
+/// The state of a delivery.
+pub(crate) fn render_delivery_state(state: DeliveryState) -> Markup {
     let tone = match state {
-        "delivered" => "good",
-        "retry" | "parked" => "warn",
-        "exhausted" => "bad",
-        _ => "idle",
+        DeliveryState::Delivered => "good",
+        DeliveryState::Retry | DeliveryState::Parked => "warn",
+        DeliveryState::Exhausted => "bad",
+        DeliveryState::Cancelled => "idle",
     };
-    render_badge(tone, text)
+    render_badge(tone, delivery_state_label(state))
 }
 
 /// The state of a replay.

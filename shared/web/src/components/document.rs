@@ -28,7 +28,7 @@ pub(crate) fn render_document(status: StatusCode, title: &str, body: &Markup) ->
     html_response(status, page)
 }
 
-/// Markup as an answer.
+/// Markup as a response.
 pub(crate) fn html_response(status: StatusCode, page: Markup) -> Response {
     let html = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
     (status, html, page.into_string()).into_response()

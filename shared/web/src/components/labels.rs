@@ -7,7 +7,7 @@ use okra_core::{
     model::{fault::FaultClass, interval::Interval, snapshot::Product},
     sync::feed::PayloadMode,
 };
-use okra_store::RecordStatus;
+use okra_store::{DeliveryState, RecordStatus};
 
 /// `every minute`, `daily`.
 pub(crate) const fn describe_interval(interval: Interval) -> &'static str {
@@ -29,6 +29,13 @@ pub(crate) const fn product_label(product: Product) -> &'static str {
         Product::Balance => "Balance",
         Product::Transactions => "Transactions",
     }
+}
+
+/// The product of this name.
+pub(crate) fn find_product(name: &str) -> Option<Product> {
+    Product::ALL
+        .into_iter()
+        .find(|product| product.as_str() == name)
 }
 
 /// `balance and transactions`.
@@ -78,18 +85,31 @@ pub(crate) const fn refresh_outcome_label(outcome: Option<&str>) -> &'static str
         b"failed" => "the refresh failed; it is retried automatically",
         b"contended" => "another refresh of the record finished first",
         b"held" => "deferred; the bank is not called at the moment",
+        // A job that a later one replaced has no outcome of its own.
+        b"" => "replaced by a later refresh",
         _ => "the record does not exist any more",
     }
 }
 
-/// The states of a delivery, by their names.
-pub(crate) const DELIVERY_STATES: [(&str, &str); 5] = [
-    ("delivered", "Delivered"),
-    ("retry", "Retry scheduled"),
-    ("parked", "Parked"),
-    ("exhausted", "Given up"),
-    ("cancelled", "Cancelled"),
+/// Every state of a delivery, in the order of a choice.
+pub(crate) const DELIVERY_STATES: [DeliveryState; 5] = [
+    DeliveryState::Delivered,
+    DeliveryState::Retry,
+    DeliveryState::Parked,
+    DeliveryState::Exhausted,
+    DeliveryState::Cancelled,
 ];
+
+/// The state of a delivery.
+pub(crate) const fn delivery_state_label(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::Delivered => "Delivered",
+        DeliveryState::Retry => "Retry scheduled",
+        DeliveryState::Parked => "Parked",
+        DeliveryState::Exhausted => "Given up",
+        DeliveryState::Cancelled => "Cancelled",
+    }
+}
 
 /// The outcome of an attempt, by its class.
 pub(crate) fn attempt_outcome_label(class: &str) -> &str {

@@ -116,7 +116,7 @@ async fn load_on_demand_usage(
         bank_of.insert(head.record, head.bank);
         jobs_to_read.extend(Product::ALL.map(|product| (head.record, product)));
     }
-    let jobs = web.api.store.load_jobs(&jobs_to_read).await?;
+    let jobs = web.services.store.load_jobs(&jobs_to_read).await?;
     // In the order of the records, so that the page names the same record each time.
     for (record, product) in jobs_to_read {
         let (Some(job), Some(bank)) = (jobs.get(&(record, product)), bank_of.get(&record)) else {
@@ -203,8 +203,8 @@ struct BankTable {
 
 impl BankTable {
     async fn load_table(web: &WebState, session: &AppSession) -> Result<Self, PageError> {
-        let store = &web.api.store;
-        let banks = store.list_banks_for_app(session.app.id);
+        let store = &web.services.store;
+        let banks = store.list_banks_for_app(session.app().id);
         let (banks, breakers) =
             futures::future::try_join(banks, store.list_bank_breakers()).await?;
         let records = load_records(web, session).await?;

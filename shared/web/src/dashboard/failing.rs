@@ -39,7 +39,7 @@ pub(crate) async fn find_failing_records(
 
 /// The banks whose circuit is open.
 async fn load_banks_down(web: &WebState) -> Result<HashSet<BankId>, PageError> {
-    let breakers = web.api.store.list_bank_breakers().await?;
+    let breakers = web.services.store.list_bank_breakers().await?;
     let open = breakers.into_iter().filter(|(_, it)| it.is_open());
     Ok(open.map(|(bank, _)| bank).collect())
 }
@@ -56,7 +56,7 @@ async fn load_accounts_by_record(
         .collect();
     customers.sort_unstable();
     customers.dedup();
-    let store = &web.api.store;
+    let store = &web.services.store;
     let reads = customers
         .into_iter()
         .map(|id| store.find_customer_with_accounts(id));

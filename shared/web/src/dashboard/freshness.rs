@@ -33,7 +33,7 @@ pub(crate) async fn load_freshness(
         .iter()
         .filter(|head| head.status == RecordStatus::Active);
     let keys: Vec<DueKey> = active.flat_map(RecordHead::due_keys).collect();
-    let entries = web.api.store.load_due_entries(&keys).await?;
+    let entries = web.services.store.load_due_entries(&keys).await?;
     let mut by_record: HashMap<RecordId, Vec<DueEntry>> = HashMap::new();
     for entry in entries {
         by_record.entry(entry.key.record).or_default().push(entry);

@@ -10,13 +10,10 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::model::snapshot::Environment;
-use okra_store::{App, KeyHash, MAX_KEYS_PER_APP, MAX_WIDGET_ORIGINS};
+use okra_store::{ApiKey, App, KeyHash, MAX_KEYS_PER_APP, MAX_WIDGET_ORIGINS};
 use okra_vault::generate_nonce;
-use serde::Deserialize;
-use serde_json::json;
 
 use super::{
-    api_call::call_api,
     page::{DashboardPage, Section, render_csrf_field},
     session::{AppSession, SubmittedForm},
 };
@@ -30,32 +27,23 @@ use crate::{
     widget,
 };
 
-/// A secret key as `keys/list` has it: without the key itself.
-#[derive(Deserialize)]
-struct SecretKeyRow {
-    id: String,
-    hint: String,
-    created_at: Option<Timestamp>,
-    expires_at: Option<Timestamp>,
-}
-
 /// The secret keys, and the forms that create and revoke them.
-fn render_secret_keys(session: &AppSession, keys: &[SecretKeyRow], now: Timestamp) -> Markup {
+fn render_secret_keys(session: &AppSession, keys: &[ApiKey], now: Timestamp) -> Markup {
     html! {
         section aria-labelledby="secret-keys" {
             h2 #secret-keys { "Secret keys" span.note { "at most " (MAX_KEYS_PER_APP) } }
             (render_table("Secret keys", &html! { th { "Key" } th { "Created" } th { "Expires" } th { span.hidden { "Change" } } }, &html! {
                 @for key in keys {
-                    @let own = session.key_hash.to_hex().starts_with(&key.id);
+                    @let is_own = key.hash == session.key_hash;
                     tr {
-                        td { code { "okra_sk_…" (key.hint) } @if own { span.note { "signed in with it" } } }
+                        td { code { "okra_sk_…" (key.last_digits) } @if is_own { span.note { "signed in with it" } } }
                         td { @match key.created_at { Some(at) => (render_relative_time(now, at)), None => "unknown" } }
                         td { @match key.expires_at { Some(at) => (render_relative_time(now, at)), None => "never" } }
                         td {
                             form method="post" action="/dashboard/keys/revoke" {
                                 (render_csrf_field(session))
-                                input type="hidden" name="id" value=(key.id);
-                                button.danger disabled[keys.len() == 1] aria-label={ "Revoke the key that ends in " (key.hint) } { "Revoke" }
+                                input type="hidden" name="id" value=(key.key_id());
+                                button.danger disabled[keys.len() == 1] aria-label={ "Revoke the key that ends in " (key.last_digits) } { "Revoke" }
                             }
                         }
                     }
@@ -79,19 +67,16 @@ fn render_secret_keys(session: &AppSession, keys: &[SecretKeyRow], now: Timestam
 }
 
 /// Creates a new key, shows it once, and sets when the existing ones expire.
-pub(crate) async fn rotate_secret_key(
-    State(web): State<Arc<WebState>>,
-    posted: SubmittedForm,
-) -> Result<Response, PageError> {
+pub(crate) async fn rotate_secret_key(posted: SubmittedForm) -> Result<Response, PageError> {
     let session = &posted.session;
-    let request = json!({ "overlap_hours": posted.fields.get("overlap_hours") });
-    let created = call_api(&web, session, "keys/rotate", request).await?;
+    let overlap_hours = posted.fields.parse_number("overlap_hours")?;
+    let created = session.scope.rotate_key(overlap_hours).await?;
     let body = html! {
         div.head { h1 { "New secret key" } }
         section.card.notice aria-labelledby="secret" {
             h2 #secret { "Secret key" }
             p { "Copy it now: it is shown only once, and only its hash is stored." }
-            p.secret { code #secret-text { (created["secret_key"].as_str().unwrap_or_default()) }
+            p.secret { code #secret-text { (created.secret_key) }
                 button type="button" data-copy="secret-text" { "Copy" } }
         }
         p { a.button href="/dashboard/keys" { "To the keys" } }
@@ -107,12 +92,9 @@ pub(crate) async fn rotate_secret_key(
 }
 
 /// Revokes a key.
-pub(crate) async fn revoke_secret_key(
-    State(web): State<Arc<WebState>>,
-    posted: SubmittedForm,
-) -> Result<Response, PageError> {
-    let request = json!({ "id": posted.fields.get("id") });
-    call_api(&web, &posted.session, "keys/revoke", request).await?;
+pub(crate) async fn revoke_secret_key(posted: SubmittedForm) -> Result<Response, PageError> {
+    let id = posted.fields.get("id");
+    posted.session.scope.revoke_key(id).await?;
     Ok(Redirect::to("/dashboard/keys#secret-keys").into_response())
 }
 
@@ -120,10 +102,9 @@ pub(crate) async fn render_keys_page(
     State(web): State<Arc<WebState>>,
     session: AppSession,
 ) -> Result<Response, PageError> {
-    let response = call_api(&web, &session, "keys/list", json!({})).await?;
-    let keys: Vec<SecretKeyRow> = serde_json::from_value(response["keys"].clone())?;
-    let (app, now) = (&session.app, web.now());
-    let url = &web.api.public_url;
+    let keys = session.scope.list_valid_keys().await?;
+    let (app, now) = (session.app(), web.now());
+    let url = &web.services.public_url;
     let body = html! {
         div.head { h1 { "Keys" } p.sub { "How your server and your pages call the API." } }
         div.columns {
@@ -167,7 +148,7 @@ fn render_server_card(app: &App, url: &str, now: Timestamp) -> Markup {
 
 /// How a page opens the widget.
 fn render_pages_card(session: &AppSession) -> Markup {
-    let app = &session.app;
+    let app = session.app();
     html! {
         h2 #pages { "Your pages" }
         p { "Open the widget with these two. Everybody can read them on your page, and they give access to nothing else." }
@@ -186,7 +167,7 @@ fn render_pages_card(session: &AppSession) -> Markup {
 
 /// Which pages may open the widget.
 fn render_origins_form(session: &AppSession) -> Markup {
-    let app = &session.app;
+    let app = session.app();
     html! {
         h2 #origins { "Pages that may open the widget" }
         form.stack method="post" action="/dashboard/keys/origins" {
@@ -232,8 +213,8 @@ pub(crate) async fn replace_public_key(
     State(web): State<Arc<WebState>>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    let store = &web.api.store;
-    let mut app = posted.session.app;
+    let store = &web.services.store;
+    let mut app = posted.session.app().clone();
     let key = generate_public_key()?;
     let old = app.public_key.replace(key.clone());
     store
@@ -262,7 +243,7 @@ pub(crate) async fn set_widget_origins(
     State(web): State<Arc<WebState>>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    let mut app = posted.session.app;
+    let mut app = posted.session.app().clone();
     let mut origins = Vec::new();
     for line in posted.fields.get("origins").split_whitespace() {
         let Some(origin) = widget::parse_origin(line) else {
@@ -281,6 +262,6 @@ pub(crate) async fn set_widget_origins(
         )));
     }
     app.widget_origins = origins;
-    web.api.store.put_app(&app).await?;
+    web.services.store.put_app(&app).await?;
     Ok(Redirect::to("/dashboard/keys#origins").into_response())
 }

@@ -46,9 +46,9 @@ pub(crate) async fn overview_events(
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
     let minute = epoch_minute(web.now());
-    let store = &web.api.store;
+    let store = &web.services.store;
     let counts = store
-        .list_counts(session.app.id, minute.saturating_sub(1), minute)
+        .list_counts(session.app().id, minute.saturating_sub(1), minute)
         .await?;
     Ok(version_event(&headers, &version_of(&format!("{counts:?}"))))
 }

@@ -3,7 +3,6 @@
 //! [`session`] says who is signed in; every handler takes an `AppSession` or a `SubmittedForm` and reads or changes
 //! that app's data alone. Pages are [`page::DashboardPage`]s, addressed by [`hrefs`], and renewed by [`live`] events.
 
-mod api_call;
 mod banks;
 mod failing;
 mod freshness;

@@ -81,8 +81,8 @@ impl IntoResponse for DashboardPage<'_> {
                     }
                 }
                 div.who {
-                    span.app title=(session.app.id) { (session.app.name) }
-                    span.env { (session.app.environment.as_str()) }
+                    span.app title=(session.app().id) { (session.app().name) }
+                    span.env { (session.app().environment.as_str()) }
                     form method="post" action="/dashboard/sign-out" {
                         (render_csrf_field(session))
                         button.link { "Sign out" }

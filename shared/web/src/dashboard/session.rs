@@ -18,10 +18,11 @@ use axum::{
 use cookie::{Cookie, SameSite};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::SignedDuration;
-use okra_api::secrets_match;
+use okra_app::AppScope;
 use okra_core::model::ids::AppId;
 use okra_store::{App, KeyHash};
 use okra_vault::generate_nonce;
+use okra_vault::secrets_match;
 use serde::{Deserialize, Serialize};
 
 use crate::{form::FormFields, page_error::PageError, web_state::WebState};
@@ -68,7 +69,7 @@ impl SessionCookie {
     pub(crate) async fn sign_in(web: &WebState, key: &str) -> Result<Option<Self>, PageError> {
         // Looked up by its hash: the time that takes reveals nothing about any key.
         let hash = KeyHash::hash_secret(key);
-        let Some(app) = web.api.store.find_app_by_key(hash, web.now()).await? else {
+        let Some(app) = web.services.store.find_app_by_key(hash, web.now()).await? else {
             return Ok(None);
         };
         let key = HEXLOWER.encode(hash.as_bytes());
@@ -102,7 +103,7 @@ impl SessionCookie {
             .filter_map(Result::ok)
             .find(|cookie| cookie.name() == COOKIE_NAME)?;
         let sealed = BASE64URL_NOPAD.decode(sealed.value().as_bytes()).ok()?;
-        let plain = web.api.vault.open_sealed(SEAL_PURPOSE, &sealed).ok()?;
+        let plain = web.services.vault.open_sealed(SEAL_PURPOSE, &sealed).ok()?;
         let session: Self = serde_json::from_slice(&plain).ok()?;
         (session.expires_s > web.now().as_second()).then_some(session)
     }
@@ -111,7 +112,7 @@ impl SessionCookie {
     pub(crate) fn to_cookie(&self, web: &WebState) -> Result<Cookie<'static>, PageError> {
         let plain = serde_json::to_vec(self)?;
         let sealed = web
-            .api
+            .services
             .vault
             .seal_secret(SEAL_PURPOSE, &plain, generate_nonce()?)?;
         let age_s = self.expires_s - web.now().as_second();
@@ -130,14 +131,15 @@ fn build_cookie(web: &WebState, value: String, age_s: i64) -> Cookie<'static> {
         .path("/dashboard")
         .http_only(true)
         .same_site(SameSite::Strict)
-        .secure(web.api.public_url.starts_with("https:"))
+        .secure(web.services.public_url.starts_with("https:"))
         .max_age(cookie::time::Duration::seconds(age_s))
         .build()
 }
 
 /// An app that is signed in.
 pub(crate) struct AppSession {
-    pub(crate) app: App,
+    /// What the app may see and do.
+    pub(crate) scope: AppScope,
     /// The hash of the key that signed in.
     pub(crate) key_hash: KeyHash,
     pub(crate) csrf: String,
@@ -145,6 +147,11 @@ pub(crate) struct AppSession {
 }
 
 impl AppSession {
+    /// The app.
+    pub(crate) fn app(&self) -> &App {
+        self.scope.app()
+    }
+
     /// The session of a request; `None` where nobody is signed in, or the key that signed in is revoked.
     async fn load_session(web: &WebState, parts: &Parts) -> Result<Option<Self>, PageError> {
         let Some(session) = SessionCookie::from_headers(web, &parts.headers) else {
@@ -156,13 +163,13 @@ impl AppSession {
         else {
             return Ok(None);
         };
-        let store = &web.api.store;
+        let store = &web.services.store;
         if store.find_app_by_key(key_hash, web.now()).await? != Some(owner) {
             return Ok(None);
         }
         let query = parts.uri.query().unwrap_or_default();
         Ok(store.find_app(owner).await?.map(|app| Self {
-            app,
+            scope: AppScope::new(Arc::clone(&web.services), Arc::new(app)),
             key_hash,
             csrf: session.csrf,
             query: FormFields::parse(query.as_bytes()),

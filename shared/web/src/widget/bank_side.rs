@@ -9,7 +9,6 @@ use axum::{
     response::Response,
 };
 use data_encoding::BASE64URL_NOPAD;
-use okra_api::await_bank_permit;
 use okra_connectors::{ConsentSecret, LoginCode, LoginRequest, has_login_page};
 use okra_core::model::{
     bank::BankConfig,
@@ -28,7 +27,7 @@ use crate::{
 };
 
 fn redirect_uri(web: &WebState) -> String {
-    format!("{}/widget/callback", web.api.public_url)
+    format!("{}/widget/callback", web.services.public_url)
 }
 
 /// What a customer is shown of a bank's fault. The fault itself is logged for the operator.
@@ -57,9 +56,14 @@ pub(crate) async fn start_authorization(
     if !has_login_page(bank) {
         return Ok(Err(BankLinkError::BankUnavailable));
     }
-    let secret = open_client_secret(&web.api.vault, bank)?;
+    let secret = open_client_secret(&web.services.vault, bank)?;
     let now = web.now();
-    if await_bank_permit(&web.api, bank, now).await?.is_err() {
+    if web
+        .services
+        .await_bank_permit(bank, now)
+        .await?
+        .is_exhausted()
+    {
         return Ok(Err(BankLinkError::RateLimited));
     }
     let nonce = BASE64URL_NOPAD.encode(&generate_nonce()?);
@@ -77,7 +81,7 @@ pub(crate) async fn start_authorization(
         pkce_verifier: &pkce_verifier,
     };
     let login = web
-        .api
+        .services
         .connectors
         .begin_login(bank, &secret, request, now)
         .await;
@@ -102,9 +106,14 @@ pub(crate) async fn revoke_unused_consent(
     let Some(id) = &consent.consent_id else {
         return Ok(false);
     };
-    let secret = open_client_secret(&web.api.vault, bank)?;
-    let (connectors, now) = (&web.api.connectors, web.now());
-    if await_bank_permit(&web.api, bank, now).await?.is_err() {
+    let secret = open_client_secret(&web.services.vault, bank)?;
+    let (connectors, now) = (&web.services.connectors, web.now());
+    if web
+        .services
+        .await_bank_permit(bank, now)
+        .await?
+        .is_exhausted()
+    {
         return Ok(false);
     }
     match connectors.revoke_consent(bank, &secret, id, now).await {
@@ -172,7 +181,7 @@ async fn complete_authorization(
     let mut open = open.after_save();
     open.link.reading_since_s = None;
     let bank = match open.link.bank {
-        Some(bank) => web.api.store.find_bank(bank).await?,
+        Some(bank) => web.services.store.find_bank(bank).await?,
         None => None,
     };
     let Some(bank) = bank else { return Ok(None) };
@@ -205,15 +214,20 @@ async fn exchange_code(
     code: &str,
     authorization: &BankAuthorization,
 ) -> Result<Result<ConsentWithAccounts, BankLinkError>, PageError> {
-    let secret = open_client_secret(&web.api.vault, bank)?;
+    let secret = open_client_secret(&web.services.vault, bank)?;
     let login = LoginCode {
         code,
         redirect_uri: &redirect_uri(web),
         pkce_verifier: &authorization.pkce_verifier,
         consent_id: &authorization.consent_id,
     };
-    let (connectors, now) = (&web.api.connectors, web.now());
-    if await_bank_permit(&web.api, bank, now).await?.is_err() {
+    let (connectors, now) = (&web.services.connectors, web.now());
+    if web
+        .services
+        .await_bank_permit(bank, now)
+        .await?
+        .is_exhausted()
+    {
         return Ok(Err(BankLinkError::RateLimited));
     }
     let consent = match connectors.complete_login(bank, &secret, login, now).await {

@@ -9,12 +9,12 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use okra_api::secrets_match;
 use okra_core::model::{
     ids::{AccountId, AppId, BankId},
     snapshot::utc_date,
 };
 use okra_store::{App, Consistency, KeyHash, MAX_OPTIONS_BYTES, RecordStatus};
+use okra_vault::secrets_match;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -76,7 +76,7 @@ impl<E: Into<PageError>> From<E> for BeginError {
     }
 }
 
-/// Begins a session: the token of the session, the first step, and what the page is told about its options.
+/// Begins a session: the token of the session, the first step, and warnings about the options.
 pub(crate) async fn begin_session(
     State(web): State<Arc<WebState>>,
     headers: HeaderMap,
@@ -111,7 +111,7 @@ async fn try_begin_session(
     let mut begin = read_request(body).await?;
     let short_link_app = resolve_short_link(web, &mut begin).await?;
     let app = match short_link_app {
-        Some(app) => web.api.store.find_app(app).await?,
+        Some(app) => web.services.store.find_app(app).await?,
         None => Some(load_app_by_key(web, &begin.options).await?),
     };
     let app =
@@ -165,7 +165,7 @@ async fn resolve_short_link(
     let Some(name) = name.map(str::trim).filter(|name| !name.is_empty()) else {
         return Ok(None);
     };
-    let Some(link) = web.api.store.find_short_link(name).await? else {
+    let Some(link) = web.services.store.find_short_link(name).await? else {
         let message =
             "There is no short link of that name here. Short links are created with links/new.";
         return Err(BeginError::rejected(StatusCode::NOT_FOUND, message));
@@ -178,7 +178,7 @@ async fn resolve_short_link(
 /// The app of the options' public key and client token.
 async fn load_app_by_key(web: &WebState, options: &Map<String, Value>) -> Result<App, BeginError> {
     let (key, token) = (text_option(options, "key"), text_option(options, "token"));
-    let store = &web.api.store;
+    let store = &web.services.store;
     let app = store
         .find_app_by_public_key(KeyHash::hash_secret(key))
         .await?;
@@ -213,14 +213,14 @@ async fn validate_options(
     app: &App,
     link: &mut LinkProgress,
 ) -> Result<(), BeginError> {
-    let (policy, public_url) = (web.api.address_policy, &web.api.public_url);
+    let (policy, public_url) = (web.services.address_policy, &web.services.public_url);
     if let Some(problem) = link.options.check_webhook_url(policy, public_url) {
         return Err(BeginError::invalid_option(problem));
     }
     check_echoed_options(link)?;
     check_bank_filter(web, app, link).await?;
     if let Some(customer) = link.options.customer {
-        let known = web.api.store.find_customer(customer).await?;
+        let known = web.services.store.find_customer(customer).await?;
         if known.is_none_or(|known| known.app != app.id) {
             let message = "customer.id is not a customer of this app.";
             return Err(BeginError::invalid_option(message));
@@ -257,7 +257,7 @@ async fn check_bank_filter(
     if link.options.bank_slugs.is_empty() {
         return Ok(());
     }
-    let banks = web.api.store.list_banks_for_app(app.id).await?;
+    let banks = web.services.store.list_banks_for_app(app.id).await?;
     let mut slugs = link.options.bank_slugs.iter();
     match slugs.find(|slug| !banks.iter().any(|bank| bank.slug == **slug)) {
         Some(unknown) => Err(BeginError::invalid_option(format!(
@@ -275,7 +275,7 @@ async fn resolve_reauthorisation(
     account: AccountId,
     bank: BankId,
 ) -> Result<(), BeginError> {
-    let store = &web.api.store;
+    let store = &web.services.store;
     let account = store.find_account(account).await?;
     let Some(account) = account.filter(|account| account.app == app.id) else {
         let message = "reauth_account is not an account of this app.";

@@ -52,7 +52,7 @@ pub(crate) async fn serve_link_page(
     State(web): State<Arc<WebState>>,
     Path(name): Path<String>,
 ) -> Result<Response, PageError> {
-    let Some(link) = web.api.store.find_short_link(&name).await? else {
+    let Some(link) = web.services.store.find_short_link(&name).await? else {
         let sentence =
             "It was mistyped, or it was withdrawn. Ask whoever sent it to you for a new one.";
         let page = render_message("This link does not exist", sentence, false);
@@ -120,12 +120,12 @@ fn render_dialog(short_url: Option<&str>) -> Markup {
 async fn allowed_ancestors(web: &WebState, key: &str) -> String {
     let app = async {
         let app = web
-            .api
+            .services
             .store
             .find_app_by_public_key(KeyHash::hash_secret(key))
             .await
             .ok()??;
-        web.api.store.find_app(app).await.ok()?
+        web.services.store.find_app(app).await.ok()?
     };
     match app.await {
         Some(app) if !app.widget_origins.is_empty() => app.widget_origins.join(" "),

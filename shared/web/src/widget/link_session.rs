@@ -180,11 +180,11 @@ pub(crate) async fn load_session(
     token: &str,
 ) -> Result<Option<OpenLinkSession>, PageError> {
     let hash = KeyHash::hash_secret(token);
-    let Some(stored) = web.api.store.find_link_session(hash).await? else {
+    let Some(stored) = web.services.store.find_link_session(hash).await? else {
         return Ok(None);
     };
     let plain = web
-        .api
+        .services
         .vault
         .open_sealed(SESSION_SEAL_PURPOSE, &stored.sealed_state)?;
     // A session that an older version began has ended: its customer was shown something else.
@@ -214,13 +214,13 @@ impl OpenLinkSession {
         let plain = Zeroizing::new(serde_json::to_vec(&self.link)?);
         let session = LinkSession {
             version: self.version + 1,
-            sealed_state: web.api.vault.seal_secret(
+            sealed_state: web.services.vault.seal_secret(
                 SESSION_SEAL_PURPOSE,
                 &plain,
                 generate_nonce()?,
             )?,
         };
-        let store = &web.api.store;
+        let store = &web.services.store;
         Ok(store
             .put_link_session(self.token_hash, &session, web.now())
             .await?)
@@ -239,10 +239,10 @@ impl AuthorizationState {
     /// The sealed text.
     pub(crate) fn seal_state(&self, web: &WebState) -> Result<String, PageError> {
         let plain = serde_json::to_vec(self)?;
-        let sealed = web
-            .api
-            .vault
-            .seal_secret(STATE_SEAL_PURPOSE, &plain, generate_nonce()?)?;
+        let sealed =
+            web.services
+                .vault
+                .seal_secret(STATE_SEAL_PURPOSE, &plain, generate_nonce()?)?;
         Ok(BASE64URL_NOPAD.encode(&sealed))
     }
 
@@ -250,7 +250,7 @@ impl AuthorizationState {
     pub(crate) fn open_sealed(web: &WebState, text: &str) -> Option<Self> {
         let sealed = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
         let plain = web
-            .api
+            .services
             .vault
             .open_sealed(STATE_SEAL_PURPOSE, &sealed)
             .ok()?;

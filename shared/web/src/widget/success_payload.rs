@@ -1,15 +1,29 @@
 //! The payload of `onSuccess`, as Okra's widget had it.
 
+use okra_app::linking::LinkedRecord;
 use okra_core::model::bank::BankConfig;
 use serde_json::{Value, json};
 
-/// The payload of `onSuccess` for a record that was linked: `link_data` is the data of `records/link`.
-pub(crate) fn build_success_payload(bank: &BankConfig, link_data: &Value) -> Value {
-    let customer = &link_data["customer_id"];
+/// The payload for a record that was linked or renewed.
+pub(crate) fn build_success_payload(bank: &BankConfig, linked: &LinkedRecord) -> Value {
+    let (record, customer) = (linked.head.record, linked.head.customer);
+    let schedule = &linked.head.schedule;
+    let accounts: Vec<Value> = linked
+        .accounts
+        .iter()
+        .map(|account| {
+            json!({
+                "id": account.id,
+                "name": account.facts.name,
+                "nuban": account.facts.number,
+                "customer": customer,
+            })
+        })
+        .collect();
     json!({
         "status": "success",
         "auth": {
-            "clientId": format!("okr-{}", link_data["record_id"].as_str().unwrap_or_default()),
+            "clientId": format!("okr-{record}"),
             "type": "validate",
             "status": true,
             "login_type": "bank",
@@ -21,14 +35,14 @@ pub(crate) fn build_success_payload(bank: &BankConfig, link_data: &Value) -> Val
                 "countries": [bank.country],
             },
         },
-        "accounts": link_data["accounts"],
-        "customer": { "id": customer, "name": link_data["name"] },
+        "accounts": accounts,
+        "customer": { "id": customer, "name": linked.customer_name },
         "customer_id": customer,
-        "identity": { "name": link_data["name"] },
+        "identity": { "name": linked.customer_name },
         "income": {},
         "bank_id": bank.id,
         "bank_name": bank.name,
-        "record_id": link_data["record_id"],
-        "refresh": link_data["schedule"],
+        "record_id": record,
+        "refresh": { "balance": schedule.balance, "transactions": schedule.transactions },
     })
 }

@@ -23,8 +23,8 @@ fn text_between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {
     rest.split_once(after).unwrap().0
 }
 
-fn read_session_cookie(answer: &TestResponse) -> String {
-    let cookie = answer.headers[SET_COOKIE].to_str().unwrap();
+fn read_session_cookie(response: &TestResponse) -> String {
+    let cookie = response.headers[SET_COOKIE].to_str().unwrap();
     cookie.split(';').next().unwrap().to_owned()
 }
 

@@ -43,7 +43,7 @@ fn route_recipe(method: &str, path: &str, there: &Fixture) -> RouteRecipe {
         ("rate", "50".to_owned()),
     ];
     let new = vec![("url", "https://new.example/hook".to_owned())];
-    let made = [new, settings.clone()].concat();
+    let created = [new, settings.clone()].concat();
     let sync = vec![
         ("interval", "one_hour".to_owned()),
         ("products", "balance".to_owned()),
@@ -71,7 +71,7 @@ fn route_recipe(method: &str, path: &str, there: &Fixture) -> RouteRecipe {
         ("post", "/records/{record}/refresh") => (vec![], NotFound, 0),
         ("post", "/records/{record}/interval") => (sync, NotFound, 0),
         ("post", "/records/{record}/sync/end") => (ended, NotFound, 1),
-        ("post", "/webhooks") => (made, OwnPage, 0),
+        ("post", "/webhooks") => (created, OwnPage, 0),
         ("post", "/webhooks/secret" | "/keys/public" | "/keys/origins") => (vec![], OwnPage, 0),
         (
             "post",
@@ -167,27 +167,29 @@ async fn no_page_leads_to_another_apps_data() {
     ];
     for (method, path, recipe) in ordered_routes(&there) {
         let path = fill_path(path, &there);
-        let answer = foreign.send_form(method, &path, &recipe.fields).await;
-        let said = format!("{method} {path}: {} {}", answer.status, answer.text);
+        let response = foreign.send_form(method, &path, &recipe.fields).await;
+        let context = format!("{method} {path}: {} {}", response.status, response.text);
         match recipe.foreign_outcome {
-            ForeignOutcome::NotFound => assert_eq!(answer.status, StatusCode::NOT_FOUND, "{said}"),
+            ForeignOutcome::NotFound => {
+                assert_eq!(response.status, StatusCode::NOT_FOUND, "{context}")
+            }
             ForeignOutcome::OwnPage => assert!(
-                answer.status.is_success() || answer.status.is_redirection(),
-                "{said}"
+                response.status.is_success() || response.status.is_redirection(),
+                "{context}"
             ),
         }
         for secret in &secrets {
-            assert!(!answer.text.contains(secret), "{secret} in {said}");
+            assert!(!response.text.contains(secret), "{secret} in {context}");
         }
-        // A URL that was named is named back, and none is told of that was not.
+        // A page names a URL only where the request named it.
         let named = recipe.fields.iter().any(|(_, value)| value == HOOK_URL);
-        assert!(named || !answer.text.contains(HOOK_URL), "{said}");
-        assert_eq!(dump_app_state(&world, &there).await, before, "{said}");
+        assert!(named || !response.text.contains(HOOK_URL), "{context}");
+        assert_eq!(dump_app_state(&world, &there).await, before, "{context}");
         for chunk in world.take_chunks().await {
             let ours = |record| record == linked.record_id();
             assert!(
                 !chunk.records.iter().any(|it| ours(it.key.record)),
-                "{said}"
+                "{context}"
             );
         }
         for message in queues
@@ -197,7 +199,7 @@ async fn no_page_leads_to_another_apps_data() {
         {
             assert!(
                 !message.body.contains(&linked.record_id().to_string()),
-                "{said}"
+                "{context}"
             );
         }
     }
@@ -212,14 +214,14 @@ async fn every_page_is_there_for_its_own_app() {
     let own = DashboardClient::sign_in(&world, APP_KEY).await;
     for (method, path, recipe) in ordered_routes(&there) {
         let path = fill_path(path, &there);
-        let answer = own.send_form(method, &path, &recipe.fields).await;
+        let response = own.send_form(method, &path, &recipe.fields).await;
         // Nothing was sent to that URL yet, so there is no delivery of it.
         let undelivered = path.contains("/deliveries/evt_");
         assert!(
-            answer.status.is_success() || answer.status.is_redirection() || undelivered,
+            response.status.is_success() || response.status.is_redirection() || undelivered,
             "{method} {path}: {} {}",
-            answer.status,
-            answer.text
+            response.status,
+            response.text
         );
     }
 }
@@ -236,12 +238,12 @@ async fn a_form_without_the_tokens_of_its_page_changes_nothing() {
             continue;
         }
         let path = fill_path(path, &there);
-        let answer = own.send_form(method, &path, &recipe.fields).await;
+        let response = own.send_form(method, &path, &recipe.fields).await;
         assert_eq!(
-            answer.status,
+            response.status,
             StatusCode::FORBIDDEN,
             "{path}: {}",
-            answer.text
+            response.text
         );
     }
     assert_eq!(dump_app_state(&world, &there).await, before);

@@ -25,8 +25,12 @@ const ORIGIN: &str = "http://localhost:5000";
 
 /// The pages and the API, with a bank that has a page for its customers.
 pub(crate) async fn build_world() -> ApiWorld {
-    let world =
-        ApiWorld::with_router(okra_web::build_router, AddressPolicy::PublicOnly, true).await;
+    let world = ApiWorld::with_router(
+        |services| okra_web::build_router(services.clone(), okra_api::build_router(services)),
+        AddressPolicy::PublicOnly,
+        true,
+    )
+    .await;
     let store = &world.environment.store;
     let mut bank = store.find_bank(BANK).await.unwrap().unwrap();
     add_login_page(&world, &mut bank);
@@ -83,9 +87,9 @@ pub(crate) struct WidgetClient<'a> {
 
 impl<'a> WidgetClient<'a> {
     pub(crate) async fn open_widget(world: &'a ApiWorld, options: &Value) -> Self {
-        let answer = begin_widget(world, options).await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-        let began = answer.parse_json();
+        let response = begin_widget(world, options).await;
+        assert_eq!(response.status, StatusCode::OK, "{}", response.text);
+        let began = response.parse_json();
         Self {
             world,
             session: began["session"].as_str().unwrap().to_owned(),
@@ -97,12 +101,12 @@ impl<'a> WidgetClient<'a> {
     pub(crate) async fn take_step(&mut self, fields: &[(&str, &str)]) -> &str {
         let body = serde_urlencoded::to_string(fields).unwrap();
         let request = Request::post("/widget/step").header("x-okra-link", &self.session);
-        let answer = self
+        let response = self
             .world
             .send_request(request.body(Body::from(body)).unwrap())
             .await;
-        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-        self.html = answer.text;
+        assert_eq!(response.status, StatusCode::OK, "{}", response.text);
+        self.html = response.text;
         &self.html
     }
 

@@ -131,17 +131,17 @@ async fn what_was_not_consented_to_cannot_be_requested_later() {
     let (_, linked) = link_with_options(&world, json!({ "products": ["balance"] })).await;
     let record = &linked["record_id"];
     let check = async |path: &str, body: Value, status: StatusCode| {
-        let answer = post_to_api(&world, path, body).await;
-        assert_eq!(answer.status, status, "{path}: {}", answer.text);
-        answer.text
+        let response = post_to_api(&world, path, body).await;
+        assert_eq!(response.status, status, "{path}: {}", response.text);
+        response.text
     };
     let (bad, ok) = (StatusCode::BAD_REQUEST, StatusCode::OK);
     let sync = |products: Value| json!({ "customer": linked["customer_id"], "products": products, "interval": "one_hour" });
     let message = check("data-sync", sync(json!(["balance", "transactions"])), bad).await;
-    assert!(message.contains("linked without"), "{message}");
+    assert!(message.contains("did not share"), "{message}");
     check("data-sync", sync(json!(["balance"])), ok).await;
     let message = check("transactions/refresh", json!({ "record_id": record }), bad).await;
-    assert!(message.contains("linked without"), "{message}");
+    assert!(message.contains("did not share"), "{message}");
     check("balance/refresh", json!({ "record_id": record }), ok).await;
     check("customers/retry", json!({ "record_id": record }), ok).await;
     world.process_chunks().await;
@@ -187,9 +187,14 @@ async fn a_renewed_consent_is_for_what_the_record_reads() {
 async fn options_that_cannot_lead_to_a_link_are_an_error_before_it() {
     let world = build_world().await;
     let check = async |options: Value, says: &str| {
-        let answer = begin_widget(&world, &options).await;
-        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text);
-        let error = answer.parse_json();
+        let response = begin_widget(&world, &options).await;
+        assert_eq!(
+            response.status,
+            StatusCode::BAD_REQUEST,
+            "{}",
+            response.text
+        );
+        let error = response.parse_json();
         assert_eq!(error["error"], true);
         let message = error["message"].as_str().unwrap();
         assert!(message.contains(says), "{message}");

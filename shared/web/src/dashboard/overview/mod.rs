@@ -63,7 +63,7 @@ struct Overview {
 
 impl Overview {
     async fn load_overview(web: &WebState, session: &AppSession) -> Result<Self, PageError> {
-        let (store, app, now) = (&web.api.store, session.app.id, web.now());
+        let (store, app, now) = (&web.services.store, session.app().id, web.now());
         let minute = epoch_minute(now);
         let (records, endpoints, counts) = futures::future::try_join3(
             load_records(web, session),
@@ -169,7 +169,7 @@ fn render_first_steps(session: &AppSession, has_no_webhook: bool) -> Markup {
         &html! {
             ol.steps {
                 li { a href="/dashboard/webhooks" { "Add a webhook" } @if has_no_webhook { ": the URL that receives each change." } @else { ": done." } }
-                li { a href="/dashboard/keys" { "Create a public key" } @if session.app.public_key.is_none() { " for the widget." } @else { ": done." } }
+                li { a href="/dashboard/keys" { "Create a public key" } @if session.app().public_key.is_none() { " for the widget." } @else { ": done." } }
                 li { a href="/dashboard/records" { "Link a customer" } " with the widget, or create one at the sandbox bank." }
             }
         },

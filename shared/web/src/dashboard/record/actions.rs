@@ -1,81 +1,83 @@
 //! The forms on the page of a record: refresh it, change its interval, end a data sync.
 
-use std::sync::Arc;
-
 use axum::{
-    extract::{Path, State},
+    extract::Path,
     response::{IntoResponse, Redirect, Response},
 };
-use okra_core::model::ids::RecordId;
+use okra_app::{
+    data_sync::{DataSyncTarget, SubscribeRequest, SubscriptionTerms},
+    refresh::RefreshRequest,
+};
+use okra_core::model::{ids::RecordId, snapshot::Product};
 use okra_store::Consistency;
-use serde_json::json;
 
-use super::{
-    super::{api_call::call_api, session::SubmittedForm},
-    load::load_own_record,
-};
+use super::super::session::SubmittedForm;
 use crate::{
-    components::labels::refresh_outcome_label, page_error::PageError, web_state::WebState,
+    components::labels::{find_product, refresh_outcome_label},
+    page_error::PageError,
 };
 
-/// Refreshes one product and waits for what comes of it, which is the answer, as a sentence: the page's
-/// script asks so. Without a product, enqueues a refresh of everything.
+/// Refreshes one product and waits for the outcome, which is the response, as a text: the page's script submits this.
+/// Without a product, starts a refresh of all.
 pub(crate) async fn refresh_record(
-    State(web): State<Arc<WebState>>,
     Path(id): Path<RecordId>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    let path = match posted.fields.get("product") {
-        "balance" => Some("balance/refresh"),
-        "transactions" => Some("transactions/refresh"),
-        _ => None,
+    let scope = &posted.session.scope;
+    let request = RefreshRequest {
+        record: id,
+        product: find_product(posted.fields.get("product")),
+        user_address: None,
     };
-    if let Some(path) = path {
-        let asked = json!({ "record_id": id, "wait": true });
-        let answer = call_api(&web, &posted.session, path, asked).await?;
-        return Ok(refresh_outcome_label(answer["outcome"].as_str()).into_response());
+    let started = scope.start_refresh(&request).await?;
+    if request.product.is_none() {
+        return Ok(Redirect::to(&format!("/dashboard/records/{id}")).into_response());
     }
-    call_api(
-        &web,
-        &posted.session,
-        "customers/retry",
-        json!({ "record_id": id }),
-    )
-    .await?;
-    Ok(Redirect::to(&format!("/dashboard/records/{id}")).into_response())
+    let finished = scope.wait_for_refresh(&started).await?;
+    let outcome = finished.map(|it| it.result.outcome.unwrap_or_default());
+    Ok(refresh_outcome_label(outcome.as_deref()).into_response())
 }
 
 /// Ends one data sync of the record.
 pub(crate) async fn end_subscription(
-    State(web): State<Arc<WebState>>,
     Path(id): Path<RecordId>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    let head = load_own_record(&web, &posted.session, id, Consistency::Eventual).await?;
-    let body = json!({
-        "customer": head.customer,
-        "record_id": id,
-        "id": posted.fields.get("id"),
-    });
-    call_api(&web, &posted.session, "data-sync/cancel", body).await?;
+    let scope = &posted.session.scope;
+    let head = scope.load_own_record(id, Consistency::Eventual).await?;
+    let subscription = posted.fields.get("id").parse();
+    let subscription = subscription.map_err(|_| PageError::NotFound("subscription"))?;
+    let target = DataSyncTarget {
+        customer: head.customer,
+        bank: None,
+        record: Some(id),
+    };
+    scope.cancel_subscription(&target, subscription).await?;
     Ok(Redirect::to(&format!("/dashboard/records/{id}#sync")).into_response())
 }
 
 /// Puts products of the record on another interval.
 pub(crate) async fn change_interval(
-    State(web): State<Arc<WebState>>,
     Path(id): Path<RecordId>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    let head = load_own_record(&web, &posted.session, id, Consistency::Eventual).await?;
-    let fields = &posted.fields;
-    let body = json!({
-        "customer": head.customer,
-        "record_id": id,
-        "bank": head.bank,
-        "interval": fields.get("interval"),
-        "products": fields.get("products"),
-    });
-    call_api(&web, &posted.session, "data-sync", body).await?;
+    let (scope, fields) = (&posted.session.scope, &posted.fields);
+    let head = scope.load_own_record(id, Consistency::Eventual).await?;
+    let interval = fields.get("interval").parse();
+    let products = fields.get("products").split(',').map(find_product);
+    let products: Option<Vec<Product>> = products.collect();
+    let request = SubscribeRequest {
+        target: DataSyncTarget {
+            customer: head.customer,
+            bank: None,
+            record: Some(id),
+        },
+        terms: SubscriptionTerms {
+            products: products.ok_or_else(|| PageError::invalid_form("Choose products."))?,
+            interval: interval.map_err(|_| PageError::invalid_form("Choose an interval."))?,
+            webhook_url: None,
+        },
+    };
+    scope.subscribe_to_data_sync(&request).await?;
     Ok(Redirect::to(&format!("/dashboard/records/{id}#sync")).into_response())
 }

@@ -18,7 +18,6 @@ use super::{
     },
     change_rows::render_change_rows,
     change_summary::render_change_summary,
-    load::load_own_record,
 };
 use crate::{
     components::{
@@ -37,9 +36,12 @@ pub(crate) async fn render_change_page(
     session: AppSession,
     Path((id, seq)): Path<(RecordId, u64)>,
 ) -> Result<Response, PageError> {
-    let head = load_own_record(&web, &session, id, Consistency::Eventual).await?;
+    let head = session
+        .scope
+        .load_own_record(id, Consistency::Eventual)
+        .await?;
     let (seq, now) = (Seq(seq), web.now());
-    let store = &web.api.store;
+    let store = &web.services.store;
     let entry = store.find_feed_entry(head.record, seq).await?;
     let entry = entry.ok_or(PageError::NotFound("change"))?;
     let number = match entry.account {

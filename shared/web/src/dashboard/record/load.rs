@@ -1,6 +1,7 @@
 //! [`RecordPage`]: everything that the page of a record shows, read at once.
 
 use jiff::Timestamp;
+use okra_app::record_state::RecordState;
 use okra_core::{
     model::{
         bank::BankLimits,
@@ -14,7 +15,6 @@ use okra_store::{Account, Consistency, Customer, RecordHead, StoreError, Subscri
 use super::{
     super::session::AppSession,
     transaction_page::{TransactionCursor, TransactionPage, load_transactions},
-    unavailable::RecordStateView,
 };
 use crate::{components::format::mask_account_number, page_error::PageError, web_state::WebState};
 
@@ -24,22 +24,6 @@ const MAX_FEED_ENTRIES: usize = 300;
 /// Changes on a page.
 const MAX_CHANGES_SHOWN: usize = 40;
 
-/// A record of the app.
-///
-/// # Errors
-///
-/// [`PageError::NotFound`] where there is none of that id, or it is another app's.
-pub(crate) async fn load_own_record(
-    web: &WebState,
-    session: &AppSession,
-    id: RecordId,
-    consistency: Consistency,
-) -> Result<RecordHead, PageError> {
-    let head = web.api.store.find_head(id, consistency).await?;
-    head.filter(|head| head.app == session.app.id)
-        .ok_or(PageError::NotFound("record"))
-}
-
 /// Everything that the page shows.
 pub(crate) struct RecordPage {
     pub(crate) head: RecordHead,
@@ -48,7 +32,7 @@ pub(crate) struct RecordPage {
     pub(crate) limits: BankLimits,
     /// Refreshes on demand of each product in the last 24 hours, where the bank has a daily quota.
     pub(crate) on_demand_counts: ByProduct<usize>,
-    pub(crate) state: RecordStateView,
+    pub(crate) state: RecordState,
     pub(crate) accounts: Vec<Account>,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) transactions: TransactionPage,
@@ -97,8 +81,8 @@ pub(crate) async fn load_record_page(
     head: RecordHead,
 ) -> Result<RecordPage, PageError> {
     let selection = PageSelection::from_query(session);
-    let (store, now) = (&web.api.store, web.now());
-    let state = RecordStateView::load_state(web, session, head.record).await?;
+    let (store, now) = (&web.services.store, web.now());
+    let (state, _) = session.scope.load_record_state(&head).await?;
     // The record's surroundings, in parallel.
     let after = Seq(head.seq.0.saturating_sub(MAX_FEED_ENTRIES as u64));
     let read = futures::future::try_join5(
@@ -154,7 +138,7 @@ async fn load_listed_entries(
         Some(before) => {
             // Below the first change there is nothing.
             let after = Seq(before.0.saturating_sub(MAX_CHANGES_SHOWN as u64 + 1));
-            let store = &web.api.store;
+            let store = &web.services.store;
             let read =
                 store.read_feed(head.record, after, MAX_CHANGES_SHOWN, Consistency::Eventual);
             let mut entries = read.await?;
@@ -178,7 +162,7 @@ async fn count_on_demand_refreshes(
 ) -> Result<ByProduct<usize>, StoreError> {
     let keys = Product::ALL.map(|product| (record, product));
     let mut counts = ByProduct::default();
-    for ((_, product), job) in web.api.store.load_jobs(&keys).await? {
+    for ((_, product), job) in web.services.store.load_jobs(&keys).await? {
         *counts.get_mut(product) = Some(job.unattended_requests.count_recent(now));
     }
     Ok(counts)

@@ -32,7 +32,7 @@ use sha2::{Digest, Sha256};
 use self::{
     accounts::render_accounts,
     changes::render_feed,
-    load::{RecordPage, load_own_record, load_record_page},
+    load::{RecordPage, load_record_page},
     state_card::render_state,
     subscriptions::render_subscriptions,
     transaction_page::TRANSACTION_DAYS,
@@ -57,7 +57,10 @@ pub(crate) async fn render_record_page(
     session: AppSession,
     Path(id): Path<RecordId>,
 ) -> Result<Response, PageError> {
-    let head = load_own_record(&web, &session, id, Consistency::Strong).await?;
+    let head = session
+        .scope
+        .load_own_record(id, Consistency::Strong)
+        .await?;
     let shown = load_record_page(&web, &session, head).await?;
     let version = record_version(&shown.head);
     let page = DashboardPage {
@@ -122,11 +125,13 @@ fn record_version(head: &RecordHead) -> String {
 }
 
 pub(crate) async fn record_events(
-    State(web): State<Arc<WebState>>,
     session: AppSession,
     Path(id): Path<RecordId>,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
-    let head = load_own_record(&web, &session, id, Consistency::Eventual).await?;
+    let head = session
+        .scope
+        .load_own_record(id, Consistency::Eventual)
+        .await?;
     Ok(live::version_event(&headers, &record_version(&head)))
 }

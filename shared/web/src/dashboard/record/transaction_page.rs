@@ -82,7 +82,7 @@ pub(crate) async fn load_transactions(
     let first = last
         .unwrap_or_else(|| utc_date(web.now()))
         .saturating_sub(TRANSACTION_DAYS.days());
-    let store = &web.api.store;
+    let store = &web.services.store;
     // All rows of these days, newest first.
     let reads = accounts
         .iter()

@@ -40,9 +40,9 @@ pub(crate) async fn load_records(
     let (mut items, mut after) = (Vec::new(), None);
     while items.len() < MAX_RECORDS_SCANNED {
         let page = web
-            .api
+            .services
             .store
-            .list_records_of_app(session.app.id, after, BATCH)
+            .list_records_of_app(session.app().id, after, BATCH)
             .await?;
         items.extend(page.items);
         after = page.next_cursor;

@@ -41,16 +41,16 @@ async fn find_record_by_id(
     session: &AppSession,
     text: &str,
 ) -> Result<Option<RecordId>, PageError> {
-    let store = &web.api.store;
+    let store = &web.services.store;
     if let Ok(record) = text.parse::<RecordId>()
         && let Some(head) = store.find_head(record, Consistency::Eventual).await?
-        && head.app == session.app.id
+        && head.app == session.app().id
     {
         return Ok(Some(record));
     }
     if let Ok(account) = text.parse::<AccountId>()
         && let Some(account) = store.find_account(account).await?
-        && account.app == session.app.id
+        && account.app == session.app().id
     {
         return Ok(Some(account.record));
     }
@@ -67,7 +67,11 @@ pub(crate) async fn render_records_page(
         return Ok(Redirect::to(&to).into_response());
     }
     let found = search_records(&web, &session, &search).await?;
-    let banks = web.api.store.list_banks_for_app(session.app.id).await?;
+    let banks = web
+        .services
+        .store
+        .list_banks_for_app(session.app().id)
+        .await?;
     let now = web.now();
     let body = html! {
         div.head {

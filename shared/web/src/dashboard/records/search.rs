@@ -165,7 +165,7 @@ pub(crate) async fn search_records(
     session: &AppSession,
     search: &RecordSearch,
 ) -> Result<RecordSearchResult, PageError> {
-    let store = &web.api.store;
+    let store = &web.services.store;
     let mut result = RecordSearchResult {
         rows: vec![],
         next_after: search.after,
@@ -173,7 +173,7 @@ pub(crate) async fn search_records(
     };
     while result.scanned_count < MAX_RECORDS_SCANNED {
         let page = store
-            .list_records_of_app(session.app.id, result.next_after, SCAN_BATCH)
+            .list_records_of_app(session.app().id, result.next_after, SCAN_BATCH)
             .await?;
         let facts = BatchFacts::load_facts(web, search, &page.items).await?;
         for head in page.items {
@@ -214,7 +214,7 @@ pub(crate) async fn load_customer_names(
 
 /// These customers, in this order, without those that do not exist any more.
 async fn load_customers(web: &WebState, ids: &[CustomerId]) -> Result<Vec<Customer>, PageError> {
-    let found = ids.iter().map(|id| web.api.store.find_customer(*id));
+    let found = ids.iter().map(|id| web.services.store.find_customer(*id));
     let found = futures::future::try_join_all(found).await?;
     Ok(found.into_iter().flatten().collect())
 }

@@ -8,24 +8,28 @@ use axum::{
 };
 use jiff::Timestamp;
 use maud::{Markup, html};
+use okra_app::{
+    deliveries::ListDeliveriesRequest,
+    endpoint_health::EndpointHealthDetails,
+    endpoint_lookup::EndpointSelector,
+    endpoints::{EndpointDetails, SecretUpdate, SetEndpointRequest},
+};
 use okra_core::{
     delivery::endpoint_health::{DisableReason, EndpointHealth, EndpointStatus},
     model::ids::EndpointId,
 };
-use okra_store::{Endpoint, Replay, StoredEndpointHealth};
-use serde_json::json;
+use okra_store::{Delivery, Endpoint, Replay};
 
 use super::{
     super::{
-        api_call::call_api,
         hrefs::log_href,
         page::render_csrf_field,
         session::{AppSession, SubmittedForm},
     },
-    log::{DeliveryLog, LogSelection, NEWEST_DELIVERIES, load_delivery_log, render_log_rows},
+    log::{NEWEST_DELIVERIES, render_log_rows},
     replays,
     secrets::render_new_secret,
-    settings_form::{build_endpoint_request, render_endpoint_settings},
+    settings_form::{read_endpoint_settings, render_endpoint_settings},
     webhooks_page::{live_events_href, respond_webhooks_page},
 };
 use crate::{
@@ -39,25 +43,18 @@ use crate::{
     web_state::WebState,
 };
 
-/// Parked events that are counted one by one; of more the page shows an estimate.
-const MAX_PARKED_COUNTED: usize = 1000;
-
-/// An endpoint of the app.
-async fn load_own_endpoint(
-    web: &WebState,
-    session: &AppSession,
-    id: EndpointId,
-) -> Result<Endpoint, PageError> {
-    let endpoint = web.api.store.find_endpoint(session.app.id, id).await?;
-    endpoint.ok_or(PageError::NotFound("endpoint"))
-}
+/// Parked events above which their number is an estimate.
+const MAX_PARKED_COUNTED: u64 = 1000;
 
 pub(crate) async fn render_endpoint_page(
     State(web): State<Arc<WebState>>,
     session: AppSession,
     Path(id): Path<EndpointId>,
 ) -> Result<Response, PageError> {
-    let endpoint = load_own_endpoint(&web, &session, id).await?;
+    let endpoint = session
+        .scope
+        .load_own_endpoint(&EndpointSelector::Id(id))
+        .await?;
     let page = EndpointPage::load_page(&web, &session, endpoint).await?;
     let url = &page.endpoint.url;
     let body = page.render_body(&session);
@@ -68,11 +65,9 @@ pub(crate) async fn render_endpoint_page(
 /// Everything that the page shows.
 struct EndpointPage {
     endpoint: Endpoint,
-    health: StoredEndpointHealth,
+    health: EndpointHealthDetails,
     replays: Vec<Replay>,
-    /// Parked events, up to [`MAX_PARKED_COUNTED`].
-    parked_count: usize,
-    log: DeliveryLog,
+    newest_deliveries: Vec<Delivery>,
     now: Timestamp,
 }
 
@@ -82,25 +77,23 @@ impl EndpointPage {
         session: &AppSession,
         endpoint: Endpoint,
     ) -> Result<Self, PageError> {
-        let store = &web.api.store;
-        let read = futures::future::try_join3(
-            store.load_endpoint_health(endpoint.id),
-            store.list_replays(session.app.id),
-            store.list_parked_events(endpoint.id, MAX_PARKED_COUNTED),
-        );
-        let (health, replays, parked) = Box::pin(read).await?;
-        let selection = LogSelection {
-            url: &endpoint.url,
-            state: "",
-            cursor: "",
+        let scope = &session.scope;
+        let newest = ListDeliveriesRequest {
+            endpoint: EndpointSelector::Id(endpoint.id),
+            since: None,
+            until: None,
+            state: None,
+            after: None,
             limit: NEWEST_DELIVERIES,
         };
+        let (replays, newest) =
+            futures::future::try_join(scope.list_replays(), scope.list_deliveries(&newest)).await?;
+        let EndpointDetails { endpoint, health } = scope.describe_endpoint(endpoint).await?;
         Ok(Self {
-            log: load_delivery_log(web, session, &selection).await?,
             endpoint,
             health,
             replays,
-            parked_count: parked.len(),
+            newest_deliveries: newest.deliveries,
             now: web.now(),
         })
     }
@@ -115,7 +108,7 @@ impl EndpointPage {
         html! {
             div.head {
                 p.crumb { a href="/dashboard/webhooks" { "Webhooks" } }
-                div.title { h1.url { (self.endpoint.url) } (render_health_badge(&self.health)) }
+                div.title { h1.url { (self.endpoint.url) } (render_health_badge(&self.health.health)) }
             }
             div.columns {
                 section.card aria-labelledby="health" { (self.render_state(session)) }
@@ -172,12 +165,12 @@ impl EndpointPage {
 
     fn render_deliveries(&self) -> Markup {
         html! {
-            @if self.log.deliveries.is_empty() {
+            @if self.newest_deliveries.is_empty() {
                 (render_empty_state("Nothing was sent yet", &html! {
                     p { "Send a test ping, or " a href="/dashboard/records" { "refresh a record" } "." }
                 }))
             } @else {
-                (render_log_rows(&self.endpoint.url, &self.log, self.now))
+                (render_log_rows(&self.endpoint.url, &self.newest_deliveries, self.now))
                 p.more { a.button href=(log_href("", &[("url", &self.endpoint.url)])) { "All deliveries" } }
             }
         }
@@ -238,11 +231,11 @@ impl EndpointPage {
 
     /// The number of parked events, which is an estimate where they are many.
     fn format_parked_count(&self) -> String {
-        if self.parked_count < MAX_PARKED_COUNTED {
-            return format_count(self.parked_count);
+        let count = format_count(self.health.parked_count);
+        match self.health.parked_count < MAX_PARKED_COUNTED {
+            true => count,
+            false => format!("about {count}"),
         }
-        let estimate = self.health.parked_count.max(self.parked_count as u64);
-        format!("about {}", format_count(estimate))
     }
 }
 
@@ -254,81 +247,70 @@ fn health_sentence(health: &EndpointHealth) -> &'static str {
     }
 }
 
-/// Pings, enables or disables an endpoint.
-async fn call_endpoint_route(
-    web: &WebState,
-    posted: &SubmittedForm,
-    id: EndpointId,
-    path: &'static str,
-) -> Result<Response, PageError> {
-    call_api(web, &posted.session, path, json!({ "id": id })).await?;
-    Ok(Redirect::to(&format!("/dashboard/webhooks/{id}")).into_response())
+fn redirect_to_endpoint(id: EndpointId) -> Response {
+    Redirect::to(&format!("/dashboard/webhooks/{id}")).into_response()
 }
 
 pub(crate) async fn ping_endpoint(
-    State(web): State<Arc<WebState>>,
     Path(id): Path<EndpointId>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    call_endpoint_route(&web, &posted, id, "webhooks/test").await
+    let (scope, endpoint) = (&posted.session.scope, EndpointSelector::Id(id));
+    scope.ping_endpoint(&endpoint, None).await?;
+    Ok(redirect_to_endpoint(id))
 }
 
 pub(crate) async fn enable_endpoint(
-    State(web): State<Arc<WebState>>,
     Path(id): Path<EndpointId>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    call_endpoint_route(&web, &posted, id, "webhooks/enable").await
+    let (scope, endpoint) = (&posted.session.scope, EndpointSelector::Id(id));
+    scope.enable_endpoint(&endpoint, None).await?;
+    Ok(redirect_to_endpoint(id))
 }
 
 pub(crate) async fn disable_endpoint(
-    State(web): State<Arc<WebState>>,
     Path(id): Path<EndpointId>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    call_endpoint_route(&web, &posted, id, "webhooks/disable").await
+    let (scope, endpoint) = (&posted.session.scope, EndpointSelector::Id(id));
+    scope.disable_endpoint(&endpoint, None).await?;
+    Ok(redirect_to_endpoint(id))
 }
 
 pub(crate) async fn update_endpoint(
-    State(web): State<Arc<WebState>>,
     Path(id): Path<EndpointId>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    let it = load_own_endpoint(&web, &posted.session, id).await?;
-    call_api(
-        &web,
-        &posted.session,
-        "webhooks/set",
-        build_endpoint_request(&posted.fields, &it.url)?,
-    )
-    .await?;
-    Ok(Redirect::to(&format!("/dashboard/webhooks/{id}")).into_response())
+    let scope = &posted.session.scope;
+    let endpoint = scope.load_own_endpoint(&EndpointSelector::Id(id)).await?;
+    let request = read_endpoint_settings(&posted.fields, &endpoint.url)?;
+    scope.set_endpoint(request).await?;
+    Ok(redirect_to_endpoint(id))
 }
 
 pub(crate) async fn rotate_endpoint_secret(
-    State(web): State<Arc<WebState>>,
     Path(id): Path<EndpointId>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    let it = load_own_endpoint(&web, &posted.session, id).await?;
-    let overlap = posted.fields.get("overlap_hours");
-    let body = json!({ "url": it.url, "rotate": true, "overlap_hours": overlap });
-    let set = call_api(&web, &posted.session, "webhooks/set", body).await?;
-    Ok(render_new_secret(&posted.session, &set))
+    let scope = &posted.session.scope;
+    let endpoint = scope.load_own_endpoint(&EndpointSelector::Id(id)).await?;
+    let request = SetEndpointRequest {
+        url: endpoint.url,
+        secret: SecretUpdate::Rotate,
+        overlap_hours: posted.fields.parse_number("overlap_hours")?,
+        ..SetEndpointRequest::default()
+    };
+    let update = scope.set_endpoint(request).await?;
+    Ok(render_new_secret(&posted.session, &update))
 }
 
 pub(crate) async fn remove_endpoint(
-    State(web): State<Arc<WebState>>,
     Path(id): Path<EndpointId>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    call_api(
-        &web,
-        &posted.session,
-        "webhooks/remove",
-        json!({ "id": id }),
-    )
-    .await?;
+    let scope = &posted.session.scope;
+    scope.remove_endpoint(&EndpointSelector::Id(id)).await?;
     Ok(Redirect::to("/dashboard/webhooks").into_response())
 }
 

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
 use maud::html;
+use okra_app::endpoints::EndpointDetails;
 use okra_core::model::snapshot::Product;
 use okra_store::Endpoint;
 
 use super::{
     super::{
-        api_call::call_api,
         hrefs::log_href,
         page::render_csrf_field,
         session::{AppSession, SubmittedForm},
     },
     secrets::render_new_secret,
-    settings_form::{build_endpoint_request, render_endpoint_settings},
+    settings_form::{read_endpoint_settings, render_endpoint_settings},
     webhooks_page::respond_webhooks_page,
 };
 use crate::{
@@ -33,10 +33,7 @@ pub(crate) async fn render_webhooks_page(
     State(web): State<Arc<WebState>>,
     session: AppSession,
 ) -> Result<Response, PageError> {
-    let store = &web.api.store;
-    let endpoints = store.list_endpoints(session.app.id).await?;
-    let health = endpoints.iter().map(|it| store.load_endpoint_health(it.id));
-    let health = futures::future::try_join_all(health).await?;
+    let endpoints = session.scope.list_endpoints().await?;
     let now = web.now();
     let body = html! {
         div.head {
@@ -52,10 +49,10 @@ pub(crate) async fn render_webhooks_page(
             (render_table("Endpoints", &html! {
                 th { "URL" } th { "State" } th { "Log" } th.wide { "Events" } th.wide { "Payload" } th.wide { "Created" }
             }, &html! {
-                @for (it, health) in endpoints.iter().zip(&health) {
+                @for EndpointDetails { endpoint: it, health } in &endpoints {
                     tr {
                         td.break { a.strong href={ "/dashboard/webhooks/" (it.id) } { (it.url) } }
-                        td { (render_health_badge(health)) @if let Some(at) = health.health.next_probe_at() { span.note { "probe " (render_relative_time(now, at)) } } }
+                        td { (render_health_badge(&health.health)) @if let Some(at) = health.health.next_probe_at() { span.note { "probe " (render_relative_time(now, at)) } } }
                         td { a href=(log_href("", &[("url", &it.url)])) { "Deliveries" } }
                         td.wide { (describe_event_filter(it)) }
                         td.wide { (payload_mode_label(it.payload_mode)) }
@@ -106,17 +103,10 @@ fn describe_event_filter(endpoint: &Endpoint) -> &'static str {
 }
 
 /// Creates an endpoint, and shows its secret once.
-pub(crate) async fn add_endpoint(
-    State(web): State<Arc<WebState>>,
-    posted: SubmittedForm,
-) -> Result<Response, PageError> {
+pub(crate) async fn add_endpoint(posted: SubmittedForm) -> Result<Response, PageError> {
     let SubmittedForm { session, fields } = posted;
-    let set = call_api(
-        &web,
-        &session,
-        "webhooks/set",
-        build_endpoint_request(&fields, fields.get("url"))?,
-    )
-    .await?;
-    Ok(render_new_secret(&session, &set))
+    let url = fields.get("url");
+    let request = read_endpoint_settings(&fields, url)?;
+    let update = session.scope.set_endpoint(request).await?;
+    Ok(render_new_secret(&session, &update))
 }

@@ -9,16 +9,12 @@ use axum::{
 use maud::html;
 use okra_core::model::ids::{EndpointId, EventId, FeedSource, RecordId};
 use okra_webhooks::endpoint_id;
-use serde::Deserialize;
-use serde_json::json;
 
 use super::{
     super::{
-        api_call::call_api,
         hrefs::{change_href, log_href},
         session::AppSession,
     },
-    log::DeliveryRow,
     webhooks_page::respond_webhooks_page,
 };
 use crate::{
@@ -32,27 +28,12 @@ use crate::{
     web_state::WebState,
 };
 
-/// A delivery as `events/deliveries` has it.
-#[derive(Deserialize)]
-struct EndpointDelivery {
-    endpoint: EndpointId,
-    #[serde(flatten)]
-    delivery: DeliveryRow,
-}
-
-#[derive(Deserialize)]
-struct EventDeliveries {
-    deliveries: Vec<EndpointDelivery>,
-}
-
 pub(crate) async fn render_event_page(
     State(web): State<Arc<WebState>>,
     session: AppSession,
     Path(event): Path<String>,
 ) -> Result<Response, PageError> {
-    let request = json!({ "event_id": event });
-    let response = call_api(&web, &session, "events/deliveries", request).await?;
-    let response: EventDeliveries = serde_json::from_value(response)?;
+    let deliveries = session.scope.list_event_deliveries(&event).await?;
     let Some((FeedSource::Record(record), seq)) = EventId::parse(&event) else {
         return Err(PageError::NotFound("event"));
     };
@@ -63,24 +44,24 @@ pub(crate) async fn render_event_page(
             p.crumb { a href=(change_href(record, seq)) { "Record" } " / #" (seq) }
             h1 { "Deliveries of the event" }
         }
-        @if response.deliveries.is_empty() {
+        @if deliveries.is_empty() {
             (render_empty_state("No deliveries", &html! {
                 p { "No endpoint subscribed to this event when it was committed. " a href="/dashboard/webhooks" { "Add an endpoint" }
                     ", or replay the event to one." }
             }))
         } @else {
             (render_table("Deliveries", &html! { th { "Endpoint" } th { "State" } th.number { "Attempts" } th { "Last attempt" } }, &html! {
-                @for it in &response.deliveries {
-                    @let url = urls.get(&it.endpoint).map(String::as_str);
+                @for it in &deliveries {
+                    @let url = urls.get(&it.key.endpoint).map(String::as_str);
                     tr {
                         td.break { @match url {
                             Some(url) => a.strong href=(log_href(&format!("/{event}"), &[("url", url)])) { (url) },
-                            None => (render_id(it.endpoint)),
+                            None => (render_id(it.key.endpoint)),
                         } }
-                        td { (render_delivery_state(&it.delivery.state)) }
-                        td.number { (it.delivery.attempts) }
-                        td { @if let Some(last) = it.delivery.log.last() {
-                            (attempt_outcome_label(&last.class)) span.note { (render_relative_time(now, last.at)) }
+                        td { (render_delivery_state(it.state)) }
+                        td.number { (it.attempt_count) }
+                        td { @if let Some(last) = it.last_attempt() {
+                            (attempt_outcome_label(&last.outcome_class)) span.note { (render_relative_time(now, last.attempted_at)) }
                         } }
                     }
                 }
@@ -101,7 +82,7 @@ async fn load_endpoint_urls(
     session: &AppSession,
     record: RecordId,
 ) -> Result<HashMap<EndpointId, String>, PageError> {
-    let (store, app) = (&web.api.store, session.app.id);
+    let (store, app) = (&web.services.store, session.app().id);
     let endpoints = store.list_endpoints(app).await?;
     let mut urls: HashMap<_, _> = endpoints.into_iter().map(|it| (it.id, it.url)).collect();
     let subscriptions = store.list_subscriptions(record).await?;

@@ -20,7 +20,7 @@ pub(crate) async fn endpoint_events(
     session: AppSession,
     headers: axum::http::HeaderMap,
 ) -> Result<Response, PageError> {
-    let (store, app) = (&web.api.store, session.app.id);
+    let (store, app) = (&web.services.store, session.app().id);
     let endpoint = endpoint_id(app, session.query.get("url"));
     let times = (retained_since(web.now()), web.now());
     let read = futures::future::try_join3(

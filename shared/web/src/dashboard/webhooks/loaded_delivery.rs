@@ -8,13 +8,12 @@ use okra_core::{
 use okra_store::{Consistency, Delivery, DeliveryKey, RecordHead};
 use okra_webhooks::{endpoint_id, render_bodies};
 
-use super::{super::session::AppSession, log::DeliveryRow, payload_body::indent_json};
+use super::{super::session::AppSession, payload_body::indent_json};
 use crate::{page_error::PageError, web_state::WebState};
 
 /// A delivery with everything that its page shows.
 pub(crate) struct DeliveryDetails {
-    pub(crate) delivery: DeliveryRow,
-    pub(crate) source: FeedSource,
+    pub(crate) delivery: Delivery,
     /// The body that the URL is sent; only of an event of a record.
     pub(crate) body: Option<String>,
     pub(crate) payload: Option<PayloadMode>,
@@ -37,7 +36,7 @@ pub(crate) async fn load_delivery(
     let (source, seq) = EventId::parse(event_id).ok_or(NOT_FOUND)?;
     let found = match source {
         FeedSource::Record(record) => load_record_event(web, session, record, seq).await?,
-        FeedSource::App(app) if app == session.app.id => load_app_event(web, app, seq).await?,
+        FeedSource::App(app) if app == session.app().id => load_app_event(web, app, seq).await?,
         FeedSource::App(_) => None,
     };
     let (committed_at, event) = found.ok_or(NOT_FOUND)?;
@@ -47,7 +46,7 @@ pub(crate) async fn load_delivery(
         source,
         seq,
     };
-    let delivery = web.api.store.find_delivery(&key).await?;
+    let delivery = web.services.store.find_delivery(&key).await?;
     Ok((delivery.ok_or(NOT_FOUND)?, event))
 }
 
@@ -58,9 +57,9 @@ async fn load_record_event(
     record: RecordId,
     seq: Seq,
 ) -> Result<Option<(Timestamp, DeliveredEvent)>, PageError> {
-    let store = &web.api.store;
+    let store = &web.services.store;
     let head = store.find_head(record, Consistency::Eventual).await?;
-    let Some(head) = head.filter(|head| head.app == session.app.id) else {
+    let Some(head) = head.filter(|head| head.app == session.app().id) else {
         return Ok(None);
     };
     let entry = store.find_feed_entry(record, seq).await?;
@@ -79,7 +78,11 @@ async fn load_app_event(
     let Some(before) = seq.0.checked_sub(1) else {
         return Ok(None);
     };
-    let entries = web.api.store.read_app_feed(app, Seq(before), 1).await?;
+    let entries = web
+        .services
+        .store
+        .read_app_feed(app, Seq(before), 1)
+        .await?;
     let entry = entries.first().filter(|entry| entry.seq == seq);
     Ok(entry.map(|entry| (entry.committed_at, DeliveredEvent::App)))
 }
@@ -91,30 +94,30 @@ pub(crate) async fn load_delivery_details(
     url: &str,
     event_id: &str,
 ) -> Result<DeliveryDetails, PageError> {
-    let endpoint = endpoint_id(session.app.id, url);
+    let endpoint = endpoint_id(session.app().id, url);
     let (delivery, event) = load_delivery(web, session, endpoint, event_id).await?;
     let (body, payload) = match event {
         DeliveredEvent::App => (None, None),
         DeliveredEvent::Record(head, entry) => {
             let known = web
-                .api
+                .services
                 .store
-                .find_endpoint(session.app.id, endpoint)
+                .find_endpoint(session.app().id, endpoint)
                 .await?;
             // A data sync URL has no endpoint, and is sent what an endpoint is by default.
             let (payload, version) = known
                 .map(|it| (it.payload_mode, it.body_version))
                 .unwrap_or_default();
-            let (public_url, entries) = (&web.api.public_url, std::slice::from_ref(&entry));
+            let (public_url, entries) = (&web.services.public_url, std::slice::from_ref(&entry));
             let target = (url, payload, version);
-            let bodies = render_bodies(&web.api.store, public_url, &head, entries, target).await;
+            let bodies =
+                render_bodies(&web.services.store, public_url, &head, entries, target).await;
             let bodies = bodies.map_err(PageError::internal)?;
             (bodies.first().map(|body| indent_json(body)), Some(payload))
         }
     };
     Ok(DeliveryDetails {
-        source: delivery.key.source,
-        delivery: DeliveryRow::from_stored(delivery),
+        delivery,
         body,
         payload,
     })

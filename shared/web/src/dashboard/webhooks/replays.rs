@@ -1,19 +1,19 @@
 //! Replays: a range of events is sent to an endpoint anew.
 
-use std::sync::Arc;
-
 use axum::{
-    extract::{Path, State},
+    extract::Path,
     response::{IntoResponse, Redirect, Response},
 };
 use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
+use okra_app::{
+    endpoint_lookup::EndpointSelector,
+    replays::{ReplayChange, StartReplayRequest},
+};
 use okra_core::model::ids::{EndpointId, ReplayId};
-use okra_store::{Replay, ReplayState};
-use serde_json::json;
+use okra_store::{Replay, ReplayFilter, ReplayState};
 
 use super::super::{
-    api_call::call_api,
     page::render_csrf_field,
     session::{AppSession, SubmittedForm},
 };
@@ -23,8 +23,8 @@ use crate::{
         format::{format_count, format_day_and_time, render_relative_time},
         parts::render_table,
     },
+    form::FormFields,
     page_error::PageError,
-    web_state::WebState,
 };
 
 /// Replays of an endpoint that are shown, newest first.
@@ -93,10 +93,10 @@ pub(super) fn render_replays(
 }
 
 fn describe_selection(replay: &Replay) -> &'static str {
-    match replay.filter.as_str() {
-        "failed" => "those that failed",
-        "missing" => "those never sent",
-        _ => "all",
+    match replay.filter {
+        ReplayFilter::Failed => "those that failed",
+        ReplayFilter::Missing => "those never sent",
+        ReplayFilter::All => "all",
     }
 }
 
@@ -115,41 +115,56 @@ fn render_replay_action(session: &AppSession, path: &str, replay: &Replay) -> Ma
     }
 }
 
-/// The text of an instant, of the value of a field of date and time in UTC.
-fn datetime_field_to_instant(text: &str) -> String {
-    match text.len() {
+/// The instant of the value of a field of date and time in UTC.
+fn parse_datetime_field(fields: &FormFields, name: &str) -> Result<Timestamp, PageError> {
+    let text = fields.get(name);
+    let text = match text.len() {
         // Browsers leave out seconds that are zero.
         16 => format!("{text}:00Z"),
         _ => format!("{text}Z"),
-    }
+    };
+    let problem = format!("{name} must be a date and a time.");
+    text.parse().map_err(|_| PageError::invalid_form(problem))
 }
 
 pub(crate) async fn start_replay(
-    State(web): State<Arc<WebState>>,
     Path(id): Path<EndpointId>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
     let fields = &posted.fields;
-    let until = datetime_field_to_instant(fields.get("until"));
-    let body = json!({
-        "id": id,
-        "since": datetime_field_to_instant(fields.get("since")),
-        // To the end of that minute. What is no instant is the API's to reject.
-        "until": until.parse::<Timestamp>().map_or(until, |at| (at + SignedDuration::from_millis(59_999)).to_string()),
-        "which": fields.get("which"),
-    });
-    call_api(&web, &posted.session, "webhooks/replay", body).await?;
+    // To the end of that minute.
+    let until = parse_datetime_field(fields, "until")?
+        .checked_add(SignedDuration::from_millis(59_999))
+        .map_err(PageError::internal)?;
+    let filter = match fields.get("which") {
+        "failed" => ReplayFilter::Failed,
+        "missing" => ReplayFilter::Missing,
+        _ => ReplayFilter::All,
+    };
+    let request = StartReplayRequest {
+        endpoint: EndpointSelector::Id(id),
+        customer: None,
+        record: None,
+        from_seq: None,
+        to_seq: None,
+        since: Some(parse_datetime_field(fields, "since")?),
+        until: Some(until),
+        filter,
+        events_per_second: None,
+    };
+    posted.session.scope.start_replay(&request).await?;
     Ok(Redirect::to(&format!("/dashboard/webhooks/{id}#replay")).into_response())
 }
 
 /// Cancels a replay, or resumes it.
 pub(crate) async fn cancel_or_resume_replay(
-    State(web): State<Arc<WebState>>,
     Path((id, replay)): Path<(EndpointId, ReplayId)>,
     posted: SubmittedForm,
 ) -> Result<Response, PageError> {
-    let resume = posted.fields.get("resume") == "true";
-    let body = json!({ "id": replay, "resume": resume });
-    call_api(&web, &posted.session, "webhooks/replay/cancel", body).await?;
+    let change = match posted.fields.get("resume") {
+        "true" => ReplayChange::Resume,
+        _ => ReplayChange::Cancel,
+    };
+    posted.session.scope.change_replay(replay, change).await?;
     Ok(Redirect::to(&format!("/dashboard/webhooks/{id}#replay")).into_response())
 }

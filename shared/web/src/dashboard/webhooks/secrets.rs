@@ -1,29 +1,25 @@
 //! Signing secrets: each is shown once, on the page that answers the form.
 
-use std::sync::Arc;
-
-use axum::{extract::State, response::Response};
+use axum::response::Response;
 use maud::html;
-use serde_json::{Value, json};
+use okra_app::endpoints::EndpointUpdate;
+use okra_store::Endpoint;
+use okra_webhooks::SigningSecrets;
 
 use super::{
-    super::{
-        api_call::call_api,
-        session::{AppSession, SubmittedForm},
-    },
+    super::session::{AppSession, SubmittedForm},
     webhooks_page::respond_webhooks_page,
 };
-use crate::{page_error::PageError, web_state::WebState};
+use crate::page_error::PageError;
 
 /// Shows the secret of the data sync URLs, or creates a new one.
-pub(crate) async fn show_sync_secret(
-    State(web): State<Arc<WebState>>,
-    posted: SubmittedForm,
-) -> Result<Response, PageError> {
-    let rotate = posted.fields.get("rotate") == "true";
-    let request = json!({ "rotate": rotate });
-    let response = call_api(&web, &posted.session, "webhooks/secret", request).await?;
-    let secret = response["secret"].as_str().unwrap_or_default();
+pub(crate) async fn show_sync_secret(posted: SubmittedForm) -> Result<Response, PageError> {
+    let scope = &posted.session.scope;
+    let secrets = match posted.fields.get("rotate") {
+        "true" => scope.rotate_sync_secret(None).await?,
+        _ => scope.load_sync_secrets().await?,
+    };
+    let secret = secrets.current_secret();
     let body = html! {
         div.head { h1 { "Secret of the data sync URLs" } }
         section.card.notice aria-labelledby="secret" {
@@ -42,14 +38,11 @@ pub(crate) async fn show_sync_secret(
 }
 
 /// The page with a new secret: the response to the form itself, to which no link leads back.
-pub(crate) fn render_new_secret(session: &AppSession, endpoint_data: &Value) -> Response {
-    let (url, id) = (
-        endpoint_data["url"].as_str().unwrap_or_default(),
-        endpoint_data["id"].as_str().unwrap_or_default(),
-    );
+pub(crate) fn render_new_secret(session: &AppSession, update: &EndpointUpdate) -> Response {
+    let Endpoint { url, id, .. } = &update.details.endpoint;
     let body = html! {
         div.head { h1 { "Endpoint set" } p.sub { (url) } }
-        @match endpoint_data["secret"].as_str() {
+        @match update.new_secrets.as_ref().map(SigningSecrets::current_secret) {
             Some(secret) => {
                 section.card.notice aria-labelledby="secret" {
                     h2 #secret { "Signing secret" }

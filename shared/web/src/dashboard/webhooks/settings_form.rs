@@ -1,16 +1,17 @@
 //! The settings of an endpoint as a form: drawn, and read again.
 
 use maud::{Markup, html};
+use okra_app::endpoints::{FieldUpdate, SetEndpointRequest, check_event_rate};
 use okra_core::{
     model::snapshot::Product,
     resilience::rate_limiter::{SEND_RATE_RANGE, SendRate},
     sync::feed::PayloadMode,
 };
 use okra_store::Endpoint;
+use okra_webhooks::BearerToken;
 use okra_wire::webhook::EVENT_NAMES;
-use serde_json::{Value, json};
 
-use crate::{form::FormFields, page_error::PageError};
+use crate::{components::labels::find_product, form::FormFields, page_error::PageError};
 
 /// The settings of an endpoint that can be changed, as they are; of a new one where there is none.
 pub(crate) fn render_endpoint_settings(endpoint: Option<&Endpoint>) -> Markup {
@@ -57,26 +58,45 @@ fn receives_product(endpoint: &Endpoint, product: Product) -> bool {
     endpoint.products.is_empty() || endpoint.products.contains(&product)
 }
 
-/// The request of `webhooks/set` that the form stands for.
-pub(crate) fn build_endpoint_request(fields: &FormFields, url: &str) -> Result<Value, PageError> {
-    let products: Vec<&str> = fields.all_values("products").collect();
+/// The settings that were entered for the endpoint of a URL. A token or rate that is left empty stays as it is.
+pub(crate) fn read_endpoint_settings(
+    fields: &FormFields,
+    url: &str,
+) -> Result<SetEndpointRequest, PageError> {
+    let products: Vec<Product> = fields
+        .all_values("products")
+        .filter_map(find_product)
+        .collect();
     if products.is_empty() {
         return Err(PageError::invalid_form(
             "Choose balances, transactions, or both: an endpoint without products receives nothing.",
         ));
     }
-    let mut body = json!({
-        "url": url,
-        "products": products,
-        "payload": fields.get("payload"),
-        "events": fields.all_values("events").collect::<Vec<_>>(),
-        "ordered": fields.get("ordered") == "true",
-    });
-    // A field that is left empty stays as it is; the API would clear it.
-    for name in ["token", "rate"] {
-        if !fields.get(name).is_empty() {
-            body[name] = json!(fields.get(name));
+    let payload_mode = match fields.get("payload") {
+        "reference" => PayloadMode::Reference,
+        _ => PayloadMode::Full,
+    };
+    let bearer = match fields.get("token") {
+        "" => FieldUpdate::Keep,
+        token => {
+            let token = BearerToken::new(token);
+            let token =
+                token.map_err(|error| PageError::invalid_form(format!("token {error}.")))?;
+            FieldUpdate::Set(token)
         }
-    }
-    Ok(body)
+    };
+    let events_per_second = match fields.parse_number("rate")? {
+        Some(rate) => FieldUpdate::Set(check_event_rate(rate)?),
+        None => FieldUpdate::Keep,
+    };
+    Ok(SetEndpointRequest {
+        url: url.to_owned(),
+        bearer,
+        payload_mode: Some(payload_mode),
+        products: Some(products),
+        events: Some(fields.all_values("events").map(str::to_owned).collect()),
+        events_per_second,
+        is_ordered: Some(fields.get("ordered") == "true"),
+        ..SetEndpointRequest::default()
+    })
 }

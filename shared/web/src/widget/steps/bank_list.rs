@@ -18,7 +18,7 @@ pub(crate) async fn render_bank_list(
     web: &WebState,
     link: &LinkProgress,
 ) -> Result<Markup, PageError> {
-    let store = &web.api.store;
+    let store = &web.services.store;
     let banks = store.list_banks_for_app(link.app);
     let (mut banks, breakers) =
         futures::future::try_join(banks, store.list_bank_breakers()).await?;
@@ -81,7 +81,7 @@ pub(crate) async fn choose_bank(
         return render_bank_list(web, &open.link).await;
     };
     if open.link.reauth_record.is_none() && open.link.success_payload.is_none() {
-        let known = web.api.store.find_owned_bank(bank).await?;
+        let known = web.services.store.find_owned_bank(bank).await?;
         let is_offered = known.is_some_and(|it| {
             it.is_visible_to(Some(open.link.app)) && open.link.options.offers_bank(&it.config)
         });

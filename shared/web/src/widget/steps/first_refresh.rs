@@ -63,7 +63,7 @@ pub(crate) async fn poll_first_refresh(
     let Some(record) = link.record else {
         return Ok(render_fetching_data(poll_count.saturating_add(1)));
     };
-    let store = &web.api.store;
+    let store = &web.services.store;
     let head = store.find_head(record, Consistency::Eventual).await?;
     let is_complete = head.is_some_and(|head| {
         head.is_first_fetched()

@@ -70,7 +70,7 @@ pub(crate) async fn load_bank(
     link: &LinkProgress,
 ) -> Result<BankConfig, PageError> {
     let bank = match link.bank {
-        Some(bank) => web.api.store.find_bank(bank).await?,
+        Some(bank) => web.services.store.find_bank(bank).await?,
         None => None,
     };
     bank.ok_or(PageError::NotFound("bank"))

@@ -1,16 +1,21 @@
 //! The chosen accounts become a record, or renew one.
 
-use axum::http::StatusCode;
-use jiff::Timestamp;
+use std::{error::Error, sync::Arc};
+
 use maud::{Markup, html};
+use okra_app::{
+    AppError, AppScope,
+    linking::{LinkCustomer, LinkRecordRequest, LinkTerms, RenewRecordRequest},
+};
 use okra_connectors::ConsentSecret;
-use okra_core::model::{bank::BankConfig, snapshot::utc_date};
-use serde_json::{Value, json};
+use okra_core::model::{bank::BankConfig, fault::FaultClass, snapshot::utc_date};
+use serde_json::json;
 
 use super::{
     super::{
         bank_side,
-        link_session::{BankLinkError, LinkProgress, OpenLinkSession},
+        link_session::{BankLinkError, OpenLinkSession},
+        options::LinkOptions,
         success_payload::build_success_payload,
     },
     bank_login::poll_bank_login,
@@ -34,62 +39,111 @@ pub(crate) async fn link_accounts(
     let Some(consent) = link.consent.take() else {
         return Ok(render_consent(link, &bank, utc_date(web.now())));
     };
-    let request = build_link_request(link, &bank, &consent, account_ids, web.now());
+    let (options, reauth_record) = (link.options.clone(), link.reauth_record);
+    let holder = link.offered_accounts.first().map(|it| it.name.clone());
     // The consent leaves the session before it is used: no two calls link with it.
     if !open.save_session(web).await? {
         return poll_bank_login(web, &open.link, 0).await;
     }
-    let (status, response) =
-        okra_api::call_route(&web.api, open.link.app, "records/link", request).await;
-    if !status.is_success() {
-        let message = response["message"].as_str();
-        return render_failed_link(web, &bank, &consent, status, message).await;
-    }
-    let mut linked = open.after_save();
-    let data = &response["data"];
-    linked.link.record = data["record_id"].as_str().and_then(|id| id.parse().ok());
-    linked.link.success_payload = Some(build_success_payload(&bank, data));
-    linked.save_session(web).await?;
+    let scope = AppScope::load_by_id(Arc::clone(&web.services), open.link.app).await?;
+    let linked = match reauth_record {
+        Some(record) => {
+            let renewal = RenewRecordRequest {
+                record,
+                consent: consent.clone(),
+                consent_expires_at: None,
+                user_address: None,
+            };
+            scope.renew_record(renewal).await
+        }
+        None => {
+            let customer = choose_customer(&options, holder);
+            let request = build_link_request(options, &bank, &consent, customer, account_ids);
+            scope.link_record(request).await
+        }
+    };
+    let linked = match linked {
+        Ok(linked) => linked,
+        Err(error) => return render_failed_link(web, &bank, &consent, &error).await,
+    };
+    let mut open = open.after_save();
+    open.link.record = Some(linked.head.record);
+    open.link.success_payload = Some(build_success_payload(&bank, &linked));
+    open.save_session(web).await?;
     Ok(render_fetching_data(0))
 }
 
-/// The request of `records/link` for these accounts.
+/// The customer whose record it becomes: the returning one, or a new one with the name of the account's holder.
+fn choose_customer(options: &LinkOptions, holder: Option<String>) -> LinkCustomer {
+    match options.customer {
+        Some(customer) => LinkCustomer::Existing(customer),
+        None => LinkCustomer::New {
+            name: holder.unwrap_or_default(),
+            email: None,
+        },
+    }
+}
+
+/// The request that links these accounts as a new record.
 fn build_link_request(
-    link: &LinkProgress,
+    options: LinkOptions,
     bank: &BankConfig,
     consent: &ConsentSecret,
+    customer: LinkCustomer,
     account_ids: &[&str],
-    now: Timestamp,
-) -> Value {
-    let mut request = json!({
-        "access_token": consent.access_token,
-        "refresh_token": consent.refresh_token,
-        // A token that has expired meanwhile is valid for no longer, not for a negative time.
-        "expires_in": consent.expires_at.map(|at| at.duration_since(now).as_secs().max(0)),
-        "consent_id": consent.consent_id,
-        "bank": bank.id,
-        "interval": link.options.interval,
-        "products": link.options.products,
-        "sync_products": link.options.synced_products,
-        "limit": link.options.backfill_months,
-        "options": link.options.options,
-        "meta": link.options.meta,
-    });
-    match (link.reauth_record, link.options.customer) {
-        (Some(record), _) => request["record_id"] = json!(record),
-        (None, Some(customer)) => request["customer"] = json!(customer),
-        (None, None) => {
-            let holder = link.offered_accounts.first().map(|it| it.name.as_str());
-            request["name"] = json!(holder.unwrap_or_default());
+) -> LinkRecordRequest {
+    LinkRecordRequest {
+        bank: bank.id,
+        consent: consent.clone(),
+        customer,
+        account_ids: account_ids.iter().map(|&id| id.to_owned()).collect(),
+        terms: LinkTerms {
+            interval: Some(options.interval),
+            products: options.products,
+            synced_products: options.synced_products,
+            webhook_url: options.webhook_url,
+            backfill_months: options.backfill_months,
+            consent_expires_at: None,
+            options: options.options,
+            meta: options.meta,
+        },
+        user_address: None,
+    }
+}
+
+/// How much a failed link says to whom, and whether a record may have been linked all the same.
+struct LinkFailure {
+    /// The message for the customer, where it is not the one for the app.
+    customer_error: Option<BankLinkError>,
+    /// The fault may have occurred after the record was linked, which then needs the consent.
+    may_be_linked: bool,
+}
+
+impl LinkFailure {
+    fn from_error(error: &AppError) -> Self {
+        let (customer_error, may_be_linked) = match error {
+            AppError::RateLimited { .. }
+            | AppError::BankBusy { .. }
+            | AppError::QuotaSpent { .. } => (Some(BankLinkError::RateLimited), false),
+            AppError::BankFault { fault, .. } => match fault.class {
+                FaultClass::RateLimited | FaultClass::QuotaSpent => {
+                    (Some(BankLinkError::RateLimited), false)
+                }
+                FaultClass::ConsentRejected => (None, false),
+                FaultClass::BankUnavailable
+                | FaultClass::MalformedResponse
+                | FaultClass::Internal => (Some(BankLinkError::BankUnavailable), true),
+            },
+            AppError::Busy | AppError::Contended(_) | AppError::Internal(_) => {
+                (Some(BankLinkError::BankUnavailable), true)
+            }
+            _ => (None, false),
+        };
+        Self {
+            customer_error,
+            may_be_linked,
         }
     }
-    if link.reauth_record.is_none() {
-        request["account_ids"] = json!(account_ids);
-        if let Some(url) = &link.options.webhook_url {
-            request["webhook_url"] = json!(url);
-        }
-    }
-    request
 }
 
 /// The step after a link that failed. The consent is revoked where no record can have been linked with it.
@@ -97,22 +151,20 @@ async fn render_failed_link(
     web: &WebState,
     bank: &BankConfig,
     consent: &ConsentSecret,
-    status: StatusCode,
-    message: Option<&str>,
+    error: &AppError,
 ) -> Result<Markup, PageError> {
-    let error = match status {
-        StatusCode::TOO_MANY_REQUESTS => Some(BankLinkError::RateLimited),
-        status if status.is_server_error() => Some(BankLinkError::BankUnavailable),
-        _ => None,
-    };
-    // A fault of ours may have occurred after the record was linked, which then needs the consent.
+    if let AppError::Internal(_) | AppError::Contended(_) = error {
+        let error = error as &(dyn Error + 'static);
+        tracing::error!(error, bank.id = %bank.id, "a record could not be linked");
+    }
+    let failure = LinkFailure::from_error(error);
     let is_revoked =
-        !status.is_server_error() && bank_side::revoke_unused_consent(web, bank, consent).await?;
-    let message = message.unwrap_or("The bank could not be linked.");
-    let customer_message = error.map(BankLinkError::customer_message);
+        !failure.may_be_linked && bank_side::revoke_unused_consent(web, bank, consent).await?;
+    let customer_message = failure.customer_error.map(BankLinkError::customer_message);
+    let message = format!("{error}.");
     Ok(render_link_error(
         bank,
-        message,
+        &message,
         customer_message,
         is_revoked,
     ))

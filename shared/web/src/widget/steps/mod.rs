@@ -47,7 +47,7 @@ pub(crate) async fn render_first_step(
     link: &LinkProgress,
 ) -> Result<Markup, PageError> {
     match link.bank {
-        Some(bank) => match web.api.store.find_bank(bank).await? {
+        Some(bank) => match web.services.store.find_bank(bank).await? {
             Some(bank) => Ok(render_consent(link, &bank, utc_date(web.now()))),
             None => Ok(render_ended_step(
                 "The bank of that account is not available here any more.",
