@@ -1,3 +1,4 @@
 //! Pulling a record's older transactions, range by range.
 
 pub mod progress;
+pub mod step;

@@ -8,7 +8,7 @@ use okra_core::{
         state::{BackfillComplete, BackfillEnd, StateChange},
     },
 };
-use okra_refresh::{RefreshOutcome, history::BackfillStepOutcome};
+use okra_refresh::{RefreshOutcome, backfill::BackfillStepOutcome};
 use okra_sandbox::{ConsentState, Faults, MalformedFault, Volume};
 use okra_store::{Consistency, RecordStatus};
 
