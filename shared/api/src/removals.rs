@@ -1,6 +1,7 @@
 //! Unlinking records and removing customers: what was kept of them is deleted, and a receipt says so.
 
 use okra_core::model::ids::{BankId, CustomerId, ReceiptId, RecordId};
+use okra_refresh::removal::RemovalScope;
 use okra_store::{Consistency, RecordHead, Removal, RemovedCounts, RevocationOutcome};
 use okra_wire::{envelope::Pagination, scalar::IsoInstant};
 use serde::Serialize;
@@ -93,16 +94,21 @@ impl From<Removal> for RemovalReceipt {
 
 async fn remove_records(
     request: &ApiRequest,
-    (customer, whole): (CustomerId, bool),
+    customer: CustomerId,
+    removes_customer: bool,
     heads: &[RecordHead],
     message: &str,
 ) -> ApiResponse {
     let receipt = ReceiptId::from_bytes(request.services.random_bytes()?);
-    let of = (request.require_app()?.id, customer, whole);
+    let scope = RemovalScope {
+        app: request.require_app()?.id,
+        customer,
+        removes_customer,
+    };
     let removal = request
         .services
         .build_refresher()
-        .remove_records(receipt, of, heads)
+        .remove_records(receipt, scope, heads)
         .await?;
     success_response(message, RemovalReceipt::from(removal))
 }
@@ -114,7 +120,7 @@ pub(crate) async fn unlink_record(request: &ApiRequest) -> ApiResponse {
         .scope()?
         .load_own_record(record, Consistency::Strong)
         .await?;
-    remove_records(request, (head.customer, false), &[head], "Record unlinked").await
+    remove_records(request, head.customer, false, &[head], "Record unlinked").await
 }
 
 /// Removes a customer with all records.
@@ -125,7 +131,7 @@ pub(crate) async fn remove_customer(request: &ApiRequest) -> ApiResponse {
         .store
         .list_records_of_customer(customer.id)
         .await?;
-    remove_records(request, (customer.id, true), &heads, "Customer removed").await
+    remove_records(request, customer.id, true, &heads, "Customer removed").await
 }
 
 /// How far a removal has come.

@@ -7,13 +7,13 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use okra_core::{
-    model::{fault::FaultClass, ids::RecordId, interval::Interval, snapshot::Product},
-    schedule::plan::JOB_CHUNK_PREFIX,
-};
+use okra_core::model::{fault::FaultClass, ids::RecordId, interval::Interval, snapshot::Product};
 use okra_store::{Consistency, FAILED_OUTCOME, Job, JobFindings};
 
 use crate::{app_scope::AppScope, error::AppError};
+
+/// What the id of every job begins with.
+const ID_PREFIX: &str = "on-demand-";
 
 /// What the id of a job has in the place of a product where it is of all.
 const ALL_PRODUCTS: &str = "all";
@@ -40,10 +40,7 @@ impl fmt::Display for NewJobId {
         let (record, interval) = (self.record, self.interval);
         let product = job_product_name(self.product);
         let created_ms = self.created_at.as_millisecond();
-        write!(
-            f,
-            "{JOB_CHUNK_PREFIX}{record}-{product}-{interval}-{created_ms}"
-        )
+        write!(f, "{ID_PREFIX}{record}-{product}-{interval}-{created_ms}")
     }
 }
 
@@ -58,7 +55,7 @@ struct JobTarget {
 impl JobTarget {
     fn parse(job: &str) -> Option<Self> {
         let (record, rest) = job
-            .strip_prefix(JOB_CHUNK_PREFIX)?
+            .strip_prefix(ID_PREFIX)?
             .split_at_checked(RECORD_DIGITS)?;
         let name = rest.strip_prefix('-')?.split('-').next()?;
         let product = match name {

@@ -19,7 +19,7 @@ use okra_core::{
     schedule::plan::DueEntry,
     sync::{decide::Watermark, state::StateChange},
 };
-use okra_refresh::{announce, follow_up, history};
+use okra_refresh::{announce, backfill, follow_up};
 use okra_store::{
     Account, AccountChecks, Consent, ConsentAccount, Consistency, Customer, MAX_OPTIONS_BYTES,
     MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordHead, RecordStatus,
@@ -220,10 +220,10 @@ impl AppScope {
         };
         let queues = &self.services().queues;
         follow_up::schedule_follow_up(queues, &head).await?;
-        history::retry_backfill(store, head.record, now).await?;
+        backfill::retry_backfill(store, head.record, now).await?;
         store.put_consent(&renewed).await?;
         announce::commit_state_changes(store, queues, head.record, now, decide_recovery).await?;
-        history::resume_backfill(store, queues, &head, now).await?;
+        backfill::resume_backfill(store, queues, &head, now).await?;
         self.enqueue_first_refresh(head.record, request.user_address)
             .await?;
         Ok(LinkedRecord {

@@ -212,6 +212,7 @@ impl AppScope {
                     id: format!("first-{record}-{}", entry.key.interval),
                     product: None,
                     user_address,
+                    is_job: false,
                     now,
                     starts_at: at,
                 };
@@ -348,6 +349,8 @@ struct OnDemandChunk {
     id: String,
     product: Option<Product>,
     user_address: Option<IpAddr>,
+    /// True where the app is shown how it ends.
+    is_job: bool,
     now: Timestamp,
     /// When the bank may be called.
     starts_at: Timestamp,
@@ -363,6 +366,7 @@ impl OnDemandChunk {
             trigger: RefreshTrigger::OnDemand {
                 product: self.product,
                 user: self.user_address,
+                is_job: self.is_job,
             },
             // Saturates at the end of time.
             not_after: self
@@ -441,6 +445,7 @@ impl EntryRefresh<'_> {
             id: job_id.to_string(),
             product: self.request.product,
             user_address: self.request.user_address,
+            is_job: true,
             now,
             starts_at,
         };

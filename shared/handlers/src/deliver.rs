@@ -1,4 +1,6 @@
-//! The deliver function: dispatches and retries from its queue, and the sweep of each minute.
+//! The deliver function: messages of its queue, and the sweep of each minute.
+//!
+//! [`DeliverEvent`] is what wakes it, [`DeliverEventResponse`] what it answers.
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use jiff::Timestamp;
@@ -25,9 +27,9 @@ pub enum DeliverEvent {
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum DeliverEventResponse {
-    /// What came of a sweep.
+    /// How a sweep ended.
     Sweep(SweepReport),
-    /// Which messages have to come again.
+    /// Which messages have to be redelivered.
     Messages(SqsBatchResponse),
 }
 
@@ -35,11 +37,15 @@ pub enum DeliverEventResponse {
 enum DeliverMessageError {
     #[error(transparent)]
     Message(#[from] MalformedMessageError),
-    #[error("an event could not be delivered for a fault of our own")]
+    #[error("the delivery failed for a fault of our own")]
     Deliver(#[from] DeliverError),
 }
 
 /// Handles an event of the deliver function.
+///
+/// # Errors
+///
+/// [`DeliverError`] where a sweep failed: EventBridge calls again. A message that failed is in the response.
 pub async fn handle_deliver_event(
     deliverer: &Deliverer,
     event: DeliverEvent,
@@ -51,7 +57,7 @@ pub async fn handle_deliver_event(
                 minutes = report.minutes,
                 woken = report.retries_woken,
                 behind = report.minutes_behind,
-                "sweep"
+                "Due retries enqueued"
             );
             Ok(DeliverEventResponse::Sweep(report))
         }
@@ -74,17 +80,17 @@ async fn handle_deliver_message(
         DeliverMessage::RetryV1(retry) => {
             deliverer.attempt_retry(retry).await?;
         }
-        DeliverMessage::MaintainEndpointV1(tend) => {
-            deliverer.maintain_endpoint(tend).await?;
+        DeliverMessage::MaintainEndpointV1(endpoint) => {
+            deliverer.maintain_endpoint(endpoint).await?;
         }
         DeliverMessage::AppFeedV1(feed) => {
             deliverer.deliver_app_feed(feed).await?;
         }
-        DeliverMessage::RedeliverV1(resend) => {
-            deliverer.attempt_resend(resend).await?;
+        DeliverMessage::RedeliverV1(redelivery) => {
+            deliverer.attempt_resend(redelivery).await?;
         }
-        DeliverMessage::PingV1(of) => {
-            deliverer.send_ping(of).await?;
+        DeliverMessage::PingV1(ping) => {
+            deliverer.send_ping(ping).await?;
         }
         DeliverMessage::ReplayV1(step) => {
             deliverer.advance_replay(step).await?;

@@ -1,4 +1,7 @@
 //! What the functions stand on, built once for each process: clients, table, queues, vault.
+//!
+//! [`RuntimeContext`] is read from the template's variables; a variable that is missing or unusable is a
+//! [`RuntimeContextError`] that names it.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -13,23 +16,23 @@ use okra_webhooks::{
     AddressPolicy, AttemptLimits, DeliverConfig, Deliverer, SenderError, WebhookSender,
 };
 
-/// Where `sam local start-api` listens unless it is told otherwise.
+/// Where `sam local start-api` listens by default.
 const SAM_LOCAL_API_URL: &str = "http://127.0.0.1:3000";
 
 /// Why a process cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeContextError {
-    /// A variable that has to be there is not.
+    /// A required variable is missing.
     #[error("the environment variable {0} is missing")]
     MissingVariable(&'static str),
-    /// A variable that has to be a number from 1 on is something else.
-    #[error("the environment variable {0} is not a number from 1 on")]
+    /// A variable is not a positive number.
+    #[error("the environment variable {0} must be a positive number")]
     InvalidNumber(&'static str),
     /// The SDK's configuration.
-    #[error("the AWS configuration is not usable")]
+    #[error("the AWS configuration is invalid")]
     Aws(#[from] okra_aws::AwsConfigError),
     /// The vault's key.
-    #[error("OKRA_VAULT_KEY is not usable")]
+    #[error("the environment variable OKRA_VAULT_KEY is invalid")]
     Vault(#[from] okra_vault::VaultError),
     /// The HTTP client for banks.
     #[error("the HTTP client for banks could not be built")]
@@ -68,6 +71,10 @@ impl RuntimeContext {
     /// What the template's variables name: `TABLE_NAME`, `FETCH_QUEUE_URL`, `PRIORITY_QUEUE_URL`,
     /// `DELIVER_QUEUE_URL`, `OKRA_VAULT_KEY`, `RULE_PREFIX`, `PUBLIC_URL`, `EVENT_BUS_ARN` (may be
     /// empty), `DELIVER_CONCURRENCY`, and the SDK's own.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeContextError`] names the variable that is missing or invalid.
     pub fn from_env() -> Result<Self, RuntimeContextError> {
         let aws = AwsConfig::from_env()?;
         let queues = QueueUrls {
@@ -113,16 +120,16 @@ impl RuntimeContext {
     ///
     /// # Errors
     ///
-    /// [`EnvironmentError::Sender`] where no HTTP client could be built.
+    /// [`RuntimeContextError::Sender`] where the HTTP client could not be built.
     pub fn build_deliverer(&self) -> Result<Deliverer, RuntimeContextError> {
         self.build_deliverer_with_rate(SendRate::default())
     }
 
-    /// The same with another pace for endpoints that have none of their own.
+    /// The same with another rate for endpoints that have none of their own.
     ///
     /// # Errors
     ///
-    /// As [`deliverer`](Self::deliverer).
+    /// As [`build_deliverer`](Self::build_deliverer).
     pub fn build_deliverer_with_rate(
         &self,
         rate: SendRate,

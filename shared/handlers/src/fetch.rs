@@ -1,4 +1,6 @@
-//! The fetch function: ticks of the interval rules, and chunks from the fetch and priority queues.
+//! The fetch function: ticks of the interval rules, and messages of the fetch and priority queues.
+//!
+//! [`FetchEvent`] is what wakes it, [`FetchEventResponse`] what it answers.
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use okra_core::model::interval::Tick;
@@ -22,9 +24,9 @@ pub enum FetchEvent {
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum FetchEventResponse {
-    /// What came of a tick.
+    /// How a tick ended.
     Tick(TickReport),
-    /// Which messages have to come again.
+    /// Which messages have to be redelivered.
     Messages(SqsBatchResponse),
 }
 
@@ -32,11 +34,15 @@ pub enum FetchEventResponse {
 enum FetchMessageError {
     #[error(transparent)]
     Message(#[from] MalformedMessageError),
-    #[error("a chunk could not be refreshed")]
+    #[error("the message's work failed")]
     Refresh(#[from] RefreshError),
 }
 
 /// Handles an event of the fetch function.
+///
+/// # Errors
+///
+/// [`RefreshError`] where a tick failed: EventBridge calls again. A message that failed is in the response.
 pub async fn handle_fetch_event(
     refresher: &Refresher,
     event: FetchEvent,
@@ -50,7 +56,7 @@ pub async fn handle_fetch_event(
                 chunks = report.chunks,
                 down = report.down,
                 unattainable = report.unattainable,
-                "tick"
+                "Tick planned"
             );
             Ok(FetchEventResponse::Tick(report))
         }
@@ -69,19 +75,19 @@ async fn handle_fetch_message(
     let chunk = match parse_message(message)? {
         FetchMessage::ChunkV1(chunk) => chunk,
         FetchMessage::BackfillV1(step) => {
-            let again = was_redelivered(&message.attributes);
-            let outcome = refresher.run_backfill_step(step, again).await?;
-            tracing::info!(record.id = %step.record, step = step.step, ?outcome, "history");
+            let is_redelivered = was_redelivered(&message.attributes);
+            let outcome = refresher.run_backfill_step(step, is_redelivered).await?;
+            tracing::info!(record.id = %step.record, step = step.step, ?outcome, "Backfill step ended");
             return Ok(());
         }
-        FetchMessage::FollowUpV1(of) => {
-            let outcome = refresher.run_follow_up(of.record).await?;
-            tracing::info!(record.id = %of.record, ?outcome, "follow-up");
+        FetchMessage::FollowUpV1(link) => {
+            let outcome = refresher.run_follow_up(link.record).await?;
+            tracing::info!(record.id = %link.record, ?outcome, "Link followed up");
             return Ok(());
         }
-        FetchMessage::RemovalStepV1(of) => {
-            let outcome = refresher.continue_removal(of).await?;
-            tracing::info!(receipt.id = %of.receipt, ?outcome, "removal");
+        FetchMessage::RemovalStepV1(step) => {
+            let progress = refresher.continue_removal(step).await?;
+            tracing::info!(receipt.id = %step.receipt, ?progress, "Removal continued");
             return Ok(());
         }
     };
@@ -97,9 +103,9 @@ async fn handle_fetch_message(
         contended = report.contended,
         gone = report.gone,
         stale = report.stale,
-        held = report.deferred,
-        put_off = report.requeued,
-        "chunk"
+        deferred = report.deferred,
+        requeued = report.requeued,
+        "Chunk refreshed"
     );
     Ok(())
 }

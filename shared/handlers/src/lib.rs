@@ -1,7 +1,8 @@
 //! What the functions do with their events.
 //!
-//! A Lambda binary and the local process differ only in where their events come from: both build
-//! [`Environment`] once and hand events to [`fetch`] and [`deliver`].
+//! [`RuntimeContext`] is what they stand on, built once for each process; [`handle_fetch_event`] and
+//! [`handle_deliver_event`] handle their events, and [`MetricsCollector`] counts them. The rule: a Lambda binary and the
+//! local process differ only in where their events come from.
 
 mod deliver;
 mod environment;
@@ -13,6 +14,7 @@ use std::collections::HashMap;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::{FutureExt, future::join_all};
+use okra_core::error_chain::error_chain;
 use serde::de::DeserializeOwned;
 
 pub use self::{
@@ -23,13 +25,13 @@ pub use self::{
     tally::MetricsCollector,
 };
 
-/// A message that is not of the form its queue carries: our own fault, so it comes again and ends in
+/// A message that is not of the form its queue carries: a fault of our own, so it comes again and ends in
 /// the dead-letter queue.
 #[derive(Debug, thiserror::Error)]
 enum MalformedMessageError {
     #[error("the message has no body")]
     MissingBody,
-    #[error("the message is of no known form")]
+    #[error("the message has an unknown form")]
     UnknownFormat(#[source] serde_json::Error),
 }
 
@@ -41,15 +43,15 @@ fn parse_message<T: DeserializeOwned>(message: &SqsMessage) -> Result<T, Malform
     serde_json::from_str(body).map_err(MalformedMessageError::UnknownFormat)
 }
 
-/// True where the message was received before: whoever had it may have crashed half way.
+/// True where the message was received before: whoever received it may have crashed half way.
 fn was_redelivered(attributes: &HashMap<String, String>) -> bool {
     attributes
         .get("ApproximateReceiveCount")
         .is_some_and(|count| count != "1")
 }
 
-/// Handles the messages of a batch at the same time, so that a slow one does not hold up the
-/// others; those whose handling failed, and only they, are reported to come again.
+/// Handles the messages of a batch at the same time, so that a slow one does not delay the
+/// others; those whose handling failed, and only they, are reported to be redelivered.
 async fn handle_batch<'a, F, E>(
     event: &'a SqsEvent,
     handle_message: impl Fn(&'a SqsMessage) -> F,
@@ -64,8 +66,8 @@ where
             handled.await.map_err(|error| {
                 tracing::error!(
                     message.id = message.message_id.as_deref(),
-                    error = &error as &dyn std::error::Error,
-                    "a message could not be handled and will come again"
+                    error = %error_chain(&error),
+                    "The message could not be handled and will be redelivered"
                 );
                 message.message_id.clone().unwrap_or_default()
             })

@@ -2,8 +2,8 @@
 
 use tracing_subscriber::filter::LevelFilter;
 
-/// The finest level: below it the SDK writes out whole requests and answers, and with them what
-/// accounts hold.
+/// The finest level: below it the SDK logs whole requests and responses, and with them the data of
+/// accounts.
 const MAX_LOG_LEVEL: LevelFilter = LevelFilter::DEBUG;
 
 /// Writes logs to standard output as JSON; `RUST_LOG` is the level, `info` by default and `debug` at
@@ -18,8 +18,8 @@ pub fn init_json_logging() {
 }
 
 fn parse_log_level(wanted: Option<&str>) -> LevelFilter {
-    let wanted = wanted.and_then(|level| level.parse().ok());
-    wanted.unwrap_or(LevelFilter::INFO).min(MAX_LOG_LEVEL)
+    let parsed = wanted.and_then(|level| level.parse().ok());
+    parsed.unwrap_or(LevelFilter::INFO).min(MAX_LOG_LEVEL)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! What happens, counted for the dashboard's charts.
+//! Counts of refreshes and delivery attempts, for the dashboard's charts: [`MetricsCollector`].
 //!
-//! Counted in memory, and written in one write: [`Tally::turn`] once a minute in a Lambda, however many
-//! refreshes that minute had, [`Tally::flush`] each few seconds in the local process. What was counted
-//! and not written is lost with its process; charts can bear that.
+//! The rule: counts are collected in memory and cost one write for each app,
+//! [`MetricsCollector::flush_previous_minutes`] once a minute in a Lambda, however many refreshes that minute had, and
+//! [`MetricsCollector::flush_counts`] each few seconds in the local process. Counts that are not written are lost with
+//! their process, which charts can bear.
 
 use std::{
     collections::BTreeMap,
@@ -10,31 +11,31 @@ use std::{
 };
 
 use jiff::Timestamp;
-use okra_core::model::ids::AppId;
+use okra_core::{error_chain::error_chain, model::ids::AppId};
 use okra_refresh::RefreshOutcome;
 use okra_store::{CapacityUsed, Store, StoreError};
 
-/// Names of counts, as [`okra_store::Counts`] has them.
+/// Names of counts, as they are stored.
 pub mod names {
     /// Refreshes that found nothing new.
     pub const UNCHANGED: &str = "unchanged";
     /// Refreshes that found something new.
     pub const CHANGED: &str = "changed";
-    /// Refreshes in which no account answered.
+    /// Refreshes in which no account could be read.
     pub const FAILED: &str = "failed";
-    /// Webhooks that were taken.
+    /// Webhooks that were delivered.
     pub const DELIVERED: &str = "delivered";
-    /// Attempts at a webhook that failed.
+    /// Delivery attempts that failed.
     pub const FAILED_ATTEMPTS: &str = "refused";
     /// Half read units.
     pub const HALF_READ_UNITS: &str = "ru2";
     /// Half write units.
     pub const HALF_WRITE_UNITS: &str = "wu2";
-    /// Before the class of a bank's fault.
+    /// What precedes the class of a bank's fault.
     pub const FAULT_PREFIX: &str = "fault_";
 }
 
-/// Counts until it is flushed. Clones count together.
+/// Collects counts until they are flushed. Clones count together.
 #[derive(Clone, Default)]
 pub struct MetricsCollector(Arc<Mutex<PendingCounts>>);
 
@@ -49,7 +50,7 @@ const MAX_COUNTED_APPS: usize = 1000;
 
 #[derive(Default)]
 struct PendingCounts {
-    /// The minute of the last turn, since 1970: the numbers are counted as its.
+    /// The minute of the last flush, since 1970: the counts are of it.
     current_minute: Option<i64>,
     counts: CountsByApp,
     reported_capacity: CapacityUsed,
@@ -65,9 +66,8 @@ impl MetricsCollector {
     }
 
     /// To be called as an event arrives: writes what earlier minutes counted, and nothing where an event
-    /// of this minute was here before. So a minute costs a function's process one write, and an unchanged
-    /// refresh none. A write that fails is a line in the logs: no work is done again for the sake of a
-    /// chart.
+    /// of this minute arrived before. So a minute costs a function's process one write, and an unchanged
+    /// refresh none. A write that fails is logged: no work is repeated for the sake of a chart.
     pub async fn flush_previous_minutes(&self, store: &Store, now: Timestamp) {
         let minute = now.as_second().div_euclid(60);
         let (numbers, minute) = {
@@ -84,7 +84,7 @@ impl MetricsCollector {
     }
 
     /// Writes what was counted since the last time, where anything was, with the capacity that the
-    /// store used since then. What could not be written is counted again, and said in the logs.
+    /// store used since then. What could not be written stays counted, and the failure is logged.
     pub async fn flush_counts(&self, store: &Store, now: Timestamp) {
         let numbers = {
             let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +95,7 @@ impl MetricsCollector {
         }
     }
 
-    /// One write for each app. What could not be written is counted again.
+    /// One write for each app. What could not be written stays counted.
     async fn write_counts(
         &self,
         store: &Store,
@@ -111,9 +111,9 @@ impl MetricsCollector {
             if let Err(error) = store.add_counts(app, at, &pairs).await {
                 written = Err(error);
                 let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                let again = counted.counts.entry(app).or_default();
+                let uncounted = counted.counts.entry(app).or_default();
                 for (name, number) in numbers {
-                    *again.entry(name).or_default() += number;
+                    *uncounted.entry(name).or_default() += number;
                 }
             }
         }
@@ -122,8 +122,8 @@ impl MetricsCollector {
 }
 
 impl PendingCounts {
-    /// The numbers, with the capacity used since they were last taken, of which each app has the share
-    /// that it has in what was done; nothing where nothing was counted.
+    /// The counts, with the capacity used since they were last taken, which is split between the apps by their
+    /// operations; nothing where nothing was counted.
     fn take_counts(&mut self, store: &Store) -> CountsByApp {
         if self.counts.is_empty() {
             return CountsByApp::new();
@@ -146,7 +146,7 @@ impl PendingCounts {
     }
 }
 
-/// Refreshes and attempts at webhooks.
+/// Refreshes and delivery attempts.
 fn count_operations(counts: &CountsByName) -> u64 {
     const DONE: [&str; 5] = [
         names::UNCHANGED,
@@ -158,7 +158,7 @@ fn count_operations(counts: &CountsByName) -> u64 {
     DONE.iter().filter_map(|name| counts.get(*name)).sum()
 }
 
-/// A whole number in shares by weight; their sum is the whole, where there is any weight.
+/// Splits a whole number into shares by weight; their sum is the whole, where there is any weight.
 fn split_by_weight(total: u64, weights: &[u64]) -> Vec<u64> {
     let all: u128 = weights.iter().map(|it| u128::from(*it)).sum();
     let (mut before, mut given) = (0_u128, 0_u64);
@@ -179,8 +179,7 @@ fn split_by_weight(total: u64, weights: &[u64]) -> Vec<u64> {
 }
 
 fn log_write_failure(error: &StoreError) {
-    let error = error as &dyn std::error::Error;
-    tracing::warn!(error, "counts could not be written");
+    tracing::warn!(error = %error_chain(error), "The counts for the dashboard could not be written");
 }
 
 /// Units come in halves.
@@ -215,8 +214,8 @@ impl okra_refresh::RefreshObserver for MetricsCollector {
 
 impl okra_webhooks::DeliveryObserver for MetricsCollector {
     fn on_attempt(&self, attempted: &okra_webhooks::AttemptReport) {
-        let taken = attempted.outcome == okra_core::delivery::retry::AttemptOutcome::Ok;
-        let name = if taken {
+        let is_delivered = attempted.outcome == okra_core::delivery::retry::AttemptOutcome::Ok;
+        let name = if is_delivered {
             names::DELIVERED
         } else {
             names::FAILED_ATTEMPTS

@@ -1,4 +1,8 @@
-//! Changes of state that are not found by a refresh: what a user or an app did with a record.
+//! Changes of state that no refresh finds: what a user or an app did with a record, and the end of its consent.
+//!
+//! [`commit_state_changes`] commits and dispatches what its caller decides of the head;
+//! [`dispatch_state_changes`] dispatches what was committed elsewhere. The rule: they take the same pipeline as the
+//! changes of a refresh (`commit.rs`), so that a crash is repaired in the same way.
 
 use jiff::Timestamp;
 use okra_core::{
@@ -6,42 +10,45 @@ use okra_core::{
         ids::{AccountId, RecordId, Seq},
         snapshot::ByProduct,
     },
+    refresh::{commit_plan::number_entries, outcome::DispatchedChanges},
     schedule::consent_clock::ConsentClock,
     sync::{
-        feed::{Change, FeedEntry, FeedStream},
+        feed::FeedEntry,
         state::{StateChange, StatusTrigger, next_record_status},
     },
 };
-use okra_queue::{FeedDispatch, Queues};
-use okra_store::{CommitError, Consistency, RecordCommit, RecordHead, RecordStatus, Store};
+use okra_queue::Queues;
+use okra_store::{CommitError, Consistency, RecordHead, RecordStatus, Store};
 
-use crate::RefreshError;
+use crate::{
+    RefreshError,
+    commit::{CommitExtra, CommitPipeline, CommitRequest, DueUpdate, PublishOutcome},
+    report::SilentRefreshObserver,
+};
 
 /// Times a change of state is committed against refreshes that commit at the same time.
 const MAX_COMMIT_ATTEMPTS: u32 = 6;
 
-/// The feed entries of changes of state, numbered from after `last` on.
+/// The feed entries of changes of state, numbered from after `last_seq` on.
 pub fn build_state_entries(
     record: RecordId,
     last_seq: Seq,
     committed_at: Timestamp,
     changes: Vec<(Option<AccountId>, StateChange)>,
 ) -> Vec<FeedEntry> {
-    (1..)
-        .zip(changes)
-        .map(|(n, (account, change))| FeedEntry {
-            record,
-            seq: last_seq.plus(n),
-            committed_at,
-            account,
-            change: Change::State(change),
-        })
-        .collect()
+    number_entries(record, last_seq, committed_at, Vec::new(), changes)
 }
 
-/// Commits what `decide` says of the record's head: its new status and changes of state, and
-/// dispatches them. Where it says nothing, nothing is written. Returns the head as it is then; `None`
-/// where there is no such record.
+const fn state_pipeline<'a>(store: &'a Store, queues: &'a Queues) -> CommitPipeline<'a> {
+    CommitPipeline {
+        store,
+        queues,
+        observer: &SilentRefreshObserver,
+    }
+}
+
+/// Commits and dispatches what `decide` makes of the record's head: its new status and changes of state. Where it
+/// returns `None`, nothing is written. Returns the head as it is then; `None` where there is no such record.
 ///
 /// # Errors
 ///
@@ -61,32 +68,57 @@ pub async fn commit_state_changes(
         let Some((status, changes)) = decide(&head) else {
             return Ok(Some(head));
         };
-        if let Some(carrier) = head.state_due_key() {
-            store.clear_due_digests(carrier).await?;
-        }
         let entries = build_state_entries(record, head.seq, now, changes);
-        let commit = RecordCommit {
+        let change = StateCommit {
             head: &head,
             entries: &entries,
-            watermarks: ByProduct::default(),
             status: Some(status),
-            backfill: None,
-            now,
+            extra: CommitExtra::None,
         };
-        let committed = match store.commit_record(commit).await {
-            Ok(committed) => committed,
-            Err(CommitError::Conflict) => continue,
-            Err(error) => return Err(RefreshError::Commit(error)),
-        };
-        store.project_entries(&entries).await?;
-        dispatch_state_changes(store, queues, &committed).await?;
-        return Ok(Some(committed));
+        match commit_states(store, queues, change, now).await? {
+            PublishOutcome::Published(published) => {
+                return Ok(Some(published.head.unwrap_or(head)));
+            }
+            PublishOutcome::Conflict => {}
+        }
     }
     Err(RefreshError::Commit(CommitError::Conflict))
 }
 
-/// Tells what is due of a consent's end: the notices, each once, and that it is over. True once it is
-/// over.
+/// Changes of state to be committed.
+struct StateCommit<'a> {
+    head: &'a RecordHead,
+    entries: &'a [FeedEntry],
+    status: Option<RecordStatus>,
+    extra: CommitExtra<'a>,
+}
+
+/// Takes changes of state through the pipeline.
+async fn commit_states(
+    store: &Store,
+    queues: &Queues,
+    change: StateCommit<'_>,
+    now: Timestamp,
+) -> Result<PublishOutcome, RefreshError> {
+    let pipeline = state_pipeline(store, queues);
+    let request = CommitRequest {
+        head: change.head,
+        due: None,
+        entries: change.entries,
+        watermarks: ByProduct::default(),
+        status: change.status,
+        extra: change.extra,
+        now,
+    };
+    let nothing = DispatchedChanges::default();
+    let outcome = pipeline.publish(request, nothing).await?;
+    if let PublishOutcome::Published(published) = &outcome {
+        pipeline.advance(published, DueUpdate::None).await?;
+    }
+    Ok(outcome)
+}
+
+/// Announces what is due of a consent's end: the notices, each once, and that it is over. True once it is over.
 pub(crate) async fn announce_consent_expiry(
     store: &Store,
     queues: &Queues,
@@ -94,50 +126,39 @@ pub(crate) async fn announce_consent_expiry(
     consent_clock: ConsentClock,
     now: Timestamp,
 ) -> Result<bool, RefreshError> {
-    let due = consent_clock.due_notices(now);
+    let due_notices = consent_clock.due_notices(now);
     for _ in 0..MAX_COMMIT_ATTEMPTS {
         let Some(head) = store.find_head(record, Consistency::Strong).await? else {
             return Ok(true);
         };
-        if due.is_empty() || head.status != RecordStatus::Active {
+        if due_notices.is_empty() || head.status != RecordStatus::Active {
             break;
         }
-        if let Some(carrier) = head.state_due_key() {
-            store.clear_due_digests(carrier).await?;
-        }
-        let expires_at = consent_clock.expires_at;
-        let notices = due.iter().map(|&days| {
+        let notices = due_notices.iter().map(|&days_before| {
             let notice = StateChange::ConsentExpiring {
-                expires_at,
-                days_before: days,
+                expires_at: consent_clock.expires_at,
+                days_before,
             };
             (None, notice)
         });
         let entries = build_state_entries(record, head.seq, now, notices.collect());
-        let commit = RecordCommit {
+        let change = StateCommit {
             head: &head,
             entries: &entries,
-            watermarks: ByProduct::default(),
             status: None,
-            backfill: None,
-            now,
+            extra: CommitExtra::ConsentNotices {
+                before: consent_clock,
+                after: consent_clock.after_due_notices(now),
+            },
         };
-        match store
-            .commit_consent_notices(commit, consent_clock, consent_clock.after_due_notices(now))
-            .await
-        {
-            Ok(committed) => {
-                dispatch_state_changes(store, queues, &committed).await?;
-                break;
-            }
-            Err(CommitError::Conflict) => {
-                // Another refresh committed, or gave the notices.
-                let consent = store.find_consent(record, Consistency::Strong).await?;
-                if consent.and_then(|it| it.consent_clock) != Some(consent_clock) {
-                    break;
-                }
-            }
-            Err(error) => return Err(RefreshError::Commit(error)),
+        let outcome = commit_states(store, queues, change, now).await?;
+        if matches!(outcome, PublishOutcome::Published(_)) {
+            break;
+        }
+        // Another refresh committed, or gave the notices.
+        let consent = store.find_consent(record, Consistency::Strong).await?;
+        if consent.and_then(|it| it.consent_clock) != Some(consent_clock) {
+            break;
         }
     }
     if !consent_clock.is_expired(now) {
@@ -151,7 +172,7 @@ pub(crate) async fn announce_consent_expiry(
     Ok(true)
 }
 
-/// Dispatches the record's changes of state that were not, and moves the watermark.
+/// Dispatches the record's changes of state that were committed and not dispatched, and advances the watermark.
 ///
 /// # Errors
 ///
@@ -161,28 +182,5 @@ pub async fn dispatch_state_changes(
     queues: &Queues,
     head: &RecordHead,
 ) -> Result<(), RefreshError> {
-    let carrier = match head.state_due_key() {
-        Some(key) => store.find_due_entry(key, Consistency::Strong).await?,
-        None => None,
-    };
-    // A record that is on no interval has nothing that says how far it was told: the last change is.
-    let told = carrier.as_ref().and_then(|entry| entry.state_seq);
-    let told = told.unwrap_or_else(|| Seq(head.state_seq.0.saturating_sub(1)));
-    if told >= head.state_seq {
-        return Ok(());
-    }
-    let dispatch = FeedDispatch {
-        record: head.record,
-        first_seq: told.next(),
-        last_seq: head.state_seq,
-        stream: FeedStream::State,
-    };
-    queues.send_dispatches(&[dispatch], 0).await?;
-    if let Some(entry) = carrier {
-        let nothing = ByProduct::default();
-        store
-            .advance_watermarks(entry.key, nothing, Some(head.state_seq))
-            .await?;
-    }
-    Ok(())
+    state_pipeline(store, queues).dispatch_states(head).await
 }

@@ -1,124 +1,78 @@
-//! A chunk: records of one bank, fetched with bounded concurrency.
+//! A chunk: records of one bank, refreshed with bounded concurrency.
+//!
+//! [`Refresher::refresh_chunk`] admits a chunk, refreshes its records and requeues those that come again before their
+//! next turn. The rule: a fault of our own on one record does not stop the others (law 7); it is returned at the end, so
+//! that the message comes again.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::IpAddr,
-    ops::AddAssign,
-};
+use std::collections::HashMap;
 
-use futures::{FutureExt, StreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
-use okra_connectors::{AccountRef, FetchRequest};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use jiff::Timestamp;
 use okra_core::{
-    model::{
-        bank::{BankConfig, BankLimits},
-        fault::{BankFault, FaultClass},
-        ids::{AccountId, RecordId},
-        snapshot::{Product, Snapshot, utc_date},
+    model::ids::RecordId,
+    refresh::{
+        chunk::{
+            ChunkAdmission, RecordCalls, admit_chunk, is_audit_due, is_stale, requeue_delay_after,
+            split_late_chunk,
+        },
+        job::product_result,
+        outcome::RefreshOutcome,
     },
-    resilience::{
-        bank_breaker::CallOutcomes,
-        failure_state::{FailureState, RefreshFaults, SuspendedProducts},
-    },
-    schedule::plan::{
-        Chunk, DueEntry, JOB_CHUNK_PREFIX, MAX_QUEUE_DELAY_S, MAX_REQUEUES, RefreshTrigger,
-        random_for_record, requeue_delay_s,
-    },
-    sync::decide::{SnapshotDigests, digest_snapshot, window_start},
+    schedule::plan::{Chunk, DueEntry, RefreshTrigger},
 };
 use okra_queue::ChunkQueue;
-use okra_store::{Consent, ConsentAccount, FAILED_OUTCOME, JobCompletion, JobFindings};
+use okra_store::{Consent, FAILED_OUTCOME, JobCompletion, JobFindings};
 
 use crate::{
-    ChunkReport, RefreshError, RefreshOutcome, RefreshReport, Refresher, announce,
-    reconcile::{CommitOutcome, FetchedRecord},
-    tokens::snapshot_from_fault,
-    watch::BreakerGuard,
+    ChunkReport, RefreshError, RefreshReport, Refresher, breaker::BreakerGuard, fetch::ChunkTerms,
 };
 
-/// Times a record is fetched again because another refresh committed meanwhile.
-const MAX_FETCH_ATTEMPTS: usize = 3;
-
-/// One in so many unchanged scheduled refreshes takes the strong read all the same: an audit.
-const AUDIT_ONE_IN: u32 = 128;
-
-impl AddAssign for ChunkReport {
-    fn add_assign(&mut self, other: Self) {
-        self.unchanged += other.unchanged;
-        self.changed += other.changed;
-        self.failed += other.failed;
-        self.contended += other.contended;
-        self.gone += other.gone;
-        self.stale += other.stale;
-        self.deferred += other.deferred;
-        self.requeued += other.requeued;
-    }
+/// How a record ended, and after how many seconds it comes again before its next turn.
+struct RecordResult<'a> {
+    outcome: RefreshOutcome,
+    requeue: Option<(&'a DueEntry, u32)>,
 }
 
-/// What is asked of a bank for a record: what is not left alone.
-struct FetchPlan<'a> {
-    /// Accounts of which the same products are asked for; one group where nothing is left alone.
-    account_groups: Vec<(Vec<Product>, Vec<AccountRef<'a>>)>,
-    suspended_products: SuspendedProducts,
-}
-
-impl<'a> FetchPlan<'a> {
-    fn for_consent(
-        consent: &'a Consent,
-        products: &[Product],
-        suspended_products: SuspendedProducts,
-    ) -> Self {
-        let mut account_groups: Vec<(Vec<Product>, Vec<AccountRef<'a>>)> = Vec::with_capacity(1);
-        for account in &consent.accounts {
-            let mut asked = products.to_vec();
-            asked.retain(|product| !suspended_products.includes(account.account_id, *product));
-            let account = account_ref(account);
-            match account_groups.iter_mut().find(|(group, _)| *group == asked) {
-                Some((_, accounts)) => accounts.push(account),
-                None if asked.is_empty() => {}
-                None => account_groups.push((asked, vec![account])),
-            }
-        }
+impl RecordResult<'_> {
+    const fn without_requeue(outcome: RefreshOutcome) -> Self {
         Self {
-            account_groups,
-            suspended_products,
+            outcome,
+            requeue: None,
         }
     }
-
-    fn is_empty(&self) -> bool {
-        self.account_groups.is_empty()
-    }
 }
 
-/// An account as its bank is asked for it.
-pub(crate) fn account_ref(account: &ConsentAccount) -> AccountRef<'_> {
-    AccountRef {
-        id: account.account_id,
-        bank_account_id: &account.bank_account_id,
-    }
+/// What is added up of the records of a chunk.
+#[derive(Default)]
+struct ChunkTally {
+    report: ChunkReport,
+    error: Option<RefreshError>,
+    requeued: Vec<DueEntry>,
+    wait_s: u32,
 }
 
-/// What came of a record, and after how many seconds it is asked again before its next turn.
-type RecordResult<'a> = (RefreshOutcome, Option<(&'a DueEntry, u32)>);
-
-/// How the records of a chunk call their bank.
-#[derive(Clone, Copy)]
-struct BankCallContext<'a> {
-    bank: &'a BankConfig,
-    breaker_guard: &'a BreakerGuard<'a>,
-    /// The user, where he is there.
-    user_present: Option<IpAddr>,
+impl ChunkTally {
+    fn add_result(&mut self, result: Result<RecordResult<'_>, RefreshError>) {
+        match result {
+            Ok(record) => {
+                self.report.count_outcome(&record.outcome);
+                if let Some((entry, wait_s)) = record.requeue {
+                    self.requeued.push(entry.clone());
+                    self.wait_s = self.wait_s.max(wait_s);
+                }
+            }
+            Err(error) => self.error = Some(error),
+        }
+    }
 }
 
 impl Refresher {
-    /// Refreshes the records of a chunk. `redelivered` says that the message was received before: a
-    /// crash may have left work half done, so each record takes the strong read. A fault of our own
-    /// on one record does not stop the others; it is returned at the end, so that the message comes
-    /// again.
+    /// Refreshes the records of a chunk. `is_redelivered` says that the message was received before: a
+    /// crash may have left work half done, so each record takes the strong read.
     ///
-    /// What comes late has no part in what the bank is planned to be asked: it takes places of its pace, one
-    /// for each record, and what gets none is put off. So is what could not be asked because the bank
-    /// is down, or was not answered, where the next turn is far off.
+    /// A chunk that comes late takes permits of the bank's rate, one for each record; what gets none is requeued. So is
+    /// what could not be fetched because the bank is down, or did not answer, where the next turn is far off.
+    #[tracing::instrument(name = "chunk", skip_all, fields(chunk.id = %chunk.id, bank.id = %chunk.bank, records = chunk.records.len()))]
     pub async fn refresh_chunk(
         &self,
         mut chunk: Chunk,
@@ -126,165 +80,159 @@ impl Refresher {
     ) -> Result<ChunkReport, RefreshError> {
         let mut report = ChunkReport::default();
         let now = self.clock.now();
-        if now > chunk.not_after {
+        if is_stale(&chunk, now) {
             report.stale = chunk.records.len();
             return Ok(report);
         }
-        let watch = self.guard_bank(chunk.bank).await?;
-        let refused = watch.rejection_fault();
-        if let Some(down) = &refused
-            && chunk.is_worth_requeueing()
-            && is_outage_reported(&chunk)
-        {
-            report.deferred = chunk.records.len();
-            let records = std::mem::take(&mut chunk.records);
-            report.requeued = self
-                .requeue_records(&chunk, records, seconds_until_probe(down))
-                .await?;
-            return Ok(report);
-        }
-        let late = refused.is_none() && chunk.is_late(now);
-        if late && let Some(rate) = self.bank_rate_limit(chunk.bank).await? {
-            let wanted = chunk.records.len();
-            let places = self
-                .store
-                .take_ad_hoc_permits(chunk.bank, rate, now, wanted)
-                .await?;
-            // A probe that is claimed is made.
-            let kept = places.max(watch.is_probing().into()).min(wanted);
-            let rest = chunk.records.split_off(kept);
-            report.deferred = rest.len();
-            let in_vain = if places == 0 { chunk.requeue_count } else { 0 };
-            let wait_s = rest
-                .first()
-                .map_or(0, |it| requeue_delay_s(it.key.record, now, in_vain));
-            report.requeued = self.requeue_records(&chunk, rest, wait_s).await?;
-            if chunk.records.is_empty() {
+        let breaker = self.guard_bank(chunk.bank).await?;
+        match admit_chunk(&chunk, breaker.rejection_fault().as_ref(), now) {
+            ChunkAdmission::Admitted => {}
+            ChunkAdmission::Requeue { wait_s } => {
+                let records = std::mem::take(&mut chunk.records);
+                report.deferred = records.len();
+                report.requeued = self.requeue_records(&chunk, records, wait_s).await?;
                 return Ok(report);
             }
+            ChunkAdmission::NeedsPermits => {
+                self.defer_unpermitted(&mut chunk, &breaker, &mut report, now)
+                    .await?;
+                if chunk.records.is_empty() {
+                    return Ok(report);
+                }
+            }
         }
-        let ids: Vec<RecordId> = chunk.records.iter().map(|entry| entry.key.record).collect();
-        let mut consents: HashMap<RecordId, Consent> = HashMap::with_capacity(ids.len());
-        consents.extend(
-            self.store
-                .load_consents(&ids)
-                .await?
-                .into_iter()
-                .map(|it| (it.record, it)),
-        );
 
+        // Read the consents of all records in one batch.
+        let ids: Vec<RecordId> = chunk.records.iter().map(|entry| entry.key.record).collect();
+        let consents = self.store.load_consents(&ids).await?;
+        let consents: HashMap<RecordId, Consent> =
+            consents.into_iter().map(|it| (it.record, it)).collect();
         if consents.is_empty() {
             report.gone = chunk.records.len();
             return Ok(report);
         }
         let bank = self.bank_config(chunk.bank).await?;
-        let (on_demand, user) = match chunk.trigger {
+        let (is_on_demand, user_present) = match chunk.trigger {
             RefreshTrigger::OnDemand { user, .. } => (true, user),
             RefreshTrigger::Scheduled { .. } => (false, None),
         };
-        let job = chunk.id.as_str();
+        let terms = ChunkTerms {
+            bank: &bank,
+            breaker: &breaker,
+            is_on_demand,
+            user_present,
+            started_at: now,
+        };
+
+        // Refresh them, a claimed probe before all others.
         let work = chunk.records.iter().map(|entry| {
             let consent = consents.get(&entry.key.record);
-            // Who asks in person is not held.
-            let failure_state = entry.failure_state.as_ref().filter(|_| !on_demand);
-            let seen_before = is_redelivered || chunk.requeue_count > 0;
-            let (bank, strong) = (&bank, seen_before || on_demand || self.is_audit_due(entry));
-            let calls = BankCallContext {
-                bank,
-                breaker_guard: &watch,
-                user_present: user,
-            };
-            let work = async move {
-                let Some(consent) = consent else {
-                    return Ok((RefreshOutcome::Gone, None));
-                };
-                let mut over = false;
-                if let Some(clock) = consent
-                    .consent_clock
-                    .filter(|it| it.next_notice_at() <= now)
-                {
-                    let (store, queues) = (&self.store, &self.queues);
-                    let record = consent.record;
-                    over = announce::announce_consent_expiry(store, queues, record, clock, now)
-                        .await?;
-                }
-                let accounts = consent.accounts.iter().map(|it| it.account_id);
-                let suspended = failure_state
-                    .map(|it| it.suspended_products(now, accounts))
-                    .unwrap_or_default();
-                // An ended consent is not used but for who asks in person: it may have been prolonged.
-                // A bank that wants the user there is asked when he is.
-                let alone = !on_demand && bank.limits.user_present_only;
-                let products = entry.watermarks.products();
-                let asked = FetchPlan::for_consent(consent, &products, suspended);
-                if asked.is_empty() || alone || (over && !on_demand) {
-                    return Ok((RefreshOutcome::Deferred, None));
-                }
-                let called = calls.breaker_guard.rejection_fault().is_none();
-                let refreshed = self
-                    .refresh_record(calls, consent, entry, (asked, strong))
-                    .await?;
-                let called = called.then_some(&bank.limits);
-                // A bank that does not answer this record alone is asked again when that is new, a few times.
-                let new = !entry
-                    .failure_state
-                    .as_ref()
-                    .is_some_and(FailureState::is_reported)
-                    && chunk.requeue_count < MAX_REQUEUES;
-                let worth = new || calls.breaker_guard.rejection_fault().is_some();
-                let wait_s = transient_retry_delay_s(&refreshed, called).filter(|_| worth);
-                if job.starts_with(JOB_CHUNK_PREFIX) {
-                    let (record, ended_at) = (consent.record, self.clock.now());
-                    let accounts = consent.accounts.len();
-                    for product in entry.watermarks.products() {
-                        let end = job_end_for_product(&refreshed, product, accounts, ended_at);
-                        self.store
-                            .end_job(record, product, job, end, ended_at)
-                            .await?;
-                    }
-                }
-                let outcome = refreshed.outcome;
-                if over
-                    && matches!(
-                        outcome,
-                        RefreshOutcome::Changed(_) | RefreshOutcome::Unchanged
-                    )
-                {
-                    self.store.clear_consent_clock(consent.record).await?;
-                }
-                Ok((outcome, wait_s.map(|wait_s| (entry, wait_s))))
-            };
-            work.boxed()
+            self.refresh_entry(&chunk, terms, entry, consent, is_redelivered)
+                .boxed()
         });
-        // Collected, because a borrowing closure inside the stream would make it not `Send`.
-        let mut work = work.collect::<Vec<_>>().into_iter();
-        let (mut fault, mut rest, mut wait_s) = (None, Vec::new(), 0);
-        let mut count = |turn: Result<RecordResult<'_>, RefreshError>| match turn {
-            Ok((outcome, again)) => {
-                report.count_outcome(&outcome);
-                rest.extend(again.map(|(entry, _)| entry.clone()));
-                wait_s = wait_s.max(again.map_or(0, |(_, wait_s)| wait_s));
-            }
-            Err(error) => fault = Some(error),
-        };
-        while watch.is_probing()
-            && let Some(work) = work.next()
-        {
-            count(work.await);
-        }
-        let concurrency = usize::from(bank.limits.concurrency.max(1));
-        let mut outcomes = stream::iter(work).buffer_unordered(concurrency);
-        while let Some(outcome) = outcomes.next().await {
-            count(outcome);
-        }
-        watch.store_breaker().await?;
+        let tally = run_records(work.collect(), &breaker, bank.limits.concurrency).await;
+        breaker.store_breaker().await?;
+        report += tally.report;
         if chunk.is_worth_requeueing() {
-            report.requeued += self.requeue_records(&chunk, rest, wait_s).await?;
+            report.requeued += self
+                .requeue_records(&chunk, tally.requeued, tally.wait_s)
+                .await?;
         }
-        fault.map_or(Ok(report), Err)
+        tally.error.map_or(Ok(report), Err)
     }
 
-    /// Sees to it that records of a chunk are asked again after `wait_s` seconds; says how many are.
+    /// Takes permits for the records of a late chunk, and requeues those that get none.
+    async fn defer_unpermitted(
+        &self,
+        chunk: &mut Chunk,
+        breaker: &BreakerGuard<'_>,
+        report: &mut ChunkReport,
+        now: Timestamp,
+    ) -> Result<(), RefreshError> {
+        let Some(rate) = self.bank_rate_limit(chunk.bank).await? else {
+            return Ok(());
+        };
+        let wanted = chunk.records.len();
+        let permits = self
+            .store
+            .take_ad_hoc_permits(chunk.bank, rate, now, wanted)
+            .await?;
+        let split = split_late_chunk(chunk, permits, breaker.is_probing(), now);
+        let deferred = chunk.records.split_off(split.refreshed);
+        report.deferred = deferred.len();
+        report.requeued = self.requeue_records(chunk, deferred, split.wait_s).await?;
+        Ok(())
+    }
+
+    /// Refreshes the record of a due entry, and does what follows from how that ended.
+    async fn refresh_entry<'a>(
+        &self,
+        chunk: &Chunk,
+        terms: ChunkTerms<'_>,
+        entry: &'a DueEntry,
+        consent: Option<&Consent>,
+        is_redelivered: bool,
+    ) -> Result<RecordResult<'a>, RefreshError> {
+        let Some(consent) = consent else {
+            return Ok(RecordResult::without_requeue(RefreshOutcome::Gone));
+        };
+        let needs_strong_read = is_redelivered
+            || chunk.requeue_count > 0
+            || terms.is_on_demand
+            || is_audit_due(entry, self.clock.now());
+        let was_called = terms.breaker.rejection_fault().is_none();
+        let refreshed = self
+            .refresh_record(terms, consent, entry, needs_strong_read)
+            .await?;
+        let Some(report) = &refreshed.report else {
+            return Ok(RecordResult::without_requeue(RefreshOutcome::Deferred));
+        };
+        let calls = RecordCalls {
+            called_limits: was_called.then_some(&terms.bank.limits),
+            is_circuit_open: terms.breaker.rejection_fault().is_some(),
+            requeue_count: chunk.requeue_count,
+        };
+        let wait_s = requeue_delay_after(&report.outcome, &report.faults, entry, calls);
+        if chunk.is_job() {
+            self.end_jobs(&chunk.id, consent, report).await?;
+        }
+        // The bank went on answering after the end that we knew of.
+        if refreshed.is_consent_expired && report.outcome.has_response() {
+            self.store.clear_consent_clock(consent.record).await?;
+        }
+        Ok(RecordResult {
+            outcome: report.outcome.clone(),
+            requeue: wait_s.map(|wait_s| (entry, wait_s)),
+        })
+    }
+
+    /// Stores for each product how the job ended that the chunk carried out.
+    async fn end_jobs(
+        &self,
+        job: &str,
+        consent: &Consent,
+        report: &RefreshReport,
+    ) -> Result<(), RefreshError> {
+        let ended_at = self.clock.now();
+        for &product in &report.products {
+            let result = product_result(&report.faults, product, consent.accounts.len(), ended_at);
+            let completion = JobCompletion {
+                outcome: match result.is_failed {
+                    true => FAILED_OUTCOME,
+                    false => report.outcome.as_str(),
+                },
+                fault_class: result.fault_class,
+                retry_at: result.retry_at,
+                findings: job_findings(&report.outcome),
+            };
+            self.store
+                .end_job(report.record, product, job, completion, ended_at)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Enqueues records of a chunk so that they come again after `wait_s` seconds; returns how many do.
     async fn requeue_records(
         &self,
         chunk: &Chunk,
@@ -302,176 +250,30 @@ impl Refresher {
             None => Ok(0),
         }
     }
+}
 
-    /// Drawn anew each time, so that a record whose turn always comes in the same minute of the day is
-    /// audited as often as any other.
-    fn is_audit_due(&self, entry: &DueEntry) -> bool {
-        random_for_record(entry.key.record, self.clock.now()) < u32::MAX / AUDIT_ONE_IN
+/// Runs the refreshes of a chunk: one after the other while a probe is to be made, then up to `concurrency` at once.
+async fn run_records<'a>(
+    work: Vec<BoxFuture<'_, Result<RecordResult<'a>, RefreshError>>>,
+    breaker: &BreakerGuard<'_>,
+    concurrency: u16,
+) -> ChunkTally {
+    let mut tally = ChunkTally::default();
+    let mut work = work.into_iter();
+    while breaker.is_probing()
+        && let Some(record) = work.next()
+    {
+        tally.add_result(record.await);
     }
-
-    async fn refresh_record(
-        &self,
-        calls: BankCallContext<'_>,
-        consent: &Consent,
-        entry: &DueEntry,
-        (asked, mut strong): (FetchPlan<'_>, bool),
-    ) -> Result<RefreshReport, RefreshError> {
-        let BankCallContext {
-            bank,
-            breaker_guard: watch,
-            user_present: user,
-        } = calls;
-        let mut tokens = self.open_tokens(consent)?;
-        let products = entry.watermarks.products();
-        let started = self.clock.now();
-        let (mut outcome, mut faults) = (RefreshOutcome::Contended, Vec::new());
-        for _ in 0..MAX_FETCH_ATTEMPTS {
-            let asked_at = self.clock.now();
-            let from = window_start(utc_date(asked_at));
-            let mut snapshot = Snapshot::default();
-            let refusal = watch.rejection_fault();
-            for (products, accounts) in &asked.account_groups {
-                let ask = FetchRequest {
-                    products,
-                    from,
-                    now: asked_at,
-                    user_present: user,
-                };
-                let answer = match &refusal {
-                    Some(fault) => snapshot_from_fault(fault, accounts, products),
-                    None => {
-                        let asked =
-                            self.fetch_with_renewal(bank, consent, &mut tokens, accounts, ask);
-                        asked.await?
-                    }
-                };
-                snapshot.accounts.extend(answer.accounts);
-            }
-            if refusal.is_none() {
-                watch
-                    .record_outcomes(CallOutcomes::from_snapshot(&snapshot))
-                    .await?;
-            }
-            let observed = digest_snapshot(&snapshot);
-            faults.clone_from(&observed.faults);
-            if !strong {
-                if is_unchanged(entry, &observed) {
-                    outcome = RefreshOutcome::Unchanged;
-                    break;
-                }
-                if asked.suspended_products.is_empty()
-                    && is_failing_unchanged(entry, &observed, consent, asked_at)
-                {
-                    outcome = RefreshOutcome::Failed;
-                    break;
-                }
-            }
-            let fetched = FetchedRecord {
-                bank,
-                secret: tokens.consent_secret(),
-                consent,
-                user_present: user,
-                suspended_products: &asked.suspended_products,
-                window_from: from,
-                requested_at: asked_at,
-                snapshot: &snapshot,
-                snapshot_digests: &observed,
-            };
-            match self.commit_changes(entry.key, fetched).await? {
-                CommitOutcome::Finished(done, disbelieved) => {
-                    outcome = done;
-                    faults.extend(disbelieved);
-                    break;
-                }
-                // What we hold is older than what was committed; comparing it would undo that.
-                CommitOutcome::Conflict => strong = true,
-            }
-        }
-        let elapsed_ms = self.clock.now().as_millisecond() - started.as_millisecond();
-        let refreshed = RefreshReport {
-            record: entry.key.record,
-            app: consent.app,
-            bank: bank.id,
-            products,
-            outcome,
-            faults,
-            elapsed_ms,
-        };
-        self.observer.on_record_refreshed(&refreshed);
-        Ok(refreshed)
+    let concurrency = usize::from(concurrency.max(1));
+    let mut results = stream::iter(work).buffer_unordered(concurrency);
+    while let Some(result) = results.next().await {
+        tally.add_result(result);
     }
+    tally
 }
 
-/// Seconds to the next probe of a bank that is down.
-fn seconds_until_probe(down_fault: &BankFault) -> u32 {
-    down_fault.retry_after_s.unwrap_or(MAX_QUEUE_DELAY_S)
-}
-
-/// True where nobody has to be told of an outage any more: every app was, or two refreshes could tell them.
-fn is_outage_reported(chunk: &Chunk) -> bool {
-    let told = |entry: &DueEntry| {
-        entry
-            .failure_state
-            .as_ref()
-            .is_some_and(FailureState::is_reported)
-    };
-    chunk.requeue_count >= 2 || chunk.records.iter().all(told)
-}
-
-/// Seconds after which a record is asked again that was not answered for a reason that passes by itself;
-/// `None` where it waits for its next turn. Where the bank was `called`, a day's quota is not spent on it.
-fn transient_retry_delay_s(
-    refreshed: &RefreshReport,
-    called_limits: Option<&BankLimits>,
-) -> Option<u32> {
-    let spends = called_limits.is_some_and(|limits| limits.unattended_per_day.is_some());
-    let failed = refreshed.outcome == RefreshOutcome::Failed && !refreshed.faults.is_empty();
-    if !failed || spends {
-        return None;
-    }
-    let waits = refreshed.faults.iter().map(|(_, _, fault)| {
-        use FaultClass::{BankUnavailable, RateLimited};
-        let passes = matches!(fault.class, BankUnavailable | RateLimited);
-        let wait_s = fault.retry_after_s.unwrap_or(MAX_QUEUE_DELAY_S);
-        (passes && wait_s <= MAX_QUEUE_DELAY_S).then_some(wait_s)
-    });
-    waits.collect::<Option<Vec<_>>>()?.into_iter().max()
-}
-
-/// What came of one product of a record with so many accounts, as its job says it: where none of them had
-/// an answer it failed, whatever came of the other product.
-fn job_end_for_product(
-    refreshed: &RefreshReport,
-    product: Product,
-    account_count: usize,
-    ended_at: Timestamp,
-) -> JobCompletion<'static> {
-    let faults = refreshed.faults.iter();
-    let faults = || faults.clone().filter(|(_, of, _)| *of == product);
-    let failed: HashSet<AccountId> = faults().map(|(account, ..)| *account).collect();
-    let silent = !failed.is_empty() && failed.len() >= account_count;
-    let classes = || faults().map(|(_, _, fault)| fault.class);
-    // What the user has to mend comes before what passes by itself.
-    let reason = classes().find(|class| class.needs_user());
-    let wait_s = faults()
-        .filter_map(|(_, _, fault)| fault.retry_after_s)
-        .max();
-    let retry_at = wait_s.and_then(|wait_s| {
-        let wait = SignedDuration::from_secs(wait_s.into());
-        ended_at.checked_add(wait).ok()
-    });
-    JobCompletion {
-        outcome: match silent {
-            true => FAILED_OUTCOME,
-            false => refreshed.outcome.as_str(),
-        },
-        fault_class: reason.or_else(|| classes().next()),
-        retry_at,
-        findings: job_findings(&refreshed.outcome),
-    }
-}
-
-/// What a refresh found, as its job says it.
+/// What a refresh found, as its job states it.
 fn job_findings(outcome: &RefreshOutcome) -> JobFindings {
     match outcome {
         RefreshOutcome::Changed(changes) => JobFindings {
@@ -480,43 +282,10 @@ fn job_findings(outcome: &RefreshOutcome) -> JobFindings {
             modified: changes.modified,
             removed: changes.removed,
         },
-        _ => JobFindings::default(),
+        RefreshOutcome::Unchanged
+        | RefreshOutcome::Failed
+        | RefreshOutcome::Contended
+        | RefreshOutcome::Gone
+        | RefreshOutcome::Deferred => JobFindings::default(),
     }
-}
-
-/// True where every product asked for reads as it did when it was last dispatched.
-fn is_unchanged(entry: &DueEntry, snapshot_digests: &SnapshotDigests) -> bool {
-    entry.failure_state.is_none()
-        && entry.watermarks.iter().all(|(product, mark)| {
-            mark.digest.is_some() && mark.digest.as_ref() == snapshot_digests.digests.get(product)
-        })
-}
-
-/// True where what failed is what failed the last time, was told then, and where everything else reads
-/// as before: a product of which no account answered changes nothing.
-fn is_failing_unchanged(
-    entry: &DueEntry,
-    snapshot_digests: &SnapshotDigests,
-    consent: &Consent,
-    now: Timestamp,
-) -> bool {
-    let refresh_faults = RefreshFaults {
-        faults: &snapshot_digests.faults,
-        suspended: &SuspendedProducts::default(),
-    };
-    let accounts = consent.accounts.len();
-    let before = entry.failure_state.as_ref();
-    let known = before.is_some_and(FailureState::is_reported)
-        && FailureState::after_refresh(before, refresh_faults, now).as_ref() == before;
-    known
-        && entry.watermarks.iter().all(|(product, mark)| {
-            let failed = snapshot_digests
-                .faults
-                .iter()
-                .filter(|(_, of, _)| *of == product);
-            let silent = failed.count() == accounts;
-            silent
-                || (mark.digest.is_some()
-                    && mark.digest.as_ref() == snapshot_digests.digests.get(product))
-        })
 }

@@ -1,39 +1,39 @@
-//! Removing records: they are refused refreshes and told of, their consents are taken back at the banks,
-//! and what was kept of them is deleted.
+//! Removing records: they are refreshed no more, their apps are notified, their consents are revoked at the banks, and
+//! what was stored of them is deleted.
 //!
-//! Each step is noted in the [`Removal`] before the next, and a message that was sent before the first
-//! goes on with it where it was cut short. The same message comes once more when no refresh can be under
-//! way any longer, and deletes what one may have written after the removal.
+//! [`Removal`] is the receipt, in which each step is noted before the next; [`RemovalProgress`] says how far it has come.
+//! The rule: a message that was sent before the first step goes on with a removal that was cut short. The same message
+//! comes once more when no refresh can be under way any longer, and deletes what one may have written after the removal.
 
 use jiff::SignedDuration;
 use okra_connectors::ConsentId;
 use okra_core::{
     model::{
         bank::BankConfig,
-        ids::{AppId, CustomerId, ReceiptId},
+        ids::{AccountId, AppId, CustomerId, ReceiptId},
     },
     sync::state::{RecordStatus, StateChange},
 };
 use okra_queue::RemovalStep;
 use okra_store::{
-    AdHocPermit, Consistency, DeliveryState, MAX_REMOVED_PER_CALL, RecordHead, RecordRemoval,
-    Removal, RemovedCounts, RevocationOutcome,
+    AdHocPermit, Consistency, Delivery, DeliveryState, MAX_REMOVED_PER_CALL, RecordHead,
+    RecordRemoval, Removal, RemovedCounts, RevocationOutcome,
 };
 use zeroize::Zeroizing;
 
 use crate::{RefreshError, Refresher, announce, open_client_secret};
 
-/// Seconds after which a removal that was cut short is gone on with: longer than an API call can take.
+/// Seconds after which a removal that was cut short goes on: longer than an API call can take.
 const RESUME_DELAY_S: u16 = 60;
 
-/// Seconds after which a bank that had no place is asked to take a consent back.
+/// Seconds after which a consent is revoked whose bank had no permit left.
 const PERMIT_RETRY_DELAY_S: u16 = 10;
 
-/// Seconds after which it is looked at again, to end what tells of it and to delete what came after it:
-/// longer than any refresh, and the longest delay of a message.
+/// Seconds after which a removal is checked for the last time, to delete its deliveries and what refreshes wrote after
+/// it: longer than any refresh, and the longest delay of a message.
 const FINAL_CHECK_DELAY_S: u16 = 900;
 
-/// How long what tells of a removal is kept for endpoints that do not take it.
+/// How long the deliveries of a removal are kept for endpoints that do not accept them.
 const MAX_DELIVERY_WAIT: SignedDuration = SignedDuration::from_hours(24);
 
 /// How far a removal has come.
@@ -43,28 +43,38 @@ pub enum RemovalProgress {
     NotFound,
     /// There is more to delete.
     InProgress,
-    /// A bank is asked as often as it allows; it is asked to take a consent back when it has a place.
+    /// A bank's rate has no permit left; the consent is revoked when it has one.
     AwaitingPermit,
-    /// All is deleted but what tells of it, or it may still come again.
+    /// All is deleted but the deliveries that announce it, or what a refresh may still write.
     Completed,
     /// Nothing is left.
     Finished,
 }
 
-/// What became of a record that is removed.
+/// How far the deletion of a record has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RecordDeletion {
     /// All of it is deleted.
     Complete,
     /// There is more than one call may delete.
     Partial,
-    /// Its bank has no place now to be asked to take the consent back.
+    /// Its bank's rate has no permit left to revoke the consent.
     AwaitingPermit,
 }
 
+/// Whose records are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemovalScope {
+    /// The app.
+    pub app: AppId,
+    /// The customer.
+    pub customer: CustomerId,
+    /// True where the customer is removed with all of its records.
+    pub removes_customer: bool,
+}
+
 impl Refresher {
-    /// Begins the removal of these records of a customer, and of the customer too where `whole`, and
-    /// goes as far with it as one call may.
+    /// Begins the removal of these records of a customer, and goes as far with it as one call may.
     ///
     /// # Errors
     ///
@@ -72,7 +82,7 @@ impl Refresher {
     pub async fn remove_records(
         &self,
         receipt: ReceiptId,
-        (app, customer, whole): (AppId, CustomerId, bool),
+        scope: RemovalScope,
         heads: &[RecordHead],
     ) -> Result<Removal, RefreshError> {
         let mut records = Vec::with_capacity(heads.len());
@@ -81,9 +91,9 @@ impl Refresher {
         }
         let mut removal = Removal {
             receipt,
-            app,
-            customer,
-            removes_customer: whole,
+            app: scope.app,
+            customer: scope.customer,
+            removes_customer: scope.removes_customer,
             records,
             removed_counts: RemovedCounts::default(),
             requested_at: self.clock.now(),
@@ -91,13 +101,16 @@ impl Refresher {
             ended_at: None,
         };
         self.store.put_removal(&removal).await?;
-        let of = RemovalStep { app, receipt };
-        self.queues.send_removal_step(of, RESUME_DELAY_S).await?;
+        let step = RemovalStep {
+            app: scope.app,
+            receipt,
+        };
+        self.queues.send_removal_step(step, RESUME_DELAY_S).await?;
         self.advance_removal(&mut removal).await?;
         Ok(removal)
     }
 
-    /// The removal of a record, of which nothing was done.
+    /// The removal of a record, before its first step.
     async fn plan_record_removal(&self, head: &RecordHead) -> Result<RecordRemoval, RefreshError> {
         let consent = self
             .store
@@ -113,7 +126,7 @@ impl Refresher {
         })
     }
 
-    /// Goes on with a removal, and asks for the next time where there has to be one.
+    /// Goes on with a removal, and enqueues its next step where there has to be one.
     ///
     /// # Errors
     ///
@@ -129,8 +142,8 @@ impl Refresher {
         else {
             return Ok(RemovalProgress::NotFound);
         };
-        let removing = self.advance_removal(&mut removal).await?;
-        match removing {
+        let progress = self.advance_removal(&mut removal).await?;
+        match progress {
             RemovalProgress::NotFound | RemovalProgress::Finished => {}
             RemovalProgress::InProgress => self.queues.send_removal_step(removal_key, 0).await?,
             RemovalProgress::AwaitingPermit => {
@@ -144,10 +157,10 @@ impl Refresher {
                     .await?
             }
         }
-        Ok(removing)
+        Ok(progress)
     }
 
-    /// Does what is next, as much as one call may.
+    /// Makes the next steps, as many as one call may.
     async fn advance_removal(
         &self,
         removal: &mut Removal,
@@ -161,17 +174,17 @@ impl Refresher {
                 self.block_customer(removal).await?;
             }
             let before = removal.removed_counts.total_items();
-            let mut waiting = false;
-            for at in 0..removal.records.len() {
-                let emptied = self.remove_record(removal, at).await?;
-                let enough = removal.removed_counts.total_items() - before >= MAX_REMOVED_PER_CALL;
-                if enough || emptied == RecordDeletion::Partial {
+            let mut is_waiting = false;
+            for index in 0..removal.records.len() {
+                let deletion = self.remove_record(removal, index).await?;
+                let removed = removal.removed_counts.total_items() - before;
+                if removed >= MAX_REMOVED_PER_CALL || deletion == RecordDeletion::Partial {
                     store.put_removal(removal).await?;
                     return Ok(RemovalProgress::InProgress);
                 }
-                waiting |= emptied == RecordDeletion::AwaitingPermit;
+                is_waiting |= deletion == RecordDeletion::AwaitingPermit;
             }
-            if waiting {
+            if is_waiting {
                 store.put_removal(removal).await?;
                 return Ok(RemovalProgress::AwaitingPermit);
             }
@@ -185,8 +198,8 @@ impl Refresher {
         self.finish_removal(removal).await
     }
 
-    /// Flags a customer that goes, so that nothing is linked to it any more. A record that was linked
-    /// just before goes as well.
+    /// Blocks a customer that is removed, so that nothing is linked to it any more. A record that was linked just before
+    /// is removed as well.
     async fn block_customer(&self, removal: &mut Removal) -> Result<(), RefreshError> {
         let store = &self.store;
         let Some(mut customer) = store.find_customer(removal.customer).await? else {
@@ -206,39 +219,36 @@ impl Refresher {
         Ok(store.put_removal(removal).await?)
     }
 
-    /// Tells of a record's removal, takes its consent back, and deletes what is kept of it.
+    /// Announces a record's removal, revokes its consent, and deletes what is stored of it.
     async fn remove_record(
         &self,
         removal: &mut Removal,
         index: usize,
     ) -> Result<RecordDeletion, RefreshError> {
-        let of = removal.records.get(index).filter(|of| !of.is_emptied);
-        let Some(of) = of.cloned() else {
+        let record = removal.records.get(index).filter(|it| !it.is_emptied);
+        let Some(record) = record.cloned() else {
             return Ok(RecordDeletion::Complete);
         };
         let (store, queues, now) = (&self.store, &self.queues, self.clock.now());
-        // It may have been committed and not dispatched: whoever was told already is not told again.
-        let unlinked = |head: &RecordHead| {
-            let linked = head.status != RecordStatus::Invalid;
-            linked.then(|| (RecordStatus::Invalid, vec![(None, StateChange::Unlinked)]))
-        };
-        let head = announce::commit_state_changes(store, queues, of.record, now, unlinked).await?;
+        let head = announce::commit_state_changes(store, queues, record.record, now, unlink_record)
+            .await?;
         let Some(head) = head else {
             self.update_record_removal(removal, index, |it| it.is_emptied = true)
                 .await?;
             return Ok(RecordDeletion::Complete);
         };
+        // It may have been committed before, and not dispatched.
         announce::dispatch_state_changes(store, queues, &head).await?;
-        if of.revocation.is_none() {
-            let Some(revocation) = self.revoke_record_consent(&of).await? else {
+        if record.revocation.is_none() {
+            let Some(revocation) = self.revoke_record_consent(&record).await? else {
                 return Ok(RecordDeletion::AwaitingPermit);
             };
             self.update_record_removal(removal, index, |it| it.revocation = Some(revocation))
                 .await?;
         }
-        let (removed, whole) = store.empty_record(&head, &of.accounts).await?;
+        let (removed, is_empty) = store.empty_record(&head, &record.accounts).await?;
         removal.removed_counts = removal.removed_counts.add_counts(removed);
-        if !whole {
+        if !is_empty {
             return Ok(RecordDeletion::Partial);
         }
         self.update_record_removal(removal, index, |it| it.is_emptied = true)
@@ -252,14 +262,14 @@ impl Refresher {
         index: usize,
         update: impl FnOnce(&mut RecordRemoval),
     ) -> Result<(), RefreshError> {
-        if let Some(of) = removal.records.get_mut(index) {
-            update(of);
+        if let Some(record) = removal.records.get_mut(index) {
+            update(record);
         }
         Ok(self.store.put_removal(removal).await?)
     }
 
-    /// Asks the bank to take a record's consent back. It is asked once: what it does not do is in the
-    /// receipt, and the tokens are deleted whatever it says. `None`: it is asked as often as it allows.
+    /// Revokes a record's consent at its bank. That is tried once: the receipt says whether it succeeded, and the tokens
+    /// are deleted in any case. `None` where the bank's rate has no permit left.
     async fn revoke_record_consent(
         &self,
         record_removal: &RecordRemoval,
@@ -279,17 +289,17 @@ impl Refresher {
             Ok(()) => RevocationOutcome::Revoked,
             Err(fault) => {
                 tracing::warn!(
-                    bank = %bank.id,
+                    bank.id = %bank.id,
                     record.id = %record_removal.record,
                     fault.detail,
-                    "a consent could not be taken back"
+                    "The consent could not be revoked at the bank; its tokens are deleted"
                 );
                 RevocationOutcome::Failed
             }
         }))
     }
 
-    /// A record's consent, its bank and our secret there, where the bank can be asked to take it back.
+    /// A record's bank, the id of its consent and our secret there, where the consent can be revoked.
     async fn load_revocable_consent(
         &self,
         record_removal: &RecordRemoval,
@@ -309,35 +319,33 @@ impl Refresher {
         Ok(id.zip(secret).map(|(id, secret)| (bank, id, secret)))
     }
 
-    /// Deletes what tells of the removal, once it is told, and what refreshes wrote after it, once none
+    /// Deletes the deliveries of the removal, once they have ended, and what refreshes wrote after it, once none
     /// can be under way.
     async fn finish_removal(&self, removal: &mut Removal) -> Result<RemovalProgress, RefreshError> {
         let (store, now) = (&self.store, self.clock.now());
         let age = now.duration_since(removal.requested_at);
-        let settled = age >= SignedDuration::from_secs(FINAL_CHECK_DELAY_S.into());
-        let mut told = true;
+        let is_settled = age >= SignedDuration::from_secs(FINAL_CHECK_DELAY_S.into());
+        let mut is_announced = true;
         let before = removal.removed_counts;
-        for of in &removal.records {
-            let Some(head) = store.find_head(of.record, Consistency::Strong).await? else {
+        for record in &removal.records {
+            let Some(head) = store.find_head(record.record, Consistency::Strong).await? else {
                 continue;
             };
-            let rows = store.find_last_state_deliveries(&head).await?;
-            let is_over = |row: &Option<okra_store::Delivery>| match row {
-                Some(row) => !matches!(row.state, DeliveryState::Retry | DeliveryState::Parked),
-                // Nothing is kept of what an endpoint does not want; but it may still be on its way.
-                None => settled,
-            };
-            if rows.iter().all(is_over) || age >= MAX_DELIVERY_WAIT {
+            let deliveries = store.find_last_state_deliveries(&head).await?;
+            let mut deliveries = deliveries.iter();
+            if deliveries.all(|it| is_delivery_over(it.as_ref(), is_settled))
+                || age >= MAX_DELIVERY_WAIT
+            {
                 removal.removed_counts = removal
                     .removed_counts
                     .add_counts(store.delete_emptied_record(&head).await?);
             } else {
-                told = false;
+                is_announced = false;
             }
         }
-        if settled {
-            for of in &removal.records {
-                for &account in &of.accounts {
+        if is_settled {
+            for record in &removal.records {
+                for &account in &record.accounts {
                     let rows = store
                         .delete_transactions(account, MAX_REMOVED_PER_CALL)
                         .await?;
@@ -345,10 +353,10 @@ impl Refresher {
                 }
             }
         }
-        if told && settled {
+        if is_announced && is_settled {
             removal.ended_at = Some(now);
-            for of in &mut removal.records {
-                of.accounts.clear();
+            for record in &mut removal.records {
+                record.accounts.clear();
             }
         }
         if removal.removed_counts != before || removal.ended_at.is_some() {
@@ -359,4 +367,20 @@ impl Refresher {
             None => RemovalProgress::Completed,
         })
     }
+}
+
+/// The change of a head whose record is unlinked; `None` where it is already.
+fn unlink_record(
+    head: &RecordHead,
+) -> Option<(RecordStatus, Vec<(Option<AccountId>, StateChange)>)> {
+    let is_linked = head.status != RecordStatus::Invalid;
+    is_linked.then(|| (RecordStatus::Invalid, vec![(None, StateChange::Unlinked)]))
+}
+
+/// True where a delivery has ended. Nothing is stored of an event that an endpoint does not subscribe to; but until the
+/// removal `is_settled`, it may still be on its way.
+fn is_delivery_over(delivery: Option<&Delivery>, is_settled: bool) -> bool {
+    delivery.map_or(is_settled, |it| {
+        !matches!(it.state, DeliveryState::Retry | DeliveryState::Parked)
+    })
 }

@@ -1,62 +1,53 @@
-//! What came of ticks, chunks and records.
+//! What ticks, chunks and records report: [`TickReport`], [`ChunkReport`] and [`RefreshReport`], and the
+//! [`RefreshObserver`] that is called for each record.
 
-use okra_core::model::{
-    fault::BankFault,
-    ids::{AccountId, AppId, BankId, RecordId, Seq},
-    snapshot::Product,
+use std::ops::AddAssign;
+
+use okra_core::{
+    model::{
+        ids::{AppId, BankId, RecordId, Seq},
+        snapshot::Product,
+    },
+    refresh::{commit_plan::AccountFault, outcome::RefreshOutcome},
 };
 use serde::Serialize;
 
-/// What came of a tick.
+/// How a tick ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TickReport {
     /// Records that were due.
     pub due: usize,
     /// Chunks sent to the fetch queue.
     pub chunks: usize,
-    /// Records left out because their bank is down and their apps know it.
+    /// Records left out because their bank is down and their apps were notified.
     pub down: usize,
-    /// Records left out because their bank's pace cannot reach them.
+    /// Records left out because their bank's rate does not reach so far; later ticks come to them.
     pub unattainable: usize,
-    /// What came of the records refreshed in the same process, where they were few.
+    /// How the records ended that were refreshed in the same process, where they were few.
     pub inline: Option<ChunkReport>,
 }
 
 /// How many records of a chunk ended how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ChunkReport {
-    /// The bank said what it had said before.
+    /// The bank's answer was that of the last refresh.
     pub unchanged: usize,
-    /// Something changed and was committed and dispatched.
+    /// Changes were committed and dispatched.
     pub changed: usize,
-    /// No account answered.
+    /// No account could be read.
     pub failed: usize,
-    /// Another refresh committed while this one ran, as often as we tried.
+    /// Another refresh committed first, in each attempt.
     pub contended: usize,
-    /// Not linked any more.
+    /// No longer linked.
     pub gone: usize,
     /// Dropped because the chunk came too late.
     pub stale: usize,
-    /// Left alone until a time that the bank named, or until a backoff is over.
+    /// The bank was not called: suspended, without a permit, expired, or in need of the user.
     #[serde(rename = "held")]
     pub deferred: usize,
-    /// Of those above, how many are asked again before their next turn.
+    /// Of the failed and deferred, how many come again before their next turn.
     #[serde(rename = "put_off")]
     pub requeued: usize,
-}
-
-impl RefreshOutcome {
-    /// The stable name, as in JSON.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Unchanged => "unchanged",
-            Self::Changed(_) => "changed",
-            Self::Failed => "failed",
-            Self::Contended => "contended",
-            Self::Gone => "gone",
-            Self::Deferred => "held",
-        }
-    }
 }
 
 impl ChunkReport {
@@ -72,72 +63,48 @@ impl ChunkReport {
     }
 }
 
-/// What came of one record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RefreshOutcome {
-    /// The bank said what it had said before.
-    Unchanged,
-    /// Committed and dispatched.
-    Changed(DispatchedChanges),
-    /// No account answered; [`Refreshed::faults`] says why.
-    Failed,
-    /// Another refresh committed while this one ran, as often as we tried; the next one sees to it.
-    Contended,
-    /// The record is not linked any more.
-    Gone,
-    /// The record was not asked for: it is left alone until a time that the bank named, or until a
-    /// backoff is over.
-    Deferred,
+impl AddAssign for ChunkReport {
+    fn add_assign(&mut self, other: Self) {
+        self.unchanged += other.unchanged;
+        self.changed += other.changed;
+        self.failed += other.failed;
+        self.contended += other.contended;
+        self.gone += other.gone;
+        self.stale += other.stale;
+        self.deferred += other.deferred;
+        self.requeued += other.requeued;
+    }
 }
 
-/// What was dispatched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DispatchedChanges {
-    /// First sequence number dispatched.
-    pub first_seq: Seq,
-    /// Last sequence number dispatched.
-    pub last_seq: Seq,
-    /// Balances that changed.
-    pub balances: usize,
-    /// Transactions added.
-    pub added: usize,
-    /// Transactions modified.
-    pub modified: usize,
-    /// Transactions removed.
-    pub removed: usize,
-    /// Changes of state.
-    pub state_changes: usize,
-}
-
-/// A record was refreshed.
+/// How the refresh of a record ended.
 #[derive(Clone, Debug)]
 pub struct RefreshReport {
     /// The record.
     pub record: RecordId,
-    /// Its app, where its consent says whose it is.
+    /// Its app; `None` for a consent that was stored before consents named their app.
     pub app: Option<AppId>,
     /// Its bank.
     pub bank: BankId,
-    /// The products asked for.
+    /// The products of the due entry.
     pub products: Vec<Product>,
-    /// What came of it.
+    /// How it ended.
     pub outcome: RefreshOutcome,
-    /// Accounts and products that failed; the others were kept.
-    pub faults: Vec<(AccountId, Product, BankFault)>,
+    /// What failed, by account and product; everything else was read.
+    pub faults: Vec<AccountFault>,
     /// Milliseconds it took.
     pub elapsed_ms: i64,
 }
 
-/// Told of what happens to records; must not block.
+/// Is called for each record; must not block.
 pub trait RefreshObserver: Send + Sync {
-    /// Feed entries were committed, but nobody was told of them yet.
+    /// Feed entries were committed, and not dispatched yet.
     fn on_entries_committed(&self, _record: RecordId, _from: Seq, _to: Seq) {}
 
     /// A record was refreshed.
     fn on_record_refreshed(&self, refreshed: &RefreshReport);
 }
 
-/// An observer that says nothing.
+/// An observer that ignores everything.
 pub struct SilentRefreshObserver;
 
 impl RefreshObserver for SilentRefreshObserver {

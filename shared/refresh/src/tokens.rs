@@ -1,10 +1,13 @@
-//! Access tokens that end before their consent does: renewed before a call, or after the bank refused
+//! Access tokens that end before their consent does: renewed before a call, or after the bank rejected
 //! one, at most once in a refresh.
+//!
+//! [`RecordTokens`] is what a record's bank is called with; [`TokenError`] tells a bank's fault from one of our own. The
+//! rule: one refresh at a time spends a refresh token, and the answer is stored before it is used.
 
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use okra_connectors::{
     AccountRef, ConsentSecret, FetchRequest,
     security::{client_secret_owner, requires_secret},
@@ -14,13 +17,13 @@ use okra_core::model::{
     fault::{BankFault, FaultClass},
     snapshot::{AccountSnapshot, Product, Snapshot},
 };
-use okra_store::{Consent, Consistency};
+use okra_store::{Consent, Consistency, StoreError};
 use okra_vault::{Vault, VaultError, generate_nonce};
 use zeroize::Zeroizing;
 
 use crate::{RefreshError, Refresher};
 
-/// How long a claim outlives the deadline of the call it is for.
+/// How long the claim of a renewal outlives the deadline of the call it is for.
 const RENEWAL_CLAIM_MARGIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// Times the consent is read again while another refresh renews its tokens.
@@ -32,7 +35,7 @@ const CLAIM_WAIT: Duration = Duration::from_millis(200);
 /// The status of a token that is not accepted (RFC 6750).
 const UNAUTHORIZED: u16 = 401;
 
-/// Our client's secret at a bank; empty where the bank wants none.
+/// Our client's secret at a bank; empty where the bank requires none.
 ///
 /// # Errors
 ///
@@ -44,7 +47,10 @@ pub fn open_client_secret(
     let Some(client) = bank.oauth.as_ref().filter(|client| requires_secret(client)) else {
         return Ok(Zeroizing::default());
     };
-    let sealed = client.sealed_secret.as_deref().unwrap_or_default();
+    let sealed = client
+        .sealed_secret
+        .as_deref()
+        .ok_or(VaultError::UnknownFormat)?;
     let sealed = BASE64
         .decode(sealed.as_bytes())
         .map_err(|_| VaultError::UnknownFormat)?;
@@ -53,7 +59,7 @@ pub fn open_client_secret(
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Seals our client's secret for [`client_secret`] to open.
+/// Seals our client's secret for [`open_client_secret`] to open.
 ///
 /// # Errors
 ///
@@ -71,6 +77,29 @@ pub fn seal_client_secret(
     Ok(BASE64.encode(&sealed))
 }
 
+/// Why a record's tokens could not be renewed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TokenError {
+    /// The bank's authorisation server did not renew them.
+    #[error("the bank did not renew the tokens")]
+    Bank(#[from] BankFault),
+    /// A fault of our own.
+    #[error("the tokens could not be renewed")]
+    Refresh(#[from] RefreshError),
+}
+
+impl From<StoreError> for TokenError {
+    fn from(error: StoreError) -> Self {
+        Self::Refresh(error.into())
+    }
+}
+
+impl From<VaultError> for TokenError {
+    fn from(error: VaultError) -> Self {
+        Self::Refresh(error.into())
+    }
+}
+
 /// What a record's bank is called with during one refresh.
 pub(crate) struct RecordTokens {
     secret: ConsentSecret,
@@ -78,7 +107,7 @@ pub(crate) struct RecordTokens {
 }
 
 impl RecordTokens {
-    /// What the bank is called with as it is now.
+    /// The secret as it is now.
     pub(crate) const fn consent_secret(&self) -> &ConsentSecret {
         &self.secret
     }
@@ -97,21 +126,17 @@ impl Refresher {
         })
     }
 
-    /// Opens a consent and renews its tokens where they are spent; a renewal that failed is the bank's
-    /// fault.
+    /// Opens a consent and renews its tokens where they are spent.
     pub(crate) async fn open_fresh_tokens(
         &self,
         bank: &BankConfig,
         consent: &Consent,
-    ) -> Result<Result<RecordTokens, BankFault>, RefreshError> {
+    ) -> Result<RecordTokens, TokenError> {
         let mut tokens = self.open_tokens(consent)?;
-        if tokens.can_renew(bank)
-            && tokens.secret.needs_renewal(self.clock.now())
-            && let Err(fault) = self.renew_tokens(bank, consent, &mut tokens).await?
-        {
-            return Ok(Err(fault));
+        if tokens.can_renew(bank) && tokens.secret.needs_renewal(self.clock.now()) {
+            self.renew_tokens(bank, consent, &mut tokens).await?;
         }
-        Ok(Ok(tokens))
+        Ok(tokens)
     }
 
     fn open_consent(&self, consent: &Consent) -> Result<ConsentSecret, RefreshError> {
@@ -121,9 +146,9 @@ impl Refresher {
         serde_json::from_slice(&secret).map_err(RefreshError::Consent)
     }
 
-    /// What the bank says, with tokens that are renewed where it takes that. A renewal that failed
-    /// stands in the place of the refusal it was for: whether the user has to act is for the
-    /// authorisation server to say.
+    /// Fetches a snapshot, with renewed tokens where that takes it. A renewal that failed stands in the place of the
+    /// rejection it was for: whether the user has to act is for the authorisation server to say.
+    #[tracing::instrument(level = "debug", name = "bank_call", skip_all, fields(bank.id = %bank.id, record.id = %consent.record))]
     pub(crate) async fn fetch_with_renewal(
         &self,
         bank: &BankConfig,
@@ -132,33 +157,35 @@ impl Refresher {
         accounts: &[AccountRef<'_>],
         request: FetchRequest<'_>,
     ) -> Result<Snapshot, RefreshError> {
-        if tokens.can_renew(bank)
-            && tokens.secret.needs_renewal(request.now)
-            && let Err(fault) = self.renew_tokens(bank, consent, tokens).await?
-        {
-            return Ok(snapshot_from_fault(&fault, accounts, request.products));
+        if tokens.can_renew(bank) && tokens.secret.needs_renewal(request.now) {
+            match self.renew_tokens(bank, consent, tokens).await {
+                Ok(()) => {}
+                Err(TokenError::Bank(fault)) => {
+                    return Ok(snapshot_from_fault(&fault, accounts, request.products));
+                }
+                Err(TokenError::Refresh(error)) => return Err(error),
+            }
         }
         let mut snapshot = self
             .connectors
             .fetch_snapshot(bank, &tokens.secret, accounts, request)
             .await;
-        if tokens.can_renew(bank) && unauthorized_faults(&mut snapshot).next().is_some() {
-            match self.renew_tokens(bank, consent, tokens).await? {
-                Ok(()) => {
-                    let secret = &tokens.secret;
-                    return Ok(self
-                        .connectors
-                        .fetch_snapshot(bank, secret, accounts, request)
-                        .await);
-                }
-                Err(fault) => {
-                    for refusal in unauthorized_faults(&mut snapshot) {
-                        refusal.clone_from(&fault);
-                    }
-                }
-            }
+        if !tokens.can_renew(bank) || unauthorized_faults(&mut snapshot).next().is_none() {
+            return Ok(snapshot);
         }
-        Ok(snapshot)
+        match self.renew_tokens(bank, consent, tokens).await {
+            Ok(()) => Ok(self
+                .connectors
+                .fetch_snapshot(bank, &tokens.secret, accounts, request)
+                .await),
+            Err(TokenError::Bank(fault)) => {
+                for rejection in unauthorized_faults(&mut snapshot) {
+                    rejection.clone_from(&fault);
+                }
+                Ok(snapshot)
+            }
+            Err(TokenError::Refresh(error)) => Err(error),
+        }
     }
 
     /// Renews the tokens and stores them; one refresh at a time does so for a record, and the others
@@ -168,21 +195,14 @@ impl Refresher {
         bank: &BankConfig,
         consent: &Consent,
         tokens: &mut RecordTokens,
-    ) -> Result<Result<(), BankFault>, RefreshError> {
+    ) -> Result<(), TokenError> {
         tokens.is_renewed = true;
-        let unavailable = |detail: &str| {
-            let class = FaultClass::BankUnavailable;
-            Ok(Err(BankFault::new(class, detail)))
-        };
-        let life =
+        let lifetime =
             SignedDuration::from_millis(bank.limits.deadline_ms.into()) + RENEWAL_CLAIM_MARGIN;
         for _ in 0..MAX_CLAIM_WAITS {
             let now = self.clock.now();
-            if self
-                .store
-                .claim_token_renewal(consent, now, now.saturating_add(life).unwrap_or(now))
-                .await?
-            {
+            let until = now.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
+            if self.store.claim_token_renewal(consent, now, until).await? {
                 return self.exchange_refresh_token(bank, consent, tokens).await;
             }
             let current = self
@@ -190,15 +210,17 @@ impl Refresher {
                 .find_consent(consent.record, Consistency::Strong)
                 .await?;
             match current {
-                None => return unavailable("the consent was removed during the refresh"),
+                None => {
+                    return Err(unavailable("the consent was removed during the refresh").into());
+                }
                 Some(current) if current.sealed_secret != consent.sealed_secret => {
                     tokens.secret = self.open_consent(&current)?;
-                    return Ok(Ok(()));
+                    return Ok(());
                 }
                 Some(_) => tokio::time::sleep(CLAIM_WAIT).await,
             }
         }
-        unavailable("another refresh is renewing the token")
+        Err(unavailable("another refresh is renewing the tokens").into())
     }
 
     /// Spends the refresh token. The answer is stored before it is used: a bank that replaces refresh
@@ -208,7 +230,7 @@ impl Refresher {
         bank: &BankConfig,
         consent: &Consent,
         tokens: &mut RecordTokens,
-    ) -> Result<Result<(), BankFault>, RefreshError> {
+    ) -> Result<(), TokenError> {
         let client_secret = open_client_secret(&self.vault, bank)?;
         let now = self.clock.now();
         let renewed = self
@@ -218,9 +240,13 @@ impl Refresher {
             Ok(renewed) => renewed,
             Err(fault) => {
                 if fault.class == FaultClass::Internal {
-                    tracing::error!(bank = %bank.id, fault.detail, "a bank refuses our client");
+                    tracing::error!(
+                        bank.id = %bank.id,
+                        fault.detail,
+                        "The bank's authorisation server rejected our client"
+                    );
                 }
-                return Ok(Err(fault));
+                return Err(fault.into());
             }
         };
         let plain = Zeroizing::new(serde_json::to_vec(&renewed).map_err(RefreshError::Consent)?);
@@ -229,7 +255,7 @@ impl Refresher {
                 .seal_secret(consent.record.as_bytes(), &plain, generate_nonce()?)?;
         tokens.secret = renewed;
         if !self.store.store_renewed_tokens(consent, &sealed).await? {
-            // The user linked again meanwhile, or this is the repetition of a write that had its effect.
+            // The user authorised again meanwhile, or this write is the repetition of one that took effect.
             let current = self
                 .store
                 .find_consent(consent.record, Consistency::Strong)
@@ -238,11 +264,15 @@ impl Refresher {
                 tokens.secret = self.open_consent(&current)?;
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 }
 
-/// The places of a snapshot where the token was refused.
+fn unavailable(detail: &str) -> BankFault {
+    BankFault::new(FaultClass::BankUnavailable, detail)
+}
+
+/// The faults of a snapshot that say that the bank did not accept the token.
 fn unauthorized_faults(snapshot: &mut Snapshot) -> impl Iterator<Item = &mut BankFault> {
     let faults = snapshot.accounts.iter_mut().flat_map(|account| {
         let balance = account.balance.as_mut().and_then(|it| it.as_mut().err());
@@ -260,11 +290,14 @@ pub(crate) fn snapshot_from_fault(
     accounts: &[AccountRef<'_>],
     products: &[Product],
 ) -> Snapshot {
-    let asked = |product| products.contains(&product);
+    let (has_balance, has_transactions) = (
+        products.contains(&Product::Balance),
+        products.contains(&Product::Transactions),
+    );
     let accounts = accounts.iter().map(|account| AccountSnapshot {
         account: account.id,
-        balance: asked(Product::Balance).then(|| Err(fault.clone())),
-        transactions: asked(Product::Transactions).then(|| Err(fault.clone())),
+        balance: has_balance.then(|| Err(fault.clone())),
+        transactions: has_transactions.then(|| Err(fault.clone())),
     });
     Snapshot {
         accounts: accounts.collect(),

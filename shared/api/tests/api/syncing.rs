@@ -223,7 +223,11 @@ async fn an_interval_that_the_quota_cannot_give_says_what_comes_of_it() {
     let product = Some(Product::Balance);
     assert_eq!(
         chunks[0].trigger,
-        RefreshTrigger::OnDemand { product, user }
+        RefreshTrigger::OnDemand {
+            product,
+            user,
+            is_job: true
+        }
     );
 }
 
@@ -340,7 +344,8 @@ async fn a_refresh_enqueues_one_record_and_one_product() {
             chunks[0].trigger,
             RefreshTrigger::OnDemand {
                 product,
-                user: None
+                user: None,
+                is_job: true
             }
         );
         assert!(chunks[0].not_after > world.environment.clock.now());

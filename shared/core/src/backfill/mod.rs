@@ -3,3 +3,4 @@
 //! The rule: a range is bounded, and a step is committed once.
 
 pub mod progress;
+pub mod step;

@@ -50,6 +50,10 @@ pub enum RefreshTrigger {
         /// The address of the user, where the user is present: banks allow more then.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         user: Option<std::net::IpAddr>,
+        /// True where the refresh is a job: how it ended is stored for the app that asked for it. Messages of earlier
+        /// releases do not say it.
+        #[serde(rename = "job", skip_serializing_if = "std::ops::Not::not", default)]
+        is_job: bool,
     },
 }
 
@@ -110,6 +114,11 @@ impl Chunk {
         }
     }
 
+    /// True where it carries out a job: the app that asked for it is shown how it ended.
+    pub const fn is_job(&self) -> bool {
+        matches!(self.trigger, RefreshTrigger::OnDemand { is_job: true, .. })
+    }
+
     /// True where it is received so late that the bank's rate is planned for other chunks.
     pub fn is_late(&self, now: Timestamp) -> bool {
         self.scheduled_tick()
@@ -143,9 +152,6 @@ impl Chunk {
         })
     }
 }
-
-/// The prefix of the ids of chunks that belong to a job.
-pub const JOB_CHUNK_PREFIX: &str = "on-demand-";
 
 /// Records in a chunk at most: one BatchGetItem reads 100 consents.
 pub const MAX_RECORDS_PER_CHUNK: usize = 100;

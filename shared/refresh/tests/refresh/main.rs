@@ -1,11 +1,11 @@
 //! Refreshes end to end: a sandbox bank over real HTTP, the embedded DynamoDB and SQS, the real code.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-mod alone;
-mod believing;
-mod breaking;
-mod histories;
-mod putting_off;
+mod backfills;
+mod circuit_breaker;
+mod deletions;
+mod product_isolation;
+mod requeues;
 mod tokens;
 mod world;
 
@@ -103,7 +103,7 @@ async fn check_laws_since(world: &RefreshWorld, linked: &LinkedRecord, since: ji
 }
 
 #[tokio::test]
-async fn the_first_refresh_pulls_everything_and_the_second_writes_nothing() {
+async fn the_first_refresh_fetches_everything_and_the_second_writes_nothing() {
     let world = RefreshWorld::new().await;
     let linked = world.link_record(2, Volume::Medium).await;
     let RefreshOutcome::Changed(changes) = world.refresh_record(&linked).await else {
@@ -237,7 +237,7 @@ async fn edits_removals_and_back_dated_rows_are_found() {
 }
 
 #[tokio::test]
-async fn a_crash_after_the_commit_is_healed_by_the_next_refresh() {
+async fn a_crash_after_the_commit_is_repaired_by_the_next_refresh() {
     let world = RefreshWorld::new().await;
     let linked = world.link_record(1, Volume::Low).await;
     world.refresh_record(&linked).await;
@@ -256,19 +256,19 @@ async fn a_crash_after_the_commit_is_healed_by_the_next_refresh() {
         world.restore_effects();
         let committed = world.load_head(&linked).await.seq;
         let RefreshOutcome::Changed(changes) = world.refresh_record(&linked).await else {
-            panic!("{effect}: nothing was healed")
+            panic!("{effect}: nothing was repaired")
         };
         assert_eq!(
             changes.last_seq, committed,
             "{effect}: nothing is committed twice"
         );
         check_laws(&world, &linked).await;
-        let told = world.take_dispatches().await;
+        let reported = world.take_dispatches().await;
         for product in Product::ALL {
             assert!(
-                told.iter()
+                reported.iter()
                     .any(|dispatch| dispatch.stream == FeedStream::from(product)),
-                "{effect}: {told:?}"
+                "{effect}: {reported:?}"
             );
         }
     }
@@ -337,7 +337,7 @@ async fn one_product_that_fails_leaves_the_other_fresh() {
 }
 
 #[tokio::test]
-async fn a_refused_consent_asks_for_the_user_and_an_answer_brings_the_record_back() {
+async fn a_rejected_consent_requires_the_user_and_an_answer_recovers_the_record() {
     let world = RefreshWorld::new().await;
     let linked = world.link_record(1, Volume::Low).await;
     world.refresh_record(&linked).await;
@@ -381,10 +381,10 @@ fn state_changes(feed: &[okra_core::sync::feed::FeedEntry]) -> Vec<(Seq, StateCh
         .collect()
 }
 
-/// A change of state is committed, dispatched and healed like any other, also where the bank reads as
-/// before by the time it is healed.
+/// A change of state is committed, dispatched and repaired like any other, also where the bank reads as
+/// before by the time it is repaired.
 #[tokio::test]
-async fn a_change_of_state_is_told_whatever_crashes() {
+async fn a_change_of_state_is_dispatched_whatever_crashes() {
     for effect in ["dispatch", "advance"] {
         let world = RefreshWorld::new().await;
         let linked = world.link_record(1, Volume::Low).await;
@@ -402,13 +402,13 @@ async fn a_change_of_state_is_told_whatever_crashes() {
         world.refresh_record(&linked).await;
         let head = world.load_head(&linked).await;
         assert_eq!(head.status, RecordStatus::Active, "{effect}");
-        let told = state_changes(&world.load_feed(&linked).await);
-        let changes: Vec<_> = told.iter().map(|(_, change)| change.clone()).collect();
+        let reported = state_changes(&world.load_feed(&linked).await);
+        let changes: Vec<_> = reported.iter().map(|(_, change)| change.clone()).collect();
         let required = StateChange::ReauthorisationRequired {
             reason: ReauthorisationReason::ConsentRejected,
         };
         assert_eq!(changes, [required, StateChange::Recovered], "{effect}");
-        let (first, last) = (told[0].0, told[1].0);
+        let (first, last) = (reported[0].0, reported[1].0);
         let dispatched = world.take_dispatches().await;
         let covered = |seq| {
             let mut states = dispatched
@@ -433,12 +433,12 @@ async fn a_change_of_state_is_told_whatever_crashes() {
 /// Law 7 and 8: what fails is recorded for its account and product once it lasts, is not written again
 /// while it fails the same, and is taken back by the first good answer.
 #[tokio::test]
-async fn a_product_that_keeps_failing_is_told_once_and_taken_back() {
+async fn a_product_that_keeps_failing_is_reported_once_and_recovers() {
     let world = RefreshWorld::new().await;
     let linked = world.link_record(1, Volume::Low).await;
     world.refresh_record(&linked).await;
     let (account, _) = linked.account_ids().remove(0);
-    let told = async || {
+    let reported = async || {
         let feed = world.load_feed(&linked).await;
         state_changes(&feed)
             .into_iter()
@@ -452,14 +452,14 @@ async fn a_product_that_keeps_failing_is_told_once_and_taken_back() {
     };
     world.set_login_faults(&linked, faults);
     world.refresh_record(&linked).await;
-    assert_eq!(told().await, [], "a blip is nobody's business");
+    assert_eq!(reported().await, [], "a single failure is not reported");
     world.refresh_record(&linked).await;
     let unavailable = StateChange::Product(ProductChange {
         product: Product::Balance,
         availability: Availability::Unavailable,
         class: Some(FaultClass::BankUnavailable),
     });
-    assert_eq!(told().await, std::slice::from_ref(&unavailable));
+    assert_eq!(reported().await, std::slice::from_ref(&unavailable));
     let stored = world.store.find_account(account).await.unwrap().unwrap();
     let state = stored.product_states.balance.unwrap();
     assert_eq!(state.availability, Availability::Unavailable);
@@ -482,7 +482,7 @@ async fn a_product_that_keeps_failing_is_told_once_and_taken_back() {
         availability: Availability::Available,
         class: None,
     });
-    assert_eq!(told().await, [unavailable, available]);
+    assert_eq!(reported().await, [unavailable, available]);
     assert_eq!(
         world.refresh_record(&linked).await,
         RefreshOutcome::Unchanged
@@ -491,10 +491,10 @@ async fn a_product_that_keeps_failing_is_told_once_and_taken_back() {
     check_laws(&world, &linked).await;
 }
 
-/// A bank that answers nonsense is asked again after a while that doubles, keeps the last good state,
-/// and is believed again at once when it makes sense.
+/// A bank whose answer is malformed is called again after a backoff that doubles; the last good state is kept,
+/// and the first well-formed answer is accepted.
 #[tokio::test]
-async fn nonsense_is_retried_with_backoff_and_stated() {
+async fn a_malformed_answer_is_retried_with_backoff_and_reported() {
     let world = RefreshWorld::new().await;
     let linked = world.link_record(1, Volume::Low).await;
     world.refresh_record(&linked).await;
@@ -505,14 +505,14 @@ async fn nonsense_is_retried_with_backoff_and_stated() {
     };
     world.set_login_faults(&linked, faults);
     let rows = world.load_transactions(account).await;
-    let mut asked = 0;
+    let mut fetches = 0;
     for _minute in 0..120 {
         if world.refresh_record(&linked).await != RefreshOutcome::Deferred {
-            asked += 1;
+            fetches += 1;
         }
         world.advance_clock(59);
     }
-    assert_eq!(asked, 7, "after 1, 2, 4, 8, 16, 32 and 64 minutes");
+    assert_eq!(fetches, 7, "after 1, 2, 4, 8, 16, 32 and 64 minutes");
     let stored = world.store.find_account(account).await.unwrap().unwrap();
     for product in Product::ALL {
         let state = stored.product_states.get(product).unwrap();
@@ -538,15 +538,15 @@ async fn nonsense_is_retried_with_backoff_and_stated() {
 }
 
 /// The consent clock: each notice once, in order, whatever days are missed; at the end the user is
-/// needed and the bank is left alone, until an answer to who asks in person says otherwise.
+/// needed and the bank is not called, until an answer to a refresh on demand shows otherwise.
 #[tokio::test]
-async fn the_end_of_a_consent_is_told_before_it_comes() {
+async fn the_end_of_a_consent_is_announced_before_it_comes() {
     let world = RefreshWorld::new().await;
     let linked = world.link_record(1, Volume::Low).await;
     world.refresh_record(&linked).await;
     world.take_dispatches().await;
     world.set_consent_end(&linked, 30).await;
-    let told = async || {
+    let reported = async || {
         let feed = world.load_feed(&linked).await;
         let changes = state_changes(&feed).into_iter();
         let days = changes.filter_map(|(_, change)| match change {
@@ -566,7 +566,7 @@ async fn the_end_of_a_consent_is_told_before_it_comes() {
         world.set_clock_to_day(day);
         world.refresh_record(&linked).await;
         world.refresh_record(&linked).await;
-        assert_eq!(told().await, expected, "day {day}");
+        assert_eq!(reported().await, expected, "day {day}");
     }
     let dispatched = world.take_dispatches().await;
     assert!(dispatched.iter().any(|it| it.stream == FeedStream::State));
@@ -610,7 +610,7 @@ async fn the_end_of_a_consent_is_told_before_it_comes() {
 
 /// The tick of a bank that wants the user there asks it nothing, and still minds the end of a consent.
 #[tokio::test]
-async fn a_consent_ends_where_only_its_user_may_ask_too() {
+async fn a_consent_expires_at_a_bank_that_requires_the_user_too() {
     let world = RefreshWorld::new().await;
     let linked = world
         .link_on_interval(Interval::OneMinute, 1, Volume::Low)

@@ -29,7 +29,7 @@ async fn record_with_expiring_tokens() -> (RefreshWorld, LinkedRecord) {
 }
 
 #[tokio::test]
-async fn a_spent_token_is_renewed_for_as_long_as_the_consent_lasts() {
+async fn an_expired_token_is_renewed_for_as_long_as_the_consent_lasts() {
     let (world, linked) = record_with_expiring_tokens().await;
     for _ in 0..3 {
         let before = world.stored_tokens(&linked).await;
@@ -65,7 +65,7 @@ async fn a_token_that_holds_is_not_renewed_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_early_is_renewed_once() {
+async fn a_token_that_is_rejected_early_is_renewed_once() {
     let (world, linked) = record_with_expiring_tokens().await;
     let mut secret = world.stored_tokens(&linked).await;
     "ended early".clone_into(&mut secret.access_token);
@@ -101,7 +101,7 @@ async fn refreshes_at_once_spend_a_refresh_token_once() {
 }
 
 #[tokio::test]
-async fn an_outage_of_the_token_endpoint_is_nobodys_to_act_on() {
+async fn an_outage_of_the_token_endpoint_does_not_require_the_user() {
     let (world, linked) = record_with_expiring_tokens().await;
     let outage = Faults {
         outage: Some(Outage::Unavailable),
@@ -137,7 +137,7 @@ async fn an_outage_of_the_token_endpoint_is_nobodys_to_act_on() {
 }
 
 #[tokio::test]
-async fn a_grant_that_is_over_is_for_the_user() {
+async fn a_grant_that_is_over_requires_the_user() {
     let (world, linked) = record_with_expiring_tokens().await;
     world
         .bank

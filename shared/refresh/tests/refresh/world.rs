@@ -29,7 +29,7 @@ use okra_emulator::{AwsService, CallFate, Emulator, QueueSpec};
 use okra_queue::{DeliverMessage, FeedDispatch, FetchMessage, Queue, QueueUrls, Queues};
 use okra_refresh::{
     ChunkReport, RefreshError, RefreshObserver, RefreshOutcome, RefreshReport, Refresher,
-    TickReport, history::BackfillStepOutcome, seal_client_secret,
+    TickReport, backfill::BackfillStepOutcome, seal_client_secret,
 };
 use okra_sandbox::{
     AccountAddress, CLIENT_ID, CLIENT_SECRET, FaultTarget, Faults, LoginId, NewLogin, SandboxBank,
@@ -390,6 +390,7 @@ impl RefreshWorld {
             trigger: RefreshTrigger::OnDemand {
                 product,
                 user: user_present,
+                is_job: false,
             },
             not_after: self.clock.now(),
             delay_s: 0,

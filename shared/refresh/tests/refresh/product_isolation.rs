@@ -1,4 +1,4 @@
-//! What fails is left alone by itself, and what was found to disagree is told.
+//! A product that fails is suspended by itself, and a drift of balance and transactions is reported.
 
 use okra_core::{
     model::{
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Half an hour in which the good half of a record has something new each minute, and is refreshed: how often the
-/// bad half was asked, which takes as many `calls` as the good one.
+/// bad half was fetched, which takes as many `calls` as the good one.
 async fn count_faulty_half_requests(
     world: &RefreshWorld,
     linked: &LinkedRecord,
@@ -28,7 +28,7 @@ async fn count_faulty_half_requests(
     calls_per_half: u64,
     count_new: impl Fn(&DispatchedChanges) -> usize,
 ) -> u32 {
-    let mut asked_bad = 0;
+    let mut failing_fetches = 0;
     for minute in 0..32 {
         let row = new_debit("1.00", &format!("ROW {minute}"), BookingStatus::Booked);
         world
@@ -45,16 +45,16 @@ async fn count_faulty_half_requests(
             made == calls_per_half || made == 2 * calls_per_half,
             "{made}"
         );
-        asked_bad += u32::from(made == 2 * calls_per_half);
+        failing_fetches += u32::from(made == 2 * calls_per_half);
         world.advance_clock(59);
     }
-    asked_bad
+    failing_fetches
 }
 
-/// Law 7: an account that answers nonsense is left alone for a while, and the record's other account is
+/// Law 7: an account whose answer is malformed is suspended for a while, and the record's other account is
 /// refreshed at each turn all the same.
 #[tokio::test]
-async fn an_account_that_answers_nonsense_delays_no_other() {
+async fn a_malformed_account_delays_no_other() {
     let world = RefreshWorld::new().await;
     let linked = world.link_record(2, Volume::Low).await;
     world.refresh_record(&linked).await;
@@ -66,16 +66,16 @@ async fn an_account_that_answers_nonsense_delays_no_other() {
     };
     world.set_login_faults(&linked, faults);
     // Two calls for the good account, and two more where the other's time has come.
-    let asked_bad =
+    let failing_fetches =
         count_faulty_half_requests(&world, &linked, &good, 2, |changes| changes.added).await;
-    assert_eq!(asked_bad, 5, "after 1, 2, 4, 8 and 16 minutes");
+    assert_eq!(failing_fetches, 5, "after 1, 2, 4, 8 and 16 minutes");
     let stored = world.store.find_account(bad).await.unwrap().unwrap();
     for product in Product::ALL {
         let state = stored.product_states.get(product).unwrap();
         assert_eq!(state.availability, Availability::Failed);
     }
-    let told = state_changes(&world.load_feed(&linked).await);
-    assert_eq!(told.len(), 2, "each product of one account, once: {told:?}");
+    let reported = state_changes(&world.load_feed(&linked).await);
+    assert_eq!(reported.len(), 2, "each product of one account, once: {reported:?}");
 
     world.set_login_faults(&linked, Faults::default());
     world.advance_clock(3600);
@@ -92,7 +92,7 @@ async fn an_account_that_answers_nonsense_delays_no_other() {
 
 /// The other product of the same account neither waits nor ends the wait.
 #[tokio::test]
-async fn a_product_that_answers_nonsense_is_left_alone_while_the_other_is_refreshed() {
+async fn a_malformed_product_is_suspended_while_the_other_is_refreshed() {
     let world = RefreshWorld::new().await;
     let linked = world.link_record(1, Volume::Low).await;
     world.refresh_record(&linked).await;
@@ -103,9 +103,9 @@ async fn a_product_that_answers_nonsense_is_left_alone_while_the_other_is_refres
         ..Faults::default()
     };
     world.set_login_faults(&linked, faults);
-    let asked_bad =
+    let failing_fetches =
         count_faulty_half_requests(&world, &linked, &at_bank, 1, |changes| changes.balances).await;
-    assert_eq!(asked_bad, 5, "after 1, 2, 4, 8 and 16 minutes");
+    assert_eq!(failing_fetches, 5, "after 1, 2, 4, 8 and 16 minutes");
     let stored = world.store.find_account(account).await.unwrap().unwrap();
     let of = |product| {
         stored
@@ -116,14 +116,14 @@ async fn a_product_that_answers_nonsense_is_left_alone_while_the_other_is_refres
     assert!(of(Product::Balance) && !of(Product::Transactions));
 }
 
-/// A drift is told when it appears and when it goes, each once, whatever crashes between.
+/// A drift is reported when it appears and when it ends, each once, whatever crashes between.
 #[tokio::test]
-async fn a_drift_is_told_when_it_appears_and_when_it_goes() {
+async fn a_drift_is_reported_when_it_appears_and_when_it_ends() {
     let world = RefreshWorld::new().await;
     let linked = world.link_record(1, Volume::Low).await;
     world.refresh_record(&linked).await;
     let (account, at_bank) = linked.account_ids().remove(0);
-    let told = async || {
+    let reported = async || {
         let feed = world.load_feed(&linked).await;
         let drifts = state_changes(&feed)
             .into_iter()
@@ -142,7 +142,7 @@ async fn a_drift_is_told_when_it_appears_and_when_it_goes() {
     };
     row("FIRST");
     world.refresh_record(&linked).await;
-    assert_eq!(told().await, []);
+    assert_eq!(reported().await, []);
 
     // What was on the account before its window is said to have been 5.00 less: no row explains them.
     let shift = async |minor: i64| {
@@ -165,7 +165,7 @@ async fn a_drift_is_told_when_it_appears_and_when_it_goes() {
     };
     shift(-500).await;
     row("SECOND");
-    // The crash is after the checks are noted and the change is committed, and before anybody is told.
+    // The crash is after the checks are stored and the change is committed, and before it is dispatched.
     world.break_effect("dispatch");
     assert!(world.try_refresh(&linked).await.is_err());
     world.restore_effects();
@@ -173,7 +173,7 @@ async fn a_drift_is_told_when_it_appears_and_when_it_goes() {
     world.redeliver_record(&linked).await;
     row("FOURTH");
     world.refresh_record(&linked).await;
-    let drifts = told().await;
+    let drifts = reported().await;
     assert_eq!(drifts.len(), 1, "{drifts:?}");
     let drift = drifts[0].unwrap();
     assert_eq!(
@@ -196,7 +196,7 @@ async fn a_drift_is_told_when_it_appears_and_when_it_goes() {
     world.refresh_transactions(&linked).await;
     row("SIXTH");
     world.refresh_transactions(&linked).await;
-    let drifts = told().await;
+    let drifts = reported().await;
     assert_eq!((drifts.len(), drifts[1]), (2, None));
     assert!(
         !world

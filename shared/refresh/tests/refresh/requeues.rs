@@ -1,4 +1,4 @@
-//! What could not be asked at its turn is asked before the next one, at the bank's pace.
+//! What could not be fetched at its turn is fetched before the next one, within the bank's rate.
 
 use jiff::Timestamp;
 use okra_core::{
@@ -157,7 +157,7 @@ async fn daily_records_are_refreshed_as_soon_as_their_bank_is_back() {
 
 /// Law 9: a backlog is worked off at the pace that the bank allows beside its ticks.
 #[tokio::test]
-async fn late_chunks_do_not_hurry_a_bank() {
+async fn late_chunks_stay_within_the_rate_of_the_bank() {
     const RECORDS: usize = 40;
     let world = RefreshWorld::new().await;
     let all = link_records(&world, RECORDS, Interval::OneHour).await;
@@ -204,7 +204,7 @@ async fn a_late_chunk_of_a_bank_that_is_gone_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_record_that_fails_alone_is_asked_again_a_few_times() {
+async fn a_record_that_fails_alone_is_fetched_again_a_few_times() {
     for quota in [None, Some(4)] {
         let world = RefreshWorld::new().await;
         let all = link_records(&world, 1, Interval::SixHours).await;

@@ -1,4 +1,5 @@
-//! Bank configurations, kept in the process for a while so that a chunk does not read its bank.
+//! Bank configurations: [`BankCache`] keeps them in the process for [`CACHE_TTL`], so that a chunk does not read its
+//! bank; and the permits that a bank's rate has beside the planned chunks.
 
 use std::{
     collections::HashMap,
@@ -11,10 +12,10 @@ use okra_store::AdHocPermit;
 
 use crate::{RefreshError, Refresher};
 
-/// How long a configuration is kept: what an operator changes takes effect within this time.
+/// How long a configuration is cached: what an operator changes takes effect within this time.
 const CACHE_TTL: SignedDuration = SignedDuration::from_secs(60);
 
-/// Configurations kept at most.
+/// Configurations cached at most.
 const MAX_CACHED_BANKS: usize = 1_000;
 
 #[derive(Default)]
@@ -22,24 +23,24 @@ pub(crate) struct BankCache(Mutex<HashMap<BankId, (Timestamp, Arc<BankConfig>)>>
 
 impl BankCache {
     fn get_fresh(&self, bank: BankId, now: Timestamp) -> Option<Arc<BankConfig>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (read_at, config) = kept.get(&bank)?;
-        // An age below zero: a driven clock was set back.
+        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (read_at, config) = cached.get(&bank)?;
+        // The age is below zero where a test or a simulation set the clock back.
         let age = now.duration_since(*read_at);
         (age >= SignedDuration::ZERO && age < CACHE_TTL).then(|| Arc::clone(config))
     }
 
     fn put_config(&self, config: Arc<BankConfig>, now: Timestamp) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= MAX_CACHED_BANKS {
-            kept.clear();
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cached.len() >= MAX_CACHED_BANKS {
+            cached.clear();
         }
-        kept.insert(config.id, (now, config));
+        cached.insert(config.id, (now, config));
     }
 }
 
 impl Refresher {
-    /// Takes a place of what a bank allows beside its ticks, where one is free now.
+    /// Takes a permit of the rate that a bank has beside its ticks, where one is free now.
     pub(crate) async fn acquire_bank_permit(
         &self,
         bank: &BankConfig,
@@ -52,7 +53,7 @@ impl Refresher {
             .await?)
     }
 
-    /// How many of its records may be asked for in a second; `None` of a bank that is configured no more.
+    /// Records of the bank that may be refreshed in a second; `None` where the bank is no longer configured.
     pub(crate) async fn bank_rate_limit(&self, bank: BankId) -> Result<Option<u32>, RefreshError> {
         match self.bank_config(bank).await {
             Ok(config) => Ok(Some(config.limits.records_per_second)),
@@ -61,6 +62,7 @@ impl Refresher {
         }
     }
 
+    /// The configuration of a bank, at most [`CACHE_TTL`] old.
     pub(crate) async fn bank_config(&self, bank: BankId) -> Result<Arc<BankConfig>, RefreshError> {
         let now = self.clock.now();
         if let Some(config) = self.banks.get_fresh(bank, now) {

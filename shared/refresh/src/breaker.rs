@@ -1,4 +1,7 @@
-//! The breaker of a bank around its calls: whether it is called, and what is heard of it.
+//! The circuit breaker of a bank around its calls: [`BreakerGuard`] says whether the bank is called while some of its
+//! records are refreshed, counts how the calls ended, and stores what that makes of the breaker.
+//!
+//! The rule: one process makes the probe that is due, and a healthy bank's calls write nothing.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,10 +14,10 @@ use okra_store::Consistency;
 
 use crate::{RefreshError, Refresher};
 
-/// Times a breaker is stored against others that store it at the same time; after that it is theirs.
+/// Times a breaker is stored against others that store it at the same time; after that theirs counts.
 const MAX_STORE_ATTEMPTS: u32 = 4;
 
-/// A bank while some of its records are refreshed.
+/// The breaker of a bank while some of its records are refreshed.
 pub(crate) struct BreakerGuard<'a> {
     refresher: &'a Refresher,
     bank: BankId,
@@ -25,9 +28,9 @@ pub(crate) struct BreakerGuard<'a> {
 struct GuardState {
     /// The breaker as it was last read or stored.
     stored_breaker: Option<BankBreaker>,
-    /// What was heard since.
+    /// How the calls since then ended.
     outcomes: CallOutcomes,
-    /// The probe that is due is ours to make.
+    /// True where this process claimed the probe that is due.
     is_probing: bool,
 }
 
@@ -43,7 +46,7 @@ impl GuardState {
 }
 
 impl Refresher {
-    /// Begins to watch a bank. Where a probe is due, it is claimed.
+    /// Reads the breaker of a bank. Where a probe is due, it is claimed.
     pub(crate) async fn guard_bank(&self, bank: BankId) -> Result<BreakerGuard<'_>, RefreshError> {
         let mut stored = self
             .store
@@ -67,7 +70,7 @@ impl Refresher {
                     .await?
             };
         }
-        let seen = GuardState {
+        let state = GuardState {
             stored_breaker: stored,
             outcomes: CallOutcomes::default(),
             is_probing: probing,
@@ -75,7 +78,7 @@ impl Refresher {
         Ok(BreakerGuard {
             refresher: self,
             bank,
-            state: Mutex::new(seen),
+            state: Mutex::new(state),
         })
     }
 }
@@ -85,90 +88,89 @@ impl BreakerGuard<'_> {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True while the probe is ours to make and not yet made: one record goes before the others.
+    /// True while the claimed probe is not made yet: one record goes before the others.
     pub(crate) fn is_probing(&self) -> bool {
         self.current_state().is_probing
     }
 
-    /// What a record is told in the place of a call; `None` where the bank is to be called.
+    /// The fault that stands in the place of a call; `None` where the bank is to be called.
     pub(crate) fn rejection_fault(&self) -> Option<BankFault> {
-        let (seen, now) = (self.current_state(), self.refresher.clock.now());
-        if seen.is_probing {
+        let (state, now) = (self.current_state(), self.refresher.clock.now());
+        if state.is_probing {
             return None;
         }
-        match seen.stored_breaker.unwrap_or_default().admission(now) {
+        match state.stored_breaker.unwrap_or_default().admission(now) {
             Admission::Admit => None,
-            // Somebody else's probe that is late is not made by those who did not claim it.
+            // A probe that became due is made by whoever claims it, and this guard did not.
             Admission::Probe => Some(bank_down_fault(now, now)),
             Admission::Reject { until } => Some(bank_down_fault(until, now)),
         }
     }
 
-    /// Takes note of what a record heard. Where it opens or closes the circuit, that is stored at once.
+    /// Counts how a record's calls ended. Where that opens or closes the circuit, it is stored at once.
     pub(crate) async fn record_outcomes(&self, outcomes: CallOutcomes) -> Result<(), RefreshError> {
-        let settled = {
-            let mut seen = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.outcomes = seen.outcomes.merge_with(outcomes);
-            let after = seen.updated_breaker(self.refresher.clock.now(), 0);
-            let decided = seen.is_probing && outcomes != CallOutcomes::default();
-            decided
-                || after.bank_status() != seen.stored_breaker.unwrap_or_default().bank_status()
-                    && after.is_open()
+        let has_transition = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.outcomes = state.outcomes.merge_with(outcomes);
+            let after = state.updated_breaker(self.refresher.clock.now(), 0);
+            let is_probe_over = state.is_probing && outcomes != CallOutcomes::default();
+            let before = state.stored_breaker.unwrap_or_default();
+            is_probe_over || (after.is_open() && after.bank_status() != before.bank_status())
         };
-        if settled {
+        if has_transition {
             return self.store_breaker().await;
         }
         Ok(())
     }
 
-    /// Stores what was heard, where it changes the breaker.
+    /// Stores how the calls ended, where that changes the breaker.
     pub(crate) async fn store_breaker(&self) -> Result<(), RefreshError> {
-        let mut seen = {
+        let mut state = {
             let mut shared = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let seen = *shared;
-            // What is heard from now on counts on top of what is stored here.
+            let state = *shared;
+            // Calls that end from now on count on top of what is stored here.
             shared.outcomes = CallOutcomes::default();
-            seen
+            state
         };
         let store = &self.refresher.store;
         for _ in 0..MAX_STORE_ATTEMPTS {
             let now = self.refresher.clock.now();
-            let after = seen.updated_breaker(now, draw_jitter(self.bank, now));
-            let unchanged = after == seen.stored_breaker.unwrap_or_default();
+            let after = state.updated_breaker(now, draw_jitter(self.bank, now));
+            let unchanged = after == state.stored_breaker.unwrap_or_default();
             if unchanged
                 || store
-                    .put_bank_breaker(self.bank, seen.stored_breaker.as_ref(), &after)
+                    .put_bank_breaker(self.bank, state.stored_breaker.as_ref(), &after)
                     .await?
             {
                 if !unchanged {
-                    self.log_transition(&seen.stored_breaker.unwrap_or_default(), &after);
-                    seen.stored_breaker = Some(after);
+                    self.log_transition(&state.stored_breaker.unwrap_or_default(), &after);
+                    state.stored_breaker = Some(after);
                 }
                 break;
             }
-            seen.stored_breaker = store
+            state.stored_breaker = store
                 .find_bank_breaker(self.bank, Consistency::Strong)
                 .await?;
         }
         let mut shared = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (shared.stored_breaker, shared.is_probing) = (seen.stored_breaker, false);
+        (shared.stored_breaker, shared.is_probing) = (state.stored_breaker, false);
         Ok(())
     }
 
     fn log_transition(&self, before: &BankBreaker, after: &BankBreaker) {
         match (before.is_open(), after.is_open()) {
             (false, true) => {
-                tracing::warn!(bank = %self.bank, "a bank is down: its circuit opened");
+                tracing::warn!(bank.id = %self.bank, "The bank is down; its circuit opened");
             }
             (true, false) => {
-                tracing::info!(bank = %self.bank, "a bank is back: its circuit closed");
+                tracing::info!(bank.id = %self.bank, "The bank responds again; its circuit closed");
             }
             _ => {}
         }
     }
 }
 
-/// Drawn from the bank and the time, so that a simulation is repeatable; evenly from all of `u32`.
+/// A jitter from all of `u32`, derived from the bank and the time (FNV-1a), so that a simulation is repeatable.
 fn draw_jitter(bank: BankId, now: Timestamp) -> u32 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in bank

@@ -1,4 +1,4 @@
-//! Histories: pulled backwards in steps, whatever crashes and whatever the bank allows.
+//! Backfills: fetched backwards in steps, whatever crashes and whatever the bank allows.
 
 use jiff::civil::date;
 use okra_core::{
@@ -8,7 +8,7 @@ use okra_core::{
         state::{BackfillComplete, BackfillEnd, StateChange},
     },
 };
-use okra_refresh::{RefreshOutcome, history::BackfillStepOutcome};
+use okra_refresh::{RefreshOutcome, backfill::BackfillStepOutcome};
 use okra_sandbox::{ConsentState, Faults, MalformedFault, Volume};
 use okra_store::{Consistency, RecordStatus};
 
@@ -69,7 +69,7 @@ fn advance_months(world: &RefreshWorld, linked: &LinkedRecord, account: &str) {
 }
 
 #[tokio::test]
-async fn a_history_that_the_first_pull_holds_is_told_to_be_complete_without_a_call() {
+async fn a_backfill_that_the_first_refresh_covers_completes_without_a_call() {
     let world = RefreshWorld::new().await;
     let linked = world.link_with_months(2, 1).await;
     world.refresh_record(&linked).await;
@@ -78,7 +78,7 @@ async fn a_history_that_the_first_pull_holds_is_told_to_be_complete_without_a_ca
     assert_eq!(world.bank.call_count(), calls);
     assert_eq!((progress.accounts_done, progress.percent), (2, 100));
     let complete = completed_backfills(&world.load_feed(&linked).await);
-    assert_eq!(complete.len(), 2, "each account is told once");
+    assert_eq!(complete.len(), 2, "each account is reported once");
     assert!(
         complete
             .iter()
@@ -88,7 +88,7 @@ async fn a_history_that_the_first_pull_holds_is_told_to_be_complete_without_a_ca
 }
 
 #[tokio::test]
-async fn the_history_is_pulled_whole_after_the_first_pull() {
+async fn the_backfill_fetches_everything_after_the_first_refresh() {
     let world = RefreshWorld::new().await;
     let linked = world.link_with_year_of_rows(2).await;
     world.refresh_record(&linked).await;
@@ -98,7 +98,7 @@ async fn the_history_is_pulled_whole_after_the_first_pull() {
     check_laws_since(&world, &linked, BEFORE_ALL_ROWS).await;
     let feed = world.load_feed(&linked).await;
     let complete = completed_backfills(&feed);
-    assert_eq!(complete.len(), 2, "each account is told once");
+    assert_eq!(complete.len(), 2, "each account is reported once");
     let mut found = 0;
     for entry in &feed {
         if let Change::Transactions(diff) = &entry.change
@@ -111,18 +111,18 @@ async fn the_history_is_pulled_whole_after_the_first_pull() {
     assert_eq!(complete.iter().map(|it| it.rows).sum::<u64>(), found);
     assert_eq!(progress.rows, found);
     assert!(found > 400, "{found}");
-    // The bank says how far back it goes: it is not asked for two years.
+    // The bank says how far back it goes: two years are not requested.
     assert!(
         complete
             .iter()
             .all(|it| it.end_reason == BackfillEnd::BankLimit)
     );
     check_settled(&world, &linked).await;
-    assert!(world.run_backfills().await.is_empty(), "it is pulled once");
+    assert!(world.run_backfills().await.is_empty(), "it is fetched once");
 }
 
 #[tokio::test]
-async fn a_history_survives_a_crash_at_every_effect() {
+async fn a_backfill_survives_a_crash_at_every_effect() {
     for effect in ["project", "dispatch", "advance"] {
         let world = RefreshWorld::new().await;
         let linked = world.link_with_year_of_rows(1).await;
@@ -141,7 +141,7 @@ async fn a_history_survives_a_crash_at_every_effect() {
 }
 
 #[tokio::test]
-async fn a_bank_that_refuses_old_dates_ends_the_history_and_not_the_consent() {
+async fn a_bank_that_rejects_old_dates_ends_the_backfill_and_not_the_consent() {
     let world = RefreshWorld::new().await;
     let linked = world.link_with_year_of_rows(1).await;
     let faults = Faults {
@@ -159,7 +159,7 @@ async fn a_bank_that_refuses_old_dates_ends_the_history_and_not_the_consent() {
 }
 
 #[tokio::test]
-async fn what_happened_while_the_user_was_needed_is_filled_in() {
+async fn rows_from_while_the_user_was_needed_are_backfilled() {
     let world = RefreshWorld::new().await;
     let linked = world.link_record(1, Volume::Low).await;
     world.refresh_record(&linked).await;
@@ -180,7 +180,7 @@ async fn what_happened_while_the_user_was_needed_is_filled_in() {
 }
 
 #[tokio::test]
-async fn a_history_goes_on_after_its_message_was_lost() {
+async fn a_backfill_goes_on_after_its_message_was_lost() {
     let world = RefreshWorld::new().await;
     let linked = world.link_with_year_of_rows(1).await;
     world.refresh_record(&linked).await;
@@ -250,7 +250,7 @@ async fn a_gap_is_filled_in_although_the_recovery_crashed() {
 /// Nothing ran for a hundred days: what the bank booked in them is there in the end, and until then it
 /// is said that something is lacking.
 #[tokio::test]
-async fn what_happened_while_nothing_ran_is_filled_in() {
+async fn rows_from_while_nothing_ran_are_backfilled() {
     let world = RefreshWorld::new().await;
     let linked = world.link_record(1, Volume::Low).await;
     world.refresh_record(&linked).await;
@@ -258,9 +258,9 @@ async fn what_happened_while_nothing_ran_is_filled_in() {
     let (account_id, account) = linked.account_ids().remove(0);
     advance_months(&world, &linked, &account);
     world.refresh_record(&linked).await;
-    let history = world.load_backfill(&linked).await;
-    assert!(!history.is_complete());
-    let of = history
+    let backfill = world.load_backfill(&linked).await;
+    assert!(!backfill.is_complete());
+    let of = backfill
         .accounts
         .iter()
         .find(|it| it.account == account_id)
@@ -273,10 +273,10 @@ async fn what_happened_while_nothing_ran_is_filled_in() {
     assert!(world.run_backfills().await.is_empty(), "it is filled once");
 }
 
-/// A row of five months ago is nonsense: that day is left out and said to be, and is there once the bank
+/// A row of five months ago is malformed: that day is left out and reported, and is there once the bank
 /// has mended it.
 #[tokio::test]
-async fn a_day_that_is_nonsense_is_left_out_alone_and_asked_for_again() {
+async fn a_malformed_day_is_left_out_and_fetched_again() {
     let world = RefreshWorld::new().await;
     let linked = world.link_with_year_of_rows(1).await;
     let (_, account) = linked.account_ids().remove(0);
@@ -334,9 +334,9 @@ async fn a_day_that_is_nonsense_is_left_out_alone_and_asked_for_again() {
     check_settled(&world, &linked).await;
 }
 
-/// An account that does not answer holds back no other's history, and gets its own once it answers.
+/// An account that fails delays no other's backfill, and gets its own once it responds.
 #[tokio::test]
-async fn an_account_that_does_not_answer_holds_no_others_history_back() {
+async fn an_account_that_fails_delays_no_other_backfill() {
     let world = RefreshWorld::new().await;
     let linked = world.link_with_year_of_rows(2).await;
     let (_, silent) = linked.account_ids().remove(1);

@@ -1,14 +1,17 @@
-//! A rule's call: what is due this minute, planned and sent off.
+//! A rule's call: what is due this minute is planned ([`plan_tick`]) and refreshed or enqueued.
+//!
+//! The rule: a tick that is delivered twice plans the same chunks, and all intervals together never plan more than a
+//! bank's rate (law 9).
 
 use std::collections::{BTreeMap, HashMap};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use okra_core::{
     model::{
         ids::BankId,
         interval::{Interval, Tick},
     },
-    schedule::plan::{BankRate, divide_fairly, is_long_interval, plan_tick},
+    schedule::plan::{BankRate, DueEntry, divide_fairly, is_long_interval, plan_tick},
 };
 use okra_queue::ChunkQueue;
 
@@ -22,8 +25,9 @@ const MAX_INLINE_RECORDS: usize = 25;
 const TICK_DURATION: SignedDuration = SignedDuration::from_mins(1);
 
 impl Refresher {
-    /// Refreshes what is due in the minute of `tick`, or enqueues it. Called twice for one tick it
-    /// plans the same chunks, which does no harm. A rule whose interval has no records is disabled.
+    /// Refreshes what is due in the minute of `tick`, or enqueues it. A tick that comes after the next one is dropped. A
+    /// rule whose interval has no records is disabled.
+    #[tracing::instrument(name = "tick", skip_all, fields(tick.interval = %tick.interval, tick.at = %tick.at))]
     pub async fn run_tick(&self, tick: Tick) -> Result<TickReport, RefreshError> {
         if self.clock.now() > tick.not_after() {
             return Ok(TickReport::default());
@@ -37,31 +41,15 @@ impl Refresher {
             return Ok(TickReport::default());
         }
         let total = due.len();
-        let breakers = self.store.list_bank_breakers().await?;
-        let end = tick.at.saturating_add(TICK_DURATION).unwrap_or(tick.at);
-        // Records of long intervals are planned all the same: their chunks are put off until the bank is back.
-        due.retain(|entry| {
-            let breaker = breakers.get(&entry.key.bank);
-            let left_out =
-                breaker.is_some_and(|it| it.skips_record(entry.failure_state.as_ref(), end));
-            !left_out || is_long_interval(tick.interval)
-        });
-        let left_out = total - due.len();
-        let mut counts: BTreeMap<BankId, usize> = BTreeMap::new();
-        for entry in &due {
-            *counts.entry(entry.key.bank).or_default() += 1;
-        }
-        let mut paces = HashMap::with_capacity(counts.len());
-        for (bank, count) in counts {
-            paces.insert(bank, self.bank_rate_for_tick(tick, bank, count).await?);
-        }
+        let skipped = self.skip_known_outages(tick, &mut due).await?;
+        let rates = self.bank_rates_for_tick(tick, &due).await?;
         let slowest = BankRate::from_per_second(1);
         let plan = plan_tick(tick, due, |bank| {
-            paces.get(&bank).copied().unwrap_or(slowest)
+            rates.get(&bank).copied().unwrap_or(slowest)
         });
         let mut report = TickReport {
             due: total,
-            down: left_out,
+            down: skipped,
             unattainable: plan.unreachable_records,
             ..TickReport::default()
         };
@@ -80,7 +68,48 @@ impl Refresher {
         Ok(report)
     }
 
-    /// What this tick may ask of a bank: all that the bank allows, or a fair share where several
+    /// Leaves out the records of banks that are down until after the tick and whose apps know it; returns how many. Those
+    /// of long intervals are planned all the same: their chunks are requeued until the bank is back.
+    async fn skip_known_outages(
+        &self,
+        tick: Tick,
+        due: &mut Vec<DueEntry>,
+    ) -> Result<usize, RefreshError> {
+        if is_long_interval(tick.interval) {
+            return Ok(0);
+        }
+        let breakers = self.store.list_bank_breakers().await?;
+        // The last minute that there is has no end.
+        let end = tick
+            .at
+            .saturating_add(TICK_DURATION)
+            .unwrap_or(Timestamp::MAX);
+        let total = due.len();
+        due.retain(|entry| {
+            let breaker = breakers.get(&entry.key.bank);
+            !breaker.is_some_and(|breaker| breaker.skips_record(entry.failure_state.as_ref(), end))
+        });
+        Ok(total - due.len())
+    }
+
+    /// The rate of each bank that has something due.
+    async fn bank_rates_for_tick(
+        &self,
+        tick: Tick,
+        due: &[DueEntry],
+    ) -> Result<HashMap<BankId, BankRate>, RefreshError> {
+        let mut counts: BTreeMap<BankId, usize> = BTreeMap::new();
+        for entry in due {
+            *counts.entry(entry.key.bank).or_default() += 1;
+        }
+        let mut rates = HashMap::with_capacity(counts.len());
+        for (bank, count) in counts {
+            rates.insert(bank, self.bank_rate_for_tick(tick, bank, count).await?);
+        }
+        Ok(rates)
+    }
+
+    /// What this tick may fetch of a bank: all that the bank allows, or a fair share where several
     /// intervals want more than that in one minute. Ticks do not talk to each other; each sees the same
     /// entries and comes to the same division.
     async fn bank_rate_for_tick(
@@ -89,14 +118,14 @@ impl Refresher {
         bank: BankId,
         due_count: usize,
     ) -> Result<BankRate, RefreshError> {
-        // An unconfigured bank is planned at the slowest pace; its chunk says what is wrong.
-        let rate = self
-            .bank_config(bank)
-            .await
-            .map_or(1, |config| config.limits.records_per_second.max(1));
+        // A bank whose configuration is missing or cannot be read must not stop the tick for all others: it is planned
+        // at the slowest rate, and its chunk fails with the reason.
+        let rate = match self.bank_config(bank).await {
+            Ok(config) => config.limits.records_per_second.max(1),
+            Err(_) => 1,
+        };
         let whole = BankRate::from_per_second(rate);
-        let demand = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        if demand(due_count) <= whole.guaranteed_per_minute() {
+        if to_demand(due_count) <= whole.guaranteed_per_minute() {
             return Ok(whole);
         }
         let mut demands = Vec::with_capacity(Interval::ALL.len());
@@ -107,7 +136,7 @@ impl Refresher {
                 let slot = interval.slot_at(tick.at);
                 self.store.count_due_of_bank(interval, slot, bank).await?
             };
-            demands.push(demand(count));
+            demands.push(to_demand(count));
         }
         let shares = divide_fairly(&demands, whole.per_minute);
         let ours = Interval::ALL.iter().zip(shares);
@@ -130,4 +159,9 @@ impl Refresher {
         }
         Ok(())
     }
+}
+
+/// A count as a demand on a rate: more than `u32::MAX` records a minute is more than any rate grants.
+fn to_demand(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }

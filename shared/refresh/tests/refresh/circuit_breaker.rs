@@ -1,5 +1,4 @@
-//! A bank that is down: its circuit opens, one probe at a time asks whether it is back, and every record
-//! is told.
+//! A bank that is down: its circuit opens, it is probed by one record at a time, and every record reports it.
 
 use okra_core::{
     model::{fault::FaultClass, interval::Interval, snapshot::Product},
@@ -15,7 +14,7 @@ use crate::{
     world::{LinkedRecord, RefreshWorld, TEST_BANK},
 };
 
-/// More records than are asked for at once and open the circuit.
+/// More records than are fetched at once and open the circuit.
 const RECORDS: usize = 60;
 
 async fn world_with_many_records() -> (RefreshWorld, Vec<LinkedRecord>) {
@@ -55,7 +54,7 @@ async fn count_calls(world: &RefreshWorld, work: impl Future<Output = ()>) -> u6
 }
 
 #[tokio::test]
-async fn a_bank_that_is_down_is_asked_by_one_probe_and_every_record_is_told() {
+async fn a_bank_that_is_down_is_probed_once_and_every_record_reports_it() {
     let (world, all) = world_with_many_records().await;
     set_bank_outage(&world, Some(Outage::Unavailable));
     let made = count_calls(&world, async {
@@ -72,8 +71,8 @@ async fn a_bank_that_is_down_is_asked_by_one_probe_and_every_record_is_told() {
     });
     assert_eq!(made.await, 0);
     for linked in &all {
-        let told = state_changes(&world.load_feed(linked).await);
-        let told: Vec<_> = told.into_iter().map(|(_, change)| change).collect();
+        let reported = state_changes(&world.load_feed(linked).await);
+        let reported: Vec<_> = reported.into_iter().map(|(_, change)| change).collect();
         let unavailable = |product| {
             StateChange::Product(ProductChange {
                 product,
@@ -81,7 +80,7 @@ async fn a_bank_that_is_down_is_asked_by_one_probe_and_every_record_is_told() {
                 class: Some(FaultClass::BankUnavailable),
             })
         };
-        assert_eq!(told, Product::ALL.map(unavailable));
+        assert_eq!(reported, Product::ALL.map(unavailable));
     }
 
     // A third writes nothing, and a tick leaves them all out.
@@ -116,7 +115,7 @@ async fn a_bank_that_is_down_is_asked_by_one_probe_and_every_record_is_told() {
         assert_eq!(
             state_changes(&world.load_feed(linked).await).len(),
             4,
-            "told and taken back"
+            "reported and recovered"
         );
         assert_eq!(
             world.refresh_record(linked).await,
@@ -153,7 +152,7 @@ async fn refreshes_that_fail_one_by_one_open_the_circuit() {
     assert_eq!(
         world.refresh_record(&all[1]).await,
         RefreshOutcome::Failed,
-        "not asked"
+        "not called"
     );
     world.advance_clock(40);
     assert_eq!(
@@ -163,7 +162,7 @@ async fn refreshes_that_fail_one_by_one_open_the_circuit() {
     assert_eq!(breaker_status(&world).await, BankStatus::Healthy);
 }
 
-/// What the bank answers, it answers: a refusal, a spent quota and nonsense of one record open nothing.
+/// A bank that answers is up: a rejection, a spent quota and a malformed answer of one record open nothing.
 #[tokio::test]
 async fn faults_that_are_answers_open_nothing() {
     let (world, all) = world_with_many_records().await;
@@ -179,7 +178,7 @@ async fn faults_that_are_answers_open_nothing() {
     assert_eq!(world.refresh_all_records().await.failed, RECORDS);
     assert!(
         world.store.capacity_used().write_units > before,
-        "each is told"
+        "each is reported"
     );
     assert_eq!(breaker_status(&world).await, BankStatus::Healthy);
     let breaker = world

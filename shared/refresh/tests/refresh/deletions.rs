@@ -1,4 +1,4 @@
-//! What is believed of an answer: pages that move, answers cut short, answers that break the standard.
+//! When an answer is accepted: pages that move, answers cut short, answers that break the standard.
 
 use jiff::SignedDuration;
 use okra_core::{
@@ -37,7 +37,7 @@ async fn world_with_two_pages(id: Option<ShownTransactionId>) -> (RefreshWorld, 
     (world, linked)
 }
 
-/// Time goes on: a record whose bank answered nonsense is left alone for a while.
+/// Time goes on: a record whose bank gave a malformed answer is suspended for a while.
 fn advance_hours(world: &RefreshWorld, hours: i64) {
     let now = world.clock.now();
     world
@@ -76,7 +76,7 @@ async fn pages_that_move_while_they_are_read_change_nothing() {
 }
 
 #[tokio::test]
-async fn an_empty_answer_is_believed_when_it_lasts() {
+async fn an_empty_answer_is_accepted_once_it_lasts() {
     let (world, linked) = world_with_two_pages(None).await;
     let (account, _) = linked.account_ids().remove(0);
     let doubt = async || {
@@ -161,10 +161,10 @@ async fn an_answer_that_breaks_the_standard_keeps_the_last_good_state() {
     }
 }
 
-/// A bank that counts the calls without its customer is asked nothing beside: what its answer lacks is
-/// held until the next. With the customer there it is asked again at once.
+/// A bank that counts the calls without its customer gets no second call: deletions stay pending until the next
+/// answer. With the customer present it is called again at once.
 #[tokio::test]
-async fn a_bank_that_counts_calls_is_asked_no_second_question_but_for_its_customer() {
+async fn a_bank_that_counts_calls_gets_a_second_call_only_with_its_customer_present() {
     for user in [None, Some("192.0.2.7".parse().unwrap())] {
         let (world, linked) = world_with_two_pages(None).await;
         let (account, at_bank) = linked.account_ids().remove(0);
@@ -188,8 +188,8 @@ async fn a_bank_that_counts_calls_is_asked_no_second_question_but_for_its_custom
             world.load_transactions(account).await.len(),
         );
         world.refresh_with_user(&linked, user).await;
-        let asked_again = world.bank.call_count() > before + plain;
-        assert_eq!(asked_again, user.is_some());
+        let was_called_again = world.bank.call_count() > before + plain;
+        assert_eq!(was_called_again, user.is_some());
         let gone = stored - world.load_transactions(account).await.len();
         assert_eq!(gone, usize::from(user.is_some()));
         advance_hours(&world, 6);
