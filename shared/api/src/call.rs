@@ -13,7 +13,7 @@ use okra_core::model::{
     bank::BankConfig,
     ids::{AccountId, BankId, CustomerId, RecordId},
 };
-use okra_store::{Account, App, Consistency, Customer, OwnedBank, RecordHead};
+use okra_store::{Account, App, CallLimit, Consistency, Customer, OwnedBank, RecordHead};
 
 use crate::{
     ApiState,
@@ -155,22 +155,18 @@ impl ApiRequest {
             .ok_or_else(|| ApiError::not_found("record"))
     }
 
-    /// Counts a call of this name in a window of so many seconds; where there were `most` already, says
-    /// when the next window begins.
+    /// Counts a call of this name; where the limit is reached, returns when the next window begins.
     pub(crate) async fn count_against_limit(
         &self,
         limit_name: &str,
-        (most, window_s): (u32, u32),
+        limit: CallLimit,
     ) -> Result<Option<Timestamp>, ApiError> {
         let (app, now) = (self.require_app()?.id, self.now());
         let store = &self.state.store;
-        if store
-            .count_call(app, limit_name, (most, window_s), now)
-            .await?
-        {
+        if store.count_call(app, limit_name, limit, now).await? {
             return Ok(None);
         }
-        let window = i64::from(window_s);
+        let window = i64::from(limit.window_s);
         let left = SignedDuration::from_secs(window - now.as_second().rem_euclid(window));
         Ok(Some(now.saturating_add(left).unwrap_or(now)))
     }

@@ -256,7 +256,7 @@ pub(crate) async fn list_deliveries(request: &ApiRequest) -> ApiResponse {
     let (limit, store) = (parse_page_limit(request)?, &request.state.store);
     let (mut deliveries, mut looked_at, mut more) = (Vec::new(), 0, true);
     while more && deliveries.len() < limit && looked_at < MAX_DELIVERIES_SCANNED {
-        let times = (since, until);
+        let times = since..=until;
         let page = store
             .list_deliveries(
                 endpoint,
@@ -586,7 +586,7 @@ pub(crate) async fn start_replay(request: &ApiRequest) -> ApiResponse {
         record,
         seq_range: places,
         commit_time_range: times,
-        ..Replay::start_replay(id, (app, endpoint), of, rate, now)
+        ..Replay::start_replay(id, app, endpoint, of, rate, now)
     };
     request.state.store.put_replay(&mut replay).await?;
     let step = ReplayStep {

@@ -208,7 +208,9 @@ impl From<StoreError> for ApiError {
             }
             StoreError::Contended { .. } => Self::retry_later().with_cause(error),
             StoreError::Service { .. }
+            | StoreError::InvalidRequest { .. }
             | StoreError::Corrupt { .. }
+            | StoreError::OutOfRange { .. }
             | StoreError::Unwritable { .. }
             | StoreError::AlreadyExists { .. }
             | StoreError::NotFound { .. } => Self::internal(error),

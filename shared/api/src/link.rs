@@ -19,7 +19,7 @@ use okra_core::{
 };
 use okra_refresh::{announce, follow_up, history, open_client_secret};
 use okra_store::{
-    Account, Consent, ConsentAccount, Consistency, Customer, MAX_ACCOUNTS_PER_RECORD,
+    Account, CallLimit, Consent, ConsentAccount, Consistency, Customer, MAX_ACCOUNTS_PER_RECORD,
     MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordHead, RecordStatus,
 };
 use okra_vault::generate_nonce;
@@ -423,10 +423,11 @@ async fn resolve_customer(
         LinkCustomer::Existing(customer) => {
             check_unflagged(&customer)?;
             let name = format!("link#{}", customer.id);
-            if let Some(until) = request
-                .count_against_limit(&name, (LINKS_PER_HOUR, HOUR_S))
-                .await?
-            {
+            let limit = CallLimit {
+                max_calls: LINKS_PER_HOUR,
+                window_s: HOUR_S,
+            };
+            if let Some(until) = request.count_against_limit(&name, limit).await? {
                 let what = format!("{LINKS_PER_HOUR} links of one customer in an hour");
                 return Err(ApiError::too_many_requests(&what).with_retry_at(until, request.now()));
             }

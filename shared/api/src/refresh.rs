@@ -16,7 +16,8 @@ use okra_core::{
 };
 use okra_queue::ChunkQueue;
 use okra_store::{
-    AdHocPermit, Consistency, FAILED_OUTCOME, Job, MINUTE_S, NewJob, RecordHead, RecordStatus,
+    AdHocPermit, CallLimit, Consistency, FAILED_OUTCOME, Job, MINUTE_S, NewJob, RecordHead,
+    RecordStatus,
 };
 use okra_wire::record::RefreshAcknowledgement;
 
@@ -381,7 +382,11 @@ async fn check_refresh_limit(
 ) -> Result<(), ApiError> {
     let rate = request.require_app()?.refreshes_per_minute;
     let name = product.map_or(ALL_PRODUCTS, Product::as_str);
-    let Some(until) = request.count_against_limit(name, (rate, MINUTE_S)).await? else {
+    let limit = CallLimit {
+        max_calls: rate,
+        window_s: MINUTE_S,
+    };
+    let Some(until) = request.count_against_limit(name, limit).await? else {
         return Ok(());
     };
     let what = format!("{rate} refreshes of one product in a minute");

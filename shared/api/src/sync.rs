@@ -351,7 +351,7 @@ pub(crate) async fn list_subscriptions(request: &ApiRequest) -> ApiResponse {
     let mut ids: Vec<EndpointId> = subscriptions.iter().filter_map(id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let healths = request.state.store.load_endpoint_healths(&ids).await?;
+    let healths = request.state.store.load_health_of_endpoints(&ids).await?;
     for shown in &mut subscriptions {
         if let Some(id) = id(shown) {
             let stored = healths.get(&id).cloned().unwrap_or_default();

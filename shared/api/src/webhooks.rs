@@ -359,7 +359,7 @@ pub(crate) async fn load_endpoint_or_data_sync(request: &ApiRequest) -> Result<E
         .filter(|_| request.input.find_text(&["id"]).is_none())
     {
         let id = endpoint_id(app, &url);
-        let times = (retained_since(now), now);
+        let times = retained_since(now)..=now;
         let newest = SortOrder::Descending;
         if store.load_endpoint_health(id).await?.version > 0
             || !store

@@ -94,7 +94,7 @@ pub(crate) async fn render_overview_page(
     )
     .await?;
     let ids: Vec<_> = endpoints.iter().map(|it| it.id).collect();
-    let healths = store.load_endpoint_healths(&ids).await?;
+    let healths = store.load_health_of_endpoints(&ids).await?;
     let parked = healths
         .values()
         .map(|it| &it.health)
