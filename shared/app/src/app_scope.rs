@@ -14,7 +14,7 @@ use okra_core::model::{
     bank::BankConfig,
     ids::{AccountId, AppId, BankId, CustomerId, RecordId},
 };
-use okra_store::{Account, App, Consistency, Customer, OwnedBank, RecordHead, Store};
+use okra_store::{Account, App, CallLimit, Consistency, Customer, OwnedBank, RecordHead, Store};
 
 use crate::{
     error::{AppError, RetryTime},
@@ -198,7 +198,7 @@ impl AppScope {
             .ok_or(AppError::NotFound { what: "record" })
     }
 
-    /// Counts a call against a limit of so many in a window; where the limit is reached already, returns when the next
+    /// Counts a call of this name against its limit; where the limit is reached already, returns when the next
     /// window begins.
     ///
     /// # Errors
@@ -206,30 +206,17 @@ impl AppScope {
     /// [`AppError::Internal`] where the store cannot be read.
     pub async fn count_against_limit(
         &self,
-        limit: &CallLimit<'_>,
+        name: &str,
+        limit: CallLimit,
     ) -> Result<Option<RetryTime>, AppError> {
         let now = self.now();
-        let (most, window_s) = (limit.most, limit.window_s);
-        if self
-            .store()
-            .count_call(self.app.id, limit.name, (most, window_s), now)
-            .await?
-        {
+        let store = self.store();
+        if store.count_call(self.app.id, name, limit, now).await? {
             return Ok(None);
         }
-        let window_s = i64::from(window_s);
+        let window_s = i64::from(limit.window_s);
         let left = SignedDuration::from_secs(window_s - now.as_second().rem_euclid(window_s));
         let ends_at = now.checked_add(left).map_err(AppError::internal)?;
         Ok(Some(RetryTime::new(ends_at, now)))
     }
-}
-
-/// A limit of calls of one app.
-pub struct CallLimit<'a> {
-    /// What is counted.
-    pub name: &'a str,
-    /// How many in a window.
-    pub most: u32,
-    /// The length of a window.
-    pub window_s: u32,
 }

@@ -164,7 +164,7 @@ impl AppScope {
             .collect();
         ids.sort_unstable();
         ids.dedup();
-        let healths = self.store().load_endpoint_healths(&ids).await?;
+        let healths = self.store().load_health_of_endpoints(&ids).await?;
         for it in &mut details {
             if let Some(id) = self.sync_endpoint_id(it) {
                 // A URL without a stored health has never failed.

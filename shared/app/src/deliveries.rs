@@ -154,7 +154,7 @@ impl AppScope {
         let endpoint = self.resolve_endpoint_id(&request.endpoint).await?;
         let now = self.now();
         let since = request.since.unwrap_or_else(|| retained_since(now));
-        let times = (since, request.until.unwrap_or(now));
+        let times = since..=request.until.unwrap_or(now);
         let limit = request.limit.clamp(1, MAX_PAGE);
         let mut after = request.after.map(|cursor| cursor.to_key(endpoint));
         let (mut deliveries, mut scanned, mut has_more) = (Vec::new(), 0, true);
@@ -162,7 +162,7 @@ impl AppScope {
             let order = SortOrder::Descending;
             let page = self
                 .store()
-                .list_deliveries(endpoint, times, after.as_ref(), order, limit);
+                .list_deliveries(endpoint, times.clone(), after.as_ref(), order, limit);
             let page = page.await?;
             has_more = page.len() == limit;
             scanned += page.len();

@@ -113,7 +113,7 @@ impl AppScope {
         if store.load_endpoint_health(id).await?.version > 0 {
             return Ok(true);
         }
-        let times = (retained_since(now), now);
+        let times = retained_since(now)..=now;
         let newest = store.list_deliveries(id, times, None, SortOrder::Descending, 1);
         Ok(!newest.await?.is_empty())
     }

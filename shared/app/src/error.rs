@@ -209,6 +209,8 @@ impl From<StoreError> for AppError {
             StoreError::Service { .. }
             | StoreError::Corrupt { .. }
             | StoreError::Unwritable { .. }
+            | StoreError::InvalidRequest { .. }
+            | StoreError::OutOfRange { .. }
             | StoreError::AlreadyExists { .. }
             | StoreError::NotFound { .. } => Self::internal(error),
         }

@@ -27,7 +27,7 @@ pub mod replays;
 mod services;
 
 pub use self::{
-    app_scope::{AppScope, CallLimit},
+    app_scope::AppScope,
     bank_permit::BankPermit,
     cache::CachedBanks,
     error::{AppError, RetryTime},

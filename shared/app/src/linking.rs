@@ -21,13 +21,13 @@ use okra_core::{
 };
 use okra_refresh::{announce, backfill, follow_up};
 use okra_store::{
-    Account, AccountChecks, Consent, ConsentAccount, Consistency, Customer, MAX_OPTIONS_BYTES,
-    MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordHead, RecordStatus,
+    Account, AccountChecks, CallLimit, Consent, ConsentAccount, Consistency, Customer,
+    MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, NewRecord, RecordHead, RecordStatus,
 };
 use serde_json::{Map, Value};
 
 use crate::{
-    app_scope::{AppScope, CallLimit},
+    app_scope::AppScope,
     consents::{limit_backfill_months, start_consent_clock},
     data_sync::{SubscriptionTerms, build_subscription, find_fastest_intervals, limit_schedule},
     error::AppError,
@@ -280,11 +280,11 @@ impl AppScope {
     /// Refuses one link too many of a customer, in an hour or at all.
     async fn check_link_limits(&self, customer: &Customer) -> Result<(), AppError> {
         let limit = CallLimit {
-            name: &format!("link#{}", customer.id),
-            most: LINKS_PER_HOUR,
+            max_calls: LINKS_PER_HOUR,
             window_s: HOUR_S,
         };
-        if let Some(retry) = self.count_against_limit(&limit).await? {
+        let name = format!("link#{}", customer.id);
+        if let Some(retry) = self.count_against_limit(&name, limit).await? {
             return Err(AppError::RateLimited {
                 limit: format!("{LINKS_PER_HOUR} links of one customer in an hour"),
                 retry,

@@ -23,12 +23,12 @@ use okra_core::{
 };
 use okra_queue::ChunkQueue;
 use okra_store::{
-    Account, AdHocPermit, Consistency, FAILED_OUTCOME, Job, MINUTE_S, NewJob, RecordHead,
-    RecordStatus,
+    Account, AdHocPermit, CallLimit, Consistency, FAILED_OUTCOME, Job, MINUTE_S, NewJob,
+    RecordHead, RecordStatus,
 };
 
 use crate::{
-    app_scope::{AppScope, CallLimit},
+    app_scope::AppScope,
     data_sync::unshared_product_error,
     error::{AppError, RetryTime},
     jobs::{JobResult, NewJobId, job_product_name},
@@ -231,11 +231,13 @@ impl AppScope {
     async fn check_refresh_limit(&self, product: Option<Product>) -> Result<(), AppError> {
         let most = self.app().refreshes_per_minute;
         let limit = CallLimit {
-            name: job_product_name(product),
-            most,
+            max_calls: most,
             window_s: MINUTE_S,
         };
-        match self.count_against_limit(&limit).await? {
+        match self
+            .count_against_limit(job_product_name(product), limit)
+            .await?
+        {
             None => Ok(()),
             Some(retry) => Err(AppError::RateLimited {
                 limit: format!("{most} refreshes of one product in a minute"),

@@ -108,7 +108,7 @@ impl AppScope {
             record: request.record,
             seq_range: seqs,
             commit_time_range: times,
-            ..Replay::start_replay(id, (self.app().id, endpoint), request.filter, rate, now)
+            ..Replay::start_replay(id, self.app().id, endpoint, request.filter, rate, now)
         };
         self.store().put_replay(&mut replay).await?;
         self.send_replay_step(&replay).await?;

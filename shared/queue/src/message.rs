@@ -1,4 +1,4 @@
-//! What the queues carry. A message names its form and version, so that a new release can read what
+//! The messages of the queues. A message names its kind and version, so that a new release can read what
 //! an old one enqueued.
 
 use okra_core::{
@@ -16,18 +16,18 @@ pub enum FetchMessage {
     /// Refresh these records.
     #[serde(rename = "chunk_v1")]
     ChunkV1(Chunk),
-    /// Make a step of a record's history.
+    /// Make a step of a record's backfill.
     #[serde(rename = "history_v1")]
     BackfillV1(BackfillStep),
-    /// See to it that what was begun with a record's link was done.
+    /// Check that what was begun with a record's link was done.
     #[serde(rename = "follow_up_v1")]
     FollowUpV1(LinkFollowUp),
-    /// Go on with a removal, or look for what came after it.
+    /// Continue a removal, or look for what was added after it.
     #[serde(rename = "removal_v1")]
     RemovalStepV1(RemovalStep),
 }
 
-/// A removal that goes on.
+/// The next step of a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovalStep {
     /// The app: the message group.
@@ -36,7 +36,7 @@ pub struct RemovalStep {
     pub receipt: ReceiptId,
 }
 
-/// A record whose link is followed up.
+/// A record whose link is checked some time after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkFollowUp {
     /// The record.
@@ -49,30 +49,30 @@ pub struct LinkFollowUp {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DeliverMessage {
-    /// Tell everyone of these feed entries.
+    /// Deliver these feed entries to every endpoint that subscribes to them.
     #[serde(rename = "dispatch_v1")]
     DispatchV1(FeedDispatch),
-    /// Try one delivery again.
+    /// Make the next attempt of a delivery.
     #[serde(rename = "retry_v1")]
     RetryV1(DeliveryRetry),
-    /// Look after an endpoint whose events are parked: probe it, or send what was parked.
+    /// Maintain an endpoint whose events are parked: probe it, or send what was parked.
     #[serde(rename = "tend_v1")]
     MaintainEndpointV1(EndpointMaintenance),
-    /// Tell of what is new in an app's own feed.
+    /// Deliver the new entries of an app's own feed.
     #[serde(rename = "app_feed_v1")]
     AppFeedV1(AppFeedDispatch),
-    /// Send an event to an endpoint whatever came of it before.
+    /// Send an event to an endpoint once more, whatever the outcome before.
     #[serde(rename = "resend_v1")]
     RedeliverV1(Redelivery),
     /// Ping an endpoint.
     #[serde(rename = "ping_v1")]
     PingV1(EndpointPing),
-    /// Take a replay one step further.
+    /// Make the next step of a replay.
     #[serde(rename = "replay_v1")]
     ReplayV1(ReplayStep),
 }
 
-/// Feed entries of one stream of a record that were committed and are to be told.
+/// Committed feed entries of one stream of a record that are to be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedDispatch {
     /// The record.
@@ -83,31 +83,31 @@ pub struct FeedDispatch {
     /// The last entry.
     #[serde(rename = "to")]
     pub last_seq: Seq,
-    /// Entries of other streams in between are not meant. Messages that are older than the stream of
+    /// Their stream; entries of other streams in between are not meant. Messages that are older than the stream of
     /// states name it `product`.
     #[serde(alias = "product")]
     pub stream: FeedStream,
 }
 
-/// One delivery that is to be tried, again or for the first time.
+/// A delivery whose next attempt is to be made, which may be the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryRetry {
     /// The feed of the event.
     pub source: FeedSource,
-    /// Its place in it.
+    /// The seq of the event in that feed.
     pub seq: Seq,
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// Attempts made so far; 0 where the first is still to come and nothing is stored of it.
+    /// Attempts made so far; 0 where the first is still to be made and no delivery is stored.
     #[serde(rename = "attempt")]
     pub attempts_made: u32,
-    /// A place in the endpoint's pace is reserved for it.
+    /// A permit of the endpoint's rate limit is reserved for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[serde(rename = "paced")]
     pub has_permit: bool,
 }
 
-/// An endpoint that is to be looked after.
+/// An endpoint that is to be maintained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointMaintenance {
     /// Its app.
@@ -116,28 +116,28 @@ pub struct EndpointMaintenance {
     pub endpoint: EndpointId,
 }
 
-/// An endpoint that is to be sent a ping.
+/// A ping that is to be sent to an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointPing {
     /// Its app.
     pub app: AppId,
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// Its URL where it is that of a data sync, which only its records know.
+    /// Its URL where it is the webhook URL of a subscription, which is stored with the records only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
-/// An event that somebody asked to be sent again.
+/// An event that is to be sent once more on request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redelivery {
     /// The feed of the event.
     pub source: FeedSource,
-    /// Its place in it.
+    /// The seq of the event in that feed.
     pub seq: Seq,
     /// The endpoint.
     pub endpoint: EndpointId,
-    /// A place in the endpoint's pace is reserved for it.
+    /// A permit of the endpoint's rate limit is reserved for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[serde(rename = "paced")]
     pub has_permit: bool,
@@ -150,11 +150,11 @@ pub struct ReplayStep {
     pub app: AppId,
     /// The replay.
     pub replay: ReplayId,
-    /// The replay's version when this was enqueued; the step is void where it went on since.
+    /// The version of the replay when this was enqueued; the step is void where the replay was stored since.
     pub version: u32,
 }
 
-/// An app whose own feed has something new.
+/// An app whose own feed has new entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppFeedDispatch {
     /// The app.
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_form_of_a_message_is_stable() {
+    fn the_json_of_messages_is_stable() {
         let dispatch = DeliverMessage::DispatchV1(FeedDispatch {
             record: RecordId::from_bytes([0x64; 12]),
             first_seq: Seq(8),

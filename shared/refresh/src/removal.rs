@@ -190,7 +190,7 @@ impl Refresher {
             }
             if removal.removes_customer {
                 let customer = removal.customer;
-                store.remove_customer(removal.app, customer).await?;
+                store.delete_customer(removal.app, customer).await?;
             }
             removal.completed_at = Some(self.clock.now());
             store.put_removal(removal).await?;

@@ -1,15 +1,12 @@
-//! Small state of the system itself: how far a replay has come, and the like.
+//! Small states of the system itself, by name: how far a sweep has come, an app's own signing secrets.
 
 use crate::{
     Consistency, Store, StoreError,
-    table::item::{ItemReader, JSON_ATTRIBUTE, Key, json_item},
+    key::Key,
+    table::item::{json_item, read_json_item},
 };
 
-const KIND: &str = "state";
-
-fn state_key(name: &str) -> Key {
-    Key::new(format!("SYS#{name}"), "SYS")
-}
+const KIND: &str = "system state";
 
 impl Store {
     /// Stores a state in place of the old one of this name.
@@ -22,8 +19,8 @@ impl Store {
         name: &str,
         state: &serde_json::Value,
     ) -> Result<(), StoreError> {
-        self.put_item(json_item(KIND, state_key(name), state)?)
-            .await
+        let item = json_item(KIND, Key::SystemState { name }, state)?;
+        self.put_item(item).await
     }
 
     /// The state of a name; read strongly.
@@ -35,9 +32,11 @@ impl Store {
         &self,
         name: &str,
     ) -> Result<Option<serde_json::Value>, StoreError> {
-        let item = self.get_item(state_key(name), Consistency::Strong).await?;
+        let item = self
+            .get_item(Key::SystemState { name }, Consistency::Strong)
+            .await?;
         item.as_ref()
-            .map(|item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE))
+            .map(|item| read_json_item(KIND, item))
             .transpose()
     }
 }

@@ -23,7 +23,7 @@ fn begin_replay(world: &DeliveryWorld, receiver: &TestReceiver, of: ReplayFilter
     );
     Replay {
         record: Some(RECORD),
-        ..Replay::start_replay(id, (APP, endpoint), of, 50, world.clock.now())
+        ..Replay::start_replay(id, APP, endpoint, of, 50, world.clock.now())
     }
 }
 

@@ -492,7 +492,7 @@ async fn start_replay(world: &DeliveryWorld) -> ReplayStep {
     let (id, endpoint) = (ReplayId::from_bytes([7; 12]), endpoint_id(APP, URL));
     let mut replay = Replay {
         record: Some(RECORD),
-        ..Replay::start_replay(id, (APP, endpoint), ReplayFilter::Missing, 200, now)
+        ..Replay::start_replay(id, APP, endpoint, ReplayFilter::Missing, 200, now)
     };
     assert!(world.store.put_replay(&mut replay).await.unwrap());
     ReplayStep {

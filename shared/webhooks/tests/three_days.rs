@@ -635,7 +635,8 @@ impl ThreeDayRun {
             commit_time_range: (Timestamp::UNIX_EPOCH, now),
             ..Replay::start_replay(
                 id,
-                (APP, self.slot_endpoint_id(slot)),
+                APP,
+                self.slot_endpoint_id(slot),
                 ReplayFilter::Missing,
                 200,
                 now,
@@ -743,14 +744,20 @@ impl ThreeDayRun {
 
     async fn load_deliveries(&self, url: &str) -> HashMap<u64, Delivery> {
         let endpoint = endpoint_id(APP, url);
-        let times = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
+        let times = Timestamp::UNIX_EPOCH..=Timestamp::MAX;
         let mut rows = HashMap::new();
         let mut after = None;
         loop {
             let page = self
                 .world
                 .store
-                .list_deliveries(endpoint, times, after.as_ref(), SortOrder::Ascending, 1000)
+                .list_deliveries(
+                    endpoint,
+                    times.clone(),
+                    after.as_ref(),
+                    SortOrder::Ascending,
+                    1000,
+                )
                 .await
                 .unwrap();
             after = page.last().map(|row| row.key);

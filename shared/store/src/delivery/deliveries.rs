@@ -1,54 +1,59 @@
-//! Deliveries: what became of telling an event to an endpoint.
+//! Deliveries: a [`Delivery`] is one event to one endpoint, with its state and its attempts. It is stored again with each
+//! attempt, where nobody else stored it since it was read.
 //!
-//! The rows of an endpoint are one partition in the order of their events' commits: its log is read
-//! from them, and so are a replay's failed deliveries. The rows of an event are found by key, one for
-//! each endpoint.
+//! The deliveries to an endpoint are one partition, in the order of their events' commits: the endpoint's log is read
+//! from it, and so are the failed deliveries of a replay. The deliveries of an event are found by key, one for each
+//! endpoint.
+
+use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 use okra_core::{
     delivery::retry::blocks_head_of_line,
-    model::ids::{EndpointId, EventId, FeedSource, Seq},
+    model::ids::{EndpointId, EventId},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Consistency, Store, StoreError,
+    Consistency, DeliveryKey, Store, StoreError,
+    key::{self, Key},
     table::{
-        call::{KeyRange, ReadLimit, SortOrder},
+        attributes::{Attributes, HIGHEST_SORT_CHAR, JSON_ATTRIBUTE, number_value},
         expression::Condition,
-        item::{
-            Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, json_value, number_value,
-        },
+        item::{ItemBuilder, ItemReader},
+        key_range::{KeyRange, ReadLimit, SortOrder},
     },
 };
 
-/// Seconds that a delivery is kept after its last attempt.
+/// Seconds that a delivery is stored after its last attempt: 30 days.
 const DELIVERY_RETENTION_S: i64 = 30 * 24 * 3600;
 
 /// Deliveries that are read at once at most.
 pub const MAX_DELIVERIES_PER_PAGE: usize = 1000;
 
-/// Attempts that a delivery remembers at most; the oldest are forgotten first.
+/// Attempts that a delivery logs at most; the oldest are dropped first.
 pub const MAX_LOGGED_ATTEMPTS: usize = 12;
 
-/// Bytes of a failing answer that are kept at most.
+/// Bytes of a failing response that are stored at most.
 pub const MAX_EXCERPT_BYTES: usize = 1024;
 
 const KIND: &str = "delivery";
+const ATTEMPT_COUNT_ATTRIBUTE: &str = "n";
+const VERSION_ATTRIBUTE: &str = "v";
 
-/// Where a delivery stands.
+/// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
-    /// The endpoint took it.
+    /// The endpoint accepted it.
     Delivered,
-    /// It is tried again at `next_at`.
+    /// It is tried again at `next_attempt_at`.
     Retry,
-    /// It waits until the endpoint takes events again.
+    /// It waits until the endpoint accepts events again.
     Parked,
-    /// It is tried no more on its own.
+    /// Its attempts are used up; only a redelivery sends it again.
     Exhausted,
-    /// Nobody wants it any more: the endpoint was removed, or does not want such events.
+    /// It is not wanted any more: the endpoint was deleted, or does not subscribe to such events.
     Cancelled,
 }
 
@@ -65,18 +70,17 @@ impl DeliveryState {
     }
 }
 
-/// Where an event stands in the line of its record's events, at an endpoint that is told them one after
-/// another.
+/// The position of an event among its record's events, at an endpoint that gets them one after another (FIFO).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FifoPosition {
-    /// In none.
+    /// The endpoint is not ordered.
     #[default]
     #[serde(rename = "-")]
     Unordered,
-    /// In it: whoever settles it goes on with those behind it.
+    /// It is in order: whoever settles it continues with the events behind it.
     #[serde(rename = "i")]
     Queued,
-    /// It had its turn, and neither it nor any before it holds up those behind it any more.
+    /// It was attempted, and neither it nor any before it blocks those behind it any more.
     #[serde(rename = "p")]
     Released,
 }
@@ -91,7 +95,7 @@ impl FifoPosition {
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedAttempt {
-    /// The HTTP status, where there was an answer.
+    /// The HTTP status, where there was a response.
     #[serde(rename = "s", skip_serializing_if = "Option::is_none", default)]
     pub status: Option<u16>,
     /// The class of the outcome; a stable name.
@@ -105,19 +109,6 @@ pub struct LoggedAttempt {
     pub latency_ms: u32,
 }
 
-/// Which event to which endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DeliveryKey {
-    /// The endpoint.
-    pub endpoint: EndpointId,
-    /// When the event's feed entry was committed; milliseconds count.
-    pub committed_at: Timestamp,
-    /// The feed of the event.
-    pub source: FeedSource,
-    /// Its place in it.
-    pub seq: Seq,
-}
-
 /// One event to one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
@@ -125,21 +116,21 @@ pub struct Delivery {
     pub key: DeliveryKey,
     /// The event's name: `balance.success`.
     pub event_name: String,
-    /// Where it stands.
+    /// Its state.
     pub state: DeliveryState,
     /// Attempts made, of those that the schedule allows. Probes and our own faults do not count.
     pub attempt_count: u32,
-    /// The attempts, the last of them last; at most [`MAX_ATTEMPTS_KEPT`].
+    /// The attempts, the last of them last; at most [`MAX_LOGGED_ATTEMPTS`].
     pub attempt_log: Vec<LoggedAttempt>,
-    /// The beginning of the last failing answer, at most [`MAX_EXCERPT_BYTES`].
+    /// The beginning of the last failing response, at most [`MAX_EXCERPT_BYTES`].
     pub response_excerpt: Option<String>,
     /// When it is tried again, in state [`DeliveryState::Retry`].
     pub next_attempt_at: Option<Timestamp>,
-    /// True from when somebody asked for it again.
+    /// True once a redelivery was requested.
     pub is_redelivery: bool,
-    /// Where it stands in the line of its record's events.
+    /// Its position among its record's events, at an ordered endpoint.
     pub fifo_position: FifoPosition,
-    /// Counts the times this was stored. A new one has 1; who stores it again adds 1.
+    /// Counts the times this was stored. A new one has 1; whoever stores it again adds 1.
     pub version: u32,
 }
 
@@ -154,7 +145,7 @@ impl Delivery {
         self.attempt_log.last()
     }
 
-    /// True where no attempt is to be made any more.
+    /// True where no further attempt is made.
     pub const fn is_final(&self) -> bool {
         matches!(
             self.state,
@@ -162,20 +153,20 @@ impl Delivery {
         )
     }
 
-    /// True where it holds up no event behind it in line: it is over, or was tried in vain for long
-    /// enough.
+    /// True where it blocks no event behind it: it is final, or its attempts failed for long enough.
     pub fn releases_next_event(&self) -> bool {
-        let tried = self.attempt_log.first().zip(self.next_attempt_at);
-        let in_vain = |(first, next): (&LoggedAttempt, _)| {
-            self.state == DeliveryState::Retry
-                && !blocks_head_of_line(self.attempt_count, first.attempted_at, next)
+        if self.is_final() || self.fifo_position == FifoPosition::Released {
+            return true;
+        }
+        let (Some(first), Some(next_attempt_at)) = (self.attempt_log.first(), self.next_attempt_at)
+        else {
+            return false;
         };
-        self.is_final()
-            || self.fifo_position == FifoPosition::Released
-            || tried.is_some_and(in_vain)
+        self.state == DeliveryState::Retry
+            && !blocks_head_of_line(self.attempt_count, first.attempted_at, next_attempt_at)
     }
 
-    /// Remembers an attempt.
+    /// Adds an attempt to the log.
     pub fn log_attempt(&mut self, attempt: LoggedAttempt) {
         if self.attempt_log.len() >= MAX_LOGGED_ATTEMPTS {
             self.attempt_log.remove(0);
@@ -207,43 +198,6 @@ struct DeliveryBody {
     fifo_position: FifoPosition,
 }
 
-fn deliveries_partition(endpoint: EndpointId) -> String {
-    format!("DLV#{endpoint}")
-}
-
-/// The sort key of deliveries and parked events: in the order of commits.
-pub(crate) fn delivery_sort_key(key: &DeliveryKey) -> String {
-    let DeliveryKey {
-        committed_at: at,
-        source,
-        seq,
-        ..
-    } = key;
-    format!("{}#{source}#{:012}", commit_time_prefix(*at), seq.0)
-}
-
-/// What sort keys of events that were committed at `at` begin with.
-pub(crate) fn commit_time_prefix(at: Timestamp) -> String {
-    format!("{:013}", at.as_millisecond().max(0))
-}
-
-pub(crate) fn parse_delivery_sort_key(endpoint: EndpointId, text: &str) -> Option<DeliveryKey> {
-    let mut parts = text.split('#');
-    let at = Timestamp::from_millisecond(parts.next()?.parse().ok()?).ok()?;
-    let source = parts.next()?.parse().ok()?;
-    let seq = Seq(parts.next()?.parse().ok()?);
-    Some(DeliveryKey {
-        endpoint,
-        committed_at: at,
-        source,
-        seq,
-    })
-}
-
-pub(crate) fn delivery_item_key(key: &DeliveryKey) -> Key {
-    Key::new(deliveries_partition(key.endpoint), delivery_sort_key(key))
-}
-
 pub(crate) fn write_delivery(
     delivery: &Delivery,
     now: Timestamp,
@@ -257,44 +211,42 @@ pub(crate) fn write_delivery(
         is_redelivery: delivery.is_redelivery,
         fifo_position: delivery.fifo_position,
     };
-    Ok(ItemBuilder::new(delivery_item_key(&delivery.key))
-        .with_attribute("n", number_value(delivery.attempt_count))
-        .with_attribute("v", number_value(delivery.version))
-        .with_attribute(JSON_ATTRIBUTE, json_value(KIND, &body)?)
+    Ok(ItemBuilder::new(Key::Delivery(delivery.key))
+        .with_attribute(
+            ATTEMPT_COUNT_ATTRIBUTE,
+            number_value(delivery.attempt_count),
+        )
+        .with_attribute(VERSION_ATTRIBUTE, number_value(delivery.version))
+        .with_json(KIND, &body)?
         .with_expiry(now, DELIVERY_RETENTION_S)
         .build())
 }
 
 fn read_delivery(item: &Attributes) -> Result<Delivery, StoreError> {
     let reader = ItemReader::new(KIND, item);
-    let endpoint = reader.read_text("pk")?.strip_prefix("DLV#");
-    let endpoint = endpoint.and_then(|endpoint| endpoint.parse().ok());
-    let endpoint = endpoint.ok_or_else(|| reader.corrupt_error("pk"))?;
-    let key = parse_delivery_sort_key(endpoint, reader.read_text("sk")?)
-        .ok_or_else(|| reader.corrupt_error("sk"))?;
     let body: DeliveryBody = reader.read_json(JSON_ATTRIBUTE)?;
     Ok(Delivery {
-        key,
+        key: reader.parse_key(key::parse_delivery_key)?,
         event_name: body.event_name,
         state: body.state,
-        attempt_count: reader.read_number("n")?,
+        attempt_count: reader.read_number(ATTEMPT_COUNT_ATTRIBUTE)?,
         attempt_log: body.attempt_log,
         response_excerpt: body.response_excerpt,
         next_attempt_at: body.next_attempt_at,
         is_redelivery: body.is_redelivery,
         fifo_position: body.fifo_position,
-        version: reader.read_number("v")?,
+        version: reader.read_number(VERSION_ATTRIBUTE)?,
     })
 }
 
-/// True where nobody stored the delivery since it was read.
+/// The condition that nobody stored the delivery since it was read.
 pub(crate) fn unchanged_since_read(delivery: &Delivery) -> Condition {
-    Condition::AbsentOrBelow("v", number_value(delivery.version))
+    Condition::AbsentOrBelow(VERSION_ATTRIBUTE, number_value(delivery.version))
 }
 
 impl Store {
-    /// Stores a delivery where its version is above that of the stored one; kept for 30 days after
-    /// `now`. False where it is not: another process went on from what was read.
+    /// Stores a delivery where its version is above that of the stored one; it expires 30 days after
+    /// `now`. False, and nothing stored, where another process stored it since it was read.
     ///
     /// # Errors
     ///
@@ -321,12 +273,12 @@ impl Store {
         delivery_key: &DeliveryKey,
     ) -> Result<Option<Delivery>, StoreError> {
         let item = self
-            .get_item(delivery_item_key(delivery_key), Consistency::Strong)
+            .get_item(Key::Delivery(*delivery_key), Consistency::Strong)
             .await?;
         item.as_ref().map(read_delivery).transpose()
     }
 
-    /// Those of these deliveries that there are, in any order; read strongly, so that a redelivered
+    /// The deliveries of these keys that exist, in any order; read strongly, so that a redelivered
     /// dispatch sees what was done. No key may be there twice.
     ///
     /// # Errors
@@ -339,19 +291,16 @@ impl Store {
         let items = match delivery_keys {
             [] => return Ok(Vec::new()),
             [one] => return Ok(self.find_delivery(one).await?.into_iter().collect()),
-            of => {
-                self.batch_get_items(
-                    of.iter().map(delivery_item_key).collect(),
-                    Consistency::Strong,
-                )
-                .await?
+            several => {
+                let keys = several.iter().copied().map(Key::Delivery);
+                self.batch_get_items(keys, Consistency::Strong).await?
             }
         };
         items.iter().map(read_delivery).collect()
     }
 
     /// At most `limit` and [`MAX_DELIVERIES_PER_PAGE`] of an endpoint's deliveries whose events were
-    /// committed from `since` to `until`, oldest or newest first; beyond `after`, where it is given.
+    /// committed in this time, oldest or newest first; beyond `after`, where it is given. Read eventually.
     ///
     /// # Errors
     ///
@@ -359,66 +308,47 @@ impl Store {
     pub async fn list_deliveries(
         &self,
         endpoint: EndpointId,
-        (since, until): (Timestamp, Timestamp),
+        committed: RangeInclusive<Timestamp>,
         after: Option<&DeliveryKey>,
         sort_order: SortOrder,
         limit: usize,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let range = commit_time_range(
-            deliveries_partition(endpoint),
-            since,
-            until,
-            after,
-            sort_order,
-        );
-        let take = ReadLimit::First(limit.min(MAX_DELIVERIES_PER_PAGE));
+        let range = commit_time_range(endpoint, &committed, after, sort_order);
+        let read_limit = ReadLimit::First(limit.min(MAX_DELIVERIES_PER_PAGE));
         let items = self
-            .query_ordered(range, take, Consistency::Eventual, sort_order)
+            .query_ordered(range, read_limit, Consistency::Eventual, sort_order)
             .await?;
         items.iter().map(read_delivery).collect()
     }
 }
 
-/// The events committed from `since` to `until`, or of those what lies beyond `after`.
-pub(crate) fn commit_time_range(
-    pk: String,
-    since: Timestamp,
-    until: Timestamp,
+/// The sort keys of the events that were committed in a time, or of those what lies beyond `after`.
+fn commit_time_range(
+    endpoint: EndpointId,
+    committed: &RangeInclusive<Timestamp>,
     after: Option<&DeliveryKey>,
     sort_order: SortOrder,
 ) -> KeyRange {
-    let (mut low, mut high) = (
-        commit_time_prefix(since),
-        format!("{}~", commit_time_prefix(until)),
+    let last = key::commit_time_prefix(*committed.end());
+    let range = KeyRange::between_keys(
+        key::deliveries_partition(endpoint),
+        key::commit_time_prefix(*committed.start()),
+        format!("{last}{HIGHEST_SORT_CHAR}"),
     );
-    if let Some(after) = after {
-        match sort_order {
-            SortOrder::Ascending => low = format!("{} ", delivery_sort_key(after)),
-            // The sort key itself is left out: nothing sorts between it and its last digit lowered.
-            SortOrder::Descending => high = highest_text_below(&delivery_sort_key(after)),
-        }
+    match (after, sort_order) {
+        (None, _) => range,
+        (Some(after), SortOrder::Ascending) => range.after_key(&key::delivery_sort_key(after)),
+        // The key itself is left out.
+        (Some(after), SortOrder::Descending) => range.up_to_key(key::highest_key_below(after)),
     }
-    KeyRange::between_keys(pk, low, high)
-}
-
-/// A text that sorts right before another that ends in a digit, with nothing of the kind between.
-fn highest_text_below(text: &str) -> String {
-    let mut bytes = text.as_bytes().to_vec();
-    if let Some(last) = bytes.last_mut() {
-        *last = last.saturating_sub(1);
-    }
-    let mut lowered = String::from_utf8(bytes).unwrap_or_default();
-    lowered.push('~');
-    lowered
 }
 
 #[cfg(test)]
 mod tests {
-    use okra_core::model::ids::{AppId, RecordId};
-    use proptest::prelude::*;
+    use okra_core::model::ids::{RecordId, Seq};
 
     use super::*;
-    use crate::table::item::item_size;
+    use crate::table::attributes::item_size;
 
     fn sample_delivery(log: usize) -> Delivery {
         let at = Timestamp::from_second(1_774_828_800).unwrap();
@@ -453,27 +383,5 @@ mod tests {
         let item = write_delivery(&sample_delivery(10), now).unwrap();
         assert!(item_size(&item) <= 1024, "{} bytes", item_size(&item));
         assert_eq!(read_delivery(&item).unwrap(), sample_delivery(10));
-    }
-
-    proptest! {
-        #[test]
-        fn keys_are_in_the_order_of_commits(a in 0..2_000_000_000_000_i64, b in 0..2_000_000_000_000_i64, app: bool, seq in 0..1_000_000_u64) {
-            let source = match app {
-                true => FeedSource::App(AppId::from_bytes([9; 12])),
-                false => RecordId::from_bytes([9; 12]).into(),
-            };
-            let key = |ms| DeliveryKey {
-                endpoint: EndpointId::from_bytes([1; 12]),
-                committed_at: Timestamp::from_millisecond(ms).unwrap(),
-                source,
-                seq: Seq(seq),
-            };
-            prop_assert_eq!(delivery_sort_key(&key(a)).cmp(&delivery_sort_key(&key(b))), a.cmp(&b));
-            prop_assert_eq!(parse_delivery_sort_key(key(a).endpoint, &delivery_sort_key(&key(a))), Some(key(a)));
-            let text = delivery_sort_key(&key(a));
-            prop_assert!(highest_text_below(&text) < text);
-            let next = format!("{text} ");
-            prop_assert!(next > text);
-        }
     }
 }

@@ -1,35 +1,24 @@
-//! Parked events: what waits for an endpoint, oldest first.
+//! Parked events: those that wait until their endpoint accepts events again, oldest first.
 
 use jiff::Timestamp;
 use okra_core::{delivery::endpoint_health::MAX_PARKED_DAYS, model::ids::EndpointId};
 
 use crate::{
     Consistency, DeliveryKey, Store, StoreError,
-    delivery::deliveries::{delivery_sort_key, parse_delivery_sort_key},
+    key::{self, Key},
     table::{
-        call::{KeyRange, ReadLimit},
-        item::{ItemBuilder, ItemReader, Key},
+        item::{ItemBuilder, ItemReader},
+        key_range::{KeyRange, ReadLimit},
     },
 };
 
 const KIND: &str = "parked event";
 
-/// Seconds that a parked event is kept: beyond its time, so that it is exhausted and not forgotten.
+/// Seconds that a parked event is stored: longer than it is parked, so that it is exhausted and not lost.
 const PARKED_RETENTION_S: i64 = (MAX_PARKED_DAYS + 16) * 24 * 3600;
 
-fn parked_partition(endpoint: EndpointId) -> String {
-    format!("PRK#{endpoint}")
-}
-
-fn parked_event_key(delivery_key: &DeliveryKey) -> Key {
-    Key::new(
-        parked_partition(delivery_key.endpoint),
-        delivery_sort_key(delivery_key),
-    )
-}
-
 impl Store {
-    /// Parks an event for an endpoint; again is no harm.
+    /// Parks an event for an endpoint; parking it twice does no harm.
     ///
     /// # Errors
     ///
@@ -39,21 +28,19 @@ impl Store {
         delivery_key: &DeliveryKey,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.put_item(
-            ItemBuilder::new(parked_event_key(delivery_key))
-                .with_expiry(now, PARKED_RETENTION_S)
-                .build(),
-        )
-        .await
+        let item = ItemBuilder::new(Key::ParkedEvent(*delivery_key))
+            .with_expiry(now, PARKED_RETENTION_S)
+            .build();
+        self.put_item(item).await
     }
 
-    /// Takes an event out of those that are parked.
+    /// Removes an event from those that are parked.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn unpark_event(&self, delivery_key: &DeliveryKey) -> Result<(), StoreError> {
-        self.delete_item(parked_event_key(delivery_key)).await
+        self.delete_item(Key::ParkedEvent(*delivery_key)).await
     }
 
     /// At most `limit` of the events parked for an endpoint, oldest first; read strongly.
@@ -69,7 +56,7 @@ impl Store {
         self.list_parked_events_after(endpoint, None, limit).await
     }
 
-    /// The same beyond `after`, where it is given.
+    /// [`list_parked_events`](Self::list_parked_events) beyond `after`, where it is given.
     ///
     /// # Errors
     ///
@@ -80,9 +67,9 @@ impl Store {
         after: Option<&DeliveryKey>,
         limit: usize,
     ) -> Result<Vec<DeliveryKey>, StoreError> {
-        let all = KeyRange::whole_partition(parked_partition(endpoint));
+        let all = KeyRange::whole_partition(key::parked_partition(endpoint));
         let range = match after {
-            Some(after) => all.after_key(&delivery_sort_key(after)),
+            Some(after) => all.after_key(&key::delivery_sort_key(after)),
             None => all,
         };
         let items = self
@@ -90,11 +77,7 @@ impl Store {
             .await?;
         items
             .iter()
-            .map(|item| {
-                let reader = ItemReader::new(KIND, item);
-                parse_delivery_sort_key(endpoint, reader.read_text("sk")?)
-                    .ok_or_else(|| reader.corrupt_error("sk"))
-            })
+            .map(|item| ItemReader::new(KIND, item).parse_key(key::parse_delivery_key))
             .collect()
     }
 }

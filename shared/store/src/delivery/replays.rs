@@ -1,4 +1,4 @@
-//! Replays: jobs that tell an endpoint again of a range of events.
+//! Replays: jobs that deliver a range of events to an endpoint once more, step by step.
 
 use jiff::Timestamp;
 use okra_core::model::ids::{AppId, EndpointId, RecordId, ReplayId, Seq};
@@ -6,32 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
+    key::{self, Key},
     table::{
-        call::{KeyRange, ReadLimit},
+        attributes::{Attributes, number_value},
         expression::Condition,
-        item::{
-            Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, json_value, number_value,
-        },
+        item::{ItemBuilder, read_json_item},
+        key_range::{KeyRange, ReadLimit},
     },
-    tenants::apps,
 };
 
 /// Replays of one app that are listed at most.
 pub const MAX_REPLAYS_LISTED: usize = 100;
 
-/// Seconds that a replay is kept after its last step.
+/// Seconds that a replay is stored after its last step: 30 days.
 const REPLAY_RETENTION_S: i64 = 30 * 24 * 3600;
 
 const KIND: &str = "replay";
-const REPLAY_PREFIX: &str = "RPL#";
+const VERSION_ATTRIBUTE: &str = "v";
 
-/// Which of the events in its range a replay tells of.
+/// Which of the events in its range a replay delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayFilter {
-    /// Those that were given up.
+    /// Those whose deliveries are exhausted.
     Failed,
-    /// Those that nothing is stored of.
+    /// Those of which no delivery is stored.
     Missing,
     /// All.
     All,
@@ -48,13 +47,13 @@ impl ReplayFilter {
     }
 }
 
-/// Where a replay stands.
+/// The state of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayState {
-    /// It goes on.
+    /// It continues.
     Running,
-    /// It came to the end of its range.
+    /// It reached the end of its range.
     Done,
     /// Its app cancelled it.
     Cancelled,
@@ -78,45 +77,46 @@ pub struct Replay {
     pub id: ReplayId,
     /// Its app.
     pub app: AppId,
-    /// Who is told.
+    /// The endpoint that the events are delivered to.
     pub endpoint: EndpointId,
-    /// The record whose events are told; all of the app's where there is none.
+    /// The record whose events are delivered; `None`: all records of the app.
     pub record: Option<RecordId>,
-    /// The first and the last place in the record's feed.
+    /// The first and the last seq of the events.
     #[serde(rename = "places")]
     pub seq_range: (Seq, Seq),
-    /// Events committed from the first to the second of these.
+    /// The first and the last commit time of the events.
     #[serde(rename = "times")]
     pub commit_time_range: (Timestamp, Timestamp),
-    /// Which of them.
+    /// Which of the events in its range it delivers.
     #[serde(rename = "of")]
     pub filter: ReplayFilter,
     /// Events a second.
     #[serde(rename = "rate")]
     pub events_per_second: u16,
-    /// Where it stands.
+    /// Its state.
     pub state: ReplayState,
-    /// How far it came: a record, and the place in its feed.
+    /// How far it has come: a record, and the seq in its feed.
     pub cursor: Option<(RecordId, Seq)>,
-    /// Events looked at.
+    /// Events examined so far.
     #[serde(rename = "looked_at")]
     pub examined_count: u64,
-    /// Events sent.
+    /// Events sent so far.
     #[serde(rename = "sent")]
     pub sent_count: u64,
-    /// When it was asked for.
+    /// When it was requested.
     pub created_at: Timestamp,
-    /// When it last went on.
+    /// When its last step was made.
     pub updated_at: Timestamp,
     /// Counts the times it was stored; 0 before the first.
     pub version: u32,
 }
 
 impl Replay {
-    /// A replay that begins at `now`: of everything of every record, unless it is said otherwise.
+    /// A replay that begins at `now`, of all events of every record; the caller narrows the range.
     pub const fn start_replay(
         id: ReplayId,
-        (app, endpoint): (AppId, EndpointId),
+        app: AppId,
+        endpoint: EndpointId,
         filter: ReplayFilter,
         events_per_second: u16,
         now: Timestamp,
@@ -141,16 +141,12 @@ impl Replay {
     }
 }
 
-fn replay_key(app: AppId, id: ReplayId) -> Key {
-    Key::new(apps::app_partition(app), format!("{REPLAY_PREFIX}{id}"))
-}
-
 fn read_replay(item: &Attributes) -> Result<Replay, StoreError> {
-    ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE)
+    read_json_item(KIND, item)
 }
 
 impl Store {
-    /// Stores a replay where it still is what was read, with its version one higher. False where it
+    /// Stores a replay where it still is what was read, with its version one higher. False, and nothing stored, where it
     /// is not.
     ///
     /// # Errors
@@ -159,23 +155,27 @@ impl Store {
     pub async fn put_replay(&self, replay: &mut Replay) -> Result<bool, StoreError> {
         let known = (replay.version > 0).then(|| number_value(replay.version));
         let next = Replay {
-            version: replay.version.saturating_add(1),
+            version: replay.version + 1,
             ..replay.clone()
         };
-        let item = ItemBuilder::new(replay_key(next.app, next.id))
-            .with_attribute("v", number_value(next.version))
-            .with_attribute(JSON_ATTRIBUTE, json_value(KIND, &next)?)
+        let key = Key::Replay {
+            app: next.app,
+            replay: next.id,
+        };
+        let item = ItemBuilder::new(key)
+            .with_attribute(VERSION_ATTRIBUTE, number_value(next.version))
+            .with_json(KIND, &next)?
             .with_expiry(next.updated_at, REPLAY_RETENTION_S)
             .build();
-        let done = self
-            .put_item_if(item, vec![Condition::Equals("v", known)])
-            .await?;
-        // Refused may also mean that the answer to the same write was lost.
-        let mine = done || self.find_replay(next.app, next.id).await?.as_ref() == Some(&next);
-        if mine {
+        let is_stored = self
+            .put_item_if(item, vec![Condition::Equals(VERSION_ATTRIBUTE, known)])
+            .await?
+            // A failed condition may also mean that the response to the same write was lost.
+            || self.find_replay(next.app, next.id).await?.as_ref() == Some(&next);
+        if is_stored {
             *replay = next;
         }
-        Ok(mine)
+        Ok(is_stored)
     }
 
     /// A replay of an app; read strongly.
@@ -186,23 +186,25 @@ impl Store {
     pub async fn find_replay(
         &self,
         app: AppId,
-        id: ReplayId,
+        replay: ReplayId,
     ) -> Result<Option<Replay>, StoreError> {
         let item = self
-            .get_item(replay_key(app, id), Consistency::Strong)
+            .get_item(Key::Replay { app, replay }, Consistency::Strong)
             .await?;
         item.as_ref().map(read_replay).transpose()
     }
 
-    /// The replays of an app, at most [`MAX_REPLAYS_LISTED`].
+    /// The replays of an app, at most [`MAX_REPLAYS_LISTED`], in the order of their ids; read eventually.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn list_replays(&self, app: AppId) -> Result<Vec<Replay>, StoreError> {
-        let range = KeyRange::with_prefix(apps::app_partition(app), REPLAY_PREFIX);
-        let take = ReadLimit::First(MAX_REPLAYS_LISTED);
-        let items = self.query_range(range, take, Consistency::Eventual).await?;
+        let range = KeyRange::with_prefix(key::app_partition(app), key::REPLAY_PREFIX);
+        let limit = ReadLimit::First(MAX_REPLAYS_LISTED);
+        let items = self
+            .query_range(range, limit, Consistency::Eventual)
+            .await?;
         items.iter().map(read_replay).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Due retries of deliveries, by the minute: what the sweep looks through.
+//! Due retries of deliveries, by the minute: the sweep reads those of each minute.
 
 use futures::future::try_join_all;
 use jiff::Timestamp;
@@ -9,22 +9,25 @@ use okra_core::model::{
 
 use crate::{
     Consistency, Store, StoreError,
+    key::{self, Key},
     table::{
-        call::{KeyRange, ReadLimit},
-        item::{Attributes, ItemBuilder, ItemReader, Key, number_value},
+        attributes::{Attributes, number_value},
+        item::{ItemBuilder, ItemReader},
+        key_range::{KeyRange, ReadLimit},
     },
 };
 
-/// Retries of one lane of a minute that are read at most; the sweep deletes what it has worked off and
+/// Retries of one lane of a minute that are read at most; the sweep deletes those it has enqueued and
 /// reads again.
 pub const MAX_RETRIES_PER_LANE: usize = 1000;
 
-/// Seconds that a retry is kept beyond its minute, should no sweep come.
+/// Seconds that a retry is stored beyond its minute, in case no sweep runs.
 const RETRY_RETENTION_S: i64 = 30 * 24 * 3600;
 
 const KIND: &str = "retry";
+const ATTEMPT_ATTRIBUTE: &str = "n";
 
-/// A delivery to be tried again.
+/// A delivery that is to be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RetryEntry {
     /// The feed of the event.
@@ -42,77 +45,67 @@ pub struct RetryEntry {
 impl RetryEntry {
     /// The minute of an instant, since 1970.
     pub fn minute_from(at: Timestamp) -> u64 {
-        u64::try_from(at.as_second().div_euclid(60)).unwrap_or(0)
+        key::minute_since_epoch(at)
     }
 
-    const fn retry_lane(&self) -> u8 {
-        match self.source {
-            FeedSource::Record(record) => record.as_bytes()[7] % LANES_PER_SLOT,
-            FeedSource::App(app) => app.as_bytes()[7] % LANES_PER_SLOT,
+    const fn item_key(&self) -> Key<'static> {
+        Key::Retry {
+            minute: self.minute,
+            source: self.source,
+            seq: self.seq,
+            endpoint: self.endpoint,
         }
     }
-
-    fn item_key(&self) -> Key {
-        Key::new(
-            retry_partition(self.minute, self.retry_lane()),
-            format!("{}#{:012}#{}", self.source, self.seq.0, self.endpoint),
-        )
-    }
 }
 
-fn retry_partition(minute: u64, lane: u8) -> String {
-    format!("RTY#{minute}#{lane:02}")
-}
-
-fn parse_retry_sort_key(text: &str) -> Option<(FeedSource, Seq, EndpointId)> {
-    let mut parts = text.split('#');
-    let source = parts.next()?.parse().ok()?;
-    let seq = parts.next()?.parse().ok()?;
-    let endpoint = parts.next()?.parse().ok()?;
-    Some((source, Seq(seq), endpoint))
-}
-
-fn write_retry(retry: &RetryEntry) -> Attributes {
-    let due = Timestamp::from_second(i64::try_from(retry.minute).unwrap_or(0).saturating_mul(60));
-    ItemBuilder::new(retry.item_key())
-        .with_attribute("n", number_value(retry.attempt))
-        .with_expiry(due.unwrap_or(Timestamp::MAX), RETRY_RETENTION_S)
-        .build()
+fn write_retry(retry: &RetryEntry) -> Result<Attributes, StoreError> {
+    let due_s = i64::try_from(retry.minute)
+        .ok()
+        .and_then(|minute| minute.checked_mul(60));
+    let due = due_s.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let due = due.ok_or(StoreError::OutOfRange {
+        what: "the minute of a retry",
+    })?;
+    Ok(ItemBuilder::new(retry.item_key())
+        .with_attribute(ATTEMPT_ATTRIBUTE, number_value(retry.attempt))
+        .with_expiry(due, RETRY_RETENTION_S)
+        .build())
 }
 
 fn read_retry(minute: u64, item: &Attributes) -> Result<RetryEntry, StoreError> {
     let reader = ItemReader::new(KIND, item);
-    let (source, seq, endpoint) =
-        parse_retry_sort_key(reader.read_text("sk")?).ok_or_else(|| reader.corrupt_error("sk"))?;
+    let (source, seq, endpoint) = reader.parse_key(|_, sk| key::parse_retry_sort_key(sk))?;
     Ok(RetryEntry {
         source,
         seq,
         endpoint,
-        attempt: reader.read_number("n")?,
+        attempt: reader.read_number(ATTEMPT_ATTRIBUTE)?,
         minute,
     })
 }
 
 impl Store {
-    /// Puts a retry into its minute.
+    /// Stores a retry in its minute.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn put_retry(&self, retry: &RetryEntry) -> Result<(), StoreError> {
-        self.put_item(write_retry(retry)).await
+        self.put_item(write_retry(retry)?).await
     }
 
-    /// The retries of a minute, at most [`MAX_RETRIES_PER_LANE`] of each of its 16 lanes.
+    /// The retries of a minute, at most [`MAX_RETRIES_PER_LANE`] of each of its 16 lanes; read eventually.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn list_due_retries(&self, minute: u64) -> Result<Vec<RetryEntry>, StoreError> {
         let lanes = (0..LANES_PER_SLOT).map(|lane| async move {
-            let range = KeyRange::whole_partition(retry_partition(minute, lane));
-            let take = ReadLimit::First(MAX_RETRIES_PER_LANE);
-            let items = self.query_range(range, take, Consistency::Eventual).await?;
+            let range = KeyRange::whole_partition(key::retry_partition(minute, lane));
+            let limit = ReadLimit::First(MAX_RETRIES_PER_LANE);
+            let items = self
+                .query_range(range, limit, Consistency::Eventual)
+                .await?;
             items
                 .iter()
                 .map(|item| read_retry(minute, item))
@@ -121,7 +114,7 @@ impl Store {
         Ok(try_join_all(lanes).await?.into_iter().flatten().collect())
     }
 
-    /// Takes a retry out of its minute.
+    /// Deletes a retry from its minute.
     ///
     /// # Errors
     ///
@@ -153,7 +146,7 @@ mod tests {
                 attempt,
                 minute,
             };
-            prop_assert_eq!(read_retry(minute, &write_retry(&retry)).unwrap(), retry);
+            prop_assert_eq!(read_retry(minute, &write_retry(&retry).unwrap()).unwrap(), retry);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What a bank is asked beside its ticks, of all processes together: one small item a bank, written for
-//! what no tick planned and never for a scheduled refresh.
+//! Ad-hoc budgets of banks: the calls that a bank takes beside its ticks, of all processes together. One small item a
+//! bank, written for what no tick planned and never for a scheduled refresh.
 
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
@@ -9,41 +9,72 @@ use okra_core::{
 
 use crate::{
     Store, StoreError,
-    limits::rate_limiters::{IDLE_AT_ATTRIBUTE, KIND, LIMITER_RETENTION_S},
+    key::Key,
+    limits::rate_limiters::{IDLE_AT_ATTRIBUTE, LIMITER_RETENTION_S, read_rate_limiter},
     table::{
+        attributes::{TTL_ATTRIBUTE, expiry_value, number_value},
         expression::{Condition, ItemUpdate},
-        item::{ItemReader, Key, TTL_ATTRIBUTE, expiry_value, number_value},
     },
 };
 
-/// Times places are taken anew where the pace came to rest, or was spent, meanwhile; after that it counts as full.
+/// Times permits are reserved anew where others reserved some, or the limiter became idle, at the same moment; after
+/// that the budget counts as exhausted.
 const MAX_RESERVE_ATTEMPTS: u32 = 8;
 
-/// Microseconds after which to ask again, where it counts as full.
+/// Microseconds after which to try again, where the budget counts as exhausted.
 const RETRY_AFTER_US: i64 = 1_000_000;
 
-/// A place of a bank's allowance.
+/// A permit of a bank's ad-hoc budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdHocPermit {
-    /// It is taken: the bank may be asked then, which may be now.
+    /// It is taken: the bank may be called at this time, which may be now.
     GrantedAt(Timestamp),
-    /// None is taken; the next one is there then.
+    /// None is taken; the next one is free at this time.
     ExhaustedUntil(Timestamp),
 }
 
-fn ad_hoc_budget_key(bank: BankId) -> Key {
-    Key::new(format!("ALW#{bank}"), "ALW")
+/// How a reservation of permits ended.
+enum BudgetReservation {
+    /// So many permits are reserved; the limiter has them.
+    Reserved { limiter: RateLimiter, permits: u32 },
+    /// None is; the next one is free at this time, in microseconds since 1970.
+    ExhaustedUntil(i64),
 }
 
-fn timestamp_from_micros(micros: i64) -> Timestamp {
-    // Up to the next millisecond, the precision of the wire.
-    let ms = micros.div_euclid(1000) + i64::from(micros.rem_euclid(1000) > 0);
-    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
+/// A time on the wire, which counts milliseconds: the next one at or after these microseconds.
+fn timestamp_from_micros(micros: i64) -> Result<Timestamp, StoreError> {
+    let milliseconds = micros.div_euclid(1000) + i64::from(micros.rem_euclid(1000) > 0);
+    Timestamp::from_millisecond(milliseconds).map_err(|_| StoreError::OutOfRange {
+        what: "the time of a permit",
+    })
+}
+
+/// Takes permits of a limiter that is idle, where it still is.
+fn update_from_idle(update: ItemUpdate, now_us: i64, idle_at_us: i64) -> ItemUpdate {
+    let is_idle = Condition::AbsentOrBelow(IDLE_AT_ATTRIBUTE, number_value(now_us + 1));
+    update
+        .set_attribute(IDLE_AT_ATTRIBUTE, number_value(idle_at_us))
+        .with_condition(is_idle)
+}
+
+/// Takes permits after those of others, where the limiter is busy and has room for them.
+fn update_after_others(
+    update: ItemUpdate,
+    now_us: i64,
+    added_us: i64,
+    latest_idle_at_us: i64,
+) -> ItemUpdate {
+    let is_busy = Condition::MoreThan(IDLE_AT_ATTRIBUTE, number_value(now_us));
+    let has_room = Condition::AtMost(IDLE_AT_ATTRIBUTE, number_value(latest_idle_at_us));
+    update
+        .add_to_number(IDLE_AT_ATTRIBUTE, number_value(added_us))
+        .with_condition(is_busy)
+        .with_condition(has_room)
 }
 
 impl Store {
-    /// Takes the next place of what a bank of so many records a second allows beside its ticks, where it
-    /// is no more than `ahead` away: one write unit, none where it is full.
+    /// Reserves the next permit of the ad-hoc budget of a bank that takes so many records a second, where it
+    /// is free within `max_wait`: one write unit, none where the budget is exhausted.
     ///
     /// # Errors
     ///
@@ -55,21 +86,25 @@ impl Store {
         now: Timestamp,
         max_wait: SignedDuration,
     ) -> Result<AdHocPermit, StoreError> {
-        let allowance = AdHocBudget::from_bank_rate(records_per_second);
-        let ahead_us = i64::try_from(max_wait.as_micros()).unwrap_or(i64::MAX);
-        let taken = self
-            .reserve_from_budget(bank, allowance, now, (ahead_us, 1))
+        let budget = AdHocBudget::from_bank_rate(records_per_second);
+        // A wait that is too long for the type is no bound at all.
+        let max_wait_us = i64::try_from(max_wait.as_micros()).unwrap_or(i64::MAX);
+        let reservation = self
+            .reserve_from_budget(bank, budget, now, max_wait_us, 1)
             .await?;
-        Ok(match taken {
-            Ok((pace, places)) => AdHocPermit::GrantedAt(timestamp_from_micros(
-                allowance.first_permit_at_us(pace, places, now.as_microsecond()),
-            )),
-            Err(us) => AdHocPermit::ExhaustedUntil(timestamp_from_micros(us)),
-        })
+        match reservation {
+            BudgetReservation::Reserved { limiter, permits } => {
+                let at_us = budget.first_permit_at_us(limiter, permits, now.as_microsecond());
+                timestamp_from_micros(at_us).map(AdHocPermit::GrantedAt)
+            }
+            BudgetReservation::ExhaustedUntil(at_us) => {
+                timestamp_from_micros(at_us).map(AdHocPermit::ExhaustedUntil)
+            }
+        }
     }
 
-    /// Takes as many of a bank's places as are free now, `wanted` at most; says how many. One write unit
-    /// for all, none where there is none.
+    /// Takes as many permits of a bank's ad-hoc budget as are free now, `wanted_permits` at most; returns how many. One
+    /// write unit for all, none where none is free.
     ///
     /// # Errors
     ///
@@ -81,71 +116,57 @@ impl Store {
         now: Timestamp,
         wanted_permits: usize,
     ) -> Result<usize, StoreError> {
-        let allowance = AdHocBudget::from_bank_rate(records_per_second);
+        let budget = AdHocBudget::from_bank_rate(records_per_second);
+        // More than the type holds are more than any budget has.
         let wanted = u32::try_from(wanted_permits).unwrap_or(u32::MAX);
-        let taken = self
-            .reserve_from_budget(bank, allowance, now, (0, wanted))
+        let reservation = self
+            .reserve_from_budget(bank, budget, now, 0, wanted)
             .await?;
-        Ok(taken.map_or(0, |(_, places)| places as usize))
+        Ok(match reservation {
+            BudgetReservation::Reserved { permits, .. } => permits as usize,
+            BudgetReservation::ExhaustedUntil(_) => 0,
+        })
     }
 
-    /// The pace with the places that were taken, and how many; or the moment of the next one.
     async fn reserve_from_budget(
         &self,
         bank: BankId,
         budget: AdHocBudget,
         now: Timestamp,
-        (ahead_us, wanted): (i64, u32),
-    ) -> Result<Result<(RateLimiter, u32), i64>, StoreError> {
+        max_wait_us: i64,
+        wanted: u32,
+    ) -> Result<BudgetReservation, StoreError> {
         let now_us = now.as_microsecond();
         for _ in 0..MAX_RESERVE_ATTEMPTS {
-            let pace = self
-                .find_rate_limiter(&ad_hoc_budget_key(bank))
+            let limiter = self
+                .find_rate_limiter(Key::AdHocBudget(bank))
                 .await?
                 .unwrap_or_default();
-            let update = ItemUpdate::new(ad_hoc_budget_key(bank))
+            let update = ItemUpdate::new(Key::AdHocBudget(bank))
                 .set_attribute(TTL_ATTRIBUTE, expiry_value(now, LIMITER_RETENTION_S));
-            let (update, places) = match budget.plan_reservation(pace, now_us, ahead_us, wanted) {
-                PermitReservation::RetryAt(us) => return Ok(Err(us)),
-                PermitReservation::FromIdle {
-                    permits: places,
-                    idle_at_us: until_us,
-                } => {
-                    let idle = Condition::AbsentOrBelow(
-                        IDLE_AT_ATTRIBUTE,
-                        number_value(now_us.saturating_add(1)),
-                    );
-                    (
-                        update
-                            .set_attribute(IDLE_AT_ATTRIBUTE, number_value(until_us))
-                            .with_condition(idle),
-                        places,
-                    )
-                }
-                PermitReservation::AfterOthers {
-                    permits: places,
-                    added_us: more_us,
-                    latest_idle_at_us: last_us,
-                } => {
-                    let update = update.add_to_number(IDLE_AT_ATTRIBUTE, number_value(more_us));
-                    let update = update.with_condition(Condition::MoreThan(
-                        IDLE_AT_ATTRIBUTE,
-                        number_value(now_us),
-                    ));
-                    (
-                        update.with_condition(Condition::AtMost(
-                            IDLE_AT_ATTRIBUTE,
-                            number_value(last_us),
-                        )),
-                        places,
-                    )
-                }
-            };
+            let (update, permits) =
+                match budget.plan_reservation(limiter, now_us, max_wait_us, wanted) {
+                    PermitReservation::RetryAt(at_us) => {
+                        return Ok(BudgetReservation::ExhaustedUntil(at_us));
+                    }
+                    PermitReservation::FromIdle {
+                        permits,
+                        idle_at_us,
+                    } => (update_from_idle(update, now_us, idle_at_us), permits),
+                    PermitReservation::AfterOthers {
+                        permits,
+                        added_us,
+                        latest_idle_at_us,
+                    } => (
+                        update_after_others(update, now_us, added_us, latest_idle_at_us),
+                        permits,
+                    ),
+                };
             if let Some(item) = self.update_and_return(update).await? {
-                let idle_us = ItemReader::new(KIND, &item).read_number(IDLE_AT_ATTRIBUTE)?;
-                return Ok(Ok((RateLimiter::from_idle_at_us(idle_us), places)));
+                let limiter = read_rate_limiter(&item)?;
+                return Ok(BudgetReservation::Reserved { limiter, permits });
             }
         }
-        Ok(Err(now_us.saturating_add(RETRY_AFTER_US)))
+        Ok(BudgetReservation::ExhaustedUntil(now_us + RETRY_AFTER_US))
     }
 }

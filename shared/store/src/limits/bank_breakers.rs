@@ -1,5 +1,5 @@
-//! Circuit breakers of banks. A bank that never failed has no item, and what a healthy bank answers
-//! writes none.
+//! Circuit breakers of banks. A bank that never failed has no item, and the responses of a healthy bank
+//! write none.
 
 use std::collections::HashMap;
 
@@ -7,25 +7,20 @@ use okra_core::{model::ids::BankId, resilience::bank_breaker::BankBreaker};
 
 use crate::{
     Consistency, MAX_BANKS, Store, StoreError,
+    key::{self, Key},
     table::{
-        call::{KeyRange, ReadLimit},
+        attributes::{JSON_ATTRIBUTE, json_value},
         expression::Condition,
-        item::{ItemReader, JSON_ATTRIBUTE, Key, SK, json_item, json_value},
+        item::{ItemReader, json_item, read_json_item},
+        key_range::{KeyRange, ReadLimit},
     },
 };
 
-const KIND: &str = "breaker";
-/// One partition for all: a tick reads them with one query.
-const BREAKER_PARTITION: &str = "BRK";
-const BREAKER_PREFIX: &str = "BRK#";
-
-fn breaker_key(bank: BankId) -> Key {
-    Key::new(BREAKER_PARTITION, format!("{BREAKER_PREFIX}{bank}"))
-}
+const KIND: &str = "circuit breaker";
 
 impl Store {
-    /// The breaker of a bank, `None` where it never failed. May be a moment old: whoever goes on from it
-    /// says so to [`put_breaker`](Self::put_breaker).
+    /// The breaker of a bank; `None` where the bank never failed. It may be changed meanwhile: whoever changes what was
+    /// read passes it to [`put_bank_breaker`](Self::put_bank_breaker).
     ///
     /// # Errors
     ///
@@ -35,36 +30,37 @@ impl Store {
         bank: BankId,
         consistency: Consistency,
     ) -> Result<Option<BankBreaker>, StoreError> {
-        let item = self.get_item(breaker_key(bank), consistency).await?;
+        let item = self.get_item(Key::BankBreaker(bank), consistency).await?;
         item.as_ref()
-            .map(|item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE))
+            .map(|item| read_json_item(KIND, item))
             .transpose()
     }
 
-    /// The breakers of all banks that ever failed.
+    /// The breakers of all banks that ever failed; read eventually.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Bound`] for more than [`MAX_BANKS`].
+    /// [`StoreError::BoundExceeded`] for more than [`MAX_BANKS`].
     pub async fn list_bank_breakers(&self) -> Result<HashMap<BankId, BankBreaker>, StoreError> {
-        let take = ReadLimit::All {
+        let limit = ReadLimit::All {
             bound: MAX_BANKS,
-            what: "breakers",
+            what: "circuit breakers",
         };
-        let range = KeyRange::with_prefix(BREAKER_PARTITION, BREAKER_PREFIX);
-        let items = self.query_range(range, take, Consistency::Eventual).await?;
+        let range = KeyRange::with_prefix(key::BREAKER_PARTITION, key::BREAKER_PREFIX);
+        let items = self
+            .query_range(range, limit, Consistency::Eventual)
+            .await?;
         items
             .iter()
             .map(|item| {
                 let reader = ItemReader::new(KIND, item);
-                let bank = reader.sort_key_after(BREAKER_PREFIX)?.parse();
-                let bank = bank.map_err(|_| reader.corrupt_error(SK))?;
+                let bank = reader.parse_sort_key_after(key::BREAKER_PREFIX)?;
                 Ok((bank, reader.read_json(JSON_ATTRIBUTE)?))
             })
             .collect()
     }
 
-    /// Stores the breaker of a bank where it still is `before`; false where it is not.
+    /// Stores the breaker of a bank where it still is `expected`; false, and nothing stored, where it is not.
     ///
     /// # Errors
     ///
@@ -75,11 +71,11 @@ impl Store {
         expected: Option<&BankBreaker>,
         breaker: &BankBreaker,
     ) -> Result<bool, StoreError> {
-        let unmoved = match expected {
-            Some(before) => Condition::Equals(JSON_ATTRIBUTE, Some(json_value(KIND, before)?)),
-            None => Condition::Absent,
-        };
-        let item = json_item(KIND, breaker_key(bank), breaker)?;
-        self.put_item_if(item, vec![unmoved]).await
+        let expected = expected
+            .map(|breaker| json_value(KIND, breaker))
+            .transpose()?;
+        let item = json_item(KIND, Key::BankBreaker(bank), breaker)?;
+        self.put_item_if(item, vec![Condition::Equals(JSON_ATTRIBUTE, expected)])
+            .await
     }
 }

@@ -1,26 +1,37 @@
-//! Counters of an app's calls within a minute or an hour: one write for each call that is counted, none for reads.
+//! Counters of an app's calls within a window of time: one write for each call that is counted, none for reads.
 
 use jiff::Timestamp;
 use okra_core::model::ids::AppId;
 
 use crate::{
     Store, StoreError,
+    key::Key,
     table::{
+        attributes::{TTL_ATTRIBUTE, expiry_value, number_value},
         expression::{Condition, ItemUpdate},
-        item::{Key, TTL_ATTRIBUTE, expiry_value, number_value},
     },
-    tenants::apps,
 };
 
-/// Seconds that a counter is kept beyond its window.
+/// Seconds that a counter is stored beyond its window.
 const COUNTER_RETENTION_S: i64 = 3600;
 
 /// A minute, in seconds.
 pub const MINUTE_S: u32 = 60;
 
+const COUNT_ATTRIBUTE: &str = "n";
+
+/// How often an app may make a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallLimit {
+    /// Calls in one window at most.
+    pub max_calls: u32,
+    /// The length of a window in seconds; windows begin at multiples of it.
+    pub window_s: u32,
+}
+
 impl Store {
-    /// Counts a call of this name in the window of `window_s` seconds that `now` lies in; false, and
-    /// not counted, where there were `most` already. One write unit.
+    /// Counts a call of this name in the window that `now` lies in. False, and not counted, where there were as many
+    /// as the limit allows already. One write unit.
     ///
     /// # Errors
     ///
@@ -29,21 +40,25 @@ impl Store {
         &self,
         app: AppId,
         call_name: &str,
-        (most, window_s): (u32, u32),
+        limit: CallLimit,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let window = now.as_second().div_euclid(i64::from(window_s).max(1));
-        let key = Key::new(
-            apps::app_partition(app),
-            format!("LIM#{call_name}#{window}"),
-        );
+        let window_s = i64::from(limit.window_s).max(1);
+        let key = Key::CallCounter {
+            app,
+            call: call_name,
+            window: now.as_second().div_euclid(window_s),
+        };
         let update = ItemUpdate::new(key)
-            .add_to_number("n", number_value(1))
+            .add_to_number(COUNT_ATTRIBUTE, number_value(1))
             .set_attribute(
                 TTL_ATTRIBUTE,
-                expiry_value(now, COUNTER_RETENTION_S + i64::from(window_s)),
+                expiry_value(now, COUNTER_RETENTION_S + window_s),
             )
-            .with_condition(Condition::AbsentOrBelow("n", number_value(most)));
+            .with_condition(Condition::AbsentOrBelow(
+                COUNT_ATTRIBUTE,
+                number_value(limit.max_calls),
+            ));
         self.update_item(update).await
     }
 }

@@ -1,78 +1,87 @@
-//! Answers that are kept so that a repeated call is answered alike, and not run again.
+//! Idempotency: the response of a call that its app gave an idempotency key is cached, so that a repeated call gets the
+//! same response and is not run again. A call is claimed before it runs, so that two at the same time run once.
 
 use jiff::{SignedDuration, Timestamp};
 use okra_core::model::ids::AppId;
 
 use crate::{
     Consistency, KeyHash, Store, StoreError,
+    key::Key,
     table::{
+        attributes::{bytes_value, millis_value},
         expression::Condition,
-        item::{
-            ItemBuilder, ItemReader, Key, TTL_ATTRIBUTE, bytes_value, expiry_value, millis_value,
-        },
+        item::{ItemBuilder, ItemReader},
     },
 };
 
-/// How long an answer is kept.
+/// How long a response is cached.
 pub const RESPONSE_RETENTION: SignedDuration = SignedDuration::from_hours(24);
 
-/// How long a call that was begun is taken to be running: longer than any call may take.
+/// How long a claimed call counts as running: longer than any call may take.
 const CLAIM_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 
-/// Bytes of a kept answer at most; DynamoDB takes items of 400 KB.
+/// Bytes of a cached response at most; DynamoDB takes items of 400 KB.
 pub const MAX_CACHED_RESPONSE_BYTES: usize = 300 * 1024;
 
-const KIND: &str = "reply";
+const KIND: &str = "cached response";
+const REQUEST_HASH_ATTRIBUTE: &str = "f";
+/// Until when the claim or the cached response lasts.
+const UNTIL_ATTRIBUTE: &str = "u";
+const RESPONSE_ATTRIBUTE: &str = "r";
 
-/// A call that its app has named.
+/// A call to which its app gave an idempotency key.
 #[derive(Clone, Copy, Debug)]
 pub struct IdempotentCall {
     /// The app.
     pub app: AppId,
-    /// The hash of the name it gave.
+    /// The hash of the idempotency key.
     pub idempotency_key: KeyHash,
-    /// The hash of what it asked for.
+    /// The hash of the request.
     pub request_hash: KeyHash,
 }
 
-/// What is known of a named call.
+/// What is known of a call with an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdempotencyClaim {
-    /// Nothing: it is the caller's to run, and others wait.
+    /// It was not made before: the caller runs it, and others wait.
     Claimed,
     /// It is running.
     InProgress,
-    /// It was answered; the answer as it was kept.
+    /// It was made; the response as it was cached.
     Completed(Vec<u8>),
-    /// Something else was asked for under that name.
+    /// Another request was made with the same key.
     Conflict,
 }
 
 impl IdempotentCall {
-    fn item_key(&self) -> Key {
-        Key::new(
-            format!("IDM#{}#{}", self.app, self.idempotency_key.to_hex()),
-            "IDM",
-        )
+    const fn item_key(&self) -> Key<'static> {
+        Key::IdempotentCall {
+            app: self.app,
+            key_hash: self.idempotency_key,
+        }
     }
 
-    fn item_builder(&self, now: Timestamp, until: Timestamp) -> ItemBuilder {
-        ItemBuilder::new(self.item_key())
-            .with_attribute("f", bytes_value(self.request_hash.as_bytes().as_slice()))
-            .with_attribute("u", millis_value(until))
-            .with_attribute(
-                TTL_ATTRIBUTE,
-                expiry_value(now, RESPONSE_RETENTION.as_secs()),
-            )
+    /// The item of the call, which is void `duration` after `now`.
+    fn item_builder(
+        &self,
+        now: Timestamp,
+        duration: SignedDuration,
+    ) -> Result<ItemBuilder, StoreError> {
+        let until = now
+            .checked_add(duration)
+            .map_err(|_| StoreError::OutOfRange {
+                what: "the time of a call",
+            })?;
+        let request_hash = self.request_hash.as_bytes().as_slice();
+        Ok(ItemBuilder::new(self.item_key())
+            .with_attribute(REQUEST_HASH_ATTRIBUTE, bytes_value(request_hash))
+            .with_attribute(UNTIL_ATTRIBUTE, millis_value(until))
+            .with_expiry(now, RESPONSE_RETENTION.as_secs()))
     }
-}
-
-fn timestamp_after(now: Timestamp, by: SignedDuration) -> Timestamp {
-    now.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 impl Store {
-    /// Claims a named call for its caller, where it is neither running nor answered.
+    /// Claims a call for its caller, where it is neither running nor made already.
     ///
     /// # Errors
     ///
@@ -82,32 +91,30 @@ impl Store {
         call: IdempotentCall,
         now: Timestamp,
     ) -> Result<IdempotencyClaim, StoreError> {
-        let claim = call
-            .item_builder(now, timestamp_after(now, CLAIM_TIMEOUT))
-            .build();
-        let free = Condition::AbsentOrBelow("u", millis_value(now));
-        if self.put_item_if(claim, vec![free]).await? {
+        let claim = call.item_builder(now, CLAIM_TIMEOUT)?.build();
+        let is_free = Condition::AbsentOrBelow(UNTIL_ATTRIBUTE, millis_value(now));
+        if self.put_item_if(claim, vec![is_free]).await? {
             return Ok(IdempotencyClaim::Claimed);
         }
         let Some(item) = self.get_item(call.item_key(), Consistency::Strong).await? else {
-            // It was given back between the two.
+            // The claim was released between the two calls.
             return Ok(IdempotencyClaim::InProgress);
         };
         let reader = ItemReader::new(KIND, &item);
-        if reader.read_bytes("f")? != call.request_hash.as_bytes().as_slice() {
+        if reader.read_bytes(REQUEST_HASH_ATTRIBUTE)? != call.request_hash.as_bytes().as_slice() {
             return Ok(IdempotencyClaim::Conflict);
         }
-        let reply = reader.read_optional("r", ItemReader::read_bytes)?;
-        Ok(reply.map_or(IdempotencyClaim::InProgress, |reply| {
-            IdempotencyClaim::Completed(reply.to_vec())
+        let response = reader.read_optional(RESPONSE_ATTRIBUTE, ItemReader::read_bytes)?;
+        Ok(response.map_or(IdempotencyClaim::InProgress, |response| {
+            IdempotencyClaim::Completed(response.to_vec())
         }))
     }
 
-    /// Keeps the answer of a claimed call.
+    /// Caches the response of a claimed call.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Bound`] for more than [`MAX_REPLY_BYTES`].
+    /// [`StoreError::BoundExceeded`] for more than [`MAX_CACHED_RESPONSE_BYTES`].
     pub async fn cache_response(
         &self,
         call: IdempotentCall,
@@ -116,17 +123,17 @@ impl Store {
     ) -> Result<(), StoreError> {
         if response.len() > MAX_CACHED_RESPONSE_BYTES {
             return Err(StoreError::BoundExceeded {
-                what: "bytes of an answer",
+                what: "bytes of a response",
                 bound: MAX_CACHED_RESPONSE_BYTES,
             });
         }
-        let kept = call
-            .item_builder(now, timestamp_after(now, RESPONSE_RETENTION))
-            .with_attribute("r", bytes_value(response));
-        self.put_item(kept.build()).await
+        let item = call
+            .item_builder(now, RESPONSE_RETENTION)?
+            .with_attribute(RESPONSE_ATTRIBUTE, bytes_value(response));
+        self.put_item(item.build()).await
     }
 
-    /// Gives a claimed call back: it changed nothing and may be run again.
+    /// Releases the claim of a call that changed nothing and may be run again.
     ///
     /// # Errors
     ///

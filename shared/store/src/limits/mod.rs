@@ -1,4 +1,5 @@
-//! What is allowed and how often: rate limits of banks, endpoints and apps, circuit breakers, idempotency keys.
+//! What is allowed, and how often: [`ad_hoc_budgets`] and [`bank_breakers`] of banks, [`rate_limiters`] of endpoints,
+//! [`call_counters`] and idempotency keys ([`idempotency`]) of apps.
 
 pub(crate) mod ad_hoc_budgets;
 pub(crate) mod bank_breakers;

@@ -1,38 +1,37 @@
-//! Link sessions: a customer on the way through the widget. They live an hour; what they hold is
-//! sealed, because a bank's token is in it for a moment.
+//! Link sessions: a customer who is linking a bank in the widget. They last an hour; their state is sealed by the vault,
+//! because it holds a bank's token for a moment.
 
 use jiff::Timestamp;
 
 use crate::{
     Consistency, KeyHash, Store, StoreError,
+    key::Key,
     table::{
+        attributes::{bytes_value, number_value},
         expression::Condition,
-        item::{ItemBuilder, ItemReader, Key, bytes_value, number_value},
+        item::{ItemBuilder, ItemReader},
     },
 };
 
-/// Seconds that a session is kept after it was last written.
+/// Seconds that a session is stored after it was last written.
 pub const LINK_SESSION_RETENTION_S: i64 = 3600;
 
 const KIND: &str = "link session";
 const VERSION_ATTRIBUTE: &str = "n";
+const SEALED_ATTRIBUTE: &str = "s";
 
 /// A session as it is stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LinkSession {
     /// Counts its writes, from 1.
     pub version: u64,
-    /// What it holds, as the vault sealed it.
+    /// Its state, as the vault sealed it.
     pub sealed_state: Vec<u8>,
-}
-
-fn link_session_key(token_hash: KeyHash) -> Key {
-    Key::new(format!("LNK#{}", token_hash.to_hex()), "LNK")
 }
 
 impl Store {
     /// Stores a session under the hash of its token, where the stored one is of the version before;
-    /// version 1 where there is none. False where another call wrote it meanwhile.
+    /// version 1 where there is none. False, and nothing stored, where another call wrote it meanwhile.
     ///
     /// # Errors
     ///
@@ -43,20 +42,24 @@ impl Store {
         session: &LinkSession,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let item = ItemBuilder::new(link_session_key(token_hash))
+        let item = ItemBuilder::new(Key::LinkSession(token_hash))
             .with_attribute(VERSION_ATTRIBUTE, number_value(session.version))
-            .with_attribute("s", bytes_value(session.sealed_state.as_slice()))
+            .with_attribute(
+                SEALED_ATTRIBUTE,
+                bytes_value(session.sealed_state.as_slice()),
+            )
             .with_expiry(now, LINK_SESSION_RETENTION_S)
             .build();
-        let unmoved = match session.version {
-            0 | 1 => Condition::Absent,
-            version => Condition::Equals(VERSION_ATTRIBUTE, Some(number_value(version - 1))),
-        };
-        self.put_item_if(item, vec![unmoved]).await
+        let previous = session
+            .version
+            .checked_sub(1)
+            .filter(|version| *version > 0);
+        let condition = Condition::Equals(VERSION_ATTRIBUTE, previous.map(number_value));
+        self.put_item_if(item, vec![condition]).await
     }
 
-    /// The session of a token's hash; read strongly. One that is over may still be there: what is
-    /// sealed says when it ends.
+    /// The session of a token's hash; read strongly. One that has ended may still be there: its sealed state says
+    /// when it ends.
     ///
     /// # Errors
     ///
@@ -66,7 +69,7 @@ impl Store {
         token_hash: KeyHash,
     ) -> Result<Option<LinkSession>, StoreError> {
         let Some(item) = self
-            .get_item(link_session_key(token_hash), Consistency::Strong)
+            .get_item(Key::LinkSession(token_hash), Consistency::Strong)
             .await?
         else {
             return Ok(None);
@@ -74,7 +77,7 @@ impl Store {
         let reader = ItemReader::new(KIND, &item);
         Ok(Some(LinkSession {
             version: reader.read_number(VERSION_ATTRIBUTE)?,
-            sealed_state: reader.read_bytes("s")?.to_vec(),
+            sealed_state: reader.read_bytes(SEALED_ATTRIBUTE)?.to_vec(),
         }))
     }
 }

@@ -1,7 +1,9 @@
-//! Accounts with their balances.
+//! Accounts with their balances, the states of their products, and what is known of how consistent their responses are
+//! ([`AccountChecks`]). Balance and states are a projection of the feed: each holds the seq that wrote it.
 
 use std::fmt;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use okra_core::{
     model::{
@@ -14,16 +16,17 @@ use okra_core::{
         state::{ProductChange, ProductState},
     },
 };
+use serde::Serialize;
 
 use crate::{
     Consent, Consistency, Store, StoreError,
-    records::customers,
+    key::{self, Key},
     table::{
-        expression::{Condition, ItemUpdate},
-        item::{
-            Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, json_value, millis_value,
-            number_value, string_value,
+        attributes::{
+            Attributes, JSON_ATTRIBUTE, json_value, millis_value, number_value, text_value,
         },
+        expression::{Condition, ItemUpdate},
+        item::{ItemBuilder, ItemReader},
     },
 };
 
@@ -31,16 +34,26 @@ use crate::{
 pub const MAX_ACCOUNTS_PER_RECORD: usize = 25;
 
 const KIND: &str = "account";
+const RECORD_ATTRIBUTE: &str = "rec";
+const APP_ATTRIBUTE: &str = "app";
+const CUSTOMER_ATTRIBUTE: &str = "cus";
+const BANK_ATTRIBUTE: &str = "ins";
+const BALANCE_ATTRIBUTE: &str = "b";
+const BALANCE_SEQ_ATTRIBUTE: &str = "q";
+const BALANCE_AT_ATTRIBUTE: &str = "ba";
+const CREATED_ATTRIBUTE: &str = "c";
+const UPDATED_ATTRIBUTE: &str = "u";
 const PENDING_DELETIONS_ATTRIBUTE: &str = "dt";
 const TIE_OUT_ATTRIBUTE: &str = "to";
-/// There while a drift is told of, and the feed entry that told of it or of its end.
+/// There while a drift is reported and its end is not.
 const DRIFT_REPORTED_ATTRIBUTE: &str = "dr";
+/// The feed entry that last reported a drift or its end.
 const DRIFT_SEQ_ATTRIBUTE: &str = "drq";
 
-/// What is known of how far an account's answers can be believed.
+/// What is known of how consistent an account's responses are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccountChecks {
-    /// What its last answer lacked.
+    /// The rows that its last response lacked.
     pub pending_deletions: Option<PendingDeletions>,
     /// How its balance and its transactions agree.
     pub tie_out: Option<TieOut>,
@@ -59,7 +72,7 @@ pub struct Account {
     pub customer: CustomerId,
     /// Its bank.
     pub bank: BankId,
-    /// What the bank said of it at link time.
+    /// The facts that the bank stated at link time.
     pub facts: AccountFacts,
     /// Its balance; `None` before the first one was committed.
     pub balance: Option<BalanceFacts>,
@@ -67,11 +80,11 @@ pub struct Account {
     pub balance_seq: Seq,
     /// When that was committed.
     pub balance_at: Option<Timestamp>,
-    /// How far its answers can be believed.
+    /// How consistent its responses are.
     pub checks: AccountChecks,
-    /// A drift was told, and not its end.
+    /// A drift was reported, and its end was not.
     pub is_drift_reported: bool,
-    /// What is recorded of each product; one that has nothing is available.
+    /// The state of each product; a product without one is available.
     pub product_states: ByProduct<ProductState>,
     /// When it was linked.
     pub created_at: Timestamp,
@@ -86,17 +99,6 @@ impl fmt::Debug for Account {
             .field("record", &self.record)
             .finish_non_exhaustive()
     }
-}
-
-/// What the sort keys of accounts begin with.
-pub(crate) const ACCOUNT_PREFIX: &str = "ACC#";
-
-/// The key of an account: beside its customer, under whose tag its id leads there.
-pub(crate) fn account_key(account: AccountId) -> Key {
-    Key::new(
-        customers::customer_partition(account.customer_tag()),
-        format!("{ACCOUNT_PREFIX}{account}"),
-    )
 }
 
 const fn state_attribute(product: Product) -> &'static str {
@@ -114,55 +116,48 @@ const fn state_seq_attribute(product: Product) -> &'static str {
     }
 }
 
+fn optional_json<T: Serialize>(value: Option<&T>) -> Result<Option<AttributeValue>, StoreError> {
+    value.map(|value| json_value(KIND, value)).transpose()
+}
+
 pub(crate) fn write_account(account: &Account) -> Result<Attributes, StoreError> {
-    let state = |product| {
-        let state = account.product_states.get(product);
-        state.map(|state| json_value(KIND, state)).transpose()
-    };
-    let balance = account
-        .balance
-        .map(|balance| json_value(KIND, &balance))
-        .transpose()?;
-    let doubt = account.checks.pending_deletions.as_ref();
-    let doubt = doubt.map(|doubt| json_value(KIND, doubt)).transpose()?;
-    let tie_out = account.checks.tie_out.as_ref();
-    let tie_out = tie_out
-        .map(|tie_out| json_value(KIND, tie_out))
-        .transpose()?;
-    Ok(ItemBuilder::new(account_key(account.id))
-        .with_attribute("rec", string_value(account.record.to_string()))
-        .with_attribute("app", string_value(account.app.to_string()))
-        .with_attribute("cus", string_value(account.customer.to_string()))
-        .with_attribute("ins", string_value(account.bank.to_string()))
-        .with_attribute(JSON_ATTRIBUTE, json_value(KIND, &account.facts)?)
-        .with_optional("b", balance)
-        .with_attribute("q", number_value(account.balance_seq))
-        .with_optional("ba", account.balance_at.map(millis_value))
-        .with_optional(PENDING_DELETIONS_ATTRIBUTE, doubt)
-        .with_optional(TIE_OUT_ATTRIBUTE, tie_out)
-        .with_optional(state_attribute(Product::Balance), state(Product::Balance)?)
+    let checks = &account.checks;
+    let mut builder = ItemBuilder::new(Key::Account(account.id))
+        .with_attribute(RECORD_ATTRIBUTE, text_value(account.record))
+        .with_attribute(APP_ATTRIBUTE, text_value(account.app))
+        .with_attribute(CUSTOMER_ATTRIBUTE, text_value(account.customer))
+        .with_attribute(BANK_ATTRIBUTE, text_value(account.bank))
+        .with_json(KIND, &account.facts)?
+        .with_optional(BALANCE_ATTRIBUTE, optional_json(account.balance.as_ref())?)
+        .with_attribute(BALANCE_SEQ_ATTRIBUTE, number_value(account.balance_seq))
+        .with_optional(BALANCE_AT_ATTRIBUTE, account.balance_at.map(millis_value))
         .with_optional(
-            state_attribute(Product::Transactions),
-            state(Product::Transactions)?,
+            PENDING_DELETIONS_ATTRIBUTE,
+            optional_json(checks.pending_deletions.as_ref())?,
         )
-        .with_attribute("c", millis_value(account.created_at))
-        .with_attribute("u", millis_value(account.last_updated))
+        .with_optional(TIE_OUT_ATTRIBUTE, optional_json(checks.tie_out.as_ref())?);
+    for product in Product::ALL {
+        let state = optional_json(account.product_states.get(product))?;
+        builder = builder.with_optional(state_attribute(product), state);
+    }
+    Ok(builder
+        .with_attribute(CREATED_ATTRIBUTE, millis_value(account.created_at))
+        .with_attribute(UPDATED_ATTRIBUTE, millis_value(account.last_updated))
         .build())
 }
 
 pub(crate) fn read_account(item: &Attributes) -> Result<Account, StoreError> {
     let reader = ItemReader::new(KIND, item);
-    let id = reader.sort_key_after(ACCOUNT_PREFIX)?.parse();
     Ok(Account {
-        id: id.map_err(|_| reader.corrupt_error("sk"))?,
-        record: reader.read_parsed("rec")?,
-        app: reader.read_parsed("app")?,
-        customer: reader.read_parsed("cus")?,
-        bank: reader.read_parsed("ins")?,
+        id: reader.parse_sort_key_after(key::ACCOUNT_PREFIX)?,
+        record: reader.read_parsed(RECORD_ATTRIBUTE)?,
+        app: reader.read_parsed(APP_ATTRIBUTE)?,
+        customer: reader.read_parsed(CUSTOMER_ATTRIBUTE)?,
+        bank: reader.read_parsed(BANK_ATTRIBUTE)?,
         facts: reader.read_json(JSON_ATTRIBUTE)?,
-        balance: reader.read_optional("b", ItemReader::read_json)?,
-        balance_seq: Seq(reader.read_number("q")?),
-        balance_at: reader.read_optional("ba", ItemReader::read_millis)?,
+        balance: reader.read_optional(BALANCE_ATTRIBUTE, ItemReader::read_json)?,
+        balance_seq: Seq(reader.read_number(BALANCE_SEQ_ATTRIBUTE)?),
+        balance_at: reader.read_optional(BALANCE_AT_ATTRIBUTE, ItemReader::read_millis)?,
         checks: AccountChecks {
             pending_deletions: reader
                 .read_optional(PENDING_DELETIONS_ATTRIBUTE, ItemReader::read_json)?,
@@ -177,28 +172,31 @@ pub(crate) fn read_account(item: &Attributes) -> Result<Account, StoreError> {
                 ItemReader::read_json,
             )?,
         },
-        created_at: reader.read_millis("c")?,
-        last_updated: reader.read_millis("u")?,
+        created_at: reader.read_millis(CREATED_ATTRIBUTE)?,
+        last_updated: reader.read_millis(UPDATED_ATTRIBUTE)?,
     })
 }
 
-/// The balance of a feed entry, taken where the stored one is older. No account is made of it.
+/// The balance of a feed entry, written where the stored one is older. It creates no account.
 pub(crate) fn balance_update(
     account: AccountId,
     seq: Seq,
     at: Timestamp,
     balance: &BalanceFacts,
 ) -> Result<ItemUpdate, StoreError> {
-    Ok(ItemUpdate::new(account_key(account))
-        .set_attribute("b", json_value(KIND, balance)?)
-        .set_attribute("q", number_value(seq))
-        .set_attribute("ba", millis_value(at))
-        .set_attribute("u", millis_value(at))
+    Ok(ItemUpdate::new(Key::Account(account))
+        .set_attribute(BALANCE_ATTRIBUTE, json_value(KIND, balance)?)
+        .set_attribute(BALANCE_SEQ_ATTRIBUTE, number_value(seq))
+        .set_attribute(BALANCE_AT_ATTRIBUTE, millis_value(at))
+        .set_attribute(UPDATED_ATTRIBUTE, millis_value(at))
         .with_condition(Condition::Exists)
-        .with_condition(Condition::AbsentOrBelow("q", number_value(seq))))
+        .with_condition(Condition::AbsentOrBelow(
+            BALANCE_SEQ_ATTRIBUTE,
+            number_value(seq),
+        )))
 }
 
-/// The state of a product from a feed entry, taken where the stored one is older.
+/// The state of a product from a feed entry, written where the stored one is older.
 pub(crate) fn product_state_update(
     account: AccountId,
     seq: Seq,
@@ -210,20 +208,17 @@ pub(crate) fn product_state_update(
         class: change.class,
         since: at,
     };
-    let (name, of) = (
-        state_attribute(change.product),
-        state_seq_attribute(change.product),
-    );
-    Ok(ItemUpdate::new(account_key(account))
-        .set_attribute(name, json_value(KIND, &state)?)
-        .set_attribute(of, number_value(seq))
+    let seq_attribute = state_seq_attribute(change.product);
+    Ok(ItemUpdate::new(Key::Account(account))
+        .set_attribute(state_attribute(change.product), json_value(KIND, &state)?)
+        .set_attribute(seq_attribute, number_value(seq))
         .with_condition(Condition::Exists)
-        .with_condition(Condition::AbsentOrBelow(of, number_value(seq))))
+        .with_condition(Condition::AbsentOrBelow(seq_attribute, number_value(seq))))
 }
 
-/// Whether a drift is told of, from a feed entry, taken where the stored one is older.
+/// Whether a drift is reported, from a feed entry, written where the stored state is older.
 pub(crate) fn drift_update(account: AccountId, seq: Seq, is_reported: bool) -> ItemUpdate {
-    ItemUpdate::new(account_key(account))
+    ItemUpdate::new(Key::Account(account))
         .set_or_remove(
             DRIFT_REPORTED_ATTRIBUTE,
             is_reported.then(|| number_value(1)),
@@ -237,7 +232,7 @@ pub(crate) fn drift_update(account: AccountId, seq: Seq, is_reported: bool) -> I
 }
 
 impl Store {
-    /// Notes how far an account's answers can be believed. One write unit; no account is made of it.
+    /// Stores how consistent an account's responses are. One write unit; it creates no account.
     ///
     /// # Errors
     ///
@@ -247,33 +242,29 @@ impl Store {
         account: AccountId,
         checks: &AccountChecks,
     ) -> Result<(), StoreError> {
-        let mut update = ItemUpdate::new(account_key(account)).with_condition(Condition::Exists);
-        update = match &checks.pending_deletions {
-            Some(doubt) => {
-                update.set_attribute(PENDING_DELETIONS_ATTRIBUTE, json_value(KIND, doubt)?)
-            }
-            None => update.remove_attribute(PENDING_DELETIONS_ATTRIBUTE),
-        };
-        update = match &checks.tie_out {
-            Some(tie_out) => update.set_attribute(TIE_OUT_ATTRIBUTE, json_value(KIND, tie_out)?),
-            None => update.remove_attribute(TIE_OUT_ATTRIBUTE),
-        };
+        let update = ItemUpdate::new(Key::Account(account))
+            .set_or_remove(
+                PENDING_DELETIONS_ATTRIBUTE,
+                optional_json(checks.pending_deletions.as_ref())?,
+            )
+            .set_or_remove(TIE_OUT_ATTRIBUTE, optional_json(checks.tie_out.as_ref())?)
+            .with_condition(Condition::Exists);
         self.update_item(update).await.map(drop)
     }
 
-    /// An account.
+    /// An account; read eventually.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn find_account(&self, account: AccountId) -> Result<Option<Account>, StoreError> {
         let item = self
-            .get_item(account_key(account), Consistency::Eventual)
+            .get_item(Key::Account(account), Consistency::Eventual)
             .await?;
         item.as_ref().map(read_account).transpose()
     }
 
-    /// The accounts of a consent, in its order.
+    /// The accounts that a consent opens and that exist, in its order.
     ///
     /// # Errors
     ///
@@ -291,7 +282,7 @@ impl Store {
         self.load_accounts(&ids, consistency).await
     }
 
-    /// The accounts of these ids that exist, in the order asked for. No id may be there twice.
+    /// The accounts of these ids that exist, in the order of the ids. No id may be there twice.
     ///
     /// # Errors
     ///
@@ -301,7 +292,7 @@ impl Store {
         ids: &[AccountId],
         consistency: Consistency,
     ) -> Result<Vec<Account>, StoreError> {
-        let keys = ids.iter().copied().map(account_key).collect();
+        let keys = ids.iter().copied().map(Key::Account);
         let items = self.batch_get_items(keys, consistency).await?;
         let mut accounts = items
             .iter()

@@ -1,45 +1,38 @@
-//! Histories: how far the pull of a record's history has come.
+//! Backfills: how far the backfill of a record has come. Each step takes the place of the one before it.
 
 use okra_core::{backfill::progress::Backfill, model::ids::RecordId};
 
 use crate::{
     Consistency, Store, StoreError,
-    records::heads,
+    key::Key,
     table::{
+        attributes::{Attributes, number_value},
         expression::Condition,
-        item::{
-            Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, json_value, number_value,
-        },
+        item::{ItemBuilder, read_json_item},
     },
 };
 
-const KIND: &str = "history";
+const KIND: &str = "backfill";
 
-/// The attribute that says which step it is at.
+/// The attribute of the step that it is at, counted from 0.
 const STEP_ATTRIBUTE: &str = "n";
-
-fn backfill_key(record: RecordId) -> Key {
-    Key::new(heads::record_partition(record), "HIST")
-}
 
 /// The item, and the condition under which it takes the place of the one before.
 pub(crate) fn write_backfill(
     record: RecordId,
     backfill: &Backfill,
 ) -> Result<(Attributes, Vec<Condition>), StoreError> {
-    let item = ItemBuilder::new(backfill_key(record))
+    let item = ItemBuilder::new(Key::Backfill(record))
         .with_attribute(STEP_ATTRIBUTE, number_value(backfill.step))
-        .with_attribute(JSON_ATTRIBUTE, json_value(KIND, backfill)?)
+        .with_json(KIND, backfill)?
         .build();
-    let before = match backfill.step.checked_sub(1) {
-        None => Condition::Absent,
-        Some(before) => Condition::Equals(STEP_ATTRIBUTE, Some(number_value(before))),
-    };
-    Ok((item, vec![before]))
+    let previous_step = backfill.step.checked_sub(1).map(number_value);
+    let condition = Condition::Equals(STEP_ATTRIBUTE, previous_step);
+    Ok((item, vec![condition]))
 }
 
 impl Store {
-    /// The history of a record.
+    /// The backfill of a record.
     ///
     /// # Errors
     ///
@@ -49,14 +42,14 @@ impl Store {
         record: RecordId,
         consistency: Consistency,
     ) -> Result<Option<Backfill>, StoreError> {
-        let item = self.get_item(backfill_key(record), consistency).await?;
+        let item = self.get_item(Key::Backfill(record), consistency).await?;
         item.as_ref()
-            .map(|item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE))
+            .map(|item| read_json_item(KIND, item))
             .transpose()
     }
 
-    /// Stores a history in place of the one that was a step behind it; step 0 where there is none.
-    /// False where somebody else did.
+    /// Stores a backfill in place of the one that was a step behind it; step 0 where there is none.
+    /// False, and nothing stored, where another step came first.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Consents: what a bank is called with, encrypted, and which accounts it opens.
+//! Consents: the secret that a bank is called with, sealed by the vault, and the accounts that it opens. A [`Consent`]
+//! is all that an unchanged refresh reads of a record besides its due entry.
 
 use std::fmt;
 
@@ -11,22 +12,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
-    records::heads,
+    key::{self, Key},
     table::{
-        expression::{Condition, ItemUpdate},
-        item::{
-            Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, bytes_value, json_value,
-            millis_value, number_value, string_value,
+        attributes::{
+            Attributes, JSON_ATTRIBUTE, bytes_value, millis_value, number_value, text_value,
         },
+        expression::{Condition, ItemUpdate},
+        item::{ItemBuilder, ItemReader},
     },
 };
 
 const KIND: &str = "consent";
 const EXPIRES_ATTRIBUTE: &str = "xp";
 const NOTICED_ATTRIBUTE: &str = "xn";
-
 const SEALED_ATTRIBUTE: &str = "s";
 const APP_ATTRIBUTE: &str = "app";
+const BANK_ATTRIBUTE: &str = "ins";
 
 /// Until when one refresh has claimed the renewal of the tokens.
 const RENEWAL_CLAIM_ATTRIBUTE: &str = "rn";
@@ -34,7 +35,7 @@ const RENEWAL_CLAIM_ATTRIBUTE: &str = "rn";
 /// An account that a consent opens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsentAccount {
-    /// Ours.
+    /// Our id of the account.
     #[serde(rename = "i")]
     pub account_id: AccountId,
     /// The bank's id of the account, used in its URLs.
@@ -42,12 +43,12 @@ pub struct ConsentAccount {
     pub bank_account_id: String,
 }
 
-/// A record's consent. All that a refresh without change reads of a record.
+/// A record's consent at its bank.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Consent {
     /// The record.
     pub record: RecordId,
-    /// Its app, for which its refreshes are counted; unknown to what was stored before they were.
+    /// Its app, for which its refreshes are counted; `None` in consents that were stored before refreshes were counted.
     pub app: Option<AppId>,
     /// Its bank.
     pub bank: BankId,
@@ -55,7 +56,7 @@ pub struct Consent {
     pub sealed_secret: Vec<u8>,
     /// The accounts it opens.
     pub accounts: Vec<ConsentAccount>,
-    /// When it ends, where that is known, and what was told of it.
+    /// When it ends, where that is known, and which notices of its end were given.
     pub consent_clock: Option<ConsentClock>,
 }
 
@@ -68,31 +69,26 @@ impl fmt::Debug for Consent {
     }
 }
 
-fn consent_key(record: RecordId) -> Key {
-    Key::new(heads::record_partition(record), "CRED")
-}
-
 pub(crate) fn write_consent(consent: &Consent) -> Result<Attributes, StoreError> {
-    Ok(ItemBuilder::new(consent_key(consent.record))
-        .with_optional(
-            APP_ATTRIBUTE,
-            consent.app.map(|it| string_value(it.to_string())),
-        )
-        .with_attribute("ins", string_value(consent.bank.to_string()))
+    Ok(ItemBuilder::new(Key::Consent(consent.record))
+        .with_optional(APP_ATTRIBUTE, consent.app.map(text_value))
+        .with_attribute(BANK_ATTRIBUTE, text_value(consent.bank))
         .with_attribute(
             SEALED_ATTRIBUTE,
             bytes_value(consent.sealed_secret.as_slice()),
         )
-        .with_attribute(JSON_ATTRIBUTE, json_value(KIND, &consent.accounts)?)
+        .with_json(KIND, &consent.accounts)?
         .with_optional(
             EXPIRES_ATTRIBUTE,
-            consent.consent_clock.map(|it| millis_value(it.expires_at)),
+            consent
+                .consent_clock
+                .map(|clock| millis_value(clock.expires_at)),
         )
         .with_optional(
             NOTICED_ATTRIBUTE,
             consent
                 .consent_clock
-                .and_then(|it| it.last_notice_days)
+                .and_then(|clock| clock.last_notice_days)
                 .map(number_value),
         )
         .build())
@@ -100,13 +96,10 @@ pub(crate) fn write_consent(consent: &Consent) -> Result<Attributes, StoreError>
 
 fn read_consent(item: &Attributes) -> Result<Consent, StoreError> {
     let reader = ItemReader::new(KIND, item);
-    let record = reader.read_text("pk")?.strip_prefix("REC#");
     Ok(Consent {
-        record: record
-            .and_then(|id| id.parse().ok())
-            .ok_or_else(|| reader.corrupt_error("pk"))?,
+        record: reader.parse_partition(key::parse_record_partition)?,
         app: reader.read_optional(APP_ATTRIBUTE, ItemReader::read_parsed)?,
-        bank: reader.read_parsed("ins")?,
+        bank: reader.read_parsed(BANK_ATTRIBUTE)?,
         sealed_secret: reader.read_bytes(SEALED_ATTRIBUTE)?.to_vec(),
         accounts: reader.read_json(JSON_ATTRIBUTE)?,
         consent_clock: read_clock(&reader)?,
@@ -124,13 +117,13 @@ fn read_clock(reader: &ItemReader<'_>) -> Result<Option<ConsentClock>, StoreErro
     }))
 }
 
-/// The clock of a consent after notices were given, where nobody gave them meanwhile.
+/// Stores that notices of a consent's end were given, where nobody gave them meanwhile.
 pub(crate) fn notices_update(
     record: RecordId,
     expected: ConsentClock,
     updated: ConsentClock,
 ) -> ItemUpdate {
-    ItemUpdate::new(consent_key(record))
+    ItemUpdate::new(Key::Consent(record))
         .set_or_remove(
             NOTICED_ATTRIBUTE,
             updated.last_notice_days.map(number_value),
@@ -146,13 +139,13 @@ pub(crate) fn notices_update(
 }
 
 impl Store {
-    /// Forgets when a consent ends: the bank went on answering after that.
+    /// Removes what is stored of when a consent ends: the bank went on to respond after that.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn clear_consent_clock(&self, record: RecordId) -> Result<(), StoreError> {
-        let update = ItemUpdate::new(consent_key(record))
+        let update = ItemUpdate::new(Key::Consent(record))
             .remove_attribute(EXPIRES_ATTRIBUTE)
             .remove_attribute(NOTICED_ATTRIBUTE)
             .with_condition(Condition::Exists);
@@ -160,13 +153,13 @@ impl Store {
     }
 
     /// The consents of these records that exist, in any order; read eventually. No record may be
-    /// named twice. Each 100 are one call.
+    /// there twice. Each 100 are one call.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn load_consents(&self, records: &[RecordId]) -> Result<Vec<Consent>, StoreError> {
-        let keys = records.iter().copied().map(consent_key).collect();
+        let keys = records.iter().copied().map(Key::Consent);
         let items = self.batch_get_items(keys, Consistency::Eventual).await?;
         items.iter().map(read_consent).collect()
     }
@@ -181,11 +174,11 @@ impl Store {
         record: RecordId,
         consistency: Consistency,
     ) -> Result<Option<Consent>, StoreError> {
-        let item = self.get_item(consent_key(record), consistency).await?;
+        let item = self.get_item(Key::Consent(record), consistency).await?;
         item.as_ref().map(read_consent).transpose()
     }
 
-    /// Stores a consent in place of the record's old one: the user linked again, or the bank gave
+    /// Stores a consent in place of the record's old one: the user re-authorised, or the bank issued
     /// another token.
     ///
     /// # Errors
@@ -196,8 +189,8 @@ impl Store {
     }
 
     /// Claims the renewal of a consent's tokens until `until`: two refreshes that both spent the same
-    /// refresh token would look like a thief to the bank. False where another has a claim that lasts at
-    /// `now`, or where the consent is not what it was when it was read. A claim is never given back: the
+    /// refresh token would look like theft to the bank. False where another has a claim that lasts at
+    /// `now`, or where the consent was replaced since it was read. A claim is never released: the
     /// renewed consent has none, and after a failure it runs out.
     ///
     /// # Errors
@@ -209,7 +202,7 @@ impl Store {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<bool, StoreError> {
-        let update = ItemUpdate::new(consent_key(consent.record))
+        let update = ItemUpdate::new(Key::Consent(consent.record))
             .set_attribute(RENEWAL_CLAIM_ATTRIBUTE, millis_value(until))
             .with_condition(Condition::Equals(
                 SEALED_ATTRIBUTE,
@@ -233,7 +226,7 @@ impl Store {
         consent: &Consent,
         sealed_secret: &[u8],
     ) -> Result<bool, StoreError> {
-        let update = ItemUpdate::new(consent_key(consent.record))
+        let update = ItemUpdate::new(Key::Consent(consent.record))
             .set_attribute(SEALED_ATTRIBUTE, bytes_value(sealed_secret))
             .remove_attribute(RENEWAL_CLAIM_ATTRIBUTE)
             .with_condition(Condition::Equals(

@@ -1,28 +1,40 @@
-//! Customers: persons of an app.
+//! Customers: the persons of an app. A customer lies between its accounts and the links to its records, so that one
+//! query reads it with either. Customers whose ids have the same tag share a partition.
 
 use std::fmt;
 
-use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use okra_core::model::ids::{AccountId, AppId, CustomerId, CustomerTag, RecordId};
+use okra_core::model::ids::{AccountId, AppId, CustomerId, RecordId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Account, Consistency, ListPage, MAX_ACCOUNTS_PER_RECORD, MAX_RECORDS_PER_CUSTOMER, RecordHead,
     Store, StoreError,
+    key::{self, Key},
     records::accounts,
     table::{
-        call::{KeyRange, ReadLimit},
-        item::{Attributes, HIGHEST_SORT_CHAR, ItemReader, JSON_ATTRIBUTE, Key, SK, json_item},
+        attributes::{Attributes, HIGHEST_SORT_CHAR, SK},
+        item::{ItemReader, json_item, link_item, read_json_item},
+        key_range::{KeyRange, ReadLimit},
     },
-    tenants::apps,
 };
 
 const KIND: &str = "customer";
-const CUSTOMER_PREFIX: &str = "CUS#";
 
 /// Customers that share a tag, taken together, have at most so many times what one may have.
 const MAX_CUSTOMERS_PER_TAG: usize = 2;
+
+/// Items that are read at most for a customer with its accounts.
+const ACCOUNTS_LIMIT: ReadLimit = ReadLimit::All {
+    bound: MAX_CUSTOMERS_PER_TAG * (1 + MAX_RECORDS_PER_CUSTOMER * MAX_ACCOUNTS_PER_RECORD),
+    what: "accounts of a customer",
+};
+
+/// Items that are read at most for a customer with the links to its records.
+const RECORDS_LIMIT: ReadLimit = ReadLimit::All {
+    bound: MAX_CUSTOMERS_PER_TAG * (1 + MAX_RECORDS_PER_CUSTOMER),
+    what: "records of a customer",
+};
 
 /// A person of an app, across banks.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,31 +65,27 @@ impl fmt::Debug for Customer {
     }
 }
 
-/// The partition of a customer, its accounts and the links to its records. In the order of their sort
-/// keys: accounts, customer, records, so that one query reads the customer with either.
-pub(crate) fn customer_partition(tag: CustomerTag) -> String {
-    format!("{CUSTOMER_PREFIX}{}", HEXLOWER.encode(&tag))
-}
-
-pub(crate) fn customer_key(customer: CustomerId) -> Key {
-    Key::new(
-        customer_partition(customer.tag()),
-        customer_sort_key(customer),
-    )
-}
-
-/// The sort key of a customer, and of the link from its app.
-pub(crate) fn customer_sort_key(customer: CustomerId) -> String {
-    format!("{CUSTOMER_PREFIX}{customer}")
-}
-
-/// What the sort keys of the links to a customer's records begin with.
-pub(crate) fn record_link_prefix(customer: CustomerId) -> String {
-    format!("REC#{customer}#")
-}
-
 fn read_customer(item: &Attributes) -> Result<Customer, StoreError> {
-    ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE)
+    read_json_item(KIND, item)
+}
+
+/// The customer among items of its partition.
+fn find_customer_item(
+    items: &[Attributes],
+    customer: CustomerId,
+) -> Result<Option<Customer>, StoreError> {
+    let sk = Key::Customer(customer).sk();
+    for item in items {
+        if ItemReader::new(KIND, item).read_text(SK)? == sk {
+            return read_customer(item).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn sort_key_begins_with(item: &Attributes, prefix: &str) -> Result<bool, StoreError> {
+    let sk = ItemReader::new(KIND, item).read_text(SK)?;
+    Ok(sk.starts_with(prefix))
 }
 
 impl Store {
@@ -87,21 +95,19 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_customer(&self, customer: &Customer) -> Result<(), StoreError> {
-        let link = Key::new(
-            apps::app_partition(customer.app),
-            customer_sort_key(customer.id),
-        );
+        let item = json_item(KIND, Key::Customer(customer.id), customer)?;
+        let link = link_item(Key::CustomerLink {
+            app: customer.app,
+            customer: customer.id,
+        });
         let actions = vec![
-            self.put_action(
-                json_item(KIND, customer_key(customer.id), customer)?,
-                vec![],
-            ),
-            self.put_action(link.into_attributes(), vec![]),
+            self.put_action(item, vec![])?,
+            self.put_action(link, vec![])?,
         ];
         self.transact_write(actions).await.map(drop)
     }
 
-    /// A customer.
+    /// A customer; read eventually.
     ///
     /// # Errors
     ///
@@ -111,7 +117,7 @@ impl Store {
         customer: CustomerId,
     ) -> Result<Option<Customer>, StoreError> {
         let item = self
-            .get_item(customer_key(customer), Consistency::Eventual)
+            .get_item(Key::Customer(customer), Consistency::Eventual)
             .await?;
         item.as_ref().map(read_customer).transpose()
     }
@@ -121,69 +127,52 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
+    /// [`StoreError::BoundExceeded`] for more accounts than [`MAX_RECORDS_PER_CUSTOMER`] records may have.
     pub async fn find_customer_with_accounts(
         &self,
         customer: CustomerId,
     ) -> Result<Option<(Customer, Vec<Account>)>, StoreError> {
-        const BOUND: usize =
-            MAX_CUSTOMERS_PER_TAG * (1 + MAX_RECORDS_PER_CUSTOMER * MAX_ACCOUNTS_PER_RECORD);
-        let Key { pk, sk } = customer_key(customer);
-        let range = KeyRange::between_keys(pk, accounts::ACCOUNT_PREFIX, sk.clone());
-        let take = ReadLimit::All {
-            bound: BOUND,
-            what: "accounts of a customer",
-        };
-        let (mut found, mut of) = (None, Vec::new());
-        for item in &self.query_range(range, take, Consistency::Eventual).await? {
-            let reader = ItemReader::new(KIND, item);
-            if reader.read_text(SK)?.starts_with(accounts::ACCOUNT_PREFIX) {
-                of.push(accounts::read_account(item)?);
-            } else if reader.read_text(SK)? == sk {
-                found = Some(read_customer(item)?);
+        let key = Key::Customer(customer);
+        let range = KeyRange::between_keys(key.pk(), key::ACCOUNT_PREFIX, key.sk());
+        let items = self
+            .query_range(range, ACCOUNTS_LIMIT, Consistency::Eventual)
+            .await?;
+        let found = find_customer_item(&items, customer)?;
+        let mut accounts = Vec::new();
+        for item in &items {
+            if sort_key_begins_with(item, key::ACCOUNT_PREFIX)? {
+                accounts.push(accounts::read_account(item)?);
             }
         }
-        of.retain(|account| account.customer == customer);
-        of.sort_by_key(|account| (account.created_at, account.id));
-        Ok(found.map(|customer| (customer, of)))
+        accounts.retain(|account| account.customer == customer);
+        accounts.sort_by_key(|account| (account.created_at, account.id));
+        Ok(found.map(|customer| (customer, accounts)))
     }
 
     /// An account with its customer: one query; read eventually.
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
+    /// [`StoreError::BoundExceeded`] for more accounts than [`MAX_RECORDS_PER_CUSTOMER`] records may have.
     pub async fn find_account_with_customer(
         &self,
         account: AccountId,
     ) -> Result<Option<(Account, Option<Customer>)>, StoreError> {
-        let Key { pk, sk } = accounts::account_key(account);
-        let range = KeyRange::between_keys(pk, sk, format!("{CUSTOMER_PREFIX}{HIGHEST_SORT_CHAR}"));
-        let take = ReadLimit::All {
-            bound: MAX_CUSTOMERS_PER_TAG * (1 + MAX_RECORDS_PER_CUSTOMER * MAX_ACCOUNTS_PER_RECORD),
-            what: "accounts of a customer",
+        let key = Key::Account(account);
+        let last = format!("{}{HIGHEST_SORT_CHAR}", key::CUSTOMER_PREFIX);
+        let range = KeyRange::between_keys(key.pk(), key.sk(), last);
+        let items = self
+            .query_range(range, ACCOUNTS_LIMIT, Consistency::Eventual)
+            .await?;
+        let first = match items.first() {
+            Some(first) if sort_key_begins_with(first, key::ACCOUNT_PREFIX)? => first,
+            _ => return Ok(None),
         };
-        let items = self.query_range(range, take, Consistency::Eventual).await?;
-        let Some(first) = items.first() else {
-            return Ok(None);
-        };
-        let found = match ItemReader::new(KIND, first).sort_key_after(accounts::ACCOUNT_PREFIX) {
-            Ok(_) => accounts::read_account(first)?,
-            Err(_) => return Ok(None),
-        };
+        let found = accounts::read_account(first)?;
         if found.id != account {
             return Ok(None);
         }
-        let theirs = customer_sort_key(found.customer);
-        let is_theirs = |item: &&Attributes| {
-            let key = ItemReader::new(KIND, item).read_text(SK);
-            key.is_ok_and(|key| key == theirs)
-        };
-        let customer = items
-            .iter()
-            .find(is_theirs)
-            .map(read_customer)
-            .transpose()?;
+        let customer = find_customer_item(&items, found.customer)?;
         Ok(Some((found, customer)))
     }
 
@@ -192,28 +181,27 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Bound`] for more than [`MAX_RECORDS_PER_CUSTOMER`] records.
+    /// [`StoreError::BoundExceeded`] for more than [`MAX_RECORDS_PER_CUSTOMER`] records.
     pub async fn find_customer_with_records(
         &self,
         customer: CustomerId,
     ) -> Result<Option<(Customer, Vec<RecordHead>)>, StoreError> {
-        let Key { pk, sk } = customer_key(customer);
-        let prefix = record_link_prefix(customer);
-        let range = KeyRange::between_keys(pk, sk.clone(), format!("{prefix}{HIGHEST_SORT_CHAR}"));
-        let take = ReadLimit::All {
-            bound: MAX_CUSTOMERS_PER_TAG * (1 + MAX_RECORDS_PER_CUSTOMER),
-            what: "records of a customer",
+        let key = Key::Customer(customer);
+        let prefix = key::record_link_prefix(customer);
+        let range =
+            KeyRange::between_keys(key.pk(), key.sk(), format!("{prefix}{HIGHEST_SORT_CHAR}"));
+        let items = self
+            .query_range(range, RECORDS_LIMIT, Consistency::Eventual)
+            .await?;
+        let Some(found) = find_customer_item(&items, customer)? else {
+            return Ok(None);
         };
-        let (mut found, mut ids) = (None, Vec::<RecordId>::new());
-        for item in &self.query_range(range, take, Consistency::Eventual).await? {
-            let reader = ItemReader::new(KIND, item);
-            if reader.read_text(SK)? == sk {
-                found = Some(read_customer(item)?);
-            } else if let Ok(id) = reader.sort_key_after(&prefix) {
-                ids.push(id.parse().map_err(|_| reader.corrupt_error(SK))?);
+        let mut ids = Vec::<RecordId>::new();
+        for item in &items {
+            if sort_key_begins_with(item, &prefix)? {
+                ids.push(ItemReader::new("link", item).parse_sort_key_after(&prefix)?);
             }
         }
-        let Some(found) = found else { return Ok(None) };
         let heads = self.load_heads(&ids, Consistency::Eventual).await?;
         Ok(Some((found, heads)))
     }
@@ -229,9 +217,9 @@ impl Store {
         after: Option<CustomerId>,
         limit: usize,
     ) -> Result<Vec<CustomerId>, StoreError> {
-        let partition = apps::app_partition(app);
+        let partition = key::app_partition(app);
         let consistency = Consistency::Eventual;
-        self.linked_ids(partition, CUSTOMER_PREFIX, after, limit, consistency)
+        self.list_linked_ids(partition, key::CUSTOMER_PREFIX, after, limit, consistency)
             .await
     }
 
@@ -248,10 +236,8 @@ impl Store {
         limit: usize,
     ) -> Result<ListPage<Customer, CustomerId>, StoreError> {
         let ids = self.list_customer_ids(app, after, limit).await?;
-        Ok(ListPage {
-            items: self.load_customers(&ids).await?,
-            next_cursor: ids.last().copied().filter(|_| ids.len() == limit),
-        })
+        let customers = self.load_customers(&ids).await?;
+        Ok(ListPage::from_limited(customers, &ids, limit))
     }
 
     /// The customers of these ids that exist, in the order of their ids; read eventually. No id may be
@@ -261,13 +247,13 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn load_customers(&self, ids: &[CustomerId]) -> Result<Vec<Customer>, StoreError> {
-        let keys = ids.iter().copied().map(customer_key).collect();
+        let keys = ids.iter().copied().map(Key::Customer);
         let items = self.batch_get_items(keys, Consistency::Eventual).await?;
-        let mut items = items
+        let mut customers = items
             .iter()
             .map(read_customer)
             .collect::<Result<Vec<_>, _>>()?;
-        items.sort_by_key(|customer| customer.id);
-        Ok(items)
+        customers.sort_by_key(|customer| customer.id);
+        Ok(customers)
     }
 }

@@ -1,22 +1,7 @@
-//! Records: their heads, and how they come into being.
+//! Heads of records: [`RecordHead`] says what is committed of a record. It moves in one transaction with the feed, on the
+//! condition that nobody moved it since it was read.
 
-use crate::{
-    Account, Consent, Consistency, IntervalChanges, MAX_ACCOUNTS_PER_RECORD, Store, StoreError,
-    records::{
-        accounts, consents, customers, feed,
-        watermarks::{self, STATE_SEQ_ATTRIBUTE},
-    },
-    schedule::{due_entries, interval_counts},
-    table::{
-        call::TransactWriteOutcome,
-        expression::{Condition, ItemUpdate},
-        item::{
-            Attributes, ItemBuilder, ItemReader, Key, json_value, millis_value, number_value,
-            string_value,
-        },
-    },
-    tenants::apps,
-};
+use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use okra_core::{
     model::{
@@ -24,20 +9,45 @@ use okra_core::{
         interval::{DueKey, Interval},
         snapshot::{ByProduct, Product},
     },
-    schedule::plan::DueEntry,
-    sync::{decide::Watermark, feed::FeedEntry, state::RecordStatus},
+    sync::{decide::Watermark, state::RecordStatus},
+};
+
+use crate::{
+    Consistency, ListPage, Store, StoreError,
+    key::{self, Key},
+    records::watermarks::{self, STATE_SEQ_ATTRIBUTE},
+    table::{
+        attributes::{
+            Attributes, json_value, millis_value, number_value, string_value, text_value,
+            value_size,
+        },
+        expression::{Condition, ItemUpdate},
+        item::{ItemBuilder, ItemReader},
+    },
 };
 
 /// Bytes of a head's options and meta as JSON at most, together: a head is written with each change, and one that is
-/// larger than 1 KB costs a write unit more.
+/// larger than 1 KB costs one more write unit.
 pub const MAX_OPTIONS_BYTES: usize = 512;
 
 /// Records of one customer that are listed at most.
 pub const MAX_RECORDS_PER_CUSTOMER: usize = 100;
 
 const KIND: &str = "head";
-const HEAD_SORT_KEY: &str = "HEAD";
-const LINK_PREFIX: &str = "REC#";
+const APP_ATTRIBUTE: &str = "app";
+const CUSTOMER_ATTRIBUTE: &str = "cus";
+const BANK_ATTRIBUTE: &str = "ins";
+const OPTIONS_ATTRIBUTE: &str = "op";
+const META_ATTRIBUTE: &str = "me";
+const BACKFILL_MONTHS_ATTRIBUTE: &str = "mo";
+const CREATED_ATTRIBUTE: &str = "c";
+/// The seq of the last feed entry.
+pub(crate) const SEQ_ATTRIBUTE: &str = "q";
+pub(crate) const STATUS_ATTRIBUTE: &str = "st";
+/// Whether the first fetch is done.
+pub(crate) const FIRST_FETCH_ATTRIBUTE: &str = "fp";
+/// When the last commit was made.
+pub(crate) const CHANGED_ATTRIBUTE: &str = "u";
 /// How many transactions there are.
 pub(crate) const TRANSACTION_COUNT_ATTRIBUTE: &str = "n";
 
@@ -52,28 +62,28 @@ pub struct RecordHead {
     pub customer: CustomerId,
     /// Its bank.
     pub bank: BankId,
-    /// The number of its last feed entry.
+    /// The seq of its last feed entry.
     pub seq: Seq,
-    /// What is committed of each product.
+    /// The committed watermark of each product.
     pub watermarks: ByProduct<Watermark>,
-    /// The number of its last feed entry that is a change of state.
+    /// The seq of its last feed entry that is a change of state.
     pub state_seq: Seq,
     /// The interval whose due entry holds each product.
     pub schedule: ByProduct<Interval>,
     /// Whether it can be refreshed.
     pub status: RecordStatus,
-    /// True after the first commit that had a full answer for its transactions.
+    /// True after the first commit that had a full response for its transactions.
     pub first_fetch_done: bool,
     /// How many transactions its accounts have, all together; `None` for a record that was linked before
-    /// they were counted.
+    /// transactions were counted.
     pub transaction_count: Option<u64>,
     /// A JSON object that the app gave when linking, echoed in webhooks; at most
     /// [`MAX_OPTIONS_BYTES`].
     pub options: serde_json::Value,
-    /// A JSON object that the app gave besides, echoed in webhooks and not searched; empty where it gave
+    /// A second JSON object that the app gave, echoed in webhooks and not searched; empty where it gave
     /// none.
     pub meta: serde_json::Map<String, serde_json::Value>,
-    /// Months of history that were asked for; Okra's `limit`.
+    /// Months that the backfill reaches back; Okra's `limit`.
     pub backfill_months: u8,
     /// When it was linked.
     pub created_at: Timestamp,
@@ -82,9 +92,13 @@ pub struct RecordHead {
 }
 
 impl RecordHead {
-    /// The due entries' keys of the record, each once.
+    /// The keys of the record's due entries, each once.
     pub fn due_keys(&self) -> Vec<DueKey> {
-        let mut intervals: Vec<Interval> = self.schedule.iter().map(|(_, &of)| of).collect();
+        let mut intervals: Vec<Interval> = self
+            .schedule
+            .iter()
+            .map(|(_, &interval)| interval)
+            .collect();
         intervals.dedup();
         intervals
             .into_iter()
@@ -93,20 +107,18 @@ impl RecordHead {
     }
 
     /// The key of the due entry that holds how far changes of state were dispatched: that of the
-    /// shortest interval, which is looked at first after a crash.
+    /// shortest interval, which is refreshed first after a crash.
     pub fn state_due_key(&self) -> Option<DueKey> {
         let interval = state_interval(&self.schedule)?;
         Some(self.due_key(interval))
     }
 
-    /// True once all that the record is kept for was read: a record without transactions has no first pull
+    /// True once every subscribed product was fetched: a record without transactions has no first fetch
     /// of them.
     pub fn is_first_fetched(&self) -> bool {
-        let read = |product| {
-            let mark = self.watermarks.get(product);
-            mark.is_some_and(|mark| mark.digest.is_some())
-        };
-        self.first_fetch_done || (self.schedule.transactions.is_none() && read(Product::Balance))
+        let balance = self.watermarks.balance;
+        let has_balance = balance.is_some_and(|watermark| watermark.digest.is_some());
+        self.first_fetch_done || (self.schedule.transactions.is_none() && has_balance)
     }
 
     /// The key of the record's due entry on an interval.
@@ -119,33 +131,9 @@ impl RecordHead {
     }
 }
 
-/// The interval whose due entry holds the state stream's watermark.
+/// The interval whose due entry holds the watermark of the state stream.
 pub(crate) fn state_interval(schedule: &ByProduct<Interval>) -> Option<Interval> {
     schedule.iter().map(|(_, interval)| *interval).min()
-}
-
-/// A part of a list, and where the next part begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListPage<T, C> {
-    /// The items.
-    pub items: Vec<T>,
-    /// What to ask for the next part with; `None` at the end.
-    pub next_cursor: Option<C>,
-}
-
-/// Everything that a newly linked record has.
-#[derive(Clone, Debug)]
-pub struct NewRecord {
-    /// Its head.
-    pub head: RecordHead,
-    /// Its consent.
-    pub consent: Consent,
-    /// Its accounts, [`MAX_ACCOUNTS_PER_RECORD`] at most.
-    pub accounts: Vec<Account>,
-    /// Its due entries, one for each interval of the head's schedule.
-    pub due_entries: Vec<DueEntry>,
-    /// The first entries of its feed, which tell that it was linked. The head's numbers are theirs.
-    pub feed_entries: Vec<FeedEntry>,
 }
 
 /// The attribute of the interval whose due entry holds a product.
@@ -156,158 +144,112 @@ pub(crate) const fn interval_attribute(product: Product) -> &'static str {
     }
 }
 
-pub(crate) fn record_partition(record: RecordId) -> String {
-    format!("REC#{record}")
-}
-
-pub(crate) fn head_key(record: RecordId) -> Key {
-    Key::new(record_partition(record), HEAD_SORT_KEY)
-}
-
 /// The links to a record: from its customer, and from its app.
-pub(crate) fn record_links(head: &RecordHead) -> [Key; 2] {
-    let of_customer = format!(
-        "{}{}",
-        customers::record_link_prefix(head.customer),
-        head.record
-    );
+pub(crate) fn record_links(head: &RecordHead) -> [Key<'static>; 2] {
+    let RecordHead {
+        record,
+        app,
+        customer,
+        ..
+    } = *head;
     [
-        Key::new(
-            customers::customer_partition(head.customer.tag()),
-            of_customer,
-        ),
-        Key::new(
-            apps::app_partition(head.app),
-            format!("{LINK_PREFIX}{}", head.record),
-        ),
+        Key::RecordLinkOfCustomer { customer, record },
+        Key::RecordLinkOfApp { app, record },
     ]
 }
 
-fn write_head(head: &RecordHead) -> Result<Attributes, StoreError> {
+/// The options and the meta of a head as JSON; no meta where it is empty.
+fn write_options(
+    head: &RecordHead,
+) -> Result<(AttributeValue, Option<AttributeValue>), StoreError> {
     let options = json_value(KIND, &head.options)?;
     let meta = match head.meta.is_empty() {
         true => None,
         false => Some(json_value(KIND, &head.meta)?),
     };
-    let bytes = |it: &aws_sdk_dynamodb::types::AttributeValue| it.as_s().map_or(0, String::len);
-    if bytes(&options) + meta.as_ref().map_or(0, bytes) > MAX_OPTIONS_BYTES {
+    let bytes: usize = [Some(&options), meta.as_ref()]
+        .into_iter()
+        .flatten()
+        .map(value_size)
+        .sum();
+    if bytes > MAX_OPTIONS_BYTES {
         return Err(StoreError::BoundExceeded {
             what: "bytes of options",
             bound: MAX_OPTIONS_BYTES,
         });
     }
-    let draft = ItemBuilder::new(head_key(head.record))
-        .with_attribute("app", string_value(head.app.to_string()))
-        .with_attribute("cus", string_value(head.customer.to_string()))
-        .with_attribute("ins", string_value(head.bank.to_string()))
-        .with_attribute("q", number_value(head.seq))
+    Ok((options, meta))
+}
+
+/// The item of a head.
+///
+/// # Errors
+///
+/// [`StoreError::BoundExceeded`] for more than [`MAX_OPTIONS_BYTES`] of options and meta.
+pub(crate) fn write_head(head: &RecordHead) -> Result<Attributes, StoreError> {
+    let (options, meta) = write_options(head)?;
+    let mut builder = ItemBuilder::new(Key::RecordHead(head.record))
+        .with_attribute(APP_ATTRIBUTE, text_value(head.app))
+        .with_attribute(CUSTOMER_ATTRIBUTE, text_value(head.customer))
+        .with_attribute(BANK_ATTRIBUTE, text_value(head.bank))
+        .with_attribute(SEQ_ATTRIBUTE, number_value(head.seq))
         .with_attribute(STATE_SEQ_ATTRIBUTE, number_value(head.state_seq))
-        .with_attribute("st", string_value(head.status.as_str()))
+        .with_attribute(STATUS_ATTRIBUTE, string_value(head.status.as_str()))
         .with_attribute(
-            "fp",
-            aws_sdk_dynamodb::types::AttributeValue::Bool(head.first_fetch_done),
+            FIRST_FETCH_ATTRIBUTE,
+            AttributeValue::Bool(head.first_fetch_done),
         )
         .with_optional(
             TRANSACTION_COUNT_ATTRIBUTE,
             head.transaction_count.map(number_value),
         )
-        .with_attribute("op", options)
-        .with_optional("me", meta)
-        .with_attribute("mo", number_value(head.backfill_months))
-        .with_attribute("c", millis_value(head.created_at))
-        .with_attribute("u", millis_value(head.last_changed_at));
-    let draft = head
-        .schedule
-        .iter()
-        .fold(draft, |draft, (product, interval)| {
-            draft.with_attribute(interval_attribute(product), string_value(interval.as_str()))
-        });
-    Ok(watermarks::write_watermarks(draft, &head.watermarks).build())
+        .with_attribute(OPTIONS_ATTRIBUTE, options)
+        .with_optional(META_ATTRIBUTE, meta)
+        .with_attribute(
+            BACKFILL_MONTHS_ATTRIBUTE,
+            number_value(head.backfill_months),
+        )
+        .with_attribute(CREATED_ATTRIBUTE, millis_value(head.created_at))
+        .with_attribute(CHANGED_ATTRIBUTE, millis_value(head.last_changed_at));
+    for (product, interval) in head.schedule.iter() {
+        let interval = string_value(interval.as_str());
+        builder = builder.with_attribute(interval_attribute(product), interval);
+    }
+    Ok(watermarks::write_watermarks(builder, &head.watermarks).build())
 }
 
 fn read_head(item: &Attributes) -> Result<RecordHead, StoreError> {
     let reader = ItemReader::new(KIND, item);
-    let record = reader
-        .read_text("pk")?
-        .strip_prefix(LINK_PREFIX)
-        .and_then(|id| id.parse().ok())
-        .ok_or_else(|| reader.corrupt_error("pk"))?;
     let mut schedule = ByProduct::default();
     for product in Product::ALL {
         *schedule.get_mut(product) =
             reader.read_optional(interval_attribute(product), ItemReader::read_parsed)?;
     }
     Ok(RecordHead {
-        record,
-        app: reader.read_parsed("app")?,
-        customer: reader.read_parsed("cus")?,
-        bank: reader.read_parsed("ins")?,
-        seq: Seq(reader.read_number("q")?),
+        record: reader.parse_partition(key::parse_record_partition)?,
+        app: reader.read_parsed(APP_ATTRIBUTE)?,
+        customer: reader.read_parsed(CUSTOMER_ATTRIBUTE)?,
+        bank: reader.read_parsed(BANK_ATTRIBUTE)?,
+        seq: Seq(reader.read_number(SEQ_ATTRIBUTE)?),
         watermarks: watermarks::read_watermarks(&reader)?,
         state_seq: Seq(reader.read_number(STATE_SEQ_ATTRIBUTE)?),
         schedule,
-        status: RecordStatus::parse(reader.read_text("st")?)
-            .ok_or_else(|| reader.corrupt_error("st"))?,
-        first_fetch_done: reader.read_flag("fp")?,
+        status: RecordStatus::parse(reader.read_text(STATUS_ATTRIBUTE)?)
+            .ok_or_else(|| reader.corrupt_error(STATUS_ATTRIBUTE))?,
+        first_fetch_done: reader.read_flag(FIRST_FETCH_ATTRIBUTE)?,
         transaction_count: reader
             .read_optional(TRANSACTION_COUNT_ATTRIBUTE, ItemReader::read_number)?,
-        options: reader.read_json("op")?,
+        options: reader.read_json(OPTIONS_ATTRIBUTE)?,
         meta: reader
-            .read_optional("me", ItemReader::read_json)?
+            .read_optional(META_ATTRIBUTE, ItemReader::read_json)?
             .unwrap_or_default(),
-        backfill_months: reader.read_number("mo")?,
-        created_at: reader.read_millis("c")?,
-        last_changed_at: reader.read_millis("u")?,
+        backfill_months: reader.read_number(BACKFILL_MONTHS_ATTRIBUTE)?,
+        created_at: reader.read_millis(CREATED_ATTRIBUTE)?,
+        last_changed_at: reader.read_millis(CHANGED_ATTRIBUTE)?,
     })
 }
 
 impl Store {
-    /// Stores a newly linked record, all of it or nothing. Says which intervals' rules may have to
-    /// be switched on for it.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::AlreadyExists`] where the record or one of its accounts does;
-    /// [`StoreError::Bound`] for too many accounts or too large options.
-    pub async fn create_record(&self, new: &NewRecord) -> Result<IntervalChanges, StoreError> {
-        if new.accounts.len() > MAX_ACCOUNTS_PER_RECORD {
-            return Err(StoreError::BoundExceeded {
-                what: "accounts of a record",
-                bound: MAX_ACCOUNTS_PER_RECORD,
-            });
-        }
-        let head = &new.head;
-        let links = record_links(head);
-        let mut items = vec![write_head(head)?, consents::write_consent(&new.consent)?];
-        for account in &new.accounts {
-            items.push(accounts::write_account(account)?);
-        }
-        items.extend(new.due_entries.iter().map(due_entries::write_due_entry));
-        items.extend(feed::write_entries(&new.feed_entries)?);
-        items.extend(links.map(Key::into_attributes));
-        let mut actions: Vec<_> = items
-            .into_iter()
-            .map(|item| self.put_action(item, vec![Condition::Absent]))
-            .collect();
-        let joined: Vec<Interval> = new
-            .due_entries
-            .iter()
-            .map(|entry| entry.key.interval)
-            .collect();
-        actions.extend(
-            new.due_entries
-                .iter()
-                .map(|entry| self.update_action(interval_counts::count_update(&entry.key, 1))),
-        );
-        let watch = self.count_before_change(joined, vec![]).await?;
-        match self.transact_write(actions).await? {
-            TransactWriteOutcome::Committed => self.compare_interval_counts(watch).await,
-            TransactWriteOutcome::ConditionFailed(_) => {
-                Err(StoreError::AlreadyExists { kind: "record" })
-            }
-        }
-    }
-
     /// The head of a record.
     ///
     /// # Errors
@@ -318,11 +260,11 @@ impl Store {
         record: RecordId,
         consistency: Consistency,
     ) -> Result<Option<RecordHead>, StoreError> {
-        let item = self.get_item(head_key(record), consistency).await?;
+        let item = self.get_item(Key::RecordHead(record), consistency).await?;
         item.as_ref().map(read_head).transpose()
     }
 
-    /// The heads of these records that exist, in the order asked for.
+    /// The heads of these records that exist, in the order of the ids. No record may be there twice.
     ///
     /// # Errors
     ///
@@ -332,27 +274,26 @@ impl Store {
         records: &[RecordId],
         consistency: Consistency,
     ) -> Result<Vec<RecordHead>, StoreError> {
-        let keys = records.iter().copied().map(head_key).collect();
+        let keys = records.iter().copied().map(Key::RecordHead);
         let items = self.batch_get_items(keys, consistency).await?;
         let mut heads = items.iter().map(read_head).collect::<Result<Vec<_>, _>>()?;
-        let place = |head: &RecordHead| records.iter().position(|record| *record == head.record);
-        heads.sort_by_key(place);
+        heads.sort_by_key(|head| records.iter().position(|record| *record == head.record));
         Ok(heads)
     }
 
-    /// The records of a customer, in the order of their ids; which there are is read strongly.
+    /// The records of a customer, in the order of their ids. The list is read strongly, the heads eventually.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Bound`] for more than [`MAX_RECORDS_PER_CUSTOMER`].
+    /// [`StoreError::BoundExceeded`] for more than [`MAX_RECORDS_PER_CUSTOMER`].
     pub async fn list_records_of_customer(
         &self,
         customer: CustomerId,
     ) -> Result<Vec<RecordHead>, StoreError> {
         let records: Vec<RecordId> = self
-            .linked_ids(
-                customers::customer_partition(customer.tag()),
-                &customers::record_link_prefix(customer),
+            .list_linked_ids(
+                key::customer_partition(customer.tag()),
+                &key::record_link_prefix(customer),
                 None,
                 MAX_RECORDS_PER_CUSTOMER + 1,
                 Consistency::Strong,
@@ -380,18 +321,16 @@ impl Store {
         limit: usize,
     ) -> Result<ListPage<RecordHead, RecordId>, StoreError> {
         let ids = self
-            .linked_ids(
-                apps::app_partition(app),
-                LINK_PREFIX,
+            .list_linked_ids(
+                key::app_partition(app),
+                key::RECORD_PREFIX,
                 after,
                 limit,
                 Consistency::Eventual,
             )
             .await?;
-        Ok(ListPage {
-            items: self.load_heads(&ids, Consistency::Eventual).await?,
-            next_cursor: ids.last().copied().filter(|_| ids.len() == limit),
-        })
+        let heads = self.load_heads(&ids, Consistency::Eventual).await?;
+        Ok(ListPage::from_limited(heads, &ids, limit))
     }
 
     /// Sets the status of a record.
@@ -404,8 +343,8 @@ impl Store {
         record: RecordId,
         status: RecordStatus,
     ) -> Result<(), StoreError> {
-        let update = ItemUpdate::new(head_key(record))
-            .set_attribute("st", string_value(status.as_str()))
+        let update = ItemUpdate::new(Key::RecordHead(record))
+            .set_attribute(STATUS_ATTRIBUTE, string_value(status.as_str()))
             .with_condition(Condition::Exists);
         if self.update_item(update).await? {
             Ok(())
@@ -420,11 +359,11 @@ mod tests {
     use okra_core::sync::digest::Digest;
 
     use super::*;
-    use crate::table::item::item_size;
+    use crate::table::attributes::item_size;
 
     #[test]
     fn a_head_survives_its_item_and_is_one_write_unit() {
-        let mark = Some(Watermark {
+        let watermark = Some(Watermark {
             digest: Some(Digest([255; 16])),
             seq: Seq(999_999_999),
         });
@@ -436,8 +375,8 @@ mod tests {
             bank: BankId::derive(&[b"bank"]),
             seq: Seq(999_999_999),
             watermarks: ByProduct {
-                balance: mark,
-                transactions: mark,
+                balance: watermark,
+                transactions: watermark,
             },
             state_seq: Seq(u64::MAX),
             schedule: ByProduct {
@@ -458,7 +397,7 @@ mod tests {
         assert_eq!(read_head(&item).unwrap(), head);
 
         let options = serde_json::json!({ "note": "x".repeat(MAX_OPTIONS_BYTES) });
-        let refused = write_head(&RecordHead { options, ..head });
-        assert!(matches!(refused, Err(StoreError::BoundExceeded { .. })));
+        let rejected = write_head(&RecordHead { options, ..head });
+        assert!(matches!(rejected, Err(StoreError::BoundExceeded { .. })));
     }
 }

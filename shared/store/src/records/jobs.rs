@@ -1,4 +1,5 @@
-//! Jobs: refreshes on demand of one product of a record. A second request joins the one that runs.
+//! Jobs: on-demand refreshes of one product of a record. A second request joins the job that is running. Only the last
+//! job of a product is stored; of those before it, when the last one got a response and when the last one failed.
 
 use std::collections::HashMap;
 
@@ -11,19 +12,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
-    records::heads,
+    key::Key,
     table::{
-        expression::{Condition, ItemUpdate},
-        item::{
-            Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, PK, SK, TTL_ATTRIBUTE,
-            expiry_value, json_value, millis_value, number_value, string_value,
+        attributes::{
+            Attributes, JSON_ATTRIBUTE, PrimaryKey, SK, TTL_ATTRIBUTE, expiry_value, json_value,
+            millis_value, number_value, string_value,
         },
+        expression::{Condition, ItemUpdate},
+        item::{ItemBuilder, ItemReader},
     },
 };
 
 const KIND: &str = "job";
 const ID_ATTRIBUTE: &str = "id";
-/// Until when a job counts as running; 0 once it is done.
+/// Until when a job counts as running; 0 once it has ended.
 const RUNNING_UNTIL_ATTRIBUTE: &str = "u";
 const OUTCOME_ATTRIBUTE: &str = "o";
 const ENDED_AT_ATTRIBUTE: &str = "d";
@@ -31,41 +33,42 @@ const FINDINGS_ATTRIBUTE: &str = "c";
 const STARTED_AT_ATTRIBUTE: &str = "b";
 const REASON_ATTRIBUTE: &str = "f";
 const RETRY_AT_ATTRIBUTE: &str = "n";
-/// When the last one ended that had an answer, and that had none.
+/// When the last job ended that got a response from the bank.
 const LAST_RESPONSE_ATTRIBUTE: &str = "y";
+/// When the last job ended that got none.
 const LAST_FAILURE_ATTRIBUTE: &str = "x";
 
-/// The outcome of a job that had no answer.
+/// The outcome of a job that got no response from the bank.
 pub const FAILED_OUTCOME: &str = "failed";
 
-/// How long a job counts as running: whoever ran it has crashed then.
+/// How long a job counts as running: after that, whoever ran it has crashed.
 const RUNNING_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 
-/// Seconds that a job is remembered: longer than any day's quota looks back.
+/// Seconds that a job is stored: longer than a day's quota looks back.
 const JOB_RETENTION_S: i64 = 25 * 60 * 60;
 
-/// A refresh on demand.
+/// An on-demand refresh of one product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Its id: that of the chunk which does it.
+    /// Its id: that of the chunk which carries it out.
     pub id: String,
-    /// What came of it; `None` while it runs.
+    /// Its outcome; `None` while it runs.
     pub outcome: Option<String>,
-    /// Why the bank's answer could not be had of an account or more, once it is done.
+    /// Why one account or more could not be fetched, once it has ended.
     pub fault_class: Option<FaultClass>,
-    /// From when on the bank may be asked again, where it said so.
+    /// From when on the bank takes requests again, where it said so.
     pub retry_at: Option<Timestamp>,
-    /// What it found, once it is done.
+    /// What it found, once it has ended.
     pub findings: JobFindings,
-    /// When it was begun; `None` where it was before that was kept.
+    /// When it began; `None` in jobs that were stored before this was.
     pub started_at: Option<Timestamp>,
-    /// When it was done.
+    /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// When the last job ended that had an answer: this one, or one before it.
+    /// When the last job ended that got a response: this one, or one before it.
     pub last_response_at: Option<Timestamp>,
-    /// When the last job ended that had none.
+    /// When the last job ended that got none.
     pub last_failure_at: Option<Timestamp>,
-    /// When the refreshes of the last day began that were asked for without the user.
+    /// When the unattended on-demand refreshes of the last day began.
     pub unattended_requests: OnDemandStarts,
     running_until: Timestamp,
 }
@@ -84,26 +87,26 @@ pub struct JobFindings {
 }
 
 impl Job {
-    /// True while it runs, as far as one knows.
+    /// True while it runs: it has not ended, and its time is not over.
     pub fn is_running(&self, now: Timestamp) -> bool {
         self.running_until > now
     }
 }
 
-/// What came of a job.
+/// How a job ended.
 #[derive(Clone, Copy, Debug)]
 pub struct JobCompletion<'a> {
-    /// The outcome's name; [`FAILED`] where there was no answer.
+    /// The outcome's name; [`FAILED_OUTCOME`] where there was no response.
     pub outcome: &'a str,
-    /// Why the bank's answer could not be had of an account or more.
+    /// Why one account or more could not be fetched.
     pub fault_class: Option<FaultClass>,
-    /// From when on the bank may be asked again, where it said so.
+    /// From when on the bank takes requests again, where it said so.
     pub retry_at: Option<Timestamp>,
-    /// What was found.
+    /// What it found.
     pub findings: JobFindings,
 }
 
-/// A job to be begun.
+/// A job that begins.
 #[derive(Clone, Copy, Debug)]
 pub struct NewJob<'a> {
     /// The record.
@@ -114,15 +117,8 @@ pub struct NewJob<'a> {
     pub id: &'a str,
     /// Its chunk is not received before this time.
     pub starts_at: Timestamp,
-    /// What is asked for of the day's quota, with this one.
+    /// The unattended on-demand refreshes of the last day, with this one.
     pub unattended_requests: &'a OnDemandStarts,
-}
-
-fn job_key(record: RecordId, product: Product) -> Key {
-    Key::new(
-        heads::record_partition(record),
-        format!("JOB#{}", product.as_str()),
-    )
 }
 
 fn read_job(item: &Attributes) -> Result<Job, StoreError> {
@@ -149,41 +145,50 @@ fn read_job(item: &Attributes) -> Result<Job, StoreError> {
 }
 
 impl Store {
-    /// Begins a job where the last one still is `before`, which does not run. False where it is not:
-    /// another began meanwhile.
+    /// Begins a job in place of `expected`, which does not run. False, and nothing stored, where another job began
+    /// meanwhile.
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
+    /// [`StoreError`]; [`StoreError::OutOfRange`] for a start that is too late to be stored.
     pub async fn begin_job(
         &self,
         new: NewJob<'_>,
         expected: Option<&Job>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let until = new.starts_at.saturating_add(RUNNING_TIMEOUT);
-        let item = ItemBuilder::new(job_key(new.record, new.product))
+        let until =
+            new.starts_at
+                .checked_add(RUNNING_TIMEOUT)
+                .map_err(|_| StoreError::OutOfRange {
+                    what: "the start of a job",
+                })?;
+        let key = Key::Job {
+            record: new.record,
+            product: new.product,
+        };
+        let item = ItemBuilder::new(key)
             .with_attribute(ID_ATTRIBUTE, string_value(new.id))
-            .with_attribute(RUNNING_UNTIL_ATTRIBUTE, millis_value(until.unwrap_or(now)))
+            .with_attribute(RUNNING_UNTIL_ATTRIBUTE, millis_value(until))
             .with_attribute(STARTED_AT_ATTRIBUTE, millis_value(now))
             .with_optional(
                 LAST_RESPONSE_ATTRIBUTE,
                 expected
-                    .and_then(|it| it.last_response_at)
+                    .and_then(|job| job.last_response_at)
                     .map(millis_value),
             )
             .with_optional(
                 LAST_FAILURE_ATTRIBUTE,
-                expected.and_then(|it| it.last_failure_at).map(millis_value),
+                expected
+                    .and_then(|job| job.last_failure_at)
+                    .map(millis_value),
             )
-            .with_attribute(JSON_ATTRIBUTE, json_value(KIND, new.unattended_requests)?)
+            .with_json(KIND, new.unattended_requests)?
             .with_expiry(now, JOB_RETENTION_S)
             .build();
-        let unmoved = match expected {
-            Some(before) => Condition::Equals(ID_ATTRIBUTE, Some(string_value(before.id.as_str()))),
-            None => Condition::Absent,
-        };
-        self.put_item_if(item, vec![unmoved]).await
+        let expected_id = expected.map(|job| string_value(job.id.as_str()));
+        self.put_item_if(item, vec![Condition::Equals(ID_ATTRIBUTE, expected_id)])
+            .await
     }
 
     /// The last job of a record and product.
@@ -197,11 +202,13 @@ impl Store {
         product: Product,
         consistency: Consistency,
     ) -> Result<Option<Job>, StoreError> {
-        let item = self.get_item(job_key(record, product), consistency).await?;
+        let item = self
+            .get_item(Key::Job { record, product }, consistency)
+            .await?;
         item.as_ref().map(read_job).transpose()
     }
 
-    /// The last jobs of these records and products, where there are any; read eventually. No pair may be
+    /// The last jobs of these records and products that exist; read eventually. No pair may be
     /// there twice.
     ///
     /// # Errors
@@ -211,33 +218,27 @@ impl Store {
         &self,
         record_products: &[(RecordId, Product)],
     ) -> Result<HashMap<(RecordId, Product), Job>, StoreError> {
-        let places: HashMap<_, _> = record_products
-            .iter()
-            .map(|&(record, product)| {
-                let Key { pk, sk } = job_key(record, product);
-                ((pk, sk), (record, product))
-            })
-            .collect();
         let keys = record_products
             .iter()
-            .map(|&(record, product)| job_key(record, product));
-        let items = self
-            .batch_get_items(keys.collect(), Consistency::Eventual)
-            .await?;
+            .map(|&(record, product)| Key::Job { record, product });
+        let by_key: HashMap<PrimaryKey, (RecordId, Product)> = keys
+            .clone()
+            .map(PrimaryKey::from)
+            .zip(record_products.iter().copied())
+            .collect();
+        let items = self.batch_get_items(keys, Consistency::Eventual).await?;
         let mut jobs = HashMap::with_capacity(items.len());
         for item in &items {
             let reader = ItemReader::new(KIND, item);
-            let place = (
-                reader.read_text(PK)?.to_owned(),
-                reader.read_text(SK)?.to_owned(),
-            );
-            let place = places.get(&place).ok_or_else(|| reader.corrupt_error(SK))?;
-            jobs.insert(*place, read_job(item)?);
+            let record_product = by_key
+                .get(&reader.read_primary_key()?)
+                .ok_or_else(|| reader.corrupt_error(SK))?;
+            jobs.insert(*record_product, read_job(item)?);
         }
         Ok(jobs)
     }
 
-    /// Ends a job, where it is the last one.
+    /// Stores how a job ended, where no other began after it.
     ///
     /// # Errors
     ///
@@ -250,7 +251,7 @@ impl Store {
         completion: JobCompletion<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let ended = match completion.outcome {
+        let ended_attribute = match completion.outcome {
             FAILED_OUTCOME => LAST_FAILURE_ATTRIBUTE,
             _ => LAST_RESPONSE_ATTRIBUTE,
         };
@@ -258,13 +259,13 @@ impl Store {
             .fault_class
             .map(|reason| json_value(KIND, &reason))
             .transpose()?;
-        let update = ItemUpdate::new(job_key(record, product))
+        let update = ItemUpdate::new(Key::Job { record, product })
             .set_attribute(RUNNING_UNTIL_ATTRIBUTE, number_value(0))
             .set_attribute(OUTCOME_ATTRIBUTE, string_value(completion.outcome))
             .set_or_remove(REASON_ATTRIBUTE, reason)
             .set_or_remove(RETRY_AT_ATTRIBUTE, completion.retry_at.map(millis_value))
             .set_attribute(FINDINGS_ATTRIBUTE, json_value(KIND, &completion.findings)?)
-            .set_attribute(ended, millis_value(now))
+            .set_attribute(ended_attribute, millis_value(now))
             .set_attribute(ENDED_AT_ATTRIBUTE, millis_value(now))
             .set_attribute(TTL_ATTRIBUTE, expiry_value(now, JOB_RETENTION_S))
             .with_condition(Condition::Equals(ID_ATTRIBUTE, Some(string_value(id))));

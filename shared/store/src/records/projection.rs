@@ -4,12 +4,12 @@
 //! it was written by, and takes only what a later entry says. A removed transaction leaves a
 //! tombstone, which keeps its number as well. So the projection of a set of entries is the same in
 //! whatever order, however often and by however many at once they are projected: a refresh that was
-//! interrupted is healed by projecting again, and one that is late harms nothing.
+//! interrupted is completed by projecting again, and one that is late does no harm.
 //!
 //! DynamoDB deletes a tombstone 15 days after the removal was committed. An entry projected later
 //! than that could bring a removed row back, but no message lives that long, and whoever projects a
-//! feed from further back does so in order and up to its head, where the last word on each row is
-//! again the one that stays.
+//! feed from further back does so in order and up to its head, so that again the last change of
+//! each row is the one that stays.
 
 use std::collections::BTreeMap;
 
@@ -34,14 +34,15 @@ use crate::{
 /// Writes in flight at most.
 const MAX_CONCURRENT_WRITES: usize = 16;
 
-/// The last word of some entries on each register they speak of.
+/// The last change that some entries make to each register.
 #[derive(Default)]
 struct Projection<'a> {
     balances: BTreeMap<AccountId, (&'a FeedEntry, &'a BalanceFacts)>,
     states: BTreeMap<(AccountId, Product), (&'a FeedEntry, &'a ProductChange)>,
     drifts: BTreeMap<AccountId, (&'a FeedEntry, bool)>,
     /// `None`: removed.
-    rows: BTreeMap<(AccountId, TransactionId), (&'a FeedEntry, Option<&'a TransactionFacts>)>,
+    transactions:
+        BTreeMap<(AccountId, TransactionId), (&'a FeedEntry, Option<&'a TransactionFacts>)>,
 }
 
 impl<'a> Projection<'a> {
@@ -75,11 +76,11 @@ impl<'a> Projection<'a> {
             Change::Transactions(diff) => {
                 let removed = diff.removed.iter().map(|row| (row.id, None));
                 let modified = diff.modified.iter().map(|row| &row.after);
-                let kept = modified
+                let present = modified
                     .chain(&diff.added)
                     .map(|row| (row.id, Some(&row.facts)));
-                for (id, facts) in removed.chain(kept) {
-                    self.rows.insert((account, id), (entry, facts));
+                for (id, facts) in removed.chain(present) {
+                    self.transactions.insert((account, id), (entry, facts));
                 }
             }
         }
@@ -89,23 +90,11 @@ impl<'a> Projection<'a> {
         let balances = self.balances.into_iter().map(|(account, (entry, facts))| {
             accounts::balance_update(account, entry.seq, entry.committed_at, facts)
         });
-        let rows = self
-            .rows
+        let transactions = self
+            .transactions
             .into_iter()
-            .map(|((account, id), (entry, facts))| match facts {
-                Some(facts) => transactions::transaction_update(
-                    account,
-                    id,
-                    entry.seq,
-                    entry.committed_at,
-                    facts,
-                ),
-                None => Ok(transactions::tombstone_update(
-                    account,
-                    id,
-                    entry.seq,
-                    entry.committed_at,
-                )),
+            .map(|((account, id), (entry, facts))| {
+                transactions::transaction_update(account, id, entry, facts)
             });
         let states = self
             .states
@@ -116,18 +105,20 @@ impl<'a> Projection<'a> {
         let drifts = self
             .drifts
             .into_iter()
-            .map(|(account, (entry, told))| Ok(accounts::drift_update(account, entry.seq, told)));
-        balances.chain(rows).chain(states).chain(drifts)
+            .map(|(account, (entry, is_reported))| {
+                Ok(accounts::drift_update(account, entry.seq, is_reported))
+            });
+        balances.chain(transactions).chain(states).chain(drifts)
     }
 }
 
 impl Store {
-    /// Writes what entries of a record's feed say into its balances and transactions; see the module's
-    /// law. One write unit for each balance and each transaction of up to 1 KB.
+    /// Writes the changes of entries of a record's feed into its balances and transactions; see the module's
+    /// rule. One write unit for each balance and each transaction of up to 1 KB.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; then some of it may be written, and projecting again writes the rest.
+    /// [`StoreError`]; then some of them may be written, and projecting again writes the rest.
     pub async fn project_entries(&self, entries: &[FeedEntry]) -> Result<(), StoreError> {
         let updates = Projection::from_entries(entries)
             .into_updates()

@@ -1,4 +1,4 @@
-//! Subscriptions: data sync as an app asked for it.
+//! Subscriptions: the data sync of a record that an app requested.
 
 use jiff::Timestamp;
 use okra_core::model::{
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
-    records::heads,
+    key::{self, Key},
     table::{
-        call::{KeyRange, ReadLimit},
-        item::{ItemReader, JSON_ATTRIBUTE, Key, json_item},
+        item::{json_item, read_json_item},
+        key_range::{KeyRange, ReadLimit},
     },
 };
 
@@ -21,9 +21,8 @@ use crate::{
 pub const MAX_SUBSCRIPTIONS_PER_RECORD: usize = 100;
 
 const KIND: &str = "subscription";
-const SUBSCRIPTION_PREFIX: &str = "SUB#";
 
-/// Data sync asked for.
+/// Data sync of a record: which products, how often, and where their events go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscription {
     /// Its id.
@@ -37,20 +36,8 @@ pub struct Subscription {
     /// Where its events go besides the app's endpoints.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub webhook_url: Option<String>,
-    /// When it was asked for.
+    /// When it was requested.
     pub created_at: Timestamp,
-}
-
-/// True for the key of a subscription.
-pub(crate) fn is_subscription_key(key: &Key) -> bool {
-    key.sk.starts_with(SUBSCRIPTION_PREFIX)
-}
-
-fn subscription_key(record: RecordId, id: SubscriptionId) -> Key {
-    Key::new(
-        heads::record_partition(record),
-        format!("{SUBSCRIPTION_PREFIX}{id}"),
-    )
 }
 
 impl Store {
@@ -60,28 +47,33 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_subscription(&self, subscription: &Subscription) -> Result<(), StoreError> {
-        let key = subscription_key(subscription.record, subscription.id);
+        let key = Key::Subscription {
+            record: subscription.record,
+            subscription: subscription.id,
+        };
         self.put_item(json_item(KIND, key, subscription)?).await
     }
 
-    /// The subscriptions of a record.
+    /// The subscriptions of a record, in the order of their ids; read eventually.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Bound`] for more than [`MAX_SUBSCRIPTIONS_PER_RECORD`].
+    /// [`StoreError::BoundExceeded`] for more than [`MAX_SUBSCRIPTIONS_PER_RECORD`].
     pub async fn list_subscriptions(
         &self,
         record: RecordId,
     ) -> Result<Vec<Subscription>, StoreError> {
-        let take = ReadLimit::All {
+        let limit = ReadLimit::All {
             bound: MAX_SUBSCRIPTIONS_PER_RECORD,
             what: "subscriptions of a record",
         };
-        let range = KeyRange::with_prefix(heads::record_partition(record), SUBSCRIPTION_PREFIX);
-        let items = self.query_range(range, take, Consistency::Eventual).await?;
+        let range = KeyRange::with_prefix(key::record_partition(record), key::SUBSCRIPTION_PREFIX);
+        let items = self
+            .query_range(range, limit, Consistency::Eventual)
+            .await?;
         items
             .iter()
-            .map(|item| ItemReader::new(KIND, item).read_json(JSON_ATTRIBUTE))
+            .map(|item| read_json_item(KIND, item))
             .collect()
     }
 
@@ -93,8 +85,12 @@ impl Store {
     pub async fn delete_subscription(
         &self,
         record: RecordId,
-        id: SubscriptionId,
+        subscription: SubscriptionId,
     ) -> Result<(), StoreError> {
-        self.delete_item(subscription_key(record, id)).await
+        self.delete_item(Key::Subscription {
+            record,
+            subscription,
+        })
+        .await
     }
 }

@@ -1,43 +1,49 @@
 //! Transactions. A row's key is made of its account and its id, and both are read from the key: the
-//! day in it is the one the row was first seen under, so that rows never move.
+//! day in it is the one that the row was first seen under, so that rows never move. What was removed leaves a tombstone
+//! for a while, which says which feed entry removed it.
 
-use data_encoding::HEXLOWER;
 use jiff::{Timestamp, civil::Date};
-use okra_core::model::{
-    ids::{ACCOUNT_TAG_BYTES, AccountId, AccountTag, EpochDay, ID_BYTES, Seq, TransactionId},
-    snapshot::{Transaction, TransactionFacts},
+use okra_core::{
+    model::{
+        ids::{AccountId, EpochDay, Seq, TransactionId},
+        snapshot::{Transaction, TransactionFacts},
+    },
+    sync::feed::FeedEntry,
 };
 
 use crate::{
     Consistency, Store, StoreError,
+    key::{self, Key},
     table::{
-        call::{KeyRange, ReadLimit, SortOrder},
-        expression::{Condition, ItemUpdate},
-        item::{
-            Attributes, ItemReader, JSON_ATTRIBUTE, Key, TTL_ATTRIBUTE, expiry_value, json_value,
-            millis_value, number_value,
+        attributes::{
+            Attributes, HIGHEST_SORT_CHAR, JSON_ATTRIBUTE, SK, TTL_ATTRIBUTE, expiry_value,
+            json_value, millis_value, number_value,
         },
+        expression::{Condition, ItemUpdate},
+        item::ItemReader,
+        key_range::{KeyRange, ReadLimit, SortOrder},
     },
 };
 
 /// Days that a transaction's date may be from the day it was first seen under.
 pub const DATE_SLACK_DAYS: u16 = 31;
 
-/// Rows that are read at once at most.
+/// Transactions of an account that are read at once at most.
 pub const MAX_TRANSACTIONS_PER_READ: usize = 20_000;
 
-/// Seconds that a removed transaction leaves a trace.
+/// Seconds that the tombstone of a removed transaction is stored: 15 days.
 const TOMBSTONE_RETENTION_S: i64 = 15 * 24 * 3600;
 
 const KIND: &str = "transaction";
 
-/// Bytes of an id after the tag (and, for a transaction, the day).
-const HASH_BYTES: usize = ID_BYTES - ACCOUNT_TAG_BYTES - 2;
+const SEQ_ATTRIBUTE: &str = "q";
+const CREATED_ATTRIBUTE: &str = "c";
+const UPDATED_ATTRIBUTE: &str = "u";
 
 /// A transaction as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredTransaction {
-    /// Its account; that leads to record, app, customer and bank.
+    /// Its account, which leads to record, app, customer and bank.
     pub account: AccountId,
     /// The transaction.
     pub transaction: Transaction,
@@ -49,115 +55,84 @@ pub struct StoredTransaction {
     pub last_updated: Timestamp,
 }
 
-/// The partition of an account's transactions.
-pub(crate) fn transactions_partition(tag: AccountTag) -> String {
-    format!("ACC#{}", HEXLOWER.encode(&tag))
-}
-
-fn transaction_key(account: AccountId, id: TransactionId) -> Key {
-    let rest = HEXLOWER.encode(&account.as_bytes()[ACCOUNT_TAG_BYTES..]);
-    Key::new(
-        transactions_partition(account.tag()),
-        format!("{}{rest}", sort_key_prefix(id)),
-    )
-}
-
-/// What the sort keys of an id begin with, in whichever account.
-fn sort_key_prefix(id: TransactionId) -> String {
-    let hash = HEXLOWER.encode(&id.as_bytes()[ACCOUNT_TAG_BYTES + 2..]);
-    format!("T#{}#{hash}#", format_day(id.day()))
-}
-
-fn format_day(day: EpochDay) -> String {
-    format!("{:05}", day.0)
-}
-
-fn parse_transaction_key(pk: &str, sk: &str) -> Option<(AccountId, TransactionId)> {
-    let decode = |text: &str| HEXLOWER.decode(text.as_bytes()).ok();
-    let tag = decode(pk.strip_prefix("ACC#")?)?;
-    let mut parts = sk.strip_prefix("T#")?.split('#');
-    let day: u16 = parts.next()?.parse().ok()?;
-    let hash = decode(parts.next()?).filter(|hash| hash.len() == HASH_BYTES)?;
-    let rest = decode(parts.next()?)?;
-    let account = [tag.as_slice(), &rest].concat().try_into().ok()?;
-    let id = [tag.as_slice(), &day.to_be_bytes(), &hash]
-        .concat()
-        .try_into()
-        .ok()?;
-    Some((
-        AccountId::from_bytes(account),
-        TransactionId::from_bytes(id),
-    ))
-}
-
 /// `None` for a tombstone.
 fn read_transaction(item: &Attributes) -> Result<Option<StoredTransaction>, StoreError> {
     let reader = ItemReader::new(KIND, item);
     if !reader.has_attribute(JSON_ATTRIBUTE) {
         return Ok(None);
     }
-    let (account, id) = parse_transaction_key(reader.read_text("pk")?, reader.read_text("sk")?)
-        .ok_or_else(|| reader.corrupt_error("sk"))?;
+    let (account, id) = reader.parse_key(key::parse_transaction_key)?;
     Ok(Some(StoredTransaction {
         account,
         transaction: Transaction {
             id,
             facts: reader.read_json(JSON_ATTRIBUTE)?,
         },
-        written_by_seq: Seq(reader.read_number("q")?),
-        created_at: reader.read_millis("c")?,
-        last_updated: reader.read_millis("u")?,
+        written_by_seq: Seq(reader.read_number(SEQ_ATTRIBUTE)?),
+        created_at: reader.read_millis(CREATED_ATTRIBUTE)?,
+        last_updated: reader.read_millis(UPDATED_ATTRIBUTE)?,
     }))
 }
 
-/// The row as a feed entry has it, taken where the stored one is older.
+/// The row as a feed entry has it, written where the stored one is older. Without facts, which the entry removed, it
+/// becomes a tombstone.
 pub(crate) fn transaction_update(
     account: AccountId,
-    id: TransactionId,
-    seq: Seq,
-    at: Timestamp,
-    facts: &TransactionFacts,
+    transaction: TransactionId,
+    entry: &FeedEntry,
+    facts: Option<&TransactionFacts>,
 ) -> Result<ItemUpdate, StoreError> {
-    Ok(ItemUpdate::new(transaction_key(account, id))
-        .set_attribute(JSON_ATTRIBUTE, json_value(KIND, facts)?)
-        .set_attribute("q", number_value(seq))
-        .set_attribute("u", millis_value(at))
-        .set_if_absent("c", millis_value(at))
-        .remove_attribute(TTL_ATTRIBUTE)
-        .with_condition(Condition::AbsentOrBelow("q", number_value(seq))))
+    let committed_at = millis_value(entry.committed_at);
+    let key = Key::Transaction {
+        account,
+        transaction,
+    };
+    let update = ItemUpdate::new(key)
+        .set_attribute(SEQ_ATTRIBUTE, number_value(entry.seq))
+        .with_condition(Condition::AbsentOrBelow(
+            SEQ_ATTRIBUTE,
+            number_value(entry.seq),
+        ));
+    Ok(match facts {
+        Some(facts) => update
+            .set_attribute(JSON_ATTRIBUTE, json_value(KIND, facts)?)
+            .set_attribute(UPDATED_ATTRIBUTE, committed_at.clone())
+            .set_if_absent(CREATED_ATTRIBUTE, committed_at)
+            .remove_attribute(TTL_ATTRIBUTE),
+        None => update
+            .set_attribute(
+                TTL_ATTRIBUTE,
+                expiry_value(entry.committed_at, TOMBSTONE_RETENTION_S),
+            )
+            .remove_attribute(JSON_ATTRIBUTE)
+            .remove_attribute(UPDATED_ATTRIBUTE)
+            .remove_attribute(CREATED_ATTRIBUTE),
+    })
 }
 
-/// A tombstone where the stored row is older.
-pub(crate) fn tombstone_update(
-    account: AccountId,
-    id: TransactionId,
-    seq: Seq,
-    at: Timestamp,
-) -> ItemUpdate {
-    ItemUpdate::new(transaction_key(account, id))
-        .set_attribute("q", number_value(seq))
-        .set_attribute(TTL_ATTRIBUTE, expiry_value(at, TOMBSTONE_RETENTION_S))
-        .remove_attribute(JSON_ATTRIBUTE)
-        .remove_attribute("u")
-        .remove_attribute("c")
-        .with_condition(Condition::AbsentOrBelow("q", number_value(seq)))
-}
-
-/// Where a reading of the newest transactions of an account goes on: at the sort key of the next.
+/// Where reading the newest transactions of an account goes on: at the sort key of the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OlderCursor(String);
 
 /// Some of the newest transactions of an account.
 #[derive(Clone, Debug)]
 pub struct NewestTransactions {
-    /// They, in no order.
+    /// The transactions, in no order.
     pub transactions: Vec<StoredTransaction>,
-    /// Where to go on, and a day after which none of those not read is; `None` where all are read.
+    /// Where to go on, and the day after which none of the remaining transactions is; `None` where all are read.
     pub next_page: Option<(OlderCursor, EpochDay)>,
 }
 
+/// The rows of an id: one, but where accounts share a tag.
+fn transaction_range(id: TransactionId) -> KeyRange {
+    KeyRange::with_prefix(
+        key::transactions_partition(id.account_tag()),
+        &key::transaction_sort_prefix(id),
+    )
+}
+
 impl Store {
-    /// At most `limit` transactions of an account, of those first seen under the last days, from `older` on;
+    /// At most `limit` transactions of an account, those first seen under the latest days first, from `cursor` on;
     /// read eventually.
     ///
     /// # Errors
@@ -169,13 +144,22 @@ impl Store {
         cursor: Option<&OlderCursor>,
         limit: usize,
     ) -> Result<NewestTransactions, StoreError> {
-        let mut range = KeyRange::with_prefix(transactions_partition(account.tag()), "T#");
+        let mut range = KeyRange::with_prefix(
+            key::transactions_partition(account.tag()),
+            key::TRANSACTION_PREFIX,
+        );
         if let Some(OlderCursor(sk)) = cursor {
-            range = range.up_to_key(sk);
+            range = range.up_to_key(sk.as_str());
         }
-        let take = ReadLimit::First(limit.saturating_add(1));
+        // One more shows where the next page begins.
+        let read_limit = ReadLimit::First(limit + 1);
         let items = self
-            .query_ordered(range, take, Consistency::Eventual, SortOrder::Descending)
+            .query_ordered(
+                range,
+                read_limit,
+                Consistency::Eventual,
+                SortOrder::Descending,
+            )
             .await?;
         let mut newest = NewestTransactions {
             transactions: Vec::with_capacity(items.len()),
@@ -184,11 +168,11 @@ impl Store {
         for (nth, item) in items.iter().enumerate() {
             if nth == limit {
                 let reader = ItemReader::new(KIND, item);
-                let sk = reader.read_text("sk")?;
-                let (_, id) = parse_transaction_key(reader.read_text("pk")?, sk)
-                    .ok_or_else(|| reader.corrupt_error("sk"))?;
+                let (_, id) = reader.parse_key(key::parse_transaction_key)?;
+                // The last days that can be stored have no day after them.
                 let latest = EpochDay(id.day().0.saturating_add(DATE_SLACK_DAYS));
-                newest.next_page = Some((OlderCursor(sk.to_owned()), latest));
+                let sk = reader.read_text(SK)?.to_owned();
+                newest.next_page = Some((OlderCursor(sk), latest));
                 break;
             }
             newest
@@ -199,12 +183,12 @@ impl Store {
     }
 
     /// The transactions of an account with dates from `from` to `to`, both inclusive, in the order of
-    /// the days they were first seen under. Finds rows whose date is within [`SLACK_DAYS`] of that
+    /// the days they were first seen under. Finds rows whose date is within [`DATE_SLACK_DAYS`] of that
     /// day.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Bound`] for more than [`MAX_ROWS`] rows.
+    /// [`StoreError::BoundExceeded`] for more than [`MAX_TRANSACTIONS_PER_READ`].
     pub async fn list_transactions(
         &self,
         account: AccountId,
@@ -212,21 +196,25 @@ impl Store {
         to: Option<Date>,
         consistency: Consistency,
     ) -> Result<Vec<StoredTransaction>, StoreError> {
+        // Days before 1970 and after 2149 cannot be stored: the range ends there.
         let first = EpochDay::from_date(from).0.saturating_sub(DATE_SLACK_DAYS);
         let last = to.map_or(u16::MAX, |to| {
             EpochDay::from_date(to).0.saturating_add(DATE_SLACK_DAYS)
         });
         let range = KeyRange::between_keys(
-            transactions_partition(account.tag()),
-            format!("T#{}", format_day(EpochDay(first))),
-            format!("T#{}~", format_day(EpochDay(last))),
+            key::transactions_partition(account.tag()),
+            key::transaction_day_prefix(EpochDay(first)),
+            format!(
+                "{}{HIGHEST_SORT_CHAR}",
+                key::transaction_day_prefix(EpochDay(last))
+            ),
         );
-        let take = ReadLimit::All {
+        let limit = ReadLimit::All {
             bound: MAX_TRANSACTIONS_PER_READ,
             what: "transactions",
         };
         let mut rows = Vec::new();
-        for item in self.query_range(range, take, consistency).await? {
+        for item in self.query_range(range, limit, consistency).await? {
             let Some(row) = read_transaction(&item)? else {
                 continue;
             };
@@ -249,10 +237,7 @@ impl Store {
     ) -> Result<Option<StoredTransaction>, StoreError> {
         // Accounts that share a tag could share an id; one account in 10^5 shares its tag at all.
         const MAX_NAMESAKES: usize = 4;
-        let range = KeyRange::with_prefix(
-            transactions_partition(id.account_tag()),
-            &sort_key_prefix(id),
-        );
+        let range = transaction_range(id);
         let items = self
             .query_range(
                 range,
@@ -278,10 +263,7 @@ impl Store {
         &self,
         id: TransactionId,
     ) -> Result<Option<(AccountId, Seq)>, StoreError> {
-        let range = KeyRange::with_prefix(
-            transactions_partition(id.account_tag()),
-            &sort_key_prefix(id),
-        );
+        let range = transaction_range(id);
         let items = self
             .query_range(range, ReadLimit::First(1), Consistency::Eventual)
             .await?;
@@ -289,33 +271,7 @@ impl Store {
             return Ok(None);
         };
         let reader = ItemReader::new(KIND, item);
-        let key = parse_transaction_key(reader.read_text("pk")?, reader.read_text("sk")?);
-        let (account, _) = key.ok_or_else(|| reader.corrupt_error("sk"))?;
-        Ok(Some((account, Seq(reader.read_number("q")?))))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn a_key_holds_account_and_id(account: [u8; ID_BYTES], day: u16, text: String) {
-            let account = AccountId::from_bytes(account);
-            let id = TransactionId::new(account, EpochDay(day), &[text.as_bytes()]);
-            let key = transaction_key(account, id);
-            prop_assert_eq!(parse_transaction_key(&key.pk, &key.sk), Some((account, id)));
-        }
-
-        #[test]
-        fn keys_are_in_the_order_of_days(account: [u8; ID_BYTES], a: u16, b: u16) {
-            let account = AccountId::from_bytes(account);
-            let key = |day| transaction_key(account, TransactionId::new(account, EpochDay(day), &[]));
-            prop_assert_eq!(key(a).pk, key(b).pk);
-            prop_assert_eq!(key(a).sk.cmp(&key(b).sk), a.cmp(&b));
-        }
+        let (account, _) = reader.parse_key(key::parse_transaction_key)?;
+        Ok(Some((account, Seq(reader.read_number(SEQ_ATTRIBUTE)?))))
     }
 }

@@ -1,6 +1,7 @@
-//! Marks as attributes, alike in heads and due entries: the digest as 16 bytes, the sequence number
-//! as a number. A product that is there has a sequence number; its digest may be missing.
+//! Watermarks as attributes, alike in heads and due entries: the digest as 16 bytes, the seq as a number. A product that
+//! has a watermark has a seq; its digest may be missing.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use okra_core::{
     model::{
         ids::Seq,
@@ -11,7 +12,10 @@ use okra_core::{
 
 use crate::{
     StoreError,
-    table::item::{ItemBuilder, ItemReader, bytes_value, number_value},
+    table::{
+        attributes::{bytes_value, number_value},
+        item::{ItemBuilder, ItemReader},
+    },
 };
 
 /// The attribute of a product's digest.
@@ -22,7 +26,7 @@ pub(crate) const fn digest_attribute(product: Product) -> &'static str {
     }
 }
 
-/// The attribute of a product's sequence number.
+/// The attribute of a product's seq.
 pub(crate) const fn seq_attribute(product: Product) -> &'static str {
     match product {
         Product::Balance => "bq",
@@ -33,25 +37,25 @@ pub(crate) const fn seq_attribute(product: Product) -> &'static str {
 /// The attribute of the last change of state: committed, in a head; dispatched, in a due entry.
 pub(crate) const STATE_SEQ_ATTRIBUTE: &str = "sq";
 
-pub(crate) fn digest_value(
-    watermark: &Watermark,
-) -> Option<aws_sdk_dynamodb::types::AttributeValue> {
+pub(crate) fn digest_value(watermark: &Watermark) -> Option<AttributeValue> {
     watermark.digest.map(|digest| bytes_value(digest.0))
 }
 
 pub(crate) fn write_watermarks(
-    draft: ItemBuilder,
+    builder: ItemBuilder,
     watermarks: &ByProduct<Watermark>,
 ) -> ItemBuilder {
-    watermarks.iter().fold(draft, |draft, (product, mark)| {
-        draft
-            .with_attribute(seq_attribute(product), number_value(mark.seq))
-            .with_optional(digest_attribute(product), digest_value(mark))
-    })
+    watermarks
+        .iter()
+        .fold(builder, |builder, (product, watermark)| {
+            builder
+                .with_attribute(seq_attribute(product), number_value(watermark.seq))
+                .with_optional(digest_attribute(product), digest_value(watermark))
+        })
 }
 
 pub(crate) fn read_watermarks(reader: &ItemReader<'_>) -> Result<ByProduct<Watermark>, StoreError> {
-    let mut marks = ByProduct::default();
+    let mut watermarks = ByProduct::default();
     for product in Product::ALL {
         let Some(seq) = reader.read_optional(seq_attribute(product), ItemReader::read_number)?
         else {
@@ -64,10 +68,10 @@ pub(crate) fn read_watermarks(reader: &ItemReader<'_>) -> Result<ByProduct<Water
                 .map_err(|_| reader.corrupt_error(name))?;
             Ok(Digest(bytes))
         })?;
-        *marks.get_mut(product) = Some(Watermark {
+        *watermarks.get_mut(product) = Some(Watermark {
             digest,
             seq: Seq(seq),
         });
     }
-    Ok(marks)
+    Ok(watermarks)
 }

@@ -1,10 +1,10 @@
-//! What the calls of a process cost.
+//! What the calls of a process cost: [`CapacityMeter`] sums up the units that DynamoDB says each call consumed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_dynamodb::types::ConsumedCapacity;
 
-/// Capacity units used so far, as DynamoDB counted them. An engine that does not meter leaves them 0.
+/// Capacity units used so far, as DynamoDB counted them. An engine that does not count them leaves them 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CapacityUsed {
     /// Read units: one is 4 KB read strongly, or 8 KB read eventually.

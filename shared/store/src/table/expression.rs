@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::table::item::{Attributes, Key, PK};
+use super::attributes::{Attributes, PK, PrimaryKey};
+use crate::key::Key;
 
 /// A condition on the stored item.
 #[derive(Clone, Debug)]
@@ -44,7 +45,7 @@ impl ExpressionParameters {
         alias
     }
 
-    /// Names and values as the SDK takes them: DynamoDB refuses empty maps.
+    /// Names and values as the SDK takes them: DynamoDB rejects empty maps.
     pub(crate) fn into_maps(self) -> (Option<HashMap<String, String>>, Option<Attributes>) {
         (
             Some(self.names).filter(|names| !names.is_empty()),
@@ -52,40 +53,44 @@ impl ExpressionParameters {
         )
     }
 
-    /// All of the conditions as one expression; `None` for none.
+    /// All of the conditions as one expression; `None` where there are none.
     pub(crate) fn render_conditions(&mut self, conditions: Vec<Condition>) -> Option<String> {
         let parts: Vec<String> = conditions
             .into_iter()
-            .map(|condition| match condition {
-                Condition::Exists => format!("attribute_exists({})", self.alias_name(PK)),
-                Condition::Absent => format!("attribute_not_exists({})", self.alias_name(PK)),
-                Condition::Equals(name, None) => {
-                    format!("attribute_not_exists({})", self.alias_name(name))
-                }
-                Condition::Equals(name, Some(value)) => {
-                    format!("{} = {}", self.alias_name(name), self.alias_value(value))
-                }
-                Condition::AtMost(name, value) => {
-                    format!("{} <= {}", self.alias_name(name), self.alias_value(value))
-                }
-                Condition::MoreThan(name, value) => {
-                    format!("{} > {}", self.alias_name(name), self.alias_value(value))
-                }
-                Condition::AbsentOrBelow(name, value) => {
-                    let name = self.alias_name(name);
-                    let value = self.alias_value(value);
-                    format!("(attribute_not_exists({name}) OR {name} < {value})")
-                }
-            })
+            .map(|condition| self.render_condition(condition))
             .collect();
         (!parts.is_empty()).then(|| parts.join(" AND "))
+    }
+
+    fn render_condition(&mut self, condition: Condition) -> String {
+        match condition {
+            Condition::Exists => format!("attribute_exists({})", self.alias_name(PK)),
+            Condition::Absent => format!("attribute_not_exists({})", self.alias_name(PK)),
+            Condition::Equals(name, None) => {
+                format!("attribute_not_exists({})", self.alias_name(name))
+            }
+            Condition::Equals(name, Some(value)) => {
+                format!("{} = {}", self.alias_name(name), self.alias_value(value))
+            }
+            Condition::AtMost(name, value) => {
+                format!("{} <= {}", self.alias_name(name), self.alias_value(value))
+            }
+            Condition::MoreThan(name, value) => {
+                format!("{} > {}", self.alias_name(name), self.alias_value(value))
+            }
+            Condition::AbsentOrBelow(name, value) => {
+                let name = self.alias_name(name);
+                let value = self.alias_value(value);
+                format!("(attribute_not_exists({name}) OR {name} < {value})")
+            }
+        }
     }
 }
 
 /// A change of one item.
 #[derive(Debug)]
 pub(crate) struct ItemUpdate {
-    pub(crate) key: Key,
+    key: PrimaryKey,
     parameters: ExpressionParameters,
     set_clauses: Vec<String>,
     remove_clauses: Vec<String>,
@@ -102,9 +107,9 @@ pub(crate) struct RenderedUpdate {
 }
 
 impl ItemUpdate {
-    pub(crate) fn new(key: Key) -> Self {
+    pub(crate) fn new(key: Key<'_>) -> Self {
         Self {
-            key,
+            key: key.into(),
             parameters: ExpressionParameters::default(),
             set_clauses: Vec::new(),
             remove_clauses: Vec::new(),
@@ -187,11 +192,11 @@ impl ItemUpdate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::item::number_value;
+    use crate::table::attributes::number_value;
 
     #[test]
     fn an_update_is_written_with_aliases_and_parameters_only() {
-        let rendered = ItemUpdate::new(Key::new("P", "S"))
+        let rendered = ItemUpdate::new(Key::ShortLink { name: "a1b2" })
             .set_attribute("ttl", number_value(1))
             .set_if_absent("c", number_value(2))
             .remove_attribute("x")

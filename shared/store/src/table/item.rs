@@ -1,81 +1,27 @@
-//! Items and their attributes: writing them, reading them, weighing them.
+//! Whole items: [`ItemBuilder`] writes one, [`ItemReader`] reads one. What is missing or unreadable in an item is
+//! [`StoreError::Corrupt`], which names the attribute and never its content.
 
-use std::{collections::HashMap, fmt::Display, str::FromStr};
+use std::str::FromStr;
 
-use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
+use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::StoreError;
-
-/// An item as the SDK has it.
-pub(crate) type Attributes = HashMap<String, AttributeValue>;
-
-pub(crate) const PK: &str = "pk";
-pub(crate) const SK: &str = "sk";
-/// Ends a range of sort keys that begin alike: above every character used in them.
-pub(crate) const HIGHEST_SORT_CHAR: char = '~';
-/// Seconds since 1970 after which DynamoDB may delete the item.
-pub(crate) const TTL_ATTRIBUTE: &str = "ttl";
-/// The attribute that holds an item's JSON text.
-pub(crate) const JSON_ATTRIBUTE: &str = "j";
-
-/// The primary key of an item.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) pk: String,
-    pub(crate) sk: String,
-}
-
-impl Key {
-    pub(crate) fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
-        Self {
-            pk: pk.into(),
-            sk: sk.into(),
-        }
-    }
-
-    pub(crate) fn into_attributes(self) -> Attributes {
-        HashMap::from([
-            (PK.to_owned(), string_value(self.pk)),
-            (SK.to_owned(), string_value(self.sk)),
-        ])
-    }
-}
-
-pub(crate) fn string_value(text: impl Into<String>) -> AttributeValue {
-    AttributeValue::S(text.into())
-}
-
-pub(crate) fn number_value(number: impl Display) -> AttributeValue {
-    AttributeValue::N(format!("{number}"))
-}
-
-pub(crate) fn bytes_value(bytes: impl Into<Vec<u8>>) -> AttributeValue {
-    AttributeValue::B(Blob::new(bytes))
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn millis_value(at: Timestamp) -> AttributeValue {
-    number_value(at.as_millisecond())
-}
-
-pub(crate) fn json_value<T: Serialize>(
-    kind: &'static str,
-    value: &T,
-) -> Result<AttributeValue, StoreError> {
-    serde_json::to_string(value)
-        .map(AttributeValue::S)
-        .map_err(|source| StoreError::Unwritable { kind, source })
-}
+use super::{
+    attributes::{
+        Attributes, JSON_ATTRIBUTE, PK, PrimaryKey, SK, TTL_ATTRIBUTE, expiry_value, json_value,
+    },
+    error::StoreError,
+};
+use crate::key::Key;
 
 /// Writes an item.
 #[derive(Debug)]
 pub(crate) struct ItemBuilder(Attributes);
 
 impl ItemBuilder {
-    pub(crate) fn new(key: Key) -> Self {
-        Self(key.into_attributes())
+    pub(crate) fn new(key: Key<'_>) -> Self {
+        Self(PrimaryKey::from(key).into_attributes())
     }
 
     pub(crate) fn with_attribute(mut self, name: &str, value: AttributeValue) -> Self {
@@ -90,7 +36,16 @@ impl ItemBuilder {
         }
     }
 
-    /// After `at` and `keep_s` seconds DynamoDB may delete the item.
+    /// The value as JSON in [`JSON_ATTRIBUTE`].
+    pub(crate) fn with_json<T: Serialize>(
+        self,
+        kind: &'static str,
+        value: &T,
+    ) -> Result<Self, StoreError> {
+        Ok(self.with_attribute(JSON_ATTRIBUTE, json_value(kind, value)?))
+    }
+
+    /// After `at` and `retention_s` seconds DynamoDB may delete the item.
     pub(crate) fn with_expiry(self, at: Timestamp, retention_s: i64) -> Self {
         self.with_attribute(TTL_ATTRIBUTE, expiry_value(at, retention_s))
     }
@@ -100,23 +55,29 @@ impl ItemBuilder {
     }
 }
 
-/// The [`TTL`] of an item that is kept for `keep_s` seconds after `at`.
-pub(crate) fn expiry_value(at: Timestamp, retention_s: i64) -> AttributeValue {
-    number_value(at.as_second().saturating_add(retention_s))
-}
-
 /// An item that is all JSON.
 pub(crate) fn json_item<T: Serialize>(
     kind: &'static str,
-    key: Key,
+    key: Key<'_>,
     value: &T,
 ) -> Result<Attributes, StoreError> {
-    Ok(ItemBuilder::new(key)
-        .with_attribute(JSON_ATTRIBUTE, json_value(kind, value)?)
-        .build())
+    Ok(ItemBuilder::new(key).with_json(kind, value)?.build())
 }
 
-/// Reads an item of a kind; what is missing or unreadable is [`StoreError::Corrupt`].
+/// An item that is its key alone: it links its partition to what the sort key names.
+pub(crate) fn link_item(key: Key<'_>) -> Attributes {
+    ItemBuilder::new(key).build()
+}
+
+/// The value of an item that is all JSON.
+pub(crate) fn read_json_item<T: DeserializeOwned>(
+    kind: &'static str,
+    item: &Attributes,
+) -> Result<T, StoreError> {
+    ItemReader::new(kind, item).read_json(JSON_ATTRIBUTE)
+}
+
+/// Reads an item of a kind.
 #[derive(Debug)]
 pub(crate) struct ItemReader<'a> {
     kind: &'static str,
@@ -166,6 +127,7 @@ impl<'a> ItemReader<'a> {
         }
     }
 
+    /// A flag; one that is not there is false.
     pub(crate) fn read_flag(&self, name: &'static str) -> Result<bool, StoreError> {
         match self.item.get(name) {
             Some(AttributeValue::Bool(flag)) => Ok(*flag),
@@ -196,29 +158,48 @@ impl<'a> ItemReader<'a> {
             .transpose()
     }
 
+    /// A number; one that is not there is 0.
+    pub(crate) fn read_count(&self, name: &'static str) -> Result<u64, StoreError> {
+        Ok(self
+            .read_optional(name, Self::read_number)?
+            .unwrap_or_default())
+    }
+
+    /// The item's key as it is stored.
+    pub(crate) fn read_primary_key(&self) -> Result<PrimaryKey, StoreError> {
+        Ok(PrimaryKey {
+            pk: self.read_text(PK)?.to_owned(),
+            sk: self.read_text(SK)?.to_owned(),
+        })
+    }
+
+    /// What `parse` reads from the partition key.
+    pub(crate) fn parse_partition<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        parse(self.read_text(PK)?).ok_or_else(|| self.corrupt_error(PK))
+    }
+
+    /// What `parse` reads from partition key and sort key.
+    pub(crate) fn parse_key<T>(
+        &self,
+        parse: impl FnOnce(&str, &str) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        parse(self.read_text(PK)?, self.read_text(SK)?).ok_or_else(|| self.corrupt_error(SK))
+    }
+
     /// The part of the sort key after `prefix`.
     pub(crate) fn sort_key_after(&self, prefix: &str) -> Result<&'a str, StoreError> {
         self.read_text(SK)?
             .strip_prefix(prefix)
             .ok_or_else(|| self.corrupt_error(SK))
     }
-}
 
-/// What DynamoDB counts as the size of an item: names and values in bytes. Nested values, which no
-/// item here has, count as nothing.
-pub(crate) fn item_size(item: &Attributes) -> usize {
-    item.iter()
-        .map(|(name, value)| name.len() + value_size(value))
-        .sum()
-}
-
-fn value_size(value: &AttributeValue) -> usize {
-    match value {
-        AttributeValue::S(text) => text.len(),
-        // Two digits a byte, one byte for sign and exponent; never more than 21.
-        AttributeValue::N(number) => (number.len().div_ceil(2) + 1).min(21),
-        AttributeValue::B(blob) => blob.as_ref().len(),
-        AttributeValue::Bool(_) => 1,
-        _ => 0,
+    /// The part of the sort key after `prefix`, parsed.
+    pub(crate) fn parse_sort_key_after<T: FromStr>(&self, prefix: &str) -> Result<T, StoreError> {
+        self.sort_key_after(prefix)?
+            .parse()
+            .map_err(|_| self.corrupt_error(SK))
     }
 }

@@ -1,4 +1,4 @@
-//! Banks as they are configured.
+//! Banks as they are configured: by the operator for all apps, or by one app for itself.
 
 use std::ops::Deref;
 
@@ -9,31 +9,28 @@ use okra_core::model::{
 
 use crate::{
     Consistency, Store, StoreError,
+    key::{self, Key},
     table::{
-        call::{KeyRange, ReadLimit, TransactWriteOutcome},
+        attributes::{Attributes, JSON_ATTRIBUTE, text_value},
         expression::Condition,
-        item::{
-            Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, json_item, json_value,
-            string_value,
-        },
+        item::{ItemBuilder, ItemReader, json_item},
+        key_range::{KeyRange, ReadLimit},
+        writes::TransactWriteOutcome,
     },
 };
 
 /// Banks at most.
 pub const MAX_BANKS: usize = 500;
 
-/// Banks of one app at most: the others' share of [`MAX_BANKS`] is not its to take.
+/// Banks of one app at most, so that one app cannot use up [`MAX_BANKS`].
 pub const MAX_BANKS_PER_APP: usize = 20;
 
 const KIND: &str = "bank";
-/// One partition for all: each process reads them now and then and keeps them.
-const BANK_PARTITION: &str = "INS";
-const BANK_PREFIX: &str = "INS#";
 
-/// The attribute of the app that a bank is of.
+/// The attribute of the one app that has the bank.
 const APP_ATTRIBUTE: &str = "app";
 
-/// A bank, and whose it is.
+/// A bank, and the app that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedBank {
     /// The bank.
@@ -43,7 +40,7 @@ pub struct OwnedBank {
 }
 
 impl OwnedBank {
-    /// True where the app may see and use it; for nobody, where everybody may.
+    /// True where the app may see and use it. Without an app: true where every app may.
     pub fn is_visible_to(&self, app: Option<AppId>) -> bool {
         self.app.is_none() || self.app == app
     }
@@ -65,8 +62,9 @@ fn read_bank(item: &Attributes) -> Result<OwnedBank, StoreError> {
     })
 }
 
-fn bank_key(bank: BankId) -> Key {
-    Key::new(BANK_PARTITION, format!("{BANK_PREFIX}{bank}"))
+/// True for a stored bank of this app.
+fn is_owned_by(app: AppId) -> Condition {
+    Condition::Equals(APP_ATTRIBUTE, Some(text_value(app)))
 }
 
 impl Store {
@@ -76,31 +74,23 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn put_bank(&self, bank: &BankConfig) -> Result<(), StoreError> {
-        self.put_item(json_item(KIND, bank_key(bank.id), bank)?)
+        self.put_item(json_item(KIND, Key::Bank(bank.id), bank)?)
             .await
     }
 
-    /// Stores a bank of one app, in place of one of its own with the same id. False where the id is
-    /// somebody else's.
+    /// Stores a bank of one app, in place of one of its own with the same id. False, and nothing
+    /// stored, where the id is the operator's or another app's.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn put_bank_of_app(&self, app: AppId, bank: &BankConfig) -> Result<bool, StoreError> {
-        let item = || -> Result<Attributes, StoreError> {
-            let draft = ItemBuilder::new(bank_key(bank.id))
-                .with_attribute(JSON_ATTRIBUTE, json_value(KIND, bank)?);
-            Ok(draft
-                .with_attribute(APP_ATTRIBUTE, string_value(app.to_string()))
-                .build())
-        };
-        let own = Condition::Equals(APP_ATTRIBUTE, Some(string_value(app.to_string())));
-        for when in [Condition::Absent, own] {
-            let put = self.put_action(item()?, vec![when]);
-            if matches!(
-                self.transact_write(vec![put]).await?,
-                TransactWriteOutcome::Committed
-            ) {
+        let item = ItemBuilder::new(Key::Bank(bank.id))
+            .with_json(KIND, bank)?
+            .with_attribute(APP_ATTRIBUTE, text_value(app))
+            .build();
+        for condition in [Condition::Absent, is_owned_by(app)] {
+            if self.put_item_if(item.clone(), vec![condition]).await? {
                 return Ok(true);
             }
         }
@@ -113,51 +103,54 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn delete_bank_of_app(&self, app: AppId, bank: BankId) -> Result<bool, StoreError> {
-        let own = Condition::Equals(APP_ATTRIBUTE, Some(string_value(app.to_string())));
-        let delete = self.delete_action(bank_key(bank), vec![own]);
+        let delete = self.delete_action(Key::Bank(bank), vec![is_owned_by(app)])?;
         let deleted = self.transact_write(vec![delete]).await?;
         Ok(matches!(deleted, TransactWriteOutcome::Committed))
     }
 
-    /// A bank, whosever it is: for what works on records that are linked there.
+    /// A bank, whichever app has it: for what works on records that are linked there; read eventually.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn find_bank(&self, bank: BankId) -> Result<Option<BankConfig>, StoreError> {
-        Ok(self.find_owned_bank(bank).await?.map(|it| it.config))
+        Ok(self.find_owned_bank(bank).await?.map(|bank| bank.config))
     }
 
-    /// A bank, and whose it is.
+    /// A bank, and the app that has it; read eventually.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn find_owned_bank(&self, bank: BankId) -> Result<Option<OwnedBank>, StoreError> {
-        let item = self.get_item(bank_key(bank), Consistency::Eventual).await?;
+        let item = self
+            .get_item(Key::Bank(bank), Consistency::Eventual)
+            .await?;
         item.as_ref().map(read_bank).transpose()
     }
 
-    /// All banks, in the order of their ids, and whose they are.
+    /// All banks with the apps that have them, in the order of their ids; read eventually.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Bound`] for more than [`MAX_BANKS`].
+    /// [`StoreError::BoundExceeded`] for more than [`MAX_BANKS`].
     pub async fn list_banks(&self) -> Result<Vec<OwnedBank>, StoreError> {
-        let take = ReadLimit::All {
+        let limit = ReadLimit::All {
             bound: MAX_BANKS,
             what: "banks",
         };
-        let range = KeyRange::with_prefix(BANK_PARTITION, BANK_PREFIX);
-        let items = self.query_range(range, take, Consistency::Eventual).await?;
+        let range = KeyRange::with_prefix(key::BANK_PARTITION, key::BANK_PREFIX);
+        let items = self
+            .query_range(range, limit, Consistency::Eventual)
+            .await?;
         items.iter().map(read_bank).collect()
     }
 
-    /// The banks that an app may see and use, in the order of their ids.
+    /// The banks that an app may see and use, in the order of their ids; read eventually.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Bound`] for more than [`MAX_BANKS`].
+    /// [`StoreError::BoundExceeded`] for more than [`MAX_BANKS`].
     pub async fn list_banks_for_app(&self, app: AppId) -> Result<Vec<BankConfig>, StoreError> {
         let mut banks = self.list_banks().await?;
         banks.retain(|bank| bank.is_visible_to(Some(app)));

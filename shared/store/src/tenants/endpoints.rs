@@ -1,4 +1,4 @@
-//! Endpoints: where an app is told what changed.
+//! Endpoints: the webhook URLs of an app, with what is sent to each and the secrets that sign it.
 
 use std::fmt;
 
@@ -14,18 +14,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Consistency, Store, StoreError,
+    key::{self, Key},
     table::{
-        call::{KeyRange, ReadLimit},
-        item::{Attributes, ItemBuilder, ItemReader, JSON_ATTRIBUTE, Key, bytes_value, json_value},
+        attributes::{Attributes, JSON_ATTRIBUTE, bytes_value},
+        item::{ItemBuilder, ItemReader},
+        key_range::{KeyRange, ReadLimit},
     },
-    tenants::apps,
 };
 
 /// Endpoints of one app at most.
 pub const MAX_ENDPOINTS_PER_APP: usize = 100;
 
 const KIND: &str = "endpoint";
-const ENDPOINT_PREFIX: &str = "WHK#";
+const SECRETS_ATTRIBUTE: &str = "s";
+const BEARER_ATTRIBUTE: &str = "b";
 
 /// A webhook URL of an app.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,21 +42,21 @@ pub struct Endpoint {
     pub sealed_secrets: Vec<u8>,
     /// Its bearer token as the vault sealed it.
     pub sealed_bearer: Option<Vec<u8>>,
-    /// When the secret before the last rotation ceases to sign; it never does where there is none.
+    /// When the secret before the last rotation ceases to sign; `None` where there is no such secret.
     pub previous_secret_until: Option<Timestamp>,
-    /// The products it is told of; none: all.
+    /// The products whose events it gets; none: all.
     pub products: Vec<Product>,
-    /// The names of the events it is told of, or `family.*`; none: all that records bring.
+    /// The names of the events it gets, or `family.*`; none: all events of records.
     pub events: Vec<String>,
-    /// What it is sent.
+    /// Whether it gets whole resources or references to them.
     pub payload_mode: PayloadMode,
     /// The version of the bodies it is sent.
     pub body_version: BodyVersion,
-    /// It is told the events of a record one after another, of those committed from then on.
+    /// It gets the events of a record one after another (FIFO), of those committed from then on.
     pub ordered_since: Option<Timestamp>,
-    /// Events a second at most; the usual rate where there is none.
+    /// Events a second at most; `None`: the usual rate.
     pub events_per_second: Option<u16>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
 }
 
@@ -91,10 +93,6 @@ struct PlainEndpoint {
     created_at: Timestamp,
 }
 
-fn endpoint_key(app: AppId, id: EndpointId) -> Key {
-    Key::new(apps::app_partition(app), format!("{ENDPOINT_PREFIX}{id}"))
-}
-
 fn write_endpoint(endpoint: &Endpoint) -> Result<Attributes, StoreError> {
     let plain = PlainEndpoint {
         url: endpoint.url.clone(),
@@ -107,24 +105,33 @@ fn write_endpoint(endpoint: &Endpoint) -> Result<Attributes, StoreError> {
         events_per_second: endpoint.events_per_second,
         created_at: endpoint.created_at,
     };
-    Ok(ItemBuilder::new(endpoint_key(endpoint.app, endpoint.id))
-        .with_attribute(JSON_ATTRIBUTE, json_value(KIND, &plain)?)
-        .with_attribute("s", bytes_value(endpoint.sealed_secrets.as_slice()))
-        .with_optional("b", endpoint.sealed_bearer.as_deref().map(bytes_value))
+    let key = Key::Endpoint {
+        app: endpoint.app,
+        endpoint: endpoint.id,
+    };
+    Ok(ItemBuilder::new(key)
+        .with_json(KIND, &plain)?
+        .with_attribute(
+            SECRETS_ATTRIBUTE,
+            bytes_value(endpoint.sealed_secrets.as_slice()),
+        )
+        .with_optional(
+            BEARER_ATTRIBUTE,
+            endpoint.sealed_bearer.as_deref().map(bytes_value),
+        )
         .build())
 }
 
 fn read_endpoint(app: AppId, item: &Attributes) -> Result<Endpoint, StoreError> {
     let reader = ItemReader::new(KIND, item);
     let plain: PlainEndpoint = reader.read_json(JSON_ATTRIBUTE)?;
-    let id = reader.sort_key_after(ENDPOINT_PREFIX)?.parse();
     Ok(Endpoint {
-        id: id.map_err(|_| reader.corrupt_error("sk"))?,
+        id: reader.parse_sort_key_after(key::ENDPOINT_PREFIX)?,
         app,
         url: plain.url,
-        sealed_secrets: reader.read_bytes("s")?.to_vec(),
+        sealed_secrets: reader.read_bytes(SECRETS_ATTRIBUTE)?.to_vec(),
         sealed_bearer: reader
-            .read_optional("b", ItemReader::read_bytes)?
+            .read_optional(BEARER_ATTRIBUTE, ItemReader::read_bytes)?
             .map(<[u8]>::to_vec),
         previous_secret_until: plain.previous_secret_until,
         products: plain.products,
@@ -147,7 +154,7 @@ impl Store {
         self.put_item(write_endpoint(endpoint)?).await
     }
 
-    /// One endpoint of an app.
+    /// One endpoint of an app; read eventually.
     ///
     /// # Errors
     ///
@@ -155,28 +162,30 @@ impl Store {
     pub async fn find_endpoint(
         &self,
         app: AppId,
-        id: EndpointId,
+        endpoint: EndpointId,
     ) -> Result<Option<Endpoint>, StoreError> {
         let item = self
-            .get_item(endpoint_key(app, id), Consistency::Eventual)
+            .get_item(Key::Endpoint { app, endpoint }, Consistency::Eventual)
             .await?;
         item.as_ref()
             .map(|item| read_endpoint(app, item))
             .transpose()
     }
 
-    /// The endpoints of an app.
+    /// The endpoints of an app, in the order of their ids; read eventually.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Bound`] for more than [`MAX_ENDPOINTS_PER_APP`].
+    /// [`StoreError::BoundExceeded`] for more than [`MAX_ENDPOINTS_PER_APP`].
     pub async fn list_endpoints(&self, app: AppId) -> Result<Vec<Endpoint>, StoreError> {
-        let take = ReadLimit::All {
+        let limit = ReadLimit::All {
             bound: MAX_ENDPOINTS_PER_APP,
             what: "endpoints of an app",
         };
-        let range = KeyRange::with_prefix(apps::app_partition(app), ENDPOINT_PREFIX);
-        let items = self.query_range(range, take, Consistency::Eventual).await?;
+        let range = KeyRange::with_prefix(key::app_partition(app), key::ENDPOINT_PREFIX);
+        let items = self
+            .query_range(range, limit, Consistency::Eventual)
+            .await?;
         items.iter().map(|item| read_endpoint(app, item)).collect()
     }
 
@@ -185,7 +194,11 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn delete_endpoint(&self, app: AppId, id: EndpointId) -> Result<(), StoreError> {
-        self.delete_item(endpoint_key(app, id)).await
+    pub async fn delete_endpoint(
+        &self,
+        app: AppId,
+        endpoint: EndpointId,
+    ) -> Result<(), StoreError> {
+        self.delete_item(Key::Endpoint { app, endpoint }).await
     }
 }

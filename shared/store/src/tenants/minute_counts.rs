@@ -11,21 +11,23 @@ use okra_core::model::ids::AppId;
 
 use crate::{
     Consistency, Store, StoreError,
+    key::{self, Key},
     table::{
-        call::{KeyRange, ReadLimit},
+        attributes::{Attributes, PK, SK, TTL_ATTRIBUTE, expiry_value, number_value},
         expression::ItemUpdate,
-        item::{Attributes, Key, PK, SK, TTL_ATTRIBUTE, expiry_value, number_value},
+        item::ItemReader,
+        key_range::{KeyRange, ReadLimit},
     },
 };
 
-/// Seconds that a minute is kept.
+/// Seconds that the counts of a minute are kept: three days.
 const COUNT_RETENTION_S: i64 = 3 * 24 * 3600;
 
 /// Minutes that are read at once at most.
 pub const MAX_COUNTED_MINUTES: usize = 24 * 60;
 
-const KIND: &str = "counts";
-const MINUTES_PER_HOUR: u64 = 60;
+const KIND: &str = "count of a minute";
+const HOUR: u64 = key::MINUTES_PER_HOUR as u64;
 
 /// What was counted in one minute, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,40 +38,28 @@ pub struct MinuteCounts {
     pub by_name: BTreeMap<String, u64>,
 }
 
-fn counts_partition(app: AppId, minute: u64) -> String {
-    format!("CNT#{app}#{}", minute / MINUTES_PER_HOUR)
-}
-
-fn minute_sort_key(minute: u64) -> String {
-    format!("{:02}", minute % MINUTES_PER_HOUR)
-}
-
 fn read_counts(hour: u64, item: &Attributes) -> Result<MinuteCounts, StoreError> {
-    let corrupt = |attribute| StoreError::Corrupt {
-        kind: KIND,
-        attribute,
-    };
-    let minute = match item.get(SK) {
-        Some(AttributeValue::S(text)) => text.parse::<u64>().map_err(|_| corrupt(SK))?,
-        _ => return Err(corrupt(SK)),
-    };
+    let reader = ItemReader::new(KIND, item);
+    let minute: u64 = reader.read_parsed(SK)?;
     let mut by_name = BTreeMap::new();
     for (name, value) in item {
         if let AttributeValue::N(number) = value
             && name != TTL_ATTRIBUTE
         {
-            let number = number.parse().map_err(|_| corrupt("a count"))?;
+            let number = number
+                .parse()
+                .map_err(|_| reader.corrupt_error("a count"))?;
             by_name.insert(name.clone(), number);
         }
     }
     Ok(MinuteCounts {
-        minute: hour * MINUTES_PER_HOUR + minute,
+        minute: hour * HOUR + minute,
         by_name,
     })
 }
 
 impl Store {
-    /// Adds numbers to those of an app in the minute of `now`: one write, whatever their number.
+    /// Adds numbers to those of an app in the minute of `now`: one write, however many numbers they are.
     ///
     /// # Errors
     ///
@@ -80,8 +70,8 @@ impl Store {
         now: Timestamp,
         numbers: &[(&str, u64)],
     ) -> Result<(), StoreError> {
-        let minute = u64::try_from(now.as_second().div_euclid(60)).unwrap_or(0);
-        let key = Key::new(counts_partition(app, minute), minute_sort_key(minute));
+        let minute = key::minute_since_epoch(now);
+        let key = Key::MinuteCounts { app, minute };
         let update =
             ItemUpdate::new(key).set_attribute(TTL_ATTRIBUTE, expiry_value(now, COUNT_RETENTION_S));
         let update = numbers
@@ -94,7 +84,8 @@ impl Store {
     }
 
     /// What was counted of an app in the minutes from `from` to `to` (both inclusive, since 1970), in order;
-    /// minutes in which nothing was are left out. At most [`MAX_COUNTED_MINUTES`], the last ones.
+    /// minutes in which nothing was counted are left out. At most [`MAX_COUNTED_MINUTES`], the last ones; read
+    /// eventually.
     ///
     /// # Errors
     ///
@@ -105,19 +96,18 @@ impl Store {
         from: u64,
         to: u64,
     ) -> Result<Vec<MinuteCounts>, StoreError> {
-        let most = u64::try_from(MAX_COUNTED_MINUTES).unwrap_or(u64::MAX);
-        let from = from.max(to.saturating_sub(most - 1));
-        let hours = from / MINUTES_PER_HOUR..=to / MINUTES_PER_HOUR;
+        // Before minute 0 nothing is counted.
+        let from = from.max(to.saturating_sub(MAX_COUNTED_MINUTES as u64 - 1));
+        let hours = from / HOUR..=to / HOUR;
         let hours = hours.map(|hour| async move {
-            let take = ReadLimit::First(usize::try_from(MINUTES_PER_HOUR).unwrap_or(60));
-            let first = from.max(hour * MINUTES_PER_HOUR);
-            let last = to.min(hour * MINUTES_PER_HOUR + MINUTES_PER_HOUR - 1);
-            let range = KeyRange::between_keys(
-                counts_partition(app, first),
-                minute_sort_key(first),
-                minute_sort_key(last),
-            );
-            let items = self.query_range(range, take, Consistency::Eventual).await?;
+            let minute = from.max(hour * HOUR);
+            let last = to.min(hour * HOUR + HOUR - 1);
+            let first = Key::MinuteCounts { app, minute };
+            let range = KeyRange::between_keys(first.pk(), first.sk(), key::minute_sort_key(last));
+            let limit = ReadLimit::First(usize::from(key::MINUTES_PER_HOUR));
+            let items = self
+                .query_range(range, limit, Consistency::Eventual)
+                .await?;
             items
                 .iter()
                 .map(|item| read_counts(hour, item))

@@ -345,7 +345,7 @@ async fn the_log_of_an_endpoint_is_read_either_way() {
     let endpoint = EndpointId::from_bytes([1; 12]);
     let read = async |after: Option<u64>, direction, limit| {
         let after = after.map(|seq| sample_delivery(1, seq, 1, DeliveryState::Retry).key);
-        let range = (timestamp_at(2), timestamp_at(4));
+        let range = timestamp_at(2)..=timestamp_at(4);
         let rows = store.list_deliveries(endpoint, range, after.as_ref(), direction, limit);
         let rows = rows.await.unwrap();
         rows.iter().map(|row| row.key.seq.0).collect::<Vec<_>>()
@@ -390,7 +390,10 @@ async fn health_and_what_tells_of_it_are_one_transaction() {
     assert_eq!(read.health, stored.health);
     assert_eq!(put(&read, &[]).await, Some(vec![]));
     let both = [endpoint, EndpointId::from_bytes([2; 12])];
-    assert_eq!(store.load_endpoint_healths(&both).await.unwrap().len(), 1);
+    assert_eq!(
+        store.load_health_of_endpoints(&both).await.unwrap().len(),
+        1
+    );
 
     let delivery = sample_delivery(1, 5, 1, DeliveryState::Exhausted);
     let telling = || store.put_delivery_with_notice(app_id(), &delivery, &entry, timestamp_at(3));

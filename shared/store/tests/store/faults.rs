@@ -171,7 +171,10 @@ async fn a_service_that_fails_is_tried_four_times_and_named() {
         .find_account(account_id(1))
         .await
         .unwrap_err();
-    assert_eq!(error.to_string(), "DynamoDB did not do GetItem");
+    assert_eq!(
+        error.to_string(),
+        "DynamoDB GetItem on table scripted failed: DynamoDB had an internal error"
+    );
     assert_eq!(script.requests_made().len(), 4);
 }
 
@@ -190,7 +193,7 @@ async fn an_item_that_does_not_read_is_named_without_its_content() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "attribute j of an item app is missing or unreadable"
+        "attribute j of a stored app is missing or unreadable"
     );
     assert!(!format!("{error:?}").contains("secret"));
 }

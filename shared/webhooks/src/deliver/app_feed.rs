@@ -128,7 +128,7 @@ impl Deliverer {
     async fn load_app_targets(&self, app: AppId) -> Result<Vec<DeliveryTarget>, DeliverError> {
         let endpoints = self.store.list_endpoints(app).await?;
         let ids: Vec<EndpointId> = endpoints.iter().map(|endpoint| endpoint.id).collect();
-        let mut healths = self.store.load_endpoint_healths(&ids).await?;
+        let mut healths = self.store.load_health_of_endpoints(&ids).await?;
         endpoints
             .iter()
             .map(|endpoint| {

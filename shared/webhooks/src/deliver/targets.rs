@@ -139,7 +139,7 @@ impl Deliverer {
         });
         let fitting = chosen.filter(|(id, it)| is_match(&it.streams, *id));
         let (ids, chosen): (Vec<EndpointId>, Vec<ChosenUrl<'_>>) = fitting.unzip();
-        let mut healths = self.store.load_endpoint_healths(&ids).await?;
+        let mut healths = self.store.load_health_of_endpoints(&ids).await?;
         let mut targets = Vec::with_capacity(chosen.len());
         for (id, it) in ids.into_iter().zip(chosen) {
             let ChosenUrl {

@@ -75,7 +75,7 @@ impl Overview {
         )
         .await?;
         let ids: Vec<_> = endpoints.iter().map(|it| it.id).collect();
-        let health = store.load_endpoint_healths(&ids).await?;
+        let health = store.load_health_of_endpoints(&ids).await?;
         let parked = health
             .values()
             .filter(|it| it.health.disabled.is_some() || it.health.next_probe_at().is_some());

@@ -22,7 +22,7 @@ pub(crate) async fn endpoint_events(
 ) -> Result<Response, PageError> {
     let (store, app) = (&web.services.store, session.app().id);
     let endpoint = endpoint_id(app, session.query.get("url"));
-    let times = (retained_since(web.now()), web.now());
+    let times = retained_since(web.now())..=web.now();
     let read = futures::future::try_join3(
         store.load_endpoint_health(endpoint),
         store.list_deliveries(

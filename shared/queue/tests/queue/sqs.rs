@@ -1,10 +1,5 @@
-//! What SQS promises, asked through the SDK: of the embedded queues, or over HTTP of the server at
-//! `OKRA_TEST_SQS_ENDPOINT`, where the rules it is known to break are skipped aloud.
-
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-#![expect(clippy::print_stderr, reason = "what is skipped is said aloud")]
-
-mod support;
+//! The behaviour that SQS documents, tested through the SDK against the embedded queues, or over HTTP against the server
+//! at `OKRA_TEST_SQS_ENDPOINT`, where the tests of rules that it is known to break are skipped and named.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,7 +21,7 @@ use aws_sdk_sqs::{
 };
 use tokio::time::Instant;
 
-use self::support::{TestQueue, TestSqs};
+use crate::support::{TestQueue, TestSqs};
 
 const VISIBILITY: &[(&str, &str)] = &[("VisibilityTimeout", "2")];
 

@@ -1,6 +1,4 @@
-//! What the queues carry and how they get it there, over the embedded service.
-
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+//! Sending, receiving and deleting messages, over the embedded service.
 
 use std::{
     collections::HashSet,
@@ -53,13 +51,13 @@ impl World {
         }
     }
 
-    fn pass(&self, seconds: i64) {
+    fn advance_time(&self, seconds: i64) {
         self.clock
             .set_time(self.clock.now() + SignedDuration::from_secs(seconds));
     }
 
     /// All messages that can be received.
-    async fn drain(&self, queue: Queue) -> Vec<IncomingMessage> {
+    async fn receive_all(&self, queue: Queue) -> Vec<IncomingMessage> {
         let mut all = Vec::new();
         loop {
             let messages = self.queues.receive_messages(queue, 10, 0).await.unwrap();
@@ -70,7 +68,7 @@ impl World {
         }
     }
 
-    fn sends(&self) -> u64 {
+    fn count_sends(&self) -> u64 {
         self.emulator
             .call_count(AwsService::Sqs, "SendMessageBatch")
     }
@@ -113,7 +111,7 @@ fn dispatch(n: u8) -> FeedDispatch {
 }
 
 #[tokio::test]
-async fn chunks_arrive_in_their_lane_whole_after_their_delay_and_grouped_by_bank() {
+async fn chunks_arrive_in_their_queue_after_their_delay_and_grouped_by_bank() {
     let world = World::new();
     let chunks: Vec<Chunk> = (0..25).map(|n| chunk(n % 3, n, 2)).collect();
     world
@@ -121,17 +119,17 @@ async fn chunks_arrive_in_their_lane_whole_after_their_delay_and_grouped_by_bank
         .send_chunks(ChunkQueue::Scheduled, &chunks)
         .await
         .unwrap();
-    assert_eq!(world.sends(), 3);
+    assert_eq!(world.count_sends(), 3);
     assert_eq!(world.emulator.queue_depth("fetch").unwrap().delayed, 24);
-    world.pass(24);
-    let received = world.drain(Queue::Fetch).await;
+    world.advance_time(24);
+    let received = world.receive_all(Queue::Fetch).await;
     let mut ids = HashSet::new();
     for message in &received {
         let FetchMessage::ChunkV1(got) = serde_json::from_str(&message.body).unwrap() else {
             panic!("{message:?}")
         };
         let sent = chunks.iter().find(|chunk| chunk.id == got.id).unwrap();
-        // The delay is the queue's business.
+        // The delay is that of the message, not of the chunk.
         let sent = Chunk {
             delay_s: 0,
             ..sent.clone()
@@ -142,14 +140,14 @@ async fn chunks_arrive_in_their_lane_whole_after_their_delay_and_grouped_by_bank
         ids.insert(got.id);
     }
     assert_eq!((received.len(), ids.len()), (25, 25));
-    assert_eq!(world.drain(Queue::Priority).await.len(), 0);
+    assert_eq!(world.receive_all(Queue::Priority).await.len(), 0);
 
     world
         .queues
         .send_chunks(ChunkQueue::Priority, &chunks[..1])
         .await
         .unwrap();
-    assert_eq!(world.drain(Queue::Priority).await.len(), 1);
+    assert_eq!(world.receive_all(Queue::Priority).await.len(), 1);
 }
 
 #[tokio::test]
@@ -162,20 +160,20 @@ async fn a_batch_is_no_larger_than_sqs_takes() {
         .send_chunks(ChunkQueue::Scheduled, &chunks)
         .await
         .unwrap();
-    assert_eq!(world.sends(), 2);
-    world.pass(10);
-    assert_eq!(world.drain(Queue::Fetch).await.len(), 10);
+    assert_eq!(world.count_sends(), 2);
+    world.advance_time(10);
+    assert_eq!(world.receive_all(Queue::Fetch).await.len(), 10);
 
     let huge = chunk(1, 0, 10_000);
     let error = world
         .queues
         .send_chunks(ChunkQueue::Scheduled, &[huge])
         .await;
-    assert!(matches!(error, Err(SendError::Unwritable)));
+    assert!(matches!(error, Err(SendError::TooLarge { .. })));
 }
 
 #[tokio::test]
-async fn what_a_batch_did_not_take_is_sent_again() {
+async fn messages_that_sqs_rejected_are_sent_again() {
     let world = World::new();
     let calls = Arc::new(AtomicU32::new(0));
     world.emulator.inject_fates({
@@ -190,23 +188,23 @@ async fn what_a_batch_did_not_take_is_sent_again() {
     let dispatches: Vec<FeedDispatch> = (0..10).map(dispatch).collect();
     world.queues.send_dispatches(&dispatches, 0).await.unwrap();
     // 5 of 10, 3 of 5, 2 of 2.
-    assert_eq!(world.sends(), 3);
-    let received = world.drain(Queue::Deliver).await;
+    assert_eq!(world.count_sends(), 3);
+    let received = world.receive_all(Queue::Deliver).await;
     let bodies: HashSet<&str> = received.iter().map(|message| &*message.body).collect();
     assert_eq!((received.len(), bodies.len()), (10, 10));
 }
 
 #[tokio::test]
-async fn what_is_never_taken_is_counted() {
+async fn messages_that_stay_rejected_are_counted() {
     let world = World::new();
     world.emulator.inject_fates(|_, _| CallFate::ServeFirstHalf);
     let dispatches: Vec<FeedDispatch> = (0..20).map(dispatch).collect();
     let error = world.queues.send_dispatches(&dispatches, 0).await;
-    // Of ten messages 5, 3 and 1 are taken, and the last stays.
-    let expected = "2 messages were not taken, the first because of InternalError";
+    // Of ten messages 5, 3 and 1 are accepted, and the last one is not.
+    let expected = "SQS rejected 2 messages; the error code of the first is InternalError";
     assert_eq!(error.unwrap_err().to_string(), expected);
     world.emulator.inject_fates(|_, _| CallFate::Serve);
-    assert_eq!(world.drain(Queue::Deliver).await.len(), 18);
+    assert_eq!(world.receive_all(Queue::Deliver).await.len(), 18);
 }
 
 #[tokio::test]
@@ -214,7 +212,7 @@ async fn a_service_that_is_down_is_an_error_and_a_short_throttle_is_not() {
     let world = World::new();
     world.emulator.inject_fates(|_, _| CallFate::Fail);
     let error = world.queues.send_dispatches(&[dispatch(1)], 0).await;
-    assert!(matches!(error, Err(SendError::Service(_))));
+    assert!(matches!(error, Err(SendError::Service { .. })));
     assert!(
         world
             .queues
@@ -260,13 +258,13 @@ async fn dispatches_and_retries_share_the_delivery_queue() {
         .send_dispatches(&[dispatch(1)], 5)
         .await
         .unwrap();
-    // Longer than a message can wait: it comes early, and is then found to be so.
+    // Longer than a message can be delayed: it is received early, and the receiver sees that it is not due.
     world.queues.send_retries(&[(retry, 1800)]).await.unwrap();
-    assert_eq!(world.drain(Queue::Deliver).await.len(), 0);
+    assert_eq!(world.receive_all(Queue::Deliver).await.len(), 0);
     let mut received = Vec::new();
     for seconds in [5, 895] {
-        world.pass(seconds);
-        let messages = world.drain(Queue::Deliver).await;
+        world.advance_time(seconds);
+        let messages = world.receive_all(Queue::Deliver).await;
         let [message] = messages.as_slice() else {
             panic!("{messages:?}")
         };
@@ -290,23 +288,23 @@ async fn dispatches_and_retries_share_the_delivery_queue() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_does_not_come_again() {
+async fn deleted_messages_are_not_received_again() {
     let world = World::new();
     let dispatches: Vec<FeedDispatch> = (0..25).map(dispatch).collect();
     world.queues.send_dispatches(&dispatches, 0).await.unwrap();
-    let received = world.drain(Queue::Deliver).await;
+    let received = world.receive_all(Queue::Deliver).await;
     let receipts: Vec<String> = received[..24].iter().map(|m| m.receipt.clone()).collect();
     world
         .queues
         .delete_messages(Queue::Deliver, &receipts)
         .await
         .unwrap();
-    world.pass(30);
-    let again = world.drain(Queue::Deliver).await;
-    assert_eq!(again.len(), 1);
-    assert_eq!(again[0].message_id, received[24].message_id);
-    assert_eq!(again[0].attributes["ApproximateReceiveCount"], "2");
-    // Nothing was sent, nothing is asked.
+    world.advance_time(30);
+    let remaining = world.receive_all(Queue::Deliver).await;
+    assert_eq!(remaining.len(), 1);
+    assert_eq!(remaining[0].message_id, received[24].message_id);
+    assert_eq!(remaining[0].attributes["ApproximateReceiveCount"], "2");
+    // Nothing to send or delete makes no call.
     world
         .queues
         .delete_messages(Queue::Deliver, &[])
