@@ -52,12 +52,14 @@ fn any_row() -> impl Strategy<Value = TransactionFacts> {
         })
 }
 
-/// What a bank shows, one answer after the other, as entries of a feed. Every removal is seen twice.
-fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, ProjectedAccount) {
+/// What a bank shows, one response after the other, as entries of a feed. Every deletion is confirmed.
+fn commit_responses(
+    responses: Vec<(Vec<TransactionFacts>, i64)>,
+) -> (Vec<FeedEntry>, ProjectedAccount) {
     let mut view = ProjectedAccount::default();
     let mut written: BTreeMap<TransactionId, Seq> = BTreeMap::new();
     let mut entries: Vec<FeedEntry> = Vec::new();
-    for (day, (rows, minor)) in (0_i64..).zip(answers) {
+    for (day, (rows, minor)) in (0_i64..).zip(responses) {
         let at = Timestamp::from_second(1_700_000_000 + day * 86_400).unwrap();
         let state = CommittedAccount {
             balance: view.balance,
@@ -88,12 +90,12 @@ fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, Proje
         };
         let known = BTreeMap::from([(ACCOUNT, state)]);
         let first = decide_changes(&snapshot, &known, &BTreeSet::new(), at);
-        let missed = first
+        let missing = first
             .deletion_checks
             .iter()
             .flat_map(|it| &it.rows)
             .copied();
-        let decision = decide_changes(&snapshot, &known, &missed.collect(), at);
+        let decision = decide_changes(&snapshot, &known, &missing.collect(), at);
         for (_, change) in decision.changes {
             let seq = Seq(entries.len() as u64 + 1);
             view.apply_change(&change);
@@ -109,8 +111,8 @@ fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, Proje
                     assert!(diff.previous_seqs.contains_key(&row.id));
                     written.remove(&row.id);
                 }
-                let kept = diff.modified.iter().map(|row| row.after.id);
-                for id in kept.chain(diff.added.iter().map(|row| row.id)) {
+                let modified = diff.modified.iter().map(|row| row.after.id);
+                for id in modified.chain(diff.added.iter().map(|row| row.id)) {
                     written.insert(id, seq);
                 }
             }
@@ -127,7 +129,7 @@ fn entries(answers: Vec<(Vec<TransactionFacts>, i64)>) -> (Vec<FeedEntry>, Proje
 }
 
 /// Reads the feed in pages of `count` rows and applies each page.
-fn read(entries: &[FeedEntry], counts: &[usize]) -> ProjectedAccount {
+fn read_pages(entries: &[FeedEntry], counts: &[usize]) -> ProjectedAccount {
     let mut view = ProjectedAccount::default();
     let mut position = FeedPosition::START;
     let mut counts = counts.iter().cycle();
@@ -144,7 +146,7 @@ fn read(entries: &[FeedEntry], counts: &[usize]) -> ProjectedAccount {
                 break;
             }
         }
-        assert!(position > start, "a page goes on");
+        assert!(position > start, "a page advances");
         assert!(net.row_count() <= count);
         let mut ids = BTreeSet::new();
         for (id, _, kind) in net.net_transactions() {
@@ -154,8 +156,8 @@ fn read(entries: &[FeedEntry], counts: &[usize]) -> ProjectedAccount {
                     assert_eq!(view.transactions.insert(id, facts.clone()), None);
                 }
                 NetChange::Modified(before, after) => {
-                    let was = view.transactions.insert(id, after.clone());
-                    assert_eq!(was.as_ref(), Some(before));
+                    let previous = view.transactions.insert(id, after.clone());
+                    assert_eq!(previous.as_ref(), Some(before));
                 }
                 NetChange::Removed(before) => {
                     assert_eq!(view.transactions.remove(&id).as_ref(), Some(before));
@@ -173,10 +175,10 @@ fn read(entries: &[FeedEntry], counts: &[usize]) -> ProjectedAccount {
 proptest! {
     #[test]
     fn pages_add_up_wherever_they_are_cut(
-        answers in prop::collection::vec((prop::collection::vec(any_row(), 0..8), 0..3_i64), 1..8),
+        responses in prop::collection::vec((prop::collection::vec(any_row(), 0..8), 0..3_i64), 1..8),
         counts in prop::collection::vec(1..9_usize, 1..5),
     ) {
-        let (entries, view) = entries(answers);
-        prop_assert_eq!(read(&entries, &counts), view);
+        let (entries, view) = commit_responses(responses);
+        prop_assert_eq!(read_pages(&entries, &counts), view);
     }
 }

@@ -1,4 +1,4 @@
-//! The matcher's cost, counted: no input makes it look at more than a fixed number of rows for each.
+//! The matcher's cost, counted: whatever the input, each row is compared with at most a fixed number of others.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use jiff::Timestamp;
@@ -29,7 +29,7 @@ fn row(n: usize) -> TransactionFacts {
     }
 }
 
-fn known(facts: TransactionFacts, n: usize) -> Transaction {
+fn stored_transaction(facts: TransactionFacts, n: usize) -> Transaction {
     let account = AccountId::from_bytes([7; 12]);
     Transaction {
         id: TransactionId::new(account, EpochDay(19_000), &[&n.to_be_bytes()]),
@@ -37,13 +37,15 @@ fn known(facts: TransactionFacts, n: usize) -> Transaction {
     }
 }
 
-/// Comparisons made of `rows` known and as many answered.
-fn comparisons(
+/// Comparisons for `rows` stored transactions and as many rows of a response.
+fn count_comparisons(
     rows: usize,
     before: impl Fn(usize) -> TransactionFacts,
     after: impl Fn(usize) -> TransactionFacts,
 ) -> u64 {
-    let before: Vec<Transaction> = (0..rows).map(|n| known(before(n), n)).collect();
+    let before: Vec<Transaction> = (0..rows)
+        .map(|n| stored_transaction(before(n), n))
+        .collect();
     let after: Vec<TransactionFacts> = (0..rows).map(after).collect();
     let matching = match_rows(&before, &after);
     assert_eq!(
@@ -55,15 +57,18 @@ fn comparisons(
 }
 
 #[track_caller]
-fn check(before: impl Fn(usize) -> TransactionFacts, after: impl Fn(usize) -> TransactionFacts) {
+fn check_bound(
+    before: impl Fn(usize) -> TransactionFacts,
+    after: impl Fn(usize) -> TransactionFacts,
+) {
     for rows in [1_000, 10_000] {
-        let made = comparisons(rows, &before, &after);
+        let made = count_comparisons(rows, &before, &after);
         let bound = RULES * MAX_CANDIDATES as u64 * rows as u64;
         assert!(made <= bound, "{made} comparisons of {rows} rows");
     }
 }
 
-fn with(n: usize, change: impl FnOnce(&mut TransactionFacts)) -> TransactionFacts {
+fn row_with(n: usize, change: impl FnOnce(&mut TransactionFacts)) -> TransactionFacts {
     let mut row = row(n);
     change(&mut row);
     row
@@ -71,47 +76,47 @@ fn with(n: usize, change: impl FnOnce(&mut TransactionFacts)) -> TransactionFact
 
 #[test]
 fn ten_thousand_rows_that_are_all_alike_are_compared_with_nothing() {
-    let alike = |_| with(0, |row| row.bank_id = None);
-    assert_eq!(comparisons(10_000, alike, alike), 0);
+    let alike = |_| row_with(0, |row| row.bank_id = None);
+    assert_eq!(count_comparisons(10_000, alike, alike), 0);
     // Under other ids too: content pairs them off.
-    assert_eq!(comparisons(10_000, row, |n| row(n + 20_000)), 0);
+    assert_eq!(count_comparisons(10_000, row, |n| row(n + 20_000)), 0);
 }
 
 #[test]
-fn ten_thousand_rows_under_one_id() {
+fn ten_thousand_rows_share_one_id() {
     let one_id = |text: &'static str| {
         move |n: usize| {
-            with(n, |row| {
+            row_with(n, |row| {
                 row.bank_id = Some("1".into());
                 row.description = format!("{text} {n}");
             })
         }
     };
-    check(one_id("POS"), one_id("SHOP"));
+    check_bound(one_id("POS"), one_id("SHOP"));
 }
 
 #[test]
 fn ten_thousand_pending_rows_of_one_amount_are_booked_under_other_texts() {
-    let pending = |n| with(n, |row| row.status = BookingStatus::Pending);
-    check(pending, |n| {
-        with(n + 20_000, |row| row.description = format!("SHOPRITE {n}"))
+    let pending = |n| row_with(n, |row| row.status = BookingStatus::Pending);
+    check_bound(pending, |n| {
+        row_with(n + 20_000, |row| row.description = format!("SHOPRITE {n}"))
     });
-    check(pending, |n| {
-        with(n + 20_000, |row| row.description = format!("{n}"))
+    check_bound(pending, |n| {
+        row_with(n + 20_000, |row| row.description = format!("{n}"))
     });
 }
 
 #[test]
 fn ten_thousand_pending_rows_of_one_text_are_booked_with_other_amounts() {
-    check(
+    check_bound(
         |n| {
-            with(n, |row| {
+            row_with(n, |row| {
                 row.status = BookingStatus::Pending;
                 row.description = format!("POS SHOPRITE {n}");
             })
         },
         |n| {
-            with(n + 20_000, |row| {
+            row_with(n + 20_000, |row| {
                 row.description = format!("SHOPRITE LAGOS {n}");
                 row.amount.minor += 1 + i64::try_from(n).unwrap() * 97;
             })
@@ -120,11 +125,11 @@ fn ten_thousand_pending_rows_of_one_text_are_booked_with_other_amounts() {
 }
 
 #[test]
-fn ten_thousand_rows_of_one_day_and_amount_are_re_issued() {
-    check(
-        |n| with(n, |row| row.description = format!("BEFORE {n}")),
+fn ten_thousand_rows_of_one_day_and_amount_are_reissued() {
+    check_bound(
+        |n| row_with(n, |row| row.description = format!("BEFORE {n}")),
         |n| {
-            with(n + 20_000, |row| {
+            row_with(n + 20_000, |row| {
                 row.description = format!("AFTER {}", n * 7);
             })
         },

@@ -26,7 +26,10 @@ use okra_core::{
 };
 use proptest::prelude::*;
 
-fn decided(snapshot: &Snapshot, known: &BTreeMap<AccountId, CommittedAccount>) -> RefreshDecision {
+fn decide_without_confirmation(
+    snapshot: &Snapshot,
+    known: &BTreeMap<AccountId, CommittedAccount>,
+) -> RefreshDecision {
     decide_changes(snapshot, known, &BTreeSet::new(), at(0))
 }
 
@@ -123,44 +126,44 @@ fn sorted(rows: impl IntoIterator<Item = TransactionFacts>) -> Vec<String> {
 }
 
 proptest! {
-    /// Whatever is held or disbelieved on the way: when the bank stands still, the state becomes what
-    /// it shows, and stays so.
+    /// Whatever deletions are pending or responses rejected on the way: when the bank shows the same for long enough, the
+    /// state becomes what it shows, and stays so.
     #[test]
-    fn no_answer_is_a_trap(answers in prop::collection::vec((any_rows(), 0..30_i64, any::<bool>()), 1..6)) {
+    fn no_response_is_a_trap(responses in prop::collection::vec((any_rows(), 0..30_i64, any::<bool>()), 1..6)) {
         let mut view = ProjectedAccount::default();
-        let (mut doubt, mut hour) = (None, 0_i64);
-        let last = answers.last().unwrap().0.clone();
+        let (mut pending_before, mut hour) = (None, 0_i64);
+        let last = responses.last().unwrap().0.clone();
         // It shows the same for two days at the end.
         let end = std::iter::repeat_n((last.clone(), 12, true), 4);
-        for (rows, after, asked_again) in answers.into_iter().chain(end) {
+        for (rows, after, is_checked_again) in responses.into_iter().chain(end) {
             hour += after + 1;
             let now = Timestamp::from_second(1_700_000_000 + hour * 3600).unwrap();
             let state = CommittedAccount {
-                transactions: transactions(&view), pending_deletions: doubt.clone(), ..CommittedAccount::default()
+                transactions: transactions(&view), pending_deletions: pending_before.clone(), ..CommittedAccount::default()
             };
             let known = BTreeMap::from([(ACCOUNT, state)]);
             let snapshot = Snapshot { accounts: vec![AccountSnapshot {
                 account: ACCOUNT, balance: None, transactions: Some(Ok(window(rows.clone()))),
             }] };
             let mut decision = decide_changes(&snapshot, &known, &BTreeSet::new(), now);
-            if asked_again && !decision.deletion_checks.is_empty() {
-                let missed = decision.deletion_checks.iter().flat_map(|it| it.rows.clone()).collect();
-                decision = decide_changes(&snapshot, &known, &missed, now);
+            if is_checked_again && !decision.deletion_checks.is_empty() {
+                let missing = decision.deletion_checks.iter().flat_map(|it| it.rows.clone()).collect();
+                decision = decide_changes(&snapshot, &known, &missing, now);
                 prop_assert!(decision.deletion_checks.is_empty());
             }
-            let held: usize = decision.deletion_checks.iter().map(|it| it.rows.len()).sum();
+            let unconfirmed: usize = decision.deletion_checks.iter().map(|it| it.rows.len()).sum();
             for (_, change) in decision.changes {
                 view.apply_change(&change);
             }
             if decision.faults.is_empty() {
-                prop_assert_eq!(view.transactions.len(), rows.len() + held);
+                prop_assert_eq!(view.transactions.len(), rows.len() + unconfirmed);
             }
-            prop_assert_eq!(decision.has_unconfirmed, held > 0 || !decision.faults.is_empty());
+            prop_assert_eq!(decision.has_unconfirmed, unconfirmed > 0 || !decision.faults.is_empty());
             for (_, new) in decision.pending_deletions {
-                doubt = new;
+                pending_before = new;
             }
         }
-        prop_assert_eq!(doubt, None);
+        prop_assert_eq!(pending_before, None);
         prop_assert_eq!(sorted(view.transactions.into_values()), sorted(last));
     }
 
@@ -216,20 +219,20 @@ proptest! {
         let snapshot = Snapshot { accounts: vec![AccountSnapshot {
             account: ACCOUNT, balance: Some(Ok(balance)), transactions: Some(Ok(window(rows))),
         }] };
-        let first_pull = CommittedAccount { is_first_fetch: true, ..CommittedAccount::default() };
+        let first_fetch = CommittedAccount { is_first_fetch: true, ..CommittedAccount::default() };
         let mut view = ProjectedAccount::default();
-        for (_, change) in decided(&snapshot, &BTreeMap::from([(ACCOUNT, first_pull)])).changes {
+        for (_, change) in decide_without_confirmation(&snapshot, &BTreeMap::from([(ACCOUNT, first_fetch)])).changes {
             view.apply_change(&change);
         }
         let state = CommittedAccount {
             balance: view.balance, transactions: transactions(&view), ..CommittedAccount::default()
         };
-        let again = decided(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
+        let again = decide_without_confirmation(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
         prop_assert!(again.changes.is_empty(), "{:?}", again.changes);
     }
 }
 
-/// Diffs two answers and writes what changed as `+ id`, `- id`, `~ before -> after (confidence)`.
+/// Diffs two responses and writes what changed as `+ id`, `- id`, `~ before -> after (confidence)`.
 fn check(before: &[TransactionFacts], after: &[TransactionFacts], expected: &[&str]) {
     let (stored, _) = known(before.to_vec());
     let diff = diff_transactions(
@@ -245,9 +248,9 @@ fn check(before: &[TransactionFacts], after: &[TransactionFacts], expected: &[&s
         .map(|row| format!("- {}", name(&row.facts)))
         .collect();
     got.extend(diff.modified.iter().map(|row| {
-        let sure = row.confidence.as_str();
+        let confidence = row.confidence.as_str();
         format!(
-            "~ {} -> {} ({sure})",
+            "~ {} -> {} ({confidence})",
             name(&row.before),
             name(&row.after.facts)
         )
@@ -279,7 +282,7 @@ fn a_pending_row_keeps_its_identity_when_it_is_booked_under_a_new_id() {
         &[row(None, 2, 5000, "SHOPRITE IKEJA")],
         &["~ p1 -> none (high)"],
     );
-    // Too late, too different, or another shop: not the same.
+    // Too late, too different, or another shop: another transaction.
     check(
         std::slice::from_ref(&card),
         &[row(Some("b9"), 20, 5000, "POS SHOPRITE IKEJA")],
@@ -314,7 +317,7 @@ fn rows_without_ids_and_with_reused_ids_neither_merge_nor_double() {
 }
 
 #[test]
-fn re_issued_ids_and_edited_rows_are_modifications() {
+fn reissued_ids_and_edited_rows_are_modifications() {
     check(
         &[row(Some("a"), 0, 100, "ATM")],
         &[row(Some("b"), 0, 100, "ATM")],
@@ -333,7 +336,7 @@ fn re_issued_ids_and_edited_rows_are_modifications() {
 }
 
 #[test]
-fn a_row_that_slid_out_of_the_window_is_not_removed_but_one_that_vanished_is() {
+fn a_row_that_is_missing_inside_the_window_is_removed_and_one_before_it_is_not() {
     let (stored, _) = known(vec![
         row(Some("old"), 0, 1, "A"),
         row(Some("new"), 30, 2, "B"),
@@ -352,7 +355,7 @@ fn a_row_that_slid_out_of_the_window_is_not_removed_but_one_that_vanished_is() {
 }
 
 #[test]
-fn one_account_that_fails_holds_nothing_up() {
+fn one_account_that_fails_delays_no_other() {
     let other = AccountId::from_bytes([8; 12]);
     let fault = BankFault::new(FaultClass::BankUnavailable, "503");
     let snapshot = Snapshot {
@@ -369,23 +372,23 @@ fn one_account_that_fails_holds_nothing_up() {
             },
         ],
     };
-    let observed = digest_snapshot(&snapshot);
-    assert!(observed.digests.is_empty());
+    let digested = digest_snapshot(&snapshot);
+    assert!(digested.digests.is_empty());
     assert_eq!(
-        observed.faults,
+        digested.faults,
         [(
             ACCOUNT,
             okra_core::model::snapshot::Product::Transactions,
             fault
         )]
     );
-    let decision = decided(&snapshot, &BTreeMap::new());
+    let decision = decide_without_confirmation(&snapshot, &BTreeMap::new());
     assert_eq!(decision.changes.len(), 1);
     assert_eq!(decision.changes[0].0, other);
 }
 
 #[test]
-fn an_empty_answer_does_not_delete_a_history() {
+fn an_empty_response_deletes_nothing() {
     let rows: Vec<_> = (0..5)
         .map(|n| row(Some(&n.to_string()), n, 100, "A"))
         .collect();
@@ -401,13 +404,13 @@ fn an_empty_answer_does_not_delete_a_history() {
         transactions: stored,
         ..CommittedAccount::default()
     };
-    let decision = decided(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
+    let decision = decide_without_confirmation(&snapshot, &BTreeMap::from([(ACCOUNT, state)]));
     assert!(decision.changes.is_empty());
     assert_eq!(decision.faults[0].2.class, FaultClass::MalformedResponse);
 }
 
 #[test]
-fn what_is_gone_is_told_in_entries_of_its_own() {
+fn removed_rows_are_in_entries_of_their_own() {
     let (stored, _) = known(vec![
         row(Some("a"), 0, 100, "A"),
         row(Some("b"), 1, 200, "B"),
@@ -447,7 +450,7 @@ fn what_is_gone_is_told_in_entries_of_its_own() {
 }
 
 #[test]
-fn a_large_pull_is_split_into_bounded_entries() {
+fn a_large_fetch_is_split_into_bounded_entries() {
     let rows: Vec<_> = (0..250)
         .map(|n| row(Some(&n.to_string()), n / 10, 100 + n, "A"))
         .collect();
@@ -458,7 +461,7 @@ fn a_large_pull_is_split_into_bounded_entries() {
             transactions: Some(Ok(window(rows))),
         }],
     };
-    let sizes: Vec<usize> = decided(&snapshot, &BTreeMap::new())
+    let sizes: Vec<usize> = decide_without_confirmation(&snapshot, &BTreeMap::new())
         .changes
         .iter()
         .map(|(_, change)| match change {

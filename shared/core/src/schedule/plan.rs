@@ -327,7 +327,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_record_is_planned_once_and_no_bank_is_hurried(
+        fn every_record_is_planned_once_and_no_bank_rate_is_exceeded(
             counts in prop::collection::vec(0..2500_u32, 1..4),
             rate in 1..200_u32,
             interval in prop::sample::select(Interval::ALL.to_vec()),
@@ -339,12 +339,12 @@ mod tests {
                 .collect();
             let total = due.len();
             let tick = Tick { interval, at: Timestamp::from_second(1_700_000_040).unwrap() };
-            let pace = |_| BankRate::from_per_second(rate);
-            let plan = plan_tick(tick, due.clone(), pace);
+            let bank_rate = |_| BankRate::from_per_second(rate);
+            let plan = plan_tick(tick, due.clone(), bank_rate);
             if reversed {
                 due.reverse();
                 due.extend_from_within(..due.len() / 2);
-                prop_assert_eq!(&super::plan_tick(tick, due, pace), &plan);
+                prop_assert_eq!(&super::plan_tick(tick, due, bank_rate), &plan);
             }
 
             let mut planned: Vec<_> =
@@ -372,7 +372,7 @@ mod tests {
         }
 
         #[test]
-        fn nobody_is_left_out_for_good(
+        fn no_record_is_left_out_for_good(
             count in 1..300_u32,
             per_minute in 1..100_u32,
             interval in prop::sample::select(Interval::ALL.to_vec()),
@@ -380,8 +380,8 @@ mod tests {
             let due: Vec<DueEntry> = (0..count).map(|n| due_entry(interval, 0, n)).collect();
             let mut served: BTreeMap<RecordId, u32> = BTreeMap::new();
             // As many turns as it takes to go round `per_minute` times.
-            for turn in 0..i64::from(count) {
-                let at = Timestamp::from_second(1_700_000_040 + turn * i64::from(interval.seconds())).unwrap();
+            for tick_number in 0..i64::from(count) {
+                let at = Timestamp::from_second(1_700_000_040 + tick_number * i64::from(interval.seconds())).unwrap();
                 let plan = plan_tick(Tick { interval, at }, due.clone(), |_| BankRate::from_per_second(1).with_per_minute(per_minute));
                 for entry in plan.chunks.iter().flat_map(|chunk| &chunk.records) {
                     *served.entry(entry.key.record).or_default() += 1;
@@ -393,18 +393,18 @@ mod tests {
         }
 
         #[test]
-        fn shares_are_fair(demands in prop::collection::vec(0..1000_u32, 0..9), allowance in 0..3000_u32) {
-            let shares = divide_fairly(&demands, allowance);
+        fn shares_are_fair(demands in prop::collection::vec(0..1000_u32, 0..9), budget in 0..3000_u32) {
+            let shares = divide_fairly(&demands, budget);
             let sum: u32 = shares.iter().sum();
-            prop_assert_eq!(sum, allowance.min(demands.iter().sum()));
+            prop_assert_eq!(sum, budget.min(demands.iter().sum()));
             for (at, (share, demand)) in shares.iter().zip(&demands).enumerate() {
                 prop_assert!(share <= demand);
-                // Whoever gets less than it wants gets as much as anyone, but for what cannot be divided.
+                // A share below its demand is as large as any other, but for what cannot be divided.
                 let most = shares.iter().max().unwrap();
                 let whole = u32::try_from(demands.len()).unwrap();
                 prop_assert!(share == demand || share + whole >= *most, "{} of {:?}", at, shares);
             }
-            let guaranteed = BankRate::from_per_second(1).with_per_minute(allowance).guaranteed_per_minute();
+            let guaranteed = BankRate::from_per_second(1).with_per_minute(budget).guaranteed_per_minute();
             for (share, demand) in shares.iter().zip(&demands) {
                 prop_assert!(*demand > guaranteed || share == demand);
             }
