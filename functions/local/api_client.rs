@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use reqwest::{Client, redirect};
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A client of an installation's API with the secret key of one app.
 pub(crate) struct ApiClient {
@@ -18,6 +18,11 @@ pub(crate) struct ApiClient {
 #[derive(Deserialize)]
 struct DataEnvelope<D> {
     data: D,
+}
+
+#[derive(Deserialize)]
+struct WebhookSetData {
+    secret: String,
 }
 
 /// An HTTP client with our TLS settings, without redirects or proxies; `timeout` bounds each call, where there is one.
@@ -82,6 +87,18 @@ impl ApiClient {
         let envelope: DataEnvelope<D> = serde_json::from_str(&text)
             .with_context(|| format!("the response of {path} cannot be read"))?;
         Ok(envelope.data)
+    }
+
+    /// Sets the app's webhook URL, and returns its signing secret.
+    ///
+    /// # Errors
+    ///
+    /// As [`post_json`](Self::post_json).
+    pub(crate) async fn set_webhook(&self, url: &str) -> anyhow::Result<String> {
+        let data: WebhookSetData = self
+            .post_json("webhooks/set", &json!({ "url": url }))
+            .await?;
+        Ok(data.secret)
     }
 }
 

@@ -46,11 +46,6 @@ pub(super) struct DemoCustomer {
 }
 
 #[derive(Deserialize)]
-struct WebhookSetData {
-    secret: String,
-}
-
-#[derive(Deserialize)]
 struct CreatedCustomer {
     customer_id: String,
     record_id: RecordId,
@@ -86,10 +81,8 @@ pub(super) async fn set_up_demo_app(
     .await?;
     let api = ApiClient::for_local_port(options.port, &created.secret_key)?;
     let url = format!("http://127.0.0.1:{}/hook", options.port + 2);
-    let webhook: WebhookSetData = api
-        .post_json("webhooks/set", &json!({ "url": url }))
-        .await?;
-    receiver.set_signing_secret(&webhook.secret)?;
+    let webhook_secret = api.set_webhook(&url).await?;
+    receiver.set_signing_secret(&webhook_secret)?;
     let mut customers = Vec::new();
     for (name, bank) in CUSTOMERS {
         customers.push(create_customer(&api, name, bank).await?);
@@ -97,7 +90,7 @@ pub(super) async fn set_up_demo_app(
     let demo = DemoApp {
         app: created.id,
         secret_key: created.secret_key,
-        webhook_secret: webhook.secret,
+        webhook_secret,
         customers,
     };
     write_private_file(&path, &serde_json::to_vec_pretty(&demo)?)?;

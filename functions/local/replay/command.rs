@@ -68,18 +68,7 @@ pub(crate) async fn run_replay(options: &GlobalOptions, args: &ReplayArgs) -> an
     finished.save(store).await?;
 
     // The verdict.
-    if let Some(injector) = &replay.injector {
-        expected.apply_injected_changes(injector);
-    }
-    let verdict = judge_replay(
-        store,
-        &replay.records,
-        &expected,
-        last_day,
-        replay.receiver.received_events(),
-        replay.injector.as_ref(),
-    )
-    .await?;
+    let verdict = judge_run(&replay, &mut expected, last_day).await?;
     let report = ReplayReport {
         accounts: replay.records.len(),
         refreshes: &replay.refresh_totals,
@@ -123,6 +112,25 @@ fn load_rows(bytes: &[u8], skip_bad_rows: bool) -> anyhow::Result<LoadedRows> {
         }
     }
     Ok(loaded)
+}
+
+async fn judge_run(
+    replay: &ReplayRun,
+    expected: &mut ExpectedAccounts,
+    last_day: Date,
+) -> anyhow::Result<ReplayVerdict> {
+    if let Some(injector) = &replay.injector {
+        expected.apply_injected_changes(injector);
+    }
+    judge_replay(
+        &replay.system.environment.store,
+        &replay.records,
+        expected,
+        last_day,
+        replay.receiver.received_events(),
+        replay.injector.as_ref(),
+    )
+    .await
 }
 
 /// Prints why reading stopped early, where it did; an error where there is nothing to play.

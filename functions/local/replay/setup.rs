@@ -23,7 +23,6 @@ use okra_sandbox::{SandboxBank, pkdd::ReplayBank};
 use okra_store::{Consistency, Store};
 use okra_webhooks::Deliverer;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
@@ -65,11 +64,6 @@ struct ReplayApp {
     webhook_secret: String,
     #[serde(rename = "hook")]
     webhook_url: String,
-}
-
-#[derive(Deserialize)]
-struct WebhookSetData {
-    secret: String,
 }
 
 /// The ports of a replay, bound.
@@ -270,13 +264,13 @@ async fn set_up_replay_app(
         &environment.clock,
     )
     .await?;
-    let webhook: WebhookSetData = ApiClient::for_local_port(port, &created.secret_key)?
-        .post_json("webhooks/set", &json!({ "url": webhook_url }))
+    let webhook_secret = ApiClient::for_local_port(port, &created.secret_key)?
+        .set_webhook(webhook_url)
         .await?;
     let app = ReplayApp {
         app: created.id,
         secret_key: created.secret_key,
-        webhook_secret: webhook.secret,
+        webhook_secret,
         webhook_url: webhook_url.to_owned(),
     };
     write_private_file(path, &serde_json::to_vec(&app)?)?;
