@@ -59,6 +59,26 @@ impl ServiceEndpoints {
     }
 }
 
+/// A source of environment variables; an empty one counts as not set.
+struct Variables<F>(F);
+
+impl<F: Fn(&str) -> Option<String>> Variables<F> {
+    fn find_value(&self, name: &str) -> Option<String> {
+        (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    fn require_value(&self, name: &'static str) -> Result<String, AwsConfigError> {
+        self.find_value(name)
+            .ok_or(AwsConfigError::MissingVariable(name))
+    }
+
+    /// The endpoint of one service, else that of all services.
+    fn endpoint_url(&self, name: &str) -> Option<String> {
+        self.find_value(name)
+            .or_else(|| self.find_value("AWS_ENDPOINT_URL"))
+    }
+}
+
 /// What the SDK clients share: region, credentials, endpoints, HTTP client. Build it once in a
 /// process; clients of one configuration share their connections.
 #[derive(Clone, Debug)]
@@ -90,24 +110,22 @@ impl AwsConfig {
     ///
     /// [`AwsConfigError::MissingVariable`] names the variable that is missing.
     pub fn from_vars(vars: impl Fn(&str) -> Option<String>) -> Result<Self, AwsConfigError> {
-        let optional = |name: &str| vars(name).filter(|value| !value.is_empty());
-        let required =
-            |name: &'static str| optional(name).ok_or(AwsConfigError::MissingVariable(name));
-        let endpoint = |name: &str| optional(name).or_else(|| optional("AWS_ENDPOINT_URL"));
+        let vars = Variables(vars);
         let endpoints = ServiceEndpoints {
-            dynamodb: endpoint("AWS_ENDPOINT_URL_DYNAMODB"),
-            sqs: endpoint("AWS_ENDPOINT_URL_SQS"),
-            eventbridge: endpoint("AWS_ENDPOINT_URL_EVENTBRIDGE"),
+            dynamodb: vars.endpoint_url("AWS_ENDPOINT_URL_DYNAMODB"),
+            sqs: vars.endpoint_url("AWS_ENDPOINT_URL_SQS"),
+            eventbridge: vars.endpoint_url("AWS_ENDPOINT_URL_EVENTBRIDGE"),
         };
         let credentials = Credentials::new(
-            required("AWS_ACCESS_KEY_ID")?,
-            required("AWS_SECRET_ACCESS_KEY")?,
-            optional("AWS_SESSION_TOKEN"),
+            vars.require_value("AWS_ACCESS_KEY_ID")?,
+            vars.require_value("AWS_SECRET_ACCESS_KEY")?,
+            vars.find_value("AWS_SESSION_TOKEN"),
             None,
             "environment",
         );
-        let region = optional("AWS_REGION")
-            .or_else(|| optional("AWS_DEFAULT_REGION"))
+        let region = vars
+            .find_value("AWS_REGION")
+            .or_else(|| vars.find_value("AWS_DEFAULT_REGION"))
             .ok_or(AwsConfigError::MissingVariable("AWS_REGION"))?;
         let trust = if endpoints.has_any() {
             TrustedRoots::Platform

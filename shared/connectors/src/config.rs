@@ -196,8 +196,10 @@ fn deserialize_table<T: DeserializeOwned>(
 }
 
 fn is_variable_name(name: &str) -> bool {
-    let part = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    name.bytes().all(part) && name.starts_with(|first: char| !first.is_ascii_digit())
+    name.starts_with(|first: char| !first.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// Checks one bank's configuration.
@@ -215,14 +217,13 @@ pub fn check_bank(bank: &BankConfig) -> Result<(), BankConfigError> {
 }
 
 fn check_identity(bank: &BankConfig) -> Result<(), ConfigProblem> {
-    let is_slug_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if bank.name.trim().is_empty() {
         return Err(ConfigProblem {
             field: "name",
             problem: "must not be empty",
         });
     }
-    if bank.slug.is_empty() || !bank.slug.bytes().all(is_slug_byte) {
+    if !is_slug(&bank.slug) {
         return Err(ConfigProblem {
             field: "slug",
             problem: "must be letters, digits and hyphens",
@@ -235,6 +236,13 @@ fn check_identity(bank: &BankConfig) -> Result<(), ConfigProblem> {
         });
     }
     Ok(())
+}
+
+fn is_slug(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 fn check_client(client: &OAuthClient) -> Result<(), ConfigProblem> {

@@ -99,9 +99,9 @@ pub struct LoginRequest<'a> {
     pub pkce_verifier: &'a str,
 }
 
-/// A login that has begun: a consent waits at the bank for its user.
+/// A login that has begun: a consent waits at the bank for its user, who has to be sent there.
 #[derive(Clone, Debug)]
-pub struct BankLogin {
+pub struct LoginRedirect {
     /// The consent to be authorised.
     pub consent_id: ConsentId,
     /// The bank's page to send the user to.
@@ -205,7 +205,7 @@ pub(crate) trait Connector: fmt::Debug + Send + Sync {
         &'a self,
         call: ClientCall<'a>,
         request: LoginRequest<'a>,
-    ) -> ConnectorFuture<'a, Result<BankLogin, BankFault>>;
+    ) -> ConnectorFuture<'a, Result<LoginRedirect, BankFault>>;
 
     /// Exchanges the code that a login ended with for the tokens of its consent.
     fn complete_login<'a>(

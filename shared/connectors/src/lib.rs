@@ -21,7 +21,9 @@ pub mod security;
 mod transport;
 
 pub use self::{
-    connector::{AccountRef, BackfillResponse, BankLogin, FetchRequest, LoginCode, LoginRequest},
+    connector::{
+        AccountRef, BackfillResponse, FetchRequest, LoginCode, LoginRedirect, LoginRequest,
+    },
     consent::{ConsentId, ConsentSecret, ConsentTerms, EXPIRY_LEEWAY_S, MAX_CONSENT_ID_CHARS},
     registry::{Connectors, display_name, has_login_page},
     transport::{BankTransportError, ConnectorError, HttpClient, HttpResponseFuture},

@@ -16,8 +16,8 @@ use okra_core::model::{
 
 use crate::{
     connector::{
-        AccountRef, BackfillResponse, BankLogin, ClientCall, Connector, ConsentCall, FetchRequest,
-        ListError, LoginCode, LoginRequest,
+        AccountRef, BackfillResponse, ClientCall, Connector, ConsentCall, FetchRequest, ListError,
+        LoginCode, LoginRedirect, LoginRequest,
     },
     consent::{ConsentId, ConsentSecret, ConsentTerms},
     obie,
@@ -82,7 +82,7 @@ impl Connectors {
         client_secret: &str,
         request: LoginRequest<'_>,
         now: Timestamp,
-    ) -> Result<BankLogin, BankFault> {
+    ) -> Result<LoginRedirect, BankFault> {
         connector_for(bank.standard)
             .begin_login(self.client_call(bank, client_secret, now), request)
             .await

@@ -58,7 +58,11 @@ pub(super) fn is_usable_account_id(id: &str) -> bool {
     !id.trim().is_empty() && id.len() <= MAX_ACCOUNT_ID_BYTES && id != "." && id != ".."
 }
 
-impl ObieAccount<'_> {
+impl<'a> ObieAccount<'a> {
+    fn identifications(&self) -> impl Iterator<Item = &ObieAccountIdentification<'a>> {
+        self.account.iter().flatten()
+    }
+
     fn to_facts(&self, path: &str) -> Result<AccountFacts, MalformedResponse> {
         let bank_account_id = self.account_id.as_str();
         if !is_usable_account_id(bank_account_id) {
@@ -69,13 +73,14 @@ impl ObieAccount<'_> {
             .unwrap_or_default()
             .parse()
             .map_err(|error: MoneyError| MalformedResponse::from_money_error(path, &error))?;
-        let identifications = || self.account.iter().flatten();
-        let name = identifications()
+        let name = self
+            .identifications()
             .find_map(|it| normalise_optional_text(optional_str(&it.name)))
             .or_else(|| normalise_optional_text(optional_str(&self.nickname)))
             .or_else(|| normalise_optional_text(optional_str(&self.description)))
             .unwrap_or_default();
-        let number = identifications()
+        let number = self
+            .identifications()
             .find_map(|it| normalise_optional_text(optional_str(&it.identification)));
         let kind =
             optional_str(&self.account_type_code).or_else(|| optional_str(&self.account_sub_type));

@@ -12,7 +12,7 @@ use url::form_urlencoded;
 
 use super::consent::create_consent;
 use crate::{
-    connector::{BankLogin, ClientCall, LoginRequest},
+    connector::{ClientCall, LoginRedirect, LoginRequest},
     consent::ConsentId,
 };
 
@@ -30,7 +30,7 @@ pub(super) fn authorization_url(bank: &BankConfig) -> Option<&str> {
 pub(super) async fn begin_login(
     call: ClientCall<'_>,
     request: LoginRequest<'_>,
-) -> Result<BankLogin, BankFault> {
+) -> Result<LoginRedirect, BankFault> {
     let (Some(client), Some(page)) = (call.bank.oauth.as_ref(), authorization_url(call.bank))
     else {
         let detail = "the bank is configured without an authorization_url";
@@ -38,7 +38,7 @@ pub(super) async fn begin_login(
     };
     let consent_id = create_consent(call, request.products).await?;
     let authorization_url = build_authorization_url(page, client, &consent_id, request);
-    Ok(BankLogin {
+    Ok(LoginRedirect {
         consent_id,
         authorization_url,
     })

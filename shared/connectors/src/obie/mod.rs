@@ -36,8 +36,8 @@ pub use self::{
 };
 use crate::{
     connector::{
-        AccountRef, BankLogin, ClientCall, ConfigProblem, Connector, ConnectorFuture, ConsentCall,
-        FetchRequest, ListError, LoginCode, LoginRequest, RangeResponse,
+        AccountRef, ClientCall, ConfigProblem, Connector, ConnectorFuture, ConsentCall,
+        FetchRequest, ListError, LoginCode, LoginRedirect, LoginRequest, RangeResponse,
     },
     consent::{ConsentId, ConsentSecret, ConsentTerms},
     security,
@@ -76,7 +76,7 @@ impl Connector for ObieConnector {
         &'a self,
         call: ClientCall<'a>,
         request: LoginRequest<'a>,
-    ) -> ConnectorFuture<'a, Result<BankLogin, BankFault>> {
+    ) -> ConnectorFuture<'a, Result<LoginRedirect, BankFault>> {
         Box::pin(login::begin_login(call, request))
     }
 

@@ -15,8 +15,8 @@ use axum::{
 };
 use jiff::{Timestamp, civil::date};
 use okra_connectors::{
-    AccountRef, BankLogin, Connectors, ConsentId, ConsentSecret, ConsentTerms, FetchRequest,
-    LoginCode, LoginRequest,
+    AccountRef, Connectors, ConsentId, ConsentSecret, ConsentTerms, FetchRequest, LoginCode,
+    LoginRedirect, LoginRequest,
 };
 use okra_core::model::{
     bank::{BankConfig, BankLimits, BankStandard},
@@ -183,7 +183,10 @@ impl TestBank {
         assert!(fault.detail.contains(detail), "{fault}");
     }
 
-    pub(crate) async fn begin_login(&self, products: &[Product]) -> Result<BankLogin, BankFault> {
+    pub(crate) async fn begin_login(
+        &self,
+        products: &[Product],
+    ) -> Result<LoginRedirect, BankFault> {
         let request = LoginRequest {
             products,
             redirect_uri: TEST_REDIRECT_URI,
