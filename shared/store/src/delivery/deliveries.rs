@@ -5,10 +5,11 @@
 //! each endpoint.
 
 use jiff::Timestamp;
-use okra_core::{
-    delivery::retry::blocks_head_of_line,
-    model::ids::{EndpointId, EventId, FeedSource, Seq},
+pub use okra_core::delivery::{
+    attempt::LoggedAttempt,
+    state_machine::{Delivery, DeliveryKey, DeliveryState, FifoPosition, MAX_LOGGED_ATTEMPTS},
 };
+use okra_core::model::ids::{EndpointId, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -28,161 +29,10 @@ const DELIVERY_RETENTION_S: i64 = 30 * 24 * 3600;
 /// Deliveries that are read at once at most.
 pub const MAX_DELIVERIES_PER_PAGE: usize = 1000;
 
-/// Attempts that a delivery remembers at most; the oldest are forgotten first.
-pub const MAX_LOGGED_ATTEMPTS: usize = 12;
-
 /// Bytes of a failing answer that are kept at most.
 pub const MAX_EXCERPT_BYTES: usize = 1024;
 
 const KIND: &str = "delivery";
-
-/// Where a delivery stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryState {
-    /// The endpoint took it.
-    Delivered,
-    /// It is tried again at `next_at`.
-    Retry,
-    /// It waits until the endpoint takes events again.
-    Parked,
-    /// It is tried no more on its own.
-    Exhausted,
-    /// Nobody wants it any more: the endpoint was removed, or does not want such events.
-    Cancelled,
-}
-
-impl DeliveryState {
-    /// The stable name, as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Retry => "retry",
-            Self::Parked => "parked",
-            Self::Exhausted => "exhausted",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// Where an event stands in the line of its record's events, at an endpoint that is told them one after
-/// another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum FifoPosition {
-    /// In none.
-    #[default]
-    #[serde(rename = "-")]
-    Unordered,
-    /// In it: whoever settles it goes on with those behind it.
-    #[serde(rename = "i")]
-    Queued,
-    /// It had its turn, and neither it nor any before it holds up those behind it any more.
-    #[serde(rename = "p")]
-    Released,
-}
-
-impl FifoPosition {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde passes it")]
-    fn is_unordered(&self) -> bool {
-        *self == Self::Unordered
-    }
-}
-
-/// How an attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoggedAttempt {
-    /// The HTTP status, where there was an answer.
-    #[serde(rename = "s", skip_serializing_if = "Option::is_none", default)]
-    pub status: Option<u16>,
-    /// The class of the outcome; a stable name.
-    #[serde(rename = "c")]
-    pub outcome_class: String,
-    /// When it was made.
-    #[serde(rename = "a")]
-    pub attempted_at: Timestamp,
-    /// How long it took.
-    #[serde(rename = "l")]
-    pub latency_ms: u32,
-}
-
-/// Which event to which endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct DeliveryKey {
-    /// The endpoint.
-    pub endpoint: EndpointId,
-    /// When the event's feed entry was committed; milliseconds count.
-    pub committed_at: Timestamp,
-    /// The feed of the event.
-    pub source: FeedSource,
-    /// Its place in it.
-    pub seq: Seq,
-}
-
-/// One event to one endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Which event to which endpoint.
-    pub key: DeliveryKey,
-    /// The event's name: `balance.success`.
-    pub event_name: String,
-    /// Where it stands.
-    pub state: DeliveryState,
-    /// Attempts made, of those that the schedule allows. Probes and our own faults do not count.
-    pub attempt_count: u32,
-    /// The attempts, the last of them last; at most [`MAX_ATTEMPTS_KEPT`].
-    pub attempt_log: Vec<LoggedAttempt>,
-    /// The beginning of the last failing answer, at most [`MAX_EXCERPT_BYTES`].
-    pub response_excerpt: Option<String>,
-    /// When it is tried again, in state [`DeliveryState::Retry`].
-    pub next_attempt_at: Option<Timestamp>,
-    /// True from when somebody asked for it again.
-    pub is_redelivery: bool,
-    /// Where it stands in the line of its record's events.
-    pub fifo_position: FifoPosition,
-    /// Counts the times this was stored. A new one has 1; who stores it again adds 1.
-    pub version: u32,
-}
-
-impl Delivery {
-    /// The id of the event.
-    pub fn event_id(&self) -> EventId {
-        EventId::for_feed_entry(self.key.source, self.key.seq)
-    }
-
-    /// The last attempt.
-    pub fn last_attempt(&self) -> Option<&LoggedAttempt> {
-        self.attempt_log.last()
-    }
-
-    /// True where no attempt is to be made any more.
-    pub const fn is_final(&self) -> bool {
-        matches!(
-            self.state,
-            DeliveryState::Delivered | DeliveryState::Exhausted | DeliveryState::Cancelled
-        )
-    }
-
-    /// True where it holds up no event behind it in line: it is over, or was tried in vain for long
-    /// enough.
-    pub fn releases_next_event(&self) -> bool {
-        let tried = self.attempt_log.first().zip(self.next_attempt_at);
-        let in_vain = |(first, next): (&LoggedAttempt, _)| {
-            self.state == DeliveryState::Retry
-                && !blocks_head_of_line(self.attempt_count, first.attempted_at, next)
-        };
-        self.is_final()
-            || self.fifo_position == FifoPosition::Released
-            || tried.is_some_and(in_vain)
-    }
-
-    /// Remembers an attempt.
-    pub fn log_attempt(&mut self, attempt: LoggedAttempt) {
-        if self.attempt_log.len() >= MAX_LOGGED_ATTEMPTS {
-            self.attempt_log.remove(0);
-        }
-        self.attempt_log.push(attempt);
-    }
-}
 
 /// What of a delivery is in its JSON.
 #[derive(Serialize, Deserialize)]
@@ -414,7 +264,7 @@ fn highest_text_below(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use okra_core::model::ids::{AppId, RecordId};
+    use okra_core::model::ids::{AppId, FeedSource, RecordId};
     use proptest::prelude::*;
 
     use super::*;
