@@ -845,7 +845,7 @@ class Browser(unittest.TestCase):
                 page.goto(f"{self.system.url}/dashboard/webhooks")
                 page.fill("input[name=url]", "https://10.0.0.1/hook")
                 page.get_by_role("button", name="Add endpoint").click()
-                self.assertIn("has to name a host, not an IP address", page.text_content("main"))
+                self.assertIn("must name a host, not an IP address", page.text_content("main"))
                 self.examine(page, "endpoint-refused", device, scheme)
                 self.set_origins(page, "app.example/path")
                 self.assertIn("app.example/path is not an origin", page.text_content("main"))

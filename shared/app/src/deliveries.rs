@@ -13,7 +13,7 @@ use okra_core::{
 };
 use okra_queue::Redelivery;
 use okra_store::{Consistency, Delivery, DeliveryKey, DeliveryState, RecordHead, SortOrder};
-use okra_webhooks::{endpoint_id, render_bodies, retained_since};
+use okra_webhooks::{BodyFormat, endpoint_id, render_bodies, retained_since};
 
 use crate::{app_scope::AppScope, endpoint_lookup::EndpointSelector, error::AppError};
 
@@ -285,9 +285,13 @@ impl AppScope {
             .read_feed(head.record, after, limit, Consistency::Strong)
             .await?;
         let last_sequence = entries.last().map_or(head.seq, |it| it.seq.max(head.seq));
-        let to = ("", PayloadMode::Full, BodyVersion::LATEST);
+        let format = BodyFormat {
+            endpoint_url: "",
+            payload_mode: PayloadMode::Full,
+            body_version: BodyVersion::LATEST,
+        };
         let public_url = &self.services().public_url;
-        let bodies = render_bodies(store, public_url, &head, &entries, to).await?;
+        let bodies = render_bodies(store, public_url, &head, &entries, format).await?;
         let mut bytes = 0;
         let fitting = bodies.iter().take_while(|body| {
             let is_first = bytes == 0;

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/webhooks/support/mod.rs"]
 mod support;
 
 use divan::{Bencher, counter::ItemsCount};

@@ -14,7 +14,7 @@
     reason = "figures of a benchmark are well below 2^53"
 )]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/webhooks/support/mod.rs"]
 mod support;
 
 use std::{

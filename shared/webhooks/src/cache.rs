@@ -1,4 +1,4 @@
-//! A small cache of what hardly ever changes.
+//! A small cache of items that rarely change.
 
 use std::{
     collections::HashMap,
@@ -11,10 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 /// How long a value is used before it is read again.
 const CACHE_TTL: SignedDuration = SignedDuration::from_secs(60);
 
-/// Values that are kept at most; when there are more, all are forgotten.
+/// Values that are cached at most; when there are more, all are dropped.
 const MAX_VALUES: usize = 4096;
 
-/// Values by key, each kept for [`KEPT`].
+/// Values by key, each cached for [`CACHE_TTL`].
 pub(crate) struct TimedCache<K, V>(Mutex<HashMap<K, (Timestamp, V)>>);
 
 impl<K, V> Default for TimedCache<K, V> {
@@ -24,7 +24,7 @@ impl<K, V> Default for TimedCache<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> TimedCache<K, V> {
-    /// The value of a key, from `read` where it is not known. What is not there is not remembered.
+    /// The value of a key, from `read` where it is not cached. A missing value is not cached.
     pub(crate) async fn get_or_read<E>(
         &self,
         key: K,

@@ -1,4 +1,7 @@
-//! Secrets of apps and endpoints, as the vault keeps them.
+//! Secrets of apps and endpoints, sealed by the vault.
+//!
+//! [`Keyring`] seals and opens them. The rule: a secret is sealed for one owner and one purpose, and does not open for
+//! another.
 
 use data_encoding::BASE64;
 use jiff::Timestamp;
@@ -13,32 +16,32 @@ use crate::{
     secret::{BearerToken, SECRET_BYTES, SecretError, SigningSecrets},
 };
 
-/// Why a secret cannot be had.
+/// Why a secret cannot be opened or made.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
-    /// The table failed.
-    #[error("the table failed")]
+    /// A read or write of the table failed.
+    #[error("a sealed secret cannot be read or written")]
     Store(#[from] StoreError),
-    /// The vault does not open it: it was sealed with another key or for something else.
-    #[error("the vault does not open a secret of {owner}")]
+    /// The vault does not open it: it was sealed with another key or for another purpose.
+    #[error("the vault cannot seal or open a secret of {owner}")]
     Vault {
         /// Whose.
         owner: String,
         /// Why.
         source: VaultError,
     },
-    /// What the vault opened is no secret.
-    #[error("what the vault holds for {owner} is unreadable")]
+    /// What the vault opened is not a secret.
+    #[error("the opened secret of {owner} is malformed")]
     Unreadable {
         /// Whose.
         owner: String,
     },
-    /// There is no randomness to make one from.
-    #[error("there is no randomness for a new secret")]
+    /// The system has no random bytes for a new one.
+    #[error("the system has no random bytes for a new secret")]
     Randomness,
 }
 
-/// What a sealed secret is for. The vault does not open it for anything else.
+/// What a sealed secret is for. The vault does not open it for another purpose.
 #[derive(Clone, Copy)]
 enum SecretPurpose {
     Signing(EndpointId),
@@ -54,6 +57,13 @@ impl SecretPurpose {
             Self::AppSigning(id) => (*id.as_bytes(), b"app-signing"),
         };
         [&id, kind].concat()
+    }
+
+    fn vault_error(self, source: VaultError) -> KeyringError {
+        KeyringError::Vault {
+            owner: self.owner_label(),
+            source,
+        }
     }
 
     fn owner_label(self) -> String {
@@ -82,7 +92,7 @@ impl Keyring {
         }
     }
 
-    /// Seals the signing secrets of an endpoint: `Endpoint::secrets`.
+    /// Seals the signing secrets of an endpoint: [`Endpoint::sealed_secrets`].
     ///
     /// # Errors
     ///
@@ -95,7 +105,7 @@ impl Keyring {
         self.seal_secret(SecretPurpose::Signing(endpoint), &secrets.to_plain())
     }
 
-    /// Seals the bearer token of an endpoint: `Endpoint::bearer`.
+    /// Seals the bearer token of an endpoint: [`Endpoint::sealed_bearer`].
     ///
     /// # Errors
     ///
@@ -121,11 +131,11 @@ impl Keyring {
         )
     }
 
-    /// The signing secrets of an endpoint that sign now: after a rotation the one before ceases to.
+    /// The signing secrets of an endpoint that sign now: some time after a rotation, the previous one does not any more.
     ///
     /// # Errors
     ///
-    /// As [`secrets`](Self::secrets).
+    /// As [`open_secrets`](Self::open_secrets).
     pub fn open_active_secrets(
         &self,
         endpoint: &Endpoint,
@@ -144,19 +154,17 @@ impl Keyring {
     ///
     /// [`KeyringError::Vault`], [`KeyringError::Unreadable`].
     pub fn open_bearer(&self, endpoint: &Endpoint) -> Result<Option<BearerToken>, KeyringError> {
-        let open = |sealed: &Vec<u8>| {
-            self.open_secret(
-                SecretPurpose::Bearer(endpoint.id),
-                sealed,
-                BearerToken::from_plain,
-            )
+        let Some(sealed) = &endpoint.sealed_bearer else {
+            return Ok(None);
         };
-        endpoint.sealed_bearer.as_ref().map(open).transpose()
+        let purpose = SecretPurpose::Bearer(endpoint.id);
+        self.open_secret(purpose, sealed, BearerToken::from_plain)
+            .map(Some)
     }
 
-    /// The secrets that sign for the URLs of an app's subscriptions, which have none of their own:
-    /// Okra's way of subscribing cannot hand one out. Made when they are first asked for; two that
-    /// ask first at the same time may see different ones, of which one stays.
+    /// The secrets that sign for the URLs of an app's subscriptions, which have none of their own: Okra's API of
+    /// subscriptions cannot return one. They are created on first use; two first uses at the same time may get different
+    /// ones, of which one is stored in the end.
     ///
     /// # Errors
     ///
@@ -166,11 +174,11 @@ impl Keyring {
         app: AppId,
         now: Timestamp,
     ) -> Result<SigningSecrets, KeyringError> {
-        let known = self
+        let stored = self
             .app_secrets_cache
             .get_or_read(app, now, self.read_app_secrets(app, now))
             .await?;
-        if let Some(secrets) = known {
+        if let Some(secrets) = stored {
             return Ok(secrets);
         }
         let fresh = SigningSecrets::from_entropy(&generate_entropy()?);
@@ -178,8 +186,7 @@ impl Keyring {
         Ok(fresh)
     }
 
-    /// Replaces the secrets of an app, as when they are rotated: the one before signs until
-    /// `previous_until`.
+    /// Replaces the secrets of an app, as when they are rotated: the previous one signs until `previous_until`.
     ///
     /// # Errors
     ///
@@ -217,9 +224,9 @@ impl Keyring {
                 owner: purpose.owner_label(),
             })?;
         let secrets = self.open_secret(purpose, &sealed, SigningSecrets::from_plain)?;
-        // One that was never rotated, or long ago by an older release, has no such time.
-        let over = state["previous_until"].as_i64().unwrap_or(0) <= now.as_second();
-        Ok(Some(if over {
+        // Secrets that were never rotated, or long ago by an older release, have no such time.
+        let is_previous_over = state["previous_until"].as_i64().unwrap_or(0) <= now.as_second();
+        Ok(Some(if is_previous_over {
             secrets.without_previous()
         } else {
             secrets
@@ -227,14 +234,12 @@ impl Keyring {
     }
 
     fn seal_secret(&self, purpose: SecretPurpose, plain: &[u8]) -> Result<Vec<u8>, KeyringError> {
-        let vault = |source| KeyringError::Vault {
-            owner: purpose.owner_label(),
-            source,
-        };
-        let nonce = generate_nonce().map_err(vault)?;
-        self.vault
-            .seal_secret(&purpose.seal_context(), plain, nonce)
-            .map_err(vault)
+        generate_nonce()
+            .and_then(|nonce| {
+                self.vault
+                    .seal_secret(&purpose.seal_context(), plain, nonce)
+            })
+            .map_err(|source| purpose.vault_error(source))
     }
 
     fn open_secret<T>(
@@ -246,10 +251,7 @@ impl Keyring {
         let plain = self
             .vault
             .open_sealed(&purpose.seal_context(), sealed)
-            .map_err(|source| KeyringError::Vault {
-                owner: purpose.owner_label(),
-                source,
-            })?;
+            .map_err(|source| purpose.vault_error(source))?;
         read(&plain).map_err(|_| KeyringError::Unreadable {
             owner: purpose.owner_label(),
         })

@@ -1,4 +1,4 @@
-//! Where chance comes from: the jitter of retries.
+//! The random numbers of the jitter of retries.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_decides_and_clones_share() {
+    fn equal_seeds_give_equal_numbers_and_clones_share_a_sequence() {
         let (one, other) = (JitterRandom::from_seed(7), JitterRandom::from_seed(7));
         let clone = one.clone();
         let drawn = [one.next_u32(), clone.next_u32(), one.next_u32()];

@@ -1,8 +1,11 @@
-//! What there is to say about deliveries.
+//! Reports of deliveries, for logs, metrics and whoever observes.
+//!
+//! [`AttemptReport`] is one attempt, [`DeliveryOutcome`] what came of one event at one endpoint; the others add up what a
+//! message did.
 
 use jiff::Timestamp;
 use okra_core::{
-    delivery::retry::AttemptOutcome,
+    delivery::{retry::AttemptOutcome, state_machine::DeliveryState},
     model::ids::{AppId, EndpointId, EventId, FeedSource, Seq},
 };
 use serde::Serialize;
@@ -12,7 +15,7 @@ use serde::Serialize;
 pub struct AttemptReport {
     /// The event.
     pub event_id: EventId,
-    /// The feed it is of.
+    /// Its feed.
     pub source: FeedSource,
     /// Its place in that feed.
     pub seq: Seq,
@@ -26,31 +29,31 @@ pub struct AttemptReport {
     pub host: String,
     /// Which attempt it was, from 1.
     pub attempt: u32,
-    /// What came of it.
+    /// How it ended.
     pub outcome: AttemptOutcome,
-    /// The HTTP status, where there was an answer.
+    /// The HTTP status, where there was a response.
     pub status: Option<u16>,
     /// The host that a redirect leads to, which was not followed.
     pub location_host: Option<String>,
-    /// Milliseconds from its start to the end of the answer.
+    /// Milliseconds from its start to the end of the response.
     pub latency_ms: u32,
     /// Bytes of the body that was sent.
     pub body_bytes: usize,
     /// When the change was committed.
     pub committed_at: Timestamp,
-    /// When the answer was there.
+    /// When the response was there.
     pub answered_at: Timestamp,
     /// When the next attempt is due, where there is to be one.
     pub next_at: Option<Timestamp>,
 }
 
-/// Told of each attempt; must not block.
+/// Observes each attempt. It must not block.
 pub trait DeliveryObserver: Send + Sync {
     /// An attempt was made and recorded.
     fn on_attempt(&self, attempted: &AttemptReport);
 }
 
-/// An observer that says nothing.
+/// An observer that does nothing.
 pub struct SilentDeliveryObserver;
 
 impl DeliveryObserver for SilentDeliveryObserver {
@@ -68,24 +71,37 @@ pub enum DeliveryOutcome {
     RetryScheduled,
     /// It waits until the endpoint takes events again.
     Parked,
-    /// It waits its turn: the endpoint is sent no more events a second than it wants.
+    /// It waits for a permit: the endpoint is sent no more events a second than its rate limit allows.
     #[serde(rename = "paced")]
     RateLimited,
-    /// It waits behind an earlier event of its record: the endpoint is told them in order.
+    /// It waits behind an earlier event of its record: the endpoint gets them in order.
     #[serde(rename = "held")]
     AwaitingPredecessor,
     /// An attempt failed and was the last.
     Exhausted,
-    /// Nothing was due: it was delivered or given up before, or its time has not come.
+    /// Nothing was due: it was delivered or exhausted before, or its next attempt is later.
     Skipped,
     /// The endpoint does not want it any more.
     Unwanted,
 }
 
+impl DeliveryOutcome {
+    /// The outcome of an attempt that left its delivery in this state.
+    pub(crate) const fn from_state(state: DeliveryState) -> Self {
+        match state {
+            DeliveryState::Delivered => Self::Delivered,
+            DeliveryState::Retry => Self::RetryScheduled,
+            DeliveryState::Parked => Self::Parked,
+            DeliveryState::Exhausted => Self::Exhausted,
+            DeliveryState::Cancelled => Self::Unwanted,
+        }
+    }
+}
+
 /// What came of a dispatch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DispatchReport {
-    /// Events it spoke of.
+    /// Events in it.
     pub events: usize,
     /// Deliveries made.
     pub delivered: usize,
@@ -94,7 +110,7 @@ pub struct DispatchReport {
     pub retry_scheduled: usize,
     /// Deliveries that wait until the endpoint takes events again.
     pub parked: usize,
-    /// Deliveries that wait their turn.
+    /// Deliveries that wait for a permit.
     #[serde(rename = "paced")]
     pub rate_limited: usize,
     /// Deliveries that wait behind an earlier one.
@@ -120,7 +136,7 @@ impl DispatchReport {
     }
 }
 
-/// What came of a sweep.
+/// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SweepReport {
     /// Minutes looked through.
@@ -144,21 +160,21 @@ pub struct ReplayStepReport {
     pub is_running: bool,
 }
 
-/// What came of looking after an endpoint.
+/// What the maintenance of an endpoint did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "tended", rename_all = "snake_case")]
 pub enum MaintenanceOutcome {
     /// It is disabled: nothing is done until its app enables it.
     #[serde(rename = "left")]
     EndpointDisabled,
-    /// A probe is not due yet, or the endpoint asked for time.
+    /// A probe is not due yet, or the endpoint requested a pause.
     #[serde(rename = "waits")]
     NotDue,
     /// A probe failed; the next is due later.
     StillDown,
     /// A probe succeeded.
     Recovered,
-    /// Nothing is parked to probe it with: its next event will tell.
+    /// Nothing is parked to probe it with: its next event tests it.
     OnTrial,
     /// What was parked is being sent.
     Drained {

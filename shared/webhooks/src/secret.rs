@@ -1,4 +1,6 @@
-//! What an endpoint shares with us: its signing secrets and, where it has one, its bearer token.
+//! What an endpoint shares with us: its [`SigningSecrets`] and, where it has one, its [`BearerToken`].
+//!
+//! The rule: neither is ever printed or logged, and their memory is cleared when they are dropped.
 
 use std::fmt;
 
@@ -12,14 +14,13 @@ use zeroize::Zeroizing;
 /// Random bytes in a signing secret.
 pub const SECRET_BYTES: usize = 24;
 
-/// Signing secrets of an endpoint at most: the current one and, for a while after a rotation, the one
-/// before.
+/// Signing secrets of an endpoint at most: the current one and, for a while after a rotation, the previous one.
 pub const MAX_SECRETS: usize = 2;
 
 /// Bytes of a bearer token at most.
 pub const MAX_BEARER_BYTES: usize = 4096;
 
-/// Bytes of a secret that somebody brings along.
+/// Bytes of a secret that an app imports.
 const IMPORTED_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 const SECRET_PREFIX: &str = "whsec_";
@@ -27,14 +28,14 @@ const SECRET_PREFIX: &str = "whsec_";
 /// Why secrets cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// They do not read as `whsec_` and base64, once or twice, with one space between.
-    #[error("the signing secrets are unreadable")]
+    /// They are not `whsec_` and base64, once or twice, with one space between.
+    #[error("a signing secret must be whsec_ and base64 of 24 to 64 bytes")]
     Signing,
     /// It is empty, longer than [`MAX_BEARER_BYTES`], or has characters that a header cannot carry.
-    #[error("the bearer token is empty, too long, or has characters that a header cannot carry")]
+    #[error("a bearer token must have 1 to {MAX_BEARER_BYTES} visible ASCII characters")]
     Bearer,
     /// Only text can be signed.
-    #[error("a body that is not UTF-8 cannot be signed")]
+    #[error("a body must be UTF-8 to be signed")]
     Body,
 }
 
@@ -63,7 +64,7 @@ impl SigningSecrets {
         }
     }
 
-    /// A secret that somebody brings along: `whsec_` and base64 of 24 to 64 bytes.
+    /// A secret that an app imports: `whsec_` and base64 of 24 to 64 bytes.
     ///
     /// # Errors
     ///
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_secret_is_refused() {
+    fn malformed_secrets_are_rejected() {
         let good = SigningSecrets::from_entropy(&[1; SECRET_BYTES])
             .current_secret()
             .to_owned();

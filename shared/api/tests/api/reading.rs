@@ -716,7 +716,7 @@ async fn what_is_not_made_here_is_refused_by_every_read_that_okra_made_it_for() 
         .expect_error(StatusCode::BAD_REQUEST);
     assert_eq!(
         message,
-        "success_url is refused: it has to be https (scheme)"
+        "success_url is refused: it must use https (scheme)"
     );
 }
 

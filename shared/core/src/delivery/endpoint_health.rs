@@ -14,7 +14,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    delivery::retry::{AttemptOutcome, MAX_RETRY_AFTER_S},
+    delivery::{
+        attempt::AttemptResponse,
+        retry::{AttemptOutcome, MAX_RETRY_AFTER_S},
+    },
     resilience::circuit_breaker::{
         Admission, BreakerPolicy, CircuitBreaker, FailureShare, ProbeTiming, saturating_later,
     },
@@ -253,6 +256,20 @@ pub struct AttemptFailure {
     pub retry_after_s: Option<u32>,
     /// It responded with `webhook-delivery: disable`.
     pub requests_disable: bool,
+}
+
+impl AttemptFailure {
+    /// The failure that a response is; `None` where the receiver works and goes on taking events.
+    pub fn from_response(response: &AttemptResponse, at: Timestamp) -> Option<Self> {
+        let requests_disable = response.disables_endpoint();
+        (requests_disable || !response.is_from_working_receiver()).then_some(Self {
+            failed_at: at,
+            outcome: response.outcome,
+            status: response.status,
+            retry_after_s: response.retry_after_s,
+            requests_disable,
+        })
+    }
 }
 
 /// What an app is informed of about an endpoint's health.

@@ -1,68 +1,67 @@
-//! One endpoint's pace, kept by several processes together.
+//! One endpoint's rate limit, kept by several processes together.
 //!
-//! Each process may send a little by itself: one event, and then its part of half the rate. So an
-//! endpoint that is told little costs nothing but its deliveries. What goes beyond takes *blocks* of
-//! places out of a [`Pace`] that all processes share, one write for a block. A place belongs to its
-//! moment: what is not used within [`PLACE_LIFE_US`] is lost, and never saved up.
+//! Each process has a [`PermitPool`]. It may send a little by itself: one event, and then its part of half the rate. So
+//! an endpoint with few events costs nothing but its deliveries. What goes beyond takes a [`PermitBlock`] out of a
+//! [`RateLimiter`] that all processes share, one write for a block. A permit belongs to its moment: one that is not used
+//! within [`PERMIT_LIFE_US`] expires, and is never saved up.
 //!
-//! **What an endpoint sees.** Let R be its rate, B its burst and P the number of processes. A shared
-//! place is used from its moment on until its life of two seconds is over, so that those used within W
-//! seconds have their moments in W + 2: at most B + R (W + 2) + 1. A process by itself sends at most one and
-//! W R / 2 P. Together, in any W seconds:
+//! **What an endpoint receives.** Let R be its rate, B its burst and P the number of processes. A shared permit is used
+//! from its moment on until its life of two seconds is over, so that those used within W seconds have their moments in
+//! W + 2: at most B + R (W + 2) + 1. A process by itself sends at most one and W R / 2 P. Together, in any W seconds:
 //!
 //! ```text
 //! R (1.5 W + 2) + B + P + 1
 //! ```
 //!
-//! A message that waits for its place comes at the next whole second, which is within the place's
-//! life; one that the queue keeps longer comes when it comes.
+//! A message that waits for its permit arrives at the next whole second, which is within the permit's life; one that the
+//! queue delays longer arrives when it arrives.
 
 use std::collections::VecDeque;
 
 use crate::resilience::rate_limiter::{MAX_RESERVATION_MS, PermitTime, RateLimiter, SendRate};
 
-/// Microseconds from a place's moment on within which it may be used.
+/// Microseconds from a permit's moment on within which it may be used.
 pub const PERMIT_LIFE_US: i64 = 2_000_000;
 
-/// Places of one block at most; as many as wait at once where one process tells most of it.
+/// Permits of one block at most; as many as wait at once where one process sends most of the events.
 pub const MAX_BLOCK_PERMITS: u32 = 1024;
 
-/// Places that are taken before anybody waits for them, at most.
+/// Permits that are taken before anybody waits for them, at most.
 const MAX_EXPECTED_PERMITS: u32 = 25;
 
-/// Whether an event may go.
+/// Whether an event may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PermitDecision {
     /// Now.
     SendNow,
-    /// At this moment, in microseconds since 1970; a place is reserved for it.
+    /// At this moment, in microseconds since 1970; a permit is reserved for it.
     SendAt(i64),
-    /// Ask again at this moment; nothing is reserved.
+    /// Try again at this moment; nothing is reserved.
     RetryAt(i64),
-    /// This process has no place for it, and all together may have one: take a block, and ask again.
+    /// This process has no permit for it, and all together may have one: take a block, and try again.
     TakeBlock,
 }
 
-/// What a block is to hold.
+/// How many permits a block has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PermitRequest {
-    /// Places for those who come at their time, however far away that is.
+    /// Permits for those who come back at their time, however far away that is.
     pub reserved: u32,
-    /// Places in all; those beyond the reserved only as far as they are free now.
+    /// Permits in all; more than the reserved only as far as they are free now.
     pub total: u32,
 }
 
-/// Places that a process took for itself.
+/// Permits that a process took for itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PermitBlock {
     /// Their moments in order, in microseconds since 1970.
     pub permits: Vec<i64>,
-    /// The shared pace after they were taken.
+    /// The shared limiter after they were taken.
     pub shared_limiter: RateLimiter,
 }
 
 impl PermitBlock {
-    /// Takes what is asked for out of a shared pace, as far as it is there.
+    /// Takes what is requested out of a shared limiter, as far as it has it.
     pub fn take_from(
         mut shared_limiter: RateLimiter,
         now_us: i64,
@@ -88,24 +87,24 @@ impl PermitBlock {
     }
 }
 
-/// What one process knows of an endpoint's pace.
+/// What one process knows of an endpoint's rate limit.
 #[derive(Clone, Debug, Default)]
 pub struct PermitPool {
     /// What it sends by itself.
     own_limiter: RateLimiter,
-    /// Places it took and has not used.
+    /// Permits it took and has not used.
     permits: VecDeque<i64>,
-    /// The pace of all when this process last took a block, or its own where it is alone. It is never
+    /// The limiter of all when this process last took a block, or its own where it is alone. The shared one is never
     /// earlier than this.
     shared_limiter: RateLimiter,
     requested_at_us: i64,
-    /// Places of blocks that were used since.
+    /// Permits of blocks that were used since.
     used_permits: u32,
 }
 
 impl PermitPool {
-    /// Whether an event may go at `now_us`, told by one of `processes`. Who does not come back at its
-    /// time is given no place of a later moment: it would be missing to all.
+    /// Whether an event may be sent at `now_us` by one of `processes`. Who does not come back at its time (`can_wait`)
+    /// gets no permit of a later moment: nobody would use it.
     pub fn try_acquire(
         &mut self,
         now_us: i64,
@@ -116,11 +115,14 @@ impl PermitPool {
         if processes <= 1 {
             return self.try_acquire_alone(now_us, rate, can_wait);
         }
-        let over = |at: &i64| at.saturating_add(PERMIT_LIFE_US) < now_us;
-        while self.permits.front().is_some_and(over) {
+        while self
+            .permits
+            .front()
+            .is_some_and(|at| at.saturating_add(PERMIT_LIFE_US) < now_us)
+        {
             self.permits.pop_front();
         }
-        // Before what this process may send by itself, which is not lost.
+        // Before what this process may send by itself, which does not expire.
         if self.permits.front().is_some_and(|at| *at <= now_us) {
             self.permits.pop_front();
             self.used_permits = self.used_permits.saturating_add(1);
@@ -163,8 +165,8 @@ impl PermitPool {
         }
     }
 
-    /// What to ask for, where so many wait who come at their time, and so many who do not: places for
-    /// these, and for what is likely to come in their life.
+    /// The block to request, where so many wait who come back at their time, and so many who do not: permits for these,
+    /// and for the events that are likely within a permit's life.
     pub fn next_block_request(
         &self,
         now_us: i64,
@@ -211,7 +213,7 @@ mod tests {
         events: u32,
         /// Others do so many steps until it has the block that it took.
         block_delay_steps: usize,
-        /// It ends, and another one takes its place.
+        /// It ends, and another one replaces it.
         ends: bool,
     }
 
@@ -243,7 +245,7 @@ mod tests {
             )
     }
 
-    /// Many processes as they take turns.
+    /// Many processes.
     struct ProcessFleet {
         rate: SendRate,
         processes: u32,
@@ -280,7 +282,7 @@ mod tests {
             }
         }
 
-        /// Has a process tell events; says how many could not go and were given no place.
+        /// Has a process send events; says how many could not be sent and got no permit.
         fn send_events(&mut self, nth: usize, step: ProcessStep, now_us: i64) -> u32 {
             let process = step.process % self.pools.len();
             if step.ends {
@@ -291,8 +293,8 @@ mod tests {
             let mut left = step.events;
             while left > 0 {
                 let (rate, processes) = (self.rate, self.processes);
-                let share = &mut self.pools[process];
-                match share.try_acquire(now_us, rate, processes, step.can_wait) {
+                let pool = &mut self.pools[process];
+                match pool.try_acquire(now_us, rate, processes, step.can_wait) {
                     PermitDecision::SendNow => self.sent_at_us.push(now_us),
                     PermitDecision::SendAt(at) => {
                         assert!(at > now_us && step.can_wait);
@@ -311,8 +313,9 @@ mod tests {
                             return left;
                         }
                         let (come_back, others) = if step.can_wait { (left, 0) } else { (0, left) };
-                        let ask = share.next_block_request(now_us, rate, come_back, others);
-                        let block = PermitBlock::take_from(self.shared_limiter, now_us, rate, ask);
+                        let request = pool.next_block_request(now_us, rate, come_back, others);
+                        let block =
+                            PermitBlock::take_from(self.shared_limiter, now_us, rate, request);
                         self.shared_limiter = block.shared_limiter;
                         self.blocks_requested += 1;
                         self.blocks_in_flight
@@ -349,24 +352,23 @@ mod tests {
                     let half_us = (last - first) * 3 + 2 * PERMIT_LIFE_US;
                     let at_rate = i64::from(per_s) * half_us / 2_000_000;
                     let most = at_rate + i64::from(rate.burst + all.started_processes + 1);
-                    let went = i64::try_from(to - from + 1).unwrap_or(i64::MAX);
-                    prop_assert!(went <= most, "{went} of {most} in {} us", last - first);
+                    let sent = i64::try_from(to - from + 1).unwrap_or(i64::MAX);
+                    prop_assert!(sent <= most, "{sent} of {most} in {} us", last - first);
                 }
             }
         }
 
-        /// Nobody is kept waiting while there is room: what comes at half the rate goes at once, however
-        /// it is spread, and none is told that it is full.
+        /// Nobody waits while the limit allows it: events at half the rate are sent at once, however they are spread.
         #[test]
-        fn what_comes_slowly_goes_at_once(
+        fn events_at_half_the_rate_are_sent_at_once(
             per_s in 2..=200_u32,
             processes in 2..=32_u32,
-            turns in prop::collection::vec(0..32_usize, 1..300),
+            senders in prop::collection::vec(0..32_usize, 1..300),
         ) {
             let rate = SendRate::from_per_second(per_s);
             let mut all = ProcessFleet::new(rate, processes);
             let mut now_us = 1_000_000_000_i64;
-            for (nth, process) in turns.into_iter().enumerate() {
+            for (nth, process) in senders.into_iter().enumerate() {
                 now_us += rate.interval_us() * 2;
                 let step =
                     ProcessStep { process, gap_us: 0, can_wait: true, events: 1, block_delay_steps: 0, ends: false };
@@ -402,7 +404,7 @@ mod tests {
             // Within what it may send by itself.
             (25, 32, 3_000, 0.0),
             (25, 200, 16_000, 0.0),
-            // Too slow for a place to live until the next.
+            // Too slow for a permit to live until the next event.
             (25, 32, 2_001, 0.5),
             (25, 200, 3_000, 0.84),
             (25, 32, 1_000, 0.35),
@@ -412,63 +414,63 @@ mod tests {
             (200, 32, 5, 0.06),
         ];
         for (per_s, processes, each_ms, most) in cases {
-            let asked = blocks_per_event(per_s, processes, each_ms);
+            let blocks = blocks_per_event(per_s, processes, each_ms);
             assert!(
-                asked <= most,
-                "{asked} at one each {each_ms} ms of {processes}"
+                blocks <= most,
+                "{blocks} at one each {each_ms} ms of {processes}"
             );
         }
     }
 
     #[test]
-    fn a_process_that_is_alone_asks_nobody() {
-        let (mut share, mut pace, rate) = (
+    fn a_process_that_is_alone_requests_no_blocks() {
+        let (mut pool, mut limiter, rate) = (
             PermitPool::default(),
             RateLimiter::default(),
             SendRate::from_per_second(25),
         );
         for nth in 0..2_000 {
-            let turn = share.try_acquire(nth, rate, 1, true);
-            let expected = match pace.reserve_permit(nth, rate) {
+            let decision = pool.try_acquire(nth, rate, 1, true);
+            let expected = match limiter.reserve_permit(nth, rate) {
                 PermitTime::At(at) if at <= nth => PermitDecision::SendNow,
                 PermitTime::At(at) => PermitDecision::SendAt(at),
                 PermitTime::RetryAt(at) => PermitDecision::RetryAt(at),
             };
-            assert_eq!(turn, expected);
+            assert_eq!(decision, expected);
         }
     }
 
     #[test]
-    fn a_place_that_is_not_used_in_its_time_is_lost() {
-        let (mut share, rate, now) = (
+    fn a_permit_that_is_not_used_in_its_time_expires() {
+        let (mut pool, rate, now) = (
             PermitPool::default(),
             SendRate::from_per_second(25),
             1_000_000_000,
         );
         assert_eq!(
-            share.try_acquire(now, rate, 32, true),
+            pool.try_acquire(now, rate, 32, true),
             PermitDecision::SendNow
         );
         assert_eq!(
-            share.try_acquire(now, rate, 32, true),
+            pool.try_acquire(now, rate, 32, true),
             PermitDecision::TakeBlock
         );
-        let ask = PermitRequest {
+        let request = PermitRequest {
             reserved: 1,
             total: 10,
         };
-        share.add_block(
+        pool.add_block(
             now,
-            PermitBlock::take_from(RateLimiter::default(), now, rate, ask),
+            PermitBlock::take_from(RateLimiter::default(), now, rate, request),
         );
         for _ in 0..4 {
             assert_eq!(
-                share.try_acquire(now + PERMIT_LIFE_US, rate, 32, true),
+                pool.try_acquire(now + PERMIT_LIFE_US, rate, 32, true),
                 PermitDecision::SendNow
             );
         }
         assert_eq!(
-            share.try_acquire(now + PERMIT_LIFE_US + 1, rate, 32, true),
+            pool.try_acquire(now + PERMIT_LIFE_US + 1, rate, 32, true),
             PermitDecision::TakeBlock
         );
     }

@@ -1,26 +1,30 @@
-//! Retry: what came of an attempt to deliver an event, and when the next one is due.
+//! Retries: how an attempt to deliver an event ended, and when the next one is due.
+//!
+//! [`AttemptOutcome`] is the class of an attempt, [`schedule_retry`] the schedule. The rule: a delay is never shorter
+//! than the receiver requested, within [`MAX_RETRY_AFTER_S`], and every outcome but success ends after a bounded number
+//! of attempts.
 
 use jiff::{Timestamp, fmt::rfc2822};
 use serde::{Deserialize, Serialize};
 
-/// What came of one attempt. The serde names are stored and shown.
+/// How an attempt ended. The serde names are stored and shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptOutcome {
-    /// 2xx: delivered. How the body goes on after the read cap does not matter.
+    /// 2xx: delivered. What the body has after the read limit does not matter.
     Ok,
     /// 3xx. Never followed: a client that follows turns the POST into a GET without a body, and the
     /// 200 it then gets looks like a delivery.
     Redirect,
-    /// 410: the receiver asks never to be called again.
+    /// 410: the receiver requests never to be called again.
     Gone,
-    /// 429, 502, 503, 504: the receiver, or what stands before it, cannot take more now.
+    /// 429, 502, 503, 504: the receiver, or a proxy in front of it, cannot take more now.
     Throttled,
-    /// Every other status. Also a 404 is tried again: it is what a deployment looks like.
+    /// Every other status. A 404 is retried too: a receiver may respond so while it is deployed.
     Rejected,
-    /// No complete answer within the deadline.
+    /// There was no complete response within the deadline.
     Timeout,
-    /// No connection, or one that broke before the answer was complete.
+    /// There was no connection, or it broke before the response was complete.
     Connect,
     /// The TLS handshake failed.
     Tls,
@@ -31,7 +35,7 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
-    /// The outcome that an answer with this status is.
+    /// The outcome of a response with this status.
     pub const fn from_status(status: u16) -> Self {
         match status {
             200..=299 => Self::Ok,
@@ -63,7 +67,7 @@ impl AttemptOutcome {
         }
     }
 
-    /// Attempts that are worth making while this is what comes of them.
+    /// Attempts that are made at most while they end so.
     const fn max_attempts(self) -> u32 {
         match self {
             Self::Ok | Self::Gone => 1,
@@ -72,7 +76,7 @@ impl AttemptOutcome {
         }
     }
 
-    /// True where the receiver is better left alone for a while.
+    /// True where the receiver needs a pause.
     const fn is_overload(self) -> bool {
         matches!(self, Self::Throttled | Self::Timeout)
     }
@@ -105,19 +109,19 @@ const HOUR_S: u32 = 60 * MINUTE_S;
 pub const MAX_ATTEMPTS: u32 = 10;
 const _: () = assert!(RETRY_SCHEDULE_S.len() == MAX_ATTEMPTS as usize);
 
-/// Attempts at most at an address that must not be called: its owner may correct a DNS record.
+/// Attempts at an address that must not be called at most: its owner may correct a DNS record.
 pub const MAX_BLOCKED_ATTEMPTS: u32 = 3;
 
 /// Seconds of a `Retry-After` that are honoured at most.
 pub const MAX_RETRY_AFTER_S: u32 = HOUR_S;
 
-/// Seconds that a receiver who is overloaded is left alone at least.
+/// Seconds of a delay at least where the receiver is overloaded.
 pub const MIN_OVERLOAD_DELAY_S: u32 = 60;
 
-/// Seconds for which an event that fails holds up those that must not come before it.
+/// Seconds for which an event that fails blocks those that must not be delivered before it.
 pub const HEAD_OF_LINE_MAX_S: i64 = 3600;
 
-/// Attempts after which it does no more.
+/// Attempts after which it does not any more.
 pub const HEAD_OF_LINE_MAX_ATTEMPTS: u32 = 5;
 
 /// Parts of a thousand by which a delay varies, either way.
@@ -144,11 +148,12 @@ impl Jitter {
 
     fn apply_to(self, delay_s: u32) -> u32 {
         let permille = 1000 - JITTER_PERMILLE + u64::from(self.0) * 2 * JITTER_PERMILLE / 1000;
+        // The schedule is far from the limit.
         u32::try_from(u64::from(delay_s) * permille / 1000).unwrap_or(u32::MAX)
     }
 }
 
-/// What is to be done after an attempt that did not deliver.
+/// What follows an attempt that did not deliver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryDecision {
     /// Try again so many seconds from now.
@@ -156,14 +161,14 @@ pub enum RetryDecision {
         /// Seconds.
         delay_s: u32,
     },
-    /// Do not try again by yourself.
+    /// Do not try again unless somebody requests it.
     Exhausted,
 }
 
 /// What follows attempt number `attempt` (from 1) that ended in `outcome`.
 ///
-/// The delay is the schedule's, jittered; longer where the receiver asked for it by `retry_after_s`
-/// (of which [`MAX_RETRY_AFTER_S`] count) or is overloaded ([`OVERLOAD_FLOOR_S`]), never shorter.
+/// The delay is the schedule's, jittered; longer where the receiver requested it by `retry_after_s`, of which
+/// [`MAX_RETRY_AFTER_S`] count, or is overloaded ([`MIN_OVERLOAD_DELAY_S`]); never shorter.
 pub fn schedule_retry(
     attempt: u32,
     outcome: AttemptOutcome,
@@ -174,19 +179,19 @@ pub fn schedule_retry(
     let Some(&scheduled) = scheduled.filter(|_| attempt < outcome.max_attempts()) else {
         return RetryDecision::Exhausted;
     };
-    let asked = retry_after_s.unwrap_or(0).min(MAX_RETRY_AFTER_S);
+    let requested = retry_after_s.unwrap_or(0).min(MAX_RETRY_AFTER_S);
     let floor = if outcome.is_overload() {
         MIN_OVERLOAD_DELAY_S
     } else {
         0
     };
     RetryDecision::After {
-        delay_s: jitter.apply_to(scheduled).max(asked).max(floor),
+        delay_s: jitter.apply_to(scheduled).max(requested).max(floor),
     }
 }
 
-/// True where an event that failed so often, was first tried at `first` and is tried again at `next`
-/// still holds up those that must not come before it.
+/// True where an event that failed so often, was first attempted at `first_attempt_at` and is attempted again at
+/// `next_attempt_at` still blocks those that must not be delivered before it.
 pub fn blocks_head_of_line(
     attempts: u32,
     first_attempt_at: Timestamp,
@@ -196,16 +201,17 @@ pub fn blocks_head_of_line(
         && next_attempt_at.as_second() - first_attempt_at.as_second() <= HEAD_OF_LINE_MAX_S
 }
 
-/// Seconds that a `Retry-After` header asks to wait from `now`, as a number or as an HTTP date; at
-/// most [`MAX_RETRY_AFTER_S`]. What is neither, negative or past is `None`: it asks for nothing.
+/// Seconds that a `Retry-After` header requests to wait from `now`, as a number or as an HTTP date; at most
+/// [`MAX_RETRY_AFTER_S`]. What is neither, negative or past is `None`.
 pub fn parse_retry_after_s(header: &str, now: Timestamp) -> Option<u32> {
     parse_retry_after_within(header, now, MAX_RETRY_AFTER_S)
 }
 
-/// The same with another longest wait, in seconds.
+/// The same with another maximum, in seconds.
 pub fn parse_retry_after_within(header: &str, now: Timestamp, max_s: u32) -> Option<u32> {
     let header = header.trim();
     let seconds = if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Digits that do not fit are more than any maximum.
         header.parse::<u32>().unwrap_or(u32::MAX)
     } else {
         let at = rfc2822::DateTimeParser::new()
@@ -274,7 +280,7 @@ mod tests {
         }
 
         #[test]
-        fn a_delay_never_shrinks_with_attempts_jitter_or_what_was_asked(
+        fn a_delay_never_shrinks_with_attempts_jitter_or_the_requested_wait(
             attempt in 1..12_u32,
             outcome in any_outcome(),
             asked in 0..10_000_u32,
@@ -292,7 +298,7 @@ mod tests {
         }
 
         #[test]
-        fn every_retry_after_is_read_or_left(header in "\\PC*", second in 0..4_000_000_000_i64) {
+        fn every_retry_after_is_parsed_or_ignored(header in "\\PC*", second in 0..4_000_000_000_i64) {
             let asked = parse_retry_after_s(&header, Timestamp::from_second(second).unwrap());
             prop_assert!(asked.is_none_or(|asked| (1..=MAX_RETRY_AFTER_S).contains(&asked)));
         }
@@ -312,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_holds_others_up_for_an_hour_or_five_attempts() {
+    fn an_event_blocks_others_for_an_hour_or_five_attempts() {
         let at = |second| Timestamp::from_second(second).unwrap();
         for (attempts, next, expected) in [
             (1, 5, true),
@@ -336,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_to_stop_is_not_tried_again() {
+    fn outcomes_that_end_a_delivery_are_not_retried() {
         for (outcome, attempts) in [
             (AttemptOutcome::Ok, 1),
             (AttemptOutcome::Gone, 1),
@@ -362,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_receiver_can_ask_for_time() {
+    fn the_receiver_can_request_a_wait() {
         let check = |attempt, outcome, asked, expected| {
             assert_eq!(
                 retry_delay(attempt, outcome, asked, Jitter::NONE),

@@ -8,10 +8,11 @@
 use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
-use okra_core::{
-    delivery::retry::blocks_head_of_line,
-    model::ids::{EndpointId, EventId},
+pub use okra_core::delivery::{
+    attempt::LoggedAttempt,
+    state_machine::{Delivery, DeliveryKey, DeliveryState, FifoPosition, MAX_LOGGED_ATTEMPTS},
 };
+use okra_core::model::ids::{EndpointId, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -31,149 +32,12 @@ const DELIVERY_RETENTION_S: i64 = 30 * 24 * 3600;
 /// Deliveries that are read at once at most.
 pub const MAX_DELIVERIES_PER_PAGE: usize = 1000;
 
-/// Attempts that a delivery logs at most; the oldest are dropped first.
-pub const MAX_LOGGED_ATTEMPTS: usize = 12;
-
-/// Bytes of a failing response that are stored at most.
+/// Bytes of a failing answer that are kept at most.
 pub const MAX_EXCERPT_BYTES: usize = 1024;
 
 const KIND: &str = "delivery";
 const ATTEMPT_COUNT_ATTRIBUTE: &str = "n";
 const VERSION_ATTRIBUTE: &str = "v";
-
-/// The state of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryState {
-    /// The endpoint accepted it.
-    Delivered,
-    /// It is tried again at `next_attempt_at`.
-    Retry,
-    /// It waits until the endpoint accepts events again.
-    Parked,
-    /// Its attempts are used up; only a redelivery sends it again.
-    Exhausted,
-    /// It is not wanted any more: the endpoint was deleted, or does not subscribe to such events.
-    Cancelled,
-}
-
-impl DeliveryState {
-    /// The stable name, as in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Retry => "retry",
-            Self::Parked => "parked",
-            Self::Exhausted => "exhausted",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// The position of an event among its record's events, at an endpoint that gets them one after another (FIFO).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum FifoPosition {
-    /// The endpoint is not ordered.
-    #[default]
-    #[serde(rename = "-")]
-    Unordered,
-    /// It is in order: whoever settles it continues with the events behind it.
-    #[serde(rename = "i")]
-    Queued,
-    /// It was attempted, and neither it nor any before it blocks those behind it any more.
-    #[serde(rename = "p")]
-    Released,
-}
-
-impl FifoPosition {
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde passes it")]
-    fn is_unordered(&self) -> bool {
-        *self == Self::Unordered
-    }
-}
-
-/// How an attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoggedAttempt {
-    /// The HTTP status, where there was a response.
-    #[serde(rename = "s", skip_serializing_if = "Option::is_none", default)]
-    pub status: Option<u16>,
-    /// The class of the outcome; a stable name.
-    #[serde(rename = "c")]
-    pub outcome_class: String,
-    /// When it was made.
-    #[serde(rename = "a")]
-    pub attempted_at: Timestamp,
-    /// How long it took.
-    #[serde(rename = "l")]
-    pub latency_ms: u32,
-}
-
-/// One event to one endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Which event to which endpoint.
-    pub key: DeliveryKey,
-    /// The event's name: `balance.success`.
-    pub event_name: String,
-    /// Its state.
-    pub state: DeliveryState,
-    /// Attempts made, of those that the schedule allows. Probes and our own faults do not count.
-    pub attempt_count: u32,
-    /// The attempts, the last of them last; at most [`MAX_LOGGED_ATTEMPTS`].
-    pub attempt_log: Vec<LoggedAttempt>,
-    /// The beginning of the last failing response, at most [`MAX_EXCERPT_BYTES`].
-    pub response_excerpt: Option<String>,
-    /// When it is tried again, in state [`DeliveryState::Retry`].
-    pub next_attempt_at: Option<Timestamp>,
-    /// True once a redelivery was requested.
-    pub is_redelivery: bool,
-    /// Its position among its record's events, at an ordered endpoint.
-    pub fifo_position: FifoPosition,
-    /// Counts the times this was stored. A new one has 1; whoever stores it again adds 1.
-    pub version: u32,
-}
-
-impl Delivery {
-    /// The id of the event.
-    pub fn event_id(&self) -> EventId {
-        EventId::for_feed_entry(self.key.source, self.key.seq)
-    }
-
-    /// The last attempt.
-    pub fn last_attempt(&self) -> Option<&LoggedAttempt> {
-        self.attempt_log.last()
-    }
-
-    /// True where no further attempt is made.
-    pub const fn is_final(&self) -> bool {
-        matches!(
-            self.state,
-            DeliveryState::Delivered | DeliveryState::Exhausted | DeliveryState::Cancelled
-        )
-    }
-
-    /// True where it blocks no event behind it: it is final, or its attempts failed for long enough.
-    pub fn releases_next_event(&self) -> bool {
-        if self.is_final() || self.fifo_position == FifoPosition::Released {
-            return true;
-        }
-        let (Some(first), Some(next_attempt_at)) = (self.attempt_log.first(), self.next_attempt_at)
-        else {
-            return false;
-        };
-        self.state == DeliveryState::Retry
-            && !blocks_head_of_line(self.attempt_count, first.attempted_at, next_attempt_at)
-    }
-
-    /// Adds an attempt to the log.
-    pub fn log_attempt(&mut self, attempt: LoggedAttempt) {
-        if self.attempt_log.len() >= MAX_LOGGED_ATTEMPTS {
-            self.attempt_log.remove(0);
-        }
-        self.attempt_log.push(attempt);
-    }
-}
 
 /// What of a delivery is in its JSON.
 #[derive(Serialize, Deserialize)]
@@ -345,7 +209,8 @@ fn commit_time_range(
 
 #[cfg(test)]
 mod tests {
-    use okra_core::model::ids::{RecordId, Seq};
+    use okra_core::model::ids::{AppId, FeedSource, RecordId};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::table::attributes::item_size;

@@ -1,33 +1,29 @@
-//! An app's own feed: what becomes of its endpoints, told to its other endpoints.
+//! An app's own feed: what became of its endpoints, delivered to its other endpoints.
+//!
+//! The rule: an entry is an event like any other, with the same rows, retries and log; but an endpoint gets no entry
+//! about itself, and only entries that it names.
 
 use bytes::Bytes;
 use futures::future::join_all;
 use okra_core::{
-    delivery::endpoint_health::HealthNotice,
-    model::ids::{AppId, EndpointId, FeedSource, Seq},
+    delivery::{endpoint_health::HealthNotice, fifo::FifoStatus},
+    model::ids::{AppId, FeedSource, Seq},
 };
 use okra_queue::AppFeedDispatch;
-use okra_store::{AppFeedEntry, AppNotice, MAX_APP_FEED_PAGE};
+use okra_store::{AppFeedEntry, AppNotice, Delivery, MAX_APP_FEED_PAGE};
 use okra_wire::operation;
 
-use super::{AttemptMode, DeliverError, Deliverer, DeliveryEvent, DeliveryTarget, FifoStatus};
+use super::{
+    attempt::AttemptContext,
+    deliverer::Deliverer,
+    error::DeliverError,
+    event::{AttemptMode, DeliveryEvent, DeliveryRef},
+    targets::DeliveryTarget,
+};
 use crate::report::{DeliveryOutcome, DispatchReport};
 
-/// Seconds after which an app's feed is looked at in any case: longer than a process that commits an entry
-/// to it may live.
-const APP_FEED_CHECK_S: u16 = 60;
-
 impl Deliverer {
-    /// Has an app's feed looked at although this process may be gone: to be called before an entry is
-    /// committed. After it, nobody would know that it is to be told.
-    pub(super) async fn schedule_app_feed_check(&self, app: AppId) -> Result<(), DeliverError> {
-        Ok(self
-            .queues
-            .send_app_feed_dispatch(app, APP_FEED_CHECK_S)
-            .await?)
-    }
-
-    /// Tells of what is new in an app's own feed. May be repeated.
+    /// Delivers what is new in an app's own feed. May be repeated.
     ///
     /// # Errors
     ///
@@ -37,31 +33,29 @@ impl Deliverer {
         feed: AppFeedDispatch,
     ) -> Result<DispatchReport, DeliverError> {
         let app = feed.app;
-        let (last, told) = self.store.load_app_feed_head(app).await?;
+        let (last, delivered_to) = self.store.load_app_feed_head(app).await?;
         let mut report = DispatchReport::default();
-        if told >= last {
+        if delivered_to >= last {
             return Ok(report);
         }
         let entries = self
             .store
-            .read_app_feed(app, told, MAX_APP_FEED_PAGE)
+            .read_app_feed(app, delivered_to, MAX_APP_FEED_PAGE)
             .await?;
         let targets = self.load_app_targets(app).await?;
-        let mut work = Vec::new();
+        let mut attempts = Vec::new();
         for entry in &entries {
-            let event = event_from_app_entry(entry);
-            for target in targets
-                .iter()
-                .filter(|target| wants_app_entry(target, entry, &event))
-            {
-                work.push(self.attempt_app_entry(entry, target, AttemptMode::BY_DISPATCH));
+            for target in &targets {
+                if wants_app_entry(target, entry) {
+                    attempts.push(self.attempt_app_entry(entry, target, AttemptMode::BY_DISPATCH));
+                }
             }
         }
-        for told in join_all(work).await {
-            report.count_outcome(told?);
+        for outcome in join_all(attempts).await {
+            report.count_outcome(outcome?);
         }
         report.events = entries.len();
-        // What is not there any more was kept for its 30 days.
+        // Entries that are missing were older than their 30 days.
         let to = entries.last().map_or(last, |entry| entry.seq);
         self.store.advance_app_feed(app, to).await?;
         if to < last {
@@ -76,72 +70,71 @@ impl Deliverer {
         target: &DeliveryTarget,
         mode: AttemptMode,
     ) -> Result<DeliveryOutcome, DeliverError> {
-        let event = event_from_app_entry(entry);
-        let row = self
-            .store
-            .find_delivery(&event.delivery_key(target.endpoint))
-            .await?;
-        let body = || render_operation(entry, &self.config.public_url, target);
-        let came = self.attempt_delivery(&event, target, row, mode, &FifoStatus::Unordered, body);
-        Ok(came.await?.outcome)
+        let key = event_from_app_entry(entry).delivery_key(target.endpoint);
+        let row = self.store.find_delivery(&key).await?;
+        self.attempt_app_event(entry, target, row, mode).await
     }
 
+    async fn attempt_app_event(
+        &self,
+        entry: &AppFeedEntry,
+        target: &DeliveryTarget,
+        row: Option<Delivery>,
+        mode: AttemptMode,
+    ) -> Result<DeliveryOutcome, DeliverError> {
+        let event = event_from_app_entry(entry);
+        let context = AttemptContext {
+            event: &event,
+            target,
+            mode,
+            fifo: &FifoStatus::Unordered,
+        };
+        let progress = self
+            .attempt_delivery(context, row, || {
+                render_operation(entry, &self.config.public_url, target)
+            })
+            .await?;
+        Ok(progress.outcome)
+    }
+
+    /// Makes an attempt at the delivery of an app feed entry, where it is due.
     pub(super) async fn attempt_app_delivery(
         &self,
         app: AppId,
-        seq: Seq,
-        endpoint: EndpointId,
-        must_be_stored: bool,
+        delivery: DeliveryRef,
         mode: AttemptMode,
     ) -> Result<DeliveryOutcome, DeliverError> {
-        let before = Seq(seq.0.saturating_sub(1));
+        // Sequences begin at 1, so saturation is the beginning of the feed.
+        let before = Seq(delivery.seq.0.saturating_sub(1));
         let entries = self.store.read_app_feed(app, before, 1).await?;
-        let Some(entry) = entries.first().filter(|entry| entry.seq == seq) else {
+        let Some(entry) = entries.first().filter(|entry| entry.seq == delivery.seq) else {
             return Ok(DeliveryOutcome::Unwanted);
         };
         let event = event_from_app_entry(entry);
         let row = self
             .store
-            .find_delivery(&event.delivery_key(endpoint))
+            .find_delivery(&event.delivery_key(delivery.endpoint))
             .await?;
-        if let Some(told) = self
-            .outcome_if_not_due(row.as_ref(), must_be_stored, mode)
+        if let Some(outcome) = self
+            .outcome_if_not_due(row.as_ref(), delivery.must_be_stored, mode)
             .await?
         {
-            return Ok(told);
+            return Ok(outcome);
         }
         let targets = self.load_app_targets(app).await?;
-        let wanted = |target: &&DeliveryTarget| {
-            target.endpoint == endpoint && wants_app_entry(target, entry, &event)
-        };
-        match targets.iter().find(wanted) {
-            Some(target) => {
-                let body = || render_operation(entry, &self.config.public_url, target);
-                let came =
-                    self.attempt_delivery(&event, target, row, mode, &FifoStatus::Unordered, body);
-                Ok(came.await?.outcome)
-            }
-            None => self.cancel_delivery(&event, endpoint, row).await,
-        }
-    }
-
-    async fn load_app_targets(&self, app: AppId) -> Result<Vec<DeliveryTarget>, DeliverError> {
-        let endpoints = self.store.list_endpoints(app).await?;
-        let ids: Vec<EndpointId> = endpoints.iter().map(|endpoint| endpoint.id).collect();
-        let mut healths = self.store.load_health_of_endpoints(&ids).await?;
-        endpoints
+        match targets
             .iter()
-            .map(|endpoint| {
-                let health = healths.remove(&endpoint.id).unwrap_or_default();
-                self.build_target(endpoint, health)
-            })
-            .collect()
+            .find(|target| target.endpoint == delivery.endpoint && wants_app_entry(target, entry))
+        {
+            Some(target) => self.attempt_app_event(entry, target, row, mode).await,
+            None => self.cancel_delivery(&event, delivery.endpoint, row).await,
+        }
     }
 }
 
-/// An endpoint is not told of itself, and only of what it named.
-fn wants_app_entry(target: &DeliveryTarget, entry: &AppFeedEntry, event: &DeliveryEvent) -> bool {
-    target.endpoint != entry.endpoint && target.names_event(event.name)
+fn wants_app_entry(target: &DeliveryTarget, entry: &AppFeedEntry) -> bool {
+    target.endpoint != entry.endpoint
+        && target.names_event(operation_from_entry(entry).event_name())
 }
 
 fn event_from_app_entry(entry: &AppFeedEntry) -> DeliveryEvent {
@@ -153,8 +146,8 @@ fn event_from_app_entry(entry: &AppFeedEntry) -> DeliveryEvent {
     }
 }
 
-/// An entry in the words of the wire.
-pub(crate) fn operation_from_entry(entry: &AppFeedEntry) -> operation::OperationalEvent<'_> {
+/// An entry as the operational event of the wire.
+fn operation_from_entry(entry: &AppFeedEntry) -> operation::OperationalEvent<'_> {
     use operation::OperationalEvent;
     match &entry.notice {
         AppNotice::Health(HealthNotice::Failing { since, days }) => OperationalEvent::Failing {

@@ -1,36 +1,34 @@
-//! One attempt at one delivery: claim, send, record, and see to it that the next one comes.
+//! One attempt at one delivery: decide, get a permit, claim, send, record, and schedule what follows.
+//!
+//! [`AttemptContext`] is what all stages know. The rule: the outcome is recorded in one write, and a retry is scheduled
+//! after it; whoever crashes between the two gets the message again and finds the row.
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
-use okra_core::{
-    delivery::{
-        endpoint_health::{EndpointAdmission, EndpointHealth},
-        retry::{self, AttemptOutcome, Jitter},
-    },
-    model::ids::{EndpointId, FeedSource},
-    schedule::plan::MAX_QUEUE_DELAY_S,
+use jiff::Timestamp;
+use okra_core::delivery::{
+    attempt::{Attempt, AttemptKind, AttemptResponse},
+    fifo::FifoStatus,
+    retry::Jitter,
+    state_machine::{ATTEMPT_LEASE_S, DeliveryAction, next_delivery_action},
 };
-use okra_queue::{DeliveryRetry, Redelivery};
-use okra_store::{
-    self as store, AppNotice, Delivery, DeliveryKey, DeliveryState, FifoPosition, LoggedAttempt,
-    NewAppFeedEntry,
-};
+use okra_core::model::ids::{EndpointId, FeedSource};
+use okra_store::{AppNotice, Delivery, DeliveryKey, DeliveryState, FifoPosition, NewAppFeedEntry};
 use url::Url;
 
 use super::{
-    AttemptKind, AttemptMode, DeliverError, Deliverer, DeliveryEvent, DeliveryStep, DeliveryTarget,
-    FifoStatus, LEASE_S, next_step,
+    deliverer::Deliverer,
+    error::DeliverError,
+    event::{AttemptMode, DeliveryEvent, add_seconds},
+    permits::PermitOutcome,
+    targets::DeliveryTarget,
 };
 use crate::{
+    endpoint_url::BUS_SCHEME,
     report::{AttemptReport, DeliveryOutcome},
-    sender::{AttemptResponse, ReceiverControl, WebhookMessage},
-    target::BUS_SCHEME,
+    send::WebhookMessage,
 };
 
-/// The class of an attempt after which the receiver wanted no more of the event.
-const ABORTED_CLASS: &str = "aborted";
-
-/// What came of one event at one endpoint, and whether it holds up those behind it no more.
+/// What came of one event at one endpoint, and whether it blocks those behind it no more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DeliveryProgress {
     pub(super) outcome: DeliveryOutcome,
@@ -38,204 +36,280 @@ pub(super) struct DeliveryProgress {
 }
 
 impl From<DeliveryOutcome> for DeliveryProgress {
-    fn from(told: DeliveryOutcome) -> Self {
+    fn from(outcome: DeliveryOutcome) -> Self {
         Self {
-            outcome: told,
-            is_settled: told == DeliveryOutcome::Exhausted,
+            outcome,
+            is_settled: outcome == DeliveryOutcome::Exhausted,
         }
+    }
+}
+
+/// An event that is about to be sent, where to, why, and in which order.
+#[derive(Clone, Copy)]
+pub(super) struct AttemptContext<'a> {
+    pub(super) event: &'a DeliveryEvent,
+    pub(super) target: &'a DeliveryTarget,
+    pub(super) mode: AttemptMode,
+    pub(super) fifo: &'a FifoStatus,
+}
+
+/// An event that was sent.
+struct SentEvent {
+    response: AttemptResponse,
+    body_bytes: usize,
+    answered_at: Timestamp,
+}
+
+impl AttemptContext<'_> {
+    fn delivery_key(&self) -> DeliveryKey {
+        self.event.delivery_key(self.target.endpoint)
     }
 }
 
 impl Deliverer {
     /// Makes the attempt that is due by the delivery's row, if one is and the endpoint takes events.
+    #[tracing::instrument(
+        level = "debug",
+        name = "delivery",
+        skip_all,
+        fields(
+            event.id = context.event.event_id().as_str(),
+            endpoint.id = %context.target.endpoint,
+            kind = ?context.mode.kind,
+        )
+    )]
     pub(super) async fn attempt_delivery(
         &self,
-        event: &DeliveryEvent,
-        target: &DeliveryTarget,
+        context: AttemptContext<'_>,
         row: Option<Delivery>,
-        mode: AttemptMode,
-        fifo: &FifoStatus,
-        body: impl FnOnce() -> Bytes,
+        render_body: impl FnOnce() -> Bytes,
     ) -> Result<DeliveryProgress, DeliverError> {
-        let key = event.delivery_key(target.endpoint);
-        let made = row.as_ref().map_or(0, |row| row.attempt_count);
-        let number = match next_step(row.as_ref(), self.clock.now(), mode) {
-            DeliveryStep::Done => return Ok(DeliveryOutcome::Skipped.into()),
-            DeliveryStep::Attempt { number } => number,
-            DeliveryStep::Wait { until } => {
-                self.schedule_retry(&key, made, until, false).await?;
-                return Ok(DeliveryOutcome::Skipped.into());
-            }
+        let AttemptContext { target, mode, .. } = context;
+        let attempts_made = row.as_ref().map_or(0, |row| row.attempt_count);
+
+        // Decide, by the row and the endpoint's health.
+        let now = self.now();
+        let admission = target.health.health.admission(now);
+        let attempt = match next_delivery_action(row.as_ref(), mode.kind, admission, now) {
+            DeliveryAction::Attempt(attempt) => attempt,
+            action => return self.defer_delivery(context, row, action).await,
         };
-        if matches!(mode.kind, AttemptKind::Scheduled | AttemptKind::Resend) {
-            match target.health.health.admission(self.clock.now()) {
-                EndpointAdmission::Park => {
-                    let line = fifo.next_position(FifoPosition::Unordered, false);
-                    return Ok(self.park_event(event, target, row, line).await?.into());
-                }
-                EndpointAdmission::Wait { until } if mode.kind == AttemptKind::Scheduled => {
-                    self.schedule_retry(&key, made, until, false).await?;
-                    return Ok(DeliveryOutcome::RateLimited.into());
-                }
-                EndpointAdmission::Wait { until } => {
-                    self.schedule_resend(event, target, until, false).await?;
-                    return Ok(DeliveryOutcome::RateLimited.into());
-                }
-                EndpointAdmission::Send => {}
-            }
-            // Others wait in this message.
-            if mode.is_shared_message && self.is_slow_endpoint(target) {
-                self.schedule_retry(&key, made, self.clock.now(), false)
-                    .await?;
-                return Ok(DeliveryOutcome::RateLimited.into());
-            }
+
+        // Get a permit of the endpoint's rate limit, and one of this process.
+        if self.defer_without_permit(context, attempts_made).await? {
+            return Ok(DeliveryOutcome::RateLimited.into());
         }
-        if !mode.has_permit && mode.kind != AttemptKind::Probe {
-            // What is drained stays where it is and is asked for again.
-            let comes_back = mode.kind != AttemptKind::Drain;
-            if let Some((at, paced)) = self.acquire_permit(target, comes_back).await? {
-                match mode.kind {
-                    AttemptKind::Resend => self.schedule_resend(event, target, at, paced).await?,
-                    AttemptKind::Scheduled => self.schedule_retry(&key, made, at, paced).await?,
-                    AttemptKind::Drain | AttemptKind::Probe => {}
-                }
-                return Ok(DeliveryOutcome::RateLimited.into());
-            }
-        }
-        let slow = self.is_slow_endpoint(target);
-        let _place = self
+        let _send_permit = self
             .send_lanes
-            .acquire_send_permit(target.endpoint, slow)
-            .await;
-        let mut delivery = match row {
-            // The first attempt is not claimed: it would cost a second write for each delivery, to
-            // prevent what a receiver has to bear anyway.
-            None => Delivery {
-                key,
-                event_name: event.name.to_owned(),
-                state: DeliveryState::Retry,
-                attempt_count: 0,
-                attempt_log: Vec::new(),
-                response_excerpt: None,
-                next_attempt_at: None,
-                is_redelivery: false,
-                fifo_position: FifoPosition::Unordered,
-                version: 0,
-            },
-            Some(row) => match self.claim_attempt(row).await? {
-                Some(claimed) => claimed,
-                None => {
-                    // Another worker has it, or the answer that this one has it was lost on the way:
-                    // then nobody would look at it again.
-                    if mode.kind == AttemptKind::Scheduled {
-                        let over = add_seconds(self.clock.now(), LEASE_S);
-                        self.schedule_retry(&key, made, over, false).await?;
-                    }
-                    return Ok(DeliveryOutcome::Skipped.into());
-                }
-            },
+            .acquire_send_permit(target.endpoint, self.is_slow_endpoint(target))
+            .await
+            .map_err(|_| DeliverError::SendLanesClosed)?;
+
+        // Claim, send, record.
+        let Some(delivery) = self.claim_delivery(context, row).await? else {
+            return Ok(DeliveryOutcome::Skipped.into());
         };
-        delivery.is_redelivery |= mode.kind == AttemptKind::Resend;
-        let body = body();
-        let (bytes, id) = (body.len(), event.event_id());
+        let sent = self
+            .send_event(context, &delivery, attempt, render_body())
+            .await?;
+        self.record_outcome(context, delivery, attempt, sent).await
+    }
+
+    /// Does what is done instead of an attempt.
+    async fn defer_delivery(
+        &self,
+        context: AttemptContext<'_>,
+        row: Option<Delivery>,
+        action: DeliveryAction,
+    ) -> Result<DeliveryProgress, DeliverError> {
+        let attempts_made = row.as_ref().map_or(0, |row| row.attempt_count);
+        let outcome = match action {
+            DeliveryAction::Skip | DeliveryAction::Attempt(_) => DeliveryOutcome::Skipped,
+            DeliveryAction::AwaitRetry { until } => {
+                self.schedule_retry(&context.delivery_key(), attempts_made, until, false)
+                    .await?;
+                DeliveryOutcome::Skipped
+            }
+            DeliveryAction::AwaitEndpoint { until } => {
+                self.schedule_attempt(context, attempts_made, until, false)
+                    .await?;
+                DeliveryOutcome::RateLimited
+            }
+            DeliveryAction::Park => {
+                let position = context.fifo.next_position(FifoPosition::Unordered, false);
+                self.park_event(context.event, context.target, row, position)
+                    .await?
+            }
+        };
+        Ok(outcome.into())
+    }
+
+    /// Schedules the attempt for later where others would wait for it, or where the endpoint's rate limit has no permit
+    /// for it now. True where it did.
+    async fn defer_without_permit(
+        &self,
+        context: AttemptContext<'_>,
+        attempts_made: u32,
+    ) -> Result<bool, DeliverError> {
+        let AttemptContext { target, mode, .. } = context;
+        // Other deliveries wait in this message.
+        if mode.is_shared_message
+            && matches!(mode.kind, AttemptKind::Scheduled | AttemptKind::Resend)
+            && self.is_slow_endpoint(target)
+        {
+            self.schedule_retry(&context.delivery_key(), attempts_made, self.now(), false)
+                .await?;
+            return Ok(true);
+        }
+        if mode.has_permit || mode.kind == AttemptKind::Probe {
+            return Ok(false);
+        }
+        // An event that is drained stays parked and asks again whenever its endpoint is maintained.
+        let will_return = mode.kind != AttemptKind::Drain;
+        match self.acquire_permit(target, will_return).await? {
+            PermitOutcome::Granted => Ok(false),
+            PermitOutcome::Later { at, is_reserved } => {
+                self.schedule_attempt(context, attempts_made, at, is_reserved)
+                    .await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Schedules the same attempt again.
+    async fn schedule_attempt(
+        &self,
+        context: AttemptContext<'_>,
+        attempts_made: u32,
+        at: Timestamp,
+        has_permit: bool,
+    ) -> Result<(), DeliverError> {
+        let key = context.delivery_key();
+        match context.mode.kind {
+            AttemptKind::Scheduled => {
+                self.schedule_retry(&key, attempts_made, at, has_permit)
+                    .await
+            }
+            AttemptKind::Resend => self.schedule_resend(&key, at, has_permit).await,
+            // The maintenance of the endpoint comes back to it.
+            AttemptKind::Drain | AttemptKind::Probe => Ok(()),
+        }
+    }
+
+    /// Takes a delivery for this worker: until the lease is over, others wait. `None` where another worker was first.
+    async fn claim_delivery(
+        &self,
+        context: AttemptContext<'_>,
+        row: Option<Delivery>,
+    ) -> Result<Option<Delivery>, DeliverError> {
+        let key = context.delivery_key();
+        // The first attempt is not claimed: it would cost a second write for each delivery, to prevent what a receiver
+        // has to bear anyway.
+        let Some(row) = row else {
+            return Ok(Some(Delivery::new(key, context.event.name)));
+        };
+        let (now, attempts_made) = (self.now(), row.attempt_count);
+        let claimed = row.with_claim(now);
+        if self.store.put_delivery(&claimed, now).await? {
+            return Ok(Some(claimed));
+        }
+        // Another worker has it, or the response that this one has it was lost: then nobody would look at it again.
+        if context.mode.kind == AttemptKind::Scheduled {
+            let lease_end = add_seconds(self.now(), ATTEMPT_LEASE_S);
+            self.schedule_retry(&key, attempts_made, lease_end, false)
+                .await?;
+        }
+        Ok(None)
+    }
+
+    #[tracing::instrument(level = "debug", name = "attempt", skip_all, fields(number = attempt.number))]
+    async fn send_event(
+        &self,
+        context: AttemptContext<'_>,
+        delivery: &Delivery,
+        attempt: Attempt,
+        body: Bytes,
+    ) -> Result<SentEvent, DeliverError> {
+        let AttemptContext { event, target, .. } = context;
+        let body_bytes = body.len();
         let message = WebhookMessage {
             url: &target.url,
-            event_id: &id,
+            event_id: &event.event_id(),
             seq: event.seq,
-            attempt: number,
-            is_replay: delivery.is_redelivery,
-            missing_seqs: fifo.missing_seqs(),
+            attempt: attempt.number,
+            is_replay: delivery.is_redelivery || attempt.kind == AttemptKind::Resend,
+            missing_seqs: context.fifo.missing_seqs(),
             body,
             secrets: &target.secrets,
             bearer: target.bearer.as_ref(),
-            sent_at: self.clock.now(),
+            sent_at: self.now(),
         };
-        let answer = self.sender.send_message(&message).await?;
-        let answered_at = self.clock.now();
-        let health = self
-            .record_attempt(target, &answer, mode, answered_at)
-            .await?;
+        let response = self.sender.send_message(&message).await?;
+        Ok(SentEvent {
+            response,
+            body_bytes,
+            answered_at: self.now(),
+        })
+    }
 
-        let class = match answer.control {
-            Some(ReceiverControl::AbortMessage) if !answer.outcome.is_ok() => ABORTED_CLASS,
-            _ => answer.outcome.as_str(),
-        };
-        delivery.log_attempt(LoggedAttempt {
-            status: answer.status,
-            outcome_class: class.to_owned(),
-            attempted_at: answered_at,
-            latency_ms: answer.latency_ms,
-        });
-        let told = apply_outcome(
-            &mut delivery,
-            number,
-            &answer,
-            mode,
-            &health,
-            answered_at,
-            Jitter::from_random(self.random.next_u32()),
-        );
-        delivery.response_excerpt.clone_from(&answer.excerpt);
-        delivery.version += 1;
+    /// Stores how an attempt ended, reports it, and schedules the next one.
+    async fn record_outcome(
+        &self,
+        context: AttemptContext<'_>,
+        mut delivery: Delivery,
+        attempt: Attempt,
+        sent: SentEvent,
+    ) -> Result<DeliveryProgress, DeliverError> {
+        let AttemptContext {
+            target, mode, fifo, ..
+        } = context;
+        let (key, at) = (delivery.key, sent.answered_at);
+        let health = self
+            .record_attempt(target, &sent.response, mode.kind, at)
+            .await?;
+        let jitter = Jitter::from_random(self.random.next_u32());
+        delivery.apply_outcome(attempt, &sent.response, health.admission(at), jitter, at);
         delivery.fifo_position =
             fifo.next_position(delivery.fifo_position, delivery.releases_next_event());
-        if told == DeliveryOutcome::Parked {
-            self.store.park_event(&key, answered_at).await?;
+
+        if delivery.state == DeliveryState::Parked {
+            self.store.park_event(&key, at).await?;
         }
-        let stored = self.store_outcome(target, &delivery, told, class).await?;
-        let at_once = number == 1 && mode == AttemptMode::BY_DISPATCH;
-        let attempted = AttemptReport {
-            event_id: id,
-            source: event.source,
-            seq: event.seq,
-            event_name: event.name,
-            app: target.app,
-            endpoint: target.endpoint,
-            host: url_host(&target.url),
-            attempt: number,
-            outcome: answer.outcome,
-            status: answer.status,
-            location_host: answer.location_host,
-            latency_ms: answer.latency_ms,
-            body_bytes: bytes,
-            committed_at: event.committed_at,
-            answered_at,
-            next_at: delivery.next_attempt_at,
-        };
-        self.log_attempt(&attempted, at_once);
-        // Also where another process went on from the row, or seems to have: one wake-up too many does
-        // no harm.
-        if let (DeliveryOutcome::RetryScheduled, Some(next_at)) = (told, delivery.next_attempt_at) {
+        let is_stored = self
+            .store_outcome(target, &delivery, sent.response.outcome_class())
+            .await?;
+        self.report_attempt(context, &delivery, attempt, sent);
+        // Also where another process went on from the row, or seems to have: one wake-up too many does no harm.
+        if let (DeliveryState::Retry, Some(next_at)) = (delivery.state, delivery.next_attempt_at) {
             self.schedule_retry(&key, delivery.attempt_count, next_at, false)
                 .await?;
         }
-        let settled = match fifo {
+        let is_settled = match fifo {
             FifoStatus::Unordered => false,
-            _ if stored => delivery.releases_next_event(),
-            // Another process went on from the row, or this one's own answer was lost.
+            _ if is_stored => delivery.releases_next_event(),
+            // Another process went on from the row, or the response to this one's write was lost.
             _ => {
                 let row = self.store.find_delivery(&key).await?;
                 row.is_some_and(|row| row.releases_next_event())
             }
         };
         Ok(DeliveryProgress {
-            outcome: told,
-            is_settled: settled,
+            outcome: DeliveryOutcome::from_state(delivery.state),
+            is_settled,
         })
     }
 
-    /// Stores what came of an attempt where no other process went on from what this one had read, and
-    /// tells the app where it was the last. False where another did.
+    /// Stores a delivery where no other process went on from what this one had read, together with the notice that its
+    /// app gets of the last attempt. False where another process did.
     async fn store_outcome(
         &self,
         target: &DeliveryTarget,
         delivery: &Delivery,
-        outcome: DeliveryOutcome,
         class: &str,
     ) -> Result<bool, DeliverError> {
-        let now = self.clock.now();
-        // An app is not told that it could not be told.
-        if outcome != DeliveryOutcome::Exhausted
+        let now = self.now();
+        // An app gets no notice that a notice could not be delivered.
+        if delivery.state != DeliveryState::Exhausted
             || matches!(delivery.key.source, FeedSource::App(_))
         {
             return Ok(self.store.put_delivery(delivery, now).await?);
@@ -251,11 +325,11 @@ impl Deliverer {
             },
         };
         self.schedule_app_feed_check(target.app).await?;
-        let told = self
+        let seqs = self
             .store
             .put_delivery_with_notice(target.app, delivery, &entry, now)
             .await?;
-        if told.is_some() {
+        if seqs.is_some() {
             tracing::warn!(
                 event.id = delivery.event_id().as_str(),
                 endpoint.id = %target.endpoint,
@@ -265,40 +339,7 @@ impl Deliverer {
             );
             self.queues.send_app_feed_dispatch(target.app, 0).await?;
         }
-        Ok(told.is_some())
-    }
-
-    /// Has a resend looked at again at `at`, or as late as a message can wait. `paced` as in
-    /// [`wake`](Self::wake).
-    async fn schedule_resend(
-        &self,
-        event: &DeliveryEvent,
-        target: &DeliveryTarget,
-        at: Timestamp,
-        has_permit: bool,
-    ) -> Result<(), DeliverError> {
-        let resend = Redelivery {
-            source: event.source,
-            seq: event.seq,
-            endpoint: target.endpoint,
-            has_permit,
-        };
-        let delay_s = self.message_delay_until(at);
-        Ok(self.queues.send_redeliveries(&[(resend, delay_s)]).await?)
-    }
-
-    /// Takes an attempt for this worker: until the lease is over, others that come upon the delivery
-    /// wait. `None` where another worker was first. The attempt is counted when it was made: should
-    /// this worker vanish, it was our fault and not the receiver's.
-    async fn claim_attempt(&self, row: Delivery) -> Result<Option<Delivery>, DeliverError> {
-        let now = self.clock.now();
-        let claim = Delivery {
-            next_attempt_at: Some(add_seconds(now, LEASE_S)),
-            version: row.version.saturating_add(1),
-            ..row
-        };
-        let claimed = self.store.put_delivery(&claim, now).await?;
-        Ok(claimed.then_some(claim))
+        Ok(seqs.is_some())
     }
 
     /// Closes a delivery that nobody wants any more.
@@ -308,15 +349,9 @@ impl Deliverer {
         endpoint: EndpointId,
         row: Option<Delivery>,
     ) -> Result<DeliveryOutcome, DeliverError> {
-        let over = row.as_ref().is_some_and(Delivery::is_final);
-        if let Some(row) = row.filter(|_| !over) {
-            let closed = Delivery {
-                state: DeliveryState::Cancelled,
-                next_attempt_at: None,
-                version: row.version.saturating_add(1),
-                ..row
-            };
-            self.store.put_delivery(&closed, self.clock.now()).await?;
+        if let Some(row) = row.filter(|row| !row.is_final()) {
+            let cancelled = row.into_cancelled();
+            self.store.put_delivery(&cancelled, self.now()).await?;
         }
         self.store
             .unpark_event(&event.delivery_key(endpoint))
@@ -324,61 +359,40 @@ impl Deliverer {
         Ok(DeliveryOutcome::Unwanted)
     }
 
-    /// Sees to it that a delivery is looked at again at `at`: by a message that waits in the queue
-    /// as long as a message can, else by the sweep. `paced` says that a place is reserved for then.
-    pub(super) async fn schedule_retry(
+    fn report_attempt(
         &self,
-        key: &DeliveryKey,
-        attempts: u32,
-        at: Timestamp,
-        has_permit: bool,
-    ) -> Result<(), DeliverError> {
-        let &DeliveryKey {
-            endpoint,
-            source,
-            seq,
+        context: AttemptContext<'_>,
+        delivery: &Delivery,
+        attempt: Attempt,
+        sent: SentEvent,
+    ) {
+        let AttemptContext {
+            event,
+            target,
+            mode,
             ..
-        } = key;
-        // Rounded up: a wake-up that comes too soon would only go back to sleep.
-        let wait_ms = at.duration_since(self.clock.now()).as_millis().max(0);
-        let wait_s = u32::try_from((wait_ms + 999) / 1000).unwrap_or(u32::MAX);
-        match u16::try_from(wait_s) {
-            Ok(delay_s) if wait_s <= MAX_QUEUE_DELAY_S => {
-                let retry = DeliveryRetry {
-                    source,
-                    seq,
-                    endpoint,
-                    attempts_made: attempts,
-                    has_permit,
-                };
-                self.queues.send_retries(&[(retry, delay_s)]).await?;
-            }
-            _ => {
-                // The minute that begins when the retry is due, so that it is due when it is swept.
-                let minute = store::RetryEntry::minute_from(add_seconds(at, 59));
-                let retry = store::RetryEntry {
-                    source,
-                    seq,
-                    endpoint,
-                    attempt: attempts.saturating_add(1),
-                    minute,
-                };
-                self.store.put_retry(&retry).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whole seconds until then, as many as a message can wait.
-    pub(super) fn message_delay_until(&self, at: Timestamp) -> u16 {
-        let wait_ms = at.duration_since(self.clock.now()).as_millis().max(0);
-        let wait_s = u16::try_from((wait_ms + 999) / 1000).unwrap_or(u16::MAX);
-        wait_s.min(okra_queue::MAX_DELAY_S)
-    }
-
-    /// `at_once` for an event that nothing but the queue held up before this attempt.
-    fn log_attempt(&self, report: &AttemptReport, is_immediate: bool) {
+        } = context;
+        let report = AttemptReport {
+            event_id: event.event_id(),
+            source: event.source,
+            seq: event.seq,
+            event_name: event.name,
+            app: target.app,
+            endpoint: target.endpoint,
+            host: url_host(&target.url),
+            attempt: attempt.number,
+            outcome: sent.response.outcome,
+            status: sent.response.status,
+            location_host: sent.response.location_host,
+            latency_ms: sent.response.latency_ms,
+            body_bytes: sent.body_bytes,
+            committed_at: event.committed_at,
+            answered_at: sent.answered_at,
+            next_at: delivery.next_attempt_at,
+        };
         let lag = report.answered_at.duration_since(report.committed_at);
+        // Nothing but the queue delayed the event before this attempt.
+        let is_immediate = attempt.number == 1 && mode == AttemptMode::BY_DISPATCH;
         tracing::info!(
             event.id = report.event_id.as_str(),
             endpoint.id = %report.endpoint,
@@ -391,62 +405,11 @@ impl Deliverer {
             next_at = report.next_at.map(tracing::field::display),
             "webhook"
         );
-        self.observer.on_attempt(report);
+        self.observer.on_attempt(&report);
     }
 }
 
-/// Writes into a delivery what an answer means for it.
-fn apply_outcome(
-    delivery: &mut Delivery,
-    number: u32,
-    response: &AttemptResponse,
-    mode: AttemptMode,
-    health: &EndpointHealth,
-    now: Timestamp,
-    jitter: Jitter,
-) -> DeliveryOutcome {
-    delivery.next_attempt_at = None;
-    if response.outcome.is_ok() {
-        delivery.attempt_count = number;
-        delivery.state = DeliveryState::Delivered;
-        return DeliveryOutcome::Delivered;
-    }
-    if response.control == Some(ReceiverControl::AbortMessage) {
-        delivery.attempt_count = number;
-        delivery.state = DeliveryState::Exhausted;
-        return DeliveryOutcome::Exhausted;
-    }
-    // A probe asks for the endpoint; it uses up none of the event's attempts.
-    if mode.kind == AttemptKind::Probe {
-        delivery.state = DeliveryState::Parked;
-        return DeliveryOutcome::Parked;
-    }
-    delivery.attempt_count = number;
-    if health.admission(now) == EndpointAdmission::Park
-        && response.outcome != AttemptOutcome::Blocked
-    {
-        delivery.state = DeliveryState::Parked;
-        return DeliveryOutcome::Parked;
-    }
-    match retry::schedule_retry(number, response.outcome, response.retry_after_s, jitter) {
-        retry::RetryDecision::After { delay_s } => {
-            delivery.state = DeliveryState::Retry;
-            delivery.next_attempt_at = Some(add_seconds(now, delay_s.into()));
-            DeliveryOutcome::RetryScheduled
-        }
-        retry::RetryDecision::Exhausted => {
-            delivery.state = DeliveryState::Exhausted;
-            DeliveryOutcome::Exhausted
-        }
-    }
-}
-
-pub(super) fn add_seconds(at: Timestamp, seconds: i64) -> Timestamp {
-    at.checked_add(SignedDuration::from_secs(seconds))
-        .unwrap_or(Timestamp::MAX)
-}
-
-/// The host alone: paths and queries of webhook URLs carry tokens.
+/// The host alone: paths and queries of webhook URLs carry tokens. Empty for a URL without one, which is not called.
 fn url_host(url: &str) -> String {
     if url.starts_with(BUS_SCHEME) {
         return BUS_SCHEME.trim_end_matches(':').to_owned();

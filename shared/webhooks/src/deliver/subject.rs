@@ -1,5 +1,7 @@
-//! What an event's body says besides the feed entry: things that stay as they are, so that every
-//! attempt has the same bytes.
+//! What an event's body says besides the feed entry: the record, its app, customer and bank.
+//!
+//! [`EventSubject`] is what is read for one record, [`AccountsById`] the accounts of its entries. The rule: all of it
+//! stays as it is, so that every attempt has the same bytes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,9 +17,9 @@ use okra_core::{
 use okra_store::{Account, Consistency, RecordHead, Store};
 use okra_wire::webhook;
 
-use super::{DeliverError, Deliverer, DeliveryTarget};
+use super::{deliverer::Deliverer, error::DeliverError, targets::DeliveryTarget};
 
-/// A record, with what its events tell of it.
+/// A record, with what its events say of it.
 pub(super) struct EventSubject {
     pub(super) head: RecordHead,
     env: Environment,
@@ -31,36 +33,27 @@ impl EventSubject {
         deliverer: &Deliverer,
         record: RecordId,
     ) -> Result<Option<Self>, DeliverError> {
-        let Deliverer {
-            store,
-            app_cache: apps,
-            bank_cache: banks,
-            ..
-        } = deliverer;
+        let store = &deliverer.store;
         let Some(head) = store.find_head(record, Consistency::Strong).await? else {
             return Ok(None);
         };
-        let now = deliverer.clock.now();
+        let now = deliverer.now();
         let bank = async { Ok(store.find_bank(head.bank).await?.map(Arc::new)) };
         let (app, bank, customer) = Box::pin(async {
             futures::try_join!(
-                apps.get_or_read(head.app, now, store.find_app(head.app)),
-                banks.get_or_read(head.bank, now, bank),
+                deliverer
+                    .app_cache
+                    .get_or_read(head.app, now, store.find_app(head.app)),
+                deliverer.bank_cache.get_or_read(head.bank, now, bank),
                 store.find_customer(head.customer)
             )
         })
         .await?;
         Ok(Some(Self {
             env: app
-                .ok_or(DeliverError::MissingItem {
-                    record,
-                    what: "the app",
-                })?
+                .ok_or_else(|| missing_item(record, "the app"))?
                 .environment,
-            bank: bank.ok_or(DeliverError::MissingItem {
-                record,
-                what: "the bank",
-            })?,
+            bank: bank.ok_or_else(|| missing_item(record, "the bank"))?,
             email: customer.and_then(|customer| customer.email),
             head,
         }))
@@ -74,26 +67,26 @@ impl EventSubject {
         entry: &FeedEntry,
         target: &DeliveryTarget,
     ) -> Bytes {
-        let to = (
-            target.url.as_str(),
-            target.payload_mode,
-            target.body_version,
-        );
-        self.render_for_endpoint(public_url, account, entry, to)
+        let format = BodyFormat {
+            endpoint_url: &target.url,
+            payload_mode: target.payload_mode,
+            body_version: target.body_version,
+        };
+        self.render_in_format(public_url, account, entry, format)
     }
 
-    fn render_for_endpoint(
+    fn render_in_format(
         &self,
         public_url: &str,
         account: Option<&Account>,
         entry: &FeedEntry,
-        (endpoint_url, payload, version): (&str, PayloadMode, BodyVersion),
+        format: BodyFormat<'_>,
     ) -> Bytes {
         let context = webhook::EventContext {
             public_url,
-            endpoint_url,
-            payload_mode: payload,
-            body_version: version,
+            endpoint_url: format.endpoint_url,
+            payload_mode: format.payload_mode,
+            body_version: format.body_version,
             app: self.head.app,
             env: self.env,
             customer: self.head.customer,
@@ -118,41 +111,55 @@ impl EventSubject {
     }
 }
 
-/// Bytes of a body that carries the changed resources, at most; a larger one becomes a reference. An
-/// entry of an event bus has 256 KiB with what surrounds the body.
+/// Bytes of a body that carries the changed resources at most; a larger one becomes a reference. An entry of an event
+/// bus has 256 KiB with what surrounds the body.
 const MAX_BODY_BYTES: usize = 255 * 1024;
 
-/// The bodies of a record's events as the endpoint of a URL gets them in a payload mode and version; of an empty URL
-/// where they are read and not sent, which is what their `callbackURL` says then.
+/// How a body is rendered.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyFormat<'a> {
+    /// The URL that it is sent to; empty where it is read and not sent, which is what its `callbackURL` says then.
+    pub endpoint_url: &'a str,
+    /// Whether it carries the changed resources.
+    pub payload_mode: PayloadMode,
+    /// The version of its shape.
+    pub body_version: BodyVersion,
+}
+
+/// The bodies of a record's events.
 ///
 /// # Errors
 ///
-/// [`DeliverError`].
+/// [`DeliverError`] where the table cannot be read, or something that the record refers to is not in it.
 pub async fn render_bodies(
     store: &Store,
     public_url: &str,
     head: &RecordHead,
     entries: &[FeedEntry],
-    to: (&str, PayloadMode, BodyVersion),
+    format: BodyFormat<'_>,
 ) -> Result<Vec<Bytes>, DeliverError> {
-    let record = head.record;
-    let missing = |what| DeliverError::MissingItem { record, what };
     let app = store.find_app(head.app).await?;
     let bank = store.find_bank(head.bank).await?;
     let customer = store.find_customer(head.customer).await?;
     let subject = EventSubject {
         head: head.clone(),
-        env: app.ok_or_else(|| missing("the app"))?.environment,
-        bank: Arc::new(bank.ok_or_else(|| missing("the bank"))?),
+        env: app
+            .ok_or_else(|| missing_item(head.record, "the app"))?
+            .environment,
+        bank: Arc::new(bank.ok_or_else(|| missing_item(head.record, "the bank"))?),
         email: customer.and_then(|customer| customer.email),
     };
     let accounts = read_entry_accounts(store, entries).await?;
     let mut bodies = Vec::with_capacity(entries.len());
     for entry in entries {
         let account = accounts.account_for_entry(entry)?;
-        bodies.push(subject.render_for_endpoint(public_url, account, entry, to));
+        bodies.push(subject.render_in_format(public_url, account, entry, format));
     }
     Ok(bodies)
+}
+
+const fn missing_item(record: RecordId, what: &'static str) -> DeliverError {
+    DeliverError::MissingItem { record, what }
 }
 
 /// Accounts by their id.
@@ -167,11 +174,10 @@ impl AccountsById {
         let Some(id) = entry.account else {
             return Ok(None);
         };
-        let missing = DeliverError::MissingItem {
-            record: entry.record,
-            what: "an account",
-        };
-        self.0.get(&id).map(Some).ok_or(missing)
+        let account = self.0.get(&id);
+        Ok(Some(
+            account.ok_or_else(|| missing_item(entry.record, "an account"))?,
+        ))
     }
 }
 

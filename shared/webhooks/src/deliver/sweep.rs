@@ -1,4 +1,7 @@
-//! The sweep: wakes the retries whose minute has come.
+//! The sweep: turns the retries of the table whose minute has come into messages.
+//!
+//! The rule: a retry is deleted only after its message was sent, and a sweep begins where the last one ended, so that
+//! none is passed over.
 
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
@@ -6,11 +9,10 @@ use okra_queue::DeliveryRetry;
 use okra_store as store;
 use serde_json::json;
 
-use super::{DeliverError, Deliverer};
+use super::{deliverer::Deliverer, error::DeliverError};
 use crate::report::SweepReport;
 
-/// Minutes that one sweep looks through at most. A sweep begins where the last one ended, so after
-/// an outage the sweeps catch up; no retry is passed over.
+/// Minutes that one sweep looks through at most. After an outage the sweeps catch up.
 const MAX_MINUTES_PER_SWEEP: u64 = 240;
 
 /// Rounds of reading, waking and deleting one minute's retries in one sweep at most.
@@ -23,7 +25,7 @@ const MAX_DELETES_AT_ONCE: usize = 32;
 const SWEEP_STATE_KEY: &str = "sweep";
 
 impl Deliverer {
-    /// Turns the retries that are due by `at` into messages, and deletes their due entries after.
+    /// Turns the retries that are due by `at` into messages, and deletes their entries after that.
     ///
     /// # Errors
     ///
@@ -31,9 +33,10 @@ impl Deliverer {
     pub async fn sweep_retries(&self, at: Timestamp) -> Result<SweepReport, DeliverError> {
         let now = store::RetryEntry::minute_from(at);
         let first = match self.store.find_system_state(SWEEP_STATE_KEY).await? {
+            // A state without its minute sweeps from 1970 on, slowly but without a gap.
             Some(state) => state["minute"].as_u64().unwrap_or(0) + 1,
             None => {
-                // Said before the first sweep, so that also that one is made up for if it fails.
+                // Stored before the first sweep, so that the next one repeats it if it fails.
                 let first = now.saturating_sub(MAX_MINUTES_PER_SWEEP - 1);
                 self.store_swept_minute(first.saturating_sub(1)).await?;
                 first
@@ -54,14 +57,14 @@ impl Deliverer {
         Ok(report)
     }
 
-    /// Remembers the last minute that needs no sweep any more.
+    /// Stores the last minute that needs no sweep any more.
     async fn store_swept_minute(&self, minute: u64) -> Result<(), DeliverError> {
         let state = json!({ "minute": minute });
         Ok(self.store.put_system_state(SWEEP_STATE_KEY, &state).await?)
     }
 
     async fn sweep_minute(&self, minute: u64) -> Result<usize, DeliverError> {
-        let mut woken = 0;
+        let mut woken_count = 0;
         for _ in 0..MAX_ROUNDS_PER_MINUTE {
             let due = self.store.list_due_retries(minute).await?;
             let messages: Vec<(DeliveryRetry, u16)> =
@@ -77,10 +80,10 @@ impl Deliverer {
                 .collect()
                 .await;
             deleted.into_iter().collect::<Result<(), _>>()?;
-            woken += due.len();
-            // With fewer than one lane may hold, none was cut.
+            woken_count += due.len();
+            // With fewer than one lane may hold, none was left out.
             if due.len() < store::MAX_RETRIES_PER_LANE {
-                return Ok(woken);
+                return Ok(woken_count);
             }
         }
         Err(DeliverError::SweepIncomplete { minute })
@@ -92,6 +95,7 @@ const fn retry_message(due: &store::RetryEntry) -> DeliveryRetry {
         source: due.source,
         seq: due.seq,
         endpoint: due.endpoint,
+        // Attempts are numbered from 1.
         attempts_made: due.attempt.saturating_sub(1),
         has_permit: false,
     }

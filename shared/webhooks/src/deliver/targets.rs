@@ -1,5 +1,7 @@
-//! Who is told of a record's changes: the app's endpoints and the URLs of the record's
+//! Targets: the endpoints that a record's events go to. They are the app's endpoints and the URLs of the record's
 //! subscriptions, each URL once.
+//!
+//! [`DeliveryTarget`] is an endpoint as deliveries need it.
 
 use jiff::Timestamp;
 use okra_core::{
@@ -12,10 +14,10 @@ use okra_core::{
 use okra_store::{Endpoint, RecordHead, StoredEndpointHealth, Subscription};
 use okra_wire::webhook::{event_matches, event_name};
 
-use super::{DeliverError, Deliverer};
+use super::{deliverer::Deliverer, error::DeliverError};
 use crate::{
+    endpoint_url::endpoint_id,
     secret::{BearerToken, SigningSecrets},
-    target::endpoint_id,
 };
 
 /// An endpoint that an event goes to.
@@ -27,76 +29,84 @@ pub(super) struct DeliveryTarget {
     pub(super) body_version: BodyVersion,
     pub(super) secrets: SigningSecrets,
     pub(super) bearer: Option<BearerToken>,
-    /// The names it asked for; none: all that records bring.
+    /// The names and families of events it gets; empty: all events of records.
     pub(super) event_filters: Vec<String>,
     pub(super) rate: Option<u16>,
-    /// It is told a record's events in order, of those committed from then on.
+    /// It gets a record's events in order, of those committed from then on.
     pub(super) ordered_since: Option<Timestamp>,
-    /// The streams of the record that it is told of.
+    /// The streams of the record that it gets.
     pub(super) streams: Vec<FeedStream>,
     /// As it was when this was read.
     pub(super) health: StoredEndpointHealth,
 }
 
 impl DeliveryTarget {
-    /// True where it wants such an event of a record.
+    /// True where it gets such events of a record.
     pub(super) fn wants_event(&self, name: &str) -> bool {
         self.event_filters.is_empty() || self.names_event(name)
     }
 
-    /// True where it wants the event of an entry of the record it was read for.
+    /// True where it gets the event of an entry of the record it was read for.
     pub(super) fn wants_entry(&self, entry: &FeedEntry) -> bool {
         self.streams.contains(&entry.change.stream()) && self.wants_event(event_name(&entry.change))
     }
 
-    /// True where it asked for such an event by its name or its family.
+    /// True where its filters contain such an event by its name or its family.
     pub(super) fn names_event(&self, name: &str) -> bool {
         self.event_filters
             .iter()
-            .any(|asked| event_matches(asked, name))
+            .any(|filter| event_matches(filter, name))
     }
 }
 
-/// A URL that is to be told.
+/// A URL that a record's events go to.
 struct ChosenUrl<'a> {
     url: &'a str,
-    /// The endpoint of the app that it is, where it is one.
+    /// The endpoint of the app that has this URL, where there is one.
     endpoint: Option<&'a Endpoint>,
     streams: Vec<FeedStream>,
 }
 
-/// The URLs that are to be told of a record, each once, the app's endpoints first. A change of state
-/// concerns whoever wants any product.
+/// The URLs that a record's events go to, each once, the app's endpoints first.
 fn choose_urls<'a>(
     endpoints: &'a [Endpoint],
     subscriptions: &'a [Subscription],
 ) -> Vec<ChosenUrl<'a>> {
     let mut chosen: Vec<ChosenUrl<'a>> = Vec::with_capacity(endpoints.len());
-    let mut add = |url: &'a str, endpoint: Option<&'a Endpoint>, products: &[Product]| {
-        let wanted = products.iter().map(|&product| FeedStream::from(product));
-        let wanted = wanted.chain([FeedStream::State]);
-        match chosen.iter_mut().find(|known| known.url == url) {
-            Some(known) => known.streams.extend(wanted),
-            None => chosen.push(ChosenUrl {
-                url,
-                endpoint,
-                streams: wanted.collect(),
-            }),
-        }
-    };
     for endpoint in endpoints {
         let products = match endpoint.products.as_slice() {
             [] => &Product::ALL,
             products => products,
         };
-        add(&endpoint.url, Some(endpoint), products);
+        add_url(&mut chosen, &endpoint.url, Some(endpoint), products);
     }
     for subscription in subscriptions {
         if let Some(url) = &subscription.webhook_url {
-            add(url, None, &subscription.products);
+            add_url(&mut chosen, url, None, &subscription.products);
         }
     }
     chosen
+}
+
+/// Adds the streams of products to a URL. A change of state concerns every product.
+fn add_url<'a>(
+    chosen: &mut Vec<ChosenUrl<'a>>,
+    url: &'a str,
+    endpoint: Option<&'a Endpoint>,
+    products: &[Product],
+) {
+    let streams = products
+        .iter()
+        .map(|&product| FeedStream::from(product))
+        .chain([FeedStream::State]);
+    match chosen.iter_mut().find(|it| it.url == url) {
+        Some(same) => same.streams.extend(streams),
+        None => chosen.push(ChosenUrl {
+            url,
+            endpoint,
+            streams: streams.collect(),
+        }),
+    }
 }
 
 impl Deliverer {
@@ -110,7 +120,7 @@ impl Deliverer {
             .await
     }
 
-    /// An endpoint as it is told of a record, whatever of it; `None` where it is not told at all.
+    /// An endpoint as a target of a record's events of any stream; `None` where it gets none.
     pub(super) async fn load_record_target(
         &self,
         head: &RecordHead,
@@ -122,7 +132,7 @@ impl Deliverer {
         Ok(targets.pop())
     }
 
-    /// The targets of a record whose streams and id fit.
+    /// The targets of a record whose streams and id match.
     async fn load_matching_targets(
         &self,
         head: &RecordHead,
@@ -132,47 +142,122 @@ impl Deliverer {
             self.store.list_endpoints(head.app),
             self.store.list_subscriptions(head.record)
         )?;
-        let chosen = choose_urls(&endpoints, &subscriptions).into_iter();
-        let chosen = chosen.map(|it| {
-            let id = it.endpoint.map(|endpoint| endpoint.id);
-            (id.unwrap_or_else(|| endpoint_id(head.app, it.url)), it)
-        });
-        let fitting = chosen.filter(|(id, it)| is_match(&it.streams, *id));
-        let (ids, chosen): (Vec<EndpointId>, Vec<ChosenUrl<'_>>) = fitting.unzip();
-        let mut healths = self.store.load_health_of_endpoints(&ids).await?;
+        let (ids, chosen): (Vec<EndpointId>, Vec<ChosenUrl<'_>>) =
+            choose_urls(&endpoints, &subscriptions)
+                .into_iter()
+                .map(|chosen| {
+                    let id = chosen
+                        .endpoint
+                        .map_or_else(|| endpoint_id(head.app, chosen.url), |endpoint| endpoint.id);
+                    (id, chosen)
+                })
+                .filter(|(id, chosen)| is_match(&chosen.streams, *id))
+                .unzip();
+        let mut health_by_id = self.store.load_health_of_endpoints(&ids).await?;
         let mut targets = Vec::with_capacity(chosen.len());
-        for (id, it) in ids.into_iter().zip(chosen) {
-            let ChosenUrl {
-                url,
-                endpoint,
-                streams,
-            } = it;
-            let health = healths.remove(&id).unwrap_or_default();
-            targets.push(match endpoint {
-                Some(endpoint) => DeliveryTarget {
-                    streams,
-                    ..self.build_target(endpoint, health)?
-                },
-                None => DeliveryTarget {
-                    app: head.app,
-                    endpoint: id,
-                    url: url.to_owned(),
-                    payload_mode: PayloadMode::default(),
-                    body_version: BodyVersion::default(),
-                    secrets: self
-                        .keyring
-                        .load_or_create_app_secrets(head.app, self.clock.now())
-                        .await?,
-                    bearer: None,
-                    event_filters: Vec::new(),
-                    rate: None,
-                    ordered_since: None,
-                    streams,
-                    health,
-                },
+        for (id, chosen) in ids.into_iter().zip(chosen) {
+            // An endpoint without an item never failed.
+            let health = health_by_id.remove(&id).unwrap_or_default();
+            let target = match chosen.endpoint {
+                Some(endpoint) => self.build_target(endpoint, health)?,
+                None => {
+                    self.build_subscription_target(head.app, id, chosen.url, health)
+                        .await?
+                }
+            };
+            targets.push(DeliveryTarget {
+                streams: chosen.streams,
+                ..target
             });
         }
         Ok(targets)
+    }
+
+    /// The endpoints of an app, as targets of no record.
+    pub(super) async fn load_app_targets(
+        &self,
+        app: AppId,
+    ) -> Result<Vec<DeliveryTarget>, DeliverError> {
+        let endpoints = self.store.list_endpoints(app).await?;
+        let ids: Vec<EndpointId> = endpoints.iter().map(|endpoint| endpoint.id).collect();
+        let mut health_by_id = self.store.load_health_of_endpoints(&ids).await?;
+        endpoints
+            .iter()
+            .map(|endpoint| {
+                let health = health_by_id.remove(&endpoint.id).unwrap_or_default();
+                self.build_target(endpoint, health)
+            })
+            .collect()
+    }
+
+    /// An endpoint of an app, as a target of no record. The URL of a subscription, which only its record knows, is
+    /// empty: enough to change its health.
+    pub(super) async fn load_target(
+        &self,
+        app: AppId,
+        endpoint: EndpointId,
+    ) -> Result<DeliveryTarget, DeliverError> {
+        let (row, health) = futures::try_join!(
+            self.store.find_endpoint(app, endpoint),
+            self.store.load_endpoint_health(endpoint)
+        )?;
+        match row {
+            Some(row) => self.build_target(&row, health),
+            None => {
+                self.build_subscription_target(app, endpoint, "", health)
+                    .await
+            }
+        }
+    }
+
+    /// An endpoint as a target of no stream.
+    fn build_target(
+        &self,
+        endpoint: &Endpoint,
+        health: StoredEndpointHealth,
+    ) -> Result<DeliveryTarget, DeliverError> {
+        Ok(DeliveryTarget {
+            app: endpoint.app,
+            endpoint: endpoint.id,
+            url: endpoint.url.clone(),
+            payload_mode: endpoint.payload_mode,
+            body_version: endpoint.body_version,
+            secrets: self.keyring.open_active_secrets(endpoint, self.now())?,
+            bearer: self.keyring.open_bearer(endpoint)?,
+            event_filters: endpoint.events.clone(),
+            rate: endpoint.events_per_second,
+            ordered_since: endpoint.ordered_since,
+            streams: Vec::new(),
+            health,
+        })
+    }
+
+    /// The URL of a subscription as a target of no stream: it has Okra's defaults, and is signed with the secrets of
+    /// its app.
+    async fn build_subscription_target(
+        &self,
+        app: AppId,
+        endpoint: EndpointId,
+        url: &str,
+        health: StoredEndpointHealth,
+    ) -> Result<DeliveryTarget, DeliverError> {
+        Ok(DeliveryTarget {
+            app,
+            endpoint,
+            url: url.to_owned(),
+            payload_mode: PayloadMode::default(),
+            body_version: BodyVersion::default(),
+            secrets: self
+                .keyring
+                .load_or_create_app_secrets(app, self.now())
+                .await?,
+            bearer: None,
+            event_filters: Vec::new(),
+            rate: None,
+            ordered_since: None,
+            streams: Vec::new(),
+            health,
+        })
     }
 }
 
@@ -219,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn each_url_is_told_once_with_the_keys_it_has() {
+    fn each_url_is_chosen_once_with_all_its_products() {
         let endpoints = [
             sample_endpoint("https://all.example/", &[]),
             sample_endpoint("https://balance.example/", BALANCE),

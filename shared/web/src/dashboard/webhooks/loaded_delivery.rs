@@ -6,7 +6,7 @@ use okra_core::{
     sync::feed::{FeedEntry, PayloadMode},
 };
 use okra_store::{Consistency, Delivery, DeliveryKey, RecordHead};
-use okra_webhooks::{endpoint_id, render_bodies};
+use okra_webhooks::{BodyFormat, endpoint_id, render_bodies};
 
 use super::{super::session::AppSession, payload_body::indent_json};
 use crate::{page_error::PageError, web_state::WebState};
@@ -109,9 +109,13 @@ pub(crate) async fn load_delivery_details(
                 .map(|it| (it.payload_mode, it.body_version))
                 .unwrap_or_default();
             let (public_url, entries) = (&web.services.public_url, std::slice::from_ref(&entry));
-            let target = (url, payload, version);
+            let format = BodyFormat {
+                endpoint_url: url,
+                payload_mode: payload,
+                body_version: version,
+            };
             let bodies =
-                render_bodies(&web.services.store, public_url, &head, entries, target).await;
+                render_bodies(&web.services.store, public_url, &head, entries, format).await;
             let bodies = bodies.map_err(PageError::internal)?;
             (bodies.first().map(|body| indent_json(body)), Some(payload))
         }
