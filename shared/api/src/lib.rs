@@ -1,49 +1,24 @@
 //! The HTTP API: Okra's endpoints, and extensions on the same resources.
 //!
-//! [`ROUTES`] is the whole API: path, method, who may call, handler. A call is read tolerantly, as
-//! Okra's clients send it ([`input`]), answered in Okra's envelope, and refused in it too
-//! ([`envelope`]): never with a stack, never with what another app owns.
+//! The cast: [`ROUTES`], the whole API, which the features declare in the folders of their names; the request and the
+//! error in `http`, which all features share. What a call does is in [`okra_app`]; a handler parses its input, calls the
+//! application layer and renders the result.
+//!
+//! The rule: a request is read tolerantly, as Okra's clients send it, and answered in Okra's envelope, errors included;
+//! never with a stack trace, never with what another app owns.
 
 #[macro_use]
-mod documented;
+mod http;
 
-mod accounts;
-mod auth;
-mod auths;
-mod balances;
-mod banks;
-mod call;
-mod callback;
+mod admin;
 mod customers;
-mod deliveries;
-mod downloads;
-mod envelope;
-mod feed;
-pub mod gateway;
-mod history;
-mod input;
-mod jobs;
-mod keys;
-mod link;
-mod links;
-mod names;
-#[cfg(feature = "openapi")]
-mod openapi;
-mod products;
+mod data;
 mod records;
-mod reference;
-mod refresh;
-mod removals;
-mod repeats;
 mod routes;
-mod scope;
-mod states;
 mod sync;
-mod system;
-mod transactions;
 mod webhooks;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use axum::{Router, extract::State, response::Response};
 use okra_app::Services;
@@ -55,9 +30,13 @@ pub use okra_app::{
 pub use okra_vault::secrets_match;
 
 pub use self::{
-    input::MAX_BODY_BYTES,
-    repeats::IDEMPOTENCY_KEY,
-    routes::{Access, Origin, ROUTES, Route},
+    http::{
+        gateway,
+        idempotency::IDEMPOTENCY_KEY,
+        input::MAX_BODY_BYTES,
+        route::{Access, Origin, Route},
+    },
+    routes::ROUTES,
 };
 
 /// [`Services::await_bank_permit`], for callers that have not moved to it.
@@ -76,42 +55,14 @@ pub async fn await_bank_permit(
     })
 }
 
-type HandlerFuture<'a> =
-    Pin<Box<dyn Future<Output = Result<Response, envelope::ApiError>> + Send + 'a>>;
-
-/// The OpenAPI 3.1 document of [`ROUTES`], as the code says it: what `openapi.json` has to be.
+/// The OpenAPI 3.1 document of [`ROUTES`], as `openapi.json` must be.
 ///
 /// # Errors
 ///
-/// Names a route whose handler is not documented.
+/// Says which part cannot be written as JSON, or which name two schemas share.
 #[cfg(feature = "openapi")]
 pub fn generate_openapi_document() -> Result<serde_json::Value, String> {
-    let modules = [
-        accounts::documented(),
-        auths::documented(),
-        balances::documented(),
-        banks::documented(),
-        callback::documented(),
-        customers::documented(),
-        deliveries::documented(),
-        downloads::documented(),
-        feed::documented(),
-        history::documented(),
-        jobs::documented(),
-        keys::documented(),
-        link::documented(),
-        links::documented(),
-        products::documented(),
-        records::documented(),
-        reference::documented(),
-        refresh::documented(),
-        removals::documented(),
-        sync::documented(),
-        system::documented(),
-        transactions::documented(),
-        webhooks::documented(),
-    ];
-    openapi::generate_document(modules.into_iter().flatten().collect())
+    http::openapi::generate_document(ROUTES)
 }
 
 /// The API as one router, on every path.
@@ -121,9 +72,8 @@ pub fn build_router(services: Services) -> Router {
         .with_state(Arc::new(services))
 }
 
-/// Calls a route of [`ROUTES`] in process, for an app that something else than a key has named: the
-/// dashboard's session, a customer's link session. `body` is what the JSON body would be. Answers the
-/// status and Okra's envelope, as over HTTP.
+/// Calls a route of [`ROUTES`] in process, for an app that is authenticated by other means than a key. `body` is the JSON
+/// body. Returns the status and Okra's envelope, as over HTTP. To be replaced by [`okra_app`], whose calls are typed.
 pub async fn call_route(
     services: &Arc<Services>,
     app: okra_core::model::ids::AppId,

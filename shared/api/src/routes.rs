@@ -1,4 +1,5 @@
-//! The routes, in one table.
+//! All routes of the API ([`ROUTES`], which the features declare), and the way of a request through them
+//! ([`serve_request`]): route, method, key, input, idempotency, handler, envelope.
 
 use std::sync::Arc;
 
@@ -20,271 +21,72 @@ use okra_core::model::ids::AppId;
 use serde_json::Value;
 
 use crate::{
-    HandlerFuture, accounts, auth, auths, balances, banks,
-    call::ApiRequest,
-    callback, customers, deliveries, downloads,
-    envelope::{ApiError, ApiResponse},
-    feed, history,
-    input::Input,
-    jobs, keys, link, links, products, records, reference, refresh, removals, repeats, sync,
-    system, transactions, webhooks,
+    admin, customers, data,
+    http::{
+        api_key,
+        envelope::{ApiError, ApiResponse},
+        idempotency,
+        input::Input,
+        path::{find_family, normalise_path},
+        request::ApiRequest,
+        route::{Access, Route},
+    },
+    records, sync, webhooks,
 };
 
-/// Who may call a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Anybody.
-    Open,
-    /// Anybody; an app with its secret key sees its own besides.
-    Either,
-    /// An app, with its secret key.
-    Key,
+/// The routes of each feature.
+const FEATURES: &[&[Route]] = &[
+    admin::health::ROUTES,
+    admin::reference::ROUTES,
+    admin::banks::ROUTES,
+    customers::directory::ROUTES,
+    customers::removal::ROUTES,
+    customers::short_links::ROUTES,
+    records::linking::ROUTES,
+    records::details::ROUTES,
+    admin::keys::ROUTES,
+    data::products::ROUTES,
+    sync::data_sync::ROUTES,
+    data::auth::ROUTES,
+    data::accounts::ROUTES,
+    data::balances::ROUTES,
+    data::transactions::ROUTES,
+    data::downloads::ROUTES,
+    data::callback::ROUTES,
+    data::feed::ROUTES,
+    data::versions::ROUTES,
+    sync::refresh::ROUTES,
+    sync::jobs::ROUTES,
+    webhooks::endpoints::ROUTES,
+    webhooks::deliveries::ROUTES,
+];
+
+/// The whole API.
+pub const ROUTES: &[Route] = &concatenate_routes::<{ count_routes(FEATURES) }>(FEATURES);
+
+const fn count_routes(features: &[&[Route]]) -> usize {
+    let (mut count, mut feature) = (0, 0);
+    while feature < features.len() {
+        count += features[feature].len();
+        feature += 1;
+    }
+    count
 }
 
-/// Which methods a route answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Methods {
-    Get,
-    Post,
-    /// A POST that changes something: it may be named with `Idempotency-Key`.
-    Change,
-    Both,
-}
-
-/// Whose a route is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Okra's: its clients call it.
-    Okra,
-    /// Ours: an extension.
-    Ours,
-}
-
-/// One route. Its path stands under every prefix of Okra's.
-pub struct Route {
-    /// Path after the prefix, without a leading slash.
-    pub path: &'static str,
-    methods: Methods,
-    /// Who may call it.
-    pub access: Access,
-    /// Whose it is.
-    pub origin: Origin,
-    /// The handler's path, by which its documentation is found.
-    #[cfg(feature = "openapi")]
-    pub(crate) handler_name: &'static str,
-    handler: fn(&ApiRequest) -> HandlerFuture<'_>,
-}
-
-impl Methods {
-    fn allows_method(self, method: &Method) -> bool {
-        let (get, post) = (
-            method == Method::GET || method == Method::HEAD,
-            method == Method::POST,
-        );
-        match self {
-            Self::Get => get,
-            Self::Post | Self::Change => post,
-            Self::Both => get || post,
+const fn concatenate_routes<const COUNT: usize>(features: &[&[Route]]) -> [Route; COUNT] {
+    let mut routes = [features[0][0]; COUNT];
+    let (mut count, mut feature) = (0, 0);
+    while feature < features.len() {
+        let mut route = 0;
+        while route < features[feature].len() {
+            routes[count] = features[feature][route];
+            count += 1;
+            route += 1;
         }
+        feature += 1;
     }
-
-    /// As in the header `allow`.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post | Self::Change => "POST",
-            Self::Both => "GET, POST",
-        }
-    }
+    routes
 }
-
-impl Route {
-    /// A method it answers.
-    pub const fn main_method(&self) -> Method {
-        match self.methods {
-            Methods::Get => Method::GET,
-            Methods::Post | Methods::Change | Methods::Both => Method::POST,
-        }
-    }
-
-    /// Whether a call of it changes something.
-    pub fn is_change(&self) -> bool {
-        self.methods == Methods::Change
-    }
-
-    /// All methods it answers, `HEAD` aside.
-    pub fn all_methods(&self) -> Vec<&'static str> {
-        self.methods.as_str().split(", ").collect()
-    }
-}
-
-macro_rules! routes {
-    ($($method:ident $access:ident $origin:ident $path:literal => $handler:path;)+) => {
-        /// The whole API.
-        pub const ROUTES: &[Route] = &[$(Route {
-            path: $path,
-            methods: Methods::$method,
-            access: Access::$access,
-            origin: Origin::$origin,
-            #[cfg(feature = "openapi")]
-            handler_name: stringify!($handler),
-            handler: |call| Box::pin($handler(call)),
-        }),+];
-    };
-}
-
-routes! {
-    Both Open Ours "health" => system::get_health;
-    Get Open Ours "openapi.json" => reference::get_openapi_document;
-    Get Open Ours "docs" => reference::get_reference_page;
-    Both Either Okra "banks/list" => banks::list_banks;
-    Both Either Okra "banks/getById" => banks::get_bank_by_id;
-    Change Key Ours "banks/add" => banks::add_bank;
-    Change Key Ours "banks/remove" => banks::remove_bank;
-
-    Change Key Okra "customers/create" => customers::create_customers;
-    Change Key Okra "customers/generate" => customers::generate_customers;
-    Post Key Okra "customers/list" => customers::list_customers;
-    Post Key Okra "customers/get" => customers::get_customer;
-    Change Key Okra "customers/retry" => refresh::refresh_all_products;
-    Post Key Okra "customers/find-customers-by" => customers::find_customers;
-    Change Key Okra "customers/remove" => removals::remove_customer;
-    Change Key Okra "customers/flag" => customers::flag_customer;
-    Change Key Okra "customers/unflag" => customers::unflag_customer;
-    Post Key Okra "customers/dti/get" => customers::get_debt_to_income;
-    Change Key Ours "records/link" => link::link_or_renew_record;
-    Change Key Okra "links/new" => links::create_short_link;
-    Post Key Ours "links/list" => links::list_short_links;
-    Post Key Ours "links/get" => links::get_short_link;
-    Change Key Ours "links/remove" => links::remove_short_link;
-    Change Key Ours "records/unlink" => removals::unlink_record;
-    Post Key Ours "receipts/get" => removals::get_receipt;
-    Post Key Ours "receipts/list" => removals::list_receipts;
-    Post Key Ours "keys/list" => keys::list_keys;
-    Change Key Ours "keys/rotate" => keys::rotate_key;
-    Change Key Ours "keys/revoke" => keys::revoke_key;
-    Post Key Okra "products/records" => records::list_records;
-    Post Key Okra "products/records/get" => records::get_record;
-    Post Key Okra "products/records/getByCustomerByBank" => records::get_records_by_customer_by_bank;
-    Post Key Okra "products/list" => products::list_products;
-    Post Key Okra "products/all/byRecord" => products::get_all_by_record;
-    Post Key Okra "products/all/byCustomer" => products::get_all_by_customer;
-    Post Key Okra "products/total-debits-credits" => products::get_totals;
-    Post Key Okra "products/records/credit-debit/get" => products::get_totals;
-    Post Key Okra "products/transactions/spending-pattern" => products::get_spending_pattern;
-    Post Key Okra "products/spending-patterns/process" => products::get_spending_pattern;
-
-    Change Key Okra "auto-refresh" => sync::subscribe_to_data_sync;
-    Change Key Ours "data-sync" => sync::subscribe_to_data_sync;
-    Post Key Ours "data-sync/list" => sync::list_subscriptions;
-    Change Key Ours "data-sync/cancel" => sync::cancel_subscription;
-
-    Post Key Okra "auth/getById" => auths::get_auth_by_id;
-    Post Key Okra "auth/getByCustomer" => auths::get_auth_by_customer;
-    Post Key Okra "auth/getByBank" => auths::get_auth_by_bank;
-    Post Key Okra "auth/getByDate" => auths::get_auth_by_date;
-    Post Key Okra "auth/getByCustomerDate" => auths::get_auth_by_customer_date;
-    Post Key Okra "auth/getByDateCustomer" => auths::get_auth_by_customer_date;
-    Post Key Okra "auth/byOptions" => auths::get_auth_by_options;
-    Post Key Okra "auth/getByOptions" => auths::get_auth_by_options;
-    Post Key Okra "products/auths" => auths::list_all_auth;
-    Post Key Okra "products/auth/get" => auths::list_all_auth;
-
-    Post Key Okra "accounts/getById" => accounts::get_account_by_id;
-    Post Key Okra "account/getById" => accounts::get_account_by_id;
-    Post Key Okra "accounts/getAccountDetails" => accounts::get_account_details;
-    Post Key Okra "account/getAccountDetails" => accounts::get_account_details;
-    Post Key Okra "accounts/getByCustomer" => accounts::get_accounts_by_customer;
-    Post Key Okra "account/getByCustomer" => accounts::get_accounts_by_customer;
-    Post Key Okra "accounts/getByBank" => accounts::get_accounts_by_bank;
-    Post Key Okra "account/getByBank" => accounts::get_accounts_by_bank;
-    Post Key Okra "accounts/getByDate" => accounts::get_accounts_by_date;
-    Post Key Okra "account/getByDate" => accounts::get_accounts_by_date;
-    Post Key Okra "accounts/getByName" => accounts::get_accounts_by_name;
-    Post Key Okra "account/getByName" => accounts::get_accounts_by_name;
-    Post Key Okra "accounts/getByBalance" => accounts::get_accounts_by_balance;
-    Post Key Okra "account/getByBalance" => accounts::get_accounts_by_balance;
-    Post Key Okra "accounts/getByCustomerDate" => accounts::get_accounts_by_customer_date;
-    Post Key Okra "account/getByCustomerDate" => accounts::get_accounts_by_customer_date;
-    Post Key Okra "products/accounts" => accounts::list_accounts;
-
-    Change Key Okra "balance/refresh" => refresh::refresh_balance;
-    Change Key Okra "balance/check" => refresh::check_balance;
-    Change Key Okra "products/balance/periodic" => refresh::refresh_periodic_balance;
-    Post Key Okra "balance/getById" => balances::get_balance_by_id;
-    Post Key Okra "balance/getBalanceById" => balances::get_balance_by_id;
-    Post Key Okra "balance/getByCustomer" => balances::get_balances_by_customer;
-    Post Key Okra "balance/getByAccount" => balances::get_balance_by_account;
-    Post Key Okra "balance/getByBank" => balances::get_balances_by_bank;
-    Post Key Okra "balance/getByDate" => balances::get_balances_by_date;
-    Post Key Okra "balance/getByCustomerDate" => balances::get_balances_by_customer_date;
-    Post Key Okra "balance/byOptions" => balances::get_balances_by_options;
-    Post Key Okra "balance/getByType" => balances::get_balances_by_type;
-    Post Key Okra "balance/process" => balances::get_processed_balance;
-    Post Key Okra "transactions/balance/process" => balances::get_processed_balance;
-    Post Key Okra "transaction/balance/process" => balances::get_processed_balance;
-    Post Key Okra "products/balances" => balances::list_balances;
-
-    Change Key Okra "transactions/refresh" => refresh::refresh_transactions;
-    Change Key Okra "transaction/refresh" => refresh::refresh_transactions;
-    Change Key Okra "products/transactions/periodic" => refresh::refresh_periodic_transactions;
-    Post Key Okra "transactions/getById" => transactions::get_transaction_by_id;
-    Post Key Okra "transaction/getById" => transactions::get_transaction_by_id;
-    Post Key Okra "transactions/getByCustomer" => transactions::get_transactions_by_customer;
-    Post Key Okra "transaction/getByCustomer" => transactions::get_transactions_by_customer;
-    Post Key Okra "transactions/getByCustomerDate" => transactions::get_transactions_by_customer;
-    Post Key Okra "transaction/getByCustomerDate" => transactions::get_transactions_by_customer;
-    Post Key Okra "transactions/getByAccount" => transactions::get_transactions_by_account;
-    Post Key Okra "transaction/getByAccount" => transactions::get_transactions_by_account;
-    Post Key Okra "transactions/getByBank" => transactions::get_transactions_by_bank;
-    Post Key Okra "transaction/getByBank" => transactions::get_transactions_by_bank;
-    Post Key Okra "transactions/getByDate" => transactions::get_transactions_by_date;
-    Post Key Okra "transaction/getByDate" => transactions::get_transactions_by_date;
-    Post Key Okra "transactions/getByType" => transactions::get_transactions_by_type;
-    Post Key Okra "transaction/getByType" => transactions::get_transactions_by_type;
-    Post Key Okra "transactions/byOptions" => transactions::get_transactions_by_options;
-    Post Key Okra "transaction/byOptions" => transactions::get_transactions_by_options;
-    Post Key Okra "transactions/byRecord" => transactions::get_transactions_by_record;
-    Post Key Okra "transaction/byRecord" => transactions::get_transactions_by_record;
-    Post Key Okra "records/transactions/get" => transactions::get_transactions_by_record;
-    Post Key Okra "transactions/getByNuban" => transactions::get_transactions_by_nuban;
-    Post Key Okra "transaction/getByNuban" => transactions::get_transactions_by_nuban;
-    Post Key Okra "transactions/process" => transactions::get_transactions_by_account;
-    Post Key Okra "transaction/process" => transactions::get_transactions_by_account;
-    Post Key Okra "products/transactions" => transactions::count_transactions;
-    Post Key Okra "products/transactions/get" => transactions::count_transactions;
-    Post Key Okra "products/transactions/download" => downloads::download_transactions;
-    Post Key Okra "products/record/download" => downloads::download_transactions;
-    Both Key Okra "callback" => callback::get_callback_data;
-    Both Key Ours "jobs/get" => jobs::get_job;
-
-    Post Key Ours "feed/read" => feed::read_feed;
-    Post Key Ours "transactions/sync" => feed::read_feed;
-    Post Key Ours "history/versions" => history::list_transaction_versions;
-    Post Key Ours "history/transaction" => history::get_past_transaction;
-    Post Key Ours "history/balance" => history::get_past_balance;
-
-    Change Key Ours "webhooks/set" => webhooks::set_webhook;
-    Post Key Ours "webhooks/list" => webhooks::list_webhooks;
-    Change Key Ours "webhooks/remove" => webhooks::remove_webhook;
-    Change Key Ours "webhooks/secret" => webhooks::get_signing_secret;
-    Change Key Ours "webhooks/test" => webhooks::test_webhook;
-    Change Key Ours "webhooks/enable" => webhooks::enable_webhook;
-    Change Key Ours "webhooks/disable" => webhooks::disable_webhook;
-    Post Key Ours "webhooks/deliveries" => deliveries::list_deliveries;
-    Change Key Ours "webhooks/replay" => deliveries::start_replay;
-    Post Key Ours "webhooks/replay/get" => deliveries::get_replay;
-    Post Key Ours "webhooks/replay/list" => deliveries::list_replays;
-    Change Key Ours "webhooks/replay/cancel" => deliveries::cancel_replay;
-
-    Post Key Ours "events/list" => deliveries::list_events;
-    Post Key Ours "events/deliveries" => deliveries::list_event_deliveries;
-    Change Key Ours "events/resend" => deliveries::resend_event;
-    Change Key Okra "callback/trigger" => deliveries::trigger_callbacks;
-}
-
-/// First segments that Okra's hosts had before the path, in any mixture.
-const PREFIXES: [&str; 3] = ["v1", "v2", "sandbox"];
 
 /// Families that Okra had and this system does not: they answer 501 rather than 404.
 const UNSUPPORTED_FAMILIES: [&str; 12] = [
@@ -302,60 +104,17 @@ const UNSUPPORTED_FAMILIES: [&str; 12] = [
     "investments",
 ];
 
-/// Bytes of an answer that is read in process at most; a page of the longest rows is a tenth of it.
+/// Most bytes of a response that is read in process; a page of the longest rows is a tenth of it.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Prefix segments of a path at most.
-const MAX_PREFIX_SEGMENTS: usize = 3;
-
-/// The path after Okra's prefixes, with double slashes collapsed.
-pub(crate) fn normalise_path(path: &str) -> String {
-    let mut segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    // A stage that a gateway leaves in front of a prefix.
-    if let [stage, prefix, _, ..] = segments.as_slice()
-        && !PREFIXES.contains(stage)
-        && PREFIXES.contains(prefix)
-    {
-        segments.remove(0);
-    }
-    for _ in 0..MAX_PREFIX_SEGMENTS {
-        if segments.len() > 1
-            && segments
-                .first()
-                .is_some_and(|first| PREFIXES.contains(first))
-        {
-            segments.remove(0);
-        }
-    }
-    segments.join("/")
-}
-
-/// Okra's family of a path, as errors name it.
-pub(crate) fn find_family(path: &str) -> &'static str {
-    let families = [
-        ("balance", "BALANCE"),
-        ("transaction", "TRANSACTIONS"),
-        ("account", "ACCOUNTS"),
-        ("record", "RECORDS"),
-        ("customer", "CUSTOMERS"),
-        ("bank", "BANKS"),
-        ("auth/", "AUTH"),
-        ("auths", "AUTH"),
-    ];
-    families
-        .into_iter()
-        .find(|(part, _)| path.contains(part))
-        .map_or("API", |(_, family)| family)
-}
-
 pub(crate) async fn serve_request(services: Arc<Services>, request: Request) -> Response {
-    // Zeros where there is no randomness: they name no request, and refuse none either.
+    // Without random bytes the id is zeros: the request is served all the same, and the logs say less.
     let request_id = HEXLOWER.encode(&services.random_bytes::<12>().unwrap_or_default());
     let path = normalise_path(request.uri().path());
     let is_head = request.method() == Method::HEAD;
-    let answered = route_request(services, &path, request).await;
+    let result = route_request(services, &path, request).await;
     let mut response =
-        answered.unwrap_or_else(|refusal| refusal.into_response(&request_id, find_family(&path)));
+        result.unwrap_or_else(|error| error.into_response(&request_id, find_family(&path)));
     if is_head {
         *response.body_mut() = Body::empty();
     }
@@ -373,7 +132,7 @@ pub(crate) async fn call_route(
     body: Value,
 ) -> (StatusCode, Value) {
     let request_id = HEXLOWER.encode(&services.random_bytes::<12>().unwrap_or_default());
-    let answered = async {
+    let result = async {
         let route = ROUTES.iter().find(|route| route.path == path);
         let route = route.ok_or_else(|| missing_route_error(path))?;
         let app = services.store.find_app(app).await?;
@@ -385,9 +144,9 @@ pub(crate) async fn call_route(
         );
         (route.handler)(&call).await
     };
-    let response = match answered.await {
+    let response = match result.await {
         Ok(response) => response,
-        Err(refusal) => refusal.into_response(&request_id, find_family(path)),
+        Err(error) => error.into_response(&request_id, find_family(path)),
     };
     let status = response.status();
     let body = axum::body::to_bytes(response.into_body(), MAX_RESPONSE_BYTES).await;
@@ -407,32 +166,32 @@ async fn route_request(services: Arc<Services>, path: &str, request: Request) ->
     }
     let app = match route.access {
         Access::Open => None,
-        Access::Either => auth::find_app_by_key(&services, request.headers()).await?,
-        Access::Key => Some(auth::authenticate_app(&services, request.headers()).await?),
+        Access::Either => api_key::find_app_by_key(&services, request.headers()).await?,
+        Access::Key => Some(api_key::authenticate_app(&services, request.headers()).await?),
     };
     let headers = request.headers().clone();
-    let (input, said) = Input::read_request(request).await?;
-    let named = match &app {
+    let (input, content) = Input::read_request(request).await?;
+    let idempotent_call = match &app {
         Some(app) if route.is_change() => {
-            repeats::parse_idempotency_key(&headers, app.id, path, &said)?
+            idempotency::parse_idempotency_key(&headers, app.id, path, &content)?
         }
         _ => None,
     };
     let call = ApiRequest::new(services, input, app);
     let run = (route.handler)(&call);
-    let mut answered = match named {
-        Some(named) => repeats::run_once(&call.services, named, run).await,
+    let mut result = match idempotent_call {
+        Some(idempotent_call) => idempotency::run_once(&call.services, idempotent_call, run).await,
         None => run.await,
     };
-    if let (Access::Open | Access::Either, Ok(response)) = (route.access, &mut answered) {
+    if let (Access::Open | Access::Either, Ok(response)) = (route.access, &mut result) {
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     }
-    answered
+    result
 }
 
-/// What may be done with a route. Pages of any origin may call what is open; what wants a secret key is
-/// not for pages, so browsers are told of no origin that may.
+/// What may be done with a route. Pages of any origin may call an open one; a secret key has no place in a page, so
+/// browsers are given no origin for the others.
 fn respond_to_options(route: &Route) -> Response {
     let methods = HeaderValue::from_static(route.methods.as_str());
     let mut response = StatusCode::NO_CONTENT.into_response();
@@ -455,7 +214,7 @@ fn missing_route_error(path: &str) -> ApiError {
         family => family,
     };
     if UNSUPPORTED_FAMILIES.contains(&family) {
-        let message = format!("{family} is not part of this system, which syncs bank data");
+        let message = format!("{family} is not part of this system, which only syncs bank data");
         return ApiError::new(StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED", message);
     }
     let message = "There is no such endpoint";
@@ -467,25 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_prefix_of_okras_leads_to_one_path() {
-        for path in [
-            "/balance/refresh",
-            "/v2/balance/refresh",
-            "/v1/balance/refresh",
-            "/sandbox/v2/balance/refresh",
-            "/v2/sandbox/balance/refresh",
-            "/v2/sandbox/sandbox/balance/refresh",
-            "/v2//balance//refresh/",
-            "/prod/v2/balance/refresh",
-        ] {
-            assert_eq!(normalise_path(path), "balance/refresh", "{path}");
-        }
-        assert_eq!(normalise_path("/"), "");
-        assert_eq!(normalise_path("/v2"), "v2");
-    }
-
-    #[test]
-    fn no_path_stands_twice() {
+    fn every_path_stands_once() {
         let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
         let count = paths.len();
         paths.sort_unstable();

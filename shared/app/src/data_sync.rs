@@ -391,7 +391,7 @@ fn check_shared_products(head: &RecordHead, products: &[Product]) -> Result<(), 
 pub(crate) fn unshared_product_error(head: &RecordHead, product: Product) -> AppError {
     let (record, product) = (head.record, product.as_str());
     let problem = format!(
-        "contains {product}, which the user did not share when record {record} was linked; the user must link again"
+        "contains {product}, which record {record} was linked without; the user must link again"
     );
     AppError::invalid_field("products", problem)
 }

@@ -9,6 +9,7 @@
 
 mod app_scope;
 mod bank_permit;
+pub mod banks;
 mod cache;
 mod consents;
 pub mod data_sync;
@@ -23,8 +24,10 @@ pub mod linking;
 pub mod record_scope;
 pub mod record_state;
 pub mod refresh;
+pub mod removal;
 pub mod replays;
 mod services;
+pub mod short_links;
 
 pub use self::{
     app_scope::AppScope,

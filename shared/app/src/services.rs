@@ -139,11 +139,6 @@ impl Services {
             .await
     }
 
-    /// Drops the cached banks, which this process has changed.
-    pub fn forget_banks(&self) {
-        self.cache.forget_banks();
-    }
-
     pub(crate) fn cache(&self) -> &AppBankCache {
         &self.cache
     }

@@ -343,10 +343,7 @@ async fn a_refresh_is_followed_to_its_end() {
         (&json!("consent_refused"), &json!(true))
     );
     assert!(
-        reason["message"]
-            .as_str()
-            .unwrap()
-            .contains("authorise again"),
+        reason["message"].as_str().unwrap().contains("re-authorise"),
         "{reason}"
     );
     // The first one's place was taken.

@@ -580,62 +580,62 @@ async fn a_field_of_a_wrong_type_is_named() {
         (
             "transactions/getByCustomer",
             json!({ "customer": customer, "limit": [1] }),
-            "limit is a whole number, not a list",
+            "limit must be a whole number, not a list",
         ),
         (
             "customers/list",
             json!({ "page": { "a": 1 } }),
-            "page is a whole number, not an object",
+            "page must be a whole number, not an object",
         ),
         (
             "transactions/getByCustomer",
             json!({ "customer": list }),
-            "customer is an id, a text of 24 hexadecimal digits, not a list",
+            "customer must be an id, a text of 24 hexadecimal digits, not a list",
         ),
         (
             "balance/getByCustomer",
             json!({ "customer": list }),
-            "customer is an id",
+            "customer must be an id",
         ),
         (
             "products/total-debits-credits",
             json!({ "customer": list }),
-            "customer is an id",
+            "customer must be an id",
         ),
         (
             "feed/read",
             json!({ "customer": list }),
-            "customer is an id",
+            "customer must be an id",
         ),
         (
             "customers/get",
             json!({ "customer": list, "type": "name", "value": "x" }),
-            "customer is an id",
+            "customer must be an id",
         ),
         (
             "transactions/getByCustomer",
             json!({ "customer": customer, "from": [1] }),
-            "from is a date",
+            "from must be a date",
         ),
         (
             "balance/getByType",
             json!({ "type": ["x"] }),
-            "type is a text, not a list",
+            "type must be a text, not a list",
         ),
         (
             "customers/create",
             json!({ "limit": [3] }),
-            "limit is a number of months",
+            "limit must be a number of months",
         ),
         (
             "balance/byOptions",
             json!({ "options": [1] }),
-            "options is no JSON object",
+            "options must be a JSON object",
         ),
         (
             "balance/byOptions",
             json!({ "options": "{" }),
-            "options is no JSON object",
+            "options must be a JSON object",
         ),
     ] {
         let (kind, message) = world
@@ -716,7 +716,7 @@ async fn what_is_not_made_here_is_refused_by_every_read_that_okra_made_it_for() 
         .expect_error(StatusCode::BAD_REQUEST);
     assert_eq!(
         message,
-        "success_url is refused: it must use https (scheme)"
+        "success_url cannot be used: it must use https (scheme)"
     );
 }
 
