@@ -160,9 +160,9 @@ impl AppScope {
         let (mut deliveries, mut scanned, mut has_more) = (Vec::new(), 0, true);
         while has_more && deliveries.len() < limit && scanned < MAX_DELIVERIES_SCANNED {
             let order = SortOrder::Descending;
-            let page = self
-                .store()
-                .list_deliveries(endpoint, times.clone(), after.as_ref(), order, limit);
+            let page =
+                self.store()
+                    .list_deliveries(endpoint, times.clone(), after.as_ref(), order, limit);
             let page = page.await?;
             has_more = page.len() == limit;
             scanned += page.len();

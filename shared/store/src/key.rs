@@ -9,18 +9,20 @@
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use okra_core::model::{
-    ids::{
-        ACCOUNT_TAG_BYTES, AccountId, AccountTag, AppId, BankId, CustomerId, CustomerTag,
-        EndpointId, EpochDay, FeedSource, ID_BYTES, ReceiptId, RecordId, ReplayId, Seq,
-        SubscriptionId, TransactionId,
+use okra_core::{
+    delivery::state_machine::DeliveryKey,
+    model::{
+        ids::{
+            ACCOUNT_TAG_BYTES, AccountId, AccountTag, AppId, BankId, CustomerId, CustomerTag,
+            EndpointId, EpochDay, FeedSource, ID_BYTES, ReceiptId, RecordId, ReplayId, Seq,
+            SubscriptionId, TransactionId,
+        },
+        interval::{DueKey, Interval, LANES_PER_SLOT, Lane, Slot},
+        snapshot::Product,
     },
-    interval::{DueKey, Interval, LANES_PER_SLOT, Lane, Slot},
-    snapshot::Product,
 };
 
 use crate::{
-    delivery::delivery_key::DeliveryKey,
     table::attributes::{HIGHEST_SORT_CHAR, PrimaryKey},
     tenants::key_hash::KeyHash,
 };

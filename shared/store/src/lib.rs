@@ -26,10 +26,9 @@ pub use self::{
     delivery::{
         app_feed::{AppFeedEntry, AppNotice, MAX_APP_FEED_PAGE, NewAppFeedEntry},
         deliveries::{
-            Delivery, DeliveryState, FifoPosition, LoggedAttempt, MAX_DELIVERIES_PER_PAGE,
-            MAX_EXCERPT_BYTES, MAX_LOGGED_ATTEMPTS,
+            Delivery, DeliveryKey, DeliveryState, FifoPosition, LoggedAttempt,
+            MAX_DELIVERIES_PER_PAGE, MAX_EXCERPT_BYTES, MAX_LOGGED_ATTEMPTS,
         },
-        delivery_key::DeliveryKey,
         endpoint_health::{PingResult, StoredEndpointHealth},
         replays::{MAX_REPLAYS_LISTED, Replay, ReplayFilter, ReplayState},
         retries::{MAX_RETRIES_PER_LANE, RetryEntry},

@@ -16,7 +16,7 @@ use okra_core::model::ids::{EndpointId, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Consistency, DeliveryKey, Store, StoreError,
+    Consistency, Store, StoreError,
     key::{self, Key},
     table::{
         attributes::{Attributes, HIGHEST_SORT_CHAR, JSON_ATTRIBUTE, number_value},

@@ -3,7 +3,6 @@
 
 pub(crate) mod app_feed;
 pub(crate) mod deliveries;
-pub(crate) mod delivery_key;
 pub(crate) mod endpoint_health;
 pub(crate) mod parked_events;
 pub(crate) mod replays;
