@@ -266,7 +266,8 @@ async fn a_crash_after_the_commit_is_repaired_by_the_next_refresh() {
         let reported = world.take_dispatches().await;
         for product in Product::ALL {
             assert!(
-                reported.iter()
+                reported
+                    .iter()
                     .any(|dispatch| dispatch.stream == FeedStream::from(product)),
                 "{effect}: {reported:?}"
             );

@@ -75,7 +75,11 @@ async fn a_malformed_account_delays_no_other() {
         assert_eq!(state.availability, Availability::Failed);
     }
     let reported = state_changes(&world.load_feed(&linked).await);
-    assert_eq!(reported.len(), 2, "each product of one account, once: {reported:?}");
+    assert_eq!(
+        reported.len(),
+        2,
+        "each product of one account, once: {reported:?}"
+    );
 
     world.set_login_faults(&linked, Faults::default());
     world.advance_clock(3600);
