@@ -4,62 +4,28 @@
 //! takes the changes through the [`CommitPipeline`](crate::commit::CommitPipeline). The rule: what was fetched before
 //! another refresh committed is never compared, because that would undo the commit ([`CommitOutcome::Conflict`]).
 
-use std::net::IpAddr;
-
-use jiff::{Timestamp, civil::Date};
-use okra_connectors::ConsentSecret;
 use okra_core::{
-    model::{
-        bank::BankConfig,
-        interval::DueKey,
-        snapshot::{ByProduct, Snapshot},
-    },
+    model::{ids::AccountId, interval::DueKey, snapshot::ByProduct},
     refresh::{
         commit_plan::{
             AccountFault, AccountStateChange, CommitInputs, CommitPlan, DueSettlement,
             accounts_with_transactions, has_committed_transactions, number_entries, plan_commit,
             plan_watermarks,
         },
-        outcome::RefreshOutcome,
+        outcome::{DispatchedChanges, RefreshOutcome},
     },
-    resilience::failure_state::SuspendedProducts,
     schedule::plan::DueEntry,
-    sync::{
-        decide::{SnapshotDigests, Watermark},
-        state::RecordStatus,
-    },
+    sync::{decide::Watermark, feed::Change, state::RecordStatus},
 };
-use okra_store::{Consent, Consistency, RecordHead};
+use okra_store::{Consistency, RecordHead};
 
 use crate::{
     RefreshError, Refresher,
     backfill::{self, CoverageUpdate, FetchedWindow},
     commit::{CommitExtra, CommitRequest, DueUpdate, PublishOutcome},
     deletion_check::ComparedSnapshot,
+    fetched_record::FetchedRecord,
 };
-
-/// What a bank answered for a record, and how it was called.
-#[derive(Clone, Copy)]
-pub(crate) struct FetchedRecord<'a> {
-    pub(crate) bank: &'a BankConfig,
-    pub(crate) secret: &'a ConsentSecret,
-    pub(crate) consent: &'a Consent,
-    /// The address of the bank's customer, where they are present.
-    pub(crate) user_present: Option<IpAddr>,
-    /// What was not fetched because it is suspended.
-    pub(crate) suspended_products: &'a SuspendedProducts,
-    pub(crate) window_from: Date,
-    pub(crate) requested_at: Timestamp,
-    pub(crate) snapshot: &'a Snapshot,
-    pub(crate) snapshot_digests: &'a SnapshotDigests,
-}
-
-impl FetchedRecord<'_> {
-    /// True where the bank counts the calls of this refresh, so that no further call is made for it.
-    pub(crate) const fn has_call_quota(&self) -> bool {
-        self.user_present.is_none() && self.bank.limits.unattended_per_day.is_some()
-    }
-}
 
 /// How the commit of a refresh ended.
 pub(crate) enum CommitOutcome {
@@ -126,22 +92,45 @@ impl Refresher {
             compared: &compared,
             plan: &plan,
         };
-        let state_changes = self.collect_state_changes(&context).await?;
-        let backfill_check = self.check_backfill(&context).await?;
+        let outcome = self
+            .publish_changes(&context, data_changes, repaired)
+            .await?;
+        Ok(match outcome {
+            Some(outcome) => CommitOutcome::Finished(outcome, compared.decision.faults),
+            None => CommitOutcome::Conflict,
+        })
+    }
+
+    /// Takes the changes of a refresh through the pipeline. `None` where another refresh committed first.
+    async fn publish_changes(
+        &self,
+        context: &CommitContext<'_>,
+        data_changes: Vec<(AccountId, Change)>,
+        repaired: DispatchedChanges,
+    ) -> Result<Option<RefreshOutcome>, RefreshError> {
+        let CommitContext {
+            due,
+            head,
+            compared,
+            plan,
+            ..
+        } = *context;
+        let state_changes = self.collect_state_changes(context).await?;
+        let backfill_check = self.check_backfill(context).await?;
 
         // Commit, project and dispatch.
         let now = self.clock.now();
         let entries = number_entries(head.record, head.seq, now, data_changes, state_changes);
         let watermarks = plan_watermarks(
-            &due,
+            due,
             &head.watermarks,
             &compared.digests,
             &compared.decision,
             &entries,
         );
         let request = CommitRequest {
-            head: &head,
-            due: Some(&due),
+            head,
+            due: Some(due),
             entries: &entries,
             watermarks,
             status: (plan.status != head.status).then_some(plan.status),
@@ -150,11 +139,11 @@ impl Refresher {
         };
         let published = match self.pipeline().publish(request, repaired).await? {
             PublishOutcome::Published(published) => published,
-            PublishOutcome::Conflict => return Ok(CommitOutcome::Conflict),
+            PublishOutcome::Conflict => return Ok(None),
         };
 
         // Advance: the backfill's message first, because an advanced due entry is not looked at again.
-        self.advance_backfill(&context, backfill_check, &watermarks)
+        self.advance_backfill(context, backfill_check, &watermarks)
             .await?;
         let settlement = DueSettlement {
             watermarks,
@@ -162,13 +151,12 @@ impl Refresher {
             has_state_changes: published.has_state_changes,
             failure_state: plan.failure_state.clone(),
         };
-        let update = DueUpdate::Settle {
-            due: &due,
-            settlement,
-        };
+        let update = DueUpdate::Settle { due, settlement };
         self.pipeline().advance(&published, update).await?;
-        let outcome = RefreshOutcome::after_commit(&compared.digests, published.changes);
-        Ok(CommitOutcome::Finished(outcome, compared.decision.faults))
+        Ok(Some(RefreshOutcome::after_commit(
+            &compared.digests,
+            published.changes,
+        )))
     }
 
     /// The changes of state of a refresh: the record's status, and, of a record that is active, the availability of its

@@ -29,7 +29,10 @@ use okra_core::{
 };
 use okra_store::{Account, AccountChecks, AdHocPermit, Consistency, RecordHead};
 
-use crate::{RefreshError, Refresher, changes::FetchedRecord, fetch::account_ref};
+use crate::{
+    RefreshError, Refresher,
+    fetched_record::{FetchedRecord, account_ref},
+};
 
 /// A snapshot that was compared with what is committed.
 #[derive(Default)]

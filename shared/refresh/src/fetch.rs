@@ -24,23 +24,16 @@ use okra_core::{
     schedule::plan::DueEntry,
     sync::decide::{SnapshotDigests, digest_snapshot, window_start},
 };
-use okra_store::{Consent, ConsentAccount};
+use okra_store::Consent;
 
 use crate::{
     RefreshError, RefreshReport, Refresher,
     announce::announce_consent_expiry,
     breaker::BreakerGuard,
-    changes::{CommitOutcome, FetchedRecord},
+    changes::CommitOutcome,
+    fetched_record::{FetchedRecord, account_ref},
     tokens::{RecordTokens, snapshot_from_fault},
 };
-
-/// An account as the connector takes it.
-pub(crate) fn account_ref(account: &ConsentAccount) -> AccountRef<'_> {
-    AccountRef {
-        id: account.account_id,
-        bank_account_id: &account.bank_account_id,
-    }
-}
 
 /// How the records of a chunk are refreshed.
 #[derive(Clone, Copy)]
