@@ -241,7 +241,7 @@ fn remove_folder(folder: &Path) -> anyhow::Result<()> {
 
 /// The app of an interrupted replay, or a new one. Its endpoint contains the port, so the port must be the same.
 async fn set_up_replay_app(
-    path: &PathBuf,
+    path: &std::path::Path,
     system: &LocalSystem,
     port: u16,
     webhook_url: &str,
