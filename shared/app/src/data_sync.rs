@@ -164,11 +164,11 @@ impl AppScope {
             .collect();
         ids.sort_unstable();
         ids.dedup();
-        let healths = self.store().load_health_of_endpoints(&ids).await?;
+        let health_by_id = self.store().load_health_of_endpoints(&ids).await?;
         for it in &mut details {
             if let Some(id) = self.sync_endpoint_id(it) {
                 // A URL without a stored health has never failed.
-                let stored = healths.get(&id).cloned().unwrap_or_default();
+                let stored = health_by_id.get(&id).cloned().unwrap_or_default();
                 it.health = Some(self.describe_endpoint_health(id, stored).await?);
             }
         }

@@ -252,7 +252,8 @@ pub(crate) async fn list_customers(request: &ApiRequest) -> ApiResponse {
 async fn search_customers(
     request: &ApiRequest,
     key: input::FieldNames<'_>,
-    (after, most): (Option<CustomerId>, usize),
+    after: Option<CustomerId>,
+    limit: usize,
 ) -> Result<ListPage<Customer, CustomerId>, ApiError> {
     let name = key[0];
     let (key, value) = (
@@ -278,7 +279,7 @@ async fn search_customers(
         _ => return Err(ApiError::invalid_field(name, "must be id, name or email")),
     };
     let (mut page, value) = (
-        load_customers_after(request, after, most).await?,
+        load_customers_after(request, after, limit).await?,
         value.to_lowercase(),
     );
     page.items.retain(|customer| is(customer, &value));
@@ -289,10 +290,10 @@ async fn search_customers(
 pub(crate) async fn find_customers(request: &ApiRequest) -> ApiResponse {
     let key = &["key", "type"];
     if let CustomerPaging::AfterCursor(after) = CustomerPaging::from_request(request)? {
-        let page = search_customers(request, key, (after, MAX_PAGE_LIMIT)).await?;
+        let page = search_customers(request, key, after, MAX_PAGE_LIMIT).await?;
         return respond_with_customers(request, page.items, None, page.next_cursor);
     }
-    let page = search_customers(request, key, (None, MAX_LISTED_CUSTOMERS)).await?;
+    let page = search_customers(request, key, None, MAX_LISTED_CUSTOMERS).await?;
     if page.next_cursor.is_some() {
         return Err(too_many_customers_error());
     }
@@ -355,7 +356,7 @@ pub(crate) async fn get_customer(request: &ApiRequest) -> ApiResponse {
     let customer = match request.input.is_given(CUSTOMER) {
         false if request.input.find_text(&["type", "key"]).is_some() => {
             let page =
-                search_customers(request, &["type", "key"], (None, MAX_LISTED_CUSTOMERS)).await?;
+                search_customers(request, &["type", "key"], None, MAX_LISTED_CUSTOMERS).await?;
             match (page.items.into_iter().next(), page.next_cursor) {
                 (Some(found), _) => found,
                 (None, None) => return Err(ApiError::not_found("customer")),

@@ -42,7 +42,8 @@ fn format_csv_cell(text: &str) -> String {
     format!("\"{guard}{}\"", text.replace('"', "\"\""))
 }
 
-fn format_csv_row((account, row): &AccountTransaction) -> String {
+fn format_csv_row(account_row: &AccountTransaction) -> String {
+    let (account, row) = account_row;
     let facts = &row.transaction.facts;
     let amount = facts.amount.to_number();
     let (credit, debit) = match facts.direction {

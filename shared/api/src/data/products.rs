@@ -201,13 +201,16 @@ pub(crate) async fn get_spending_pattern(request: &ApiRequest) -> ApiResponse {
         let sums = months.entry(month).or_default();
         sums.add_amount(facts.direction, facts.amount)?;
     }
-    let shown = |((year, month), sums): ((i16, i8), CurrencySums)| MonthTotals {
-        month: format!("{year:04}-{month:02}"),
-        credit: MajorUnits(Money::new(sums.credit, currency)),
-        debit: MajorUnits(Money::new(sums.debit, currency)),
-        count: sums.count,
-    };
-    let months = months.into_iter().rev().map(shown).collect();
+    let months = months
+        .into_iter()
+        .rev()
+        .map(|((year, month), sums)| MonthTotals {
+            month: format!("{year:04}-{month:02}"),
+            credit: MajorUnits(Money::new(sums.credit, currency)),
+            debit: MajorUnits(Money::new(sums.debit, currency)),
+            count: sums.count,
+        })
+        .collect();
     success_response(
         "Spending pattern retrieved successfully",
         SpendingPatternResponse { currency, months },

@@ -245,7 +245,7 @@ pub(crate) fn render_for_callback(
     rows: &[AccountTransaction],
 ) -> Result<Vec<TransactionResource>, ApiError> {
     let app = request.require_app()?;
-    let plain = |(account, row): &AccountTransaction| {
+    let resources = rows.iter().map(|(account, row)| {
         let ids = ResourceIds {
             app: app.id,
             env: app.environment,
@@ -255,8 +255,8 @@ pub(crate) fn render_for_callback(
             account: account.id,
         };
         TransactionResource::with_plain_ids(ids, &row.transaction, row_times(row))
-    };
-    Ok(rows.iter().map(plain).collect())
+    });
+    Ok(resources.collect())
 }
 
 async fn respond_with_rows(request: &ApiRequest, rows: Vec<AccountTransaction>) -> ApiResponse {

@@ -375,18 +375,22 @@ impl Input {
 impl From<Map<String, Value>> for Input {
     /// Splits the fields into those that are given and those that are blank.
     fn from(fields: Map<String, Value>) -> Self {
-        let is_given = |(_, value): &(String, Value)| match value {
-            Value::Null => false,
-            Value::String(text) => !text.trim().is_empty(),
-            _ => true,
-        };
-        let (fields, blank) = fields.into_iter().partition(is_given);
+        let (fields, blank) = fields.into_iter().partition(|(_, value)| is_given(value));
         let items = Vec::new();
         Self {
             fields,
             blank_fields: blank,
             items,
         }
+    }
+}
+
+/// True for a value that is neither null nor blank.
+fn is_given(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::String(text) => !text.trim().is_empty(),
+        _ => true,
     }
 }
 
