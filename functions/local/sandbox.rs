@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
-use okra_api::{CreateLoginRequest, LinkableLogin, SandboxLoginFactory};
+use okra_app::{CreateLoginRequest, LinkableLogin, SandboxLoginFactory};
 use okra_aws::Clock;
 use okra_connectors::ConsentSecret;
 use okra_core::model::{

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use okra_api::{ApiState, SandboxLoginFactory};
+use okra_app::{SandboxLoginFactory, Services};
 use okra_aws::{AwsConfig, Clock, rules::TickRules};
 use okra_connectors::Connectors;
 use okra_core::model::interval::Interval;
@@ -162,7 +162,7 @@ impl LocalSystem {
         listener: TcpListener,
         sandbox: Option<Arc<dyn SandboxLoginFactory>>,
     ) {
-        let services = ApiState::new(self.environment.clone(), sandbox);
+        let services = Services::new(self.environment.clone(), sandbox);
         let router = okra_web::build_router(services.clone(), okra_api::build_router(services));
         serve_router(tasks, listener, router);
     }

@@ -1,11 +1,6 @@
 //! Opening a replay: its folder, its system, bank and receiver, and what an interrupted replay left.
 
-use std::{
-    collections::HashMap,
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, fs, io, path::Path, sync::Arc};
 
 use anyhow::{Context, ensure};
 use jiff::civil::Date;
@@ -241,7 +236,7 @@ fn remove_folder(folder: &Path) -> anyhow::Result<()> {
 
 /// The app of an interrupted replay, or a new one. Its endpoint contains the port, so the port must be the same.
 async fn set_up_replay_app(
-    path: &PathBuf,
+    path: &Path,
     system: &LocalSystem,
     port: u16,
     webhook_url: &str,

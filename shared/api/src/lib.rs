@@ -23,12 +23,6 @@ use std::sync::Arc;
 use axum::{Router, extract::State, response::Response};
 use okra_app::Services;
 
-pub use okra_app::{
-    CreateLoginRequest, LinkableLogin, RandomSource, RandomnessError, SandboxLoginFactory,
-    Services as ApiState,
-};
-pub use okra_vault::secrets_match;
-
 pub use self::{
     http::{
         gateway,
@@ -38,22 +32,6 @@ pub use self::{
     },
     routes::ROUTES,
 };
-
-/// [`Services::await_bank_permit`], for callers that have not moved to it.
-///
-/// # Errors
-///
-/// [`okra_store::StoreError`].
-pub async fn await_bank_permit(
-    services: &Services,
-    bank: &okra_core::model::bank::BankConfig,
-    now: jiff::Timestamp,
-) -> Result<Result<(), jiff::Timestamp>, okra_store::StoreError> {
-    Ok(match services.await_bank_permit(bank, now).await? {
-        okra_app::BankPermit::Granted => Ok(()),
-        okra_app::BankPermit::ExhaustedUntil(at) => Err(at),
-    })
-}
 
 /// The OpenAPI 3.1 document of [`ROUTES`], as `openapi.json` must be.
 ///
@@ -70,17 +48,6 @@ pub fn build_router(services: Services) -> Router {
     Router::new()
         .fallback(serve_request)
         .with_state(Arc::new(services))
-}
-
-/// Calls a route of [`ROUTES`] in process, for an app that is authenticated by other means than a key. `body` is the JSON
-/// body. Returns the status and Okra's envelope, as over HTTP. To be replaced by [`okra_app`], whose calls are typed.
-pub async fn call_route(
-    services: &Arc<Services>,
-    app: okra_core::model::ids::AppId,
-    path: &str,
-    body: serde_json::Value,
-) -> (axum::http::StatusCode, serde_json::Value) {
-    routes::call_route(Arc::clone(services), app, path, body).await
 }
 
 async fn serve_request(

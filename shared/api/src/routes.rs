@@ -17,8 +17,6 @@ use axum::{
 };
 use data_encoding::HEXLOWER;
 use okra_app::Services;
-use okra_core::model::ids::AppId;
-use serde_json::Value;
 
 use crate::{
     admin, customers, data,
@@ -104,9 +102,6 @@ const UNSUPPORTED_FAMILIES: [&str; 12] = [
     "investments",
 ];
 
-/// Most bytes of a response that is read in process; a page of the longest rows is a tenth of it.
-const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
-
 pub(crate) async fn serve_request(services: Arc<Services>, request: Request) -> Response {
     // Without random bytes the id is zeros: the request is served all the same, and the logs say less.
     let request_id = HEXLOWER.encode(&services.random_bytes::<12>().unwrap_or_default());
@@ -122,36 +117,6 @@ pub(crate) async fn serve_request(services: Arc<Services>, request: Request) -> 
         response.headers_mut().insert("x-request-id", id);
     }
     response
-}
-
-/// Runs a route for an app, without a request.
-pub(crate) async fn call_route(
-    services: Arc<Services>,
-    app: AppId,
-    path: &str,
-    body: Value,
-) -> (StatusCode, Value) {
-    let request_id = HEXLOWER.encode(&services.random_bytes::<12>().unwrap_or_default());
-    let result = async {
-        let route = ROUTES.iter().find(|route| route.path == path);
-        let route = route.ok_or_else(|| missing_route_error(path))?;
-        let app = services.store.find_app(app).await?;
-        let app = app.ok_or_else(ApiError::unauthorised)?;
-        let call = ApiRequest::new(
-            Arc::clone(&services),
-            Input::from_json(body)?,
-            Some(Arc::new(app)),
-        );
-        (route.handler)(&call).await
-    };
-    let response = match result.await {
-        Ok(response) => response,
-        Err(error) => error.into_response(&request_id, find_family(path)),
-    };
-    let status = response.status();
-    let body = axum::body::to_bytes(response.into_body(), MAX_RESPONSE_BYTES).await;
-    let body = body.unwrap_or_default();
-    (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
 async fn route_request(services: Arc<Services>, path: &str, request: Request) -> ApiResponse {

@@ -264,7 +264,7 @@ impl AppScope {
         since: Option<Timestamp>,
         has_new_events: bool,
     ) -> Option<Timestamp> {
-        match is_ordered.unwrap_or(since.is_some()) {
+        match is_ordered.unwrap_or_else(|| since.is_some()) {
             false => None,
             true => since
                 .filter(|_| !has_new_events)

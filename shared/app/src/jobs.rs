@@ -98,7 +98,7 @@ impl JobResult {
             });
         Self {
             outcome: worst.cloned(),
-            reason: for_user.or(reasons.first()).copied(),
+            reason: for_user.or_else(|| reasons.first()).copied(),
             findings,
             retry_at: jobs.iter().filter_map(|job| job.retry_at).max(),
         }

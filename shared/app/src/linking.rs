@@ -8,7 +8,10 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use okra_connectors::{ConsentSecret, ConsentTerms};
+use okra_connectors::{
+    ConsentSecret, ConsentTerms,
+    security::{MAX_TOKEN_BYTES, is_usable_token},
+};
 use okra_core::{
     model::{
         bank::BankConfig,
@@ -112,6 +115,24 @@ pub struct LinkedRecord {
     pub accounts: Vec<Account>,
 }
 
+/// Refuses tokens that no bank issues: they go into headers and forms as they are.
+fn check_consent_tokens(consent: &ConsentSecret) -> Result<(), AppError> {
+    let access_token = Some(&consent.access_token);
+    // An access token may be missing where the refresh token buys one.
+    let access_token =
+        access_token.filter(|token| !token.is_empty() || consent.refresh_token.is_none());
+    for (field, token) in [
+        ("access_token", access_token),
+        ("refresh_token", consent.refresh_token.as_ref()),
+    ] {
+        if token.is_some_and(|token| !is_usable_token(token)) {
+            let problem = format!("must be 1 to {MAX_TOKEN_BYTES} visible ASCII characters");
+            return Err(AppError::invalid_field(field, problem));
+        }
+    }
+    Ok(())
+}
+
 /// What a new record is built from.
 struct RecordParts<'a> {
     customer: &'a Customer,
@@ -132,9 +153,16 @@ impl AppScope {
     pub async fn link_record(&self, request: LinkRecordRequest) -> Result<LinkedRecord, AppError> {
         // Check what can be checked without the bank.
         let terms = &request.terms;
+        check_consent_tokens(&request.consent)?;
         self.check_link_terms(terms)?;
-        if let LinkCustomer::Existing(customer) = request.customer {
-            self.load_own_customer(customer).await?;
+        match &request.customer {
+            LinkCustomer::Existing(customer) => {
+                self.load_own_customer(*customer).await?;
+            }
+            LinkCustomer::New { name, .. } if name.trim().is_empty() => {
+                return Err(AppError::invalid_field("name", "must not be blank"));
+            }
+            LinkCustomer::New { .. } => {}
         }
         let bank = self.load_visible_bank(request.bank).await?;
         // Read the accounts and the terms of the consent from the bank.
@@ -186,6 +214,7 @@ impl AppScope {
         request: RenewRecordRequest,
     ) -> Result<LinkedRecord, AppError> {
         // Check what can be checked without the bank.
+        check_consent_tokens(&request.consent)?;
         let head = self
             .load_own_record(request.record, Consistency::Eventual)
             .await?;
@@ -426,11 +455,11 @@ fn match_accounts(
 }
 
 /// A record whose user re-authorised is active again.
-fn decide_recovery(
-    head: &RecordHead,
-) -> Option<(RecordStatus, Vec<(Option<AccountId>, StateChange)>)> {
-    (head.status == RecordStatus::ReauthorisationRequired)
-        .then(|| (RecordStatus::Active, vec![(None, StateChange::Recovered)]))
+fn decide_recovery(head: &RecordHead) -> Option<announce::StatusTransition> {
+    (head.status == RecordStatus::ReauthorisationRequired).then(|| announce::StatusTransition {
+        status: RecordStatus::Active,
+        changes: vec![(None, StateChange::Recovered)],
+    })
 }
 
 /// The interval of each product.

@@ -361,7 +361,7 @@ struct OnDemandChunk {
 impl OnDemandChunk {
     fn into_chunk(self, head: &RecordHead, entry: DueEntry) -> Chunk {
         let wait_s = RetryTime::new(self.starts_at, self.now).wait_s;
-        let delay_s = wait_s.min(MAX_QUEUE_DELAY_S.into());
+        let delay_s = wait_s.min(MAX_QUEUE_DELAY_S);
         Chunk {
             id: self.id,
             bank: head.bank,

@@ -47,6 +47,14 @@ const fn state_pipeline<'a>(store: &'a Store, queues: &'a Queues) -> CommitPipel
     }
 }
 
+/// A record's new status, and the changes of state that go with it.
+pub struct StatusTransition {
+    /// The new status.
+    pub status: RecordStatus,
+    /// The changes, each with its account; `None` where it is about the record as a whole.
+    pub changes: Vec<(Option<AccountId>, StateChange)>,
+}
+
 /// Commits and dispatches what `decide` makes of the record's head: its new status and changes of state. Where it
 /// returns `None`, nothing is written. Returns the head as it is then; `None` where there is no such record.
 ///
@@ -59,13 +67,13 @@ pub async fn commit_state_changes(
     queues: &Queues,
     record: RecordId,
     now: Timestamp,
-    decide: impl Fn(&RecordHead) -> Option<(RecordStatus, Vec<(Option<AccountId>, StateChange)>)>,
+    decide: impl Fn(&RecordHead) -> Option<StatusTransition>,
 ) -> Result<Option<RecordHead>, RefreshError> {
     for _ in 0..MAX_COMMIT_ATTEMPTS {
         let Some(head) = store.find_head(record, Consistency::Strong).await? else {
             return Ok(None);
         };
-        let Some((status, changes)) = decide(&head) else {
+        let Some(StatusTransition { status, changes }) = decide(&head) else {
             return Ok(Some(head));
         };
         let entries = build_state_entries(record, head.seq, now, changes);
@@ -166,7 +174,10 @@ pub(crate) async fn announce_consent_expiry(
     }
     commit_state_changes(store, queues, record, now, |head| {
         let (status, change) = next_record_status(head.status, StatusTrigger::ConsentExpired);
-        Some((status, vec![(None, change?)]))
+        Some(StatusTransition {
+            status,
+            changes: vec![(None, change?)],
+        })
     })
     .await?;
     Ok(true)

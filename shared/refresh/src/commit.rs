@@ -126,7 +126,7 @@ pub(crate) struct PublishedCommit {
 
 /// How a commit ended.
 pub(crate) enum PublishOutcome {
-    Published(PublishedCommit),
+    Published(Box<PublishedCommit>),
     /// Another commit came first; nothing was written.
     Conflict,
 }
@@ -185,13 +185,13 @@ impl CommitPipeline<'_> {
             changes.include_range(range);
         }
         self.dispatch_ranges(request.head.record, &ranges).await?;
-        Ok(PublishOutcome::Published(PublishedCommit {
+        Ok(PublishOutcome::Published(Box::new(PublishedCommit {
             head,
             state_seq,
             has_state_changes: request.has_state_changes(),
             changes,
             state_watermark,
-        }))
+        })))
     }
 
     /// Says in the due entries that a commit was dispatched.

@@ -10,7 +10,7 @@ use okra_connectors::ConsentId;
 use okra_core::{
     model::{
         bank::BankConfig,
-        ids::{AccountId, AppId, CustomerId, ReceiptId},
+        ids::{AppId, CustomerId, ReceiptId},
     },
     sync::state::{RecordStatus, StateChange},
 };
@@ -149,12 +149,12 @@ impl Refresher {
             RemovalProgress::AwaitingPermit => {
                 self.queues
                     .send_removal_step(removal_key, PERMIT_RETRY_DELAY_S)
-                    .await?
+                    .await?;
             }
             RemovalProgress::Completed => {
                 self.queues
                     .send_removal_step(removal_key, FINAL_CHECK_DELAY_S)
-                    .await?
+                    .await?;
             }
         }
         Ok(progress)
@@ -370,11 +370,11 @@ impl Refresher {
 }
 
 /// The change of a head whose record is unlinked; `None` where it is already.
-fn unlink_record(
-    head: &RecordHead,
-) -> Option<(RecordStatus, Vec<(Option<AccountId>, StateChange)>)> {
-    let is_linked = head.status != RecordStatus::Invalid;
-    is_linked.then(|| (RecordStatus::Invalid, vec![(None, StateChange::Unlinked)]))
+fn unlink_record(head: &RecordHead) -> Option<announce::StatusTransition> {
+    (head.status != RecordStatus::Invalid).then(|| announce::StatusTransition {
+        status: RecordStatus::Invalid,
+        changes: vec![(None, StateChange::Unlinked)],
+    })
 }
 
 /// True where a delivery has ended. Nothing is stored of an event that an endpoint does not subscribe to; but until the

@@ -243,7 +243,7 @@ impl Refresher {
                     tracing::error!(
                         bank.id = %bank.id,
                         fault.detail,
-                        "The bank's authorisation server rejected our client"
+                        "A bank rejected our client credentials"
                     );
                 }
                 return Err(fault.into());

@@ -28,6 +28,7 @@ use crate::{
 };
 
 /// The key of an item. Attributes that only say when DynamoDB may delete an item (`ttl`) are not listed.
+#[expect(clippy::enum_variant_names, reason = "an API key is called a key")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Key<'a> {
     // Tenants.

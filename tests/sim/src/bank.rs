@@ -686,7 +686,7 @@ fn render_transactions(
             match &row.id {
                 Some(id) => members.push(format!(r#""TransactionId":"{id}""#)),
                 None if random.roll_permille(500) => {
-                    members.push(r#""TransactionId":"  ""#.to_owned())
+                    members.push(r#""TransactionId":"  ""#.to_owned());
                 }
                 None => {}
             }

@@ -16,7 +16,7 @@ use std::{
 
 use axum::{Router, body::Body};
 use jiff::Timestamp;
-use okra_api::ApiState;
+use okra_app::Services;
 use okra_aws::{AwsConfig, Clock, rules::TickRules};
 use okra_connectors::Connectors;
 use okra_core::model::{
@@ -272,10 +272,10 @@ impl World {
         };
         let numbers = Mutex::new(random.fork_generator());
         let state =
-            ApiState::new(environment.clone(), None).with_random_source(Arc::new(move |bytes| {
+            Services::new(environment.clone(), None).with_random_source(Arc::new(move |bytes| {
                 let mut numbers = numbers.lock().unwrap_or_else(PoisonError::into_inner);
                 bytes.chunks_mut(8).for_each(|part| {
-                    part.copy_from_slice(&numbers.next().to_be_bytes()[..part.len()])
+                    part.copy_from_slice(&numbers.next().to_be_bytes()[..part.len()]);
                 });
                 Ok(())
             }));

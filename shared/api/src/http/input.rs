@@ -76,11 +76,6 @@ impl Input {
         Ok((Self::from_bytes(query, &body)?, content))
     }
 
-    /// The fields of a body that is JSON already.
-    pub(crate) fn from_json(body: Value) -> Result<Self, ApiError> {
-        Self::from_body(Map::new(), body)
-    }
-
     fn from_bytes(fields: Map<String, Value>, body: &Bytes) -> Result<Self, ApiError> {
         Self::from_body(fields, parse_body(body)?)
     }

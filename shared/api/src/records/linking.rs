@@ -4,10 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use okra_app::linking::{
     LinkCustomer, LinkRecordRequest, LinkTerms, LinkedRecord, RenewRecordRequest,
 };
-use okra_connectors::{
-    ConsentId, ConsentSecret,
-    security::{MAX_TOKEN_BYTES, is_usable_token},
-};
+use okra_connectors::{ConsentId, ConsentSecret};
 use okra_core::{
     backfill::progress::MAX_BACKFILL_MONTHS,
     model::{
@@ -129,18 +126,6 @@ fn parse_consent_tokens(request: &ApiRequest) -> Result<ConsentSecret, ApiError>
         Some(_) => input.find_text(&["access_token"]).unwrap_or_default(),
         None => input.require_text(&["access_token"])?,
     };
-    for (field, token) in [
-        (
-            "access_token",
-            Some(&access_token).filter(|it| !it.is_empty()),
-        ),
-        ("refresh_token", refresh_token.as_ref()),
-    ] {
-        if !token.is_none_or(|token| is_usable_token(token)) {
-            let problem = format!("must be 1 to {MAX_TOKEN_BYTES} visible ASCII characters");
-            return Err(ApiError::invalid_field(field, problem));
-        }
-    }
     let consent_id = match input.find_text(CONSENT_ID) {
         None => None,
         Some(text) => Some(ConsentId::new(text).ok_or_else(|| {

@@ -740,7 +740,7 @@ pub(crate) fn decode_response(path: &str, text: &str) {
         // Ours: no client of Okra's calls it.
         ("transactions", "sync") => decode_as::<serde_json::Map<String, Value>>(path, text),
         (_, "refresh" | "check" | "periodic" | "retry") => {
-            decode_as::<DecodedAcknowledged>(path, text)
+            decode_as::<DecodedAcknowledged>(path, text);
         }
         ("balance", "getByType") => decode_as::<DecodedTypedBalances>(path, text),
         ("balance" | "transactions/balance" | "transaction/balance", _) => {
@@ -757,7 +757,7 @@ pub(crate) fn decode_response(path: &str, text: &str) {
         ("accounts" | "account", _) => decode_as::<DecodedAccounts>(path, text),
         ("products", "accounts") => decode_as::<DecodedListedAccounts>(path, text),
         ("products", "auths") | ("products/auth", "get") => {
-            decode_as::<DecodedListedAuths>(path, text)
+            decode_as::<DecodedListedAuths>(path, text);
         }
         ("auth", _) => decode_as::<DecodedAuths>(path, text),
         ("banks", "list") => decode_as::<DecodedBanks>(path, text),
@@ -804,7 +804,7 @@ fn decode_callback(path: &str, text: &str) {
         "AUTH" => decode_as::<DecodedCallback<DecodedAuthData>>(path, text),
         "ACCOUNTS" => decode_as::<DecodedCallback<DecodedAccountsData>>(path, text),
         product if product.contains("BALANCE") => {
-            decode_as::<DecodedCallback<DecodedBalanceData>>(path, text)
+            decode_as::<DecodedCallback<DecodedBalanceData>>(path, text);
         }
         _ => decode_as::<DecodedCallback<DecodedTransactionsData>>(path, text),
     }

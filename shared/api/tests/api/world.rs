@@ -14,7 +14,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, Method, Request, StatusCode},
 };
-use okra_api::{ApiState, CreateLoginRequest, LinkableLogin, SandboxLoginFactory};
+use okra_app::{CreateLoginRequest, LinkableLogin, SandboxLoginFactory, Services};
 use okra_aws::{AwsConfig, Clock, EventBus, rules::TickRules};
 use okra_connectors::{Connectors, ConsentSecret};
 use okra_core::{
@@ -139,7 +139,7 @@ impl ApiWorld {
 
     /// The same, behind another router than the API's own.
     pub(crate) async fn with_router(
-        router: fn(ApiState) -> Router,
+        router: fn(Services) -> Router,
         addresses: AddressPolicy,
         sandbox: bool,
     ) -> Self {
@@ -210,7 +210,7 @@ impl ApiWorld {
             logins: Arc::clone(&logins),
         };
         let door = sandbox.then(|| Arc::new(door) as Arc<dyn SandboxLoginFactory>);
-        let state = ApiState::new(environment.clone(), door).with_random_source(counting_random());
+        let state = Services::new(environment.clone(), door).with_random_source(counting_random());
         let router = router(state);
         Self {
             bank,
@@ -393,7 +393,7 @@ pub(crate) fn build_bank_config(id: BankId, address: &str) -> BankConfig {
 }
 
 /// Random numbers that are counted up.
-fn counting_random() -> okra_api::RandomSource {
+fn counting_random() -> okra_app::RandomSource {
     let count = AtomicU64::new(0);
     Arc::new(move |bytes| {
         let next = count

@@ -478,7 +478,7 @@ async fn a_call_ends_at_its_deadline_whatever_is_slow() {
 #[tokio::test]
 async fn a_body_is_read_up_to_its_cap() {
     let cap = |limits: &mut BankLimits| {
-        limits.max_body_bytes = u32::try_from(ACCOUNTS_BODY.len()).unwrap()
+        limits.max_body_bytes = u32::try_from(ACCOUNTS_BODY.len()).unwrap();
     };
     let bank = TestBank::with_handler(|_| json_response(ACCOUNTS_BODY))
         .await

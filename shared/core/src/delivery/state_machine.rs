@@ -82,7 +82,6 @@ pub enum FifoPosition {
 
 impl FifoPosition {
     /// True for the default.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde passes it")]
     pub fn is_unordered(&self) -> bool {
         *self == Self::Unordered
     }

@@ -85,7 +85,7 @@ const PRODUCT_BITS: u32 = 2;
 /// Bytes of a stored [`SuspendedAccount`].
 const SUSPENDED_ACCOUNT_BYTES: usize = 3;
 
-const _: () = assert!(ACCOUNT_HASH_BITS + PRODUCT_BITS == 8 * SUSPENDED_ACCOUNT_BYTES as u32);
+const _: () = assert!((ACCOUNT_HASH_BITS + PRODUCT_BITS) as usize == 8 * SUSPENDED_ACCOUNT_BYTES);
 
 impl SuspendedAccount {
     fn new(account: AccountId, product: Product) -> Self {

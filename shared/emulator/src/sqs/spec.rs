@@ -95,7 +95,7 @@ impl QueueSpec {
                         parse_number("VisibilityTimeout", value, VISIBILITY_RANGE_S)?;
                 }
                 "DelaySeconds" => {
-                    self.delay_s = parse_number("DelaySeconds", value, DELAY_RANGE_S)?
+                    self.delay_s = parse_number("DelaySeconds", value, DELAY_RANGE_S)?;
                 }
                 "MessageRetentionPeriod" => {
                     self.retention_s =

@@ -62,7 +62,7 @@ impl QueueWakers {
     /// A receive that found nothing will look again at this time.
     pub(super) fn set_next_wake(&self, queue: &str, at_ms: Option<i64>) {
         self.with_waker(queue, |waker| {
-            waker.next_wake_ms = at_ms.unwrap_or(i64::MAX)
+            waker.next_wake_ms = at_ms.unwrap_or(i64::MAX);
         });
     }
 

@@ -74,7 +74,7 @@ impl SandboxBank {
             SandboxCommand::CreateLogin(new) => SandboxCommand::CreateLogin(NewLogin {
                 row_interval_s: new
                     .row_interval_s
-                    .or(self.options().row_interval_s)
+                    .or_else(|| self.options().row_interval_s)
                     .or(Some(0)),
                 ..new
             }),

@@ -155,7 +155,7 @@ impl AccountApi {
         if outcome.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(outcome.delay_ms.into())).await;
         }
-        self.into_http_response(outcome.response)
+        self.render_http_response(outcome.response)
     }
 
     /// The request's whole URL, with the host that the bank is known by.
@@ -170,7 +170,7 @@ impl AccountApi {
         }
     }
 
-    fn into_http_response(&self, response: AccountApiResponse) -> Response {
+    fn render_http_response(&self, response: AccountApiResponse) -> Response {
         match response {
             AccountApiResponse::Json(body) => {
                 build_http_response(StatusCode::OK, JSON_CONTENT_TYPE, body)

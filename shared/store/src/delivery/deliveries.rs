@@ -12,7 +12,7 @@ pub use okra_core::delivery::{
     attempt::LoggedAttempt,
     state_machine::{Delivery, DeliveryKey, DeliveryState, FifoPosition, MAX_LOGGED_ATTEMPTS},
 };
-use okra_core::model::ids::{EndpointId, Seq};
+use okra_core::model::ids::EndpointId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -209,8 +209,7 @@ fn commit_time_range(
 
 #[cfg(test)]
 mod tests {
-    use okra_core::model::ids::{AppId, FeedSource, RecordId};
-    use proptest::prelude::*;
+    use okra_core::model::ids::{RecordId, Seq};
 
     use super::*;
     use crate::table::attributes::item_size;

@@ -191,7 +191,10 @@ fn sign_in_error(parts: &Parts) -> PageError {
     if accept.is_some_and(|it| it.as_bytes() == b"text/event-stream") {
         return PageError::Rejected(StatusCode::UNAUTHORIZED, "Sign in again.".to_owned());
     }
-    let page = parts.uri.path_and_query().map(|it| it.as_str());
+    let page = parts
+        .uri
+        .path_and_query()
+        .map(axum::http::uri::PathAndQuery::as_str);
     let next = match parts.method {
         Method::GET => page.unwrap_or("/dashboard"),
         _ => "/dashboard",

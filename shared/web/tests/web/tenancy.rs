@@ -171,7 +171,7 @@ async fn no_page_leads_to_another_apps_data() {
         let context = format!("{method} {path}: {} {}", response.status, response.text);
         match recipe.foreign_outcome {
             ForeignOutcome::NotFound => {
-                assert_eq!(response.status, StatusCode::NOT_FOUND, "{context}")
+                assert_eq!(response.status, StatusCode::NOT_FOUND, "{context}");
             }
             ForeignOutcome::OwnPage => assert!(
                 response.status.is_success() || response.status.is_redirection(),

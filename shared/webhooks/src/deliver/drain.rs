@@ -207,10 +207,8 @@ impl Deliverer {
             return Ok(outcomes);
         };
         let mode = AttemptMode::for_kind(AttemptKind::Drain);
-        match self
-            .attempt_with_successors(DeliveryRef::from_key(first), mode)
-            .await
-        {
+        let attempt = self.attempt_with_successors(DeliveryRef::from_key(first), mode);
+        match Box::pin(attempt).await {
             Ok(more) => outcomes.extend(more),
             // Its feed entry was removed: there is nothing to deliver any more.
             Err(DeliverError::MissingEntries { .. }) => {

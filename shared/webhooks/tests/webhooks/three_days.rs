@@ -533,10 +533,10 @@ impl ThreeDayRun {
                 self.replay_missed(slot).await;
             }
             PlannedEvent::Delete { slot } if self.slots[slot].is_registered => {
-                self.delete_endpoint(slot).await
+                self.delete_endpoint(slot).await;
             }
             PlannedEvent::Return { slot } if !self.slots[slot].is_registered => {
-                self.register_endpoint(slot).await
+                self.register_endpoint(slot).await;
             }
             PlannedEvent::Disable { slot } if self.slots[slot].is_registered => {
                 let (now, id) = (self.now(), self.slot_endpoint_id(slot));
@@ -547,7 +547,7 @@ impl ThreeDayRun {
                 self.slots[slot].is_disabled = true;
             }
             PlannedEvent::Enable { slot } if self.slots[slot].is_registered => {
-                self.enable_endpoint(slot).await
+                self.enable_endpoint(slot).await;
             }
             PlannedEvent::Restart => self
                 .world

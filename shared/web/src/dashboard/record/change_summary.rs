@@ -44,7 +44,7 @@ fn render_balance_change(before: Option<BalanceFacts>, after: BalanceFacts) -> M
 
 /// One part of a balance with its old and its new value, where they differ; `before` is `None` for the first balance.
 fn render_balance_part(name: &str, before: Option<Option<Money>>, after: Option<Money>) -> Markup {
-    let has_changed = before.map_or(after.is_some(), |before| before != after);
+    let has_changed = before.map_or_else(|| after.is_some(), |before| before != after);
     if !has_changed {
         return html! {};
     }
