@@ -100,8 +100,8 @@ where
     match convert_response(response).await? {
         Some(answer) => Ok(answer),
         None => {
-            let refused = convert_response(response_too_long(&path, id)).await?;
-            refused.ok_or_else(|| UnreadableResponseError(axum::Error::new("a error is too long")))
+            let rejection = convert_response(response_too_long(&path, id)).await?;
+            rejection.ok_or_else(|| UnreadableResponseError(axum::Error::new("an error response is too long")))
         }
     }
 }

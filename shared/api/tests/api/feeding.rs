@@ -218,7 +218,7 @@ async fn a_cursor_that_does_not_fit_says_what_to_do() {
         &"A".repeat(9000),
     ] {
         let body = json!({ "record_id": linked.record_id(), "cursor": garbled });
-        check(None, body, "CURSOR_INVALID", "start again without one").await;
+        check(None, body, "CURSOR_INVALID", "start again without a cursor").await;
     }
     let foreign = json!({ "record_id": other.record_id(), "cursor": cursor });
     check(None, foreign, "CURSOR_FOREIGN", "returned for this one").await;

@@ -343,7 +343,7 @@ fn a_fault_in_an_amount_is_named_by_its_path() {
     check(
         amount(json!("99999999999999999999")),
         ".Amount",
-        "too large",
+        "64 bits",
     );
     check(amount(json!(10.5)), ".Amount", "wrong type");
     check(
