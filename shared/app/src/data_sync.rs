@@ -391,7 +391,7 @@ fn check_shared_products(head: &RecordHead, products: &[Product]) -> Result<(), 
 pub(crate) fn unshared_product_error(head: &RecordHead, product: Product) -> AppError {
     let (record, product) = (head.record, product.as_str());
     let problem = format!(
-        "contains {product}, which record {record} was linked without; the user must link again"
+        "must not contain {product}: the user did not share it with record {record} and must link again"
     );
     AppError::invalid_field("products", problem)
 }
