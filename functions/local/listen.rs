@@ -110,7 +110,7 @@ pub(crate) async fn run_listen(args: &ListenArgs) -> anyhow::Result<()> {
             match listener.discover_records(from_start).await {
                 Ok(()) => {}
                 Err(error) if poll == 0 => return Err(error),
-                Err(error) => print_line(&format!("{error:#}; trying again")),
+                Err(error) => print_line(&format!("{error}; trying again")),
             }
         }
         listener.poll_events().await;
@@ -166,7 +166,7 @@ impl Listener {
             Ok(()) => {}
             Err(error) if !self.is_disconnected => {
                 self.is_disconnected = true;
-                print_line(&format!("{error:#}; trying again"));
+                print_line(&format!("{error}; trying again"));
             }
             Err(_) => {}
         }
