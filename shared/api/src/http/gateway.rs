@@ -101,7 +101,9 @@ where
         Some(answer) => Ok(answer),
         None => {
             let rejection = convert_response(response_too_long(&path, id)).await?;
-            rejection.ok_or_else(|| UnreadableResponseError(axum::Error::new("an error response is too long")))
+            rejection.ok_or_else(|| {
+                UnreadableResponseError(axum::Error::new("an error response is too long"))
+            })
         }
     }
 }

@@ -340,11 +340,7 @@ fn a_fault_in_an_amount_is_named_by_its_path() {
         check(amount(json!(text)), ".Amount", "decimal digits");
     }
     check(amount(json!("1.005")), ".Amount", "more decimal places");
-    check(
-        amount(json!("99999999999999999999")),
-        ".Amount",
-        "64 bits",
-    );
+    check(amount(json!("99999999999999999999")), ".Amount", "64 bits");
     check(amount(json!(10.5)), ".Amount", "wrong type");
     check(
         json!({ "Amount": "1", "Currency": "5eCret" }),

@@ -395,7 +395,7 @@ async fn no_proxy_of_the_environment_is_used() {
     let proxy = format!("http://127.0.0.1:{proxy}");
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());
     child
-        .args(["--exact", "a_child_posts", "--ignored"])
+        .args(["--exact", "ssrf::a_child_posts", "--ignored"])
         .env(CHILDS_URL, format!("http://127.0.0.1:{port}/hook"));
     for name in ["http_proxy", "https_proxy", "all_proxy"] {
         child.env(name, &proxy).env(name.to_uppercase(), &proxy);
