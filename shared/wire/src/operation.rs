@@ -159,10 +159,14 @@ struct ExhaustedDeliveryBody<'a> {
 }
 
 /// The body. It depends on nothing but its arguments, so every attempt sends the same bytes.
+///
+/// # Errors
+///
+/// Where the body cannot be written as JSON, as for [`render_event_body`](crate::webhook::render_event_body).
 pub fn render_operation_body(
     context: &OperationContext<'_>,
     operation: &OperationalEvent<'_>,
-) -> Vec<u8> {
+) -> Result<Vec<u8>, serde_json::Error> {
     let kind = operation.kind().describe();
     let body = OperationBody {
         event: kind.name,
@@ -196,8 +200,7 @@ pub fn render_operation_body(
         },
         detail: operation_detail(operation),
     };
-    // A body holds texts, numbers and maps with text keys: there is nothing JSON cannot say.
-    serde_json::to_vec(&body).unwrap_or_default()
+    serde_json::to_vec(&body)
 }
 
 /// The detail about an endpoint's health, with nothing in it.
@@ -322,7 +325,7 @@ pub(crate) mod tests {
             },
             OperationalEvent::Ping,
         ] {
-            let body = render_operation_body(&context, &operation);
+            let body = render_operation_body(&context, &operation).unwrap();
             let body: Value = serde_json::from_slice(&body).unwrap();
             assert_documented(&body);
             assert_eq!(body["endpoint"]["url"], "https://app.example/hook");

@@ -178,7 +178,11 @@ fn operation_from_entry(entry: &AppFeedEntry) -> operation::OperationalEvent<'_>
     }
 }
 
-fn render_operation(entry: &AppFeedEntry, public_url: &str, target: &DeliveryTarget) -> Bytes {
+fn render_operation(
+    entry: &AppFeedEntry,
+    public_url: &str,
+    target: &DeliveryTarget,
+) -> Result<Bytes, DeliverError> {
     let context = operation::OperationContext {
         public_url,
         endpoint_url: &target.url,
@@ -189,5 +193,5 @@ fn render_operation(entry: &AppFeedEntry, public_url: &str, target: &DeliveryTar
         subject: entry.endpoint,
         subject_url: &entry.endpoint_url,
     };
-    operation::render_operation_body(&context, &operation_from_entry(entry)).into()
+    Ok(operation::render_operation_body(&context, &operation_from_entry(entry))?.into())
 }

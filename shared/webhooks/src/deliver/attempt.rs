@@ -82,7 +82,7 @@ impl Deliverer {
         &self,
         context: AttemptContext<'_>,
         row: Option<Delivery>,
-        render_body: impl FnOnce() -> Bytes,
+        render_body: impl FnOnce() -> Result<Bytes, DeliverError>,
     ) -> Result<DeliveryProgress, DeliverError> {
         let AttemptContext { target, mode, .. } = context;
         let attempts_made = row.as_ref().map_or(0, |row| row.attempt_count);
@@ -110,7 +110,7 @@ impl Deliverer {
             return Ok(DeliveryOutcome::Skipped.into());
         };
         let sent = self
-            .send_event(context, &delivery, attempt, render_body())
+            .send_event(context, &delivery, attempt, render_body()?)
             .await?;
         self.record_outcome(context, delivery, attempt, sent).await
     }

@@ -25,6 +25,9 @@ pub enum DeliverError {
     /// The limits on concurrent attempts were closed, which nothing does.
     #[error("the limits on concurrent attempts are closed")]
     SendLanesClosed,
+    /// The body of an event could not be written.
+    #[error("the body of an event cannot be written as JSON")]
+    Body(#[from] serde_json::Error),
     /// Feed entries that were dispatched are not in the table.
     #[error("feed entries {from} to {to} of record {record} are not all in the table")]
     MissingEntries {

@@ -43,7 +43,7 @@ impl Deliverer {
             attempt: 1,
             is_replay: false,
             missing_seqs: &[],
-            body: operation::render_operation_body(&context, &OperationalEvent::Ping).into(),
+            body: operation::render_operation_body(&context, &OperationalEvent::Ping)?.into(),
             secrets: &target.secrets,
             bearer: target.bearer.as_ref(),
             sent_at: at,

@@ -66,7 +66,7 @@ impl EventSubject {
         account: Option<&Account>,
         entry: &FeedEntry,
         target: &DeliveryTarget,
-    ) -> Bytes {
+    ) -> Result<Bytes, DeliverError> {
         let format = BodyFormat {
             endpoint_url: &target.url,
             payload_mode: target.payload_mode,
@@ -81,7 +81,7 @@ impl EventSubject {
         account: Option<&Account>,
         entry: &FeedEntry,
         format: BodyFormat<'_>,
-    ) -> Bytes {
+    ) -> Result<Bytes, DeliverError> {
         let context = webhook::EventContext {
             public_url,
             endpoint_url: format.endpoint_url,
@@ -99,15 +99,15 @@ impl EventSubject {
             options: &self.head.options,
             meta: &self.head.meta,
         };
-        let body = webhook::render_event_body(&context, entry);
+        let body = webhook::render_event_body(&context, entry)?;
         if body.len() <= MAX_BODY_BYTES {
-            return body.into();
+            return Ok(body.into());
         }
         let reference = webhook::EventContext {
             payload_mode: PayloadMode::Reference,
             ..context
         };
-        webhook::render_event_body(&reference, entry).into()
+        Ok(webhook::render_event_body(&reference, entry)?.into())
     }
 }
 
@@ -153,7 +153,7 @@ pub async fn render_bodies(
     let mut bodies = Vec::with_capacity(entries.len());
     for entry in entries {
         let account = accounts.account_for_entry(entry)?;
-        bodies.push(subject.render_in_format(public_url, account, entry, format));
+        bodies.push(subject.render_in_format(public_url, account, entry, format)?);
     }
     Ok(bodies)
 }

@@ -90,10 +90,15 @@ struct EventErrorBody {
 
 /// The body of a feed entry's event, as an endpoint is sent it. It depends on nothing but its arguments, so every
 /// attempt sends the same bytes.
-pub fn render_event_body(context: &EventContext<'_>, entry: &FeedEntry) -> Vec<u8> {
-    let body = EventBody::new(context, entry);
-    // A body holds texts, numbers and maps with text keys: there is nothing JSON cannot say.
-    serde_json::to_vec(&body).unwrap_or_default()
+///
+/// # Errors
+///
+/// Where the body cannot be written as JSON. It holds texts, numbers and maps with text keys, so none is known.
+pub fn render_event_body(
+    context: &EventContext<'_>,
+    entry: &FeedEntry,
+) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&EventBody::new(context, entry))
 }
 
 impl<'a> EventBody<'a> {

@@ -151,10 +151,10 @@ fn check_snapshot(name: &str, payload: PayloadMode, change: Change) {
     let context = sample_context((&options, &meta), of_account.then_some(&holder), payload);
     let pretty = serde_json::to_string_pretty(&EventBody::new(&context, &entry)).unwrap();
     insta::assert_snapshot!(name, pretty);
-    let sent = render_event_body(&context, &entry);
+    let sent = render_event_body(&context, &entry).unwrap();
     assert_eq!(
         sent,
-        render_event_body(&context, &entry),
+        render_event_body(&context, &entry).unwrap(),
         "every attempt is the same"
     );
     let sent: Value = serde_json::from_slice(&sent).unwrap();
@@ -170,7 +170,8 @@ fn what_the_app_gave_comes_back() {
         let context = sample_context((&options, &meta), None, payload);
         let mut entry = sample_entry(Change::State(StateChange::Linked));
         entry.account = None;
-        let sent: Value = serde_json::from_slice(&render_event_body(&context, &entry)).unwrap();
+        let sent: Value =
+            serde_json::from_slice(&render_event_body(&context, &entry).unwrap()).unwrap();
         assert_eq!(sent["options"], options);
         assert_eq!(sent["meta"]["plan"], "gold");
     }
