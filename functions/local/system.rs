@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use okra_app::{SandboxLoginFactory, Services};
-use okra_aws::{AwsConfig, Clock, rules::TickRules};
+use okra_aws::{AwsConfig, Clock, tick_rules::TickRules};
 use okra_connectors::Connectors;
 use okra_core::model::interval::Interval;
 use okra_emulator::{Emulator, QueueSpec, Redrive};

@@ -117,7 +117,7 @@ EVENT = {"time": "2026-11-24T13:00:00Z", "source": "aws.events", "detail-type": 
 
 class Rules(unittest.TestCase):
     def setUp(self):
-        source = (ROOT / "shared/core/src/schedule.rs").read_text()
+        source = (ROOT / "shared/core/src/model/interval.rs").read_text()
         self.intervals = re.findall(r'Self::\w+ => "(\w+)"', source)
         self.rules = {text(rule["Name"]): rule for rule in of_type("AWS::Events::Rule").values()}
 
@@ -127,7 +127,7 @@ class Rules(unittest.TestCase):
         self.assertEqual(set(self.rules), expected | {f"{STACK}-sweep"})
 
     def test_the_code_names_rules_as_the_template_does(self):
-        source = (ROOT / "shared/aws/src/rules.rs").read_text()
+        source = (ROOT / "shared/aws/src/tick_rules.rs").read_text()
         self.assertIn("""format!("{}-{}", self.prefix, interval.as_str().replace('_', "-"))""", source)
 
     def test_rates_fire_every_minute_and_are_grammatical(self):
@@ -229,7 +229,7 @@ class Functions(unittest.TestCase):
 
     def test_the_functions_read_what_the_template_sets(self):
         read = set()
-        name = re.compile(r'(?:\bvar|\bvariable|\brequired|\boptional|\bendpoint|\bvars)\(\s*"([A-Z][A-Z0-9_]+)"')
+        name = re.compile(r'(?:\bvar|_variable|_url|_endpoint|\bvars)\(\s*"([A-Z][A-Z0-9_]+)"')
         constant = re.compile(r'const \w+: &str = "((?:OKRA|PUBLIC|TABLE|RULE)_[A-Z0-9_]+)"')
         for _, source in rust("functions", "shared"):
             read |= set(name.findall(source)) | set(constant.findall(source))
@@ -332,8 +332,8 @@ class Table(unittest.TestCase):
         self.table = self.resource["Properties"]
 
     def test_keys_are_those_of_the_store(self):
-        source = (ROOT / "shared/store/src/item.rs").read_text()
-        names = dict(re.findall(r'const (PK|SK|TTL): &str = "(\w+)"', source))
+        source = (ROOT / "shared/store/src/table/attributes.rs").read_text()
+        names = dict(re.findall(r'const (PK|SK|TTL_ATTRIBUTE): &str = "(\w+)"', source))
         self.assertEqual(
             self.table["KeySchema"],
             [
@@ -345,7 +345,7 @@ class Table(unittest.TestCase):
             {a["AttributeName"]: a["AttributeType"] for a in self.table["AttributeDefinitions"]},
             {names["PK"]: "S", names["SK"]: "S"},
         )
-        self.assertEqual(self.table["TimeToLiveSpecification"], {"AttributeName": names["TTL"], "Enabled": True})
+        self.assertEqual(self.table["TimeToLiveSpecification"], {"AttributeName": names["TTL_ATTRIBUTE"], "Enabled": True})
 
     def test_the_table_scales_to_zero_without_indexes_or_streams(self):
         self.assertEqual(self.table["BillingMode"], "PAY_PER_REQUEST")

@@ -42,7 +42,7 @@ const FEATURES: &[&[Route]] = &[
     customers::short_links::ROUTES,
     records::linking::ROUTES,
     records::details::ROUTES,
-    admin::keys::ROUTES,
+    admin::api_keys::ROUTES,
     data::products::ROUTES,
     sync::data_sync::ROUTES,
     data::auth::ROUTES,

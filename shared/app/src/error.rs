@@ -197,7 +197,7 @@ internal!(
     okra_vault::VaultError,
     okra_webhooks::DeliverError,
     okra_webhooks::KeyringError,
-    okra_aws::rules::TickRulesError,
+    okra_aws::tick_rules::TickRulesError,
     serde_json::Error,
 );
 

@@ -7,6 +7,7 @@
 //! app. What belongs to another app is indistinguishable from what does not exist. Nothing here knows HTTP or JSON:
 //! the API and the pages parse, render, and turn an [`AppError`] into a response of their own.
 
+pub mod api_keys;
 mod app_scope;
 mod bank_permit;
 pub mod banks;
@@ -19,7 +20,6 @@ pub mod endpoint_lookup;
 pub mod endpoints;
 mod error;
 pub mod jobs;
-pub mod keys;
 pub mod linking;
 pub mod record_scope;
 pub mod record_state;

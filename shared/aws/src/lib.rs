@@ -6,11 +6,11 @@
 pub mod bus;
 mod clock;
 mod config;
-pub mod rules;
+pub mod tick_rules;
 mod tls;
 
 pub use bus::EventBus;
 pub use clock::Clock;
 pub use config::{AwsConfig, AwsConfigError};
-pub use rules::{TickRules, TickRulesError};
+pub use tick_rules::{TickRules, TickRulesError};
 pub use tls::rustls_client_config;

@@ -5,7 +5,7 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
-use okra_aws::{AwsConfig, Clock, EventBus, rules::TickRules};
+use okra_aws::{AwsConfig, Clock, EventBus, tick_rules::TickRules};
 use okra_connectors::Connectors;
 use okra_core::resilience::rate_limiter::SendRate;
 use okra_queue::{QueueUrls, Queues};

@@ -8,7 +8,7 @@ mod deliver;
 mod environment;
 mod fetch;
 mod logs;
-pub mod tally;
+pub mod metrics;
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ pub use self::{
     environment::{RuntimeContext, RuntimeContextError},
     fetch::{FetchEvent, FetchEventResponse, handle_fetch_event},
     logs::init_json_logging,
-    tally::MetricsCollector,
+    metrics::MetricsCollector,
 };
 
 /// A message that is not of the form its queue carries: a fault of our own, so it comes again and ends in

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use okra_aws::{AwsConfig, Clock};
 use okra_core::model::ids::{AppId, BankId, RecordId};
 use okra_emulator::Emulator;
-use okra_handlers::{MetricsCollector, tally::names};
+use okra_handlers::{MetricsCollector, metrics::names};
 use okra_refresh::{RefreshObserver, RefreshOutcome, RefreshReport};
 use okra_store::{CapacityUsed, Store};
 

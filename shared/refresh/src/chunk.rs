@@ -24,7 +24,8 @@ use okra_queue::ChunkQueue;
 use okra_store::{Consent, FAILED_OUTCOME, JobCompletion, JobFindings};
 
 use crate::{
-    ChunkReport, RefreshError, RefreshReport, Refresher, breaker::BreakerGuard, fetch::ChunkTerms,
+    ChunkReport, RefreshError, RefreshReport, Refresher, bank_breaker::BreakerGuard,
+    fetch::ChunkTerms,
 };
 
 /// How a record ended, and after how many seconds it comes again before its next turn.

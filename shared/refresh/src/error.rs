@@ -20,7 +20,7 @@ pub enum RefreshError {
     Consent(#[source] serde_json::Error),
     /// The rule of an interval could not be enabled or disabled.
     #[error("the rule of an interval could not be enabled or disabled")]
-    Rules(#[from] okra_aws::rules::TickRulesError),
+    Rules(#[from] okra_aws::tick_rules::TickRulesError),
     /// A record's bank is not configured.
     #[error("the bank {0} is not configured")]
     UnknownBank(okra_core::model::ids::BankId),

@@ -29,7 +29,7 @@ use okra_store::Consent;
 use crate::{
     RefreshError, RefreshReport, Refresher,
     announce::announce_consent_expiry,
-    breaker::BreakerGuard,
+    bank_breaker::BreakerGuard,
     changes::CommitOutcome,
     fetched_record::{FetchedRecord, account_ref},
     tokens::{RecordTokens, snapshot_from_fault},

@@ -15,9 +15,9 @@
 
 pub mod announce;
 pub mod backfill;
+mod bank_breaker;
 mod bank_cache;
 mod bank_config;
-mod breaker;
 mod changes;
 mod chunk;
 mod commit;

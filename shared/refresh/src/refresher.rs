@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use okra_aws::{Clock, rules::TickRules};
+use okra_aws::{Clock, tick_rules::TickRules};
 use okra_connectors::Connectors;
 use okra_queue::Queues;
 use okra_store::Store;

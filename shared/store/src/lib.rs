@@ -34,7 +34,7 @@ pub use self::{
         retries::{MAX_RETRIES_PER_LANE, RetryEntry},
     },
     limits::{
-        ad_hoc_budgets::AdHocPermit,
+        bank_ad_hoc_budgets::AdHocPermit,
         call_counters::{CallLimit, MINUTE_S},
         idempotency::{
             IdempotencyClaim, IdempotentCall, MAX_CACHED_RESPONSE_BYTES, RESPONSE_RETENTION,

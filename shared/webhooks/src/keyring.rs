@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::{
     cache::TimedCache,
-    secret::{BearerToken, SECRET_BYTES, SecretError, SigningSecrets},
+    signing_secrets::{BearerToken, SECRET_BYTES, SecretError, SigningSecrets},
 };
 
 /// Why a secret cannot be opened or made.

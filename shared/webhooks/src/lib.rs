@@ -14,8 +14,8 @@ mod endpoint_url;
 mod keyring;
 mod random;
 mod report;
-mod secret;
 mod send;
+mod signing_secrets;
 
 pub use okra_core::delivery::attempt::{AttemptResponse, ReceiverControl};
 
@@ -34,12 +34,12 @@ pub use self::{
         AttemptReport, DeliveryObserver, DeliveryOutcome, DispatchReport, MaintenanceOutcome,
         ReplayStepReport, SilentDeliveryObserver, SweepReport,
     },
-    secret::{
-        BearerToken, MAX_BEARER_BYTES, MAX_SECRETS, SECRET_BYTES, SecretError, SigningSecrets,
-    },
     send::{
         AddressClass, AddressPolicy, AttemptError, AttemptLimits, HostLookup, SenderError,
         TransportError, TransportReply, TransportRequest, WebhookMessage, WebhookSender,
         WebhookTransport, classify_address,
+    },
+    signing_secrets::{
+        BearerToken, MAX_BEARER_BYTES, MAX_SECRETS, SECRET_BYTES, SecretError, SigningSecrets,
     },
 };

@@ -8,8 +8,8 @@ use okra_core::model::{
 use serde::Serialize;
 
 use crate::{
+    account_context::{AccountContext, NamedReference, ResourceTimes},
     availability::AccountAvailabilityResource,
-    origin::{AccountContext, NamedReference, ResourceTimes},
     scalar::{EmptyList, IsoInstant},
 };
 

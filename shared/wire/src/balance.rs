@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use crate::{
     account::AccountReference,
+    account_context::{AccountContext, NamedReference, ResourceTimes},
     availability::AvailabilityResource,
     drift::DriftResource,
-    origin::{AccountContext, NamedReference, ResourceTimes},
     scalar::{EmptyList, IsoInstant, MajorUnits},
 };
 

@@ -7,7 +7,7 @@ use okra_core::model::{
 use serde::Serialize;
 
 use crate::{
-    origin::{AccountContext, NamedReference, ResourceTimes},
+    account_context::{AccountContext, NamedReference, ResourceTimes},
     record::RecordResource,
     scalar::{EmptyList, IsoInstant},
 };

@@ -11,8 +11,8 @@ use okra_core::{
 use serde::Serialize;
 
 use crate::{
+    account_context::{ResourceIds, ResourceTimes},
     balance::balance_amounts,
-    origin::{ResourceIds, ResourceTimes},
     scalar::{IsoInstant, MajorUnits},
     transaction::TransactionResource,
     webhook::TransactionChangeBody,

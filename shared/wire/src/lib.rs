@@ -5,6 +5,7 @@
 //! nothing for are there all the same, empty: typed clients stop on a field that is missing or null.
 
 pub mod account;
+pub mod account_context;
 pub mod availability;
 pub mod balance;
 pub mod bank;
@@ -15,8 +16,7 @@ pub mod documented;
 mod drift;
 pub mod envelope;
 pub mod feed;
-pub mod operation;
-pub mod origin;
+pub mod operational_event;
 mod product_flags;
 pub mod record;
 pub mod scalar;

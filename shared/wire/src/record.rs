@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    account_context::{NamedReference, ResourceTimes},
     balance::CallbackBalanceResource,
-    origin::{NamedReference, ResourceTimes},
     product_flags::ProductFlags,
     scalar::{EmptyList, IsoInstant},
 };

@@ -8,7 +8,7 @@ use okra_core::model::{
 use serde::Serialize;
 
 use crate::{
-    origin::{AccountContext, NamedReference, ResourceIds, ResourceTimes},
+    account_context::{AccountContext, NamedReference, ResourceIds, ResourceTimes},
     scalar::{EmptyList, IsoInstant, MajorUnits},
 };
 

@@ -18,13 +18,13 @@ use okra_core::{
 };
 use okra_wire::{
     account::AccountResource,
+    account_context::{AccountContext, NamedReference, ResourceIds, ResourceTimes},
     availability::AvailabilityResource,
     balance::{BalanceResource, CallbackBalanceResource, ListedBalanceResource},
     bank::{BankListResource, BankResource},
     callback::{CallbackData, CallbackFamily, CallbackResource, OrEmptyObject},
     customer::{CustomerResource, LinkedCredential},
     envelope::{Failure, FailureData, Pagination, Success},
-    origin::{AccountContext, NamedReference, ResourceIds, ResourceTimes},
     record::{
         AuthResource, ListedAuthResource, PopulatedAuthResource, RecordDetails, RecordResource,
         RefreshAcknowledgement, RefreshStatusResource,

@@ -17,7 +17,7 @@ use std::{
 use axum::{Router, body::Body};
 use jiff::Timestamp;
 use okra_app::Services;
-use okra_aws::{AwsConfig, Clock, rules::TickRules};
+use okra_aws::{AwsConfig, Clock, tick_rules::TickRules};
 use okra_connectors::Connectors;
 use okra_core::model::{
     bank::{BankConfig, BankLimits, BankStandard},

@@ -7,9 +7,9 @@ use okra_app::{
 use okra_core::model::ids::{BankId, CustomerId};
 use okra_store::{Customer, ListPage};
 use okra_wire::{
+    account_context::{NamedReference, ResourceTimes},
     customer::{CustomerResource as Shown, LinkedCredential},
     envelope::{MAX_PAGE_LIMIT, Pagination},
-    origin::{NamedReference, ResourceTimes},
 };
 use serde::Serialize;
 

@@ -6,7 +6,9 @@ use okra_core::model::{
     snapshot::{BalanceFacts, utc_date},
 };
 use okra_store::Account;
-use okra_wire::{account::AccountResource as Shown, envelope::Pagination, origin::ResourceTimes};
+use okra_wire::{
+    account::AccountResource as Shown, account_context::ResourceTimes, envelope::Pagination,
+};
 use serde::Serialize;
 
 use crate::{

@@ -7,11 +7,11 @@ use okra_core::model::{
 };
 use okra_store::{Account, Consistency, RecordHead};
 use okra_wire::{
+    account_context::{AccountContext, ResourceTimes},
     balance::{
         BalanceByTypeResource, BalanceResource, CallbackBalanceResource, ListedBalanceResource,
     },
     envelope::Pagination,
-    origin::{AccountContext, ResourceTimes},
 };
 use serde::Serialize;
 

@@ -13,11 +13,11 @@ use okra_core::{
 };
 use okra_store::{Consistency, RecordHead};
 use okra_wire::{
+    account_context::{ResourceIds, ResourceTimes},
     feed::{
         ChangedBalanceResource, FeedPageResource, ModifiedTransactionResource,
         RemovedTransactionResource, plain_transaction,
     },
-    origin::{ResourceIds, ResourceTimes},
 };
 
 use crate::http::{

@@ -10,8 +10,8 @@ use okra_core::model::{
 };
 use okra_store::{Account, Consistency, OlderCursor, StoredTransaction};
 use okra_wire::{
+    account_context::{NamedReference, ResourceIds, ResourceTimes},
     envelope::{DEFAULT_PAGE_LIMIT, Pagination},
-    origin::{NamedReference, ResourceIds, ResourceTimes},
     transaction::TransactionResource,
 };
 use serde::Serialize;

@@ -16,11 +16,11 @@ use okra_core::{
 };
 use okra_store::{Account, Consistency, Store};
 use okra_wire::{
+    account_context::{ResourceIds, ResourceTimes},
     feed::{
         BalanceVersionResource, TransactionVersionResource, TransactionVersionsResource,
         plain_transaction,
     },
-    origin::{ResourceIds, ResourceTimes},
     scalar::IsoInstant,
 };
 

@@ -166,7 +166,7 @@ through_app_error!(
     BankFault,
     RandomnessError,
     StoreError,
-    okra_aws::rules::TickRulesError,
+    okra_aws::tick_rules::TickRulesError,
     okra_queue::SendError,
     okra_refresh::RefreshError,
     okra_vault::VaultError,

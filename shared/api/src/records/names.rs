@@ -9,8 +9,8 @@ use okra_core::model::{
 };
 use okra_store::{Account, Customer, OwnedBank, RecordHead, RecordStatus};
 use okra_wire::{
+    account_context::{AccountContext, NamedReference, ResourceIds, ResourceTimes},
     availability::AvailabilityResource,
-    origin::{AccountContext, NamedReference, ResourceIds, ResourceTimes},
     record::RecordDetails,
 };
 

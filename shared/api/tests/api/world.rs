@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, Method, Request, StatusCode},
 };
 use okra_app::{CreateLoginRequest, LinkableLogin, SandboxLoginFactory, Services};
-use okra_aws::{AwsConfig, Clock, EventBus, rules::TickRules};
+use okra_aws::{AwsConfig, Clock, EventBus, tick_rules::TickRules};
 use okra_connectors::{Connectors, ConsentSecret};
 use okra_core::{
     model::{

@@ -34,7 +34,7 @@ use okra_store::{AdHocPermit, CommitError, Consistency, RecordHead};
 use super::lifecycle::enqueue_step;
 use crate::{
     RefreshError, Refresher,
-    breaker::BreakerGuard,
+    bank_breaker::BreakerGuard,
     commit::{CommitExtra, CommitRequest, DueUpdate, PublishOutcome},
     tokens::TokenError,
 };

@@ -11,7 +11,7 @@ use okra_core::{
 };
 use okra_queue::AppFeedDispatch;
 use okra_store::{AppFeedEntry, AppNotice, Delivery, MAX_APP_FEED_PAGE};
-use okra_wire::operation;
+use okra_wire::operational_event;
 
 use super::{
     attempt::AttemptContext,
@@ -147,8 +147,8 @@ fn event_from_app_entry(entry: &AppFeedEntry) -> DeliveryEvent {
 }
 
 /// An entry as the operational event of the wire.
-fn operation_from_entry(entry: &AppFeedEntry) -> operation::OperationalEvent<'_> {
-    use operation::OperationalEvent;
+fn operation_from_entry(entry: &AppFeedEntry) -> operational_event::OperationalEvent<'_> {
+    use operational_event::OperationalEvent;
     match &entry.notice {
         AppNotice::Health(HealthNotice::Failing { since, days }) => OperationalEvent::Failing {
             since: *since,
@@ -183,7 +183,7 @@ fn render_operation(
     public_url: &str,
     target: &DeliveryTarget,
 ) -> Result<Bytes, DeliverError> {
-    let context = operation::OperationContext {
+    let context = operational_event::OperationContext {
         public_url,
         endpoint_url: &target.url,
         version: target.body_version,
@@ -193,5 +193,5 @@ fn render_operation(
         subject: entry.endpoint,
         subject_url: &entry.endpoint_url,
     };
-    Ok(operation::render_operation_body(&context, &operation_from_entry(entry))?.into())
+    Ok(operational_event::render_operation_body(&context, &operation_from_entry(entry))?.into())
 }

@@ -3,7 +3,7 @@
 use okra_core::model::ids::{EventId, Seq};
 use okra_queue::EndpointPing;
 use okra_store::PingResult;
-use okra_wire::operation::{self, OperationalEvent};
+use okra_wire::operational_event::{self, OperationalEvent};
 
 use super::{deliverer::Deliverer, error::DeliverError};
 use crate::send::WebhookMessage;
@@ -25,7 +25,7 @@ impl Deliverer {
             }
         }
         let at = self.now();
-        let context = operation::OperationContext {
+        let context = operational_event::OperationContext {
             public_url: &self.config.public_url,
             endpoint_url: &target.url,
             version: target.body_version,
@@ -43,7 +43,8 @@ impl Deliverer {
             attempt: 1,
             is_replay: false,
             missing_seqs: &[],
-            body: operation::render_operation_body(&context, &OperationalEvent::Ping)?.into(),
+            body: operational_event::render_operation_body(&context, &OperationalEvent::Ping)?
+                .into(),
             secrets: &target.secrets,
             bearer: target.bearer.as_ref(),
             sent_at: at,

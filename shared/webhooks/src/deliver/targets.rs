@@ -17,7 +17,7 @@ use okra_wire::webhook::{event_matches, event_name};
 use super::{deliverer::Deliverer, error::DeliverError};
 use crate::{
     endpoint_url::endpoint_id,
-    secret::{BearerToken, SigningSecrets},
+    signing_secrets::{BearerToken, SigningSecrets},
 };
 
 /// An endpoint that an event goes to.

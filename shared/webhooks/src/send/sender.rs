@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     endpoint_url::{BUS_SCHEME, check_url},
-    secret::{BearerToken, SecretError, SigningSecrets},
+    signing_secrets::{BearerToken, SecretError, SigningSecrets},
 };
 
 /// The header by which a receiver controls further deliveries.

@@ -2,7 +2,7 @@
 //! a dense sequence number, and the changed rows.
 //!
 //! Each feed entry is one event. [`EventKind`] has the name, the method and the code of every event there is, those of
-//! records and the operational ones of [`crate::operation`]. [`render_event_body`] writes the body of a record's event:
+//! records and the operational ones of [`crate::operational_event`]. [`render_event_body`] writes the body of a record's event:
 //! one [envelope](envelope) for all of them, and a [payload](payload) for each kind. An endpoint in reference mode is
 //! sent ids and counts, one in full mode the rows too.
 

@@ -20,8 +20,8 @@ use super::{
     transaction_bodies::ModifiedTransactionBody,
 };
 use crate::{
+    account_context::{ResourceIds, ResourceTimes},
     drift::DriftResource,
-    origin::{ResourceIds, ResourceTimes},
     scalar::IsoInstant,
     transaction::TransactionResource,
 };

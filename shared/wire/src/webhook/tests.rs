@@ -159,7 +159,7 @@ fn check_snapshot(name: &str, payload: PayloadMode, change: Change) {
     );
     let sent: Value = serde_json::from_slice(&sent).unwrap();
     assert_eq!(sent, serde_json::from_str::<Value>(&pretty).unwrap());
-    crate::operation::tests::assert_documented(&sent);
+    crate::operational_event::tests::assert_documented(&sent);
 }
 
 #[test]

@@ -30,18 +30,18 @@
 
 mod candidates;
 mod ids;
-mod matcher;
-mod rules;
+mod matching_rules;
+mod matching_state;
 mod scoring;
 
 pub use candidates::{BOOKING_WINDOW_DAYS, MAX_CANDIDATES};
 pub use ids::TransactionIdMinter;
-pub use matcher::RowMatching;
+pub use matching_state::RowMatching;
 pub use scoring::{MAX_DRIFT_PERCENT, MAX_HOLD_DAYS};
 
 use crate::{
     model::snapshot::{Transaction, TransactionFacts},
-    sync::identity::matcher::RowMatcher,
+    sync::identity::matching_state::RowMatcher,
 };
 
 /// Matches rows with stored transactions. The order of both does not matter: ties are broken by content.

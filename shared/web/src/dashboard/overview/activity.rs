@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 use okra_core::model::fault::FaultClass;
-use okra_handlers::tally::names;
+use okra_handlers::metrics::names;
 use okra_store::MinuteCounts;
 
 use crate::components::{chart::BarChart, format::format_count, labels::capitalise_first};

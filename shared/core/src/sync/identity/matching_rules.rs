@@ -13,7 +13,7 @@ use crate::{
                 DatedRow, IndicesByDay, MAX_CANDIDATES, content_key, content_order,
                 rows_bookable_on_day, rows_near_day,
             },
-            matcher::{OpenGroup, Pair, RowMatcher},
+            matching_state::{OpenGroup, Pair, RowMatcher},
             scoring::{
                 EQUAL_TEXTS, MIN_RELATED, MIN_SAME_PARTY, TokenIndex, contradicts_identity,
                 has_drifted, is_settled_hold, may_become, text_similarity, token_similarity,

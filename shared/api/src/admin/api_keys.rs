@@ -1,4 +1,4 @@
-//! The calls on an app's secret keys; what they do is in [`okra_app::keys`].
+//! The calls on an app's secret keys; what they do is in [`okra_app::api_keys`].
 
 use okra_store::ApiKey;
 use okra_wire::scalar::IsoInstant;

@@ -10,7 +10,7 @@ use okra_core::{
 use crate::{
     Store, StoreError,
     key::Key,
-    limits::rate_limiters::{IDLE_AT_ATTRIBUTE, LIMITER_RETENTION_S, read_rate_limiter},
+    limits::endpoint_rate_limits::{IDLE_AT_ATTRIBUTE, LIMITER_RETENTION_S, read_rate_limiter},
     table::{
         attributes::{TTL_ATTRIBUTE, expiry_value, number_value},
         expression::{Condition, ItemUpdate},
