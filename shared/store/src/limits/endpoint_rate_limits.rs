@@ -1,5 +1,5 @@
-//! Rate limiters of endpoints and of banks' ad-hoc budgets, which all processes share: one small item each. It is written
-//! for a block of permits, and never for a single delivery or a scheduled refresh.
+//! The rate limiter of an endpoint, which all processes share: one small item, written for a block of permits and never
+//! for a single delivery. [`super::bank_ad_hoc_budgets`] stores a bank's in the same form.
 
 use jiff::Timestamp;
 use okra_core::{
