@@ -183,11 +183,11 @@ async fn rotate_keys(
         created_at: Some(now),
         expires_at: None,
     };
-    store.put_api_key(app, &created).await?;
+    store.create_api_key(app, &created).await?;
     for mut key in earlier_keys {
         if key.expires_at.is_none_or(|at| expires_at < at) {
             key.expires_at = Some(expires_at);
-            store.put_api_key(app, &key).await?;
+            store.replace_api_key(app, &key).await?;
         }
     }
     print_line(&format!(

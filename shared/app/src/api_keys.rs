@@ -5,7 +5,7 @@
 
 use data_encoding::HEXLOWER;
 use jiff::SignedDuration;
-use okra_store::{ApiKey, KeyHash, MAX_KEYS_PER_APP};
+use okra_store::{ApiKey, KeyHash};
 
 use crate::{app_scope::AppScope, error::AppError};
 
@@ -62,13 +62,6 @@ impl AppScope {
         for key in expired {
             store.delete_api_key(app, key.hash).await?;
         }
-        if keys.len() >= MAX_KEYS_PER_APP {
-            return Err(AppError::LimitReached {
-                what: "keys",
-                limit: MAX_KEYS_PER_APP,
-                remedy: "revoke one",
-            });
-        }
         // The new key is written first: a crash leaves one too many rather than one too few.
         let secret_key = format!(
             "okra_sk_{}",
@@ -80,14 +73,14 @@ impl AppScope {
             created_at: Some(now),
             expires_at: None,
         };
-        store.put_api_key(app, &key).await?;
+        store.create_api_key(app, &key).await?;
         self.services().cache().forget_keys(app);
         // Limit the earlier keys, except where they end sooner by themselves.
         let ends_at = now.checked_add(overlap).map_err(AppError::internal)?;
         for earlier in &mut keys {
             if earlier.expires_at.is_none_or(|at| ends_at < at) {
                 earlier.expires_at = Some(ends_at);
-                store.put_api_key(app, earlier).await?;
+                store.replace_api_key(app, earlier).await?;
             }
         }
         keys.push(key.clone());

@@ -6,7 +6,7 @@
 use okra_connectors::security::requires_secret;
 use okra_core::model::{bank::BankConfig, ids::BankId};
 use okra_refresh::seal_client_secret;
-use okra_store::{MAX_BANKS, MAX_BANKS_PER_APP, RecordStatus};
+use okra_store::RecordStatus;
 use zeroize::Zeroizing;
 
 use crate::{app_scope::AppScope, error::AppError};
@@ -32,7 +32,7 @@ impl AppScope {
     ///
     /// # Errors
     ///
-    /// [`AppError::Conflict`] where another bank has its id or slug, [`AppError::Invalid`] for one bank too many.
+    /// [`AppError::Conflict`] where another bank has its id or slug, [`AppError::LimitReached`] for one bank too many.
     pub async fn add_bank(&self, request: AddBankRequest) -> Result<BankConfig, AppError> {
         let (app, mut bank) = (self.app().id, request.bank);
         let banks = self.store().list_banks().await?;
@@ -43,17 +43,6 @@ impl AppScope {
         });
         if is_taken {
             return Err(BANK_TAKEN);
-        }
-        if !banks.iter().any(|it| it.id == bank.id) {
-            let own = banks.iter().filter(|it| it.app == Some(app)).count();
-            for (count, limit) in [(banks.len(), MAX_BANKS), (own, MAX_BANKS_PER_APP)] {
-                if count >= limit {
-                    let problem = format!(
-                        "cannot be added: {limit} banks are configured, which is the limit"
-                    );
-                    return Err(AppError::invalid_field("bank", problem));
-                }
-            }
         }
         let services = self.services();
         if let Some(client) = bank.oauth.as_mut().filter(|it| requires_secret(it)) {

@@ -10,7 +10,7 @@ use okra_core::{
     resilience::rate_limiter::SEND_RATE_RANGE,
     sync::feed::{BodyVersion, PayloadMode},
 };
-use okra_store::{Endpoint, MAX_ENDPOINTS_PER_APP};
+use okra_store::Endpoint;
 use okra_webhooks::{BearerToken, SigningSecrets, check_endpoint_url, endpoint_id};
 use okra_wire::webhook::{EVENT_NAMES, is_event_filter};
 
@@ -130,8 +130,8 @@ impl AppScope {
     ///
     /// # Errors
     ///
-    /// [`AppError::RejectedUrl`], [`AppError::UnknownEvent`], [`AppError::Invalid`] for an overlap out of range or for
-    /// one endpoint too many.
+    /// [`AppError::RejectedUrl`], [`AppError::UnknownEvent`], [`AppError::Invalid`] for an overlap out of range,
+    /// [`AppError::LimitReached`] for one endpoint too many.
     pub async fn set_endpoint(
         &self,
         mut request: SetEndpointRequest,
@@ -149,18 +149,10 @@ impl AppScope {
         // Change the endpoint with that URL, or make one.
         let id = endpoint_id(self.app().id, &request.url);
         let endpoints = self.store().list_endpoints(self.app().id).await?;
-        let count = endpoints.len();
         let existing = endpoints.into_iter().find(|it| it.id == id);
         let is_new = existing.is_none();
         let (endpoint, new_secrets) = match existing {
             Some(endpoint) => self.change_endpoint(endpoint, request)?,
-            // One more than can be read would stop every delivery of the app.
-            None if count >= MAX_ENDPOINTS_PER_APP => {
-                let problem = format!(
-                    "cannot be added: the app has {MAX_ENDPOINTS_PER_APP} endpoints, which is the limit"
-                );
-                return Err(AppError::invalid_field("url", problem));
-            }
             None => self.build_endpoint(id, request)?,
         };
         // Store it; a new one is pinged.

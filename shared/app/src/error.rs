@@ -76,10 +76,10 @@ pub enum AppError {
     /// The state of things does not allow it.
     #[error("{0}")]
     Conflict(&'static str),
-    /// The app has as many of something as it may have.
-    #[error("The app has {limit} {what}, which is the limit; {remedy}")]
+    /// There are as many of something as the app, or its customer, may have.
+    #[error("{limit} {what} are the limit: {remedy}")]
     LimitReached {
-        /// What, in the plural.
+        /// What, in the plural, with its owner.
         what: &'static str,
         /// How many it may have.
         limit: usize,
@@ -205,6 +205,11 @@ impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::BoundExceeded { what, bound } => Self::TooMuchRequested { what, bound },
+            StoreError::LimitReached { what, limit } => Self::LimitReached {
+                what,
+                limit,
+                remedy: "remove one",
+            },
             StoreError::Contended { .. } => Self::Contended(error),
             StoreError::Service { .. }
             | StoreError::Corrupt { .. }

@@ -4,7 +4,7 @@
 
 use data_encoding::BASE32_NOPAD;
 use okra_core::model::ids::LinkId;
-use okra_store::{MAX_SHORT_LINK_BYTES, MAX_SHORT_LINKS_PER_APP, ShortLink};
+use okra_store::{MAX_SHORT_LINK_BYTES, ShortLink};
 use serde_json::{Map, Value};
 
 use crate::{app_scope::AppScope, error::AppError};
@@ -28,14 +28,6 @@ impl AppScope {
             return Err(AppError::invalid_field("body", problem));
         }
         let app = self.app().id;
-        let names = self.store().list_short_link_names(app).await?;
-        if names.len() >= MAX_SHORT_LINKS_PER_APP {
-            return Err(AppError::LimitReached {
-                what: "short links",
-                limit: MAX_SHORT_LINKS_PER_APP,
-                remedy: "remove some",
-            });
-        }
         let services = self.services();
         let mut name = BASE32_NOPAD.encode(&services.random_bytes::<NAME_BYTES>()?);
         name.truncate(NAME_CHARACTERS);
@@ -46,7 +38,7 @@ impl AppScope {
             options,
             created_at: self.now(),
         };
-        self.store().put_short_link(&link).await?;
+        self.store().create_short_link(&link).await?;
         Ok(link)
     }
 

@@ -23,6 +23,7 @@ use okra_core::{
 };
 
 use crate::{
+    limits::usage_limits::UsageCounter,
     table::attributes::{HIGHEST_SORT_CHAR, PrimaryKey},
     tenants::key_hash::KeyHash,
 };
@@ -105,6 +106,9 @@ pub(crate) enum Key<'a> {
     AdHocBudget(BankId),
     /// Rate limiter of an endpoint: `PAC#<endpoint>` / `PAC`. Value: `i` when it is idle, in microseconds.
     EndpointRateLimiter(EndpointId),
+
+    /// Usage counter of an app, a customer or all: `USE#<owner>` / `<kind>`. Value: `n` how many at most, `v` version.
+    UsageCounter(UsageCounter),
 
     // Delivery.
     /// Delivery: `DLV#<endpoint>` / `<commit, ms>#<source>#<seq>`. Value: `j` state and attempts, `n` their number, `v` version.
@@ -223,6 +227,7 @@ impl Key<'_> {
             Self::BankBreaker(_) => BREAKER_PARTITION.to_owned(),
             Self::AdHocBudget(bank) => format!("ALW#{bank}"),
             Self::EndpointRateLimiter(endpoint) => format!("PAC#{endpoint}"),
+            Self::UsageCounter(counter) => format!("USE#{}", counter.owner()),
             Self::Delivery(delivery) => deliveries_partition(delivery.endpoint),
             Self::ParkedEvent(delivery) => parked_partition(delivery.endpoint),
             Self::Retry { minute, source, .. } => retry_partition(*minute, retry_lane(*source)),
@@ -280,6 +285,7 @@ impl Key<'_> {
             Self::BankBreaker(bank) => format!("{BREAKER_PREFIX}{bank}"),
             Self::AdHocBudget(_) => "ALW".to_owned(),
             Self::EndpointRateLimiter(_) => "PAC".to_owned(),
+            Self::UsageCounter(counter) => counter.kind().to_owned(),
             Self::Delivery(delivery) | Self::ParkedEvent(delivery) => delivery_sort_key(delivery),
             Self::Retry {
                 source,
@@ -585,6 +591,7 @@ mod tests {
             Key::BankBreaker(bank),
             Key::AdHocBudget(bank),
             Key::EndpointRateLimiter(endpoint),
+            Key::UsageCounter(UsageCounter::EndpointsOfApp(app)),
             Key::Delivery(delivery),
             Key::ParkedEvent(delivery),
             Key::Retry {

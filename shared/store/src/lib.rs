@@ -39,10 +39,14 @@ pub use self::{
         idempotency::{
             IdempotencyClaim, IdempotentCall, MAX_CACHED_RESPONSE_BYTES, RESPONSE_RETENTION,
         },
+        usage_limits::{
+            MAX_BANKS, MAX_BANKS_PER_APP, MAX_ENDPOINTS_PER_APP, MAX_KEYS_PER_APP,
+            MAX_RECORDS_PER_CUSTOMER, MAX_SHORT_LINKS_PER_APP,
+        },
     },
     linking::{
         link_sessions::{LINK_SESSION_RETENTION_S, LinkSession},
-        short_links::{MAX_SHORT_LINK_BYTES, MAX_SHORT_LINKS_PER_APP, ShortLink},
+        short_links::{MAX_SHORT_LINK_BYTES, ShortLink},
     },
     records::{
         accounts::{Account, AccountChecks, MAX_ACCOUNTS_PER_RECORD},
@@ -50,7 +54,7 @@ pub use self::{
         consents::{Consent, ConsentAccount},
         customers::Customer,
         feed::MAX_FEED_PAGE,
-        heads::{MAX_OPTIONS_BYTES, MAX_RECORDS_PER_CUSTOMER, RecordHead},
+        heads::{MAX_OPTIONS_BYTES, RecordHead},
         jobs::{FAILED_OUTCOME, Job, JobCompletion, JobFindings, NewJob},
         new_record::NewRecord,
         record_deletion::MAX_REMOVED_PER_CALL,
@@ -70,10 +74,10 @@ pub use self::{
         store::{Consistency, Store},
     },
     tenants::{
-        api_keys::{ApiKey, KeyOwner, MAX_KEYS_PER_APP},
+        api_keys::{ApiKey, KeyOwner},
         apps::{App, DEFAULT_REFRESHES_PER_MINUTE, MAX_WIDGET_ORIGINS},
-        banks::{MAX_BANKS, MAX_BANKS_PER_APP, OwnedBank},
-        endpoints::{Endpoint, MAX_ENDPOINTS_PER_APP},
+        banks::OwnedBank,
+        endpoints::Endpoint,
         key_hash::KeyHash,
         minute_counts::{MAX_COUNTED_MINUTES, MinuteCounts},
     },

@@ -19,3 +19,5 @@ mod projection;
 #[path = "store/records.rs"]
 mod records;
 mod support;
+#[path = "store/usage_limits.rs"]
+mod usage_limits;

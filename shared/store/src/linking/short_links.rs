@@ -8,19 +8,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
-    Consistency, Store, StoreError,
+    Consistency, MAX_SHORT_LINKS_PER_APP, Store, StoreError,
     key::{self, Key},
+    limits::{usage_counters::CountedWriteOutcome, usage_limits::UsageCounter},
     table::{
         attributes::item_size,
+        expression::Condition,
         item::{ItemReader, json_item, link_item, read_json_item},
-        key_range::{KeyRange, ReadLimit},
+        key_range::{KeyRange, READ_MARGIN, ReadLimit},
     },
 };
 
 const KIND: &str = "short link";
-
-/// Short links of one app at most.
-pub const MAX_SHORT_LINKS_PER_APP: usize = 1000;
 
 /// Bytes of a short link's options as JSON at most.
 pub const MAX_SHORT_LINK_BYTES: usize = 8 * 1024;
@@ -54,12 +53,13 @@ impl fmt::Debug for ShortLink {
 }
 
 impl Store {
-    /// Stores a short link.
+    /// Stores a new short link.
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more than [`MAX_SHORT_LINK_BYTES`] of options.
-    pub async fn put_short_link(&self, short_link: &ShortLink) -> Result<(), StoreError> {
+    /// [`StoreError::BoundExceeded`] for more than [`MAX_SHORT_LINK_BYTES`] of options,
+    /// [`StoreError::LimitReached`] for more than [`MAX_SHORT_LINKS_PER_APP`] links, [`StoreError::AlreadyExists`] where the name is another's.
+    pub async fn create_short_link(&self, short_link: &ShortLink) -> Result<(), StoreError> {
         let name = short_link.name.as_str();
         let item = json_item(KIND, Key::ShortLink { name }, short_link)?;
         if item_size(&item) > MAX_SHORT_LINK_BYTES + MAX_FIELDS_BYTES {
@@ -70,10 +70,18 @@ impl Store {
         }
         let app = short_link.app;
         let actions = vec![
-            self.put_action(item, vec![])?,
+            self.put_action(item, vec![Condition::Absent])?,
             self.put_action(link_item(Key::ShortLinkLink { app, name }), vec![])?,
         ];
-        self.transact_write(actions).await.map(drop)
+        let counters = [UsageCounter::ShortLinksOfApp(app)];
+        match self
+            .transact_counted(actions, &counters)
+            .await?
+            .require_room()?
+        {
+            CountedWriteOutcome::Committed => Ok(()),
+            _ => Err(StoreError::AlreadyExists { kind: KIND }),
+        }
     }
 
     /// The short link of a name; read eventually.
@@ -94,7 +102,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more than [`MAX_SHORT_LINKS_PER_APP`].
+    /// [`StoreError`].
     pub async fn list_short_links(&self, app: AppId) -> Result<Vec<ShortLink>, StoreError> {
         let names = self.list_short_link_names(app).await?;
         let keys = names.iter().map(|name| Key::ShortLink { name });
@@ -111,10 +119,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more than [`MAX_SHORT_LINKS_PER_APP`].
+    /// [`StoreError`].
     pub async fn list_short_link_names(&self, app: AppId) -> Result<Vec<String>, StoreError> {
-        let limit = ReadLimit::All {
-            bound: MAX_SHORT_LINKS_PER_APP,
+        let limit = ReadLimit::Capped {
+            bound: MAX_SHORT_LINKS_PER_APP * READ_MARGIN,
             what: "short links",
         };
         let range = KeyRange::with_prefix(key::app_partition(app), key::SHORT_LINK_PREFIX);

@@ -15,7 +15,7 @@ use crate::{
     table::{
         attributes::{Attributes, HIGHEST_SORT_CHAR, SK},
         item::{ItemReader, json_item, link_item, read_json_item},
-        key_range::{KeyRange, ReadLimit},
+        key_range::{KeyRange, READ_MARGIN, ReadLimit},
     },
 };
 
@@ -25,14 +25,16 @@ const KIND: &str = "customer";
 const MAX_CUSTOMERS_PER_TAG: usize = 2;
 
 /// Items that are read at most for a customer with its accounts.
-const ACCOUNTS_LIMIT: ReadLimit = ReadLimit::All {
-    bound: MAX_CUSTOMERS_PER_TAG * (1 + MAX_RECORDS_PER_CUSTOMER * MAX_ACCOUNTS_PER_RECORD),
+const ACCOUNTS_LIMIT: ReadLimit = ReadLimit::Capped {
+    bound: READ_MARGIN
+        * MAX_CUSTOMERS_PER_TAG
+        * (1 + MAX_RECORDS_PER_CUSTOMER * MAX_ACCOUNTS_PER_RECORD),
     what: "accounts of a customer",
 };
 
 /// Items that are read at most for a customer with the links to its records.
-const RECORDS_LIMIT: ReadLimit = ReadLimit::All {
-    bound: MAX_CUSTOMERS_PER_TAG * (1 + MAX_RECORDS_PER_CUSTOMER),
+const RECORDS_LIMIT: ReadLimit = ReadLimit::Capped {
+    bound: READ_MARGIN * MAX_CUSTOMERS_PER_TAG * (1 + MAX_RECORDS_PER_CUSTOMER),
     what: "records of a customer",
 };
 
@@ -127,7 +129,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more accounts than [`MAX_RECORDS_PER_CUSTOMER`] records may have.
+    /// [`StoreError`].
     pub async fn find_customer_with_accounts(
         &self,
         customer: CustomerId,
@@ -153,7 +155,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more accounts than [`MAX_RECORDS_PER_CUSTOMER`] records may have.
+    /// [`StoreError`].
     pub async fn find_account_with_customer(
         &self,
         account: AccountId,
@@ -181,7 +183,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more than [`MAX_RECORDS_PER_CUSTOMER`] records.
+    /// [`StoreError`].
     pub async fn find_customer_with_records(
         &self,
         customer: CustomerId,

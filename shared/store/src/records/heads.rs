@@ -13,7 +13,7 @@ use okra_core::{
 };
 
 use crate::{
-    Consistency, ListPage, Store, StoreError,
+    Consistency, ListPage, MAX_RECORDS_PER_CUSTOMER, Store, StoreError,
     key::{self, Key},
     records::watermarks::{self, STATE_SEQ_ATTRIBUTE},
     table::{
@@ -23,15 +23,13 @@ use crate::{
         },
         expression::{Condition, ItemUpdate},
         item::{ItemBuilder, ItemReader},
+        key_range::READ_MARGIN,
     },
 };
 
 /// Bytes of a head's options and meta as JSON at most, together: a head is written with each change, and one that is
 /// larger than 1 KB costs one more write unit.
 pub const MAX_OPTIONS_BYTES: usize = 512;
-
-/// Records of one customer that are listed at most.
-pub const MAX_RECORDS_PER_CUSTOMER: usize = 100;
 
 const KIND: &str = "head";
 const APP_ATTRIBUTE: &str = "app";
@@ -285,7 +283,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more than [`MAX_RECORDS_PER_CUSTOMER`].
+    /// [`StoreError`].
     pub async fn list_records_of_customer(
         &self,
         customer: CustomerId,
@@ -295,16 +293,10 @@ impl Store {
                 key::customer_partition(customer.tag()),
                 &key::record_link_prefix(customer),
                 None,
-                MAX_RECORDS_PER_CUSTOMER + 1,
+                MAX_RECORDS_PER_CUSTOMER * READ_MARGIN,
                 Consistency::Strong,
             )
             .await?;
-        if records.len() > MAX_RECORDS_PER_CUSTOMER {
-            return Err(StoreError::BoundExceeded {
-                what: "records of a customer",
-                bound: MAX_RECORDS_PER_CUSTOMER,
-            });
-        }
         self.load_heads(&records, Consistency::Eventual).await
     }
 

@@ -4,9 +4,10 @@ use okra_core::{model::interval::Interval, schedule::plan::DueEntry, sync::feed:
 
 use crate::{
     Account, Consent, IntervalChanges, MAX_ACCOUNTS_PER_RECORD, RecordHead, Store, StoreError,
+    limits::{usage_counters::CountedWriteOutcome, usage_limits::UsageCounter},
     records::{accounts, consents, feed, heads},
     schedule::{due_entries, interval_counts},
-    table::{expression::Condition, item::link_item, writes::TransactWriteOutcome},
+    table::{expression::Condition, item::link_item},
 };
 
 /// Everything that a newly linked record has.
@@ -31,7 +32,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::AlreadyExists`] where the record or one of its accounts does;
-    /// [`StoreError::BoundExceeded`] for too many accounts or too large options.
+    /// [`StoreError::BoundExceeded`] for too many accounts or too large options,
+    /// [`StoreError::LimitReached`] where the customer has as many records as it may have.
     pub async fn create_record(&self, new: &NewRecord) -> Result<IntervalChanges, StoreError> {
         if new.accounts.len() > MAX_ACCOUNTS_PER_RECORD {
             return Err(StoreError::BoundExceeded {
@@ -62,11 +64,11 @@ impl Store {
             joined.push(entry.key.interval);
         }
         let counts_before = self.count_before_change(joined, vec![]).await?;
-        match self.transact_write(actions).await? {
-            TransactWriteOutcome::Committed => self.compare_interval_counts(counts_before).await,
-            TransactWriteOutcome::ConditionFailed(_) => {
-                Err(StoreError::AlreadyExists { kind: "record" })
-            }
+        let counters = [UsageCounter::RecordsOfCustomer(new.head.customer)];
+        let outcome = self.transact_counted(actions, &counters).await?;
+        match outcome.require_room()? {
+            CountedWriteOutcome::Committed => self.compare_interval_counts(counts_before).await,
+            _ => Err(StoreError::AlreadyExists { kind: "record" }),
         }
     }
 }

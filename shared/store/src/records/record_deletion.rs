@@ -15,6 +15,7 @@ use crate::{
     Consistency, Delivery, DeliveryKey, DeliveryState, RecordHead, RemovedCounts, Store,
     StoreError,
     key::{self, Key},
+    limits::usage_limits::UsageCounter,
     records::heads,
     table::{
         item::ItemReader,
@@ -257,6 +258,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.delete_item(Key::CustomerLink { app, customer })
             .await?;
+        let records = UsageCounter::RecordsOfCustomer(customer);
+        self.delete_item(Key::UsageCounter(records)).await?;
         self.delete_item(Key::Customer(customer)).await
     }
 

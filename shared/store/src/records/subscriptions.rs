@@ -13,7 +13,7 @@ use crate::{
     key::{self, Key},
     table::{
         item::{json_item, read_json_item},
-        key_range::{KeyRange, ReadLimit},
+        key_range::{KeyRange, READ_MARGIN, ReadLimit},
     },
 };
 
@@ -58,13 +58,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more than [`MAX_SUBSCRIPTIONS_PER_RECORD`].
+    /// [`StoreError`].
     pub async fn list_subscriptions(
         &self,
         record: RecordId,
     ) -> Result<Vec<Subscription>, StoreError> {
-        let limit = ReadLimit::All {
-            bound: MAX_SUBSCRIPTIONS_PER_RECORD,
+        let limit = ReadLimit::Capped {
+            bound: MAX_SUBSCRIPTIONS_PER_RECORD * READ_MARGIN,
             what: "subscriptions of a record",
         };
         let range = KeyRange::with_prefix(key::record_partition(record), key::SUBSCRIPTION_PREFIX);

@@ -107,7 +107,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more than [`MAX_DUE_PER_LANE`] in one of its lanes.
+    /// [`StoreError`].
     pub async fn list_due_entries(
         &self,
         interval: Interval,
@@ -115,7 +115,7 @@ impl Store {
     ) -> Result<Vec<DueEntry>, StoreError> {
         let lanes = (0..LANES_PER_SLOT).map(|lane| async move {
             let range = KeyRange::whole_partition(key::due_partition(interval, slot, Lane(lane)));
-            let limit = ReadLimit::All {
+            let limit = ReadLimit::Capped {
                 bound: MAX_DUE_PER_LANE,
                 what: "due entries of a lane",
             };
@@ -135,7 +135,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more than [`MAX_DUE_PER_LANE`] in one of its lanes.
+    /// [`StoreError`].
     pub async fn count_due_of_bank(
         &self,
         interval: Interval,
@@ -147,7 +147,7 @@ impl Store {
                 key::due_partition(interval, slot, Lane(lane)),
                 &key::due_bank_prefix(bank),
             );
-            let limit = ReadLimit::All {
+            let limit = ReadLimit::Capped {
                 bound: MAX_DUE_PER_LANE,
                 what: "due entries of a lane",
             };

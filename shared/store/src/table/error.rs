@@ -70,6 +70,14 @@ pub enum StoreError {
         /// The bound.
         bound: usize,
     },
+    /// The owner has as many as it may have.
+    #[error("{limit} {what} are the limit")]
+    LimitReached {
+        /// What there is a limit of, with its owner.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// Other writers kept changing the same items; nothing was written. Try again later.
     #[error("{operation} gave up: other writers kept changing the same items")]
     Contended {

@@ -21,6 +21,8 @@ pub(crate) enum Condition {
     AtMost(&'static str, AttributeValue),
     /// The attribute is more than this.
     MoreThan(&'static str, AttributeValue),
+    /// The attribute is there and less than this.
+    Below(&'static str, AttributeValue),
     /// The attribute is not there or less than this.
     AbsentOrBelow(&'static str, AttributeValue),
 }
@@ -77,6 +79,9 @@ impl ExpressionParameters {
             }
             Condition::MoreThan(name, value) => {
                 format!("{} > {}", self.alias_name(name), self.alias_value(value))
+            }
+            Condition::Below(name, value) => {
+                format!("{} < {}", self.alias_name(name), self.alias_value(value))
             }
             Condition::AbsentOrBelow(name, value) => {
                 let name = self.alias_name(name);

@@ -65,11 +65,18 @@ impl KeyRange {
     }
 }
 
+/// Times a limit that are read of a list whose length is limited. Lists of earlier releases, whose limits were not
+/// enforced, are longer than their limit.
+pub(crate) const READ_MARGIN: usize = 10;
+
 /// How much of a range is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ReadLimit {
     /// The first so many items.
     First(usize),
+    /// All, up to the bound. What is beyond it is left out, and an error is logged, which raises an alarm: a list of many
+    /// owners, or one that a message needs, must not fail as a whole.
+    Capped { bound: usize, what: &'static str },
     /// All; more than the bound is [`StoreError::BoundExceeded`](crate::StoreError::BoundExceeded) of `what`.
     All { bound: usize, what: &'static str },
 }

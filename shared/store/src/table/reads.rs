@@ -63,7 +63,7 @@ impl Store {
         let wanted = match read_limit {
             ReadLimit::First(count) => count,
             // One more shows that there are too many.
-            ReadLimit::All { bound, .. } => bound + 1,
+            ReadLimit::All { bound, .. } | ReadLimit::Capped { bound, .. } => bound + 1,
         };
         let mut items = Vec::new();
         let mut start = None;
@@ -95,10 +95,19 @@ impl Store {
                 break;
             }
         }
-        if let ReadLimit::All { bound, what } = read_limit
-            && items.len() > bound
-        {
-            return Err(StoreError::BoundExceeded { what, bound });
+        match read_limit {
+            ReadLimit::All { bound, what } if items.len() > bound => {
+                return Err(StoreError::BoundExceeded { what, bound });
+            }
+            ReadLimit::Capped { bound, what } if items.len() > bound => {
+                tracing::error!(
+                    what,
+                    bound,
+                    "A list is longer than its bound; the rest is left out"
+                );
+                items.truncate(bound);
+            }
+            _ => {}
         }
         Ok(items)
     }

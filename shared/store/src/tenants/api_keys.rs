@@ -1,22 +1,23 @@
 //! Keys of apps: secret ones call the API, public ones open the widget and nothing else. Both are stored as a
 //! [`KeyHash`]: whoever reads the table cannot call the API.
 
+use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 use okra_core::model::ids::AppId;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Consistency, KeyHash, Store, StoreError,
+    Consistency, KeyHash, MAX_KEYS_PER_APP, Store, StoreError,
     key::{self, Key},
+    limits::usage_limits::UsageCounter,
     table::{
         attributes::{TTL_ATTRIBUTE, expiry_value, millis_value, text_value},
+        expression::Condition,
         item::{ItemBuilder, ItemReader, read_json_item},
         key_range::{KeyRange, ReadLimit},
+        writes::TransactWriteOutcome,
     },
 };
-
-/// Secret keys of one app at most.
-pub const MAX_KEYS_PER_APP: usize = 20;
 
 /// Keys of an app that are listed at most: expired ones are there for a day.
 const MAX_KEYS_LISTED: usize = 10 * MAX_KEYS_PER_APP;
@@ -78,7 +79,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
+    /// [`StoreError::LimitReached`] for a new one beyond [`MAX_KEYS_PER_APP`].
     pub async fn put_bare_api_key(&self, hash: KeyHash, app: AppId) -> Result<(), StoreError> {
         let key = ApiKey {
             hash,
@@ -86,15 +87,42 @@ impl Store {
             created_at: None,
             expires_at: None,
         };
-        self.put_api_key(app, &key).await
+        if self.replace_api_key(app, &key).await? {
+            return Ok(());
+        }
+        self.create_api_key(app, &key).await
     }
 
-    /// Gives an app an API key, or changes what is stored of one.
+    /// Gives an app a new API key.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::LimitReached`] where the app has [`MAX_KEYS_PER_APP`], the expired ones that are still stored too.
+    pub async fn create_api_key(&self, app: AppId, key: &ApiKey) -> Result<(), StoreError> {
+        let actions = self.put_key_actions(app, key, vec![])?;
+        let counters = [UsageCounter::KeysOfApp(app)];
+        let outcome = self.transact_counted(actions, &counters).await?;
+        outcome.require_room().map(drop)
+    }
+
+    /// Changes what is stored of an API key. False, and nothing stored, where it is revoked meanwhile.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn put_api_key(&self, app: AppId, key: &ApiKey) -> Result<(), StoreError> {
+    pub async fn replace_api_key(&self, app: AppId, key: &ApiKey) -> Result<bool, StoreError> {
+        let actions = self.put_key_actions(app, key, vec![Condition::Exists])?;
+        let outcome = self.transact_write(actions).await?;
+        Ok(outcome == TransactWriteOutcome::Committed)
+    }
+
+    /// Writes a key, on these conditions, and its link in its app's list.
+    fn put_key_actions(
+        &self,
+        app: AppId,
+        key: &ApiKey,
+        conditions: Vec<Condition>,
+    ) -> Result<Vec<TransactWriteItem>, StoreError> {
         let ttl = key
             .expires_at
             .map(|at| expiry_value(at, EXPIRED_KEY_RETENTION_S));
@@ -108,11 +136,10 @@ impl Store {
             .with_json(KIND, key)?
             .with_optional(TTL_ATTRIBUTE, ttl)
             .build();
-        let actions = vec![
-            self.put_action(item, vec![])?,
+        Ok(vec![
+            self.put_action(item, conditions)?,
             self.put_action(link, vec![])?,
-        ];
-        self.transact_write(actions).await.map(drop)
+        ])
     }
 
     /// The API keys of an app, expired ones too; read strongly.

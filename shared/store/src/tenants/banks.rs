@@ -8,27 +8,25 @@ use okra_core::model::{
 };
 
 use crate::{
-    Consistency, Store, StoreError,
+    Consistency, MAX_BANKS, Store, StoreError,
     key::{self, Key},
+    limits::{
+        usage_counters::{BANK_OWNER_ATTRIBUTE, CountedWriteOutcome},
+        usage_limits::UsageCounter,
+    },
     table::{
         attributes::{Attributes, JSON_ATTRIBUTE, text_value},
         expression::Condition,
         item::{ItemBuilder, ItemReader, json_item},
-        key_range::{KeyRange, ReadLimit},
+        key_range::{KeyRange, READ_MARGIN, ReadLimit},
         writes::TransactWriteOutcome,
     },
 };
 
-/// Banks at most.
-pub const MAX_BANKS: usize = 500;
-
-/// Banks of one app at most, so that one app cannot use up [`MAX_BANKS`].
-pub const MAX_BANKS_PER_APP: usize = 20;
-
 const KIND: &str = "bank";
 
 /// The attribute of the one app that has the bank.
-const APP_ATTRIBUTE: &str = "app";
+const APP_ATTRIBUTE: &str = BANK_OWNER_ATTRIBUTE;
 
 /// A bank, and the app that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,28 +81,37 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
+    /// [`StoreError::LimitReached`] for a new one beyond [`MAX_BANKS_PER_APP`](crate::MAX_BANKS_PER_APP) or
+    /// [`MAX_BANKS`].
     pub async fn put_bank_of_app(&self, app: AppId, bank: &BankConfig) -> Result<bool, StoreError> {
         let item = ItemBuilder::new(Key::Bank(bank.id))
             .with_json(KIND, bank)?
             .with_attribute(APP_ATTRIBUTE, text_value(app))
             .build();
-        for condition in [Condition::Absent, is_owned_by(app)] {
-            if self.put_item_if(item.clone(), vec![condition]).await? {
-                return Ok(true);
-            }
+        if self
+            .put_item_if(item.clone(), vec![is_owned_by(app)])
+            .await?
+        {
+            return Ok(true);
         }
-        Ok(false)
+        let put = self.put_action(item, vec![Condition::Absent])?;
+        let counters = [UsageCounter::BanksOfApp(app), UsageCounter::AppBanks];
+        let outcome = self.transact_counted(vec![put], &counters).await?;
+        Ok(outcome.require_room()? == CountedWriteOutcome::Committed)
     }
 
-    /// Removes a bank of one app. False where it has none of that id.
+    /// Removes a bank of one app, with its circuit breaker and its ad-hoc budget. False where it has none of that id.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn delete_bank_of_app(&self, app: AppId, bank: BankId) -> Result<bool, StoreError> {
-        let delete = self.delete_action(Key::Bank(bank), vec![is_owned_by(app)])?;
-        let deleted = self.transact_write(vec![delete]).await?;
+        let actions = vec![
+            self.delete_action(Key::Bank(bank), vec![is_owned_by(app)])?,
+            self.delete_action(Key::BankBreaker(bank), vec![])?,
+            self.delete_action(Key::AdHocBudget(bank), vec![])?,
+        ];
+        let deleted = self.transact_write(actions).await?;
         Ok(matches!(deleted, TransactWriteOutcome::Committed))
     }
 
@@ -133,10 +140,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more than [`MAX_BANKS`].
+    /// [`StoreError`].
     pub async fn list_banks(&self) -> Result<Vec<OwnedBank>, StoreError> {
-        let limit = ReadLimit::All {
-            bound: MAX_BANKS,
+        let limit = ReadLimit::Capped {
+            bound: MAX_BANKS * READ_MARGIN,
             what: "banks",
         };
         let range = KeyRange::with_prefix(key::BANK_PARTITION, key::BANK_PREFIX);
@@ -150,7 +157,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more than [`MAX_BANKS`].
+    /// [`StoreError`].
     pub async fn list_banks_for_app(&self, app: AppId) -> Result<Vec<BankConfig>, StoreError> {
         let mut banks = self.list_banks().await?;
         banks.retain(|bank| bank.is_visible_to(Some(app)));

@@ -13,17 +13,16 @@ use okra_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Consistency, Store, StoreError,
+    Consistency, MAX_ENDPOINTS_PER_APP, Store, StoreError,
     key::{self, Key},
+    limits::usage_limits::UsageCounter,
     table::{
         attributes::{Attributes, JSON_ATTRIBUTE, bytes_value},
+        expression::Condition,
         item::{ItemBuilder, ItemReader},
-        key_range::{KeyRange, ReadLimit},
+        key_range::{KeyRange, READ_MARGIN, ReadLimit},
     },
 };
-
-/// Endpoints of one app at most.
-pub const MAX_ENDPOINTS_PER_APP: usize = 100;
 
 const KIND: &str = "endpoint";
 const SECRETS_ATTRIBUTE: &str = "s";
@@ -149,9 +148,19 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
+    /// [`StoreError::LimitReached`] for a new one beyond [`MAX_ENDPOINTS_PER_APP`].
     pub async fn put_endpoint(&self, endpoint: &Endpoint) -> Result<(), StoreError> {
-        self.put_item(write_endpoint(endpoint)?).await
+        let item = write_endpoint(endpoint)?;
+        if self
+            .put_item_if(item.clone(), vec![Condition::Exists])
+            .await?
+        {
+            return Ok(());
+        }
+        let put = self.put_action(item, vec![])?;
+        let counters = [UsageCounter::EndpointsOfApp(endpoint.app)];
+        let outcome = self.transact_counted(vec![put], &counters).await?;
+        outcome.require_room().map(drop)
     }
 
     /// One endpoint of an app; read eventually.
@@ -176,10 +185,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::BoundExceeded`] for more than [`MAX_ENDPOINTS_PER_APP`].
+    /// [`StoreError`].
     pub async fn list_endpoints(&self, app: AppId) -> Result<Vec<Endpoint>, StoreError> {
-        let limit = ReadLimit::All {
-            bound: MAX_ENDPOINTS_PER_APP,
+        let limit = ReadLimit::Capped {
+            bound: MAX_ENDPOINTS_PER_APP * READ_MARGIN,
             what: "endpoints of an app",
         };
         let range = KeyRange::with_prefix(key::app_partition(app), key::ENDPOINT_PREFIX);
