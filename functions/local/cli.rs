@@ -35,6 +35,8 @@ pub(crate) enum CliCommand {
     App(AppArgs),
     /// List, rotate or revoke the secret keys of an app
     Key(KeyArgs),
+    /// Add a key to the vault of the data folder: it seals from the next start on
+    VaultKey,
     /// Set how many refreshes of one product an app may request in a minute
     Limit(LimitArgs),
     /// Put the banks of a TOML file into a table on AWS

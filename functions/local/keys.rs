@@ -9,25 +9,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, bail};
-
-/// The key in `folder/name`: 32 random bytes, created when the file does not exist.
-pub(crate) fn load_or_create_key(folder: &Path, name: &str) -> anyhow::Result<[u8; 32]> {
-    let path = folder.join(name);
-    match fs::read(&path) {
-        Ok(bytes) => match bytes.try_into() {
-            Ok(key) => Ok(key),
-            Err(_) => bail!("{} must be a key of 32 bytes", path.display()),
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let mut key = [0; 32];
-            fill_random(&mut key)?;
-            write_private_file(&path, &key)?;
-            Ok(key)
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
-}
+use anyhow::Context;
 
 /// The text of a private file; `None` where it does not exist.
 pub(crate) fn read_private_file(path: &Path) -> anyhow::Result<Option<String>> {
@@ -57,29 +39,4 @@ pub(crate) fn write_private_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()
 pub(crate) fn fill_random(bytes: &mut [u8]) -> anyhow::Result<()> {
     getrandom::fill(bytes)
         .map_err(|error| anyhow::anyhow!("the system has no random numbers: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_created_once_and_only_its_owner_can_read_it() {
-        use std::os::unix::fs::PermissionsExt;
-
-        let folder = tempfile::tempdir().unwrap();
-        let created = load_or_create_key(folder.path(), "vault.key").unwrap();
-        assert_ne!(created, [0; 32]);
-        assert_eq!(
-            load_or_create_key(folder.path(), "vault.key").unwrap(),
-            created
-        );
-        let mode = fs::metadata(folder.path().join("vault.key"))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
-        fs::write(folder.path().join("vault.key"), b"short").unwrap();
-        assert!(load_or_create_key(folder.path(), "vault.key").is_err());
-    }
 }

@@ -18,6 +18,7 @@ mod receiver;
 mod replay;
 mod sandbox;
 mod system;
+mod vault_key;
 
 use std::{io::Write, process::ExitCode};
 
@@ -38,6 +39,7 @@ async fn main() -> ExitCode {
         Some(CliCommand::Serve) => demo::run_serve(options).await,
         Some(CliCommand::App(args)) => apps::run_app_command(&options, &args).await,
         Some(CliCommand::Key(args)) => apps::run_key_command(&options, &args).await,
+        Some(CliCommand::VaultKey) => vault_key::run_vault_key_command(&options),
         Some(CliCommand::Limit(args)) => apps::run_limit_command(&options, &args).await,
         Some(CliCommand::Banks(args)) => banks::run_banks_command(&args).await,
         Some(CliCommand::Replay(replay)) => replay::run_replay(&options, &replay).await,

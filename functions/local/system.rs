@@ -19,15 +19,14 @@ use okra_handlers::{
 use okra_queue::{Queue, QueueUrls, Queues};
 use okra_refresh::Refresher;
 use okra_store::Store;
-use okra_vault::Vault;
 use okra_webhooks::{AddressPolicy, Deliverer};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
     banks,
     cli::GlobalOptions,
-    keys,
     mapping::{self, QueueMapping},
+    vault_key::open_vault,
 };
 
 /// Name of the table.
@@ -47,7 +46,8 @@ const QUEUE_MAPPINGS: [QueueMapping; 3] = [
     QueueMapping {
         queue: Queue::Fetch,
         batch_size: 1,
-        concurrency: 4,
+        // A chunk of a bank that responds late takes a worker for a minute.
+        concurrency: 16,
     },
     QueueMapping {
         queue: Queue::Priority,
@@ -92,6 +92,7 @@ impl LocalSystem {
             .create_table()
             .await
             .context("the table cannot be created")?;
+        let vault = open_vault(&options.data, &store).await?;
         let queues = match &options.sqs_endpoint {
             Some(url) => {
                 create_remote_queues(&remote_aws_config("AWS_ENDPOINT_URL_SQS", url)?).await?
@@ -105,10 +106,7 @@ impl LocalSystem {
             queues,
             tick_rules: rules,
             event_bus: None,
-            vault: Arc::new(Vault::new(keys::load_or_create_key(
-                &options.data,
-                "vault.key",
-            )?)),
+            vault: Arc::new(vault),
             connectors: Connectors::new(okra_aws::rustls_client_config())?,
             address_policy: AddressPolicy::AllowLoopback,
             clock,

@@ -41,6 +41,16 @@ pub const MAX_PAGES: u32 = 1_000;
 /// Bytes that an operator may let one page have, at most.
 pub const MAX_BODY_BYTES: u32 = 32 * 1024 * 1024;
 
+/// What an app may claim for a bank that it adds: less than an operator, because the time and memory that a bank takes
+/// are those of all apps.
+const APP_BANK_CEILINGS: [(&str, u32); 5] = [
+    ("records_per_second", 50),
+    ("concurrency", 32),
+    ("deadline_ms", 15_000),
+    ("max_pages", 200),
+    ("max_body_bytes", 4 * 1024 * 1024),
+];
+
 /// Bytes of a client id at most.
 const MAX_CLIENT_ID_BYTES: usize = 256;
 
@@ -216,6 +226,30 @@ pub fn check_bank(bank: &BankConfig) -> Result<(), BankConfigError> {
     check_limits(bank)
 }
 
+/// Checks the configuration of a bank that an app adds.
+///
+/// # Errors
+///
+/// [`BankConfigError::InvalidField`]; also for limits above those that an app may claim.
+pub fn check_app_bank(bank: &BankConfig) -> Result<(), BankConfigError> {
+    check_bank(bank)?;
+    let limits = [
+        bank.limits.records_per_second,
+        u32::from(bank.limits.concurrency),
+        bank.limits.deadline_ms,
+        u32::from(bank.limits.max_pages),
+        bank.limits.max_body_bytes,
+    ];
+    for (value, (field, ceiling)) in limits.into_iter().zip(APP_BANK_CEILINGS) {
+        if value > ceiling {
+            let field = format!("limits.{field}");
+            let problem = format!("must be at most {ceiling} for a bank that an app adds");
+            return Err(BankConfigError::invalid_field(&bank.slug, field, problem));
+        }
+    }
+    Ok(())
+}
+
 fn check_identity(bank: &BankConfig) -> Result<(), ConfigProblem> {
     if bank.name.trim().is_empty() {
         return Err(ConfigProblem {
@@ -360,6 +394,23 @@ mod tests {
         assert!(toml.contains(from), "{from}");
         let error = parse_error_text(&toml.replacen(from, to, 1));
         assert!(error.starts_with(expected), "{to}: {error}");
+    }
+
+    #[test]
+    fn a_bank_that_an_app_adds_claims_no_more_than_the_defaults_and_some_pages() {
+        let mut bank = parse_bank_files(BANK_TOML).unwrap().swap_remove(0).config;
+        bank.limits = BankLimits {
+            max_pages: 200,
+            ..BankLimits::default()
+        };
+        assert_eq!(check_app_bank(&bank), Ok(()));
+        bank.limits.deadline_ms += 1;
+        assert_eq!(check_bank(&bank), Ok(()));
+        let error = check_app_bank(&bank).unwrap_err().to_string();
+        assert!(
+            error.contains("limits.deadline_ms must be at most 15000"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl Refresher {
     }
 
     /// Enqueues records of a chunk so that they come again after `wait_s` seconds; returns how many do.
-    async fn requeue_records(
+    pub(crate) async fn requeue_records(
         &self,
         chunk: &Chunk,
         records: Vec<DueEntry>,

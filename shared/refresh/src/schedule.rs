@@ -3,23 +3,36 @@
 //! The rule: a tick that is delivered twice plans the same chunks, and all intervals together never plan more than a
 //! bank's rate (law 9).
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
+use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
+    error_chain::error_chain,
     model::{
         ids::BankId,
         interval::{Interval, Tick},
     },
-    schedule::plan::{BankRate, DueEntry, divide_fairly, is_long_interval, plan_tick},
+    schedule::plan::{BankRate, Chunk, DueEntry, divide_fairly, is_long_interval, plan_tick},
 };
 use okra_queue::ChunkQueue;
+use tokio::time::timeout;
 
 use crate::{ChunkReport, RefreshError, Refresher, TickReport};
 
 /// Records refreshed in the planner's own process at most; more go through the fetch queue. Below
 /// this a message, and another function's start, cost more than the calls.
 const MAX_INLINE_RECORDS: usize = 25;
+
+/// The longest deadline of a bank's calls, in milliseconds, with which its records are refreshed in the planner's own
+/// process: a slower bank's go through the fetch queue, whose messages do not wait for each other.
+const MAX_INLINE_DEADLINE_MS: u32 = 15_000;
+
+/// How long one chunk may take in the planner's own process: less than the function has for the whole tick.
+const INLINE_CHUNK_TIME: Duration = Duration::from_secs(45);
 
 /// The time in which the chunks of a tick begin.
 const TICK_DURATION: SignedDuration = SignedDuration::from_mins(1);
@@ -43,6 +56,7 @@ impl Refresher {
         let total = due.len();
         let skipped = self.skip_known_outages(tick, &mut due).await?;
         let rates = self.bank_rates_for_tick(tick, &due).await?;
+        let slow_banks = self.find_slow_banks(rates.keys()).await;
         let slowest = BankRate::from_per_second(1);
         let plan = plan_tick(tick, due, |bank| {
             rates.get(&bank).copied().unwrap_or(slowest)
@@ -53,19 +67,61 @@ impl Refresher {
             unattainable: plan.unreachable_records,
             ..TickReport::default()
         };
-        if total <= MAX_INLINE_RECORDS && plan.chunks.iter().all(|chunk| chunk.delay_s == 0) {
-            let mut inline = ChunkReport::default();
-            for chunk in plan.chunks {
-                inline += self.refresh_chunk(chunk, false).await?;
-            }
-            report.inline = Some(inline);
-        } else {
+        let is_small = total <= MAX_INLINE_RECORDS;
+        let (inline, queued) = plan.chunks.into_iter().partition::<Vec<_>, _>(|chunk| {
+            is_small && chunk.delay_s == 0 && !slow_banks.contains(&chunk.bank)
+        });
+        // What the queue carries is handed over first: it does not wait for the rest.
+        if !queued.is_empty() {
             self.queues
-                .send_chunks(ChunkQueue::Scheduled, &plan.chunks)
+                .send_chunks(ChunkQueue::Scheduled, &queued)
                 .await?;
-            report.chunks = plan.chunks.len();
+            report.chunks = queued.len();
+        }
+        if !inline.is_empty() {
+            report.inline = Some(self.refresh_inline(inline).await?);
         }
         Ok(report)
+    }
+
+    /// Refreshes chunks side by side, so that no bank waits for another's, each within its own time.
+    async fn refresh_inline(&self, chunks: Vec<Chunk>) -> Result<ChunkReport, RefreshError> {
+        let work = chunks
+            .into_iter()
+            .map(|chunk| self.refresh_inline_chunk(chunk));
+        let mut total = ChunkReport::default();
+        for report in try_join_all(work).await? {
+            total += report;
+        }
+        Ok(total)
+    }
+
+    /// Refreshes a chunk of the tick. One that fails for a fault of our own, or takes too long, comes again through the
+    /// fetch queue where its next tick is far off; the other chunks are not concerned (law 7).
+    async fn refresh_inline_chunk(&self, chunk: Chunk) -> Result<ChunkReport, RefreshError> {
+        let (records, later) = (chunk.records.len(), chunk.clone());
+        match timeout(INLINE_CHUNK_TIME, self.refresh_chunk(chunk, false)).await {
+            Ok(Ok(report)) => return Ok(report),
+            Ok(Err(error)) => tracing::error!(
+                error = %error_chain(&error),
+                chunk.id = later.id,
+                bank.id = %later.bank,
+                "A chunk of a tick failed"
+            ),
+            Err(_) => tracing::warn!(
+                chunk.id = later.id,
+                bank.id = %later.bank,
+                "A chunk of a tick took too long"
+            ),
+        }
+        let requeued = self
+            .requeue_records(&later, later.records.clone(), 0)
+            .await?;
+        Ok(ChunkReport {
+            failed: records,
+            requeued,
+            ..ChunkReport::default()
+        })
     }
 
     /// Leaves out the records of banks that are down until after the tick and whose apps know it; returns how many. Those
@@ -90,6 +146,19 @@ impl Refresher {
             !breaker.is_some_and(|breaker| breaker.skips_record(entry.failure_state.as_ref(), end))
         });
         Ok(total - due.len())
+    }
+
+    /// The banks whose calls may take so long that their records go through the fetch queue. One whose configuration
+    /// cannot be read is none: its chunk fails with the reason.
+    async fn find_slow_banks(&self, banks: impl Iterator<Item = &BankId>) -> HashSet<BankId> {
+        let mut slow = HashSet::new();
+        for &bank in banks {
+            let config = self.bank_config(bank).await;
+            if config.is_ok_and(|config| config.limits.deadline_ms > MAX_INLINE_DEADLINE_MS) {
+                slow.insert(bank);
+            }
+        }
+        slow
     }
 
     /// The rate of each bank that has something due.

@@ -61,6 +61,19 @@ impl Vault {
         vault
     }
 
+    /// A vault with these keys: first the key that seals, then those that it replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::InvalidKey`] for no key, or more than [`MAX_KEYS`].
+    pub fn from_keys(keys: &[[u8; KEY_BYTES]]) -> Result<Self, VaultError> {
+        if keys.is_empty() || keys.len() > MAX_KEYS {
+            return Err(VaultError::InvalidKey);
+        }
+        let ciphers = keys.iter().map(|key| XChaCha20Poly1305::new(key.into()));
+        Ok(Self(ciphers.collect()))
+    }
+
     /// A vault with the keys in `OKRA_VAULT_KEY`, as [`Vault::from_base64`] reads them.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use okra_app::banks::AddBankRequest;
-use okra_connectors::{config::check_bank, security::requires_secret};
+use okra_connectors::{config::check_app_bank, security::requires_secret};
 use okra_core::model::bank::BankConfig;
 use okra_store::{Consistency, OwnedBank};
 use okra_webhooks::check_url;
@@ -86,7 +86,7 @@ fn parse_add_bank_request(request: &ApiRequest) -> Result<AddBankRequest, ApiErr
     };
     let bank: BankConfig = serde_json::from_value(Value::Object(fields))
         .map_err(|error| ApiError::invalid_field("bank", format!("cannot be read: {error}")))?;
-    check_bank(&bank).map_err(|error| ApiError::invalid_field("bank", error))?;
+    check_app_bank(&bank).map_err(|error| ApiError::invalid_field("bank", error))?;
     if secret.is_empty() && bank.oauth.as_ref().is_some_and(requires_secret) {
         let problem = "is required: the client authenticates with a secret";
         return Err(ApiError::invalid_field("oauth.client_secret", problem));

@@ -228,7 +228,7 @@ async fn an_app_has_no_more_endpoints_than_can_be_read() {
     }
     set(okra_store::MAX_ENDPOINTS_PER_APP)
         .await
-        .expect_error(StatusCode::BAD_REQUEST);
+        .expect_error(StatusCode::CONFLICT);
     set(0).await.success_data();
 }
 

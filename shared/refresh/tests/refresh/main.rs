@@ -6,6 +6,7 @@ mod circuit_breaker;
 mod deletions;
 mod product_isolation;
 mod requeues;
+mod tick_isolation;
 mod tokens;
 mod world;
 

@@ -210,11 +210,37 @@ impl RefreshWorld {
         login: NewLogin,
         months: u8,
     ) -> LinkedRecord {
+        self.link_login_at_bank(TEST_BANK, interval, login, months)
+            .await
+    }
+
+    /// Links a new login on the shortest interval at a bank that its app added, which is the sandbox bank under another id.
+    pub(crate) async fn link_at_new_bank(&self, bank: BankId) -> LinkedRecord {
+        let config = self.store.find_bank(TEST_BANK).await.unwrap().unwrap();
+        let config = BankConfig {
+            id: bank,
+            slug: format!("bank-{bank}"),
+            ..config
+        };
+        let added = self.store.put_bank_of_app(TEST_APP, &config).await;
+        assert!(added.unwrap());
+        let interval = Interval::OneMinute;
+        self.link_login_at_bank(bank, interval, NewLogin::default(), MAX_BACKFILL_MONTHS)
+            .await
+    }
+
+    async fn link_login_at_bank(
+        &self,
+        bank: BankId,
+        interval: Interval,
+        login: NewLogin,
+        months: u8,
+    ) -> LinkedRecord {
         let accounts = login.accounts;
         let login = self.bank.create_login(login).unwrap().id;
         let secret =
             ConsentSecret::from_bearer_token(self.bank.link_login(login).unwrap().into_string());
-        let config = self.store.find_bank(TEST_BANK).await.unwrap().unwrap();
+        let config = self.store.find_bank(bank).await.unwrap().unwrap();
         let now = self.clock.now();
         let facts = self
             .connectors
@@ -237,7 +263,7 @@ impl RefreshWorld {
                 record,
                 app: TEST_APP,
                 customer,
-                bank: TEST_BANK,
+                bank,
                 facts,
                 balance: None,
                 balance_seq: Seq::ZERO,
@@ -253,7 +279,7 @@ impl RefreshWorld {
             consent_clock: None,
             record,
             app: Some(TEST_APP),
-            bank: TEST_BANK,
+            bank,
             sealed_secret: sealed,
             accounts: accounts
                 .iter()
@@ -275,7 +301,7 @@ impl RefreshWorld {
             record,
             app: TEST_APP,
             customer,
-            bank: TEST_BANK,
+            bank,
             seq: Seq::ZERO,
             watermarks: ByProduct::default(),
             state_seq: Seq::ZERO,
@@ -532,6 +558,18 @@ impl RefreshWorld {
     }
 
     /// A tick of the minute the clock is in, `shift_s` seconds away.
+    /// The tick of this minute.
+    pub(crate) fn tick_now(&self, interval: Interval) -> Tick {
+        let at = self.clock.now();
+        Tick { interval, at }
+    }
+
+    /// Deletes the configuration of a bank although records are linked there.
+    pub(crate) async fn delete_bank_config(&self, bank: BankId) {
+        let deleted = self.store.delete_bank_of_app(TEST_APP, bank).await;
+        assert!(deleted.unwrap());
+    }
+
     pub(crate) async fn run_tick(&self, interval: Interval, shift_s: i64) -> TickReport {
         let at = self.clock.now() + SignedDuration::from_secs(shift_s);
         self.refresher

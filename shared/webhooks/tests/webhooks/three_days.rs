@@ -912,7 +912,7 @@ async fn run_plan(plan: &ThreeDayPlan) {
             break;
         }
         run.run_until(then).await;
-        run.apply_event(*happens).await;
+        Box::pin(run.apply_event(*happens)).await;
         run.handle_until_idle().await;
         if n % CHECKED == 0 {
             run.check_slots().await;
