@@ -8,6 +8,7 @@ mod apps;
 mod banks;
 mod cli;
 mod demo;
+mod http_server;
 mod keys;
 mod listen;
 mod mapping;

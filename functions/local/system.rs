@@ -25,6 +25,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use crate::{
     banks,
     cli::GlobalOptions,
+    http_server::serve_router,
     mapping::{self, QueueMapping},
     vault_key::open_vault,
 };
@@ -164,18 +165,6 @@ impl LocalSystem {
         let router = okra_web::build_router(services.clone(), okra_api::build_router(services));
         serve_router(tasks, listener, router);
     }
-}
-
-/// Serves a router until the process ends.
-pub(crate) fn serve_router(tasks: &mut JoinSet<()>, listener: TcpListener, router: axum::Router) {
-    tasks.spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "a local server ended"
-            );
-        }
-    });
 }
 
 /// The configuration of another service than the embedded one, with the environment's credentials where there are any.

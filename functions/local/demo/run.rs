@@ -12,12 +12,13 @@ use super::{app, app_events, bank_activity};
 use crate::{
     apps::create_app,
     cli::GlobalOptions,
+    http_server::serve_router,
     keys::{read_private_file, write_private_file},
     minute::MinuteClock,
     printer::LinePrinter,
     receiver::WebhookReceiver,
     sandbox::{self, LocalSandbox},
-    system::{LocalSystem, bind_local_port, serve_router},
+    system::{LocalSystem, bind_local_port},
 };
 
 /// How often what was counted is written.

@@ -31,10 +31,11 @@ use crate::{
     api_client::ApiClient,
     apps::create_app,
     cli::{GlobalOptions, ReplayArgs},
+    http_server::serve_router,
     keys::{read_private_file, write_private_file},
     output::print_line,
     receiver::WebhookReceiver,
-    system::{LocalSystem, bind_local_port, serve_router},
+    system::{LocalSystem, bind_local_port},
 };
 
 /// Webhooks a second to the replay's own receiver: as good as no limit.

@@ -42,6 +42,7 @@ fn open_connection(path: &str, schema: &str) -> rusqlite::Result<Connection> {
 ///
 /// [`EmulatorOpenError::Busy`] if another program has it locked.
 pub(crate) fn unlocked_path(storage: &Storage, name: &str) -> Result<String, EmulatorOpenError> {
+    storage.make_database_private(name)?;
     let path = storage.database_path(name);
     if matches!(storage, Storage::Memory) {
         return Ok(path);

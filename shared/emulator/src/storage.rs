@@ -1,13 +1,17 @@
 //! Where the services store their data: [`Storage`], a locked folder or memory.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File, Permissions, TryLockError},
     io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use tokio::sync::Semaphore;
+
+/// The mode of files that hold data: their owner reads and writes them.
+const PRIVATE_MODE: u32 = 0o600;
 
 /// Name of the file that is locked while the folder is in use.
 const LOCK_FILE: &str = "lock";
@@ -90,6 +94,25 @@ impl Storage {
             Self::Memory => ":memory:".to_owned(),
             Self::Folder(folder, ..) => folder.join(name).to_string_lossy().into_owned(),
         }
+    }
+
+    /// Creates the file of a database where there is none, and takes it away from everybody but its owner. SQLite gives
+    /// the files beside it the same mode.
+    ///
+    /// # Errors
+    ///
+    /// [`EmulatorOpenError::NotWritable`].
+    pub(crate) fn make_database_private(&self, name: &str) -> Result<(), EmulatorOpenError> {
+        let Self::Folder(folder, ..) = self else {
+            return Ok(());
+        };
+        let path = folder.join(name);
+        let mut options = File::options();
+        options.create(true).append(true).mode(PRIVATE_MODE);
+        options
+            .open(&path)
+            .and_then(|file| file.set_permissions(Permissions::from_mode(PRIVATE_MODE)))
+            .map_err(|error| not_writable(folder, error))
     }
 
     /// Runs work that may touch the disk: for memory at once, for a folder on a thread that may block.

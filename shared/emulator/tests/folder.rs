@@ -276,3 +276,23 @@ async fn a_queue_that_is_created_again_changes_and_keeps_its_messages() {
         clock.set_time(clock.now() + SignedDuration::from_secs(5));
     }
 }
+
+#[test]
+fn only_its_owner_can_read_the_files_of_a_folder() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    // An earlier release left its database for all to read.
+    let database = folder.path().join("queues.sqlite");
+    fs::write(&database, b"").unwrap();
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o644)).unwrap();
+    let _open = open_with_queues(folder.path());
+    for file in fs::read_dir(folder.path()).unwrap() {
+        let file = file.unwrap();
+        if file.file_name() == "lock" {
+            continue;
+        }
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", file.path().display());
+    }
+}

@@ -45,6 +45,8 @@ pub(crate) enum Key<'a> {
     Bank(BankId),
     /// Endpoint: `APP#<app>` / `WHK#<endpoint>`. Value: `j` its settings, `s` and `b` its sealed secrets and bearer token.
     Endpoint { app: AppId, endpoint: EndpointId },
+    /// Session of the dashboard that was signed out: `SES#<sha-256>` / `SES`. Value: none.
+    EndedSession(KeyHash),
     /// Counts of a minute: `CNT#<app>#<hour>` / `<minute>`. Value: numbers by their names.
     MinuteCounts { app: AppId, minute: u64 },
 
@@ -210,6 +212,7 @@ impl Key<'_> {
             | Self::FeedEntry { record, .. } => record_partition(*record),
             Self::ApiKey(hash) => format!("KEY#{}", hash.to_hex()),
             Self::PublicKey(hash) => format!("PUB#{}", hash.to_hex()),
+            Self::EndedSession(hash) => format!("SES#{}", hash.to_hex()),
             Self::Bank(_) => BANK_PARTITION.to_owned(),
             Self::MinuteCounts { app, minute } => {
                 counts_partition(*app, minute / u64::from(MINUTES_PER_HOUR))
@@ -246,6 +249,7 @@ impl Key<'_> {
             Self::ApiKey(_) => "KEY".to_owned(),
             Self::ApiKeyLink { hash, .. } => format!("{API_KEY_PREFIX}{}", hash.to_hex()),
             Self::PublicKey(_) => "PUB".to_owned(),
+            Self::EndedSession(_) => "SES".to_owned(),
             Self::Bank(bank) => format!("{BANK_PREFIX}{bank}"),
             Self::Endpoint { endpoint, .. } => format!("{ENDPOINT_PREFIX}{endpoint}"),
             Self::MinuteCounts { minute, .. } => minute_sort_key(*minute),
@@ -539,6 +543,7 @@ mod tests {
             Key::ApiKey(hash),
             Key::ApiKeyLink { app, hash },
             Key::PublicKey(hash),
+            Key::EndedSession(hash),
             Key::Bank(bank),
             Key::Endpoint { app, endpoint },
             Key::MinuteCounts { app, minute },

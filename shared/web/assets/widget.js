@@ -8,18 +8,49 @@
     return;
   }
 
+  if ('login' in document.body.dataset) {
+    // The window of the login at the bank. The frame that opened it hands over the session; another page cannot.
+    const stay = (text) => { document.querySelector('p').textContent = text; };
+    if (!window.opener) { stay('Open this window with the button of the page that you came from.'); return; }
+    window.addEventListener('message', async (event) => {
+      if (event.origin !== location.origin || event.source !== window.opener || typeof event.data.okraSession !== 'string') return;
+      try {
+        const headers = { 'x-okra-link': event.data.okraSession };
+        const response = await fetch('/widget/authorize', { method: 'POST', headers });
+        if (!response.ok) throw new Error(String(response.status));
+        location.replace((await response.json()).url);
+      } catch {
+        stay('This did not work. Close this window and start again where you came from.');
+      }
+    });
+    window.opener.postMessage({ okraLogin: true }, location.origin);
+    return;
+  }
+
   const step = document.getElementById('step');
   const framed = window.parent !== window;
   const link = document.body.dataset.link;
   // The grey behind the dialog is for an embedding page.
   if (!framed) document.body.classList.add('alone');
-  let page = '*', session = null, timer = null, popup = null, closing = false;
+  let page = '*', session = null, timer = null, popup = null, waiting = null, closing = false;
 
   // Each message has exactly one of ifameLoaded (as Okra spells it), success, error, close, beforeClose, event.
   const postToPage = (kind, data) => { if (framed) window.parent.postMessage({ ...data, [kind]: true }, page); };
   const postEvent = (name, data) => { if (page !== '*') postToPage('event', { event_name: name, ...data }); };
 
   const stop = () => { clearTimeout(timer); timer = null; };
+
+  // The window of the login gets the session once it waits for it and the bank is chosen.
+  const handOver = () => {
+    if (!waiting || !step.querySelector('[data-go]')) return;
+    waiting.postMessage({ okraSession: session }, location.origin);
+    waiting = null;
+  };
+  window.addEventListener('message', (event) => {
+    if (event.origin !== location.origin || !event.data || event.data.okraLogin !== true || !session) return;
+    waiting = event.source;
+    handOver();
+  });
 
   const show = (html, quiet) => {
     stop();
@@ -43,9 +74,11 @@
     if (now.dataset.again) {
       timer = setTimeout(() => send({ action: now.dataset.again, look: now.dataset.look || 0 }, true), Number(now.dataset.after));
     }
-    const go = now.querySelector('[data-go]');
-    if (go && !quiet && popup) {
-      if (popup.closed) popup = null; else popup.location.replace(go.href);
+    handOver();
+    // The step did not lead to the bank: its window has nothing to show.
+    if (!quiet && popup && !now.querySelector('[data-go]')) {
+      popup.close();
+      popup = waiting = null;
     }
     return now;
   };
@@ -145,7 +178,7 @@
     const need = form.querySelector('[data-need]');
     if (need && !fields.has(need.dataset.need)) { need.hidden = false; return; }
     // Opened during the click: later a browser would block the window.
-    if ('popup' in form.dataset) popup = window.open('about:blank', 'okra-bank', 'popup,width=480,height=760');
+    if ('popup' in form.dataset) popup = window.open('/widget/login', 'okra-bank', 'popup,width=480,height=760');
     fields.set('action', form.dataset.action);
     send(fields);
   });

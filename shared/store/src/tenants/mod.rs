@@ -4,6 +4,7 @@
 pub(crate) mod api_keys;
 pub(crate) mod apps;
 pub(crate) mod banks;
+pub(crate) mod ended_sessions;
 pub(crate) mod endpoints;
 pub(crate) mod key_hash;
 pub(crate) mod minute_counts;

@@ -1,8 +1,9 @@
 //! Who is signed in: [`SessionCookie`] is the content of the cookie, which the vault seals; a handler takes an
 //! [`AppSession`], or a [`SubmittedForm`], whose token was checked against it.
 //!
-//! The rule: the table holds no sessions. The cookie holds the app and the hash of the key that signed in, and each
-//! request looks the hash up, so that a revoked key ends its sessions at once.
+//! The rule: the cookie holds the session. The app and the hash of the key that signed in are in it, and each request
+//! looks the hash up, so that a revoked key ends its sessions at once. The table holds only which sessions were signed
+//! out: a copy of their cookie is worth nothing.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use axum::{
 };
 use cookie::{Cookie, SameSite};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use okra_app::AppScope;
 use okra_core::model::ids::AppId;
 use okra_store::{App, KeyHash};
@@ -119,6 +120,16 @@ impl SessionCookie {
         Ok(build_cookie(web, BASE64URL_NOPAD.encode(&sealed), age_s))
     }
 
+    /// Ends the session of a request, wherever its cookie was copied to.
+    pub(crate) async fn end_session(web: &WebState, headers: &HeaderMap) -> Result<(), PageError> {
+        let Some(session) = Self::from_headers(web, headers) else {
+            return Ok(());
+        };
+        let expires_at = Timestamp::from_second(session.expires_s).map_err(PageError::internal)?;
+        let id = KeyHash::hash_secret(&session.csrf);
+        Ok(web.services.store.end_session(id, expires_at).await?)
+    }
+
     /// The cookie that ends the session in the browser.
     pub(crate) fn removal_cookie(web: &WebState) -> Cookie<'static> {
         build_cookie(web, String::new(), 0)
@@ -164,7 +175,12 @@ impl AppSession {
             return Ok(None);
         };
         let store = &web.services.store;
-        if store.find_app_by_key(key_hash, web.now()).await? != Some(owner) {
+        let (key_owner, is_ended) = futures::future::try_join(
+            store.find_app_by_key(key_hash, web.now()),
+            store.is_session_ended(KeyHash::hash_secret(&session.csrf)),
+        )
+        .await?;
+        if key_owner != Some(owner) || is_ended {
             return Ok(None);
         }
         let query = parts.uri.query().unwrap_or_default();

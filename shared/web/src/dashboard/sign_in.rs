@@ -117,8 +117,10 @@ pub(crate) async fn submit_sign_in(
 
 pub(crate) async fn sign_out(
     State(web): State<Arc<WebState>>,
+    headers: HeaderMap,
     _: SubmittedForm,
 ) -> Result<Response, PageError> {
+    SessionCookie::end_session(&web, &headers).await?;
     let to = Redirect::to("/dashboard/sign-in");
     with_cookie(to.into_response(), &SessionCookie::removal_cookie(&web))
 }

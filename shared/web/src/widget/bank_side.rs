@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::State,
-    http::{StatusCode, Uri},
+    http::{HeaderMap, StatusCode, Uri},
     response::Response,
 };
 use data_encoding::BASE64URL_NOPAD;
@@ -18,16 +18,19 @@ use okra_core::model::{
 use okra_refresh::open_client_secret;
 use okra_vault::generate_nonce;
 
-use super::link_session::{
-    self as session, AuthorizationState as Returned, BankAuthorization, BankLinkError,
-    OfferedAccount,
+use super::{
+    browser_proof::{CALLBACK_PATH, is_same_browser},
+    link_session::{
+        self as session, AuthorizationState as Returned, BankAuthorization, BankLinkError,
+        OfferedAccount,
+    },
 };
 use crate::{
     components::document as shell, form::FormFields, page_error::PageError, web_state::WebState,
 };
 
 fn redirect_uri(web: &WebState) -> String {
-    format!("{}/widget/callback", web.services.public_url)
+    format!("{}{CALLBACK_PATH}", web.services.public_url)
 }
 
 /// What a customer is shown of a bank's fault. The fault itself is logged for the operator.
@@ -91,6 +94,7 @@ pub(crate) async fn start_authorization(
             pkce_verifier,
             consent_id: login.consent_id,
             authorization_url: login.authorization_url,
+            browser_hash: None,
         }),
         Err(fault) => Err(to_link_error(bank, &fault)),
     })
@@ -133,22 +137,28 @@ pub(crate) async fn revoke_unused_consent(
 /// The customer comes back: the page of the window that was open at the bank.
 pub(crate) async fn handle_callback(
     State(web): State<Arc<WebState>>,
+    headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, PageError> {
     let query = FormFields::parse(uri.query().unwrap_or_default().as_bytes());
-    let returned = complete_authorization(&web, &query).await?;
+    let returned = complete_authorization(&web, &headers, &query).await?;
     let (status, title, sentence) = match returned {
-        Some(true) => (
+        CallbackOutcome::Authorised => (
             StatusCode::OK,
             "You are logged in",
             "You can close this window and go on where you came from.",
         ),
-        Some(false) => (
+        CallbackOutcome::NotAuthorised => (
             StatusCode::OK,
             "Nothing was shared",
             "You can close this window and try again where you came from.",
         ),
-        None => (
+        CallbackOutcome::OtherBrowser => (
+            StatusCode::BAD_REQUEST,
+            "This login began in another browser",
+            "Nothing was shared. Somebody may have sent you the bank's address. Link your bank only where you began yourself.",
+        ),
+        CallbackOutcome::NobodyWaits => (
             StatusCode::BAD_REQUEST,
             "This login is over",
             "It was used before or took too long. Close this window and start again.",
@@ -158,25 +168,41 @@ pub(crate) async fn handle_callback(
     Ok(shell::html_response(status, page))
 }
 
-/// True where the customer came back with a consent, false without one; `None` where nobody waits.
+/// How a return from the bank ended.
+enum CallbackOutcome {
+    /// With a consent.
+    Authorised,
+    /// Without one.
+    NotAuthorised,
+    /// The browser is not the one in which the login began; the code was not used.
+    OtherBrowser,
+    /// No session waits for this return.
+    NobodyWaits,
+}
+
 async fn complete_authorization(
     web: &WebState,
+    headers: &HeaderMap,
     query: &FormFields,
-) -> Result<Option<bool>, PageError> {
+) -> Result<CallbackOutcome, PageError> {
     let Some(state) = Returned::open_sealed(web, query.get("state")) else {
-        return Ok(None);
+        return Ok(CallbackOutcome::NobodyWaits);
     };
     let Some(mut open) = session::load_session(web, &state.session_token).await? else {
-        return Ok(None);
+        return Ok(CallbackOutcome::NobodyWaits);
     };
-    // A visit is used once: it is taken before the code is.
-    let visit = open.link.authorization.take();
-    let Some(visit) = visit.filter(|visit| visit.nonce == state.nonce) else {
-        return Ok(None);
+    // A login is used once: it is taken before the code is.
+    let login = open.link.authorization.take();
+    let Some(login) = login.filter(|login| login.nonce == state.nonce) else {
+        return Ok(CallbackOutcome::NobodyWaits);
     };
+    if !is_same_browser(&login, headers) {
+        tracing::warn!(app.id = %open.link.app, "A login at a bank ended in another browser than it began in");
+        return Ok(CallbackOutcome::OtherBrowser);
+    }
     open.link.reading_since_s = Some(web.now().as_second());
     if !open.save_session(web).await? {
-        return Ok(None);
+        return Ok(CallbackOutcome::NobodyWaits);
     }
     let mut open = open.after_save();
     open.link.reading_since_s = None;
@@ -184,25 +210,30 @@ async fn complete_authorization(
         Some(bank) => web.services.store.find_bank(bank).await?,
         None => None,
     };
-    let Some(bank) = bank else { return Ok(None) };
+    let Some(bank) = bank else {
+        return Ok(CallbackOutcome::NobodyWaits);
+    };
     let exchanged = match query.get("code") {
         "" => Err(match query.get("error") {
             "temporarily_unavailable" | "server_error" => BankLinkError::BankUnavailable,
             "access_denied" => BankLinkError::AccessDenied,
             _ => BankLinkError::MalformedResponse,
         }),
-        code => exchange_code(web, &bank, code, &visit).await?,
+        code => exchange_code(web, &bank, code, &login).await?,
     };
-    let good = exchanged.is_ok();
-    match exchanged {
+    let outcome = match exchanged {
         Ok((consent, offered)) => {
             open.link.consent = Some(consent);
             open.link.offered_accounts = offered;
+            CallbackOutcome::Authorised
         }
-        Err(problem) => open.link.bank_error = Some(problem),
-    }
+        Err(problem) => {
+            open.link.bank_error = Some(problem);
+            CallbackOutcome::NotAuthorised
+        }
+    };
     open.save_session(web).await?;
-    Ok(Some(good))
+    Ok(outcome)
 }
 
 /// A consent that its user has authorised, and the accounts that it covers.

@@ -13,7 +13,7 @@ use okra_core::model::{
     ids::{AccountId, AppId, BankId},
     snapshot::utc_date,
 };
-use okra_store::{App, Consistency, KeyHash, MAX_OPTIONS_BYTES, RecordStatus};
+use okra_store::{App, CallLimit, Consistency, KeyHash, MAX_OPTIONS_BYTES, MINUTE_S, RecordStatus};
 use okra_vault::secrets_match;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -28,6 +28,12 @@ use crate::{page_error::PageError, web_state::WebState};
 
 /// Bytes of the options that a page passes to the widget at most.
 const MAX_BEGIN_BODY_BYTES: usize = 32 * 1024;
+
+/// Sessions that the public key of an app begins at most: whoever reads the key on a page can.
+const SESSION_LIMIT: CallLimit = CallLimit {
+    max_calls: 300,
+    window_s: MINUTE_S,
+};
 
 /// What the frame was passed.
 #[derive(Deserialize)]
@@ -109,6 +115,7 @@ async fn try_begin_session(
         return Err(BeginError::rejected(StatusCode::FORBIDDEN, message));
     }
     let mut begin = read_request(body).await?;
+    let is_webhook_of_page = names_webhook(&begin.options);
     let short_link_app = resolve_short_link(web, &mut begin).await?;
     let app = match short_link_app {
         Some(app) => web.services.store.find_app(app).await?,
@@ -127,12 +134,25 @@ async fn try_begin_session(
         );
         return Err(BeginError::rejected(StatusCode::FORBIDDEN, message));
     }
+    let now = web.now();
+    if !web
+        .services
+        .store
+        .count_call(app.id, "widget", SESSION_LIMIT, now)
+        .await?
+    {
+        let message = "The widget of this app is opened too often. Try again in a minute.";
+        return Err(BeginError::rejected(StatusCode::TOO_MANY_REQUESTS, message));
+    }
     // What the page requests.
     let link_options =
         options::parse_options(&begin.options).map_err(BeginError::invalid_option)?;
     let warnings = options::collect_warnings(&begin.options, app.environment);
     let mut link = LinkProgress::new(app.id, begin.origin, link_options);
     validate_options(web, &app, &mut link).await?;
+    if is_webhook_of_page {
+        check_webhook_host(web, &app, &link).await?;
+    }
     // The session and its first step.
     let first_step = render_first_step(web, &link).await?;
     let token = link_session::create_session(web, &link).await?;
@@ -230,6 +250,42 @@ async fn validate_options(
         Some((account, bank)) => resolve_reauthorisation(web, app, link, account, bank).await,
         None => Ok(()),
     }
+}
+
+/// True where the options of a page name a webhook URL.
+fn names_webhook(options: &Map<String, Value>) -> bool {
+    let refresh = options.get("refresh").and_then(Value::as_object);
+    options.contains_key("callback_url")
+        || refresh.is_some_and(|refresh| refresh.contains_key("webhook_url"))
+}
+
+/// Checks that a webhook URL that a page names is on a host that the app registered with its secret key: of an endpoint,
+/// or of a page that may open the widget. Whoever reads the public key on a page could have the data sent to himself.
+async fn check_webhook_host(
+    web: &WebState,
+    app: &App,
+    link: &LinkProgress,
+) -> Result<(), BeginError> {
+    let Some(host) = link.options.webhook_host() else {
+        return Ok(());
+    };
+    let endpoints = web.services.store.list_endpoints(app.id).await?;
+    let urls = endpoints.iter().map(|endpoint| endpoint.url.as_str());
+    let mut registered = urls.chain(app.widget_origins.iter().map(String::as_str));
+    if registered.any(|url| url_host(url).as_deref() == Some(&host))
+        || may_embed(app, &format!("https://{host}"))
+    {
+        return Ok(());
+    }
+    Err(BeginError::invalid_option(format!(
+        "The webhook URL is on {host}, which the app did not register. Set an endpoint there with webhooks/set, or add \
+         its origin on the dashboard, under Keys."
+    )))
+}
+
+/// The host of a URL; `None` where it has none.
+fn url_host(url: &str) -> Option<String> {
+    url::Url::parse(url).ok()?.host_str().map(str::to_owned)
 }
 
 /// Checks that what webhooks echo is not too long.

@@ -92,6 +92,22 @@ pub(crate) fn render_message(title: &str, sentence: &str, closes_itself: bool) -
     }
 }
 
+/// The window of a login, until its script has where to go on to.
+pub(crate) fn render_login_window() -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            (render_head("Going to your bank", true))
+            body.returned data-login {
+                div.dialog { main {
+                    h1 { "Going to your bank" }
+                    p role="status" { "One moment…" }
+                } }
+            }
+        }
+    }
+}
+
 /// The widget's document, which its script fills; for a short link where one is named.
 fn render_dialog(short_url: Option<&str>) -> Markup {
     html! {

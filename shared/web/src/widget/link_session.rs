@@ -2,6 +2,7 @@
 //!
 //! Only the hash of the session's token is stored, and each save succeeds only where no other call saved in between.
 
+use axum::http::HeaderMap;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::civil::Date;
 use okra_connectors::{ConsentId, ConsentSecret};
@@ -18,6 +19,9 @@ use zeroize::Zeroizing;
 
 use super::options::LinkOptions;
 use crate::{page_error::PageError, web_state::WebState};
+
+/// The header that carries the session's token.
+const SESSION_HEADER: &str = "x-okra-link";
 
 /// What the seals are for: neither opens for the other purpose.
 const SESSION_SEAL_PURPOSE: &[u8] = b"link session";
@@ -42,6 +46,9 @@ pub(crate) struct LinkProgress {
     /// The login at the bank that is in progress.
     #[serde(rename = "visit")]
     pub(crate) authorization: Option<BankAuthorization>,
+    /// Logins at banks that were started.
+    #[serde(rename = "logins", default)]
+    pub(crate) login_count: u32,
     /// Since when the accounts are fetched from the bank, after the customer returned: seconds since 1970.
     #[serde(rename = "reading_s")]
     pub(crate) reading_since_s: Option<i64>,
@@ -83,6 +90,9 @@ pub(crate) struct BankAuthorization {
     /// Where the customer is sent.
     #[serde(rename = "url")]
     pub(crate) authorization_url: String,
+    /// The hash of the secret in the cookie of the browser that the customer was sent there with; `None` before that.
+    #[serde(rename = "browser", default)]
+    pub(crate) browser_hash: Option<String>,
 }
 
 /// An account that the bank's consent covers.
@@ -139,6 +149,7 @@ impl LinkProgress {
             renewed_consent: None,
             bank: None,
             authorization: None,
+            login_count: 0,
             reading_since_s: None,
             consent: None,
             offered_accounts: vec![],
@@ -155,6 +166,14 @@ pub(crate) struct OpenLinkSession {
     pub(crate) link: LinkProgress,
     token_hash: KeyHash,
     version: u64,
+}
+
+/// The token of the session that a request is of; empty where it names none.
+pub(crate) fn find_session_token(headers: &HeaderMap) -> &str {
+    headers
+        .get(SESSION_HEADER)
+        .and_then(|it| it.to_str().ok())
+        .unwrap_or_default()
 }
 
 /// Creates a session. Returns its token, of which only the hash is stored.

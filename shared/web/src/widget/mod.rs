@@ -6,11 +6,13 @@
 //! credentials.
 //!
 //! [`frame`] serves the documents, [`begin`] checks who opens the frame and makes a [`link_session`], [`steps`] renders
-//! what the customer sees, and [`bank_side`] is the login at the bank. A session begins with the app's public key and
+//! what the customer sees, and [`bank_side`] is the login at the bank, which ends in
+//! the browser that began it ([`browser_proof`]). A session begins with the app's public key and
 //! client token, and only where the page that opened the frame is of an origin that the app allows.
 
 mod bank_side;
 mod begin;
+mod browser_proof;
 mod frame;
 mod link_session;
 mod options;
@@ -37,5 +39,10 @@ pub(crate) fn widget_routes() -> Router<Arc<WebState>> {
         .route("/link/{name}", get(frame::serve_link_page))
         .route("/widget/begin", post(begin::begin_session))
         .route("/widget/step", post(steps::handle_step))
-        .route("/widget/callback", get(bank_side::handle_callback))
+        .route("/widget/login", get(browser_proof::serve_login_window))
+        .route("/widget/authorize", post(browser_proof::authorize_browser))
+        .route(
+            browser_proof::CALLBACK_PATH,
+            get(bank_side::handle_callback),
+        )
 }

@@ -79,6 +79,12 @@ impl LinkOptions {
         schedule
     }
 
+    /// The host that the data is sent to, where the page names one.
+    pub(crate) fn webhook_host(&self) -> Option<String> {
+        let url = url::Url::parse(self.webhook_url.as_deref()?).ok()?;
+        url.host_str().map(str::to_owned)
+    }
+
     /// What is wrong with the webhook URL: the option, and the rule that the URL breaks.
     pub(crate) fn check_webhook_url(
         &self,

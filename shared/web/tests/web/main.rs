@@ -14,6 +14,7 @@ mod world;
 mod recipes;
 
 mod record;
+mod sign_out;
 mod signed;
 mod tenancy;
 mod visitor;

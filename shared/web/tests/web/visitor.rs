@@ -2,7 +2,10 @@
 
 use axum::{
     body::{Body, to_bytes},
-    http::{Method, Request, StatusCode, header::LOCATION},
+    http::{
+        Method, Request, StatusCode,
+        header::{COOKIE, LOCATION, SET_COOKIE},
+    },
 };
 use okra_core::model::{
     bank::{BankConfig, ClientAuth, OAuthClient},
@@ -81,6 +84,8 @@ pub(crate) async fn begin_widget(world: &ApiWorld, options: &Value) -> TestRespo
 pub(crate) struct WidgetClient<'a> {
     world: &'a ApiWorld,
     session: String,
+    /// What the browser holds that began the last login.
+    pub(crate) browser_cookie: Option<String>,
     /// What it shows.
     pub(crate) html: String,
 }
@@ -93,6 +98,7 @@ impl<'a> WidgetClient<'a> {
         Self {
             world,
             session: began["session"].as_str().unwrap().to_owned(),
+            browser_cookie: None,
             html: began["html"].as_str().unwrap().to_owned(),
         }
     }
@@ -112,9 +118,46 @@ impl<'a> WidgetClient<'a> {
 
     /// Agrees, logs in at the bank and returns: the accounts can be chosen then.
     pub(crate) async fn give_consent(&mut self) -> &str {
+        let back = self.authorise_at_bank().await;
+        let returned = self
+            .return_from_bank(&back, self.browser_cookie.clone())
+            .await;
+        assert_eq!(returned.status, StatusCode::OK, "{}", returned.text);
+        self.take_step(&[("action", "wait")]).await
+    }
+
+    /// Goes on to the bank: where that is, and what the browser holds then.
+    async fn start_bank_login(&mut self) -> String {
         self.take_step(&[("action", "go")]).await;
-        let href = self.html.split_once("href=\"").unwrap().1;
-        let href = href.split_once('"').unwrap().0.replace("&amp;", "&");
+        let request = Request::post("/widget/authorize").header("x-okra-link", &self.session);
+        let response = self
+            .world
+            .send_request(request.body(Body::empty()).unwrap())
+            .await;
+        assert_eq!(response.status, StatusCode::OK, "{}", response.text);
+        let cookie = response.headers[SET_COOKIE].to_str().unwrap();
+        self.browser_cookie = Some(cookie.split(';').next().unwrap().to_owned());
+        response.parse_json()["url"].as_str().unwrap().to_owned()
+    }
+
+    /// Returns from the bank in a browser with this cookie.
+    pub(crate) async fn return_from_bank(
+        &self,
+        path: &str,
+        cookie: Option<String>,
+    ) -> TestResponse {
+        let mut request = Request::get(path);
+        if let Some(cookie) = cookie {
+            request = request.header(COOKIE, cookie);
+        }
+        self.world
+            .send_request(request.body(Body::empty()).unwrap())
+            .await
+    }
+
+    /// Agrees and logs in at the bank: where the bank sends the browser back to.
+    pub(crate) async fn authorise_at_bank(&mut self) -> String {
+        let href = self.start_bank_login().await;
         let (_, path) = href.split_once("/open-banking").unwrap();
         let bank = self.world.bank.api_router();
         let path = format!("/open-banking{path}");
@@ -140,10 +183,9 @@ impl<'a> WidgetClient<'a> {
         let allow = [("visit", visit.as_str()), ("action", "allow")];
         let back = bank.oneshot(form(&allow)).await.unwrap();
         let back = back.headers()[LOCATION].to_str().unwrap().to_owned();
-        let back = back.strip_prefix("https://sync.example").unwrap();
-        let returned = self.world.call_api(Method::GET, back, None, "").await;
-        assert_eq!(returned.status, StatusCode::OK, "{}", returned.text);
-        self.take_step(&[("action", "wait")]).await
+        back.strip_prefix("https://sync.example")
+            .unwrap()
+            .to_owned()
     }
 
     /// The accounts that can be chosen.

@@ -221,6 +221,16 @@ async fn options_that_cannot_lead_to_a_link_are_an_error_before_it() {
     .await;
     let large = json!({ "options": { "a": "x".repeat(300) }, "meta": { "b": "x".repeat(300) } });
     check(large, "options and meta have more than 512 bytes").await;
+    let unregistered = json!({ "callback_url": "https://app.example/hook" });
+    check(
+        unregistered,
+        "The webhook URL is on app.example, which the app did not register",
+    )
+    .await;
+    let endpoint = json!({ "url": "https://app.example/webhooks" });
+    post_to_api(&world, "webhooks/set", endpoint)
+        .await
+        .success_data();
     let good = json!({
         "callback_url": "https://app.example/hook", "filter": { "banks": ["guaranty-trust-bank"] },
     });
@@ -246,4 +256,58 @@ async fn a_consent_without_a_record_is_revoked() {
     assert!(failed.contains("data-error"), "{failed}");
     let text = visible_text(failed);
     assert!(text.contains("your consent was revoked there"), "{text}");
+}
+
+#[tokio::test]
+async fn a_login_that_ends_in_another_browser_links_nothing() {
+    let world = build_world().await;
+    let mut widget = WidgetClient::open_widget(&world, &json!({})).await;
+    let bank = BANK.to_string();
+    widget
+        .take_step(&[("action", "bank"), ("bank", &bank)])
+        .await;
+    // Somebody else follows the bank's address and consents: with no cookie, and with that of another login.
+    let back = widget.authorise_at_bank().await;
+    let mut other = WidgetClient::open_widget(&world, &json!({})).await;
+    other
+        .take_step(&[("action", "bank"), ("bank", &bank)])
+        .await;
+    other.authorise_at_bank().await;
+    for cookie in [None, other.browser_cookie.clone()] {
+        let returned = widget.return_from_bank(&back, cookie).await;
+        assert_eq!(returned.status, StatusCode::BAD_REQUEST);
+        let text = visible_text(&returned.text);
+        assert!(text.contains("began in another browser"), "{text}");
+        let waits = widget.take_step(&[("action", "wait")]).await;
+        assert!(waits.contains("Waiting for you to log in"), "{waits}");
+    }
+    // The browser that began still can.
+    let cookie = widget.browser_cookie.clone();
+    let returned = widget.return_from_bank(&back, cookie.clone()).await;
+    assert_eq!(returned.status, StatusCode::OK, "{}", returned.text);
+    // And once only.
+    let returned = widget.return_from_bank(&back, cookie).await;
+    assert_eq!(returned.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_session_that_starts_login_after_login_is_stopped_and_others_are_not() {
+    let world = build_world().await;
+    let bank = BANK.to_string();
+    let mut widget = WidgetClient::open_widget(&world, &json!({})).await;
+    widget
+        .take_step(&[("action", "bank"), ("bank", &bank)])
+        .await;
+    for _ in 0..10 {
+        let shown = widget.take_step(&[("action", "go")]).await;
+        assert!(shown.contains("Waiting for you to log in"), "{shown}");
+    }
+    let shown = widget.take_step(&[("action", "go")]).await;
+    assert!(shown.contains("limits how often"), "{shown}");
+    let mut other = WidgetClient::open_widget(&world, &json!({})).await;
+    other
+        .take_step(&[("action", "bank"), ("bank", &bank)])
+        .await;
+    let shown = other.take_step(&[("action", "go")]).await;
+    assert!(shown.contains("Waiting for you to log in"), "{shown}");
 }

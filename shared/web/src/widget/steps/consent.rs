@@ -80,6 +80,7 @@ pub(crate) fn render_consent(link: &LinkProgress, bank: &BankConfig, today: Date
                 @if schedule.transactions.is_some() { dt { "Since" } dd { (format_date(since)) } }
                 dt { "How often" } dd { (describe_schedule(schedule)) "; " (app) " can change how often, and not what" }
                 dt { "How long" } dd { "until you or the bank end it; most banks ask again after 90 days" }
+                @if let Some(host) = link.options.webhook_host() { dt { "Sent to" } dd { (host) } }
                 dt { "Never" } dd { "your password, and moving money" }
             }
             form data-action="go" data-popup {

@@ -38,9 +38,6 @@ use crate::{
     web_state::WebState,
 };
 
-/// The header that carries the session's token.
-const SESSION_HEADER: &str = "x-okra-link";
-
 /// What the customer sees first.
 pub(crate) async fn render_first_step(
     web: &WebState,
@@ -66,10 +63,7 @@ pub(crate) async fn handle_step(
     if !is_same_origin(&headers) {
         return Ok(StatusCode::FORBIDDEN.into_response());
     }
-    let token = headers
-        .get(SESSION_HEADER)
-        .and_then(|it| it.to_str().ok())
-        .unwrap_or_default();
+    let token = link_session::find_session_token(&headers);
     let Some(mut open) = link_session::load_session(&web, token).await? else {
         let page =
             render_ended_step("This took longer than an hour. Close the window and start again.");
