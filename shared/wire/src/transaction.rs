@@ -22,7 +22,7 @@ pub struct TransactionResource {
     id: TransactionId,
     __v: u8,
     trans_date: IsoInstant,
-    cleared_date: Option<IsoInstant>,
+    cleared_date: IsoInstant,
     /// Open banking has no raw texts of dates: the same as ISO dates.
     unformatted_trans_date: String,
     unformatted_cleared_date: String,
@@ -156,17 +156,16 @@ impl TransactionResource {
             Direction::Debit => (None, Some(amount)),
         };
         let pending = facts.status == BookingStatus::Pending;
-        let cleared = (!pending).then(|| facts.value_at.unwrap_or(facts.booked_at));
+        // Always a date, for pending rows too: OkraDotNet's decoder stops on null.
+        let cleared = facts.value_at.unwrap_or(facts.booked_at);
         Self {
             _id: transaction.id,
             id: transaction.id,
             __v: 0,
             trans_date: IsoInstant(facts.booked_at),
-            cleared_date: cleared.map(IsoInstant),
+            cleared_date: IsoInstant(cleared),
             unformatted_trans_date: facts.booking_date().to_string(),
-            unformatted_cleared_date: cleared
-                .map(|at| utc_date(at).to_string())
-                .unwrap_or_default(),
+            unformatted_cleared_date: utc_date(cleared).to_string(),
             credit,
             debit,
             balance: facts.balance_after.map(MajorUnits),

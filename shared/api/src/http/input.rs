@@ -449,7 +449,38 @@ fn parse_form(text: &[u8]) -> Map<String, Value> {
     fields
 }
 
+/// A date as Okra's clients write it: ISO 8601 with or without a time, and the two forms in which Java writes a date
+/// where nobody chose one.
 fn parse_date(text: &str) -> Option<Date> {
+    parse_iso_date(text).or_else(|| parse_java_date(text))
+}
+
+/// `Apr 2, 2020, 10:00:00 AM` (Gson) or `Thu Apr 02 10:00:00 WAT 2020` (`Date.toString`).
+fn parse_java_date(text: &str) -> Option<Date> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let words: Vec<&str> = text
+        .split([' ', ','])
+        .filter(|word| !word.is_empty())
+        .collect();
+    let (month, day, year) = match words.as_slice() {
+        [_, month, day, _, _, year] if month.parse::<u8>().is_err() && day.len() <= 2 => {
+            (month, day, year)
+        }
+        [month, day, year, ..] => (month, day, year),
+        _ => return None,
+    };
+    let month = MONTHS.iter().position(|name| name == month)? + 1;
+    Date::new(
+        year.parse().ok()?,
+        i8::try_from(month).ok()?,
+        day.parse().ok()?,
+    )
+    .ok()
+}
+
+fn parse_iso_date(text: &str) -> Option<Date> {
     let day = text.split(['T', ' ']).next()?;
     let mut parts = day.split(['-', '/']);
     let year = parts.next()?.parse().ok()?;
@@ -477,16 +508,29 @@ mod tests {
     }
 
     #[test]
-    fn dates_come_in_four_forms() {
+    fn dates_come_in_the_forms_of_all_clients() {
         for text in [
             "2020-04-02",
             "2020/04/02",
             "2020-4-02",
             "2020-04-02T10:00:00.000Z",
+            "2020-04-02T00:30:00+01:00",
+            "Apr 2, 2020",
+            "Apr 2, 2020, 10:00:00 AM",
+            "Apr 2, 2020 10:00:00 AM",
+            "Thu Apr 02 10:00:00 WAT 2020",
         ] {
             assert_eq!(parse_date(text), Some(date(2020, 4, 2)), "{text}");
         }
-        for text in ["", "2020", "2020-13-01", "02.04.2020", "2020-04-02-01"] {
+        for text in [
+            "",
+            "2020",
+            "2020-13-01",
+            "02.04.2020",
+            "Apr 2020",
+            "Thu 02 Apr 2020",
+            "2020-04-02-01",
+        ] {
             assert_eq!(parse_date(text), None, "{text}");
         }
     }

@@ -139,7 +139,7 @@ struct DecodedTransaction {
     _id: String,
     __v: i64,
     trans_date: String,
-    cleared_date: Option<String>,
+    cleared_date: String,
     unformatted_trans_date: String,
     unformatted_cleared_date: String,
     credit: Option<Number>,

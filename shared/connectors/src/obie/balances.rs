@@ -3,11 +3,11 @@
 
 use std::cmp::Reverse;
 
-use jiff::Timestamp;
 use okra_core::model::{money::Money, snapshot::BalanceFacts};
 use serde::Deserialize;
 
 use super::{
+    date_time::BankDateTime,
     dialect::{AVAILABLE_BALANCE_TYPES, LEDGER_BALANCE_TYPES, is_converted},
     response::{
         BorrowedText, JsonObject, MalformedResponse, ObieAmount, ObieIndicator, optional_str,
@@ -31,7 +31,7 @@ struct ObieBalance<'a> {
     #[serde(borrow, rename = "Type")]
     kind: BorrowedText<'a>,
     #[serde(default)]
-    date_time: Option<Timestamp>,
+    date_time: Option<BankDateTime>,
     #[serde(default)]
     credit_line: Option<Vec<ObieCreditLine>>,
 }
@@ -54,7 +54,12 @@ impl ObieBalance<'_> {
         let mut lines = self.credit_line.iter().flatten();
         let includes_credit = lines.any(|line| line.included == Some(true));
         let converted = is_converted(optional_str(&self.amount.sub_type));
-        Some((kind, includes_credit, converted, Reverse(self.date_time)))
+        Some((
+            kind,
+            includes_credit,
+            converted,
+            Reverse(self.date_time.map(|at| at.instant)),
+        ))
     }
 }
 

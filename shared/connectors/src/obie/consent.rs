@@ -1,16 +1,16 @@
 //! Consents at the bank (`account-access-consents`): made for a user to authorise, read for when they end, and
 //! revoked. All of it is done with a token of our own client.
 
-use jiff::Timestamp;
 use okra_core::model::{
     fault::{BankFault, FaultClass},
-    snapshot::{Product, utc_date},
+    snapshot::Product,
 };
 use reqwest::{RequestBuilder, header::CONTENT_TYPE};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{
+    date_time::BankDateTime,
     errors::into_client_body,
     resource::{resource_url, with_headers},
 };
@@ -128,12 +128,13 @@ fn parse_consent_terms(body: &[u8]) -> Result<ConsentTerms, BankFault> {
         terms.transaction_from_date_time.as_deref(),
         "Data.TransactionFromDateTime",
     )?;
+    let ends = parse_optional_time(
+        terms.expiration_date_time.as_deref(),
+        "Data.ExpirationDateTime",
+    )?;
     Ok(ConsentTerms {
-        expires_at: parse_optional_time(
-            terms.expiration_date_time.as_deref(),
-            "Data.ExpirationDateTime",
-        )?,
-        transactions_from: from.map(utc_date),
+        expires_at: ends.filter(|at| !at.is_never()).map(|at| at.instant),
+        transactions_from: from.map(|at| at.day),
     })
 }
 
@@ -144,13 +145,12 @@ fn parse_consent_data<T: DeserializeOwned>(body: &[u8]) -> Result<T, BankFault> 
 }
 
 /// A date and time; banks write one that is not set as null, as an empty string, or not at all.
-fn parse_optional_time(text: Option<&str>, path: &str) -> Result<Option<Timestamp>, BankFault> {
+fn parse_optional_time(text: Option<&str>, path: &str) -> Result<Option<BankDateTime>, BankFault> {
     match text {
         None | Some("") => Ok(None),
-        Some(text) => text
-            .parse()
+        Some(text) => BankDateTime::parse(text)
             .map(Some)
-            .map_err(|_| malformed_fault(&format!("{path}: must be a date and time"))),
+            .ok_or_else(|| malformed_fault(&format!("{path}: must be a date and time"))),
     }
 }
 
@@ -197,10 +197,11 @@ mod tests {
         check(r#""ExpirationDateTime":null"#, None, None);
         check(r#""ExpirationDateTime":"""#, None, None);
         check(
-            r#""ExpirationDateTime":"2026-06-01T00:00:00+01:00","TransactionFromDateTime":"2025-01-31T23:00:00Z""#,
+            r#""ExpirationDateTime":"2026-06-01T00:00:00+01:00","TransactionFromDateTime":"2025-01-31T00:30:00+01:00""#,
             Some("2026-05-31T23:00:00Z"),
             Some("2025-01-31"),
         );
+        check(r#""ExpirationDateTime":"9999-12-31T00:00:00Z""#, None, None);
         let body = br#"{"Data":{"ExpirationDateTime":"soon"}}"#;
         let fault = parse_consent_terms(body).unwrap_err();
         assert_eq!(fault.class, FaultClass::MalformedResponse);

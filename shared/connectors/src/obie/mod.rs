@@ -11,6 +11,7 @@
 mod accounts;
 mod balances;
 mod consent;
+mod date_time;
 mod dialect;
 mod errors;
 mod login;

@@ -80,7 +80,8 @@ async fn fetch_balance(
     parse_balances(&body).map_err(BankFault::from)
 }
 
-/// Fetches the transactions from `from` on. Where pages moved while they were read, the dates in question are
+/// Fetches the transactions from `from` on. A day more is requested, because the bank's day need not begin with that of
+/// UTC. Where pages moved while they were read, the dates in question are
 /// fetched once more, and the second response counts for them.
 pub(super) async fn fetch_recent_transactions(
     call: ConsentCall<'_>,
@@ -89,7 +90,7 @@ pub(super) async fn fetch_recent_transactions(
 ) -> Result<TransactionWindow, BankFault> {
     let mut url = account_url(call.bank, bank_account_id, "transactions")?;
     url.query_pairs_mut()
-        .append_pair("fromBookingDateTime", &start_of_day(from));
+        .append_pair("fromBookingDateTime", &start_of_day(day_before(from)));
     let pages = fetch_pages(call, "transactions", url, parse_transactions).await?;
     let ambiguous_dates = find_ambiguous_dates(&pages);
     let mut rows = join_pages(pages);
@@ -103,18 +104,14 @@ pub(super) async fn fetch_recent_transactions(
     Ok(window)
 }
 
-/// Fetches the transactions with booking dates in `dates`. A day more is requested on both sides, because the bank's
-/// day need not be that of UTC.
+/// Fetches the transactions with booking dates in `dates`.
 pub(super) async fn fetch_transactions_between(
     call: ConsentCall<'_>,
     bank_account_id: &str,
     dates: RangeInclusive<Date>,
 ) -> Result<TransactionWindow, BankFault> {
     let (first, last) = (*dates.start(), *dates.end());
-    // At either end of the calendar there is no day more to request.
-    let earlier = first.yesterday().unwrap_or(first);
-    let later = last.tomorrow().unwrap_or(last);
-    let url = range_url(call, bank_account_id, earlier, later)?;
+    let url = range_url(call, bank_account_id, first, last)?;
     let mut rows = join_pages(fetch_pages(call, "transactions", url, parse_transactions).await?);
     rows.retain(|row| dates.contains(&row.booking_date()));
     Ok(TransactionWindow { from: first, rows })
@@ -145,7 +142,8 @@ pub(super) async fn fetch_range(
     })
 }
 
-/// The URL of the transactions booked on the days from `first` to `last`, both inclusive.
+/// The URL of the transactions booked on the days from `first` to `last`, both inclusive. A day more is requested on
+/// both sides, because the bank's day need not be that of UTC.
 fn range_url(
     call: ConsentCall<'_>,
     bank_account_id: &str,
@@ -154,9 +152,22 @@ fn range_url(
 ) -> Result<Url, BankFault> {
     let mut url = account_url(call.bank, bank_account_id, "transactions")?;
     url.query_pairs_mut()
-        .append_pair("fromBookingDateTime", &start_of_day(first))
-        .append_pair("toBookingDateTime", &format!("{last}T23:59:59Z"));
+        .append_pair("fromBookingDateTime", &start_of_day(day_before(first)))
+        .append_pair(
+            "toBookingDateTime",
+            &format!("{}T23:59:59Z", day_after(last)),
+        );
     Ok(url)
+}
+
+/// The day before; at the beginning of the calendar there is none.
+fn day_before(day: Date) -> Date {
+    day.yesterday().unwrap_or(day)
+}
+
+/// The day after; at the end of the calendar there is none.
+fn day_after(day: Date) -> Date {
+    day.tomorrow().unwrap_or(day)
 }
 
 fn start_of_day(date: Date) -> String {

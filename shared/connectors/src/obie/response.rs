@@ -15,6 +15,8 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
+use super::date_time::BankDateTime;
+
 /// The bank's response is not what its standard allows. States where and what is wrong, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
@@ -181,14 +183,14 @@ struct ObieMetaEnvelope {
 #[serde(rename_all = "PascalCase")]
 struct ObieMeta {
     #[serde(default)]
-    first_available_date_time: Option<jiff::Timestamp>,
+    first_available_date_time: Option<BankDateTime>,
 }
 
 /// `Meta.FirstAvailableDateTime`. It only shortens a backfill, so one that cannot be read counts as absent.
 pub(super) fn parse_first_available(body: &[u8]) -> Option<jiff::civil::Date> {
     let response: ObieMetaEnvelope = serde_json::from_slice(body).ok()?;
     let first = response.meta?.first_available_date_time?;
-    Some(okra_core::model::snapshot::utc_date(first))
+    Some(first.day)
 }
 
 /// Parses a response into its data and the link to the next page. Only where that fails is it parsed again, slower,

@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
 use okra_core::{
     model::{money::MoneyError, snapshot::TransactionFacts},
     sync::digest::{normalise_optional_text, normalise_text},
@@ -14,6 +13,7 @@ use serde::{
 };
 
 use super::{
+    date_time::BankDateTime,
     dialect::{StatusMeaning, status_meaning},
     response::{
         BorrowedText, JsonObject, MalformedResponse, ObieAmount, ObieIndicator, ObiePage,
@@ -114,9 +114,9 @@ struct ObieTransaction<'a> {
     credit_debit_indicator: ObieIndicator,
     #[serde(borrow)]
     status: BorrowedText<'a>,
-    booking_date_time: Timestamp,
+    booking_date_time: BankDateTime,
     #[serde(default)]
-    value_date_time: Option<Timestamp>,
+    value_date_time: Option<BankDateTime>,
     #[serde(borrow, default)]
     transaction_information: Option<BorrowedText<'a>>,
     #[serde(borrow, default)]
@@ -192,8 +192,8 @@ impl ObieTransaction<'_> {
                 .amount
                 .parse_unsigned()
                 .map_err(InvalidRowKind::Amount)?,
-            booked_at: truncate_to_millisecond(self.booking_date_time),
-            value_at: self.value_date_time.map(truncate_to_millisecond),
+            booked_at: self.booking_date_time.within_day(),
+            value_at: self.value_date_time.map(BankDateTime::within_day),
             description: self.choose_description(),
             reference: normalise_optional_text(optional_str(&self.transaction_reference)),
             code: self.choose_code(),
@@ -236,15 +236,8 @@ impl ObieTransaction<'_> {
     }
 }
 
-/// Cuts an instant to milliseconds: a bank that adds micro- or nanoseconds to some responses and not to others
-/// would make false changes.
-fn truncate_to_millisecond(at: Timestamp) -> Timestamp {
-    // Cutting moves an instant towards 1970, so the result is always in range.
-    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
-}
-
 /// Reads a page of transactions, of either version. Rows that were rejected, lie in the future or only inform are
-/// left out. Instants are cut to milliseconds.
+/// left out.
 ///
 /// # Errors
 ///

@@ -4,7 +4,10 @@
 use jiff::{Timestamp, civil::date};
 use okra_connectors::obie::{parse_accounts, parse_balances, parse_transactions};
 use okra_core::{
-    model::{ids::AccountId, snapshot::TransactionWindow},
+    model::{
+        ids::AccountId,
+        snapshot::{TransactionWindow, utc_date},
+    },
     sync::digest::{Digest, digest_transactions},
 };
 use proptest::prelude::*;
@@ -110,7 +113,14 @@ impl JsonWriter {
 
     fn write_instant(&mut self, ms: i64) -> String {
         let at = Timestamp::from_millisecond(ms).unwrap();
-        let offset = jiff::tz::Offset::from_hours(self.0.i8(-11..=12)).unwrap();
+        // With any offset that leaves its day: the day is what the bank wrote.
+        let drawn = jiff::tz::Offset::from_hours(self.0.i8(-11..=12)).unwrap();
+        let is_same_day = drawn.to_datetime(at).date() == utc_date(at);
+        let offset = if is_same_day {
+            drawn
+        } else {
+            jiff::tz::Offset::UTC
+        };
         let mut text = at.display_with_offset(offset).to_string();
         if self.0.bool() {
             // More digits than are stored.

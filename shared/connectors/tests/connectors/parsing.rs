@@ -301,7 +301,7 @@ fn a_fault_in_a_row_is_named_by_its_path() {
         ".MerchantDetails",
         wrong_type,
     );
-    for time in ["5eCret", "15/03/2026", "2026-03-15", "2026-03-15T10:43:07"] {
+    for time in ["5eCret", "15/03/2026", ""] {
         check(
             json!({ "BookingDateTime": time }),
             ".BookingDateTime",

@@ -22,7 +22,7 @@ use crate::bank::{
 };
 
 const FIRST_PAGE_TARGET: &str =
-    "/accounts/22289/transactions?fromBookingDateTime=2026-03-01T00%3A00%3A00Z";
+    "/accounts/22289/transactions?fromBookingDateTime=2026-02-28T00%3A00%3A00Z";
 
 async fn fetch_window(bank: &TestBank) -> Result<TransactionWindow, BankFault> {
     let mut snapshot = bank
@@ -238,14 +238,21 @@ async fn a_row_shown_again_on_the_next_page_counts_once() {
 }
 
 #[tokio::test]
-async fn rows_from_before_the_window_are_left_out() {
+async fn rows_from_before_the_window_are_left_out_by_the_banks_own_day() {
     let bank = TestBank::with_handler(|_| {
-        let rows = r#"{"Data":{"Transaction":[{"CreditDebitIndicator":"Debit","Status":"Booked",
+        let rows = r#"{"Data":{"Transaction":[
+            {"CreditDebitIndicator":"Debit","Status":"Booked","TransactionId":"February in London",
+            "BookingDateTime":"2026-02-28T23:30:00-01:00","Amount":{"Amount":"1","Currency":"NGN"}},
+            {"CreditDebitIndicator":"Debit","Status":"Booked","TransactionId":"March in Lagos",
             "BookingDateTime":"2026-03-01T00:30:00+01:00","Amount":{"Amount":"1","Currency":"NGN"}}]}}"#;
         json_response(rows)
     })
     .await;
-    assert_eq!(fetch_window(&bank).await.unwrap().rows, []);
+    let rows = fetch_window(&bank).await.unwrap().rows;
+    let [row] = rows.as_slice() else {
+        panic!("{rows:?}")
+    };
+    assert_eq!(row.bank_id.as_deref(), Some("March in Lagos"));
 }
 
 #[tokio::test]
