@@ -30,7 +30,7 @@ fn snapshot(rows: Vec<TransactionFacts>) -> Snapshot {
         accounts: vec![AccountSnapshot {
             account: ACCOUNT,
             balance: None,
-            transactions: Some(Ok(TransactionWindow { from, rows })),
+            transactions: Some(Ok(TransactionWindow::new(from, rows))),
         }],
     }
 }

@@ -332,6 +332,9 @@ impl StateInputs<'_> {
         if let Some(deletions) = &account.checks.pending_deletions {
             return Some((AvailabilityReason::RowsMissing, Some(deletions.since)));
         }
+        if account.checks.unreadable_rows.is_some() {
+            return Some((AvailabilityReason::RowsUnreadable, None));
+        }
         let mut accounts = self.backfill.as_ref()?.accounts.iter();
         let backfill = accounts.find(|it| it.account == account.id)?;
         let reason = if backfill.end.is_none() && backfill.resume_point.is_some() {

@@ -75,6 +75,7 @@ fn parse_and_digest(bencher: Bencher<'_, '_>, bank: BankVerbosity) {
     bencher.counter(BytesCount::of_slice(&body)).bench(|| {
         let page = parse_transactions(black_box(&body)).ok()?;
         let window = TransactionWindow {
+            unreadable: vec![],
             from: date(2026, 1, 1),
             rows: page.items,
         };

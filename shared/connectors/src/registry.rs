@@ -242,7 +242,9 @@ impl Connectors {
             Err(ListError::Fault(fault)) => fault,
         };
         let response_if_dates_are_at_fault = match fault.class {
-            FaultClass::ConsentRejected => BackfillResponse::DatesRejected,
+            FaultClass::ConsentRejected | FaultClass::AccountGone => {
+                BackfillResponse::DatesRejected
+            }
             FaultClass::MalformedResponse => BackfillResponse::Unreadable(fault.clone()),
             FaultClass::BankUnavailable
             | FaultClass::RateLimited

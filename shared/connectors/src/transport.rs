@@ -15,8 +15,7 @@ use okra_core::{
     },
 };
 use reqwest::{
-    Client, Method, Request, RequestBuilder, Response, StatusCode, header::RETRY_AFTER,
-    redirect::Policy,
+    Client, Request, RequestBuilder, Response, StatusCode, header::RETRY_AFTER, redirect::Policy,
 };
 use tokio::time::{Instant, timeout_at};
 use tracing::Span;
@@ -151,7 +150,7 @@ impl<'a> CallContext<'a> {
 
 /// A response that came in time.
 pub(crate) enum BankResponse {
-    /// Status 200 or 201, or 204 to a deletion; and the whole body.
+    /// Status 200, 201, or 204 without a body; and the whole body.
     Success(Vec<u8>),
     /// Another status, with the fault that it means by itself. The body is empty where no explanation is expected
     /// or it could not be read.
@@ -218,7 +217,6 @@ impl BankTransport {
         let request = request
             .build()
             .map_err(|error| BankTransportError::from(&error))?;
-        let deletes = request.method() == Method::DELETE;
 
         let response = timeout_at(deadline, self.http.execute_request(request))
             .await
@@ -226,8 +224,10 @@ impl BankTransport {
         let status = response.status();
         Span::current().record("http.response.status_code", status.as_u16());
 
-        let is_success = matches!(status, StatusCode::OK | StatusCode::CREATED)
-            || (deletes && status == StatusCode::NO_CONTENT);
+        let is_success = matches!(
+            status,
+            StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT
+        );
         if is_success {
             let body = timeout_at(deadline, read_capped_body(response, context.max_body_bytes))
                 .await

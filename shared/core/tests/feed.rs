@@ -83,6 +83,7 @@ fn commit_responses(
                 account: ACCOUNT,
                 balance: Some(Ok(balance)),
                 transactions: Some(Ok(TransactionWindow {
+                    unreadable: vec![],
                     from: date(2023, 1, 1),
                     rows,
                 })),

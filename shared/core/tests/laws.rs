@@ -11,7 +11,7 @@ use okra_core::{
         money::{Currency, Money},
         snapshot::{
             AccountSnapshot, BalanceFacts, BookingStatus, Direction, Snapshot, Transaction,
-            TransactionFacts, TransactionWindow,
+            TransactionFacts, TransactionWindow, UnreadableRow,
         },
     },
     sync::{
@@ -63,6 +63,7 @@ fn pending(row: TransactionFacts) -> TransactionFacts {
 
 fn window(rows: Vec<TransactionFacts>) -> TransactionWindow {
     TransactionWindow {
+        unreadable: vec![],
         from: date(2023, 1, 1),
         rows,
     }
@@ -342,6 +343,7 @@ fn a_row_that_is_missing_inside_the_window_is_removed_and_one_before_it_is_not()
         row(Some("new"), 30, 2, "B"),
     ]);
     let later = TransactionWindow {
+        unreadable: vec![],
         from: date(2023, 12, 1),
         rows: vec![],
     };
@@ -491,4 +493,90 @@ fn no_day_lies_between_the_windows_of_one_month_and_the_next() {
         assert!(next <= earliest_window_end(start), "{day}");
         day = day.tomorrow().unwrap();
     }
+}
+
+/// The account with these stored rows.
+fn known_rows(rows: &[TransactionFacts]) -> BTreeMap<AccountId, CommittedAccount> {
+    let first = diff_transactions(ACCOUNT, &[], &window(rows.to_vec()), FetchKind::Initial);
+    let account = CommittedAccount {
+        transactions: first.added,
+        ..CommittedAccount::default()
+    };
+    BTreeMap::from([(ACCOUNT, account)])
+}
+
+fn snapshot_of_window(window: TransactionWindow) -> Snapshot {
+    let account = AccountSnapshot {
+        account: ACCOUNT,
+        balance: None,
+        transactions: Some(Ok(window)),
+    };
+    Snapshot {
+        accounts: vec![account],
+    }
+}
+
+fn unreadable(bank_id: Option<&str>, day: Option<i64>) -> UnreadableRow {
+    UnreadableRow {
+        day: day.map(|day| okra_core::model::snapshot::utc_date(at(day))),
+        bank_id: bank_id.map(str::to_owned),
+        fault: "Data.Transaction[0].Status: the standard does not have this status".to_owned(),
+    }
+}
+
+#[test]
+fn a_known_row_that_cannot_be_read_any_more_is_not_missing_and_the_others_go_on() {
+    let stored = [row(Some("a"), 0, 100, "ONE"), row(Some("b"), 3, 200, "TWO")];
+    let known = known_rows(&stored);
+    for set_aside in [
+        unreadable(Some("a"), Some(0)),
+        unreadable(None, Some(4)),
+        unreadable(None, None),
+    ] {
+        let response = TransactionWindow {
+            unreadable: vec![set_aside],
+            ..window(vec![stored[1].clone(), row(Some("c"), 4, 300, "THREE")])
+        };
+        let decision = decide_without_confirmation(&snapshot_of_window(response), &known);
+        assert_eq!(decision.faults, []);
+        assert!(!decision.has_unconfirmed && decision.deletion_checks.is_empty());
+        let [(_, Change::Transactions(diff))] = decision.changes.as_slice() else {
+            panic!("{:?}", decision.changes)
+        };
+        assert_eq!((diff.added.len(), diff.removed.len()), (1, 0));
+    }
+}
+
+#[test]
+fn a_row_that_is_missing_elsewhere_is_looked_at_as_ever() {
+    let stored = [
+        row(Some("a"), 0, 100, "ONE"),
+        row(Some("b"), 30, 200, "TWO"),
+    ];
+    let response = TransactionWindow {
+        unreadable: vec![unreadable(Some("x"), Some(30))],
+        ..window(vec![stored[1].clone()])
+    };
+    let decision = decide_without_confirmation(&snapshot_of_window(response), &known_rows(&stored));
+    assert_eq!(decision.deletion_checks.len(), 1);
+}
+
+#[test]
+fn what_cannot_be_read_is_part_of_the_digest() {
+    let rows = vec![row(Some("a"), 0, 100, "ONE")];
+    let digest = |unreadable: Vec<UnreadableRow>| {
+        let window = TransactionWindow {
+            unreadable,
+            ..window(rows.clone())
+        };
+        digest_transactions(&[(ACCOUNT, &window)])
+    };
+    let row = unreadable(Some("b"), Some(2));
+    // The place in the response is none of it: rows move.
+    let moved = UnreadableRow {
+        fault: "Data.Transaction[7].Status: the standard does not have this status".to_owned(),
+        ..row.clone()
+    };
+    assert_ne!(digest(vec![]), digest(vec![row.clone()]));
+    assert_eq!(digest(vec![row]), digest(vec![moved]));
 }

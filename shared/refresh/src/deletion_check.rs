@@ -27,7 +27,7 @@ use okra_core::{
         state::StateChange,
     },
 };
-use okra_store::{Account, AccountChecks, AdHocPermit, Consistency, RecordHead};
+use okra_store::{Account, AccountChecks, AdHocPermit, Consistency, RecordHead, UnreadableRows};
 
 use crate::{
     RefreshError, Refresher,
@@ -289,7 +289,7 @@ impl Refresher {
 }
 
 /// How far an account can be trusted after a refresh. Balance and transactions are tied out only where both are of one
-/// refresh and no deletion is pending.
+/// refresh no deletion is pending, and every row could be read.
 fn next_checks(
     before: &AccountChecks,
     pending_deletions: Option<PendingDeletions>,
@@ -298,15 +298,24 @@ fn next_checks(
     requested_at: Timestamp,
 ) -> AccountChecks {
     let tied_out = match (balance, window) {
-        (Some(balance), Some(window)) if pending_deletions.is_none() => tie_out(
-            before.tie_out.as_ref(),
-            window,
-            balance.ledger,
-            requested_at,
-        ),
+        (Some(balance), Some(window))
+            if pending_deletions.is_none() && window.unreadable.is_empty() =>
+        {
+            tie_out(
+                before.tie_out.as_ref(),
+                window,
+                balance.ledger,
+                requested_at,
+            )
+        }
         _ => None,
     };
+    let unreadable_rows = match window {
+        Some(window) => UnreadableRows::summarise(&window.unreadable),
+        None => before.unreadable_rows.clone(),
+    };
     AccountChecks {
+        unreadable_rows,
         pending_deletions,
         tie_out: tied_out.or(before.tie_out),
     }

@@ -55,7 +55,7 @@ pub(crate) enum Key<'a> {
     Customer(CustomerId),
     /// Customer, in its app's list: `APP#<app>` / `CUS#<customer>`. Value: none.
     CustomerLink { app: AppId, customer: CustomerId },
-    /// Account: `CUS#<customer's tag>` / `ACC#<account>`. Value: `j` facts, `b` balance (`q` its seq), `bs` and `ts` states of the products, `dt` pending deletions, `to` tie-out, `dr` drift reported.
+    /// Account: `CUS#<customer's tag>` / `ACC#<account>`. Value: `j` facts, `b` balance (`q` its seq), `bs` and `ts` states of the products, `dt` pending deletions, `to` tie-out, `ur` unreadable rows, `dr` drift reported.
     Account(AccountId),
     /// Record head: `REC#<record>` / `HEAD`. Value: `q` and `sq` last seq and last state seq, `bd bq td tq` watermarks, `bi ti` intervals, `st` status, `n` transactions, `op` and `me` options and meta.
     RecordHead(RecordId),

@@ -49,7 +49,7 @@ pub use self::{
         short_links::{MAX_SHORT_LINK_BYTES, ShortLink},
     },
     records::{
-        accounts::{Account, AccountChecks, MAX_ACCOUNTS_PER_RECORD},
+        accounts::{Account, AccountChecks, MAX_ACCOUNTS_PER_RECORD, UnreadableRows},
         commits::{CommitError, MAX_COMMIT_BYTES, MAX_ENTRY_BYTES, RecordCommit},
         consents::{Consent, ConsentAccount},
         customers::Customer,

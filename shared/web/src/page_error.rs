@@ -105,7 +105,7 @@ impl From<AppError> for PageError {
 const fn bank_fault_status(class: FaultClass) -> StatusCode {
     match class {
         FaultClass::BankUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-        FaultClass::MalformedResponse => StatusCode::BAD_GATEWAY,
+        FaultClass::MalformedResponse | FaultClass::AccountGone => StatusCode::BAD_GATEWAY,
         FaultClass::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         FaultClass::RateLimited | FaultClass::QuotaSpent | FaultClass::ConsentRejected => {
             StatusCode::BAD_REQUEST

@@ -497,6 +497,19 @@ fn format_object(mut members: Vec<String>, random: &mut SimRandom) -> String {
     format!("{{{}}}", members.join(separator))
 }
 
+/// The same instant and day in one of the spellings that banks use.
+fn spell_booking_time(at: Timestamp, random: &mut SimRandom) -> String {
+    let east = at
+        .saturating_add(SignedDuration::from_hours(1))
+        .unwrap_or(at);
+    match random.number_below(3) {
+        // An hour east, where that is the same day: the day is what the bank writes.
+        2 if utc_date(east) == utc_date(at) => east.to_string().replace('Z', "+01:00"),
+        1 => at.to_string().replace('Z', "+00:00"),
+        _ => at.to_string(),
+    }
+}
+
 const fn credit_debit_indicator(minor: i64) -> &'static str {
     if minor < 0 { "Debit" } else { "Credit" }
 }
@@ -656,17 +669,7 @@ fn render_transactions(
                 ],
                 random,
             );
-            let at = match random.number_below(3) {
-                0 => row.booked_at.to_string(),
-                1 => row.booked_at.to_string().replace('Z', "+00:00"),
-                // The same instant, an hour east.
-                _ => row
-                    .booked_at
-                    .saturating_add(SignedDuration::from_hours(1))
-                    .unwrap_or(row.booked_at)
-                    .to_string()
-                    .replace('Z', "+01:00"),
-            };
+            let at = spell_booking_time(row.booked_at, random);
             let mut members = vec![
                 format!(
                     r#""Status":"{}""#,

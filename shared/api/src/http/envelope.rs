@@ -247,6 +247,7 @@ const fn classify_bank_fault(class: FaultClass) -> (StatusCode, &'static str) {
             (StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT")
         }
         FaultClass::BankUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "BANK_UNAVAILABLE"),
+        FaultClass::AccountGone => (StatusCode::BAD_GATEWAY, "ACCOUNT_GONE"),
         FaultClass::MalformedResponse => (StatusCode::BAD_GATEWAY, "BANK_NONSENSE"),
         FaultClass::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
     }

@@ -109,5 +109,5 @@ pub fn parse_accounts(body: &[u8]) -> Result<ObiePage<AccountFacts>, MalformedRe
         .filter(|(_, JsonObject(row))| !is_deleted(optional_str(&row.status)))
         .map(|(n, JsonObject(row))| row.to_facts(&format!("Data.Account[{n}]")))
         .collect::<Result<_, _>>()?;
-    Ok(ObiePage { items, next })
+    Ok(ObiePage::from_items(items, next))
 }

@@ -13,7 +13,8 @@ use okra_core::{
     model::{
         fault::{BankFault, FaultClass},
         snapshot::{
-            AccountFacts, AccountSnapshot, BalanceFacts, Product, Snapshot, TransactionWindow,
+            AccountFacts, AccountSnapshot, BalanceFacts, Product, Snapshot, TransactionFacts,
+            TransactionWindow, UnreadableRow,
         },
     },
     sync::decide::merge_second_response,
@@ -38,7 +39,7 @@ use crate::{
 pub(super) async fn fetch_accounts(call: ConsentCall<'_>) -> Result<Vec<AccountFacts>, BankFault> {
     let url = resource_url(call.bank, &["accounts"])?;
     let pages = fetch_pages(call, "accounts", url, parse_accounts).await?;
-    Ok(pages.into_iter().flatten().collect())
+    Ok(pages.rows.into_iter().flatten().collect())
 }
 
 /// Fetches the requested products, account by account.
@@ -92,11 +93,10 @@ pub(super) async fn fetch_recent_transactions(
     url.query_pairs_mut()
         .append_pair("fromBookingDateTime", &start_of_day(day_before(from)));
     let pages = fetch_pages(call, "transactions", url, parse_transactions).await?;
-    let ambiguous_dates = find_ambiguous_dates(&pages);
-    let mut rows = join_pages(pages);
+    let ambiguous_dates = find_ambiguous_dates(&pages.rows);
     // A bank that ignores the filter would show other rows each day.
-    rows.retain(|row| row.booking_date() >= from);
-    let mut window = TransactionWindow { from, rows };
+    let mut window = pages.into_window(from, |day| day >= from);
+    check_mostly_readable(&window)?;
     if let Some((first, last)) = ambiguous_dates {
         let second = fetch_transactions_between(call, bank_account_id, first..=last).await?;
         merge_second_response(&mut window, second, first, last);
@@ -112,9 +112,8 @@ pub(super) async fn fetch_transactions_between(
 ) -> Result<TransactionWindow, BankFault> {
     let (first, last) = (*dates.start(), *dates.end());
     let url = range_url(call, bank_account_id, first, last)?;
-    let mut rows = join_pages(fetch_pages(call, "transactions", url, parse_transactions).await?);
-    rows.retain(|row| dates.contains(&row.booking_date()));
-    Ok(TransactionWindow { from: first, rows })
+    let pages = fetch_pages(call, "transactions", url, parse_transactions).await?;
+    Ok(pages.into_window(first, |day| dates.contains(&day)))
 }
 
 /// Fetches the transactions of a range of history, and the first date that the bank says it has any of.
@@ -131,13 +130,11 @@ pub(super) async fn fetch_range(
         first_available = parse_first_available(body).or(first_available);
         parse_transactions(body)
     };
-    let mut rows = join_pages(fetch_pages(call, "transactions", url, parse_page).await?);
-    rows.retain(|row| dates.contains(&row.booking_date()));
+    let pages = fetch_pages(call, "transactions", url, parse_page).await?;
+    let window = pages.into_window(dates.start, |day| dates.contains(&day));
+    check_mostly_readable(&window)?;
     Ok(RangeResponse {
-        window: TransactionWindow {
-            from: dates.start,
-            rows,
-        },
+        window,
         first_available,
     })
 }
@@ -174,6 +171,40 @@ fn start_of_day(date: Date) -> String {
     format!("{date}T00:00:00Z")
 }
 
+/// The pages of a list.
+struct FetchedPages<T> {
+    /// The items of each page.
+    rows: Vec<Vec<T>>,
+    /// What could not be read, of all pages.
+    unreadable: Vec<UnreadableRow>,
+}
+
+impl FetchedPages<TransactionFacts> {
+    /// The rows of the days that were requested. An unreadable row whose day is not known may be of any.
+    fn into_window(self, from: Date, is_requested: impl Fn(Date) -> bool) -> TransactionWindow {
+        let mut rows = join_pages(self.rows);
+        rows.retain(|row| is_requested(row.booking_date()));
+        let mut unreadable = self.unreadable;
+        unreadable.retain(|row| row.day.is_none_or(&is_requested));
+        TransactionWindow {
+            from,
+            rows,
+            unreadable,
+        }
+    }
+}
+
+/// Checks that no more rows were set aside than read: a list of which most is unreadable is another format than we know.
+fn check_mostly_readable(window: &TransactionWindow) -> Result<(), BankFault> {
+    match window.unreadable.first() {
+        Some(row) if window.unreadable.len() > window.rows.len() => Err(BankFault::new(
+            FaultClass::MalformedResponse,
+            row.fault.clone(),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Reads all pages of a list. A link to a page already read, a link away from the bank, and one page too many are
 /// errors.
 async fn fetch_pages<T>(
@@ -181,13 +212,18 @@ async fn fetch_pages<T>(
     operation: &'static str,
     first_url: Url,
     mut parse_page: impl FnMut(&[u8]) -> Result<ObiePage<T>, MalformedResponse>,
-) -> Result<Vec<Vec<T>>, ListError> {
-    let (mut pages, mut urls_read) = (Vec::new(), HashSet::new());
+) -> Result<FetchedPages<T>, ListError> {
+    let mut urls_read = HashSet::new();
+    let mut pages = FetchedPages {
+        rows: Vec::new(),
+        unreadable: Vec::new(),
+    };
     let mut url = first_url;
     for _ in 0..call.bank.limits.max_pages.max(1) {
         let body = fetch_body(call, operation, url.clone()).await?;
         let page = parse_page(&body).map_err(BankFault::from)?;
-        pages.push(page.items);
+        pages.rows.push(page.items);
+        pages.unreadable.extend(page.unreadable);
         let Some(link) = page.next else {
             return Ok(pages);
         };

@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 use okra_core::model::{
     fault::{BankFault, FaultClass},
     money::{Money, MoneyError},
-    snapshot::Direction,
+    snapshot::{Direction, UnreadableRow},
 };
 use serde::{
     Deserialize, Deserializer,
@@ -56,8 +56,21 @@ impl From<MalformedResponse> for BankFault {
 pub struct ObiePage<T> {
     /// Its items, in the bank's order.
     pub items: Vec<T>,
+    /// The rows that could not be read and were set aside.
+    pub unreadable: Vec<UnreadableRow>,
     /// `Links.Next`, where it is not blank: absolute, or relative to this page.
     pub next: Option<String>,
+}
+
+impl<T> ObiePage<T> {
+    /// A page of which everything could be read.
+    pub const fn from_items(items: Vec<T>, next: Option<String>) -> Self {
+        Self {
+            items,
+            unreadable: Vec::new(),
+            next,
+        }
+    }
 }
 
 /// The envelope of every response.
@@ -193,11 +206,38 @@ pub(super) fn parse_first_available(body: &[u8]) -> Option<jiff::civil::Date> {
     Some(first.day)
 }
 
+/// What a byte order mark is in UTF-8; some banks begin their responses with one.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+fn without_byte_order_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
+}
+
+/// An envelope whose data is there, and null.
+#[derive(Deserialize)]
+struct ObieEmptyEnvelope {
+    #[serde(rename = "Data")]
+    _data: (),
+}
+
+/// True for what banks send where a list has no rows, besides an empty list: nothing, or `{"Data": null}`.
+pub(super) fn is_empty_response(body: &[u8]) -> bool {
+    let body = without_byte_order_mark(body).trim_ascii();
+    // No response with rows is that short.
+    body.is_empty()
+        || (body.len() <= MAX_EMPTY_ENVELOPE_BYTES
+            && serde_json::from_slice::<ObieEmptyEnvelope>(body).is_ok())
+}
+
+/// Bytes of an envelope without data at most, its links and meta included.
+const MAX_EMPTY_ENVELOPE_BYTES: usize = 2048;
+
 /// Parses a response into its data and the link to the next page. Only where that fails is it parsed again, slower,
 /// to name the path.
 pub(super) fn parse_envelope<'a, D: Deserialize<'a>>(
     body: &'a [u8],
 ) -> Result<(D, Option<String>), MalformedResponse> {
+    let body = without_byte_order_mark(body);
     let response: Result<JsonObject<ObieEnvelope<D>>, _> = serde_json::from_slice(body);
     if let Ok(JsonObject(response)) = response {
         return Ok(response.into_parts());
@@ -212,6 +252,28 @@ pub(super) fn parse_envelope<'a, D: Deserialize<'a>>(
             ),
         },
     )
+}
+
+/// Parses one object of a response; `path` is where it stands.
+pub(super) fn parse_object<'a, T: Deserialize<'a>>(
+    text: &'a str,
+    path: &str,
+) -> Result<T, MalformedResponse> {
+    if let Ok(JsonObject(object)) = serde_json::from_str(text) {
+        return Ok(object);
+    }
+    let deserializer = &mut serde_json::Deserializer::from_str(text);
+    match serde_path_to_error::deserialize::<_, JsonObject<T>>(deserializer) {
+        Ok(JsonObject(object)) => Ok(object),
+        Err(error) => {
+            let within = match redact_path(error.path()) {
+                root if root == "$" => String::new(),
+                field => format!(".{field}"),
+            };
+            let problem = describe_json_error(error.inner());
+            Err(MalformedResponse::new(format!("{path}{within}"), problem))
+        }
+    }
 }
 
 /// The problem in our own words, because serde's may quote a value. The names that it quotes of missing and duplicate

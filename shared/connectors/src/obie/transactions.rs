@@ -4,20 +4,24 @@
 use std::fmt;
 
 use okra_core::{
-    model::{money::MoneyError, snapshot::TransactionFacts},
+    model::{
+        money::MoneyError,
+        snapshot::{TransactionFacts, UnreadableRow},
+    },
     sync::digest::{normalise_optional_text, normalise_text},
 };
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, SeqAccess, Visitor},
 };
+use serde_json::{Value, value::RawValue};
 
 use super::{
     date_time::BankDateTime,
     dialect::{StatusMeaning, status_meaning},
     response::{
         BorrowedText, JsonObject, MalformedResponse, ObieAmount, ObieIndicator, ObiePage,
-        optional_str, parse_envelope,
+        is_empty_response, optional_str, parse_envelope, parse_object,
     },
 };
 
@@ -29,34 +33,25 @@ struct ObieTransactionList {
     transaction: Option<ObieTransactionRows>,
 }
 
-/// The included rows in normal form. A row whose values make no sense ends the reading.
-struct ObieTransactionRows(Result<Vec<TransactionFacts>, InvalidRow>);
-
-struct InvalidRow {
-    row_index: usize,
-    kind: InvalidRowKind,
-}
+/// The included rows in normal form; `None` where the values of one make no sense, which ends the reading.
+struct ObieTransactionRows(Option<Vec<TransactionFacts>>);
 
 /// The field of a well-formed row whose value makes no sense.
 enum InvalidRowKind {
     Status,
     Amount(MoneyError),
-    Balance(MoneyError),
 }
 
-impl From<InvalidRow> for MalformedResponse {
-    fn from(row: InvalidRow) -> Self {
-        let path = format!("Data.Transaction[{}]", row.row_index);
-        match row.kind {
-            InvalidRowKind::Status => Self::new(
+impl InvalidRowKind {
+    /// The fault of the row at this path.
+    fn into_malformed(self, path: &str) -> MalformedResponse {
+        match self {
+            Self::Status => MalformedResponse::new(
                 format!("{path}.Status"),
                 "the standard does not have this status",
             ),
-            InvalidRowKind::Amount(error) => {
-                Self::from_money_error(&format!("{path}.Amount"), &error)
-            }
-            InvalidRowKind::Balance(error) => {
-                Self::from_money_error(&format!("{path}.Balance.Amount"), &error)
+            Self::Amount(error) => {
+                MalformedResponse::from_money_error(&format!("{path}.Amount"), &error)
             }
         }
     }
@@ -81,20 +76,18 @@ impl<'de> Deserialize<'de> for ObieTransactionRows {
                 mut list: A,
             ) -> Result<ObieTransactionRows, A::Error> {
                 let mut rows = Vec::with_capacity(EXPECTED_ROWS_PER_PAGE);
-                let mut row_index = 0;
                 while let Some(JsonObject(row)) =
                     list.next_element::<JsonObject<ObieTransaction<'de>>>()?
                 {
                     match row.to_facts() {
                         Ok(facts) => rows.extend(facts),
-                        Err(kind) => {
+                        Err(_) => {
                             while list.next_element::<IgnoredAny>()?.is_some() {}
-                            return Ok(ObieTransactionRows(Err(InvalidRow { row_index, kind })));
+                            return Ok(ObieTransactionRows(None));
                         }
                     }
-                    row_index += 1;
                 }
-                Ok(ObieTransactionRows(Ok(rows)))
+                Ok(ObieTransactionRows(Some(rows)))
             }
         }
 
@@ -115,8 +108,8 @@ struct ObieTransaction<'a> {
     #[serde(borrow)]
     status: BorrowedText<'a>,
     booking_date_time: BankDateTime,
-    #[serde(default)]
-    value_date_time: Option<BankDateTime>,
+    #[serde(borrow, default)]
+    value_date_time: Option<BorrowedText<'a>>,
     #[serde(borrow, default)]
     transaction_information: Option<BorrowedText<'a>>,
     #[serde(borrow, default)]
@@ -178,12 +171,11 @@ impl ObieTransaction<'_> {
             StatusMeaning::Included(status) => status,
             StatusMeaning::Excluded => return Ok(None),
         };
-        let balance_after = self
-            .balance
-            .as_ref()
-            .map(|balance| balance.amount.parse_signed(balance.credit_debit_indicator))
-            .transpose()
-            .map_err(InvalidRowKind::Balance)?;
+        // Optional facts that cannot be read are left out: the row counts without them.
+        let balance_after = self.balance.as_ref().and_then(|balance| {
+            let amount = &balance.amount;
+            amount.parse_signed(balance.credit_debit_indicator).ok()
+        });
         Ok(Some(TransactionFacts {
             bank_id: normalise_optional_text(optional_str(&self.transaction_id)),
             status,
@@ -193,7 +185,9 @@ impl ObieTransaction<'_> {
                 .parse_unsigned()
                 .map_err(InvalidRowKind::Amount)?,
             booked_at: self.booking_date_time.within_day(),
-            value_at: self.value_date_time.map(BankDateTime::within_day),
+            value_at: optional_str(&self.value_date_time)
+                .and_then(BankDateTime::parse)
+                .map(BankDateTime::within_day),
             description: self.choose_description(),
             reference: normalise_optional_text(optional_str(&self.transaction_reference)),
             code: self.choose_code(),
@@ -237,13 +231,114 @@ impl ObieTransaction<'_> {
 }
 
 /// Reads a page of transactions, of either version. Rows that were rejected, lie in the future or only inform are
-/// left out.
+/// left out. A row that cannot be read is set aside.
 ///
 /// # Errors
 ///
-/// [`MalformedResponse`] with the path of the first fault.
+/// [`MalformedResponse`] with the path of the first fault, where the envelope cannot be read.
 pub fn parse_transactions(body: &[u8]) -> Result<ObiePage<TransactionFacts>, MalformedResponse> {
-    let (data, next): (ObieTransactionList, _) = parse_envelope(body)?;
-    let items = data.transaction.map_or(Ok(Vec::new()), |rows| rows.0)?;
-    Ok(ObiePage { items, next })
+    if is_empty_response(body) {
+        return Ok(ObiePage::from_items(Vec::new(), None));
+    }
+    let parsed = parse_envelope::<ObieTransactionList>(body);
+    match parsed {
+        Ok((ObieTransactionList { transaction: None }, next)) => {
+            Ok(ObiePage::from_items(Vec::new(), next))
+        }
+        Ok((
+            ObieTransactionList {
+                transaction: Some(ObieTransactionRows(Some(rows))),
+            },
+            next,
+        )) => Ok(ObiePage::from_items(rows, next)),
+        // Read again, slower, row by row.
+        Ok(_) => parse_rows_one_by_one(body),
+        Err(malformed) => parse_rows_one_by_one(body).map_err(|_| malformed),
+    }
+}
+
+/// The rows as they stand in the response, each to be read by itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ObieRawTransactionList<'a> {
+    #[serde(borrow, default)]
+    transaction: Option<Vec<&'a RawValue>>,
+}
+
+/// What identifies a row that cannot be read, as far as that can.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ObieRowIdentity {
+    #[serde(default)]
+    transaction_id: Option<Value>,
+    #[serde(default)]
+    booking_date_time: Option<Value>,
+}
+
+fn parse_rows_one_by_one(body: &[u8]) -> Result<ObiePage<TransactionFacts>, MalformedResponse> {
+    let (data, next) = parse_envelope::<ObieRawTransactionList<'_>>(body)?;
+    let (mut items, mut unreadable) = (Vec::new(), Vec::new());
+    for (row_index, raw) in data.transaction.unwrap_or_default().iter().enumerate() {
+        match parse_row(raw, &format!("Data.Transaction[{row_index}]")) {
+            Ok(facts) => items.extend(facts),
+            Err(malformed) => unreadable.push(describe_unreadable_row(raw, &malformed)),
+        }
+    }
+    Ok(ObiePage {
+        items,
+        unreadable,
+        next,
+    })
+}
+
+/// Reads one row. Where only optional fields are of a wrong type, the row counts without all of them.
+fn parse_row(raw: &RawValue, path: &str) -> Result<Option<TransactionFacts>, MalformedResponse> {
+    let malformed = match parse_object::<ObieTransaction<'_>>(raw.get(), path) {
+        Ok(row) => return row.to_facts().map_err(|kind| kind.into_malformed(path)),
+        Err(malformed) => malformed,
+    };
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(raw.get()) else {
+        return Err(malformed);
+    };
+    fields.retain(|name, value| {
+        REQUIRED_FIELDS.contains(&name.as_str())
+            || (OPTIONAL_TEXTS.contains(&name.as_str()) && value.is_string())
+    });
+    let required = Value::Object(fields).to_string();
+    match parse_object::<ObieTransaction<'_>>(&required, path) {
+        Ok(row) => row.to_facts().map_err(|kind| kind.into_malformed(path)),
+        Err(_) => Err(malformed),
+    }
+}
+
+/// The fields without which a row says nothing.
+const REQUIRED_FIELDS: [&str; 4] = [
+    "Amount",
+    "CreditDebitIndicator",
+    "Status",
+    "BookingDateTime",
+];
+
+/// The optional fields that are texts.
+const OPTIONAL_TEXTS: [&str; 4] = [
+    "TransactionId",
+    "TransactionReference",
+    "TransactionInformation",
+    "ValueDateTime",
+];
+
+fn describe_unreadable_row(raw: &RawValue, malformed: &MalformedResponse) -> UnreadableRow {
+    let identity: Option<ObieRowIdentity> = serde_json::from_str(raw.get()).ok();
+    let (id, booked) = identity.map_or((None, None), |row| {
+        (row.transaction_id, row.booking_date_time)
+    });
+    UnreadableRow {
+        day: booked
+            .as_ref()
+            .and_then(Value::as_str)
+            .and_then(BankDateTime::parse)
+            .map(|at| at.day),
+        bank_id: normalise_optional_text(id.as_ref().and_then(Value::as_str)),
+        fault: malformed.to_string(),
+    }
 }

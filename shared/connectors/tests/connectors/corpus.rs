@@ -138,7 +138,7 @@ fn parse_pages(text: &str) -> Vec<Vec<TransactionFacts>> {
 fn parse_window(from: Date, text: &str) -> TransactionWindow {
     let mut rows = join_pages(parse_pages(text));
     rows.retain(|row| row.booking_date() >= from);
-    TransactionWindow { from, rows }
+    TransactionWindow::new(from, rows)
 }
 
 fn row_name(facts: &TransactionFacts) -> String {
@@ -211,6 +211,7 @@ impl CorpusAccount {
         let again = parse_window(from, asked_again.or(text).unwrap_or_default());
         let mut window = match (&response.json, text) {
             (Some(json), _) => TransactionWindow {
+                unreadable: vec![],
                 from,
                 rows: parse_transactions(json.as_bytes()).unwrap().items,
             },

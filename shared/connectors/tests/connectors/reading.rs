@@ -257,13 +257,14 @@ async fn rows_from_before_the_window_are_left_out_by_the_banks_own_day() {
 
 #[tokio::test]
 async fn each_status_is_a_fault_of_its_class() {
-    use FaultClass::{BankUnavailable, ConsentRejected, MalformedResponse, RateLimited};
+    use FaultClass::{
+        AccountGone, BankUnavailable, ConsentRejected, MalformedResponse, RateLimited,
+    };
     let classes = [
-        (204, MalformedResponse),
         (400, MalformedResponse),
         (401, ConsentRejected),
         (403, ConsentRejected),
-        (404, MalformedResponse),
+        (404, AccountGone),
         (405, MalformedResponse),
         (406, MalformedResponse),
         (408, BankUnavailable),

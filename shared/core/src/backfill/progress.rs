@@ -194,6 +194,18 @@ impl AccountBackfill {
         }
     }
 
+    /// Notes days of which some rows could not be read, so that they are fetched again; as many as there is room for.
+    fn note_unreadable_rows(&mut self, days: Vec<UnreadableDay>) {
+        for mut day in days {
+            let is_noted = self.unreadable_days.iter().any(|it| it.date == day.date);
+            if is_noted || self.unreadable_days.len() >= MAX_UNREADABLE_DAYS {
+                continue;
+            }
+            day.reason = day.reason.chars().take(MAX_REASON_CHARS).collect();
+            self.unreadable_days.push(day);
+        }
+    }
+
     /// Fetches again what is missing: the days left out, or what lies before an end that the bank did not set.
     fn reopen_gaps(&mut self) {
         let days = std::mem::take(&mut self.unreadable_days);
@@ -281,6 +293,8 @@ pub enum BackfillOutcome {
         rows: usize,
         /// The first date that the bank says it has, where it says so.
         first_available: Option<Date>,
+        /// Days of which a row could not be read, with the fault; the other rows were.
+        unreadable_days: Vec<UnreadableDay>,
     },
     /// The response cannot be read, while the bank's response for today can: it is too long, or a row of it is
     /// malformed. A shorter range is fetched, and a single day that is unreadable is left out.
@@ -378,7 +392,9 @@ impl Backfill {
             BackfillOutcome::Received {
                 rows,
                 first_available,
+                unreadable_days,
             } => {
+                account.note_unreadable_rows(unreadable_days);
                 account.note_received(range, self.from, rows, first_available);
                 // Longer again, but not the initial length: a bank that counts calls would be asked for all that is
                 // left, and fail again.
@@ -578,6 +594,7 @@ mod tests {
     fn any_outcome() -> impl Strategy<Value = BackfillOutcome> {
         prop_oneof![
             4 => (0..500_usize, prop::option::of(0..800_i32)).prop_map(|(rows, ago)| BackfillOutcome::Received {
+                unreadable_days: vec![],
                 rows,
                 first_available: ago.map(|ago| date(2026, 3, 15).saturating_sub(ago.days())),
             }),
@@ -637,6 +654,7 @@ mod tests {
 
     fn received_outcome(_: &BackfillRange) -> BackfillOutcome {
         BackfillOutcome::Received {
+            unreadable_days: vec![],
             rows: 1,
             first_available: None,
         }

@@ -128,10 +128,13 @@ pub fn complete_step(
 ) -> CompletedStep {
     let outcome = match outcome {
         BackfillOutcome::Received {
-            first_available, ..
+            first_available,
+            unreadable_days,
+            ..
         } => BackfillOutcome::Received {
             rows: added.len(),
             first_available,
+            unreadable_days,
         },
         other => other,
     };
@@ -238,6 +241,7 @@ mod tests {
         let received = BackfillOutcome::Received {
             rows: 0,
             first_available: None,
+            unreadable_days: vec![],
         };
         let step = complete_step(backfill.clone(), range, received.clone(), &[], 2, now);
         assert!(step.backfill.is_complete() && step.changes.is_empty());

@@ -19,6 +19,8 @@ pub enum FaultClass {
     /// The consent expired or was revoked, or the credentials are rejected: the user must act.
     #[serde(rename = "consent_refused")]
     ConsentRejected,
+    /// The bank does not have the account any more: it was closed, or left the consent.
+    AccountGone,
     /// The response breaks the bank's own standard.
     #[serde(rename = "nonsense")]
     MalformedResponse,
@@ -28,11 +30,12 @@ pub enum FaultClass {
 
 impl FaultClass {
     /// All classes.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::BankUnavailable,
         Self::RateLimited,
         Self::QuotaSpent,
         Self::ConsentRejected,
+        Self::AccountGone,
         Self::MalformedResponse,
         Self::Internal,
     ];
@@ -44,6 +47,7 @@ impl FaultClass {
             Self::RateLimited => "rate_limited",
             Self::QuotaSpent => "quota_spent",
             Self::ConsentRejected => "consent_refused",
+            Self::AccountGone => "account_gone",
             Self::MalformedResponse => "nonsense",
             Self::Internal => "internal",
         }
@@ -56,6 +60,7 @@ impl FaultClass {
             Self::RateLimited => "rate limited by the bank",
             Self::QuotaSpent => "bank quota spent",
             Self::ConsentRejected => "consent rejected by the bank",
+            Self::AccountGone => "account closed at the bank",
             Self::MalformedResponse => "unreadable bank response",
             Self::Internal => "internal error",
         }
@@ -73,6 +78,9 @@ impl FaultClass {
             }
             Self::ConsentRejected => {
                 "The bank no longer accepts the consent; the user must re-authorise"
+            }
+            Self::AccountGone => {
+                "The bank does not have this account any more; its last known data is kept"
             }
             Self::MalformedResponse => {
                 "The bank's response could not be read; the last known data is kept"

@@ -5,7 +5,7 @@
 //! form and stay stable: a feed entry that fits into one kilobyte costs one write unit less, and most do because of
 //! them.
 
-use jiff::{Timestamp, civil::Date};
+use jiff::{Timestamp, ToSpan, civil::Date};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -252,6 +252,36 @@ pub struct AccountFacts {
     pub currency: Currency,
 }
 
+/// A row of a response that could not be read. It is set aside, and the others count all the same (law 7).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnreadableRow {
+    /// Its booking day, where that can be read.
+    pub day: Option<Date>,
+    /// The bank's id of it, where that can be read.
+    pub bank_id: Option<String>,
+    /// Where in the response the fault is and what is wrong, never the value: `Data.Transaction[3].Status: ...`.
+    pub fault: String,
+}
+
+/// Days between a row that cannot be read and what it was before, at most: while it was pending it may have had a day of
+/// some days earlier.
+const UNREADABLE_ROW_SLACK_DAYS: i32 = 10;
+
+impl UnreadableRow {
+    /// True where the row may be the one that was read before as `facts`: then that one is not missing.
+    pub fn may_be(&self, facts: &TransactionFacts) -> bool {
+        match (&self.bank_id, &facts.bank_id, self.day) {
+            (Some(id), Some(before), _) if id == before => true,
+            (_, _, None) => true,
+            (_, _, Some(day)) => {
+                let before = facts.booking_date();
+                before <= day.saturating_add(UNREADABLE_ROW_SLACK_DAYS.days())
+                    && day <= before.saturating_add(UNREADABLE_ROW_SLACK_DAYS.days())
+            }
+        }
+    }
+}
+
 /// A bank's response for the transactions of one account: every row booked or pending from `from` (inclusive) on. A
 /// response that could not be read to its end is a fault, not a window.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,6 +290,19 @@ pub struct TransactionWindow {
     pub from: Date,
     /// The rows in the bank's order.
     pub rows: Vec<TransactionFacts>,
+    /// The rows that could not be read.
+    pub unreadable: Vec<UnreadableRow>,
+}
+
+impl TransactionWindow {
+    /// A response of which every row could be read.
+    pub const fn new(from: Date, rows: Vec<TransactionFacts>) -> Self {
+        Self {
+            from,
+            rows,
+            unreadable: Vec::new(),
+        }
+    }
 }
 
 /// A bank's responses for one account. A product that was not fetched is `None`; one that failed has its fault, and the

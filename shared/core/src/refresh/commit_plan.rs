@@ -173,6 +173,7 @@ impl CommitPlan {
                 fault.class,
                 FaultClass::ConsentRejected
                     | FaultClass::QuotaSpent
+                    | FaultClass::AccountGone
                     | FaultClass::MalformedResponse
             )
         });

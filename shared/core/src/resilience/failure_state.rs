@@ -412,6 +412,7 @@ fn longest_wait_s(
             (
                 FaultClass::RateLimited
                 | FaultClass::ConsentRejected
+                | FaultClass::AccountGone
                 | FaultClass::MalformedResponse,
                 _,
             ) => Some(backoff_min * 60),
@@ -443,6 +444,7 @@ fn suspended_by_faults(faults: &[(AccountId, Product, BankFault)]) -> SuspendedP
         .filter(|(_, _, fault)| match fault.class {
             FaultClass::QuotaSpent
             | FaultClass::ConsentRejected
+            | FaultClass::AccountGone
             | FaultClass::MalformedResponse => true,
             FaultClass::RateLimited | FaultClass::BankUnavailable | FaultClass::Internal => false,
         })

@@ -4,7 +4,10 @@
 //! The rules: an account or product that failed changes nothing and delays nothing else, and a response is merged with
 //! what is committed only as far as its missing rows are confirmed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use jiff::{Timestamp, civil::Date};
 use serde::{Deserialize, Serialize};
@@ -13,7 +16,10 @@ use crate::{
     model::{
         fault::{BankFault, FaultClass},
         ids::{AccountId, Seq, TransactionId},
-        snapshot::{BalanceFacts, ByProduct, Product, Snapshot, Transaction, TransactionWindow},
+        snapshot::{
+            BalanceFacts, ByProduct, Product, Snapshot, Transaction, TransactionWindow,
+            UnreadableRow,
+        },
     },
     sync::{
         diff::diff_transactions,
@@ -146,6 +152,17 @@ pub fn merge_second_response(
     window
         .rows
         .extend(rows.filter(|row| dates.contains(&row.booking_date())));
+    window
+        .unreadable
+        .retain(|row| !is_unreadable_within(row, &dates));
+    let unreadable = second_response.unreadable.into_iter();
+    window
+        .unreadable
+        .extend(unreadable.filter(|row| is_unreadable_within(row, &dates)));
+}
+
+fn is_unreadable_within(row: &UnreadableRow, dates: &RangeInclusive<Date>) -> bool {
+    row.day.is_some_and(|day| dates.contains(&day))
 }
 
 /// Compares a snapshot with what is committed of its accounts. An account or product that failed changes nothing and
@@ -193,6 +210,13 @@ impl RefreshDecision {
             false => FetchKind::Periodic,
         };
         let mut diff = diff_transactions(account, &state.transactions, window, fetch_kind);
+        // A row that cannot be read now is not missing.
+        diff.removed.retain(|row| {
+            !window
+                .unreadable
+                .iter()
+                .any(|unreadable| unreadable.may_be(&row.facts))
+        });
         // Which of the missing rows are deleted, and which wait for a second response.
         let before = state.pending_deletions.as_ref();
         let stored_in_window = state
@@ -200,8 +224,8 @@ impl RefreshDecision {
             .iter()
             .filter(|row| row.facts.booking_date() >= window.from)
             .count();
-        let missing =
-            MissingRows::classify_missing(&diff.removed, stored_in_window, window.rows.len());
+        let shown = window.rows.len() + window.unreadable.len();
+        let missing = MissingRows::classify_missing(&diff.removed, stored_in_window, shown);
         let pending = match missing {
             MissingRows::Most if !PendingDeletions::is_most_confirmed(before, now) => {
                 self.reject_response(account, diff.removed.len(), stored_in_window);

@@ -178,6 +178,14 @@ pub fn digest_transactions(windows: &[(AccountId, &TransactionWindow)]) -> Diges
             DigestFields(&mut buffer).push_row(row);
             truncate_hash(Sha256::new_with_prefix(&buffer))
         }));
+        // What cannot be read counts as long as it is there, so that a response without it is another one.
+        rows.extend(window.unreadable.iter().map(|row| {
+            buffer.clear();
+            let mut fields = DigestFields(&mut buffer);
+            fields.push_optional(row.bank_id.as_deref());
+            fields.push_optional(row.day.map(|day| day.to_string()).as_deref());
+            truncate_hash(Sha256::new_with_prefix(&buffer))
+        }));
         rows.sort_unstable();
         hash.update(account.as_bytes());
         hash.update((rows.len() as u64).to_be_bytes());

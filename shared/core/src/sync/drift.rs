@@ -357,6 +357,7 @@ mod tests {
 
     fn window_with_rows(rows: Vec<TransactionFacts>) -> TransactionWindow {
         TransactionWindow {
+            unreadable: vec![],
             from: date(2023, 1, 1),
             rows,
         }
@@ -459,6 +460,7 @@ mod tests {
         let (second, found) = check_drift(first.as_ref(), &rows, 97, 1);
         assert_eq!(found, Some((-3, TieOutCheck::Movement)));
         let later = TransactionWindow {
+            unreadable: vec![],
             from: date(2023, 12, 1),
             rows: rows[1..].to_vec(),
         };

@@ -140,7 +140,8 @@ impl Availability {
             FaultClass::BankUnavailable
             | FaultClass::RateLimited
             | FaultClass::QuotaSpent
-            | FaultClass::ConsentRejected => Self::Unavailable,
+            | FaultClass::ConsentRejected
+            | FaultClass::AccountGone => Self::Unavailable,
             FaultClass::MalformedResponse | FaultClass::Internal => Self::Failed,
         }
     }
@@ -155,6 +156,8 @@ pub enum AvailabilityReason {
     NotShared,
     /// The last response lacks rows whose deletion is not confirmed.
     RowsMissing,
+    /// Rows of the last response could not be read and were set aside.
+    RowsUnreadable,
     /// A range of the backfill is being fetched again.
     BackfillGap,
     /// Days of the backfill could not be read.
@@ -167,9 +170,10 @@ pub enum AvailabilityReason {
 
 impl AvailabilityReason {
     /// The reasons that are not a fault of the last refresh.
-    const WITHOUT_FAULT: [Self; 6] = [
+    const WITHOUT_FAULT: [Self; 7] = [
         Self::NotShared,
         Self::RowsMissing,
+        Self::RowsUnreadable,
         Self::BackfillGap,
         Self::BackfillUnreadable,
         Self::BackfillRejected,
@@ -191,6 +195,7 @@ impl AvailabilityReason {
             Self::Fault(class) => class.as_str(),
             Self::NotShared => "not_shared",
             Self::RowsMissing => "rows_missing",
+            Self::RowsUnreadable => "rows_unreadable",
             Self::BackfillGap => "history_gap",
             Self::BackfillUnreadable => "history_unreadable",
             Self::BackfillRejected => "history_refused",
@@ -213,6 +218,7 @@ impl AvailabilityReason {
             Self::Fault(class) => class.as_label(),
             Self::NotShared => "not shared by the user",
             Self::RowsMissing => "rows missing from the last response",
+            Self::RowsUnreadable => "rows of the last response unreadable",
             Self::BackfillGap => "older transactions being fetched again",
             Self::BackfillUnreadable => "days of older transactions unreadable",
             Self::BackfillRejected => "older transactions rejected by the bank",
@@ -227,6 +233,10 @@ impl AvailabilityReason {
             Self::NotShared => "The user did not share this product when the account was linked",
             Self::RowsMissing => {
                 "The bank's last response lacks transactions whose deletion is not confirmed yet"
+            }
+            Self::RowsUnreadable => {
+                "Some transactions of the bank's last response could not be read and were set aside; each refresh \
+                 reads them again"
             }
             Self::BackfillGap => "A range of older transactions is being fetched again",
             Self::BackfillUnreadable => {

@@ -7,7 +7,9 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use okra_connectors::BackfillResponse;
 use okra_core::{
     backfill::{
-        progress::{Backfill, BackfillOutcome, BackfillProgress, BackfillRange, BackfillStep},
+        progress::{
+            Backfill, BackfillOutcome, BackfillProgress, BackfillRange, BackfillStep, UnreadableDay,
+        },
         step::{
             BackfillAction, StepFault, complete_step, next_backfill_action, outcome_for_fault,
             pause_after_step,
@@ -80,6 +82,7 @@ impl FetchedRange {
             outcome: BackfillOutcome::Received {
                 rows: 0,
                 first_available: None,
+                unreadable_days: Vec::new(),
             },
             window: None,
             pause_s: 0,
@@ -418,9 +421,14 @@ fn read_response(
             first_available,
         } => {
             // The rows that are new are counted once they are compared with those stored.
+            let unreadable = window.unreadable.iter().map(|row| UnreadableDay {
+                date: row.day.unwrap_or(window.from),
+                reason: row.fault.clone(),
+            });
             let received = BackfillOutcome::Received {
                 rows: 0,
                 first_available,
+                unreadable_days: unreadable.collect(),
             };
             RangeResponse::Outcome(received, Some(window))
         }

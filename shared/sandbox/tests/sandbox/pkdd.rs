@@ -361,7 +361,7 @@ fn the_balances_of_most_days_add_up_in_some_order_of_their_rows() {
         let dates: HashSet<Date> = rows.iter().map(TransactionFacts::booking_date).collect();
         days += dates.len();
         let from = date(1993, 1, 1);
-        let window = TransactionWindow { from, rows };
+        let window = TransactionWindow::new(from, rows);
         let tie = tie_out(None, &window, None, jiff::Timestamp::UNIX_EPOCH).unwrap();
         untied += tie.drift.map_or(0, |drift| drift.days);
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use okra_core::{
     model::{
         ids::{AccountId, AppId, BankId, CustomerId, RecordId, Seq},
-        snapshot::{AccountFacts, BalanceFacts, ByProduct, Product},
+        snapshot::{AccountFacts, BalanceFacts, ByProduct, Product, UnreadableRow},
     },
     sync::{
         drift::TieOut,
@@ -16,7 +16,7 @@ use okra_core::{
         state::{ProductChange, ProductState},
     },
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Consent, Consistency, Store, StoreError,
@@ -45,6 +45,7 @@ const CREATED_ATTRIBUTE: &str = "c";
 const UPDATED_ATTRIBUTE: &str = "u";
 const PENDING_DELETIONS_ATTRIBUTE: &str = "dt";
 const TIE_OUT_ATTRIBUTE: &str = "to";
+const UNREADABLE_ROWS_ATTRIBUTE: &str = "ur";
 /// There while a drift is reported and its end is not.
 const DRIFT_REPORTED_ATTRIBUTE: &str = "dr";
 /// The feed entry that last reported a drift or its end.
@@ -57,6 +58,33 @@ pub struct AccountChecks {
     pub pending_deletions: Option<PendingDeletions>,
     /// How its balance and its transactions agree.
     pub tie_out: Option<TieOut>,
+    /// The rows of its last response that could not be read.
+    pub unreadable_rows: Option<UnreadableRows>,
+}
+
+/// Characters of the first fault of rows that cannot be read, at most.
+const MAX_FAULT_CHARS: usize = 160;
+
+/// Rows of a response that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableRows {
+    /// How many.
+    #[serde(rename = "n")]
+    pub count: usize,
+    /// The first of their faults: the path in the bank's response and what is wrong there.
+    #[serde(rename = "f")]
+    pub first_fault: String,
+}
+
+impl UnreadableRows {
+    /// What is stored of these rows; `None` where there are none.
+    pub fn summarise(rows: &[UnreadableRow]) -> Option<Self> {
+        let first = rows.iter().min()?;
+        Some(Self {
+            count: rows.len(),
+            first_fault: first.fault.chars().take(MAX_FAULT_CHARS).collect(),
+        })
+    }
 }
 
 /// An account.
@@ -135,7 +163,11 @@ pub(crate) fn write_account(account: &Account) -> Result<Attributes, StoreError>
             PENDING_DELETIONS_ATTRIBUTE,
             optional_json(checks.pending_deletions.as_ref())?,
         )
-        .with_optional(TIE_OUT_ATTRIBUTE, optional_json(checks.tie_out.as_ref())?);
+        .with_optional(TIE_OUT_ATTRIBUTE, optional_json(checks.tie_out.as_ref())?)
+        .with_optional(
+            UNREADABLE_ROWS_ATTRIBUTE,
+            optional_json(checks.unreadable_rows.as_ref())?,
+        );
     for product in Product::ALL {
         let state = optional_json(account.product_states.get(product))?;
         builder = builder.with_optional(state_attribute(product), state);
@@ -162,6 +194,8 @@ pub(crate) fn read_account(item: &Attributes) -> Result<Account, StoreError> {
             pending_deletions: reader
                 .read_optional(PENDING_DELETIONS_ATTRIBUTE, ItemReader::read_json)?,
             tie_out: reader.read_optional(TIE_OUT_ATTRIBUTE, ItemReader::read_json)?,
+            unreadable_rows: reader
+                .read_optional(UNREADABLE_ROWS_ATTRIBUTE, ItemReader::read_json)?,
         },
         is_drift_reported: reader.has_attribute(DRIFT_REPORTED_ATTRIBUTE),
         product_states: ByProduct {
@@ -248,6 +282,10 @@ impl Store {
                 optional_json(checks.pending_deletions.as_ref())?,
             )
             .set_or_remove(TIE_OUT_ATTRIBUTE, optional_json(checks.tie_out.as_ref())?)
+            .set_or_remove(
+                UNREADABLE_ROWS_ATTRIBUTE,
+                optional_json(checks.unreadable_rows.as_ref())?,
+            )
             .with_condition(Condition::Exists);
         self.update_item(update).await.map(drop)
     }

@@ -45,7 +45,9 @@ fn to_link_error(bank: &BankConfig, fault: &BankFault) -> BankLinkError {
         FaultClass::BankUnavailable => BankLinkError::BankUnavailable,
         FaultClass::RateLimited | FaultClass::QuotaSpent => BankLinkError::RateLimited,
         FaultClass::ConsentRejected => BankLinkError::AccessDenied,
-        FaultClass::MalformedResponse | FaultClass::Internal => BankLinkError::MalformedResponse,
+        FaultClass::AccountGone | FaultClass::MalformedResponse | FaultClass::Internal => {
+            BankLinkError::MalformedResponse
+        }
     }
 }
 

@@ -131,6 +131,7 @@ impl LinkFailure {
                 }
                 FaultClass::ConsentRejected => (None, false),
                 FaultClass::BankUnavailable
+                | FaultClass::AccountGone
                 | FaultClass::MalformedResponse
                 | FaultClass::Internal => (Some(BankLinkError::BankUnavailable), true),
             },
