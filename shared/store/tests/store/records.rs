@@ -4,7 +4,8 @@ use okra_core::model::{ids::CustomerId, interval::Interval};
 use okra_store::{Consistency::Strong, IntervalChanges, RecordStatus, StoreError};
 
 use crate::support::{
-    account_id, app_id, bank_id, customer_id, link_record, new_record, new_store, record_id,
+    account_id, app_id, bank_id, customer_id, isolates_transactions, link_record, new_record,
+    new_store, record_id,
 };
 
 #[tokio::test]
@@ -119,6 +120,9 @@ async fn only_the_first_record_of_an_interval_starts_it() {
 #[tokio::test]
 async fn records_linked_at_once_are_all_counted_and_one_of_them_starts_the_interval() {
     const RECORDS: u32 = 12;
+    if !isolates_transactions() {
+        return;
+    }
     let store = new_store("at-once").await;
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..RECORDS {

@@ -19,7 +19,9 @@ use okra_store::{
     MAX_KEYS_PER_APP, MAX_RECORDS_PER_CUSTOMER, ShortLink, StoreError,
 };
 
-use crate::support::{app_id, customer_id, new_record, new_store, new_table, timestamp_at};
+use crate::support::{
+    app_id, customer_id, isolates_transactions, new_record, new_store, new_table, timestamp_at,
+};
 
 fn sample_bank(n: u32) -> BankConfig {
     BankConfig {
@@ -80,6 +82,9 @@ const RACING: u32 = 30;
 
 #[tokio::test]
 async fn banks_added_at_the_same_time_do_not_exceed_the_limit_of_an_app() {
+    if !isolates_transactions() {
+        return;
+    }
     let store = &new_store("limit-banks").await;
     let added =
         (0..RACING).map(|n| async move { store.put_bank_of_app(app_id(), &sample_bank(n)).await });
@@ -104,6 +109,9 @@ async fn banks_added_at_the_same_time_do_not_exceed_the_limit_of_an_app() {
 
 #[tokio::test]
 async fn endpoints_set_at_the_same_time_do_not_exceed_the_limit_of_an_app() {
+    if !isolates_transactions() {
+        return;
+    }
     let store = &new_store("limit-endpoints").await;
     let racing = u32::try_from(MAX_ENDPOINTS_PER_APP).unwrap() + RACING;
     let set = (0..racing).map(|n| async move { store.put_endpoint(&sample_endpoint(n)).await });
@@ -115,6 +123,9 @@ async fn endpoints_set_at_the_same_time_do_not_exceed_the_limit_of_an_app() {
 
 #[tokio::test]
 async fn keys_made_at_the_same_time_do_not_exceed_the_limit_of_an_app() {
+    if !isolates_transactions() {
+        return;
+    }
     let store = &new_store("limit-keys").await;
     let made =
         (0..RACING).map(|n| async move { store.create_api_key(app_id(), &sample_key(n)).await });
@@ -133,6 +144,9 @@ async fn a_revoked_key_does_not_come_back_when_it_is_changed() {
 
 #[tokio::test]
 async fn records_linked_at_the_same_time_do_not_exceed_the_limit_of_a_customer() {
+    if !isolates_transactions() {
+        return;
+    }
     let store = &new_store("limit-records").await;
     let racing = u32::try_from(MAX_RECORDS_PER_CUSTOMER).unwrap() + RACING;
     let linked = (0..racing)

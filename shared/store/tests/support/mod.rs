@@ -42,6 +42,16 @@ pub(crate) fn counts_capacity() -> bool {
     meters
 }
 
+/// True where the engine isolates transactions of callers at the same time, as DynamoDB does. moto 5 checks the conditions
+/// of a transaction and then writes, with others' writes in between.
+pub(crate) fn isolates_transactions() -> bool {
+    let isolates = env::var(ENDPOINT_VAR).is_err();
+    if !isolates {
+        eprintln!("skipped: races, because the server may not isolate transactions");
+    }
+    isolates
+}
+
 /// A store on a new table of its own.
 pub(crate) async fn new_store(test: &str) -> Store {
     new_table(test).await.0
