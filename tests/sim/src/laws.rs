@@ -112,9 +112,11 @@ fn check_state_entries(
             let later = entries.iter().filter(|it| it.seq > entry.seq);
             let mut later =
                 later.filter(|it| matches!(it.change, Change::State(StateChange::Recovered)));
+            // A recovery that was decided before the refusal may be committed after it: what was said after the refusal
+            // is right all the same.
             let end = later
                 .next()
-                .map_or(i64::MAX, |it| it.committed_at.as_millisecond());
+                .map_or(i64::MAX, |it| it.committed_at.as_millisecond().max(at));
             if now && !refusals.iter().any(|it| (since..=end).contains(it)) {
                 violations.push(format!(
                     "law 8: record {record} is said to wait for its user at {at}, and no bank refused it"
