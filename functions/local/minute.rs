@@ -75,8 +75,14 @@ impl MinuteClock {
         }
         let sweeper = Arc::clone(&clock);
         loops.spawn(async move { sweeper.sweep_deliveries(last_served).await });
-        loops.spawn(async move { clock.keep_up(last_served, &served).await });
-        while loops.join_next().await.is_some() {}
+        let keeper = Arc::clone(&clock);
+        loops.spawn(async move { keeper.keep_up(last_served, &served).await });
+        while let Some(ended) = loops.join_next().await {
+            // None ends by itself: it panicked, and the others go on.
+            if let Err(error) = ended {
+                clock.report_failure(&error);
+            }
+        }
     }
 
     /// The last minute that an earlier run served. One that cannot be read is treated as none, and reported.

@@ -67,9 +67,7 @@ pub(crate) fn run_vault_key_command(options: &GlobalOptions) -> anyhow::Result<(
     if keys.len() == MAX_KEYS {
         bail!("{} has {MAX_KEYS} keys, which is the limit", path.display());
     }
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    fill_random(&mut *key)?;
-    keys.insert(0, *key);
+    keys.insert(0, *draw_key()?);
     write_keys(&path, &keys)?;
     print_line(&format!(
         "{} has {} keys. The new one seals from the next start on. Make a copy of the file.",
@@ -93,7 +91,9 @@ fn read_keys(path: &Path) -> anyhow::Result<Option<Keys>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => Zeroizing::new(bytes),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| cannot_read(path)),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
     };
     let (keys, rest) = bytes.as_chunks::<KEY_BYTES>();
     if keys.is_empty() || keys.len() > MAX_KEYS || !rest.is_empty() {
@@ -105,14 +105,14 @@ fn read_keys(path: &Path) -> anyhow::Result<Option<Keys>> {
     Ok(Some(Zeroizing::new(keys.to_vec())))
 }
 
-fn cannot_read(path: &Path) -> String {
-    format!("cannot read {}", path.display())
+fn draw_key() -> anyhow::Result<Zeroizing<[u8; KEY_BYTES]>> {
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    fill_random(&mut *key)?;
+    Ok(key)
 }
 
 fn create_key(path: &Path) -> anyhow::Result<Keys> {
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    fill_random(&mut *key)?;
-    let keys = Zeroizing::new(vec![*key]);
+    let keys = Zeroizing::new(vec![*draw_key()?]);
     write_keys(path, &keys)?;
     Ok(keys)
 }

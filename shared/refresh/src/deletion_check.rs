@@ -289,7 +289,7 @@ impl Refresher {
 }
 
 /// How far an account can be trusted after a refresh. Balance and transactions are tied out only where both are of one
-/// refresh no deletion is pending, and every row could be read.
+/// refresh, no deletion is pending, and every row could be read.
 fn next_checks(
     before: &AccountChecks,
     pending_deletions: Option<PendingDeletions>,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use okra_core::{
     error_chain::error_chain,
@@ -56,7 +56,6 @@ impl Refresher {
         let total = due.len();
         let skipped = self.skip_known_outages(tick, &mut due).await?;
         let rates = self.bank_rates_for_tick(tick, &due).await?;
-        let slow_banks = self.find_slow_banks(rates.keys()).await;
         let slowest = BankRate::from_per_second(1);
         let plan = plan_tick(tick, due, |bank| {
             rates.get(&bank).copied().unwrap_or(slowest)
@@ -67,10 +66,13 @@ impl Refresher {
             unattainable: plan.unreachable_records,
             ..TickReport::default()
         };
-        let is_small = total <= MAX_INLINE_RECORDS;
-        let (inline, queued) = plan.chunks.into_iter().partition::<Vec<_>, _>(|chunk| {
-            is_small && chunk.delay_s == 0 && !slow_banks.contains(&chunk.bank)
-        });
+        let (mut inline, mut queued) = (Vec::new(), plan.chunks);
+        if total <= MAX_INLINE_RECORDS {
+            let slow_banks = self.find_slow_banks(rates.keys()).await;
+            (inline, queued) = queued
+                .into_iter()
+                .partition(|chunk| chunk.delay_s == 0 && !slow_banks.contains(&chunk.bank));
+        }
         // What the queue carries is handed over first: it does not wait for the rest.
         if !queued.is_empty() {
             self.queues
@@ -89,9 +91,10 @@ impl Refresher {
         let work = chunks
             .into_iter()
             .map(|chunk| self.refresh_inline_chunk(chunk));
+        // Each to its end, before the first that could not be handed over is returned.
         let mut total = ChunkReport::default();
-        for report in try_join_all(work).await? {
-            total += report;
+        for report in join_all(work).await {
+            total += report?;
         }
         Ok(total)
     }
@@ -99,7 +102,7 @@ impl Refresher {
     /// Refreshes a chunk of the tick. One that fails for a fault of our own, or takes too long, comes again through the
     /// fetch queue where its next tick is far off; the other chunks are not concerned (law 7).
     async fn refresh_inline_chunk(&self, chunk: Chunk) -> Result<ChunkReport, RefreshError> {
-        let (records, later) = (chunk.records.len(), chunk.clone());
+        let mut later = chunk.clone();
         match timeout(INLINE_CHUNK_TIME, self.refresh_chunk(chunk, false)).await {
             Ok(Ok(report)) => return Ok(report),
             Ok(Err(error)) => tracing::error!(
@@ -114,12 +117,10 @@ impl Refresher {
                 "A chunk of a tick took too long"
             ),
         }
-        let requeued = self
-            .requeue_records(&later, later.records.clone(), 0)
-            .await?;
+        let records = std::mem::take(&mut later.records);
         Ok(ChunkReport {
-            failed: records,
-            requeued,
+            failed: records.len(),
+            requeued: self.requeue_records(&later, records, 0).await?,
             ..ChunkReport::default()
         })
     }

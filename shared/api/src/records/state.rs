@@ -52,8 +52,8 @@ struct ProductDataState {
     /// `AVAILABLE`, `PARTIAL`, `UNAVAILABLE` or `FAILED`.
     data_status: &'static str,
     /// Where it is not available: the class of the failure, or `not_shared`. Where it is partial: `rows_missing` (the
-    /// last response lacks transactions whose deletion is not confirmed), `rows_unreadable` (some could not be read), `history_gap`, `history_unreadable`,
-    /// `history_refused` or `history_gave_up`.
+    /// last response lacks transactions whose deletion is not confirmed), `rows_unreadable` (some could not be read),
+    /// `history_gap`, `history_unreadable`, `history_refused` or `history_gave_up`.
     reason: Option<&'static str>,
     since: Option<IsoInstant>,
     next_refresh_at: Option<IsoInstant>,

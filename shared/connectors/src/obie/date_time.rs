@@ -55,9 +55,7 @@ impl BankDateTime {
             day: written.date(),
         })
     }
-}
 
-impl BankDateTime {
     /// The instant; where its day in UTC is another than the bank's, the moment of the bank's day that is next to it. So
     /// the UTC date is always the bank's date, and one instant is the same with any offset that leaves its day.
     pub(super) fn within_day(self) -> Timestamp {

@@ -246,10 +246,7 @@ pub(super) fn parse_envelope<'a, D: Deserialize<'a>>(
     Err(
         match serde_path_to_error::deserialize::<_, JsonObject<ObieEnvelope<D>>>(deserializer) {
             Ok(_) => MalformedResponse::new("$", "there must be nothing after the JSON value"),
-            Err(error) => MalformedResponse::new(
-                redact_path(error.path()),
-                describe_json_error(error.inner()),
-            ),
+            Err(error) => describe_path_error(&error),
         },
     )
 }
@@ -266,14 +263,25 @@ pub(super) fn parse_object<'a, T: Deserialize<'a>>(
     match serde_path_to_error::deserialize::<_, JsonObject<T>>(deserializer) {
         Ok(JsonObject(object)) => Ok(object),
         Err(error) => {
-            let within = match redact_path(error.path()) {
-                root if root == "$" => String::new(),
+            let fault = describe_path_error(&error);
+            let within = match fault.path.as_str() {
+                "$" => String::new(),
                 field => format!(".{field}"),
             };
-            let problem = describe_json_error(error.inner());
-            Err(MalformedResponse::new(format!("{path}{within}"), problem))
+            Err(MalformedResponse::new(
+                format!("{path}{within}"),
+                fault.problem,
+            ))
         }
     }
+}
+
+/// Where JSON could not be read, and why.
+fn describe_path_error(error: &serde_path_to_error::Error<serde_json::Error>) -> MalformedResponse {
+    MalformedResponse::new(
+        redact_path(error.path()),
+        describe_json_error(error.inner()),
+    )
 }
 
 /// The problem in our own words, because serde's may quote a value. The names that it quotes of missing and duplicate

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use okra_core::{
     delivery::endpoint_health::HealthNotice,
     model::{
-        bank::{BankConfig, BankLimits, BankStandard},
+        bank::BankConfig,
         ids::{AppId, BankId, CustomerId, EndpointId, Seq, SubscriptionId},
         interval::Interval,
         snapshot::{Environment, Product},
@@ -17,7 +17,7 @@ use okra_store::{
     SortOrder, StoredEndpointHealth, Subscription,
 };
 
-use crate::support::{app_id, new_store, record_id, timestamp_at};
+use crate::support::{app_id, new_store, record_id, sample_bank, timestamp_at};
 
 #[tokio::test]
 async fn a_key_leads_to_its_app_until_it_is_revoked() {
@@ -155,14 +155,7 @@ async fn banks_are_listed_as_configured() {
     let store = new_store("bank-list").await;
     let bank = |n: u8| BankConfig {
         id: BankId::from_bytes([n; 12]),
-        name: format!("Bank {n}"),
-        slug: format!("bank-{n}"),
-        standard: BankStandard::Obie40,
-        base_url: "https://bank.example/aisp".to_owned(),
-        financial_id: None,
-        oauth: None,
-        country: "NG".to_owned(),
-        limits: BankLimits::default(),
+        ..sample_bank(n.into())
     };
     for n in [3, 1, 2] {
         store.put_bank(&bank(n)).await.unwrap();

@@ -7,7 +7,6 @@ use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use futures::future::join_all;
 use okra_core::{
     model::{
-        bank::{BankConfig, BankLimits, BankStandard},
         ids::{AppId, BankId, EndpointId, LinkId},
         interval::Interval,
     },
@@ -20,22 +19,9 @@ use okra_store::{
 };
 
 use crate::support::{
-    app_id, customer_id, isolates_transactions, new_record, new_store, new_table, timestamp_at,
+    app_id, customer_id, isolates_transactions, new_record, new_store, new_table, sample_bank,
+    timestamp_at,
 };
-
-fn sample_bank(n: u32) -> BankConfig {
-    BankConfig {
-        id: BankId::derive(&[&n.to_be_bytes()]),
-        name: format!("Bank {n}"),
-        slug: format!("bank-{n}"),
-        standard: BankStandard::Obie40,
-        base_url: "https://bank.example/aisp".to_owned(),
-        financial_id: None,
-        oauth: None,
-        country: "NG".to_owned(),
-        limits: BankLimits::default(),
-    }
-}
 
 fn sample_endpoint(n: u32) -> Endpoint {
     Endpoint {

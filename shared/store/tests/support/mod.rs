@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use okra_aws::{AwsConfig, Clock};
 use okra_core::{
     model::{
+        bank::{BankConfig, BankLimits, BankStandard},
         ids::{AccountId, AppId, BankId, CustomerId, EpochDay, RecordId, Seq, TransactionId},
         interval::{DueKey, Interval},
         money::{Currency, Money},
@@ -121,6 +122,21 @@ pub(crate) fn customer_id() -> CustomerId {
 
 pub(crate) fn bank_id() -> BankId {
     BankId::derive(&[b"bank"])
+}
+
+/// A bank of a name and id of its own.
+pub(crate) fn sample_bank(n: u32) -> BankConfig {
+    BankConfig {
+        id: BankId::derive(&[&n.to_be_bytes()]),
+        name: format!("Bank {n}"),
+        slug: format!("bank-{n}"),
+        standard: BankStandard::Obie40,
+        base_url: "https://bank.example/aisp".to_owned(),
+        financial_id: None,
+        oauth: None,
+        country: "NG".to_owned(),
+        limits: BankLimits::default(),
+    }
 }
 
 /// A record with one account of the same number, both products on one interval, nothing pulled yet.
