@@ -47,8 +47,7 @@ const QUEUE_MAPPINGS: [QueueMapping; 3] = [
     QueueMapping {
         queue: Queue::Fetch,
         batch_size: 1,
-        // A chunk of a bank that responds late takes a worker for a minute.
-        concurrency: 16,
+        concurrency: 4,
     },
     QueueMapping {
         queue: Queue::Priority,
